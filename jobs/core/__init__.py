@@ -1,0 +1,1 @@
+"""The ground floor: pure code. No clock, environment, network or disk."""

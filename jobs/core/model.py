@@ -1,0 +1,161 @@
+"""The nouns: locations, object versions, what a HEAD says, checksums."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from jobs.errors import UsageError
+
+NULL_VERSION = "null"
+"""The version id of an object in a bucket that never had versioning."""
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-_]{1,61}[a-z0-9]")
+
+
+class Location(NamedTuple):
+    """A bucket and a key or key prefix in it; the prefix may be empty."""
+
+    bucket: str
+    key: str = ""
+
+    @classmethod
+    def parse(cls, uri: str) -> Location:
+        """`s3://bucket/any/prefix` → Location. Nothing in the key is decoded or normalised.
+
+        Raises UsageError for anything that is not an S3 URI with a legal bucket name.
+        """
+        if not uri.startswith("s3://"):
+            raise UsageError(f"{uri!r} is not an S3 URI: write s3://bucket/prefix")
+        bucket, _, key = uri[5:].partition("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise UsageError(f"{uri!r} has no legal bucket name ({bucket!r}): write s3://bucket/prefix")
+        return cls(bucket, key)
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+    def join(self, name: str) -> Location:
+        """This location as a folder, with `name` in it."""
+        folder = self.key if not self.key or self.key.endswith("/") else self.key + "/"
+        return Location(self.bucket, folder + name)
+
+
+class ObjectVersion(NamedTuple):
+    """One manifest row: one immutable (bucket, key, version id), and what the manifest knew of it.
+
+    `row` is its place in the run's manifest, unique in a run. `version_id` is None when the
+    manifest names only the key (then the ETag pins it). `size_bytes`, `etag` (no quotes),
+    `last_modified` (epoch seconds, UTC) and `storage_class` are None when the manifest does
+    not say. `condemned_etag` is the destination ETag that an earlier verify run proved wrong:
+    the one object that a replicate run may overwrite although it is newer.
+    """
+
+    row: int
+    key: str
+    version_id: str | None = None
+    is_latest: bool = True
+    is_delete_marker: bool = False
+    size_bytes: int | None = None
+    etag: str | None = None
+    last_modified: float | None = None
+    storage_class: str | None = None
+    condemned_etag: str | None = None
+
+
+class ObjectRef(NamedTuple):
+    """The address of one object version for a request; `version_id` None means the current one."""
+
+    bucket: str
+    key: str
+    version_id: str | None = None
+
+    def __str__(self) -> str:
+        version = f"?versionId={self.version_id}" if self.version_id else ""
+        return f"s3://{self.bucket}/{self.key}{version}"
+
+
+class Checksum(NamedTuple):
+    """A checksum that S3 keeps with an object.
+
+    `algorithm` in S3's spelling (`CRC64NVME`, `SHA256`, …); `value` base64, with `-N` for a
+    composite one; `is_composite`: a checksum of the parts' checksums, so it depends on them.
+    """
+
+    algorithm: str
+    value: str
+    is_composite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLock:
+    """Object Lock settings of a version: `mode` GOVERNANCE or COMPLIANCE with its date, legal hold."""
+
+    mode: str | None = None
+    retain_until: str | None = None
+    legal_hold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What an object carries besides its bytes, as a writer sets it.
+
+    `headers` holds the content headers in lower case (content-type, cache-control,
+    content-disposition, content-encoding, content-language, expires,
+    x-amz-website-redirect-location); `metadata` the user's metadata without `x-amz-meta-`.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    storage_class: str | None = None
+    sse: str | None = None
+    kms_key_id: str | None = None
+    lock: ObjectLock | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What HEAD (or GET) says of one object version. `etag` has no quotes.
+
+    `last_modified` is epoch seconds (UTC); `parts_count` is None unless S3 said;
+    `attributes.tags` is always empty: tags need a request of their own (`tag_count` says how many).
+    """
+
+    size_bytes: int
+    etag: str
+    last_modified: float
+    version_id: str | None
+    storage_class: str
+    checksums: tuple[Checksum, ...] = ()
+    attributes: Attributes = field(default_factory=Attributes)
+    tag_count: int = 0
+    parts_count: int | None = None
+    is_archived: bool = False
+
+
+class Listed(NamedTuple):
+    """One entry of a listing. Delete markers have no size, no ETag and no storage class."""
+
+    key: str
+    version_id: str | None
+    is_latest: bool
+    is_delete_marker: bool
+    size_bytes: int | None
+    etag: str | None
+    last_modified: float
+    storage_class: str | None
+    checksum_algorithm: str | None = None
+
+
+def parse_time(text: str) -> float:
+    """ISO 8601 as S3 writes it (`2026-11-25T00:33:40.000Z`) → epoch seconds, UTC."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def destination_key(key: str, source_prefix: str, destination_prefix: str) -> str:
+    """The key under the destination: the destination prefix replaces the source prefix."""
+    return destination_prefix + key[len(source_prefix) :] if key.startswith(source_prefix) else destination_prefix + key

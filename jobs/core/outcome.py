@@ -1,0 +1,103 @@
+"""Outcomes: what became of each manifest row, and the fold that takes one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Status(StrEnum):
+    """How a row ended. The first four of each job end well (see `GOOD`)."""
+
+    COPIED = "copied"
+    SAME = "same"
+    DELETED = "deleted"
+    VERIFIED = "verified"
+    CHANGED = "changed"
+    MISSING = "missing"
+    DENIED = "denied"
+    ARCHIVED = "archived"
+    MISMATCHED = "mismatched"
+    UNVERIFIABLE = "unverifiable"
+    FAILED = "failed"
+
+
+GOOD = frozenset({Status.COPIED, Status.SAME, Status.DELETED, Status.VERIFIED})
+"""The statuses of rows that need nobody's attention."""
+
+
+class Evidence(StrEnum):
+    """How a copy was proven, strongest first; NONE proves nothing."""
+
+    CONTENT = "content"
+    CHECKSUM = "checksum"
+    MD5_ETAG = "md5_etag"
+    NONE = "none"
+
+
+class Outcome(NamedTuple):
+    """What became of one manifest row.
+
+    `row` is the row's number in the run's manifest. `reason` is a short phrase, empty when all
+    went as asked. `size_bytes` counts the object's bytes that were handled. `etag` is the
+    source's, `destination_etag` and `destination_version_id` are what the destination answered;
+    `checksum` is `ALGORITHM:base64` of the content when it is known. `finished_at` is epoch
+    seconds; `attempt` names the worker process.
+    """
+
+    row: int
+    key: str
+    version_id: str | None
+    status: Status
+    reason: str = ""
+    evidence: Evidence = Evidence.NONE
+    size_bytes: int = 0
+    etag: str | None = None
+    destination_version_id: str | None = None
+    destination_etag: str | None = None
+    checksum: str | None = None
+    finished_at: float = 0.0
+    attempt: str = ""
+
+
+# Which outcome stands when several attempts at a shard reported on one row. What was found
+# wrong outweighs what was found right (a verify that saw a mismatch once has seen one); what
+# was done outweighs what a later attempt saw (a copy made, then its source deleted, is a copy).
+_WEIGHT = {
+    Status.MISMATCHED: 0,
+    Status.COPIED: 1,
+    Status.DELETED: 2,
+    Status.SAME: 3,
+    Status.CHANGED: 4,
+    Status.MISSING: 5,
+    Status.VERIFIED: 6,
+    Status.UNVERIFIABLE: 7,
+    Status.ARCHIVED: 8,
+    Status.DENIED: 9,
+    Status.FAILED: 10,
+}
+
+
+def prefer(one: Outcome, other: Outcome) -> Outcome:
+    """The outcome that stands of two for the same row, whatever their order (a total order decides)."""
+    return min(one, other, key=_precedence)
+
+
+def _precedence(outcome: Outcome) -> tuple[object, ...]:
+    return (_WEIGHT[outcome.status], outcome.finished_at, outcome.attempt, repr(outcome))
+
+
+def fold(outcomes: Iterable[Outcome]) -> dict[int, Outcome]:
+    """Row number → the one outcome that stands, however many attempts wrote and in any order."""
+    chosen: dict[int, Outcome] = {}
+    for outcome in outcomes:
+        known = chosen.get(outcome.row)
+        chosen[outcome.row] = outcome if known is None else prefer(known, outcome)
+    return chosen
+
+
+def weight_sql(column: str) -> str:
+    """The precedence of a status as a SQL CASE, for folds that are larger than memory."""
+    cases = " ".join(f"WHEN '{status.value}' THEN {weight}" for status, weight in _WEIGHT.items())
+    return f"CASE {column} {cases} END"

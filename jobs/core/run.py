@@ -1,0 +1,134 @@
+"""A run: what was asked (RunSpec), what it will take (Plan), and how it ended (RunState)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from jobs.core.model import Location
+
+SPEC_VERSION = 1
+"""The version of spec.json, plan.json and report.json; a worker refuses another one."""
+
+
+class RunState(StrEnum):
+    """`complete`: every row has an outcome. `incomplete`: some have none yet. `failed`: and workers broke."""
+
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The source or the destination: where, and how to reach it. None: as boto3 finds it."""
+
+    location: Location
+    endpoint: str | None = None
+    region: str | None = None
+    profile: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"uri": str(self.location), "endpoint": self.endpoint, "region": self.region, "profile": self.profile}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Side:
+        """The inverse of `to_dict`."""
+        return cls(Location.parse(data["uri"]), data["endpoint"], data["region"], data["profile"])
+
+    def reached_as(self) -> tuple[str | None, str | None]:
+        """What decides whether two sides are one service (endpoint, profile): then it copies for us."""
+        return self.endpoint, self.profile
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What was asked of a run; written once, never changed.
+
+    `manifest` names where the rows came from; `options` are the job's own (JSON types only).
+    """
+
+    run_id: str
+    job: str
+    created_at: float
+    source: Side
+    destination: Side
+    manifest: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    retry_of: str | None = None
+    sealift_version: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "spec_version": SPEC_VERSION,
+            "run_id": self.run_id,
+            "job": self.job,
+            "created_at": self.created_at,
+            "source": self.source.to_dict(),
+            "destination": self.destination.to_dict(),
+            "manifest": self.manifest,
+            "options": dict(self.options),
+            "retry_of": self.retry_of,
+            "sealift_version": self.sealift_version,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunSpec:
+        """The inverse of `to_dict`."""
+        return cls(
+            run_id=data["run_id"],
+            job=data["job"],
+            created_at=data["created_at"],
+            source=Side.from_dict(data["source"]),
+            destination=Side.from_dict(data["destination"]),
+            manifest=data["manifest"],
+            options=data["options"],
+            retry_of=data["retry_of"],
+            sealift_version=data["sealift_version"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSummary:
+    """One shard of a plan: its rows and their bytes."""
+
+    rows: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will take, known before it starts.
+
+    `excluded`: rows left out, by the filter that did it. `requests`: by kind (`copy`, `head`,
+    `get`, `put`, `list`, `tagging`, `part`, …). `dollars` by item, from the price table named by
+    `price_table`; `seconds` is an estimate.
+    """
+
+    rows: int
+    size_bytes: int
+    shards: tuple[ShardSummary, ...]
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    requests: Mapping[str, int] = field(default_factory=dict)
+    dollars: Mapping[str, float] = field(default_factory=dict)
+    price_table: str = ""
+    seconds: float = 0.0
+
+    @property
+    def total_dollars(self) -> float:
+        """The sum of all items."""
+        return sum(self.dollars.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, with the total."""
+        return asdict(self) | {"shards": [asdict(shard) for shard in self.shards], "total_dollars": self.total_dollars}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """The inverse of `to_dict`."""
+        known = {name: value for name, value in data.items() if name not in ("total_dollars", "spec_version")}
+        return cls(**known | {"shards": tuple(ShardSummary(**shard) for shard in data["shards"])})

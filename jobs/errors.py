@@ -1,0 +1,193 @@
+"""Every error that Sealift raises on purpose, and the exit code of each.
+
+    SealiftError                    base; exit 1 (a bug, unless a subclass says otherwise)
+    ├── UsageError                  2   the command line asks for something that makes no sense
+    ├── LimitExceeded               2   the plan is larger or dearer than the user allowed
+    ├── ConfigError                 10  a setting, address or credential is wrong
+    │   ├── ManifestError           10  a manifest or inventory cannot be trusted or read
+    │   └── LedgerError             10  the ledger lacks a run, or holds one already
+    ├── Interrupted                 75  stopped by a signal, with a checkpoint: run it again
+    └── StoreError                      S3 refused one request
+        ├── NotFound                10  no such bucket, key, version or upload
+        ├── Denied                  10  credentials or permissions
+        ├── Redirected              10  the bucket lives in another region
+        ├── PreconditionFailed      75  412: somebody was first; look again
+        ├── Conflict                75  409: a concurrent write; try again
+        ├── ArchivedObject          3   must be restored before it can be read
+        ├── Rejected                10  any other 4xx: the request itself is wrong
+        └── Unavailable             75  5xx, time-outs, broken connections
+            └── Throttled           75  503 SlowDown: fewer requests, please
+
+A failed object is data (an Outcome); a broken run is an exception. Every message
+names the thing, says what is wrong and what to do.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a Sealift process says when it ends. AWS Batch's retry strategy reads it."""
+
+    DONE = 0
+    BUG = 1
+    USAGE = 2
+    FINDINGS = 3
+    CONFIG = 10
+    TRANSIENT = 75
+
+
+class SealiftError(Exception):
+    """The base of every error that Sealift raises on purpose."""
+
+    exit_code = ExitCode.BUG
+
+
+class UsageError(SealiftError):
+    """The command line asks for something that makes no sense."""
+
+    exit_code = ExitCode.USAGE
+
+
+class LimitExceeded(SealiftError):
+    """The plan is larger or dearer than the user allowed."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(SealiftError):
+    """A setting, an address or a credential is wrong."""
+
+    exit_code = ExitCode.CONFIG
+
+
+class ManifestError(ConfigError):
+    """A manifest or an inventory cannot be read, or cannot be trusted."""
+
+
+class LedgerError(ConfigError):
+    """The ledger lacks what was asked for, or already holds what was to be written."""
+
+
+class Interrupted(SealiftError):
+    """A signal stopped the work after a checkpoint; the same command continues it."""
+
+    exit_code = ExitCode.TRANSIENT
+
+
+class StoreError(SealiftError):
+    """S3 refused one request.
+
+    `operation` and `target` name the request, `code` is S3's own error code (or the
+    transport's), `status` the HTTP status (0 when no answer came).
+    """
+
+    exit_code = ExitCode.CONFIG
+
+    def __init__(self, operation: str, target: str, code: str, message: str = "", status: int = 0):
+        self.operation, self.target, self.code, self.status = operation, target, code, status
+        self.detail = message
+        super().__init__(f"{operation} {target}: {code}{': ' + message if message else ''}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.operation, self.target, self.code, self.detail, self.status)
+
+
+class NotFound(StoreError):
+    """No such bucket, key, version or multipart upload."""
+
+
+class Denied(StoreError):
+    """The credentials are missing, wrong or not allowed to do this."""
+
+
+class Redirected(StoreError):
+    """The bucket lives in another region than the one that was asked."""
+
+
+class PreconditionFailed(StoreError):
+    """412: the object is not as the request demanded. Look again and decide again."""
+
+    exit_code = ExitCode.TRANSIENT
+
+
+class Conflict(StoreError):
+    """409: a concurrent write was under way. Try again."""
+
+    exit_code = ExitCode.TRANSIENT
+
+
+class ArchivedObject(StoreError):
+    """The object lies in an archive class and must be restored before it can be read."""
+
+    exit_code = ExitCode.FINDINGS
+
+
+class Rejected(StoreError):
+    """Any other 4xx: the request itself is wrong and will stay wrong."""
+
+
+class Unavailable(StoreError):
+    """S3 or the way to it failed: 5xx, a time-out, a broken connection. Try again."""
+
+    exit_code = ExitCode.TRANSIENT
+
+
+class Throttled(Unavailable):
+    """503 SlowDown and its kin: lower the request rate, then try again."""
+
+
+_BY_CODE: dict[str, type[StoreError]] = {
+    "NoSuchKey": NotFound,
+    "NoSuchBucket": NotFound,
+    "NoSuchVersion": NotFound,
+    "NoSuchUpload": NotFound,
+    "NotFound": NotFound,
+    "MethodNotAllowed": NotFound,  # HEAD or GET of a delete marker by its version id
+    "AccessDenied": Denied,
+    "InvalidAccessKeyId": Denied,
+    "SignatureDoesNotMatch": Denied,
+    "ExpiredToken": Denied,
+    "InvalidToken": Denied,
+    "AllAccessDisabled": Denied,
+    "PermanentRedirect": Redirected,
+    "AuthorizationHeaderMalformed": Redirected,
+    "IllegalLocationConstraintException": Redirected,
+    "PreconditionFailed": PreconditionFailed,
+    "ConditionalRequestConflict": Conflict,
+    "OperationAborted": Conflict,
+    "InvalidObjectState": ArchivedObject,
+    "ObjectNotInActiveTierError": ArchivedObject,
+    "SlowDown": Throttled,
+    "Throttling": Throttled,
+    "ThrottlingException": Throttled,
+    "RequestLimitExceeded": Throttled,
+    "ServiceUnavailable": Throttled,
+    "RequestTimeout": Unavailable,
+    "RequestTimeTooSkewed": Denied,
+    "InternalError": Unavailable,
+}
+_BY_STATUS: dict[int, type[StoreError]] = {
+    301: Redirected,
+    307: Redirected,
+    401: Denied,
+    403: Denied,
+    404: NotFound,
+    405: NotFound,
+    409: Conflict,
+    412: PreconditionFailed,
+    429: Throttled,
+    503: Throttled,
+}
+
+
+def store_error(operation: str, target: str, code: str, message: str, status: int) -> StoreError:
+    """The StoreError that stands for S3's error `code`, else for the HTTP `status`.
+
+    Codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+    """
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
+    if kind is None:
+        kind = Rejected if 400 <= status < 500 else Unavailable
+    return kind(operation, target, code, message, status)

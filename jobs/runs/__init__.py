@@ -1,0 +1,1 @@
+"""Runs: planning, the ledger, the worker and the executors. Knows no verb by name."""

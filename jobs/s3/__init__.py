@@ -1,0 +1,1 @@
+"""The edge to S3. No raw response leaves this package."""

@@ -1,0 +1,175 @@
+"""Store: what the rest of Sealift may ask of S3, whoever answers.
+
+Consistency that callers rely on (S3 gives it since 2020): a read after a successful write
+sees it; a conditional write (`Guard`) succeeds for one writer only; a listing shows every
+object that existed throughout it, in the byte order of the keys.
+
+Every method raises a `StoreError` of `jobs.errors` and nothing else; one contract suite
+(`tests/s3/test_contract.py`) runs against every implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock, ObjectRef
+
+
+class Guard(NamedTuple):
+    """The condition of a write: the key must not exist (`absent`), or have this ETag (`etag`)."""
+
+    absent: bool = False
+    etag: str | None = None
+
+
+ABSENT = Guard(absent=True)
+UNGUARDED = Guard()
+
+
+@dataclass(frozen=True, slots=True)
+class CopySettings:
+    """What a server-side copy sets anew; None keeps S3's default for a copy.
+
+    CopyObject carries content headers, user metadata and tags by itself; storage class,
+    encryption and Object Lock it does not, so they are asked for here.
+    """
+
+    storage_class: str | None = None
+    sse: str | None = None
+    kms_key_id: str | None = None
+    lock: ObjectLock | None = None
+
+
+class Written(NamedTuple):
+    """S3's answer to a write: the new ETag (no quotes), version id if any, checksums if it said."""
+
+    etag: str
+    version_id: str | None = None
+    checksums: tuple[Checksum, ...] = ()
+
+
+class Deleted(NamedTuple):
+    """S3's answer to a delete: the delete marker it made (or the version removed)."""
+
+    version_id: str | None
+    is_delete_marker: bool
+
+
+class Body(NamedTuple):
+    """The bytes of a (ranged) GET and what its headers said of the whole object."""
+
+    data: bytes
+    info: ObjectInfo
+
+
+class Page(NamedTuple):
+    """One page of a listing, in S3's order; `next_marker` is None on the last page.
+
+    `prefixes` are the common prefixes when a delimiter was given.
+    """
+
+    entries: list[Listed]
+    prefixes: list[str]
+    next_marker: Marker | None
+
+
+class Marker(NamedTuple):
+    """Where the next page of a listing begins: after this key (and, for versions, this version)."""
+
+    key: str
+    version_id: str | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartDone:
+    """A finished part of a multipart upload."""
+
+    number: int
+    etag: str
+    checksums: tuple[Checksum, ...] = field(default=())
+
+
+class Store(Protocol):
+    """S3, as Sealift uses it. One instance talks to one endpoint with one set of credentials."""
+
+    async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
+        """The object's description with its checksums. With `part_number`, `size_bytes` is that part's."""
+        ...
+
+    async def get(self, ref: ObjectRef, *, start: int = 0, end: int | None = None, if_match: str | None = None) -> Body:
+        """Bytes `start` to `end` (exclusive; None: to the end), held in memory. Ask for bounded ranges.
+
+        `info.size_bytes` is the whole object's size.
+        """
+        ...
+
+    async def put(
+        self, bucket: str, key: str, data: bytes, attributes: Attributes, *, guard: Guard, checksum: Checksum | None = None
+    ) -> Written:
+        """Write a whole object. S3 refuses the bytes if they do not match `checksum`."""
+        ...
+
+    async def copy(
+        self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
+    ) -> Written:
+        """CopyObject (sources up to 5 GB), pinned to the version and, when given, the ETag of the source."""
+        ...
+
+    async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
+        """The object version's tags."""
+        ...
+
+    async def delete(self, bucket: str, key: str, *, version_id: str | None = None) -> Deleted:
+        """Without a version id: make a delete marker (versioned buckets) or remove the object."""
+        ...
+
+    async def create_multipart(
+        self, bucket: str, key: str, attributes: Attributes, *, checksum_algorithm: str | None = None, is_composite: bool = False
+    ) -> str:
+        """Begin a multipart upload → upload id. `is_composite`: per-part checksums, else full-object."""
+        ...
+
+    async def copy_part(
+        self, source: ObjectRef, source_etag: str, start: int, end: int, bucket: str, key: str, upload_id: str, number: int
+    ) -> PartDone:
+        """UploadPartCopy of bytes `start` to `end` (exclusive), pinned to the version and ETag."""
+        ...
+
+    async def put_part(
+        self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
+    ) -> PartDone:
+        """Upload one part from memory."""
+        ...
+
+    async def complete_multipart(
+        self, bucket: str, key: str, upload_id: str, parts: Sequence[PartDone], *, guard: Guard, checksum: Checksum | None = None
+    ) -> Written:
+        """Publish the upload. `checksum`: the full-object checksum that S3 must find."""
+        ...
+
+    async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+        """Drop an unfinished upload; one that is gone already is no error."""
+        ...
+
+    async def list_objects(
+        self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
+    ) -> Page:
+        """One page of current objects (ListObjectsV2). `after` with only a key starts after that key."""
+        ...
+
+    async def list_versions(
+        self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
+    ) -> Page:
+        """One page of all versions and delete markers (ListObjectVersions), newest first for each key."""
+        ...
+
+    async def is_versioned(self, bucket: str) -> bool:
+        """Whether the bucket keeps versions now (GetBucketVersioning says Enabled)."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections; the store is not used afterwards."""
+        ...

@@ -1,0 +1,128 @@
+"""The Parquet tables of the ledger and the rows in them.
+
+Columns are plain types that Athena, DuckDB and pandas read as they are. pyarrow is imported
+where it is used, so that a command which needs no table starts fast.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from jobs.core.model import ObjectVersion
+from jobs.core.outcome import Evidence, Outcome, Status
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@cache
+def manifest_schema() -> pa.Schema:
+    """The columns of a manifest: an ObjectVersion's fields without the row number."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("version_id", pa.string()),
+            pa.field("is_latest", pa.bool_(), nullable=False),
+            pa.field("is_delete_marker", pa.bool_(), nullable=False),
+            pa.field("size_bytes", pa.int64()),
+            pa.field("etag", pa.string()),
+            pa.field("last_modified", pa.timestamp("us", tz="UTC")),
+            pa.field("storage_class", pa.string()),
+            pa.field("condemned_etag", pa.string()),
+        ]
+    )
+
+
+@cache
+def shard_schema() -> pa.Schema:
+    """The columns of a shard: the row number, then a manifest's columns."""
+    import pyarrow as pa
+
+    return pa.schema([pa.field("row", pa.int64(), nullable=False), *manifest_schema()])
+
+
+@cache
+def outcome_schema() -> pa.Schema:
+    """The columns of an outcome file: an Outcome's fields."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("version_id", pa.string()),
+            pa.field("status", pa.string(), nullable=False),
+            pa.field("reason", pa.string(), nullable=False),
+            pa.field("evidence", pa.string(), nullable=False),
+            pa.field("size_bytes", pa.int64(), nullable=False),
+            pa.field("etag", pa.string()),
+            pa.field("destination_version_id", pa.string()),
+            pa.field("destination_etag", pa.string()),
+            pa.field("checksum", pa.string()),
+            pa.field("finished_at", pa.timestamp("us", tz="UTC"), nullable=False),
+            pa.field("attempt", pa.string(), nullable=False),
+        ]
+    )
+
+
+def write_parquet(table: pa.Table | pa.RecordBatch) -> bytes:
+    """The table as one Parquet file (zstd, row groups of 10,000 rows, so that readers can stream)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if isinstance(table, pa.RecordBatch):
+        table = pa.Table.from_batches([table])
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", row_group_size=10_000)
+    return sink.getvalue()
+
+
+def read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[ObjectVersion]]:
+    """The rows of a shard file, `batch_rows` at a time."""
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=batch_rows):
+        yield list(map(ObjectVersion._make, zip(*_columns(batch, shard_schema()), strict=True)))
+
+
+def write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
+    """Outcomes as one Parquet file."""
+    import pyarrow as pa
+
+    columns = list(zip(*outcomes, strict=True)) if outcomes else [()] * len(Outcome._fields)
+    schema = outcome_schema()
+    arrays = [
+        pa.array([int(value * 1e6) for value in column], pa.int64()).cast(field.type)
+        if pa.types.is_timestamp(field.type)
+        else pa.array(column, field.type)
+        for field, column in zip(schema, columns, strict=True)
+    ]
+    return write_parquet(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def read_outcomes(data: bytes) -> Iterator[Outcome]:
+    """The outcomes of a Parquet file that `write_outcomes` made."""
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
+        for values in zip(*_columns(batch, outcome_schema()), strict=True):
+            outcome = Outcome._make(values)
+            yield outcome._replace(status=Status(outcome.status), evidence=Evidence(outcome.evidence))
+
+
+def _columns(batch: pa.RecordBatch, schema: pa.Schema) -> Iterable[list[object]]:
+    """Python lists in the schema's order; timestamps as epoch seconds (a datetime each is slow)."""
+    import pyarrow as pa
+
+    for field in schema:
+        column = batch.column(field.name)
+        if pa.types.is_timestamp(field.type):
+            micros = column.cast(pa.int64()).to_pylist()
+            yield [None if value is None else value / 1e6 for value in micros]
+        else:
+            yield column.to_pylist()

@@ -1,0 +1,1 @@
+"""The Lambdas: small handlers that enqueue, submit and follow runs."""
