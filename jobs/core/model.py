@@ -156,6 +156,18 @@ def parse_time(text: str) -> float:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
-def destination_key(key: str, source_prefix: str, destination_prefix: str) -> str:
-    """The key under the destination: the destination prefix replaces the source prefix."""
-    return destination_prefix + key[len(source_prefix) :] if key.startswith(source_prefix) else destination_prefix + key
+@dataclass(frozen=True, slots=True)
+class Route:
+    """From where to where the objects of a run go. The destination prefix replaces the source prefix."""
+
+    source: Location
+    destination: Location
+
+    def source_of(self, row: ObjectVersion) -> ObjectRef:
+        """The object version that the row names."""
+        return ObjectRef(self.source.bucket, row.key, row.version_id)
+
+    def target_of(self, row: ObjectVersion) -> ObjectRef:
+        """Where its copy belongs: the current version of this key."""
+        rest = row.key[len(self.source.key) :] if row.key.startswith(self.source.key) else row.key
+        return ObjectRef(self.destination.bucket, self.destination.key + rest)

@@ -39,10 +39,6 @@ class Side:
         """The inverse of `to_dict`."""
         return cls(Location.parse(data["uri"]), data["endpoint"], data["region"], data["profile"])
 
-    def reached_as(self) -> tuple[str | None, str | None]:
-        """What decides whether two sides are one service (endpoint, profile): then it copies for us."""
-        return self.endpoint, self.profile
-
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:

@@ -107,7 +107,14 @@ class Store(Protocol):
         ...
 
     async def put(
-        self, bucket: str, key: str, data: bytes, attributes: Attributes, *, guard: Guard, checksum: Checksum | None = None
+        self,
+        bucket: str,
+        key: str,
+        data: bytes,
+        attributes: Attributes,
+        *,
+        guard: Guard,
+        checksum: Checksum | None = None,
     ) -> Written:
         """Write a whole object. S3 refuses the bytes if they do not match `checksum`."""
         ...
@@ -127,13 +134,27 @@ class Store(Protocol):
         ...
 
     async def create_multipart(
-        self, bucket: str, key: str, attributes: Attributes, *, checksum_algorithm: str | None = None, is_composite: bool = False
+        self,
+        bucket: str,
+        key: str,
+        attributes: Attributes,
+        *,
+        checksum_algorithm: str | None = None,
+        is_composite: bool = False,
     ) -> str:
         """Begin a multipart upload → upload id. `is_composite`: per-part checksums, else full-object."""
         ...
 
     async def copy_part(
-        self, source: ObjectRef, source_etag: str, start: int, end: int, bucket: str, key: str, upload_id: str, number: int
+        self,
+        source: ObjectRef,
+        source_etag: str,
+        start: int,
+        end: int,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
     ) -> PartDone:
         """UploadPartCopy of bytes `start` to `end` (exclusive), pinned to the version and ETag."""
         ...
@@ -145,7 +166,14 @@ class Store(Protocol):
         ...
 
     async def complete_multipart(
-        self, bucket: str, key: str, upload_id: str, parts: Sequence[PartDone], *, guard: Guard, checksum: Checksum | None = None
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartDone],
+        *,
+        guard: Guard,
+        checksum: Checksum | None = None,
     ) -> Written:
         """Publish the upload. `checksum`: the full-object checksum that S3 must find."""
         ...

@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jobs.core.model import ObjectVersion
+from jobs.core.model import Listed, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
 
 if TYPE_CHECKING:
@@ -23,19 +23,18 @@ def manifest_schema() -> pa.Schema:
     """The columns of a manifest: an ObjectVersion's fields without the row number."""
     import pyarrow as pa
 
-    return pa.schema(
-        [
-            pa.field("key", pa.string(), nullable=False),
-            pa.field("version_id", pa.string()),
-            pa.field("is_latest", pa.bool_(), nullable=False),
-            pa.field("is_delete_marker", pa.bool_(), nullable=False),
-            pa.field("size_bytes", pa.int64()),
-            pa.field("etag", pa.string()),
-            pa.field("last_modified", pa.timestamp("us", tz="UTC")),
-            pa.field("storage_class", pa.string()),
-            pa.field("condemned_etag", pa.string()),
-        ]
-    )
+    fields: list[pa.Field[Any]] = [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("version_id", pa.string()),
+        pa.field("is_latest", pa.bool_(), nullable=False),
+        pa.field("is_delete_marker", pa.bool_(), nullable=False),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("etag", pa.string()),
+        pa.field("last_modified", pa.timestamp("us", tz="UTC")),
+        pa.field("storage_class", pa.string()),
+        pa.field("condemned_etag", pa.string()),
+    ]
+    return pa.schema(fields)
 
 
 @cache
@@ -43,7 +42,7 @@ def shard_schema() -> pa.Schema:
     """The columns of a shard: the row number, then a manifest's columns."""
     import pyarrow as pa
 
-    return pa.schema([pa.field("row", pa.int64(), nullable=False), *manifest_schema()])
+    return manifest_schema().insert(0, pa.field("row", pa.int64(), nullable=False))
 
 
 @cache
@@ -51,23 +50,22 @@ def outcome_schema() -> pa.Schema:
     """The columns of an outcome file: an Outcome's fields."""
     import pyarrow as pa
 
-    return pa.schema(
-        [
-            pa.field("row", pa.int64(), nullable=False),
-            pa.field("key", pa.string(), nullable=False),
-            pa.field("version_id", pa.string()),
-            pa.field("status", pa.string(), nullable=False),
-            pa.field("reason", pa.string(), nullable=False),
-            pa.field("evidence", pa.string(), nullable=False),
-            pa.field("size_bytes", pa.int64(), nullable=False),
-            pa.field("etag", pa.string()),
-            pa.field("destination_version_id", pa.string()),
-            pa.field("destination_etag", pa.string()),
-            pa.field("checksum", pa.string()),
-            pa.field("finished_at", pa.timestamp("us", tz="UTC"), nullable=False),
-            pa.field("attempt", pa.string(), nullable=False),
-        ]
-    )
+    fields: list[pa.Field[Any]] = [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("version_id", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("evidence", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("etag", pa.string()),
+        pa.field("destination_version_id", pa.string()),
+        pa.field("destination_etag", pa.string()),
+        pa.field("checksum", pa.string()),
+        pa.field("finished_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("attempt", pa.string(), nullable=False),
+    ]
+    return pa.schema(fields)
 
 
 def write_parquet(table: pa.Table | pa.RecordBatch) -> bytes:
@@ -80,6 +78,21 @@ def write_parquet(table: pa.Table | pa.RecordBatch) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", row_group_size=10_000)
     return sink.getvalue()
+
+
+def manifest_batch(entries: Sequence[Listed]) -> pa.RecordBatch:
+    """A page of a listing in the manifest's columns."""
+    import pyarrow as pa
+
+    schema = manifest_schema()
+    key, version, latest, marker, size, etag, modified, storage, _ = zip(*entries, strict=True) if entries else [()] * 9
+    micros = pa.array([int(seconds * 1e6) for seconds in modified], pa.int64())
+    columns = [key, version, latest, marker, size, etag, None, storage, [None] * len(entries)]
+    arrays = [
+        micros.cast(field.type) if column is None else pa.array(column, field.type)
+        for field, column in zip(schema, columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[ObjectVersion]]:

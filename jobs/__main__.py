@@ -1,0 +1,5 @@
+"""`python -m jobs` is the `sealift` command."""
+
+from jobs.cli import main
+
+main()

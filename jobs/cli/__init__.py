@@ -1,0 +1,92 @@
+"""The command line: the only code that prints or exits. Verbs are loaded when they are used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+
+import click
+
+from jobs import __version__
+from jobs.errors import ExitCode, SealiftError
+
+_COMMANDS = {
+    "inventory": ("jobs.cli.inventory", "inventory", "List a bucket into a report of S3 Inventory's shape."),
+    "replicate": ("jobs.cli.transfer", "replicate", "Copy the objects of a manifest, guarded and proven."),
+    "verify": ("jobs.cli.transfer", "verify", "Prove that copies are the same as their originals."),
+    "runs": ("jobs.cli.runs", "runs", "List, show, watch and retry runs, from the ledger alone."),
+    "worker": ("jobs.cli.worker", "worker", ""),
+}
+
+_EPILOG = """\b
+Exit codes:
+   0  done, every row ended well
+   1  a bug in Sealift
+   2  usage, or a limit was exceeded
+   3  rows that did not end well, or differences
+  10  bad configuration, manifest or ledger
+  75  transient or interrupted: run it again"""
+
+
+class _LazyGroup(click.Group):
+    """Knows its commands by name; imports one when it is called (start-up time is a feature)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, (_, _, summary) in _COMMANDS.items() if summary]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name, _ = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, _, summary) in _COMMANDS.items() if summary])
+
+
+@click.command(cls=_LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sealift")
+def cli() -> None:
+    """Sealift keeps very large S3 buckets replicated and provably intact.
+
+    Every run is planned, priced, worked through in shards, and accounts for every row of its
+    manifest in the ledger, an S3 prefix that you name with --ledger or SEALIFT_LEDGER.
+
+    \b
+    Try:
+      sealift replicate --source s3://bucket/prefix --destination s3://replica/prefix --dry-run
+      sealift verify    --source s3://bucket/prefix --destination s3://replica/prefix
+      sealift runs list
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The `sealift` command."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Errors become one line on stderr."""
+    try:
+        result = cli.main(args=arguments, standalone_mode=False, prog_name="sealift")
+        return int(result) if isinstance(result, int) else int(ExitCode.DONE)
+    except SealiftError as error:
+        click.echo(f"sealift: {' '.join(str(error).split())}", err=True)
+        return int(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("sealift: interrupted", err=True)
+        return int(ExitCode.TRANSIENT)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.USAGE)
+    except BrokenPipeError:
+        return int(ExitCode.DONE)
+    except Exception:  # noqa: BLE001  the last stop: whatever comes here is a bug of ours
+        traceback.print_exc()
+        click.echo("sealift: this is a bug in Sealift; please report the lines above", err=True)
+        return int(ExitCode.BUG)

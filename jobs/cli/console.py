@@ -1,0 +1,120 @@
+"""What people see: progress on a terminal, plain lines elsewhere, tables, and one JSON document."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import click
+
+PLAIN_INTERVAL_SECONDS = 10.0
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def say(message: str) -> None:
+    """A line for people, on stderr, so that stdout stays what was asked for."""
+    click.echo(message, err=True)
+
+
+def emit(document: Any, *, as_json: bool, text: str) -> None:
+    """The command's answer on stdout: one JSON document, or text."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def human_bytes(size_bytes: float) -> str:
+    """`1536` → `1.5 KiB`."""
+    unit = 0
+    while size_bytes >= 1024 and unit < len(_UNITS) - 1:
+        size_bytes, unit = size_bytes / 1024, unit + 1
+    return f"{size_bytes:.0f} {_UNITS[unit]}" if unit == 0 else f"{size_bytes:.1f} {_UNITS[unit]}"
+
+
+def human_seconds(seconds: float) -> str:
+    """`3723` → `1 h 02 min`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = int(seconds // 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def shown(text: str) -> str:
+    """Text from a bucket, safe for a terminal: control characters become escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def table(headings: list[str], rows: list[list[str]]) -> str:
+    """A table as text, wide enough for its cells."""
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        grid.add_row(*(shown(cell) for cell in row))
+    width = None if sys.stdout.isatty() else 200
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
+    with console.capture() as capture:
+        console.print(grid)
+    return capture.get().rstrip("\n")
+
+
+class Meter(Protocol):
+    """Shows how far a run is."""
+
+    def update(self, rows: int, bad_rows: int, size_bytes: int) -> None:
+        """Totals so far."""
+        ...
+
+
+@contextmanager
+def meter(title: str, total_rows: int) -> Iterator[Meter]:
+    """A live bar on a terminal; otherwise one plain line per `PLAIN_INTERVAL_SECONDS`. Both on stderr."""
+    if not sys.stderr.isatty():
+        yield _PlainMeter(title, total_rows)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} objects · {task.fields[details]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _LiveMeter(progress, title, total_rows)
+
+
+class _PlainMeter:
+    def __init__(self, title: str, total_rows: int):
+        self._title, self._total, self._began = title, total_rows, time.monotonic()
+        self._last = self._began
+
+    def update(self, rows: int, bad_rows: int, size_bytes: int) -> None:
+        now = time.monotonic()
+        if now - self._last < PLAIN_INTERVAL_SECONDS:
+            return
+        self._last = now
+        left = (self._total - rows) * (now - self._began) / rows if rows else 0.0
+        say(
+            f"{self._title}: {rows:,} of {self._total:,} objects, "
+            f"{_details(rows, bad_rows, size_bytes, now - self._began)}, {human_seconds(left)} left"
+        )
+
+
+class _LiveMeter:
+    def __init__(self, progress: Any, title: str, total_rows: int):
+        self._progress, self._began = progress, time.monotonic()
+        self._task = progress.add_task(title, total=total_rows, details="")
+
+    def update(self, rows: int, bad_rows: int, size_bytes: int) -> None:
+        details = _details(rows, bad_rows, size_bytes, time.monotonic() - self._began)
+        self._progress.update(self._task, completed=rows, details=details)
+
+
+def _details(rows: int, bad_rows: int, size_bytes: int, seconds: float) -> str:
+    rate = rows / seconds if seconds > 0 else 0.0
+    return f"{human_bytes(size_bytes)}, {rate:,.0f}/s, {bad_rows:,} errors"

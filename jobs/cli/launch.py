@@ -1,0 +1,270 @@
+"""From a request to a report: plan, spread, work, fold. Introduces the verbs to the runs."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs import __version__
+from jobs.cli.console import meter
+from jobs.config import Settings
+from jobs.core.model import Location
+from jobs.core.run import Plan, RunSpec, RunState, Side
+from jobs.core.selection import Selection
+from jobs.errors import ConfigError, ExitCode, LimitExceeded, NotFound, StoreError, UsageError
+from jobs.report import summarize
+from jobs.runs.ledger import Ledger
+from jobs.s3.sessions import boto_client, open_store
+from jobs.s3.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for. Without a manifest, the source is listed."""
+
+    job: str
+    source: Side | None
+    destination: Side
+    manifest: str | None
+    selection: Selection
+    options: Mapping[str, Any] = field(default_factory=dict)
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan that waits for a yes: its shards lie in a scratch folder, nothing is in the ledger yet."""
+
+    spec: RunSpec
+    plan: Plan
+    scratch: Path
+
+    def discard(self) -> None:
+        """Remove the scratch folder."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Planned:
+    """Read and filter the manifest, cut it into shards, price it. Raises ManifestError, ConfigError, …"""
+    from jobs.runs.planning import forecast, plan_rows
+
+    started = time.time()
+    scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
+    try:
+        bucket, description, batches = await _rows(request, ledger)
+        source = request.source or Side(Location(bucket), None, None, None)
+        await _check_sides(source, request.destination, dict(request.options))
+        spec = RunSpec(
+            run_id=new_run_id(request.job, started),
+            job=request.job,
+            created_at=started,
+            source=source,
+            destination=request.destination,
+            manifest=description,
+            options=dict(request.options) | {"streamed": is_streamed(source, request.destination)},
+            retry_of=request.retry_of,
+            sealift_version=__version__,
+        )
+
+        async def write_shard(number: int, data: bytes) -> None:
+            (scratch / f"{number:05d}.parquet").write_bytes(data)
+
+        planned = await plan_rows(
+            batches,
+            request.selection,
+            write_shard=write_shard,
+            scratch_directory=scratch,
+            rows_per_shard=settings.rows_per_shard,
+            processes=settings.processes,
+            multipart_threshold_bytes=int(spec.options.get("multipart_threshold_bytes", 5_000_000_000)),
+        )
+        return Planned(spec, forecast(planned, spec.job, spec.options, settings.processes), scratch)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def check_limits(plan: Plan, max_cost: float | None, max_objects: int | None) -> None:
+    """Raises LimitExceeded when the plan is larger or dearer than allowed."""
+    if max_objects is not None and plan.rows > max_objects:
+        raise LimitExceeded(
+            f"the plan has {plan.rows:,} objects, --max-objects allows {max_objects:,}: filter or raise it"
+        )
+    if max_cost is not None and plan.total_dollars > max_cost:
+        raise LimitExceeded(
+            f"the plan costs about ${plan.total_dollars:,.4f}, --max-cost allows ${max_cost:,.4f}: filter or raise it"
+        )
+
+
+async def publish(planned: Planned, ledger: Ledger) -> None:
+    """Write spec, shards and, last, the plan into the ledger: from then on the run exists."""
+    await ledger.create(planned.spec)
+    gate = asyncio.Semaphore(8)
+
+    async def upload(number: int) -> None:
+        async with gate:
+            data = (planned.scratch / f"{number:05d}.parquet").read_bytes()
+            await ledger.write_shard(planned.spec.run_id, number, data)
+
+    await asyncio.gather(*(upload(number) for number in range(len(planned.plan.shards))))
+    await ledger.publish_plan(planned.spec.run_id, planned.plan)
+
+
+async def execute(spec: RunSpec, plan: Plan, ledger_location: Location, settings: Settings) -> dict[int, int]:
+    """Run the shards on this machine with a progress bar; shard → exit code."""
+    from jobs.runs.local import LocalExecutor
+
+    def command(shard: int) -> Sequence[str]:
+        program = [sys.executable, "-m", "jobs", "worker", spec.run_id]
+        return [*program, "--shard", str(shard), "--ledger", str(ledger_location)]
+
+    executor = LocalExecutor(command, min(settings.processes, len(plan.shards)) or 1)
+    with meter(spec.job, plan.rows) as shown, _stopped_by_signals(executor.stop):
+        lock = threading.Lock()
+
+        def on_progress(progress: Mapping[int, Any]) -> None:
+            with lock:
+                each = list(progress.values())
+                shown.update(sum(p.rows for p in each), sum(p.bad_rows for p in each), sum(p.size_bytes for p in each))
+
+        executor.on_progress = on_progress
+        return await asyncio.to_thread(executor.run, range(len(plan.shards)))
+
+
+async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int, int]) -> dict[str, Any]:
+    """Fold the outcomes into the run's report; publish it when every row is accounted for."""
+    from jobs.runs.folding import fold_run
+
+    folded = await fold_run(ledger, spec.run_id, plan)
+    broken = [code for code in codes.values() if code not in (ExitCode.DONE, ExitCode.TRANSIENT)]
+    state = RunState.FAILED if broken else RunState.INCOMPLETE
+    if folded.rows == plan.rows:
+        state = RunState.COMPLETE
+    failures = None
+    if state is RunState.COMPLETE and folded.failures:
+        failures = await ledger.write_failures(spec.run_id, folded.failures_parquet, folded.failures_csv)
+    report = summarize(
+        spec,
+        plan,
+        state,
+        folded.outcomes,
+        folded.size_bytes,
+        folded.finished_at or time.time(),
+        evidence=folded.evidence,
+        reasons=[{"status": status, "reason": reason, "rows": rows} for status, reason, rows in folded.reasons],
+        attempts=folded.attempts,
+        exit_codes=sorted(set(codes.values())),
+        failures_manifest=failures,
+        report=ledger.uri(spec.run_id, "report.json") if state is RunState.COMPLETE else None,
+        ledger=str(ledger.location),
+    )
+    if state is RunState.COMPLETE:
+        await ledger.publish_report(spec.run_id, report)
+    return report
+
+
+def open_ledger(location: Location) -> Ledger:
+    """The ledger at a location, reached as boto3's defaults say."""
+    return Ledger(open_store(None, None, None, max_in_flight=16), location)
+
+
+def new_run_id(job: str, now: float) -> str:
+    """An id that sorts by time: `20261125T003345Z-replicate-1f3a`."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{job}-{secrets.token_hex(3)}"
+
+
+def is_streamed(source: Side, destination: Side) -> bool:
+    """Whether the sides are different services, so that bytes must pass through the worker."""
+    return (source.endpoint or "") != (destination.endpoint or "")
+
+
+async def _rows(request: Request, ledger: Ledger) -> tuple[str, str, AsyncIterator[pa.RecordBatch]]:
+    """(source bucket, where the rows come from, the rows) of a request."""
+    source = request.source
+    if request.manifest is None:
+        if source is None:
+            raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
+        store = open_store(source.endpoint, source.region, source.profile)
+        versions = request.selection.versions == "all"
+        return source.location.bucket, f"listing of {source.location}", _listed(store, source.location, versions)
+    from jobs.s3.manifests import open_manifest
+
+    uri = request.manifest
+    if uri.startswith("run:"):
+        earlier = await ledger.report(uri[4:])
+        if earlier is None:
+            await ledger.spec(uri[4:])
+            raise ConfigError(f"run {uri[4:]} has not ended: finish it with `sealift runs retry {uri[4:]}` first")
+        if not earlier["failures_manifest"]:
+            raise ConfigError(f"run {uri[4:]} has no failed rows: there is nothing to do")
+        uri = earlier["failures_manifest"]
+    manifest = await open_manifest(uri, ledger.store, lambda: boto_client(None, None, None))
+    bucket = manifest.bucket or (source.location.bucket if source else None)
+    if bucket is None:
+        raise UsageError(f"{uri} does not say which bucket its keys are in: add --source s3://bucket")
+    if source is not None and bucket != source.location.bucket:
+        raise ConfigError(f"{uri} is about bucket {bucket}, --source says {source.location.bucket}: name one bucket")
+    return bucket, request.manifest, manifest.batches
+
+
+async def _listed(store: Store, location: Location, versions: bool) -> AsyncIterator[pa.RecordBatch]:
+    from jobs.s3.listing import list_all
+    from jobs.s3.tables import manifest_batch
+
+    async for page in list_all(store, location, versions=versions):
+        yield manifest_batch(page)
+
+
+async def _check_sides(source: Side, destination: Side, options: dict[str, Any]) -> None:
+    """Both buckets must be there and readable before anything is planned."""
+    for name, side in (("source", source), ("destination", destination)):
+        store = open_store(side.endpoint, side.region, side.profile, max_in_flight=4)
+        try:
+            await store.list_objects(side.location.bucket, side.location.key, max_keys=1)
+            if (
+                name == "destination"
+                and options.get("all_versions")
+                and not await store.is_versioned(side.location.bucket)
+            ):
+                raise ConfigError(
+                    f"the destination bucket {side.location.bucket} keeps no versions: --versions all needs it to"
+                )
+        except NotFound as error:
+            raise ConfigError(
+                f"the {name} bucket {side.location.bucket} does not exist: check --{name} and its region"
+            ) from error
+        except StoreError as error:
+            raise type(error)(
+                error.operation, f"{name} {side.location}", error.code, error.detail, error.status
+            ) from error
+        finally:
+            await store.close()
+    if source.location == destination.location and not is_streamed(source, destination):
+        raise UsageError(f"source and destination are both {source.location}: name two places")
+
+
+@contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on SIGTERM or Ctrl-C while the block runs."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

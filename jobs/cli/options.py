@@ -1,0 +1,115 @@
+"""Options that several commands share, and how their words become values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from jobs.config import Settings
+from jobs.core.model import Location
+from jobs.core.run import Side
+from jobs.core.selection import parse_size, parse_when
+from jobs.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class LocationType(click.ParamType):
+    """s3://bucket/prefix"""
+
+    name = "s3://bucket/prefix"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        return value if isinstance(value, Location) else Location.parse(value)
+
+
+class SizeType(click.ParamType):
+    """5GiB, 10MB, 1024"""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return value if isinstance(value, int) else parse_size(value)
+
+
+class WhenType(click.ParamType):
+    """30d, 12h, 2026-11-01 → epoch seconds"""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        return value if isinstance(value, float) else parse_when(value, time.time())
+
+
+def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several option decorators as one, in the order they are shown."""
+
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def ledger_option() -> Callable[[F], F]:
+    """--ledger"""
+    text = "Where runs are recorded, s3://bucket/prefix. Default: SEALIFT_LEDGER."
+    return click.option("--ledger", metavar="URI", help=text)
+
+
+def json_option() -> Callable[[F], F]:
+    """--json"""
+    return click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON document on stdout.")
+
+
+def side_options(side: str) -> Callable[[F], F]:
+    """--source-endpoint, --source-region, --source-profile (or --destination-…)."""
+    return stack(
+        click.option(f"--{side}-endpoint", metavar="URL", help=f"Endpoint of the {side}. Default: as boto3 finds it."),
+        click.option(f"--{side}-region", metavar="NAME", help=f"Region of the {side}."),
+        click.option(f"--{side}-profile", metavar="NAME", help=f"Credentials profile for the {side}."),
+    )
+
+
+def filter_options() -> Callable[[F], F]:
+    """--include … --sample: which rows of the manifest are taken."""
+    repeated = "May be repeated."
+    return stack(
+        click.option("--include", multiple=True, metavar="GLOB", help=f"Take only keys that match. {repeated}"),
+        click.option("--exclude", multiple=True, metavar="GLOB", help=f"Leave out keys that match. {repeated}"),
+        click.option("--newer-than", type=WhenType(), help="Take only objects modified after: 30d, 12h, 2026-11-01."),
+        click.option("--older-than", type=WhenType(), help="Take only objects modified before."),
+        click.option("--min-size", type=SizeType(), help="Take only objects of at least this size: 10MB, 5GiB."),
+        click.option("--max-size", type=SizeType(), help="Take only objects of at most this size."),
+        click.option(
+            "--include-class", multiple=True, metavar="CLASS", help=f"Take only this storage class. {repeated}"
+        ),
+    )
+
+
+def plan_options() -> Callable[[F], F]:
+    """--dry-run, --max-cost, --max-objects, --yes, --executor."""
+    return stack(
+        click.option("--dry-run", is_flag=True, help="Print the plan (rows, bytes, requests, dollars), do nothing."),
+        click.option("--max-cost", type=click.FloatRange(min=0), metavar="DOLLARS", help="Refuse a dearer plan."),
+        click.option("--max-objects", type=click.IntRange(min=0), metavar="N", help="Refuse a larger plan."),
+        click.option("--yes", is_flag=True, help="Start without asking (on a terminal it asks)."),
+        click.option("--executor", type=click.Choice(["local", "batch"]), help="Default: SEALIFT_EXECUTOR or local."),
+    )
+
+
+def ledger_location(ledger: str | None, settings: Settings) -> Location:
+    """The ledger's place. Raises UsageError when nobody named one."""
+    uri = ledger or settings.ledger
+    if not uri:
+        raise UsageError("no ledger: give --ledger s3://bucket/prefix or set SEALIFT_LEDGER")
+    return Location.parse(uri)
+
+
+def side(location: Location, options: dict[str, Any], name: str) -> Side:
+    """The source's or destination's Side from the options of `side_options`."""
+    return Side(location, options[f"{name}_endpoint"], options[f"{name}_region"], options[f"{name}_profile"])

@@ -1,0 +1,208 @@
+"""`sealift runs`: what the ledger knows, and going on with it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from jobs.cli import launch
+from jobs.cli.console import emit, human_bytes, meter, table
+from jobs.cli.options import json_option, ledger_location, ledger_option
+from jobs.cli.transfer import launch_and_report, plan_text, report_text, run_and_report
+from jobs.config import Settings
+from jobs.core.run import Plan
+from jobs.core.selection import Selection
+from jobs.errors import LedgerError
+from jobs.report import exit_code
+from jobs.runs.ledger import Ledger
+
+WATCH_SECONDS = 2.0
+
+
+@click.group()
+def runs() -> None:
+    """List, show, watch and retry runs, from the ledger alone."""
+
+
+@runs.command("list")
+@ledger_option()
+@click.option("--limit", default=50, show_default=True, help="Only the latest so many.")
+@json_option()
+def list_runs(ledger: str | None, limit: int, as_json: bool) -> int:
+    """The runs of a ledger, the latest first."""
+    return asyncio.run(_list(_open(ledger), limit, as_json))
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@ledger_option()
+@json_option()
+def show(run_id: str, ledger: str | None, as_json: bool) -> int:
+    """What was asked, what was planned, how far it is, how it ended."""
+    return asyncio.run(_show(_open(ledger), run_id, as_json))
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@ledger_option()
+@json_option()
+def watch(run_id: str, ledger: str | None, as_json: bool) -> int:
+    """Follow a run until it has ended; the exit code is the run's."""
+    return asyncio.run(_watch(_open(ledger), run_id, as_json))
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@ledger_option()
+@click.option("--yes", is_flag=True, help="Start without asking (on a terminal it asks).")
+@json_option()
+def retry(run_id: str, ledger: str | None, yes: bool, as_json: bool) -> int:
+    """Go on with a run that stopped, or act on the rows that failed, and nothing else.
+
+    A run with rows that have no outcome goes on where it was. The failed rows of a replicate run
+    become a new replicate run. Those of a verify run are copied anew: what verify proved wrong
+    may be overwritten, exactly those objects, and nothing else that is newer.
+    """
+    return asyncio.run(_retry(_open(ledger), run_id, {"yes": yes, "as_json": as_json}))
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@ledger_option()
+@json_option()
+def report(run_id: str, ledger: str | None, as_json: bool) -> int:
+    """The report of a run; made now if all rows are accounted for and nobody made it."""
+    return asyncio.run(_report(_open(ledger), run_id, as_json))
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """How far a run is, by its checkpoints alone. Rows that two attempts did count once at most."""
+
+    rows: int
+    bad_rows: int
+    size_bytes: int
+
+
+def _open(ledger: str | None) -> Ledger:
+    return launch.open_ledger(ledger_location(ledger, Settings.from_environment()))
+
+
+async def _standing(ledger: Ledger, run_id: str, plan: Plan) -> _Standing:
+    done = [0] * len(plan.shards)
+    bad_rows = size_bytes = 0
+    for checkpoint in await ledger.checkpoints(run_id):
+        done[checkpoint.shard] += checkpoint.rows
+        bad_rows += checkpoint.bad_rows
+        size_bytes += checkpoint.size_bytes
+    rows = sum(min(count, shard.rows) for count, shard in zip(done, plan.shards, strict=True))
+    return _Standing(rows, bad_rows, size_bytes)
+
+
+async def _list(ledger: Ledger, limit: int, as_json: bool) -> int:
+    latest = (await ledger.run_ids())[::-1][:limit]
+    known = await asyncio.gather(*(_summary(ledger, run_id) for run_id in latest))
+    rows = [
+        [str(run["run_id"]), str(run["job"]), str(run["state"]), f"{run['rows']:,}", f"{run['failures']:,}"]
+        for run in known
+    ]
+    text = table(["run", "job", "state", "rows", "failures"], rows) if rows else f"no runs in {ledger.location}"
+    emit({"ledger": str(ledger.location), "runs": known}, as_json=as_json, text=text)
+    return 0
+
+
+async def _summary(ledger: Ledger, run_id: str) -> dict[str, Any]:
+    ended = await ledger.report(run_id)
+    if ended is not None:
+        return {name: ended[name] for name in ("run_id", "job", "state", "rows", "outcomes", "failures", "seconds")}
+    job = run_id.split("-")[1] if run_id.count("-") >= 2 else "?"
+    try:
+        plan = await ledger.plan(run_id)
+    except LedgerError:
+        return {
+            "run_id": run_id,
+            "job": job,
+            "state": "unplanned",
+            "rows": 0,
+            "outcomes": {},
+            "failures": 0,
+            "seconds": 0,
+        }
+    standing = await _standing(ledger, run_id, plan)
+    state = "incomplete" if standing.rows < plan.rows else "unreported"
+    return {
+        "run_id": run_id,
+        "job": job,
+        "state": state,
+        "rows": plan.rows,
+        "outcomes": {},
+        "failures": standing.bad_rows,
+        "seconds": 0,
+    }
+
+
+async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
+    spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
+    ended, standing = await ledger.report(run_id), await _standing(ledger, run_id, plan)
+    document = {
+        "run_id": run_id,
+        "job": spec.job,
+        "state": ended["state"] if ended else "incomplete",
+        "rows": plan.rows,
+        "accounted": standing.rows,
+        "outcomes": ended["outcomes"] if ended else {},
+        "bytes": ended["bytes"] if ended else standing.size_bytes,
+        "seconds": ended["seconds"] if ended else round(time.time() - spec.created_at, 3),
+        "report": ledger.uri(run_id, "report.json") if ended else None,
+        "spec": spec.to_dict(),
+        "plan": plan.to_dict(),
+    }
+    progress = f"{standing.rows:,} of {plan.rows:,} rows done, {human_bytes(standing.size_bytes)}, no report yet"
+    text = plan_text(spec, plan) + "\n" + (report_text(ended) if ended else progress)
+    emit(document, as_json=as_json, text=text)
+    return 0
+
+
+async def _watch(ledger: Ledger, run_id: str, as_json: bool) -> int:
+    spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
+    with meter(spec.job, plan.rows) as shown:
+        while (ended := await ledger.report(run_id)) is None:
+            standing = await _standing(ledger, run_id, plan)
+            shown.update(standing.rows, standing.bad_rows, standing.size_bytes)
+            await asyncio.sleep(WATCH_SECONDS)
+    emit(ended, as_json=as_json, text=report_text(ended))
+    return int(exit_code(ended))
+
+
+async def _report(ledger: Ledger, run_id: str, as_json: bool) -> int:
+    spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
+    document = await ledger.report(run_id) or await launch.conclude(spec, plan, ledger, {})
+    emit(document, as_json=as_json, text=report_text(document))
+    return int(exit_code(document))
+
+
+async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
+    settings = Settings.from_environment()
+    spec, plan, ended = await ledger.spec(run_id), await ledger.plan(run_id), await ledger.report(run_id)
+    if ended is None:
+        return await run_and_report(spec, plan, ledger, settings, as_json=given["as_json"])
+    if not ended["failures"]:
+        emit(ended, as_json=given["as_json"], text=f"Nothing to retry: {report_text(ended)}")
+        return 0
+    request = launch.Request(
+        job="replicate",
+        source=spec.source,
+        destination=spec.destination,
+        manifest=f"run:{run_id}",
+        selection=Selection(versions="all"),  # the rows were selected when the first run was planned
+        options={
+            name: value for name, value in spec.options.items() if name not in ("streamed", "sample", "rotate", "deep")
+        },
+        retry_of=run_id,
+    )
+    limits = {"dry_run": False, "max_cost": None, "max_objects": None}
+    return await launch_and_report(request, ledger, settings, given | limits)

@@ -1,0 +1,240 @@
+"""`sealift replicate` and `sealift verify`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import click
+
+from jobs.cli import launch
+from jobs.cli.console import emit, human_bytes, human_seconds, say
+from jobs.cli.options import (
+    LocationType,
+    SizeType,
+    filter_options,
+    json_option,
+    ledger_location,
+    ledger_option,
+    plan_options,
+    side,
+    side_options,
+    stack,
+)
+from jobs.config import Settings
+from jobs.core.decision import Overwrite
+from jobs.core.model import Location
+from jobs.core.rota import next_number, parse_fraction
+from jobs.core.run import Plan, RunSpec
+from jobs.core.selection import Selection
+from jobs.errors import UsageError
+from jobs.replicate import COPY_LIMIT_BYTES, KEEP
+from jobs.report import counts, exit_code, verdict
+from jobs.runs.ledger import Ledger
+
+_COMMON = stack(
+    click.option("--source", type=LocationType(), help="What to take: a bucket or a prefix in it."),
+    click.option(
+        "--manifest", metavar="URI", help="Which rows: manifest.json, .csv, .parquet, or run:ID (its failed rows)."
+    ),
+    click.option("--destination", type=LocationType(), required=True, help="Where the copies are or go."),
+    click.option("--versions", type=click.Choice(["current", "all"]), default="current", show_default=True),
+    ledger_option(),
+    filter_options(),
+    plan_options(),
+    json_option(),
+    side_options("source"),
+    side_options("destination"),
+    click.option("--requester-pays", is_flag=True, help="Agree to pay for requests to the source's bucket."),
+)
+
+
+@click.command()
+@_COMMON
+@click.option("--storage-class", default=KEEP, show_default=True, help="For the copies; keep: the source's.")
+@click.option(
+    "--sse", type=click.Choice(["AES256", "aws:kms"]), help="Encryption of the copies. Default: the bucket's."
+)
+@click.option("--kms-key-id", metavar="ARN", help="With --sse aws:kms.")
+@click.option("--object-lock", is_flag=True, help="Carry retention and legal hold (one more request each).")
+@click.option(
+    "--overwrite",
+    type=click.Choice([each.value for each in Overwrite]),
+    default=Overwrite.OLDER.value,
+    show_default=True,
+    help="Which differing objects at the destination may be replaced.",
+)
+@click.option(
+    "--multipart-threshold", type=SizeType(), default=COPY_LIMIT_BYTES, help="Above it: in parts. Default: 5 GB."
+)
+@click.option(
+    "--part-size", type=SizeType(), default=64 * 1024 * 1024, help="Preferred size of a part. Default: 64MiB."
+)
+def replicate(**given: Any) -> int:
+    """Copy the objects of a manifest or a listing, guarded at both ends, and prove each copy.
+
+    What is there already and proven the same is skipped. Nothing newer is overwritten. Each row
+    ends as copied, same, deleted, changed, missing, denied, archived or failed.
+
+    \b
+    sealift replicate --source s3://docs/2026/ --destination s3://replica/2026/ --dry-run
+    sealift replicate --manifest s3://inv/docs/daily/2026-11-25T01-00Z/manifest.json --destination s3://replica
+    sealift replicate --manifest run:20261125T003345Z-verify-1f3a --destination s3://replica
+    """
+    if given["multipart_threshold"] > COPY_LIMIT_BYTES:
+        raise UsageError("--multipart-threshold: CopyObject takes at most 5 GB (5000000000 bytes)")
+    options = {
+        "storage_class": given["storage_class"],
+        "sse": given["sse"],
+        "kms_key_id": given["kms_key_id"],
+        "object_lock": given["object_lock"],
+        "overwrite": given["overwrite"],
+        "multipart_threshold_bytes": given["multipart_threshold"],
+        "part_size_bytes": given["part_size"],
+    }
+    return _start("replicate", given, options, None)
+
+
+@click.command()
+@_COMMON
+@click.option("--deep", is_flag=True, help="Read and compare the bytes of both sides.")
+@click.option("--sample", metavar="1/N", help="Take one Nth of the keys, always the same one.")
+@click.option("--rotate", is_flag=True, help="With --sample: the next Nth each run, everything once in N runs.")
+def verify(**given: Any) -> int:
+    """Prove that each object of a manifest or a listing is at the destination, the same.
+
+    By stored checksums, then MD5 ETags; with --deep by the bytes. Each row ends as verified,
+    mismatched, missing, changed, unverifiable, denied or failed, with the reason.
+
+    \b
+    sealift verify --source s3://docs --destination s3://replica
+    sealift verify --source s3://docs --destination s3://replica --deep --sample 1/30 --rotate
+    """
+    if given["rotate"] and not given["sample"]:
+        raise UsageError("--rotate needs --sample 1/N")
+    return _start("verify", given, {"deep": given["deep"], "rotate": given["rotate"]}, given["sample"])
+
+
+def _start(job: str, given: dict[str, Any], options: dict[str, Any], sample: str | None) -> int:
+    settings = Settings.from_environment()
+    place = ledger_location(given["ledger"], settings)
+    if (given["executor"] or settings.executor) != "local":
+        raise UsageError("--executor batch is not built yet: use --executor local")
+    return asyncio.run(_start_run(job, given, options, sample, place, settings))
+
+
+async def _start_run(
+    job: str, given: dict[str, Any], options: dict[str, Any], sample: str | None, place: Location, settings: Settings
+) -> int:
+    ledger = launch.open_ledger(place)
+    if given["source"] is None and given["manifest"] is None:
+        raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
+    source = side(given["source"], given, "source") if given["source"] else None
+    destination = side(given["destination"], given, "destination")
+    slice_ = None
+    if sample:
+        of = parse_fraction(sample)
+        number = await _next_slice(ledger, job, source, destination, of) if given.get("rotate") else 0
+        slice_ = (number, of)
+    request = launch.Request(
+        job=job,
+        source=source,
+        destination=destination,
+        manifest=given["manifest"],
+        selection=Selection(
+            prefix=source.location.key if source else "",
+            include=tuple(given["include"]),
+            exclude=tuple(given["exclude"]),
+            min_size_bytes=given["min_size"],
+            max_size_bytes=given["max_size"],
+            newer_than=given["newer_than"],
+            older_than=given["older_than"],
+            storage_classes=tuple(given["include_class"]),
+            versions=given["versions"],
+            sample=slice_,
+        ),
+        options=options
+        | {
+            "all_versions": given["versions"] == "all",
+            "requester_pays": given["requester_pays"],
+            "sample": list(slice_) if slice_ else None,
+        },
+    )
+    return await launch_and_report(request, ledger, settings, given)
+
+
+async def launch_and_report(request: launch.Request, ledger: Ledger, settings: Settings, given: dict[str, Any]) -> int:
+    """Plan, ask, run and report one request; the exit code."""
+    planned = await launch.plan_run(request, ledger, settings)
+    try:
+        as_json = given["as_json"]
+        if given["dry_run"]:
+            launch.check_limits(planned.plan, given["max_cost"], given["max_objects"])
+            emit(
+                _plan_document(planned.spec, planned.plan), as_json=as_json, text=plan_text(planned.spec, planned.plan)
+            )
+            return 0
+        launch.check_limits(planned.plan, given["max_cost"], given["max_objects"])
+        if not as_json:
+            say(plan_text(planned.spec, planned.plan))
+        if sys.stdin.isatty() and sys.stderr.isatty() and not given["yes"] and not as_json:
+            click.confirm("Start?", abort=True, err=True)
+        await launch.publish(planned, ledger)
+    finally:
+        planned.discard()
+    return await run_and_report(planned.spec, planned.plan, ledger, settings, as_json=as_json)
+
+
+async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
+    """Work through a published plan and print what came of it; the exit code."""
+    codes = await launch.execute(spec, plan, ledger.location, settings)
+    report = await launch.conclude(spec, plan, ledger, codes)
+    emit(report, as_json=as_json, text=report_text(report))
+    worst = max((code for code in codes.values() if code in (1, 2, 10)), default=0)
+    return worst if report["state"] == "failed" and worst else int(exit_code(report))
+
+
+async def _next_slice(ledger: Ledger, job: str, source: Any, destination: Any, of: int) -> int:
+    """The slice after that of the latest rotating run over the same pair."""
+    for run_id in reversed(await ledger.run_ids()):
+        if f"-{job}-" not in run_id:
+            continue
+        spec = await ledger.spec(run_id)
+        same = spec.destination == destination and (source is None or spec.source == source)
+        sample = spec.options.get("sample")
+        if same and spec.options.get("rotate") and sample and sample[1] == of:
+            return next_number(sample[0] + 1, of)
+    return 0
+
+
+def _plan_document(spec: RunSpec, plan: Plan) -> dict[str, Any]:
+    return {"run_id": spec.run_id, "job": spec.job, "state": "planned", "dry_run": True, **plan.to_dict()}
+
+
+def plan_text(spec: RunSpec, plan: Plan) -> str:
+    """The plan for people."""
+    requests = ", ".join(f"{count:,} {kind}" for kind, count in plan.requests.items() if count) or "none"
+    lines = [
+        f"Plan of {spec.run_id}: {spec.job} {spec.manifest} → {spec.destination.location}",
+        f"  objects   {plan.rows:,} ({human_bytes(plan.size_bytes)}) in {len(plan.shards)} shards",
+        f"  requests  {requests}",
+        f"  cost      ${plan.total_dollars:,.4f} by {plan.price_table}",
+        f"  duration  about {human_seconds(plan.seconds)}",
+    ]
+    if plan.excluded:
+        lines.append(f"  left out  {', '.join(f'{count:,} by {name}' for name, count in plan.excluded.items())}")
+    return "\n".join(lines)
+
+
+def report_text(report: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = [verdict(report), f"  outcomes  {counts(report['outcomes'])} ({human_bytes(report['bytes'])})"]
+    lines += [f"  {each['rows']:>8,} × {each['status']}: {each['reason']}" for each in report["reasons"][:10]]
+    if report["state"] != "complete":
+        lines.append(f"  go on with  sealift runs retry {report['run_id']}")
+    elif report["failures"]:
+        lines.append(f"  failed rows  {report['failures_manifest']}")
+        lines.append(f"  try them again with  sealift runs retry {report['run_id']}")
+    lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
+    return "\n".join(lines)

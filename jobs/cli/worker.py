@@ -1,0 +1,104 @@
+"""`sealift worker`: one attempt at one shard. The executors start it; so can a person."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from dataclasses import replace
+
+import click
+
+from jobs import __version__
+from jobs.cli.options import ledger_location, ledger_option
+from jobs.config import Settings
+from jobs.core.model import Location, Route
+from jobs.core.run import RunSpec, Side
+from jobs.errors import ConfigError, UsageError
+from jobs.replicate import Replicate, ReplicateOptions
+from jobs.runs.ledger import Ledger
+from jobs.runs.worker import Job, Progress, Worker, WorkerLimits
+from jobs.s3.sessions import open_store
+from jobs.s3.store import Store
+from jobs.s3.streams import ByteBudget
+from jobs.verify import Verify, VerifyOptions
+
+PROGRESS_SECONDS = 0.5
+
+
+@click.command(hidden=True)
+@click.argument("run_id")
+@click.option("--shard", type=click.IntRange(min=0), envvar="AWS_BATCH_JOB_ARRAY_INDEX", help="Which shard.")
+@ledger_option()
+def worker(run_id: str, shard: int | None, ledger: str | None) -> None:
+    """Work through one shard of a run; progress goes to stdout as JSON lines."""
+    if shard is None:
+        raise UsageError("no shard: give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
+    settings = Settings.from_environment()
+    asyncio.run(_work(settings, ledger_location(ledger, settings), run_id, shard))
+
+
+async def _work(settings: Settings, location: Location, run_id: str, shard: int) -> None:
+    ledger = Ledger(open_store(None, None, None, max_in_flight=8), location)
+    spec = await ledger.spec(run_id)
+    if spec.sealift_version != __version__:
+        raise ConfigError(
+            f"run {run_id} was planned by Sealift {spec.sealift_version}, this worker is {__version__}: use one version"
+        )
+    plan = await ledger.plan(run_id)
+    if shard >= len(plan.shards):
+        raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
+    source, destination = open_sides(spec, settings.in_flight)
+    attempt = Worker(
+        ledger,
+        run_id,
+        shard,
+        make_job(spec, source, destination, ByteBudget(settings.buffer_bytes)),
+        WorkerLimits(
+            settings.in_flight, settings.checkpoint_rows, settings.checkpoint_seconds, settings.patience_seconds
+        ),
+        on_progress=_Printer(),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, attempt.stop)
+    _print(await attempt.run())
+
+
+def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
+    """Stores for the source and the destination; one for both where they are reached alike."""
+
+    def reach(side: Side) -> Store:
+        payer = bool(spec.options.get("requester_pays"))
+        return open_store(side.endpoint, side.region, side.profile, max_in_flight=max_in_flight, request_payer=payer)
+
+    source = reach(spec.source)
+    alike = replace(spec.source, location=spec.destination.location) == spec.destination
+    return source, source if alike else reach(spec.destination)
+
+
+def make_job(spec: RunSpec, source: Store, destination: Store, budget: ByteBudget) -> Job:
+    """The job that the run's spec names. Raises ConfigError for one that this version does not know."""
+    route = Route(spec.source.location, spec.destination.location)
+    if spec.job == "replicate":
+        return Replicate(source, destination, route, ReplicateOptions.from_dict(spec.options), budget)
+    if spec.job == "verify":
+        return Verify(source, destination, route, VerifyOptions.from_dict(spec.options), budget)
+    raise ConfigError(f"run {spec.run_id} is a {spec.job!r} run, which this Sealift does not know")
+
+
+class _Printer:
+    """Prints progress, at most once per `PROGRESS_SECONDS`."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._last >= PROGRESS_SECONDS:
+            self._last = now
+            _print(progress)
+
+
+def _print(progress: Progress) -> None:
+    click.echo(json.dumps(progress))

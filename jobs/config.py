@@ -1,0 +1,57 @@
+"""Settings: the only code that reads the environment (AWS's own variables are boto3's business)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jobs.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says about how Sealift works.
+
+    `SEALIFT_LEDGER` and `SEALIFT_EXECUTOR` stand for `--ledger` and `--executor`. The others tune
+    workers: `SEALIFT_PROCESSES` (default: one per core), `SEALIFT_IN_FLIGHT` (rows at once in a
+    worker), `SEALIFT_CHECKPOINT_ROWS`, `SEALIFT_CHECKPOINT_SECONDS`, `SEALIFT_PATIENCE_SECONDS`,
+    `SEALIFT_BUFFER_MIB` (object data in a worker's memory), `SEALIFT_ROWS_PER_SHARD`.
+    """
+
+    ledger: str | None
+    executor: str
+    processes: int
+    in_flight: int
+    checkpoint_rows: int
+    checkpoint_seconds: float
+    patience_seconds: float
+    buffer_bytes: int
+    rows_per_shard: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Raises ConfigError for a variable that is no positive number."""
+        values = os.environ if environment is None else environment
+
+        def number(name: str, default: float) -> float:
+            text = values.get(name, "")
+            try:
+                value = float(text) if text else default
+            except ValueError:
+                value = 0.0
+            if value <= 0:
+                raise ConfigError(f"{name}={text!r}: expected a number above zero, for example {default:g}")
+            return value
+
+        return cls(
+            ledger=values.get("SEALIFT_LEDGER") or None,
+            executor=values.get("SEALIFT_EXECUTOR") or "local",
+            processes=int(number("SEALIFT_PROCESSES", len(os.sched_getaffinity(0)))),
+            in_flight=int(number("SEALIFT_IN_FLIGHT", 256)),
+            checkpoint_rows=int(number("SEALIFT_CHECKPOINT_ROWS", 5_000)),
+            checkpoint_seconds=number("SEALIFT_CHECKPOINT_SECONDS", 15),
+            patience_seconds=number("SEALIFT_PATIENCE_SECONDS", 60),
+            buffer_bytes=int(number("SEALIFT_BUFFER_MIB", 96) * 1024 * 1024),
+            rows_per_shard=int(number("SEALIFT_ROWS_PER_SHARD", 100_000)),
+        )

@@ -1,0 +1,87 @@
+"""What replicate does with one row, decided from what is known of both sides. No I/O."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from jobs.core.evidence import Verdict
+from jobs.core.model import ObjectInfo, ObjectVersion
+from jobs.core.outcome import Status
+
+
+class Overwrite(StrEnum):
+    """When an existing destination object that differs may be replaced."""
+
+    OLDER = "older"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Action(NamedTuple):
+    """`copy`: copy, replacing exactly the object with the ETag `replaces` (None: nothing may be there).
+
+    `prove`: nothing stored is comparable, read both sides, then decide again. Otherwise the row
+    ends with `status` and `reason`.
+    """
+
+    copy: bool = False
+    prove: bool = False
+    replaces: str | None = None
+    status: Status | None = None
+    reason: str = ""
+
+
+def decide(
+    row: ObjectVersion,
+    source: ObjectInfo | None,
+    destination: ObjectInfo | None,
+    verdict: Verdict | None,
+    overwrite: Overwrite = Overwrite.OLDER,
+) -> Action:
+    """The action for a row of the manifest.
+
+    `source` and `destination` are what HEAD says (None: not there), `verdict` how they compare
+    (None when one is not there). The first line that fits decides:
+
+    | source            | destination                     | verdict   | overwrite | action                     |
+    |-------------------|---------------------------------|-----------|-----------|----------------------------|
+    | gone              |                                 |           |           | missing                    |
+    | another ETag      |                                 |           |           | changed                    |
+    | archived          | not there                       |           |           | archived                   |
+    | there             | not there                       |           |           | copy, nothing there        |
+    | there             | there                           | same      |           | same                       |
+    | archived          | there                           | same      |           | same                       |
+    | archived          | there                           | different |           | archived                   |
+    | archived          | there                           | unknown   |           | archived                   |
+    | there             | the condemned ETag              |           |           | copy over it               |
+    | there             | there                           | unknown   |           | prove                      |
+    | there             | there                           | different | never     | changed: it is in the way  |
+    | there             | there                           | different | always    | copy over it               |
+    | there             | older than the source           | different | older     | copy over it               |
+    | there             | as new or newer                 | different | older     | changed: it is newer       |
+    """
+    if source is None:
+        return Action(status=Status.MISSING, reason="the source object is gone")
+    if row.etag is not None and source.etag != row.etag:
+        return Action(status=Status.CHANGED, reason=f"the source is now {source.etag}, the manifest says {row.etag}")
+    if destination is None:
+        return Action(status=Status.ARCHIVED, reason=_ARCHIVED) if source.is_archived else Action(copy=True)
+    if verdict is None:
+        raise ValueError("two objects need a verdict")
+    if verdict.same:
+        return Action(status=Status.SAME)
+    if source.is_archived:
+        return Action(status=Status.ARCHIVED, reason=_ARCHIVED)
+    if row.condemned_etag == destination.etag:
+        return Action(copy=True, replaces=destination.etag)
+    if verdict.same is None:
+        return Action(prove=True)
+    if overwrite is Overwrite.NEVER:
+        return Action(status=Status.CHANGED, reason=f"another object is at the destination ({verdict.reason})")
+    if overwrite is Overwrite.ALWAYS or destination.last_modified < source.last_modified:
+        return Action(copy=True, replaces=destination.etag)
+    return Action(status=Status.CHANGED, reason=f"the destination is newer and different ({verdict.reason})")
+
+
+_ARCHIVED = "the source must be restored from its archive class first"

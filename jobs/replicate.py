@@ -1,0 +1,316 @@
+"""replicate: make each object version of a manifest exist at the destination, proven and guarded.
+
+A row whose size and ETag the manifest knows costs one request: a CopyObject that S3 performs
+only if the source is still what the manifest says and nothing is at the destination. Only when
+S3 says no does the job look at both sides and decide (`jobs.core.decision`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jobs.core.decision import Overwrite, decide
+from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag
+from jobs.core.model import NULL_VERSION, Attributes, Listed, ObjectInfo, ObjectVersion, Route
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.timeline import align, first_missing
+from jobs.errors import ArchivedObject, Conflict, Denied, NotFound, PreconditionFailed, Redirected, Rejected
+from jobs.s3.content import Side, compare_content
+from jobs.s3.lookup import find, key_history
+from jobs.s3.store import ABSENT, CopySettings, Guard, Store, Written
+from jobs.s3.streams import ByteBudget
+from jobs.s3.transfer import Transfer, copy_parts, stream
+
+COPY_LIMIT_BYTES = 5_000_000_000
+"""CopyObject takes sources up to 5 GB: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
+KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicateOptions:
+    """How to copy. `storage_class` KEEP takes the source's; None for `sse` takes the destination bucket's default."""
+
+    all_versions: bool = False
+    overwrite: Overwrite = Overwrite.OLDER
+    multipart_threshold_bytes: int = COPY_LIMIT_BYTES
+    part_size_bytes: int = 64 * 1024 * 1024
+    storage_class: str = KEEP
+    sse: str | None = None
+    kms_key_id: str | None = None
+    object_lock: bool = False
+    streamed: bool = False
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ReplicateOptions:
+        """From a run's spec, whose other options are not replicate's."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        return cls(**known | {"overwrite": Overwrite(known.get("overwrite", Overwrite.OLDER))})
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """The replicate job of one worker (a `jobs.runs.worker.Job`)."""
+
+    source: Store
+    destination: Store
+    route: Route
+    options: ReplicateOptions
+    budget: ByteBudget
+
+    async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """The outcomes of one key's rows, oldest version first.
+
+        Raises Unavailable, Conflict or PreconditionFailed where trying again may help; doing so
+        is safe at any time.
+        """
+        if self.options.all_versions:
+            return await self._replay(rows)
+        return [await self._guarded(row, self._replicate(row)) for row in rows]
+
+    async def _guarded(self, row: ObjectVersion, work: Any) -> Outcome:
+        """An object's failure is data: what S3 refuses for good becomes the row's outcome."""
+        try:
+            outcome: Outcome = await work
+            return outcome
+        except NotFound as error:
+            if error.code == "NoSuchBucket":
+                raise
+            return self._ended(row, Status.MISSING, f"the source object is gone ({error.code})")
+        except (Denied, Redirected) as error:
+            return self._ended(row, Status.DENIED, str(error))
+        except ArchivedObject:
+            return self._ended(row, Status.ARCHIVED, "the source must be restored from its archive class first")
+        except Rejected as error:
+            return self._ended(row, Status.FAILED, str(error))
+
+    async def _replicate(self, row: ObjectVersion) -> Outcome:
+        if row.is_delete_marker:
+            return self._ended(row, Status.FAILED, "a delete marker is reproduced only with --versions all")
+        if self._is_simple(row):
+            try:
+                return await self._copy_simply(row, ABSENT)
+            except PreconditionFailed:
+                pass  # the source has moved on, or something is there: look at both
+        return await self._look_and_copy(row)
+
+    async def _look_and_copy(self, row: ObjectVersion) -> Outcome:
+        ref, target = self.route.source_of(row), self.route.target_of(row)
+        source, destination = await asyncio.gather(find(self.source, ref), find(self.destination, target))
+        verdict = compare(source, destination) if source and destination else None
+        action = decide(row, source, destination, verdict, self.options.overwrite)
+        checksum = None
+        if action.prove and source and destination:
+            verdict, checksum = await compare_content(
+                Side(self.source, ref, source), Side(self.destination, target, destination), self.budget
+            )
+            action = decide(row, source, destination, verdict, self.options.overwrite)
+        if action.copy and source:
+            return await self._copy(row, source, Guard(etag=action.replaces) if action.replaces else ABSENT)
+        if action.status is None:
+            raise ValueError(f"no action for {ref}")
+        outcome = self._ended(row, action.status, action.reason)
+        if action.status is Status.SAME and source and destination and verdict:
+            return outcome._replace(
+                evidence=verdict.evidence,
+                size_bytes=source.size_bytes,
+                etag=source.etag,
+                destination_etag=destination.etag,
+                destination_version_id=destination.version_id,
+                checksum=checksum or best_checksum(source),
+            )
+        return outcome._replace(destination_etag=destination.etag if destination else None)
+
+    async def _copy(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
+        """Copy the version that `source` describes, by whatever way fits its size and the two services."""
+        if self.options.streamed or source.size_bytes > self.options.multipart_threshold_bytes:
+            return await self._copy_in_parts(row, source, guard)
+        pinned = row._replace(size_bytes=source.size_bytes, etag=source.etag, storage_class=source.storage_class)
+        try:
+            return await self._copy_simply(pinned, guard, source)
+        except PreconditionFailed as error:
+            raise Conflict(error.operation, error.target, "Raced", "source or destination changed meanwhile") from error
+
+    async def _copy_simply(self, row: ObjectVersion, guard: Guard, source: ObjectInfo | None = None) -> Outcome:
+        settings = CopySettings(
+            storage_class=self._storage_class(row.storage_class),
+            sse=self.options.sse,
+            kms_key_id=self.options.kms_key_id,
+            lock=source.attributes.lock if source and self.options.object_lock else None,
+        )
+        target = self.route.target_of(row)
+        written = await self.destination.copy(
+            self.route.source_of(row), row.etag, target.bucket, target.key, settings, guard=guard
+        )
+        return self._copied(row, row.size_bytes or 0, row.etag, written, source)
+
+    async def _copy_in_parts(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
+        ref, target = self.route.source_of(row), self.route.target_of(row)
+        attributes = replace(
+            source.attributes,
+            tags=await self.source.get_tags(ref),
+            storage_class=self._storage_class(source.storage_class),
+            # The source's encryption stays behind: its key may not exist here.
+            sse=self.options.sse,
+            kms_key_id=self.options.kms_key_id,
+            lock=source.attributes.lock if self.options.object_lock else None,
+        )
+        transfer = Transfer(self.source, ref, source, self.destination, target.bucket, target.key, attributes, guard)
+        if self.options.streamed:
+            written, checksum = await stream(transfer, self.budget)
+            outcome = self._copied(row, source.size_bytes, source.etag, written, source)
+            return outcome._replace(evidence=Evidence.CONTENT, checksum=checksum)
+        written = await copy_parts(transfer, self.options.part_size_bytes)
+        return self._copied(row, source.size_bytes, source.etag, written, source)
+
+    async def _replay(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """Reproduce one key's history, oldest first, on top of what the destination has of it already.
+
+        The source's whole history says what is newer than what, also when `rows` are only some of it.
+        """
+        target = self.route.target_of(rows[0])
+        history = await key_history(self.destination, target.bucket, target.key)
+        versions = await self._in_history(rows) if history else list(rows)
+        matching = await self._matching(versions, history)
+        alignment = align(range(len(versions)), range(len(history)), lambda s, d: (s, d) in matching)
+        resume_at = first_missing(alignment)
+        current = history[-1] if history else None
+        outcomes = []
+        for row in rows:
+            index = versions.index(row)
+            at = alignment[index]
+            if at is not None:
+                outcome = self._there_already(row, history[at], matching[index, at])
+            elif index < resume_at:
+                reason = "a newer version is at the destination already; an older one cannot be put beneath it"
+                outcome = self._ended(row, Status.CHANGED, reason)
+            else:
+                outcome = await self._guarded(row, self._replay_one(row, current))
+                if outcome.status in (Status.COPIED, Status.DELETED):
+                    current = _as_listed(target.key, row, outcome)
+            outcomes.append(outcome)
+        return outcomes
+
+    async def _in_history(self, rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
+        """All versions of the rows' key at the source, oldest first, the rows in their places; gone ones first."""
+        listed = await key_history(self.source, self.route.source.bucket, rows[0].key)
+        ours = {row.version_id: row for row in rows}
+        versions = [
+            ours.pop(each.version_id)
+            if each.version_id in ours
+            else ObjectVersion(-1, each.key, each.version_id, False, each.is_delete_marker, each.size_bytes, each.etag)
+            for each in listed
+        ]
+        return [*ours.values(), *versions]
+
+    def _there_already(self, row: ObjectVersion, there: Listed, evidence: Evidence) -> Outcome:
+        return self._ended(row, Status.SAME, "")._replace(
+            evidence=evidence,
+            size_bytes=row.size_bytes or 0,
+            etag=row.etag,
+            destination_etag=there.etag,
+            destination_version_id=there.version_id,
+        )
+
+    async def _replay_one(self, row: ObjectVersion, current: Listed | None) -> Outcome:
+        target = self.route.target_of(row)
+        if row.is_delete_marker:
+            deleted = await self.destination.delete(target.bucket, target.key)
+            return self._ended(row, Status.DELETED, "")._replace(destination_version_id=deleted.version_id)
+        guard = Guard(etag=current.etag) if current and current.etag and not current.is_delete_marker else ABSENT
+        source = await self.source.head(self.route.source_of(row))
+        if row.etag is not None and source.etag != row.etag:
+            return self._ended(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
+        if source.is_archived:
+            return self._ended(row, Status.ARCHIVED, "the source must be restored from its archive class first")
+        return await self._copy(row, source, guard)
+
+    async def _matching(
+        self, rows: Sequence[ObjectVersion], history: Sequence[Listed]
+    ) -> dict[tuple[int, int], Evidence]:
+        """Which source rows and destination versions are the same, and by what evidence."""
+        matching: dict[tuple[int, int], Evidence] = {}
+        for s, row in enumerate(rows):
+            for d, there in enumerate(history):
+                if row.is_delete_marker or there.is_delete_marker:
+                    if row.is_delete_marker and there.is_delete_marker:
+                        matching[s, d] = Evidence.NONE
+                elif row.size_bytes == there.size_bytes and row.etag == there.etag and is_md5(row.etag):
+                    matching[s, d] = Evidence.MD5_ETAG
+                elif row.size_bytes in (None, there.size_bytes):
+                    verdict = await self._compare_versions(row, there)
+                    if verdict.same:
+                        matching[s, d] = verdict.evidence
+        return matching
+
+    async def _compare_versions(self, row: ObjectVersion, there: Listed) -> Verdict:
+        ref, target = self.route.source_of(row), self.route.target_of(row)._replace(version_id=there.version_id)
+        source, destination = await asyncio.gather(find(self.source, ref), find(self.destination, target))
+        if source is None or destination is None:
+            return Verdict(None, Evidence.NONE, "one of them is gone")
+        verdict = compare(source, destination)
+        if verdict.same is not None:
+            return verdict
+        verdict, _ = await compare_content(
+            Side(self.source, ref, source), Side(self.destination, target, destination), self.budget
+        )
+        return verdict
+
+    def _is_simple(self, row: ObjectVersion) -> bool:
+        """Whether one guarded CopyObject can do it: size known and small, pinned, nothing to look up first."""
+        return (
+            not self.options.streamed
+            and not self.options.object_lock
+            and row.size_bytes is not None
+            and row.size_bytes <= self.options.multipart_threshold_bytes
+            and (row.etag is not None or row.version_id not in (None, NULL_VERSION))
+            and (row.storage_class is not None or self.options.storage_class != KEEP)
+            and row.condemned_etag is None
+        )
+
+    def _storage_class(self, of_source: str | None) -> str | None:
+        wanted = of_source if self.options.storage_class == KEEP else self.options.storage_class
+        return None if wanted in (None, "", "STANDARD") and self.options.storage_class == KEEP else wanted
+
+    def _ended(self, row: ObjectVersion, status: Status, reason: str) -> Outcome:
+        return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+
+    def _copied(
+        self, row: ObjectVersion, size_bytes: int, etag: str | None, written: Written, source: ObjectInfo | None
+    ) -> Outcome:
+        evidence, checksum = _proof(etag, written, source)
+        return Outcome(
+            row.row,
+            row.key,
+            row.version_id,
+            Status.COPIED,
+            "",
+            evidence,
+            size_bytes,
+            etag,
+            written.version_id,
+            written.etag,
+            checksum,
+        )
+
+
+def _as_listed(key: str, row: ObjectVersion, outcome: Outcome) -> Listed:
+    """What a listing would now show as the destination's current version."""
+    version_id, etag = outcome.destination_version_id, outcome.destination_etag
+    return Listed(key, version_id, True, row.is_delete_marker, row.size_bytes, etag, 0.0, None)
+
+
+def _proof(etag: str | None, written: Written, source: ObjectInfo | None) -> tuple[Evidence, str | None]:
+    """What the answer to a copy proves: its checksum is the source's, or both ETags are one MD5."""
+    if source is not None:
+        described = ObjectInfo(
+            source.size_bytes, written.etag, 0.0, None, "STANDARD", written.checksums, source.attributes
+        )
+        verdict = compare(source, described)
+        return (verdict.evidence if verdict.same else Evidence.NONE), best_checksum(described)
+    answer = ObjectInfo(0, written.etag, 0.0, None, "STANDARD")
+    if etag is not None and etag == written.etag and is_md5_etag(answer):
+        return Evidence.MD5_ETAG, None
+    return Evidence.NONE, None

@@ -1,0 +1,122 @@
+"""The fold: all outcomes of a run, one per row, whatever attempts wrote them. Out of core, in DuckDB."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.core.outcome import GOOD, weight_sql
+from jobs.core.run import Plan
+from jobs.runs.ledger import Ledger
+from jobs.s3.tables import write_parquet
+
+if TYPE_CHECKING:
+    import duckdb
+
+MEMORY_LIMIT = "256MB"
+TOP_REASONS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What the outcomes add up to. `reasons`: (status, reason, rows), the most frequent first."""
+
+    rows: int
+    size_bytes: int
+    outcomes: dict[str, int]
+    evidence: dict[str, int]
+    reasons: list[tuple[str, str, int]]
+    attempts: int
+    finished_at: float
+    failures: int
+    failures_parquet: bytes
+    failures_csv: bytes
+
+
+async def fold_run(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
+    """Take one outcome per row (`jobs.core.outcome.prefer` says which) and count.
+
+    The failures hold, for each row that ended badly, the manifest's columns (so that the file is
+    a manifest itself), the status and the reason.
+    """
+    with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
+        folder = Path(scratch)
+        for checkpoint in await ledger.checkpoints(run_id):
+            data = await ledger.checkpoint_data(run_id, checkpoint)
+            (folder / f"outcomes-{checkpoint.shard:05d}-{checkpoint.name}").write_bytes(data)
+        if not any(folder.glob("outcomes-*.parquet")):
+            return Folded(0, 0, {}, {}, [], 0, 0.0, 0, b"", b"")
+        connection = _fold_files(folder)
+        shards = {row[0] for row in connection.execute("SELECT DISTINCT shard FROM folded WHERE bad").fetchall()}
+        for shard in shards:
+            (folder / f"shard-{shard:05d}.parquet").write_bytes(await ledger.shard(run_id, shard))
+        return _count(connection, folder, has_failures=bool(shards))
+
+
+def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    connection = duckdb.connect(str(folder / "fold.duckdb"))
+    connection.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{folder}'; SET threads=2")
+    good = ", ".join(f"'{status.value}'" for status in sorted(GOOD))
+    connection.execute(
+        f"""
+        CREATE TABLE folded AS
+        SELECT * EXCLUDE (place, filename),
+               status NOT IN ({good}) AS bad,
+               regexp_extract(filename, 'outcomes-(\\d+)-', 1)::INTEGER AS shard
+        FROM (SELECT *, row_number() OVER (
+                  PARTITION BY row ORDER BY {weight_sql("status")}, finished_at, attempt, filename) AS place
+              FROM read_parquet('{folder}/outcomes-*.parquet', filename=true))
+        WHERE place = 1
+        """
+    )
+    return connection
+
+
+def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures: bool) -> Folded:
+    def query(sql: str) -> list[tuple[Any, ...]]:
+        return connection.execute(sql).fetchall()
+
+    rows, size_bytes, failures, attempts, finished_at = query(
+        "SELECT count(*), coalesce(sum(size_bytes), 0), count(*) FILTER (bad), count(DISTINCT attempt), "
+        "epoch(max(finished_at)) FROM folded"
+    )[0]
+    parquet, csv = _failures(connection, folder) if has_failures else (b"", b"")
+    return Folded(
+        rows=rows,
+        size_bytes=int(size_bytes),
+        outcomes=dict(query("SELECT status, count(*) FROM folded GROUP BY 1 ORDER BY 1")),
+        evidence=dict(query("SELECT evidence, count(*) FROM folded WHERE NOT bad GROUP BY 1 ORDER BY 1")),
+        reasons=query(
+            "SELECT status, reason, count(*) FROM folded WHERE bad GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 "
+            f"LIMIT {TOP_REASONS}"
+        ),
+        attempts=attempts,
+        finished_at=finished_at,
+        failures=failures,
+        failures_parquet=parquet,
+        failures_csv=csv,
+    )
+
+
+def _failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[bytes, bytes]:
+    """The rows that ended badly as a manifest. A destination that verify proved wrong is condemned by its ETag."""
+    import pyarrow.csv
+
+    reader = connection.sql(
+        f"""
+        SELECT manifest.* EXCLUDE (row, condemned_etag),
+               CASE WHEN status = 'mismatched' THEN destination_etag ELSE condemned_etag END AS condemned_etag,
+               status, reason
+        FROM folded JOIN read_parquet('{folder}/shard-*.parquet') AS manifest USING (row)
+        WHERE bad ORDER BY row
+        """
+    ).to_arrow_reader()
+    table = reader.read_all()
+    sink = io.BytesIO()
+    pyarrow.csv.write_csv(table, sink)
+    return write_parquet(table), sink.getvalue()

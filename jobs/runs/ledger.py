@@ -1,0 +1,198 @@
+"""The ledger: the S3 prefix where runs live. Every object is written once; the last write publishes.
+
+    <ledger>/runs/<run id>/
+      spec.json                        what was asked
+      shards/00000.parquet …           each worker's slice of the manifest
+      plan.json                        counts, bytes, requests, dollars; there = the plan is valid
+      outcomes/00000/<checkpoint>      written by any number of attempts; the fold takes one a row
+      failures.parquet failures.csv    the rows that need attention, usable as a manifest
+      report.json                      the fold of all outcomes; there = the run has ended
+
+A checkpoint's name carries its counts, so that a listing alone shows a run's progress.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.pace import backoff_seconds
+from jobs.core.run import SPEC_VERSION, Plan, RunSpec
+from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
+from jobs.s3.store import ABSENT, Marker, Store
+
+_JSON = Attributes(headers={"content-type": "application/json"})
+_BINARY = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
+
+WRITE_TRIES = 6
+
+
+class Checkpoint(NamedTuple):
+    """One outcome file: rows, those that ended badly, bytes handled, by which attempt, which one of it."""
+
+    shard: int
+    attempt: str
+    number: int
+    rows: int
+    bad_rows: int
+    size_bytes: int
+
+    @property
+    def name(self) -> str:
+        """The file's name below its shard."""
+        return f"{self.attempt}-{self.number:06d}-{self.rows}-{self.bad_rows}-{self.size_bytes}.parquet"
+
+    @classmethod
+    def parse(cls, shard: int, name: str) -> Checkpoint:
+        """The inverse of `name`. Raises LedgerError for a file that is none."""
+        parts = name.removesuffix(".parquet").split("-")
+        if len(parts) != 5 or not all(part.isdigit() for part in parts[1:]):
+            raise LedgerError(f"{name!r} in the outcomes of shard {shard} is no checkpoint: remove it")
+        return cls(shard, parts[0], *map(int, parts[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The runs below one S3 prefix."""
+
+    store: Store
+    location: Location
+
+    def uri(self, run_id: str, name: str = "") -> str:
+        """The S3 URI of a run's folder, or of a file in it."""
+        return str(self._at(run_id, name))
+
+    async def create(self, spec: RunSpec) -> None:
+        """Write the run's spec. Raises LedgerError when the ledger holds the run already."""
+        try:
+            await self._write_json(spec.run_id, "spec.json", spec.to_dict())
+        except PreconditionFailed as error:
+            raise LedgerError(f"the ledger holds run {spec.run_id} already: {self.uri(spec.run_id)}") from error
+
+    async def spec(self, run_id: str) -> RunSpec:
+        """The run's spec. Raises LedgerError when there is no such run."""
+        return RunSpec.from_dict(await self._read_json(run_id, "spec.json", "the ledger has no run"))
+
+    async def write_shard(self, run_id: str, shard: int, data: bytes) -> None:
+        """One worker's slice of the manifest, as Parquet."""
+        await self._write(run_id, f"shards/{shard:05d}.parquet", data, _BINARY)
+
+    async def shard(self, run_id: str, shard: int) -> bytes:
+        """The slice's Parquet file. Raises LedgerError when the run has no such shard."""
+        try:
+            return await self._read(run_id, f"shards/{shard:05d}.parquet")
+        except NotFound as error:
+            raise LedgerError(f"run {run_id} has no shard {shard}: see plan.json in {self.uri(run_id)}") from error
+
+    async def publish_plan(self, run_id: str, plan: Plan) -> None:
+        """The plan: from now on the run's shards are valid."""
+        await self._write_json(run_id, "plan.json", plan.to_dict() | {"spec_version": SPEC_VERSION})
+
+    async def plan(self, run_id: str) -> Plan:
+        """The run's plan. Raises LedgerError when planning did not finish."""
+        return Plan.from_dict(await self._read_json(run_id, "plan.json", "planning did not finish; start anew: run"))
+
+    async def write_checkpoint(self, run_id: str, checkpoint: Checkpoint, data: bytes) -> None:
+        """One outcome file."""
+        await self._write(run_id, f"outcomes/{checkpoint.shard:05d}/{checkpoint.name}", data, _BINARY)
+
+    async def checkpoints(self, run_id: str, shard: int | None = None) -> list[Checkpoint]:
+        """All checkpoints of the run, or of one of its shards, in the order of their names."""
+        folder = self._at(run_id, "outcomes/").key
+        prefix = folder if shard is None else f"{folder}{shard:05d}/"
+        found = []
+        async for key in self._keys(prefix):
+            number, _, name = key[len(folder) :].partition("/")
+            found.append(Checkpoint.parse(int(number), name))
+        return found
+
+    async def checkpoint_data(self, run_id: str, checkpoint: Checkpoint) -> bytes:
+        """The Parquet file of a checkpoint."""
+        return await self._read(run_id, f"outcomes/{checkpoint.shard:05d}/{checkpoint.name}")
+
+    async def write_failures(self, run_id: str, parquet: bytes, csv: bytes) -> str:
+        """The rows that need attention; returns the Parquet file's URI. The first process to fold wins."""
+        with contextlib.suppress(PreconditionFailed):
+            await self._write(run_id, "failures.parquet", parquet, _BINARY)
+            await self._write(run_id, "failures.csv", csv, Attributes(headers={"content-type": "text/csv"}))
+        return self.uri(run_id, "failures.parquet")
+
+    async def publish_report(self, run_id: str, report: dict[str, Any]) -> None:
+        """The report: from now on the run has ended. Another process that was first is no error."""
+        with contextlib.suppress(PreconditionFailed):
+            await self._write_json(run_id, "report.json", report)
+
+    async def report(self, run_id: str) -> dict[str, Any] | None:
+        """The run's report, None while it has not ended."""
+        try:
+            document: dict[str, Any] = json.loads(await self._read(run_id, "report.json"))
+        except NotFound:
+            return None
+        return document
+
+    async def run_ids(self) -> list[str]:
+        """All runs, oldest first."""
+        prefix = self.location.join("runs/").key
+        found: list[str] = []
+        after: Marker | None = None
+        while True:
+            page = await self.store.list_objects(self.location.bucket, prefix, after=after, delimiter="/")
+            found += [name[len(prefix) :].rstrip("/") for name in page.prefixes]
+            if page.next_marker is None:
+                return sorted(found)
+            after = page.next_marker
+
+    async def _keys(self, prefix: str) -> AsyncIterator[str]:
+        after: Marker | None = None
+        while True:
+            page = await self.store.list_objects(self.location.bucket, prefix, after=after)
+            for entry in page.entries:
+                yield entry.key
+            if page.next_marker is None:
+                return
+            after = page.next_marker
+
+    def _at(self, run_id: str, name: str) -> Location:
+        return self.location.join(f"runs/{run_id}/{name}")
+
+    async def _read(self, run_id: str, name: str) -> bytes:
+        place = self._at(run_id, name)
+        return (await self.store.get(ObjectRef(place.bucket, place.key))).data
+
+    async def _read_json(self, run_id: str, name: str, otherwise: str) -> dict[str, Any]:
+        try:
+            document: dict[str, Any] = json.loads(await self._read(run_id, name))
+        except NotFound as error:
+            raise LedgerError(f"{otherwise} {run_id} ({self.uri(run_id, name)}): see `sealift runs list`") from error
+        except ValueError as error:
+            raise LedgerError(f"{self.uri(run_id, name)} is not JSON ({error}): the ledger was altered") from error
+        if document.get("spec_version") != SPEC_VERSION:
+            version = document.get("spec_version")
+            raise LedgerError(f"{self.uri(run_id, name)} is of version {version}, this Sealift reads {SPEC_VERSION}")
+        return document
+
+    async def _write(self, run_id: str, name: str, data: bytes, attributes: Attributes) -> None:
+        """Write once. Raises PreconditionFailed when other bytes are there; the same bytes are our own
+        earlier try, whose answer was lost."""
+        place = self._at(run_id, name)
+        for attempt in range(1, WRITE_TRIES + 1):
+            try:
+                await self.store.put(place.bucket, place.key, data, attributes, guard=ABSENT)
+                return
+            except PreconditionFailed:
+                if (await self.store.get(ObjectRef(place.bucket, place.key))).data != data:
+                    raise
+                return
+            except (Unavailable, Conflict):
+                if attempt == WRITE_TRIES:
+                    raise
+                await asyncio.sleep(backoff_seconds(attempt, random.random()))
+
+    async def _write_json(self, run_id: str, name: str, document: dict[str, Any]) -> None:
+        await self._write(run_id, name, json.dumps(document, indent=2, ensure_ascii=False).encode(), _JSON)

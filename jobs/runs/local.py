@@ -1,0 +1,78 @@
+"""The local executor: the worker's own command, one process per core, on this machine.
+
+joblib hands the shards out. Each runs as a process of its own that starts exactly as a
+container does, so that killing one costs that shard's work in flight and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from jobs.errors import ExitCode
+from jobs.runs.worker import Progress
+
+ATTEMPTS = 3
+"""How often a shard is started when its process is killed or ends with a transient error."""
+
+
+@dataclass(slots=True)
+class LocalExecutor:
+    """Runs shards with `command(shard)`, which prints a Progress as a JSON line now and then."""
+
+    command: Callable[[int], Sequence[str]]
+    processes: int
+    on_progress: Callable[[Mapping[int, Progress]], None] = lambda progress: None
+    _progress: dict[int, Progress] = field(default_factory=dict, init=False)
+    _running: dict[int, subprocess.Popen[str]] = field(default_factory=dict, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _stopping: bool = field(default=False, init=False)
+
+    def run(self, shards: Sequence[int]) -> dict[int, int]:
+        """Work through the shards; shard → the exit code of its last attempt (killed: minus the signal)."""
+        from joblib import Parallel, delayed
+
+        codes = Parallel(n_jobs=self.processes, backend="threading")(
+            delayed(self._run_shard)(shard) for shard in shards
+        )
+        return dict(zip(shards, codes, strict=True))
+
+    def stop(self) -> None:
+        """Ask every worker to checkpoint and end; start none any more. Safe in a signal handler."""
+        self._stopping = True
+        for process in list(self._running.values()):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+
+    def _run_shard(self, shard: int) -> int:
+        code = int(ExitCode.TRANSIENT)
+        for _ in range(ATTEMPTS):
+            if self._stopping:
+                break
+            code = self._start(shard)
+            if code >= 0 and code != ExitCode.TRANSIENT:
+                break
+        return code
+
+    def _start(self, shard: int) -> int:
+        # A session of its own: Ctrl-C reaches the parent alone, which then asks each worker to stop.
+        process = subprocess.Popen(
+            self.command(shard), stdout=subprocess.PIPE, text=True, env=dict(os.environ), start_new_session=True
+        )
+        self._running[shard] = process
+        if self._stopping:
+            process.send_signal(signal.SIGTERM)
+        if process.stdout is not None:
+            for line in process.stdout:
+                if line.startswith("["):
+                    with self._lock:
+                        self._progress[shard] = Progress._make(json.loads(line))
+                    self.on_progress(self._progress)
+        code = process.wait()
+        del self._running[shard]
+        return code

@@ -1,0 +1,231 @@
+"""The worker: works through one shard of a run, whatever the job.
+
+It owns what a job knows nothing of: reading the shard, how many rows are in flight, retries,
+checkpoints, progress, and stopping on a signal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import NamedTuple, Protocol
+
+from jobs.core.model import ObjectVersion
+from jobs.core.outcome import GOOD, Outcome, Status
+from jobs.core.pace import Pace, backoff_seconds
+from jobs.errors import Conflict, Interrupted, PreconditionFailed, StoreError, Throttled, Unavailable
+from jobs.runs.ledger import Checkpoint, Ledger
+from jobs.s3.tables import read_outcomes, read_shard, write_outcomes
+
+TRIES = 8
+"""How often one row is tried before it is called failed."""
+
+
+class Job(Protocol):
+    """A kind of work. `process` gets one key's rows, oldest version first, and never loses one.
+
+    It raises Unavailable (or Throttled), Conflict or PreconditionFailed where trying again may
+    help, and must be safe to call again at any time.
+    """
+
+    async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """One outcome for each row, in order."""
+        ...
+
+
+class Progress(NamedTuple):
+    """What a worker has done so far, rows found done at the start included."""
+
+    rows: int
+    bad_rows: int
+    size_bytes: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """How much at once and how long. `patience_seconds`: without one answer from S3 for so long, give up.
+    `grace_seconds`: how long rows in flight may go on after a signal (Spot gives two minutes in all).
+    """
+
+    in_flight: int = 256
+    checkpoint_rows: int = 5_000
+    checkpoint_seconds: float = 15.0
+    patience_seconds: float = 60.0
+    grace_seconds: float = 20.0
+
+
+@dataclass(slots=True)
+class Worker:
+    """One attempt at one shard."""
+
+    ledger: Ledger
+    run_id: str
+    shard: int
+    job: Job
+    limits: WorkerLimits = field(default_factory=WorkerLimits)
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    clock: Callable[[], float] = time.time
+    attempt: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}")
+    _pace: Pace = field(init=False)
+    _pending: list[Outcome] = field(default_factory=list, init=False)
+    _done: Progress = field(default=Progress(0, 0, 0, 0), init=False)
+    _checkpoints: int = field(default=0, init=False)
+    _last_checkpoint: float = field(default=0.0, init=False)
+    _last_answer: float = field(default=0.0, init=False)
+    _stopping: bool = field(default=False, init=False)
+    _stopped_at: float = field(default=0.0, init=False)
+    _settled: set[int] = field(default_factory=set, init=False)
+    _in_flight: int = field(default=0, init=False)
+    _broken: BaseException | None = field(default=None, init=False)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    def stop(self) -> None:
+        """Begin nothing new, let what is in flight end, checkpoint, and raise Interrupted from `run`."""
+        self._stopping, self._stopped_at = True, self.clock()
+        self._wake.set()
+
+    async def run(self) -> Progress:
+        """Work until each row of the shard has an outcome in the ledger.
+
+        Raises Interrupted after `stop`, Unavailable when S3 answers nothing any more; a
+        checkpoint has been written by then, and another attempt goes on from there.
+        """
+        self._pace = Pace(self.limits.in_flight)
+        self._last_answer = self._last_checkpoint = self.clock()
+        await self._count_settled()
+        shard = await self.ledger.shard(self.run_id, self.shard)
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            for rows in self._chains(read_shard(shard)):
+                while self._in_flight >= self._pace.in_flight and not self._must_end():
+                    self._wake.clear()
+                    await self._wake.wait()
+                if self._must_end():
+                    break
+                self._in_flight += 1
+                task = asyncio.create_task(self._work(rows))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                if self._checkpoint_is_due():
+                    await self._checkpoint()
+            while tasks and self._broken is None and not self._grace_is_over():
+                await asyncio.wait(tuple(tasks), timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+                if self._checkpoint_is_due():
+                    await self._checkpoint()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._checkpoint()
+        if self._broken is not None:
+            raise self._broken
+        if self._stopping:
+            raise Interrupted(
+                f"run {self.run_id}, shard {self.shard}: stopped after a checkpoint; run it again to go on"
+            )
+        return self._done
+
+    async def _count_settled(self) -> None:
+        """Find the rows that earlier attempts at this shard have accounted for."""
+        for checkpoint in await self.ledger.checkpoints(self.run_id, self.shard):
+            for outcome in read_outcomes(await self.ledger.checkpoint_data(self.run_id, checkpoint)):
+                if outcome.row not in self._settled:
+                    self._settled.add(outcome.row)
+                    self._count(outcome)
+
+    def _chains(self, batches: Iterable[list[ObjectVersion]]) -> Iterator[list[ObjectVersion]]:
+        """The shard's rows, those of one key together; a key of which any row is open comes whole."""
+        rows = itertools.chain.from_iterable(batches)
+        for _, chain in itertools.groupby(rows, key=attrgetter("key")):
+            versions = list(chain)
+            if any(row.row not in self._settled for row in versions):
+                yield versions
+
+    async def _work(self, rows: list[ObjectVersion]) -> None:
+        try:
+            outcomes = await self._process(rows)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  the run ends with it; see `run`
+            self._broken = self._broken or error
+        else:
+            now = self.clock()
+            for outcome in outcomes:
+                if outcome.row not in self._settled:
+                    self._pending.append(outcome._replace(finished_at=now, attempt=self.attempt))
+                    self._count(outcome)
+        finally:
+            self._in_flight -= 1
+            self._wake.set()
+            self.on_progress(self._done._replace(in_flight=self._in_flight))
+
+    async def _process(self, rows: list[ObjectVersion]) -> list[Outcome]:
+        for attempt in range(1, TRIES + 1):
+            try:
+                outcomes = await self.job.process(rows)
+            except (Unavailable, Conflict, PreconditionFailed) as error:
+                self._judge(error)
+                if attempt == TRIES or self._stopping:
+                    return self._failed(rows, error)
+                await asyncio.sleep(backoff_seconds(attempt, random.random()))
+            else:
+                self._pace.succeed()
+                self._last_answer = self.clock()
+                return outcomes
+        raise AssertionError("the last try returns")
+
+    def _judge(self, error: StoreError) -> None:
+        """Slow down when told to; give up when nothing has answered for long."""
+        if isinstance(error, Throttled):
+            self._pace.throttle(self.clock())
+        if error.status:
+            self._last_answer = self.clock()
+        elif self.clock() - self._last_answer > self.limits.patience_seconds:
+            raise Unavailable(
+                error.operation,
+                error.target,
+                error.code,
+                f"no answer for {self.limits.patience_seconds:.0f} s; is the endpoint reachable? "
+                f"Go on later with: sealift runs retry {self.run_id}",
+            ) from error
+
+    def _failed(self, rows: list[ObjectVersion], error: StoreError) -> list[Outcome]:
+        reason = f"gave up after {TRIES} tries: {error}" if not self._stopping else f"interrupted: {error}"
+        if self._stopping:
+            raise asyncio.CancelledError  # no outcome: another attempt does these rows
+        return [Outcome(row.row, row.key, row.version_id, Status.FAILED, reason, etag=row.etag) for row in rows]
+
+    def _grace_is_over(self) -> bool:
+        return self._stopping and self.clock() - self._stopped_at > self.limits.grace_seconds
+
+    def _must_end(self) -> bool:
+        return self._stopping or self._broken is not None
+
+    def _count(self, outcome: Outcome) -> None:
+        rows, bad_rows, size_bytes, in_flight = self._done
+        bad_rows += outcome.status not in GOOD
+        self._done = Progress(rows + 1, bad_rows, size_bytes + outcome.size_bytes, in_flight)
+
+    def _checkpoint_is_due(self) -> bool:
+        rows = len(self._pending)
+        late = self.clock() - self._last_checkpoint >= self.limits.checkpoint_seconds
+        return rows >= self.limits.checkpoint_rows or (rows > 0 and late)
+
+    async def _checkpoint(self) -> None:
+        """Write the outcomes since the last checkpoint."""
+        outcomes, self._pending = self._pending, []
+        self._last_checkpoint = self.clock()
+        if not outcomes:
+            return
+        bad_rows = sum(outcome.status not in GOOD for outcome in outcomes)
+        size_bytes = sum(outcome.size_bytes for outcome in outcomes)
+        checkpoint = Checkpoint(self.shard, self.attempt, self._checkpoints, len(outcomes), bad_rows, size_bytes)
+        self._checkpoints += 1
+        await self.ledger.write_checkpoint(self.run_id, checkpoint, write_outcomes(outcomes))

@@ -1,0 +1,181 @@
+"""List a bucket in parallel, without knowing its keys beforehand.
+
+One worker starts with everything. Whenever a worker is idle, it looks for the place where a range
+that another one is listing branches (`jobs.core.keyspace`): the owner keeps the nearest branch, the
+others become ranges of their own. A range is a prefix, so that no request brings keys of another
+range, all versions of a key stay together, and S3's limits per prefix are spread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Generator
+from dataclasses import dataclass
+
+from jobs.core.keyspace import Fork, edge, find_fork
+from jobs.core.model import Listed, Location
+from jobs.errors import Rejected
+from jobs.s3.store import Marker, Page, Store
+
+MAX_BRANCHES = 64
+"""Branches that become ranges of their own at one fork; what lies behind them stays one range.
+Enough for digits, hex and base 64; a fork into thousands of CJK characters must not cost a request each."""
+
+
+@dataclass(eq=False, slots=True)
+class _Range:
+    """Keys that begin with `within` and with none of `excluded`; requests ask for `prefix`, from `marker` on."""
+
+    prefix: str
+    within: str
+    excluded: tuple[str, ...] = ()
+    marker: Marker | None = None
+    last_key: str | None = None
+    is_fresh: bool = False  # a page has come since the last look for a fork
+
+    def take(self, page: Page) -> list[Listed]:
+        """The entries of the page that are this range's; remembers how far the listing is."""
+        self.marker = page.next_marker
+        if page.entries:
+            self.last_key = page.entries[-1].key
+            self.is_fresh = True
+        if self.within == self.prefix and not self.excluded:
+            return page.entries
+        return [
+            entry
+            for entry in page.entries
+            if entry.key.startswith(self.within) and not entry.key.startswith(self.excluded)
+        ]
+
+    @property
+    def is_finished(self) -> bool:
+        return self.marker is None or (self.last_key is not None and not self.last_key.startswith(self.within))
+
+
+async def list_all(
+    store: Store, location: Location, *, versions: bool, concurrency: int = 16
+) -> AsyncIterator[list[Listed]]:
+    """Yield every entry beneath `location` exactly once, in pages of at most 1,000, listed in parallel.
+
+    Pages of one range come in the server's order, pages of different ranges in any; all versions of a key
+    come in order. At most `2 × concurrency` pages wait in memory. Raises the first StoreError of any
+    request; stopping early (`aclose`) cancels the requests.
+    """
+    listing = _Listing(store, location, versions, concurrency)
+    workers = [asyncio.create_task(listing.work()) for _ in range(concurrency)]
+    finisher = asyncio.create_task(_finish(workers, listing.pages))
+    try:
+        while (page := await listing.pages.get()) is not None:
+            yield page
+        await finisher
+    finally:
+        for task in (finisher, *workers):
+            task.cancel()
+        await asyncio.gather(finisher, *workers, return_exceptions=True)
+
+
+async def _finish(workers: list[asyncio.Task[None]], pages: asyncio.Queue[list[Listed] | None]) -> None:
+    """Wait for all workers or the first error, then say that no page follows."""
+    done, pending = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+    for task in pending:
+        task.cancel()
+    await pages.put(None)
+    for task in done:
+        task.result()
+
+
+class _Listing:
+    """What the workers of one listing share: ranges that wait, ranges under way, pages that are ready."""
+
+    def __init__(self, store: Store, location: Location, versions: bool, concurrency: int):
+        self._request = store.list_versions if versions else store.list_objects
+        self._bucket = location.bucket
+        self._waiting = deque([_Range(location.key, location.key)])
+        self._active: set[_Range] = set()
+        self._searches = 0
+        self._is_splittable = True
+        self._changed = asyncio.Condition()
+        self.pages: asyncio.Queue[list[Listed] | None] = asyncio.Queue(2 * concurrency)
+
+    async def work(self) -> None:
+        """List ranges, and split those of others when none waits, until all is listed."""
+        while not self._is_done():
+            if self._waiting:
+                await self._list(self._waiting.popleft())
+            elif candidate := self._choose():
+                await self._split(candidate)
+            else:
+                async with self._changed:
+                    await self._changed.wait_for(lambda: self._waiting or self._choose() or self._is_done())
+
+    def _is_done(self) -> bool:
+        return not (self._waiting or self._active or self._searches)
+
+    async def _announce(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _list(self, keys: _Range) -> None:
+        self._active.add(keys)
+        while keys in self._active:
+            page = await self._request(self._bucket, keys.prefix, after=keys.marker)
+            # From here to the discard nothing waits: a split sees the range before this page or after it.
+            entries = keys.take(page)
+            if keys.is_finished:
+                self._active.discard(keys)
+            await self._announce()
+            if entries:
+                await self.pages.put(entries)
+
+    def _choose(self) -> _Range | None:
+        """The range to split: the one with the shortest prefix is likely to be the largest."""
+        fresh = [keys for keys in self._active if keys.is_fresh] if self._is_splittable else []
+        return min(fresh, key=lambda keys: len(keys.within), default=None)
+
+    async def _first_key(self, prefix: str, place: str) -> str | None:
+        page = await self._request(self._bucket, prefix, after=Marker(place), max_keys=1)
+        return page.entries[0].key if page.entries else None
+
+    async def _split(self, keys: _Range) -> None:
+        """Look for a fork behind the range's last key; its nearest branch stays, the others become ranges."""
+        assert keys.last_key is not None
+        keys.is_fresh = False
+        within = keys.within
+        self._searches += 1
+        try:
+            fork = await self._ask(find_fork(keys.last_key, within), within)
+            # The range may have been finished or split meanwhile, or have gone past the fork.
+            if fork and keys in self._active and keys.within == within and keys.last_key.startswith(fork.stem):
+                keys.within = fork.stem
+                await self._branch(fork, keys.excluded)
+        finally:
+            self._searches -= 1
+            await self._announce()
+
+    async def _ask(self, question: Generator[str, str | None, Fork | None], within: str) -> Fork | None:
+        try:
+            place = next(question)
+            while True:
+                place = question.send(await self._first_key(within, place))
+        except StopIteration as stop:
+            fork: Fork | None = stop.value
+            return fork
+        except Rejected:
+            self._is_splittable = False  # the server minds the places that we list from: then page by page
+            return None
+
+    async def _branch(self, fork: Fork, excluded: tuple[str, ...]) -> None:
+        """Make each branch behind the fork's stem a range as soon as it is found."""
+        seen = [fork.stem]
+        key: str | None = fork.next_key
+        while key is not None:
+            branch = key[: len(fork.stem)]
+            if branch in seen or len(seen) > MAX_BRANCHES:
+                rest = _Range(fork.shared, fork.shared, (*excluded, *seen), Marker(edge(seen[-1])))
+                self._waiting.append(rest)
+                return
+            seen.append(branch)
+            self._waiting.append(_Range(branch, branch, excluded))
+            await self._announce()
+            key = await self._first_key(fork.shared, edge(branch))

@@ -1,0 +1,150 @@
+"""verify: prove that each object version of a manifest is at the destination, byte for byte.
+
+The evidence comes in steps: stored checksums of one algorithm and type, then ETags where both
+are MD5s, then (only with `deep`) the bytes themselves. What cannot be compared is
+`unverifiable`, never a match.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.core.evidence import Verdict, best_checksum, compare
+from jobs.core.model import Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.timeline import align
+from jobs.errors import ArchivedObject, Denied, PreconditionFailed, Redirected, Rejected
+from jobs.s3.content import Side, compare_content
+from jobs.s3.lookup import find, key_history
+from jobs.s3.store import Store
+from jobs.s3.streams import ByteBudget
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """`deep`: read and compare the bytes of both sides. `all_versions`: each version, not the current one."""
+
+    all_versions: bool = False
+    deep: bool = False
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> VerifyOptions:
+        """From a run's spec, whose other options are not verify's."""
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """The verify job of one worker (a `jobs.runs.worker.Job`)."""
+
+    source: Store
+    destination: Store
+    route: Route
+    options: VerifyOptions
+    budget: ByteBudget
+
+    async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """The outcomes of one key's rows, oldest version first.
+
+        Raises Unavailable or Throttled where trying again may help.
+        """
+        target = self.route.target_of(rows[0])
+        if not self.options.all_versions:
+            return [await self._guarded(row, self._verify(row, target)) for row in rows]
+        history = await key_history(self.destination, target.bucket, target.key)
+        return await self._verify_history(rows, target, history)
+
+    async def _guarded(self, row: ObjectVersion, work: Any) -> Outcome:
+        try:
+            outcome: Outcome = await work
+            return outcome
+        except (Denied, Redirected) as error:
+            return _ended(row, Status.DENIED, str(error))
+        except ArchivedObject as error:
+            return _ended(row, Status.UNVERIFIABLE, f"{error.target} must be restored before it can be read")
+        except PreconditionFailed as error:
+            return _ended(row, Status.CHANGED, f"{error.target} changed while it was read")
+        except Rejected as error:
+            return _ended(row, Status.FAILED, str(error))
+
+    async def _verify(self, row: ObjectVersion, target: ObjectRef) -> Outcome:
+        if row.is_delete_marker:
+            return _ended(row, Status.UNVERIFIABLE, "a delete marker is verified only with --versions all")
+        ref = self.route.source_of(row)
+        source, destination = await asyncio.gather(find(self.source, ref), find(self.destination, target))
+        if source is None:
+            return _ended(row, Status.CHANGED, "the source object is gone")
+        if row.etag is not None and source.etag != row.etag:
+            return _ended(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
+        if destination is None:
+            return _ended(row, Status.MISSING, "nothing is at the destination")
+        verdict, checksum = await self._prove(
+            Side(self.source, ref, source), Side(self.destination, target, destination)
+        )
+        return _judged(row, source, destination, verdict, checksum)
+
+    async def _prove(self, source: Side, destination: Side) -> tuple[Verdict, str | None]:
+        verdict = compare(source.info, destination.info)
+        if not self.options.deep or verdict.same is False:
+            return verdict, best_checksum(source.info)
+        return await compare_content(source, destination, self.budget)
+
+    async def _verify_history(
+        self, rows: Sequence[ObjectVersion], target: ObjectRef, history: Sequence[Listed]
+    ) -> list[Outcome]:
+        """Each version against the one that reproduces it: by place where the histories are as long, else by content."""
+        judged: dict[tuple[int, int], Outcome] = {}
+        pairs = [(s, d) for s in range(len(rows)) for d in range(len(history))]
+        if len(rows) == len(history):
+            pairs = [(index, index) for index in range(len(rows))]
+        for s, d in pairs:
+            judged[s, d] = await self._guarded(rows[s], self._verify_version(rows[s], target, history[d]))
+        alignment = align(
+            range(len(rows)),
+            range(len(history)),
+            lambda s, d: (s, d) in judged and (len(rows) == len(history) or judged[s, d].status is Status.VERIFIED),
+        )
+        return [
+            judged[index, at] if at is not None else self._unmatched(row, index, judged)
+            for index, (row, at) in enumerate(zip(rows, alignment, strict=True))
+        ]
+
+    async def _verify_version(self, row: ObjectVersion, target: ObjectRef, there: Listed) -> Outcome:
+        if row.is_delete_marker and there.is_delete_marker:
+            return _ended(row, Status.VERIFIED, "")._replace(destination_version_id=there.version_id)
+        if row.is_delete_marker or there.is_delete_marker:
+            return _ended(row, Status.MISMATCHED, "a delete marker on one side only")
+        return await self._verify(row, target._replace(version_id=there.version_id))
+
+    def _unmatched(self, row: ObjectVersion, index: int, judged: Mapping[tuple[int, int], Outcome]) -> Outcome:
+        """A row that no destination version reproduces: what stood in the way of a proof, else missing."""
+        for (s, _), outcome in judged.items():
+            if s == index and outcome.status not in (Status.VERIFIED, Status.MISMATCHED):
+                return outcome
+        return _ended(row, Status.MISSING, "no version at the destination reproduces it")
+
+
+def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
+    return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+
+
+def _judged(
+    row: ObjectVersion, source: ObjectInfo, destination: ObjectInfo, verdict: Verdict, checksum: str | None
+) -> Outcome:
+    status = {True: Status.VERIFIED, False: Status.MISMATCHED, None: Status.UNVERIFIABLE}[verdict.same]
+    return Outcome(
+        row.row,
+        row.key,
+        row.version_id,
+        status,
+        verdict.reason,
+        verdict.evidence if verdict.same is not None else Evidence.NONE,
+        source.size_bytes,
+        source.etag,
+        destination.version_id,
+        destination.etag,
+        checksum if verdict.same else None,
+    )

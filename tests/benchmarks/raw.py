@@ -1,0 +1,262 @@
+"""The raw limit: awscrt alone, guarded as Sealift is, and nothing else. No listing, no ledger, no report.
+
+    python raw.py ACT KEYS [--to s3://bucket/prefix] [--inflight N] [--processes N]
+
+KEYS is a file of JSON lines [bucket, key, etag, size_bytes]. Acts: `put` (makes the benchmark's objects), `copy`,
+`multipart` (UploadPartCopy, 64 MiB parts), `head` (source and destination), `read` (source and destination, in
+8 MiB ranges, thrown away).
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from awscrt import auth, checksums, http, io, s3
+
+PART_BYTES = 64 << 20
+RANGE_BYTES = 8 << 20
+TAGS = "department=documents&retention=years-7"
+METADATA = [("x-amz-meta-shipment", "SL-2026-000001"), ("x-amz-meta-checked-by", "harbour-office")]
+
+
+class Key(NamedTuple):
+    """One line of the key file."""
+
+    bucket: str
+    key: str
+    etag: str
+    size_bytes: int
+
+    @property
+    def path(self) -> str:
+        return f"/{self.bucket}/{quote(self.key)}"
+
+
+class Request(NamedTuple):
+    """One request, and what to do with the answer: `then` gets its headers (lower case) and body."""
+
+    method: str
+    path: str
+    headers: list[tuple[str, str]]
+    body: bytes | None = None
+    then: Callable[[dict[str, str], bytes], None] | None = None
+
+
+class Loop:
+    """Keeps `inflight` requests in the air from callbacks alone, until the source of requests is dry."""
+
+    def __init__(self, connections: int) -> None:
+        self.host = urlsplit(os.environ["AWS_ENDPOINT_URL_S3"]).netloc
+        group = io.EventLoopGroup(1)
+        provider = auth.AwsCredentialsProvider.new_static(
+            os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+        )
+        region = os.environ.get("AWS_REGION", "us-east-1")
+        self.client = s3.S3Client(
+            bootstrap=io.ClientBootstrap(group, io.DefaultHostResolver(group)),
+            region=region,
+            tls_mode=s3.S3RequestTlsMode.DISABLED,
+            signing_config=s3.create_default_s3_signing_config(region=region, credential_provider=provider),
+            throughput_target_gbps=connections / 2.5,
+        )
+        self.errors: list[str] = []
+        self.lock = threading.Lock()
+
+    def run(self, requests: Iterable[Request], inflight: int) -> None:
+        """Send them all; `errors` holds what failed."""
+        source, done = iter(requests), threading.Event()
+        flying = inflight
+
+        def step() -> None:
+            nonlocal flying
+            with self.lock:
+                request = next(source, None)
+                if request is None:
+                    flying -= 1
+                    if flying == 0:
+                        done.set()
+                    return
+            self._send(request, step)
+
+        for _ in range(inflight):
+            step()
+        done.wait()
+
+    def _send(self, request: Request, step: Callable[[], None]) -> None:
+        headers: dict[str, str] = {}
+        chunks: list[bytes] = []
+        size = str(len(request.body or b""))
+        fields = [("Host", self.host), *request.headers]
+        if request.method != "GET" and request.method != "HEAD":
+            fields.append(("Content-Length", size))
+        keep = request.then is not None
+
+        def on_headers(headers: list[tuple[str, str]], _into: dict[str, str] = headers, **_: Any) -> None:
+            if keep:
+                _into.update((name.lower(), value) for name, value in headers)
+
+        def on_body(chunk: bytes, **_: Any) -> None:
+            if keep:
+                chunks.append(chunk)
+
+        def on_done(error: Exception | None, error_body: bytes | None, **_: Any) -> None:
+            if error:
+                self.errors.append(f"{request.method} {request.path}: {error} {(error_body or b'')[:200]!r}")
+            elif request.then:
+                request.then(headers, b"".join(chunks))
+            step()
+
+        body = BytesIO(request.body) if request.body is not None else None
+        self.client.make_request(
+            type=s3.S3RequestType.DEFAULT,
+            request=http.HttpRequest(request.method, request.path, http.HttpHeaders(fields), body),
+            operation_name="Any",
+            on_headers=on_headers,
+            on_body=on_body,
+            on_done=on_done,
+        )
+
+
+def content(key: str, size_bytes: int) -> bytes:
+    """An object's bytes: they follow from the key, and below 1 KiB from the size alone."""
+    block = hashlib.sha512(b"sealift" if size_bytes < 1024 else key.encode()).digest()
+    return (block * (size_bytes // len(block) + 1))[:size_bytes]
+
+
+def puts(keys: list[Key]) -> Iterator[Request]:
+    """Objects with a stored CRC64NVME; from 1 KiB on with tags and metadata too."""
+    for key in keys:
+        body = content(key.key, key.size_bytes)
+        digest = base64.b64encode(checksums.crc64nvme(body).to_bytes(8, "big")).decode()
+        plain = [("Content-Type", "application/pdf"), ("x-amz-checksum-crc64nvme", digest)]
+        extra = [("x-amz-tagging", TAGS), *METADATA] if key.size_bytes >= 1024 else []
+        yield Request("PUT", key.path, plain + extra, body)
+
+
+def copies(keys: list[Key], target: str) -> Iterator[Request]:
+    """CopyObject, guarded at both ends."""
+    for key in keys:
+        guards = [("x-amz-copy-source-if-match", f'"{key.etag}"'), ("If-None-Match", "*")]
+        yield Request("PUT", f"{target}{quote(key.key)}", [("x-amz-copy-source", key.path), *guards])
+
+
+def heads(keys: list[Key], target: str) -> Iterator[Request]:
+    """HEAD of the source and of the destination, with their stored checksums."""
+    for key in keys:
+        for path in (key.path, f"{target}{quote(key.key)}"):
+            yield Request("HEAD", path, [("x-amz-checksum-mode", "ENABLED")])
+
+
+def reads(keys: list[Key], target: str) -> Iterator[Request]:
+    """Ranged GETs of the source and of the destination."""
+    for key in keys:
+        for path in (key.path, f"{target}{quote(key.key)}"):
+            for start in range(0, key.size_bytes, RANGE_BYTES):
+                end = min(start + RANGE_BYTES, key.size_bytes) - 1
+                yield Request("GET", path, [("Range", f"bytes={start}-{end}")])
+
+
+def copy_in_parts(loop: Loop, keys: list[Key], target: str, inflight: int) -> None:
+    """Multipart copies: create all, copy all parts, complete all."""
+    uploads: dict[str, str] = {}
+    parts: dict[str, dict[int, str]] = {key.key: {} for key in keys}
+
+    def found(pattern: str, body: bytes) -> str:
+        match = re.search(pattern, body.decode())
+        return match.group(1).replace("&quot;", '"').replace("&#34;", '"') if match else ""
+
+    def creates() -> Iterator[Request]:
+        for key in keys:
+            yield Request(
+                "POST",
+                f"{target}{quote(key.key)}?uploads",
+                [("x-amz-tagging", TAGS), *METADATA],
+                then=lambda _, body, name=key.key: uploads.update({name: found("<UploadId>(.*?)</UploadId>", body)}),
+            )
+
+    def part_copies() -> Iterator[Request]:
+        for key in keys:
+            for number, start in enumerate(range(0, key.size_bytes, PART_BYTES), 1):
+                end = min(start + PART_BYTES, key.size_bytes) - 1
+                yield Request(
+                    "PUT",
+                    f"{target}{quote(key.key)}?partNumber={number}&uploadId={uploads[key.key]}",
+                    [
+                        ("x-amz-copy-source", key.path),
+                        ("x-amz-copy-source-range", f"bytes={start}-{end}"),
+                        ("x-amz-copy-source-if-match", f'"{key.etag}"'),
+                    ],
+                    then=lambda _, body, name=key.key, n=number: parts[name].update(
+                        {n: found("<ETag>(.*?)</ETag>", body)}
+                    ),
+                )
+
+    def completes() -> Iterator[Request]:
+        for key in keys:
+            rows = "".join(
+                f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"
+                for number, etag in sorted(parts[key.key].items())
+            )
+            body = f"<CompleteMultipartUpload>{rows}</CompleteMultipartUpload>".encode()
+            path = f"{target}{quote(key.key)}?uploadId={uploads[key.key]}"
+            yield Request("POST", path, [("If-None-Match", "*")], body)
+
+    for stage in (creates, part_copies, completes):
+        loop.run(stage(), inflight)
+
+
+def work(act: str, keys: list[Key], target: str, inflight: int, connections: int) -> int:
+    """One process's part; returns how many requests failed, after saying why the first ones did."""
+    loop = Loop(connections)
+    if act == "multipart":
+        copy_in_parts(loop, keys, target, inflight)
+    else:
+        acts = {"copy": copies, "head": heads, "read": reads}
+        loop.run(puts(keys) if act == "put" else acts[act](keys, target), inflight)
+    for error in loop.errors[:3]:
+        print(error, file=sys.stderr)
+    return len(loop.errors)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("act", choices=["put", "copy", "multipart", "head", "read"])
+    parser.add_argument("keys")
+    parser.add_argument("--to", default="s3://none/")
+    parser.add_argument("--inflight", type=int, default=64)
+    parser.add_argument("--connections", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
+    chosen = parser.parse_args()
+    target = "/" + chosen.to.removeprefix("s3://")
+    connections = chosen.connections or chosen.inflight
+    with open(chosen.keys) as lines:
+        keys = [Key(*json.loads(line)) for line in lines]
+    if chosen.processes == 1:
+        failed = work(chosen.act, keys, target, chosen.inflight, connections)
+    else:
+        shares = [
+            (chosen.act, keys[i :: chosen.processes], target, chosen.inflight, connections)
+            for i in range(chosen.processes)
+        ]
+        with multiprocessing.get_context("spawn").Pool(chosen.processes) as pool:
+            failed = sum(pool.starmap(work, shares))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if failed else 0)  # the Common Runtime's own shutdown is not what is measured
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What stored checksums and ETags prove, and what they do not."""
+
+import pytest
+
+from jobs.core.evidence import best_checksum, compare
+from jobs.core.model import Attributes, Checksum, ObjectInfo
+from jobs.core.outcome import Evidence
+
+MD5_A, MD5_B = "a" * 32, "b" * 32
+CRC_A, CRC_B = Checksum("CRC64NVME", "AAAA"), Checksum("CRC64NVME", "BBBB")
+SHA_A, SHA_B = Checksum("SHA256", "AAAA"), Checksum("SHA256", "BBBB")
+PARTS_A, PARTS_B = Checksum("SHA256", "AAAA-2", True), Checksum("SHA256", "BBBB-2", True)
+NEW = Checksum("BLAKE9", "AAAA")
+
+
+def info(etag: str = MD5_A, *checksums: Checksum, size: int = 10, sse: str | None = None) -> ObjectInfo:
+    return ObjectInfo(size, etag, 0.0, None, "STANDARD", checksums, Attributes(sse=sse))
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "same", "evidence"),
+    [
+        pytest.param(info(size=1), info(size=2), False, Evidence.NONE, id="sizes differ"),
+        pytest.param(info(MD5_A, CRC_A), info(MD5_B, CRC_A), True, Evidence.CHECKSUM, id="a checksum outranks ETags"),
+        pytest.param(info(MD5_A, CRC_A), info(MD5_A, CRC_B), False, Evidence.CHECKSUM, id="a checksum differs"),
+        pytest.param(info(MD5_A, CRC_A, SHA_A), info(MD5_A, CRC_A, SHA_B), False, Evidence.CHECKSUM, id="one of two differs"),
+        pytest.param(info(), info(), True, Evidence.MD5_ETAG, id="MD5 ETags equal"),
+        pytest.param(info(), info(MD5_B), False, Evidence.MD5_ETAG, id="MD5 ETags differ"),
+        pytest.param(info(sse="AES256"), info(sse="AES256"), True, Evidence.MD5_ETAG, id="SSE-S3 keeps the MD5"),
+        pytest.param(info(sse="aws:kms"), info(MD5_B), None, Evidence.NONE, id="a KMS ETag is no MD5"),
+        pytest.param(info("x-2"), info("x-2"), None, Evidence.NONE, id="equal multipart ETags prove nothing"),
+        pytest.param(info("x-2"), info("y-3"), None, Evidence.NONE, id="different multipart ETags disprove nothing"),
+        pytest.param(info("x-2", PARTS_A), info("x-2", PARTS_A), True, Evidence.CHECKSUM, id="equal composites"),
+        pytest.param(info("x-2", PARTS_A), info("y-2", PARTS_B), None, Evidence.NONE, id="composites may be cut otherwise"),
+        pytest.param(info("x-2", PARTS_A), info("x-2", SHA_A), None, Evidence.NONE, id="composite against full object"),
+        pytest.param(info("x-2", NEW), info("x-2", NEW), None, Evidence.NONE, id="an unknown algorithm cannot be compared"),
+    ],
+)
+def test_compare(source: ObjectInfo, destination: ObjectInfo, same: bool | None, evidence: Evidence) -> None:
+    for one, other in ((source, destination), (destination, source)):
+        verdict = compare(one, other)
+        assert (verdict.same, verdict.evidence) == (same, evidence)
+        assert bool(verdict.reason) == (same is not True)
+
+
+def test_the_best_checksum_is_the_strongest_full_object_one() -> None:
+    assert best_checksum(info(MD5_A, CRC_A, PARTS_A, SHA_B)) == "SHA256:BBBB"
+    assert best_checksum(info(MD5_A, PARTS_A)) is None

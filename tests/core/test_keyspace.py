@@ -1,0 +1,94 @@
+"""The fork that is found behind a key splits what is left exactly, whatever the keys."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from jobs.core.keyspace import Fork, edge, find_fork, shared_length
+
+KEYS = st.sets(st.text(alphabet="a/0-é\U00010000", min_size=1, max_size=12), min_size=1, max_size=40)
+ORDERS = {"bytes": lambda key: key, "tree": lambda key: key.replace("/", "\0")}
+
+
+def explore(keys, last, within, order):
+    """Answer find_fork as a server with these keys in this order does; returns the fork and the questions."""
+    ordered = sorted((key for key in keys if key.startswith(within)), key=order)
+    ranks = [order(key) for key in ordered]
+    asked = []
+    question = find_fork(last, within)
+    try:
+        place = next(question)
+        while True:
+            asked.append(place)
+            at = bisect_right(ranks, order(place))
+            place = question.send(ordered[at] if at < len(ordered) else None)
+    except StopIteration as stop:
+        return stop.value, asked
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
+@given(keys=KEYS, data=st.data())
+def test_every_key_behind_the_last_is_in_the_stem_or_on_another_branch(order, keys, data):
+    last = data.draw(st.sampled_from(sorted(keys)))
+    within = last[: data.draw(st.integers(0, len(last)))]
+    fork, _ = explore(keys, last, within, order)
+    behind = [key for key in keys if key.startswith(within) and order(key) > order(last)]
+    if fork is None:
+        assert all(key.startswith(last) for key in behind)
+        return
+    outside = sorted((key for key in behind if not key.startswith(fork.stem)), key=order)
+    assert last.startswith(fork.stem)
+    assert fork.stem[:-1] == fork.shared
+    assert fork.shared.startswith(within)
+    assert outside
+    assert outside[0] == fork.next_key
+    assert all(key.startswith(fork.shared) and len(key) > len(fork.shared) for key in outside)
+
+
+@given(keys=KEYS, data=st.data())
+@example(keys={"a"}, data=None)
+def test_a_fork_costs_few_questions(keys, data):
+    last = sorted(keys)[0] if data is None else data.draw(st.sampled_from(sorted(keys)))
+    _, asked = explore(keys, last, "", ORDERS["bytes"])
+    assert len(asked) <= len(last).bit_length()
+
+
+@given(keys=KEYS, prefix=st.text(alphabet="a/0-é", max_size=4))
+def test_an_edge_lies_behind_its_prefix_and_before_what_follows(keys, prefix):
+    for order in ORDERS.values():
+        for key in keys:
+            if key.startswith(prefix):
+                assert order(key) < order(edge(prefix))
+            else:
+                assert (order(key) < order(prefix)) == (order(key) < order(edge(prefix)))
+
+
+def test_a_counter_forks_at_its_first_digit_that_still_changes():
+    keys = [f"a/{number:06d}" for number in range(1, 2001)]
+    assert explore(keys, "a/001000", "", ORDERS["bytes"])[0] == Fork("a/00", "a/001", "a/002000")
+
+
+def test_no_question_is_longer_than_a_key_may_be():
+    last = "k" * 1024
+    _, asked = explore({last, "z"}, last, "", ORDERS["bytes"])
+    assert asked
+    assert all(len(place.encode()) <= 1024 for place in asked)
+
+
+def test_answers_that_contradict_each_other_split_nothing():
+    question = find_fork("abcd", "")
+    next(question)
+    with pytest.raises(StopIteration) as stop:
+        question.send("abcdz")  # begins with what it was said to lie behind
+    assert stop.value.value is None
+
+
+@given(one=st.text(max_size=8), other=st.text(max_size=8))
+def test_shared_length_is_the_longest_common_prefix(one, other):
+    length = shared_length(one, other)
+    assert one[:length] == other[:length]
+    assert one[length : length + 1] != other[length : length + 1] or length == min(len(one), len(other))

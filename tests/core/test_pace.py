@@ -1,0 +1,40 @@
+"""Concurrency: down fast, up slowly, within its bounds."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.pace import COOL_DOWN_SECONDS, Pace, backoff_seconds
+
+
+@given(st.integers(1, 1000), st.lists(st.tuples(st.booleans(), st.floats(0, 5)), max_size=200))
+def test_the_limit_stays_in_its_bounds(maximum: int, events: list[tuple[bool, float]]) -> None:
+    pace, now = Pace(maximum), 0.0
+    for is_success, delay in events:
+        now += delay
+        pace.succeed() if is_success else pace.throttle(now)
+        assert 1 <= pace.in_flight <= maximum
+
+
+def test_one_storm_halves_once_and_a_lasting_one_goes_on() -> None:
+    pace = Pace(256)
+    for _ in range(100):
+        pace.throttle(10.0)
+    assert pace.in_flight == 64
+    pace.throttle(10.0 + COOL_DOWN_SECONDS)
+    assert pace.in_flight == 32
+    assert pace.throttled == 101
+
+
+def test_recovery_takes_a_round_of_successes_for_each_step() -> None:
+    pace = Pace(256)
+    pace.throttle(0.0)
+    before = pace.limit
+    for _ in range(int(before) + 1):
+        pace.succeed()
+    assert before + 0.9 < pace.limit < before + 1.1
+
+
+@given(st.integers(1, 64), st.floats(0, 1, exclude_max=True))
+def test_backoff_grows_to_a_bound(attempt: int, jitter: float) -> None:
+    assert 0 <= backoff_seconds(attempt, jitter) <= 20
+    assert backoff_seconds(attempt, jitter) <= backoff_seconds(attempt + 1, jitter)

@@ -1,0 +1,36 @@
+"""Aligning two histories of one key."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.timeline import align, first_missing
+
+histories = st.lists(st.sampled_from("abc"), max_size=6)
+
+
+def equal(one: str, other: str) -> bool:
+    return one == other
+
+
+@given(histories, histories)
+def test_matches_are_equal_and_in_order(source: list[str], destination: list[str]) -> None:
+    found = [(s, d) for s, d in enumerate(align(source, destination, equal)) if d is not None]
+    assert all(source[s] == destination[d] for s, d in found)
+    assert all(one[1] < other[1] for one, other in zip(found, found[1:], strict=False))
+
+
+@given(histories, st.lists(st.sampled_from("xyz"), max_size=3), st.integers(0, 6))
+def test_a_history_reproduced_so_far_resumes_right_there(source: list[str], noise: list[str], done: int) -> None:
+    reproduced = [*noise, *source[:done]]
+    assert first_missing(align(source, reproduced, equal)) >= min(done, len(source))
+
+
+@given(histories)
+def test_a_whole_history_is_found_whole(source: list[str]) -> None:
+    assert align(source, source, equal) == list(range(len(source)))
+
+
+def test_nothing_is_put_beneath_what_is_there() -> None:
+    alignment = align("abc", "ac", equal)
+    assert alignment == [0, None, 1]
+    assert first_missing(alignment) == 3

@@ -1,0 +1,138 @@
+"""`make demo`: the whole path on one machine, against a real S3-compatible server on loopback.
+
+SeaweedFS rather than moto's server: it checks copy preconditions and checksums as S3 does, so
+that what the demo shows is what the guards really do; it is ready in about a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from typing import Any
+
+from tests.demo.documents import MULTIPART_KEY, documents, fill
+from tests.servers import Server, seaweedfs
+
+SOURCE, REPLICA, LEDGER = "freight-documents", "freight-replica", "sealift-ledger"
+DAMAGED = tuple(document.key for document in documents()[100:400:75])
+LOST = documents()[500].key
+
+
+def main() -> int:
+    """Run the demo; exit 1 when anything is not as it should be."""
+    began = time.monotonic()
+    with seaweedfs() as server:
+        _scene(server)
+        print(f"\nThe demo took {time.monotonic() - began:.0f} s.")
+        if os.environ.get("KEEP"):
+            _keep(server)
+    return 0
+
+
+def _scene(server: Server) -> None:
+    client = server.client()
+    step("Fill a bucket with a logistics company's documents: versions, tags, metadata, odd keys, a multipart object")
+    count = fill(client, SOURCE)
+    for bucket in (REPLICA, LEDGER):
+        client.create_bucket(Bucket=bucket)
+    print(f"{count:,} objects in s3://{SOURCE} at {server.endpoint}")
+
+    step("List it into a report of S3 Inventory's own shape")
+    inventory = sealift(server, "inventory", f"s3://{SOURCE}", "--to", f"s3://{LEDGER}/inventory")
+    expect(inventory["rows"] == count, f"the inventory has {inventory['rows']} rows")
+
+    rows = ("--manifest", inventory["manifest"], "--destination", f"s3://{REPLICA}/copy/")
+    step("Say what replicating it would take, and do nothing")
+    plan = sealift(server, "replicate", *rows, "--dry-run")
+    print(f"{plan['rows']:,} objects, {plan['requests']}, ${plan['total_dollars']:.4f}")
+
+    step("Replicate, guarded at both ends")
+    replicated = sealift(server, "replicate", *rows)
+    expect(replicated["outcomes"] == {"copied": count}, f"every object copied: {replicated['outcomes']}")
+    expect(_carried(client), "metadata and tags came along, on the multipart object too")
+
+    step("Once more: everything is there, so nothing is copied")
+    again = sealift(server, "replicate", *rows)
+    expect(again["outcomes"] == {"same": count}, f"every object proven the same: {again['outcomes']}")
+
+    step(f"Damage {len(DAMAGED)} copies and lose one")
+    for key in DAMAGED:
+        body = bytearray(client.get_object(Bucket=REPLICA, Key=f"copy/{key}")["Body"].read())
+        body[len(body) // 2] ^= 1
+        client.put_object(Bucket=REPLICA, Key=f"copy/{key}", Body=bytes(body))
+        print(f"  one bit of {key}")
+    client.delete_object(Bucket=REPLICA, Key=f"copy/{LOST}")
+    print(f"  all of {LOST}")
+
+    step("Verify: it must find exactly those")
+    found = sealift(server, "verify", *rows, exits=3)
+    wanted = {"mismatched": len(DAMAGED), "missing": 1, "verified": count - len(DAMAGED) - 1}
+    expect(found["outcomes"] == wanted, f"verify found {found['outcomes']}")
+    failed = client.get_object(Bucket=LEDGER, Key=found["failures_manifest"].split("/", 3)[3].replace("parquet", "csv"))
+    listing = failed["Body"].read().decode()
+    expect(all(key in listing for key in (*DAMAGED, LOST)), "its failed rows name each of them")
+
+    step("Retry the failed rows: only what verify proved wrong is replaced")
+    retried = sealift(server, "runs", "retry", found["run_id"])
+    expect(retried["outcomes"] == {"copied": len(DAMAGED) + 1}, f"repaired: {retried['outcomes']}")
+
+    step("Verify again, this time reading every byte")
+    clean = sealift(server, "verify", *rows, "--deep")
+    expect(clean["outcomes"] == {"verified": count}, f"clean: {clean['outcomes']}")
+
+    step("What the ledger remembers")
+    print(run(server, "runs", "list").stdout)
+    print(f"The ledger lies in {clean['ledger']}; this run's report is {clean['report']}.")
+
+
+def _carried(client: Any) -> bool:
+    head = client.head_object(Bucket=REPLICA, Key=f"copy/{MULTIPART_KEY}")
+    tags = client.get_object_tagging(Bucket=REPLICA, Key=f"copy/{MULTIPART_KEY}")["TagSet"]
+    return head["Metadata"] == {"scanner": "gate-4"} and tags == [{"Key": "class", "Value": "scan"}]
+
+
+def sealift(server: Server, *arguments: str, exits: int = 0) -> dict[str, Any]:
+    """Run the command with --json; its document."""
+    result = run(server, *arguments, "--json")
+    expect(result.returncode == exits, f"exit code {result.returncode}\n{result.stderr}")
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+def run(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would."""
+    print(f"$ sealift {shlex.join(arguments)}", flush=True)
+    environment = os.environ | server.environment() | {"SEALIFT_LEDGER": f"s3://{LEDGER}/ledger"}
+    command = [sys.executable, "-m", "jobs", *arguments]
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+
+
+def step(title: str) -> None:
+    """Announce what comes next."""
+    print(f"\n── {title}", flush=True)
+
+
+def expect(holds: bool, what: str) -> None:
+    """Show a fact, or end the demo when it is none."""
+    print(f"  {'✓' if holds else '✗'} {what}", flush=True)
+    if not holds:
+        sys.exit(1)
+
+
+def _keep(server: Server) -> None:
+    print("\nThe server goes on until you press Ctrl-C. To play with it:\n")
+    for name, value in (server.environment() | {"SEALIFT_LEDGER": f"s3://{LEDGER}/ledger"}).items():
+        print(f"  export {name}={value}")
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        print("\nStopped.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""What the repository itself promises: the lock, the version, the layers that a linter cannot see, the README."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import jobs
+from jobs.errors import ExitCode
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+HEAVY = {"awscrt", "boto3", "botocore", "duckdb", "joblib", "pyarrow", "rich", "smart_open"}
+MODULE_LINES_MAX = 330
+
+
+def requirements(lock: Path) -> list[str]:
+    """The lock's entries, each with its continuation lines, without comments."""
+    text = re.sub(r"^\s*#.*\n", "", lock.read_text(), flags=re.MULTILINE)
+    return text.replace("\\\n", " ").strip().splitlines()
+
+
+def normal(name: str) -> str:
+    """A distribution's name as the lock spells it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def tracked_files() -> list[Path]:
+    """Every file that git tracks or would track."""
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    paths = [ROOT / name for name in names.split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_lock_pins_everything_by_hash(lock):
+    entries = requirements(lock)
+    assert len(entries) > 20
+    for entry in entries:
+        assert re.match(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==\S+ ", entry), entry
+        assert re.search(r" --hash=sha256:[0-9a-f]{64}( |$)", entry), entry
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_lock_carries_no_address(lock):
+    assert not re.search(r"\w+://|^\s*-|\s--(?!hash=)|@ ", lock.read_text().replace("\\\n", ""), re.MULTILINE)
+
+
+def test_locks_hold_what_the_project_declares():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    wanted = {"dev.txt": [*project["project"]["dependencies"], *extras["dev"], *project["build-system"]["requires"]]}
+    wanted["bench.txt"] = [*wanted["dev.txt"], *extras["bench"]]
+    assert [lock.name for lock in LOCKS] == sorted(wanted)
+    for lock in LOCKS:
+        held = {normal(re.split(r"[\[=]", entry)[0]) for entry in requirements(lock)}
+        assert {normal(re.split(r"[\[><=~! ]", name)[0]) for name in wanted[lock.name]} <= held
+
+
+def test_locks_agree_on_every_version():
+    dev, bench = ({e.split(" ")[0] for e in requirements(ROOT / "requirements" / n)} for n in ("dev.txt", "bench.txt"))
+    assert dev <= bench
+
+
+def test_changelog_begins_with_this_version():
+    versions = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[0] == jobs.__version__
+
+
+def test_no_registry_address_or_machine_path_is_tracked():
+    private = re.compile(
+        r"https?://[^/\s]+/(?:simple|packages|pypi)/"
+        r"|(?<![\w-])--(?:extra-)?index-url[ =]\S|(?<![\w-])--find-links[ =]\S"
+        r"|(?<![\w.~/])/(?:ro[o]t|hom[e]/\w+|User[s]/\w+)/"
+    )
+    found = []
+    for path in tracked_files():
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            if private.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    assert found == []
+
+
+def test_no_module_is_asking_to_be_two():
+    modules = [*(ROOT / "jobs").rglob("*.py"), *(ROOT / "scheduler").rglob("*.py")]
+    assert len(modules) > 5
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules}
+    assert {name: lines for name, lines in lengths.items() if lines > MODULE_LINES_MAX} == {}
+
+
+def test_core_imports_only_the_standard_library():
+    modules = [ROOT / "jobs" / "errors.py", *(ROOT / "jobs" / "core").rglob("*.py")]
+    for path in modules:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""] if not node.level else []
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            for name in names:
+                own = name in ("jobs", "jobs.errors") or name == "jobs.core" or name.startswith("jobs.core.")
+                assert own or name.partition(".")[0] in sys.stdlib_module_names, f"{path.name} imports {name}"
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level packages that a fresh interpreter has loaded after `code`."""
+    probe = f"{code}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    command = [sys.executable, "-c", probe]
+    return set(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_command_line_starts_without_heavy_libraries():
+    loaded = loaded_by("import jobs.cli")
+    assert "click" in loaded
+    assert loaded & HEAVY == set()
+
+
+def test_lambdas_load_nothing_heavy():
+    walk = "for module in pkgutil.walk_packages(scheduler.__path__, 'scheduler.'): __import__(module.name)"
+    loaded = loaded_by(f"import pkgutil, scheduler\n{walk}")
+    assert "scheduler" in loaded
+    assert loaded & {"click", "duckdb", "pyarrow", "rich"} == set()
+
+
+def test_readme_documents_every_exit_code():
+    rows = re.findall(r"^\| (\d+) \| `([A-Z]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert {name: int(code) for code, name in rows} == {code.name: code.value for code in ExitCode}
