@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 
 from jobs.core.keyspace import Fork, edge, find_fork
@@ -55,7 +55,7 @@ class _Range:
 
 async def list_all(
     store: Store, location: Location, *, versions: bool, concurrency: int = 16
-) -> AsyncIterator[list[Listed]]:
+) -> AsyncGenerator[list[Listed], None]:
     """Yield every entry beneath `location` exactly once, in pages of at most 1,000, listed in parallel.
 
     Pages of one range come in the server's order, pages of different ranges in any; all versions of a key

@@ -1,4 +1,4 @@
-"""What the benchmark works on: buckets of made-up objects, and files that list them for the raw loop and the planner."""
+"""What the benchmark works on: buckets of made-up objects, and key files for the raw loop and the planner."""
 
 from __future__ import annotations
 
@@ -31,10 +31,14 @@ class Dataset:
     def total_bytes(self) -> int:
         return self.count * self.size_bytes
 
-    def keys(self) -> list[str]:
-        """`2026/03/07/shipment-0000123.pdf`, a thousand to a folder, the same in every run."""
-        return [f"{2020 + i // 336_000}/{i // 28_000 % 12 + 1:02d}/{i // 1000 % 28 + 1:02d}/shipment-{i:07d}.pdf"
-                for i in range(self.count)]
+    def names(self) -> list[str]:
+        """`current/2020/03/07/shipment-0000123.pdf`: a thousand to a folder, six tenths in `current/`."""
+        current = self.count * 6 // 10
+        return [
+            f"{'current' if i < current else 'archive'}/{2020 + i // 336_000}/{i // 28_000 % 12 + 1:02d}/"
+            f"{i // 1000 % 28 + 1:02d}/shipment-{i:07d}.pdf"
+            for i in range(self.count)
+        ]
 
 
 class Data:
@@ -43,6 +47,7 @@ class Data:
     def __init__(self, client: Any, environment: Mapping[str, str], folder: Path) -> None:
         self.client, self.environment, self.folder = client, environment, folder
         self._made: set[str] = set()
+        self._buckets: set[str] = set()
 
     def key_file(self, dataset: Dataset) -> Path:
         """The dataset's JSON lines for the raw loop; the objects exist afterwards."""
@@ -51,10 +56,10 @@ class Data:
             return path
         print(f"making {dataset.count:,} objects of {dataset.size_bytes:,} bytes in {dataset.bucket} …", flush=True)
         with path.open("w") as lines:
-            for key in dataset.keys():
+            for key in dataset.names():
                 etag = hashlib.md5(raw.content(key, dataset.size_bytes), usedforsecurity=False).hexdigest()
                 lines.write(json.dumps([dataset.bucket, key, etag, dataset.size_bytes]) + "\n")
-        self.client.create_bucket(Bucket=dataset.bucket)
+        self.fresh_bucket(dataset.bucket)
         inflight = "64" if dataset.size_bytes < 1 << 20 else "2"
         command = [sys.executable, raw.__file__, "put", str(path), "--inflight", inflight]
         subprocess.run(command, env=dict(self.environment), check=True)
@@ -64,6 +69,7 @@ class Data:
     def fresh_bucket(self, name: str) -> str:
         """An empty bucket."""
         self.client.create_bucket(Bucket=name)
+        self._buckets.add(name)
         return name
 
     def count(self, bucket: str, prefix: str = "") -> int:
@@ -78,6 +84,12 @@ class Data:
                 doomed = [{"Key": entry["Key"]} for entry in entries]
                 self.client.delete_objects(Bucket=bucket, Delete={"Objects": doomed, "Quiet": True})
         self.client.delete_bucket(Bucket=bucket)
+        self._buckets.discard(bucket)
+
+    def remove_all(self) -> None:
+        """Every bucket that was made here."""
+        for bucket in sorted(self._buckets):
+            self.remove(bucket)
 
     def parquet_manifest(self, rows: int, size_bytes: int, bucket: str) -> str:
         """A Parquet manifest of `rows` small objects that need not exist; returns its URI."""
@@ -85,7 +97,7 @@ class Data:
         import pyarrow.parquet as pq
 
         path = self.folder / f"manifest-{rows}.parquet"
-        keys = Dataset("manifest", rows, size_bytes).keys()
+        keys = Dataset("manifest", rows, size_bytes).names()
         etag = hashlib.md5(raw.content("", size_bytes), usedforsecurity=False).hexdigest()
         table = pa.table(
             {

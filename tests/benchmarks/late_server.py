@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.servers import free_ports
+
 LATENCY_SECONDS = 0.04
 PACKAGES = "nginx-light libnginx-mod-http-echo"
 MODULE = "ngx_http_echo_module.so"
@@ -72,18 +74,11 @@ def find() -> tuple[str, Path]:
     raise Missing(f"nginx has no {MODULE}: apt-get install {PACKAGES}")
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def late_server(endpoint: str, etag: str, connections: int = 8192) -> Iterator[str]:
     """Runs the server before the store at `endpoint` and yields its own endpoint. Every copy answers `etag`."""
     nginx, module = find()
-    port = free_port()
+    (port,) = free_ports(1)
     with tempfile.TemporaryDirectory(prefix="sealift-late-") as folder:
         os.chmod(folder, 0o755)  # nginx's worker is another user when root starts it
         config = Path(folder) / "nginx.conf"

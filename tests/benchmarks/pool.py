@@ -1,7 +1,7 @@
 """What one writes first: boto3 with a pool of threads, or its paginator. No guards, no record of what was done.
 
-    python pool.py copy s3://bucket/prefix s3://bucket/prefix [--threads 16]
-    python pool.py list s3://bucket/prefix
+python pool.py copy s3://bucket/prefix s3://bucket/prefix [--threads 16]
+python pool.py list s3://bucket/prefix
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
     chosen = parser.parse_args()
     client = boto3.client("s3", config=Config(max_pool_connections=chosen.threads + 16))
     if chosen.act == "copy":
-        print(copy(client, *chosen.uris, chosen.threads))
+        print(copy(client, chosen.uris[0], chosen.uris[1], chosen.threads))
     else:
         print(sum(1 for _ in listed(client, chosen.uris[0])))
 

@@ -44,6 +44,9 @@ class Key(NamedTuple):
         return f"/{self.bucket}/{quote(self.key)}"
 
 
+Answer = Callable[[dict[str, str], bytes], None]
+
+
 class Request(NamedTuple):
     """One request, and what to do with the answer: `then` gets its headers (lower case) and body."""
 
@@ -51,7 +54,7 @@ class Request(NamedTuple):
     path: str
     headers: list[tuple[str, str]]
     body: bytes | None = None
-    then: Callable[[dict[str, str], bytes], None] | None = None
+    then: Answer | None = None
 
 
 class Loop:
@@ -177,31 +180,28 @@ def copy_in_parts(loop: Loop, keys: list[Key], target: str, inflight: int) -> No
         match = re.search(pattern, body.decode())
         return match.group(1).replace("&quot;", '"').replace("&#34;", '"') if match else ""
 
+    def note_upload(name: str) -> Answer:
+        return lambda _, body: uploads.__setitem__(name, found("<UploadId>(.*?)</UploadId>", body))
+
+    def note_part(name: str, number: int) -> Answer:
+        return lambda _, body: parts[name].__setitem__(number, found("<ETag>(.*?)</ETag>", body))
+
     def creates() -> Iterator[Request]:
         for key in keys:
-            yield Request(
-                "POST",
-                f"{target}{quote(key.key)}?uploads",
-                [("x-amz-tagging", TAGS), *METADATA],
-                then=lambda _, body, name=key.key: uploads.update({name: found("<UploadId>(.*?)</UploadId>", body)}),
-            )
+            path = f"{target}{quote(key.key)}?uploads"
+            yield Request("POST", path, [("x-amz-tagging", TAGS), *METADATA], then=note_upload(key.key))
 
     def part_copies() -> Iterator[Request]:
         for key in keys:
             for number, start in enumerate(range(0, key.size_bytes, PART_BYTES), 1):
                 end = min(start + PART_BYTES, key.size_bytes) - 1
-                yield Request(
-                    "PUT",
-                    f"{target}{quote(key.key)}?partNumber={number}&uploadId={uploads[key.key]}",
-                    [
-                        ("x-amz-copy-source", key.path),
-                        ("x-amz-copy-source-range", f"bytes={start}-{end}"),
-                        ("x-amz-copy-source-if-match", f'"{key.etag}"'),
-                    ],
-                    then=lambda _, body, name=key.key, n=number: parts[name].update(
-                        {n: found("<ETag>(.*?)</ETag>", body)}
-                    ),
-                )
+                path = f"{target}{quote(key.key)}?partNumber={number}&uploadId={uploads[key.key]}"
+                headers = [
+                    ("x-amz-copy-source", key.path),
+                    ("x-amz-copy-source-range", f"bytes={start}-{end}"),
+                    ("x-amz-copy-source-if-match", f'"{key.etag}"'),
+                ]
+                yield Request("PUT", path, headers, then=note_part(key.key, number))
 
     def completes() -> Iterator[Request]:
         for key in keys:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from jobs.core.model import Listed, Location
 from jobs.errors import Rejected, Throttled
 from jobs.s3.listing import MAX_BRANCHES, list_all
-from jobs.s3.store import Marker, Page
+from jobs.s3.store import Marker, Page, Store
 
 BYTES = str
 KEY = st.text(alphabet="a/0-.é\U00010000", min_size=1, max_size=10)
@@ -70,7 +71,12 @@ def entry(key, version="1"):
 
 def collect(store, prefix="", *, versions=False, concurrency=4):
     async def run():
-        return [page async for page in list_all(store, Location("bucket", prefix), versions=versions, concurrency=concurrency)]
+        return [
+            page
+            async for page in list_all(
+                cast(Store, store), Location("bucket", prefix), versions=versions, concurrency=concurrency
+            )
+        ]
 
     return asyncio.run(run())
 
@@ -141,7 +147,7 @@ def test_stopping_early_cancels_what_is_under_way():
     store = Pages([entry(f"a/{number:05d}") for number in range(5000)], page_keys=10, delays=(1, 50))
 
     async def run():
-        async with aclosing(list_all(store, Location("bucket"), versions=False)) as pages:
+        async with aclosing(list_all(cast(Store, store), Location("bucket"), versions=False)) as pages:
             async for _ in pages:
                 break
         assert store.running == 0
@@ -155,7 +161,7 @@ def test_a_slow_reader_holds_back_the_requests():
     store = Pages([entry(f"a/{number:05d}") for number in range(5000)], page_keys=5)
 
     async def run():
-        async with aclosing(list_all(store, Location("bucket"), versions=False, concurrency=2)) as pages:
+        async with aclosing(list_all(cast(Store, store), Location("bucket"), versions=False, concurrency=2)) as pages:
             await anext(pages)
             for _ in range(2000):
                 await asyncio.sleep(0)

@@ -1,0 +1,248 @@
+"""What a run will take, before it starts: requests by kind, dollars by item, seconds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from jobs.errors import ConfigError
+
+COPY_THRESHOLD_BYTES = 5_000_000_000
+COPY_PART_BYTES = 64 * 1024**2
+RANGE_BYTES = 8 * 1024**2
+"""What the worker reads at once when bytes pass through it, and so the part size of a streamed copy."""
+
+REQUESTS_PER_SECOND = 1_600
+"""One worker process on one core, copying 4 KiB objects with 64 in flight (measured, see DESIGN.md)."""
+
+WRITES_PER_SECOND = 3_500
+"""What S3 takes of copies, puts and deletes in one partitioned prefix:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html"""
+
+BYTES_PER_SECOND = 85_000_000 * 4
+"""One worker process with four requests in flight at 85 MB/s, S3's own figure for one request:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html"""
+
+GIB = 1024**3
+
+_PUTS = ("copy", "put", "create", "complete")
+_GETS = ("head", "get", "tagging")
+KINDS = ("copy", "put", "create", "part", "complete", "head", "get", "tagging", "list", "delete")
+
+
+class PartRule(NamedTuple):
+    """Objects above `multipart_threshold_bytes` take several requests, one for each `part_size_bytes`."""
+
+    multipart_threshold_bytes: int
+    part_size_bytes: int
+
+
+class Group(NamedTuple):
+    """Rows that cost alike: how many, their bytes where known, and their parts (at least one each)."""
+
+    storage_class: str
+    is_multipart: bool
+    is_size_known: bool
+    is_delete_marker: bool
+    rows: int
+    size_bytes: int
+    parts: int
+
+
+class Histogram(NamedTuple):
+    """All rows of a plan by group; `keys` is the number of distinct keys."""
+
+    groups: tuple[Group, ...]
+    keys: int
+
+
+class ClassPrices(NamedTuple):
+    """Dollars in one storage class: per 1,000 requests, and per GiB read."""
+
+    put_per_1000: float
+    part_per_1000: float
+    get_per_1000: float
+    retrieval_per_gib: float
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTable:
+    """The list prices of a region at a date. A storage class that it lacks costs what the dearest does."""
+
+    region: str
+    as_of: str
+    currency: str
+    source: str
+    list_per_1000: float
+    delete_per_1000: float
+    kms_per_1000: float
+    cross_region_per_gib: float
+    internet_per_gib: float
+    storage_classes: Mapping[str, ClassPrices]
+
+    @property
+    def name(self) -> str:
+        """For people: which table this is."""
+        return f"{self.region} list prices of {self.as_of} ({self.currency})"
+
+    def of_class(self, storage_class: str) -> ClassPrices:
+        """The prices of a class, else the highest of each kind."""
+        known = self.storage_classes.get(storage_class)
+        return known or ClassPrices(*map(max, zip(*self.storage_classes.values(), strict=True)))
+
+
+_CLASS_FIELDS = dict.fromkeys(ClassPrices._fields, "float")
+_TABLE_FIELDS = {each.name: str(each.type) for each in fields(PriceTable)}
+
+
+def load_price_table(text: str) -> PriceTable:
+    """The table in a JSON document such as prices/us-east-1.json. Raises ConfigError naming what is wrong."""
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"the price table is no JSON: {error}") from error
+    members = dict(_fields(data, _TABLE_FIELDS, "the price table"))
+    classes = {
+        name: ClassPrices(**dict(_fields(each, _CLASS_FIELDS, f"the price table's storage_classes.{name}")))
+        for name, each in members.pop("storage_classes").items()
+    }
+    if "STANDARD" not in classes:
+        raise ConfigError("the price table's storage_classes lack STANDARD: add it")
+    return PriceTable(**members, storage_classes=classes)
+
+
+def part_rule(job: str, options: Mapping[str, Any]) -> PartRule:
+    """From which size on a job handles an object in parts, and in which: for planning's `histogram`."""
+    if job == "replicate" and not options.get("streamed"):
+        return PartRule(
+            options.get("multipart_threshold_bytes", COPY_THRESHOLD_BYTES),
+            options.get("part_size_bytes", COPY_PART_BYTES),
+        )
+    if job == "replicate" or options.get("deep"):
+        return PartRule(RANGE_BYTES, RANGE_BYTES)
+    return PartRule(COPY_THRESHOLD_BYTES, COPY_PART_BYTES)
+
+
+def requests_for(job: str, options: Mapping[str, Any], histogram: Histogram) -> dict[str, int]:
+    """Requests by kind if every row is new at the destination and nothing has to be tried again.
+
+    | replicate                                | requests per row                                        |
+    |------------------------------------------|---------------------------------------------------------|
+    | one CopyObject                           | copy                                                    |
+    | … of unknown size, or with Object Lock   | 2 head, copy                                            |
+    | in parts                                 | 2 head, tagging, create, its parts, complete            |
+    | streamed to another service, small       | 2 head, tagging, get, put                               |
+    | streamed, in parts                       | 2 head, tagging, create, its parts with a get each, complete |
+
+    With all versions: a list per key, one head instead of two, a delete per delete marker.
+    Verify: 2 head; deep: and a get of each range on both sides; all versions: a list per key.
+    """
+    total: Counter[str] = Counter()
+    for group in histogram.groups:
+        total.update(_requests(job, options, group))
+    if options.get("all_versions"):
+        total["list"] += histogram.keys
+    return {kind: total[kind] for kind in KINDS if total[kind]}
+
+
+def bytes_moved(job: str, options: Mapping[str, Any], histogram: Histogram) -> int:
+    """Bytes that have to be copied or read, once for each side that reads them."""
+    sides = 1 if job == "replicate" else 2 if options.get("deep") else 0
+    return sides * sum(group.size_bytes for group in histogram.groups)
+
+
+def estimate(job: str, options: Mapping[str, Any], histogram: Histogram, prices: PriceTable) -> dict[str, float]:
+    """Dollars by item: `puts`, `gets`, `lists`, `retrieval`, `kms`, `transfer`; those that cost nothing are left out.
+
+    Writes are priced in the class of the copy (`options["storage_class"]`, `keep`: the source's).
+    `kms` counts one data key for each request that writes with `options["sse"]` aws:kms; what the
+    source's key costs no manifest tells. `transfer`: `options["cross_region"]` or, streamed to
+    another service, the internet's price. Retries and what is skipped as the same are not counted.
+    """
+    dollars: defaultdict[str, float] = defaultdict(float)
+    wanted = options.get("storage_class") or "keep"
+    per_gib = prices.internet_per_gib if options.get("streamed") else prices.cross_region_per_gib
+    is_far = bool(options.get("streamed") or options.get("cross_region"))
+    for group in histogram.groups:
+        requests = _requests(job, options, group)
+        read = prices.of_class(group.storage_class)
+        written = read if wanted == "keep" else prices.of_class(wanted)
+        puts = sum(requests[kind] for kind in _PUTS)
+        dollars["puts"] += (puts * written.put_per_1000 + requests["part"] * written.part_per_1000) / 1000
+        dollars["gets"] += sum(requests[kind] for kind in _GETS) * read.get_per_1000 / 1000
+        dollars["deletes"] += requests["delete"] * prices.delete_per_1000 / 1000
+        moved_gib = bytes_moved(job, options, Histogram((group,), 0)) / GIB
+        dollars["retrieval"] += moved_gib * read.retrieval_per_gib
+        if job == "replicate" and options.get("sse") == "aws:kms":
+            dollars["kms"] += (requests["copy"] + requests["put"] + requests["part"]) * prices.kms_per_1000 / 1000
+        if is_far:
+            dollars["transfer"] += group.size_bytes * bool(moved_gib) / GIB * per_gib
+    if options.get("all_versions"):
+        dollars["lists"] += histogram.keys * prices.list_per_1000 / 1000
+    return {item: amount for item, amount in dollars.items() if amount}
+
+
+def estimate_seconds(requests: Mapping[str, int], bytes_moved: int, processes: int) -> float:
+    """How long at least: the slowest of the client's requests, S3's writes in one prefix, and the bytes."""
+    writes = sum(requests.get(kind, 0) for kind in (*_PUTS, "part", "delete"))
+    return max(
+        sum(requests.values()) / (REQUESTS_PER_SECOND * processes),
+        writes / WRITES_PER_SECOND,
+        bytes_moved / (BYTES_PER_SECOND * processes),
+    )
+
+
+def _requests(job: str, options: Mapping[str, Any], group: Group) -> Counter[str]:
+    if job == "replicate":
+        return _replicate_requests(options, group)
+    if job == "verify":
+        if group.is_delete_marker:
+            return Counter()
+        return Counter(head=2 * group.rows, get=2 * group.parts if options.get("deep") else 0)
+    raise ValueError(f"no price for the job {job!r}")
+
+
+def _replicate_requests(options: Mapping[str, Any], group: Group) -> Counter[str]:
+    rows, parts, streamed = group.rows, group.parts, bool(options.get("streamed"))
+    if group.is_delete_marker:
+        return Counter(delete=rows)
+    requests: Counter[str] = Counter()
+    in_parts = group.is_multipart
+    if options.get("all_versions"):
+        requests["head"] = rows
+    elif in_parts or streamed or options.get("object_lock") or not group.is_size_known:
+        requests["head"] = 2 * rows
+    if streamed or in_parts:
+        requests["tagging"] = rows
+    if streamed:
+        requests["get"] = parts
+    if in_parts:
+        requests.update(create=rows, part=parts, complete=rows)
+    else:
+        requests["put" if streamed else "copy"] = rows
+    return requests
+
+
+def _fields(data: Any, expected: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+    """The expected fields of a JSON object, each checked. Raises ConfigError."""
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} is no JSON object: expected {', '.join(expected)}")
+    if set(data) != set(expected):
+        wrong = ", ".join(sorted(set(data) ^ set(expected)))
+        raise ConfigError(f"{where} has missing or unknown fields ({wrong}): expected {', '.join(expected)}")
+    for name, kind in expected.items():
+        value = data[name]
+        if kind == "str":
+            is_right, what = isinstance(value, str) and bool(value), "text"
+        elif kind == "float":
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            is_right, what = is_number and 0 <= value < math.inf, "a price in dollars"
+        else:
+            is_right, what = isinstance(value, dict), "an object with a member for each storage class"
+        if not is_right:
+            raise ConfigError(f"{where}: {name} is {value!r}, expected {what}")
+        yield name, value

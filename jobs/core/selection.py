@@ -1,0 +1,178 @@
+"""Selection: which rows of a manifest a run takes, and how sizes and times are written.
+
+A glob is matched against the whole key, case-sensitively: `*` stands for any characters, `/` and
+newlines included (as with s5cmd and `aws s3`), `?` for one, `[abc]` and `[!a-c]` for a set. A prefix
+is plain text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from jobs.core.rota import Sample
+from jobs.errors import UsageError
+
+FILTERS = (
+    "prefix",
+    "include",
+    "exclude",
+    "sample",
+    "noncurrent",
+    "delete_marker",
+    "min_size",
+    "max_size",
+    "newer_than",
+    "older_than",
+    "storage_class",
+)
+"""The filters, in the order in which they are asked: the first that drops a row gets it counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rows are taken. None and empty tuples take everything.
+
+    `newer_than` and `older_than` are epoch seconds (exclusive), sizes are inclusive. `versions` is
+    `current` or `all`; `sample` is (number, of), see `jobs.core.rota.Sample`. A row that does not
+    say its size, time or storage class is never dropped for it, nor is a delete marker, which has
+    neither size nor class.
+    """
+
+    prefix: str = ""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    min_size_bytes: int | None = None
+    max_size_bytes: int | None = None
+    newer_than: float | None = None
+    older_than: float | None = None
+    storage_classes: tuple[str, ...] = ()
+    versions: str = "current"
+    sample: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.versions not in ("current", "all"):
+            raise UsageError(f"--versions {self.versions!r}: use current or all")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Selection:
+        """The inverse of `to_dict`."""
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
+        return cls(**values)
+
+    def excluded_by(
+        self,
+        key: str,
+        *,
+        is_latest: bool = True,
+        is_delete_marker: bool = False,
+        size_bytes: int | None = None,
+        last_modified: float | None = None,
+        storage_class: str | None = None,
+    ) -> str | None:
+        """The name (of `FILTERS`) of the first filter that drops the row; None: it is taken.
+
+        `jobs.runs.filtering` answers the same for whole tables; a test holds the two together.
+        """
+        size, modified = size_bytes, last_modified
+        drops = (
+            not key.startswith(self.prefix),
+            bool(self.include) and not matches_any(self.include, key),
+            matches_any(self.exclude, key),
+            self.sample is not None and not Sample(*self.sample).contains(key),
+            self.versions == "current" and not is_latest,
+            self.versions == "current" and is_delete_marker,
+            self.min_size_bytes is not None and size is not None and size < self.min_size_bytes,
+            self.max_size_bytes is not None and size is not None and size > self.max_size_bytes,
+            self.newer_than is not None and modified is not None and modified <= self.newer_than,
+            self.older_than is not None and modified is not None and modified >= self.older_than,
+            bool(self.storage_classes) and storage_class is not None and storage_class not in self.storage_classes,
+        )
+        return next((name for name, drop in zip(FILTERS, drops, strict=True) if drop), None)
+
+
+def glob_pattern(glob: str) -> str:
+    """The glob as a regular expression that must match the whole key, in the dialect that `re` and RE2 share."""
+    pattern, place = [], 0
+    while place < len(glob):
+        character = glob[place]
+        place += 1
+        # A `]` right after the bracket is a member of the set; a bracket that never closes is itself.
+        end = glob.find("]", place + (2 if glob[place : place + 1] == "!" else 1)) if character == "[" else -1
+        if end > 0:
+            pattern.append(_set_pattern(glob[place:end]))
+            place = end + 1
+        elif character == "*":
+            if pattern[-1:] != [".*"]:
+                pattern.append(".*")
+        else:
+            pattern.append("." if character == "?" else _literal(character))
+    return f"(?s:{''.join(pattern)})"
+
+
+def matches_any(globs: tuple[str, ...], key: str) -> bool:
+    """Whether one of the globs matches the whole key."""
+    return bool(globs) and _any_of(globs).fullmatch(key) is not None
+
+
+def parse_size(text: str) -> int:
+    """`1024`, `10MB` (powers of 1000) or `5GiB` (powers of 1024) → bytes. Raises UsageError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMGTP])(I?))?B?", text.strip(), re.IGNORECASE | re.ASCII)
+    if match is None:
+        raise UsageError(f"{text!r} is not a size: write bytes or a unit, for example 1024, 10MB or 5GiB")
+    number, letter, binary = match.groups()
+    exponent = "KMGTP".index(letter.upper()) + 1 if letter else 0
+    if letter and not text.strip().upper().endswith("B"):
+        raise UsageError(f"{text!r} may mean 1000 or 1024: write {number}{letter}B or {number}{letter}iB")
+    return int(Decimal(number) * (1024 if binary else 1000) ** exponent)
+
+
+def parse_when(text: str, now: float) -> float:
+    """`30d` (so long before `now`, epoch seconds), `2026-11-01` or ISO 8601 → epoch seconds.
+
+    Without an offset a time is UTC. Raises UsageError for anything else.
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", text.strip(), re.ASCII)
+    if match is not None:
+        return now - float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        example = "write 30d, 12h, 2026-11-01 or 2026-11-01T06:00:00Z"
+        raise UsageError(f"{text!r} is neither an age nor a date: {example}") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+@lru_cache(maxsize=64)
+def _any_of(globs: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(glob_pattern, globs)))
+
+
+def _set_pattern(inside: str) -> str:
+    """`a-z_` or `!0-9`, the inside of a set's brackets, as a character class."""
+    negated, members = inside.startswith("!"), inside.removeprefix("!")
+    classes, place = [], 0
+    while place < len(members):
+        low, high = members[place], members[place]
+        if members[place + 1 : place + 2] == "-" and place + 2 < len(members):
+            high = members[place + 2]
+            place += 2
+        if low <= high:
+            classes.append(_literal(low) if low == high else f"{_literal(low)}-{_literal(high)}")
+        place += 1
+    if not classes:
+        return "." if negated else r"[^\s\S]"
+    return f"[{'^' if negated else ''}{''.join(classes)}]"
+
+
+def _literal(character: str) -> str:
+    return f"\\{character}" if character in r"\.^$*+?{}[]|()-&~#" else character

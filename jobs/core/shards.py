@@ -1,0 +1,65 @@
+"""How the rows of a manifest are spread over shards.
+
+All versions of a key stay in one shard. A key that holds no big object goes where its hash says, so
+that every shard meets every prefix; the keys of big objects are packed by bytes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+
+MAX_SHARDS = 10_000
+"""The largest array job: https://docs.aws.amazon.com/batch/latest/userguide/array_jobs.html"""
+
+ROWS_PER_SHARD = 100_000
+BYTES_PER_SHARD = 1024**4
+"""A shard of big objects is cut at 1 TiB: about an hour at 300 MB/s."""
+
+SPLIT_ROWS = 2_000
+SPLIT_BYTES = 1024**3
+"""Less than either of these is not worth a second process."""
+
+
+def count_shards(
+    rows: int,
+    size_bytes: int,
+    *,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    bytes_per_shard: int = BYTES_PER_SHARD,
+    processes: int = 1,
+) -> int:
+    """How many shards for so many rows and bytes: 0 for none, at most `MAX_SHARDS`, never more than rows.
+
+    From `SPLIT_ROWS` rows or `SPLIT_BYTES` on, each of the processes gets one.
+    """
+    by_rows = -(-rows // rows_per_shard)
+    by_bytes = -(-size_bytes // bytes_per_shard)
+    is_worth_splitting = rows >= SPLIT_ROWS or size_bytes >= SPLIT_BYTES
+    wanted = max(by_rows, by_bytes, processes if is_worth_splitting else 1)
+    return min(wanted, rows, MAX_SHARDS)
+
+
+def hash_key(key: str) -> int:
+    """A number in [0, 2³²) that is always the same for the same key."""
+    return zlib.crc32(key.encode())
+
+
+def shard_of(key: str, shard_count: int) -> int:
+    """The shard of a key without big objects."""
+    return hash_key(key) % shard_count
+
+
+def pack(sizes_bytes: Iterable[int], loads_bytes: Sequence[int]) -> Iterator[int]:
+    """For each size, largest first, the shard that is least loaded (the longest processing time rule).
+
+    `loads_bytes` is what each shard holds already. No shard ends above 4/3 of the best possible
+    largest load where all start empty: Graham, Bounds on Multiprocessing Timing Anomalies, 1969.
+    """
+    heap = [(load, shard) for shard, load in enumerate(loads_bytes)]
+    heapq.heapify(heap)
+    for size_bytes in sizes_bytes:
+        load, shard = heap[0]
+        heapq.heapreplace(heap, (load + size_bytes, shard))
+        yield shard

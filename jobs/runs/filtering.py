@@ -1,0 +1,64 @@
+"""A Selection applied to whole record batches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.core.rota import Sample
+from jobs.core.selection import Selection, glob_pattern
+
+
+def select_rows(batch: pa.RecordBatch, selection: Selection, excluded: Counter[str]) -> pa.RecordBatch:
+    """The rows that `selection.excluded_by` takes; the others are counted in `excluded`, by filter."""
+    taken: Any = None
+    for name, drop in _drops(batch, selection):
+        drop = pc.fill_null(drop, False)
+        dropped = drop if taken is None else pc.and_(taken, drop)
+        count = dropped.true_count
+        if count:
+            excluded[name] += count
+            taken = pc.invert(drop) if taken is None else pc.and_not(taken, drop)
+    return batch if taken is None else batch.filter(taken)
+
+
+def _drops(batch: pa.RecordBatch, selection: Selection) -> Iterator[tuple[str, Any]]:
+    """Each filter that is set, in the order of `FILTERS`, with the rows that it drops (null: unknown, taken)."""
+    key: Any = batch["key"]
+    size: Any = batch["size_bytes"]
+    modified: Any = batch["last_modified"]
+    if selection.prefix:
+        yield "prefix", pc.invert(pc.starts_with(key, selection.prefix))
+    if selection.include:
+        yield "include", pc.invert(pc.match_substring_regex(key, _whole_key(selection.include)))
+    if selection.exclude:
+        yield "exclude", pc.match_substring_regex(key, _whole_key(selection.exclude))
+    if selection.sample is not None:
+        sample = Sample(*selection.sample)
+        yield "sample", pa.array([not sample.contains(each) for each in key.to_pylist()], pa.bool_())
+    if selection.versions == "current":
+        yield "noncurrent", pc.invert(batch["is_latest"])
+        yield "delete_marker", batch["is_delete_marker"]
+    if selection.min_size_bytes is not None:
+        yield "min_size", pc.less(size, pa.scalar(selection.min_size_bytes))
+    if selection.max_size_bytes is not None:
+        yield "max_size", pc.greater(size, pa.scalar(selection.max_size_bytes))
+    if selection.newer_than is not None:
+        yield "newer_than", pc.less_equal(_epoch_seconds(modified), pa.scalar(selection.newer_than))
+    if selection.older_than is not None:
+        yield "older_than", pc.greater_equal(_epoch_seconds(modified), pa.scalar(selection.older_than))
+    if selection.storage_classes:
+        known = pc.is_in(batch["storage_class"], pa.array(selection.storage_classes, pa.string()))
+        yield "storage_class", pc.and_not(pc.is_valid(batch["storage_class"]), known)
+
+
+def _whole_key(globs: tuple[str, ...]) -> str:
+    return f"^(?:{'|'.join(map(glob_pattern, globs))})$"
+
+
+def _epoch_seconds(column: Any) -> Any:
+    return pc.divide(column.cast(pa.int64()).cast(pa.float64()), 1e6)

@@ -1,0 +1,172 @@
+"""Planning: the rows of a manifest filtered, put in order and cut into shards, and what they will take.
+
+Nothing here grows with the manifest but files: the taken rows are spooled to disk and sorted there.
+pyarrow and duckdb load with this module, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.core import price, shards
+from jobs.core.price import Histogram, PriceTable, load_price_table
+from jobs.core.run import Plan, ShardSummary
+from jobs.core.selection import Selection
+from jobs.errors import ConfigError
+from jobs.runs.filtering import select_rows
+from jobs.runs.sorting import Sorting
+from jobs.s3.tables import manifest_schema, shard_schema, write_parquet
+
+MEMORY_LIMIT = "256MB"
+SPOOL_ROWS = 50_000
+PRICES = "us-east-1"
+
+WriteShard = Callable[[int, bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A manifest cut into shards. `excluded`: rows left out, by filter (or `duplicate`)."""
+
+    rows: int
+    size_bytes: int
+    shards: tuple[ShardSummary, ...]
+    excluded: Mapping[str, int]
+    histogram: Histogram
+
+
+async def plan_rows(
+    batches: AsyncIterator[pa.RecordBatch],
+    selection: Selection,
+    *,
+    write_shard: WriteShard,
+    scratch_directory: Path,
+    rows_per_shard: int = shards.ROWS_PER_SHARD,
+    processes: int = 1,
+    multipart_threshold_bytes: int = price.COPY_THRESHOLD_BYTES,
+    part_size_bytes: int = price.COPY_PART_BYTES,
+    memory_limit: str = MEMORY_LIMIT,
+) -> Planned:
+    """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards.
+
+    `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
+    empty. Each object version is in one row of one shard; the versions of a key stand together,
+    oldest first. Raises ConfigError when the scratch directory cannot hold the rows.
+    """
+    with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as folder:
+        try:
+            excluded = await _spool(batches, selection, Path(folder) / "rows.parquet")
+            sorting = Sorting(Path(folder), multipart_threshold_bytes, part_size_bytes, memory_limit)
+            try:
+                rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
+                wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+                await asyncio.to_thread(sorting.spread, wanted)
+                groups = await asyncio.to_thread(sorting.groups)
+                summaries, keys = await _write(sorting.shards(rows, wanted), write_shard)
+            finally:
+                sorting.connection.close()
+        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
+            message = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"cannot sort the manifest in {scratch_directory}: {message}; free space there or set TMPDIR"
+            ) from error
+    if duplicates:
+        excluded["duplicate"] = duplicates
+    return Planned(rows, size_bytes, summaries, dict(excluded), Histogram(groups, keys))
+
+
+def forecast(
+    planned: Planned, job: str, options: Mapping[str, Any], processes: int, prices: PriceTable | None = None
+) -> Plan:
+    """The plan of a run: what its rows take in requests, dollars and time, by the job's options."""
+    prices = prices or read_price_table()
+    requests = price.requests_for(job, options, planned.histogram)
+    return Plan(
+        rows=planned.rows,
+        size_bytes=planned.size_bytes,
+        shards=planned.shards,
+        excluded=planned.excluded,
+        requests=requests,
+        dollars=price.estimate(job, options, planned.histogram, prices),
+        price_table=prices.name,
+        seconds=price.estimate_seconds(requests, price.bytes_moved(job, options, planned.histogram), processes),
+    )
+
+
+def read_price_table(path: Path | None = None) -> PriceTable:
+    """The price table in a file, by default the one that comes with Sealift. Raises ConfigError."""
+    source = files("jobs.core") / "prices" / f"{PRICES}.json" if path is None else path
+    try:
+        return load_price_table(source.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the price table {source}: {error}") from error
+
+
+async def _spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, path: Path) -> Counter[str]:
+    """Write the taken rows to a file, with their place in the manifest and the hash of their key."""
+    excluded: Counter[str] = Counter()
+    pending: list[pa.RecordBatch] = []
+    place = waiting = 0
+    schema = _spooled(pa.RecordBatch.from_pylist([], manifest_schema()), 0).schema
+    with pq.ParquetWriter(path, schema, compression="lz4") as writer:
+
+        def write() -> None:
+            if pending:
+                writer.write_table(pa.Table.from_batches(pending))
+
+        async for batch in batches:
+            taken = select_rows(batch, selection, excluded)
+            pending.append(_spooled(taken, place))
+            place += taken.num_rows
+            waiting += taken.num_rows
+            if waiting >= SPOOL_ROWS:
+                write()
+                pending, waiting = [], 0
+        write()
+    return excluded
+
+
+def _spooled(batch: pa.RecordBatch, place: int) -> pa.RecordBatch:
+    """The batch with `place` and `key_hash`; the time as a number, which no database gives a time zone."""
+    keys = batch["key"].cast(pa.binary()).to_pylist()
+    columns = {name: batch[name] for name in batch.schema.names}
+    columns["last_modified"] = columns["last_modified"].cast(pa.int64())
+    columns["place"] = pa.array(range(place, place + batch.num_rows), pa.int64())
+    columns["key_hash"] = pa.array([zlib.crc32(key or b"") for key in keys], pa.uint32())
+    return pa.RecordBatch.from_pydict(columns)
+
+
+async def _write(tables: Iterator[pa.Table], write_shard: WriteShard) -> tuple[tuple[ShardSummary, ...], int]:
+    """Number the rows and hand over the shards; what is in them, and how many keys that is."""
+    summaries: list[ShardSummary] = []
+    row = keys = 0
+    while (table := await asyncio.to_thread(next, tables, None)) is not None:
+        data, summary, own_keys = await asyncio.to_thread(_encode, table, row)
+        await write_shard(len(summaries), data)
+        summaries.append(summary)
+        row += summary.rows
+        keys += own_keys
+    return tuple(summaries), keys
+
+
+def _encode(table: pa.Table, first_row: int) -> tuple[bytes, ShardSummary, int]:
+    """A shard's file, its summary and the number of its keys."""
+    rows = table.num_rows
+    key: Any = table["key"].combine_chunks()
+    keys = 1 + (pc.sum(pc.not_equal(key[1:], key[:-1])).as_py() or 0)
+    numbered = table.set_column(0, "row", pa.array(range(first_row, first_row + rows), pa.int64()))
+    summary = ShardSummary(rows, pc.sum(table["size_bytes"]).as_py() or 0)
+    return write_parquet(numbered.cast(shard_schema())), summary, keys

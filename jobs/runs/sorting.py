@@ -1,0 +1,177 @@
+"""The rows of a manifest put in order on disk: duplicates out, a shard for each row, versions in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.core import shards
+from jobs.core.parts import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES
+from jobs.core.price import Group
+from jobs.s3.tables import manifest_schema
+
+BATCH_ROWS = 20_000
+FLUSH_ROWS = 50_000
+SLAB_ROWS = 400_000
+
+
+class Sorting:
+    """The spooled rows in a database that spills to disk beyond its memory limit."""
+
+    def __init__(self, folder: Path, multipart_threshold_bytes: int, part_size_bytes: int, memory_limit: str):
+        self._threshold_bytes, self._part_size_bytes = multipart_threshold_bytes, part_size_bytes
+        self.connection = duckdb.connect(
+            str(folder / "planning.duckdb"),
+            config={"memory_limit": memory_limit, "temp_directory": str(folder / "spill"), "threads": 2},
+        )
+        self._folder = folder
+        self._relation = _read_parquet(folder / "rows.parquet")
+
+    def count(self) -> tuple[int, int, int]:
+        """(rows, bytes, duplicates): from here on, each (key, version id) is there once, the newest of its rows.
+
+        Grouping hashes is cheap; only the rows that share one are compared in full.
+        """
+        total, size_bytes = self._one(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM {self._relation}")
+        self.connection.execute(
+            f"""
+            CREATE TABLE suspects AS
+            SELECT hash(key, version_id) AS suspect FROM {self._relation} GROUP BY 1 HAVING count(*) > 1;
+            CREATE TABLE duplicates AS
+            SELECT place, size_bytes FROM (
+                SELECT place, size_bytes, row_number() OVER (
+                    PARTITION BY key, version_id ORDER BY last_modified DESC NULLS LAST, place) AS rank
+                FROM {self._relation} WHERE hash(key, version_id) IN (SELECT suspect FROM suspects))
+            WHERE rank > 1
+            """
+        )
+        duplicates, their_bytes = self._one("SELECT count(*), coalesce(sum(size_bytes), 0) FROM duplicates")
+        if duplicates:
+            self._relation = f"(FROM {self._relation} ANTI JOIN duplicates USING (place))"
+        return total - duplicates, int(size_bytes) - int(their_bytes), duplicates
+
+    def spread(self, shard_count: int) -> None:
+        """Give each row a shard: by the hash of its key, or packed by bytes where the key holds a big object."""
+        hashed = f"(key_hash % {max(shard_count, 1)})::INTEGER"
+        self.connection.execute(
+            f"""
+            CREATE TABLE big AS
+            SELECT key, sum(size_bytes)::BIGINT AS size_bytes FROM {self._relation} AS rows
+            WHERE key IN (SELECT key FROM {self._relation} WHERE size_bytes > {self._threshold_bytes})
+            GROUP BY key
+            """
+        )
+        if not self._one("SELECT count(*) FROM big")[0]:
+            self._relation = f"(SELECT *, {hashed} AS shard FROM {self._relation})"
+            return
+        loads = [0] * shard_count
+        small = f"SELECT {hashed}, sum(size_bytes)::BIGINT FROM {self._relation} ANTI JOIN big USING (key) GROUP BY 1"
+        for shard, size_bytes in self.connection.execute(small).fetchall():
+            loads[shard] = size_bytes or 0
+        self._pack(loads)
+        self._relation = (
+            f"(SELECT taken.*, coalesce(packed.shard, {hashed}) AS shard "
+            f"FROM {self._relation} AS taken LEFT JOIN {_read_parquet(self._folder / 'packed.parquet')} AS packed "
+            "USING (key))"
+        )
+
+    def groups(self) -> tuple[Group, ...]:
+        """The rows counted by what makes their price."""
+        part_size = (
+            f"least(greatest({max(self._part_size_bytes, MIN_PART_BYTES)}, "
+            f"(size_bytes + {MAX_PARTS - 1}) // {MAX_PARTS}), {MAX_PART_BYTES})"
+        )
+        parts = f"greatest(1, (size_bytes + {part_size} - 1) // {part_size})"
+        found = self.connection.execute(
+            f"""
+            SELECT coalesce(storage_class, 'STANDARD') AS storage_class,
+                   coalesce(size_bytes > {self._threshold_bytes}, false) AS is_multipart,
+                   size_bytes IS NOT NULL AS is_size_known,
+                   is_delete_marker,
+                   count(*),
+                   coalesce(sum(size_bytes), 0)::BIGINT,
+                   coalesce(sum({parts}), count(*))::BIGINT
+            FROM {self._relation} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+            """
+        ).fetchall()
+        return tuple(Group(*each) for each in found)
+
+    def shards(self, rows: int, shard_count: int) -> Iterator[pa.Table]:
+        """The rows of each shard that has any, in the order in which a worker takes them.
+
+        A key's latest version comes last whatever its time says: S3 dates a multipart upload by its
+        beginning. A listing names the newest first, so equal times are in reverse.
+        """
+        slabs = min(-(-rows // SLAB_ROWS), shard_count)
+        if slabs > 1:
+            # Sorting all at once needs more memory the more there is; slabs of whole shards do not.
+            folder = self._folder / "slabs"
+            self.connection.execute(
+                f"SET partitioned_write_flush_threshold = {FLUSH_ROWS}; SET preserve_insertion_order = false; "
+                f"COPY (SELECT *, shard * {slabs} // {shard_count} AS slab FROM {self._relation}) "
+                f"TO {_quoted(folder)} (FORMAT parquet, COMPRESSION lz4_raw, PARTITION_BY (slab)); "
+                "RESET preserve_insertion_order"
+            )
+            relations = [_read_parquet(folder / f"slab={slab}" / "*.parquet") for slab in range(slabs)]
+        else:
+            relations = [self._relation]
+        names = ", ".join(manifest_schema().names)
+        for relation in relations:
+            reader = self._stream(
+                f"SELECT shard, {names} FROM {relation} "
+                "ORDER BY shard, key, is_latest, last_modified NULLS FIRST, place DESC"
+            )
+            yield from _cut(reader)
+
+    def _pack(self, loads_bytes: list[int]) -> None:
+        """Write the shard of each key in `big` to packed.parquet."""
+        reader = self._stream("SELECT * FROM big ORDER BY size_bytes DESC, key")
+        fields: list[pa.Field[Any]] = [pa.field("key", pa.string()), pa.field("shard", pa.int32())]
+        schema = pa.schema(fields)
+        with pq.ParquetWriter(self._folder / "packed.parquet", schema) as writer:
+            for batch in reader:
+                sizes_bytes: list[Any] = batch["size_bytes"].to_pylist()
+                packed = list(shards.pack(sizes_bytes, loads_bytes))
+                for shard, size_bytes in zip(packed, sizes_bytes, strict=True):
+                    loads_bytes[shard] += size_bytes
+                writer.write_batch(
+                    pa.RecordBatch.from_arrays([batch["key"], pa.array(packed, pa.int32())], schema=schema)
+                )
+
+    def _stream(self, sql: str) -> Iterator[pa.RecordBatch]:
+        found: Any = self.connection.sql(sql)
+        return iter(found.to_arrow_reader(BATCH_ROWS))
+
+    def _one(self, sql: str) -> tuple[Any, ...]:
+        row: tuple[Any, ...] = self.connection.execute(sql).fetchall()[0]
+        return row
+
+
+def _cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Rows that stand in the order of their shards, a table for each shard."""
+    pending: list[pa.RecordBatch] = []
+    for batch in batches:
+        shard: Any = batch["shard"]
+        changes = pc.indices_nonzero(pc.not_equal(shard[1:], shard[:-1])).to_pylist()
+        for start, end in pairwise([0, *(index + 1 for index in changes), batch.num_rows]):
+            if pending and pending[0]["shard"][0] != shard[start]:
+                yield pa.Table.from_batches(pending)
+                pending = []
+            pending.append(batch.slice(start, end - start))
+    if pending:
+        yield pa.Table.from_batches(pending)
+
+
+def _read_parquet(path: Path) -> str:
+    return f"read_parquet({_quoted(path)})"
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"

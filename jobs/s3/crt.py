@@ -1,0 +1,249 @@
+"""CrtStore: the Store on the AWS Common Runtime. See `jobs.s3.store` for what each method means."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
+from jobs.errors import NotFound, Rejected, Unavailable
+from jobs.s3 import wire
+from jobs.s3.pages import parse_page
+from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Written
+from jobs.s3.transport import Answer, Transport
+
+_WITH_CHECKSUMS = ("x-amz-checksum-mode", "ENABLED")
+
+
+class CrtStore:
+    """S3 through `transport`; satisfies `Store`.
+
+    Safe for many requests at once on one event loop at a time. Answers that are no S3 answers
+    raise Unavailable with the code `MalformedAnswer`.
+    """
+
+    def __init__(self, transport: Transport):
+        self.transport = transport
+
+    async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
+        """HeadObject."""
+        query = "" if ref.version_id is None and part_number is None else _query(ref, partNumber=part_number)
+        answer = await self.transport.send("HeadObject", "HEAD", ref, query=query, headers=[_WITH_CHECKSUMS])
+        return wire.object_info(answer.headers)
+
+    async def get(self, ref: ObjectRef, *, start: int = 0, end: int | None = None, if_match: str | None = None) -> Body:
+        """GetObject, the whole body in memory."""
+        headers = [_WITH_CHECKSUMS]
+        if if_match is not None:
+            headers.append(("If-Match", f'"{if_match}"'))
+        is_ranged = start > 0 or end is not None
+        if is_ranged:
+            if end is not None and end <= start:  # S3 would ignore such a range and send everything
+                raise Rejected("GetObject", str(ref), "InvalidRange", f"bytes {start} to {end} are none", 416)
+            headers.append(("Range", f"bytes={start}-{'' if end is None else end - 1}"))
+        answer = await self.transport.send("GetObject", "GET", ref, query=_query(ref), headers=headers)
+        if str(len(answer.body)) != answer.headers.get("content-length", str(len(answer.body))):
+            raise Unavailable("GetObject", str(ref), "IncompleteBody", "the connection broke off", answer.status)
+        data = answer.body
+        if is_ranged and answer.status == 200:  # a server without ranges
+            data = data[start:end]
+        return Body(data, wire.object_info(answer.headers, whole=True))
+
+    async def put(
+        self,
+        bucket: str,
+        key: str,
+        data: bytes,
+        attributes: Attributes,
+        *,
+        guard: Guard,
+        checksum: Checksum | None = None,
+    ) -> Written:
+        """PutObject."""
+        headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + wire.checksum_headers(checksum)
+        answer = await self.transport.send("PutObject", "PUT", ObjectRef(bucket, key), headers=headers, body=data)
+        return wire.written(answer.headers)
+
+    async def copy(
+        self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
+    ) -> Written:
+        """CopyObject."""
+        headers = [("x-amz-copy-source", wire.copy_source(source))]
+        if source_etag is not None:
+            headers.append(("x-amz-copy-source-if-match", f'"{source_etag}"'))
+        headers += wire.guard_headers(guard)
+        headers += wire.settings_headers(settings)
+        place = ObjectRef(bucket, key)
+        answer = await self.transport.send("CopyObject", "PUT", place, headers=headers)
+        return _result("CopyObject", place, answer)
+
+    async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
+        """GetObjectTagging."""
+        query = "&".join(filter(None, ("tagging", _query(ref))))
+        answer = await self.transport.send("GetObjectTagging", "GET", ref, query=query)
+        try:
+            return wire.parse_tags(answer.body)
+        except wire.Malformed as error:
+            raise _malformed("GetObjectTagging", ref, answer, error) from error
+
+    async def delete(self, bucket: str, key: str, *, version_id: str | None = None) -> Deleted:
+        """DeleteObject."""
+        ref = ObjectRef(bucket, key, version_id)
+        answer = await self.transport.send("DeleteObject", "DELETE", ref, query=_query(ref))
+        is_delete_marker = answer.headers.get("x-amz-delete-marker") == "true"
+        return Deleted(answer.headers.get("x-amz-version-id"), is_delete_marker)
+
+    async def create_multipart(
+        self,
+        bucket: str,
+        key: str,
+        attributes: Attributes,
+        *,
+        checksum_algorithm: str | None = None,
+        is_composite: bool = False,
+    ) -> str:
+        """CreateMultipartUpload."""
+        headers = wire.attribute_headers(attributes)
+        if checksum_algorithm:
+            headers.append(("x-amz-checksum-algorithm", checksum_algorithm))
+            headers.append(("x-amz-checksum-type", "COMPOSITE" if is_composite else "FULL_OBJECT"))
+        place = ObjectRef(bucket, key)
+        answer = await self.transport.send("CreateMultipartUpload", "POST", place, query="uploads=", headers=headers)
+        try:
+            return wire.parse_upload_id(answer.body)
+        except wire.Malformed as error:
+            raise _malformed("CreateMultipartUpload", place, answer, error) from error
+
+    async def copy_part(
+        self,
+        source: ObjectRef,
+        source_etag: str,
+        start: int,
+        end: int,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+    ) -> PartDone:
+        """UploadPartCopy."""
+        headers = [
+            ("x-amz-copy-source", wire.copy_source(source)),
+            ("x-amz-copy-source-range", f"bytes={start}-{end - 1}"),
+            ("x-amz-copy-source-if-match", f'"{source_etag}"'),
+        ]
+        query = wire.query(partNumber=number, uploadId=upload_id)
+        place = ObjectRef(bucket, key)
+        answer = await self.transport.send("UploadPartCopy", "PUT", place, query=query, headers=headers)
+        result = _result("UploadPartCopy", place, answer)
+        return PartDone(number, result.etag, result.checksums)
+
+    async def put_part(
+        self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
+    ) -> PartDone:
+        """UploadPart."""
+        query = wire.query(partNumber=number, uploadId=upload_id)
+        headers = wire.checksum_headers(checksum)
+        place = ObjectRef(bucket, key)
+        answer = await self.transport.send("UploadPart", "PUT", place, query=query, headers=headers, body=data)
+        result = wire.written(answer.headers)
+        return PartDone(number, result.etag, result.checksums or ((checksum,) if checksum else ()))
+
+    async def complete_multipart(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartDone],
+        *,
+        guard: Guard,
+        checksum: Checksum | None = None,
+    ) -> Written:
+        """CompleteMultipartUpload."""
+        headers = wire.guard_headers(guard) + wire.checksum_headers(checksum)
+        if checksum:
+            headers.append(("x-amz-checksum-type", "COMPOSITE" if checksum.is_composite else "FULL_OBJECT"))
+        headers.append(("Content-Type", "application/xml"))
+        answer = await self.transport.send(
+            "CompleteMultipartUpload",
+            "POST",
+            ObjectRef(bucket, key),
+            query=wire.query(uploadId=upload_id),
+            headers=headers,
+            body=wire.complete_body(parts),
+        )
+        return _result("CompleteMultipartUpload", ObjectRef(bucket, key), answer)
+
+    async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+        """AbortMultipartUpload."""
+        query = wire.query(uploadId=upload_id)
+        try:
+            await self.transport.send("AbortMultipartUpload", "DELETE", ObjectRef(bucket, key), query=query)
+        except NotFound as error:
+            if error.code not in ("NoSuchUpload", "NotFound"):
+                raise
+
+    async def list_objects(
+        self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
+    ) -> Page:
+        """ListObjectsV2."""
+        token = after.token if after else None
+        query = wire.query(
+            list_type=2,
+            encoding_type="url",
+            max_keys=max_keys,
+            prefix=prefix or None,
+            delimiter=delimiter or None,
+            continuation_token=token,
+            start_after=after.key if after and after.key and not token else None,
+        )
+        return await self._page("ListObjectsV2", ObjectRef(bucket, ""), query)
+
+    async def list_versions(
+        self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
+    ) -> Page:
+        """ListObjectVersions."""
+        query = wire.query(
+            versions="",
+            encoding_type="url",
+            max_keys=max_keys,
+            prefix=prefix or None,
+            delimiter=delimiter or None,
+            key_marker=after.key if after else None,
+            version_id_marker=after.version_id if after else None,
+        )
+        return await self._page("ListObjectVersions", ObjectRef(bucket, ""), query)
+
+    async def is_versioned(self, bucket: str) -> bool:
+        """GetBucketVersioning."""
+        place = ObjectRef(bucket, "")
+        answer = await self.transport.send("GetBucketVersioning", "GET", place, query="versioning=")
+        try:
+            return wire.parse_versioning(answer.body)
+        except wire.Malformed as error:
+            raise _malformed("GetBucketVersioning", place, answer, error) from error
+
+    async def close(self) -> None:
+        """Release the connections."""
+        self.transport.close()
+
+    async def _page(self, operation: str, place: ObjectRef, query: str) -> Page:
+        answer = await self.transport.send(operation, "GET", place, query=query)
+        try:
+            return parse_page(answer.body)
+        except (wire.Malformed, KeyError, ValueError) as error:
+            raise _malformed(operation, place, answer, error) from error
+
+
+def _query(ref: ObjectRef, **more: int | None) -> str:
+    return wire.query(versionId=ref.version_id, **more)
+
+
+def _result(operation: str, place: ObjectRef, answer: Answer) -> Written:
+    try:
+        return wire.parse_result(answer.headers, answer.body)
+    except wire.Malformed as error:
+        raise _malformed(operation, place, answer, error) from error
+
+
+def _malformed(operation: str, place: ObjectRef, answer: Answer, error: Exception) -> Unavailable:
+    return Unavailable(operation, str(place), "MalformedAnswer", str(error), answer.status)

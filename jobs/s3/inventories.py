@@ -1,0 +1,275 @@
+"""Reading S3 Inventory reports: from S3 itself, or from `sealift inventory`.
+
+Nothing is trusted before it is verified: manifest.json against manifest.checksum, each data file against the
+size and MD5 in the manifest, before a row of it is given out.
+Layout: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from jobs.core.model import Location, ObjectRef
+from jobs.errors import Denied, ManifestError, NotFound
+from jobs.s3.reports import fold_name
+from jobs.s3.store import Body, Store
+from jobs.s3.streams import ByteBudget, read_ranges
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSIONS = ("2016-11-30",)
+FORMATS = ("CSV", "ORC", "Parquet")
+RANGE_BYTES = 8 << 20
+MANIFEST_BYTES = 64 << 20
+"""A manifest of S3's largest inventories has some MiB; what is larger is something else."""
+
+_BINARY_COLUMN = {
+    "Parquet": re.compile(r"(?:required|optional)\s+\w+\s+(\w+)"),
+    "ORC": re.compile(r"[<,]\s*(\w+)\s*:"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One data file of a report as the manifest promises it: key, size, MD5 in hex."""
+
+    key: str
+    size_bytes: int
+    md5: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """A report whose manifest has been verified. `created_at`: epoch seconds at which its listing began.
+
+    `columns` are the data files' columns by their names there (`VersionId` in CSV, `version_id` elsewhere).
+    """
+
+    manifest: Location | Path
+    source_bucket: str
+    destination_bucket: str
+    created_at: float
+    file_format: str
+    columns: tuple[str, ...]
+    files: tuple[DataFile, ...]
+
+    @property
+    def has_versions(self) -> bool:
+        """Whether the report lists all versions, not only current objects."""
+        return any(fold_name(column) == "versionid" for column in self.columns)
+
+    async def batches(self, store: Store) -> AsyncIterator[pa.RecordBatch]:
+        """Yield every row, in the columns of `jobs.s3.tables.manifest_schema`, a bounded batch at a time.
+
+        Raises ManifestError for a data file that is missing, is not what the manifest promises, or cannot
+        be read; no row of such a file comes.
+        """
+        import pyarrow as pa
+
+        from jobs.s3.report_rows import read_batches
+
+        for file in self.files:
+            with tempfile.TemporaryDirectory(prefix="sealift-") as folder:
+                place, path = await self._fetch(store, file, Path(folder, "data"))
+                batches: Iterator[pa.RecordBatch] = read_batches(
+                    path, self.file_format, self.columns, self.source_bucket
+                )
+                while True:
+                    try:
+                        batch = await asyncio.to_thread(next, batches, None)
+                    except (pa.ArrowException, ValueError, OSError, EOFError) as error:
+                        raise ManifestError(
+                            f"{place} cannot be read as {self.file_format} with the columns that {self.manifest} "
+                            f"gives it: {_one_line(error)}; have the inventory delivered again"
+                        ) from error
+                    if batch is None:
+                        break
+                    yield batch
+
+    async def _fetch(self, store: Store, file: DataFile, target: Path) -> tuple[Location | Path, Path]:
+        """Where the file lies, and a verified local copy of it."""
+        refused = None
+        places = self._places(file)
+        for place in places:
+            try:
+                if isinstance(place, Path):
+                    size_bytes, md5, path = place.stat().st_size, await asyncio.to_thread(_md5, place), place
+                else:
+                    size_bytes, md5 = await _download(store, place, file.size_bytes, target)
+                    path = target
+            except (NotFound, FileNotFoundError):
+                continue
+            except Denied as error:
+                refused = error  # without s3:ListBucket, S3 says so of a missing key, too
+                continue
+            if size_bytes != file.size_bytes:
+                raise ManifestError(
+                    f"{place} has {size_bytes} bytes, {self.manifest} says {file.size_bytes}: the file was truncated "
+                    "or replaced; use another inventory"
+                )
+            if md5 != file.md5:
+                raise ManifestError(
+                    f"{place} has the MD5 {md5}, {self.manifest} says {file.md5}: the file was changed; "
+                    "use another inventory"
+                )
+            return place, path
+        if refused:
+            raise refused
+        raise ManifestError(
+            f"{places[0]}, a data file of {self.manifest}, is missing (nor is it beside the manifest): "
+            "restore it, or use another inventory"
+        )
+
+    def _places(self, file: DataFile) -> list[Location | Path]:
+        """Where the manifest says the file is; else where it lies relative to a manifest that was copied."""
+        named = Location(self.destination_bucket, file.key)
+        name = file.key.rpartition("/")[2]
+        if isinstance(self.manifest, Path):
+            dated = self.manifest.parent
+            configuration = dated.parent
+            inside = file.key.rpartition(f"/{configuration.name}/")[2] if configuration.name else name
+            paths = (configuration / inside, configuration / "data" / name, dated / "files" / name, dated / name)
+            return [*dict.fromkeys(paths), named]
+        dated_key = self.manifest.key.rpartition("/")[0]
+        base, _, _ = dated_key.rpartition("/")
+        inside = file.key.rpartition(f"/{base.rpartition('/')[2]}/")[2] if base else name
+        beside = Location(self.manifest.bucket, base), Location(self.manifest.bucket, dated_key)
+        copies = (
+            beside[0].join(inside),
+            beside[0].join(f"data/{name}"),
+            beside[1].join(f"files/{name}"),
+            beside[1].join(name),
+        )
+        return list(dict.fromkeys((named, *copies)))
+
+
+async def open_inventory(store: Store, location: Location | Path) -> Inventory:
+    """The report whose `manifest.json` is at `location` (in S3, or a local path), verified by its checksum.
+
+    Raises ManifestError when there is none, its checksum is missing or differs, or it is not a manifest of
+    S3 Inventory in a known version and format; StoreError when S3 refuses otherwise.
+    """
+    content = await _read_small(store, location, "give the path of a report's manifest.json")
+    beside: Location | Path
+    if isinstance(location, Path):
+        beside = location.with_suffix(".checksum")
+    else:
+        beside = Location(location.bucket, location.key.removesuffix(".json") + ".checksum")
+    promised = (await _read_small(store, beside, "the report is not complete yet, or was copied without it")).decode(
+        "ascii", "replace"
+    )
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if promised.strip().lower() != found:
+        raise ManifestError(
+            f"{location} has the MD5 {found}, but {beside} says {promised.strip()[:40]!r}: the manifest was changed; "
+            "use another inventory"
+        )
+    return _parse(content, location)
+
+
+def _parse(content: bytes, location: Location | Path) -> Inventory:
+    def reject(problem: str) -> ManifestError:
+        return ManifestError(f"{location} is not an S3 Inventory manifest that can be used: {problem}")
+
+    try:
+        data = json.loads(content)
+    except ValueError as error:
+        raise reject(f"it is not JSON ({_one_line(error)})") from error
+    if not isinstance(data, dict):
+        raise reject("it is not a JSON object")
+    for name in ("sourceBucket", "destinationBucket", "version", "creationTimestamp", "fileFormat", "fileSchema"):
+        if not isinstance(data.get(name), str) or not data[name]:
+            raise reject(f"{name} is missing or no text")
+    if data["version"] not in VERSIONS:
+        raise reject(f"version is {data['version']!r}, known is {', '.join(VERSIONS)}")
+    if data["fileFormat"] not in FORMATS:
+        raise reject(f"fileFormat is {data['fileFormat']!r}, known are {', '.join(FORMATS)}")
+    if not data["creationTimestamp"].isdecimal():
+        raise reject(f"creationTimestamp is {data['creationTimestamp']!r}, expected epoch milliseconds")
+    columns = _columns(data["fileFormat"], data["fileSchema"])
+    folded = [fold_name(column) for column in columns]
+    if "key" not in folded or len(set(folded)) != len(folded):
+        raise reject(
+            f"fileSchema must name each column once, and the key among them; it is {data['fileSchema'][:200]!r}"
+        )
+    if not isinstance(data.get("files"), list):
+        raise reject("files is missing or no list")
+    return Inventory(
+        manifest=location,
+        source_bucket=data["sourceBucket"],
+        destination_bucket=data["destinationBucket"].rpartition(":")[2],
+        created_at=int(data["creationTimestamp"]) / 1000,
+        file_format=data["fileFormat"],
+        columns=columns,
+        files=tuple(_data_file(file, reject) for file in data["files"]),
+    )
+
+
+def _columns(file_format: str, schema: str) -> tuple[str, ...]:
+    if file_format == "CSV":
+        return tuple(name.strip() for name in schema.split(","))
+    return tuple(_BINARY_COLUMN[file_format].findall(schema))
+
+
+def _data_file(file: Any, reject: Any) -> DataFile:
+    match file:
+        case {"key": str(key), "size": int(size_bytes), "MD5checksum": str(md5)} if key and size_bytes >= 0 and md5:
+            return DataFile(key, size_bytes, md5.lower())
+    raise reject(f"each of files must have key, size and MD5checksum; one is {json.dumps(file)[:200]}")
+
+
+async def _read_small(store: Store, place: Location | Path, advice: str) -> bytes:
+    try:
+        if isinstance(place, Path):
+            size_bytes = place.stat().st_size
+        else:
+            size_bytes = (await store.head(ObjectRef(*place))).size_bytes
+        if size_bytes > MANIFEST_BYTES:
+            raise ManifestError(f"{place} has {size_bytes} bytes and so is no manifest: {advice}")
+        if isinstance(place, Path):
+            return place.read_bytes()
+        return (await store.get(ObjectRef(*place))).data
+    except (NotFound, FileNotFoundError, IsADirectoryError) as error:
+        raise ManifestError(f"{place} does not exist: {advice}") from error
+
+
+async def _download(store: Store, place: Location, expected_bytes: int, target: Path) -> tuple[int, str]:
+    """Download in bounded ranges → the object's size and the MD5 of what came (empty if the size is wrong already)."""
+    ref = ObjectRef(*place)
+    info = await store.head(ref)
+    if info.size_bytes != expected_bytes:
+        return info.size_bytes, ""
+    digest = hashlib.md5(usedforsecurity=False)
+
+    async def fetch(start: int, end: int) -> Body:
+        return await store.get(ref, start=start, end=end, if_match=info.etag)
+
+    def keep(file: IO[bytes], data: bytes) -> None:
+        digest.update(data)
+        file.write(data)
+
+    with target.open("wb") as file:
+        ranges = read_ranges(expected_bytes, RANGE_BYTES, fetch, ByteBudget(4 * RANGE_BYTES))
+        async with aclosing(cast("AsyncGenerator[Body, None]", ranges)) as bodies:
+            async for body in bodies:
+                await asyncio.to_thread(keep, file, body.data)
+    return info.size_bytes, digest.hexdigest()
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,289 @@
+"""Reading a manifest, whatever its form, as record batches in `jobs.s3.tables.manifest_schema()`.
+
+- `….json`: an inventory's manifest.json (`jobs.s3.inventories`).
+- `….csv`, `….csv.gz`: S3 Batch Operations' form, bucket,key[,version id] without a header. Keys are
+  URL-encoded (https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-create-job.html) the way
+  S3 itself writes them (a space is `+`), so they are decoded exactly once.
+- `….parquet`: a column `key`, raw; what else is known of the objects in optional columns.
+
+A row that does not say whether it is its key's latest version is taken for one: it was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote_plus
+
+from jobs.core.model import Location
+from jobs.errors import ConfigError, Denied, ManifestError, Unavailable, UsageError, store_error
+from jobs.s3.store import Store
+from jobs.s3.tables import manifest_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH_ROWS = 20_000
+ACCEPTED = "an inventory's manifest.json, a .csv, a .csv.gz or a .parquet"
+
+_ALIASES = {"size_bytes": ("size_bytes", "size"), "last_modified": ("last_modified", "last_modified_date")}
+_DEFAULTS = {"is_latest": True, "is_delete_marker": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An open manifest. `bucket` is None when it does not say; `batches` can be read once."""
+
+    bucket: str | None
+    description: str
+    batches: AsyncIterator[pa.RecordBatch]
+
+
+class _Piece(NamedTuple):
+    bucket: str | None
+    batch: pa.RecordBatch
+
+
+async def open_manifest(
+    uri: str, store: Store, client_factory: Callable[[], Any], *, bucket: str | None = None
+) -> Manifest:
+    """Open the manifest at an S3 URI or a local path; inventories through `store`, the rest through boto3's client.
+
+    Its first rows are read, so that most mistakes show here; the rest show while reading. Raises
+    UsageError for another kind of file, ManifestError for rows that are wrong or missing or that
+    name another bucket than `bucket` (None: the first row's), ConfigError or a StoreError when it cannot be read.
+    """
+    name = uri.lower()
+    if name.endswith(".json"):
+        from jobs.s3.inventories import open_inventory
+
+        inventory = await open_inventory(store, Location.parse(uri))
+        named, batches = inventory.source_bucket, inventory.batches(store)
+        if bucket is not None and named != bucket:
+            raise _other_bucket(uri, bucket, named)
+    elif name.endswith((".csv", ".csv.gz", ".parquet")):
+        read = _read_parquet if name.endswith(".parquet") else _read_csv
+        pieces = _asynchronous(read(uri, client_factory, bucket))
+        piece = await anext(pieces, None)
+        if piece is None:
+            raise ManifestError(f"{uri} has no rows: there is nothing to do")
+        return Manifest(piece.bucket or bucket, uri, _batches(piece, pieces))
+    else:
+        raise UsageError(f"{uri!r} is no manifest: give {ACCEPTED}")
+    first = await anext(batches, None)
+    while first is not None and not first.num_rows:
+        first = await anext(batches, None)
+    if first is None:
+        raise ManifestError(f"{uri} has no rows: there is nothing to do")
+    return Manifest(named, uri, _chained(first, batches))
+
+
+async def _asynchronous(pieces: Iterator[_Piece]) -> AsyncIterator[_Piece]:
+    """Each piece read by a thread, so that the loop is never kept waiting."""
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece
+
+
+async def _batches(first: _Piece, rest: AsyncIterator[_Piece]) -> AsyncIterator[pa.RecordBatch]:
+    yield first.batch
+    async for piece in rest:
+        yield piece.batch
+
+
+async def _chained(first: pa.RecordBatch, rest: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:
+    yield first
+    async for batch in rest:
+        yield batch
+
+
+def _read_csv(uri: str, client_factory: Callable[[], Any], bucket: str | None) -> Iterator[_Piece]:
+    with _reading(uri), _opened(uri, client_factory) as raw:
+        plain = gzip.GzipFile(fileobj=raw) if uri.lower().endswith(".gz") else raw
+        text = io.TextIOWrapper(plain, encoding="utf-8-sig", newline="")
+        rows = csv.reader(text, strict=True)
+        columns: int | None = None
+        keys: list[str] = []
+        versions: list[str | None] = []
+        for row in rows:
+            columns = columns or len(row)
+            if len(row) != columns or len(row) not in (2, 3):
+                expected = "2 or 3" if len(row) == columns else f"{columns} as in line 1"
+                raise ManifestError(
+                    f"{uri} line {rows.line_num}: {len(row)} columns instead of {expected}; "
+                    "write bucket,key or bucket,key,version id, without a header"
+                )
+            bucket = bucket or row[0]
+            if row[0] != bucket or not bucket:
+                raise _other_bucket(f"{uri} line {rows.line_num}", bucket, row[0])
+            keys.append(_decoded(uri, rows.line_num, row[1]))
+            versions.append((row[2] or None) if columns == 3 else None)
+            if len(keys) == BATCH_ROWS:
+                yield _Piece(bucket, _named_rows(keys, versions))
+                keys, versions = [], []
+        if keys:
+            yield _Piece(bucket, _named_rows(keys, versions))
+
+
+def _decoded(uri: str, line: int, encoded: str) -> str:
+    try:
+        key = unquote_plus(encoded, errors="strict")
+    except UnicodeDecodeError:
+        raise ManifestError(f"{uri} line {line}: the key {encoded!r} is not URL-encoded UTF-8") from None
+    if not key:
+        raise ManifestError(f"{uri} line {line}: the key is empty")
+    return key
+
+
+def _named_rows(keys: list[str], versions: list[str | None]) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    known = {"key": pa.array(keys, pa.string()), "version_id": pa.array(versions, pa.string())}
+    return _completed(known, len(keys))
+
+
+def _completed(known: dict[str, Any], rows: int) -> pa.RecordBatch:
+    """The known columns in the manifest's schema; the others have their default, else null."""
+    import pyarrow as pa
+
+    columns = [
+        known[field.name] if field.name in known else pa.repeat(pa.scalar(_DEFAULTS.get(field.name), field.type), rows)
+        for field in manifest_schema()
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=manifest_schema())
+
+
+def _read_parquet(uri: str, client_factory: Callable[[], Any], bucket: str | None) -> Iterator[_Piece]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _reading(uri), _opened(uri, client_factory) as raw:
+        try:
+            file = pq.ParquetFile(raw)
+            names = {name.lower(): name for name in reversed(file.schema_arrow.names)}
+            found = _find_columns(names)
+            if "key" not in found:
+                raise ManifestError(f"{uri} has no column key (it has {', '.join(file.schema_arrow.names)})")
+            wanted = list(found.values()) + ([names["bucket"]] if "bucket" in names else [])
+            row = 0
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+                if not batch.num_rows:
+                    continue
+                if "bucket" in names:
+                    bucket = _check_bucket(uri, row, batch[names["bucket"]], bucket)
+                known = {name: _converted(uri, name, batch[column]) for name, column in found.items()}
+                _check_keys(uri, row, known["key"])
+                row += batch.num_rows
+                yield _Piece(bucket, _completed(known, batch.num_rows))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise ManifestError(f"{uri} is not a readable Parquet file: {_first_line(error)}") from error
+
+
+def _find_columns(names: dict[str, str]) -> dict[str, str]:
+    """Our column names → the file's, given the file's names by their lower case."""
+    found = {}
+    for field in manifest_schema():
+        for alias in _ALIASES.get(field.name, (field.name,)):
+            if alias in names and field.name not in found:
+                found[field.name] = names[alias]
+    return found
+
+
+def _converted(uri: str, name: str, column: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = manifest_schema().field(name).type
+    try:
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if name == "last_modified" and pa.types.is_integer(column.type):
+            raise ManifestError(f"{uri}: the column {name} holds numbers, expected timestamps")
+        column = column.cast(wanted, safe=not pa.types.is_timestamp(column.type))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ManifestError(f"{uri}: the column {name} is no {wanted}: {_first_line(error)}") from error
+    if name in _DEFAULTS:
+        return pc.fill_null(column, _DEFAULTS[name])
+    if name in ("etag", "condemned_etag"):
+        column = pc.utf8_trim(column, '"')
+    if name in ("etag", "condemned_etag", "version_id", "storage_class"):
+        return pc.if_else(pc.equal(column, pa.scalar("")), None, column)
+    return column
+
+
+def _check_keys(uri: str, first_row: int, keys: Any) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    empty = pc.index(pc.equal(pc.fill_null(keys, ""), pa.scalar("")), True).as_py()
+    if empty >= 0:
+        raise ManifestError(f"{uri} row {first_row + empty + 1}: the key is empty")
+
+
+def _check_bucket(uri: str, first_row: int, column: Any, bucket: str | None) -> str:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values: Any = pc.fill_null(column.cast("string"), "")
+    bucket = bucket or values[0].as_py()
+    other = pc.index(pc.not_equal(values, pa.scalar(bucket)), True).as_py()
+    if other >= 0 or not bucket:
+        raise _other_bucket(f"{uri} row {first_row + max(other, 0) + 1}", bucket, values[max(other, 0)].as_py())
+    return bucket
+
+
+def _other_bucket(place: str, expected: str | None, named: str) -> ManifestError:
+    if not named:
+        return ManifestError(f"{place}: the bucket is empty")
+    return ManifestError(f"{place} names the bucket {named}, expected {expected}: a run works on one source bucket")
+
+
+@contextmanager
+def _opened(uri: str, client_factory: Callable[[], Any]) -> Iterator[Any]:
+    if not uri.startswith("s3://"):
+        if "://" in uri and not uri.startswith("file://"):
+            raise UsageError(f"{uri!r}: manifests are read from s3:// or a local path")
+        with open(uri.removeprefix("file://"), "rb") as file:
+            yield file
+        return
+    from smart_open import s3
+
+    location = Location.parse(uri)
+    with closing(s3.open(location.bucket, location.key, "rb", client=client_factory())) as body:
+        yield body
+
+
+@contextmanager
+def _reading(uri: str) -> Iterator[None]:
+    """Whatever goes wrong while a file is read becomes one of our errors."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    try:
+        yield
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ManifestError(f"{uri} is not CSV in UTF-8: {error}") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ManifestError(f"{uri} is truncated or damaged: {error}") from error
+    except (ClientError, BotoCoreError, OSError) as error:
+        # smart_open hides S3's own answer in an OSError.
+        cause = getattr(error, "backend_error", None) or error
+        if isinstance(cause, ClientError):
+            answer = cause.response
+            status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            details = answer.get("Error", {})
+            raise store_error("GetObject", uri, details.get("Code", ""), details.get("Message", ""), status) from error
+        if isinstance(cause, NoCredentialsError):
+            raise Denied("GetObject", uri, "NoCredentials", str(cause)) from error
+        if isinstance(cause, BotoCoreError) or uri.startswith("s3://"):
+            raise Unavailable("GetObject", uri, type(cause).__name__, str(cause)) from error
+        raise ConfigError(f"cannot read the manifest {uri}: {cause}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,143 @@
+"""The rows of an inventory report's data files, whatever their format, in a manifest's columns.
+
+Imports pyarrow: import this module where it is used. Keys are form-encoded in CSV, raw in ORC and Parquet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, TypeAlias, cast
+from urllib.parse import unquote_plus
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
+import pyarrow.orc
+import pyarrow.parquet as pq
+
+from jobs.core.model import NULL_VERSION
+from jobs.s3.reports import fold_name
+from jobs.s3.tables import manifest_schema
+
+_Array: TypeAlias = Any
+pc: Any = pyarrow.compute  # its stubs know too few overloads
+
+BATCH_ROWS = 50_000
+CSV_BLOCK_BYTES = 8 << 20
+
+_SOURCES = {
+    "key": "key",
+    "version_id": "versionid",
+    "is_latest": "islatest",
+    "is_delete_marker": "isdeletemarker",
+    "size_bytes": "size",
+    "etag": "etag",
+    "last_modified": "lastmodifieddate",
+    "storage_class": "storageclass",
+}
+_READ = {"bucket", *_SOURCES.values()}
+
+
+def read_batches(path: Path, file_format: str, columns: Sequence[str], bucket: str) -> Iterator[pa.RecordBatch]:
+    """Yield the file's rows in the columns of `manifest_schema`, at most BATCH_ROWS at a time.
+
+    `columns` are those that the report's manifest promises; `bucket` is the one that every row must name.
+    Raises ValueError (pyarrow's among them) or OSError when the file is not what was promised.
+    """
+    wanted = [column for column in columns if fold_name(column) in _READ]
+    for raw in _FORMATS[file_format](path, wanted, columns):
+        for start in range(0, raw.num_rows, BATCH_ROWS):
+            yield _manifest_batch(raw.slice(start, BATCH_ROWS), bucket, is_encoded=file_format == "CSV")
+
+
+def _read_parquet(path: Path, wanted: list[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        _check_names(file.schema_arrow.names, columns)
+        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
+
+
+def _read_orc(path: Path, wanted: list[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    with path.open("rb") as source:
+        file = pyarrow.orc.ORCFile(source)
+        _check_names(file.schema.names, columns)
+        for stripe in range(file.nstripes):
+            yield file.read_stripe(stripe, columns=wanted)
+
+
+def _read_csv(path: Path, wanted: list[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    if not path.stat().st_size:
+        raise ValueError("the file is empty")
+    read = pyarrow.csv.ReadOptions(column_names=list(columns), block_size=CSV_BLOCK_BYTES)
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    # As text first: an empty value is absent in some columns and a value in others.
+    convert = pyarrow.csv.ConvertOptions(
+        column_types=dict.fromkeys(columns, pa.string()), include_columns=wanted, strings_can_be_null=False
+    )
+    with pa.input_stream(str(path), compression="gzip") as source:
+        if not source.read(1):
+            return  # no rows, which pyarrow takes for an error
+    with (
+        pa.input_stream(str(path), compression="gzip") as source,
+        pyarrow.csv.open_csv(
+            cast("IO[bytes]", source), read_options=read, parse_options=parse, convert_options=convert
+        ) as rows,
+    ):
+        yield from rows
+
+
+_FORMATS = {"Parquet": _read_parquet, "ORC": _read_orc, "CSV": _read_csv}
+
+
+def _check_names(found: Sequence[str], promised: Sequence[str]) -> None:
+    if missing := [column for column in promised if column not in found]:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+
+
+def _manifest_batch(raw: pa.RecordBatch, bucket: str, *, is_encoded: bool) -> pa.RecordBatch:
+    by_name = {fold_name(name): raw.column(name) for name in raw.schema.names}
+    if "bucket" in by_name:
+        _check_bucket(by_name["bucket"].cast(pa.string()), bucket)
+    arrays: list[_Array] = []
+    for field in manifest_schema():
+        column = by_name.get(_SOURCES.get(field.name, ""))
+        array: _Array = pa.nulls(raw.num_rows, field.type) if column is None else _present(column, field.type)
+        if field.name == "key":
+            array = _decode(array) if is_encoded else array
+            if array.null_count:
+                raise ValueError("a row has no key")
+        elif field.name == "version_id" and column is not None:
+            array = array.fill_null(NULL_VERSION)  # S3 leaves the null version's id empty
+        elif field.name == "is_latest":
+            array = array.fill_null(True)
+        elif field.name == "is_delete_marker":
+            array = array.fill_null(False)
+        elif field.name == "etag":
+            array = pc.utf8_trim(array, '"')
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, schema=manifest_schema())
+
+
+def _present(column: _Array, kind: pa.DataType) -> _Array:
+    """The column as `kind`, its empty texts as null."""
+    if pa.types.is_string(column.type):
+        column = pc.if_else(pc.equal(column, pa.scalar("")), pa.scalar(None, pa.string()), column)
+    if pa.types.is_timestamp(kind):
+        return column.cast(kind, safe=False)  # ORC has nanoseconds
+    return column.cast(kind)
+
+
+def _decode(keys: _Array) -> _Array:
+    """Form-decode the keys that are encoded at all, exactly once."""
+    encoded: _Array = pc.fill_null(pc.match_substring_regex(keys, "[%+]"), False)
+    if not pc.any(encoded).as_py():
+        return keys
+    decoded = [unquote_plus(key, errors="strict") for key in keys.filter(encoded).to_pylist()]
+    array: _Array = pc.replace_with_mask(keys, encoded, pa.array(decoded, pa.string()))
+    return array
+
+
+def _check_bucket(column: _Array, bucket: str) -> None:
+    others = column.filter(pc.fill_null(pc.not_equal(column, pa.scalar(bucket)), True))
+    if len(others):
+        raise ValueError(f"a row names the bucket {others[0].as_py()!r}, the manifest is of {bucket!r}")

@@ -1,0 +1,221 @@
+"""Writing inventory reports in S3 Inventory's own shape, a bounded piece at a time.
+
+Layout, manifest and columns: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html
+and storage-inventory.html there. A report of current objects has no columns on versions; in a report of all
+versions the null version's id is empty, as S3 leaves it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
+from urllib.parse import quote_plus
+
+from jobs.core.model import NULL_VERSION, Listed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FileFormat = Literal["parquet", "orc", "csv"]
+
+EXTENSIONS: dict[str, str] = {"parquet": "parquet", "orc": "orc", "csv": "csv.gz"}
+MANIFEST_FORMATS: dict[str, str] = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV"}
+
+GROUP_ROWS = 50_000
+"""Rows held in memory before they are encoded: a Parquet row group, an ORC batch."""
+
+FILE_ROWS = 500_000
+FILE_BYTES = 48 << 20
+"""A data file ends with the group that reaches either; a group of long keys adds at most a few MiB."""
+
+
+class Column(NamedTuple):
+    """A column of a report: S3's name in CSV, in the binary formats, and its kind."""
+
+    csv_name: str
+    name: str
+    kind: Literal["text", "flag", "number", "time"]
+
+
+_KEY_COLUMNS = (Column("Bucket", "bucket", "text"), Column("Key", "key", "text"))
+_VERSION_COLUMNS = (
+    Column("VersionId", "version_id", "text"),
+    Column("IsLatest", "is_latest", "flag"),
+    Column("IsDeleteMarker", "is_delete_marker", "flag"),
+)
+_FIELD_COLUMNS = (
+    Column("Size", "size", "number"),
+    Column("LastModifiedDate", "last_modified_date", "time"),
+    Column("ETag", "e_tag", "text"),
+    Column("StorageClass", "storage_class", "text"),
+    Column("ChecksumAlgorithm", "checksum_algorithm", "text"),
+)
+
+
+def report_columns(*, versions: bool) -> tuple[Column, ...]:
+    """The columns of a report, in S3's order."""
+    return _KEY_COLUMNS + (_VERSION_COLUMNS if versions else ()) + _FIELD_COLUMNS
+
+
+def file_schema(columns: Sequence[Column], file_format: FileFormat) -> str:
+    """`fileSchema` of manifest.json, as S3 spells it for each format."""
+    if file_format == "csv":
+        return ", ".join(column.csv_name for column in columns)
+    if file_format == "orc":
+        kinds = {"text": "string", "flag": "boolean", "number": "bigint", "time": "timestamp"}
+        return f"struct<{','.join(f'{column.name}:{kinds[column.kind]}' for column in columns)}>"
+    kinds = {
+        "text": "binary {} (UTF8)",
+        "flag": "boolean {}",
+        "number": "int64 {}",
+        "time": "int64 {} (TIMESTAMP_MILLIS)",
+    }
+    fields = (
+        f"{'required' if column in _KEY_COLUMNS else 'optional'} {kinds[column.kind].format(column.name)};"
+        for column in columns
+    )
+    return f"message s3.inventory {{ {' '.join(fields)} }}"
+
+
+def fold_name(column: str) -> str:
+    """`VersionId` and `version_id` → `versionid`: one name for CSV's and the binary formats' columns."""
+    return column.replace("_", "").lower()
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A finished data file on disk."""
+
+    path: str
+    rows: int
+    size_bytes: int
+    md5: str
+
+
+class ReportFile:
+    """One data file under way, on disk. `add` and `finish` block: call them in a thread."""
+
+    def __init__(self, path: str, bucket: str, columns: Sequence[Column], file_format: FileFormat):
+        self.path, self.rows = path, 0
+        self._bucket, self._columns, self._format = bucket, columns, file_format
+        self._schema = _arrow_schema(columns, file_format)
+        self._file: IO[bytes] = open(path, "wb")  # noqa: SIM115 - closed by finish
+        self._sink: IO[bytes] = self._file
+        if file_format == "csv":
+            self._sink = cast("IO[bytes]", gzip.GzipFile(fileobj=self._file, mode="wb", compresslevel=3, mtime=0))
+        self._writer = _open_writer(self._sink, self._schema, file_format)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next rows belong into a new file."""
+        return self.rows >= FILE_ROWS or self._file.tell() >= FILE_BYTES
+
+    def add(self, pages: Iterable[Sequence[Listed]]) -> None:
+        """Encode these entries as one row group."""
+        import pyarrow as pa
+
+        entries = [entry for page in pages for entry in page]
+        table = pa.Table.from_arrays(
+            [
+                self._array(column, field.type, entries)
+                for column, field in zip(self._columns, self._schema, strict=True)
+            ],
+            schema=self._schema,
+        )
+        self._writer.write(table)
+        self.rows += len(entries)
+
+    def finish(self) -> WrittenFile:
+        """Close the file; its size and MD5 are what the manifest will promise."""
+        self._writer.close()
+        if self._sink is not self._file:
+            self._sink.close()
+        self._file.close()
+        with open(self.path, "rb") as file:
+            md5 = hashlib.file_digest(file, "md5").hexdigest()
+        return WrittenFile(self.path, self.rows, os.path.getsize(self.path), md5)
+
+    def _array(self, column: Column, kind: pa.DataType, entries: Sequence[Listed]) -> pa.Array[Any]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if column.name == "bucket":
+            return pa.repeat(self._bucket, len(entries))
+        if column.name == "key" and self._format == "csv":
+            return pa.array([quote_plus(entry.key) for entry in entries], kind)
+        if column.name == "version_id":
+            return pa.array(
+                ["" if entry.version_id in (None, NULL_VERSION) else entry.version_id for entry in entries], kind
+            )
+        if column.kind == "time":
+            millis = pa.array([round(entry.last_modified * 1000) for entry in entries], pa.int64())
+            times: Any = millis.cast(pa.timestamp("ms"))
+            column_array: pa.Array[Any] = (
+                pc.strftime(times, "%Y-%m-%dT%H:%M:%SZ") if self._format == "csv" else times.cast(kind)
+            )
+            return column_array
+        at = _ENTRY_FIELDS[column.name]
+        return pa.array([entry[at] for entry in entries], kind)
+
+
+_ENTRY_FIELDS = {
+    name: Listed._fields.index(field)
+    for name, field in {
+        "key": "key",
+        "is_latest": "is_latest",
+        "is_delete_marker": "is_delete_marker",
+        "size": "size_bytes",
+        "e_tag": "etag",
+        "storage_class": "storage_class",
+        "checksum_algorithm": "checksum_algorithm",
+    }.items()
+}
+
+
+class _Writer(Protocol):
+    def write(self, table: pa.Table) -> None: ...
+    def close(self) -> None: ...
+
+
+def _open_writer(sink: IO[bytes], schema: pa.Schema, file_format: FileFormat) -> _Writer:
+    writer: Any
+    if file_format == "parquet":
+        import pyarrow.parquet as pq
+
+        writer = pq.ParquetWriter(sink, schema, compression="zstd", write_statistics=True)
+    elif file_format == "orc":
+        import pyarrow.orc
+
+        writer = pyarrow.orc.ORCWriter(sink, compression="ZSTD")
+    else:
+        import pyarrow.csv
+
+        # As S3 does: every value in quotes, an absent one empty, no header.
+        options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid")
+        writer = pyarrow.csv.CSVWriter(sink, schema, write_options=options)
+    result: _Writer = writer
+    return result
+
+
+def _arrow_schema(columns: Sequence[Column], file_format: FileFormat) -> pa.Schema:
+    import pyarrow as pa
+
+    times: dict[str, pa.DataType] = {
+        "parquet": pa.timestamp("ms", tz="UTC"),
+        "orc": pa.timestamp("ns"),
+        "csv": pa.string(),
+    }
+    kinds: dict[str, pa.DataType] = {
+        "text": pa.string(),
+        "flag": pa.bool_(),
+        "number": pa.int64(),
+        "time": times[file_format],
+    }
+    fields: list[pa.Field[Any]] = [
+        pa.field(column.name, kinds[column.kind], nullable=column not in _KEY_COLUMNS) for column in columns
+    ]
+    return pa.schema(fields)

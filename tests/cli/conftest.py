@@ -1,0 +1,128 @@
+"""A bucket pair and the command, as a user has them: real processes, a real S3 server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from jobs.core.model import Listed
+from jobs.s3.lookup import key_history
+from jobs.s3.sessions import open_store
+from tests.servers import Server
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: exit code, its JSON document (if asked for), stderr."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.stdout)
+        return document
+
+
+@dataclass(frozen=True)
+class World:
+    """A source, a destination and a ledger bucket of one test."""
+
+    server: Server
+    client: Any
+    source: str
+    destination: str
+    ledger: str
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        return os.environ | self.server.environment() | {"SEALIFT_LEDGER": f"s3://{self.ledger}/runs"} | extra
+
+    def start(self, *arguments: str, **extra: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "jobs", *arguments],
+            env=self.environment(**extra),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def sealift(self, *arguments: str, **extra: str) -> Result:
+        process = self.start(*arguments, **extra)
+        stdout, stderr = process.communicate(timeout=120)
+        return Result(process.returncode, stdout, stderr)
+
+    def run(self, job: str, *arguments: str, **extra: str) -> dict[str, Any]:
+        """A replicate or verify run over the whole source; its report, with the exit code as `code`."""
+        given = list(arguments)
+        if "--manifest" not in given and "--source" not in given:
+            given += ["--source", f"s3://{self.source}"]
+        if "--destination" not in given:
+            given += ["--destination", f"s3://{self.destination}"]
+        result = self.sealift(job, *given, "--json", **extra)
+        assert result.stdout, result.stderr
+        return result.document | {"code": result.code}
+
+    def put(self, key: str, body: bytes = b"content", **extra: Any) -> Any:
+        return self.client.put_object(Bucket=self.source, Key=key, Body=body, **extra)
+
+    def copy_of(self, key: str) -> bytes:
+        body: bytes = self.client.get_object(Bucket=self.destination, Key=key)["Body"].read()
+        return body
+
+    def history(self, bucket: str, key: str) -> list[Listed]:
+        """All versions of a key, oldest first."""
+        with mock.patch.dict(os.environ, self.environment()):
+            return asyncio.run(key_history(open_store(None, None, None, max_in_flight=2), bucket, key))
+
+    def failed_rows(self, report: dict[str, Any]) -> list[dict[str, Any]]:
+        """The rows of a run that ended badly."""
+        import io
+
+        import pyarrow.parquet as pq
+
+        bucket, _, key = report["failures_manifest"][5:].partition("/")
+        data = self.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
+        return rows
+
+
+def make_world(server: Server, *, versioned: bool) -> World:
+    client = server.client()
+    name = uuid.uuid4().hex[:10]
+    world = World(server, client, f"src-{name}", f"dst-{name}", f"led-{name}")
+    for bucket in (world.source, world.destination, world.ledger):
+        client.create_bucket(Bucket=bucket)
+    if versioned:
+        for bucket in (world.source, world.destination):
+            client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    return world
+
+
+@pytest.fixture
+def world(seaweed: Server) -> World:
+    """Unversioned buckets."""
+    return make_world(seaweed, versioned=False)
+
+
+@pytest.fixture
+def versioned(seaweed: Server) -> World:
+    """Versioned buckets."""
+    return make_world(seaweed, versioned=True)
+
+
+@pytest.fixture
+def make(seaweed: Server) -> Callable[..., World]:
+    """More worlds on the same server."""
+    return lambda **options: make_world(seaweed, **options)

