@@ -14,7 +14,7 @@ from typing import Any
 
 from jobs.core.decision import Overwrite, decide
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag
-from jobs.core.model import NULL_VERSION, Attributes, Listed, ObjectInfo, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.timeline import align, first_missing
 from jobs.errors import ArchivedObject, Conflict, Denied, NotFound, PreconditionFailed, Redirected, Rejected

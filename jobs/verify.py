@@ -95,7 +95,7 @@ class Verify:
     async def _verify_history(
         self, rows: Sequence[ObjectVersion], target: ObjectRef, history: Sequence[Listed]
     ) -> list[Outcome]:
-        """Each version against the one that reproduces it: by place where the histories are as long, else by content."""
+        """Each version against what reproduces it: by place where the histories are equally long, else by content."""
         judged: dict[tuple[int, int], Outcome] = {}
         pairs = [(s, d) for s in range(len(rows)) for d in range(len(history))]
         if len(rows) == len(history):

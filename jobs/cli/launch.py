@@ -20,6 +20,7 @@ from jobs import __version__
 from jobs.cli.console import meter
 from jobs.config import Settings
 from jobs.core.model import Location
+from jobs.core.price import part_rule
 from jobs.core.run import Plan, RunSpec, RunState, Side
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LimitExceeded, NotFound, StoreError, UsageError
@@ -83,6 +84,7 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Plan
         async def write_shard(number: int, data: bytes) -> None:
             (scratch / f"{number:05d}.parquet").write_bytes(data)
 
+        rule = part_rule(spec.job, spec.options)
         planned = await plan_rows(
             batches,
             request.selection,
@@ -90,7 +92,8 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Plan
             scratch_directory=scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
-            multipart_threshold_bytes=int(spec.options.get("multipart_threshold_bytes", 5_000_000_000)),
+            multipart_threshold_bytes=rule.multipart_threshold_bytes,
+            part_size_bytes=rule.part_size_bytes,
         )
         return Planned(spec, forecast(planned, spec.job, spec.options, settings.processes), scratch)
     except BaseException:

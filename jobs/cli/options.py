@@ -17,30 +17,33 @@ from jobs.errors import UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class LocationType(click.ParamType):
+class LocationType(click.ParamType[Location]):
     """s3://bucket/prefix"""
 
     name = "s3://bucket/prefix"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        """The location, or UsageError."""
         return value if isinstance(value, Location) else Location.parse(value)
 
 
-class SizeType(click.ParamType):
+class SizeType(click.ParamType[int]):
     """5GiB, 10MB, 1024"""
 
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes, or UsageError."""
         return value if isinstance(value, int) else parse_size(value)
 
 
-class WhenType(click.ParamType):
+class WhenType(click.ParamType[float]):
     """30d, 12h, 2026-11-01 → epoch seconds"""
 
     name = "when"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Epoch seconds, or UsageError."""
         return value if isinstance(value, float) else parse_when(value, time.time())
 
 

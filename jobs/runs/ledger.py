@@ -179,7 +179,8 @@ class Ledger:
 
     async def _write(self, run_id: str, name: str, data: bytes, attributes: Attributes) -> None:
         """Write once. Raises PreconditionFailed when other bytes are there; the same bytes are our own
-        earlier try, whose answer was lost."""
+        earlier try, whose answer was lost.
+        """
         place = self._at(run_id, name)
         for attempt in range(1, WRITE_TRIES + 1):
             try:

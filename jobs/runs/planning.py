@@ -31,7 +31,7 @@ from jobs.runs.sorting import Sorting
 from jobs.s3.tables import manifest_schema, shard_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
-SPOOL_ROWS = 50_000
+SPOOL_BYTES = 8 * 1024**2
 PRICES = "us-east-1"
 
 WriteShard = Callable[[int, bytes], Awaitable[None]]
@@ -68,14 +68,14 @@ async def plan_rows(
     """
     with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as folder:
         try:
-            excluded = await _spool(batches, selection, Path(folder) / "rows.parquet")
+            excluded, spooled_bytes = await _spool(batches, selection, Path(folder) / "rows.parquet")
             sorting = Sorting(Path(folder), multipart_threshold_bytes, part_size_bytes, memory_limit)
             try:
                 rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
                 wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
                 await asyncio.to_thread(sorting.spread, wanted)
                 groups = await asyncio.to_thread(sorting.groups)
-                summaries, keys = await _write(sorting.shards(rows, wanted), write_shard)
+                summaries, keys = await _write(sorting.shards(rows, spooled_bytes, wanted), write_shard)
             finally:
                 sorting.connection.close()
         except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
@@ -115,28 +115,28 @@ def read_price_table(path: Path | None = None) -> PriceTable:
         raise ConfigError(f"cannot read the price table {source}: {error}") from error
 
 
-async def _spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, path: Path) -> Counter[str]:
-    """Write the taken rows to a file, with their place in the manifest and the hash of their key."""
+async def _spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, path: Path) -> tuple[Counter[str], int]:
+    """Write the taken rows to a file, with their place in the manifest and the hash of their key.
+
+    Returns the rows left out, by filter, and the bytes that the others would take in memory.
+    """
     excluded: Counter[str] = Counter()
     pending: list[pa.RecordBatch] = []
-    place = waiting = 0
+    place = waiting_bytes = spooled_bytes = 0
     schema = _spooled(pa.RecordBatch.from_pylist([], manifest_schema()), 0).schema
     with pq.ParquetWriter(path, schema, compression="lz4") as writer:
-
-        def write() -> None:
-            if pending:
-                writer.write_table(pa.Table.from_batches(pending))
-
         async for batch in batches:
-            taken = select_rows(batch, selection, excluded)
-            pending.append(_spooled(taken, place))
+            taken = _spooled(select_rows(batch, selection, excluded), place)
             place += taken.num_rows
-            waiting += taken.num_rows
-            if waiting >= SPOOL_ROWS:
-                write()
-                pending, waiting = [], 0
-        write()
-    return excluded
+            pending.append(taken)
+            waiting_bytes += taken.nbytes
+            if waiting_bytes >= SPOOL_BYTES:
+                writer.write_table(pa.Table.from_batches(pending))
+                spooled_bytes += waiting_bytes
+                pending, waiting_bytes = [], 0
+        if pending:
+            writer.write_table(pa.Table.from_batches(pending))
+    return excluded, spooled_bytes + waiting_bytes
 
 
 def _spooled(batch: pa.RecordBatch, place: int) -> pa.RecordBatch:

@@ -19,7 +19,9 @@ from jobs.s3.tables import manifest_schema
 
 BATCH_ROWS = 20_000
 FLUSH_ROWS = 50_000
-SLAB_ROWS = 400_000
+FLUSH_BYTES = 8 * 1024**2
+SLAB_BYTES = 64 * 1024**2
+MAX_SLABS = 256
 
 
 class Sorting:
@@ -27,10 +29,10 @@ class Sorting:
 
     def __init__(self, folder: Path, multipart_threshold_bytes: int, part_size_bytes: int, memory_limit: str):
         self._threshold_bytes, self._part_size_bytes = multipart_threshold_bytes, part_size_bytes
-        self.connection = duckdb.connect(
-            str(folder / "planning.duckdb"),
-            config={"memory_limit": memory_limit, "temp_directory": str(folder / "spill"), "threads": 2},
-        )
+        settings: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": str(folder / "spill"), "threads": 2}
+        self.connection = duckdb.connect(str(folder / "planning.duckdb"), config=settings)
+        # Its progress bar goes to stdout, which belongs to the command's own output.
+        self.connection.execute("SET enable_progress_bar = false")
         self._folder = folder
         self._relation = _read_parquet(folder / "rows.parquet")
 
@@ -103,25 +105,31 @@ class Sorting:
         ).fetchall()
         return tuple(Group(*each) for each in found)
 
-    def shards(self, rows: int, shard_count: int) -> Iterator[pa.Table]:
+    def shards(self, rows: int, spooled_bytes: int, shard_count: int) -> Iterator[pa.Table]:
         """The rows of each shard that has any, in the order in which a worker takes them.
 
-        A key's latest version comes last whatever its time says: S3 dates a multipart upload by its
-        beginning. A listing names the newest first, so equal times are in reverse.
+        `spooled_bytes` is what all rows take in memory. A key's latest version comes last whatever its
+        time says: S3 dates a multipart upload by its beginning. A listing names the newest first, so
+        equal times are in reverse.
         """
-        slabs = min(-(-rows // SLAB_ROWS), shard_count)
+        slabs = min(-(-spooled_bytes // SLAB_BYTES), shard_count, MAX_SLABS)
         if slabs > 1:
             # Sorting all at once needs more memory the more there is; slabs of whole shards do not.
             folder = self._folder / "slabs"
+            flush_rows = min(max(FLUSH_BYTES * rows // spooled_bytes, 1), FLUSH_ROWS)
             self.connection.execute(
-                f"SET partitioned_write_flush_threshold = {FLUSH_ROWS}; SET preserve_insertion_order = false; "
+                f"SET partitioned_write_flush_threshold = {flush_rows}; SET preserve_insertion_order = false; "
                 f"COPY (SELECT *, shard * {slabs} // {shard_count} AS slab FROM {self._relation}) "
-                f"TO {_quoted(folder)} (FORMAT parquet, COMPRESSION lz4_raw, PARTITION_BY (slab)); "
+                f"TO {_quoted(folder)} "
+                f"(FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE {flush_rows}, PARTITION_BY (slab)); "
                 "RESET preserve_insertion_order"
             )
-            relations = [_read_parquet(folder / f"slab={slab}" / "*.parquet") for slab in range(slabs)]
+            written = sorted(folder.glob("slab=*"), key=lambda slab: int(slab.name.removeprefix("slab=")))
+            relations = [_read_parquet(slab / "*.parquet") for slab in written]
         else:
             relations = [self._relation]
+        # Two threads that merge spilled rows pin so many blocks that the memory limit is not enough.
+        self.connection.execute("SET threads = 1")
         names = ", ".join(manifest_schema().names)
         for relation in relations:
             reader = self._stream(

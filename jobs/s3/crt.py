@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef

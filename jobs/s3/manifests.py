@@ -19,6 +19,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_plus
 
@@ -64,7 +65,7 @@ async def open_manifest(
     if name.endswith(".json"):
         from jobs.s3.inventories import open_inventory
 
-        inventory = await open_inventory(store, Location.parse(uri))
+        inventory = await open_inventory(store, Location.parse(uri) if _is_on_s3(uri) else _local_path(uri))
         named, batches = inventory.source_bucket, inventory.batches(store)
         if bucket is not None and named != bucket:
             raise _other_bucket(uri, bucket, named)
@@ -244,12 +245,20 @@ def _other_bucket(place: str, expected: str | None, named: str) -> ManifestError
     return ManifestError(f"{place} names the bucket {named}, expected {expected}: a run works on one source bucket")
 
 
+def _is_on_s3(uri: str) -> bool:
+    return uri.startswith("s3://")
+
+
+def _local_path(uri: str) -> Path:
+    if "://" in uri and not uri.startswith("file://"):
+        raise UsageError(f"{uri!r}: manifests are read from s3:// or a local path")
+    return Path(uri.removeprefix("file://"))
+
+
 @contextmanager
 def _opened(uri: str, client_factory: Callable[[], Any]) -> Iterator[Any]:
-    if not uri.startswith("s3://"):
-        if "://" in uri and not uri.startswith("file://"):
-            raise UsageError(f"{uri!r}: manifests are read from s3:// or a local path")
-        with open(uri.removeprefix("file://"), "rb") as file:
+    if not _is_on_s3(uri):
+        with _local_path(uri).open("rb") as file:
             yield file
         return
     from smart_open import s3
@@ -280,7 +289,7 @@ def _reading(uri: str) -> Iterator[None]:
             raise store_error("GetObject", uri, details.get("Code", ""), details.get("Message", ""), status) from error
         if isinstance(cause, NoCredentialsError):
             raise Denied("GetObject", uri, "NoCredentials", str(cause)) from error
-        if isinstance(cause, BotoCoreError) or uri.startswith("s3://"):
+        if isinstance(cause, BotoCoreError) or _is_on_s3(uri):
             raise Unavailable("GetObject", uri, type(cause).__name__, str(cause)) from error
         raise ConfigError(f"cannot read the manifest {uri}: {cause}") from error
 

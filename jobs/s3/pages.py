@@ -20,7 +20,8 @@ def parse_page(body: bytes) -> Page:
     space = root.tag[: root.tag.find("}") + 1]
     is_versions = root.tag.endswith("ListVersionsResult")
     is_encoded = root.findtext(f"{space}EncodingType") == "url"
-    version, marker, contents, common = (space + tag for tag in ("Version", "DeleteMarker", "Contents", "CommonPrefixes"))
+    marker, common = space + "DeleteMarker", space + "CommonPrefixes"
+    entry_tags = {marker, space + "Version", space + "Contents"}
     key_tag, modified_tag = space + "Key", space + "LastModified"
     version_tag, latest_tag = space + "VersionId", space + "IsLatest"
     size_tag, etag_tag = space + "Size", space + "ETag"
@@ -36,7 +37,7 @@ def parse_page(body: bytes) -> Page:
     parse = datetime.fromisoformat
     for child in root:
         tag = child.tag
-        if tag == contents or tag == version or tag == marker:
+        if tag in entry_tags:
             found = {field.tag: field.text for field in child}
             is_marker = tag == marker
             size = found.get(size_tag)

@@ -84,7 +84,7 @@ async def read_ranges(
             finally:
                 budget.release(held)
     finally:
-        for held, task in running:
+        for _, task in running:
             task.cancel()
         await asyncio.gather(*(task for _, task in running), return_exceptions=True)
         for held, _ in running:

@@ -171,8 +171,8 @@ class Transport:
         region = headers.get("x-amz-bucket-region") or (said.region if said else "")
         failure = store_error(operation, target, code, message, status)
         if isinstance(failure, Redirected) or (status == 400 and region and region != self.region):
-            where = f"in {region}" if region else "in another region"
-            advice = f"the bucket is {where}, but {self.region} was asked: give its region with --source-region or --destination-region"
+            where = region or "another region"
+            advice = f"the bucket is in {where}, {self.region} was asked: use --source-region or --destination-region"
             return Redirected(operation, target, code, advice, status)
         return failure
 

@@ -198,9 +198,7 @@ def _is_archived(headers: Headers, storage_class: str) -> bool:
 
 def written(headers: Headers) -> Written:
     """The answer to PutObject: all in the headers."""
-    return Written(
-        unquote_etag(headers.get("etag", "")), headers.get("x-amz-version-id"), header_checksums(headers)
-    )
+    return Written(unquote_etag(headers.get("etag", "")), headers.get("x-amz-version-id"), header_checksums(headers))
 
 
 def parse_result(headers: Headers, body: bytes) -> Written:

@@ -66,6 +66,8 @@ def run_once(bench: Bench, workload: Workload, client: peers.Client, label: str)
 def _problem(bench: Bench, workload: Workload, client: peers.Client, sample: Sample, bucket: str) -> str:
     if sample.exit_code:
         lines = (sample.errors.strip() or sample.output.strip() or "no message").splitlines()
+        if client.is_sealift and sample.output.startswith("{"):
+            return f"exit {sample.exit_code}: outcomes {json.loads(sample.output).get('outcomes')}"
         return f"exit {sample.exit_code}: {' / '.join(lines[-3:])[-300:]}"
     if workload.expected is not None and (found := bench.data.count(bucket)) != workload.expected:
         return f"{found:,} of {workload.expected:,} objects arrived"

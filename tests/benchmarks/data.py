@@ -101,10 +101,11 @@ class Data:
         etag = hashlib.md5(raw.content("", size_bytes), usedforsecurity=False).hexdigest()
         table = pa.table(
             {
-                "bucket": pa.array([bucket] * rows).dictionary_encode().cast(pa.string()),
+                "bucket": pa.array([bucket] * rows),
                 "key": pa.array(keys),
                 "size_bytes": pa.array([size_bytes] * rows, pa.int64()),
                 "etag": pa.array([etag] * rows),
+                "storage_class": pa.array(["STANDARD"] * rows),
             }
         )
         pq.write_table(table, path, row_group_size=100_000)

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -110,19 +110,23 @@ def make_world(server: Server, *, versioned: bool) -> World:
     return world
 
 
+def discard(world: World) -> None:
+    """Remove the buckets, and with them the volumes that the server keeps for each."""
+    for bucket in (world.source, world.destination, world.ledger):
+        world.client.delete_bucket(Bucket=bucket)
+
+
 @pytest.fixture
-def world(seaweed: Server) -> World:
+def world(seaweed: Server) -> Iterator[World]:
     """Unversioned buckets."""
-    return make_world(seaweed, versioned=False)
+    made = make_world(seaweed, versioned=False)
+    yield made
+    discard(made)
 
 
 @pytest.fixture
-def versioned(seaweed: Server) -> World:
+def versioned(seaweed: Server) -> Iterator[World]:
     """Versioned buckets."""
-    return make_world(seaweed, versioned=True)
-
-
-@pytest.fixture
-def make(seaweed: Server) -> Callable[..., World]:
-    """More worlds on the same server."""
-    return lambda **options: make_world(seaweed, **options)
+    made = make_world(seaweed, versioned=True)
+    yield made
+    discard(made)

@@ -85,7 +85,11 @@ def test_all_versions_into_a_bucket_that_keeps_none(replicate: Callable[..., Res
 
 @pytest.mark.parametrize(
     ("option", "value", "word"),
-    [("--min-size", "5 bananas", "size"), ("--newer-than", "yesterdayish", "30d"), ("--multipart-threshold", "6GiB", "5 GB")],
+    [
+        ("--min-size", "5 bananas", "size"),
+        ("--newer-than", "yesterdayish", "30d"),
+        ("--multipart-threshold", "6GiB", "5 GB"),
+    ],
 )
 def test_a_value_that_is_none(replicate: Callable[..., Result], option: str, value: str, word: str) -> None:
     refused(replicate(option, value), 2, word)
@@ -129,7 +133,9 @@ def test_a_manifest_of_unknown_kind(replicate: Callable[..., Result], world: Wor
 
 @pytest.mark.parametrize("how", ["tampered", "truncated", "removed", "manifest altered"])
 def test_an_inventory_that_cannot_be_trusted(replicate: Callable[..., Result], world: World, how: str) -> None:
-    uri = world.sealift("inventory", f"s3://{world.source}", "--to", f"s3://{world.ledger}/inv", "--json").document["manifest"]
+    uri = world.sealift("inventory", f"s3://{world.source}", "--to", f"s3://{world.ledger}/inv", "--json").document[
+        "manifest"
+    ]
     key = uri.split("/", 3)[3]
     manifest = world.client.get_object(Bucket=world.ledger, Key=key)["Body"].read()
     [file] = json.loads(manifest)["files"]

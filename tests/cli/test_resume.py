@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,10 +45,10 @@ def copied(world: World) -> int:
     return sum(page["KeyCount"] for page in pages)
 
 
-def awaited(world: World, process: subprocess.Popen[str], at_least: int) -> Iterator[None]:
-    """Until the destination has so many objects, or the process has ended."""
+def await_copies(world: World, process: subprocess.Popen[str], at_least: int) -> None:
+    """Return when the destination has so many objects, or the process has ended."""
     while process.poll() is None and copied(world) < at_least:
-        yield time.sleep(0.01)
+        time.sleep(0.01)
 
 
 def replicate(world: World) -> subprocess.Popen[str]:
@@ -72,7 +71,7 @@ def test_killed_workers_are_started_again_and_lose_only_work_in_flight(filled: W
     process = replicate(filled)
     killed = 0
     for _ in range(2):
-        list(awaited(filled, process, copied(filled) + chance.randint(50, 400)))
+        await_copies(filled, process, copied(filled) + chance.randint(50, 400))
         for pid in workers_of(process)[:1]:
             os.kill(pid, signal.SIGKILL)
             killed += 1
@@ -85,7 +84,7 @@ def test_killed_workers_are_started_again_and_lose_only_work_in_flight(filled: W
 
 def test_a_killed_command_is_gone_on_with_by_retry(filled: World) -> None:
     process = replicate(filled)
-    list(awaited(filled, process, 300))
+    await_copies(filled, process, 300)
     workers = workers_of(process)
     os.kill(process.pid, signal.SIGKILL)
     for pid in workers:
@@ -105,7 +104,7 @@ def test_a_killed_command_is_gone_on_with_by_retry(filled: World) -> None:
 
 def test_sigterm_checkpoints_and_exits_75(filled: World) -> None:
     process = replicate(filled)
-    list(awaited(filled, process, 300))
+    await_copies(filled, process, 300)
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 75, stderr
@@ -119,10 +118,12 @@ def test_sigterm_checkpoints_and_exits_75(filled: World) -> None:
 
 def test_two_attempts_at_one_shard_at_once_make_one_outcome_a_row(filled: World) -> None:
     process = replicate(filled)
-    list(awaited(filled, process, 100))
+    await_copies(filled, process, 100)
     [run] = filled.sealift("runs", "list", "--json").document["runs"]
     others = [
-        filled.start("worker", run["run_id"], "--shard", "0", "--ledger", f"s3://{filled.ledger}/runs", **FAST_CHECKPOINTS)
+        filled.start(
+            "worker", run["run_id"], "--shard", "0", "--ledger", f"s3://{filled.ledger}/runs", **FAST_CHECKPOINTS
+        )
         for _ in range(2)
     ]
     for other in others:

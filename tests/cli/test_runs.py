@@ -58,7 +58,9 @@ def test_retry_of_a_clean_run_does_nothing(world: World) -> None:
 def test_failed_rows_are_a_manifest(world: World) -> None:
     world.put("docs/a")
     world.put("docs/b")
-    report = world.run("verify", "--source", f"s3://{world.source}/docs/", "--destination", f"s3://{world.destination}/x/")
+    report = world.run(
+        "verify", "--source", f"s3://{world.source}/docs/", "--destination", f"s3://{world.destination}/x/"
+    )
     assert report["outcomes"] == {"missing": 2}
     again = world.run(
         "replicate", "--manifest", f"run:{report['run_id']}", "--source", f"s3://{world.source}/docs/",

@@ -42,12 +42,22 @@ ACTIONS = {
 
 
 def table() -> list[tuple[str, ...]]:
-    lines = [line.strip().strip("|").split("|") for line in (decide.__doc__ or "").splitlines() if line.strip().startswith("|")]
-    return [tuple(cell.strip() for cell in line) for line in lines if not re.match(r"^[-|]+$", "".join(line)) and line[0].strip() != "source"]
+    lines = [
+        line.strip().strip("|").split("|")
+        for line in (decide.__doc__ or "").splitlines()
+        if line.strip().startswith("|")
+    ]
+    return [
+        tuple(cell.strip() for cell in line)
+        for line in lines
+        if not re.match(r"^[-|]+$", "".join(line)) and line[0].strip() != "source"
+    ]
 
 
 @pytest.mark.parametrize(("source", "destination", "verdict", "overwrite", "action"), table())
-def test_decide_does_what_its_table_says(source: str, destination: str, verdict: str, overwrite: str, action: str) -> None:
+def test_decide_does_what_its_table_says(
+    source: str, destination: str, verdict: str, overwrite: str, action: str
+) -> None:
     tried = 0
     for there in [DESTINATIONS[destination]] if destination else DESTINATIONS.values():
         for judged in [VERDICTS[verdict]] if verdict else VERDICTS.values():
@@ -70,4 +80,5 @@ def test_the_table_is_read() -> None:
 
 def test_an_outcome_that_is_no_copy_says_why() -> None:
     result = decide(ROW, SOURCES["there"], DESTINATIONS["as new or newer"], VERDICTS["different"])
-    assert "newer" in result.reason and "CRC32" in result.reason
+    assert "newer" in result.reason
+    assert "CRC32" in result.reason

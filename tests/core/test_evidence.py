@@ -23,7 +23,9 @@ def info(etag: str = MD5_A, *checksums: Checksum, size: int = 10, sse: str | Non
         pytest.param(info(size=1), info(size=2), False, Evidence.NONE, id="sizes differ"),
         pytest.param(info(MD5_A, CRC_A), info(MD5_B, CRC_A), True, Evidence.CHECKSUM, id="a checksum outranks ETags"),
         pytest.param(info(MD5_A, CRC_A), info(MD5_A, CRC_B), False, Evidence.CHECKSUM, id="a checksum differs"),
-        pytest.param(info(MD5_A, CRC_A, SHA_A), info(MD5_A, CRC_A, SHA_B), False, Evidence.CHECKSUM, id="one of two differs"),
+        pytest.param(
+            info(MD5_A, CRC_A, SHA_A), info(MD5_A, CRC_A, SHA_B), False, Evidence.CHECKSUM, id="one of two differs"
+        ),
         pytest.param(info(), info(), True, Evidence.MD5_ETAG, id="MD5 ETags equal"),
         pytest.param(info(), info(MD5_B), False, Evidence.MD5_ETAG, id="MD5 ETags differ"),
         pytest.param(info(sse="AES256"), info(sse="AES256"), True, Evidence.MD5_ETAG, id="SSE-S3 keeps the MD5"),
@@ -31,9 +33,13 @@ def info(etag: str = MD5_A, *checksums: Checksum, size: int = 10, sse: str | Non
         pytest.param(info("x-2"), info("x-2"), None, Evidence.NONE, id="equal multipart ETags prove nothing"),
         pytest.param(info("x-2"), info("y-3"), None, Evidence.NONE, id="different multipart ETags disprove nothing"),
         pytest.param(info("x-2", PARTS_A), info("x-2", PARTS_A), True, Evidence.CHECKSUM, id="equal composites"),
-        pytest.param(info("x-2", PARTS_A), info("y-2", PARTS_B), None, Evidence.NONE, id="composites may be cut otherwise"),
+        pytest.param(
+            info("x-2", PARTS_A), info("y-2", PARTS_B), None, Evidence.NONE, id="composites may be cut otherwise"
+        ),
         pytest.param(info("x-2", PARTS_A), info("x-2", SHA_A), None, Evidence.NONE, id="composite against full object"),
-        pytest.param(info("x-2", NEW), info("x-2", NEW), None, Evidence.NONE, id="an unknown algorithm cannot be compared"),
+        pytest.param(
+            info("x-2", NEW), info("x-2", NEW), None, Evidence.NONE, id="an unknown algorithm cannot be compared"
+        ),
     ],
 )
 def test_compare(source: ObjectInfo, destination: ObjectInfo, same: bool | None, evidence: Evidence) -> None:

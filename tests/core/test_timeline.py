@@ -1,5 +1,7 @@
 """Aligning two histories of one key."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +18,7 @@ def equal(one: str, other: str) -> bool:
 def test_matches_are_equal_and_in_order(source: list[str], destination: list[str]) -> None:
     found = [(s, d) for s, d in enumerate(align(source, destination, equal)) if d is not None]
     assert all(source[s] == destination[d] for s, d in found)
-    assert all(one[1] < other[1] for one, other in zip(found, found[1:], strict=False))
+    assert all(one[1] < other[1] for one, other in itertools.pairwise(found))
 
 
 @given(histories, st.lists(st.sampled_from("xyz"), max_size=3), st.integers(0, 6))

@@ -108,7 +108,7 @@ def run(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     print(f"$ sealift {shlex.join(arguments)}", flush=True)
     environment = os.environ | server.environment() | {"SEALIFT_LEDGER": f"s3://{LEDGER}/ledger"}
     command = [sys.executable, "-m", "jobs", *arguments]
-    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def step(title: str) -> None:

@@ -35,7 +35,11 @@ class Document(NamedTuple):
 def documents(count: int = 985, seed: int = 7) -> list[Document]:
     """Orders, waybills and invoices with metadata and tags, an empty object and odd keys."""
     chance = random.Random(seed)
-    kinds = (("orders", "json", "application/json"), ("waybills", "xml", "application/xml"), ("invoices", "pdf", "application/pdf"))
+    kinds = (
+        ("orders", "json", "application/json"),
+        ("waybills", "xml", "application/xml"),
+        ("invoices", "pdf", "application/pdf"),
+    )
     made = []
     for number in range(count):
         kind, ending, content_type = kinds[number % 3]
@@ -74,15 +78,26 @@ def fill(client: Any, bucket: str, count: int = 985) -> int:
 
 def _put_in_parts(client: Any, bucket: str) -> None:
     upload = client.create_multipart_upload(
-        Bucket=bucket, Key=MULTIPART_KEY, ContentType="image/tiff", Metadata={"scanner": "gate-4"}, Tagging="class=scan"
+        Bucket=bucket,
+        Key=MULTIPART_KEY,
+        ContentType="image/tiff",
+        Metadata={"scanner": "gate-4"},
+        Tagging="class=scan",
+        ChecksumAlgorithm="CRC64NVME",
+        ChecksumType="FULL_OBJECT",
     )["UploadId"]
     chance = random.Random(11)
     parts = []
     for number in (1, 2):
         answer = client.upload_part(
-            Bucket=bucket, Key=MULTIPART_KEY, UploadId=upload, PartNumber=number, Body=chance.randbytes(5 * 1024 * 1024)
+            Bucket=bucket,
+            Key=MULTIPART_KEY,
+            UploadId=upload,
+            PartNumber=number,
+            Body=chance.randbytes(5 * 1024 * 1024),
+            ChecksumAlgorithm="CRC64NVME",
         )
-        parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        parts.append({"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC64NVME": answer["ChecksumCRC64NVME"]})
     client.complete_multipart_upload(
         Bucket=bucket, Key=MULTIPART_KEY, UploadId=upload, MultipartUpload={"Parts": parts}
     )

@@ -35,6 +35,12 @@ class Pages:
         self.places: list[str] = []
 
     async def list_objects(self, bucket, prefix, *, after=None, delimiter="", max_keys=1000):
+        page = await self.list_versions(bucket, prefix, after=after, delimiter=delimiter, max_keys=max_keys)
+        if page.next_marker:  # S3 goes on by a token, which has nothing to do with `start-after`
+            return page._replace(next_marker=Marker(page.next_marker.key, None, "token"))
+        return page
+
+    async def list_versions(self, bucket, prefix, *, after=None, delimiter="", max_keys=1000):
         self.requests += 1
         self.running += 1
         number = self.requests
@@ -47,8 +53,6 @@ class Pages:
         finally:
             self.running -= 1
 
-    list_versions = list_objects
-
     def _page(self, prefix, after, limit):
         found = [entry for entry in self.entries if entry.key.startswith(prefix)]
         if after is not None:
@@ -58,7 +62,7 @@ class Pages:
         return Page(found[:limit], [], more)
 
     def _is_behind(self, entry, after):
-        if self.order is tree and not after.version_id and entry.key.startswith(after.key + "/"):
+        if self.order is tree and not after.version_id and not after.token and entry.key.startswith(after.key + "/"):
             return False  # SeaweedFS, started after a directory's name, leaves the directory out
         if entry.key == after.key:
             return after.version_id is not None and entry.version_id > after.version_id
@@ -85,15 +89,17 @@ def collect(store, prefix="", *, versions=False, concurrency=4):
 @given(
     contents=st.dictionaries(KEY, st.integers(1, 5), max_size=60),
     prefix=st.sampled_from(["", "a", "a/", "0-"]),
+    versions=st.booleans(),
     concurrency=st.integers(1, 9),
     page_keys=st.integers(1, 7),
     order=st.sampled_from([BYTES, tree]),
     delays=st.lists(st.integers(0, 12), min_size=1, max_size=7),
 )
-def test_each_entry_comes_exactly_once(contents, prefix, concurrency, page_keys, order, delays):
-    entries = [entry(key, str(version)) for key, count in contents.items() for version in range(count)]
+def test_each_entry_comes_exactly_once(contents, prefix, versions, concurrency, page_keys, order, delays):
+    counts = {key: count if versions else 1 for key, count in contents.items()}
+    entries = [entry(key, str(version)) for key, count in counts.items() for version in range(count)]
     store = Pages(entries, order=order, page_keys=page_keys, delays=delays)
-    listed = [one for page in collect(store, prefix, versions=True, concurrency=concurrency) for one in page]
+    listed = [one for page in collect(store, prefix, versions=versions, concurrency=concurrency) for one in page]
     assert sorted(listed) == sorted(one for one in entries if one.key.startswith(prefix))
     for key in contents:
         of_key = [one.version_id for one in listed if one.key == key]

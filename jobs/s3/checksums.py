@@ -1,0 +1,42 @@
+"""Checksums of bytes as S3 spells them: base64, big-endian, `-N` after a composite of N parts.
+
+Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Sequence
+
+from jobs.core.model import Checksum
+
+ALGORITHMS = ("CRC64NVME", "CRC32", "CRC32C", "SHA1", "SHA256", "SHA512", "MD5")
+
+
+def digest(algorithm: str, data: bytes) -> bytes:
+    """The raw digest. Raises KeyError for an algorithm that is not in ALGORITHMS."""
+    if algorithm == "CRC32":
+        return zlib.crc32(data).to_bytes(4, "big")
+    if algorithm in ("CRC64NVME", "CRC32C"):
+        from awscrt import checksums
+
+        if algorithm == "CRC32C":
+            return int(checksums.crc32c(data)).to_bytes(4, "big")
+        return int(checksums.crc64nvme(data)).to_bytes(8, "big")
+    if algorithm not in ALGORITHMS:
+        raise KeyError(algorithm)
+    return hashlib.new(algorithm.lower(), data, usedforsecurity=False).digest()
+
+
+def full_object(algorithm: str, data: bytes) -> Checksum:
+    """The checksum of the whole content."""
+    return Checksum(algorithm, base64.b64encode(digest(algorithm, data)).decode())
+
+
+def composite(algorithm: str, parts: Sequence[bytes]) -> Checksum:
+    """The checksum of the parts' checksums, as S3 keeps it for a multipart upload."""
+    joined = b"".join(digest(algorithm, part) for part in parts)
+    value = base64.b64encode(digest(algorithm, joined)).decode()
+    return Checksum(algorithm, f"{value}-{len(parts)}", is_composite=True)

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.price import (
+    GIB,
+    RANGE_BYTES,
+    Group,
+    Histogram,
+    PartRule,
+    bytes_moved,
+    estimate,
+    estimate_seconds,
+    load_price_table,
+    part_rule,
+    requests_for,
+)
+from jobs.errors import ConfigError
+from jobs.runs.planning import read_price_table
+
+SMALL = Group("STANDARD", False, True, False, 1000, 4_000_000, 1000)
+UNKNOWN = Group("STANDARD", False, False, False, 10, 0, 10)
+LARGE = Group("STANDARD_IA", True, True, False, 2, 100 * GIB, 1600)
+MARKERS = Group("STANDARD", False, False, True, 5, 0, 5)
+
+
+@pytest.mark.parametrize(
+    ("job", "options", "groups", "expected"),
+    [
+        ("replicate", {}, [SMALL], {"copy": 1000}),
+        ("replicate", {}, [UNKNOWN], {"copy": 10, "head": 20}),
+        ("replicate", {"object_lock": True}, [SMALL], {"copy": 1000, "head": 2000}),
+        ("replicate", {}, [LARGE], {"create": 2, "part": 1600, "complete": 2, "head": 4, "tagging": 2}),
+        (
+            "replicate",
+            {},
+            [SMALL, LARGE],
+            {"copy": 1000, "create": 2, "part": 1600, "complete": 2, "head": 4, "tagging": 2},
+        ),
+        ("replicate", {"streamed": True}, [SMALL], {"put": 1000, "head": 2000, "get": 1000, "tagging": 1000}),
+        (
+            "replicate",
+            {"streamed": True},
+            [LARGE],
+            {"create": 2, "part": 1600, "complete": 2, "head": 4, "get": 1600, "tagging": 2},
+        ),
+        (
+            "replicate",
+            {"all_versions": True},
+            [SMALL, MARKERS],
+            {"copy": 1000, "head": 1000, "list": 300, "delete": 5},
+        ),
+        ("verify", {}, [SMALL, LARGE], {"head": 2004}),
+        ("verify", {"deep": True}, [SMALL, LARGE], {"head": 2004, "get": 5200}),
+        ("verify", {"all_versions": True}, [SMALL, MARKERS], {"head": 2000, "list": 300}),
+        ("replicate", {}, [], {}),
+    ],
+)
+def test_requests(job, options, groups, expected):
+    assert requests_for(job, options, Histogram(tuple(groups), 300)) == expected
+
+
+def test_a_job_without_prices_is_a_bug():
+    with pytest.raises(ValueError, match="compact"):
+        requests_for("compact", {}, Histogram((SMALL,), 1))
+
+
+@pytest.mark.parametrize(
+    ("job", "options", "groups", "expected"),
+    [
+        ("replicate", {}, [SMALL], {"puts": 0.005}),
+        ("replicate", {"storage_class": "keep"}, [SMALL], {"puts": 0.005}),
+        ("replicate", {"storage_class": "GLACIER_IR"}, [SMALL], {"puts": 0.02}),
+        ("replicate", {"sse": "aws:kms"}, [SMALL], {"puts": 0.005, "kms": 0.003}),
+        ("replicate", {}, [LARGE], {"puts": 0.01604, "gets": 0.000006, "retrieval": 1.0}),
+        ("replicate", {"storage_class": "DEEP_ARCHIVE"}, [LARGE], {"puts": 0.0082, "gets": 0.000006, "retrieval": 1.0}),
+        (
+            "replicate",
+            {"cross_region": True},
+            [LARGE],
+            {"puts": 0.01604, "gets": 0.000006, "retrieval": 1.0, "transfer": 2.0},
+        ),
+        ("verify", {}, [SMALL], {"gets": 0.0008}),
+        ("verify", {"cross_region": True}, [SMALL], {"gets": 0.0008}),
+        ("verify", {"deep": True}, [LARGE], {"gets": 0.003204, "retrieval": 2.0}),
+        ("replicate", {"all_versions": True}, [MARKERS], {"lists": 0.0015}),
+        ("replicate", {}, [], {}),
+    ],
+)
+def test_dollars(job, options, groups, expected):
+    dollars = estimate(job, options, Histogram(tuple(groups), 300), read_price_table())
+    assert dollars == pytest.approx(expected)
+
+
+def test_an_unknown_storage_class_is_priced_as_the_dearest():
+    prices = read_price_table()
+    unknown = prices.of_class("FUTURE_CLASS")
+    assert unknown.put_per_1000 == 0.05
+    assert unknown.retrieval_per_gib == 0.03
+    assert prices.of_class("STANDARD").put_per_1000 == 0.005
+
+
+groups = st.builds(
+    lambda cls, multipart, known, marker, rows, size: Group(
+        cls, multipart, known, marker, rows, size, rows + size // RANGE_BYTES
+    ),
+    st.sampled_from(["STANDARD", "GLACIER_IR", "NEW"]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 10**9),
+    st.integers(0, 10**15),
+)
+
+
+@given(
+    st.sampled_from(["replicate", "verify"]),
+    st.fixed_dictionaries({}, optional={name: st.booleans() for name in ("streamed", "deep", "all_versions")}),
+    st.lists(groups, max_size=4),
+    groups,
+)
+def test_more_rows_never_cost_less(job, options, some, more):
+    prices = read_price_table()
+    before, after = Histogram(tuple(some), 10), Histogram((*some, more), 11)
+    assert (
+        sum(estimate(job, options, before, prices).values())
+        <= sum(estimate(job, options, after, prices).values()) * 1.000001
+    )
+    fewer, all_ = requests_for(job, options, before), requests_for(job, options, after)
+    assert all(count <= all_[kind] for kind, count in fewer.items())
+    assert estimate_seconds(fewer, bytes_moved(job, options, before), 2) <= estimate_seconds(
+        all_, bytes_moved(job, options, after), 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("requests", "bytes_moved", "processes", "seconds"),
+    [
+        ({"copy": 1_600}, 0, 1, 1.0),
+        ({"head": 3_200}, 0, 2, 1.0),
+        ({"copy": 35_000}, 0, 100, 10.0),  # S3's own limit on one prefix
+        ({"get": 1}, 340_000_000, 1, 1.0),
+        ({}, 0, 1, 0.0),
+    ],
+)
+def test_seconds(requests, bytes_moved, processes, seconds):
+    assert estimate_seconds(requests, bytes_moved, processes) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("job", "options", "rule"),
+    [
+        ("replicate", {}, PartRule(5_000_000_000, 64 * 1024**2)),
+        ("replicate", {"multipart_threshold_bytes": 1, "part_size_bytes": 2}, PartRule(1, 2)),
+        ("replicate", {"streamed": True, "part_size_bytes": 2}, PartRule(RANGE_BYTES, RANGE_BYTES)),
+        ("verify", {"deep": True}, PartRule(RANGE_BYTES, RANGE_BYTES)),
+        ("verify", {}, PartRule(5_000_000_000, 64 * 1024**2)),
+    ],
+)
+def test_the_part_rule_of_a_job(job, options, rule):
+    assert part_rule(job, options) == rule
+
+
+def test_the_table_that_comes_with_sealift_says_what_it_is():
+    table = read_price_table()
+    assert table.name == "us-east-1 list prices of 2026-06 (USD)"
+    assert "check https://aws.amazon.com/s3/pricing/" in table.source
+
+
+def _table(**changes):
+    good = {
+        "region": "eu-central-1",
+        "as_of": "2026-11",
+        "currency": "USD",
+        "source": "a quote",
+        "list_per_1000": 0.0054,
+        "delete_per_1000": 0,
+        "kms_per_1000": 0.003,
+        "cross_region_per_gib": 0.02,
+        "internet_per_gib": 0.09,
+        "storage_classes": {
+            "STANDARD": {
+                "put_per_1000": 0.0054,
+                "part_per_1000": 0.0054,
+                "get_per_1000": 0.00043,
+                "retrieval_per_gib": 0,
+            }
+        },
+    } | changes
+    return json.dumps({name: value for name, value in good.items() if value is not None})
+
+
+def test_another_table_can_take_its_place(tmp_path):
+    path = tmp_path / "prices.json"
+    path.write_text(_table())
+    assert read_price_table(path).name == "eu-central-1 list prices of 2026-11 (USD)"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "no JSON"),
+        ("[]", "no JSON object"),
+        (_table(region=None), "region"),
+        (_table(colour="blue"), "colour"),
+        (_table(list_per_1000="cheap"), "list_per_1000 is 'cheap'"),
+        (_table(list_per_1000=True), "list_per_1000 is True"),
+        (_table(list_per_1000=-1), "list_per_1000 is -1"),
+        (_table(currency=""), "currency"),
+        (_table(storage_classes=[]), "storage_classes is"),
+        (_table(storage_classes={}), "lack STANDARD"),
+        (_table(storage_classes={"STANDARD": {"put_per_1000": 1}}), "storage_classes.STANDARD has missing"),
+        (_table().replace("0.003", "NaN"), "kms_per_1000"),
+        (_table().replace("0.003", "Infinity"), "kms_per_1000"),
+    ],
+)
+def test_a_wrong_table_is_refused_by_name(text, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        load_price_table(text)
+
+
+def test_a_missing_table_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere"):
+        read_price_table(tmp_path / "nowhere.json")

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import fnmatch
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.rota import Sample
+from jobs.core.selection import FILTERS, Selection, matches_any, parse_size, parse_when
+from jobs.errors import UsageError
+
+NOW = 1_790_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("glob", "matching", "other"),
+    [
+        ("*.pdf", ["a.pdf", "a/b/c.pdf", ".pdf", "line\nbreak.pdf"], ["a.PDF", "a.pdf.gz", "a.pdf\n"]),
+        ("a/*", ["a/", "a/b", "a/b/c"], ["a", "b/a/"]),
+        ("?", ["x", "é", "\n", "/"], ["", "xy"]),
+        ("[ab]?", ["ax", "bx"], ["cx", "a"]),
+        ("[!ab]", ["c", "!"], ["a", "b", "cc"]),
+        ("[0-9a-c].txt", ["5.txt", "b.txt"], ["d.txt", "-.txt"]),
+        ("[]]", ["]"], ["[", ""]),
+        ("[!]]", ["["], ["]"]),
+        ("[z-a]", [], ["a", "m", "z", "-"]),
+        ("[a-]", ["a", "-"], ["b"]),
+        ("[^a]", ["^", "a"], ["b"]),
+        ("[", ["["], [""]),
+        ("[abc", ["[abc"], ["a"]),
+        ("a.b+c(d)$^|{2}\\", ["a.b+c(d)$^|{2}\\"], ["axb+c(d)$^|{2}\\"]),
+        ("", [""], ["a"]),
+        ("**", ["", "a/b"], []),
+    ],
+)
+def test_globs(glob, matching, other):
+    assert [key for key in matching if not matches_any((glob,), key)] == []
+    assert [key for key in other if matches_any((glob,), key)] == []
+
+
+@given(st.text("ab*?[]!-./", max_size=12), st.text("ab[]!-./", max_size=8))
+def test_globs_mean_what_they_mean_to_pythons_own_matcher(glob, key):
+    assert matches_any((glob,), key) == fnmatch.fnmatchcase(key, glob)
+
+
+def test_no_glob_matches_nothing_and_one_of_several_is_enough():
+    assert not matches_any((), "a")
+    assert matches_any(("x", "a*"), "abc")
+
+
+DROPPED = [
+    (Selection(prefix="a/"), {"key": "b/a/"}, "prefix"),
+    (Selection(include=("*.pdf", "*.txt")), {"key": "a.doc"}, "include"),
+    (Selection(exclude=("tmp/*",)), {"key": "tmp/a"}, "exclude"),
+    (Selection(), {"is_latest": False}, "noncurrent"),
+    (Selection(), {"is_delete_marker": True}, "delete_marker"),
+    (Selection(min_size_bytes=10), {"size_bytes": 9}, "min_size"),
+    (Selection(max_size_bytes=10), {"size_bytes": 11}, "max_size"),
+    (Selection(newer_than=NOW), {"last_modified": NOW}, "newer_than"),
+    (Selection(older_than=NOW), {"last_modified": NOW}, "older_than"),
+    (Selection(storage_classes=("STANDARD",)), {"storage_class": "GLACIER"}, "storage_class"),
+]
+TAKEN = [
+    (Selection(), {}),
+    (Selection(prefix="a/"), {"key": "a/b"}),
+    (Selection(versions="all"), {"is_latest": False}),
+    (Selection(versions="all"), {"is_delete_marker": True}),
+    (Selection(min_size_bytes=10, max_size_bytes=10), {"size_bytes": 10}),
+    (Selection(min_size_bytes=10, max_size_bytes=0), {"size_bytes": None}),
+    (Selection(newer_than=NOW, older_than=NOW), {"last_modified": None}),
+    (Selection(newer_than=NOW), {"last_modified": NOW + 1}),
+    (Selection(older_than=NOW), {"last_modified": NOW - 1}),
+    (Selection(storage_classes=("STANDARD",)), {"storage_class": None}),
+    (Selection(storage_classes=("STANDARD", "GLACIER")), {"storage_class": "GLACIER"}),
+]
+
+
+@pytest.mark.parametrize(("selection", "row", "name"), DROPPED)
+def test_each_filter_drops_and_is_named(selection, row, name):
+    assert name in FILTERS
+    assert selection.excluded_by(**{"key": "k"} | row) == name
+
+
+@pytest.mark.parametrize(("selection", "row"), TAKEN)
+def test_what_a_filter_must_not_drop(selection, row):
+    assert selection.excluded_by(**{"key": "k"} | row) is None
+
+
+def test_the_first_filter_in_order_is_the_one_that_counts():
+    selection = Selection(prefix="a", exclude=("*",), min_size_bytes=5)
+    assert selection.excluded_by("b", size_bytes=0) == "prefix"
+    assert selection.excluded_by("a", size_bytes=0) == "exclude"
+
+
+@given(st.text(max_size=20), st.integers(1, 5))
+def test_a_sample_takes_each_key_in_exactly_one_slice(key, of):
+    takers = [n for n in range(of) if Selection(sample=(n, of)).excluded_by(key) is None]
+    assert takers == [n for n in range(of) if Sample(n, of).contains(key)]
+    assert len(takers) == 1
+
+
+@given(
+    st.builds(
+        Selection,
+        prefix=st.text(),
+        include=st.lists(st.text()).map(tuple),
+        exclude=st.lists(st.text()).map(tuple),
+        min_size_bytes=st.none() | st.integers(0),
+        newer_than=st.none() | st.floats(0, 1e10),
+        storage_classes=st.lists(st.text()).map(tuple),
+        versions=st.sampled_from(["current", "all"]),
+        sample=st.none() | st.tuples(st.integers(0, 3), st.just(4)),
+    )
+)
+def test_a_selection_survives_json(selection):
+    assert Selection.from_dict(json.loads(json.dumps(selection.to_dict()))) == selection
+
+
+def test_versions_is_one_of_two_words():
+    with pytest.raises(UsageError, match="current or all"):
+        Selection(versions="latest")
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("0", 0),
+        ("1024", 1024),
+        ("1024B", 1024),
+        ("10MB", 10_000_000),
+        ("10mb", 10_000_000),
+        ("5GiB", 5 * 1024**3),
+        ("5 GiB", 5 * 1024**3),
+        ("1.5KiB", 1536),
+        ("0.1GB", 100_000_000),
+        ("48.8TiB", 53_656_167_435_468),
+        ("1PB", 10**15),
+    ],
+)
+def test_sizes(text, size_bytes):
+    assert parse_size(text) == size_bytes
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1", "1e3", "5G", "5Gi", "5 apples", "1.2.3MB", "1,000", "٣"])
+def test_what_is_no_size_is_refused_with_an_example(text):
+    with pytest.raises(UsageError, match=r"for example|write"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("30d", NOW - 30 * 86400),
+        ("12h", NOW - 12 * 3600),
+        ("90m", NOW - 5400),
+        ("2w", NOW - 14 * 86400),
+        ("0s", NOW),
+        ("1.5d", NOW - 129_600),
+        ("2026-11-01", 1_793_491_200.0),
+        ("2026-11-01T00:00:00Z", 1_793_491_200.0),
+        ("2026-11-01T01:00:00+01:00", 1_793_491_200.0),
+        ("2026-11-01T00:00:00", 1_793_491_200.0),
+    ],
+)
+def test_times(text, moment):
+    assert parse_when(text, NOW) == moment
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "30", "d", "-3d", "2026-13-01", "30D"])
+def test_what_is_no_time_is_refused_with_an_example(text):
+    with pytest.raises(UsageError, match="30d"):
+        parse_when(text, NOW)

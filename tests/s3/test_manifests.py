@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import asyncio
+import csv
+import datetime
+import gzip
+import hashlib
+import json
+from typing import Any
+from urllib.parse import quote_plus
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from botocore.config import Config
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
+
+from jobs.errors import ConfigError, ManifestError, NotFound, Unavailable, UsageError
+from jobs.s3 import manifests
+from jobs.s3.manifests import open_manifest
+from jobs.s3.tables import manifest_schema
+from tests.s3.shelf import Shelf
+
+NO_STORE: Any = None  # only inventories are read through the Store
+
+
+def no_client():
+    raise AssertionError("a local manifest needs no client")
+
+
+def read(path, client_factory=no_client, **options):
+    """(bucket, all rows) of a manifest."""
+
+    async def run():
+        manifest = await open_manifest(str(path), NO_STORE, client_factory, **options)
+        return manifest.bucket, [each async for each in manifest.batches]
+
+    bucket, batches = asyncio.run(run())
+    assert all(batch.schema.equals(manifest_schema()) and batch.num_rows for batch in batches)
+    return bucket, [row for batch in batches for row in batch.to_pylist()]
+
+
+def written(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def parquet(path, **columns):
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+# --- CSV
+
+
+def test_a_csv_of_batch_operations(tmp_path):
+    bucket, rows = read(written(tmp_path / "m.csv", "docs,a+b%2Bc%2F%C3%A9,v1\ndocs,plain/key,\n"))
+    assert bucket == "docs"
+    assert [(row["key"], row["version_id"]) for row in rows] == [("a b+c/é", "v1"), ("plain/key", None)]
+    assert rows[0] == {
+        "key": "a b+c/é",
+        "version_id": "v1",
+        "is_latest": True,
+        "is_delete_marker": False,
+        "size_bytes": None,
+        "etag": None,
+        "last_modified": None,
+        "storage_class": None,
+        "condemned_etag": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [("docs,%2525", "%25"), ('docs,"a,b"', "a,b"), ('"docs","a""b"', 'a"b'), ("docs,a%0Ab%0D", "a\nb\r")],
+)
+def test_keys_are_decoded_exactly_once(tmp_path, line, key):
+    assert read(written(tmp_path / "m.csv", line))[1][0]["key"] == key
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=40))
+@settings(deadline=None, max_examples=200)
+def test_any_key_survives_the_round_trip(tmp_path_factory, key):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerow(["docs", quote_plus(key, safe="/")])
+    assert read(path)[1][0]["key"] == key
+
+
+def test_a_compressed_csv_longer_than_a_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifests, "BATCH_ROWS", 10)
+    lines = "".join(f"docs,{number}\r\n" for number in range(35))
+    _, rows = read(written(tmp_path / "m.CSV.GZ", gzip.compress(b"\xef\xbb\xbf" + lines.encode())))
+    assert [row["key"] for row in rows] == [str(number) for number in range(35)]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("", "has no rows"),
+        ("docs\n", "line 1: 1 columns instead of 2 or 3"),
+        ("docs,a,v,more\n", "line 1: 4 columns"),
+        ("docs,a\ndocs,b,v\n", "line 2: 3 columns instead of 2 as in line 1"),
+        ("docs,a\n\ndocs,b\n", "line 2: 0 columns"),
+        ("docs,a,v\ndocs,b\n", "line 2: 2 columns instead of 3"),
+        ("docs,\n", "line 1: the key is empty"),
+        (",a\n", "line 1: the bucket is empty"),
+        ("docs,a\nother,b\n", "line 2 names the bucket other, expected docs"),
+        ("docs,%FF\n", "line 1: the key '%FF' is not URL-encoded UTF-8"),
+        (b"docs,\xff\n", "not CSV in UTF-8"),
+        ('docs,"a\n', "not CSV"),
+        ('docs,"a"b\n', "not CSV"),
+    ],
+)
+def test_a_wrong_csv_is_refused_with_its_line(tmp_path, content, complaint):
+    with pytest.raises(ManifestError, match=complaint) as caught:
+        read(written(tmp_path / "m.csv", content))
+    assert str(tmp_path / "m.csv") in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"docs,a\n", gzip.compress(b"docs,a\n" * 9999)[:-20], gzip.compress(b"")[:5]])
+def test_a_damaged_gz_is_refused(tmp_path, content):
+    with pytest.raises(ManifestError, match="truncated or damaged"):
+        read(written(tmp_path / "m.csv.gz", content))
+
+
+def test_a_mistake_far_behind_the_first_rows_shows_while_reading(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifests, "BATCH_ROWS", 2)
+    path = written(tmp_path / "m.csv", "docs,a\n" * 4 + "other,b\n")
+
+    async def run():
+        manifest = await open_manifest(str(path), NO_STORE, no_client)
+        with pytest.raises(ManifestError, match="line 5"):
+            [each async for each in manifest.batches]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.parquet"])
+def test_a_manifest_about_another_bucket_than_expected_is_refused(tmp_path, name):
+    path = tmp_path / name
+    if name == "m.csv":
+        written(path, "docs,a\n")
+    else:
+        parquet(path, key=["a"], bucket=["docs"])
+    with pytest.raises(ManifestError, match="names the bucket docs, expected other"):
+        read(path, bucket="other")
+    assert read(path, bucket="docs")[0] == "docs"
+
+
+# --- Parquet
+
+
+def test_a_parquet_with_all_that_can_be_known(tmp_path):
+    moment = datetime.datetime(2026, 11, 25, 0, 33, 40, tzinfo=datetime.UTC)
+    path = parquet(
+        tmp_path / "m.parquet",
+        Bucket=["docs", "docs"],
+        key=["a+b%20", "b"],
+        version_id=["v", ""],
+        size=pa.array([7, None], pa.int32()),
+        etag=['"abc-2"', None],
+        last_modified_date=pa.array([moment, None], pa.timestamp("ms", tz="UTC")),
+        storage_class=pa.array(["GLACIER", "STANDARD"]).dictionary_encode(),
+        is_latest=[False, None],
+        is_delete_marker=[True, None],
+        condemned_etag=["x", ""],
+        reason=["whatever", "else"],
+    )
+    bucket, rows = read(path)
+    assert bucket == "docs"
+    assert rows == [
+        {
+            "key": "a+b%20",
+            "version_id": "v",
+            "is_latest": False,
+            "is_delete_marker": True,
+            "size_bytes": 7,
+            "etag": "abc-2",
+            "last_modified": moment,
+            "storage_class": "GLACIER",
+            "condemned_etag": "x",
+        },
+        {
+            "key": "b",
+            "version_id": None,
+            "is_latest": True,
+            "is_delete_marker": False,
+            "size_bytes": None,
+            "etag": None,
+            "last_modified": None,
+            "storage_class": "STANDARD",
+            "condemned_etag": None,
+        },
+    ]
+
+
+def test_a_parquet_of_keys_alone_does_not_say_its_bucket(tmp_path):
+    bucket, rows = read(parquet(tmp_path / "m.parquet", key=pa.array(["a", "b"], pa.large_string())))
+    assert bucket is None
+    assert [row["key"] for row in rows] == ["a", "b"]
+
+
+@pytest.mark.parametrize("unit", ["s", "ns"])
+def test_times_without_a_zone_are_utc(tmp_path, unit):
+    naive = pa.array([1_790_000_000], pa.int64()).cast(pa.timestamp("s")).cast(pa.timestamp(unit))
+    _, [row] = read(parquet(tmp_path / "m.parquet", key=["a"], last_modified=naive))
+    assert row["last_modified"].timestamp() == 1_790_000_000
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ({"name": ["a"]}, r"has no column key \(it has name\)"),
+        ({"key": pa.array([], pa.string())}, "has no rows"),
+        ({"key": ["a", None]}, "row 2: the key is empty"),
+        ({"key": ["a", ""]}, "row 2: the key is empty"),
+        ({"key": pa.array([b"\xff"])}, "column key is no string"),
+        ({"key": ["a", "b"], "bucket": ["docs", "other"]}, "row 2 names the bucket other, expected docs"),
+        ({"key": ["a", "b"], "bucket": ["docs", None]}, "row 2: the bucket is empty"),
+        ({"key": ["a"], "bucket": [""]}, "row 1: the bucket is empty"),
+        ({"key": ["a"], "size": ["large"]}, "column size_bytes is no int64"),
+        ({"key": ["a"], "last_modified": [5]}, "column last_modified holds numbers"),
+        ({"key": ["a"], "etag": [[1]]}, "column etag is no string"),
+    ],
+)
+def test_a_wrong_parquet_is_refused(tmp_path, columns, complaint):
+    with pytest.raises(ManifestError, match=complaint) as caught:
+        read(parquet(tmp_path / "m.parquet", **columns))
+    assert str(tmp_path / "m.parquet") in str(caught.value)
+
+
+def test_what_is_no_parquet_is_refused(tmp_path):
+    with pytest.raises(ManifestError, match="not a readable Parquet file"):
+        read(written(tmp_path / "m.parquet", "PAR1 or so"))
+
+
+# --- where from
+
+
+@pytest.mark.parametrize("uri", ["s3://docs/manifest.txt", "s3://docs/", "m.orc", ""])
+def test_another_kind_of_file_is_refused_with_what_is_accepted(uri):
+    with pytest.raises(UsageError, match=r"manifest\.json, a \.csv, a \.csv\.gz or a \.parquet"):
+        read(uri)
+
+
+def test_another_kind_of_address_is_refused():
+    with pytest.raises(UsageError, match="s3:// or a local path"):
+        read("https://example.com/m.csv")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.csv: .*No such file"):
+        read(tmp_path / "nowhere.csv")
+
+
+def test_a_file_address_is_a_local_path(tmp_path):
+    assert read(f"file://{written(tmp_path / 'm.csv', 'docs,a')}")[0] == "docs"
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def s3_client(endpoint):
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        config=Config(retries={"max_attempts": 1}, connect_timeout=2),
+    )
+
+
+def test_manifests_stream_from_s3(endpoint, tmp_path):
+    client = s3_client(endpoint)
+    client.create_bucket(Bucket="lists")
+    client.put_object(Bucket="lists", Key="odd @ key?#.csv.gz", Body=gzip.compress(b"docs,a\n" * 1000))
+    client.put_object(Bucket="lists", Key="m.parquet", Body=parquet(tmp_path / "m.parquet", key=["a"]).read_bytes())
+    bucket, rows = read("s3://lists/odd @ key?#.csv.gz", lambda: client)
+    assert (bucket, len(rows)) == ("docs", 1000)
+    assert [row["key"] for row in read("s3://lists/m.parquet", lambda: client)[1]] == ["a"]
+
+
+@pytest.mark.parametrize("uri", ["s3://lists/nothing.csv", "s3://lists/nothing.parquet", "s3://no-bucket/m.csv"])
+def test_a_manifest_that_is_not_on_s3_is_named(endpoint, uri):
+    client = s3_client(endpoint)
+    client.create_bucket(Bucket="lists")
+    with pytest.raises(NotFound, match=uri):
+        read(uri, lambda: client)
+
+
+def test_a_server_that_is_not_there_is_an_error_to_try_again():
+    with pytest.raises(Unavailable, match=r"s3://lists/m\.csv"):
+        read("s3://lists/m.csv", lambda: s3_client("http://127.0.0.1:9"))
+
+
+# --- inventories
+
+
+def inventory(shelf, lines):
+    """An inventory of the bucket docs at s3://reports/day/manifest.json."""
+    data = gzip.compress(lines)
+    files = [{"key": "data/1.csv.gz", "size": len(data), "MD5checksum": hashlib.md5(data).hexdigest()}]
+    content = {
+        "sourceBucket": "docs",
+        "destinationBucket": "arn:aws:s3:::reports",
+        "version": "2016-11-30",
+        "creationTimestamp": "1514944800000",
+        "fileFormat": "CSV",
+        "fileSchema": "Bucket, Key, Size",
+        "files": files,
+    }
+    manifest = json.dumps(content).encode()
+    shelf.objects["reports", "day/manifest.json"] = manifest
+    shelf.objects["reports", "day/manifest.checksum"] = hashlib.md5(manifest).hexdigest().encode()
+    shelf.objects["reports", "data/1.csv.gz"] = data
+    return shelf
+
+
+def read_inventory(shelf, **options):
+    async def run():
+        manifest = await open_manifest("s3://reports/day/manifest.json", shelf, no_client, **options)
+        return manifest, [row async for batch in manifest.batches for row in batch.to_pylist()]
+
+    return asyncio.run(run())
+
+
+def test_an_inventory_is_read_through_the_store():
+    manifest, rows = read_inventory(inventory(Shelf(), b'"docs","a+b","7"\n"docs","c","8"\n'))
+    assert (manifest.bucket, manifest.description) == ("docs", "s3://reports/day/manifest.json")
+    assert [(row["key"], row["size_bytes"]) for row in rows] == [("a b", 7), ("c", 8)]
+
+
+def test_an_inventory_without_rows_is_refused():
+    with pytest.raises(ManifestError, match="has no rows"):
+        read_inventory(inventory(Shelf(), b""))
+
+
+def test_an_inventory_of_another_bucket_than_expected_is_refused():
+    with pytest.raises(ManifestError, match="names the bucket docs, expected other"):
+        read_inventory(inventory(Shelf(), b'"docs","a","7"\n'), bucket="other")
