@@ -44,6 +44,7 @@ class Request:
     selection: Selection
     options: Mapping[str, Any] = field(default_factory=dict)
     retry_of: str | None = None
+    price_table: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Planned:
 
 async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Planned:
     """Read and filter the manifest, cut it into shards, price it. Raises ManifestError, ConfigError, …"""
-    from jobs.runs.planning import forecast, plan_rows
+    from jobs.runs.planning import forecast, plan_rows, read_price_table
 
     started = time.time()
     scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
@@ -76,7 +77,11 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Plan
             source=source,
             destination=request.destination,
             manifest=description,
-            options=dict(request.options) | {"streamed": is_streamed(source, request.destination)},
+            options=dict(request.options)
+            | {
+                "streamed": is_streamed(source, request.destination),
+                "cross_region": (source.region or "") != (request.destination.region or ""),
+            },
             retry_of=request.retry_of,
             sealift_version=__version__,
         )
@@ -84,7 +89,6 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Plan
         async def write_shard(number: int, data: bytes) -> None:
             (scratch / f"{number:05d}.parquet").write_bytes(data)
 
-        rule = part_rule(spec.job, spec.options)
         planned = await plan_rows(
             batches,
             request.selection,
@@ -92,10 +96,10 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Plan
             scratch_directory=scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
-            multipart_threshold_bytes=rule.multipart_threshold_bytes,
-            part_size_bytes=rule.part_size_bytes,
+            **part_rule(spec.job, spec.options)._asdict(),
         )
-        return Planned(spec, forecast(planned, spec.job, spec.options, settings.processes), scratch)
+        prices = read_price_table(request.price_table)
+        return Planned(spec, forecast(planned, spec.job, spec.options, settings.processes, prices), scratch)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -100,6 +101,9 @@ def plan_options() -> Callable[[F], F]:
         click.option("--dry-run", is_flag=True, help="Print the plan (rows, bytes, requests, dollars), do nothing."),
         click.option("--max-cost", type=click.FloatRange(min=0), metavar="DOLLARS", help="Refuse a dearer plan."),
         click.option("--max-objects", type=click.IntRange(min=0), metavar="N", help="Refuse a larger plan."),
+        click.option(
+            "--price-table", type=click.Path(path_type=Path), help="Prices as JSON, like jobs/core/prices/*.json."
+        ),
         click.option("--yes", is_flag=True, help="Start without asking (on a terminal it asks)."),
         click.option("--executor", type=click.Choice(["local", "batch"]), help="Default: SEALIFT_EXECUTOR or local."),
     )

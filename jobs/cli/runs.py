@@ -200,7 +200,9 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
         manifest=f"run:{run_id}",
         selection=Selection(versions="all"),  # the rows were selected when the first run was planned
         options={
-            name: value for name, value in spec.options.items() if name not in ("streamed", "sample", "rotate", "deep")
+            name: value
+            for name, value in spec.options.items()
+            if name not in ("streamed", "cross_region", "sample", "rotate", "deep")
         },
         retry_of=run_id,
     )

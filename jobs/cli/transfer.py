@@ -160,6 +160,7 @@ async def _start_run(
             "requester_pays": given["requester_pays"],
             "sample": list(slice_) if slice_ else None,
         },
+        price_table=given["price_table"],
     )
     return await launch_and_report(request, ledger, settings, given)
 

@@ -60,7 +60,9 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     connection = duckdb.connect(str(folder / "fold.duckdb"))
-    connection.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{folder}'; SET threads=2")
+    connection.execute(
+        f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{folder}'; SET threads=2; SET enable_progress_bar=false"
+    )
     good = ", ".join(f"'{status.value}'" for status in sorted(GOOD))
     connection.execute(
         f"""

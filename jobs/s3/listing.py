@@ -2,8 +2,11 @@
 
 One worker starts with everything. Whenever a worker is idle, it looks for the place where a range
 that another one is listing branches (`jobs.core.keyspace`): the owner keeps the nearest branch, the
-others become ranges of their own. A range is a prefix, so that no request brings keys of another
-range, all versions of a key stay together, and S3's limits per prefix are spread.
+others become ranges of their own. A range is a prefix: ranges are disjoint whatever the server's order,
+all versions of a key stay together, and S3's limits per prefix are spread.
+
+SeaweedFS: current objects of an unversioned bucket come completely. In a versioned bucket its own pages
+lose entries at a boundary between such names as `x`, `x-1` and `x/…`, however one lists it.
 """
 
 from __future__ import annotations

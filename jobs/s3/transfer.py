@@ -140,7 +140,7 @@ async def _upload(transfer: Transfer, checksum: Checksum | None) -> AsyncIterato
 
 
 def _carried_checksum(info: ObjectInfo) -> Checksum | None:
-    """The checksum that the copy should have: a full-object one that S3 builds from parts, else the source's composite."""
+    """The checksum that the copy should have: a full-object one that S3 builds from parts, else a composite."""
     combinable = [c for c in info.checksums if not c.is_composite and c.algorithm in ("CRC64NVME", "CRC32C", "CRC32")]
     composite = [c for c in info.checksums if c.is_composite]
     if combinable or composite:

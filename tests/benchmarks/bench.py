@@ -92,10 +92,11 @@ def run_workload(bench: Bench, workload: Workload, rounds: int) -> dict[str, Any
                 print(f"  {number}  {client.name:45} FAILED {result}", flush=True)
                 continue
             samples[client.name].append(result)
-            rate = workload.objects / result.wall_seconds
+            rate = (client.objects or workload.objects) / result.wall_seconds
             print(
                 f"  {number}  {client.name:45} {result.wall_seconds:8.2f} s {rate:12,.1f}/s "
-                f"{result.cpu_seconds:7.2f} s CPU {result.peak_bytes >> 20:5d} MiB",
+                f"{result.cpu_seconds:7.2f} s CPU {result.peak_bytes >> 20:5d} MiB "
+                f"{result.children_peak_bytes >> 20:5d} MiB",
                 flush=True,
             )
     return table.summarize(workload, samples, failures)

@@ -25,12 +25,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A peer in one workload. `rounds_max` spares time where a peer is far behind."""
+    """A peer in one workload. `rounds_max` spares time where a peer is far behind.
+
+    `objects` is how many it works on, where that differs from the workload's number.
+    """
 
     name: str
     command: Callable[[Run], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
     rounds_max: int = 99
+    objects: int | None = None
 
     @property
     def is_sealift(self) -> bool:

@@ -16,7 +16,8 @@ def refused(result: Result, code: int, *words: str) -> None:
     assert result.code == code, result.stderr
     assert "Traceback" not in result.stderr
     lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("sealift: "), result.stderr
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("sealift: "), result.stderr
     for word in words:
         assert word in lines[0]
     assert result.stdout == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from contextlib import aclosing
 from typing import cast
 
@@ -22,6 +23,11 @@ KEY = st.text(alphabet="a/0-.é\U00010000", min_size=1, max_size=10)
 def tree(key):
     """The order of a directory tree: SeaweedFS lists `a/1` before `a.txt`."""
     return key.replace("/", "\0")
+
+
+def scrambled(key):
+    """An order in which the keys of a prefix are no neighbours (SeaweedFS's versions come close to it)."""
+    return hashlib.md5(key.encode()).hexdigest()
 
 
 class Pages:
@@ -104,6 +110,15 @@ def test_each_entry_comes_exactly_once(contents, prefix, versions, concurrency, 
     for key in contents:
         of_key = [one.version_id for one in listed if one.key == key]
         assert of_key == sorted(of_key)  # the versions of a key are never torn between ranges
+
+
+@settings(max_examples=300)
+@given(keys=st.sets(KEY, max_size=60), concurrency=st.integers(2, 9), page_keys=st.integers(1, 7))
+def test_a_server_whose_order_makes_no_sense_gets_no_entry_listed_twice(keys, concurrency, page_keys):
+    store = Pages([entry(key) for key in keys], order=scrambled, page_keys=page_keys, delays=(1, 5, 2))
+    listed = [one for page in collect(store, versions=True, concurrency=concurrency) for one in page]
+    assert len(listed) == len(set(listed))
+    assert set(listed) <= set(store.entries)
 
 
 def test_a_flat_counter_is_shared_between_the_workers_at_little_cost():
