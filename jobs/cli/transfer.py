@@ -28,7 +28,7 @@ from jobs.core.model import Location
 from jobs.core.rota import next_number, parse_fraction
 from jobs.core.run import Plan, RunSpec
 from jobs.core.selection import Selection
-from jobs.errors import UsageError
+from jobs.errors import Interrupted, Unavailable, UsageError
 from jobs.replicate import COPY_LIMIT_BYTES, KEEP
 from jobs.report import counts, exit_code, verdict
 from jobs.runs.ledger import Ledger
@@ -190,7 +190,10 @@ async def launch_and_report(request: launch.Request, ledger: Ledger, settings: S
 async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
     """Work through a published plan and print what came of it; the exit code."""
     codes = await launch.execute(spec, plan, ledger.location, settings)
-    report = await launch.conclude(spec, plan, ledger, codes)
+    try:
+        report = await launch.conclude(spec, plan, ledger, codes)
+    except Unavailable as error:
+        raise Interrupted(f"{error}; go on when it answers again with: sealift runs retry {spec.run_id}") from error
     emit(report, as_json=as_json, text=report_text(report))
     worst = max((code for code in codes.values() if code in (1, 2, 10)), default=0)
     return worst if report["state"] == "failed" and worst else int(exit_code(report))

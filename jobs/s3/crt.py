@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.errors import NotFound, Rejected, Unavailable
 from jobs.s3 import wire
+from jobs.s3.checksums import full_object
 from jobs.s3.pages import parse_page
 from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Written
 from jobs.s3.transport import Answer, Transport
@@ -58,7 +59,9 @@ class CrtStore:
         guard: Guard,
         checksum: Checksum | None = None,
     ) -> Written:
-        """PutObject."""
+        """PutObject. S3 takes no Object Lock settings without a checksum, so that one is made if none was given."""
+        if checksum is None and attributes.lock is not None:
+            checksum = full_object("CRC64NVME", data)
         headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + wire.checksum_headers(checksum)
         answer = await self.transport.send("PutObject", "PUT", ObjectRef(bucket, key), headers=headers, body=data)
         return wire.written(answer.headers)
@@ -158,8 +161,9 @@ class CrtStore:
         checksum: Checksum | None = None,
     ) -> Written:
         """CompleteMultipartUpload."""
-        headers = wire.guard_headers(guard) + wire.checksum_headers(checksum)
+        headers = wire.guard_headers(guard)
         if checksum:
+            headers.append((f"x-amz-checksum-{checksum.algorithm.lower()}", checksum.value))
             headers.append(("x-amz-checksum-type", "COMPOSITE" if checksum.is_composite else "FULL_OBJECT"))
         headers.append(("Content-Type", "application/xml"))
         answer = await self.transport.send(

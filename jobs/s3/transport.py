@@ -38,6 +38,7 @@ _CODE_BY_STATUS = {
     409: "OperationAborted",
     412: "PreconditionFailed",
     416: "InvalidRange",
+    500: "InternalError",
     503: "SlowDown",
 }
 
@@ -159,9 +160,9 @@ class Transport:
     def _failure(self, operation: str, place: ObjectRef, exchange: _Exchange) -> StoreError:
         error, target, status = exchange.error, str(place), exchange.status
         name = error.name if isinstance(error, AwsCrtError) else type(error).__name__
-        if not status or exchange.error_headers is None:
+        if not status:
             return self._no_answer(operation, target, name, str(getattr(error, "message", error)))
-        headers = {key.lower(): value for key, value in exchange.error_headers}
+        headers = {key.lower(): value for key, value in exchange.error_headers or exchange.headers}
         body = exchange.error_body or b"".join(exchange.chunks)
         said = wire.parse_error(body)
         code = (said.code if said else "") or _CODE_BY_STATUS.get(status) or f"HTTP{status}"

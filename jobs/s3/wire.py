@@ -99,8 +99,13 @@ def guard_headers(guard: Guard) -> Pairs:
 
 
 def checksum_headers(checksum: Checksum | None) -> Pairs:
-    """The checksum that S3 must find in the body of this request."""
-    return [(_CHECKSUM + checksum.algorithm.lower(), checksum.value)] if checksum else []
+    """The checksum that S3 must find in the body of this request, announced as S3's own clients do."""
+    if checksum is None:
+        return []
+    return [
+        ("x-amz-sdk-checksum-algorithm", checksum.algorithm),
+        (_CHECKSUM + checksum.algorithm.lower(), checksum.value),
+    ]
 
 
 def settings_headers(settings: CopySettings | Attributes) -> Pairs:

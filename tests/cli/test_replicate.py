@@ -205,3 +205,29 @@ def test_json_is_exactly_one_document_with_what_scripts_rely_on(world: World) ->
     bucket, _, key = document["report"][5:].partition("/")
     stored = json.loads(world.client.get_object(Bucket=bucket, Key=key)["Body"].read())
     assert stored == document
+
+
+def test_locks_and_storage_class_come_along_when_asked(world: World) -> None:
+    from datetime import UTC, datetime
+
+    until = datetime(2031, 1, 1, tzinfo=UTC)
+    locked = f"{world.source}-locked", f"{world.destination}-locked"
+    for bucket in locked:
+        world.client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    world.client.put_object(
+        Bucket=locked[0],
+        Key="k",
+        Body=b"1",
+        ObjectLockMode="GOVERNANCE",
+        ObjectLockRetainUntilDate=until,
+        ObjectLockLegalHoldStatus="ON",
+        StorageClass="STANDARD_IA",
+    )
+    report = world.run(
+        "replicate", "--source", f"s3://{locked[0]}", "--destination", f"s3://{locked[1]}", "--object-lock"
+    )
+    assert (report["code"], report["outcomes"]) == (0, {"copied": 1})
+    head = world.client.head_object(Bucket=locked[1], Key="k")
+    assert (head["ObjectLockMode"], head["ObjectLockRetainUntilDate"]) == ("GOVERNANCE", until)
+    assert head["ObjectLockLegalHoldStatus"] == "ON"
+    assert head["StorageClass"] == "STANDARD_IA"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import World
+from tests.cli.conftest import World, make_world
+from tests.servers import seaweedfs
 
 ROWS = 1_500
 FAST_CHECKPOINTS = {"SEALIFT_CHECKPOINT_ROWS": "50", "SEALIFT_IN_FLIGHT": "8", "SEALIFT_PROCESSES": "2"}
@@ -133,3 +135,30 @@ def test_two_attempts_at_one_shard_at_once_make_one_outcome_a_row(filled: World)
     assert process.returncode == 0, stderr
     complete(json.loads(stdout))
     assert copied(filled) == ROWS
+
+
+def test_a_server_that_goes_away_ends_the_run_with_75_and_it_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    impatient = FAST_CHECKPOINTS | {"SEALIFT_PATIENCE_SECONDS": "1"}
+    with seaweedfs(tmp_path) as server:
+        world = make_world(server, versioned=False)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: world.put(f"k{number:05d}", b"x"), range(ROWS)))
+        arguments = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
+        process = world.start("replicate", *arguments, **impatient)
+        await_copies(world, process, 300)
+        assert process.poll() is None
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 75, stderr
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    assert "sealift runs retry" in stderr
+    with seaweedfs(tmp_path) as server:
+        world = dataclasses.replace(world, server=server, client=server.client())
+        [run] = world.sealift("runs", "list", "--json").document["runs"]
+        assert run["state"] == "incomplete"
+        retried = world.sealift("runs", "retry", run["run_id"], "--json")
+        assert retried.code == 0, retried.stderr
+        complete(retried.document)
+        assert copied(world) == ROWS
