@@ -68,11 +68,6 @@ def query(**parameters: str | int | None) -> str:
     )
 
 
-def object_query(version_id: str | None, **more: str | int | None) -> str:
-    """The query that names a version (none: the current one), and more."""
-    return query(versionId=version_id, **more)
-
-
 def copy_source(ref: ObjectRef) -> str:
     """The value of `x-amz-copy-source`."""
     version = f"?versionId={quote(ref.version_id, safe='')}" if ref.version_id else ""
@@ -212,12 +207,10 @@ def parse_result(headers: Headers, body: bytes) -> Written:
     Raises Malformed when the body has no ETag: then nothing is known of what happened.
     """
     match = _ETAG.search(body)
-    if match is None:
-        etag = parse_xml(body).findtext("{*}ETag")  # a server that spells its XML otherwise
-        if not etag:
-            raise Malformed("no ETag in the answer")
-    else:
-        etag = unescape(match.group(1).decode())
+    # The second is for a server that spells its XML otherwise than S3.
+    etag = unescape(match.group(1).decode()) if match else parse_xml(body).findtext("{*}ETag")
+    if not etag:
+        raise Malformed("no ETag in the answer")
     checksums: tuple[Checksum, ...] = ()
     if b"<Checksum" in body:
         found = _CHECKSUM_ELEMENT.findall(body)

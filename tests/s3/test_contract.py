@@ -40,19 +40,20 @@ DEVIATIONS: dict[tuple[str, ...], str] = {
     ("multipart_makes_a_composite_checksum", "moto"): "the value lacks -N",
     ("multipart_makes_a_full_object_checksum", "moto", "CRC32C"): "a value of its own",
     ("copy_of_a_multipart_object_has_one_part", "moto"): "the checksum stays composite",
-    ("tags_may_be_in_any_script", "moto"): "takes ASCII letters only",
     ("a_website_redirect_is_put_but_never_copied", "moto"): "copies it",
     ("object_lock_is_set_told_and_kept", "moto"): "asks for a Content-MD5 of a copy",
     ("versions_are_listed_newest_first", "moto"): "all versions of the page, then its delete markers",
     ("a_delete_marker_hides_the_object", "moto"): "does not say that what it deleted was a delete marker",
     ("a_delete_marker_can_be_made_for_a_key_that_never_was", "moto"): "makes none",
     ("an_odd_key_makes_the_round_trip", "moto", "line\nbreak"): "404 for a line feed",
-    ("an_odd_key_makes_the_round_trip", "moto", "carriage\rreturn"): "lists versions without encoding-type: a line feed",
-    ("an_odd_key_makes_the_round_trip", "moto", "tab\tand\x01control\x7f"): "lists versions without it: no legal XML",
+    ("an_odd_key_makes_the_round_trip", "moto", "carriage\rreturn"): "lists versions without encoding-type",
+    ("an_odd_key_makes_the_round_trip", "moto", "tab\tand\x01control\x7f"): "lists versions without encoding-type",
     ("a_key_of_more_than_1024_bytes_is_refused", "moto"): "takes it",
     ("an_aborted_upload_is_gone", "moto"): "500 instead of NoSuchUpload",
     ("a_part_for_no_upload_is_refused", "moto"): "500 instead of NoSuchUpload",
     ("put_with_an_etag_finds_no_key", "seaweedfs"): "412 instead of 404",
+    ("a_bucket_that_is_not_there", "seaweedfs", "put"): "makes the bucket",
+    ("a_bucket_that_is_not_there", "seaweedfs", "create_multipart"): "makes the bucket",
     ("copied_parts_have_their_md5_as_etag", "seaweedfs"): "an ETag of its own chunks",
     ("copy_of_a_multipart_object_has_one_part", "seaweedfs"): "keeps the multipart ETag and checksum",
     ("a_website_redirect_is_put_but_never_copied", "seaweedfs"): "drops it",
@@ -837,7 +838,7 @@ async def test_an_odd_key_makes_the_round_trip(s: Subject, case: str) -> None:
 async def test_nfc_and_nfd_are_two_keys(s: Subject) -> None:
     bucket = s.bucket()
     for form in ("NFC", "NFD"):
-        await s.put(bucket, unicodedata.normalize(form, "é"), form.encode())  # type: ignore[arg-type]
+        await s.put(bucket, unicodedata.normalize(form, "é"), form.encode())
     assert await s.read(bucket, unicodedata.normalize("NFC", "é")) == b"NFC"
     assert len((await s.store.list_objects(bucket, "")).entries) == 2
 

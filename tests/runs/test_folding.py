@@ -1,0 +1,91 @@
+"""The fold in DuckDB takes the same outcome as the fold in `core`, and counts each row once."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import pyarrow.parquet as pq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.core.model import Location, ObjectVersion
+from jobs.core.outcome import GOOD, Evidence, Outcome, Status, fold
+from jobs.core.run import Plan, ShardSummary
+from jobs.runs.folding import Folded, fold_run
+from jobs.runs.ledger import Checkpoint, Ledger
+from jobs.s3.memory import MemoryStore
+from jobs.s3.tables import manifest_schema, shard_schema, write_outcomes, write_parquet
+
+ROWS = 6
+PLAN = Plan(ROWS, 0, (ShardSummary(ROWS, 0),))
+
+attempts = st.lists(
+    st.lists(
+        st.builds(
+            Outcome,
+            row=st.integers(0, ROWS - 1),
+            key=st.just("k"),
+            version_id=st.none(),
+            status=st.sampled_from(Status),
+            reason=st.sampled_from(["", "why"]),
+            evidence=st.sampled_from(Evidence),
+            size_bytes=st.integers(0, 9),
+            destination_etag=st.sampled_from(["d1", "d2"]),
+            finished_at=st.sampled_from([1.0, 2.5]),
+            attempt=st.sampled_from(["a", "b"]),
+        ),
+        max_size=5,
+    ),
+    max_size=4,
+)
+
+
+async def folded(checkpoints: list[list[Outcome]]) -> Folded:
+    store = MemoryStore()
+    store.create_bucket("ledger")
+    ledger = Ledger(store, Location("ledger", "here"))
+    rows = [ObjectVersion(row, f"k{row}", etag="e") for row in range(ROWS)]
+    names = shard_schema().names
+    columns = {name: [getattr(row, name) for row in rows] for name in names}
+    import pyarrow as pa
+
+    await ledger.write_shard("run", 0, write_parquet(pa.table(columns, schema=shard_schema())))
+    for number, outcomes in enumerate(checkpoints):
+        if outcomes:
+            checkpoint = Checkpoint(0, "attempt", number, len(outcomes), 0, 0)
+            await ledger.write_checkpoint("run", checkpoint, write_outcomes(outcomes))
+    return await fold_run(ledger, "run", PLAN)
+
+
+@settings(deadline=None, max_examples=25)
+@given(attempts)
+def test_both_folds_agree(checkpoints: list[list[Outcome]]) -> None:
+    expected = fold(outcome for outcomes in checkpoints for outcome in outcomes)
+    result = asyncio.run(folded(checkpoints))
+    counted: dict[str, int] = {}
+    for outcome in expected.values():
+        counted[outcome.status] = counted.get(outcome.status, 0) + 1
+    assert result.rows == len(expected)
+    assert result.outcomes == counted
+    bad = {row: outcome for row, outcome in expected.items() if outcome.status not in GOOD}
+    assert result.failures == len(bad)
+    if bad:
+        failures = pq.read_table(io.BytesIO(result.failures_parquet))
+        assert failures.schema.names[: len(manifest_schema())] == [
+            *(name for name in manifest_schema().names if name != "condemned_etag"),
+            "condemned_etag",
+        ]
+        assert failures["key"].to_pylist() == [f"k{row}" for row in sorted(bad)]
+        condemned = failures["condemned_etag"].to_pylist()
+        assert [etag is not None for etag in condemned] == [bad[row].status is Status.MISMATCHED for row in sorted(bad)]
+
+
+def test_a_mismatch_condemns_exactly_the_etag_that_was_seen() -> None:
+    outcome = Outcome(
+        3, "k", None, Status.MISMATCHED, "MD5 differs", destination_etag="d7", finished_at=1.0, attempt="a"
+    )
+    result = asyncio.run(folded([[outcome]]))
+    [row] = pq.read_table(io.BytesIO(result.failures_parquet)).to_pylist()
+    assert (row["key"], row["condemned_etag"], row["reason"]) == ("k3", "d7", "MD5 differs")
+    assert b"MD5 differs" in result.failures_csv

@@ -1,0 +1,114 @@
+"""The ledger: written once, published last, and its names carry the counts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.model import Location
+from jobs.core.run import Plan, RunSpec, ShardSummary, Side
+from jobs.errors import LedgerError, PreconditionFailed, Unavailable
+from jobs.runs.ledger import Checkpoint, Ledger
+from jobs.s3.memory import MemoryStore
+
+SPEC = RunSpec(
+    "20261125T000000Z-verify-1", "verify", 1.5, Side(Location("aaa", "x/")), Side(Location("bbb"), "http://e", "r", "p"),
+    "listing", {"deep": True}, None, "0.1.0",
+)  # fmt: skip
+PLAN = Plan(
+    3, 30, (ShardSummary(1, 10), ShardSummary(2, 20)), {"include": 1}, {"copy": 3}, {"copy": 0.1}, "prices", 2.0
+)
+
+
+def open_ledger(store: MemoryStore | None = None) -> Ledger:
+    store = store or MemoryStore()
+    store.create_bucket("ledger")
+    return Ledger(store, Location("ledger", "some/where"))
+
+
+def test_spec_and_plan_come_back_as_they_were() -> None:
+    async def scene() -> None:
+        ledger = open_ledger()
+        await ledger.create(SPEC)
+        await ledger.publish_plan(SPEC.run_id, PLAN)
+        assert await ledger.spec(SPEC.run_id) == SPEC
+        assert await ledger.plan(SPEC.run_id) == PLAN
+        assert await ledger.run_ids() == [SPEC.run_id]
+        assert await ledger.report(SPEC.run_id) is None
+
+    asyncio.run(scene())
+
+
+def test_a_run_that_is_there_already_is_refused_and_left_alone() -> None:
+    async def scene() -> None:
+        ledger = open_ledger()
+        await ledger.create(SPEC)
+        with pytest.raises(LedgerError, match="holds run"):
+            await ledger.create(RunSpec(**{**fields(SPEC), "job": "replicate"}))
+        assert (await ledger.spec(SPEC.run_id)).job == "verify"
+
+    asyncio.run(scene())
+
+
+def fields(spec: RunSpec) -> dict[str, Any]:
+    return {name: getattr(spec, name) for name in spec.__dataclass_fields__}
+
+
+def test_a_write_whose_answer_was_lost_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lossy(MemoryStore):
+        lost = 0
+
+        async def put(self, *args: Any, **kwargs: Any) -> Any:
+            written = await super().put(*args, **kwargs)
+            if self.lost == 0:
+                self.lost += 1
+                raise Unavailable("PutObject", "x", "ConnectionReset")
+            return written
+
+    monkeypatch.setattr("jobs.runs.ledger.backoff_seconds", lambda attempt, jitter: 0.0)
+
+    async def scene() -> None:
+        ledger = open_ledger(Lossy())
+        await ledger.create(SPEC)
+        assert await ledger.spec(SPEC.run_id) == SPEC
+
+    asyncio.run(scene())
+
+
+def test_the_first_report_stands() -> None:
+    async def scene() -> None:
+        ledger = open_ledger()
+        await ledger.publish_report("run", {"state": "complete"})
+        await ledger.publish_report("run", {"state": "other"})
+        assert await ledger.report("run") == {"state": "complete"}
+
+    asyncio.run(scene())
+
+
+def test_a_shard_written_twice_with_other_content_is_an_error() -> None:
+    async def scene() -> None:
+        ledger = open_ledger()
+        await ledger.write_shard("run", 0, b"1")
+        await ledger.write_shard("run", 0, b"1")
+        with pytest.raises(PreconditionFailed):
+            await ledger.write_shard("run", 0, b"2")
+        with pytest.raises(LedgerError, match="no shard 5"):
+            await ledger.shard("run", 5)
+
+    asyncio.run(scene())
+
+
+@given(*[st.integers(0, 10**15)] * 5)
+def test_a_checkpoints_name_carries_its_counts(shard: int, number: int, rows: int, bad_rows: int, size: int) -> None:
+    checkpoint = Checkpoint(shard, "001a2b3c", number, rows, bad_rows, size)
+    assert Checkpoint.parse(shard, checkpoint.name) == checkpoint
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "a-1-2-3.parquet", "a-1-2-3-x.parquet", ""])
+def test_a_foreign_file_among_the_outcomes_is_named(name: str) -> None:
+    with pytest.raises(LedgerError, match="no checkpoint"):
+        Checkpoint.parse(0, name)

@@ -1,0 +1,210 @@
+"""The worker, with jobs that behave badly: retries, pacing, checkpoints, stopping, never losing a row."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pytest
+
+from jobs.core.model import Location, ObjectVersion
+from jobs.core.outcome import Outcome, Status, fold
+from jobs.errors import Conflict, Interrupted, Throttled, Unavailable
+from jobs.runs import worker as worker_module
+from jobs.runs.ledger import Ledger
+from jobs.runs.worker import TRIES, Worker, WorkerLimits
+from jobs.s3.memory import MemoryStore
+from jobs.s3.tables import read_outcomes, shard_schema, write_parquet
+
+ROWS = 60
+LIMITS = WorkerLimits(in_flight=8, checkpoint_rows=10, checkpoint_seconds=60, patience_seconds=5, grace_seconds=5)
+
+
+@dataclass
+class Scripted:
+    """A job whose answer a test writes."""
+
+    script: Callable[[ObjectVersion], Awaitable[Status]]
+    calls: int = 0
+
+    async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        self.calls += 1
+        return [Outcome(row.row, row.key, row.version_id, await self.script(row), size_bytes=1) for row in rows]
+
+
+async def copied(row: ObjectVersion) -> Status:
+    await asyncio.sleep(0)
+    return Status.COPIED
+
+
+async def ledger_with_a_shard(versions_per_key: int = 1) -> Ledger:
+    store = MemoryStore()
+    store.create_bucket("ledger")
+    ledger = Ledger(store, Location("ledger", ""))
+    rows = [ObjectVersion(row, f"k{row // versions_per_key:03d}", f"v{row}") for row in range(ROWS)]
+    columns = {name: [getattr(row, name) for row in rows] for name in shard_schema().names}
+    await ledger.write_shard("run", 0, write_parquet(pa.table(columns, schema=shard_schema())))
+    return ledger
+
+
+async def outcomes_of(ledger: Ledger) -> list[Outcome]:
+    return [
+        outcome
+        for checkpoint in await ledger.checkpoints("run")
+        for outcome in read_outcomes(await ledger.checkpoint_data("run", checkpoint))
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "backoff_seconds", lambda attempt, jitter: 0.0)
+
+
+def test_every_row_gets_one_outcome_and_checkpoints_come_as_asked() -> None:
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        progress = await Worker(ledger, "run", 0, Scripted(copied), LIMITS).run()
+        outcomes = await outcomes_of(ledger)
+        assert sorted(outcome.row for outcome in outcomes) == list(range(ROWS))
+        assert (progress.rows, progress.bad_rows, progress.size_bytes) == (ROWS, 0, ROWS)
+        checkpoints = await ledger.checkpoints("run")
+        assert len(checkpoints) >= ROWS // (10 + 8)
+        assert sum(checkpoint.rows for checkpoint in checkpoints) == ROWS
+
+    asyncio.run(scene())
+
+
+def test_a_second_attempt_does_only_what_is_left() -> None:
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        first = Worker(ledger, "run", 0, Scripted(copied), LIMITS)
+
+        async def stop_soon(row: ObjectVersion) -> Status:
+            if row.row == 25:
+                first.stop()
+            return await copied(row)
+
+        first.job = Scripted(stop_soon)
+        with pytest.raises(Interrupted, match="shard 0"):
+            await first.run()
+        done = len(await outcomes_of(ledger))
+        assert 25 < done < ROWS
+        second = Scripted(copied)
+        progress = await Worker(ledger, "run", 0, second, LIMITS).run()
+        assert second.calls == ROWS - done
+        assert progress.rows == ROWS
+        assert len(fold(await outcomes_of(ledger))) == ROWS
+
+    asyncio.run(scene())
+
+
+def test_what_may_pass_is_tried_again_and_throttling_lowers_the_pace() -> None:
+    tries: dict[int, int] = {}
+    limits: list[float] = []
+    workers: list[Worker] = []
+
+    async def flaky(row: ObjectVersion) -> Status:
+        tries[row.row] = tries.get(row.row, 0) + 1
+        limits.append(workers[0]._pace.limit)
+        if tries[row.row] < 3:
+            kinds = (Throttled, Conflict, Unavailable)
+            raise kinds[row.row % 3]("CopyObject", row.key, "Sorry", "", 503)
+        return Status.COPIED
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        worker = Worker(ledger, "run", 0, Scripted(flaky), LIMITS)
+        workers.append(worker)
+        await worker.run()
+        assert {outcome.status for outcome in await outcomes_of(ledger)} == {Status.COPIED}
+        assert worker._pace.throttled == 2 * ROWS // 3
+        assert limits[0] == LIMITS.in_flight / 2
+        assert min(limits) <= LIMITS.in_flight / 4
+
+    asyncio.run(scene())
+
+
+def test_a_row_that_never_passes_is_failed_with_its_reason_and_others_are_done() -> None:
+    async def one_fails(row: ObjectVersion) -> Status:
+        if row.row == 7:
+            raise Unavailable("CopyObject", row.key, "InternalError", "", 500)
+        return Status.COPIED
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        job = Scripted(one_fails)
+        progress = await Worker(ledger, "run", 0, job, LIMITS).run()
+        assert (progress.rows, progress.bad_rows) == (ROWS, 1)
+        [failed] = [outcome for outcome in await outcomes_of(ledger) if outcome.status is Status.FAILED]
+        assert failed.row == 7
+        assert "InternalError" in failed.reason
+        assert job.calls == ROWS - 1 + TRIES
+
+    asyncio.run(scene())
+
+
+def test_silence_ends_the_attempt_after_a_checkpoint() -> None:
+    now = [0.0]
+
+    async def silence(row: ObjectVersion) -> Status:
+        if row.row < 20:
+            return Status.COPIED
+        now[0] += 1.0
+        raise Unavailable("CopyObject", row.key, "ConnectionRefused")
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        worker = Worker(ledger, "run", 0, Scripted(silence), LIMITS, clock=lambda: now[0])
+        with pytest.raises(Unavailable, match="sealift runs retry run"):
+            await worker.run()
+        outcomes = await outcomes_of(ledger)
+        assert sorted(outcome.row for outcome in outcomes) == list(range(20))
+
+    asyncio.run(scene())
+
+
+def test_a_bug_ends_the_attempt_and_what_was_done_is_kept() -> None:
+    async def bug(row: ObjectVersion) -> Status:
+        if row.row == 30:
+            raise ZeroDivisionError
+        return await copied(row)
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        with pytest.raises(ZeroDivisionError):
+            await Worker(ledger, "run", 0, Scripted(bug), LIMITS).run()
+        rows = {outcome.row for outcome in await outcomes_of(ledger)}
+        assert 30 not in rows
+        assert len(rows) >= 20
+
+    asyncio.run(scene())
+
+
+def test_a_keys_versions_come_together_and_in_order() -> None:
+    seen: list[list[int]] = []
+
+    class Recorder(Scripted):
+        async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+            seen.append([row.row for row in rows])
+            return await super().process(rows)
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard(versions_per_key=3)
+        await Worker(ledger, "run", 0, Recorder(copied), LIMITS).run()
+        assert sorted(seen) == [[row, row + 1, row + 2] for row in range(0, ROWS, 3)]
+
+    asyncio.run(scene())
+
+
+def test_two_attempts_at_once_both_finish_and_the_fold_takes_one_outcome_a_row() -> None:
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        both = [Worker(ledger, "run", 0, Scripted(copied), LIMITS) for _ in range(2)]
+        await asyncio.gather(*(worker.run() for worker in both))
+        outcomes = await outcomes_of(ledger)
+        assert len(outcomes) == 2 * ROWS
+        assert len(fold(outcomes)) == ROWS
+
+    asyncio.run(scene())

@@ -1,0 +1,244 @@
+"""The wire format: what goes out comes back, and what is no S3 answer is refused."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, quote_plus, unquote
+from xml.sax.saxutils import escape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.model import Attributes, Checksum, Listed, ObjectLock, ObjectRef
+from jobs.s3 import wire
+from jobs.s3.pages import parse_page
+from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, PartDone
+
+NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
+
+
+@given(KEYS)
+def test_a_key_in_a_path_decodes_to_itself(key: str) -> None:
+    path = wire.quote_key(key)
+    assert unquote(path) == key
+    assert path.isascii()
+    assert not set(path) & set(" ?#+&=\n\r\t\x00\"<>")
+    assert path.count("/") == key.count("/")
+
+
+@given(KEYS, st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_a_copy_source_names_one_version(key: str, version_id: str) -> None:
+    source, _, version = wire.copy_source(ObjectRef("bucket", key, version_id)).partition("?versionId=")
+    assert unquote(source) == f"/bucket/{key}"
+    assert unquote(version) == version_id
+    assert wire.copy_source(ObjectRef("bucket", key)) == source
+
+
+@given(st.dictionaries(KEYS, st.text(st.characters(exclude_categories=["Cs"]), max_size=20)))
+def test_tags_make_the_round_trip(tags: dict[str, str]) -> None:
+    assert dict(parse_qsl(wire.encode_tags(tags), keep_blank_values=True)) == tags
+
+
+def test_tags_are_read_from_xml() -> None:
+    body = f"<Tagging {NAMESPACE}><TagSet><Tag><Key>a&amp;b</Key><Value>1 +</Value></Tag><Tag><Key>c</Key><Value/></Tag>"
+    assert wire.parse_tags(f"{body}</TagSet></Tagging>".encode()) == {"a&b": "1 +", "c": ""}
+    assert wire.parse_tags(b"<Tagging><TagSet/></Tagging>") == {}
+
+
+def test_queries_keep_empty_strings_and_leave_out_none() -> None:
+    assert wire.query(versions="", max_keys=5, prefix="a b/+", key_marker=None) == "versions=&max-keys=5&prefix=a%20b%2F%2B"
+
+
+@pytest.mark.parametrize(
+    ("guard", "headers"),
+    [
+        (UNGUARDED, []),
+        (ABSENT, [("If-None-Match", "*")]),
+        (Guard(etag="abc-2"), [("If-Match", '"abc-2"')]),
+    ],
+)
+def test_guards(guard: Guard, headers: list[tuple[str, str]]) -> None:
+    assert wire.guard_headers(guard) == headers
+
+
+def test_attributes_make_the_round_trip() -> None:
+    attributes = Attributes(
+        headers={"content-type": "text/plain", "expires": "Wed, 25 Nov 2026 00:33:40 GMT"},
+        metadata={"a": "1", "b-c": "ü"},
+        storage_class="STANDARD_IA",
+        sse="aws:kms",
+        kms_key_id="arn:aws:kms:eu-west-1:1:key/2",
+        lock=ObjectLock("COMPLIANCE", "2099-01-01T00:00:00Z", legal_hold=True),
+    )
+    assert wire.object_info(dict(wire.attribute_headers(attributes))).attributes == attributes
+
+
+def test_attributes_with_tags_send_them_in_one_header() -> None:
+    assert ("x-amz-tagging", "a%20b=c%26d") in wire.attribute_headers(Attributes(tags={"a b": "c&d"}))
+
+
+def test_object_info_reads_everything() -> None:
+    info = wire.object_info(
+        {
+            "content-length": "5242880",
+            "content-range": "bytes 0-5242879/9000000",
+            "etag": '"d41d8-2"',
+            "last-modified": "Wed, 25 Nov 2026 00:33:40 GMT",
+            "x-amz-version-id": "v1",
+            "x-amz-checksum-sha256": "abc=-2",
+            "x-amz-checksum-type": "COMPOSITE",
+            "x-amz-checksum-xxhash3": "later==-2",
+            "x-amz-tagging-count": "3",
+            "x-amz-mp-parts-count": "2",
+            "x-amz-meta-k": "v",
+            "server": "x",
+        }
+    )
+    assert (info.size_bytes, info.etag, info.version_id, info.storage_class) == (5242880, "d41d8-2", "v1", "STANDARD")
+    assert info.last_modified == 1795566820.0
+    assert set(info.checksums) == {Checksum("SHA256", "abc=-2", True), Checksum("XXHASH3", "later==-2", True)}
+    assert (info.tag_count, info.parts_count, info.attributes.metadata) == (3, 2, {"k": "v"})
+    ranged = {"content-length": "5", "content-range": "bytes 0-4/9000000"}
+    assert wire.object_info(ranged, whole=True).size_bytes == 9000000
+
+
+@pytest.mark.parametrize(
+    ("headers", "archived"),
+    [
+        ({}, False),
+        ({"x-amz-storage-class": "STANDARD_IA"}, False),
+        ({"x-amz-storage-class": "GLACIER_IR"}, False),
+        ({"x-amz-storage-class": "GLACIER"}, True),
+        ({"x-amz-storage-class": "DEEP_ARCHIVE", "x-amz-restore": 'ongoing-request="true"'}, True),
+        ({"x-amz-storage-class": "GLACIER", "x-amz-restore": 'ongoing-request="false", expiry-date="x"'}, False),
+        ({"x-amz-storage-class": "INTELLIGENT_TIERING", "x-amz-archive-status": "ARCHIVE_ACCESS"}, True),
+    ],
+)
+def test_archived_objects_are_told_from_restored_ones(headers: dict[str, str], archived: bool) -> None:
+    assert wire.object_info(headers).is_archived is archived
+
+
+@pytest.mark.parametrize(
+    ("headers", "checksum"),
+    [
+        ({"x-amz-checksum-crc64nvme": "AAAA="}, Checksum("CRC64NVME", "AAAA=", False)),
+        ({"x-amz-checksum-sha1": "AAAA=-3"}, Checksum("SHA1", "AAAA=-3", True)),
+        ({"x-amz-checksum-sha1": "AAAA=", "x-amz-checksum-type": "COMPOSITE"}, Checksum("SHA1", "AAAA=", True)),
+        ({"x-amz-checksum-crc32": "AAAA=", "x-amz-checksum-type": "FULL_OBJECT"}, Checksum("CRC32", "AAAA=", False)),
+    ],
+)
+def test_composite_checksums_are_told_from_full_object_ones(headers: dict[str, str], checksum: Checksum) -> None:
+    assert wire.header_checksums(headers) == (checksum,)
+
+
+@pytest.mark.parametrize("quote", ["&quot;", "&#34;", '"', ""])
+def test_a_copy_result_names_the_etag_however_its_quotes_are_written(quote: str) -> None:
+    body = f'<?xml version="1.0"?>\n<CopyObjectResult {NAMESPACE}><ETag>{quote}abc-2{quote}</ETag></CopyObjectResult>'
+    assert wire.parse_result({"x-amz-version-id": "v"}, body.encode()) == ("abc-2", "v", ())
+
+
+def test_a_result_may_be_spelled_with_a_prefix_and_carry_checksums() -> None:
+    prefixed = b'<s:CopyPartResult xmlns:s="urn:x"><s:ETag>"abc"</s:ETag></s:CopyPartResult>'
+    assert wire.parse_result({}, prefixed).etag == "abc"
+    body = b"<R><ETag>x</ETag><ChecksumSHA256>aa=-2</ChecksumSHA256><ChecksumType>COMPOSITE</ChecksumType></R>"
+    assert wire.parse_result({}, body).checksums == (Checksum("SHA256", "aa=-2", True),)
+
+
+def test_a_result_after_keep_alive_spaces_is_read() -> None:
+    assert wire.parse_result({}, b'  \n <?xml version="1.0"?><R><ETag>a&amp;b</ETag></R>').etag == "a&b"
+    assert wire.parse_xml(b'  \n <?xml version="1.0"?><R/>').tag == "R"
+
+
+@pytest.mark.parametrize("body", [b"", b"<R/>", b"<R><ETag></ETag></R>", b"<html>", b"<R><ETag>", b"\xff\xfe"])
+def test_an_answer_without_an_etag_is_malformed(body: bytes) -> None:
+    with pytest.raises(wire.Malformed):
+        wire.parse_result({}, body)
+
+
+BOMB = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><R><ETag>&b;</ETag></R>'
+
+
+@pytest.mark.parametrize("body", [BOMB, BOMB.decode().encode("utf-16"), BOMB.decode().encode("utf-32")])
+def test_a_doctype_is_refused_in_any_encoding(body: bytes) -> None:
+    with pytest.raises(wire.Malformed):
+        wire.parse_xml(body)
+
+
+def test_errors_are_read_and_anything_else_is_none() -> None:
+    body = b"<Error><Code>SlowDown</Code><Message>Please\n  wait</Message><Region>eu-west-1</Region></Error>"
+    assert wire.parse_error(body) == ("SlowDown", "Please wait", "eu-west-1")
+    assert wire.parse_error(b"<Errors/>") is None
+    assert wire.parse_error(b"<Error><Code>") is None
+    assert wire.parse_error(b"") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("Wed, 25 Nov 2026 00:33:40 GMT", 1795566820.0), ("25 Nov 2026 00:33:40 +0000", 1795566820.0), ("soon", 0.0)],
+)
+def test_http_dates(text: str, seconds: float) -> None:
+    assert wire.parse_http_date(text) == seconds
+
+
+def test_the_body_of_complete_lists_parts_in_order_with_their_checksums() -> None:
+    parts = [PartDone(2, "b"), PartDone(1, "a", (Checksum("SHA256", "x="),))]
+    root = wire.parse_xml(wire.complete_body(parts))
+    assert [[(e.tag.rpartition("}")[2], e.text) for e in part] for part in root] == [
+        [("PartNumber", "1"), ("ETag", '"a"'), ("ChecksumSHA256", "x=")],
+        [("PartNumber", "2"), ("ETag", '"b"')],
+    ]
+
+
+def objects_page(keys: list[str], *, encoded: bool = True, more: str = "") -> bytes:
+    rows = "".join(
+        f"<Contents><Key>{quote_plus(key, safe='/') if encoded else escape(key)}</Key><Size>7</Size>"
+        f"<LastModified>2026-11-25T00:33:40.123Z</LastModified><ETag>&quot;e&quot;</ETag></Contents>"
+        for key in keys
+    )
+    declared = "<EncodingType>url</EncodingType>" if encoded else ""
+    return f"<ListBucketResult {NAMESPACE}>{declared}{rows}{more}</ListBucketResult>".encode()
+
+
+@given(st.lists(KEYS, max_size=4))
+def test_listed_keys_are_decoded_exactly_once(keys: list[str]) -> None:
+    assert [entry.key for entry in parse_page(objects_page(keys)).entries] == keys
+
+
+def test_keys_are_not_decoded_when_the_answer_does_not_say_that_they_are_encoded() -> None:
+    keys = ["a+b", "%41", "a&b <c>"]
+    assert [entry.key for entry in parse_page(objects_page(keys, encoded=False)).entries] == keys
+
+
+def test_a_page_of_objects() -> None:
+    more = (
+        "<CommonPrefixes><Prefix>a+b/</Prefix></CommonPrefixes><IsTruncated>true</IsTruncated>"
+        "<NextContinuationToken>t+k%3D</NextContinuationToken>"
+    )
+    page = parse_page(objects_page(["k"], more=more))
+    modified = 1795566820.123
+    assert page.entries == [Listed("k", None, True, False, 7, "e", modified, "STANDARD")]
+    assert page.prefixes == ["a b/"]
+    assert page.next_marker == Marker("k", None, "t+k%3D")
+
+
+def test_a_page_of_versions_keeps_the_order_of_the_document() -> None:
+    when = "<LastModified>2026-11-25T00:33:40Z</LastModified>"
+    body = (
+        f"<ListVersionsResult {NAMESPACE}><EncodingType>url</EncodingType>"
+        f"<DeleteMarker><Key>a+a</Key><VersionId>m</VersionId><IsLatest>true</IsLatest>{when}</DeleteMarker>"
+        f"<Version><Key>a+a</Key><VersionId>v</VersionId><IsLatest>false</IsLatest>{when}<Size>0</Size><ETag>&quot;e&quot;"
+        "</ETag><StorageClass>GLACIER</StorageClass><ChecksumAlgorithm>SHA256</ChecksumAlgorithm>"
+        "<Owner><ID>x</ID></Owner></Version><IsTruncated>true</IsTruncated>"
+        "<NextKeyMarker>a+a</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker></ListVersionsResult>"
+    )
+    page = parse_page(body.encode())
+    assert page.entries == [
+        Listed("a a", "m", True, True, None, None, 1795566820.0, None),
+        Listed("a a", "v", False, False, 0, "e", 1795566820.0, "GLACIER", "SHA256"),
+    ]
+    assert page.next_marker == Marker("a a", "v")
+
+
+def test_an_empty_page_is_the_last() -> None:
+    assert parse_page(objects_page([])) == ([], [], None)
