@@ -36,7 +36,7 @@ def open_store(
     Requester Pays buckets. Raises ConfigError for an unknown profile, an endpoint that is no
     URL, or when there are no credentials.
     """
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
 
     from jobs.s3.crt import CrtStore
     from jobs.s3.transport import Transport
@@ -47,7 +47,7 @@ def open_store(
         address = _endpoint(endpoint or _configured_endpoint(session), region)
         provider = _credentials(session, profile)
         ca_bundle = session.get_config_variable("ca_bundle")
-    except BotoCoreError as error:
+    except (BotoCoreError, ClientError) as error:  # the second: STS refused a role
         raise ConfigError(f"AWS configuration{f' of profile {profile!r}' if profile else ''}: {error}") from error
     transport = Transport(
         address, region, provider, max_in_flight=max_in_flight, request_payer=request_payer, ca_bundle=ca_bundle
@@ -128,18 +128,30 @@ def _credentials(session: Any, profile: str | None) -> AwsCredentialsProvider:
 
 
 class _Fresh:
-    """botocore's refreshing credentials for the Common Runtime, converted only when they have changed."""
+    """botocore's refreshing credentials for the Common Runtime, converted only when they have changed.
+
+    When a refresh fails, the last ones are used on: S3 then answers ExpiredToken, which is Denied.
+    The first ones are had at once, so that a refused role is found before any work begins.
+    """
 
     def __init__(self, source: Any):
         self._source = source
-        self._frozen: Any = None
-        self._converted: AwsCredentials | None = None
+        self._frozen: Any = source.get_frozen_credentials()
+        self._converted = self._convert()
 
     def __call__(self) -> AwsCredentials:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            frozen = self._source.get_frozen_credentials()
+        except (BotoCoreError, ClientError, OSError, ValueError):
+            return self._converted
+        if frozen != self._frozen:
+            self._frozen = frozen
+            self._converted = self._convert()
+        return self._converted
+
+    def _convert(self) -> AwsCredentials:
         from awscrt.auth import AwsCredentials
 
-        frozen = self._source.get_frozen_credentials()
-        if self._converted is None or frozen != self._frozen:
-            self._frozen = frozen
-            self._converted = AwsCredentials(frozen.access_key, frozen.secret_key, frozen.token)
-        return self._converted
+        return AwsCredentials(self._frozen.access_key, self._frozen.secret_key, self._frozen.token)

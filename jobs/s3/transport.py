@@ -180,8 +180,8 @@ class Transport:
     def _no_answer(self, operation: str, target: str, name: str, message: str) -> StoreError:
         if "SLOW_DOWN" in name or "THROTTL" in name:
             return Throttled(operation, target, name, message)
-        if name.startswith(("AWS_AUTH_", "AWS_ERROR_CRT_CALLBACK")):
-            return Denied(operation, target, name, f"{message}: credentials could not be had or used for signing")
+        if name.startswith("AWS_AUTH_") or name.endswith("_TIME_TOO_SKEWED"):
+            return Denied(operation, target, name, f"{message} (check the credentials and this machine's clock)")
         return Unavailable(operation, target, name, f"{message} (endpoint {self.endpoint})")
 
 

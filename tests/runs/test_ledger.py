@@ -16,9 +16,16 @@ from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.memory import MemoryStore
 
 SPEC = RunSpec(
-    "20261125T000000Z-verify-1", "verify", 1.5, Side(Location("aaa", "x/")), Side(Location("bbb"), "http://e", "r", "p"),
-    "listing", {"deep": True}, None, "0.1.0",
-)  # fmt: skip
+    "20261125T000000Z-verify-1",
+    "verify",
+    1.5,
+    Side(Location("aaa", "x/")),
+    Side(Location("bbb"), "http://e", "r", "p"),
+    "listing",
+    {"deep": True},
+    None,
+    "0.1.0",
+)
 PLAN = Plan(
     3, 30, (ShardSummary(1, 10), ShardSummary(2, 20)), {"include": 1}, {"copy": 3}, {"copy": 0.1}, "prices", 2.0
 )

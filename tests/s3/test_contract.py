@@ -967,5 +967,3 @@ def _multipart_etag(pieces: list[bytes]) -> str:
 
 def _brief(entry: Listed) -> tuple[str, str | None, bool, bool, int | None]:
     return entry.key, entry.version_id, entry.is_latest, entry.is_delete_marker, entry.size_bytes
-
-

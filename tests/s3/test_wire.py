@@ -23,7 +23,7 @@ def test_a_key_in_a_path_decodes_to_itself(key: str) -> None:
     path = wire.quote_key(key)
     assert unquote(path) == key
     assert path.isascii()
-    assert not set(path) & set(" ?#+&=\n\r\t\x00\"<>")
+    assert not set(path) & set(' ?#+&=\n\r\t\x00"<>')
     assert path.count("/") == key.count("/")
 
 
@@ -41,13 +41,18 @@ def test_tags_make_the_round_trip(tags: dict[str, str]) -> None:
 
 
 def test_tags_are_read_from_xml() -> None:
-    body = f"<Tagging {NAMESPACE}><TagSet><Tag><Key>a&amp;b</Key><Value>1 +</Value></Tag><Tag><Key>c</Key><Value/></Tag>"
+    body = (
+        f"<Tagging {NAMESPACE}><TagSet><Tag><Key>a&amp;b</Key><Value>1 +</Value></Tag><Tag><Key>c</Key><Value/></Tag>"
+    )
     assert wire.parse_tags(f"{body}</TagSet></Tagging>".encode()) == {"a&b": "1 +", "c": ""}
     assert wire.parse_tags(b"<Tagging><TagSet/></Tagging>") == {}
 
 
 def test_queries_keep_empty_strings_and_leave_out_none() -> None:
-    assert wire.query(versions="", max_keys=5, prefix="a b/+", key_marker=None) == "versions=&max-keys=5&prefix=a%20b%2F%2B"
+    assert (
+        wire.query(versions="", max_keys=5, prefix="a b/+", key_marker=None)
+        == "versions=&max-keys=5&prefix=a%20b%2F%2B"
+    )
 
 
 @pytest.mark.parametrize(

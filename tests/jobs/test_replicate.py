@@ -1,0 +1,245 @@
+"""The replicate job against the in-memory store: what a server on one machine cannot be made to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jobs.core.model import Attributes, Location, ObjectLock, ObjectRef, ObjectVersion, Route
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.errors import Conflict, Denied, PreconditionFailed, StoreError, Throttled
+from jobs.replicate import Replicate, ReplicateOptions
+from jobs.s3.memory import MemoryStore
+from jobs.s3.store import UNGUARDED, CopySettings
+from jobs.s3.streams import ByteBudget
+
+MIB = 1024 * 1024
+ROUTE = Route(Location("source", "in/"), Location("destination", "out/"))
+
+
+class Scene(MemoryStore):
+    """A store that remembers requests, and fails those that `fail` says."""
+
+    def __init__(self, object_lock: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.requests: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.fail: Callable[[str, tuple[Any, ...]], StoreError | None] = lambda operation, arguments: None
+        for bucket in ("source", "destination"):
+            self.create_bucket(bucket, object_lock=object_lock)
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        recorded = ("head", "get", "put", "copy", "get_tags", "delete", "create_multipart", "copy_part", "put_part")
+        if name not in (*recorded, "complete_multipart", "abort_multipart", "list_versions"):
+            return found
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            self.requests.append((name, arguments, named))
+            if (error := self.fail(name, arguments)) is not None:
+                raise error
+            return await found(*arguments, **named)
+
+        return call
+
+    def names(self) -> list[str]:
+        return [name for name, _, _ in self.requests]
+
+    async def put_source(self, body: bytes = b"body", **attributes: Any) -> ObjectVersion:
+        """One object and the manifest row that an inventory would have of it."""
+        written = await self.put("source", "in/k", body, Attributes(**attributes), guard=UNGUARDED)
+        info = await self.head(ObjectRef("source", "in/k"))
+        self.requests.clear()
+        return ObjectVersion(
+            0, "in/k", written.version_id, True, False, len(body), written.etag, info.last_modified, info.storage_class
+        )
+
+    async def replicate(self, row: ObjectVersion, **options: Any) -> Outcome:
+        job = Replicate(self, self, ROUTE, ReplicateOptions(**options), ByteBudget(64 * MIB))
+        [outcome] = await job.process([row])
+        return outcome
+
+
+def test_a_known_row_costs_one_request_guarded_at_both_ends() -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = await store.put_source()
+        outcome = await store.replicate(row)
+        assert (outcome.status, outcome.evidence) == (Status.COPIED, Evidence.MD5_ETAG)
+        [(name, arguments, named)] = store.requests
+        assert name == "copy"
+        assert arguments == (
+            ObjectRef("source", "in/k", row.version_id),
+            row.etag,
+            "destination",
+            "out/k",
+            CopySettings(),
+        )
+        assert named["guard"].absent
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ({"sse": "aws:kms", "kms_key_id": "arn:key"}, CopySettings("STANDARD_IA", "aws:kms", "arn:key")),
+        ({"storage_class": "GLACIER_IR"}, CopySettings(storage_class="GLACIER_IR")),
+        ({"storage_class": "STANDARD"}, CopySettings(storage_class="STANDARD")),
+    ],
+)
+def test_what_is_asked_for_is_set_on_the_copy(options: dict[str, Any], settings: CopySettings) -> None:
+    async def scene() -> None:
+        store = Scene()
+        await store.replicate(await store.put_source(storage_class="STANDARD_IA"), **options)
+        assert store.requests[0][1][4] == settings
+
+    asyncio.run(scene())
+
+
+def test_a_storage_class_is_kept_and_a_lock_is_carried_when_asked() -> None:
+    lock = ObjectLock("GOVERNANCE", "2031-01-01T00:00:00Z", True)
+
+    async def scene() -> None:
+        store = Scene(object_lock=True)
+        row = await store.put_source(storage_class="STANDARD_IA", lock=lock)
+        outcome = await store.replicate(row, object_lock=True)
+        assert outcome.status is Status.COPIED
+        copied = await store.head(ObjectRef("destination", "out/k"))
+        assert (copied.storage_class, copied.attributes.lock) == ("STANDARD_IA", lock)
+
+    asyncio.run(scene())
+
+
+def test_parts_carry_everything_and_a_full_object_checksum_must_come_out() -> None:
+    async def scene() -> None:
+        store = Scene()
+        body = bytes(range(256)) * (11 * MIB // 256)
+        row = await store.put_source(
+            body, headers={"content-type": "a/b"}, metadata={"m": "1"}, tags={"t": "2"}, storage_class="STANDARD_IA"
+        )
+        outcome = await store.replicate(
+            row, multipart_threshold_bytes=6 * MIB, part_size_bytes=5 * MIB, sse="aws:kms", kms_key_id="arn:key"
+        )
+        assert outcome.status is Status.COPIED
+        parts = [arguments for name, arguments, _ in store.requests if name == "copy_part"]
+        assert [(part[2], part[3]) for part in parts] == [(0, 5 * MIB), (5 * MIB, 10 * MIB), (10 * MIB, 11 * MIB)]
+        assert {part[1] for part in parts} == {row.etag}
+        assert {part[0].version_id for part in parts} == {row.version_id}
+        copied = await store.head(ObjectRef("destination", "out/k"))
+        assert (copied.attributes.headers["content-type"], copied.attributes.metadata) == ("a/b", {"m": "1"})
+        assert await store.get_tags(ObjectRef("destination", "out/k")) == {"t": "2"}
+        assert (copied.storage_class, copied.attributes.sse, copied.attributes.kms_key_id) == (
+            "STANDARD_IA", "aws:kms", "arn:key",
+        )  # fmt: skip
+        assert (await store.get(ObjectRef("destination", "out/k"))).data == body
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("stage", ["copy_part", "complete_multipart"])
+@pytest.mark.parametrize("kind", [Throttled, Denied, PreconditionFailed])
+def test_an_upload_that_fails_is_aborted(stage: str, kind: type[StoreError]) -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = await store.put_source(b"x" * (11 * MIB))
+        store.fail = lambda operation, arguments: kind(operation, "it", "Sorry") if operation == stage else None
+        if kind is Denied:
+            outcome = await store.replicate(row, multipart_threshold_bytes=6 * MIB)
+            assert outcome.status is Status.DENIED
+        else:
+            with pytest.raises(kind):
+                await store.replicate(row, multipart_threshold_bytes=6 * MIB)
+        assert "abort_multipart" in store.names()
+        assert store.uploads("destination") == []
+
+    asyncio.run(scene())
+
+
+def test_no_permission_is_denied_and_an_archived_source_is_archived() -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = await store.put_source()
+        store.fail = lambda operation, arguments: Denied(operation, "s3://source/in/k", "AccessDenied")
+        denied = await store.replicate(row)
+        assert (denied.status, "AccessDenied" in denied.reason) == (Status.DENIED, True)
+        store = Scene()
+        archived = await store.replicate(await store.put_source(storage_class="DEEP_ARCHIVE"))
+        assert (archived.status, "restored" in archived.reason) == (Status.ARCHIVED, True)
+
+    asyncio.run(scene())
+
+
+def test_throttling_and_races_are_the_workers_business() -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = await store.put_source()
+        store.fail = lambda operation, arguments: Throttled(operation, "x", "SlowDown", "", 503)
+        with pytest.raises(Throttled):
+            await store.replicate(row)
+        store.fail = lambda operation, arguments: (
+            PreconditionFailed(operation, "x", "Raced") if operation == "copy" else None
+        )
+        with pytest.raises(Conflict):
+            await store.replicate(row)
+
+    asyncio.run(scene())
+
+
+def test_the_pinned_version_is_copied_though_a_newer_one_is_current() -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = await store.put_source(b"one")
+        await store.put("source", "in/k", b"two", Attributes(), guard=UNGUARDED)
+        assert (await store.replicate(row)).status is Status.COPIED
+        assert (await store.get(ObjectRef("destination", "out/k"))).data == b"one"
+
+    asyncio.run(scene())
+
+
+def test_an_older_version_never_becomes_current_over_a_newer_one() -> None:
+    async def scene() -> None:
+        ticks = iter(range(1, 1000))
+        store = Scene(clock=lambda: float(next(ticks)))
+        first = await store.put_source(b"one")
+        second = await store.put_source(b"two!")
+        assert (await store.replicate(second)).status is Status.COPIED
+        late = await store.replicate(first)
+        assert (late.status, "newer" in late.reason) == (Status.CHANGED, True)
+        replayed = await store.replicate(first, all_versions=True)
+        assert (replayed.status, "beneath" in replayed.reason) == (Status.CHANGED, True)
+        assert (await store.get(ObjectRef("destination", "out/k"))).data == b"two!"
+
+    asyncio.run(scene())
+
+
+def test_what_cannot_be_compared_is_read_before_it_is_called_the_same() -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = await store.put_source(b"body", sse="aws:kms")
+        outcome = await store.replicate(row)
+        assert outcome.status is Status.COPIED
+        store.requests.clear()
+        again = await store.replicate(row)
+        assert again.status is Status.SAME
+        assert again.evidence in (Evidence.CHECKSUM, Evidence.CONTENT)
+
+    asyncio.run(scene())
+
+
+def test_streamed_bytes_that_are_not_the_sources_are_never_published() -> None:
+    class Altering(Scene):
+        async def get(self, *arguments: Any, **named: Any) -> Any:
+            body = await super().get(*arguments, **named)
+            return body._replace(data=b"X" + body.data[1:])
+
+    async def scene() -> None:
+        store = Altering()
+        row = await store.put_source(b"body")
+        with pytest.raises(StoreError, match="not the source"):
+            await store.replicate(row, streamed=True)
+        assert "put" not in store.names()
+
+    asyncio.run(scene())
