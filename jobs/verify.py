@@ -1,7 +1,8 @@
 """verify: prove that each object version of a manifest is at the destination, byte for byte.
 
 The evidence comes in steps: stored checksums of one algorithm and type, then ETags where both
-are MD5s, then (only with `deep`) the bytes themselves. What cannot be compared is
+are MD5s, then (only with `deep`) the bytes themselves: of both sides, or of the destination alone
+against a checksum that an earlier run has proven. What cannot be compared is
 `unverifiable`, never a match.
 """
 
@@ -17,7 +18,7 @@ from jobs.core.model import Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.timeline import align
 from jobs.errors import ArchivedObject, Denied, PreconditionFailed, Redirected, Rejected
-from jobs.s3.content import Side, compare_content
+from jobs.s3.content import Side, check_content, compare_content
 from jobs.s3.lookup import find, key_history
 from jobs.s3.store import Store
 from jobs.s3.streams import ByteBudget
@@ -73,6 +74,8 @@ class Verify:
     async def _verify(self, row: ObjectVersion, target: ObjectRef) -> Outcome:
         if row.is_delete_marker:
             return _ended(row, Status.UNVERIFIABLE, "a delete marker is verified only with --versions all")
+        if self.options.deep and row.known_checksum:
+            return await self._verify_known(row, row.known_checksum, target)
         ref = self.route.source_of(row)
         source, destination = await asyncio.gather(find(self.source, ref), find(self.destination, target))
         if source is None:
@@ -84,7 +87,15 @@ class Verify:
         verdict, checksum = await self._prove(
             Side(self.source, ref, source), Side(self.destination, target, destination)
         )
-        return _judged(row, source, destination, verdict, checksum)
+        return _judged(row, source.etag, destination, verdict, checksum)
+
+    async def _verify_known(self, row: ObjectVersion, known_checksum: str, target: ObjectRef) -> Outcome:
+        """The destination's bytes against a checksum that the ledger knows: the source is not read."""
+        destination = await find(self.destination, target)
+        if destination is None:
+            return _ended(row, Status.MISSING, "nothing is at the destination")
+        verdict = await check_content(Side(self.destination, target, destination), known_checksum, self.budget)
+        return _judged(row, row.etag, destination, verdict, known_checksum)
 
     async def _prove(self, source: Side, destination: Side) -> tuple[Verdict, str | None]:
         verdict = compare(source.info, destination.info)
@@ -132,7 +143,7 @@ def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
 
 
 def _judged(
-    row: ObjectVersion, source: ObjectInfo, destination: ObjectInfo, verdict: Verdict, checksum: str | None
+    row: ObjectVersion, source_etag: str | None, destination: ObjectInfo, verdict: Verdict, checksum: str | None
 ) -> Outcome:
     status = {True: Status.VERIFIED, False: Status.MISMATCHED, None: Status.UNVERIFIABLE}[verdict.same]
     return Outcome(
@@ -142,8 +153,8 @@ def _judged(
         status,
         verdict.reason,
         verdict.evidence if verdict.same is not None else Evidence.NONE,
-        source.size_bytes,
-        source.etag,
+        destination.size_bytes,
+        source_etag,
         destination.version_id,
         destination.etag,
         checksum if verdict.same else None,

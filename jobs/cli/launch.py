@@ -211,6 +211,11 @@ async def _rows(request: Request, ledger: Ledger) -> tuple[str, str, AsyncIterat
     from jobs.s3.manifests import open_manifest
 
     uri = request.manifest
+    if uri.startswith("proven:"):
+        from jobs.runs.folding import proven_rows
+
+        spec, plan = await ledger.spec(uri[7:]), await ledger.plan(uri[7:])
+        return spec.source.location.bucket, uri, proven_rows(ledger, spec.run_id, plan)
     if uri.startswith("run:"):
         earlier = await ledger.report(uri[4:])
         if earlier is None:

@@ -36,7 +36,9 @@ from jobs.runs.ledger import Ledger
 _COMMON = stack(
     click.option("--source", type=LocationType(), help="What to take: a bucket or a prefix in it."),
     click.option(
-        "--manifest", metavar="URI", help="Which rows: manifest.json, .csv, .parquet, or run:ID (its failed rows)."
+        "--manifest",
+        metavar="URI",
+        help="Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows), proven:ID (its others).",
     ),
     click.option("--destination", type=LocationType(), required=True, help="Where the copies are or go."),
     click.option("--versions", type=click.Choice(["current", "all"]), default="current", show_default=True),
@@ -104,12 +106,14 @@ def replicate(**given: Any) -> int:
 def verify(**given: Any) -> int:
     """Prove that each object of a manifest or a listing is at the destination, the same.
 
-    By stored checksums, then MD5 ETags; with --deep by the bytes. Each row ends as verified,
-    mismatched, missing, changed, unverifiable, denied or failed, with the reason.
+    By stored checksums, then MD5 ETags; with --deep by the bytes of both sides, or, for the rows
+    of proven:ID, by the destination's bytes against the checksum that the ledger knows. Each row
+    ends as verified, mismatched, missing, changed, unverifiable, denied or failed, with the reason.
 
     \b
     sealift verify --source s3://docs --destination s3://replica
     sealift verify --source s3://docs --destination s3://replica --deep --sample 1/30 --rotate
+    sealift verify --manifest proven:20261125T003345Z-verify-1f3a --destination s3://replica --deep
     """
     if given["rotate"] and not given["sample"]:
         raise UsageError("--rotate needs --sample 1/N")

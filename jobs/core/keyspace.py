@@ -11,7 +11,8 @@ are neighbours. S3's byte order is one; the order of a directory tree (SeaweedFS
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from operator import le
 from typing import NamedTuple
 
 MAX_KEY_BYTES = 1024
@@ -51,6 +52,14 @@ def shared_length(one: str, other: str) -> int:
         else:
             high = middle - 1
     return low
+
+
+def is_ordered(keys: Sequence[str]) -> bool:
+    """Whether the keys are in an order that keeps the keys of a prefix together: of bytes, or of a directory tree."""
+    if all(map(le, keys, keys[1:])):
+        return True
+    paths = [key.replace("/", "\0") for key in keys]
+    return all(map(le, paths, paths[1:]))
 
 
 def find_fork(last: str, within: str) -> Generator[str, str | None, Fork | None]:

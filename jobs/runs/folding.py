@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from jobs.core.outcome import GOOD, weight_sql
 from jobs.core.run import Plan
 from jobs.runs.ledger import Ledger
-from jobs.s3.tables import write_parquet
+from jobs.s3.tables import manifest_schema, write_parquet
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 MEMORY_LIMIT = "256MB"
 TOP_REASONS = 20
@@ -44,25 +46,53 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
     """
     with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
         folder = Path(scratch)
-        for checkpoint in await ledger.checkpoints(run_id):
-            data = await ledger.checkpoint_data(run_id, checkpoint)
-            (folder / f"outcomes-{checkpoint.shard:05d}-{checkpoint.name}").write_bytes(data)
-        if not any(folder.glob("outcomes-*.parquet")):
+        if not await _download_outcomes(ledger, run_id, folder):
             return Folded(0, 0, {}, {}, [], 0, 0.0, 0, b"", b"")
         connection = _fold_files(folder)
-        shards = {row[0] for row in connection.execute("SELECT DISTINCT shard FROM folded WHERE bad").fetchall()}
-        for shard in shards:
-            (folder / f"shard-{shard:05d}.parquet").write_bytes(await ledger.shard(run_id, shard))
+        shards = [row[0] for row in connection.execute("SELECT DISTINCT shard FROM folded WHERE bad").fetchall()]
+        await _download_shards(ledger, run_id, folder, shards)
         return _count(connection, folder, has_failures=bool(shards))
+
+
+async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[pa.RecordBatch]:
+    """The rows of a run that ended well, as a manifest that knows the checksums of their content."""
+    with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
+        folder = Path(scratch)
+        if not await _download_outcomes(ledger, run_id, folder):
+            return
+        connection = _fold_files(folder)
+        await _download_shards(ledger, run_id, folder, range(len(plan.shards)))
+        rows = connection.sql(
+            f"""
+            SELECT manifest.* EXCLUDE (row, known_checksum), checksum AS known_checksum
+            FROM folded JOIN read_parquet('{folder}/shard-*.parquet') AS manifest USING (row)
+            WHERE NOT bad ORDER BY row
+            """
+        ).to_arrow_reader()
+        for batch in rows:
+            yield batch.cast(manifest_schema())
+
+
+async def _download_outcomes(ledger: Ledger, run_id: str, folder: Path) -> int:
+    """Fetch all checkpoints of a run; how many there are."""
+    checkpoints = await ledger.checkpoints(run_id)
+    for checkpoint in checkpoints:
+        data = await ledger.checkpoint_data(run_id, checkpoint)
+        (folder / f"outcomes-{checkpoint.shard:05d}-{checkpoint.name}").write_bytes(data)
+    return len(checkpoints)
+
+
+async def _download_shards(ledger: Ledger, run_id: str, folder: Path, shards: Iterable[int]) -> None:
+    for shard in shards:
+        (folder / f"shard-{shard:05d}.parquet").write_bytes(await ledger.shard(run_id, shard))
 
 
 def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     connection = duckdb.connect(str(folder / "fold.duckdb"))
-    connection.execute(
-        f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{folder}'; SET threads=2; SET enable_progress_bar=false"
-    )
+    connection.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{folder}'; SET threads=2")
+    connection.execute("SET enable_progress_bar=false")  # it would go to stdout
     good = ", ".join(f"'{status.value}'" for status in sorted(GOOD))
     connection.execute(
         f"""

@@ -30,6 +30,34 @@ def digest(algorithm: str, data: bytes) -> bytes:
     return hashlib.new(algorithm.lower(), data, usedforsecurity=False).digest()
 
 
+class Hasher:
+    """A full-object checksum of bytes that come piece by piece. Raises KeyError like `digest`."""
+
+    def __init__(self, algorithm: str):
+        self.algorithm = algorithm
+        self._crc = 0
+        self._hash = None if algorithm.startswith("CRC") else hashlib.new(algorithm.lower(), usedforsecurity=False)
+        digest(algorithm, b"")
+
+    def update(self, data: bytes) -> None:
+        """The next piece."""
+        if self._hash is not None:
+            self._hash.update(data)
+        elif self.algorithm == "CRC32":
+            self._crc = zlib.crc32(data, self._crc)
+        else:
+            from awscrt import checksums
+
+            proceed = checksums.crc32c if self.algorithm == "CRC32C" else checksums.crc64nvme
+            self._crc = int(proceed(data, self._crc))
+
+    def spelled(self) -> str:
+        """`ALGORITHM:base64`."""
+        width = 8 if self.algorithm == "CRC64NVME" else 4
+        raw = self._crc.to_bytes(width, "big") if self._hash is None else self._hash.digest()
+        return f"{self.algorithm}:{base64.b64encode(raw).decode()}"
+
+
 def full_object(algorithm: str, data: bytes) -> Checksum:
     """The checksum of the whole content."""
     return Checksum(algorithm, base64.b64encode(digest(algorithm, data)).decode())

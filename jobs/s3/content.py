@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 from typing import NamedTuple
 
 from jobs.core.evidence import Verdict
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
+from jobs.s3.checksums import Hasher
 from jobs.s3.store import Store
 from jobs.s3.streams import ByteBudget, read_ranges
 
@@ -37,25 +36,34 @@ async def compare_content(source: Side, destination: Side, budget: ByteBudget) -
         ours, theirs = await asyncio.gather(_read(source, start, end), _read(destination, start, end))
         return start, ours, theirs
 
-    digest = hashlib.sha256()
+    digest = Hasher("SHA256")
     async for start, ours, theirs in read_ranges(source.info.size_bytes, RANGE_BYTES, fetch, budget, copies=2):
         if ours != theirs:
             offset = start + next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
             return Verdict(False, Evidence.CONTENT, f"content differs at byte {offset}"), None
         await _update(digest, ours)
-    return Verdict(True, Evidence.CONTENT), _spelled(digest)
+    return Verdict(True, Evidence.CONTENT), digest.spelled()
 
 
-async def hash_content(side: Side, budget: ByteBudget) -> str:
-    """`SHA256:base64` of the object's bytes, read in bounded ranges pinned by ETag."""
+async def check_content(side: Side, known_checksum: str, budget: ByteBudget) -> Verdict:
+    """Read one object, pinned by ETag, and compare with the `ALGORITHM:base64` of the content that is known.
+
+    Raises PreconditionFailed when it changes meanwhile.
+    """
+    algorithm, _, _ = known_checksum.partition(":")
+    try:
+        digest = Hasher(algorithm)
+    except (KeyError, ValueError):
+        return Verdict(None, Evidence.NONE, f"{algorithm} is an algorithm that this Sealift does not know")
 
     async def fetch(start: int, end: int) -> bytes:
         return await _read(side, start, end)
 
-    digest = hashlib.sha256()
     async for data in read_ranges(side.info.size_bytes, RANGE_BYTES, fetch, budget):
         await _update(digest, data)
-    return _spelled(digest)
+    if digest.spelled() == known_checksum:
+        return Verdict(True, Evidence.CHECKSUM)
+    return Verdict(False, Evidence.CHECKSUM, f"the content's {algorithm} is not the one proven before")
 
 
 async def _read(side: Side, start: int, end: int) -> bytes:
@@ -63,12 +71,8 @@ async def _read(side: Side, start: int, end: int) -> bytes:
     return body.data
 
 
-async def _update(digest: hashlib._Hash, data: bytes) -> None:
+async def _update(digest: Hasher, data: bytes) -> None:
     if len(data) < 256 * 1024:
         digest.update(data)
-    else:  # hashlib lets go of the interpreter lock, so the other ranges arrive meanwhile
+    else:  # the hash functions let go of the interpreter lock, so the other ranges arrive meanwhile
         await asyncio.to_thread(digest.update, data)
-
-
-def _spelled(digest: hashlib._Hash) -> str:
-    return "SHA256:" + base64.b64encode(digest.digest()).decode()

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 
-from jobs.core.keyspace import Fork, edge, find_fork
+from jobs.core.keyspace import Fork, edge, find_fork, is_ordered
 from jobs.core.model import Listed, Location
 from jobs.errors import Rejected
 from jobs.s3.store import Marker, Page, Store
@@ -125,6 +125,8 @@ class _Listing:
             page = await self._request(self._bucket, keys.prefix, after=keys.marker)
             # From here to the discard nothing waits: a split sees the range before this page or after it.
             entries = keys.take(page)
+            if self._is_splittable and not is_ordered([entry.key for entry in page.entries]):
+                self._is_splittable = False  # split, such a listing might never end, or say things twice
             if keys.is_finished:
                 self._active.discard(keys)
             await self._announce()
@@ -149,7 +151,13 @@ class _Listing:
         try:
             fork = await self._ask(find_fork(keys.last_key, within), within)
             # The range may have been finished or split meanwhile, or have gone past the fork.
-            if fork and keys in self._active and keys.within == within and keys.last_key.startswith(fork.stem):
+            if (
+                fork
+                and self._is_splittable
+                and keys in self._active
+                and keys.within == within
+                and keys.last_key.startswith(fork.stem)
+            ):
                 keys.within = fork.stem
                 await self._branch(fork, keys.excluded)
         finally:
@@ -170,15 +178,17 @@ class _Listing:
 
     async def _branch(self, fork: Fork, excluded: tuple[str, ...]) -> None:
         """Make each branch behind the fork's stem a range as soon as it is found."""
-        seen = [fork.stem]
+        taken = (*excluded, fork.stem)
         key: str | None = fork.next_key
         while key is not None:
             branch = key[: len(fork.stem)]
-            if branch in seen or len(seen) > MAX_BRANCHES:
-                rest = _Range(fork.shared, fork.shared, (*excluded, *seen), Marker(edge(seen[-1])))
-                self._waiting.append(rest)
+            is_disordered = branch == fork.shared or branch.startswith(taken)
+            if is_disordered:
+                self._is_splittable = False
+            if is_disordered or len(taken) - len(excluded) > MAX_BRANCHES:
+                self._waiting.append(_Range(fork.shared, fork.shared, taken, Marker(edge(taken[-1]))))
                 return
-            seen.append(branch)
+            taken = (*taken, branch)
             self._waiting.append(_Range(branch, branch, excluded))
             await self._announce()
             key = await self._first_key(fork.shared, edge(branch))

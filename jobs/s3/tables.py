@@ -33,6 +33,7 @@ def manifest_schema() -> pa.Schema:
         pa.field("last_modified", pa.timestamp("us", tz="UTC")),
         pa.field("storage_class", pa.string()),
         pa.field("condemned_etag", pa.string()),
+        pa.field("known_checksum", pa.string()),
     ]
     return pa.schema(fields)
 
@@ -87,7 +88,8 @@ def manifest_batch(entries: Sequence[Listed]) -> pa.RecordBatch:
     schema = manifest_schema()
     key, version, latest, marker, size, etag, modified, storage, _ = zip(*entries, strict=True) if entries else [()] * 9
     micros = pa.array([int(seconds * 1e6) for seconds in modified], pa.int64())
-    columns = [key, version, latest, marker, size, etag, None, storage, [None] * len(entries)]
+    nothing = [None] * len(entries)
+    columns = [key, version, latest, marker, size, etag, None, storage, nothing, nothing]
     arrays = [
         micros.cast(field.type) if column is None else pa.array(column, field.type)
         for field, column in zip(schema, columns, strict=True)

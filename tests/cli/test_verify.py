@@ -88,3 +88,16 @@ def test_a_rotating_sample_takes_everything_once_in_n_runs(pair: World) -> None:
     again = pair.run("verify", "--sample", "1/4", "--rotate")
     assert again["rows"] == rows[0]
     assert pair.run("verify", "--sample", "1/4")["rows"] == rows[0]
+
+
+def test_a_deep_verify_against_what_the_ledger_knows_needs_no_source(pair: World) -> None:
+    proven = pair.run("verify", "--deep")
+    for number in range(40):
+        pair.client.delete_object(Bucket=pair.source, Key=f"k{number:02d}")
+    flip(pair, "k11")
+    found = pair.run("verify", "--deep", "--manifest", f"proven:{proven['run_id']}")
+    assert (found["code"], found["outcomes"]) == (3, {"verified": 39, "mismatched": 1})
+    assert found["evidence"] == {"checksum": 39}
+    assert "not the one proven before" in found["reasons"][0]["reason"]
+    [row] = pair.failed_rows(found)
+    assert row["key"] == "k11"

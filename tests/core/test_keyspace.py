@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.core.keyspace import Fork, edge, find_fork, shared_length
+from jobs.core.keyspace import Fork, edge, find_fork, is_ordered, shared_length
 
 KEYS = st.sets(st.text(alphabet="a/0-é\U00010000", min_size=1, max_size=12), min_size=1, max_size=40)
 ORDERS = {"bytes": lambda key: key, "tree": lambda key: key.replace("/", "\0")}
@@ -65,6 +65,17 @@ def test_an_edge_lies_behind_its_prefix_and_before_what_follows(keys, prefix):
                 assert order(key) < order(edge(prefix))
             else:
                 assert (order(key) < order(prefix)) == (order(key) < order(edge(prefix)))
+
+
+@given(keys=KEYS)
+def test_the_orders_of_bytes_and_of_a_tree_are_orders(keys):
+    for order in ORDERS.values():
+        assert is_ordered(sorted(keys, key=order))
+
+
+@pytest.mark.parametrize("keys", [["b", "a"], ["a/1", "a-b", "a", "b"], ["é/1", "a", "a!x/3", "a b"]])
+def test_other_orders_are_none(keys):
+    assert not is_ordered(keys)
 
 
 def test_a_counter_forks_at_its_first_digit_that_still_changes():

@@ -82,14 +82,14 @@ class Script:
                 if reply.length is not None:
                     self.close_connection = True
 
-            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815 (http.server's names)
 
             def log_message(self, *_: Any) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=[0.01], daemon=True).start()
 
 
 @pytest.fixture
@@ -497,7 +497,7 @@ def refreshing(ids: Iterator[str]) -> RefreshableCredentials:
     return RefreshableCredentials.create_from_metadata(refresh(), refresh, "test")
 
 
-def expire(credentials: RefreshableCredentials) -> None:
+def expire(credentials: Any) -> None:
     credentials._expiry_time = credentials._expiry_time.replace(year=2020)
 
 
@@ -522,7 +522,7 @@ def test_credentials_that_expire_are_asked_for_again(script: Script) -> None:
 
 def test_a_role_that_is_refused_is_a_config_error() -> None:
     credentials = mock.Mock(spec=RefreshableCredentials)
-    refusal = {"Error": {"Code": "AccessDenied", "Message": "not you"}}
+    refusal: Any = {"Error": {"Code": "AccessDenied", "Message": "not you"}}
     credentials.get_frozen_credentials.side_effect = ClientError(refusal, "AssumeRole")
     with (
         mock.patch("botocore.session.Session.get_credentials", return_value=credentials),

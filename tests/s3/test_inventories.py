@@ -111,7 +111,8 @@ def test_a_report_that_was_written_reads_the_same(file_format, versions):
     )
     rows = read(shelf, Location.parse(written.manifest))
     expected = [
-        {
+        dict.fromkeys(manifest_schema().names)
+        | {
             "key": entry.key,
             "version_id": entry.version_id,
             "is_latest": entry.is_latest,
@@ -120,7 +121,6 @@ def test_a_report_that_was_written_reads_the_same(file_format, versions):
             "etag": entry.etag,
             "last_modified": datetime.fromtimestamp(entry.last_modified, UTC),
             "storage_class": entry.storage_class,
-            "condemned_etag": None,
         }
         for entry in entries
     ]
@@ -155,9 +155,9 @@ def test_the_manifest_in_the_documentation_is_understood():
     marker = '"src","gone","","true","true","","2016-11-06T21:32:00.000Z","",""' + ',"false","","","","","","","",""'
     publish(shelf, {DATA: csv(LINE + rest, marker)}, schema=schema)
     when = datetime(2016, 11, 6, 21, 32, tzinfo=UTC)
-    assert [list(row.values()) for row in read(shelf)] == [
-        ["ké y", "v1", True, False, 12, "abc", when, "STANDARD", None],
-        ["gone", "null", True, True, None, None, when, None, None],
+    assert [list(row.values())[:8] for row in read(shelf)] == [
+        ["ké y", "v1", True, False, 12, "abc", when, "STANDARD"],
+        ["gone", "null", True, True, None, None, when, None],
     ]
     inventory = asyncio.run(open_inventory(shelf, Location("dst", MANIFEST)))  # type: ignore[arg-type]
     assert (inventory.source_bucket, inventory.destination_bucket, inventory.created_at) == ("src", "dst", 1514944800.0)

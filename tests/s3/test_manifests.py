@@ -70,6 +70,7 @@ def test_a_csv_of_batch_operations(tmp_path):
         "last_modified": None,
         "storage_class": None,
         "condemned_etag": None,
+        "known_checksum": None,
     }
 
 
@@ -183,6 +184,7 @@ def test_a_parquet_with_all_that_can_be_known(tmp_path):
             "last_modified": moment,
             "storage_class": "GLACIER",
             "condemned_etag": "x",
+            "known_checksum": None,
         },
         {
             "key": "b",
@@ -194,6 +196,7 @@ def test_a_parquet_with_all_that_can_be_known(tmp_path):
             "last_modified": None,
             "storage_class": "STANDARD",
             "condemned_etag": None,
+            "known_checksum": None,
         },
     ]
 

@@ -1,0 +1,227 @@
+"""What MemoryStore keeps: buckets, versions, and the rules that S3 applies to each request."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from jobs.core.model import NULL_VERSION, Attributes, Checksum, Listed, ObjectInfo, ObjectRef
+from jobs.errors import StoreError, store_error
+from jobs.s3 import checksums
+from jobs.s3.store import Guard, Marker, Page, Written
+
+_ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
+
+@dataclass(slots=True)
+class Version:
+    """One version of an object, or a delete marker."""
+
+    version_id: str
+    data: bytes
+    etag: str
+    last_modified: float
+    attributes: Attributes
+    checksums: tuple[Checksum, ...] = ()
+    part_sizes: tuple[int, ...] = ()
+    is_delete_marker: bool = False
+    is_restored: bool = False
+
+    @property
+    def storage_class(self) -> str:
+        """STANDARD unless something else was asked for."""
+        return self.attributes.storage_class or "STANDARD"
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether it must be restored before it can be read."""
+        return self.storage_class in _ARCHIVE_CLASSES and not self.is_restored
+
+
+@dataclass(slots=True)
+class Bucket:
+    """`versions`: key → its versions, oldest first; never an empty list."""
+
+    is_versioned: bool
+    has_object_lock: bool
+    versions: dict[str, list[Version]] = field(default_factory=dict)
+    order: list[str] | None = None
+
+    def keys(self, after: str) -> list[str]:
+        """The keys that sort at or behind `after`, in S3's order (UTF-8 bytes, which is code points)."""
+        if self.order is None:
+            self.order = sorted(self.versions)
+        return self.order[bisect.bisect_left(self.order, after) :]
+
+
+class Buckets:
+    """The buckets by name. Every check raises the StoreError that S3 would answer."""
+
+    def __init__(self, clock: Callable[[], float], new_id: Callable[[], str]):
+        self.clock, self.new_id = clock, new_id
+        self.named: dict[str, Bucket] = {}
+
+    def bucket(self, operation: str, ref: ObjectRef) -> Bucket:
+        """NoSuchBucket if there is none."""
+        if ref.bucket not in self.named:
+            raise store_error(operation, str(ref), "NoSuchBucket", "the bucket does not exist", 404)
+        return self.named[ref.bucket]
+
+    def find(self, operation: str, ref: ObjectRef) -> Version:
+        """The version that can be described and read."""
+        versions = self.bucket(operation, ref).versions.get(ref.key, [])
+        if ref.version_id is None:
+            if not versions:
+                raise store_error(operation, str(ref), "NoSuchKey", "the key does not exist", 404)
+            version = versions[-1]
+        else:
+            named = [each for each in versions if each.version_id == ref.version_id]
+            if not named:
+                raise store_error(operation, str(ref), "NoSuchVersion", "the version does not exist", 404)
+            version = named[0]
+        if version.is_delete_marker:
+            raise store_error(operation, str(ref), "DeleteMarker", "a delete marker", 405 if ref.version_id else 404)
+        return version
+
+    def source(self, operation: str, ref: ObjectRef, etag: str | None) -> Version:
+        """The version to copy from: pinned by `etag`, readable."""
+        version = self.find(operation, ref)
+        if etag is not None and etag != version.etag:
+            raise precondition(operation, ref)
+        refuse_archived(operation, ref, version)
+        return version
+
+    def info(self, bucket: str, version: Version) -> ObjectInfo:
+        """What HEAD says of the version."""
+        return ObjectInfo(
+            size_bytes=len(version.data),
+            etag=version.etag,
+            last_modified=float(int(version.last_modified)),
+            version_id=version.version_id if self.named[bucket].is_versioned else None,
+            storage_class=version.storage_class,
+            checksums=version.checksums,
+            attributes=replace(version.attributes, tags={}, storage_class=version.storage_class),
+            tag_count=len(version.attributes.tags),
+            is_archived=version.is_archived,
+        )
+
+    def check_key(self, operation: str, ref: ObjectRef) -> None:
+        """The bucket exists and the key has a legal length."""
+        self.bucket(operation, ref)
+        if not 1 <= len(ref.key.encode()) <= 1024:
+            raise store_error(operation, str(ref), "KeyTooLongError", "a key has 1 to 1,024 bytes of UTF-8", 400)
+
+    def check_lock(self, operation: str, ref: ObjectRef, attributes: Attributes) -> None:
+        """Object Lock settings need a bucket with Object Lock."""
+        if attributes.lock is not None and not self.named[ref.bucket].has_object_lock:
+            raise store_error(operation, str(ref), "InvalidRequest", "the bucket has no Object Lock", 400)
+
+    def check_held(self, ref: ObjectRef, version: Version) -> None:
+        """A version under retention or legal hold stays."""
+        lock = version.attributes.lock
+        if lock is None:
+            return
+        until = datetime.fromisoformat(lock.retain_until).timestamp() if lock.retain_until else 0.0
+        if lock.legal_hold or (lock.mode and until > self.clock()):
+            raise store_error("DeleteObject", str(ref), "AccessDenied", "the version is under Object Lock", 403)
+
+    def check_guard(self, operation: str, ref: ObjectRef, guard: Guard) -> None:
+        """The condition of a write holds."""
+        versions = self.named[ref.bucket].versions.get(ref.key, [])
+        current = versions[-1] if versions and not versions[-1].is_delete_marker else None
+        if guard.absent and current is not None:
+            raise precondition(operation, ref)
+        if guard.etag is not None:
+            if current is None:
+                raise store_error(operation, str(ref), "NoSuchKey", "the key does not exist", 404)
+            if current.etag != guard.etag:
+                raise precondition(operation, ref)
+
+    def write(
+        self,
+        ref: ObjectRef,
+        data: bytes,
+        etag: str,
+        attributes: Attributes,
+        sums: tuple[Checksum, ...],
+        part_sizes: tuple[int, ...] = (),
+    ) -> Written:
+        """Make a new current version."""
+        home = self.named[ref.bucket]
+        version_id = self.new_id() if home.is_versioned else NULL_VERSION
+        self.add(home, ref.key, Version(version_id, data, etag, self.clock(), attributes, sums, part_sizes))
+        return Written(etag, version_id if home.is_versioned else None, sums)
+
+    def add(self, home: Bucket, key: str, version: Version) -> None:
+        """Put the version (or delete marker) on top; without versioning it is the only one."""
+        if key not in home.versions:
+            home.versions[key] = []
+            home.order = None
+        if not home.is_versioned:
+            home.versions[key].clear()
+        home.versions[key].append(version)
+
+
+def md5(data: bytes) -> str:
+    """Hexadecimal MD5: a part's ETag."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def precondition(operation: str, ref: ObjectRef) -> StoreError:
+    """412."""
+    return store_error(operation, str(ref), "PreconditionFailed", "the object is not as the request demands", 412)
+
+
+def refuse_archived(operation: str, ref: ObjectRef, version: Version) -> None:
+    """An archived version cannot be read."""
+    if version.is_archived:
+        raise store_error(operation, str(ref), "InvalidObjectState", "the object must be restored first", 403)
+
+
+def check_digest(operation: str, ref: ObjectRef, data: bytes, checksum: Checksum | None) -> None:
+    """The bytes have the checksum."""
+    if checksum is None:
+        return
+    if checksum.algorithm not in checksums.ALGORITHMS:
+        raise store_error(operation, str(ref), "InvalidRequest", f"unknown checksum {checksum.algorithm}", 400)
+    if checksums.full_object(checksum.algorithm, data).value != checksum.value:
+        raise store_error(operation, str(ref), "BadDigest", f"the {checksum.algorithm} does not match the bytes", 400)
+
+
+def listed(key: str, version: Version, is_latest: bool) -> Listed:
+    """The version as a line of a listing."""
+    if version.is_delete_marker:
+        return Listed(key, version.version_id, is_latest, True, None, None, version.last_modified, None)
+    algorithm = version.checksums[0].algorithm if version.checksums else None
+    size_bytes, modified = len(version.data), version.last_modified
+    return Listed(
+        key, version.version_id, is_latest, False, size_bytes, version.etag, modified, version.storage_class, algorithm
+    )
+
+
+def page(
+    found: list[Listed], prefix: str, after: Marker | None, delimiter: str, max_keys: int, *, is_versions: bool
+) -> Page:
+    """The first `max_keys` of the entries, those with the delimiter behind the prefix rolled up."""
+    entries: list[Listed] = []
+    prefixes: list[str] = []
+    rolled_before = after.key if after is not None and delimiter and after.key.endswith(delimiter) else None
+    marker: Marker | None = None
+    for entry in found:
+        cut = entry.key.find(delimiter, len(prefix)) if delimiter else -1
+        common = entry.key[: cut + len(delimiter)] if cut >= 0 else None
+        if common is not None and (common == rolled_before or common in prefixes[-1:]):
+            continue
+        if len(entries) + len(prefixes) == max_keys:
+            return Page(entries, prefixes, marker)
+        if common is not None:
+            prefixes.append(common)
+            marker = Marker(common, None, None if is_versions else common)
+        else:
+            entries.append(entry)
+            version_id = entry.version_id if is_versions else None
+            marker = Marker(entry.key, version_id, None if is_versions else entry.key)
+    return Page(entries, prefixes, None)
