@@ -48,7 +48,7 @@ class Settings:
             ledger=values.get("SEALIFT_LEDGER") or None,
             executor=values.get("SEALIFT_EXECUTOR") or "local",
             processes=int(number("SEALIFT_PROCESSES", len(os.sched_getaffinity(0)))),
-            in_flight=int(number("SEALIFT_IN_FLIGHT", 256)),
+            in_flight=int(number("SEALIFT_IN_FLIGHT", 512)),
             checkpoint_rows=int(number("SEALIFT_CHECKPOINT_ROWS", 5_000)),
             checkpoint_seconds=number("SEALIFT_CHECKPOINT_SECONDS", 15),
             patience_seconds=number("SEALIFT_PATIENCE_SECONDS", 60),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 MINIMUM_IN_FLIGHT = 1.0
+START_IN_FLIGHT = 32
 CUT_FACTOR = 0.5
 COOL_DOWN_SECONDS = 1.0
 """One storm of SlowDown answers is one signal: requests already in flight will fail with it."""
@@ -14,8 +15,9 @@ COOL_DOWN_SECONDS = 1.0
 class Pace:
     """The limit of rows in flight for one worker.
 
-    It starts at half of `maximum`, gains one for each full round of successes and is halved by
-    a throttled request, at most once a `COOL_DOWN_SECONDS`.
+    It starts low and doubles with each full round of successes until S3 throttles for the first
+    time (TCP's slow start); from then on a round gains one. A throttled request halves it, at most
+    once a `COOL_DOWN_SECONDS`.
     """
 
     maximum: int
@@ -24,7 +26,7 @@ class Pace:
     _last_cut: float = field(default=float("-inf"), init=False)
 
     def __post_init__(self) -> None:
-        self.limit = max(MINIMUM_IN_FLIGHT, self.maximum / 2)
+        self.limit = float(min(START_IN_FLIGHT, self.maximum))
 
     @property
     def in_flight(self) -> int:
@@ -32,8 +34,9 @@ class Pace:
         return int(self.limit)
 
     def succeed(self) -> None:
-        """A row went through: after `limit` of them the limit has grown by one."""
-        self.limit = min(float(self.maximum), self.limit + 1 / self.limit)
+        """A row went through: after `limit` of them the limit has doubled, or grown by one."""
+        gain = 1 / self.limit if self.throttled else 1.0
+        self.limit = min(float(self.maximum), self.limit + gain)
 
     def throttle(self, now: float) -> None:
         """S3 said slow down at `now` (seconds on any clock that only moves forward)."""

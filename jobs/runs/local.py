@@ -1,7 +1,7 @@
 """The local executor: the worker's own command, one process per core, on this machine.
 
-joblib hands the shards out. Each runs as a process of its own that starts exactly as a
-container does, so that killing one costs that shard's work in flight and nothing else.
+A slot per core hands the shards out. Each runs as a process of its own that starts exactly as
+a container does, so that killing one costs that shard's work in flight and nothing else.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class WorkerLimits:
     `grace_seconds`: how long rows in flight may go on after a signal (Spot gives two minutes in all).
     """
 
-    in_flight: int = 256
+    in_flight: int = 512
     checkpoint_rows: int = 5_000
     checkpoint_seconds: float = 15.0
     patience_seconds: float = 60.0

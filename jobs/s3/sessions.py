@@ -8,7 +8,8 @@ S3 service model, which takes a third of a second to load, is not touched.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from jobs.errors import ConfigError
@@ -36,21 +37,20 @@ def open_store(
     Requester Pays buckets. Raises ConfigError for an unknown profile, an endpoint that is no
     URL, or when there are no credentials.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     from jobs.s3.crt import CrtStore
     from jobs.s3.transport import Transport
 
-    try:
-        session = _session(profile)
-        region = region or session.get_config_variable("region") or os.environ.get("AWS_REGION") or DEFAULT_REGION
-        address = _endpoint(endpoint or _configured_endpoint(session), region)
-        provider = _credentials(session, profile)
-        ca_bundle = session.get_config_variable("ca_bundle")
-    except (BotoCoreError, ClientError) as error:  # the second: STS refused a role
-        raise ConfigError(f"AWS configuration{f' of profile {profile!r}' if profile else ''}: {error}") from error
+    found = _from_environment(os.environ) if profile is None else None
+    found = found or _from_botocore(profile, needs_endpoint=endpoint is None)
+    region = region or found.region or DEFAULT_REGION
+    address = _endpoint(endpoint or found.endpoint, region)
     transport = Transport(
-        address, region, provider, max_in_flight=max_in_flight, request_payer=request_payer, ca_bundle=ca_bundle
+        address,
+        region,
+        found.credentials,
+        max_in_flight=max_in_flight,
+        request_payer=request_payer,
+        ca_bundle=found.ca_bundle,
     )
     return CrtStore(transport)
 
@@ -65,6 +65,53 @@ def boto_client(endpoint: str | None, region: str | None, profile: str | None) -
         found = region or session.region_name or os.environ.get("AWS_REGION") or DEFAULT_REGION
         return session.client("s3", endpoint_url=endpoint, region_name=found)
     except (BotoCoreError, ValueError) as error:
+        raise ConfigError(f"AWS configuration{f' of profile {profile!r}' if profile else ''}: {error}") from error
+
+
+class _Found(NamedTuple):
+    """What boto3's rules come to."""
+
+    endpoint: str | None
+    region: str | None
+    ca_bundle: str | None
+    credentials: AwsCredentialsProvider
+
+
+def _from_environment(values: Mapping[str, str]) -> _Found | None:
+    """What botocore would find where the environment alone decides, without the third of a second it takes.
+
+    None, so that botocore is asked, as soon as a profile or a configuration file has a say.
+    """
+    files = (
+        values.get("AWS_CONFIG_FILE", "~/.aws/config"),
+        values.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+    )
+    key, secret = values.get("AWS_ACCESS_KEY_ID"), values.get("AWS_SECRET_ACCESS_KEY")
+    has_more = any(values.get(name) for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_EXPIRATION"))
+    if not key or not secret or has_more or any(os.path.isfile(os.path.expanduser(file)) for file in files):
+        return None
+    from awscrt.auth import AwsCredentialsProvider
+
+    ignored = values.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
+    endpoint = None if ignored else values.get("AWS_ENDPOINT_URL_S3") or values.get("AWS_ENDPOINT_URL")
+    region = values.get("AWS_DEFAULT_REGION") or values.get("AWS_REGION")
+    token = values.get("AWS_SESSION_TOKEN") or values.get("AWS_SECURITY_TOKEN")
+    provider = AwsCredentialsProvider.new_static(key, secret, token)
+    return _Found(endpoint or None, region or None, values.get("AWS_CA_BUNDLE") or None, provider)
+
+
+def _from_botocore(profile: str | None, *, needs_endpoint: bool) -> _Found:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        session = _session(profile)
+        return _Found(
+            _configured_endpoint(session) if needs_endpoint else None,
+            session.get_config_variable("region") or os.environ.get("AWS_REGION"),
+            session.get_config_variable("ca_bundle"),
+            _credentials(session, profile),
+        )
+    except (BotoCoreError, ClientError) as error:  # the second: STS refused a role
         raise ConfigError(f"AWS configuration{f' of profile {profile!r}' if profile else ''}: {error}") from error
 
 

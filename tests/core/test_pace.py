@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.pace import COOL_DOWN_SECONDS, Pace, backoff_seconds
+from jobs.core.pace import COOL_DOWN_SECONDS, START_IN_FLIGHT, Pace, backoff_seconds
 
 
 @given(st.integers(1, 1000), st.lists(st.tuples(st.booleans(), st.floats(0, 5)), max_size=200))
@@ -16,17 +16,33 @@ def test_the_limit_stays_in_its_bounds(maximum: int, events: list[tuple[bool, fl
 
 
 def test_one_storm_halves_once_and_a_lasting_one_goes_on() -> None:
-    pace = Pace(256)
+    pace = risen()
     for _ in range(100):
         pace.throttle(10.0)
-    assert pace.in_flight == 64
+    assert pace.in_flight == 128
     pace.throttle(10.0 + COOL_DOWN_SECONDS)
-    assert pace.in_flight == 32
+    assert pace.in_flight == 64
     assert pace.throttled == 101
 
 
-def test_recovery_takes_a_round_of_successes_for_each_step() -> None:
+def risen() -> Pace:
     pace = Pace(256)
+    for _ in range(256 - START_IN_FLIGHT):
+        pace.succeed()
+    return pace
+
+
+def test_until_the_first_throttle_each_round_doubles_the_limit() -> None:
+    pace = Pace(256)
+    assert pace.in_flight == START_IN_FLIGHT
+    for _ in range(START_IN_FLIGHT):
+        pace.succeed()
+    assert pace.in_flight == 2 * START_IN_FLIGHT
+    assert risen().in_flight == 256
+
+
+def test_recovery_takes_a_round_of_successes_for_each_step() -> None:
+    pace = risen()
     pace.throttle(0.0)
     before = pace.limit
     for _ in range(int(before) + 1):

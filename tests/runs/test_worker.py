@@ -120,8 +120,8 @@ def test_what_may_pass_is_tried_again_and_throttling_lowers_the_pace() -> None:
         await worker.run()
         assert {outcome.status for outcome in await outcomes_of(ledger)} == {Status.COPIED}
         assert worker._pace.throttled == 2 * ROWS // 3
-        assert limits[0] == LIMITS.in_flight / 2
-        assert min(limits) <= LIMITS.in_flight / 4
+        assert limits[0] == LIMITS.in_flight
+        assert min(limits) <= LIMITS.in_flight / 2
 
     asyncio.run(scene())
 
