@@ -35,12 +35,8 @@ class LocalExecutor:
 
     def run(self, shards: Sequence[int]) -> dict[int, int]:
         """Work through the shards; shard → the exit code of its last attempt (killed: minus the signal)."""
-        from joblib import Parallel, delayed
-
-        codes = Parallel(n_jobs=self.processes, backend="threading")(
-            delayed(self._run_shard)(shard) for shard in shards
-        )
-        return dict(zip(shards, codes, strict=True))
+        with ThreadPoolExecutor(self.processes) as slots:
+            return dict(zip(shards, slots.map(self._run_shard, shards), strict=True))
 
     def stop(self) -> None:
         """Ask every worker to checkpoint and end; start none any more. Safe in a signal handler."""
