@@ -21,6 +21,7 @@ from botocore.loaders import Loader
 
 from jobs import errors
 from jobs.core.model import Attributes, Checksum, ObjectLock, ObjectRef
+from jobs.s3 import sessions
 from jobs.s3.crt import CrtStore
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Marker, PartDone
@@ -513,7 +514,7 @@ def test_credentials_that_expire_are_asked_for_again(script: Script) -> None:
         expire(credentials)
         await store.head(REF)  # nobody gives new ones: S3 is to say that these are too old
 
-    with mock.patch("botocore.session.Session.get_credentials", return_value=credentials):
+    with through_botocore(), mock.patch("botocore.session.Session.get_credentials", return_value=credentials):
         ask(script, run)
     used = [seen.headers["authorization"].split("Credential=")[1].split("/")[0] for seen in script.seen]
     assert used == ["first", "second", "second", "second"]
@@ -525,6 +526,7 @@ def test_a_role_that_is_refused_is_a_config_error() -> None:
     refusal: Any = {"Error": {"Code": "AccessDenied", "Message": "not you"}}
     credentials.get_frozen_credentials.side_effect = ClientError(refusal, "AssumeRole")
     with (
+        through_botocore(),
         mock.patch("botocore.session.Session.get_credentials", return_value=credentials),
         pytest.raises(errors.ConfigError, match="not you"),
     ):
@@ -549,3 +551,42 @@ def test_64_mib_go_up_in_one_request_and_come_back_in_another(seaweed: Server) -
     etag, back = asyncio.run(run())
     assert back == data
     assert etag == hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def through_botocore() -> Any:
+    """Not by the short cut for environments that decide alone."""
+    return mock.patch("jobs.s3.sessions._from_environment", return_value=None)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"AWS_SESSION_TOKEN": "token"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:2", "AWS_REGION": "eu-west-1"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:2", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:3"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:2", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
+        {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_REGION": "eu-west-2", "AWS_CA_BUNDLE": "/some/ca.pem"},
+    ],
+)
+def test_the_environment_alone_is_read_as_botocore_reads_it(extra: dict[str, str], tmp_path: Path) -> None:
+    nowhere = {"AWS_CONFIG_FILE": str(tmp_path / "none"), "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}
+    values = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"} | nowhere | extra
+    with mock.patch.dict(os.environ, values, clear=True):
+        short, long = sessions._from_environment(os.environ), sessions._from_botocore(None, needs_endpoint=True)
+        assert short is not None
+        assert short[:3] == long[:3]
+        found = [each.credentials.get_credentials().result() for each in (short, long)]
+    assert len({(each.access_key_id, each.secret_access_key, each.session_token) for each in found}) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["AWS_PROFILE", "AWS_CREDENTIAL_EXPIRATION", "AWS_SECRET_ACCESS_KEY", "AWS_CONFIG_FILE"]
+)
+def test_whatever_else_has_a_say_botocore_is_asked(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[default]\n")
+    values = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "HOME": str(tmp_path)}
+    with mock.patch.dict(os.environ, values, clear=True):
+        assert sessions._from_environment(os.environ) is not None
+        changed = {"AWS_SECRET_ACCESS_KEY": "", "AWS_CONFIG_FILE": str(tmp_path / "config")}.get(name, "something")
+        assert sessions._from_environment(os.environ | {name: changed}) is None
