@@ -128,6 +128,9 @@ class Verify:
             return _ended(row, Status.VERIFIED, "")._replace(destination_version_id=there.version_id)
         if row.is_delete_marker or there.is_delete_marker:
             return _ended(row, Status.MISMATCHED, "a delete marker on one side only")
+        if row.size_bytes not in (None, there.size_bytes):  # no need to look, let alone to read
+            reason = f"size differs: {row.size_bytes} bytes at the source, {there.size_bytes} at the destination"
+            return _ended(row, Status.MISMATCHED, reason)._replace(destination_etag=there.etag)
         return await self._verify(row, target._replace(version_id=there.version_id))
 
     def _unmatched(self, row: ObjectVersion, index: int, judged: Mapping[tuple[int, int], Outcome]) -> Outcome:

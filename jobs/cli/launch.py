@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -237,8 +237,9 @@ async def _listed(store: Store, location: Location, versions: bool) -> AsyncIter
     from jobs.s3.listing import list_all
     from jobs.s3.tables import manifest_batch
 
-    async for page in list_all(store, location, versions=versions):
-        yield manifest_batch(page)
+    async with aclosing(list_all(store, location, versions=versions)) as pages:
+        async for page in pages:
+            yield manifest_batch(page)
 
 
 async def _check_sides(source: Side, destination: Side, options: dict[str, Any]) -> None:

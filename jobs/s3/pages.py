@@ -7,11 +7,17 @@ the answer declares as encoded is decoded exactly once.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from jobs.core.model import Listed
 from jobs.s3.store import Marker, Page
 from jobs.s3.wire import parse_xml
+
+
+@lru_cache(4096)  # one second's objects share their time
+def _epoch_seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
 def parse_page(body: bytes) -> Page:
@@ -34,7 +40,6 @@ def parse_page(body: bytes) -> Page:
 
     entries: list[Listed] = []
     prefixes: list[str] = []
-    parse = datetime.fromisoformat
     for child in root:
         tag = child.tag
         if tag in entry_tags:
@@ -50,7 +55,7 @@ def parse_page(body: bytes) -> Page:
                     is_marker,
                     None if is_marker or size is None else int(size),
                     None if is_marker or etag is None else etag.strip('"'),
-                    parse(found.get(modified_tag) or "1970-01-01T00:00:00Z").timestamp(),
+                    _epoch_seconds(found.get(modified_tag) or "1970-01-01T00:00:00Z"),
                     None if is_marker else found.get(class_tag) or "STANDARD",
                     found.get(checksum_tag),
                 )

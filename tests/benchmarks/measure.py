@@ -90,12 +90,18 @@ def main(result: str, command: Sequence[str]) -> None:
 
 
 def _watch(pid: int, ended: threading.Event, peak: list[int]) -> None:
-    """Keep in `peak` the highest VmHWM among the children of `pid`, until `ended`."""
+    """Keep in `peak` the highest VmHWM among the children of `pid`, until `ended`.
+
+    A child that has not called exec yet still shows its parent's command line and memory: it is passed over.
+    """
+    own = Path(f"/proc/{pid}/cmdline")
     threads = Path(f"/proc/{pid}/task")
     while not ended.wait(POLL_SECONDS):
         with contextlib.suppress(OSError):  # a process or thread may end while it is looked at
             for children in threads.glob("*/children"):
                 for child in children.read_text().split():
+                    if Path(f"/proc/{child}/cmdline").read_bytes() == own.read_bytes():
+                        continue
                     status = Path(f"/proc/{child}/status").read_text()
                     if found := re.search(r"VmHWM:\s+(\d+) kB", status):
                         peak[0] = max(peak[0], int(found[1]) * 1024)
