@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 MINIMUM_IN_FLIGHT = 1.0
 START_IN_FLIGHT = 32
 CUT_FACTOR = 0.5
+QUEUEING_FACTOR = 2.5
+SMOOTHING_ROWS = 16
 COOL_DOWN_SECONDS = 1.0
 """One storm of SlowDown answers is one signal: requests already in flight will fail with it."""
 
@@ -15,14 +17,18 @@ COOL_DOWN_SECONDS = 1.0
 class Pace:
     """The limit of rows in flight for one worker.
 
-    It starts low and doubles with each full round of successes until S3 throttles for the first
-    time (TCP's slow start); from then on a round gains one. A throttled request halves it, at most
-    once a `COOL_DOWN_SECONDS`.
+    It starts low and doubles with each full round of successes (TCP's slow start) until S3 throttles
+    or answers take `QUEUEING_FACTOR` times as long as the quickest did: then more in flight would
+    only wait in line. From there on a round gains one. A throttled request halves the limit, at
+    most once a `COOL_DOWN_SECONDS`.
     """
 
     maximum: int
     limit: float = field(init=False)
     throttled: int = field(default=0, init=False)
+    _is_slow_start: bool = field(default=True, init=False)
+    _usual_seconds: float = field(default=0.0, init=False)
+    _quickest_seconds: float = field(default=float("inf"), init=False)
     _last_cut: float = field(default=float("-inf"), init=False)
 
     def __post_init__(self) -> None:
@@ -33,14 +39,18 @@ class Pace:
         """The limit as a whole number, at least one."""
         return int(self.limit)
 
-    def succeed(self) -> None:
-        """A row went through: after `limit` of them the limit has doubled, or grown by one."""
-        gain = 1 / self.limit if self.throttled else 1.0
-        self.limit = min(float(self.maximum), self.limit + gain)
+    def succeed(self, seconds: float) -> None:
+        """A row went through in so many seconds: after `limit` of them the limit has doubled, or grown by one."""
+        self._usual_seconds += (seconds - self._usual_seconds) / SMOOTHING_ROWS if self._usual_seconds else seconds
+        self._quickest_seconds = min(self._quickest_seconds, self._usual_seconds)
+        if self._usual_seconds > QUEUEING_FACTOR * self._quickest_seconds:
+            self._is_slow_start = False
+        self.limit = min(float(self.maximum), self.limit + (1.0 if self._is_slow_start else 1 / self.limit))
 
     def throttle(self, now: float) -> None:
         """S3 said slow down at `now` (seconds on any clock that only moves forward)."""
         self.throttled += 1
+        self._is_slow_start = False
         if now - self._last_cut >= COOL_DOWN_SECONDS:
             self.limit = max(MINIMUM_IN_FLIGHT, self.limit * CUT_FACTOR)
             self._last_cut = now

@@ -168,6 +168,7 @@ class Worker:
 
     async def _process(self, rows: list[ObjectVersion]) -> list[Outcome]:
         for attempt in range(1, TRIES + 1):
+            began = self.clock()
             try:
                 outcomes = await self.job.process(rows)
             except (Unavailable, Conflict, PreconditionFailed) as error:
@@ -176,8 +177,8 @@ class Worker:
                     return self._failed(rows, error)
                 await asyncio.sleep(backoff_seconds(attempt, random.random()))
             else:
-                self._pace.succeed()
                 self._last_answer = self.clock()
+                self._pace.succeed(self._last_answer - began)
                 return outcomes
         raise AssertionError("the last try returns")
 

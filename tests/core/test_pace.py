@@ -11,7 +11,7 @@ def test_the_limit_stays_in_its_bounds(maximum: int, events: list[tuple[bool, fl
     pace, now = Pace(maximum), 0.0
     for is_success, delay in events:
         now += delay
-        pace.succeed() if is_success else pace.throttle(now)
+        pace.succeed(0.05) if is_success else pace.throttle(now)
         assert 1 <= pace.in_flight <= maximum
 
 
@@ -28,7 +28,7 @@ def test_one_storm_halves_once_and_a_lasting_one_goes_on() -> None:
 def risen() -> Pace:
     pace = Pace(256)
     for _ in range(256 - START_IN_FLIGHT):
-        pace.succeed()
+        pace.succeed(0.05)
     return pace
 
 
@@ -36,7 +36,7 @@ def test_until_the_first_throttle_each_round_doubles_the_limit() -> None:
     pace = Pace(256)
     assert pace.in_flight == START_IN_FLIGHT
     for _ in range(START_IN_FLIGHT):
-        pace.succeed()
+        pace.succeed(0.05)
     assert pace.in_flight == 2 * START_IN_FLIGHT
     assert risen().in_flight == 256
 
@@ -46,7 +46,7 @@ def test_recovery_takes_a_round_of_successes_for_each_step() -> None:
     pace.throttle(0.0)
     before = pace.limit
     for _ in range(int(before) + 1):
-        pace.succeed()
+        pace.succeed(0.05)
     assert before + 0.9 < pace.limit < before + 1.1
 
 
@@ -54,3 +54,15 @@ def test_recovery_takes_a_round_of_successes_for_each_step() -> None:
 def test_backoff_grows_to_a_bound(attempt: int, jitter: float) -> None:
     assert 0 <= backoff_seconds(attempt, jitter) <= 20
     assert backoff_seconds(attempt, jitter) <= backoff_seconds(attempt + 1, jitter)
+
+
+def test_answers_that_wait_in_line_end_the_slow_start() -> None:
+    pace = Pace(512)
+    while pace.in_flight < 64:
+        pace.succeed(0.01)
+    for _ in range(100):
+        pace.succeed(0.01 * pace.limit / 16)  # a server that does so much a second, however many ask
+    assert pace.in_flight < 200
+    before = pace.limit
+    pace.succeed(0.1)
+    assert pace.limit - before < 1 / 60
