@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import time
@@ -60,6 +61,8 @@ async def _work(settings: Settings, location: Location, run_id: str, shard: int)
         ),
         on_progress=_Printer(),
     )
+    gc.freeze()  # what is loaded by now stays: collections need not walk it for each few hundred rows
+    gc.set_threshold(50_000, 20, 20)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, attempt.stop)
     _print(await attempt.run())

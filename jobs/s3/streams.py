@@ -16,8 +16,8 @@ READ_AHEAD = 4
 class ByteBudget:
     """At most `size_bytes` of object data in a worker's memory, first come, first served.
 
-    First come, first served matters: a reader that holds its first range gets its second
-    before a later reader gets its first, so that somebody can always finish.
+    A reader waits only while it holds nothing (`read_ranges`): whoever holds bytes can go on, use
+    them and give them back, so that nobody waits for ever.
     """
 
     def __init__(self, size_bytes: int):
@@ -28,7 +28,7 @@ class ByteBudget:
     async def acquire(self, size_bytes: int) -> int:
         """Wait for the bytes; returns what to release (never more than the whole budget)."""
         wanted = min(size_bytes, self.size_bytes)
-        if self._waiting or wanted > self._free:
+        if self.try_acquire(size_bytes) is None:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((wanted, turn))
             try:
@@ -37,8 +37,14 @@ class ByteBudget:
                 if turn.done() and not turn.cancelled():
                     self.release(wanted)
                 raise
-        else:
-            self._free -= wanted
+        return wanted
+
+    def try_acquire(self, size_bytes: int) -> int | None:
+        """The same without waiting: None when the bytes are not free or others were first."""
+        wanted = min(size_bytes, self.size_bytes)
+        if self._waiting or wanted > self._free:
+            return None
+        self._free -= wanted
         return wanted
 
     def release(self, size_bytes: int) -> None:
@@ -73,8 +79,13 @@ async def read_ranges(
     try:
         while ranges or running:
             while ranges and len(running) < read_ahead:
-                start, end = ranges.popleft()
-                held = await budget.acquire((end - start) * copies)
+                start, end = ranges[0]
+                wanted = (end - start) * copies
+                granted = budget.try_acquire(wanted)
+                if granted is None and running:
+                    break  # first use what is there, then ask again
+                held = await budget.acquire(wanted) if granted is None else granted
+                ranges.popleft()
                 running.append((held, asyncio.create_task(run(start, end))))
             held, task = running[0]
             result = await task

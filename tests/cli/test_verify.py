@@ -119,3 +119,12 @@ def test_histories_are_compared_version_by_version(versioned: World) -> None:
     versioned.client.put_object(Bucket=versioned.destination, Key="b", Body=b"2")
     found = versioned.run("verify", "--versions", "all", "--include", "b")
     assert found["outcomes"] == {"verified": 1}, "the version is there, whatever came later"
+
+
+def test_many_large_objects_are_read_within_a_small_buffer(world: World) -> None:
+    body = bytes(range(256)) * (25 * MIB // 256)
+    for number in range(4):
+        world.put(f"large{number}", body)
+    assert world.run("replicate")["outcomes"] == {"copied": 4}
+    deep = world.run("verify", "--deep", SEALIFT_BUFFER_MIB="33", SEALIFT_PROCESSES="1")
+    assert (deep["outcomes"], deep["bytes"]) == ({"verified": 4}, 4 * len(body))

@@ -1,0 +1,84 @@
+"""Bounded reading: in order, within the budget, and never stuck however small it is."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.s3.streams import ByteBudget, read_ranges
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 100), max_size=8),
+    range_bytes=st.integers(1, 30),
+    budget_bytes=st.integers(1, 60),
+    copies=st.integers(1, 2),
+)
+def test_any_number_of_readers_finish_in_order_and_within_the_budget(
+    sizes: list[int], range_bytes: int, budget_bytes: int, copies: int
+) -> None:
+    held = [0, 0]
+
+    async def read(size: int, budget: ByteBudget) -> bytes:
+        async def fetch(start: int, end: int) -> tuple[int, int]:
+            held[0] += min((end - start) * copies, budget_bytes)
+            held[1] = max(held[1], held[0])
+            await asyncio.sleep(0)
+            return start, end
+
+        whole = bytearray()
+        async for start, end in read_ranges(size, range_bytes, fetch, budget, copies=copies):
+            assert start == len(whole)
+            whole += bytes(end - start)
+            await asyncio.sleep(0)
+            held[0] -= min((end - start) * copies, budget_bytes)
+        return bytes(whole)
+
+    async def scene() -> None:
+        budget = ByteBudget(budget_bytes)
+        async with asyncio.timeout(20):
+            found = await asyncio.gather(*(read(size, budget) for size in sizes))
+        assert [len(whole) for whole in found] == sizes
+        assert held[1] <= budget_bytes
+        assert budget.try_acquire(budget_bytes) == budget_bytes, "all was given back"
+
+    asyncio.run(scene())
+
+
+def test_a_failed_or_abandoned_read_gives_everything_back() -> None:
+    async def fetch(start: int, end: int) -> int:
+        if start >= 40:
+            raise ConnectionError
+        return start
+
+    async def scene() -> None:
+        budget = ByteBudget(50)
+        with pytest.raises(ConnectionError):
+            async for _ in read_ranges(100, 10, fetch, budget):
+                pass
+        assert budget.try_acquire(50) == 50
+        budget.release(50)
+        reading = read_ranges(100, 10, fetch, budget)
+        await anext(reading)
+        await reading.aclose()  # type: ignore[attr-defined]
+        assert budget.try_acquire(50) == 50
+
+    asyncio.run(scene())
+
+
+def test_a_cancelled_wait_does_not_keep_others_waiting() -> None:
+    async def scene() -> None:
+        budget = ByteBudget(10)
+        await budget.acquire(10)
+        first, second = (asyncio.create_task(budget.acquire(8)) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        budget.release(10)
+        async with asyncio.timeout(5):
+            assert await second == 8
+
+    asyncio.run(scene())
