@@ -52,6 +52,6 @@ class Settings:
             checkpoint_rows=int(number("SEALIFT_CHECKPOINT_ROWS", 5_000)),
             checkpoint_seconds=number("SEALIFT_CHECKPOINT_SECONDS", 15),
             patience_seconds=number("SEALIFT_PATIENCE_SECONDS", 60),
-            buffer_bytes=int(number("SEALIFT_BUFFER_MIB", 96) * 1024 * 1024),
+            buffer_bytes=int(number("SEALIFT_BUFFER_MIB", 64) * 1024 * 1024),
             rows_per_shard=int(number("SEALIFT_ROWS_PER_SHARD", 100_000)),
         )
