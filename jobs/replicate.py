@@ -8,7 +8,7 @@ S3 says no does the job look at both sides and decide (`jobs.core.decision`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_e
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.timeline import align, first_missing
-from jobs.errors import ArchivedObject, Conflict, Denied, NotFound, PreconditionFailed, Redirected, Rejected
+from jobs.errors import ArchivedObject, Conflict, Denied, NotFound, PreconditionFailed, Redirected, Rejected, StoreError
 from jobs.s3.content import Side, compare_content
 from jobs.s3.lookup import find, key_history
 from jobs.s3.store import ABSENT, CopySettings, Guard, Store, Written
@@ -27,6 +27,7 @@ from jobs.s3.transfer import Transfer, copy_parts, stream
 COPY_LIMIT_BYTES = 5_000_000_000
 """CopyObject takes sources up to 5 GB: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 KEEP = "keep"
+_REFUSALS = (NotFound, Denied, Redirected, ArchivedObject, Rejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +67,28 @@ class Replicate:
         Raises Unavailable, Conflict or PreconditionFailed where trying again may help; doing so
         is safe at any time.
         """
-        if self.options.all_versions:
-            return await self._replay(rows)
-        return [await self._guarded(row, self._replicate(row)) for row in rows]
-
-    async def _guarded(self, row: ObjectVersion, work: Any) -> Outcome:
-        """An object's failure is data: what S3 refuses for good becomes the row's outcome."""
+        if not self.options.all_versions:
+            return [await self._guarded(row, self._replicate(row)) for row in rows]
         try:
-            outcome: Outcome = await work
-            return outcome
-        except NotFound as error:
+            return await self._replay(rows)
+        except _REFUSALS as error:  # while the two histories were compared: no row can be placed
+            return [self._refused(row, error) for row in rows]
+
+    async def _guarded(self, row: ObjectVersion, work: Awaitable[Outcome]) -> Outcome:
+        try:
+            return await work
+        except _REFUSALS as error:
+            return self._refused(row, error)
+
+    def _refused(self, row: ObjectVersion, error: StoreError) -> Outcome:
+        """An object's failure is data: what S3 refuses for good becomes the row's outcome."""
+        if isinstance(error, NotFound):
             if error.code == "NoSuchBucket":
-                raise
+                raise error
             return self._ended(row, Status.MISSING, f"the source object is gone ({error.code})")
-        except (Denied, Redirected) as error:
-            return self._ended(row, Status.DENIED, str(error))
-        except ArchivedObject:
+        if isinstance(error, ArchivedObject):
             return self._ended(row, Status.ARCHIVED, "the source must be restored from its archive class first")
-        except Rejected as error:
-            return self._ended(row, Status.FAILED, str(error))
+        return self._ended(row, Status.FAILED if isinstance(error, Rejected) else Status.DENIED, str(error))
 
     async def _replicate(self, row: ObjectVersion) -> Outcome:
         if row.is_delete_marker:

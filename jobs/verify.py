@@ -17,7 +17,7 @@ from jobs.core.evidence import Verdict, best_checksum, compare
 from jobs.core.model import Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.timeline import align
-from jobs.errors import ArchivedObject, Denied, PreconditionFailed, Redirected, Rejected
+from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Redirected, Rejected
 from jobs.s3.content import Side, check_content, compare_content
 from jobs.s3.lookup import find, key_history
 from jobs.s3.store import Store
@@ -62,6 +62,10 @@ class Verify:
         try:
             outcome: Outcome = await work
             return outcome
+        except NotFound as error:
+            if error.code == "NoSuchBucket":
+                raise
+            return _ended(row, Status.CHANGED, f"{error.target} went away while it was read")
         except (Denied, Redirected) as error:
             return _ended(row, Status.DENIED, str(error))
         except ArchivedObject as error:

@@ -67,8 +67,7 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Plan
     started = time.time()
     scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
     try:
-        bucket, description, batches = await _rows(request, ledger)
-        source = request.source or Side(Location(bucket), None, None, None)
+        source, description, batches = await _rows(request, ledger)
         await _check_sides(source, request.destination, dict(request.options))
         spec = RunSpec(
             run_id=new_run_id(request.job, started),
@@ -199,15 +198,15 @@ def is_streamed(source: Side, destination: Side) -> bool:
     return (source.endpoint or "") != (destination.endpoint or "")
 
 
-async def _rows(request: Request, ledger: Ledger) -> tuple[str, str, AsyncIterator[pa.RecordBatch]]:
-    """(source bucket, where the rows come from, the rows) of a request."""
+async def _rows(request: Request, ledger: Ledger) -> tuple[Side, str, AsyncIterator[pa.RecordBatch]]:
+    """(the source, where the rows come from, the rows) of a request. Rows of an earlier run keep its source."""
     source = request.source
     if request.manifest is None:
         if source is None:
             raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
         store = open_store(source.endpoint, source.region, source.profile)
         versions = request.selection.versions == "all"
-        return source.location.bucket, f"listing of {source.location}", _listed(store, source.location, versions)
+        return source, f"listing of {source.location}", _listed(store, source.location, versions)
     from jobs.s3.manifests import open_manifest
 
     uri = request.manifest
@@ -215,11 +214,11 @@ async def _rows(request: Request, ledger: Ledger) -> tuple[str, str, AsyncIterat
         from jobs.runs.folding import proven_rows
 
         spec, plan = await ledger.spec(uri[7:]), await ledger.plan(uri[7:])
-        return spec.source.location.bucket, uri, proven_rows(ledger, spec.run_id, plan)
+        return source or spec.source, uri, proven_rows(ledger, spec.run_id, plan)
     if uri.startswith("run:"):
-        earlier = await ledger.report(uri[4:])
+        spec, earlier = await ledger.spec(uri[4:]), await ledger.report(uri[4:])
+        source = source or spec.source
         if earlier is None:
-            await ledger.spec(uri[4:])
             raise ConfigError(f"run {uri[4:]} has not ended: finish it with `sealift runs retry {uri[4:]}` first")
         if not earlier["failures_manifest"]:
             raise ConfigError(f"run {uri[4:]} has no failed rows: there is nothing to do")
@@ -230,7 +229,7 @@ async def _rows(request: Request, ledger: Ledger) -> tuple[str, str, AsyncIterat
         raise UsageError(f"{uri} does not say which bucket its keys are in: add --source s3://bucket")
     if source is not None and bucket != source.location.bucket:
         raise ConfigError(f"{uri} is about bucket {bucket}, --source says {source.location.bucket}: name one bucket")
-    return bucket, request.manifest, manifest.batches
+    return source or Side(Location(bucket)), request.manifest, manifest.batches
 
 
 async def _listed(store: Store, location: Location, versions: bool) -> AsyncIterator[pa.RecordBatch]:

@@ -63,8 +63,11 @@ def test_failed_rows_are_a_manifest(world: World) -> None:
     )
     assert report["outcomes"] == {"missing": 2}
     again = world.run(
-        "replicate", "--manifest", f"run:{report['run_id']}", "--source", f"s3://{world.source}/docs/",
-        "--destination", f"s3://{world.destination}/x/",
-    )  # fmt: skip
+        "replicate", "--manifest", f"run:{report['run_id']}", "--destination", f"s3://{world.destination}/x/"
+    )
     assert again["outcomes"] == {"copied": 2}
     assert world.copy_of("x/a") == b"content"
+    proven = world.run(
+        "verify", "--manifest", f"proven:{again['run_id']}", "--destination", f"s3://{world.destination}/x/"
+    )
+    assert proven["outcomes"] == {"verified": 2}

@@ -243,3 +243,17 @@ def test_streamed_bytes_that_are_not_the_sources_are_never_published() -> None:
         assert "put" not in store.names()
 
     asyncio.run(scene())
+
+
+def test_a_history_that_may_not_be_compared_is_denied_and_breaks_no_run() -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = await store.put_source(b"body", sse="aws:kms")
+        await store.put("destination", "out/k", b"BODY", Attributes(sse="aws:kms"), guard=UNGUARDED)
+        store.fail = lambda operation, arguments: (
+            Denied(operation, "it", "AccessDenied") if operation == "head" else None
+        )
+        outcome = await store.replicate(row, all_versions=True)
+        assert (outcome.status, "AccessDenied" in outcome.reason) == (Status.DENIED, True)
+
+    asyncio.run(scene())
