@@ -7,17 +7,17 @@ S3 service model, which takes a third of a second to load, is not touched.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from jobs.errors import ConfigError
+from jobs.s3.signing import Credentials
 
 if TYPE_CHECKING:
-    from awscrt.auth import AwsCredentials, AwsCredentialsProvider
-
-    from jobs.s3.crt import CrtStore
+    from jobs.s3.rest import RestStore
     from jobs.s3.transport import Endpoint
 
 DEFAULT_REGION = "us-east-1"
@@ -30,14 +30,14 @@ def open_store(
     *,
     max_in_flight: int = 256,
     request_payer: bool = False,
-) -> CrtStore:
+) -> RestStore:
     """A store on the given endpoint, region and profile; what is None comes from boto3's own chain.
 
     `max_in_flight`: how many connections it may open. `request_payer`: pay for requests to
     Requester Pays buckets. Raises ConfigError for an unknown profile, an endpoint that is no
     URL, or when there are no credentials.
     """
-    from jobs.s3.crt import CrtStore
+    from jobs.s3.rest import RestStore
     from jobs.s3.transport import Transport
 
     found = _from_environment(os.environ) if profile is None else None
@@ -52,7 +52,7 @@ def open_store(
         request_payer=request_payer,
         ca_bundle=found.ca_bundle,
     )
-    return CrtStore(transport)
+    return RestStore(transport)
 
 
 def boto_client(endpoint: str | None, region: str | None, profile: str | None) -> Any:
@@ -74,7 +74,7 @@ class _Found(NamedTuple):
     endpoint: str | None
     region: str | None
     ca_bundle: str | None
-    credentials: AwsCredentialsProvider
+    credentials: Callable[[], Credentials]
 
 
 def _from_environment(values: Mapping[str, str]) -> _Found | None:
@@ -90,14 +90,12 @@ def _from_environment(values: Mapping[str, str]) -> _Found | None:
     has_more = any(values.get(name) for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_EXPIRATION"))
     if not key or not secret or has_more or any(os.path.isfile(os.path.expanduser(file)) for file in files):
         return None
-    from awscrt.auth import AwsCredentialsProvider
-
     ignored = values.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
     endpoint = None if ignored else values.get("AWS_ENDPOINT_URL_S3") or values.get("AWS_ENDPOINT_URL")
     region = values.get("AWS_DEFAULT_REGION") or values.get("AWS_REGION")
     token = values.get("AWS_SESSION_TOKEN") or values.get("AWS_SECURITY_TOKEN")
-    provider = AwsCredentialsProvider.new_static(key, secret, token)
-    return _Found(endpoint or None, region or None, values.get("AWS_CA_BUNDLE") or None, provider)
+    fixed = Credentials(key, secret, token or None)
+    return _Found(endpoint or None, region or None, values.get("AWS_CA_BUNDLE") or None, lambda: fixed)
 
 
 def _from_botocore(profile: str | None, *, needs_endpoint: bool) -> _Found:
@@ -156,9 +154,8 @@ def _endpoint(url: str | None, region: str) -> Endpoint:
     return Endpoint(parts.netloc, parts.scheme == "https", parts.path.rstrip("/"))
 
 
-def _credentials(session: Any, profile: str | None) -> AwsCredentialsProvider:
-    """Fixed credentials go into the runtime; those that expire are asked for at each signature."""
-    from awscrt.auth import AwsCredentialsProvider
+def _credentials(session: Any, profile: str | None) -> Callable[[], Credentials]:
+    """Fixed credentials once and for all; those that expire are asked for at each signature."""
     from botocore.credentials import RefreshableCredentials
 
     found = session.get_credentials()
@@ -168,14 +165,14 @@ def _credentials(session: Any, profile: str | None) -> AwsCredentialsProvider:
             f"no AWS credentials: {which}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "name a profile (AWS_PROFILE), or give this machine a role"
         )
-    if not isinstance(found, RefreshableCredentials):
-        frozen = found.get_frozen_credentials()
-        return AwsCredentialsProvider.new_static(frozen.access_key, frozen.secret_key, frozen.token)
-    return AwsCredentialsProvider.new_delegate(_Fresh(found))
+    if isinstance(found, RefreshableCredentials):
+        return _Fresh(found)
+    fixed = _frozen(found)
+    return lambda: fixed
 
 
 class _Fresh:
-    """botocore's refreshing credentials for the Common Runtime, converted only when they have changed.
+    """botocore's refreshing credentials.
 
     When a refresh fails, the last ones are used on: S3 then answers ExpiredToken, which is Denied.
     The first ones are had at once, so that a refused role is found before any work begins.
@@ -183,22 +180,16 @@ class _Fresh:
 
     def __init__(self, source: Any):
         self._source = source
-        self._frozen: Any = source.get_frozen_credentials()
-        self._converted = self._convert()
+        self._last = _frozen(source)
 
-    def __call__(self) -> AwsCredentials:
+    def __call__(self) -> Credentials:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        try:
-            frozen = self._source.get_frozen_credentials()
-        except (BotoCoreError, ClientError, OSError, ValueError):
-            return self._converted
-        if frozen != self._frozen:
-            self._frozen = frozen
-            self._converted = self._convert()
-        return self._converted
+        with contextlib.suppress(BotoCoreError, ClientError, OSError, ValueError):
+            self._last = _frozen(self._source)
+        return self._last
 
-    def _convert(self) -> AwsCredentials:
-        from awscrt.auth import AwsCredentials
 
-        return AwsCredentials(self._frozen.access_key, self._frozen.secret_key, self._frozen.token)
+def _frozen(source: Any) -> Credentials:
+    frozen = source.get_frozen_credentials()
+    return Credentials(frozen.access_key, frozen.secret_key, frozen.token)

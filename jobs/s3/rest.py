@@ -1,4 +1,4 @@
-"""CrtStore: the Store on the AWS Common Runtime. See `jobs.s3.store` for what each method means."""
+"""RestStore: the Store on S3's REST interface. See `jobs.s3.store` for what each method means."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.errors import NotFound, Rejected, Unavailable
 from jobs.s3 import wire
 from jobs.s3.checksums import full_object
+from jobs.s3.connections import Response
 from jobs.s3.pages import parse_page
 from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Written
-from jobs.s3.transport import Answer, Transport
+from jobs.s3.transport import Transport
 
 _WITH_CHECKSUMS = ("x-amz-checksum-mode", "ENABLED")
 
 
-class CrtStore:
+class RestStore:
     """S3 through `transport`; satisfies `Store`.
 
-    Safe for many requests at once on one event loop at a time. Answers that are no S3 answers
+    Safe for many requests at once on one event loop at a time. Responses that are no S3 answers
     raise Unavailable with the code `MalformedAnswer`.
     """
 
@@ -241,12 +242,12 @@ def _query(ref: ObjectRef, **more: int | None) -> str:
     return wire.query(versionId=ref.version_id, **more)
 
 
-def _result(operation: str, place: ObjectRef, answer: Answer) -> Written:
+def _result(operation: str, place: ObjectRef, answer: Response) -> Written:
     try:
         return wire.parse_result(answer.headers, answer.body)
     except wire.Malformed as error:
         raise _malformed(operation, place, answer, error) from error
 
 
-def _malformed(operation: str, place: ObjectRef, answer: Answer, error: Exception) -> Unavailable:
+def _malformed(operation: str, place: ObjectRef, answer: Response, error: Exception) -> Unavailable:
     return Unavailable(operation, str(place), "MalformedAnswer", str(error), answer.status)

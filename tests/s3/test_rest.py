@@ -1,4 +1,4 @@
-"""CrtStore against a server that answers by script: what goes over the wire, and what each failure becomes."""
+"""RestStore against a server that answers by script: what goes over the wire, and what each failure becomes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from botocore.loaders import Loader
 from jobs import errors
 from jobs.core.model import Attributes, Checksum, ObjectLock, ObjectRef
 from jobs.s3 import sessions
-from jobs.s3.crt import CrtStore
+from jobs.s3.rest import RestStore
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Marker, PartDone
 from jobs.s3.transport import Endpoint
@@ -110,7 +110,7 @@ def environment(tmp_path: Path) -> Iterator[None]:
         yield
 
 
-def ask(script: Script, request: Callable[[CrtStore], Awaitable[Any]], **options: Any) -> Any:
+def ask(script: Script, request: Callable[[RestStore], Awaitable[Any]], **options: Any) -> Any:
     """Run one request on a store of its own."""
 
     async def run() -> Any:
@@ -123,15 +123,15 @@ def ask(script: Script, request: Callable[[CrtStore], Awaitable[Any]], **options
     return asyncio.run(run())
 
 
-def copy(store: CrtStore) -> Awaitable[Any]:
+def copy(store: RestStore) -> Awaitable[Any]:
     return store.copy(REF, "e1", "bucket", "b", CopySettings(), guard=ABSENT)
 
 
-def complete(store: CrtStore) -> Awaitable[Any]:
+def complete(store: RestStore) -> Awaitable[Any]:
     return store.complete_multipart("bucket", "k", "u", [PartDone(1, "e")], guard=ABSENT)
 
 
-def copy_part(store: CrtStore) -> Awaitable[Any]:
+def copy_part(store: RestStore) -> Awaitable[Any]:
     return store.copy_part(REF, "e1", 0, 5, "bucket", "k", "u", 1)
 
 
@@ -273,7 +273,7 @@ def error_body(code: str, more: str = "") -> bytes:
     ],
 )
 def test_an_error_in_the_body_of_a_200_is_an_error(
-    script: Script, request_: Callable[[CrtStore], Awaitable[Any]], code: str, kind: type[errors.StoreError]
+    script: Script, request_: Callable[[RestStore], Awaitable[Any]], code: str, kind: type[errors.StoreError]
 ) -> None:
     script.reply = Reply(200, body=error_body(code))
     with pytest.raises(kind) as caught:
@@ -367,7 +367,7 @@ def test_an_answer_that_breaks_off_is_unavailable(script: Script) -> None:
     ],
 )
 def test_an_answer_that_is_no_answer_of_s3_is_unavailable(
-    script: Script, request_: Callable[[CrtStore], Awaitable[Any]]
+    script: Script, request_: Callable[[RestStore], Awaitable[Any]]
 ) -> None:
     script.reply = Reply(200, {}, b"<html>a proxy's login page<br></html>")
     with pytest.raises(errors.Unavailable) as caught:
@@ -408,7 +408,7 @@ def test_a_cancelled_request_leaves_the_store_usable(script: Script) -> None:
     script.hold = threading.Event()
     script.reply = Reply(headers={"ETag": '"e"', "Content-Length": "3"})
 
-    async def run(store: CrtStore) -> Any:
+    async def run(store: RestStore) -> Any:
         task = asyncio.create_task(store.head(REF))
         while not script.seen:
             await asyncio.sleep(0)
@@ -506,7 +506,7 @@ def test_credentials_that_expire_are_asked_for_again(script: Script) -> None:
     script.reply = Reply(headers={"ETag": '"e"'})
     credentials = refreshing(iter(["first", "second"]))
 
-    async def run(store: CrtStore) -> None:
+    async def run(store: RestStore) -> None:
         await store.head(REF)
         expire(credentials)
         await store.head(REF)
@@ -576,8 +576,8 @@ def test_the_environment_alone_is_read_as_botocore_reads_it(extra: dict[str, str
         short, long = sessions._from_environment(os.environ), sessions._from_botocore(None, needs_endpoint=True)
         assert short is not None
         assert short[:3] == long[:3]
-        found = [each.credentials.get_credentials().result() for each in (short, long)]
-    assert len({(each.access_key_id, each.secret_access_key, each.session_token) for each in found}) == 1
+        assert short.credentials() == long.credentials()
+        assert short.credentials().secret_key == "secret"
 
 
 @pytest.mark.parametrize(

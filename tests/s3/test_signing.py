@@ -1,0 +1,78 @@
+"""Signatures are what botocore's own signer makes of the same request."""
+
+from __future__ import annotations
+
+import datetime
+from unittest import mock
+from urllib.parse import quote
+
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotoCredentials
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.s3.signing import EMPTY_SHA256, Credentials, Signer
+
+TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=20)
+NAMES = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=12).map("x-amz-meta-{}".format)
+# botocore collapses every kind of white space, S3's rule names spaces only.
+VALUES = TEXT.filter(lambda text: text.split() == text.split(" ") or not text.split())
+
+
+def signed_by_botocore(
+    credentials: Credentials, epoch_seconds: float, region: str, method: str, path: str, query: str, headers: dict
+) -> str:
+    url = f"https://bucket.example{path}" + (f"?{query}" if query else "")
+    request = AWSRequest(method, url, headers={**headers, "X-Amz-Content-SHA256": EMPTY_SHA256})
+    request.context["client_config"] = None
+    moment = datetime.datetime.fromtimestamp(int(epoch_seconds), datetime.timezone.utc)
+    with (
+        mock.patch("botocore.auth.get_current_datetime", return_value=moment.replace(tzinfo=None)),
+        mock.patch.object(S3SigV4Auth, "payload", return_value=EMPTY_SHA256),
+    ):
+        S3SigV4Auth(BotoCredentials(*credentials), "s3", region).add_auth(request)
+    return request.headers["Authorization"]
+
+
+@given(
+    key=st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=40),
+    parameters=st.dictionaries(st.sampled_from(["versionId", "uploads", "partNumber", "tagging"]), TEXT),
+    metadata=st.dictionaries(NAMES, VALUES, max_size=4),
+    token=st.none() | st.just("token/+="),
+    epoch_seconds=st.floats(0, 4e9),
+    region=st.sampled_from(["us-east-1", "cn-north-1"]),
+    method=st.sampled_from(["GET", "PUT", "HEAD", "POST", "DELETE"]),
+)
+def test_a_signature_is_botocores(
+    key: str,
+    parameters: dict[str, str],
+    metadata: dict[str, str],
+    token: str | None,
+    epoch_seconds: float,
+    region: str,
+    method: str,
+) -> None:
+    credentials = Credentials("AKID", "secret", token)
+    path = "/" + quote(key, safe="/")
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+    headers = {"Host": "bucket.example", **metadata}
+    ours = Signer(region).sign(credentials, epoch_seconds, method, path, query, list(headers.items()))
+    assert dict(ours)["authorization"] == signed_by_botocore(
+        credentials, epoch_seconds, region, method, path, query, headers
+    )
+    assert ("x-amz-security-token", token) in ours or token is None
+
+
+def test_the_key_changes_with_the_day_and_with_the_credentials() -> None:
+    signer = Signer("us-east-1")
+    headers = {"Host": "bucket.example"}
+    for credentials, day in [
+        (Credentials("a", "one"), 0),
+        (Credentials("a", "one"), 86_400),
+        (Credentials("b", "two"), 86_400),
+        (Credentials("a", "one"), 86_401),
+    ]:
+        ours = signer.sign(credentials, day, "GET", "/k", "", list(headers.items()))
+        expected = signed_by_botocore(credentials, day, "us-east-1", "GET", "/k", "", headers)
+        assert dict(ours)["authorization"] == expected
