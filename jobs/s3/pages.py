@@ -1,18 +1,52 @@
-"""Pages of listings: S3's XML to `Page`, in one pass over ElementTree's C parser.
+"""Pages of listings: S3's XML to `Page`.
 
-Requests ask for `encoding-type=url`, since keys may hold characters that XML 1.0 cannot; what
-the answer declares as encoded is decoded exactly once.
+The objects of a page are mostly spelled alike: from the first one a regular expression is made that takes all of
+them apart at once, and an XML parser reads only what stands around them. A page whose entries differ is
+the parser's altogether. Requests ask for `encoding-type=url`, since keys may hold characters that XML 1.0 cannot;
+what the answer declares as encoded is decoded exactly once.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
+from html import unescape
+from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from jobs.core.model import Listed
 from jobs.s3.store import Marker, Page
 from jobs.s3.wire import parse_xml
+
+_FIELDS = ("Key", "VersionId", "IsLatest", "Size", "ETag", "LastModified", "StorageClass", "ChecksumAlgorithm")
+_ENTRIES = frozenset({"Contents", "Version", "DeleteMarker"})
+_TAG = re.compile(r"<(/?\w+)>")
+
+Row = Sequence[str | None]
+"""The values of _FIELDS; keys are still encoded."""
+
+
+class _Layout(NamedTuple):
+    """How an entry is spelled: what takes it apart, where each of _FIELDS is (-1: nowhere), how many tags it has."""
+
+    expression: re.Pattern[str]
+    places: tuple[int, ...]
+    tags: int
+
+
+@lru_cache(64)
+def _layout(tags: tuple[str, ...]) -> _Layout:
+    """The layout of entries with these tags in this order, `/Name` closing one."""
+    pattern, names = "", []
+    for tag, following in zip(tags, (*tags[1:], ""), strict=True):
+        pattern += f"<{tag}>"
+        if following == f"/{tag}":
+            pattern += "([^<]*)"
+            names.append(tag)
+    places = tuple(names.index(name) if name in names else -1 for name in _FIELDS)
+    return _Layout(re.compile(pattern), places, len(tags))
 
 
 @lru_cache(4096)  # one second's objects share their time
@@ -21,46 +55,27 @@ def _epoch_seconds(text: str) -> float:
 
 
 def parse_page(body: bytes) -> Page:
-    """The answer to ListObjectsV2 or ListObjectVersions. Raises `wire.Malformed`."""
-    root = parse_xml(body)
+    """The answer to ListObjectsV2 or ListObjectVersions. Raises `wire.Malformed`, KeyError or ValueError."""
+    rows, rest = _take_apart(body)
+    root = parse_xml(rest)
     space = root.tag[: root.tag.find("}") + 1]
     is_versions = root.tag.endswith("ListVersionsResult")
     is_encoded = root.findtext(f"{space}EncodingType") == "url"
-    marker, common = space + "DeleteMarker", space + "CommonPrefixes"
-    entry_tags = {marker, space + "Version", space + "Contents"}
-    key_tag, modified_tag = space + "Key", space + "LastModified"
-    version_tag, latest_tag = space + "VersionId", space + "IsLatest"
-    size_tag, etag_tag = space + "Size", space + "ETag"
-    class_tag, checksum_tag = space + "StorageClass", space + "ChecksumAlgorithm"
 
     def decode(text: str | None) -> str:
         if not text:
             return ""
         return unquote_plus(text) if is_encoded and ("%" in text or "+" in text) else text
 
-    entries: list[Listed] = []
+    entries = _entries(rows, is_versions, decode)
     prefixes: list[str] = []
     for child in root:
-        tag = child.tag
-        if tag in entry_tags:
-            found = {field.tag: field.text for field in child}
-            is_marker = tag == marker
-            size = found.get(size_tag)
-            etag = found.get(etag_tag)
-            entries.append(
-                Listed(
-                    decode(found[key_tag]),
-                    found.get(version_tag) if is_versions else None,
-                    not is_versions or found.get(latest_tag) == "true",
-                    is_marker,
-                    None if is_marker or size is None else int(size),
-                    None if is_marker or etag is None else etag.strip('"'),
-                    _epoch_seconds(found.get(modified_tag) or "1970-01-01T00:00:00Z"),
-                    None if is_marker else found.get(class_tag) or "STANDARD",
-                    found.get(checksum_tag),
-                )
-            )
-        elif tag == common:
+        tag = child.tag.removeprefix(space)
+        if tag in _ENTRIES:
+            found = {field.tag.removeprefix(space): field.text for field in child}
+            row = [found.get(name) for name in _FIELDS]
+            entries += _entries([row], is_versions, decode, is_marker=tag == "DeleteMarker")
+        elif tag == "CommonPrefixes":
             prefixes.append(decode(child.findtext(f"{space}Prefix")))
     next_marker = None
     if root.findtext(f"{space}IsTruncated") == "true":
@@ -71,3 +86,60 @@ def parse_page(body: bytes) -> Page:
             last = max(entries[-1].key if entries else "", prefixes[-1] if prefixes else "")
             next_marker = Marker(last, None, root.findtext(f"{space}NextContinuationToken"))
     return Page(entries, prefixes, next_marker)
+
+
+def _take_apart(body: bytes) -> tuple[list[Row], bytes]:
+    """The rows of the page's objects, and the page without them; no rows, and all of it, when they are not alike."""
+    if b"<DeleteMarker" in body:  # versions and delete markers stand in one order
+        return [], body
+    for name in ("Contents", "Version"):
+        start = body.find(b"<%b>" % name.encode())
+        end = body.rfind(b"</%b>" % name.encode())
+        if 0 <= start < end:
+            break
+    else:
+        return [], body
+    end += len(name) + 3
+    text = body[start:end].decode("utf-8", "replace")
+    layout = _layout(tuple(_TAG.findall(text[: text.index(f"</{name}>") + len(name) + 3])))
+    rows = layout.expression.findall(text)
+    if "<!" in text or "<?" in text or text.count("<") != len(rows) * layout.tags or "�" in text:
+        return [], body
+    columns = [*zip(*rows, strict=True)] if isinstance(rows[0], tuple) else [tuple(rows)]
+    nothing = (None,) * len(rows)
+    picked = [columns[place] if place >= 0 else nothing for place in layout.places]
+    if "&" in text:
+        picked = [column if column is nothing else [_plain(value) for value in column] for column in picked]
+    return list(zip(*picked, strict=True)), body[:start] + body[end:]
+
+
+def _plain(text: str) -> str:
+    """The text without entities; those around an ETag are by far the most frequent."""
+    if "&" not in text:
+        return text
+    text = text.replace("&quot;", '"').replace("&#34;", '"')
+    return unescape(text) if "&" in text else text
+
+
+def _entries(
+    rows: Iterable[Row], is_versions: bool, decode: Callable[[str | None], str], *, is_marker: bool = False
+) -> list[Listed]:
+    """Raises KeyError for a row without a key."""
+    entries = []
+    for key, version_id, is_latest, size, etag, modified, storage_class, algorithm in rows:
+        if key is None:
+            raise KeyError("Key")
+        entries.append(
+            Listed(
+                decode(key),
+                version_id if is_versions else None,
+                not is_versions or is_latest == "true",
+                is_marker,
+                None if is_marker or size is None else int(size),
+                None if is_marker or etag is None else etag.strip('"'),
+                _epoch_seconds(modified or "1970-01-01T00:00:00Z"),
+                None if is_marker else storage_class or "STANDARD",
+                algorithm,
+            )
+        )
+    return entries

@@ -1,0 +1,81 @@
+"""However the entries of a page are spelled, taking them apart at once and parsing them come to the same."""
+
+from __future__ import annotations
+
+from xml.sax.saxutils import escape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.s3.pages import _take_apart, parse_page
+
+LEGAL = st.text(st.characters(min_codepoint=32, blacklist_categories=["Cs", "Co", "Cn"]), min_size=1, max_size=12)
+VALUES = {
+    "Key": LEGAL,
+    "VersionId": st.sampled_from(["null", "3HL4kqt", "a&b"]),
+    "IsLatest": st.sampled_from(["true", "false"]),
+    "Size": st.integers(0, 10**15).map(str),
+    "ETag": st.sampled_from(['"d41d8cd98f00b204e9800998ecf8427e"', '"x-2"', "bare", '"a&b"']),
+    "LastModified": st.sampled_from(["2026-11-25T00:33:40.123Z", "2026-11-25T00:33:40Z"]),
+    "StorageClass": st.sampled_from(["STANDARD", "GLACIER", ""]),
+    "ChecksumAlgorithm": st.sampled_from(["CRC64NVME", "SHA256"]),
+    "Owner": st.just(None),
+}
+
+
+@st.composite
+def pages(draw: st.DrawFn) -> tuple[str, str, str]:
+    """(what stands before the entries, the entries, what follows)."""
+    is_versions = draw(st.booleans())
+    kinds = (
+        ["Version", "DeleteMarker"]
+        if is_versions and draw(st.booleans())
+        else ["Version" if is_versions else "Contents"]
+    )
+    tags = draw(st.permutations(["Key", *draw(st.lists(st.sampled_from([*VALUES][1:]), unique=True))]))
+    entries = []
+    for _ in range(draw(st.integers(1, 5))):
+        own = tags if draw(st.integers(0, 9)) else ["Key", *tags[tags.index("Key") + 1 :]]
+        fields = ""
+        for tag in own:
+            value = draw(VALUES[tag])
+            inner = (
+                "<ID>me</ID><DisplayName/>"
+                if value is None
+                else escape(value, {'"': draw(st.sampled_from(["&quot;", "&#34;", '"']))})
+            )
+            fields += f"<{tag}>{inner}</{tag}>"
+        kind = draw(st.sampled_from(kinds))
+        entries.append(f"<{kind}>{fields}</{kind}>")
+    root = "ListVersionsResult" if is_versions else "ListBucketResult"
+    encoding = "<EncodingType>url</EncodingType>" if draw(st.booleans()) else ""
+    truncated = "<IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>" if draw(st.booleans()) else ""
+    common = "<CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes>" if draw(st.booleans()) else ""
+    head = f'<?xml version="1.0"?>\n<{root} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{encoding}'
+    return head, "".join(entries), f"{common}{truncated}</{root}>"
+
+
+@given(pages())
+def test_both_ways_read_the_same(page: tuple[str, str, str]) -> None:
+    head, entries, rest = page
+    commented = f"{head}{entries.replace('><', '><!-- by the parser --><')}{rest}".encode()
+    assert _take_apart(commented) == ([], commented)
+    assert parse_page(f"{head}{entries}{rest}".encode()) == parse_page(commented)
+
+
+def test_entries_that_are_alike_are_taken_apart_at_once() -> None:
+    entry = "<Contents><Key>{}</Key><Owner><ID>me</ID></Owner><Size>1</Size></Contents>"
+    body = f"<ListBucketResult>{entry.format('a')}{entry.format('b')}<KeyCount>2</KeyCount></ListBucketResult>".encode()
+    rows, rest = _take_apart(body)
+    assert [row[0] for row in rows] == ["a", "b"]
+    assert rest == b"<ListBucketResult><KeyCount>2</KeyCount></ListBucketResult>"
+
+
+@pytest.mark.parametrize("cut", [1, 10, 60])
+def test_a_page_that_was_cut_off_is_malformed(cut: int) -> None:
+    from jobs.s3.wire import Malformed
+
+    body = b"<ListBucketResult><Contents><Key>a</Key></Contents><Contents><Key>b</Key></Contents></ListBucketResult>"
+    with pytest.raises(Malformed):
+        parse_page(body[:-cut])
