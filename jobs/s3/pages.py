@@ -106,10 +106,13 @@ def _take_apart(body: bytes) -> tuple[list[Row], bytes]:
     if "<!" in text or "<?" in text or text.count("<") != len(rows) * layout.tags or "�" in text:
         return [], body
     columns = [*zip(*rows, strict=True)] if isinstance(rows[0], tuple) else [tuple(rows)]
-    nothing = (None,) * len(rows)
-    picked = [columns[place] if place >= 0 else nothing for place in layout.places]
-    if "&" in text:
-        picked = [column if column is nothing else [_plain(value) for value in column] for column in picked]
+    is_escaped = "&" in text
+    picked: list[Sequence[str | None]] = []
+    for place in layout.places:
+        if place < 0:
+            picked.append((None,) * len(rows))
+        else:
+            picked.append([_plain(value) for value in columns[place]] if is_escaped else columns[place])
     return list(zip(*picked, strict=True)), body[:start] + body[end:]
 
 

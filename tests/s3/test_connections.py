@@ -1,0 +1,276 @@
+"""Connections against servers that answer in every way HTTP/1.1 allows, and in some that it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Awaitable, Callable
+from unittest import mock
+
+import pytest
+import trustme
+
+from jobs.core.model import ObjectRef
+from jobs.errors import Rejected, Unavailable
+from jobs.s3 import connections
+from jobs.s3.connections import NoAnswer, Pool, Response
+from jobs.s3.signing import Credentials
+from jobs.s3.transport import Endpoint, Transport
+
+REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def talk(serve: Serve, use: Callable[[Pool, str], Awaitable[object]], *, limit: int = 4) -> object:
+    """Run `use(pool, host)` against a server that handles each connection with `serve`."""
+
+    async def run() -> object:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await serve(reader, writer)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                pass
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(handle, "127.0.0.1", 0)
+        pool = Pool(limit, None)
+        try:
+            return await use(pool, f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        finally:
+            pool.close()
+            server.close()
+
+    return asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def answering(*pieces: bytes, then_close: bool = False) -> Serve:
+    """Each request gets these pieces, with a pause between them that lets the other side run."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+            if then_close:
+                return
+
+    return serve
+
+
+def once(serve: Serve, *, is_bodiless: bool = False) -> Response:
+    async def use(pool: Pool, host: str) -> Response:
+        return await pool.exchange(host, REQUEST, None, is_bodiless=is_bodiless)
+
+    answer = talk(serve, use)
+    assert isinstance(answer, Response)
+    return answer
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Amz-Meta-Name: caf\xc3\xa9\r\n\r\nok"
+LARGE = os.urandom(3 << 20)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "body"),
+    [
+        ([OK], b"ok"),
+        ([bytes([each]) for each in OK], b"ok"),
+        ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", b"3\r\nabc\r\n0\r\n\r\n"], b"okabc"),
+        ([b"HTTP/1.1 100 Continue\r\n\r\n", OK], b"ok"),
+        ([b"HTTP/1.1 100 Continue\r\n\r\n" + OK], b"ok"),
+        ([b"HTTP/1.1 204 No Content\r\n\r\n"], b""),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LARGE), LARGE[:7], LARGE[7:]], LARGE),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + LARGE], LARGE),
+    ],
+)
+def test_every_form_of_an_answer_is_read(pieces: list[bytes], body: bytes) -> None:
+    async def use(pool: Pool, host: str) -> None:
+        for _ in range(2):  # the second on the same connection: nothing of the first is left
+            assert (await pool.exchange(host, REQUEST, None)).body == body
+
+    talk(answering(*pieces), use)
+
+
+def test_header_values_are_utf8_and_names_in_lower_case() -> None:
+    assert once(answering(OK)).headers == {"content-length": "2", "x-amz-meta-name": "café"}
+
+
+def test_the_end_of_the_connection_is_the_end_of_a_body_without_length() -> None:
+    assert once(answering(b"HTTP/1.0 200 OK\r\n\r\nall", b" of it", then_close=True)).body == b"all of it"
+
+
+def test_the_answer_to_head_has_a_length_but_no_body() -> None:
+    answer = once(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n"), is_bodiless=True)
+    assert (answer.headers["content-length"], answer.body) == ("5000000", b"")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "code"),
+    [
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"], "IncompleteBody"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n", LARGE], "IncompleteBody"),
+        ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal"], "IncompleteBody"),
+        ([b"HTTP/1.1 200 OK\r\nConte"], "ConnectionLost"),
+        ([], "ConnectionLost"),
+        ([b"SSH-2.0-OpenSSH_9.2\r\n"], "MalformedAnswer"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n"], "BodyTooLarge"),
+    ],
+)
+def test_what_is_no_whole_answer_is_none(pieces: list[bytes], code: str) -> None:
+    with pytest.raises(NoAnswer) as caught:
+        once(answering(*pieces, then_close=True))
+    assert caught.value.code == code
+
+
+def test_a_connection_is_used_again_and_one_that_was_closed_is_replaced_unseen() -> None:
+    connections_seen = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections_seen
+        connections_seen += 1
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(OK)
+        await reader.readuntil(b"\r\n\r\n")  # the third is heard and dropped without an answer
+
+    async def use(pool: Pool, host: str) -> None:
+        for _ in range(5):
+            assert (await pool.exchange(host, REQUEST, None)).body == b"ok"
+
+    talk(serve, use)
+    assert connections_seen == 3
+
+
+def test_bytes_that_nobody_asked_for_belong_to_no_answer() -> None:
+    async def use(pool: Pool, host: str) -> None:
+        assert (await pool.exchange(host, REQUEST, None)).body == b"ok"
+        (connection,) = pool._idle[host]
+        while not connection.is_closed:
+            await asyncio.sleep(0.001)
+        assert (await pool.exchange(host, REQUEST, None)).body == b"ok"
+
+    talk(answering(OK, b"", b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"), use)
+
+
+def test_no_more_than_the_limit_are_under_way() -> None:
+    under_way = most = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal under_way, most
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.002)
+            under_way -= 1
+            writer.write(OK)
+
+    async def use(pool: Pool, host: str) -> None:
+        await asyncio.gather(*(pool.exchange(host, REQUEST, None) for _ in range(40)))
+
+    talk(serve, use, limit=3)
+    assert most == 3
+
+
+def test_a_cancelled_exchange_does_not_answer_the_next() -> None:
+    asked = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        if b"/slow" in request:
+            asked.set()
+            await reader.read()
+        writer.write(OK)
+
+    async def use(pool: Pool, host: str) -> None:
+        slow = asyncio.create_task(pool.exchange(host, REQUEST.replace(b"/ ", b"/slow "), None))
+        await asked.wait()
+        slow.cancel()
+        assert (await pool.exchange(host, REQUEST, None)).body == b"ok"
+        with pytest.raises(asyncio.CancelledError):
+            await slow
+
+    talk(serve, use, limit=2)
+
+
+def test_a_server_that_falls_silent_is_given_up() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        await reader.read()
+
+    with (
+        mock.patch.object(connections, "SILENCE_SECONDS", 0.05),
+        mock.patch.object(connections, "SWEEP_SECONDS", 0.02),
+        pytest.raises(NoAnswer) as caught,
+    ):
+        once(serve)
+    assert caught.value.code == "ReadTimeout"
+
+
+def test_a_host_that_does_not_exist_is_told_by_name() -> None:
+    async def run() -> None:
+        await Pool(1, None).exchange("no-such-host.invalid:80", REQUEST, None)
+
+    with pytest.raises(NoAnswer, match=r"no-such-host\.invalid"):
+        asyncio.run(run())
+
+
+# --- TLS and the transport above ------------------------------------------------------------------------------------
+
+
+def over_tls(authority: trustme.CA, trusted: trustme.CA, name: str = "localhost") -> Response:
+    async def run() -> Response:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(name).configure_cert(context)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + LARGE)
+                await writer.drain()
+            except (ConnectionError, asyncio.IncompleteReadError):
+                pass
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(serve, "localhost", 0, ssl=context)
+        with trusted.cert_pem.tempfile() as bundle:
+            endpoint = Endpoint(f"localhost:{server.sockets[0].getsockname()[1]}", is_tls=True)
+            transport = Transport(
+                endpoint, "us-east-1", lambda: Credentials("id", "secret"), max_in_flight=2, ca_bundle=bundle
+            )
+        try:
+            return await transport.send("GetObject", "GET", ObjectRef("bucket", "key"))
+        finally:
+            transport.close()
+            server.close()
+
+    return asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_a_large_body_comes_through_tls() -> None:
+    authority = trustme.CA()
+    assert over_tls(authority, authority).body == LARGE
+
+
+def test_a_certificate_of_a_stranger_or_of_another_name_is_refused() -> None:
+    authority = trustme.CA()
+    with pytest.raises(Unavailable, match="TLS"):
+        over_tls(authority, trustme.CA())
+    with pytest.raises(Unavailable, match="TLS"):
+        over_tls(authority, authority, "elsewhere.example")
+
+
+def test_a_header_cannot_become_two() -> None:
+    async def run() -> None:
+        transport = Transport(
+            Endpoint("127.0.0.1:9", False), "us-east-1", lambda: Credentials("i", "s"), max_in_flight=1
+        )
+        await transport.send("PutObject", "PUT", ObjectRef("b", "k"), headers=[("x-amz-meta-a", "x\r\nx-evil: 1")])
+
+    with pytest.raises(Rejected, match="line break"):
+        asyncio.run(run())
