@@ -9,40 +9,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from jobs.core.decision import Overwrite, decide
-from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag
-from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectVersion, Route
+from jobs.core.evidence import Verdict, best_checksum, compare, is_md5
+from jobs.core.model import Listed, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.timeline import align, first_missing
-from jobs.errors import ArchivedObject, Conflict, Denied, NotFound, PreconditionFailed, Redirected, Rejected, StoreError
+from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Redirected, Rejected, StoreError
 from jobs.s3.content import Side, compare_content
+from jobs.s3.copier import Copier, CopyOptions
 from jobs.s3.lookup import find, key_history
-from jobs.s3.store import ABSENT, CopySettings, Guard, Store, Written
+from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.streams import ByteBudget
-from jobs.s3.transfer import Transfer, copy_parts, stream
 
-COPY_LIMIT_BYTES = 5_000_000_000
-"""CopyObject takes sources up to 5 GB: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
-KEEP = "keep"
 _REFUSALS = (NotFound, Denied, Redirected, ArchivedObject, Rejected)
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicateOptions:
-    """How to copy. `storage_class` KEEP takes the source's; None for `sse` takes the destination bucket's default."""
+class ReplicateOptions(CopyOptions):
+    """How to copy, which versions, and what may be overwritten."""
 
     all_versions: bool = False
     overwrite: Overwrite = Overwrite.OLDER
-    multipart_threshold_bytes: int = COPY_LIMIT_BYTES
-    part_size_bytes: int = 64 * 1024 * 1024
-    storage_class: str = KEEP
-    sse: str | None = None
-    kms_key_id: str | None = None
-    object_lock: bool = False
-    streamed: bool = False
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ReplicateOptions:
@@ -51,15 +41,13 @@ class ReplicateOptions:
         return cls(**known | {"overwrite": Overwrite(known.get("overwrite", Overwrite.OLDER))})
 
 
-@dataclass(frozen=True, slots=True)
 class Replicate:
     """The replicate job of one worker (a `jobs.runs.worker.Job`)."""
 
-    source: Store
-    destination: Store
-    route: Route
-    options: ReplicateOptions
-    budget: ByteBudget
+    def __init__(self, source: Store, destination: Store, route: Route, options: ReplicateOptions, budget: ByteBudget):
+        self.source, self.destination, self.route = source, destination, route
+        self.options, self.budget = options, budget
+        self.copier = Copier(source, destination, route, options, budget)
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """The outcomes of one key's rows, oldest version first.
@@ -93,9 +81,9 @@ class Replicate:
     async def _replicate(self, row: ObjectVersion) -> Outcome:
         if row.is_delete_marker:
             return self._ended(row, Status.FAILED, "a delete marker is reproduced only with --versions all")
-        if self._is_simple(row):
+        if self.copier.is_simple(row):
             try:
-                return await self._copy_simply(row, ABSENT)
+                return await self.copier.copy_simply(row, ABSENT)
             except PreconditionFailed:
                 pass  # the source has moved on, or something is there: look at both
         return await self._look_and_copy(row)
@@ -112,7 +100,7 @@ class Replicate:
             )
             action = decide(row, source, destination, verdict, self.options.overwrite)
         if action.copy and source:
-            return await self._copy(row, source, Guard(etag=action.replaces) if action.replaces else ABSENT)
+            return await self.copier.copy(row, source, Guard(etag=action.replaces) if action.replaces else ABSENT)
         if action.status is None:
             raise ValueError(f"no action for {ref}")
         outcome = self._ended(row, action.status, action.reason)
@@ -126,48 +114,6 @@ class Replicate:
                 checksum=checksum or best_checksum(source),
             )
         return outcome._replace(destination_etag=destination.etag if destination else None)
-
-    async def _copy(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
-        """Copy the version that `source` describes, by whatever way fits its size and the two services."""
-        if self.options.streamed or source.size_bytes > self.options.multipart_threshold_bytes:
-            return await self._copy_in_parts(row, source, guard)
-        pinned = row._replace(size_bytes=source.size_bytes, etag=source.etag, storage_class=source.storage_class)
-        try:
-            return await self._copy_simply(pinned, guard, source)
-        except PreconditionFailed as error:
-            raise Conflict(error.operation, error.target, "Raced", "source or destination changed meanwhile") from error
-
-    async def _copy_simply(self, row: ObjectVersion, guard: Guard, source: ObjectInfo | None = None) -> Outcome:
-        settings = CopySettings(
-            storage_class=self._storage_class(row.storage_class),
-            sse=self.options.sse,
-            kms_key_id=self.options.kms_key_id,
-            lock=source.attributes.lock if source and self.options.object_lock else None,
-        )
-        target = self.route.target_of(row)
-        written = await self.destination.copy(
-            self.route.source_of(row), row.etag, target.bucket, target.key, settings, guard=guard
-        )
-        return self._copied(row, row.size_bytes or 0, row.etag, written, source)
-
-    async def _copy_in_parts(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
-        ref, target = self.route.source_of(row), self.route.target_of(row)
-        attributes = replace(
-            source.attributes,
-            tags=await self.source.get_tags(ref),
-            storage_class=self._storage_class(source.storage_class),
-            # The source's encryption stays behind: its key may not exist here.
-            sse=self.options.sse,
-            kms_key_id=self.options.kms_key_id,
-            lock=source.attributes.lock if self.options.object_lock else None,
-        )
-        transfer = Transfer(self.source, ref, source, self.destination, target.bucket, target.key, attributes, guard)
-        if self.options.streamed:
-            written, checksum = await stream(transfer, self.budget)
-            outcome = self._copied(row, source.size_bytes, source.etag, written, source)
-            return outcome._replace(evidence=Evidence.CONTENT, checksum=checksum)
-        written = await copy_parts(transfer, self.options.part_size_bytes)
-        return self._copied(row, source.size_bytes, source.etag, written, source)
 
     async def _replay(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Reproduce one key's history, oldest first, on top of what the destination has of it already.
@@ -229,7 +175,7 @@ class Replicate:
             return self._ended(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
         if source.is_archived:
             return self._ended(row, Status.ARCHIVED, "the source must be restored from its archive class first")
-        return await self._copy(row, source, guard)
+        return await self.copier.copy(row, source, guard)
 
     async def _matching(
         self, rows: Sequence[ObjectVersion], history: Sequence[Listed]
@@ -262,59 +208,11 @@ class Replicate:
         )
         return verdict
 
-    def _is_simple(self, row: ObjectVersion) -> bool:
-        """Whether one guarded CopyObject can do it: size known and small, pinned, nothing to look up first."""
-        return (
-            not self.options.streamed
-            and not self.options.object_lock
-            and row.size_bytes is not None
-            and row.size_bytes <= self.options.multipart_threshold_bytes
-            and (row.etag is not None or row.version_id not in (None, NULL_VERSION))
-            and (row.storage_class is not None or self.options.storage_class != KEEP)
-            and row.condemned_etag is None
-        )
-
-    def _storage_class(self, of_source: str | None) -> str | None:
-        wanted = of_source if self.options.storage_class == KEEP else self.options.storage_class
-        return None if wanted in (None, "", "STANDARD") and self.options.storage_class == KEEP else wanted
-
     def _ended(self, row: ObjectVersion, status: Status, reason: str) -> Outcome:
         return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
-
-    def _copied(
-        self, row: ObjectVersion, size_bytes: int, etag: str | None, written: Written, source: ObjectInfo | None
-    ) -> Outcome:
-        evidence, checksum = _proof(etag, written, source)
-        return Outcome(
-            row.row,
-            row.key,
-            row.version_id,
-            Status.COPIED,
-            "",
-            evidence,
-            size_bytes,
-            etag,
-            written.version_id,
-            written.etag,
-            checksum,
-        )
 
 
 def _as_listed(key: str, row: ObjectVersion, outcome: Outcome) -> Listed:
     """What a listing would now show as the destination's current version."""
     version_id, etag = outcome.destination_version_id, outcome.destination_etag
     return Listed(key, version_id, True, row.is_delete_marker, row.size_bytes, etag, 0.0, None)
-
-
-def _proof(etag: str | None, written: Written, source: ObjectInfo | None) -> tuple[Evidence, str | None]:
-    """What the answer to a copy proves: its checksum is the source's, or both ETags are one MD5."""
-    if source is not None:
-        described = ObjectInfo(
-            source.size_bytes, written.etag, 0.0, None, "STANDARD", written.checksums, source.attributes
-        )
-        verdict = compare(source, described)
-        return (verdict.evidence if verdict.same else Evidence.NONE), best_checksum(described)
-    answer = ObjectInfo(0, written.etag, 0.0, None, "STANDARD")
-    if etag is not None and etag == written.etag and is_md5_etag(answer):
-        return Evidence.MD5_ETAG, None
-    return Evidence.NONE, None

@@ -29,9 +29,9 @@ from jobs.core.rota import next_number, parse_fraction
 from jobs.core.run import Plan, RunSpec
 from jobs.core.selection import Selection
 from jobs.errors import Interrupted, Unavailable, UsageError
-from jobs.replicate import COPY_LIMIT_BYTES, KEEP
 from jobs.report import counts, exit_code, verdict
 from jobs.runs.ledger import Ledger
+from jobs.s3.copier import COPY_LIMIT_BYTES, KEEP
 
 _COMMON = stack(
     click.option("--source", type=LocationType(), help="What to take: a bucket or a prefix in it."),

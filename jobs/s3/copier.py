@@ -1,0 +1,143 @@
+"""Copying one object version: by one request, in parts, or through this process; and what the answer proves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jobs.core.evidence import best_checksum, compare, is_md5_etag
+from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectVersion, Route
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.errors import Conflict, PreconditionFailed
+from jobs.s3.store import CopySettings, Guard, Store, Written
+from jobs.s3.streams import ByteBudget
+from jobs.s3.transfer import Transfer, copy_parts, stream
+
+COPY_LIMIT_BYTES = 5_000_000_000
+"""CopyObject takes sources up to 5 GB: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
+KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOptions:
+    """How to copy. `storage_class` KEEP takes the source's; None for `sse` takes the destination bucket's default.
+
+    `streamed`: source and destination are different services.
+    """
+
+    multipart_threshold_bytes: int = COPY_LIMIT_BYTES
+    part_size_bytes: int = 64 * 1024 * 1024
+    storage_class: str = KEEP
+    sse: str | None = None
+    kms_key_id: str | None = None
+    object_lock: bool = False
+    streamed: bool = False
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CopyOptions:
+        """From a run's spec, whose other options are somebody else's."""
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+
+
+@dataclass(frozen=True, slots=True)
+class Copier:
+    """Copies versions along a route."""
+
+    source: Store
+    destination: Store
+    route: Route
+    options: CopyOptions
+    budget: ByteBudget
+
+    def is_simple(self, row: ObjectVersion) -> bool:
+        """Whether one guarded CopyObject can do it: size known and small, pinned, nothing to look up first."""
+        return (
+            not self.options.streamed
+            and not self.options.object_lock
+            and row.size_bytes is not None
+            and row.size_bytes <= self.options.multipart_threshold_bytes
+            and (row.etag is not None or row.version_id not in (None, NULL_VERSION))
+            and (row.storage_class is not None or self.options.storage_class != KEEP)
+            and row.condemned_etag is None
+        )
+
+    def _storage_class(self, of_source: str | None) -> str | None:
+        wanted = of_source if self.options.storage_class == KEEP else self.options.storage_class
+        return None if wanted in (None, "", "STANDARD") and self.options.storage_class == KEEP else wanted
+
+    async def copy(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
+        """Copy the version that `source` describes, by whatever way fits its size and the two services."""
+        if self.options.streamed or source.size_bytes > self.options.multipart_threshold_bytes:
+            return await self._copy_in_parts(row, source, guard)
+        pinned = row._replace(size_bytes=source.size_bytes, etag=source.etag, storage_class=source.storage_class)
+        try:
+            return await self.copy_simply(pinned, guard, source)
+        except PreconditionFailed as error:
+            raise Conflict(error.operation, error.target, "Raced", "source or destination changed meanwhile") from error
+
+    async def copy_simply(self, row: ObjectVersion, guard: Guard, source: ObjectInfo | None = None) -> Outcome:
+        """By one CopyObject, pinned to version and ETag. Raises PreconditionFailed when S3 finds otherwise."""
+        settings = CopySettings(
+            storage_class=self._storage_class(row.storage_class),
+            sse=self.options.sse,
+            kms_key_id=self.options.kms_key_id,
+            lock=source.attributes.lock if source and self.options.object_lock else None,
+        )
+        target = self.route.target_of(row)
+        written = await self.destination.copy(
+            self.route.source_of(row), row.etag, target.bucket, target.key, settings, guard=guard
+        )
+        return _copied(row, row.size_bytes or 0, row.etag, written, source)
+
+    async def _copy_in_parts(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
+        ref, target = self.route.source_of(row), self.route.target_of(row)
+        attributes = replace(
+            source.attributes,
+            tags=await self.source.get_tags(ref),
+            storage_class=self._storage_class(source.storage_class),
+            # The source's encryption stays behind: its key may not exist here.
+            sse=self.options.sse,
+            kms_key_id=self.options.kms_key_id,
+            lock=source.attributes.lock if self.options.object_lock else None,
+        )
+        transfer = Transfer(self.source, ref, source, self.destination, target.bucket, target.key, attributes, guard)
+        if self.options.streamed:
+            written, checksum = await stream(transfer, self.budget)
+            outcome = _copied(row, source.size_bytes, source.etag, written, source)
+            return outcome._replace(evidence=Evidence.CONTENT, checksum=checksum)
+        written = await copy_parts(transfer, self.options.part_size_bytes)
+        return _copied(row, source.size_bytes, source.etag, written, source)
+
+
+def _copied(
+    row: ObjectVersion, size_bytes: int, etag: str | None, written: Written, source: ObjectInfo | None
+) -> Outcome:
+    evidence, checksum = _proof(etag, written, source)
+    return Outcome(
+        row.row,
+        row.key,
+        row.version_id,
+        Status.COPIED,
+        "",
+        evidence,
+        size_bytes,
+        etag,
+        written.version_id,
+        written.etag,
+        checksum,
+    )
+
+
+def _proof(etag: str | None, written: Written, source: ObjectInfo | None) -> tuple[Evidence, str | None]:
+    """What the answer to a copy proves: its checksum is the source's, or both ETags are one MD5."""
+    if source is not None:
+        described = ObjectInfo(
+            source.size_bytes, written.etag, 0.0, None, "STANDARD", written.checksums, source.attributes
+        )
+        verdict = compare(source, described)
+        return (verdict.evidence if verdict.same else Evidence.NONE), best_checksum(described)
+    answer = ObjectInfo(0, written.etag, 0.0, None, "STANDARD")
+    if etag is not None and etag == written.etag and is_md5_etag(answer):
+        return Evidence.MD5_ETAG, None
+    return Evidence.NONE, None
