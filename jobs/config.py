@@ -13,10 +13,13 @@ from jobs.errors import ConfigError
 class Settings:
     """What the environment says about how Sealift works.
 
-    `SEALIFT_LEDGER` and `SEALIFT_EXECUTOR` stand for `--ledger` and `--executor`. The others tune
-    workers: `SEALIFT_PROCESSES` (default: one per core), `SEALIFT_IN_FLIGHT` (rows at once in a
-    worker), `SEALIFT_CHECKPOINT_ROWS`, `SEALIFT_CHECKPOINT_SECONDS`, `SEALIFT_PATIENCE_SECONDS`,
-    `SEALIFT_BUFFER_MIB` (object data in a worker's memory), `SEALIFT_ROWS_PER_SHARD`.
+    `SEALIFT_LEDGER`, `SEALIFT_EXECUTOR` and `SEALIFT_POLICY` stand for `--ledger`, `--executor` and
+    `--policy`. The others tune workers: `SEALIFT_PROCESSES` (default: one per core), `SEALIFT_IN_FLIGHT`
+    (rows at once in a worker), `SEALIFT_CHECKPOINT_ROWS`, `SEALIFT_CHECKPOINT_SECONDS`, `SEALIFT_PATIENCE_SECONDS`,
+    `SEALIFT_BUFFER_MIB` (object data in a worker's memory), `SEALIFT_ROWS_PER_SHARD`. `SEALIFT_LOG`:
+    `json` for a worker's log on stderr, `none` for none; `json` is the default within AWS Batch, which
+    sets `AWS_BATCH_JOB_ID` (`in_batch`, `batch_job_id`). `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_QUEUE_ON_DEMAND`
+    and `SEALIFT_BATCH_JOB_DEFINITION` say where `--executor batch` sends its jobs.
     """
 
     ledger: str | None
@@ -28,10 +31,17 @@ class Settings:
     patience_seconds: float
     buffer_bytes: int
     rows_per_shard: int
+    log_json: bool = False
+    in_batch: bool = False
+    policy: str | None = None
+    batch_job_id: str | None = None
+    batch_queue: str | None = None
+    batch_queue_on_demand: str | None = None
+    batch_job_definition: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Raises ConfigError for a variable that is no positive number."""
+        """Raises ConfigError for a variable that is no positive number, or no word that is known."""
         values = os.environ if environment is None else environment
 
         def number(name: str, default: float) -> float:
@@ -44,6 +54,11 @@ class Settings:
                 raise ConfigError(f"{name}={text!r}: expected a number above zero, for example {default:g}")
             return value
 
+        in_batch = bool(values.get("AWS_BATCH_JOB_ID"))
+        log = values.get("SEALIFT_LOG") or ("json" if in_batch else "none")
+        if log not in ("json", "none"):
+            raise ConfigError(f"SEALIFT_LOG={log!r}: expected json or none")
+
         return cls(
             ledger=values.get("SEALIFT_LEDGER") or None,
             executor=values.get("SEALIFT_EXECUTOR") or "local",
@@ -54,4 +69,11 @@ class Settings:
             patience_seconds=number("SEALIFT_PATIENCE_SECONDS", 60),
             buffer_bytes=int(number("SEALIFT_BUFFER_MIB", 64) * 1024 * 1024),
             rows_per_shard=int(number("SEALIFT_ROWS_PER_SHARD", 100_000)),
+            log_json=log == "json",
+            in_batch=in_batch,
+            policy=values.get("SEALIFT_POLICY") or None,
+            batch_job_id=values.get("AWS_BATCH_JOB_ID") or None,
+            batch_queue=values.get("SEALIFT_BATCH_QUEUE") or None,
+            batch_queue_on_demand=values.get("SEALIFT_BATCH_QUEUE_ON_DEMAND") or None,
+            batch_job_definition=values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
         )

@@ -5,6 +5,7 @@
     ├── LimitExceeded               2   the plan is larger or dearer than the user allowed
     ├── ConfigError                 10  a setting, address or credential is wrong
     │   ├── ManifestError           10  a manifest or inventory cannot be trusted or read
+    │   ├── PolicyError             10  the policy file has mistakes: all of them
     │   └── LedgerError             10  the ledger lacks a run, or holds one already
     ├── Interrupted                 75  stopped by a signal, with a checkpoint: run it again
     └── StoreError                      S3 refused one request
@@ -24,7 +25,9 @@ names the thing, says what is wrong and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class ExitCode(IntEnum):
@@ -64,6 +67,36 @@ class ConfigError(SealiftError):
 
 class ManifestError(ConfigError):
     """A manifest or an inventory cannot be read, or cannot be trusted."""
+
+
+class Mistake(NamedTuple):
+    """One mistake in a policy file.
+
+    `path` as in `pairs[1].destination.bucket` (empty: the whole file), `pair` the name of the pair it
+    belongs to, `line` counts from 1, `value` as it would stand in JSON, `expected` ends "expected …".
+    """
+
+    path: str
+    value: str
+    expected: str
+    line: int | None = None
+    pair: str | None = None
+
+    def __str__(self) -> str:
+        place = [f"pair {self.pair}"] * bool(self.pair) + [f"line {self.line}"] * bool(self.line)
+        where = (self.path or "the file") + (f" ({', '.join(place)})" if place else "")
+        return f"{where}: {self.value}: expected {self.expected}" if self.value else f"{where}: {self.expected}"
+
+
+class PolicyError(ConfigError):
+    """The policy `file` cannot be used; `mistakes` are all that were found, in the file's order."""
+
+    def __init__(self, file: str, mistakes: Sequence[Mistake]):
+        self.file, self.mistakes = file, tuple(mistakes)
+        super().__init__(f"{file}: " + "; ".join(map(str, self.mistakes)))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.file, self.mistakes)
 
 
 class LedgerError(ConfigError):

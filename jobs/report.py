@@ -1,13 +1,26 @@
-"""report: what a run came to, as the one document that people and programs read."""
+"""report: what a run came to, as the one document that people and programs read.
+
+`schema()` says which keys of report.json are stable. Keys are only ever added; when one changes its
+meaning or goes, `REPORT_VERSION` rises.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from jobs.core.difference import FINDINGS, Category
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec, RunState
 from jobs.errors import ExitCode
 
+REPORT_VERSION = 1
+"""The version of report.json, for both of its kinds."""
+
+_STATUSES = tuple(status.value for status in Status)
+_CATEGORIES = tuple(category.value for category in Category)
 _GOOD = {status.value for status in GOOD}
 
 
@@ -23,9 +36,11 @@ def summarize(
     """The run's report. Keys that scripts rely on: run_id, job, state, rows, outcomes, bytes, seconds, report.
 
     `rows` counts the manifest's rows, `accounted` those with an outcome, `failures` those that
-    ended badly; `details` come at the end as they are.
+    ended badly; `details` come at the end as they are. `outcome_bytes` (status → bytes) among them
+    is shown by the page beside the counts.
     """
     return {
+        "report_version": REPORT_VERSION,
         "spec_version": SPEC_VERSION,
         "run_id": spec.run_id,
         "job": spec.job,
@@ -36,25 +51,120 @@ def summarize(
         "failures": sum(count for status, count in outcomes.items() if status not in _GOOD),
         "bytes": size_bytes,
         "seconds": round(max(0.0, finished_at - spec.created_at), 3),
+        "created_at": iso_time(spec.created_at),
+        "finished_at": iso_time(finished_at),
         "source": str(spec.source.location),
         "destination": str(spec.destination.location),
         "manifest": spec.manifest,
         "retry_of": spec.retry_of,
         "excluded": dict(plan.excluded),
         "planned_dollars": round(plan.total_dollars, 6),
+        "planned": {
+            "rows": plan.rows,
+            "bytes": plan.size_bytes,
+            "seconds": round(plan.seconds, 3),
+            "requests": dict(plan.requests),
+            "dollars": round(plan.total_dollars, 6),
+            "price_table": plan.price_table,
+        },
         **details,
     }
 
 
-def exit_code(report: dict[str, Any]) -> ExitCode:
-    """0 when every row ended well, 3 when one did not, 75 when rows are left to do."""
+def summarize_reconcile(
+    run_id: str,
+    *,
+    created_at: float,
+    finished_at: float,
+    categories: Mapping[str, tuple[int, int]],
+    findings: int,
+    source: Mapping[str, Any],
+    destination: Mapping[str, Any],
+    margin_seconds: float,
+    differences: Mapping[str, str | None],
+    prefixes: Iterable[tuple[str, str | None, int, int]] = (),
+    ages: Iterable[tuple[str, int, int]] = (),
+    sizes: Iterable[tuple[str, int, int]] = (),
+    unjudged: Iterable[tuple[str, int]] = (),
+    limits: Iterable[str] = (),
+    unparsed: int = 0,
+    unparsed_examples: Iterable[Mapping[str, Any]] = (),
+    report: str | None = None,
+    report_html: str | None = None,
+    **details: Any,
+) -> dict[str, Any]:
+    """A reconciliation's report. Keys that scripts rely on: run_id, job, state, rows, categories, findings, bytes,
+    seconds, differences, report.
+
+    `categories`: category → (rows, bytes); their rows are the union of both sides. `findings`: how many rows need
+    attention. `source` and `destination` say which inventories were compared: `bucket`, `manifest` (a URI),
+    `created_at` (epoch seconds at which the listing began), `format`, `rows`; what else they hold is kept.
+    `differences` holds the URIs `parquet` and `csv`. `prefixes` are (prefix, category or None for all, rows, bytes),
+    the worst first; `ages` and `sizes` are (bucket, rows, bytes) of what is missing, in the order to show;
+    `unjudged` is (reason, rows); `limits` are sentences on what the inventories do not say. `unparsed` counts
+    inventory lines that could not be read; examples have `report`, `file`, `line`, `problem` and `row`. Times are
+    epoch seconds.
+    """
+    ordered = sorted(categories.items(), key=lambda item: _place(item[0], _CATEGORIES))
+    return {
+        "report_version": REPORT_VERSION,
+        "run_id": run_id,
+        "job": "reconcile",
+        "state": RunState.COMPLETE.value,
+        "rows": sum(rows for _, (rows, _) in ordered),
+        "categories": {name: {"rows": rows, "bytes": size_bytes} for name, (rows, size_bytes) in ordered},
+        "findings": findings,
+        "finding_categories": sorted(FINDINGS, key=_CATEGORIES.index),
+        "bytes": sum(size_bytes for _, (_, size_bytes) in ordered),
+        "seconds": round(max(0.0, finished_at - created_at), 3),
+        "created_at": iso_time(created_at),
+        "finished_at": iso_time(finished_at),
+        "source": _inventory(source),
+        "destination": _inventory(destination),
+        "margin_seconds": margin_seconds,
+        "prefixes": [dict(zip(("prefix", "category", "rows", "bytes"), each, strict=True)) for each in prefixes],
+        "ages": [dict(zip(("bucket", "rows", "bytes"), each, strict=True)) for each in ages],
+        "sizes": [dict(zip(("bucket", "rows", "bytes"), each, strict=True)) for each in sizes],
+        "unjudged": [{"reason": reason, "rows": rows} for reason, rows in unjudged],
+        "limits": list(limits),
+        "unparsed": unparsed,
+        "unparsed_examples": [dict(each) for each in unparsed_examples],
+        "differences": {"parquet": differences.get("parquet"), "csv": differences.get("csv")},
+        "report": report,
+        "report_html": report_html,
+        **details,
+    }
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of report.json, of runs and of reconciliations."""
+    from importlib.resources import files
+
+    document: dict[str, Any] = json.loads(files("jobs").joinpath("report.schema.json").read_text("utf-8"))
+    return document
+
+
+def iso_time(epoch_seconds: float) -> str:
+    """Epoch seconds as `2026-11-25T00:33:45Z`."""
+    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def findings_count(report: Mapping[str, Any]) -> int:
+    """How many rows of a report of either kind need attention."""
+    return int(report["findings"] if "categories" in report else report["failures"])
+
+
+def exit_code(report: Mapping[str, Any]) -> ExitCode:
+    """0 when every row ended well, 3 when one did not or could not be read, 75 when rows are left to do."""
     if report["state"] != RunState.COMPLETE:
         return ExitCode.TRANSIENT
-    return ExitCode.FINDINGS if report["failures"] else ExitCode.DONE
+    return ExitCode.FINDINGS if findings_count(report) or report.get("unparsed") else ExitCode.DONE
 
 
-def verdict(report: dict[str, Any]) -> str:
+def verdict(report: Mapping[str, Any]) -> str:
     """The report in one sentence."""
+    if "categories" in report:
+        return _reconcile_verdict(report)
     rows, job = report["rows"], report["job"]
     if report["state"] != RunState.COMPLETE:
         left = rows - report["accounted"]
@@ -65,8 +175,41 @@ def verdict(report: dict[str, Any]) -> str:
     return f"{report['failures']:,} of {rows:,} rows need attention: {counts(bad)}."
 
 
-def counts(outcomes: dict[str, int]) -> str:
+def counts(outcomes: Mapping[str, int]) -> str:
     """`1,000 copied, 2 failed`, in the order of the statuses."""
-    order = [status.value for status in Status]
-    named = sorted(outcomes.items(), key=lambda item: order.index(item[0]))
-    return ", ".join(f"{count:,} {status}" for status, count in named) or "nothing"
+    return _named(outcomes, _STATUSES)
+
+
+def _reconcile_verdict(report: Mapping[str, Any]) -> str:
+    rows, found = report["rows"], report["findings"]
+    tally = {name: each["rows"] for name, each in report["categories"].items() if each["rows"]}
+    bad = {name: count for name, count in tally.items() if name in report["finding_categories"]}
+    elsewhere = found - sum(bad.values())  # S3 says that their replication FAILED, whatever the inventories say
+    failed = f"{', ' if bad else ''}{elsewhere:,} whose replication FAILED" if elsewhere else ""
+    rest = {name: count for name, count in tally.items() if name not in bad and name != "same"}
+    unread = f"; {report['unparsed']:,} inventory lines could not be read" if report["unparsed"] else ""
+    if not rows:
+        return f"Nothing was compared: both inventories are empty{unread}."
+    if found:
+        return f"{found:,} of {rows:,} rows need attention: {_named(bad, _CATEGORIES) if bad else ''}{failed}{unread}."
+    if not rest:
+        return f"All {rows:,} rows are the same at both sides{unread}."
+    same = f"{tally.get('same', 0):,} of {rows:,} rows are the same"
+    return f"No difference was found: {same}, {_named(rest, _CATEGORIES)}{unread}."
+
+
+def _named(tally: Mapping[str, int], order: Sequence[str]) -> str:
+    named = sorted(tally.items(), key=lambda item: _place(item[0], order))
+    return ", ".join(f"{count:,} {name}" for name, count in named) or "nothing"
+
+
+def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
+    """Where a name stands; one that the order does not know comes last, by its letters."""
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _inventory(side: Mapping[str, Any]) -> dict[str, Any]:
+    known = {name: side.get(name) for name in ("bucket", "manifest", "created_at", "format", "rows")}
+    if isinstance(known["created_at"], int | float):
+        known["created_at"] = iso_time(known["created_at"])
+    return dict(side) | known

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tempfile
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.core.outcome import GOOD, weight_sql
 from jobs.core.run import Plan
-from jobs.runs.ledger import Ledger
+from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.tables import manifest_schema, write_parquet
 
 if TYPE_CHECKING:
@@ -20,11 +21,16 @@ if TYPE_CHECKING:
 
 MEMORY_LIMIT = "256MB"
 TOP_REASONS = 20
+LISTED_FAILURES = 1_000
+DOWNLOADS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What the outcomes add up to. `reasons`: (status, reason, rows), the most frequent first."""
+    """What the outcomes add up to. `reasons`: (status, reason, rows), the most frequent first.
+
+    `listed`: the first failures, as the report's page shows them.
+    """
 
     rows: int
     size_bytes: int
@@ -36,6 +42,8 @@ class Folded:
     failures: int
     failures_parquet: bytes
     failures_csv: bytes
+    outcome_bytes: dict[str, int] = field(default_factory=dict)
+    listed: list[dict[str, Any]] = field(default_factory=list)
 
 
 async def fold_run(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
@@ -76,15 +84,25 @@ async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[
 async def _download_outcomes(ledger: Ledger, run_id: str, folder: Path) -> int:
     """Fetch all checkpoints of a run; how many there are."""
     checkpoints = await ledger.checkpoints(run_id)
-    for checkpoint in checkpoints:
-        data = await ledger.checkpoint_data(run_id, checkpoint)
+    gate = asyncio.Semaphore(DOWNLOADS)
+
+    async def download(checkpoint: Checkpoint) -> None:
+        async with gate:
+            data = await ledger.checkpoint_data(run_id, checkpoint)
         (folder / f"outcomes-{checkpoint.shard:05d}-{checkpoint.name}").write_bytes(data)
+
+    await asyncio.gather(*(download(checkpoint) for checkpoint in checkpoints))
     return len(checkpoints)
 
 
 async def _download_shards(ledger: Ledger, run_id: str, folder: Path, shards: Iterable[int]) -> None:
-    for shard in shards:
-        (folder / f"shard-{shard:05d}.parquet").write_bytes(await ledger.shard(run_id, shard))
+    gate = asyncio.Semaphore(DOWNLOADS)
+
+    async def download(shard: int) -> None:
+        async with gate:
+            (folder / f"shard-{shard:05d}.parquet").write_bytes(await ledger.shard(run_id, shard))
+
+    await asyncio.gather(*(download(shard) for shard in shards))
 
 
 def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
@@ -132,7 +150,24 @@ def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures:
         failures=failures,
         failures_parquet=parquet,
         failures_csv=csv,
+        outcome_bytes=dict(query("SELECT status, sum(size_bytes)::BIGINT FROM folded GROUP BY 1 ORDER BY 1")),
+        listed=_listed(connection, folder) if has_failures else [],
     )
+
+
+def _listed(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[str, Any]]:
+    """The first failures in the order of their keys, in the columns of the report's page."""
+    table = connection.sql(
+        f"""
+        SELECT folded.key, folded.version_id, status, reason, destination_etag,
+               manifest.size_bytes AS source_size_bytes, manifest.etag AS source_etag,
+               strftime(manifest.last_modified AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS source_last_modified
+        FROM folded JOIN read_parquet('{folder}/shard-*.parquet') AS manifest USING (row)
+        WHERE bad ORDER BY folded.key, row LIMIT {LISTED_FAILURES}
+        """
+    ).to_arrow_table()
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 def _failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[bytes, bytes]:

@@ -26,7 +26,7 @@ def signed_by_botocore(
     url = f"https://bucket.example{path}" + (f"?{query}" if query else "")
     request = AWSRequest(method, url, headers={**headers, "X-Amz-Content-SHA256": EMPTY_SHA256})
     request.context["client_config"] = None
-    moment = datetime.datetime.fromtimestamp(int(epoch_seconds), datetime.timezone.utc)
+    moment = datetime.datetime.fromtimestamp(int(epoch_seconds), datetime.UTC)
     with (
         mock.patch("botocore.auth.get_current_datetime", return_value=moment.replace(tzinfo=None)),
         mock.patch.object(S3SigV4Auth, "payload", return_value=EMPTY_SHA256),

@@ -1,0 +1,189 @@
+"""`sealift policy`: is the file right, and what does it mean for an object?"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import click
+
+from jobs.cli.console import emit, human_bytes, shown
+from jobs.cli.options import LocationType, json_option
+from jobs.config import Settings
+from jobs.core.coverage import Explanation, explain, to_dict
+from jobs.core.model import Location
+from jobs.core.policy import Pair, Policy
+from jobs.core.policy_words import Age, Size, Word
+from jobs.errors import ExitCode, PolicyError, UsageError
+from jobs.policies import load_policy, read_policy
+
+
+@click.group()
+def policy() -> None:
+    """Check the policy file; explain what it means for an object.
+
+    The file names each protected bucket, where its copy goes, and how it is proven. policy.example.yaml
+    has everything with its meaning.
+    """
+
+
+@policy.command()
+@click.argument("file", required=False)
+@json_option()
+def check(file: str | None, as_json: bool) -> int:
+    """Is the policy right? FILE is a path or s3:// (default: SEALIFT_POLICY). Every mistake is told at once.
+
+    With --json the answer holds the whole policy, with all defaults in their places.
+    """
+    try:
+        found = read(file)
+    except PolicyError as error:
+        mistakes = [mistake._asdict() for mistake in error.mistakes]
+        count = f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)}"
+        lines = [f"{error.file}: {count}", *(f"  {shown(str(mistake))}" for mistake in error.mistakes)]
+        document = {"file": error.file, "valid": False, "mistakes": mistakes, "policy": None}
+        emit(document, as_json=as_json, text="\n".join(lines))
+        return int(ExitCode.CONFIG)
+    name = file or Settings.from_environment().policy
+    lines = [f"{name}: right", *map(_pair_text, found.pairs)]
+    document = {"file": name, "valid": True, "mistakes": [], "policy": plain(found)}
+    emit(document, as_json=as_json, text="\n".join(lines))
+    return int(ExitCode.DONE)
+
+
+@policy.command("explain")
+@click.argument("uri", metavar="s3://BUCKET/KEY", type=LocationType())
+@click.option("--policy", "file", metavar="FILE", help="A path or s3://. Default: SEALIFT_POLICY.")
+@click.option("--size", metavar="SIZE", help="The object's size, for example 40KiB.")
+@click.option("--age", metavar="AGE", help="How long ago it was written, for example 120d.")
+@click.option("--tag", "tags", metavar="K=V", multiple=True, help="A tag of the object. May be repeated.")
+@click.option("--no-tags", is_flag=True, help="The object has no tags.")
+@json_option()
+def explain_object(
+    uri: Location,
+    file: str | None,
+    size: str | None,
+    age: str | None,
+    tags: tuple[str, ...],
+    no_tags: bool,
+    as_json: bool,
+) -> int:
+    """Which pair protects the object, where its copies go, and which archive rule takes it, and why.
+
+    Nothing is asked of S3: what is not said of the object is answered with "if".
+    """
+    answer = explain(
+        read(file),
+        uri.bucket,
+        uri.key,
+        size_bytes=_word(Size, "--size", size),
+        age_seconds=_word(Age, "--age", age),
+        tags=_tags(tags) if tags or no_tags else None,
+    )
+    emit(to_dict(answer), as_json=as_json, text=_explanation_text(answer))
+    return int(ExitCode.DONE if answer.pair else ExitCode.FINDINGS)
+
+
+@policy.command()
+def schema() -> int:
+    """The JSON Schema of the policy file, for editors."""
+    from jobs.policy_schema import make_schema
+
+    click.echo(json.dumps(make_schema(), indent=2, ensure_ascii=False))
+    return int(ExitCode.DONE)
+
+
+def read(file: str | None) -> Policy:
+    """The policy at a path or an s3:// URI, else at SEALIFT_POLICY. Raises UsageError, PolicyError and StoreError."""
+    name = file or Settings.from_environment().policy
+    if name is None:
+        raise UsageError("no policy file: name one, or set SEALIFT_POLICY")
+    if not name.startswith("s3://"):
+        return read_policy(name)
+    return asyncio.run(_load(name))
+
+
+async def _load(uri: str) -> Policy:
+    from jobs.s3.sessions import open_store
+
+    return await load_policy(uri, open_store(None, None, None, max_in_flight=2))
+
+
+def plain(value: Any) -> Any:
+    """A policy as JSON has it, each value as one would write it in the file."""
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple | list):
+        return [plain(each) for each in value]
+    if isinstance(value, dict):
+        return {str(name): plain(each) for name, each in value.items()}
+    return value.as_written() if isinstance(value, Word) else value
+
+
+def _word(kind: Any, option: str, text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return kind.parse(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r}: expected {error}") from None
+
+
+def _tags(given: tuple[str, ...]) -> dict[str, str]:
+    split = [text.partition("=") for text in given]
+    for (name, equals, _), text in zip(split, given, strict=True):
+        if not equals or not name:
+            raise UsageError(f"--tag {text!r}: write it as key=value")
+    return {name: value for name, _, value in split}
+
+
+def _pair_text(pair: Pair) -> str:
+    source = ", ".join(f"s3://{pair.source.bucket}/{prefix}" for prefix in pair.source.prefixes)
+    copy = f"s3://{pair.destination.bucket}/{pair.destination.prefix}"
+    night = f"{pair.nightly.hour} {pair.nightly.time_zone}" if pair.nightly.enabled else "no night of its own"
+    where = "across regions" if pair.is_cross_region else "same region"
+    return shown(f"  {pair.name}: {source} → {copy} ({where}, {night})")
+
+
+def _explanation_text(answer: Explanation) -> str:
+    pair = answer.pair
+    if pair is None:
+        return shown(f"{answer.source}: not protected: {answer.reason}")
+    hot, limit = pair.destination, pair.thresholds.lambda_max_size
+    storage_class = hot.storage_class or "the source's class"
+    key = {None: "", "create": " with a key of its own"}.get(hot.kms_key, f" with {hot.kms_key}")
+    path = {
+        None: f"by a Lambda up to {limit}, by a run on Batch above",
+        True: f"by a Lambda, since it is not larger than {limit}",
+        False: f"by a run on Batch, since it is larger than {limit}",
+    }
+    lock = f"{hot.object_lock.mode} for {hot.object_lock.days} days" if hot.object_lock else "none"
+    deletes = "a delete marker on the copy" if pair.deletes == "mirror" else "the copy stays"
+    deep = f", byte by byte once in {pair.verify.deep:d} nights" if pair.verify.deep else ""
+    lines = [
+        f"{answer.source}",
+        f"  pair        {pair.name}: {answer.reason}",
+        f"  copy        {answer.copy} in {hot.region}, {storage_class}, {hot.encryption}{key}",
+        f"  copied      {path[answer.is_for_lambda]}",
+        f"  replica     {answer.replica or 'none'}{f' in {pair.replica.region}' if pair.replica else ''}",
+        f"  lock        {lock}",
+        f"  deleted     {deletes}",
+        f"  verified    by checksums once in {pair.verify.rota:d} nights{deep}",
+        f"  archived    {_archive_text(answer)}",
+    ]
+    words = {True: "applies", False: "does not apply", None: "may apply"}
+    lines += [f"    {rule.rule} {words[rule.applies]}: {rule.reason}" for rule in answer.rules]
+    return "\n".join(map(shown, lines))
+
+
+def _archive_text(answer: Explanation) -> str:
+    archive = answer.pair.archive if answer.pair else None
+    rule = next((rule for rule in archive.rules if rule.name == answer.archive_rule), None) if archive else None
+    if archive is None:
+        return "never: the pair has no archive"
+    if rule is None:
+        return "not by what is known"
+    expire = f"; the original may go {archive.expire.grace} after its proof" if archive.expire else ""
+    return f"in {archive.uri}, {rule.storage_class}, {rule.format}, about {human_bytes(rule.target_size)} each{expire}"

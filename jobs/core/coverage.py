@@ -1,0 +1,195 @@
+"""What a policy means for one object: whose it is, where its copies go, what will be done with it and why.
+
+Whose it is: of all pairs that watch the bucket, the one with the longest prefix that the key begins
+with; if that pair leaves the key out, nobody has it. `scope` says the same for a whole pair, as
+prefixes in and out, so that runs and events never disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from jobs.core.model import Location
+from jobs.core.policy import ArchiveRule, Pair, Policy
+from jobs.core.policy_words import Age, Size
+
+
+class Scope(NamedTuple):
+    """A pair's keys: those that begin with one of `prefixes` and with none of `excluded`."""
+
+    prefixes: tuple[str, ...]
+    excluded: tuple[str, ...]
+
+    def contains(self, key: str) -> bool:
+        """Whether the key is the pair's."""
+        return key.startswith(self.prefixes) and not (self.excluded and key.startswith(self.excluded))
+
+
+class RuleVerdict(NamedTuple):
+    """Whether an archive rule takes the object: yes, no, or None where that is not known; `reason` says why."""
+
+    rule: str
+    applies: bool | None
+    reason: str
+
+
+class Explanation(NamedTuple):
+    """What the policy means for an object. Without a pair only `reason` says something."""
+
+    source: Location
+    pair: Pair | None
+    reason: str
+    copy: Location | None = None
+    replica: Location | None = None
+    is_for_lambda: bool | None = None
+    rules: tuple[RuleVerdict, ...] = ()
+    archive_rule: str | None = None
+
+
+def match(policy: Policy, bucket: str, key: str) -> Pair | None:
+    """The pair that protects the key; None: nobody does. The most specific prefix decides, also when it leaves out."""
+    pair, _, hidden = _find(policy, bucket, key)
+    return None if hidden is not None else pair
+
+
+def scope(policy: Policy, pair: Pair) -> Scope:
+    """The keys for which `match` answers with the pair; what more specific pairs have is excluded."""
+    theirs = (
+        prefix
+        for other in policy.pairs
+        if other is not pair and other.source.bucket == pair.source.bucket
+        for prefix in other.source.prefixes
+    )
+    # A prefix of ours inside one of theirs inside one of ours is ours again, and no list of exclusions can say
+    # that: `jobs.core.policy_rules` refuses such a policy.
+    inside = tuple(prefix for prefix in theirs if prefix.startswith(pair.source.prefixes))
+    return Scope(tuple(pair.source.prefixes), (*pair.source.exclude, *inside))
+
+
+def explain(
+    policy: Policy,
+    bucket: str,
+    key: str,
+    *,
+    size_bytes: int | None = None,
+    age_seconds: float | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Explanation:
+    """What the policy means for the object; None: this is not known of it."""
+    pair, prefix, hidden = _find(policy, bucket, key)
+    here = Location(bucket, key)
+    if pair is None:
+        return Explanation(here, None, _nobody(policy, bucket))
+    if hidden is not None:
+        return Explanation(here, None, f"the pair {pair.name} leaves out keys that begin with {hidden!r}")
+    rules = _verdicts(pair, key, size_bytes, age_seconds, tags)
+    copy_key = pair.copy_key(key)
+    return Explanation(
+        source=here,
+        pair=pair,
+        reason=f"its longest matching prefix is {prefix!r}" if prefix else "the pair takes all keys of the bucket",
+        copy=Location(pair.destination.bucket, copy_key),
+        replica=Location(pair.replica.bucket, copy_key) if pair.replica else None,
+        is_for_lambda=None if size_bytes is None else size_bytes <= pair.thresholds.lambda_max_size,
+        rules=rules,
+        archive_rule=next((verdict.rule for verdict in rules if verdict.applies), None),
+    )
+
+
+def to_dict(explanation: Explanation) -> dict[str, Any]:
+    """JSON-ready."""
+    pair = explanation.pair
+    document: dict[str, Any] = {
+        "source": str(explanation.source),
+        "pair": pair.name if pair else None,
+        "reason": explanation.reason,
+    }
+    if pair is None:
+        return document
+    hot = pair.destination
+    return document | {
+        "copy": str(explanation.copy),
+        "region": hot.region,
+        "storage_class": hot.storage_class.value if hot.storage_class else None,
+        "encryption": hot.encryption.value,
+        "kms_key": hot.kms_key,
+        "locked_days": int(hot.object_lock.days) if hot.object_lock else None,
+        "replica": str(explanation.replica) if explanation.replica else None,
+        "deletes": pair.deletes.value,
+        "is_for_lambda": explanation.is_for_lambda,
+        "lambda_max_size_bytes": int(pair.thresholds.lambda_max_size),
+        "verify": {"rota": str(pair.verify.rota), "deep": str(pair.verify.deep) if pair.verify.deep else None},
+        "archive_rule": explanation.archive_rule,
+        "archive_rules": [verdict._asdict() for verdict in explanation.rules],
+    }
+
+
+def _find(policy: Policy, bucket: str, key: str) -> tuple[Pair | None, str, str | None]:
+    """The pair with the longest prefix, this prefix, and what the pair excludes the key by."""
+    found, longest = None, ""
+    for pair in policy.pairs:
+        if pair.source.bucket == bucket:
+            for prefix in pair.source.prefixes:
+                if key.startswith(prefix) and (found is None or len(prefix) > len(longest)):
+                    found, longest = pair, prefix
+    hidden = next((out for out in found.source.exclude if key.startswith(out)), None) if found else None
+    return found, longest, hidden
+
+
+def _nobody(policy: Policy, bucket: str) -> str:
+    watching = [pair for pair in policy.pairs if pair.source.bucket == bucket]
+    if watching:
+        prefixes = ", ".join(repr(str(prefix)) for pair in watching for prefix in pair.source.prefixes)
+        return f"of this bucket only keys that begin with {prefixes} are protected"
+    for pair in policy.pairs:
+        for name in ("destination", "replica", "archive"):
+            side = getattr(pair, name)
+            if side is not None and side.bucket == bucket:
+                return f"the bucket is the {name} of the pair {pair.name}: it holds copies, and is no source"
+    return "no pair has this bucket as its source"
+
+
+def _verdicts(
+    pair: Pair, key: str, size_bytes: int | None, age_seconds: float | None, tags: Mapping[str, str] | None
+) -> tuple[RuleVerdict, ...]:
+    verdicts: list[RuleVerdict] = []
+    for rule in pair.archive.rules if pair.archive else ():
+        earlier = next((verdict.rule for verdict in verdicts if verdict.applies), None)
+        if earlier:
+            verdicts.append(RuleVerdict(rule.name, False, f"the rule {earlier} comes first"))
+            continue
+        answers = list(_conditions(rule, key, size_bytes, age_seconds, tags))
+        against = [text for holds, text in answers if holds is False]
+        unknown = [text for holds, text in answers if holds is None]
+        if against:
+            verdicts.append(RuleVerdict(rule.name, False, "; ".join(against)))
+        elif unknown:
+            verdicts.append(RuleVerdict(rule.name, None, "; ".join(unknown)))
+        else:
+            verdicts.append(RuleVerdict(rule.name, True, "; ".join(text for _, text in answers)))
+    return tuple(verdicts)
+
+
+def _conditions(
+    rule: ArchiveRule, key: str, size_bytes: int | None, age_seconds: float | None, tags: Mapping[str, str] | None
+) -> Iterator[tuple[bool | None, str]]:
+    begins = key.startswith(rule.prefix)
+    if rule.prefix:
+        yield begins, f"the key {'begins' if begins else 'does not begin'} with {rule.prefix!r}"
+    if age_seconds is None:
+        yield None, f"if it is older than {rule.older_than}"
+    else:
+        older = age_seconds > rule.older_than
+        yield older, f"{Age(age_seconds)} is {'' if older else 'not '}older than {rule.older_than}"
+    if size_bytes is None:
+        yield None, f"if it is smaller than {rule.smaller_than}"
+    else:
+        smaller = size_bytes < rule.smaller_than
+        yield smaller, f"{Size(size_bytes)} is {'' if smaller else 'not '}smaller than {rule.smaller_than}"
+    for name, value in rule.tags.items():
+        if tags is None:
+            yield None, f"if it is tagged {name}={value}"
+        else:
+            tagged = tags.get(name) == value
+            yield tagged, f"it is {'' if tagged else 'not '}tagged {name}={value}"

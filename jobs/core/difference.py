@@ -1,0 +1,221 @@
+"""What two inventory reports say of one key (or version): the same, missing, different …, and why. No I/O.
+
+The rules are data: `judge` asks them of one pair, `jobs.s3.judging` writes the same rules as SQL for billions. Both
+stand on a few atoms, yes-or-no questions about a pair.
+
+ETags are comparable where both are MD5s of the content: 32 hex digits, not from a multipart upload, not encrypted
+with KMS or a customer's key (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html). What an inventory
+says: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from jobs.core.evidence import is_md5
+from jobs.core.model import Checksum
+
+
+class Category(StrEnum):
+    """What a key (or version) is. Every one in either report is exactly one of these."""
+
+    SAME = "same"
+    MISSING = "missing"
+    EXTRA = "extra"
+    DIFFERENT = "different"
+    STALE = "stale"
+    IN_FLIGHT = "in flight"
+    UNVERIFIABLE = "unverifiable"
+    EXCLUDED = "excluded"
+
+
+FINDINGS = frozenset({Category.MISSING, Category.EXTRA, Category.DIFFERENT, Category.STALE})
+"""The categories that say that something is wrong. What is in flight will be judged next time; what is unverifiable
+is shown with its reason, and is a finding only where S3 itself says that its replication FAILED."""
+
+PLAIN_ENCRYPTION = ("SSE-S3", "NOT-SSE")
+"""The values of EncryptionStatus with which an ETag can be an MD5."""
+
+PENDING, FAILED = "PENDING", "FAILED"
+"""The values of ReplicationStatus that matter (COMPLETED and REPLICA say nothing on the other side)."""
+
+
+class Facts(NamedTuple):
+    """What one report says of one object version; None where it does not say.
+
+    `etag` has no quotes; `last_modified` is epoch seconds; `encryption_status` and `replication_status` are spelled
+    as the inventory does; `checksum` is known from evidence.
+    """
+
+    size_bytes: int | None = None
+    etag: str | None = None
+    is_multipart: bool | None = None
+    encryption_status: str | None = None
+    last_modified: float | None = None
+    replication_status: str | None = None
+    is_delete_marker: bool = False
+    checksum: Checksum | None = None
+
+
+class Judgement(NamedTuple):
+    """The category, and a short reason that is the same for all pairs like this one (empty: nothing to say)."""
+
+    category: Category
+    reason: str = ""
+    is_finding: bool = False
+
+
+class Rule(NamedTuple):
+    """All atoms of `when` must hold (`not x`: must not); the first rule that fits decides."""
+
+    when: tuple[str, ...]
+    category: Category | None
+    reason: str = ""
+
+
+def _rule(when: str, category: Category | None, reason: str = "") -> Rule:
+    return Rule(tuple(atom.strip() for atom in when.split(",") if atom.strip()), category, reason)
+
+
+_DIFFERS = None  # stale or different, whichever the times say
+
+COMPARISON = (
+    _rule("source gone, destination gone, current", Category.EXCLUDED, "a delete marker, no current object"),
+    _rule("source marker, destination marker", Category.SAME),
+    _rule("source marker, destination absent", Category.MISSING, "the delete marker is not at the destination"),
+    _rule("source absent, destination marker", Category.EXTRA, "a delete marker that the source does not have"),
+    _rule("source marker", Category.EXTRA, "deleted at the source"),
+    _rule("source absent", Category.EXTRA, "not at the source"),
+    _rule("destination marker", Category.MISSING, "deleted at the destination"),
+    _rule("destination absent", Category.MISSING, "not at the destination"),
+    _rule("sizes differ", _DIFFERS, "sizes differ"),
+    _rule("checksums equal", Category.SAME),
+    _rule("checksums differ", _DIFFERS, "checksums differ"),
+    _rule("ETags equal, MD5s", Category.SAME),
+    _rule("MD5s, encryption known", _DIFFERS, "MD5s differ"),
+    _rule("MD5s", _DIFFERS, "MD5s differ, unless an object is encrypted with KMS (the reports do not say)"),
+    _rule("ETag absent", Category.UNVERIFIABLE, "a report has no ETag for it"),
+    _rule("encrypted", Category.UNVERIFIABLE, "an ETag is no MD5: encrypted with KMS or a customer's key"),
+    _rule("multipart", Category.UNVERIFIABLE, "an ETag is no MD5: uploaded in parts"),
+    _rule("", Category.UNVERIFIABLE, "an ETag is no MD5"),
+)
+
+CIRCUMSTANCE = (
+    _rule("same, FAILED", Category.SAME, "replication FAILED, yet the content is the same: tags or ACL may differ"),
+    _rule("same", None),
+    _rule("excluded", None),
+    _rule("FAILED, not extra", None, "; replication FAILED"),
+    _rule("PENDING", Category.IN_FLIGHT, "replication is PENDING"),
+    _rule("young", Category.IN_FLIGHT, "newer than what the reports can tell"),
+    _rule("", None),
+)
+
+
+def judge(
+    source: Facts | None, destination: Facts | None, *, horizon: float | None, all_versions: bool = False
+) -> Judgement:
+    """What a key (or, with `all_versions`, a version) is. None: the report does not have it.
+
+    `horizon`: epoch seconds behind which nothing is judged, that is the older report's creationTimestamp less a
+    margin. First what the two sides are to each other; the first line that fits decides:
+
+    | what the reports say                            | category     | reason                                        |
+    |-------------------------------------------------|--------------|-----------------------------------------------|
+    | source gone, destination gone, current          | excluded     | a delete marker, no current object            |
+    | source marker, destination marker               | same         |                                               |
+    | source marker, destination absent               | missing      | the delete marker is not at the destination   |
+    | source absent, destination marker               | extra        | a delete marker that the source does not have |
+    | source marker                                   | extra        | deleted at the source                         |
+    | source absent                                   | extra        | not at the source                             |
+    | destination marker                              | missing      | deleted at the destination                    |
+    | destination absent                              | missing      | not at the destination                        |
+    | sizes differ                                    | differs      | sizes differ                                  |
+    | checksums equal                                 | same         |                                               |
+    | checksums differ                                | differs      | checksums differ                              |
+    | ETags equal, MD5s                               | same         |                                               |
+    | MD5s, encryption known                          | differs      | MD5s differ                                   |
+    | MD5s                                            | differs      | MD5s differ, unless an object is encrypted with KMS (the reports do not say) |
+    | ETag absent                                     | unverifiable | a report has no ETag for it                   |
+    | encrypted                                       | unverifiable | an ETag is no MD5: encrypted with KMS or a customer's key |
+    | multipart                                       | unverifiable | an ETag is no MD5: uploaded in parts          |
+    |                                                 | unverifiable | an ETag is no MD5                             |
+
+    `gone`: absent or a delete marker; `current`: not `all_versions`. Differs means stale where the destination is
+    older than the source, else different. Then the circumstances:
+
+    | category and circumstance | becomes                 | reason                                                   |
+    |---------------------------|-------------------------|----------------------------------------------------------|
+    | same, FAILED              | same                    | replication FAILED, yet the content is the same: tags or ACL may differ |
+    | same                      | as it is                | as it is                                                 |
+    | excluded                  | as it is                | as it is                                                 |
+    | FAILED, not extra         | as it is, and a finding | as it is; replication FAILED                             |
+    | PENDING                   | in flight               | replication is PENDING                                   |
+    | young                     | in flight               | newer than what the reports can tell                     |
+    |                           | as it is                | as it is                                                 |
+
+    FAILED and PENDING are the source's replication status; `young`: either side is newer than the horizon.
+    """
+    atoms = _atoms(source or Facts(), destination or Facts(), horizon)
+    atoms["source absent"], atoms["destination absent"] = source is None, destination is None
+    atoms["source gone"] = source is None or source.is_delete_marker
+    atoms["destination gone"] = destination is None or destination.is_delete_marker
+    atoms["current"] = not all_versions
+    compared = _first(COMPARISON, atoms)
+    category = compared_category(compared, is_older=atoms["older"])
+    atoms |= {each.value: category is each for each in (Category.SAME, Category.EXCLUDED, Category.EXTRA)}
+    return conclude(compared, _first(CIRCUMSTANCE, atoms), is_older=atoms["older"])
+
+
+def compared_category(compared: Rule, *, is_older: bool) -> Category:
+    """The category of a rule of `COMPARISON`; `is_older`: the destination is older than the source."""
+    return compared.category or (Category.STALE if is_older else Category.DIFFERENT)
+
+
+def conclude(compared: Rule, circumstance: Rule, *, is_older: bool) -> Judgement:
+    """The judgement that a rule of `COMPARISON` and one of `CIRCUMSTANCE` make together."""
+    category = compared_category(compared, is_older=is_older)
+    if circumstance.category is not None:
+        return Judgement(circumstance.category, circumstance.reason)
+    has_failed = "FAILED" in circumstance.when
+    return Judgement(category, compared.reason + circumstance.reason, has_failed or category in FINDINGS)
+
+
+def _first(rules: tuple[Rule, ...], atoms: Mapping[str, bool]) -> Rule:
+    for rule in rules:
+        if all(not atoms[atom[4:]] if atom.startswith("not ") else atoms[atom] for atom in rule.when):
+            return rule
+    raise ValueError("no rule fits")
+
+
+def _atoms(source: Facts, destination: Facts, horizon: float | None) -> dict[str, bool]:
+    both = (source, destination)
+    one, other = source.checksum, destination.checksum
+    comparable = one is not None and other is not None and (one.algorithm, one.is_composite) == (other.algorithm, other.is_composite)
+    equal = comparable and one == other
+    return {
+        "source marker": source.is_delete_marker,
+        "destination marker": destination.is_delete_marker,
+        "sizes differ": None not in (source.size_bytes, destination.size_bytes)
+        and source.size_bytes != destination.size_bytes,
+        "checksums equal": equal,
+        "checksums differ": comparable and not equal and one is not None and not one.is_composite,
+        "MD5s": all(is_md5(side.etag) and not side.is_multipart and not _is_sealed(side) for side in both),
+        "ETags equal": source.etag == destination.etag,
+        "ETag absent": any(side.etag is None for side in both),
+        "encryption known": all(side.encryption_status is not None for side in both),
+        "encrypted": any(map(_is_sealed, both)),
+        "multipart": any(side.is_multipart or "-" in (side.etag or "") for side in both),
+        "older": source.last_modified is not None
+        and destination.last_modified is not None
+        and destination.last_modified < source.last_modified,
+        "FAILED": source.replication_status == FAILED,
+        "PENDING": source.replication_status == PENDING,
+        "young": horizon is not None
+        and any(side.last_modified is not None and side.last_modified > horizon for side in both),
+    }
+
+
+def _is_sealed(side: Facts) -> bool:
+    return side.encryption_status is not None and side.encryption_status not in PLAIN_ENCRYPTION

@@ -1,0 +1,88 @@
+"""The closed lists of a policy file: storage classes, modes, formats. Values are spelled as S3 spells them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class StorageClass(StrEnum):
+    """Where S3 may keep an object: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html"""
+
+    STANDARD = "STANDARD"
+    INTELLIGENT_TIERING = "INTELLIGENT_TIERING"
+    STANDARD_IA = "STANDARD_IA"
+    ONEZONE_IA = "ONEZONE_IA"
+    GLACIER_IR = "GLACIER_IR"
+    GLACIER = "GLACIER"
+    DEEP_ARCHIVE = "DEEP_ARCHIVE"
+
+    @property
+    def minimum_days(self) -> int:
+        """The minimum stay that S3 bills: https://aws.amazon.com/s3/storage-classes/"""
+        return _MINIMUM_DAYS.get(self, 0)
+
+    @property
+    def needs_thawing(self) -> bool:
+        """Whether an object has to be restored before it can be read."""
+        return self in (StorageClass.GLACIER, StorageClass.DEEP_ARCHIVE)
+
+
+_MINIMUM_DAYS = {
+    StorageClass.STANDARD_IA: 30,
+    StorageClass.ONEZONE_IA: 30,
+    StorageClass.GLACIER_IR: 90,
+    StorageClass.GLACIER: 90,
+    StorageClass.DEEP_ARCHIVE: 180,
+}
+
+
+class Encryption(StrEnum):
+    """Server-side encryption, in S3's own words."""
+
+    S3 = "AES256"
+    KMS = "aws:kms"
+    KMS_TWICE = "aws:kms:dsse"
+
+
+class LockMode(StrEnum):
+    """Object Lock's modes."""
+
+    GOVERNANCE = "GOVERNANCE"
+    COMPLIANCE = "COMPLIANCE"
+
+
+class Deletes(StrEnum):
+    """What a delete at the source does: a delete marker on the copy, or nothing."""
+
+    MIRROR = "mirror"
+    RETAIN = "retain"
+
+
+class ArchiveSide(StrEnum):
+    """Whose objects an archive rule packs: the pair's source, or its hot copies."""
+
+    SOURCE = "source"
+    DESTINATION = "destination"
+
+
+class ArchiveFormat(StrEnum):
+    """Plain tar, or tar in independent zstd frames."""
+
+    TAR = "tar"
+    TAR_ZST = "tar.zst"
+
+
+class InventoryFormat(StrEnum):
+    """S3 Inventory's formats, in its own words."""
+
+    PARQUET = "Parquet"
+    ORC = "ORC"
+    CSV = "CSV"
+
+
+class Compute(StrEnum):
+    """Where AWS Batch runs workers."""
+
+    FARGATE_SPOT = "fargate_spot"
+    FARGATE = "fargate"
+    EC2_SPOT = "ec2_spot"

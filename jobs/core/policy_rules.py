@@ -1,0 +1,319 @@
+"""What may not stand together in a policy, although each value by itself is right.
+
+A finding is where (steps into the file), the value there, and what was expected instead. Terraform's
+validations and the JSON Schema cannot say most of this; the command line and the Lambdas ask here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+from jobs.core.policy import (
+    POLICY_VERSION,
+    Archive,
+    Batch,
+    Destination,
+    Pair,
+    Policy,
+    Replica,
+)
+from jobs.core.policy_choices import ArchiveSide, Compute, Encryption, StorageClass
+
+Steps = tuple[str | int, ...]
+
+SECONDS_PER_DAY = 86_400
+
+
+class Finding(NamedTuple):
+    """A mistake between values: steps into the file, the value there, what was expected."""
+
+    steps: Steps
+    value: object
+    expected: str
+
+
+class _Place(NamedTuple):
+    """Somewhere that Sealift writes: the keys of a bucket (named at `steps`) below any of the prefixes."""
+
+    pair: int | None
+    steps: Steps
+    bucket: str
+    prefixes: tuple[str, ...]
+    what: str
+
+
+def find_mistakes(policy: Policy) -> Iterator[Finding]:
+    """Everything in the policy that contradicts itself, or what S3 allows."""
+    if policy.version != POLICY_VERSION:
+        yield Finding(("version",), policy.version, f"{POLICY_VERSION}, the version that this program reads")
+    if not policy.pairs:
+        yield Finding(("pairs",), [], "at least one pair")
+    yield from _batch(policy.batch)
+    yield from _names(policy)
+    yield from _sources(policy)
+    yield from _places(policy)
+    yield from _shared_buckets(policy)
+    yield from _regions(policy)
+    yield from _inventories(policy)
+    for number, pair in enumerate(policy.pairs):
+        for finding in _pair(pair):
+            yield finding._replace(steps=("pairs", number, *finding.steps))
+
+
+def _names(policy: Policy) -> Iterator[Finding]:
+    yield from _doubles([pair.name for pair in policy.pairs], ("pairs",), "pair")
+    for number, pair in enumerate(policy.pairs):
+        if pair.archive:
+            names = [rule.name for rule in pair.archive.rules]
+            yield from _doubles(names, ("pairs", number, "archive", "rules"), "rule")
+
+
+def _doubles(names: Sequence[str], steps: Steps, what: str) -> Iterator[Finding]:
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            yield Finding((*steps, number, "name"), name, f"a name that no other {what} has")
+
+
+def _sources(policy: Policy) -> Iterator[Finding]:
+    """The most specific prefix decides whose an object is, so no two pairs may have the same one."""
+    owners: dict[tuple[str, str], str] = {}
+    for number, pair in enumerate(policy.pairs):
+        source, steps = pair.source, ("pairs", number, "source")
+        if not source.prefixes:
+            yield Finding((*steps, "prefixes"), [], "at least one prefix, or none of this field for all keys")
+        for place, prefix in enumerate(source.prefixes):
+            owner = owners.setdefault((source.bucket, prefix), pair.name)
+            if owner != pair.name or prefix in source.prefixes[:place]:
+                expected = f"a prefix of {source.bucket} that is not given twice: {owner} has it already"
+                yield Finding((*steps, "prefixes", place), prefix, expected)
+            if hidden := next((out for out in source.exclude if prefix.startswith(out)), None):
+                expected = f"a prefix outside exclude, which leaves out all of {hidden}"
+                yield Finding((*steps, "prefixes", place), prefix, expected)
+            if between := _between(policy, pair, prefix):
+                expected = (
+                    f"a prefix outside {between[0]} of the pair {between[1]}, which lies in a wider one of this pair"
+                )
+                yield Finding((*steps, "prefixes", place), prefix, expected)
+        for place, out in enumerate(source.exclude):
+            if not any(out.startswith(prefix) for prefix in source.prefixes):
+                yield Finding((*steps, "exclude", place), out, "a prefix inside one of the prefixes")
+
+
+def _between(policy: Policy, pair: Pair, prefix: str) -> tuple[str, str] | None:
+    """A prefix of another pair that lies around this one and inside a wider one of the pair: ours, theirs, ours."""
+    for other in policy.pairs:
+        if other is not pair and other.source.bucket == pair.source.bucket:
+            for theirs in other.source.prefixes:
+                wider = (ours for ours in pair.source.prefixes if ours != prefix and theirs.startswith(ours))
+                if prefix.startswith(theirs) and any(True for _ in wider):
+                    return theirs, other.name
+    return None
+
+
+def _places(policy: Policy) -> Iterator[Finding]:
+    """Sealift never writes where it watches (a loop), nor twice to one place."""
+    watched: dict[str, str] = {}
+    for pair in policy.pairs:
+        watched.setdefault(pair.source.bucket, pair.name)
+    places = list(_written(policy))
+    for place in places:
+        if place.bucket in watched:
+            own = place.pair is not None and policy.pairs[place.pair].source.bucket == place.bucket
+            reader = "this pair" if own else f"the pair {watched[place.bucket]}"
+            expected = f"a bucket that is no source: {reader} watches it, and a copy would be copied again"
+            yield Finding(place.steps, place.bucket, expected)
+    for one, other in combinations(places, 2):
+        if one.bucket == other.bucket and _overlap(one.prefixes, other.prefixes):
+            expected = f"a place of its own: {_owner(policy, one)} writes to {one.bucket}/{min(one.prefixes)} as well"
+            prefix = f"{other.bucket}/{min(other.prefixes)}"
+            yield Finding(other.steps, prefix, expected)
+    for number, pair in enumerate(policy.pairs):
+        if pair.replica and pair.replica.bucket == pair.destination.bucket:
+            steps = ("pairs", number, "replica", "bucket")
+            yield Finding(steps, pair.replica.bucket, "another bucket than the destination's")
+
+
+def _written(policy: Policy) -> Iterator[_Place]:
+    yield _Place(None, ("ledger", "bucket"), policy.ledger.bucket, (policy.ledger.prefix,), "the ledger")
+    if policy.inventory:
+        for region, bucket in policy.inventory.buckets.items():
+            yield _Place(None, ("inventory", "buckets", region), bucket, (policy.inventory.prefix,), "inventory")
+    for number, pair in enumerate(policy.pairs):
+        steps = ("pairs", number)
+        copies = tuple(pair.copy_key(prefix) for prefix in pair.source.prefixes) or (pair.destination.prefix,)
+        yield _Place(number, (*steps, "destination", "bucket"), pair.destination.bucket, copies, "destination")
+        if pair.replica and pair.replica.bucket != pair.destination.bucket:
+            yield _Place(number, (*steps, "replica", "bucket"), pair.replica.bucket, copies, "replica")
+        if pair.archive:
+            yield _Place(number, (*steps, "archive", "bucket"), pair.archive.bucket, (pair.archive.prefix,), "archive")
+
+
+def _owner(policy: Policy, place: _Place) -> str:
+    return place.what if place.pair is None else f"the {place.what} of {policy.pairs[place.pair].name}"
+
+
+def _overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    return any(a.startswith(b) or b.startswith(a) for a in one for b in other)
+
+
+_OF_THE_BUCKET = {
+    "source": ("notifications", "inventory"),
+    "destination": ("encryption", "kms_key", "object_lock", "noncurrent_days", "transitions"),
+    "replica": ("kms_key",),
+    "archive": ("encryption", "kms_key", "object_lock"),
+}
+"""What belongs to a bucket and not to a prefix of it: pairs that share one must agree."""
+
+
+def _shared_buckets(policy: Policy) -> Iterator[Finding]:
+    first: dict[tuple[str, str], tuple[Pair, object]] = {}
+    for number, pair in enumerate(policy.pairs):
+        for section, names in _OF_THE_BUCKET.items():
+            side = getattr(pair, section)
+            if side is None:
+                continue
+            owner, earlier = first.setdefault((section, side.bucket), (pair, side))
+            for name in names:
+                if getattr(side, name) != getattr(earlier, name):
+                    expected = f"the same as in the pair {owner.name}: both use the bucket {side.bucket}"
+                    yield Finding(("pairs", number, section, name), getattr(side, name), expected)
+
+
+def _regions(policy: Policy) -> Iterator[Finding]:
+    """A bucket is in one region, whoever names it."""
+    first: dict[str, str] = {}
+    for steps, bucket, region in _named(policy):
+        if first.setdefault(bucket, region) != region:
+            yield Finding(steps, region, f"{first[bucket]}, where {bucket} is by what stands elsewhere in the file")
+
+
+def _named(policy: Policy) -> Iterator[tuple[Steps, str, str]]:
+    """Every bucket of the policy with its region, and where the region stands."""
+    yield ("ledger", "region"), policy.ledger.bucket, policy.ledger.region
+    for region, bucket in policy.inventory.buckets.items() if policy.inventory else ():
+        yield ("inventory", "buckets", region), bucket, region
+    for number, pair in enumerate(policy.pairs):
+        for section in _OF_THE_BUCKET:
+            if side := getattr(pair, section):
+                yield ("pairs", number, section, "region"), side.bucket, side.region
+
+
+def _inventories(policy: Policy) -> Iterator[Finding]:
+    if policy.inventory is None:
+        return
+    for number, pair in enumerate(policy.pairs):
+        regions = [("destination", pair.destination.region)]
+        if pair.source.inventory:
+            regions.append(("source", pair.source.region))
+        if pair.replica:
+            regions.append(("replica", pair.replica.region))
+        for section, region in regions:
+            if region not in policy.inventory.buckets:
+                expected = f"a region with a bucket in inventory.buckets (S3 delivers within a region): add {region}"
+                yield Finding(("pairs", number, section, "region"), region, expected)
+
+
+def _pair(pair: Pair) -> Iterator[Finding]:
+    hot = pair.destination
+    yield from _key(hot, "destination", is_far=pair.is_cross_region)
+    yield from _lifecycle(hot)
+    if hot.object_lock:
+        yield from _stay(hot.storage_class, hot.object_lock.days, ("destination", "object_lock", "days"))
+    if pair.replica:
+        yield from _replica(hot, pair.replica)
+    if pair.archive:
+        yield from _key(pair.archive, "archive", is_far=pair.archive.region != pair.source.region)
+        yield from _archive(pair, pair.archive)
+
+
+def _key(side: Destination | Archive, section: str, *, is_far: bool) -> Iterator[Finding]:
+    """Keys are regional, and the key that AWS manages for S3 cannot be used from elsewhere."""
+    uses_kms = side.encryption is not Encryption.S3
+    if uses_kms and is_far and side.kms_key is None:
+        expected = f"create, or the ARN of a key in {side.region}: copies cross regions, and keys do not"
+        yield Finding((section, "kms_key"), None, expected)
+    if side.kms_key is not None and not uses_kms:
+        yield Finding((section, "encryption"), side.encryption, "aws:kms or aws:kms:dsse where a kms_key is given")
+    if side.kms_key is not None and side.kms_key.region not in (None, side.region):
+        yield Finding((section, "kms_key"), side.kms_key, f"a key in {side.region}, the bucket's region")
+
+
+def _replica(hot: Destination, replica: Replica) -> Iterator[Finding]:
+    if hot.encryption is not Encryption.S3 and replica.kms_key is None:
+        expected = f"create, or the ARN of a key in {replica.region}: the hot bucket uses KMS"
+        yield Finding(("replica", "kms_key"), None, expected)
+    if replica.kms_key is not None and replica.kms_key.region not in (None, replica.region):
+        yield Finding(("replica", "kms_key"), replica.kms_key, f"a key in {replica.region}, the replica's region")
+
+
+def _stay(storage_class: StorageClass | None, days: float, steps: Steps) -> Iterator[Finding]:
+    if storage_class is not None and days < storage_class.minimum_days:
+        expected = f"at least {storage_class.minimum_days} days, which {storage_class} is billed for anyway"
+        yield Finding(steps, f"{days:g} days", expected)
+
+
+_WARMTH = {name: rank for rank, name in enumerate(StorageClass)}
+
+
+def _lifecycle(hot: Destination) -> Iterator[Finding]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html"""
+    storage_class, since = hot.storage_class, 0
+    for number, transition in enumerate(hot.transitions):
+        steps: Steps = ("destination", "transitions", number)
+        target = transition.storage_class
+        if _WARMTH[target] <= _WARMTH[storage_class or StorageClass.STANDARD]:
+            yield Finding((*steps, "storage_class"), target, "a colder class than before: lifecycle only cools")
+        infrequent = target in (StorageClass.STANDARD_IA, StorageClass.ONEZONE_IA)
+        stay = max(storage_class.minimum_days if storage_class else 0, 30 if infrequent else 1)
+        if transition.days < since + stay:
+            expected = f"{since + stay} or more: {stay} days or longer in {storage_class or 'the class before'}"
+            yield Finding((*steps, "days"), transition.days, expected)
+        storage_class, since = target, transition.days
+    if hot.noncurrent_days is not None:
+        yield from _stay(hot.storage_class, hot.noncurrent_days, ("destination", "noncurrent_days"))
+        if hot.object_lock and hot.noncurrent_days < hot.object_lock.days:
+            expected = f"at least {hot.object_lock.days}: until then Object Lock keeps every version"
+            yield Finding(("destination", "noncurrent_days"), hot.noncurrent_days, expected)
+
+
+def _archive(pair: Pair, archive: Archive) -> Iterator[Finding]:
+    if not archive.rules:
+        yield Finding(("archive", "rules"), [], "at least one rule, or no archive section")
+    for number, rule in enumerate(archive.rules):
+        steps: Steps = ("archive", "rules", number)
+        scope = pair.source.prefixes
+        if not any(_overlap((rule.prefix,), (prefix,)) for prefix in scope) or rule.prefix.startswith(
+            pair.source.exclude or ("\0",)
+        ):
+            yield Finding((*steps, "prefix"), rule.prefix, f"keys of the pair: {', '.join(scope)}")
+        if rule.target_size < rule.smaller_than:
+            yield Finding((*steps, "target_size"), str(rule.target_size), f"at least smaller_than, {rule.smaller_than}")
+        if archive.object_lock:
+            yield from _stay(rule.storage_class, archive.object_lock.days, ("archive", "object_lock", "days"))
+        if archive.expire and archive.side is ArchiveSide.DESTINATION:
+            age_days = (rule.older_than + archive.expire.grace) / SECONDS_PER_DAY
+            yield from _stay(pair.destination.storage_class, age_days, ("archive", "expire", "grace"))
+
+
+_FARGATE_GIB = {1: (2, 8), 2: (4, 16), 4: (8, 30), 8: (16, 60), 16: (32, 120)}
+"""Memory that Fargate offers for so many vCPUs:
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html"""
+
+
+def _batch(batch: Batch) -> Iterator[Finding]:
+    if batch.max_vcpus < batch.vcpus:
+        yield Finding(("batch", "max_vcpus"), batch.max_vcpus, f"at least vcpus, {batch.vcpus}")
+    if batch.compute is Compute.EC2_SPOT:
+        return
+    if batch.vcpus not in _FARGATE_GIB:
+        yield Finding(("batch", "vcpus"), batch.vcpus, f"one of {', '.join(map(str, _FARGATE_GIB))} on Fargate")
+        return
+    low, high = _FARGATE_GIB[batch.vcpus]
+    step = {8: 4, 16: 8}.get(batch.vcpus, 1)
+    if batch.memory_mib not in range(low * 1024, high * 1024 + 1, step * 1024):
+        expected = f"{low * 1024} to {high * 1024} in steps of {step * 1024} with {batch.vcpus} vCPUs on Fargate"
+        yield Finding(("batch", "memory_mib"), batch.memory_mib, expected)
+    if not 21 <= batch.disk_gib <= 200:
+        yield Finding(("batch", "disk_gib"), batch.disk_gib, "21 to 200 on Fargate")

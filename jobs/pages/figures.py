@@ -1,0 +1,70 @@
+"""Numbers and times as people read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+UNKNOWN = "–"
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def human_bytes(size_bytes: float | None) -> str:
+    """`1536` → `1.5 KiB`; unknown → `–`."""
+    if size_bytes is None:
+        return UNKNOWN
+    unit = 0
+    while size_bytes >= 1024 and unit < len(_UNITS) - 1:
+        size_bytes, unit = size_bytes / 1024, unit + 1
+    return f"{size_bytes:.0f} {_UNITS[unit]}" if unit == 0 else f"{size_bytes:.1f} {_UNITS[unit]}"
+
+
+def human_seconds(seconds: float) -> str:
+    """`3723` → `1 h 02 min`; from two days on in days."""
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = int(seconds // 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60:02d} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+
+
+def human_count(count: int) -> str:
+    """At most five characters, for the top of a narrow bar: `12345` → `12.3k`."""
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{unit}" if count < 100 * size else f"{count // size}{unit}"
+    return str(count)
+
+
+def human_share(part: float, whole: float) -> str:
+    """A percentage that never rounds something to nothing, nor nearly all to all."""
+    if not whole:
+        return UNKNOWN
+    percent = 100 * part / whole
+    if 0 < percent < 0.01:
+        return "< 0.01 %"
+    if 99.99 < percent < 100:
+        return "> 99.99 %"
+    return f"{percent:.2f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.0f} %"
+
+
+def parse_time(value: datetime | float | str | None) -> datetime | None:
+    """Epoch seconds, ISO 8601 text or a datetime (UTC when it names no zone); what is no time → None."""
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        elif isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError):
+        return None
+    if value is None:
+        return None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def human_time(value: datetime | float | str | None) -> str:
+    """`2026-11-25 00:33 UTC`; unknown → `–`."""
+    moment = parse_time(value)
+    return f"{moment:%Y-%m-%d %H:%M} UTC" if moment else UNKNOWN

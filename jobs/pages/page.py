@@ -1,0 +1,259 @@
+"""The page of a report: one HTML file with everything in it, for a browser, a phone, a printer or an e-mail."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from jobs.core.outcome import GOOD, Status
+from jobs.core.run import RunState
+from jobs.pages import figures
+from jobs.pages.charts import Bar, draw_bars, draw_columns
+from jobs.pages.visible import visible, visible_text
+from jobs.report import findings_count, verdict
+
+FINDINGS_SHOWN = 1_000
+"""The page's bound: about 1 MB, which still goes by e-mail. The files of the report hold the rest."""
+
+PREFIXES_SHOWN = 20
+RUNS_SHOWN = 30
+RUNS_DRAWN = 10
+
+MEANINGS = {
+    "same": "at both sides, and equal by all that can be compared",
+    "missing": "at the source, not at the destination",
+    "different": "at both sides, with other content",
+    "stale": "the destination holds an older version",
+    "extra": "at the destination, not at the source",
+    "in flight": "too new to judge by these inventories",
+    "unverifiable": "nothing at hand proves it equal or different",
+    "excluded": "left out by a filter",
+    "copied": "copied by this run",
+    "deleted": "a delete marker, reproduced",
+    "verified": "proven equal",
+    "changed": "not what the manifest named, or in the way of it",
+    "denied": "access was refused",
+    "archived": "must be restored before it can be read",
+    "mismatched": "proven different from its source",
+    "failed": "given up after all attempts",
+}
+
+EVIDENCE = {
+    "content": "all bytes of both sides were read and compared",
+    "checksum": "stored checksums that are comparable agree",
+    "md5_etag": "both ETags are MD5s of the content, and agree",
+    "none": "nothing to compare, such as a delete marker",
+}
+
+_GOOD = {status.value for status in GOOD}
+_UNCERTAIN = frozenset({"unverifiable", "archived", "changed", "stale", "extra"})
+_WAITING = frozenset({"in flight", "excluded"})
+
+
+class Tally(NamedTuple):
+    """Rows of one category or status; `size_bytes` None when it was not counted."""
+
+    name: str
+    rows: int
+    size_bytes: int | None
+    share: float
+
+
+class Past(NamedTuple):
+    """One run of the trend."""
+
+    report: Mapping[str, Any]
+    at: datetime | None
+    found: int
+    current: bool
+
+
+def render(
+    report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]], earlier: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """The report document (`jobs.report.summarize` or `summarize_reconcile`) as one self-contained page.
+
+    `findings` are rows with `key`, `category` or `status`, `reason`, and where known `destination_key`,
+    `version_id`, `size_bytes`, `etag` and `last_modified` of both sides (`source_…`, `destination_…`); the
+    page shows the first 1,000. `earlier` are report documents of the same job and pair, in any order.
+    The page asks the network for nothing, and its policy forbids it to. Same arguments, same page.
+    """
+    environment = _environment()
+    script = _asset(environment, "report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    past = _past(report, earlier)
+    shown = findings[:FINDINGS_SHOWN]
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        reconciled="categories" in report,
+        verdict=verdict(report),
+        tone=_tone(report),
+        found=max(findings_count(report), len(findings)),
+        tallies=(tallies := _tallies(report)),
+        weighed=any(each.size_bytes is not None for each in tallies),
+        findings=shown,
+        named=sorted({name_of(row) for row in shown}),
+        prefixes=_prefixes(report, findings),
+        past=past,
+        trend=_trend(past[-RUNS_DRAWN:]) if len(past) > 1 else None,
+        ages=_histogram(report.get("ages", ()), "Age of what is missing"),
+        sizes=_histogram(report.get("sizes", ()), "Size of what is missing"),
+        style=Markup(_asset(environment, "report.css")),
+        script=Markup(script),
+        script_digest=digest,
+    )
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """A finding's category or status."""
+    return str(row.get("category") or row.get("status") or "finding")
+
+
+def key_of(row: Mapping[str, Any]) -> str:
+    """A finding's key at the source, or, where it has none there, at the destination."""
+    key = row["key"] if row["key"] is not None else row.get("destination_key")
+    return str(key if key is not None else "")
+
+
+def tone_of(name: str) -> str:
+    """How a category or status is shown: `good`, `bad`, `warn` (look at it) or `calm` (nothing to do)."""
+    if name in _WAITING:
+        return "calm"
+    if name in _UNCERTAIN:
+        return "warn"
+    return "good" if name in _GOOD else "bad"
+
+
+def _tone(report: Mapping[str, Any]) -> str:
+    if report["state"] != RunState.COMPLETE:
+        return "warn"
+    if findings_count(report):
+        return "bad"
+    unproven = report.get("categories", {}).get("unverifiable", {"rows": 0})["rows"]
+    unsure = unproven or report.get("unparsed") or any(each["rows"] for each in report.get("unjudged", ()))
+    return "warn" if unsure else "good"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jobs.pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "visible": visible,
+        "written": visible_text,
+        "sentence": lambda text: Markup(re.sub(r"(?<=\d) ", "\N{NO-BREAK SPACE}", visible(text))),
+        "count": lambda number: figures.UNKNOWN if number is None else f"{number:,}",
+        "bytes": figures.human_bytes,
+        "duration": figures.human_seconds,
+        "time": figures.human_time,
+        "minute": lambda value: figures.human_time(value).removesuffix(" UTC"),
+        "epoch": lambda value: at.timestamp() if (at := figures.parse_time(value)) else "",
+        "tone": tone_of,
+        "name": name_of,
+        "key": key_of,
+        "plain": lambda name: visible_text(str(name).replace("_", " ")),
+    }
+    environment.globals |= {
+        "meanings": MEANINGS,
+        "proofs": EVIDENCE,
+        "share": figures.human_share,
+        "lag": _lag,
+        "shown_max": FINDINGS_SHOWN,
+    }
+    return environment
+
+
+def _asset(environment: jinja2.Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _tallies(report: Mapping[str, Any]) -> list[Tally]:
+    if "categories" in report:
+        counted = {name: (each["rows"], each["bytes"]) for name, each in report["categories"].items()}
+    else:
+        order = [status.value for status in Status]
+        sizes = report.get("outcome_bytes", {})
+        names = sorted(report["outcomes"], key=lambda name: order.index(name) if name in order else len(order))
+        counted = {name: (report["outcomes"][name], sizes.get(name)) for name in names}
+    whole = report["rows"] or 1
+    return [Tally(name, rows, size, rows / whole) for name, (rows, size) in counted.items()]
+
+
+def _prefixes(report: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The worst prefixes, each with its categories. A run's report has none: its findings say where they lie."""
+    rows: Iterable[Mapping[str, Any]] = report.get("prefixes", ())
+    if "prefixes" not in report:
+        rows = (
+            {
+                "prefix": _folder(key_of(row)),
+                "category": name_of(row),
+                "rows": 1,
+                "bytes": row.get("source_size_bytes") or 0,
+            }
+            for row in findings
+        )
+    found: dict[str, dict[str, Any]] = {}
+    for each in rows:
+        one = found.setdefault(each["prefix"], {"prefix": each["prefix"], "rows": 0, "bytes": 0, "categories": {}})
+        one["rows"] += each["rows"]
+        one["bytes"] += each["bytes"]
+        if each["category"] is not None:
+            one["categories"][each["category"]] = one["categories"].get(each["category"], 0) + each["rows"]
+    return sorted(found.values(), key=lambda one: (-one["rows"], one["prefix"]))[:PREFIXES_SHOWN]
+
+
+def _folder(key: str) -> str:
+    """A key's first two folders."""
+    return "".join(f"{part}/" for part in key.split("/")[:-1][:2])
+
+
+def _past(report: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> list[Past]:
+    """The runs of the trend, the oldest first, this one last, at most `RUNS_SHOWN`."""
+    others = sorted(
+        (each for each in earlier if each["run_id"] != report["run_id"]), key=lambda each: str(each["run_id"])
+    )
+    runs = [*others, report][-RUNS_SHOWN:]
+    return [Past(run, _ended_at(run), findings_count(run), run is report) for run in runs]
+
+
+def _ended_at(report: Mapping[str, Any]) -> datetime | None:
+    """When a run ended, or, for a report that does not say, began: run ids start with the time."""
+    return figures.parse_time(report.get("finished_at") or str(report["run_id"]).partition("-")[0])
+
+
+def _trend(past: Sequence[Past]) -> Markup:
+    bars = [
+        Bar(f"{run.at:%d}" if run.at else "?", run.found, figures.human_count(run.found), emphasised=run.current)
+        for run in past
+    ]
+    told = ", ".join(f"{run.at:%Y-%m-%d %H:%M}: {run.found:,}" if run.at else f"{run.found:,}" for run in past)
+    return draw_columns(bars, f"Findings of the last {len(past)} runs. {told}.")
+
+
+def _histogram(buckets: Sequence[Mapping[str, Any]], title: str) -> Markup | None:
+    if not any(each["rows"] for each in buckets):
+        return None
+    texts = [f"{each['rows']:,} ({figures.human_bytes(each['bytes'])})" for each in buckets]
+    bars = [Bar(each["bucket"], each["rows"], text) for each, text in zip(buckets, texts, strict=True)]
+    told = ", ".join(f"{each['bucket']}: {text}" for each, text in zip(buckets, texts, strict=True))
+    return draw_bars(bars, f"{title}, in rows and bytes. {visible_text(told)}.")
+
+
+def _lag(earlier: Any, later: Any) -> str:
+    """How long before `later` something was: `27 h 05 min`."""
+    one, other = figures.parse_time(earlier), figures.parse_time(later)
+    return figures.human_seconds(max(0.0, (other - one).total_seconds())) if one and other else ""

@@ -1,0 +1,253 @@
+"""The policy's words, what they mean for objects, and how runs and events agree on whose an object is."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.coverage import explain, match, scope, to_dict
+from jobs.core.policy import Archive, ArchiveRule, Destination, Ledger, Pair, Policy, Source
+from jobs.core.policy_choices import StorageClass
+from jobs.core.policy_rules import find_mistakes
+from jobs.core.policy_words import (
+    Age,
+    Bucket,
+    Count,
+    Dollars,
+    Folder,
+    Hour,
+    KmsKey,
+    OneIn,
+    PairName,
+    Prefix,
+    Region,
+    Share,
+    Size,
+    TimeZone,
+    Word,
+)
+
+EAST, WEST = Region("us-east-1"), Region("us-west-2")
+LEDGER = Ledger(bucket=Bucket("ledger"), region=EAST)
+
+
+def make_pair(name: str, bucket: str, *prefixes: str, exclude: tuple[str, ...] = (), rules: tuple = ()) -> Pair:
+    """A pair with a hot bucket of its own."""
+    archive = Archive(bucket=Bucket(f"{name}-archives"), region=EAST, rules=rules) if rules else None
+    return Pair(
+        name=PairName(name),
+        source=Source(
+            bucket=Bucket(bucket),
+            region=EAST,
+            prefixes=tuple(map(Prefix, prefixes)) or (Prefix(""),),
+            exclude=tuple(map(Prefix, exclude)),
+        ),
+        destination=Destination(bucket=Bucket(f"{name}-hot"), region=WEST, prefix=Folder("copies/")),
+        archive=archive,
+    )
+
+
+def make_policy(*pairs: Pair) -> Policy:
+    return Policy(version=Count(1), ledger=LEDGER, pairs=pairs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (Size, "0 B", 0),
+        (Size, "100 MiB", 104_857_600),
+        (Size, "1.5GiB", 1_610_612_736),
+        (Size, "10 MB", 10_000_000),
+        (Age, "30d", 2_592_000),
+        (Age, "2w", 1_209_600),
+        (Age, "90m", 5_400),
+        (OneIn, "1/30", 30),
+        (Share, "50%", 0.5),
+        (Share, "12.5%", 0.125),
+        (Dollars, 49.5, 49.5),
+        (Dollars, "$50", 50.0),
+        (Count, 7, 7),
+        (Hour, "23:59", "23:59"),
+        (Bucket, "a.b-c", "a.b-c"),
+    ],
+)
+def test_words_mean_what_people_write(kind, text, value):
+    parsed = kind.parse(text)
+    assert parsed == value
+    assert type(parsed) is kind
+    assert kind.parse(parsed.as_written()) == parsed
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (Size, "100"[:0]),
+        (Size, "12 parsecs"),
+        (Size, "5G"),
+        (Size, "-1 MiB"),
+        (Size, 5),
+        (Age, "30"),
+        (Age, "30 days"),
+        (Age, None),
+        (OneIn, "1/0"),
+        (OneIn, "2/30"),
+        (OneIn, 30),
+        (Share, "0.5"),
+        (Share, "101%"),
+        (Dollars, 0),
+        (Dollars, "$0"),
+        (Dollars, True),
+        (Dollars, float("nan")),
+        (Count, 0),
+        (Count, True),
+        (Count, 1.0),
+        (Hour, "24:00"),
+        (Hour, "2:00"),
+        (Hour, "02:00\n"),
+        (Bucket, "Scans"),
+        (Bucket, "s3://scans"),
+        (Bucket, "ab"),
+        (Bucket, "a" * 64),
+        (Bucket, "192.168.1.1"),
+        (Bucket, "a..b"),
+        (Bucket, "xn--a"),
+        (Bucket, "a-s3alias"),
+        (Bucket, "a_b"),
+        (Region, "Frankfurt"),
+        (Prefix, "s3://bucket/a"),
+        (Folder, "a"),
+        (Folder, "/"),
+        (KmsKey, "alias/mine"),
+        (KmsKey, "arn:aws:kms:us-east-1:1:key/x"),
+        (TimeZone, "CET+1 h"),
+    ],
+)
+def test_words_refuse_what_they_are_not(kind, text):
+    with pytest.raises(ValueError, match=r".") as raised:
+        kind.parse(text)
+    assert str(raised.value) == kind.expected
+
+
+@given(st.integers(0, 2**60))
+def test_sizes_are_written_so_that_they_read_back(size_bytes):
+    if size_bytes < 10**16 or str(Size(size_bytes))[-3:] in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        assert Size.parse(str(Size(size_bytes))) == size_bytes
+
+
+@given(st.integers(0, 999_999))
+def test_ages_are_written_so_that_they_read_back(seconds):
+    assert Age.parse(str(Age(seconds))) == seconds
+
+
+@given(st.sampled_from(Word.__subclasses__()), st.text() | st.integers() | st.floats() | st.none() | st.booleans())
+def test_a_word_parses_or_raises_value_error(kind, value):
+    try:
+        parsed = kind.parse(value)
+    except ValueError as error:
+        parsed = str(error)
+    assert parsed == kind.expected or isinstance(parsed, kind)
+
+
+KEYS = st.text("ab/", max_size=6)
+PREFIX_LISTS = st.lists(st.text("ab/", max_size=3), min_size=1, max_size=3, unique=True)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Two or three pairs over one or two buckets, with nested prefixes; only those that the rules accept."""
+    count = draw(st.integers(1, 3))
+    made = []
+    for name in string.ascii_lowercase[:count]:
+        exclude = draw(st.lists(st.text("ab/", min_size=1, max_size=4), max_size=2, unique=True))
+        bucket = draw(st.sampled_from(["one", "two"]))
+        made.append(make_pair(f"pair-{name}", bucket, *draw(PREFIX_LISTS), exclude=tuple(exclude)))
+    return make_policy(*made)
+
+
+def is_sound(policy: Policy) -> bool:
+    return not any("source" in finding.steps for finding in find_mistakes(policy))
+
+
+@given(policies().filter(is_sound), st.sampled_from(["one", "two", "three"]), KEYS)
+def test_runs_and_events_agree_on_whose_an_object_is(policy, bucket, key):
+    owner = match(policy, bucket, key)
+    owners = [pair for pair in policy.pairs if pair.source.bucket == bucket and scope(policy, pair).contains(key)]
+    assert owners == ([owner] if owner else [])
+
+
+@given(policies(), st.sampled_from(["one", "two", "pair-a-hot", "x"]), st.text(), st.none() | st.integers(0, 2**50))
+def test_explain_answers_for_every_object(policy, bucket, key, size_bytes):
+    answer = explain(policy, bucket, key, size_bytes=size_bytes)
+    assert answer.pair is match(policy, bucket, key)
+    assert answer.reason
+    document = to_dict(answer)
+    assert document["source"] == f"s3://{bucket}/{key}"
+    if answer.pair:
+        assert document["copy"] == f"s3://{answer.pair.destination.bucket}/copies/{key}"
+
+
+@given(policies(), st.text(), st.text())
+def test_two_keys_of_a_pair_never_share_a_copy(policy, one, other):
+    for pair in policy.pairs:
+        assert (pair.copy_key(one) == pair.copy_key(other)) == (one == other)
+
+
+def test_the_longest_prefix_wins_also_when_it_leaves_out():
+    wide, narrow = make_pair("wide", "one"), make_pair("narrow", "one", "scans/", exclude=("scans/tmp/",))
+    policy = make_policy(wide, narrow)
+    assert match(policy, "one", "other") is wide
+    assert match(policy, "one", "scans/a") is narrow
+    assert match(policy, "one", "scans/tmp/a") is None
+    assert "leaves out" in explain(policy, "one", "scans/tmp/a").reason
+    assert scope(policy, wide) == (("",), ("scans/",))
+
+
+def test_a_prefix_inside_anothers_inside_ones_own_is_refused():
+    policy = make_policy(make_pair("outer", "one", "a/", "a/b/c/"), make_pair("inner", "one", "a/b/"))
+    (finding,) = find_mistakes(policy)
+    assert finding.steps == ("pairs", 0, "source", "prefixes", 1)
+    assert "of the pair inner" in finding.expected
+
+
+RULES = (
+    ArchiveRule(name=PairName("small"), older_than=Age(90 * 86_400), smaller_than=Size(1000), prefix=Prefix("a/")),
+    ArchiveRule(name=PairName("rest"), older_than=Age(10), smaller_than=Size(5000), tags={"claim": "none"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("key", "known", "rule", "verdicts"),
+    [
+        ("a/1", {"size_bytes": 10, "age_seconds": 100 * 86_400, "tags": {}}, "small", [True, False]),
+        ("a/1", {"size_bytes": 1000, "age_seconds": 100 * 86_400, "tags": {"claim": "none"}}, "rest", [False, True]),
+        ("b/1", {"size_bytes": 10, "age_seconds": 100 * 86_400, "tags": {"claim": "open"}}, None, [False, False]),
+        ("b/1", {"size_bytes": 10, "age_seconds": 100}, None, [False, None]),
+        ("a/1", {}, None, [None, None]),
+        ("a/1", {"age_seconds": 10}, None, [False, False]),
+    ],
+)
+def test_archive_rules_say_whether_and_why(key, known, rule, verdicts):
+    answer = explain(make_policy(make_pair("pair", "one", rules=RULES)), "one", key, **known)
+    assert answer.archive_rule == rule
+    assert [verdict.applies for verdict in answer.rules] == verdicts
+    assert all(verdict.reason for verdict in answer.rules)
+
+
+def test_what_is_too_large_for_a_lambda_is_said():
+    policy = make_policy(make_pair("pair", "one"))
+    limit = policy.pairs[0].thresholds.lambda_max_size
+    answers = [explain(policy, "one", "k", size_bytes=size).is_for_lambda for size in (limit, limit + 1, None)]
+    assert answers == [True, False, None]
+
+
+def test_minimum_stays_are_those_that_s3_bills():
+    assert {each: each.minimum_days for each in StorageClass if each.minimum_days} == {
+        "STANDARD_IA": 30,
+        "ONEZONE_IA": 30,
+        "GLACIER_IR": 90,
+        "GLACIER": 90,
+        "DEEP_ARCHIVE": 180,
+    }

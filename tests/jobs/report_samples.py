@@ -1,0 +1,181 @@
+"""Report documents as runs and reconciliations write them, and a key that tries to be something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.core.difference import FINDINGS
+from jobs.core.model import Location
+from jobs.core.run import Plan, RunSpec, RunState, ShardSummary, Side
+from jobs.report import iso_time, summarize, summarize_reconcile
+
+MIDNIGHT = 1_764_028_800.0  # 2025-11-25T00:00:00Z
+DAY = 86_400.0
+GIB = 1 << 30
+
+HOSTILE = "a/<script>alert('x')</script>\"'>&amp;\n\u202egnp.exe\\ {{ 7*7 }}"
+HOSTILE_SHOWN = "a/<script>alert('x')</script>\"'>&amp;\\n\\u202egnp.exe\\\\ {{ 7*7 }}"
+
+
+def reconciliation(day: int = 0, *, missing: int = 1_204, **changes: Any) -> dict[str, Any]:
+    """A reconcile report of some day; `missing=0` leaves no finding."""
+    found = missing > 0
+    categories = {
+        "missing": (missing, missing * 3_400_000),
+        "different": (17 * found, 92_000_000 * found),
+        "stale": (203 * found, 1_310_000_000 * found),
+        "extra": (41 * found, 5_000 * found),
+        "in flight": (812, 2_600_000_000),
+        "unverifiable": (3_020, 410 * GIB),
+        "excluded": (120_000, 7_000_000),
+        "same": (4_874_703, 38_700 * GIB),
+    }
+    categories = changes.pop("categories", categories)
+    begun = MIDNIGHT + day * DAY + 10_200
+    arguments: dict[str, Any] = {
+        "created_at": begun,
+        "finished_at": begun + 94.2,
+        "categories": categories,
+        "findings": sum(rows for name, (rows, _) in categories.items() if name in FINDINGS),
+        "source": _inventory("photos-primary", begun - 97_500, 4_999_959, "Parquet"),
+        "destination": _inventory("photos-replica", begun - 18_420, 4_998_796, "ORC"),
+        "margin_seconds": 900.0,
+        "differences": {"parquet": _uri("differences.parquet"), "csv": _uri("differences.csv")},
+        "prefixes": [
+            ("albums/2025/11/", "missing", 1_100, 3_700_000_000),
+            ("albums/2025/11/", "stale", 203, 1_310_000_000),
+            ("exports/<b>raw</b>/\u202etpl/", "missing", 104, 360_000_000),
+            ("exports/<b>raw</b>/\u202etpl/", "different", 17, 92_000_000),
+            ("", "extra", 41, 5_000),
+        ]
+        if found
+        else [],
+        "ages": [
+            ("under 1 day", 12, 41_000_000),
+            ("1-7 days", 1_100, 3_700_000_000),
+            ("7-30 days", 64, 210_000_000),
+            ("30-365 days", 28, 98_000_000),
+            ("over 1 year", 0, 0),
+        ]
+        if found
+        else [],
+        "sizes": [
+            ("empty", 3, 0),
+            ("up to 128 KiB", 700, 48_000_000),
+            ("128 KiB to 8 MiB", 480, 1_420_000_000),
+            ("8 MiB to 5 GiB", 21, 2_581_000_000),
+        ]
+        if found
+        else [],
+        "unjudged": [("no checksum in common, and one ETag is not an MD5", 3_020), ("CRR says PENDING", 12)],
+        "limits": [
+            "the report of photos-replica has no EncryptionStatus: an ETag was taken for an MD5 if it looks like one"
+        ],
+        "unparsed": 2,
+        "unparsed_examples": [
+            {
+                "report": "photos-primary",
+                "file": "data/7.csv.gz",
+                "line": 81,
+                "problem": "3 fields, expected 9",
+                "row": "a\tb<i>",
+            },
+            {
+                "report": "photos-primary",
+                "file": None,
+                "line": None,
+                "problem": "the size is no number",
+                "row": HOSTILE,
+            },
+        ],
+        "report": _uri("report.json"),
+        "report_html": _uri("report.html"),
+    }
+    return summarize_reconcile(f"{_stamp(begun)}-reconcile-1f3a9c", **(arguments | changes))
+
+
+def run(
+    outcomes: dict[str, int] | None = None, state: RunState = RunState.COMPLETE, day: int = 0, **details: Any
+) -> dict[str, Any]:
+    """A replicate run's report, as the command line makes it."""
+    outcomes = {"copied": 98_213, "same": 1_700, "denied": 61, "failed": 26} if outcomes is None else outcomes
+    begun = MIDNIGHT + day * DAY
+    spec = RunSpec(
+        run_id=f"{_stamp(begun)}-replicate-0b77e1",
+        job="replicate",
+        created_at=begun,
+        source=Side(Location.parse("s3://photos-primary/albums/")),
+        destination=Side(Location.parse("s3://photos-replica/albums/")),
+        manifest="listing of s3://photos-primary/albums/",
+    )
+    plan = Plan(
+        rows=100_000,
+        size_bytes=310 * GIB,
+        shards=(ShardSummary(100_000, 310 * GIB),),
+        excluded={"--older-than": 312},
+        requests={"copy": 100_000, "head": 4_000, "list": 0},
+        dollars={"requests": 0.5016, "transfer": 6.2},
+        price_table="aws-2025-11",
+        seconds=1_260.0,
+    )
+    arguments: dict[str, Any] = {
+        "evidence": {"checksum": 60_000, "md5_etag": 39_000, "content": 913},
+        "reasons": [
+            {"status": "denied", "reason": "AccessDenied: kms:Decrypt", "rows": 61},
+            {"status": "failed", "reason": "SlowDown after 8 tries <img src=x>", "rows": 26},
+        ],
+        "attempts": 8,
+        "exit_codes": [0],
+        "failures_manifest": _uri("failures.parquet"),
+        "report": _uri("report.json"),
+        "ledger": "s3://ledger/sealift",
+    }
+    return summarize(spec, plan, state, outcomes, 309 * GIB, begun + 1_544.2, **(arguments | details))
+
+
+def finding(key: str, category: str = "missing", **known: Any) -> dict[str, Any]:
+    """A row of the findings, unknown where nothing is said."""
+    sides = [f"{side}_{name}" for side in ("source", "destination") for name in ("size_bytes", "etag", "last_modified")]
+    names = ["destination_key", "version_id", *sides]
+    return {"key": key, "category": category, "reason": "", **dict.fromkeys(names)} | known
+
+
+def findings(count: int = 40) -> list[dict[str, Any]]:
+    """Findings of all kinds, the first with the hostile key."""
+    md5, other = "9b2cf535f27731c974343645a3985328", "d41d8cd98f00b204e9800998ecf8427e-12"
+    known = {"source_size_bytes": 3_400_000, "source_etag": md5, "source_last_modified": MIDNIGHT - 3 * DAY}
+    there = {
+        "destination_size_bytes": 2_100_000,
+        "destination_etag": other,
+        "destination_last_modified": "2025-11-02T04:05:06Z",
+    }
+    kinds = [
+        ("missing", "not at the destination", known),
+        ("different", "size differs: 3400000 bytes at the source, 2100000 at the destination", known | there),
+        (
+            "stale",
+            "an older version is current at the destination",
+            known | there | {"version_id": "3HL4kqtJlcpXroDTDm"},
+        ),
+        ("extra", "not at the source", there),
+    ]
+    rows = [finding(HOSTILE, "missing", reason="not at the destination", **known)]
+    for number in range(1, count):
+        category, reason, details = kinds[number % 4]
+        key = f"albums/2025/11/{number % 30:02d}/IMG_{number:05d}.heic"
+        mapped = {"destination_key": f"copy/{key}"} if number % 5 == 0 else {}
+        rows.append(finding(key, category, reason=reason, **details | mapped))
+    return rows
+
+
+def _inventory(bucket: str, created_at: float, rows: int, form: str) -> dict[str, Any]:
+    manifest = f"s3://inventories/{bucket}/daily/{iso_time(created_at)[:10]}T00-00Z/manifest.json"
+    return {"bucket": bucket, "manifest": manifest, "created_at": created_at, "format": form, "rows": rows}
+
+
+def _uri(name: str) -> str:
+    return f"s3://ledger/sealift/runs/20251125T025000Z-reconcile-1f3a9c/{name}"
+
+
+def _stamp(epoch_seconds: float) -> str:
+    return iso_time(epoch_seconds).replace("-", "").replace(":", "")

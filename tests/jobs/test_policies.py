@@ -1,0 +1,390 @@
+"""The policy file: the example is right, every mistake is told with its place, and nothing else ever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.core.model import Attributes
+from jobs.core.policy import Policy
+from jobs.core.policy_choices import StorageClass
+from jobs.errors import ExitCode, PolicyError
+from jobs.policies import MAX_BYTES, load_policy, parse_policy, read_policy
+from jobs.policy_schema import make_schema
+from jobs.s3.memory import MemoryStore
+from jobs.s3.store import UNGUARDED
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "policy.example.yaml"
+TEXT = EXAMPLE.read_text()
+SCHEMA_DOCUMENT = make_schema()
+SCHEMA = jsonschema.Draft202012Validator(SCHEMA_DOCUMENT)
+KEY_WEST = "arn:aws:kms:us-west-2:111122223333:key/0a1b2c3d"
+
+
+def example() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(TEXT)
+    return document
+
+
+def mistakes_of(text: str) -> list[str]:
+    with pytest.raises(PolicyError) as raised:
+        parse_policy(text.encode(), "policy.yaml")
+    assert raised.value.exit_code is ExitCode.CONFIG
+    return [str(mistake) for mistake in raised.value.mistakes]
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The example with another value at `pairs.1.destination.bucket`; None for a value removes the name."""
+    document = example()
+    *steps, last = path.split(".")
+    here: Any = document
+    for step in steps:
+        here = here[int(step)] if isinstance(here, list) else here.setdefault(step, {})
+    if value is None:
+        del here[last]
+    elif isinstance(here, list):
+        here[int(last)] = value
+    else:
+        here[last] = value
+    return document
+
+
+def test_the_example_is_read_as_it_says():
+    policy = read_policy(str(EXAMPLE))
+    scans, customs, tracking = policy.pairs
+    assert (policy.name, policy.ledger.uri) == ("parcels", "s3://example-ledger/sealift")
+    assert (scans.is_cross_region, customs.is_cross_region) == (False, True)
+    assert scans.copy_key("scans/1Z.jpg") == "delivery/scans/1Z.jpg"
+    assert scans.archive is not None
+    assert [rule.target_size for rule in scans.archive.rules] == [1024**3, 4 * 1024**3]
+    assert customs.destination.storage_class is StorageClass.GLACIER_IR
+    assert policy.pair("customs") is customs
+    assert policy.pair("nobody") is None
+    assert tracking.source.notifications is False
+
+
+def test_pairs_override_the_defaults_field_by_field():
+    scans, customs, tracking = read_policy(str(EXAMPLE)).pairs
+    assert [pair.limits.max_cost for pair in (scans, customs)] == [40.0, 120.0]
+    assert customs.limits.max_objects == 50_000_000
+    assert (customs.nightly.hour, customs.nightly.time_zone) == ("22:30", "America/New_York")
+    assert tracking.thresholds.lambda_max_size == 64 * 1024**2
+    assert tracking.thresholds.backlog_age == 3_600
+    assert (scans.deletes, customs.deletes) == ("retain", "mirror")
+
+
+def test_json_is_read_as_well():
+    assert parse_policy(json.dumps(example()).encode(), "policy.json") == read_policy(str(EXAMPLE))
+
+
+def test_an_hour_needs_no_quotes():
+    assert parse_policy(TEXT.replace('"22:30"', "22:30").encode(), "p") == read_policy(str(EXAMPLE))
+
+
+SHAPE = [
+    ("pairs.1.destination.bucket", "Customs", "a bucket name"),
+    ("pairs.0.source.bucket", "s3://example-scans", "a bucket name"),
+    ("pairs.1.nightly.time_zone", "Amerika/New_York", "an IANA time zone"),
+    ("pairs.1.nightly.hour", "25:00", "a time from 00:00 to 23:59"),
+    ("pairs.1.nightly.hour", 1350, "a time from 00:00 to 23:59"),
+    ("pairs.0.destination.storage_class", "STANDARD_I", "did you mean STANDARD_IA?"),
+    ("pairs.0.archive.rules.0.storage_class", "COLD", "one of STANDARD, "),
+    ("pairs.0.deletes", "ignore", "one of mirror, retain"),
+    ("pairs.0.source.notifications", "yes", "true or false"),
+    ("pairs.0.source.prefixes", "scans/", "a list"),
+    ("pairs.0.source", ["example-scans"], "a section with bucket"),
+    ("pairs.0.source.prefixs", ["a/"], "did you mean prefixes?"),
+    ("pairs.0.source.bucket", None, "missing: write a bucket name"),
+    ("pairs.0.destination", None, "missing: write a section with bucket, region"),
+    ("pairs.0.archive.rules", None, "missing: write a list"),
+    ("pairs.0.archive.rules.1.tags", {"claim": 1}, "a text"),
+    ("pairs.0.archive.rules.1.older_than", "400 days", "a duration"),
+    ("pairs.0.archive.rules.1.smaller_than", 2048, "a size"),
+    ("pairs.1.verify.rota", "1/0", "1/N"),
+    ("pairs.1.destination.kms_key", "alias/customs", "the ARN of a KMS key"),
+    ("pairs.1.destination.object_lock.days", 0, "a whole number, 1 or more"),
+    ("pairs.1.destination.prefix", "customs", "ends in /"),
+    ("defaults.limits.max_cost", -1, "US dollars"),
+    ("inventory.buckets", {"Frankfurt": "example-inventory"}, "a region"),
+    ("inventory.buckets", ["a"], "a mapping"),
+    ("alarms.emails", ["oncall"], "an e-mail address"),
+    ("alarms.topic", "arn:aws:sqs:us-east-1:111122223333:q", "the ARN of an SNS topic"),
+    ("batch.compute", "lambda", "one of fargate_spot"),
+    ("batch.queue", 7, "a text"),
+    ("version", 2, "1, the version that this program reads"),
+    ("ledger", None, "missing"),
+    ("pairs", [], "at least one pair"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "expected"), SHAPE, ids=lambda value: str(value)[:40])
+def test_a_wrong_value_is_told_with_its_place_and_the_schema_refuses_it(path, value, expected):
+    document = changed(path, value)
+    (mistake,) = mistakes_of(yaml.safe_dump(document))
+    steps = path.split(".")
+    place = "".join(f"[{step}]" if step.isdigit() else f".{step}" for step in steps)[1:]
+    assert mistake.startswith(place), mistake
+    assert expected in mistake
+    if path != "pairs":
+        assert "line " in mistake
+    if steps[0] == "pairs" and len(steps) > 1 and steps[2] != "name":
+        assert f"(pair {example()['pairs'][int(steps[1])]['name']}, line" in mistake
+    if path != "pairs.1.nightly.time_zone":  # which zones there are, only the reader knows
+        assert list(SCHEMA.iter_errors(document))
+
+
+CONTRADICTIONS = [
+    ({"pairs.1.destination.bucket": "example-customs-us"}, "pairs[1].destination.bucket", "this pair watches it"),
+    ({"pairs.1.destination.bucket": "example-tracking"}, "pairs[1].destination.bucket", "the pair tracking watches it"),
+    ({"pairs.1.replica": {"bucket": "example-scans", "region": "eu-central-1", "kms_key": "create"}},
+     "pairs[1].replica.bucket", "the pair scans watches it"),
+    ({"pairs.0.archive.bucket": "example-tracking"}, "pairs[0].archive.bucket", "a bucket that is no source"),
+    ({"ledger.bucket": "example-scans"}, "ledger.bucket", "a bucket that is no source"),
+    ({"inventory.buckets.us-east-1": "example-customs-us"}, "inventory.buckets.us-east-1", "no source"),
+    ({"pairs.2.destination.prefix": "", "pairs.2.source.prefixes": ["delivery/"]},
+     "pairs[2].destination.bucket", "the destination of scans writes to"),
+    ({"pairs.0.archive.bucket": "example-hot-fra"}, "pairs[0].archive.bucket", "a place of its own"),
+    ({"pairs.0.archive.bucket": "example-ledger", "pairs.0.archive.prefix": ""},
+     "pairs[0].archive.bucket", "the ledger writes to"),
+    ({"pairs.1.name": "scans"}, "pairs[1].name", "a name that no other pair has"),
+    ({"pairs.0.archive.rules.1.name": "signatures"}, "pairs[0].archive.rules[1].name", "no other rule has"),
+    ({"pairs.1.destination.kms_key": None}, "pairs[1].destination.kms_key", "the ARN of a key in eu-west-1"),
+    ({"pairs.1.destination.kms_key": KEY_WEST}, "pairs[1].destination.kms_key", "a key in eu-west-1"),
+    ({"pairs.1.destination.encryption": "AES256"}, "pairs[1].destination.encryption", "where a kms_key is given"),
+    ({"pairs.0.archive.region": "us-east-1", "pairs.0.archive.kms_key": None},
+     "pairs[0].archive.kms_key", "a key in us-east-1"),
+    ({"pairs.1.replica": {"bucket": "example-third", "region": "us-east-1"}},
+     "pairs[1].replica.kms_key", "the hot bucket uses KMS"),
+    ({"pairs.1.replica": {"bucket": "example-third", "region": "us-east-1", "kms_key": KEY_WEST}},
+     "pairs[1].replica.kms_key", "a key in us-east-1"),
+    ({"pairs.1.destination.object_lock.days": 30}, "pairs[1].destination.object_lock.days", "at least 90 days"),
+    ({"pairs.1.destination.object_lock.days": 90, "pairs.1.destination.noncurrent_days": 60},
+     "pairs[1].destination.noncurrent_days", "at least 90"),
+    ({"pairs.0.archive.object_lock": {"mode": "GOVERNANCE", "days": 179}},
+     "pairs[0].archive.object_lock.days", "at least 180 days"),
+    ({"pairs.0.archive.side": "destination", "pairs.0.archive.rules.0.older_than": "1d",
+      "pairs.0.archive.expire.grace": "1d"}, "pairs[0].archive.expire.grace", "at least 30 days"),
+    ({"pairs.1.destination.transitions": [{"days": 365, "storage_class": "STANDARD_IA"}]},
+     "pairs[1].destination.transitions[0].storage_class", "a colder class"),
+    ({"pairs.1.destination.transitions": [{"days": 60, "storage_class": "DEEP_ARCHIVE"}]},
+     "pairs[1].destination.transitions[0].days", "90 or more"),
+    ({"pairs.2.destination.object_lock.days": 60}, "pairs[2].destination.object_lock", "the same as in the pair scans"),
+    ({"pairs.2.destination.kms_key": "arn:aws:kms:eu-central-1:111122223333:key/a"},
+     "pairs[2].destination.kms_key", "the same as in the pair scans"),
+    ({"pairs.2.source.bucket": "example-scans", "pairs.2.source.prefixes": ["scans/"],
+      "pairs.2.source.notifications": True, "pairs.2.source.inventory": True},
+     "pairs[2].source.prefixes[0]", "scans has it already"),
+    ({"pairs.2.destination.region": "eu-west-1"}, "pairs[2].destination.region", "eu-central-1, where example-hot-fra"),
+    ({"pairs.1.archive": {"bucket": "example-ledger", "region": "us-east-1", "prefix": "customs/",
+      "rules": [{"name": "all", "older_than": "90d"}]}}, "pairs[1].archive.region", "where example-ledger"),
+    ({"pairs.0.source.exclude": ["scans"]}, "pairs[0].source.prefixes[0]", "outside exclude"),
+    ({"pairs.0.source.exclude": ["other/"]}, "pairs[0].source.exclude[0]", "inside one of the prefixes"),
+    ({"pairs.0.source.prefixes": []}, "pairs[0].source.prefixes", "at least one prefix"),
+    ({"pairs.0.archive.rules.0.prefix": "elsewhere/"}, "pairs[0].archive.rules[0].prefix", "keys of the pair"),
+    ({"pairs.0.archive.rules.0.target_size": "1 KiB"}, "pairs[0].archive.rules[0].target_size", "smaller_than"),
+    ({"pairs.0.archive.rules": []}, "pairs[0].archive.rules", "at least one rule"),
+    ({"inventory.buckets.us-east-1": None}, "pairs[1].source.region", "add us-east-1"),
+    ({"batch.vcpus": 3}, "batch.vcpus", "one of 1, 2, 4, 8, 16"),
+    ({"batch.memory_mib": 1024}, "batch.memory_mib", "4096 to 16384"),
+    ({"batch.disk_gib": 10}, "batch.disk_gib", "21 to 200"),
+    ({"batch.max_vcpus": 1}, "batch.max_vcpus", "at least vcpus"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "place", "expected"), CONTRADICTIONS, ids=lambda value: str(value)[:60])
+def test_values_that_may_not_stand_together_are_told(changes, place, expected):
+    document = example()
+    for path, value in changes.items():
+        *steps, last = path.split(".")
+        here: Any = document
+        for step in steps:
+            here = here[int(step)] if isinstance(here, list) else here[step]
+        if value is None:
+            del here[last]
+        else:
+            here[last] = value
+    found = mistakes_of(yaml.safe_dump(document))
+    assert any(mistake.startswith(place) and expected in mistake for mistake in found), found
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file():
+    text = TEXT.replace('hour: "02:00"', "hour: noon").replace("bucket: example-customs-us", "bucket: Customs")
+    text = text.replace("target_size: 1 GiB", "target_size: 1 KiB").replace("night_hours", "nite_hours")
+    found = mistakes_of(text)
+    assert [mistake.split(" ")[0] for mistake in found] == [
+        "defaults.nightly.hour",
+        "pairs[0].archive.rules[0].target_size",
+        "pairs[1].source.bucket",
+        "alarms.nite_hours",
+    ]
+    lines = [int(mistake.split("line ")[1].split(")")[0]) for mistake in found]
+    assert [text.splitlines()[line - 1].split(":")[0].strip(" -") for line in lines] == [
+        "hour",
+        "target_size",
+        "bucket",
+        "nite_hours",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "a section with version"),
+        ("just words", "a section with version"),
+        ("- a\n- b", "a section with version"),
+        ("a: [1", "no YAML"),
+        ("a: b: c", "no YAML"),
+        ("a: 1\n---\nb: 2", "no YAML"),
+        ("a: \x07", "no YAML"),
+        ("? [a, b]\n: c", "no name before the colon"),
+        ("version: 1\nversion: 1", "given twice: write it once"),
+        ("a: &x 1\nb: *x", "an alias: write the value itself"),
+        ("a: &x [*x]", "an alias: write the value itself"),
+        (
+            "a: !!python/object/apply:os.system [ls]",
+            "the tag tag:yaml.org,2002:python/object/apply:os.system: write a plain value",
+        ),
+        ("a: !!set {b}", "write a plain value"),
+        ("a: !!int text", "write a plain value"),
+        ("[" * 200 + "]" * 200, "nested too deeply"),
+        ("{a: " * 100 + "1" + "}" * 100, "nested too deeply"),
+    ],
+)
+def test_what_is_no_policy_at_all_is_refused(text, expected):
+    found = mistakes_of(text)
+    assert any(expected in mistake for mistake in found), found
+
+
+def test_what_is_no_text_or_no_file_is_refused(tmp_path):
+    with pytest.raises(PolicyError, match="no UTF-8"):
+        parse_policy(b"\xff\xfe", "p")
+    with pytest.raises(PolicyError, match="larger than"):
+        parse_policy(b" " * (MAX_BYTES + 1), "p")
+    with pytest.raises(PolicyError, match="not readable"):
+        read_policy(str(tmp_path))
+    with pytest.raises(PolicyError, match="not readable"):
+        read_policy(str(tmp_path / "none.yaml"))
+
+
+def test_a_policy_comes_from_s3_as_well():
+    async def scenario() -> None:
+        store = MemoryStore()
+        store.create_bucket("config")
+        await store.put("config", "policy.yaml", TEXT.encode(), Attributes(), guard=UNGUARDED)
+        assert await load_policy("s3://config/policy.yaml", store) == read_policy(str(EXAMPLE))
+        with pytest.raises(PolicyError, match="s3://config/none: the file: not there"):
+            await load_policy("s3://config/none", store)
+
+    asyncio.run(scenario())
+
+
+def test_the_error_survives_a_process_boundary():
+    with pytest.raises(PolicyError) as raised:
+        parse_policy(b"version: 2", "p")
+    twin = pickle.loads(pickle.dumps(raised.value))
+    assert (str(twin), twin.mistakes) == (str(raised.value), raised.value.mistakes)
+
+
+def places(value: Any, steps: tuple = ()) -> list[tuple]:
+    """Every place in a document."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [steps] * bool(steps) + [place for name, each in inner for place in places(each, (*steps, name))]
+
+
+PLACES = places(example())
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    | st.sampled_from([example()["pairs"][0], example()["defaults"], "create", "GLACIER", "30d"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=4,
+)  # fmt: skip
+
+
+def outcome_of(text: str) -> Policy | PolicyError:
+    """What reading gives: nothing but these two."""
+    try:
+        return parse_policy(text.encode(errors="replace"), "p")
+    except PolicyError as error:
+        return error
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(PLACES), VALUES, st.booleans()), min_size=1, max_size=3))
+def test_any_mutation_gives_a_policy_or_a_policy_error(mutations):
+    document = example()
+    for steps, value, removes in mutations:
+        here: Any = document
+        try:
+            for step in steps[:-1]:
+                here = here[step]
+            if removes:
+                del here[steps[-1]]
+            else:
+                here[steps[-1]] = copy.deepcopy(value)
+        except (LookupError, TypeError):
+            continue  # an earlier mutation has removed the place
+    outcome = outcome_of(yaml.safe_dump(document, allow_unicode=True))
+    assert isinstance(outcome, Policy) or all(mistake.expected for mistake in outcome.mistakes)
+    assert isinstance(outcome, Policy) or outcome.mistakes
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, len(TEXT) - 1), st.integers(0, 40), st.text(max_size=5))
+def test_any_slip_of_the_keyboard_gives_a_policy_or_a_policy_error(place, length, typed):
+    outcome = outcome_of(TEXT[:place] + typed + TEXT[place + length :])
+    assert isinstance(outcome, Policy) or outcome.mistakes
+
+
+def test_the_schema_is_one_and_takes_the_example():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA_DOCUMENT)
+    SCHEMA.validate(example())
+
+
+def test_the_schema_describes_every_field():
+    sections = SCHEMA_DOCUMENT["$defs"]
+    assert {"Policy", "Pair", "Archive", "Verification"} <= set(sections)
+    for name, section in sections.items():
+        assert section["description"], name
+        for field, described in section["properties"].items():
+            assert "description" in described or "$ref" in described or "anyOf" in described, (name, field)
+
+
+def test_the_schemas_defaults_are_the_programs():
+    bare = {"version": 1, "ledger": example()["ledger"], "pairs": [
+        {"name": "pair", "source": {"bucket": "aaa", "region": "us-east-1"},
+         "destination": {"bucket": "bbb", "region": "us-east-1"}}]}  # fmt: skip
+    filled = copy.deepcopy(bare)
+    sections = SCHEMA_DOCUMENT["$defs"]
+    for target, name in (
+        (filled["pairs"][0]["source"], "Source"),
+        (filled["pairs"][0]["destination"], "Destination"),
+        (filled["pairs"][0].setdefault("thresholds", {}), "Thresholds"),
+        (filled["pairs"][0].setdefault("nightly", {}), "Nightly"),
+        (filled["pairs"][0].setdefault("verify", {}), "Verification"),
+        (filled["pairs"][0].setdefault("limits", {}), "Limits"),
+        (filled.setdefault("alarms", {}), "Alarms"),
+        (filled.setdefault("batch", {}), "Batch"),
+    ):
+        for field, described in sections[name]["properties"].items():
+            if "default" in described:
+                target.setdefault(field, described["default"])
+    assert parse_policy(json.dumps(filled).encode(), "p") == parse_policy(json.dumps(bare).encode(), "p")
+
+
+def test_reading_a_policy_loads_nothing_heavy():
+    code = "import sys, jobs.policies; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "yaml" in loaded
+    assert not {"click", "rich", "pyarrow", "duckdb", "boto3", "botocore", "awscrt", "asyncio"} & set(loaded)
