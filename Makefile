@@ -1,5 +1,6 @@
 # Every target makes its own virtual environment from the lock; nothing but Python, make and a package index is needed.
 # Variables: PYTHON, PYTHON313, PYTEST_ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, UPGRADE.
+# For the image: ENGINE, BASE, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS, REPOSITORY.
 
 PYTHON ?= python3
 PYTHON313 ?= python3.13
@@ -12,10 +13,11 @@ PYTEST_ARGS ?= -n 2
 SOURCES := jobs scheduler tests
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-313 demo bench format lock clean
+.PHONY: help test lint pytest test-313 demo bench image image-push container-test container-bench format \
+	lock clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The dependencies follow the lock; the project itself is installed again when pyproject.toml changes.
 %/lock.stamp: requirements/dev.txt
@@ -45,7 +47,7 @@ lint: $(VENV)/dev.stamp ## Style, types and the layers of the design
 	$(BIN)/lint-imports
 
 pytest: $(VENV)/dev.stamp ## The tests alone; PYTEST_ARGS="-k parts" narrows them
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --ignore tests/containers
 
 test-313: $(VENV313)/dev.stamp ## The fast tests on Python 3.13
 	$(VENV313)/bin/python -m pytest $(PYTEST_ARGS) tests/core tests/jobs
@@ -55,6 +57,42 @@ demo: $(VENV)/dev.stamp ## A replication, damaged and repaired, on this machine;
 
 bench: $(VENV)/bench.stamp ## Sealift against its peers; SCALE=0.1 ROUNDS=1 WORKLOADS=small,large for less
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.benchmarks.bench
+
+# The image. How the build reaches a package index goes in as secrets, of which no layer keeps anything.
+ENGINE ?= podman
+IMAGE ?= sealift
+CA_BUNDLE ?= $(PIP_CERT)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' jobs/__init__.py)
+REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+TAG := $(subst +,-,$(VERSION))
+comma := ,
+SECRETS = $(if $(PIP_CONF),--secret id=pip.conf$(comma)src=$(PIP_CONF)) \
+	$(if $(CA_BUNDLE),--secret id=ca$(comma)src=$(CA_BUNDLE)) \
+	$(if $(PIP_INDEX_URL),--secret id=index$(comma)env=PIP_INDEX_URL)
+
+image: ## The container image; BASE=… PLATFORM=linux/arm64 ENGINE=docker PIP_CONF=… CA_BUNDLE=…
+	$(ENGINE) build --file images/Dockerfile --tag $(IMAGE):$(TAG) $(if $(BASE),--build-arg BASE=$(BASE)) \
+		$(if $(PLATFORM),--platform $(PLATFORM)) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+		$(SECRETS) $(BUILD_OPTIONS) .
+
+# podman writes the pushed digest to a file; Docker learns it, and keeps it with the image.
+image-push: ## Push the image to REPOSITORY=host/name; the last line is its reference by digest, for a job definition
+	$(if $(REPOSITORY),,$(error say where to: make image-push REPOSITORY=host/name))
+	@mkdir -p build && $(ENGINE) tag $(IMAGE):$(TAG) $(REPOSITORY):$(TAG)
+ifneq ($(findstring docker,$(ENGINE)),)
+	@$(ENGINE) push $(PUSH_OPTIONS) $(REPOSITORY):$(TAG)
+	@$(ENGINE) image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' $(REPOSITORY):$(TAG) \
+		| grep -F '$(REPOSITORY)@'
+else
+	@$(ENGINE) push $(PUSH_OPTIONS) --digestfile build/image.digest $(REPOSITORY):$(TAG)
+	@echo "$(REPOSITORY)@$$(cat build/image.digest)"
+endif
+
+container-test: $(VENV)/dev.stamp ## The image's own test: array jobs in containers, by podman, against a real S3 server
+	$(BIN)/python -m pytest --override-ini faulthandler_timeout=600 tests/containers
+
+container-bench: $(VENV)/dev.stamp ## How soon a container copies, and the batch path beside the local path
+	$(BIN)/python -m tests.benchmarks.containers
 
 format: $(VENV)/dev.stamp ## Mend what ruff can mend
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -67,6 +105,7 @@ lock: $(VENV)/dev.stamp ## Resolve the dependencies again; UPGRADE=1 takes newer
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --output-file requirements/dev.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --extra bench --constraint requirements/dev.txt \
 		--output-file requirements/bench.txt
+	printf 'setuptools\n' | $(COMPILE) - --constraint requirements/dev.txt --output-file requirements/image.txt
 
 clean: ## Remove environments, caches and results
 	rm -rf $(VENV) $(VENV313) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
+from jobs.core.attestation import attested, compare_attested, parse_attestations, with_checksums
 from jobs.core.evidence import Verdict, best_checksum, compare
-from jobs.core.model import Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
+from jobs.core.model import Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.timeline import align
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Redirected, Rejected
@@ -23,13 +24,21 @@ from jobs.s3.lookup import find, key_history
 from jobs.s3.store import Store
 from jobs.s3.streams import ByteBudget
 
+Checksums: TypeAlias = tuple[Checksum, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """`deep`: read and compare the bytes of both sides. `all_versions`: each version, not the current one."""
+    """`deep`: read and compare the bytes of both sides. `all_versions`: each version, not the current one.
+
+    `source_checksums`, `destination_checksums`: the report of checksums at rest that the rows' attestations are
+    from, with its `uri`, `computed_at` (epoch seconds) and `age_hours` when the run was planned.
+    """
 
     all_versions: bool = False
     deep: bool = False
+    source_checksums: Mapping[str, Any] | None = None
+    destination_checksums: Mapping[str, Any] | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> VerifyOptions:
@@ -89,7 +98,7 @@ class Verify:
         if destination is None:
             return _ended(row, Status.MISSING, "nothing is at the destination")
         verdict, checksum = await self._prove(
-            Side(self.source, ref, source), Side(self.destination, target, destination)
+            row, Side(self.source, ref, source), Side(self.destination, target, destination)
         )
         return _judged(row, source.etag, destination, verdict, checksum)
 
@@ -101,11 +110,20 @@ class Verify:
         verdict = await check_content(Side(self.destination, target, destination), known_checksum, self.budget)
         return _judged(row, row.etag, destination, verdict, known_checksum)
 
-    async def _prove(self, source: Side, destination: Side) -> tuple[Verdict, str | None]:
-        verdict = compare(source.info, destination.info)
-        if not self.options.deep or verdict.same is False:
-            return verdict, best_checksum(source.info)
-        return await compare_content(source, destination, self.budget)
+    async def _prove(self, row: ObjectVersion, source: Side, destination: Side) -> tuple[Verdict, str | None]:
+        reports = self.options.source_checksums, self.options.destination_checksums
+        ours = _true_of(source.info, row.source_attested, reports[0])
+        theirs = _true_of(destination.info, row.destination_attested, reports[1])
+        verdict = compare_attested(source.info, destination.info, ours, theirs)
+        if (
+            verdict.same is not False
+            and self.options.deep
+            and not _at_rest(source.info, destination.info, ours, theirs)
+        ):
+            return await compare_content(source, destination, self.budget)
+        if verdict.same and (ours or theirs):
+            verdict = verdict._replace(reason=_sources(reports[0] if ours else None, reports[1] if theirs else None))
+        return verdict, best_checksum(with_checksums(source.info, ours))
 
     async def _verify_history(
         self, rows: Sequence[ObjectVersion], target: ObjectRef, history: Sequence[Listed]
@@ -143,6 +161,27 @@ class Verify:
             if s == index and outcome.status not in (Status.VERIFIED, Status.MISMATCHED):
                 return outcome
         return _ended(row, Status.MISSING, "no version at the destination reproduces it")
+
+
+def _true_of(info: ObjectInfo, text: str | None, report: Mapping[str, Any] | None) -> Checksums:
+    """The attested checksums that are true of the object as it is now; none without the report they are from."""
+    return () if report is None else attested(info, parse_attestations(text), report["computed_at"])
+
+
+def _at_rest(source: ObjectInfo, destination: ObjectInfo, ours: Checksums, theirs: Checksums) -> bool:
+    """Whether the bytes of both sides, as S3 read them, prove that they are the same: then nobody else need read."""
+    verdict = compare(replace(source, checksums=ours), replace(destination, checksums=theirs))
+    return verdict.same is True and verdict.evidence is Evidence.CHECKSUM
+
+
+def _sources(source: Mapping[str, Any] | None, destination: Mapping[str, Any] | None) -> str:
+    """Which reports a proof rests on, and how old they were."""
+    known = [
+        f"{side} {report['age_hours']:.1f} h old ({report['uri']})"
+        for side, report in (("source", source), ("destination", destination))
+        if report is not None
+    ]
+    return f"checksums at rest: {', '.join(known)}"
 
 
 def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:

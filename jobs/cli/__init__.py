@@ -15,7 +15,11 @@ _COMMANDS = {
     "inventory": ("jobs.cli.inventory", "inventory", "List a bucket into a report of S3 Inventory's shape."),
     "replicate": ("jobs.cli.transfer", "replicate", "Copy the objects of a manifest, guarded and proven."),
     "verify": ("jobs.cli.transfer", "verify", "Prove that copies are the same as their originals."),
+    "reconcile": ("jobs.cli.reconcile", "reconcile", "Compare two inventories; report and repair what differs."),
     "runs": ("jobs.cli.runs", "runs", "List, show, watch and retry runs, from the ledger alone."),
+    "query": ("jobs.cli.query", "query", "Ask the ledger in SQL: runs, outcomes, differences, catalog."),
+    "catalog": ("jobs.cli.catalog", "catalog", "Rebuild the latest proven state of every object version."),
+    "policy": ("jobs.cli.policy", "policy", "Check the policy file; explain what it means for an object."),
     "worker": ("jobs.cli.worker", "worker", ""),
 }
 

@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import __version__
+from jobs.cli.checksums import attest
 from jobs.cli.console import meter
+from jobs.cli.reporting import PAGE
+from jobs.cli.reporting import publish as publish_report
 from jobs.config import Settings
-from jobs.core.model import Location
+from jobs.core.model import Location, Route
 from jobs.core.price import part_rule
 from jobs.core.run import Plan, RunSpec, RunState, Side
 from jobs.core.selection import Selection
@@ -69,6 +72,8 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Plan
     try:
         source, description, batches = await _rows(request, ledger)
         await _check_sides(source, request.destination, dict(request.options))
+        route = Route(source.location, request.destination.location)
+        batches, reports = await attest(batches, route, request.options, ledger.store, scratch, started)
         spec = RunSpec(
             run_id=new_run_id(request.job, started),
             job=request.job,
@@ -77,6 +82,7 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Plan
             destination=request.destination,
             manifest=description,
             options=dict(request.options)
+            | reports
             | {
                 "streamed": is_streamed(source, request.destination),
                 "cross_region": (source.region or "") != (request.destination.region or ""),
@@ -160,8 +166,9 @@ async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int
     state = RunState.FAILED if broken else RunState.INCOMPLETE
     if folded.rows == plan.rows:
         state = RunState.COMPLETE
+    is_complete = state is RunState.COMPLETE
     failures = None
-    if state is RunState.COMPLETE and folded.failures:
+    if is_complete and folded.failures:
         failures = await ledger.write_failures(spec.run_id, folded.failures_parquet, folded.failures_csv)
     report = summarize(
         spec,
@@ -170,16 +177,18 @@ async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int
         folded.outcomes,
         folded.size_bytes,
         folded.finished_at or time.time(),
+        outcome_bytes=folded.outcome_bytes,
         evidence=folded.evidence,
         reasons=[{"status": status, "reason": reason, "rows": rows} for status, reason, rows in folded.reasons],
         attempts=folded.attempts,
         exit_codes=sorted(set(codes.values())),
         failures_manifest=failures,
-        report=ledger.uri(spec.run_id, "report.json") if state is RunState.COMPLETE else None,
+        report=ledger.uri(spec.run_id, "report.json") if is_complete else None,
+        report_html=ledger.uri(spec.run_id, PAGE) if is_complete else None,
         ledger=str(ledger.location),
     )
-    if state is RunState.COMPLETE:
-        await ledger.publish_report(spec.run_id, report)
+    if is_complete:
+        await publish_report(ledger, spec, report, folded.listed)
     return report
 
 

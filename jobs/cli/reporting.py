@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.core.run import RunSpec
+from jobs.errors import LedgerError
 from jobs.runs.ledger import Ledger
 
 EARLIER_RUNS = 30
@@ -14,10 +15,8 @@ EARLIER_RUNS = 30
 PAGE = "report.html"
 
 
-async def write_page(
-    ledger: Ledger, spec: RunSpec, report: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]
-) -> str:
-    """Write `report.html`, before the report itself says that the run has ended; its URI.
+async def publish(ledger: Ledger, spec: RunSpec, report: dict[str, Any], findings: Sequence[Mapping[str, Any]]) -> None:
+    """Write `report.html`, then the report, which says that the run has ended.
 
     `findings` are the first of what the page lists.
     """
@@ -25,12 +24,22 @@ async def write_page(
 
     earlier = await earlier_reports(ledger, spec)
     page = await asyncio.to_thread(render, report, findings=findings, earlier=earlier)
-    return await ledger.write_file(spec.run_id, PAGE, page.encode(), "text/html; charset=utf-8")
+    await ledger.write_file(spec.run_id, PAGE, page.encode(), "text/html; charset=utf-8")
+    await ledger.publish_report(spec.run_id, report)
 
 
 async def earlier_reports(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]:
     """Reports of the latest runs before this one with the same job, source and destination, oldest first."""
     names = [run_id for run_id in await ledger.run_ids() if run_id < spec.run_id and f"-{spec.job}-" in run_id]
-    reports = await asyncio.gather(*(ledger.report(run_id) for run_id in names[-EARLIER_RUNS:]))
-    places = {"source": str(spec.source.location), "destination": str(spec.destination.location)}
-    return [each for each in reports if each is not None and all(each.get(name) == uri for name, uri in places.items())]
+
+    async def read(run_id: str) -> dict[str, Any] | None:
+        try:
+            earlier = await ledger.spec(run_id)
+        except LedgerError:  # a run that was never planned
+            return None
+        is_alike = (earlier.source.location, earlier.destination.location) == places
+        return await ledger.report(run_id) if is_alike else None
+
+    places = spec.source.location, spec.destination.location
+    reports = await asyncio.gather(*map(read, names[-EARLIER_RUNS:]))
+    return [each for each in reports if each is not None]

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from jobs.cli import launch
+from jobs.cli import batch, launch, placement
 from jobs.cli.console import emit, human_bytes, meter, table
 from jobs.cli.options import json_option, ledger_location, ledger_option
-from jobs.cli.transfer import launch_and_report, plan_text, report_text, run_and_report
+from jobs.cli.transfer import follow_and_report, launch_and_report, plan_text, report_text, run_and_report
 from jobs.config import Settings
-from jobs.core.run import Plan
 from jobs.core.selection import Selection
 from jobs.errors import LedgerError
 from jobs.report import exit_code
+from jobs.runs.batch import BatchExecutor
 from jobs.runs.ledger import Ledger
+from jobs.runs.standing import find_standing
+from jobs.s3.batch import Batch
 
 WATCH_SECONDS = 2.0
 
 
 @click.group()
 def runs() -> None:
-    """List, show, watch and retry runs, from the ledger alone."""
+    """List, show, watch, cancel and retry runs, by what the ledger (and AWS Batch) knows."""
 
 
 @runs.command("list")
@@ -58,16 +59,27 @@ def watch(run_id: str, ledger: str | None, as_json: bool) -> int:
 @runs.command()
 @click.argument("run_id", metavar="RUN")
 @ledger_option()
+@json_option()
+def cancel(run_id: str, ledger: str | None, as_json: bool) -> int:
+    """End a run in AWS Batch: its workers checkpoint, and `runs retry` goes on from there."""
+    return asyncio.run(_cancel(_open(ledger), run_id, as_json))
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@ledger_option()
+@click.option("--executor", type=click.Choice(["local", "batch"]), help="Default: where the run was.")
+@placement.batch_options()
 @click.option("--yes", is_flag=True, help="Start without asking (on a terminal it asks).")
 @json_option()
-def retry(run_id: str, ledger: str | None, yes: bool, as_json: bool) -> int:
+def retry(run_id: str, ledger: str | None, **given: Any) -> int:
     """Go on with a run that stopped, or act on the rows that failed, and nothing else.
 
     A run with rows that have no outcome goes on where it was. The failed rows of a replicate run
     become a new replicate run. Those of a verify run are copied anew: what verify proved wrong
     may be overwritten, exactly those objects, and nothing else that is newer.
     """
-    return asyncio.run(_retry(_open(ledger), run_id, {"yes": yes, "as_json": as_json}))
+    return asyncio.run(_retry(_open(ledger), run_id, given))
 
 
 @runs.command()
@@ -79,28 +91,8 @@ def report(run_id: str, ledger: str | None, as_json: bool) -> int:
     return asyncio.run(_report(_open(ledger), run_id, as_json))
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """How far a run is, by its checkpoints alone. Rows that two attempts did count once at most."""
-
-    rows: int
-    bad_rows: int
-    size_bytes: int
-
-
 def _open(ledger: str | None) -> Ledger:
     return launch.open_ledger(ledger_location(ledger, Settings.from_environment()))
-
-
-async def _standing(ledger: Ledger, run_id: str, plan: Plan) -> _Standing:
-    done = [0] * len(plan.shards)
-    bad_rows = size_bytes = 0
-    for checkpoint in await ledger.checkpoints(run_id):
-        done[checkpoint.shard] += checkpoint.rows
-        bad_rows += checkpoint.bad_rows
-        size_bytes += checkpoint.size_bytes
-    rows = sum(min(count, shard.rows) for count, shard in zip(done, plan.shards, strict=True))
-    return _Standing(rows, bad_rows, size_bytes)
 
 
 async def _list(ledger: Ledger, limit: int, as_json: bool) -> int:
@@ -132,7 +124,7 @@ async def _summary(ledger: Ledger, run_id: str) -> dict[str, Any]:
             "failures": 0,
             "seconds": 0,
         }
-    standing = await _standing(ledger, run_id, plan)
+    standing = await find_standing(ledger, run_id, plan)
     state = "incomplete" if standing.rows < plan.rows else "unreported"
     return {
         "run_id": run_id,
@@ -147,7 +139,7 @@ async def _summary(ledger: Ledger, run_id: str) -> dict[str, Any]:
 
 async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
-    ended, standing = await ledger.report(run_id), await _standing(ledger, run_id, plan)
+    ended, standing = await ledger.report(run_id), await find_standing(ledger, run_id, plan)
     document = {
         "run_id": run_id,
         "job": spec.job,
@@ -163,19 +155,37 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     }
     progress = f"{standing.rows:,} of {plan.rows:,} rows done, {human_bytes(standing.size_bytes)}, no report yet"
     text = plan_text(spec, plan) + "\n" + (report_text(ended) if ended else progress)
+    if (known := await batch.describe(ledger, run_id)) is not None:
+        document["batch"] = known
+        text += "\n" + batch.batch_text(known)
     emit(document, as_json=as_json, text=text)
     return 0
 
 
 async def _watch(ledger: Ledger, run_id: str, as_json: bool) -> int:
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
+    if (submitted := await BatchExecutor(ledger, Batch()).latest(run_id)) is not None:
+        return await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json)
     with meter(spec.job, plan.rows) as shown:
         while (ended := await ledger.report(run_id)) is None:
-            standing = await _standing(ledger, run_id, plan)
+            standing = await find_standing(ledger, run_id, plan)
             shown.update(standing.rows, standing.bad_rows, standing.size_bytes)
             await asyncio.sleep(WATCH_SECONDS)
     emit(ended, as_json=as_json, text=report_text(ended))
     return int(exit_code(ended))
+
+
+async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
+    await ledger.spec(run_id)
+    ended = await ledger.report(run_id)
+    if ended is not None:
+        emit(ended, as_json=as_json, text=f"Nothing to cancel: {report_text(ended)}")
+        return 0
+    submitted = await batch.cancel(ledger, run_id)
+    document = {"run_id": run_id, "state": "cancelled", "jobs": dict(submitted.job_ids)}
+    text = f"Cancelled {run_id}: its workers checkpoint and end.\n  go on with  sealift runs retry {run_id}"
+    emit(document, as_json=as_json, text=text)
+    return 0
 
 
 async def _report(ledger: Ledger, run_id: str, as_json: bool) -> int:
@@ -188,8 +198,15 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool) -> int:
 async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
     settings = Settings.from_environment()
     spec, plan, ended = await ledger.spec(run_id), await ledger.plan(run_id), await ledger.report(run_id)
+    if given["executor"] is None and await ledger.names(run_id, "batch/"):
+        given = given | {"executor": "batch"}
     if ended is None:
-        return await run_and_report(spec, plan, ledger, settings, as_json=given["as_json"])
+        if not placement.is_batch(given, settings):
+            return await run_and_report(spec, plan, ledger, settings, as_json=given["as_json"])
+        submitted = await batch.resubmit(ledger, spec, plan, given, settings)
+        if submitted is None:
+            return await _report(ledger, run_id, given["as_json"])
+        return await follow_and_report([(submitted, spec, plan)], ledger, **_shown(given))
     if not ended["failures"]:
         emit(ended, as_json=given["as_json"], text=f"Nothing to retry: {report_text(ended)}")
         return 0
@@ -208,3 +225,7 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
     )
     limits = {"dry_run": False, "max_cost": None, "max_objects": None}
     return await launch_and_report(request, ledger, settings, given | limits)
+
+
+def _shown(given: dict[str, Any]) -> dict[str, bool]:
+    return {"as_json": given["as_json"], "detach": given["detach"]}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from jobs.cli import launch
+from jobs.cli import batch, launch, placement
 from jobs.cli.console import emit, human_bytes, human_seconds, say
 from jobs.cli.options import (
     LocationType,
@@ -23,6 +24,7 @@ from jobs.cli.options import (
     stack,
 )
 from jobs.config import Settings
+from jobs.core.arrays import WORK
 from jobs.core.decision import Overwrite
 from jobs.core.model import Location
 from jobs.core.rota import next_number, parse_fraction
@@ -30,6 +32,7 @@ from jobs.core.run import Plan, RunSpec
 from jobs.core.selection import Selection
 from jobs.errors import Interrupted, Unavailable, UsageError
 from jobs.report import counts, exit_code, verdict
+from jobs.runs.batch import Submitted, describe_failure
 from jobs.runs.ledger import Ledger
 from jobs.s3.copier import COPY_LIMIT_BYTES, KEEP
 
@@ -45,6 +48,7 @@ _COMMON = stack(
     ledger_option(),
     filter_options(),
     plan_options(),
+    placement.batch_options(),
     json_option(),
     side_options("source"),
     side_options("destination"),
@@ -73,6 +77,7 @@ _COMMON = stack(
 @click.option(
     "--part-size", type=SizeType(), default=64 * 1024 * 1024, help="Preferred size of a part. Default: 64MiB."
 )
+@click.option("--then-verify", is_flag=True, help="Batch: a verify run follows, each shard as soon as it is copied.")
 def replicate(**given: Any) -> int:
     """Copy the objects of a manifest or a listing, guarded at both ends, and prove each copy.
 
@@ -101,14 +106,19 @@ def replicate(**given: Any) -> int:
 @click.command()
 @_COMMON
 @click.option("--deep", is_flag=True, help="Read and compare the bytes of both sides.")
+@click.option(
+    "--source-checksums", metavar="URI", help="Evidence at rest: manifest.json of a Compute checksum job's report."
+)
+@click.option("--destination-checksums", metavar="URI", help="The same of the destination.")
 @click.option("--sample", metavar="1/N", help="Take one Nth of the keys, always the same one.")
 @click.option("--rotate", is_flag=True, help="With --sample: the next Nth each run, everything once in N runs.")
 def verify(**given: Any) -> int:
     """Prove that each object of a manifest or a listing is at the destination, the same.
 
     By stored checksums, then MD5 ETags; with --deep by the bytes of both sides, or, for the rows
-    of proven:ID, by the destination's bytes against the checksum that the ledger knows. Each row
-    ends as verified, mismatched, missing, changed, unverifiable, denied or failed, with the reason.
+    of proven:ID, by the destination's bytes against the checksum that the ledger knows. What reports
+    of checksums at rest prove of both sides is not read. Each row ends as verified, mismatched,
+    missing, changed, unverifiable, denied or failed, with the reason.
 
     \b
     sealift verify --source s3://docs --destination s3://replica
@@ -117,14 +127,13 @@ def verify(**given: Any) -> int:
     """
     if given["rotate"] and not given["sample"]:
         raise UsageError("--rotate needs --sample 1/N")
-    return _start("verify", given, {"deep": given["deep"], "rotate": given["rotate"]}, given["sample"])
+    names = ("deep", "rotate", "source_checksums", "destination_checksums")
+    return _start("verify", given, {name: given[name] for name in names}, given["sample"])
 
 
 def _start(job: str, given: dict[str, Any], options: dict[str, Any], sample: str | None) -> int:
     settings = Settings.from_environment()
     place = ledger_location(given["ledger"], settings)
-    if (given["executor"] or settings.executor) != "local":
-        raise UsageError("--executor batch is not built yet: use --executor local")
     return asyncio.run(_start_run(job, given, options, sample, place, settings))
 
 
@@ -171,24 +180,66 @@ async def _start_run(
 
 async def launch_and_report(request: launch.Request, ledger: Ledger, settings: Settings, given: dict[str, Any]) -> int:
     """Plan, ask, run and report one request; the exit code."""
+    place = placement.place(given, settings) if placement.is_batch(given, settings) else None
+    if place is not None:
+        await placement.check(place, request.source, request.destination)
+        settings = placement.for_planning(settings, given)
     planned = await launch.plan_run(request, ledger, settings)
+    runs = [planned]
+    if given.get("then_verify"):
+        from jobs.runs.planning import read_price_table
+
+        runs.append(batch.verifying(planned, read_price_table(request.price_table)))
     try:
         as_json = given["as_json"]
+        for each in runs:
+            launch.check_limits(each.plan, given["max_cost"], given["max_objects"])
         if given["dry_run"]:
-            launch.check_limits(planned.plan, given["max_cost"], given["max_objects"])
-            emit(
-                _plan_document(planned.spec, planned.plan), as_json=as_json, text=plan_text(planned.spec, planned.plan)
-            )
+            document = _plan_document(planned.spec, planned.plan)
+            if len(runs) > 1:
+                document["then"] = _plan_document(runs[1].spec, runs[1].plan)
+            emit(document, as_json=as_json, text="\n".join(plan_text(each.spec, each.plan) for each in runs))
             return 0
-        launch.check_limits(planned.plan, given["max_cost"], given["max_objects"])
         if not as_json:
-            say(plan_text(planned.spec, planned.plan))
+            say("\n".join(plan_text(each.spec, each.plan) for each in runs))
         if sys.stdin.isatty() and sys.stderr.isatty() and not given["yes"] and not as_json:
             click.confirm("Start?", abort=True, err=True)
-        await launch.publish(planned, ledger)
+        for each in runs:
+            await launch.publish(each, ledger)
     finally:
         planned.discard()
-    return await run_and_report(planned.spec, planned.plan, ledger, settings, as_json=as_json)
+    if place is None or not planned.plan.shards:
+        return await run_and_report(planned.spec, planned.plan, ledger, settings, as_json=as_json)
+    submitted: list[tuple[Submitted, RunSpec, Plan]] = []
+    after = settings.batch_job_id if given["detach"] else None  # else the work would wait for who waits for it
+    for each in runs:
+        follows = submitted[-1][0].job_ids[WORK] if submitted else None
+        jobs = await batch.submit(each.spec, each.plan, ledger, place, after=after, follows=follows)
+        submitted.append((jobs, each.spec, each.plan))
+    return await follow_and_report(submitted, ledger, as_json=as_json, detach=given["detach"])
+
+
+async def follow_and_report(
+    submitted: Sequence[tuple[Submitted, RunSpec, Plan]], ledger: Ledger, *, as_json: bool, detach: bool = False
+) -> int:
+    """Follow runs in Batch until they have ended, and print what came of them; the exit code of the first bad one."""
+    if detach:
+        known = [{"run_id": spec.run_id, "job": spec.job, "jobs": dict(jobs.job_ids)} for jobs, spec, _ in submitted]
+        document = known[0] | {"state": "submitted"} | ({"then": known[1]} if len(known) > 1 else {})
+        text = "\n".join(
+            f"Submitted {each['run_id']}; follow it with  sealift runs watch {each['run_id']}" for each in known
+        )
+        emit(document, as_json=as_json, text=text)
+        return 0
+    reports, texts, code = [], [], 0
+    for jobs, spec, plan in submitted:
+        followed = await batch.follow(jobs, spec, plan, ledger)
+        children = [describe_failure(failure) for failure in followed.failures]
+        reports.append(followed.report | ({"failed_children": children} if children else {}))
+        texts += [report_text(followed.report), *map(batch.failure_text, children[:10])]
+        code = code or run_exit_code(followed.report, followed.codes)
+    emit(reports[0] | ({"then": reports[1]} if len(reports) > 1 else {}), as_json=as_json, text="\n".join(texts))
+    return code
 
 
 async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
@@ -199,6 +250,11 @@ async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Se
     except Unavailable as error:
         raise Interrupted(f"{error}; go on when it answers again with: sealift runs retry {spec.run_id}") from error
     emit(report, as_json=as_json, text=report_text(report))
+    return run_exit_code(report, codes)
+
+
+def run_exit_code(report: dict[str, Any], codes: Mapping[int, int]) -> int:
+    """The report's exit code; that of the worst worker where workers broke and rows are left."""
     worst = max((code for code in codes.values() if code in (1, 2, 10)), default=0)
     return worst if report["state"] == "failed" and worst else int(exit_code(report))
 

@@ -12,11 +12,12 @@ from dataclasses import replace
 import click
 
 from jobs import __version__
+from jobs.cli.log import WorkerLog, nowhere, to_stderr
 from jobs.cli.options import ledger_location, ledger_option
 from jobs.config import Settings
 from jobs.core.model import Location, Route
 from jobs.core.run import RunSpec, Side
-from jobs.errors import ConfigError, UsageError
+from jobs.errors import ConfigError, ExitCode, SealiftError, UsageError
 from jobs.replicate import Replicate, ReplicateOptions
 from jobs.runs.ledger import Ledger
 from jobs.runs.worker import Job, Progress, Worker, WorkerLimits
@@ -31,13 +32,38 @@ PROGRESS_SECONDS = 0.5
 @click.command(hidden=True)
 @click.argument("run_id")
 @click.option("--shard", type=click.IntRange(min=0), envvar="AWS_BATCH_JOB_ARRAY_INDEX", help="Which shard.")
+@click.option("--submission", type=click.IntRange(min=0), help="In AWS Batch: the shards of this child of it.")
 @ledger_option()
-def worker(run_id: str, shard: int | None, ledger: str | None) -> None:
-    """Work through one shard of a run; progress goes to stdout as JSON lines."""
-    if shard is None:
-        raise UsageError("no shard: give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
+def worker(run_id: str, shard: int | None, submission: int | None, ledger: str | None) -> None:
+    """Work through one shard of a run, or through those of one child of a submission to AWS Batch.
+
+    Progress goes to stdout for the local executor; within AWS Batch, or with SEALIFT_LOG=json, a log of JSON lines
+    goes to stderr.
+    """
     settings = Settings.from_environment()
-    asyncio.run(_work(settings, ledger_location(ledger, settings), run_id, shard))
+    location = ledger_location(ledger, settings)
+    if submission is not None:
+        asyncio.run(_work_child(settings, location, run_id, submission, shard or 0))  # a plain job has no index
+    elif shard is not None:
+        asyncio.run(_work(settings, location, run_id, shard))
+    else:
+        raise UsageError("no shard: give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
+
+
+async def _work_child(settings: Settings, location: Location, run_id: str, submission: int, child: int) -> None:
+    """Work through the shards of a child. What keeps it from working is written into the ledger, too."""
+    from jobs.runs.batch import child_shards, record_error
+
+    ledger = Ledger(open_store(None, None, None, max_in_flight=8), location)
+    try:
+        for shard in await child_shards(ledger, run_id, submission, child):
+            await _work(settings, location, run_id, shard)
+    except SealiftError as error:
+        if error.exit_code != ExitCode.TRANSIENT:
+            await record_error(
+                ledger, run_id, f"child {child} of submission {submission}", error, settings.batch_job_id
+            )
+        raise
 
 
 async def _work(settings: Settings, location: Location, run_id: str, shard: int) -> None:
@@ -59,13 +85,26 @@ async def _work(settings: Settings, location: Location, run_id: str, shard: int)
         WorkerLimits(
             settings.in_flight, settings.checkpoint_rows, settings.checkpoint_seconds, settings.patience_seconds
         ),
-        on_progress=_Printer(),
     )
+    log = WorkerLog(
+        spec.job,
+        run_id,
+        shard,
+        attempt.attempt,
+        __version__,
+        plan.shards[shard].rows,
+        write=to_stderr if settings.log_json else nowhere,
+    )
+    attempt.on_checkpoint = log.count
+    attempt.on_progress = log.progress if settings.in_batch else _Printer()  # stdout is the local executor's
     gc.freeze()  # what is loaded by now stays: collections need not walk it for each few hundred rows
     gc.set_threshold(50_000, 20, 20)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, attempt.stop)
-    _print(await attempt.run())
+    with log:
+        done = await attempt.run()
+    if not settings.in_batch:
+        _print(done)
 
 
 def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:

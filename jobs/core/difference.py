@@ -95,15 +95,15 @@ COMPARISON = (
     _rule("checksums differ", _DIFFERS, "checksums differ"),
     _rule("ETags equal, MD5s", Category.SAME),
     _rule("MD5s, encryption known", _DIFFERS, "MD5s differ"),
-    _rule("MD5s", _DIFFERS, "MD5s differ, unless an object is encrypted with KMS (the reports do not say)"),
+    _rule("MD5s", _DIFFERS, "MD5s differ (if no KMS: the reports do not say)"),
     _rule("ETag absent", Category.UNVERIFIABLE, "a report has no ETag for it"),
-    _rule("encrypted", Category.UNVERIFIABLE, "an ETag is no MD5: encrypted with KMS or a customer's key"),
+    _rule("encrypted", Category.UNVERIFIABLE, "an ETag is no MD5: it is encrypted"),
     _rule("multipart", Category.UNVERIFIABLE, "an ETag is no MD5: uploaded in parts"),
     _rule("", Category.UNVERIFIABLE, "an ETag is no MD5"),
 )
 
 CIRCUMSTANCE = (
-    _rule("same, FAILED", Category.SAME, "replication FAILED, yet the content is the same: tags or ACL may differ"),
+    _rule("same, FAILED", Category.SAME, "replication FAILED, tags or ACL may differ"),
     _rule("same", None),
     _rule("excluded", None),
     _rule("FAILED, not extra", None, "; replication FAILED"),
@@ -121,39 +121,39 @@ def judge(
     `horizon`: epoch seconds behind which nothing is judged, that is the older report's creationTimestamp less a
     margin. First what the two sides are to each other; the first line that fits decides:
 
-    | what the reports say                            | category     | reason                                        |
-    |-------------------------------------------------|--------------|-----------------------------------------------|
-    | source gone, destination gone, current          | excluded     | a delete marker, no current object            |
-    | source marker, destination marker               | same         |                                               |
-    | source marker, destination absent               | missing      | the delete marker is not at the destination   |
-    | source absent, destination marker               | extra        | a delete marker that the source does not have |
-    | source marker                                   | extra        | deleted at the source                         |
-    | source absent                                   | extra        | not at the source                             |
-    | destination marker                              | missing      | deleted at the destination                    |
-    | destination absent                              | missing      | not at the destination                        |
-    | sizes differ                                    | differs      | sizes differ                                  |
-    | checksums equal                                 | same         |                                               |
-    | checksums differ                                | differs      | checksums differ                              |
-    | ETags equal, MD5s                               | same         |                                               |
-    | MD5s, encryption known                          | differs      | MD5s differ                                   |
-    | MD5s                                            | differs      | MD5s differ, unless an object is encrypted with KMS (the reports do not say) |
-    | ETag absent                                     | unverifiable | a report has no ETag for it                   |
-    | encrypted                                       | unverifiable | an ETag is no MD5: encrypted with KMS or a customer's key |
-    | multipart                                       | unverifiable | an ETag is no MD5: uploaded in parts          |
-    |                                                 | unverifiable | an ETag is no MD5                             |
+    | what the reports say                   | category     | reason                                          |
+    |----------------------------------------|--------------|-------------------------------------------------|
+    | source gone, destination gone, current | excluded     | a delete marker, no current object              |
+    | source marker, destination marker      | same         |                                                 |
+    | source marker, destination absent      | missing      | the delete marker is not at the destination     |
+    | source absent, destination marker      | extra        | a delete marker that the source does not have   |
+    | source marker                          | extra        | deleted at the source                           |
+    | source absent                          | extra        | not at the source                               |
+    | destination marker                     | missing      | deleted at the destination                      |
+    | destination absent                     | missing      | not at the destination                          |
+    | sizes differ                           | differs      | sizes differ                                    |
+    | checksums equal                        | same         |                                                 |
+    | checksums differ                       | differs      | checksums differ                                |
+    | ETags equal, MD5s                      | same         |                                                 |
+    | MD5s, encryption known                 | differs      | MD5s differ                                     |
+    | MD5s                                   | differs      | MD5s differ (if no KMS: the reports do not say) |
+    | ETag absent                            | unverifiable | a report has no ETag for it                     |
+    | encrypted                              | unverifiable | an ETag is no MD5: it is encrypted              |
+    | multipart                              | unverifiable | an ETag is no MD5: uploaded in parts            |
+    |                                        | unverifiable | an ETag is no MD5                               |
 
     `gone`: absent or a delete marker; `current`: not `all_versions`. Differs means stale where the destination is
     older than the source, else different. Then the circumstances:
 
-    | category and circumstance | becomes                 | reason                                                   |
-    |---------------------------|-------------------------|----------------------------------------------------------|
-    | same, FAILED              | same                    | replication FAILED, yet the content is the same: tags or ACL may differ |
-    | same                      | as it is                | as it is                                                 |
-    | excluded                  | as it is                | as it is                                                 |
-    | FAILED, not extra         | as it is, and a finding | as it is; replication FAILED                             |
-    | PENDING                   | in flight               | replication is PENDING                                   |
-    | young                     | in flight               | newer than what the reports can tell                     |
-    |                           | as it is                | as it is                                                 |
+    | category and circumstance | becomes                 | reason                                     |
+    |---------------------------|-------------------------|--------------------------------------------|
+    | same, FAILED              | same                    | replication FAILED, tags or ACL may differ |
+    | same                      | as it is                | as it is                                   |
+    | excluded                  | as it is                | as it is                                   |
+    | FAILED, not extra         | as it is, and a finding | as it is; replication FAILED               |
+    | PENDING                   | in flight               | replication is PENDING                     |
+    | young                     | in flight               | newer than what the reports can tell       |
+    |                           | as it is                | as it is                                   |
 
     FAILED and PENDING are the source's replication status; `young`: either side is newer than the horizon.
     """
@@ -192,7 +192,11 @@ def _first(rules: tuple[Rule, ...], atoms: Mapping[str, bool]) -> Rule:
 def _atoms(source: Facts, destination: Facts, horizon: float | None) -> dict[str, bool]:
     both = (source, destination)
     one, other = source.checksum, destination.checksum
-    comparable = one is not None and other is not None and (one.algorithm, one.is_composite) == (other.algorithm, other.is_composite)
+    comparable = (
+        one is not None
+        and other is not None
+        and (one.algorithm, one.is_composite) == (other.algorithm, other.is_composite)
+    )
     equal = comparable and one == other
     return {
         "source marker": source.is_delete_marker,

@@ -51,8 +51,9 @@ class ObjectVersion(NamedTuple):
     manifest names only the key (then the ETag pins it). `size_bytes`, `etag` (no quotes),
     `last_modified` (epoch seconds, UTC) and `storage_class` are None when the manifest does
     not say. `condemned_etag` is the destination ETag that an earlier verify run proved wrong:
-    the one object that a replicate run may overwrite although it is newer. `known_checksum`
-    (`ALGORITHM:base64`) is the content's, as an earlier run has proven it.
+    the one object that a replicate run may overwrite although it is newer. `source_attested` and
+    `destination_attested` are checksums that S3 computed at rest (`jobs.core.attestation`).
+    `known_checksum` (`ALGORITHM:base64`) is the content's, as an earlier run has proven it.
     """
 
     row: int
@@ -65,6 +66,8 @@ class ObjectVersion(NamedTuple):
     last_modified: float | None = None
     storage_class: str | None = None
     condemned_etag: str | None = None
+    source_attested: str | None = None
+    destination_attested: str | None = None
     known_checksum: str | None = None
 
 

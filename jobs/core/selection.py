@@ -7,6 +7,7 @@ is plain text.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -136,14 +137,21 @@ def parse_size(text: str) -> int:
     return int(Decimal(number) * (1024 if binary else 1000) ** exponent)
 
 
+def parse_age(text: str) -> float:
+    """`30d`, `12h`, `15m`, `45s`, `2w` → seconds. Raises UsageError for anything else."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", text.strip(), re.ASCII)
+    if match is None:
+        raise UsageError(f"{text!r} is not an age: write a number and s, m, h, d or w, for example 15m or 30d")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]
+
+
 def parse_when(text: str, now: float) -> float:
     """`30d` (so long before `now`, epoch seconds), `2026-11-01` or ISO 8601 → epoch seconds.
 
     Without an offset a time is UTC. Raises UsageError for anything else.
     """
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", text.strip(), re.ASCII)
-    if match is not None:
-        return now - float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]
+    with contextlib.suppress(UsageError):
+        return now - parse_age(text)
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:

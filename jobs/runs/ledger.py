@@ -5,6 +5,7 @@
       shards/00000.parquet …           each worker's slice of the manifest
       plan.json                        counts, bytes, requests, dollars; there = the plan is valid
       outcomes/00000/<checkpoint>      written by any number of attempts; the fold takes one a row
+      batch/ errors/                   what was sent to AWS Batch, and what its workers could not do
       failures.parquet failures.csv    the rows that need attention, usable as a manifest
       report.json                      the fold of all outcomes; there = the run has ended
 
@@ -17,8 +18,9 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobs.core.model import Attributes, Location, ObjectRef
@@ -26,6 +28,7 @@ from jobs.core.pace import backoff_seconds
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
 from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
 from jobs.s3.store import ABSENT, Marker, Store
+from jobs.s3.uploads import upload_file
 
 _JSON = Attributes(headers={"content-type": "application/json"})
 _BINARY = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
@@ -123,6 +126,19 @@ class Ledger:
             await self._write(run_id, "failures.csv", csv, Attributes(headers={"content-type": "text/csv"}))
         return self.uri(run_id, "failures.parquet")
 
+    async def write_file(self, run_id: str, name: str, data: bytes, content_type: str) -> str:
+        """A file beside the report, written before it; returns its URI. The first process to write it wins."""
+        with contextlib.suppress(PreconditionFailed):
+            await self._write(run_id, name, data, Attributes(headers={"content-type": content_type}))
+        return self.uri(run_id, name)
+
+    async def write_path(self, run_id: str, name: str, path: Path, content_type: str) -> str:
+        """The same of a local file of any size."""
+        with contextlib.suppress(PreconditionFailed):
+            attributes = Attributes(headers={"content-type": content_type})
+            await upload_file(self.store, path, self._at(run_id, name), attributes, guard=ABSENT)
+        return self.uri(run_id, name)
+
     async def publish_report(self, run_id: str, report: dict[str, Any]) -> None:
         """The report: from now on the run has ended. Another process that was first is no error."""
         with contextlib.suppress(PreconditionFailed):
@@ -135,6 +151,19 @@ class Ledger:
         except NotFound:
             return None
         return document
+
+    async def write_document(self, run_id: str, name: str, document: Mapping[str, Any]) -> None:
+        """A JSON document of the run's. Raises PreconditionFailed when there is another one of that name."""
+        await self._write_json(run_id, name, {**document, "spec_version": SPEC_VERSION})
+
+    async def document(self, run_id: str, name: str) -> dict[str, Any]:
+        """A document that `write_document` wrote. Raises LedgerError when there is none of that name."""
+        return await self._read_json(run_id, name, f"there is no {name} of run")
+
+    async def names(self, run_id: str, folder: str) -> list[str]:
+        """The names of the run's files in a folder (`batch/`), without it, in order."""
+        prefix = self._at(run_id, folder).key
+        return [key[len(prefix) :] async for key in self._keys(prefix)]
 
     async def run_ids(self) -> list[str]:
         """All runs, oldest first."""

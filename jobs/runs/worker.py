@@ -71,6 +71,7 @@ class Worker:
     job: Job
     limits: WorkerLimits = field(default_factory=WorkerLimits)
     on_progress: Callable[[Progress], None] = lambda progress: None
+    on_checkpoint: Callable[[Sequence[Outcome]], None] = lambda outcomes: None
     clock: Callable[[], float] = time.time
     attempt: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}")
     _pace: Pace = field(init=False)
@@ -230,3 +231,4 @@ class Worker:
         checkpoint = Checkpoint(self.shard, self.attempt, self._checkpoints, len(outcomes), bad_rows, size_bytes)
         self._checkpoints += 1
         await self.ledger.write_checkpoint(self.run_id, checkpoint, write_outcomes(outcomes))
+        self.on_checkpoint(outcomes)

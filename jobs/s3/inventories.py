@@ -80,7 +80,7 @@ class Inventory:
 
         for file in self.files:
             with tempfile.TemporaryDirectory(prefix="sealift-") as folder:
-                place, path = await self._fetch(store, file, Path(folder, "data"))
+                place, path = await self.fetch(store, file, Path(folder, "data"))
                 batches: Iterator[pa.RecordBatch] = read_batches(
                     path, self.file_format, self.columns, self.source_bucket
                 )
@@ -96,8 +96,11 @@ class Inventory:
                         break
                     yield batch
 
-    async def _fetch(self, store: Store, file: DataFile, target: Path) -> tuple[Location | Path, Path]:
-        """Where the file lies, and a verified local copy of it."""
+    async def fetch(self, store: Store, file: DataFile, target: Path) -> tuple[Location | Path, Path]:
+        """Where the file lies, and a verified local copy of it: at `target`, or itself where it is local.
+
+        Raises ManifestError when it is missing or is not what the manifest promises, a StoreError otherwise.
+        """
         refused = None
         places = self._places(file)
         for place in places:

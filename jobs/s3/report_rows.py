@@ -57,7 +57,8 @@ def _read_parquet(path: Path, wanted: list[str], columns: Sequence[str]) -> Iter
         yield from file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
 
 
-def _read_orc(path: Path, wanted: list[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def read_orc(path: Path, wanted: list[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the `wanted` columns of an ORC file, a stripe at a time. Raises ValueError where one of `columns` lacks."""
     with path.open("rb") as source:
         file = pyarrow.orc.ORCFile(source)
         _check_names(file.schema.names, columns)
@@ -86,7 +87,7 @@ def _read_csv(path: Path, wanted: list[str], columns: Sequence[str]) -> Iterator
         yield from rows
 
 
-_FORMATS = {"Parquet": _read_parquet, "ORC": _read_orc, "CSV": _read_csv}
+_FORMATS = {"Parquet": _read_parquet, "ORC": read_orc, "CSV": _read_csv}
 
 
 def _check_names(found: Sequence[str], promised: Sequence[str]) -> None:

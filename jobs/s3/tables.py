@@ -33,6 +33,8 @@ def manifest_schema() -> pa.Schema:
         pa.field("last_modified", pa.timestamp("us", tz="UTC")),
         pa.field("storage_class", pa.string()),
         pa.field("condemned_etag", pa.string()),
+        pa.field("source_attested", pa.string()),
+        pa.field("destination_attested", pa.string()),
         pa.field("known_checksum", pa.string()),
     ]
     return pa.schema(fields)
@@ -89,7 +91,7 @@ def manifest_batch(entries: Sequence[Listed]) -> pa.RecordBatch:
     key, version, latest, marker, size, etag, modified, storage, _ = zip(*entries, strict=True) if entries else [()] * 9
     micros = pa.array([int(seconds * 1e6) for seconds in modified], pa.int64())
     nothing = [None] * len(entries)
-    columns = [key, version, latest, marker, size, etag, None, storage, nothing, nothing]
+    columns = [key, version, latest, marker, size, etag, None, storage, *[nothing] * 4]
     arrays = [
         micros.cast(field.type) if column is None else pa.array(column, field.type)
         for field, column in zip(schema, columns, strict=True)

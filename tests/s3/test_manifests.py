@@ -70,6 +70,8 @@ def test_a_csv_of_batch_operations(tmp_path):
         "last_modified": None,
         "storage_class": None,
         "condemned_etag": None,
+        "source_attested": None,
+        "destination_attested": None,
         "known_checksum": None,
     }
 
@@ -186,6 +188,8 @@ def test_a_parquet_with_all_that_can_be_known(tmp_path):
             "last_modified": moment,
             "storage_class": "GLACIER",
             "condemned_etag": "x",
+            "source_attested": None,
+            "destination_attested": None,
             "known_checksum": None,
         },
         {
@@ -198,6 +202,8 @@ def test_a_parquet_with_all_that_can_be_known(tmp_path):
             "last_modified": None,
             "storage_class": "STANDARD",
             "condemned_etag": None,
+            "source_attested": None,
+            "destination_attested": None,
             "known_checksum": None,
         },
     ]

@@ -1,0 +1,131 @@
+"""What a worker says in a container: JSON lines on stderr, a few for each attempt at a shard, never one for an object.
+
+    {"time": …, "level": "info", "event": "started", "run": …, "shard": 3, "attempt": …, "planned": 100000, …}
+    {"time": …, "level": "info", "event": "progress", "run": …, "shard": 3, "attempt": …, "rows": 61024, …}
+    {"time": …, "level": "info", "event": "ended", "run": …, "shard": 3, "attempt": …, "exit_code": 0, …, "_aws": …}
+    {"time": …, "level": "warning", "event": "errors", …, "Reason": "denied", "Errors": 12, "_aws": …}
+
+The attempt is the one that the ledger's outcomes name. `_aws` makes a line a metric in CloudWatch (`core.metrics`).
+Log storage is paid by the byte, and at 10⁹ objects a line for each would cost more than their copies: what became
+of a row is in the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import click
+
+from jobs.core.metrics import Metric, Unit, embed
+from jobs.core.outcome import GOOD, Outcome, Status
+from jobs.errors import ExitCode, SealiftError
+from jobs.runs.worker import Progress
+
+PROGRESS_SECONDS = 60.0
+"""How often a worker says how far it is."""
+_MESSAGE_CHARACTERS = 2_000
+
+
+def to_stderr(line: str) -> None:
+    """The log of a container."""
+    click.echo(line, err=True)
+
+
+def nowhere(line: str) -> None:
+    """The log of a worker that nobody wants to read, as on a person's terminal."""
+
+
+@dataclass(slots=True)
+class WorkerLog:
+    """The log of one attempt at one shard: a line when the block begins, and lines when it ends, however it does.
+
+    Counts what this attempt did, not what it found done.
+    """
+
+    job: str
+    run_id: str
+    shard: int
+    attempt: str
+    version: str
+    planned_rows: int
+    write: Callable[[str], None] = to_stderr
+    clock: Callable[[], float] = time.time
+    _statuses: Counter[Status] = field(default_factory=Counter, init=False)
+    _size_bytes: int = field(default=0, init=False)
+    _began: float = field(default=0.0, init=False)
+    _last_progress: float = field(default=0.0, init=False)
+
+    def __enter__(self) -> Self:
+        self._began = self._last_progress = self.clock()
+        self._line("started", "info", {"job": self.job, "version": self.version, "planned": self.planned_rows})
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self._end(ExitCode.DONE)
+        elif isinstance(error, SealiftError):
+            self._end(error.exit_code, str(error))
+        else:
+            self._end(ExitCode.BUG, f"{type(error).__name__}: {error}")
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Outcomes that this attempt has written to the ledger."""
+        self._statuses.update(outcome.status for outcome in outcomes)
+        self._size_bytes += sum(outcome.size_bytes for outcome in outcomes)
+
+    def progress(self, progress: Progress) -> None:
+        """How far the shard is; a line each `PROGRESS_SECONDS`."""
+        now = self.clock()
+        if now - self._last_progress >= PROGRESS_SECONDS:
+            self._last_progress = now
+            self._line("progress", "info", progress._asdict())
+
+    def _end(self, exit_code: ExitCode, message: str = "") -> None:
+        """What was done, as metrics; and a metric for each way in which rows ended badly."""
+        errors = {status: rows for status, rows in sorted(self._statuses.items()) if status not in GOOD}
+        metrics = [
+            Metric("Objects", Unit.COUNT, self._statuses.total()),
+            Metric("Bytes", Unit.BYTES, self._size_bytes),
+            Metric("Errors", Unit.COUNT, sum(errors.values())),
+            Metric("Seconds", Unit.SECONDS, round(self.clock() - self._began, 3)),
+        ]
+        level = {ExitCode.DONE: "info", ExitCode.TRANSIENT: "warning"}.get(exit_code, "error")
+        statuses = {status.value: rows for status, rows in sorted(self._statuses.items())}
+        said = {"exit_code": int(exit_code), "outcomes": statuses} | ({"message": _short(message)} if message else {})
+        self._line("ended", level, said, {"Job": self.job}, metrics)
+        for status, rows in errors.items():
+            by = {"Job": self.job, "Reason": status.value}
+            self._line("errors", "warning", {}, by, [Metric("Errors", Unit.COUNT, rows)])
+
+    def _line(
+        self,
+        event: str,
+        level: str,
+        said: dict[str, Any],
+        dimensions: dict[str, str] | None = None,
+        metrics: Sequence[Metric] = (),
+    ) -> None:
+        now = self.clock()
+        document: dict[str, Any] = {
+            "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
+            "level": level,
+            "event": event,
+            "run": self.run_id,
+            "shard": self.shard,
+            "attempt": self.attempt,
+            **said,
+        }
+        if metrics:
+            document = embed(metrics, dimensions or {}, document, now)
+        self.write(json.dumps(document, separators=(",", ":")))
+
+
+def _short(message: str) -> str:
+    line = " ".join(message.split())
+    return line if len(line) <= _MESSAGE_CHARACTERS else line[: _MESSAGE_CHARACTERS - 1] + "…"

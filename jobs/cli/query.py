@@ -1,0 +1,146 @@
+"""`sealift query`: SQL over the ledger's tables."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+import shutil
+import sys
+from datetime import date, datetime, time
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.cli import launch
+from jobs.cli.console import say, table
+from jobs.cli.options import ledger_location, ledger_option
+from jobs.config import Settings
+from jobs.errors import ConfigError, UsageError
+from jobs.s3.columns import TABLES
+
+if TYPE_CHECKING:
+    from jobs.s3.sql import Answer
+
+TABLE_ROWS = 1_000
+"""What is longer than this nobody reads on a terminal."""
+
+
+@click.command()
+@click.argument("sql", required=False)
+@click.option("--run", "run_id", metavar="RUN", help="Only this run's rows. Default: the whole ledger's.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, not to stdout.")
+@click.option("--tables", "describe", is_flag=True, help="Print the tables and what each column means.")
+@ledger_option()
+def query(
+    sql: str | None, run_id: str | None, file_format: str, output: Path | None, describe: bool, ledger: str | None
+) -> int:
+    """Ask the ledger in SQL (DuckDB's): one SELECT over runs, manifest, outcomes, differences, catalog, journal.
+
+    Only the files of the tables that the SQL names are fetched, with --run only that run's; they lie in
+    a scratch folder (TMPDIR) meanwhile. SQL reaches nothing else: no other file, no network, no writing.
+
+    \b
+    sealift query --tables
+    sealift query "SELECT status, count(*) FROM outcomes GROUP BY 1" --run 20261125T003345Z-verify-1f3a
+    sealift query "SELECT key, reason FROM outcomes WHERE status = 'missing'" --format csv --output missing.csv
+    """
+    if describe:
+        click.echo(_description())
+        return 0
+    if not sql:
+        raise UsageError('nothing to ask: give a SELECT, for example "SELECT * FROM runs", or --tables')
+    if file_format == "parquet" and output is None and sys.stdout.isatty():
+        raise UsageError("Parquet is no text for a terminal: add --output FILE, or pipe it")
+    place = ledger_location(ledger, Settings.from_environment())
+    asyncio.run(_query(sql, run_id, file_format, output, launch.open_ledger(place)))
+    return 0
+
+
+async def _query(sql: str, run_id: str | None, file_format: str, output: Path | None, ledger: Any) -> None:
+    from jobs.runs.views import open_views
+    from jobs.s3.sql import check_select, named_tables
+
+    check_select(sql)
+    async with open_views(ledger, named_tables(sql, TABLES), run_id) as database:
+        database.lock()
+        answer = await database.select(sql)
+        await asyncio.to_thread(_write, answer, file_format, output)
+
+
+def _write(answer: Answer, file_format: str, output: Path | None) -> None:
+    if file_format in ("csv", "parquet"):
+        path = answer.write(file_format)
+    else:
+        path = answer.scratch(file_format)
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(_documents(answer) if file_format == "json" else [_grid(answer), "\n"])
+    try:
+        if output is not None:
+            shutil.copyfile(path, output)
+            return
+    except OSError as error:
+        raise ConfigError(f"cannot write {output}: {error.strerror}; name another --output") from error
+    with path.open("rb") as result:
+        shutil.copyfileobj(result, sys.stdout.buffer)
+
+
+def _documents(answer: Answer) -> Any:
+    """The pieces of one JSON array, an object for each row."""
+    start = "["
+    for row in answer.rows():
+        yield f"{start}\n  {json.dumps({name: plain(value) for name, value in row.items()}, ensure_ascii=False)}"
+        start = ","
+    yield "[]\n" if start == "[" else "\n]\n"
+
+
+def _grid(answer: Answer) -> str:
+    rows = list(islice(answer.rows(TABLE_ROWS + 1), TABLE_ROWS + 1))
+    if len(rows) > TABLE_ROWS:
+        say(f"the first {TABLE_ROWS:,} rows; --format csv, json or parquet gives all")
+    cells = [[_cell(value) for value in row.values()] for row in rows[:TABLE_ROWS]]
+    return table(answer.columns, cells)
+
+
+def _cell(value: Any) -> str:
+    value = plain(value)
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def plain(value: Any) -> Any:
+    """A value of SQL as JSON has it: times in ISO 8601, bytes in base64, what is no finite number as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _description() -> str:
+    lines = []
+    for name, each in TABLES.items():
+        lines += [f"{name}: {each.summary}", f"  in <ledger>/{each.files}"]
+        lines += [f"    {column.name:<26}{column.type:<26}{column.meaning}" for column in each.columns]
+        lines.append("")
+    return "\n".join(lines).rstrip()

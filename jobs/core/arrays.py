@@ -1,0 +1,198 @@
+"""A run as AWS Batch array jobs: which child takes which shards, and what each SubmitJob says.
+
+    plan (the command that submits)  →  work  →  report
+                                          └─ child by child (N_TO_N) →  work of the verify run  →  report
+
+An array's size must be known when it is submitted, so the plan is made before; where the planning
+command is a Batch job itself, the work waits for that job. Rules and limits:
+https://docs.aws.amazon.com/batch/latest/userguide/array_jobs.html, …/job_retries.html, …/service_limits.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from typing import Any
+
+from jobs.errors import ExitCode, UsageError
+
+CHILDREN_MAX = 10_000
+PAYLOAD_BYTES_MAX = 30 * 1024
+NAME_CHARS_MAX = 128
+TIMEOUT_SECONDS_MIN = 60
+ATTEMPTS_MAX = 10
+PRIORITY_MAX = 9999
+TERMINATED = 128 + 15
+"""The exit code of a container that SIGTERM ended before Python could listen to it."""
+WORK, REPORT = "work", "report"
+STAGES = (WORK, REPORT)
+"""The jobs that one submission of a run consists of, in the order in which they are submitted."""
+
+_SHARE = re.compile(r"[A-Za-z0-9]{1,255}\*?")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the jobs of a run go, and what each child gets; None: as the job definition says.
+
+    Spot or on demand is the queue's affair. `share` and `priority` are for queues with a
+    scheduling policy; `attempts` counts the first one; `timeout_seconds` is for one attempt.
+    """
+
+    queue: str
+    job_definition: str
+    share: str | None = None
+    priority: int | None = None
+    vcpus: float | None = None
+    memory_mib: int | None = None
+    timeout_seconds: int | None = None
+    attempts: int = 5
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what Batch would refuse."""
+        if self.share is not None and not _SHARE.fullmatch(self.share):
+            raise UsageError(f"share identifier {self.share!r}: letters and digits only, at most 255")
+        if self.priority is not None and not 0 <= self.priority <= PRIORITY_MAX:
+            raise UsageError(f"priority {self.priority}: expected 0 to {PRIORITY_MAX}")
+        if self.timeout_seconds is not None and self.timeout_seconds < TIMEOUT_SECONDS_MIN:
+            raise UsageError(f"timeout of {self.timeout_seconds} s: Batch takes {TIMEOUT_SECONDS_MIN} s or more")
+        if not 1 <= self.attempts <= ATTEMPTS_MAX:
+            raise UsageError(f"{self.attempts} attempts: Batch takes 1 to {ATTEMPTS_MAX}")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One way of sending shards of a run to Batch; the first has number 0, each retry the next.
+
+    `shards` are the numbers of the shards to work on, ascending; child `i` takes `per_child` of them from
+    `i * per_child` on. `follows`: the array job whose children these follow one by one. `after`: the
+    job that has to succeed before anything starts.
+    """
+
+    run_id: str
+    number: int
+    placement: Placement
+    shards: Sequence[int]
+    per_child: int
+    ledger: str
+    follows: str | None = None
+    after: str | None = None
+
+    @property
+    def children(self) -> int:
+        """How many children the work takes; 1 is a plain job."""
+        return -(-len(self.shards) // self.per_child)
+
+    def shards_of(self, child: int) -> Sequence[int]:
+        """The shards that a child takes. Raises UsageError for a child that there is not."""
+        if not 0 <= child < self.children:
+            raise UsageError(
+                f"submission {self.number} of run {self.run_id} has {self.children} children, none is {child}"
+            )
+        return self.shards[child * self.per_child : (child + 1) * self.per_child]
+
+    def name(self, stage: str) -> str:
+        """The name of a stage's job: the run's id decides it, so that a job submitted before can be found."""
+        return f"{self.run_id}-{self.number:03d}-{stage}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; shards as ranges, first to last, so that ten thousand of them take one line."""
+        return asdict(self) | {"shards": _ranges(self.shards)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Submission:
+        """The inverse of `to_dict`."""
+        shards = [shard for first, last in data["shards"] for shard in range(first, last + 1)]
+        known = {name: data[name] for name in ("run_id", "number", "per_child", "ledger", "follows", "after")}
+        return cls(**known, shards=shards, placement=Placement(**data["placement"]))
+
+
+def spread(
+    run_id: str, number: int, placement: Placement, shards: Iterable[int], ledger: str, **links: str | None
+) -> Submission:
+    """A submission of these shards, with as few of them in a child as an array's size allows.
+
+    Raises UsageError when there are none.
+    """
+    wanted = sorted(shards)
+    if not wanted:
+        raise UsageError(f"run {run_id} has no shards left to work on")
+    per_child = -(-len(wanted) // CHILDREN_MAX)
+    return Submission(run_id, number, placement, wanted, per_child, ledger, **links)
+
+
+def retry_strategy(attempts: int) -> dict[str, Any]:
+    """What is tried again: exit code 75, a SIGTERM that came too early for a checkpoint, a host that Spot took back.
+
+    The first rule that matches decides. What matches none would be retried, hence the last one.
+    """
+    return {
+        "attempts": attempts,
+        "evaluateOnExit": [
+            {"onExitCode": str(int(ExitCode.TRANSIENT)), "action": "RETRY"},
+            {"onExitCode": str(TERMINATED), "action": "RETRY"},
+            {"onStatusReason": "Host EC2*", "action": "RETRY"},
+            {"onReason": "*", "action": "EXIT"},
+        ],
+    }
+
+
+def payload(submission: Submission, stage: str, work_id: str | None = None) -> dict[str, Any]:
+    """The SubmitJob request of a stage. The report waits for the whole of `work_id`.
+
+    Raises UsageError when the request is larger than Batch takes.
+    """
+    placement, run_id = submission.placement, submission.run_id
+    is_work = stage == WORK
+    command = ["worker", run_id, "--submission", str(submission.number)] if is_work else ["runs", "report", run_id]
+    overrides: dict[str, Any] = {"command": [*command, "--ledger", submission.ledger]}
+    resources = {"VCPU": placement.vcpus, "MEMORY": placement.memory_mib}
+    wanted = [{"type": kind, "value": f"{value:g}"} for kind, value in resources.items() if value is not None]
+    if wanted and is_work:
+        overrides["resourceRequirements"] = wanted
+    request: dict[str, Any] = {
+        "jobName": submission.name(stage),
+        "jobQueue": placement.queue,
+        "jobDefinition": placement.job_definition,
+        "containerOverrides": overrides,
+        "retryStrategy": retry_strategy(placement.attempts),
+        "tags": dict(placement.tags) | {"sealift:run": run_id, "sealift:stage": stage},
+        "propagateTags": True,
+    }
+    if is_work and submission.children > 1:
+        request["arrayProperties"] = {"size": submission.children}
+    depends = _dependencies(submission, work_id) if is_work else [{"jobId": work_id}]
+    if depends:
+        request["dependsOn"] = depends
+    if placement.timeout_seconds is not None:
+        request["timeout"] = {"attemptDurationSeconds": placement.timeout_seconds}
+    if placement.share is not None:
+        request["shareIdentifier"] = placement.share
+    if placement.priority is not None:
+        request["schedulingPriorityOverride"] = placement.priority
+    if len(json.dumps(request)) > PAYLOAD_BYTES_MAX or len(request["jobName"]) > NAME_CHARS_MAX:
+        raise UsageError(f"the job {request['jobName']} is larger than Batch takes: fewer or shorter tags, please")
+    return request
+
+
+def _dependencies(submission: Submission, work_id: str | None) -> list[dict[str, str]]:
+    depends = []
+    if submission.after is not None:
+        depends.append({"jobId": submission.after})
+    if submission.follows is not None:
+        pairs = {"type": "N_TO_N"} if submission.children > 1 else {}
+        depends.append({"jobId": submission.follows, **pairs})
+    return depends
+
+
+def _ranges(shards: Sequence[int]) -> list[list[int]]:
+    """`[0, 1, 2, 5]` → `[[0, 2], [5, 5]]`."""
+    found = []
+    for _, group in groupby(enumerate(shards), key=lambda pair: pair[1] - pair[0]):
+        numbers = [shard for _, shard in group]
+        found.append([numbers[0], numbers[-1]])
+    return found

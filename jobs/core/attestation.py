@@ -1,0 +1,94 @@
+"""Attestations: checksums that S3 computed at rest, each pinned to the object version that it is true of.
+
+A report of checksums says what an object's bytes were when S3 read them. It is proof of an object
+only while that is the same object: the same version id (a version never changes), or, where there is none,
+the same ETag on an object that was last modified before the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+from jobs.core.evidence import Verdict, compare
+from jobs.core.model import Checksum, ObjectInfo
+from jobs.core.outcome import Evidence
+
+_TYPES = {"FULL_OBJECT": False, "COMPOSITE": True}
+
+
+class Attestation(NamedTuple):
+    """A checksum, and the version id or else the ETag of the object whose bytes it is of."""
+
+    checksum: Checksum
+    version_id: str | None = None
+    etag: str | None = None
+
+    def spelled(self) -> str:
+        """`CRC32:FULL_OBJECT:bS9TOQ==:version=…` or `…:etag=…`: a word, as S3's ids and ETags are words."""
+        kind = "COMPOSITE" if self.checksum.is_composite else "FULL_OBJECT"
+        pin = f"version={self.version_id}" if self.version_id else f"etag={self.etag}"
+        return f"{self.checksum.algorithm}:{kind}:{self.checksum.value}:{pin}"
+
+
+def parse_attestations(text: str | None) -> list[Attestation]:
+    """The inverse of `spelled`, for words with spaces between them; what is no attestation attests nothing."""
+    found = []
+    for word in (text or "").split():
+        parts = word.split(":", 3)
+        name, _, pin = parts[-1].partition("=")
+        if len(parts) == 4 and parts[1] in _TYPES and pin and name in ("version", "etag"):
+            checksum = Checksum(parts[0], parts[2], _TYPES[parts[1]])
+            found.append(Attestation(checksum, pin if name == "version" else None, pin if name == "etag" else None))
+    return found
+
+
+def attested(info: ObjectInfo, attestations: Iterable[Attestation], computed_at: float) -> tuple[Checksum, ...]:
+    """The checksums that are true of the object that HEAD describes; `computed_at`: the report's time.
+
+    | pinned by  | the object has        | last modified | true of it |
+    |------------|-----------------------|---------------|------------|
+    | version id | this version id       |               | yes        |
+    | version id | another, or none      |               | no         |
+    | ETag       | another ETag          |               | no         |
+    | ETag       | this ETag             | after report  | no         |
+    | ETag       | this ETag             | before report | yes        |
+    """
+    return tuple(
+        each.checksum
+        for each in attestations
+        if (
+            each.version_id == info.version_id
+            if each.version_id
+            else each.etag == info.etag and info.last_modified <= computed_at
+        )
+    )
+
+
+def compare_attested(
+    source: ObjectInfo,
+    destination: ObjectInfo,
+    source_checksums: tuple[Checksum, ...],
+    destination_checksums: tuple[Checksum, ...],
+) -> Verdict:
+    """`compare` of what HEAD said together with what was computed at rest of the same two objects.
+
+    Where one object's stored full-object checksum is not the one that its bytes had at rest, the object is
+    damaged: different, whatever the other side says.
+    """
+    for side, info, computed in (
+        ("source", source, source_checksums),
+        ("destination", destination, destination_checksums),
+    ):
+        stored = {each.algorithm: each.value for each in info.checksums if not each.is_composite}
+        for each in computed:
+            if not each.is_composite and stored.get(each.algorithm, each.value) != each.value:
+                reason = f"the {side}'s bytes at rest do not have the {each.algorithm} that is stored with it"
+                return Verdict(False, Evidence.CHECKSUM, reason)
+    return compare(with_checksums(source, source_checksums), with_checksums(destination, destination_checksums))
+
+
+def with_checksums(info: ObjectInfo, checksums: tuple[Checksum, ...]) -> ObjectInfo:
+    """What HEAD said, with these checksums in front of the stored ones."""
+    return replace(info, checksums=(*checksums, *(each for each in info.checksums if each not in checksums)))

@@ -1,0 +1,94 @@
+"""The rows of a completion report of S3 Batch Operations' *Compute checksum*, and what each of them says.
+
+Format: https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-examples-reports.html and
+batch-ops-compute-checksums.html there. `ReportSchema` names ErrorCode before HTTPStatusCode, the documented rows
+have them the other way round: neither is needed here. The documented failure messages are not well-formed CSV, so
+that what follows the sixth comma is all message. Keys are encoded as in the job's manifest (a space is `+`).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from urllib.parse import unquote_plus
+
+from jobs.core.model import NULL_VERSION, Checksum
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+_DIGEST_BYTES = {
+    "CRC32": 4,
+    "CRC32C": 4,
+    "CRC64NVME": 8,
+    "MD5": 16,
+    "SHA1": 20,
+    "SHA256": 32,
+    "SHA512": 64,
+    "XXHASH64": 8,
+    "XXHASH3": 8,
+    "XXHASH128": 16,
+}
+
+
+class Row(NamedTuple):
+    """A row of a report: the object, and its checksum or the `reason` why there is none. ETag without quotes."""
+
+    bucket: str
+    key: str
+    version_id: str | None
+    etag: str | None
+    checksum: Checksum | None
+    reason: str | None = None
+
+
+def parse_row(fields: Sequence[str]) -> Row | str:
+    """The row of a line's fields, or what is wrong with them."""
+    if len(fields) < 7:
+        return f"{len(fields)} fields instead of 7"
+    bucket, encoded, version, status = fields[:4]
+    try:
+        key = unquote_plus(encoded, errors="strict") if "%" in encoded or "+" in encoded else encoded
+    except UnicodeDecodeError:
+        return "the key is not URL-encoded UTF-8"
+    if not bucket or not key:
+        return "no bucket or no key"
+    version_id = version if version and version != NULL_VERSION else None
+    message = ",".join(fields[6:])
+    if status.lower() == "failed":
+        return Row(bucket, key, version_id, None, None, f"no evidence, because S3 says: {message.strip()[:300]}")
+    if status.lower() != "succeeded":
+        return f"the task's status is {status!r}"
+    if len(fields) != 7:
+        return f"{len(fields)} fields instead of 7"
+    try:
+        found = json.loads(message)
+    except ValueError:
+        return "the result is not JSON"
+    return _succeeded(bucket, key, version_id, found)
+
+
+def _succeeded(bucket: str, key: str, version_id: str | None, found: Any) -> Row | str:
+    match found:
+        case {"checksumAlgorithm": str(name), "checksumType": "FULL_OBJECT" | "COMPOSITE" as kind, **rest}:
+            value, in_hex, etag = rest.get("checksum_base64"), rest.get("checksum_hex"), rest.get("etag")
+        case _:
+            return "the result has no checksum of a known type: this is not a Compute checksum job's"
+    if not isinstance(value, str) or not isinstance(etag, str | None) or not isinstance(in_hex, str | None):
+        return "the result has no checksum_base64, or its etag or checksum_hex is no text"
+    algorithm, is_composite = name.upper(), kind == "COMPOSITE"
+    plain, dash, parts = value.partition("-")
+    try:
+        digest = base64.b64decode(plain, validate=True)
+        same = in_hex is None or digest == bytes.fromhex(in_hex.partition("-")[0])
+    except (binascii.Error, ValueError):
+        return "the checksum is not base64, or not hex"
+    if not digest or len(digest) != _DIGEST_BYTES.get(algorithm, len(digest)):
+        return f"the checksum has {len(digest)} bytes, which no {algorithm} has"
+    if not same:
+        return "checksum_base64 and checksum_hex are not the same value"
+    if dash and not (is_composite and parts.isdecimal()):
+        return "the checksum is not base64, or not hex"
+    etag = (etag or "").strip('"') or None
+    return Row(bucket, key, version_id, etag, Checksum(algorithm, value, is_composite))

@@ -1,0 +1,82 @@
+"""Which destination key belongs to a source key: prefixes that are replaced, and what lies outside of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+
+from jobs.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixMap:
+    """Pairs of (source prefix, destination prefix). Keys that begin with none of them are excluded.
+
+    Raises UsageError when a prefix begins with another of the same side: two source keys could have one destination.
+    """
+
+    pairs: tuple[tuple[str, str], ...] = (("", ""),)
+
+    def __post_init__(self) -> None:
+        for one, other in permutations(self.pairs, 2):
+            for prefix, longer in zip(one, other, strict=True):
+                if longer.startswith(prefix):
+                    raise UsageError(f"the prefixes {prefix!r} and {longer!r} overlap: map each key only once")
+
+    @classmethod
+    def parse(cls, texts: tuple[str, ...]) -> PrefixMap:
+        """`source-prefix=destination-prefix`, each; none: every key stays as it is. Raises UsageError."""
+        pairs = []
+        for text in texts:
+            source, equals, destination = text.partition("=")
+            if not equals:
+                raise UsageError(f"{text!r} is no prefix mapping: write source-prefix=destination-prefix")
+            pairs.append((source, destination))
+        return cls(tuple(pairs)) if pairs else cls()
+
+    def destination_of(self, key: str) -> str | None:
+        """The destination's key of a source key; None when it is outside."""
+        for source, destination in self.pairs:
+            if key.startswith(source):
+                return destination + key[len(source) :]
+        return None
+
+    def source_of(self, key: str) -> str | None:
+        """The source's key of a destination key; None when it is outside."""
+        return PrefixMap(tuple((d, s) for s, d in self.pairs)).destination_of(key)
+
+    def destination_sql(self, key: str) -> str:
+        """`destination_of` as SQL over the column `key`."""
+        return _replaced(key, self.pairs)
+
+    def source_sql(self, key: str) -> str:
+        """`source_of` as SQL over the column `key`."""
+        return _replaced(key, tuple((d, s) for s, d in self.pairs))
+
+    def source_scope_sql(self, key: str) -> str:
+        """Whether a source key is inside."""
+        return _begins(key, [source for source, _ in self.pairs])
+
+    def destination_scope_sql(self, key: str) -> str:
+        """Whether a destination key is inside."""
+        return _begins(key, [destination for _, destination in self.pairs])
+
+
+def _replaced(key: str, pairs: tuple[tuple[str, str], ...]) -> str:
+    if all(one == other for one, other in pairs):
+        return key
+    whens = " ".join(
+        f"WHEN starts_with({key}, {_text(one)}) THEN {_text(other)} || substr({key}, {len(one) + 1})"
+        for one, other in pairs
+    )
+    return f"CASE {whens} END"
+
+
+def _begins(key: str, prefixes: list[str]) -> str:
+    if "" in prefixes:
+        return "true"
+    return "(" + " OR ".join(f"starts_with({key}, {_text(prefix)})" for prefix in prefixes) + ")"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

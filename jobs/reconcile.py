@@ -1,0 +1,328 @@
+"""Reconcile: is everything that should be at the destination there, and is it the same? Asked of two inventory reports.
+
+No request per object is made. Missing, extra, different and stale keys (or versions) are findings, and so is whatever
+S3 says that its replication FAILED for, unless its content is proven to be the same. What is in flight is judged by the
+next reports; what is unverifiable is shown with its reason: neither is a finding. `jobs.core.difference` has the rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.core.difference import Category
+from jobs.core.mapping import PrefixMap
+from jobs.errors import ManifestError
+from jobs.s3.inventories import Inventory
+from jobs.s3.store import Store
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from jobs.s3.confirming import Confirmed, Suspects
+    from jobs.s3.findings import Bucketful, Findings
+    from jobs.s3.join_sides import SideTotals
+    from jobs.s3.staged_reports import StagedReport
+
+CLOCK_SECONDS = 2 * 86_400
+"""How much newer than its creationTimestamp a report's objects may be: a listing of a huge bucket takes that long."""
+
+FUTURE_SECONDS = 3600
+LISTED_ROWS = 100
+
+_LIMITS = {
+    "Size": "sizes were not compared",
+    "ETag": "ETags were not compared",
+    "LastModifiedDate": "what is in flight or stale could not be told",
+    "IsMultipartUploaded": "uploads in parts were told by their ETag's form",
+    "EncryptionStatus": "an ETag was taken for an MD5 if it looks like one",
+}
+"""What cannot be done without a field of a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileOptions:
+    """What is asked. `now`: epoch seconds. `versions`: `current`, or `all` to compare version by version.
+
+    `source_bucket` and `destination_bucket`: the pair that the reports must be of (None: whatever they say).
+    `margin_seconds`: what is newer than the older report's creationTimestamp less this is in flight.
+    `memory_limit_bytes` is the join's; the process needs about 100 MiB more. `repairs_different`: the manifest of what
+    to repair has what is different, too, its destination condemned.
+    """
+
+    now: float
+    versions: str = "current"
+    prefixes: PrefixMap = field(default_factory=PrefixMap)
+    margin_seconds: float = 900.0
+    source_bucket: str | None = None
+    destination_bucket: str | None = None
+    memory_limit_bytes: int = 640 << 20
+    repairs_different: bool = False
+
+    @property
+    def repaired(self) -> frozenset[Category]:
+        """The categories whose rows are in the manifest of what to repair."""
+        return frozenset(
+            {Category.MISSING, Category.STALE} | ({Category.DIFFERENT} if self.repairs_different else set())
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Known checksums of either side, as Parquet files.
+
+    Columns: key, version_id (empty, null or `null`: unversioned), algorithm, value (base64), is_composite, computed_at
+    (UTC). Where no version id pins the object, only what was computed after its last modification counts.
+    """
+
+    source: Sequence[Path] = ()
+    destination: Sequence[Path] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """One report: its manifest, bucket, when its listing began (epoch seconds), how old that is, its rows.
+
+    `repeated_rows` were listed more than once; the latest of each counts.
+    """
+
+    manifest: str
+    bucket: str
+    created_at: float
+    age_seconds: float
+    file_format: str
+    rows: int
+    repeated_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsed:
+    """A row that could not be understood: which report and data file, the line if known, what is wrong, its text."""
+
+    report: str
+    file: str | None
+    line: int | None
+    problem: str
+    row: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """The answer. `categories`: category → (keys or versions, bytes), all categories; they add up to the union.
+
+    `findings` counts the rows of `differences_parquet` that have `is_finding`. `by_prefix`: the worst prefixes by
+    findings; `by_age` and `by_size`: of what is missing. `unjudged`: (reason, rows) of what is unverifiable or in
+    flight, and of what is the same although its replication FAILED. `limits`: what the reports do not say.
+    `confirmed`: what asking S3 itself came to.
+    `unparsed`: the first of the `unparsed_rows`; all are in `unparsed_parquet` (None: there are none).
+    `manifest_parquet`: what to repair (missing or stale), a manifest for a replicate run with `repairable_rows` rows.
+    """
+
+    categories: dict[Category, tuple[int, int]]
+    findings: int
+    differences_parquet: Path
+    differences_csv: Path
+    manifest_parquet: Path
+    repairable_rows: int
+    by_prefix: tuple[Bucketful, ...]
+    by_age: tuple[Bucketful, ...]
+    by_size: tuple[Bucketful, ...]
+    unjudged: tuple[tuple[str, int], ...]
+    limits: tuple[str, ...]
+    unparsed_rows: int
+    unparsed: tuple[Unparsed, ...]
+    unparsed_parquet: Path | None
+    source: Freshness
+    destination: Freshness
+    horizon: float
+    confirmed: Confirmed | None = None
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was found and every row was understood."""
+        return not self.findings and not self.unparsed_rows
+
+
+async def reconcile(
+    source: Inventory,
+    destination: Inventory,
+    options: ReconcileOptions,
+    *,
+    source_store: Store,
+    destination_store: Store,
+    scratch: Path,
+    evidence: Evidence | None = None,
+    version_map: Sequence[Path] = (),
+    suspects: Suspects | None = None,
+) -> Reconciliation:
+    """Join the two reports by key (or version) and write what differs into `scratch`/result.
+
+    The stores are those that the reports' data files are read from. `version_map`: Parquet files with the columns
+    key, version_id (the source's) and destination_version_id, as a run's outcomes have them, for a destination with
+    version ids of its own; what they do not name keeps its id. `suspects`: ask S3 itself before anything is called a
+    finding.
+
+    Raises ManifestError for reports that cannot be compared or trusted, a StoreError when S3 refuses; the result
+    folder is not there then.
+    """
+    from jobs.s3.confirming import confirm
+    from jobs.s3.join_sides import JoinOptions
+    from jobs.s3.joins import connect, join_reports
+    from jobs.s3.judging import Judging
+    from jobs.s3.staged_reports import fetch_reports, stage_report
+
+    _check_pair(source, destination, options)
+    evidence = evidence or Evidence()
+    horizon = min(source.created_at, destination.created_at) - options.margin_seconds
+    all_versions = options.versions == "all"
+    joining = JoinOptions(
+        judging=Judging(int(horizon * 1_000_000), all_versions),
+        prefixes=options.prefixes,
+        version_map=version_map,
+        source_evidence=evidence.source,
+        destination_evidence=evidence.destination,
+    )
+    scratch.mkdir(parents=True, exist_ok=True)
+    connection = connect(scratch, memory_limit_bytes=options.memory_limit_bytes)
+    try:
+        folders = scratch / "source", scratch / "destination"
+        places = await fetch_reports([(source, source_store, folders[0]), (destination, destination_store, folders[1])])
+        ours = await asyncio.to_thread(stage_report, source, places[0], folders[0], connection)
+        theirs = await asyncio.to_thread(stage_report, destination, places[1], folders[1], connection)
+
+        def join() -> tuple[SideTotals, SideTotals]:
+            for staged in (ours, theirs):
+                _check_clock(connection, staged)
+            return join_reports(connection, ours, theirs, joining)
+
+        totals = await asyncio.to_thread(join)
+        confirmed = None
+        if suspects is not None:
+            confirmed = await confirm(connection, suspects, options.prefixes, horizon, all_versions=all_versions)
+        found = await asyncio.to_thread(_write, connection, scratch, options, horizon, (ours, theirs), totals)
+        return replace(found, confirmed=confirmed)
+    finally:
+        connection.close()
+        for name in ("source", "destination", "spill"):
+            await asyncio.to_thread(shutil.rmtree, scratch / name, ignore_errors=True)
+
+
+def _check_pair(source: Inventory, destination: Inventory, options: ReconcileOptions) -> None:
+    for inventory, bucket, side in (
+        (source, options.source_bucket, "source"),
+        (destination, options.destination_bucket, "destination"),
+    ):
+        if bucket is not None and inventory.source_bucket != bucket:
+            raise ManifestError(
+                f"{inventory.manifest} is of the bucket {inventory.source_bucket}, the {side} is {bucket}: "
+                "give the report of that bucket"
+            )
+        if inventory.created_at > options.now + FUTURE_SECONDS:
+            raise ManifestError(
+                f"{inventory.manifest} says that it was made on {_time(inventory.created_at)}, here it is "
+                f"{_time(options.now)}: clocks disagree, so that nothing can be said of what is in flight; set them"
+            )
+    if source.source_bucket == destination.source_bucket:
+        raise ManifestError(
+            f"{source.manifest} and {destination.manifest} are both of the bucket {source.source_bucket}: "
+            "give one report of the source and one of the destination"
+        )
+
+
+def _check_clock(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> None:
+    from jobs.s3.staged_reports import newest_modified
+
+    inventory, newest = staged.inventory, newest_modified(connection, staged)
+    if newest is not None and newest > inventory.created_at + CLOCK_SECONDS:
+        raise ManifestError(
+            f"{inventory.manifest} says that it was made on {_time(inventory.created_at)}, but lists an object of "
+            f"{_time(newest)}: clocks disagree, so that nothing can be said of what is in flight; use another inventory"
+        )
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection,
+    scratch: Path,
+    options: ReconcileOptions,
+    horizon: float,
+    staged: tuple[StagedReport, StagedReport],
+    totals: tuple[SideTotals, SideTotals],
+) -> Reconciliation:
+    """Write and count; the folder gets its name when all of it is there."""
+    from jobs.s3.findings import write_findings, write_unparsed
+
+    partial, result = scratch / "result.partial", scratch / "result"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    found = write_findings(
+        connection,
+        partial,
+        options.prefixes,
+        all_versions=options.versions == "all",
+        now=options.now,
+        repaired=options.repaired,
+    )
+    unparsed_rows, unparsed = write_unparsed(connection, partial, limit=LISTED_ROWS)
+    shutil.rmtree(result, ignore_errors=True)
+    partial.rename(result)
+    categories = dict(found.categories)
+    rows, size_bytes = categories[Category.EXCLUDED]
+    categories[Category.EXCLUDED] = (
+        rows + sum(total.excluded_rows for total in totals),
+        size_bytes + sum(total.excluded_bytes for total in totals),
+    )
+    return Reconciliation(
+        categories=categories,
+        findings=found.findings,
+        differences_parquet=result / "differences.parquet",
+        differences_csv=result / "differences.csv",
+        manifest_parquet=result / "manifest.parquet",
+        repairable_rows=found.repairable_rows,
+        by_prefix=found.by_prefix,
+        by_age=found.by_age,
+        by_size=found.by_size,
+        unjudged=_unjudged(found),
+        limits=tuple(limit for report in staged for limit in _limits(report)),
+        unparsed_rows=unparsed_rows,
+        unparsed=tuple(Unparsed(*row) for row in unparsed),
+        unparsed_parquet=result / "unparsed.parquet" if unparsed_rows else None,
+        source=_freshness(staged[0], totals[0], options.now),
+        destination=_freshness(staged[1], totals[1], options.now),
+        horizon=horizon,
+    )
+
+
+def _unjudged(found: Findings) -> tuple[tuple[str, int], ...]:
+    told = {Category.UNVERIFIABLE, Category.IN_FLIGHT, Category.SAME}
+    return tuple((reason, rows) for category, reason, rows in found.by_reason if category in told)
+
+
+def _limits(staged: StagedReport) -> list[str]:
+    bucket = staged.inventory.source_bucket
+    return [
+        f"the report of {bucket} has no {name}: {limit}"
+        for name, limit in _LIMITS.items()
+        if staged.column(name.lower()) is None
+    ]
+
+
+def _freshness(staged: StagedReport, totals: SideTotals, now: float) -> Freshness:
+    inventory = staged.inventory
+    return Freshness(
+        manifest=str(inventory.manifest),
+        bucket=inventory.source_bucket,
+        created_at=inventory.created_at,
+        age_seconds=now - inventory.created_at,
+        file_format=inventory.file_format,
+        rows=staged.rows,
+        repeated_rows=totals.repeated_rows,
+    )
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,234 @@
+"""The batch executor: shards as children of AWS Batch array jobs, and what the ledger knows of them.
+
+    <ledger>/runs/<run id>/
+      batch/000.json           the first submission: which shards, where, how; written before anything is submitted
+      batch/000-work.json      the id of its array job; batch/000-report.json the id of the report's job
+      batch/000-refused-….json why Batch did not take it
+      errors/….json            why a worker that Batch started could not work
+
+Batch has no client token. The job's name, which the run's id decides, and these write-once
+documents make a second submission find the first, whatever was lost in between. Progress comes
+from the array's status summary and the ledger's checkpoints: no request is ever made for one child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.core.arrays import STAGES, TERMINATED, WORK, Submission, payload
+from jobs.core.run import Plan
+from jobs.errors import ExitCode, LedgerError, PreconditionFailed, SealiftError
+from jobs.runs.ledger import Ledger
+from jobs.s3.batch import Batch, ChildFailure, JobState
+
+SHOWN_FAILURES = 100
+"""How many failed children are described: one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A submission, the ids of its jobs by stage, and why Batch refused it, if it did."""
+
+    submission: Submission
+    job_ids: Mapping[str, str]
+    refusal: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of its stages are with Batch."""
+        return len(self.job_ids) == len(STAGES)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchExecutor:
+    """Sends runs of one ledger to AWS Batch and follows them there."""
+
+    ledger: Ledger
+    batch: Batch
+
+    async def submit(self, submission: Submission) -> Submitted:
+        """Submit the work and the report; what has been submitted before, by whomever, is found.
+
+        The first to write the submission's document decides how: a later caller goes on with that
+        one. Raises StoreError when Batch refuses; the ledger then says so too.
+        """
+        submission, is_new = await self._claim(submission)
+        ids: dict[str, str] = {}
+        try:
+            for stage in STAGES:
+                ids[stage] = await self._submit_stage(submission, stage, ids.get(WORK), is_new=is_new)
+        except SealiftError as error:
+            name = f"{_folder(submission.number)}-refused-{_stamp()}.json"
+            said = {"at": time.time(), "error": " ".join(str(error).split()), "exit_code": int(error.exit_code)}
+            await self.ledger.write_document(submission.run_id, name, said)
+            raise
+        return Submitted(submission, ids)
+
+    async def latest(self, run_id: str) -> Submitted | None:
+        """The run's last submission; None for a run that was never sent to Batch."""
+        names = await self.ledger.names(run_id, "batch/")
+        if not names:
+            return None
+        number = max(int(name[:3]) for name in names)
+        document = await self.ledger.document(run_id, f"{_folder(number)}.json")
+        ids = {}
+        for stage in STAGES:
+            if f"{number:03d}-{stage}.json" in names:
+                ids[stage] = str((await self.ledger.document(run_id, _record(number, stage)))["job_id"])
+        refused = [name for name in names if name.startswith(f"{number:03d}-refused-")]
+        refusal = (await self.ledger.document(run_id, f"batch/{refused[-1]}"))["error"] if refused else ""
+        return Submitted(Submission.from_dict(document), ids, refusal)
+
+    async def states(self, submitted: Submitted) -> dict[str, JobState]:
+        """The jobs by stage, by one request; a stage that Batch does not know (any more) is left out."""
+        known = await asyncio.to_thread(self.batch.describe, list(submitted.job_ids.values()))
+        return {stage: known[job_id] for stage, job_id in submitted.job_ids.items() if job_id in known}
+
+    async def failures(self, submitted: Submitted, limit: int = SHOWN_FAILURES) -> list[ChildFailure]:
+        """Why the first `limit` failed children failed."""
+        if WORK not in submitted.job_ids:
+            return []
+        return await asyncio.to_thread(self.batch.failures, submitted.job_ids[WORK], limit)
+
+    async def cancel(self, submitted: Submitted, reason: str) -> None:
+        """End its jobs; workers checkpoint on the way, and the run can be gone on with."""
+        for stage in reversed(STAGES):
+            if stage in submitted.job_ids:
+                await asyncio.to_thread(self.batch.terminate, submitted.job_ids[stage], reason)
+
+    async def _claim(self, submission: Submission) -> tuple[Submission, bool]:
+        """(the submission of this number that stands, whether it is ours)."""
+        name = f"{_folder(submission.number)}.json"
+        # the token tells our own document, written twice, from that of another caller who wants the same
+        document = submission.to_dict() | {"token": secrets.token_hex(8), "at": time.time()}
+        try:
+            await self.ledger.write_document(submission.run_id, name, document)
+        except PreconditionFailed:
+            return Submission.from_dict(await self.ledger.document(submission.run_id, name)), False
+        return submission, True
+
+    async def _submit_stage(self, submission: Submission, stage: str, work_id: str | None, *, is_new: bool) -> str:
+        if not is_new and (known := await self._recorded(submission, stage)):
+            return known
+        request = payload(submission, stage, work_id)
+        job_id = await asyncio.to_thread(self.batch.submit, request, is_new=is_new)
+        record = {"job_id": job_id, "name": request["jobName"], "queue": request["jobQueue"]}
+        try:
+            await self.ledger.write_document(submission.run_id, _record(submission.number, stage), record)
+        except PreconditionFailed:
+            first = await self._recorded(submission, stage)
+            if first is None:
+                raise
+            if first != job_id:
+                await asyncio.to_thread(self.batch.terminate, job_id, f"another submission was first: {first}")
+            return first
+        return job_id
+
+    async def _recorded(self, submission: Submission, stage: str) -> str | None:
+        try:
+            return str((await self.ledger.document(submission.run_id, _record(submission.number, stage)))["job_id"])
+        except LedgerError:
+            return None
+
+
+async def child_shards(ledger: Ledger, run_id: str, number: int, child: int) -> Sequence[int]:
+    """The shards that a child of a submission takes. Raises LedgerError, UsageError."""
+    document = await ledger.document(run_id, f"{_folder(number)}.json")
+    return Submission.from_dict(document).shards_of(child)
+
+
+async def record_error(ledger: Ledger, run_id: str, what: str, error: SealiftError, job_id: str | None) -> None:
+    """Write why a worker could not work into the ledger, unless that is what it could not reach."""
+    said = {
+        "what": what,
+        "error": " ".join(str(error).split()),
+        "exit_code": int(error.exit_code),
+        "job_id": job_id,
+        "at": time.time(),
+    }
+    with contextlib.suppress(SealiftError):
+        await ledger.spec(run_id)  # no folder for a run that there is not
+        await ledger.write_document(run_id, f"errors/{_stamp()}.json", said)
+
+
+async def unfinished_shards(ledger: Ledger, run_id: str, plan: Plan) -> list[int]:
+    """The shards with rows that have no outcome yet.
+
+    The names of the checkpoints say how many rows each has; only where several attempts worked at
+    a shard, and so may have done rows twice, are the checkpoints read.
+    """
+    from jobs.s3.tables import read_outcomes
+
+    rows: Counter[int] = Counter()
+    attempts: dict[int, set[str]] = {}
+    checkpoints = await ledger.checkpoints(run_id)
+    for checkpoint in checkpoints:
+        rows[checkpoint.shard] += checkpoint.rows
+        attempts.setdefault(checkpoint.shard, set()).add(checkpoint.attempt)
+    unclear = {
+        shard
+        for shard, seen in attempts.items()
+        if len(seen) > 1 and shard < len(plan.shards) and rows[shard] >= plan.shards[shard].rows
+    }
+    settled: dict[int, set[int]] = {shard: set() for shard in unclear}
+    for checkpoint in checkpoints:
+        if checkpoint.shard in unclear:
+            data = await ledger.checkpoint_data(run_id, checkpoint)
+            settled[checkpoint.shard].update(outcome.row for outcome in read_outcomes(data))
+    return [
+        shard
+        for shard, summary in enumerate(plan.shards)
+        if (len(settled[shard]) if shard in unclear else rows[shard]) < summary.rows
+    ]
+
+
+def exit_codes(states: Mapping[str, JobState], failures: Sequence[ChildFailure]) -> dict[int, int]:
+    """Child → the exit code that stands for how it failed; the reports' words for what Batch saw.
+
+    A container that never started or outgrew its memory is a matter of configuration: trying
+    again as it is will not help.
+    """
+    codes = {failure.index: _exit_code(failure) for failure in failures}
+    work = states.get(WORK)
+    if work is not None and work.status == "FAILED" and not codes:
+        codes[0] = int(ExitCode.TRANSIENT)
+    return codes
+
+
+def _exit_code(failure: ChildFailure) -> int:
+    if failure.reason.startswith("OutOfMemory") or failure.status_reason == "Task failed to start":
+        return int(ExitCode.CONFIG)
+    return int(ExitCode.TRANSIENT) if failure.exit_code in (None, TERMINATED) else failure.exit_code
+
+
+def describe_failure(failure: ChildFailure) -> dict[str, Any]:
+    """A failed child for a JSON document."""
+    return {
+        "child": failure.index,
+        "job_id": failure.job_id,
+        "status_reason": failure.status_reason,
+        "reason": failure.reason,
+        "exit_code": failure.exit_code,
+        "attempts": failure.attempts,
+        "log_stream": failure.log_stream,
+    }
+
+
+def _stamp() -> str:
+    """A name that is unique and sorts by time."""
+    return f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}"
+
+
+def _folder(number: int) -> str:
+    return f"batch/{number:03d}"
+
+
+def _record(number: int, stage: str) -> str:
+    return f"{_folder(number)}-{stage}.json"

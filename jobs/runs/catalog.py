@@ -1,0 +1,107 @@
+"""The catalog: the latest proven state of each object version, rebuilt from the outcomes of complete runs.
+
+    <ledger>/catalog/<generation>/
+      00000.parquet …    the rows, in no order
+      catalog.json       written last = the generation is valid; readers take the latest that has it
+
+pyarrow and duckdb load with this module, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.core.model import Attributes
+from jobs.core.outcome import GOOD, Status
+from jobs.runs.ledger import Ledger
+from jobs.runs.views import CATALOG_POINTER, open_views
+from jobs.s3.columns import TABLES
+from jobs.s3.sql import MEMORY_LIMIT, Database, quoted, refusals
+from jobs.s3.store import ABSENT
+
+FILE_BYTES = 64_000_000
+
+# What takes an earlier proof away: the copy was seen to be wrong, or not to be there.
+_DISPROOFS = frozenset({Status.MISMATCHED, Status.MISSING})
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A catalog that was written: its folder's URI, its rows, the runs it was made of."""
+
+    uri: str
+    rows: int
+    runs: int
+
+
+async def rebuild_catalog(ledger: Ledger, now: float, *, memory_limit: str = MEMORY_LIMIT) -> Generation:
+    """Fold the good outcomes of all complete runs into a new generation; `now` (epoch seconds) names it.
+
+    Of one object version and one place of its copy the latest outcome counts. A version that a later run found
+    mismatched or missing is not in the catalog. The outcomes lie on disk meanwhile; memory stays within its
+    limit. Raises StoreError, ConfigError when the disk is full.
+    """
+    name = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f"{int(now % 1 * 1000):03d}Z"
+    async with open_views(ledger, ["runs", "outcomes"], memory_limit=memory_limit) as database:
+        files, rows, runs = await asyncio.to_thread(_fold, database)
+        folder = ledger.location.join(f"catalog/{name}")
+        for number, path in enumerate(files):
+            await _write(ledger, f"{name}/{number:05d}.parquet", await asyncio.to_thread(path.read_bytes))
+    pointer = {"version": 1, "created_at": now, "rows": rows, "runs": runs, "files": len(files)}
+    await _write(ledger, f"{name}/{CATALOG_POINTER}", json.dumps(pointer, indent=2).encode())
+    return Generation(str(folder), rows, runs)
+
+
+def _fold(database: Database) -> tuple[list[Path], int, int]:
+    """The catalog's files, the number of their rows and of the runs."""
+    good, counted = _listed(GOOD), _listed(GOOD | _DISPROOFS)
+    columns = ", ".join(f'"{name}"' for name in TABLES["catalog"].types)
+    folder = database.files / "generation"
+    with refusals():
+        database.connection.execute(
+            f"""
+            CREATE TABLE complete AS SELECT run_id, {_place("source")}, {_place("destination")}
+            FROM runs WHERE state = 'complete' AND job IN ('replicate', 'verify');
+            COPY (
+                SELECT {columns} FROM (
+                    SELECT *, finished_at AS proven_at, destination_prefix || CASE
+                        WHEN starts_with(key, source_prefix) THEN substr(key, length(source_prefix) + 1)
+                        ELSE key END AS destination_key
+                    FROM outcomes JOIN complete USING (run_id) WHERE status IN ({counted})
+                    QUALIFY row_number() OVER (
+                        PARTITION BY source_bucket, key, version_id, destination_bucket, destination_prefix,
+                            source_prefix
+                        ORDER BY finished_at DESC, run_id DESC) = 1)
+                WHERE status IN ({good})
+            ) TO {quoted(str(folder))} (FORMAT parquet, COMPRESSION zstd, FILE_SIZE_BYTES {FILE_BYTES})
+            """
+        )
+        found: Any = database.connection.execute("SELECT count(*) FROM complete").fetchall()
+        files = sorted(path for path in folder.rglob("*.parquet"))
+        pattern = quoted(str(folder / "*.parquet"))
+        rows: Any = database.connection.execute(f"SELECT count(*) FROM read_parquet({pattern})").fetchall()
+    return files, rows[0][0], found[0][0]
+
+
+def _place(side: str) -> str:
+    """Bucket and prefix out of a run's s3:// URI; `s`: a prefix may hold newlines."""
+    return ", ".join(
+        f"regexp_extract({side}, '^s3://([^/]*)/?(.*)$', {group}, 's') AS {side}_{part}"
+        for group, part in ((1, "bucket"), (2, "prefix"))
+    )
+
+
+def _listed(statuses: frozenset[Status]) -> str:
+    return ", ".join(quoted(status.value) for status in sorted(statuses))
+
+
+async def _write(ledger: Ledger, name: str, data: bytes) -> None:
+    """Write once. What a failure leaves behind has no pointer, and nobody reads it."""
+    place = ledger.location.join(f"catalog/{name}")
+    kind = "application/json" if name.endswith(".json") else "application/vnd.apache.parquet"
+    await ledger.store.put(place.bucket, place.key, data, Attributes(headers={"content-type": kind}), guard=ABSENT)

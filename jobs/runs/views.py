@@ -1,0 +1,284 @@
+"""The ledger's tables as SQL views: only the files of the tables that are wanted come down, to a scratch folder.
+
+pyarrow and duckdb load with this module, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.core.model import Location, ObjectRef
+from jobs.core.outcome import weight_sql
+from jobs.errors import ConfigError, LedgerError, NotFound
+from jobs.runs.ledger import Ledger
+from jobs.s3.columns import TABLES
+from jobs.s3.downloads import download
+from jobs.s3.sql import MEMORY_LIMIT, Database, quoted
+from jobs.s3.store import Marker, Store
+
+T = TypeVar("T")
+
+DOWNLOADS = 8
+CATALOG_POINTER = "catalog.json"
+
+_RUN, _SHARD, _DT = "run_id: VARCHAR", "shard: INTEGER", "dt: VARCHAR"
+_DAY = re.compile(r"dt=([\w-]{1,40})/")
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One object of the ledger and where it goes in the scratch folder."""
+
+    key: str
+    path: Path
+
+
+@asynccontextmanager
+async def open_views(
+    ledger: Ledger, names: Sequence[str], run_id: str | None = None, *, memory_limit: str = MEMORY_LIMIT
+) -> AsyncIterator[Database]:
+    """A database with the named tables of the ledger, or of one run. Names: `jobs.s3.columns.TABLES`.
+
+    The catalog and the journal are the ledger's; with a run the catalog has what that run proved.
+    Raises LedgerError when there is no such run, StoreError, ConfigError when the scratch folder is full.
+    """
+    run_ids = await ledger.run_ids()
+    if run_id is not None:
+        if run_id not in run_ids:
+            raise LedgerError(f"the ledger {ledger.location} has no run {run_id}: see `sealift runs list`")
+        run_ids = [run_id]
+    with TemporaryDirectory(prefix="sealift-views-") as scratch:
+        try:
+            database = Database(Path(scratch), memory_limit=memory_limit)
+            try:
+                for name in names:
+                    relation = await _RELATIONS[name](ledger, run_ids, database.files / name)
+                    if name == "catalog" and run_id is not None and relation:
+                        relation = f"(FROM {relation} WHERE run_id = {quoted(run_id)})"
+                    with _readable(ledger, name):
+                        database.define(name, TABLES[name], relation)
+                yield database
+            finally:
+                database.connection.close()
+        except OSError as error:
+            raise ConfigError(f"cannot use the scratch folder {scratch}: {error}; free space or set TMPDIR") from error
+
+
+async def list_keys(store: Store, location: Location) -> list[str]:
+    """All keys below a prefix, in order."""
+    found: list[str] = []
+    after: Marker | None = None
+    while True:
+        page = await store.list_objects(location.bucket, location.key, after=after)
+        found += [entry.key for entry in page.entries]
+        if page.next_marker is None:
+            return found
+        after = page.next_marker
+
+
+async def catalog_keys(ledger: Ledger) -> list[str]:
+    """The files of the latest generation of the catalog that was finished; none when there is none."""
+    keys = await list_keys(ledger.store, ledger.location.join("catalog/"))
+    finished = [key.removesuffix(CATALOG_POINTER) for key in keys if key.endswith(f"/{CATALOG_POINTER}")]
+    latest = max(finished, default=None)
+    return [key for key in keys if latest and key.startswith(latest) and key.endswith(".parquet")]
+
+
+async def _runs(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+    rows = await _each(run_ids, lambda run_id: _run(ledger, run_id))
+    columns = {name: [row.get(name) for row in rows] for name in TABLES["runs"].types}
+    kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
+    fields: list[pa.Field[Any]] = [
+        pa.field(name, kinds.get(kind, pa.timestamp("us", tz="UTC"))) for name, kind in TABLES["runs"].types.items()
+    ]
+    folder.mkdir()
+    pq.write_table(pa.table(columns, schema=pa.schema(fields)), folder / "runs.parquet")
+    return _parquet(folder)
+
+
+async def _run(ledger: Ledger, run_id: str) -> dict[str, Any]:
+    """A run's row, from whichever of its documents are there."""
+    spec, plan, report = [await _document(ledger, run_id, name) for name in ("spec.json", "plan.json", "report.json")]
+    created = spec.get("created_at")
+    source, destination = spec.get("source") or {}, spec.get("destination") or {}
+    return {
+        "run_id": run_id,
+        "job": spec.get("job") or report.get("job"),
+        "state": report.get("state") or ("planned" if plan else "unplanned"),
+        "created_at": None if created is None else datetime.fromtimestamp(created, UTC),
+        "source": source.get("uri") or report.get("source"),
+        "destination": destination.get("uri") or report.get("destination"),
+        "manifest": spec.get("manifest"),
+        "retry_of": spec.get("retry_of"),
+        "rows": plan.get("rows", report.get("rows")),
+        "size_bytes": plan.get("size_bytes"),
+        "shards": len(plan["shards"]) if plan else None,
+        "planned_dollars": plan.get("total_dollars"),
+        "failures": report.get("failures"),
+        "seconds": report.get("seconds"),
+        "sealift_version": spec.get("sealift_version"),
+    }
+
+
+async def _document(ledger: Ledger, run_id: str, name: str) -> dict[str, Any]:
+    place = ledger.location.join(f"runs/{run_id}/{name}")
+    try:
+        document = json.loads((await ledger.store.get(ObjectRef(*place))).data)
+    except NotFound:
+        return {}
+    except ValueError as error:
+        raise LedgerError(f"{place} is not JSON ({error}): the ledger was altered") from error
+    return document if isinstance(document, dict) else {}
+
+
+async def _manifest(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+    def place(run_id: str, name: str) -> Path | None:
+        shard = name.removesuffix(".parquet")
+        return Path(_hive(run_id, shard), name) if shard.isdigit() else None
+
+    return _parquet(folder, _RUN, _SHARD) if await _fetch_runs(ledger, run_ids, "shards/", folder, place) else None
+
+
+async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+    """One outcome for each row. Only where several attempts worked at a shard is there anything to choose."""
+    attempts: dict[tuple[str, str], set[str]] = defaultdict(set)
+
+    def place(run_id: str, name: str) -> Path | None:
+        shard, _, checkpoint = name.partition("/")
+        if not shard.isdigit() or not checkpoint.endswith(".parquet") or "/" in checkpoint:
+            return None
+        attempts[run_id, shard].add(checkpoint.partition("-")[0])
+        return Path(_hive(run_id, shard), checkpoint)
+
+    if not await _fetch_runs(ledger, run_ids, "outcomes/", folder / "sole", place):
+        return None
+    contested = [each for each, known in attempts.items() if len(known) > 1]
+    for run_id, shard in contested:
+        target = folder / "contested" / _hive(run_id, shard)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (folder / "sole" / _hive(run_id, shard)).rename(target)
+    parts = []
+    if len(contested) < len(attempts):
+        parts.append(f"SELECT * FROM {_parquet(folder / 'sole', _RUN, _SHARD)}")
+    if contested:
+        order = f"{weight_sql('status')}, finished_at, attempt, filename"
+        relation = _parquet(folder / "contested", _RUN, _SHARD, option=", filename = true")
+        parts.append(
+            f"SELECT * EXCLUDE (filename) FROM {relation} "
+            f"QUALIFY row_number() OVER (PARTITION BY run_id, row ORDER BY {order}) = 1"
+        )
+    return f"({' UNION ALL BY NAME '.join(parts)})"
+
+
+async def _differences(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+    def place(run_id: str, name: str) -> Path | None:
+        return Path(f"run_id={run_id}", name.replace("/", "-")) if name.endswith(".parquet") else None
+
+    return _parquet(folder, _RUN) if await _fetch_runs(ledger, run_ids, "differences", folder, place) else None
+
+
+async def _catalog(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+    files = [_File(key, folder / f"{number:05d}.parquet") for number, key in enumerate(await catalog_keys(ledger))]
+    await _download(ledger, files)
+    return _parquet(folder) if files else None
+
+
+async def _journal(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+    files = []
+    for number, key in enumerate(await list_keys(ledger.store, ledger.location.join("journal/"))):
+        found = _DAY.search(key)
+        suffix = "parquet" if key.endswith(".parquet") else "json"
+        if found and key.endswith((".parquet", ".json", ".jsonl")):
+            files.append(_File(key, folder / suffix / f"dt={found[1]}" / f"{number}.{suffix}"))
+    await _download(ledger, files)
+    parts = []
+    if any(file.path.suffix == ".parquet" for file in files):
+        parts.append(f"SELECT * FROM {_parquet(folder / 'parquet', _DT)}")
+    if any(file.path.suffix == ".json" for file in files):
+        columns = ", ".join(f"{name}: '{kind}'" for name, kind in TABLES["journal"].types.items() if name != "dt")
+        pattern = quoted(str(folder / "json" / "**" / "*.json"))
+        parts.append(
+            f"SELECT * FROM read_json({pattern}, columns = {{{columns}}}, hive_partitioning = true, "
+            f"hive_types = {{{_DT}}})"
+        )
+    return f"({' UNION ALL BY NAME '.join(parts)})" if parts else None
+
+
+@contextmanager
+def _readable(ledger: Ledger, name: str) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        first = str(error).partition("\n")[0]
+        raise LedgerError(f"{TABLES[name].files} in {ledger.location} cannot be read: {first}") from error
+
+
+_RELATIONS: dict[str, Callable[[Ledger, Sequence[str], Path], Awaitable[str | None]]] = {
+    "runs": _runs,
+    "manifest": _manifest,
+    "outcomes": _outcomes,
+    "differences": _differences,
+    "catalog": _catalog,
+    "journal": _journal,
+}
+
+
+def _hive(run_id: str, shard: str) -> str:
+    """The folder whose name is the columns of its files' rows."""
+    return f"run_id={run_id}/shard={int(shard)}"
+
+
+def _parquet(folder: Path, *partitions: str, option: str = "") -> str:
+    """The files below a folder as a relation; `partitions` (name: type) are columns in its folders' names."""
+    hive = f", hive_partitioning = true, hive_types = {{{', '.join(partitions)}}}" if partitions else ""
+    return f"read_parquet({quoted(str(folder / '**' / '*.parquet'))}, union_by_name = true{hive}{option})"
+
+
+async def _fetch_runs(
+    ledger: Ledger, run_ids: Sequence[str], prefix: str, folder: Path, place: Callable[[str, str], Path | None]
+) -> int:
+    """Fetch what lies below a prefix of each run and has a place; how many files that is."""
+
+    async def fetch(run_id: str) -> int:
+        location = ledger.location.join(f"runs/{run_id}/{prefix}")
+        files = []
+        for key in await list_keys(ledger.store, location):
+            path = place(run_id, key[len(location.key) :])
+            if path is not None:
+                files.append(_File(key, folder / path))
+        await _download(ledger, files)
+        return len(files)
+
+    return sum([await fetch(run_id) for run_id in run_ids])
+
+
+async def _download(ledger: Ledger, files: Iterable[_File]) -> None:
+    async def fetch(file: _File) -> None:
+        await download(ledger.store, ObjectRef(ledger.location.bucket, file.key), file.path)
+
+    await _each(files, fetch)
+
+
+async def _each(items: Iterable[Any], work: Callable[[Any], Awaitable[T]]) -> list[T]:
+    """`work` of each item, a few at a time, in order."""
+    gate = asyncio.Semaphore(DOWNLOADS)
+
+    async def one(item: Any) -> T:
+        async with gate:
+            return await work(item)
+
+    return list(await asyncio.gather(*(one(item) for item in items)))

@@ -1,0 +1,228 @@
+"""The edge to AWS Batch: what Sealift asks of it, as typed values; failures as errors of our tree.
+
+boto3's rules say where it is (AWS_ENDPOINT_URL_BATCH, region, profile, credentials). Nothing here
+asks about one child: children are listed by their array and described a hundred at a time.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from jobs.core.pace import backoff_seconds
+from jobs.errors import ConfigError, StoreError, Throttled, Unavailable, store_error
+
+DESCRIBED_AT_ONCE = 100
+READ_TRIES = 8
+SUBMIT_TRIES = 6
+ENDED = frozenset({"SUCCEEDED", "FAILED"})
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A plain job, or an array's parent with its children counted by status (`children`, empty for a plain job)."""
+
+    job_id: str
+    name: str
+    status: str
+    status_reason: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    log_stream: str = ""
+    children: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will happen to it any more."""
+        return self.status in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFailure:
+    """Why one child of an array (or a plain job, index 0) failed.
+
+    `status_reason` is Batch's (`Host EC2 … terminated.`), `reason` the container's (`OutOfMemoryError: …`);
+    `exit_code` is None when the container never started.
+    """
+
+    index: int
+    job_id: str
+    status_reason: str
+    reason: str
+    exit_code: int | None
+    log_stream: str
+    attempts: int
+
+
+class Batch:
+    """AWS Batch in one region, with boto3's configuration."""
+
+    def __init__(self, region: str | None = None):
+        self._region = region
+
+    @cached_property
+    def _session(self) -> Any:
+        import boto3
+
+        return boto3.session.Session()
+
+    def _client(self, tries: int) -> Any:
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            return self._session.client(
+                "batch",
+                region_name=self._region,
+                config=Config(retries={"mode": "standard", "total_max_attempts": tries}),
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigError(f"AWS Batch: {error}; set AWS_REGION or name a profile") from error
+
+    @cached_property
+    def _reader(self) -> Any:
+        return self._client(READ_TRIES)
+
+    @cached_property
+    def _submitter(self) -> Any:
+        """One try only: botocore would submit twice when an answer is lost, and Batch has no client token."""
+        return self._client(1)
+
+    def check_queue(self, queue: str) -> None:
+        """Raises ConfigError unless the queue is there and takes jobs."""
+        found = self._call(self._reader, "DescribeJobQueues", queue, jobQueues=[queue])["jobQueues"]
+        if not found:
+            raise ConfigError(
+                f"there is no job queue {queue!r} here: check --queue (SEALIFT_BATCH_QUEUE) and the region"
+            )
+        if found[0]["state"] != "ENABLED" or found[0].get("status", "VALID") not in ("VALID", "UPDATING"):
+            state = f"{found[0]['state']}, {found[0].get('status', 'VALID')}"
+            raise ConfigError(f"the job queue {queue!r} takes no jobs ({state}): enable it or name another one")
+
+    def check_definition(self, definition: str) -> None:
+        """Raises ConfigError unless an active job definition has this name, `name:revision` or ARN."""
+        short = definition.rpartition("/")[2]
+        if ":" in short:
+            found = self._call(self._reader, "DescribeJobDefinitions", definition, jobDefinitions=[definition])
+        else:
+            asked = {"jobDefinitionName": short, "status": "ACTIVE", "maxResults": 1}
+            found = self._call(self._reader, "DescribeJobDefinitions", definition, **asked)
+        if not any(each.get("status") == "ACTIVE" for each in found["jobDefinitions"]):
+            raise ConfigError(
+                f"there is no active job definition {definition!r} here: check --job-definition "
+                "(SEALIFT_BATCH_JOB_DEFINITION) and the region"
+            )
+
+    def submit(self, request: Mapping[str, Any], *, is_new: bool) -> str:
+        """Submit a job unless one of its name is there; its id.
+
+        `is_new`: nobody can have submitted it before, so that only our own lost answers count.
+        """
+        name, queue = request["jobName"], request["jobQueue"]
+        must_look = not is_new
+        for attempt in range(1, SUBMIT_TRIES + 1):
+            if must_look and (found := self.find(queue, name)):
+                return found
+            try:
+                answer = self._call(self._submitter, "SubmitJob", name, **request)
+            except Unavailable as error:
+                must_look = must_look or not isinstance(error, Throttled)
+                if attempt == SUBMIT_TRIES:
+                    raise
+                time.sleep(backoff_seconds(attempt, random.random()))
+            else:
+                return str(answer["jobId"])
+        raise AssertionError("the last try returns or raises")
+
+    def find(self, queue: str, name: str) -> str | None:
+        """The id of the earliest job of that name in the queue, whatever its state."""
+        found = [
+            (each["createdAt"], each["jobId"])
+            for each in self._list(jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
+            if each["jobName"] == name
+        ]
+        return min(found)[1] if found else None
+
+    def describe(self, job_ids: Sequence[str]) -> dict[str, JobState]:
+        """Job id → its state, for those that Batch still knows (it forgets ended jobs after a week or so)."""
+        return {detail["jobId"]: _state(detail) for detail in self._describe(job_ids)}
+
+    def failures(self, job_id: str, limit: int) -> list[ChildFailure]:
+        """Why the first `limit` failed children of an array (or the plain job itself) failed, by index."""
+        ids = [each["jobId"] for each in self._list(limit, arrayJobId=job_id, jobStatus="FAILED")][:limit]
+        found = [_failure(detail) for detail in self._describe(ids or [job_id]) if detail["status"] == "FAILED"]
+        return sorted(found, key=lambda failure: failure.index)
+
+    def terminate(self, job_id: str, reason: str) -> None:
+        """End a job, or all children of an array, running or not. One that has ended stays as it is."""
+        self._call(self._reader, "TerminateJob", job_id, jobId=job_id, reason=reason)
+
+    def _describe(self, job_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(job_ids), DESCRIBED_AT_ONCE):
+            some = list(job_ids[start : start + DESCRIBED_AT_ONCE])
+            yield from self._call(self._reader, "DescribeJobs", some[0], jobs=some)["jobs"]
+
+    def _list(self, limit: int | None = None, **asked: Any) -> Iterator[dict[str, Any]]:
+        seen = 0
+        while limit is None or seen < limit:
+            page = self._call(self._reader, "ListJobs", asked.get("jobQueue") or asked["arrayJobId"], **asked)
+            yield from page["jobSummaryList"]
+            seen += len(page["jobSummaryList"])
+            if not page.get("nextToken"):
+                return
+            asked["nextToken"] = page["nextToken"]
+
+    def _call(self, client: Any, operation: str, target: str, **request: Any) -> Any:
+        """One request. Raises StoreError, or ConfigError for what boto3 cannot even send."""
+        from botocore import xform_name
+        from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+
+        method: Callable[..., Any] = getattr(client, xform_name(operation))
+        try:
+            return method(**request)
+        except ClientError as error:
+            raise _refusal(operation, target, error.response) from error
+        except (HTTPClientError, ConnectionError) as error:
+            raise Unavailable(operation, target, type(error).__name__, str(error)) from error
+        except BotoCoreError as error:
+            raise ConfigError(f"AWS Batch, {operation} {target}: {error}") from error
+
+
+def _refusal(operation: str, target: str, response: Mapping[str, Any]) -> StoreError:
+    said, status = response.get("Error", {}), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return store_error(operation, target, said.get("Code", "Unknown"), said.get("Message", ""), status)
+
+
+def _state(detail: Mapping[str, Any]) -> JobState:
+    container = detail.get("container", {})
+    return JobState(
+        job_id=detail["jobId"],
+        name=detail["jobName"],
+        status=detail["status"],
+        status_reason=detail.get("statusReason", ""),
+        exit_code=container.get("exitCode"),
+        reason=container.get("reason", ""),
+        log_stream=container.get("logStreamName", ""),
+        children={
+            status: count
+            for status, count in detail.get("arrayProperties", {}).get("statusSummary", {}).items()
+            if count
+        },
+    )
+
+
+def _failure(detail: Mapping[str, Any]) -> ChildFailure:
+    state = _state(detail)
+    return ChildFailure(
+        index=detail.get("arrayProperties", {}).get("index", 0),
+        job_id=state.job_id,
+        status_reason=state.status_reason,
+        reason=state.reason,
+        exit_code=state.exit_code,
+        log_stream=state.log_stream,
+        attempts=len(detail.get("attempts", [])),
+    )

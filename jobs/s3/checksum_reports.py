@@ -1,0 +1,176 @@
+"""Completion reports of S3 Batch Operations' *Compute checksum*: what S3 says of bytes that nobody read.
+
+    <prefix>/job-<id>/manifest.json      when it was made, its result files with their MD5s
+    <prefix>/job-<id>/results/<hash>.csv a row for each task that succeeded; another file for those that failed
+
+What a row says: `jobs.core.checksum_rows`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jobs.core.checksum_rows import Row, parse_row
+from jobs.core.model import Location, ObjectRef, parse_time
+from jobs.errors import ManifestError, NotFound, UsageError
+from jobs.s3.downloads import download
+from jobs.s3.store import Store
+
+FORMAT = "Report_CSV_20180820"
+MANIFEST_BYTES = 64 << 20
+LINES = 20_000
+
+
+class Rejected(NamedTuple):
+    """A line that says nothing that can be used: where it is, what is wrong, and the line itself."""
+
+    file: str
+    line: int
+    problem: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChecksumReport:
+    """A report whose manifest was read. `computed_at`: epoch seconds of its making; no object is newer proven."""
+
+    uri: str
+    computed_at: float
+    files: tuple[tuple[Location, str], ...]
+    """Where each result file was written, and its MD5 in hex."""
+
+
+async def open_report(store: Store, uri: str) -> ChecksumReport:
+    """The report whose manifest.json is at an S3 URI or a local path.
+
+    Raises ManifestError when it is none, UsageError for an address that cannot be one, StoreError.
+    """
+    content = await _read_manifest(store, uri)
+
+    def reject(problem: str) -> ManifestError:
+        return ManifestError(f"{uri} is not the manifest.json of a completion report of S3 Batch Operations: {problem}")
+
+    try:
+        data = json.loads(content)
+        if data["Format"] != FORMAT:
+            raise reject(f"Format is {data['Format']!r}, known is {FORMAT}")
+        columns = [name.strip() for name in data["ReportSchema"].split(",")]
+        if columns[:4] != ["Bucket", "Key", "VersionId", "TaskStatus"] or columns[-1] != "ResultMessage":
+            raise reject(f"ReportSchema is {data['ReportSchema'][:200]!r}")
+        files = tuple(
+            (Location(each["Bucket"].rpartition(":")[2], each["Key"]), each["MD5Checksum"].lower())
+            for each in data["Results"]
+        )
+        return ChecksumReport(uri, parse_time(data["ReportCreationDate"]), files)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise reject(f"{type(error).__name__} {error}") from error
+
+
+def read_rows(path: Path, name: str, bucket: str | None = None) -> Iterator[tuple[list[Row], list[Rejected]]]:
+    """Yield the rows of a result file, and the lines that cannot be used, a bounded number of lines at a time.
+
+    With `bucket`, rows of other buckets cannot be used. `name`: what rejected lines call the file.
+
+    A line is a row: keys are encoded and messages are JSON, so that neither holds a line break, and the unbalanced
+    quotes of failure messages must not swallow the rows after them.
+    """
+    with path.open("rb") as file:
+        first = 1
+        while lines := list(_take(file, LINES)):
+            good: list[Row] = []
+            bad: list[Rejected] = []
+            for number, (line, fields) in enumerate(zip(lines, _split(lines), strict=True), first):
+                if not line.strip():
+                    continue
+                found = parse_row(fields)
+                if isinstance(found, Row) and bucket not in (None, found.bucket):
+                    found = f"it is about the bucket {found.bucket}"
+                if isinstance(found, Row):
+                    good.append(found)
+                else:
+                    bad.append(Rejected(name, number, found, line.decode(errors="backslashreplace").rstrip("\r\n")))
+            first += len(lines)
+            yield good, bad
+
+
+def _take(file: Any, count: int) -> Iterator[bytes]:
+    for _, line in zip(range(count), file, strict=False):
+        yield line
+
+
+def _split(lines: Sequence[bytes]) -> list[list[str]]:
+    """The fields of each line; none where it is not text."""
+    texts = [line.decode("utf-8", "replace") for line in lines]
+    try:
+        rows = list(csv.reader(texts))
+        if len(rows) == len(texts) and not any("\ufffd" in text for text in texts):
+            return rows  # nothing ran over a line's end
+    except csv.Error:
+        pass
+    return [_fields(line) for line in lines]
+
+
+def _fields(line: bytes) -> list[str]:
+    try:
+        return next(csv.reader([line.decode("utf-8").rstrip("\r\n")]), [])
+    except (csv.Error, UnicodeDecodeError):
+        return []
+
+
+async def _read_manifest(store: Store, uri: str) -> bytes:
+    place = _place(uri)
+    advice = "give the URI of a completion report's manifest.json"
+    try:
+        if isinstance(place, Path):
+            size_bytes = place.stat().st_size
+        else:
+            size_bytes = (await store.head(ObjectRef(*place))).size_bytes
+        if size_bytes > MANIFEST_BYTES:
+            raise ManifestError(f"{uri} has {size_bytes} bytes and so is no manifest: {advice}")
+        return place.read_bytes() if isinstance(place, Path) else (await store.get(ObjectRef(*place))).data
+    except (NotFound, OSError) as error:
+        raise ManifestError(f"{uri} cannot be read: {advice}") from error
+
+
+async def fetch_result(store: Store, report: ChecksumReport, named: Location, md5: str, target: Path) -> Path:
+    """A verified local copy of a result file: from where the manifest says, else from beside the manifest."""
+    manifest, name = _place(report.uri), named.key.rpartition("/")[2]
+    if isinstance(manifest, Path):
+        places: list[Path | Location] = [manifest.parent / "results" / name, manifest.parent / name, named]
+    else:
+        folder = Location(manifest.bucket, manifest.key.rpartition("/")[0])
+        places = [named, folder.join(f"results/{name}"), folder.join(name)]
+    for place in places:
+        try:
+            if isinstance(place, Path):
+                path, found = place, await asyncio.to_thread(_md5, place)
+            else:
+                path, found = target, await download(store, ObjectRef(*place), target)
+        except (NotFound, FileNotFoundError):
+            continue
+        if found != md5:
+            raise ManifestError(
+                f"{place} has the MD5 {found}, {report.uri} says {md5}: the file was changed; use another report"
+            )
+        return path
+    raise ManifestError(f"{named}, a result file of {report.uri}, is missing (nor is it beside the manifest)")
+
+
+def _place(uri: str) -> Path | Location:
+    if uri.startswith("s3://"):
+        return Location.parse(uri)
+    if "://" in uri and not uri.startswith("file://"):
+        raise UsageError(f"{uri!r}: reports of checksums are read from s3:// or a local path")
+    return Path(uri.removeprefix("file://"))
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

@@ -1,0 +1,210 @@
+"""A HEAD for each suspicion, before it is called a finding: what two reports said is asked of S3 itself.
+
+The rules stay those of `jobs.core.difference`; only the facts are fresh. A key that has changed since the reports is
+in flight, as if the reports had said so. Imports pyarrow and duckdb: import this module where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import duckdb
+import pyarrow as pa
+
+from jobs.core.difference import Facts, judge
+from jobs.core.mapping import PrefixMap
+from jobs.core.model import ObjectInfo, ObjectRef
+from jobs.core.pace import Pace, backoff_seconds
+from jobs.errors import Denied, NotFound, StoreError, Throttled, Unavailable
+from jobs.s3.judging import judgements
+from jobs.s3.store import Store
+
+IN_FLIGHT = 64
+TRIES = 6
+ROWS_AT_ONCE = 5_000
+_PLAIN_SSE = (None, "AES256")
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Where to ask, and for how many rows at most."""
+
+    source: Store
+    source_bucket: str
+    destination: Store
+    destination_bucket: str
+    limit: int
+
+
+class Confirmed(NamedTuple):
+    """What came of it: rows asked, those that stay findings, those that are none, those S3 would not answer for
+    (they stay findings), those beyond the limit.
+    """
+
+    asked: int = 0
+    upheld: int = 0
+    dismissed: int = 0
+    unanswered: int = 0
+    unasked: int = 0
+
+
+class _Suspicion(NamedTuple):
+    rowid: int
+    joined: str
+    version_id: str | None
+    destination_version_id: str | None
+    replication: str | None
+    is_delete_marker: bool
+    at_source: bool
+    at_destination: bool
+
+
+class _Settled(NamedTuple):
+    rowid: int
+    code: int
+    source: Facts | None
+    destination: Facts | None
+
+
+async def confirm(
+    connection: duckdb.DuckDBPyConnection,
+    suspects: Suspects,
+    prefixes: PrefixMap,
+    horizon: float,
+    *,
+    all_versions: bool,
+) -> Confirmed:
+    """Judge the findings in the table `judged` (see `jobs.s3.joins`) anew, by what S3 says of them now.
+
+    `horizon`: epoch seconds behind which nothing is judged.
+
+    Raises Unavailable when S3 does not answer after several tries.
+    """
+    total = connection.execute(f"SELECT count(*) FROM ({_SUSPICIONS})").fetchone()
+    count = int(total[0]) if total else 0
+    codes = {judgement: code for code, judgement in reversed(judgements().items())}
+    pace = Pace(IN_FLIGHT)
+    asked = upheld = dismissed = unanswered = 0
+    for batch in _batches(connection, suspects.limit):
+        gate = asyncio.Semaphore(pace.in_flight)
+
+        async def ask(
+            suspicion: _Suspicion, gate: asyncio.Semaphore = gate
+        ) -> tuple[Facts | None, Facts | None] | None:
+            async with gate:
+                try:
+                    return await _look(suspects, suspicion, prefixes, pace, all_versions=all_versions)
+                except Denied:
+                    return None
+
+        answers = await asyncio.gather(*map(ask, batch))
+        settled = []
+        for suspicion, facts in zip(batch, answers, strict=True):
+            if facts is None:
+                unanswered += 1
+                continue
+            judgement = judge(*facts, horizon=horizon, all_versions=all_versions)
+            upheld += judgement.is_finding
+            dismissed += not judgement.is_finding
+            settled.append(_Settled(suspicion.rowid, codes[judgement], *facts))
+        asked += len(batch)
+        await asyncio.to_thread(_settle, connection, settled)
+    return Confirmed(asked, upheld, dismissed, unanswered, count - asked)
+
+
+_SUSPICIONS = """
+    SELECT judged.rowid AS rowid, joined, version_id, destination_version_id, replication,
+           coalesce(is_delete_marker, false) AS is_delete_marker, at_source, at_destination
+    FROM judged JOIN verdicts USING (code) WHERE is_finding"""
+
+
+def _batches(connection: duckdb.DuckDBPyConnection, limit: int) -> Iterator[list[_Suspicion]]:
+    """The findings as they were before any of them is settled: their ids are read first."""
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE suspicions AS {_SUSPICIONS} ORDER BY rowid LIMIT {int(limit)}")
+    after = -1
+    while True:
+        rows = connection.execute(
+            f"FROM suspicions WHERE rowid > {after} ORDER BY rowid LIMIT {ROWS_AT_ONCE}"
+        ).fetchall()
+        if not rows:
+            return
+        yield [_Suspicion._make(row) for row in rows]
+        after = rows[-1][0]
+
+
+async def _look(
+    suspects: Suspects, suspicion: _Suspicion, prefixes: PrefixMap, pace: Pace, *, all_versions: bool
+) -> tuple[Facts | None, Facts | None]:
+    key = prefixes.source_of(suspicion.joined)
+    ours = ObjectRef(suspects.source_bucket, key if key is not None else suspicion.joined)
+    theirs = ObjectRef(suspects.destination_bucket, suspicion.joined)
+    if all_versions:
+        ours = ours._replace(version_id=suspicion.version_id or suspicion.destination_version_id)
+        theirs = theirs._replace(version_id=suspicion.destination_version_id or suspicion.version_id)
+    source, destination = await asyncio.gather(
+        _facts(suspects.source, ours, pace), _facts(suspects.destination, theirs, pace)
+    )
+    if source is not None:
+        source = source._replace(replication_status=suspicion.replication)
+    return source, destination
+
+
+async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
+    """What HEAD says of an object; a delete marker is one that S3 names as such."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            return _described(await store.head(ref))
+        except NotFound as error:
+            if error.code == "NoSuchBucket":
+                raise
+            return Facts(is_delete_marker=True) if error.code == "DeleteMarker" else None
+        except Unavailable as error:
+            if attempt == TRIES:
+                raise
+            if isinstance(error, Throttled):
+                pace.throttle(asyncio.get_running_loop().time())
+            await asyncio.sleep(backoff_seconds(attempt, 0.5))
+        except StoreError as error:
+            if error.code in ("MethodNotAllowed", "DeleteMarker"):  # HEAD of a delete marker by its version id
+                return Facts(is_delete_marker=True)
+            raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _described(info: ObjectInfo) -> Facts:
+    known = [each for each in info.checksums if not each.is_composite] or list(info.checksums)
+    return Facts(
+        size_bytes=info.size_bytes,
+        etag=info.etag,
+        is_multipart="-" in info.etag,
+        encryption_status="SSE-S3" if info.attributes.sse in _PLAIN_SSE else "SSE-KMS",
+        last_modified=info.last_modified,
+        checksum=known[0] if known else None,
+    )
+
+
+def _settle(connection: duckdb.DuckDBPyConnection, settled: list[_Settled]) -> None:
+    """Give the rows their new codes and facts."""
+    columns = {
+        "rid": pa.array([row.rowid for row in settled], pa.int64()),
+        "new_code": pa.array([row.code for row in settled], pa.uint16()),
+        "new_at_source": pa.array([row.source is not None for row in settled], pa.bool_()),
+        "new_at_destination": pa.array([row.destination is not None for row in settled], pa.bool_()),
+    }
+    sides = {"source": [row.source for row in settled], "destination": [row.destination for row in settled]}
+    for name, found in sides.items():
+        facts = [each or Facts() for each in found]
+        times = [None if each.last_modified is None else int(each.last_modified * 1e6) for each in facts]
+        columns[f"new_{name}_size_bytes"] = pa.array([each.size_bytes for each in facts], pa.int64())
+        columns[f"new_{name}_etag"] = pa.array([each.etag for each in facts], pa.string())
+        columns[f"new_{name}_modified_us"] = pa.array(times, pa.int64())
+    names = [name.removeprefix("new_") for name in columns if name != "rid"]
+    connection.register("settled", pa.table(columns))
+    connection.execute(
+        f"UPDATE judged SET {', '.join(f'{name} = settled.new_{name}' for name in names)} "
+        "FROM settled WHERE judged.rowid = settled.rid"
+    )
+    connection.unregister("settled")

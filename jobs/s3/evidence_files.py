@@ -1,0 +1,194 @@
+"""Evidence at rest as a Parquet file: each object version of a report of checksums once, with its checksum."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from jobs.core.checksum_rows import Row
+from jobs.errors import ManifestError
+from jobs.s3.checksum_reports import Rejected, fetch_result, open_report, read_rows
+from jobs.s3.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LISTED = 20
+MEMORY_LIMIT = "256MB"
+AMBIGUOUS = "no evidence, because the report has different checksums of it"
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSummary:
+    """What a report came to. `rows` = `evidence` + `failed` + `ambiguous` + `duplicates` + `rejected`.
+
+    `failed`: S3 could not compute them. `ambiguous`: rows that contradict others about the same object.
+    `rejected`: lines that cannot be used; all of them are in the file `rejected_path`, the first in `examples`.
+    """
+
+    uri: str
+    computed_at: float
+    rows: int
+    evidence: int
+    failed: int
+    ambiguous: int
+    duplicates: int
+    rejected: int
+    rejected_path: Path
+    examples: tuple[Rejected, ...] = ()
+
+
+@cache
+def evidence_schema() -> pa.Schema:
+    """The columns of evidence: each (key, version id) once; `value` is null where `reason` says why.
+
+    `algorithm`, `value` (base64) and `is_composite` are a `jobs.core.model.Checksum`'s. `etag` has no quotes.
+    """
+    import pyarrow as pa
+
+    fields: list[pa.Field[Any]] = [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("version_id", pa.string()),
+        pa.field("etag", pa.string()),
+        pa.field("algorithm", pa.string()),
+        pa.field("value", pa.string()),
+        pa.field("is_composite", pa.bool_()),
+        pa.field("computed_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("reason", pa.string()),
+    ]
+    return pa.schema(fields)
+
+
+async def write_evidence(store: Store, report_uri: str, path: Path, *, bucket: str | None = None) -> EvidenceSummary:
+    """Read a report into a Parquet file of `evidence_schema()`, out of core, and say what it came to.
+
+    Every result file is checked against its MD5 before a row of it is used. With `bucket`, rows of other buckets are
+    rejected. Lines that cannot be used lie in `<path>.rejected.parquet`. Raises ManifestError when a file is missing
+    or was changed, when no row is about the bucket, or when the report is of another kind of job.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    report = await open_report(store, report_uri)
+    rejected_path = path.with_name(f"{path.name}.rejected.parquet")
+    rows = rejected = 0
+    examples: list[Rejected] = []
+    with TemporaryDirectory(prefix="sealift-evidence-", dir=path.parent) as folder:
+        raw = Path(folder, "raw.parquet")
+        with (
+            pq.ParquetWriter(raw, evidence_schema(), compression="zstd") as writer,
+            pq.ParquetWriter(rejected_path, _rejected_schema(), compression="zstd") as listing,
+        ):
+            for number, (place, md5) in enumerate(report.files):
+                local = await fetch_result(store, report, place, md5, Path(folder, f"{number}.csv"))
+                batches = read_rows(local, place.key, bucket)
+                while (found := await asyncio.to_thread(next, batches, None)) is not None:
+                    good, bad = found
+                    rows += len(good) + len(bad)
+                    rejected += len(bad)
+                    examples += bad[: LISTED - len(examples)]
+                    writer.write_batch(_batch(good, report.computed_at))
+                    if bad:
+                        lines = [each._asdict() for each in bad]
+                        listing.write_batch(pa.RecordBatch.from_pylist(lines, _rejected_schema()))
+        if rows and rejected == rows:
+            raise ManifestError(
+                f"{report_uri} has {rows:,} rows and none can be used (the first: {examples[0].problem}): give a "
+                f"report of a Compute checksum job{f' over the bucket {bucket}' if bucket else ''}"
+            )
+        evidence, failed, ambiguous = await asyncio.to_thread(_distinct, raw, path, Path(folder))
+    duplicates = rows - rejected - evidence - failed - ambiguous
+    return EvidenceSummary(
+        report_uri,
+        report.computed_at,
+        rows,
+        evidence,
+        failed,
+        ambiguous,
+        duplicates,
+        rejected,
+        rejected_path,
+        tuple(examples),
+    )
+
+
+@cache
+def _rejected_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    fields: list[pa.Field[Any]] = [
+        pa.field("file", pa.string()),
+        pa.field("line", pa.int64()),
+        pa.field("problem", pa.string()),
+        pa.field("text", pa.string()),
+    ]
+    return pa.schema(fields)
+
+
+def _batch(rows: Sequence[Row], computed_at: float) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    checksums = [row.checksum for row in rows]
+    columns: list[list[Any]] = [
+        [row.key for row in rows],
+        [row.version_id for row in rows],
+        [row.etag for row in rows],
+        [each and each.algorithm for each in checksums],
+        [each and each.value for each in checksums],
+        [each and each.is_composite for each in checksums],
+        [int(computed_at * 1e6)] * len(rows),
+        [row.reason for row in rows],
+    ]
+    arrays = [pa.array(column, each.type) for column, each in zip(columns, evidence_schema(), strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=evidence_schema())
+
+
+def _distinct(raw: Path, path: Path, folder: Path) -> tuple[int, int, int]:
+    """Write each (key, version id) once; how many have evidence, how many failed, how many contradict themselves.
+
+    Grouping hashes is cheap; only the rows that share one are compared in full.
+    """
+    from jobs.s3.sql import Database, quoted
+
+    relation = f"read_parquet({quoted(str(raw))})"
+    taken = ("etag", "algorithm", "value", "is_composite")
+    one = ", ".join(
+        f"CASE WHEN count(DISTINCT said) = 1 THEN any_value({name}) FILTER (said IS NOT NULL) END AS {name}"
+        for name in taken
+    )
+    connection = Database(folder, memory_limit=MEMORY_LIMIT).connection
+    with closing(connection):
+        connection.execute(
+            f"""
+            CREATE TABLE suspects AS
+            SELECT hash(key, version_id) AS suspect FROM {relation} GROUP BY 1 HAVING count(*) > 1;
+            COPY (
+                SELECT * FROM {relation} WHERE hash(key, version_id) NOT IN (SELECT suspect FROM suspects)
+                UNION ALL
+                SELECT key, version_id, {one}, any_value(computed_at) AS computed_at,
+                       CASE count(DISTINCT said) WHEN 0 THEN any_value(reason) WHEN 1 THEN NULL
+                            ELSE {quoted(AMBIGUOUS)} END AS reason
+                FROM (SELECT *, CASE WHEN value IS NOT NULL THEN
+                             concat_ws(' ', algorithm, value, is_composite, coalesce(etag, ''))
+                             END AS said
+                      FROM {relation} WHERE hash(key, version_id) IN (SELECT suspect FROM suspects))
+                GROUP BY key, version_id
+            ) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION zstd)
+            """
+        )
+        counted: Any = connection.execute(
+            f"""
+            SELECT count(value),
+                   count(*) FILTER (value IS NULL AND reason <> {quoted(AMBIGUOUS)}),
+                   count(*) FILTER (value IS NULL AND reason = {quoted(AMBIGUOUS)})
+            FROM read_parquet({quoted(str(path))})
+            """
+        ).fetchall()
+    evidence, failed, ambiguous = counted[0]
+    return evidence, failed, ambiguous

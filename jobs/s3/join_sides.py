@@ -1,0 +1,178 @@
+"""One report as a side of the join: its rows in scope, in the columns that the rules of `jobs.s3.judging` need.
+
+Imports duckdb: import this module where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import duckdb
+
+from jobs.core.mapping import PrefixMap
+from jobs.core.model import NULL_VERSION
+from jobs.s3.judging import COMPOSITE, Judging, is_sealed_sql, replication_sql
+from jobs.s3.staged_reports import StagedReport
+
+_ABSENT = "\0"
+"""Stands in an expression for a field that the report does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinOptions:
+    """How two reports are joined. `version_map`: see `jobs.reconcile.reconcile`; evidence: Parquet files of a side."""
+
+    judging: Judging
+    prefixes: PrefixMap = field(default_factory=PrefixMap)
+    version_map: Sequence[Path] = ()
+    source_evidence: Sequence[Path] = ()
+    destination_evidence: Sequence[Path] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SideTotals:
+    """What one report holds: rows in scope, and those outside of the prefix map with their bytes; repeated rows."""
+
+    rows: int
+    excluded_rows: int
+    excluded_bytes: int
+    repeated_rows: int = 0
+
+    def without_repeats(self, rows: int) -> SideTotals:
+        """These totals where only so many rows are left."""
+        return replace(self, rows=rows, repeated_rows=self.rows - rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One report as a side of the join. `is_unique`: repeated rows are folded into the latest of them."""
+
+    report: StagedReport
+    options: JoinOptions
+    is_source: bool
+    is_unique: bool = False
+
+    def columns(self) -> dict[str, str]:
+        """The side's columns as expressions over the report: those that the report has, or that evidence brings."""
+        named = {
+            "joined": self._joined(),
+            "version_id": self._version(),
+            "is_latest": self._field("islatest"),
+            "is_delete_marker": f"coalesce({self._field('isdeletemarker')}, false)",
+            "size_bytes": self._field("size"),
+            "etag": self._etag(),
+            "is_multipart": self._field("ismultipartuploaded"),
+            "is_sealed": is_sealed_sql(self._field("encryptionstatus")),
+            "modified_us": f"epoch_us({self._field('lastmodifieddate')})",
+            "storage_class": self._field("storageclass"),
+            "replication": replication_sql(self._field("replicationstatus")),
+        }
+        found = {name: value for name, value in named.items() if _ABSENT not in value}
+        if not self.options.judging.all_versions:
+            found.pop("is_latest", None)  # all are
+        if not self.is_source:
+            for name in ("is_latest", "storage_class", "replication"):
+                found.pop(name, None)
+        if self.options.judging.all_versions:
+            mapped = "coalesce(m.destination_version_id, {})" if self._has_map else "{}"
+            found["matched"] = mapped.format(found["version_id"])
+        if self._evidence:
+            found |= {"checksum_kind": "e.checksum_kind", "checksum_value": "e.checksum_value"}
+        return found
+
+    def select(self) -> str:
+        """The side as SQL."""
+        columns = ", ".join(f"{value} AS {name}" for name, value in self.columns().items())
+        sql = f"SELECT {columns} FROM {self.report.relation} r{self._map()}{self._checksums()} WHERE {self._scope()}"
+        if self.is_unique:
+            by = "joined, matched" if self.options.judging.all_versions else "joined"
+            order = ", ".join(
+                f"{name} DESC NULLS LAST" for name in ("modified_us", "size_bytes", "etag") if name in self.columns()
+            )
+            sql = f"SELECT * FROM ({sql}) QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY {order or by}) = 1"
+        return sql
+
+    def totals(self, connection: duckdb.DuckDBPyConnection) -> SideTotals:
+        """Count the report's rows."""
+        if self.is_unique:
+            row = connection.execute(f"SELECT count(*) FROM ({self.select()})").fetchone()
+            return SideTotals(int(row[0]) if row else 0, 0, 0)
+        size = self.columns().get("size_bytes", "NULL::BIGINT")
+        inside = self._in_scope()
+        row = connection.execute(
+            f"SELECT count(*) FILTER ({inside}), count(*) FILTER (NOT {inside}), "
+            f"sum({size}) FILTER (NOT {inside}) FROM {self.report.relation} r WHERE {self._current()}"
+        ).fetchone() or (0, 0, 0)
+        return SideTotals(row[0], row[1], int(row[2] or 0))
+
+    @property
+    def _evidence(self) -> Sequence[Path]:
+        return self.options.source_evidence if self.is_source else self.options.destination_evidence
+
+    @property
+    def _has_map(self) -> bool:
+        return self.is_source and self.options.judging.all_versions and bool(self.options.version_map)
+
+    def _field(self, name: str) -> str:
+        """A field's column, or its value where it is the same in all rows: a literal takes no room in the join."""
+        if (constant := self.report.constants.get(name)) is not None:
+            return constant
+        column = self.report.column(name)
+        return _ABSENT if column is None else f"r.{column}"
+
+    def _version(self) -> str:
+        return f"coalesce(nullif({self._field('versionid')}, ''), '{NULL_VERSION}')"
+
+    def _etag(self) -> str:
+        return self._field("etag") if self.report.column("etag") is None else f"nullif({self._field('etag')}, '')"
+
+    def _joined(self) -> str:
+        prefixes = self.options.prefixes
+        return prefixes.destination_sql(self._field("key")) if self.is_source else self._field("key")
+
+    def _in_scope(self) -> str:
+        prefixes, key = self.options.prefixes, self._field("key")
+        return prefixes.source_scope_sql(key) if self.is_source else prefixes.destination_scope_sql(key)
+
+    def _current(self) -> str:
+        conditions = [f"{self._field('key')} IS NOT NULL"]
+        if not self.options.judging.all_versions and self.report.column("islatest"):
+            conditions.append(f"coalesce({self._field('islatest')}, true)")
+        return " AND ".join(conditions)
+
+    def _scope(self) -> str:
+        return f"{self._current()} AND {self._in_scope()}"
+
+    def _map(self) -> str:
+        if not self._has_map:
+            return ""
+        paths = [str(path) for path in self.options.version_map]
+        return (
+            f" LEFT JOIN (SELECT DISTINCT ON (key, version_id) key, version_id, destination_version_id "
+            f"FROM read_parquet({paths}) WHERE destination_version_id IS NOT NULL) m "
+            f"ON m.key = {self._field('key')} AND m.version_id = {self._version()}"
+        )
+
+    def _checksums(self) -> str:
+        """Evidence joins by key and version; it must not be older than the object, unless the version pins it."""
+        if not self._evidence:
+            return ""
+        paths = [str(path) for path in self._evidence]
+        has_versions = self.report.column("versionid") is not None
+        by = "key, version_id" if has_versions else "key"
+        rows = (
+            f"SELECT key, coalesce(nullif(version_id, ''), '{NULL_VERSION}') AS version_id, computed_at, "
+            f"CASE WHEN is_composite THEN '{COMPOSITE}' ELSE '' END || algorithm AS checksum_kind, "
+            "value AS checksum_value "
+            f"FROM read_parquet({paths}) QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY computed_at DESC) = 1"
+        )
+        modified = self._field("lastmodifieddate")
+        fresh = "false" if modified == _ABSENT else f"epoch_us(e.computed_at) >= epoch_us({modified})"
+        condition = (
+            f"e.version_id = {self._version()} AND (e.version_id <> '{NULL_VERSION}' OR {fresh})"
+            if has_versions
+            else fresh
+        )
+        return f" LEFT JOIN ({rows}) e ON e.key = {self._field('key')} AND {condition}"

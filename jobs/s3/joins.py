@@ -1,0 +1,176 @@
+"""The full join of two inventory reports, out of core in DuckDB, and the category of every row of it.
+
+One pass makes it all: rows that are the same, or excluded, fold into their counts as they come; every other row is
+kept with what both sides say. So memory is the join's own, which DuckDB spills to disk above its limit.
+
+Imports duckdb: import this module where it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+
+from jobs.core.difference import CIRCUMSTANCE, Category
+from jobs.errors import ConfigError, ManifestError
+from jobs.s3.join_sides import JoinOptions, Side, SideTotals
+from jobs.s3.judging import SIDE_COLUMNS, judgements
+from jobs.s3.staged_reports import StagedReport, quoted
+
+MEMORY_LIMIT_BYTES = 640 << 20
+
+
+def connect(scratch: Path, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> duckdb.DuckDBPyConnection:
+    """A connection that spills to `scratch` above the limit. The process itself needs about 100 MiB more."""
+    connection = duckdb.connect(
+        config={
+            "memory_limit": f"{memory_limit_bytes >> 20}MiB",
+            "temp_directory": str(scratch / "spill"),
+            "threads": len(os.sched_getaffinity(0)),
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+        }
+    )
+    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+    return connection
+
+
+def join_reports(
+    connection: duckdb.DuckDBPyConnection, source: StagedReport, destination: StagedReport, options: JoinOptions
+) -> tuple[SideTotals, SideTotals]:
+    """Fill the table `judged`, and `verdicts` (code, category, reason, is_finding) that explains its codes.
+
+    `judged` has the columns code, at_source, at_destination, rows, size_bytes, and, for all but the categories same
+    and excluded (null there), KEPT. A report that lists a key (or version) twice counts it once, as the latest of it.
+
+    Raises ManifestError for a report without the columns that the comparison needs, or one that cannot be read;
+    ConfigError when the memory limit is too low even with spilling.
+    """
+    for report in (source, destination):
+        _check_fields(report, options)
+    try:
+        return _join(connection, source, destination, options)
+    except duckdb.OutOfMemoryException as error:
+        raise ConfigError(f"the join does not fit into its memory limit: raise it ({error})") from error
+    except duckdb.IOException as error:
+        raise ConfigError(f"the join cannot use its scratch folder: make room there ({error})") from error
+    except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
+        raise ManifestError(
+            f"the data files of {source.inventory.manifest} or {destination.inventory.manifest} cannot be read: "
+            f"{' '.join(str(error).split())[:300]}; have the inventories delivered again"
+        ) from error
+
+
+def _join(
+    connection: duckdb.DuckDBPyConnection, source: StagedReport, destination: StagedReport, options: JoinOptions
+) -> tuple[SideTotals, SideTotals]:
+    connection.execute("CREATE TABLE verdicts (code USMALLINT, category VARCHAR, reason VARCHAR, is_finding BOOLEAN)")
+    rows = ", ".join(
+        f"({code}, {quoted(judgement.category)}, {quoted(judgement.reason)}, {judgement.is_finding})"
+        for code, judgement in judgements().items()
+    )
+    connection.execute(f"INSERT INTO verdicts VALUES {rows}")
+    sides = Side(source, options, is_source=True), Side(destination, options, is_source=False)
+    totals = sides[0].totals(connection), sides[1].totals(connection)
+    _judge(connection, sides[0], sides[1], options)
+    if _has_repeats(connection, totals[0], totals[1], all_versions=options.judging.all_versions):
+        connection.execute("DROP TABLE judged")
+        unique = replace(sides[0], is_unique=True), replace(sides[1], is_unique=True)
+        _judge(connection, unique[0], unique[1], options)
+        kept = unique[0].totals(connection).rows, unique[1].totals(connection).rows
+        totals = totals[0].without_repeats(kept[0]), totals[1].without_repeats(kept[1])
+    return totals
+
+
+KEPT = {
+    "joined": "VARCHAR",
+    "version_id": "VARCHAR",
+    "destination_version_id": "VARCHAR",
+    "is_latest": "BOOLEAN",
+    "is_delete_marker": "BOOLEAN",
+    "source_size_bytes": "BIGINT",
+    "destination_size_bytes": "BIGINT",
+    "source_etag": "VARCHAR",
+    "destination_etag": "VARCHAR",
+    "source_modified_us": "BIGINT",
+    "destination_modified_us": "BIGINT",
+    "storage_class": "VARCHAR",
+    "replication": "VARCHAR",
+    "checksum_kind": "VARCHAR",
+    "checksum_value": "VARCHAR",
+}
+"""What is kept of a row, and its types. `joined` is the destination's key; the rest, unless it says so, is the source's
+(of a row that is only at the destination: `version_id` null, `is_delete_marker` the destination's)."""
+
+
+def _judge(connection: duckdb.DuckDBPyConnection, source: Side, destination: Side, options: JoinOptions) -> None:
+    ours, theirs = source.columns(), destination.columns()
+
+    def s(name: str) -> str:
+        return f"s.{name}" if name in ours else f"NULL::{_TYPES[name]}"
+
+    def d(name: str) -> str:
+        return f"d.{name}" if name in theirs else f"NULL::{_TYPES[name]}"
+
+    keep = {
+        "at_source": "s.joined IS NOT NULL",
+        "at_destination": "d.joined IS NOT NULL",
+        "bytes": f"coalesce({s('size_bytes')}, {d('size_bytes')}, 0)",
+        "joined": "coalesce(s.joined, d.joined)",
+        "version_id": s("version_id"),
+        "destination_version_id": d("version_id"),
+        "is_latest": s("is_latest"),
+        "is_delete_marker": f"coalesce({s('is_delete_marker')}, {d('is_delete_marker')}, false)",
+        **{f"source_{name}": s(name) for name in ("size_bytes", "etag", "modified_us")},
+        **{f"destination_{name}": d(name) for name in ("size_bytes", "etag", "modified_us")},
+        **{name: s(name) for name in ("storage_class", "replication", "checksum_kind", "checksum_value")},
+    }
+    versioned = " AND s.matched = d.matched" if options.judging.all_versions else ""
+    join = f"({source.select()}) s FULL JOIN ({destination.select()}) d ON s.joined = d.joined{versioned}"
+    judged = options.judging.select(join, ours.keys(), theirs.keys(), keep)
+    quiet = [
+        n for n, rule in enumerate(CIRCUMSTANCE) if set(rule.when) & {Category.SAME.value, Category.EXCLUDED.value}
+    ]
+    loud = ", ".join(
+        f"CASE WHEN code % 16 > {max(quiet)} THEN {name} END AS {name}" if name not in _COUNTED else name
+        for name in keep
+        if name != "bytes"
+    )
+    connection.execute(
+        f"CREATE TABLE judged AS SELECT code, {loud}, count(*) AS rows, sum(bytes)::BIGINT AS size_bytes "
+        f"FROM ({judged}) GROUP BY ALL"
+    )
+
+
+_COUNTED = ("at_source", "at_destination")
+_TYPES = {**SIDE_COLUMNS, "version_id": "VARCHAR", "is_latest": "BOOLEAN", "storage_class": "VARCHAR"}
+
+
+def _has_repeats(
+    connection: duckdb.DuckDBPyConnection, source: SideTotals, destination: SideTotals, *, all_versions: bool
+) -> bool:
+    """Whether a key (or version) stands twice in a report: the join then has more rows of a side, or a row twice."""
+    found = connection.execute(
+        "SELECT sum(rows) FILTER (at_source), sum(rows) FILTER (at_destination), "
+        "coalesce(max(rows) FILTER (joined IS NOT NULL), 1) FROM judged"
+    ).fetchone()
+    if found is None or ((found[0] or 0), (found[1] or 0), found[2]) != (source.rows, destination.rows, 1):
+        return True
+    twice = "SELECT 1 FROM judged WHERE joined IS NOT NULL GROUP BY joined, {} HAVING count(*) > 1 LIMIT 1"
+    version = "coalesce(version_id, destination_version_id)" if all_versions else "NULL"
+    return connection.execute(twice.format(version)).fetchone() is not None
+
+
+def _check_fields(report: StagedReport, options: JoinOptions) -> None:
+    needed = ["isdeletemarker", "versionid"] if options.judging.all_versions else []
+    if options.judging.all_versions or report.column("versionid"):
+        needed.append("islatest")
+    if missing := [field for field in needed if report.column(field) is None]:
+        purpose = "--versions all" if options.judging.all_versions else "telling which version is current"
+        raise ManifestError(
+            f"{report.inventory.manifest} lacks the fields {', '.join(missing)}, which {purpose} needs: "
+            "use an inventory of all versions"
+        )

@@ -1,0 +1,167 @@
+"""The rules of `jobs.core.difference` as SQL: what `judge` says of one pair, said of a whole join by DuckDB.
+
+A side of the join is a relation whose columns are those of `SIDE_COLUMNS`, or some of them; an absent column is one
+that the report does not have. A test compares this with `judge` for every pair of facts that Hypothesis thinks of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from jobs.core.difference import (
+    CIRCUMSTANCE,
+    COMPARISON,
+    FAILED,
+    PENDING,
+    PLAIN_ENCRYPTION,
+    Category,
+    Judgement,
+    Rule,
+    compared_category,
+    conclude,
+)
+
+SIDE_COLUMNS = {
+    "joined": "VARCHAR",
+    "is_delete_marker": "BOOLEAN",
+    "size_bytes": "BIGINT",
+    "etag": "VARCHAR",
+    "is_multipart": "BOOLEAN",
+    "is_sealed": "BOOLEAN",
+    "modified_us": "BIGINT",
+    "replication": "VARCHAR",
+    "checksum_kind": "VARCHAR",
+    "checksum_value": "VARCHAR",
+}
+"""The columns of a side that a judgement needs.
+
+`joined` is the key, never null; `is_sealed`: encrypted so that the ETag is no MD5; `modified_us`: epoch microseconds;
+`replication`: PENDING, FAILED or null; `checksum_kind`: see `checksum_kind`.
+"""
+
+COMPOSITE = "composite "
+_RULE_STEP, _OLDER_STEP = 32, 16
+
+
+def checksum_kind(algorithm: str, *, is_composite: bool) -> str:
+    """Checksums are comparable where this is equal: `SHA256`, `composite SHA256`."""
+    return f"{COMPOSITE if is_composite else ''}{algorithm}"
+
+
+def is_sealed_sql(encryption_status: str) -> str:
+    """Whether an EncryptionStatus means that the ETag is no MD5; null where the report does not say."""
+    return f"{encryption_status} NOT IN {PLAIN_ENCRYPTION}"
+
+
+def replication_sql(replication_status: str) -> str:
+    """The ReplicationStatus as far as it matters."""
+    return f"CASE WHEN {replication_status} IN ('{PENDING}', '{FAILED}') THEN {replication_status} END"
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """How pairs are judged: see `jobs.core.difference.judge`. `horizon_us`: epoch microseconds (None: any)."""
+
+    horizon_us: int | None
+    all_versions: bool
+
+    def select(self, join: str, source: Collection[str], destination: Collection[str], keep: Mapping[str, str]) -> str:
+        """A SELECT of `code` (see `judgements`) and what is kept: name → expression over `s` and `d`.
+
+        `join` is a FROM clause that fully joins the aliases `s` and `d`, which have the columns `source` and
+        `destination`.
+        """
+        atoms = _atoms(frozenset(source), frozenset(destination), self)
+        kept = "".join(f", {expression} AS {name}" for name, expression in keep.items())
+        by_rule = {
+            category.value: "rule IN (" + ", ".join(map(str, _rules_of(category))) + ")"
+            for category in (Category.SAME, Category.EXCLUDED, Category.EXTRA)
+        }
+        told = {"FAILED": "has_failed", "PENDING": "is_pending", "young": "is_young"}
+        return f"""
+            SELECT (rule * {_RULE_STEP} + is_older * {_OLDER_STEP}
+                    + {_case(CIRCUMSTANCE, by_rule | told)})::USMALLINT AS code{"".join(f", {name}" for name in keep)}
+            FROM (
+                SELECT {_case(COMPARISON, atoms)} AS rule,
+                       CASE WHEN {atoms["older"]} THEN 1 ELSE 0 END AS is_older,
+                       {atoms["FAILED"]} AS has_failed, {atoms["PENDING"]} AS is_pending, {atoms["young"]} AS is_young
+                       {kept}
+                FROM {join}
+            )"""
+
+
+def judgements() -> dict[int, Judgement]:
+    """What every code means."""
+    return {
+        number * _RULE_STEP + is_older * _OLDER_STEP + place: conclude(rule, circumstance, is_older=bool(is_older))
+        for number, rule in enumerate(COMPARISON)
+        for is_older in (0, 1)
+        for place, circumstance in enumerate(CIRCUMSTANCE)
+    }
+
+
+def _rules_of(category: Category) -> list[int]:
+    return [number for number, rule in enumerate(COMPARISON) if compared_category(rule, is_older=False) is category]
+
+
+def _case(rules: tuple[Rule, ...], atoms: Mapping[str, str]) -> str:
+    """The number of the first rule that fits."""
+    whens = [
+        f"WHEN {' AND '.join(_atom(atom, atoms) for atom in rule.when) or 'true'} THEN {number}"
+        for number, rule in enumerate(rules)
+    ]
+    return f"CASE {' '.join(whens)} END"
+
+
+def _atom(atom: str, atoms: Mapping[str, str]) -> str:
+    if atom.startswith("not "):
+        return f"NOT coalesce({atoms[atom[4:]]}, false)"
+    return f"({atoms[atom]})"
+
+
+def _atoms(source: frozenset[str], destination: frozenset[str], judging: Judging) -> dict[str, str]:
+    """Each atom as SQL that is true, false or null (which is no: CASE takes it so)."""
+
+    def s(name: str) -> str:
+        return f"s.{name}" if name in source else f"NULL::{SIDE_COLUMNS[name]}"
+
+    def d(name: str) -> str:
+        return f"d.{name}" if name in destination else f"NULL::{SIDE_COLUMNS[name]}"
+
+    def either(condition: str) -> str:
+        names = ("etag", "is_multipart", "is_sealed", "modified_us")
+        return " OR ".join(f"coalesce({condition.format(*map(side, names))}, false)" for side in (s, d))
+
+    def plain(side: str) -> str:
+        return f"coalesce({side}, false) = false"
+
+    md5 = "(length({0}) = 32 AND regexp_full_match({0}, '[0-9a-f]{{32}}'))".format
+    no_md5 = [plain(side(name)) for side in (s, d) for name in ("is_multipart", "is_sealed")]
+    # The pattern is asked once where the ETags are equal, as nearly all are.
+    md5s = [md5(s("etag")), f"({s('etag')} = {d('etag')} OR {md5(d('etag'))})", *no_md5]
+    comparable = f"{s('checksum_kind')} = {d('checksum_kind')}"
+    horizon = judging.horizon_us
+    return {
+        "current": "false" if judging.all_versions else "true",
+        "source absent": "s.joined IS NULL",
+        "destination absent": "d.joined IS NULL",
+        "source marker": s("is_delete_marker"),
+        "destination marker": d("is_delete_marker"),
+        "source gone": f"s.joined IS NULL OR {s('is_delete_marker')}",
+        "destination gone": f"d.joined IS NULL OR {d('is_delete_marker')}",
+        "sizes differ": f"{s('size_bytes')} <> {d('size_bytes')}",
+        "checksums equal": f"{comparable} AND {s('checksum_value')} = {d('checksum_value')}",
+        "checksums differ": f"{comparable} AND {s('checksum_value')} <> {d('checksum_value')} "
+        f"AND NOT starts_with({s('checksum_kind')}, '{COMPOSITE}')",
+        "MD5s": " AND ".join(md5s),
+        "ETags equal": f"{s('etag')} = {d('etag')}",
+        "ETag absent": f"{s('etag')} IS NULL OR {d('etag')} IS NULL",
+        "encryption known": f"{s('is_sealed')} IS NOT NULL AND {d('is_sealed')} IS NOT NULL",
+        "encrypted": either("{2}"),
+        "multipart": either("{1} OR contains({0}, '-')"),
+        "older": f"{d('modified_us')} < {s('modified_us')}",
+        "FAILED": f"{s('replication')} = '{FAILED}'",
+        "PENDING": f"{s('replication')} = '{PENDING}'",
+        "young": "false" if horizon is None else either("{3} > " + str(horizon)),
+    }

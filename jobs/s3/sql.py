@@ -1,0 +1,135 @@
+"""SQL over local files: DuckDB with a memory limit, spilling, and no way out of its folder.
+
+Imports duckdb: import this module where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from jobs.errors import UsageError
+from jobs.s3.columns import Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MEMORY_LIMIT = "512MB"
+BATCH_ROWS = 10_000
+
+_SETTINGS: dict[str, Any] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+    "python_enable_replacements": False,  # else SQL could name a variable of ours as a table
+}
+
+
+class Database:
+    """Views over the Parquet and JSON files below one folder; the folder's owner removes it."""
+
+    def __init__(self, folder: Path, *, memory_limit: str = MEMORY_LIMIT):
+        self.files = folder / "files"
+        self.files.mkdir(parents=True, exist_ok=True)
+        config = _SETTINGS | {"memory_limit": memory_limit, "temp_directory": str(folder / "spill")}
+        self.connection = duckdb.connect(":memory:", config=config)
+        self.connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+
+    def define(self, name: str, table: Table, relation: str | None) -> None:
+        """The view `name`: `relation` with at least the table's columns; empty when there is no relation."""
+        columns = ", ".join(f'NULL::{kind} AS "{column}"' for column, kind in table.types.items())
+        empty = f"SELECT {columns} WHERE false"
+        rest = f" UNION ALL BY NAME SELECT * FROM {relation}" if relation else ""
+        self.connection.execute(f'CREATE VIEW "{name}" AS {empty}{rest}')
+
+    def lock(self) -> None:
+        """From now on no file outside the folder, no network, no extension, no setting can be reached."""
+        self.connection.execute(f"SET allowed_directories = [{quoted(str(self.files))}]")
+        self.connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+
+    async def select(self, sql: str) -> Answer:
+        """What the one SELECT in `sql` gives, not yet computed. Raises UsageError for other or wrong SQL."""
+        check_select(sql)
+        with refusals():
+            relation = await asyncio.to_thread(self.connection.sql, sql)
+            # A view of its own gives columns of the same name different ones.
+            relation.create_view("__answer")
+            return Answer(self.connection, self.files)
+
+
+class Answer:
+    """The rows of a query. Each method computes them anew; all raise UsageError when SQL fails on the way."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path):
+        self._connection, self._folder = connection, folder
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns' names."""
+        return list(self._connection.table("__answer").columns)
+
+    def scratch(self, name: str) -> Path:
+        """A file of this name in the database's own folder, for what the caller makes of the rows."""
+        return self._folder / f"answer.{name}"
+
+    def rows(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """The rows as Python values, a bounded batch at a time."""
+        for batch in self._batches("FROM __answer" + ("" if limit is None else f" LIMIT {limit}")):
+            yield from batch.to_pylist()
+
+    def write(self, file_format: str) -> Path:
+        """A file with the rows: `csv` (with a header) or `parquet`."""
+        path = self.scratch(file_format)
+        options = {"csv": "FORMAT csv, HEADER", "parquet": "FORMAT parquet, COMPRESSION zstd"}[file_format]
+        with refusals():
+            self._connection.execute(f"COPY (FROM __answer) TO {quoted(str(path))} ({options})")
+        return path
+
+    def _batches(self, sql: str) -> Iterator[pa.RecordBatch]:
+        with refusals():
+            found: Any = self._connection.sql(sql)
+            yield from found.to_arrow_reader(BATCH_ROWS)
+
+
+def check_select(sql: str) -> None:
+    """Raises UsageError unless `sql` is exactly one statement, and that one only reads."""
+    with refusals():
+        statements = duckdb.connect(":memory:").extract_statements(sql)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        found = ", ".join(statement.type.name for statement in statements) or "nothing"
+        raise UsageError(f"SQL: give one SELECT; this is {found}")
+
+
+def named_tables(sql: str, tables: Mapping[str, Table]) -> list[str]:
+    """The tables whose names occur in the SQL outside strings and comments: at least those that it reads."""
+    tokens = duckdb.tokenize(sql)
+    ends = [start for start, _ in tokens[1:]] + [len(sql.encode())]
+    encoded = sql.encode()
+    words = {
+        encoded[start:end].decode(errors="replace").strip().strip('"').lower()
+        for (start, kind), end in zip(tokens, ends, strict=True)
+        if kind not in (duckdb.token_type.string_const, duckdb.token_type.comment)
+    }
+    return [name for name in tables if name in words]
+
+
+def quoted(text: str) -> str:
+    """A SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """What DuckDB refuses becomes a UsageError of one line."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException) as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UsageError(f"SQL: {first.strip()}") from error

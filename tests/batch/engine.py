@@ -1,0 +1,329 @@
+"""What Batch does with jobs once they are submitted: dependencies, arrays, attempts, retries, timeouts, ends.
+
+A thread advances the jobs a few hundred times a second; whoever wants to change them holds the `lock`.
+The phrases (`Host EC2 …`, `Dependent Job failed`, …) are the service's own.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.batch.runners import Child, Exit, Runner, Running
+
+STATUSES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
+ENDED = ("SUCCEEDED", "FAILED")
+TICK_SECONDS = 0.005
+STOP_GRACE_SECONDS = 30.0
+"""How long ECS gives a container between SIGTERM and SIGKILL."""
+
+
+@dataclass
+class Attempt:
+    """One start of a job's container."""
+
+    started_at: int
+    log_stream: str
+    running: list[Running]
+    stopped_at: int = 0
+    exit_code: int | None = None
+    reason: str = ""
+    status_reason: str = ""
+
+
+@dataclass
+class Job:
+    """A plain job, an array's parent (`size` set) or one of its children (`index` set)."""
+
+    id: str
+    name: str
+    queue: str
+    request: dict[str, Any]
+    definition: dict[str, Any]
+    created_at: int
+    size: int | None = None
+    index: int | None = None
+    status: str = "SUBMITTED"
+    status_reason: str = ""
+    attempts: list[Attempt] = field(default_factory=list)
+    children: list[Job] = field(default_factory=list)
+    waits_for: list[Job] = field(default_factory=list)
+    container: dict[str, Any] = field(default_factory=dict)
+    stopped_at: int = 0
+    ending: str = ""
+    """Why the running attempt was told to stop, in the words of its status reason."""
+    is_final: bool = False
+    """Whether that stop is the last word: a timeout or a termination is not retried."""
+    ended_children: int = 0
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED
+
+    def retry_strategy(self) -> dict[str, Any]:
+        """The request's, else the definition's."""
+        found: dict[str, Any] = self.request.get("retryStrategy") or self.definition.get("retryStrategy") or {}
+        return found
+
+    def timeout_seconds(self) -> int | None:
+        """The request's, else the definition's."""
+        timeout = self.request.get("timeout") or self.definition.get("timeout") or {}
+        found: int | None = timeout.get("attemptDurationSeconds")
+        return found
+
+
+@dataclass
+class Faults:
+    """What goes wrong on purpose.
+
+    `broken_images`: image → the reason why it cannot be started. `twice`: children (by job id) that are
+    started twice at once. Both may be changed at any time.
+    """
+
+    broken_images: dict[str, str] = field(default_factory=dict)
+    twice: Callable[[Job], bool] = lambda job: False
+
+
+class Engine:
+    """The jobs of one account, run by `runner`, at most `max_running` children at once.
+
+    `second_seconds`: how long a second of a job's timeout takes (a test has no minute to wait).
+    """
+
+    def __init__(self, runner: Runner, max_running: int, second_seconds: float):
+        self.runner, self.max_running, self.second_seconds = runner, max_running, second_seconds
+        self.lock = threading.RLock()
+        self.jobs: dict[str, Job] = {}
+        self.faults = Faults()
+        self._waiting: list[Job] = []
+        self._runnable: deque[Job] = deque()
+        self._running: list[Job] = []
+        self._strays: list[Running] = []
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="batch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Kill what runs and end."""
+        self._closed.set()
+        self._thread.join()
+        everything = [running for job in self._running for running in job.attempts[-1].running] + self._strays
+        for running in everything:
+            running.terminate(0)
+        while any(running.poll() is None for running in everything):
+            time.sleep(TICK_SECONDS)
+
+    def add(self, job: Job) -> None:
+        """Take in a submitted job; an array gets its children."""
+        with self.lock:
+            depends = job.request.get("dependsOn") or []
+            plain = [self.jobs[each["jobId"]] for each in depends if not each.get("type")]
+            pairs = [self.jobs[each["jobId"]] for each in depends if each.get("type") == "N_TO_N"]
+            is_sequential = any(each.get("type") == "SEQUENTIAL" for each in depends)
+            self.jobs[job.id] = job
+            if job.size is None:
+                job.waits_for = plain + pairs
+                self._waiting.append(job)
+                return
+            for index in range(job.size):
+                child = Job(f"{job.id}:{index}", job.name, job.queue, job.request, job.definition, job.created_at)
+                child.index = index
+                child.waits_for = plain + [each.children[index] for each in pairs]
+                if is_sequential and index:
+                    child.waits_for.append(job.children[index - 1])
+                child.container = job.container
+                job.children.append(child)
+                self.jobs[child.id] = child
+                self._waiting.append(child)
+
+    def terminate(self, job: Job, reason: str, *, only_waiting: bool = False) -> None:
+        """End a job, or all children of an array; running ones get SIGTERM unless `only_waiting`."""
+        with self.lock:
+            for each in job.children or [job]:
+                if each.has_ended:
+                    continue
+                if each.status not in ("STARTING", "RUNNING"):
+                    self._end(each, "FAILED", reason)
+                elif not only_waiting:
+                    self._stop(each, reason, is_final=True)
+
+    def reclaim(self, job: Job, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
+        """EC2 takes the Spot instance of a running child back."""
+        with self.lock:
+            instance = f"i-{uuid.uuid4().hex[:17]}"
+            self._stop(job, f"Host EC2 (instance {instance}) terminated.", is_final=False, grace_seconds=grace_seconds)
+
+    def _stop(self, job: Job, reason: str, *, is_final: bool, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
+        job.ending, job.is_final = reason, is_final
+        for running in job.attempts[-1].running:
+            running.terminate(grace_seconds)
+
+    def _live(self) -> None:
+        while not self._closed.wait(TICK_SECONDS):
+            with self.lock:
+                self._look_at_waiting()
+                self._look_at_running()
+                self._start_runnable()
+
+    def _look_at_waiting(self) -> None:
+        still: list[Job] = []
+        for job in self._waiting:
+            if job.has_ended:
+                continue
+            if any(each.status == "FAILED" for each in job.waits_for):
+                self._end(job, "FAILED", "Dependent Job failed")
+            elif all(each.status == "SUCCEEDED" for each in job.waits_for):
+                job.status = "RUNNABLE"
+                self._runnable.append(job)
+            else:
+                job.status = "PENDING"
+                still.append(job)
+        self._waiting = still
+
+    def _start_runnable(self) -> None:
+        while self._runnable and len(self._running) < self.max_running:
+            job = self._runnable.popleft()
+            if job.has_ended:
+                continue
+            now = _now_ms()
+            stream = f"{job.definition['jobDefinitionName']}/default/{uuid.uuid4().hex}"
+            attempt = Attempt(now, stream, [])
+            job.attempts.append(attempt)
+            job.status = "STARTING"
+            image = job.definition["containerProperties"]["image"]
+            if image in self.faults.broken_images:
+                attempt.running = [_Broken(self.faults.broken_images[image])]
+            else:
+                child = self._child(job, attempt)
+                attempt.running = [self.runner.start(child)]
+                if self.faults.twice(job):
+                    attempt.running.append(self.runner.start(child))
+                job.status = "RUNNING"
+            self._running.append(job)
+
+    def _child(self, job: Job, attempt: Attempt) -> Child:
+        container = job.container
+        environment = dict(container["environment"])
+        environment |= {
+            "AWS_BATCH_JOB_ID": job.id,
+            "AWS_BATCH_JOB_ATTEMPT": str(len(job.attempts)),
+            "AWS_BATCH_JQ_NAME": job.queue,
+            "AWS_BATCH_CE_NAME": "local",
+        }
+        if job.index is not None:
+            environment["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.index)
+        return Child(
+            job_id=job.id,
+            name=job.name,
+            image=container["image"],
+            command=tuple(container["command"]),
+            environment=environment,
+            vcpus=container["vcpus"],
+            memory_mib=container["memory_mib"],
+            log_stream=attempt.log_stream,
+        )
+
+    def _look_at_running(self) -> None:
+        self._strays = [running for running in self._strays if running.poll() is None]
+        for job in list(self._running):
+            attempt = job.attempts[-1]
+            ends = [(running, running.poll()) for running in attempt.running]
+            first = next((end for _, end in ends if end is not None), None)
+            if first is not None:
+                self._running.remove(job)
+                self._strays += [running for running, end in ends if end is None]
+                self._conclude(job, attempt, first)
+                continue
+            timeout = job.timeout_seconds()
+            if timeout is None or job.ending:
+                continue
+            if _now_ms() - attempt.started_at >= timeout * self.second_seconds * 1000:
+                self._stop(job, "Job attempt duration exceeded timeout", is_final=True)
+
+    def _conclude(self, job: Job, attempt: Attempt, end: Exit) -> None:
+        attempt.stopped_at, attempt.exit_code, attempt.reason = _now_ms(), end.code, end.reason
+        if end.code is None:
+            attempt.status_reason = "Task failed to start"
+        else:
+            attempt.status_reason = job.ending or "Essential container in task exited"
+        was_final, job.ending, job.is_final = job.is_final, "", False
+        if end.code == 0 and not was_final:
+            self._end(job, "SUCCEEDED", attempt.status_reason)
+        elif not was_final and _is_retried(job.retry_strategy(), len(job.attempts), attempt):
+            job.status = "RUNNABLE"
+            self._runnable.append(job)
+        else:
+            self._end(job, "FAILED", attempt.status_reason)
+
+    def _end(self, job: Job, status: str, reason: str) -> None:
+        job.status, job.status_reason, job.stopped_at = status, reason, _now_ms()
+        if job.index is None:
+            return
+        parent = self.jobs[job.id.rpartition(":")[0]]
+        parent.ended_children += 1
+        if parent.ended_children == parent.size:
+            has_failed = any(child.status == "FAILED" for child in parent.children)
+            parent.status, parent.stopped_at = "FAILED" if has_failed else "SUCCEEDED", _now_ms()
+            parent.status_reason = "Array Child Job failed" if has_failed else ""
+
+    def summary(self, job: Job) -> dict[str, int]:
+        """The array's children, counted by status."""
+        counted = Counter(child.status for child in job.children)
+        return {status: counted[status] for status in STATUSES}
+
+    def status_of(self, job: Job) -> str:
+        """An array whose children have begun is PENDING until the last has ended."""
+        if job.size is not None and not job.has_ended:
+            return "PENDING" if any(child.status != "SUBMITTED" for child in job.children) else "SUBMITTED"
+        return job.status
+
+    def running_children(self) -> Iterator[Job]:
+        """What runs now."""
+        with self.lock:
+            yield from list(self._running)
+
+
+@dataclass
+class _Broken:
+    """A container that never started."""
+
+    reason: str
+
+    def poll(self) -> Exit | None:
+        return Exit(None, self.reason)
+
+    def terminate(self, grace_seconds: float) -> None:
+        return
+
+
+def _is_retried(strategy: dict[str, Any], attempts: int, attempt: Attempt) -> bool:
+    """The first rule whose conditions all hold decides; without one, a failed attempt is retried."""
+    if attempts >= strategy.get("attempts", 1):
+        return False
+    code = "" if attempt.exit_code is None else str(attempt.exit_code)
+    for rule in strategy.get("evaluateOnExit") or []:
+        said = {"onExitCode": code, "onReason": attempt.reason, "onStatusReason": attempt.status_reason}
+        if all(_matches(rule[name], said[name]) for name in said if name in rule):
+            return bool(rule["action"].upper() == "RETRY")
+    return True
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """Globs know no wildcard but one asterisk at the end."""
+    escaped = "".join(f"[{letter}]" if letter in "?[" else letter for letter in pattern)
+    return fnmatch.fnmatchcase(text, escaped)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def new_id() -> str:
+    """A job id as Batch gives them."""
+    return str(uuid.uuid4())

@@ -1,0 +1,357 @@
+"""AWS Batch on loopback, as much of it as Sealift uses, speaking the service's own REST JSON.
+
+    with batch_server(SubprocessRunner()) as server:
+        server.add_queue("spot")
+        boto3.client("batch", endpoint_url=server.endpoint, …)   # or AWS_ENDPOINT_URL_BATCH
+
+Requests and responses are checked against botocore's model. Imports nothing of pytest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from tests.batch.engine import Engine, Job, new_id
+from tests.batch.rules import Refused, check_shape, check_submission, model, paths
+from tests.batch.runners import Runner
+
+_ARN = "arn:aws:batch:us-east-1:123456789012"
+
+
+@dataclass
+class Queue:
+    """A job queue. `is_fair_share`: it has a scheduling policy, so jobs must name a share."""
+
+    name: str
+    state: str = "ENABLED"
+    is_fair_share: bool = False
+
+
+class BatchServer:
+    """The API. `calls` counts operations; `throttle` and `lose` hold how many calls of each are to fail."""
+
+    def __init__(self, runner: Runner, *, max_running: int, second_seconds: float):
+        self.engine = Engine(runner, max_running, second_seconds)
+        self.queues: dict[str, Queue] = {}
+        self.definitions: dict[str, list[dict[str, Any]]] = {}
+        self.calls: Counter[str] = Counter()
+        self.throttle: Counter[str] = Counter()
+        """Operation → how many of its next calls are answered 429."""
+        self.lose: Counter[str] = Counter()
+        """Operation → how many of its next calls are carried out but never answered."""
+        self.endpoint = ""
+
+    def add_queue(self, name: str, *, state: str = "ENABLED", is_fair_share: bool = False) -> Queue:
+        """A queue with a compute environment behind it."""
+        self.queues[name] = Queue(name, state, is_fair_share)
+        return self.queues[name]
+
+    def job(self, name: str, index: int | None = None) -> Job:
+        """The latest job of that name, or a child of it."""
+        with self.engine.lock:
+            found = [job for job in self.engine.jobs.values() if job.name == name and job.index is None][-1]
+            return found if index is None else found.children[index]
+
+    def names(self) -> list[str]:
+        """The names of all submitted jobs, in order."""
+        with self.engine.lock:
+            return [job.name for job in self.engine.jobs.values() if job.index is None]
+
+    def answer(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one request. Raises Refused."""
+        self.calls[operation] += 1
+        shapes = model().operation_model(operation)
+        check_shape(request, shapes.input_shape, operation)
+        handler = getattr(self, f"_{shapes.name}", None)
+        if handler is None:
+            raise Refused(f"this Batch does not know {operation}")
+        response: dict[str, Any] = handler(request)
+        if shapes.output_shape is not None:
+            check_shape(response, shapes.output_shape, f"response of {operation}")
+        return response
+
+    def _RegisterJobDefinition(self, request: dict[str, Any]) -> dict[str, Any]:
+        name = request["jobDefinitionName"]
+        revisions = self.definitions.setdefault(name, [])
+        revision = len(revisions) + 1
+        arn = f"{_ARN}:job-definition/{name}:{revision}"
+        revisions.append(request | {"revision": revision, "jobDefinitionArn": arn, "status": "ACTIVE"})
+        return {"jobDefinitionName": name, "jobDefinitionArn": arn, "revision": revision}
+
+    def _DescribeJobDefinitions(self, request: dict[str, Any]) -> dict[str, Any]:
+        everything = [each for revisions in self.definitions.values() for each in revisions]
+        if "jobDefinitions" in request:
+            wanted = request["jobDefinitions"]
+            if any(":" not in each for each in wanted):
+                raise Refused("jobDefinitions must be name:revision or an ARN")
+            found = [each for each in everything if {_short(each), each["jobDefinitionArn"]} & set(wanted)]
+        else:
+            name, status = request.get("jobDefinitionName"), request.get("status")
+            found = [
+                each
+                for each in everything
+                if name in (None, each["jobDefinitionName"]) and status in (None, each["status"])
+            ]
+        return {"jobDefinitions": found}
+
+    def _DescribeJobQueues(self, request: dict[str, Any]) -> dict[str, Any]:
+        wanted = request.get("jobQueues")
+        return {
+            "jobQueues": [
+                {
+                    "jobQueueName": queue.name,
+                    "jobQueueArn": f"{_ARN}:job-queue/{queue.name}",
+                    "state": queue.state,
+                    "status": "VALID",
+                    "priority": 1,
+                    "computeEnvironmentOrder": [
+                        {"order": 1, "computeEnvironment": f"{_ARN}:compute-environment/local"}
+                    ],
+                }
+                | ({"schedulingPolicyArn": f"{_ARN}:scheduling-policy/fair"} if queue.is_fair_share else {})
+                for queue in self.queues.values()
+                if wanted is None or queue.name in wanted or f"{_ARN}:job-queue/{queue.name}" in wanted
+            ]
+        }
+
+    def _SubmitJob(self, request: dict[str, Any]) -> dict[str, Any]:
+        queue = self.queues.get(request["jobQueue"].rpartition("/")[2])
+        if queue is None:
+            raise Refused(f"JobQueue {request['jobQueue']} not found.")
+        if queue.state != "ENABLED":
+            raise Refused(f"JobQueue {queue.name} is not in ENABLED state.")
+        check_submission(request, is_fair_share=queue.is_fair_share)
+        definition = self._definition(request["jobDefinition"])
+        size = (request.get("arrayProperties") or {}).get("size")
+        with self.engine.lock:
+            for each in request.get("dependsOn") or []:
+                other = self.engine.jobs.get(each.get("jobId", ""))
+                if each.get("type") != "SEQUENTIAL" and other is None:
+                    raise Refused(f"Job {each.get('jobId')} does not exist")
+                if each.get("type") == "N_TO_N" and (other is None or other.size is None or other.size != size):
+                    raise Refused("N_TO_N dependencies need array jobs of the same size")
+            job = Job(new_id(), request["jobName"], queue.name, request, definition, _now_ms(), size)
+            job.container = _container(definition, request.get("containerOverrides") or {})
+            self.engine.add(job)
+        return {"jobArn": f"{_ARN}:job/{job.id}", "jobName": job.name, "jobId": job.id}
+
+    def _definition(self, reference: str) -> dict[str, Any]:
+        name, _, revision = reference.rpartition("/")[2].partition(":")
+        active = [each for each in self.definitions.get(name, []) if each["status"] == "ACTIVE"]
+        if revision:
+            active = [each for each in active if str(each["revision"]) == revision]
+        if not active:
+            raise Refused(f"JobDefinition name {reference} does not exist or is not in ACTIVE status")
+        return active[-1]
+
+    def _DescribeJobs(self, request: dict[str, Any]) -> dict[str, Any]:
+        if len(request["jobs"]) > 100:
+            raise Refused("jobs must have at most 100 members")
+        with self.engine.lock:
+            return {"jobs": [self._detail(self.engine.jobs[id]) for id in request["jobs"] if id in self.engine.jobs]}
+
+    def _ListJobs(self, request: dict[str, Any]) -> dict[str, Any]:
+        given = [name for name in ("jobQueue", "arrayJobId", "multiNodeJobId") if name in request]
+        if len(given) != 1:
+            raise Refused("exactly one of jobQueue, arrayJobId and multiNodeJobId")
+        filters = request.get("filters") or []
+        with self.engine.lock:
+            if "arrayJobId" in request:
+                parent = self.engine.jobs.get(request["arrayJobId"])
+                jobs = list(parent.children) if parent else []
+            else:
+                name = request["jobQueue"].rpartition("/")[2]
+                if name not in self.queues:
+                    raise Refused(f"JobQueue {request['jobQueue']} not found.")
+                jobs = [job for job in self.engine.jobs.values() if job.queue == name and job.index is None][::-1]
+                jobs = [job for job in jobs if _passes(job, filters)]
+            if not filters:
+                jobs = [job for job in jobs if self.engine.status_of(job) == request.get("jobStatus", "RUNNING")]
+            limit = min(request.get("maxResults", 1000), 100 if filters else 1000)
+            start = int(request.get("nextToken", "0"))
+            page: dict[str, Any] = {"jobSummaryList": [self._summary(job) for job in jobs[start : start + limit]]}
+            return page | ({"nextToken": str(start + limit)} if start + limit < len(jobs) else {})
+
+    def _TerminateJob(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._end(request, only_waiting=False)
+        return {}
+
+    def _CancelJob(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._end(request, only_waiting=True)
+        return {}
+
+    def _end(self, request: dict[str, Any], *, only_waiting: bool) -> None:
+        with self.engine.lock:
+            job = self.engine.jobs.get(request["jobId"])
+            if job is not None:
+                self.engine.terminate(job, request["reason"], only_waiting=only_waiting)
+
+    def _detail(self, job: Job) -> dict[str, Any]:
+        container: dict[str, Any] = {
+            "image": job.container["image"],
+            "command": list(job.container["command"]),
+            "environment": [{"name": name, "value": value} for name, value in job.container["environment"].items()],
+        }
+        if job.attempts:
+            container |= _ended(job)
+        detail: dict[str, Any] = {
+            "jobArn": f"{_ARN}:job/{job.id}",
+            "jobName": job.name,
+            "jobId": job.id,
+            "jobQueue": f"{_ARN}:job-queue/{job.queue}",
+            "jobDefinition": job.definition["jobDefinitionArn"],
+            "status": self.engine.status_of(job),
+            "createdAt": job.created_at,
+            "startedAt": job.attempts[-1].started_at if job.attempts else 0,
+            "dependsOn": job.request.get("dependsOn") or [],
+            "tags": job.request.get("tags") or {},
+            "container": container,
+            "attempts": [
+                {
+                    "startedAt": each.started_at,
+                    "stoppedAt": each.stopped_at,
+                    "statusReason": each.status_reason,
+                    "container": {"logStreamName": each.log_stream}
+                    | ({"exitCode": each.exit_code} if each.exit_code is not None else {})
+                    | ({"reason": each.reason} if each.reason else {}),
+                }
+                for each in job.attempts
+                if each.stopped_at
+            ],
+        }
+        return detail | _common(self.engine, job)
+
+    def _summary(self, job: Job) -> dict[str, Any]:
+        summary: dict[str, Any] = {
+            "jobArn": f"{_ARN}:job/{job.id}",
+            "jobId": job.id,
+            "jobName": job.name,
+            "createdAt": job.created_at,
+            "status": self.engine.status_of(job),
+        }
+        if job.attempts:
+            ended = _ended(job)
+            summary["container"] = {name: ended[name] for name in ("exitCode", "reason") if name in ended}
+        return summary | _common(self.engine, job)
+
+
+def _common(engine: Engine, job: Job) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if job.status_reason:
+        found["statusReason"] = job.status_reason
+    if job.stopped_at:
+        found["stoppedAt"] = job.stopped_at
+    if job.request.get("shareIdentifier"):
+        found["shareIdentifier"] = job.request["shareIdentifier"]
+    if job.size is not None:
+        found["arrayProperties"] = {"size": job.size, "statusSummary": engine.summary(job)}
+    elif job.index is not None:
+        found["arrayProperties"] = {"index": job.index}
+    return found
+
+
+def _ended(job: Job) -> dict[str, Any]:
+    last = job.attempts[-1]
+    found: dict[str, Any] = {"logStreamName": last.log_stream}
+    if last.exit_code is not None:
+        found["exitCode"] = last.exit_code
+    if last.reason:
+        found["reason"] = last.reason
+    return found
+
+
+def _container(definition: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Image, command, environment and resources of a job's containers."""
+    properties = definition["containerProperties"]
+    resources = {each["type"]: each["value"] for each in properties.get("resourceRequirements") or []}
+    resources |= {each["type"]: each["value"] for each in overrides.get("resourceRequirements") or []}
+    pairs = [*(properties.get("environment") or []), *(overrides.get("environment") or [])]
+    return {
+        "image": properties["image"],
+        "command": overrides.get("command") or properties.get("command") or [],
+        "environment": {each["name"]: each["value"] for each in pairs},
+        "vcpus": float(resources.get("VCPU", 1)),
+        "memory_mib": int(resources.get("MEMORY", 2048)),
+    }
+
+
+def _passes(job: Job, filters: list[dict[str, Any]]) -> bool:
+    for each in filters:
+        if each["name"] != "JOB_NAME":
+            raise Refused(f"this Batch does not know the filter {each['name']}")
+        wanted = [value.lower() for value in each["values"]]
+        name = job.name.lower()
+        if not any(name.startswith(w[:-1]) if w.endswith("*") else name == w for w in wanted):
+            return False
+    return True
+
+
+def _short(definition: dict[str, Any]) -> str:
+    return f"{definition['jobDefinitionName']}:{definition['revision']}"
+
+
+def _now_ms() -> int:
+    import time
+
+    return time.time_ns() // 1_000_000
+
+
+@contextlib.contextmanager
+def batch_server(
+    runner: Runner, *, max_running: int = 4, second_seconds: float = 1.0, address: str = "127.0.0.1"
+) -> Iterator[BatchServer]:
+    """A Batch of its own on a free port. `second_seconds`: how long a second of a job timeout takes."""
+    batch = BatchServer(runner, max_running=max_running, second_seconds=second_seconds)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            operation = paths().get(self.path, "")
+            request = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+            if batch.throttle[operation] > 0:
+                batch.throttle[operation] -= 1
+                batch.calls[operation] += 1
+                self._reply(429, {"message": "Too Many Requests"}, "TooManyRequestsException")
+                return
+            try:
+                status, answer, error = 200, batch.answer(operation, request), ""
+            except Refused as refused:
+                status, answer, error = 400, {"message": str(refused)}, "ClientException"
+            if batch.lose[operation] > 0:
+                batch.lose[operation] -= 1
+                self.close_connection = True
+                return
+            self._reply(status, answer, error)
+
+        def _reply(self, status: int, document: dict[str, Any], error: str = "") -> None:
+            body = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            if error:
+                self.send_header("x-amzn-ErrorType", error)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            return
+
+    http = ThreadingHTTPServer((address, 0), Handler)
+    http.daemon_threads = True
+    batch.endpoint = f"http://{address}:{http.server_address[1]}"
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield batch
+    finally:
+        http.shutdown()
+        http.server_close()
+        batch.engine.close()

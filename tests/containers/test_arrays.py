@@ -1,0 +1,187 @@
+"""Array jobs in real containers: the command, a Batch API, the image, an S3 server; killed, starved and reclaimed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.batch.engine import Job
+from tests.batch.runners import OUT_OF_MEMORY
+from tests.batch.server import BatchServer, batch_server
+from tests.cli.conftest import Result, World, discard, make_world
+from tests.containers.conftest import Built
+from tests.containers.podman import PodmanRunner
+from tests.servers import REGION, Server
+
+ROWS = 1_500
+CHILDREN = 3
+MEMORY_MIB = 1024
+# Slow enough to be met at work, with checkpoints close to each other.
+SLOW = {"SEALIFT_CHECKPOINT_ROWS": "20", "SEALIFT_IN_FLIGHT": "1"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A world with a Batch that runs the image."""
+
+    world: World
+    batch: BatchServer
+    runner: PodmanRunner
+    image: str
+
+    def define(self, name: str, image: str) -> None:
+        """Register a job definition."""
+        client = boto3.client(
+            "batch",
+            endpoint_url=self.batch.endpoint,
+            region_name=REGION,
+            aws_access_key_id=self.world.server.access_key,
+            aws_secret_access_key=self.world.server.secret_key,
+        )
+        resources = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": str(MEMORY_MIB)}]
+        properties: Any = {"image": image, "resourceRequirements": resources, "readonlyRootFilesystem": True}
+        client.register_job_definition(jobDefinitionName=name, type="container", containerProperties=properties)
+
+    def environment(self) -> dict[str, str]:
+        """What points the command at this Batch."""
+        return {
+            "AWS_ENDPOINT_URL_BATCH": self.batch.endpoint,
+            "SEALIFT_EXECUTOR": "batch",
+            "SEALIFT_BATCH_QUEUE": "queue",
+            "SEALIFT_BATCH_JOB_DEFINITION": "sealift",
+            "SEALIFT_ROWS_PER_SHARD": str(ROWS // CHILDREN),
+        }
+
+    def replicate(self, *arguments: str) -> Result:
+        """`sealift replicate --json` of the whole source, by Batch."""
+        return self.sealift("replicate", *self.sides(), *arguments)
+
+    def sealift(self, *arguments: str) -> Result:
+        return self.world.sealift(*arguments, "--json", **self.environment())
+
+    def sides(self) -> tuple[str, ...]:
+        return "--source", f"s3://{self.world.source}", "--destination", f"s3://{self.world.destination}"
+
+    def children(self) -> list[Job]:
+        """The children of the work that was submitted last."""
+        [*_, name] = [name for name in self.batch.names() if name.endswith("-work")]
+        return self.batch.job(name).children
+
+    def logs(self) -> list[dict[str, Any]]:
+        """All lines that the workers logged; every one is JSON."""
+        streams = [attempt.log_stream for child in self.children() for attempt in child.attempts]
+        texts = [(self.runner.logs / stream.replace("/", "_")).read_text() for stream in streams]
+        return [json.loads(line) for text in texts for line in text.splitlines() if not line.startswith("sealift: ")]
+
+
+@pytest.fixture
+def site(built: Built, seaweed: Server, tmp_path: Path) -> Iterator[Site]:
+    world = make_world(seaweed, versioned=False)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: world.put(f"k{number:05d}", b"content"), range(ROWS)))
+    runner = PodmanRunner(built.podman, seaweed.environment() | SLOW, tmp_path)
+    with batch_server(runner, max_running=CHILDREN) as batch:
+        batch.add_queue("queue")
+        site = Site(world, batch, runner, built.image)
+        site.define("sealift", built.image)
+        yield site
+    discard(world)
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """Return when it holds. Raises AssertionError after a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited for a minute"
+        time.sleep(0.02)
+
+
+def checkpoints(site: Site, child: Job) -> int:
+    """How many checkpoints the child's shard has."""
+    listed = site.world.client.list_objects_v2(Bucket=site.world.ledger)
+    return sum(f"/outcomes/{child.index:05d}/" in entry["Key"] for entry in listed.get("Contents", []))
+
+
+def ended(child: Job) -> list[int | None]:
+    """The exit codes of a child's attempts."""
+    return [attempt.exit_code for attempt in child.attempts]
+
+
+def test_an_array_of_containers_does_the_work_and_reports(site: Site) -> None:
+    run = site.replicate()
+    assert run.code == 0, run.stderr
+    assert run.document["state"] == "complete"
+    assert run.document["outcomes"] == {"copied": ROWS}
+    assert [ended(child) for child in site.children()] == [[0]] * CHILDREN
+    lines = site.logs()
+    assert {line["shard"] for line in lines} == set(range(CHILDREN))
+    assert {line["run"] for line in lines} == {run.document["run_id"]}
+    assert sum(line["Objects"] for line in lines if line["event"] == "ended") == ROWS
+    assert len(lines) == 2 * CHILDREN
+    # The report was made in a container, too: with DuckDB, on a read-only root file system.
+    report = site.batch.job(f"{run.document['run_id']}-000-report")
+    assert (report.status, ended(report)) == ("SUCCEEDED", [0])
+    assert {container.poll() is not None for container in site.runner.containers} == {True}
+    assert site.sealift("runs", "report", run.document["run_id"]).document["accounted"] == ROWS
+
+
+def test_a_reclaimed_container_checkpoints_and_another_attempt_does_the_rest(site: Site) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(site.replicate)
+        wait(lambda: bool(site.batch.names()))
+        victim = site.children()[1]
+        wait(lambda: checkpoints(site, victim) > 0)
+        site.batch.engine.reclaim(victim)
+        run = running.result(timeout=120)
+    assert run.code == 0, run.stderr
+    assert [ended(child) for child in site.children()] == [[0], [75, 0], [0]]
+    assert victim.attempts[0].status_reason.startswith("Host EC2")
+    # All that the first attempt did had been written when it ended: nothing was found to be there already.
+    assert (run.document["state"], run.document["outcomes"]) == ("complete", {"copied": ROWS})
+    said = [line for line in site.logs() if line["shard"] == victim.index]
+    mine = [line for line in said if line["event"] == "ended"]
+    assert [(line["exit_code"], line["level"]) for line in mine] == [(75, "warning"), (0, "info")]
+    first, second = (line["Objects"] for line in mine)
+    assert first > 0
+    assert second > 0
+    assert [line["planned"] for line in said if line["event"] == "started"] == [first + second] * 2
+
+
+def test_containers_out_of_memory_end_as_a_failed_run_and_more_memory_finishes_it(site: Site) -> None:
+    starved = site.replicate("--memory", "24MiB")
+    run_id = starved.document["run_id"]
+    assert starved.code != 0
+    assert starved.document["state"] == "failed"
+    assert starved.document["accounted"] == 0
+    assert [ended(child) for child in site.children()] == [[137]] * CHILDREN
+    failures = starved.document["failed_children"]
+    assert {failure["reason"] for failure in failures} == {OUT_OF_MEMORY}
+    assert {failure["exit_code"] for failure in failures} == {137}
+    assert not any(key.endswith("/report.json") for key in ledger_keys(site))
+    again = site.sealift("runs", "retry", run_id, "--memory", f"{MEMORY_MIB}MiB")
+    assert again.code == 0, again.stderr
+    assert (again.document["run_id"], again.document["state"]) == (run_id, "complete")
+    assert again.document["outcomes"] == {"copied": ROWS}
+
+
+def test_an_image_that_is_not_there_ends_as_a_failed_run_that_says_so(site: Site) -> None:
+    site.define("absent", "localhost/absent:none")
+    run = site.replicate("--job-definition", "absent")
+    assert run.code != 0
+    assert (run.document["state"], run.document["accounted"]) == ("failed", 0)
+    for failure in run.document["failed_children"]:
+        assert failure["exit_code"] is None
+        assert "CannotStartContainerError" in failure["reason"]
+
+
+def ledger_keys(site: Site) -> list[str]:
+    pages = site.world.client.get_paginator("list_objects_v2").paginate(Bucket=site.world.ledger)
+    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]

@@ -1,0 +1,104 @@
+"""What the image is: small, without root, started fast, and free of what was needed only to build it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import jobs
+from jobs.errors import ExitCode
+from tests.containers.conftest import Built
+from tests.containers.podman import ROOT
+
+SIZE_BYTES_MAX = 600 * 1000 * 1000
+
+
+def inspected(built: Built) -> dict[str, Any]:
+    [image] = json.loads(built.podman.run("image", "inspect", built.image))
+    found: dict[str, Any] = image
+    return found
+
+
+def test_what_a_registry_and_a_scanner_see(built: Built) -> None:
+    image = inspected(built)
+    assert image["Size"] <= SIZE_BYTES_MAX
+    config = image["Config"]
+    assert config["Entrypoint"] == ["sealift"]
+    # A number: an orchestrator that refuses root cannot look a name up.
+    uid, _, gid = config["User"].partition(":")
+    assert int(uid) >= 1000
+    assert int(gid) >= 1000
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.version"] == jobs.__version__
+    assert len(labels["org.opencontainers.image.revision"]) >= 7
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+
+
+def test_nothing_of_how_it_was_built_is_left(built: Built) -> None:
+    image = inspected(built)
+    secrets = [os.environ[name] for name in ("PIP_INDEX_URL", "PIP_CERT") if os.environ.get(name)]
+    said = json.dumps([image["Config"], image["History"]])
+    assert [secret for secret in secrets if secret in said] == []
+    assert "pip.conf" not in json.dumps(image["Config"])
+    probe = (
+        "import importlib.util as i, pathlib, sys;"
+        "print([n for n in ('pip', 'setuptools', 'pytest', 'tests', 'moto') if i.find_spec(n)],"
+        "[str(p) for p in map(pathlib.Path, ('/build', '/run/secrets', '/etc/pip.conf')) if p.exists()])"
+    )
+    assert built.run("-c", probe, entrypoint="/opt/sealift/bin/python").strip() == "[] []"
+
+
+def test_only_the_scratch_folder_can_be_written(built: Built) -> None:
+    probe = (
+        "import os, tempfile\n"
+        "print(os.getuid(), os.getgid(), tempfile.gettempdir())\n"
+        "with tempfile.TemporaryFile() as file: file.write(b'x')\n"
+        "for folder in ('/', '/opt/sealift', '/usr', '/etc'):\n"
+        "    try: open(folder + '/x', 'w')\n"
+        "    except OSError as error: print(error.strerror)\n"
+    )
+    lines = built.run("-c", probe, entrypoint="/opt/sealift/bin/python").splitlines()
+    assert lines == ["65532 65532 /scratch", *["Read-only file system"] * 4]
+
+
+def test_every_module_can_be_imported_from_bytecode(built: Built) -> None:
+    probe = (
+        "import importlib, pkgutil, sys, jobs, scheduler\n"
+        "for package in (jobs, scheduler):\n"
+        "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "        if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
+        "import os, boto3, duckdb, pyarrow.parquet, rich\n"
+        "own = [m for m in sys.modules.values() if (getattr(m, '__file__', None) or '').startswith('/opt/sealift')]\n"
+        "own = [m for m in own if m.__file__.endswith('.py')]\n"
+        "print(len(own), [m.__name__ for m in own if not os.path.exists(m.__cached__)])\n"
+    )
+    count, _, without = built.run("-c", probe, entrypoint="/opt/sealift/bin/python").strip().partition(" ")
+    assert int(count) > 200
+    assert without == "[]"
+
+
+def test_it_has_the_files_that_the_packages_read(built: Built) -> None:
+    wanted = {
+        str(path.relative_to(ROOT))
+        for package in ("jobs", "scheduler")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    probe = (
+        "import pathlib, sysconfig\n"
+        "site = pathlib.Path(sysconfig.get_path('purelib'))\n"
+        "files = (p for name in ('jobs', 'scheduler') for p in (site / name).rglob('*') if p.is_file())\n"
+        "print(*(p.relative_to(site) for p in files), sep='\\n')"
+    )
+    there = set(built.run("-c", probe, entrypoint="/opt/sealift/bin/python").splitlines())
+    assert wanted - there == set()
+
+
+def test_the_entry_point_is_the_command(built: Built) -> None:
+    assert built.run("--version").strip() == f"sealift, version {jobs.__version__}"
+    command = built.podman.command("run", "--rm", "--network=host", "--ulimit=host", built.image, "worker", "x")
+    refused = subprocess.run(command, env=built.podman.environment(), capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (ExitCode.USAGE, "")
+    assert refused.stderr.startswith("sealift: no ")

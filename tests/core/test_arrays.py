@@ -1,0 +1,157 @@
+"""Payloads against botocore's own model of SubmitJob and the documented rules; shards and children by properties."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.arrays import CHILDREN_MAX, REPORT, STAGES, WORK, Placement, Submission, payload, retry_strategy, spread
+from jobs.errors import ExitCode, UsageError
+from tests.batch.rules import check_shape, check_submission, model
+
+RUN = "20261125T003345Z-replicate-1f3a2b"
+LEDGER = "s3://ledger/sealift"
+PLACEMENT = Placement("spot", "sealift:7")
+
+placements = st.builds(
+    Placement,
+    queue=st.sampled_from(["spot", "arn:aws:batch:us-east-1:123456789012:job-queue/spot"]),
+    job_definition=st.sampled_from(["sealift", "sealift:3"]),
+    share=st.none() | st.from_regex(r"[A-Za-z0-9]{1,20}\*?", fullmatch=True),
+    priority=st.none() | st.integers(0, 9999),
+    vcpus=st.none() | st.sampled_from([0.25, 0.5, 1, 2, 16]),
+    memory_mib=st.none() | st.integers(512, 100_000),
+    timeout_seconds=st.none() | st.integers(60, 10**6),
+    attempts=st.integers(1, 10),
+    tags=st.dictionaries(st.text("abcXYZ", min_size=1, max_size=8), st.text("abc ", max_size=8), max_size=5),
+)
+shard_lists = st.lists(st.integers(0, 30_000), min_size=1, max_size=60, unique=True)
+
+
+def submission(count: int, **extra: Any) -> Submission:
+    return spread(RUN, 0, PLACEMENT, range(count), LEDGER, **extra)
+
+
+@given(placements, shard_lists, st.integers(0, 30), st.booleans(), st.booleans())
+def test_every_payload_is_of_botocore_s_shape_and_within_batch_s_rules(
+    placement: Placement, shards: list[int], number: int, follows: bool, after: bool
+) -> None:
+    links = {"follows": "array-job" if follows else None, "after": "planning-job" if after else None}
+    sent = spread(RUN, number, placement, shards, LEDGER, **links)
+    for stage in STAGES:
+        request = payload(sent, stage, "work-job")
+        check_shape(request, model().operation_model("SubmitJob").input_shape, stage)
+        check_submission(request, is_fair_share=placement.share is not None)
+
+
+@given(st.integers(1, 35_000))
+def test_children_are_as_many_as_an_array_takes_and_share_all_shards(count: int) -> None:
+    sent = submission(count)
+    assert 1 <= sent.children <= CHILDREN_MAX
+    assert sent.per_child == -(-count // CHILDREN_MAX)
+    taken = [shard for child in range(sent.children) for shard in sent.shards_of(child)]
+    assert taken == list(range(count))
+    assert all(sent.shards_of(child) for child in range(sent.children))
+
+
+@given(placements, shard_lists, st.integers(0, 999))
+def test_a_submission_survives_json(placement: Placement, shards: list[int], number: int) -> None:
+    sent = spread(RUN, number, placement, shards, LEDGER, follows="a", after=None)
+    again = Submission.from_dict(json.loads(json.dumps(sent.to_dict())))
+    assert again == sent
+    assert again.shards == sorted(shards)
+
+
+def test_ten_thousand_shards_are_one_range() -> None:
+    assert submission(10_000).to_dict()["shards"] == [[0, 9_999]]
+
+
+def test_one_shard_is_a_plain_job_and_two_are_an_array() -> None:
+    assert "arrayProperties" not in payload(submission(1), WORK)
+    assert payload(submission(2), WORK)["arrayProperties"] == {"size": 2}
+    assert payload(submission(10_000), WORK)["arrayProperties"] == {"size": 10_000}
+    assert payload(submission(10_001), WORK)["arrayProperties"] == {"size": 5_001}
+
+
+def test_the_work_stage_in_full() -> None:
+    placement = Placement(
+        "spot", "sealift", share="night", priority=5, vcpus=2, memory_mib=4096, timeout_seconds=3600, tags={"team": "a"}
+    )
+    assert payload(spread(RUN, 3, placement, [4, 5], LEDGER), WORK) == {
+        "jobName": f"{RUN}-003-work",
+        "jobQueue": "spot",
+        "jobDefinition": "sealift",
+        "arrayProperties": {"size": 2},
+        "containerOverrides": {
+            "command": ["worker", RUN, "--submission", "3", "--ledger", LEDGER],
+            "resourceRequirements": [{"type": "VCPU", "value": "2"}, {"type": "MEMORY", "value": "4096"}],
+        },
+        "retryStrategy": retry_strategy(5),
+        "timeout": {"attemptDurationSeconds": 3600},
+        "shareIdentifier": "night",
+        "schedulingPriorityOverride": 5,
+        "tags": {"team": "a", "sealift:run": RUN, "sealift:stage": "work"},
+        "propagateTags": True,
+    }
+
+
+def test_the_report_waits_for_the_whole_array() -> None:
+    request = payload(submission(5), REPORT, "the-array")
+    assert request["dependsOn"] == [{"jobId": "the-array"}]
+    assert request["containerOverrides"] == {"command": ["runs", "report", RUN, "--ledger", LEDGER]}
+    assert "arrayProperties" not in request
+
+
+def test_children_follow_those_of_another_array_one_by_one() -> None:
+    depends = payload(submission(5, follows="array"), WORK)["dependsOn"]
+    assert depends == [{"jobId": "array", "type": "N_TO_N"}]
+    assert payload(submission(1, follows="plain"), WORK)["dependsOn"] == [{"jobId": "plain"}]
+    both = payload(submission(2, follows="array", after="plan"), WORK)["dependsOn"]
+    assert both == [{"jobId": "plan"}, {"jobId": "array", "type": "N_TO_N"}]
+
+
+def test_the_retry_strategy_follows_the_exit_codes() -> None:
+    *rules, last = retry_strategy(4)["evaluateOnExit"]
+    assert last == {"onReason": "*", "action": "EXIT"}  # what matches no rule is retried
+    assert {rule["action"] for rule in rules} == {"RETRY"}
+    retried = {rule["onExitCode"] for rule in rules if "onExitCode" in rule}
+    assert retried == {str(int(ExitCode.TRANSIENT)), "143"}
+    assert not retried & {str(int(code)) for code in ExitCode if code is not ExitCode.TRANSIENT}
+    assert retry_strategy(4)["attempts"] == 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"share": "a-b"},
+        {"share": ""},
+        {"share": "a" * 256},
+        {"priority": -1},
+        {"priority": 10_000},
+        {"timeout_seconds": 59},
+        {"attempts": 0},
+        {"attempts": 11},
+    ],
+)
+def test_what_batch_would_refuse_is_refused_here(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Placement("spot", "sealift", **wrong)
+
+
+def test_a_payload_beyond_30_kib_is_refused_with_its_name() -> None:
+    placement = Placement("spot", "sealift", tags={f"key{number}": "x" * 250 for number in range(120)})
+    with pytest.raises(UsageError, match=f"{RUN}-000-work"):
+        payload(spread(RUN, 0, placement, [0], LEDGER), WORK)
+
+
+def test_no_shards_are_no_submission_and_no_child_is_beyond_the_last() -> None:
+    with pytest.raises(UsageError, match="no shards left"):
+        spread(RUN, 0, PLACEMENT, [], LEDGER)
+    with pytest.raises(UsageError, match="has 5 children, none is 5"):
+        submission(5).shards_of(5)
+    with pytest.raises(UsageError, match="none is -1"):
+        submission(5).shards_of(-1)

@@ -1,0 +1,71 @@
+"""What S3 computed at rest is proof of one object only, and a damaged object is found by it."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.attestation import Attestation, attested, compare_attested, parse_attestations
+from jobs.core.model import Checksum, ObjectInfo
+from jobs.core.outcome import Evidence
+
+CRC = Checksum("CRC32", "bS9TOQ==")
+OTHER = Checksum("CRC32", "AAAAAA==")
+SHA = Checksum("SHA256", "c2hh")
+
+
+def info(etag: str = "e-2", version: str | None = None, modified: float = 10.0, *checksums: Checksum) -> ObjectInfo:
+    return ObjectInfo(5, etag, modified, version, "STANDARD", checksums)
+
+
+def test_the_table_of_attested() -> None:
+    by_version, by_etag = Attestation(CRC, "v1"), Attestation(CRC, None, "e-2")
+    table = [
+        (by_version, info(version="v1", modified=99.0), True),
+        (by_version, info(version="v2"), False),
+        (by_version, info(), False),
+        (by_etag, info(etag="e-3"), False),
+        (by_etag, info(modified=20.5), False),
+        (by_etag, info(modified=20.0), True),
+        (by_etag, info(version="v9"), True),
+    ]
+    for attestation, there, is_true in table:
+        assert attested(there, [attestation], 20.0) == ((CRC,) if is_true else ()), (attestation, there)
+
+
+def test_both_sides_at_rest_are_compared() -> None:
+    assert compare_attested(info(), info(), (CRC,), (CRC,))[:2] == (True, Evidence.CHECKSUM)
+    assert compare_attested(info(), info(), (CRC,), (OTHER,))[:2] == (False, Evidence.CHECKSUM)
+    assert compare_attested(info(), info(), (CRC,), (SHA,)).same is None
+    assert compare_attested(info(), info(), (CRC,), ()).same is None
+
+
+def test_one_side_at_rest_is_compared_with_what_the_other_stores() -> None:
+    stored = info("e-2", None, 10.0, CRC)
+    assert compare_attested(info(), stored, (CRC,), ()).same is True
+    assert compare_attested(info(), stored, (OTHER,), ()).same is False
+
+
+def test_bytes_that_are_not_what_is_stored_with_them_are_damaged() -> None:
+    stored = info("e-2", None, 10.0, CRC)
+    verdict = compare_attested(stored, stored, (), (OTHER,))
+    assert (verdict.same, verdict.evidence) == (False, Evidence.CHECKSUM)
+    assert verdict.reason == "the destination's bytes at rest do not have the CRC32 that is stored with it"
+
+
+words = st.from_regex(r"[A-Za-z0-9+/=_.\-]{1,20}", fullmatch=True)
+
+
+@given(
+    st.lists(
+        st.builds(Attestation, st.builds(Checksum, words, words, st.booleans()), words, st.none())
+        | st.builds(Attestation, st.builds(Checksum, words, words, st.booleans()), st.none(), words)
+    )
+)
+def test_what_is_spelled_is_parsed(attestations: list[Attestation]) -> None:
+    assert parse_attestations(" ".join(each.spelled() for each in attestations)) == attestations
+
+
+@given(st.text() | st.none())
+def test_what_is_no_attestation_attests_nothing_and_breaks_nothing(text: str | None) -> None:
+    assert all(each.version_id or each.etag for each in parse_attestations(text))

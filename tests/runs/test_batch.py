@@ -1,0 +1,234 @@
+"""Submitting the same run again, at once, or after lost answers; which shards are left; what a failure means."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.core.arrays import Placement, Submission, spread
+from jobs.core.model import Location
+from jobs.core.outcome import Outcome, Status
+from jobs.core.run import Plan, ShardSummary
+from jobs.errors import ConfigError, Rejected, Unavailable
+from jobs.runs.batch import BatchExecutor, child_shards, exit_codes, unfinished_shards
+from jobs.runs.ledger import Checkpoint, Ledger
+from jobs.s3.batch import Batch, ChildFailure, JobState
+from jobs.s3.memory import MemoryStore
+from jobs.s3.tables import write_outcomes
+from tests.batch.account import Puppets, await_value, make_client, register
+from tests.batch.runners import OUT_OF_MEMORY, Exit
+from tests.batch.server import BatchServer, batch_server
+
+RUN = "20261125T003345Z-replicate-1f3a2b"
+PLACEMENT = Placement("spot", "sealift")
+
+
+@dataclass
+class Site:
+    server: BatchServer
+    ledger: Ledger
+    runner: Puppets
+
+    def executor(self) -> BatchExecutor:
+        """As another process has it: a client of its own."""
+        return BatchExecutor(self.ledger, Batch())
+
+
+def make_ledger() -> Ledger:
+    store = MemoryStore()
+    store.create_bucket("ledger")
+    return Ledger(store, Location("ledger", "sealift"))
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    runner = Puppets()
+    with batch_server(runner, max_running=1) as server:
+        variables = {
+            "AWS_ENDPOINT_URL_BATCH": server.endpoint,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        server.add_queue("spot")
+        register(make_client(server))
+        yield Site(server, make_ledger(), runner)
+
+
+def submission(shards: int = 3, number: int = 0) -> Submission:
+    return spread(RUN, number, PLACEMENT, range(shards), "s3://ledger/sealift")
+
+
+def test_a_second_submission_finds_the_first_whatever_it_asks_for(site: Site) -> None:
+    first = asyncio.run(site.executor().submit(submission()))
+    second = asyncio.run(site.executor().submit(submission()))
+    other = spread(RUN, 0, Placement("calm", "other"), range(9), "s3://ledger/sealift")
+    third = asyncio.run(site.executor().submit(other))
+    assert first == second == third
+    assert site.server.names() == [f"{RUN}-000-work", f"{RUN}-000-report"]
+    assert asyncio.run(site.executor().latest(RUN)) == first
+
+
+def test_submissions_at_once_leave_one_run_at_work(site: Site) -> None:
+    async def race() -> list[Any]:
+        return list(await asyncio.gather(*(site.executor().submit(submission()) for _ in range(4))))
+
+    results = asyncio.run(race())
+    assert len({tuple(result.job_ids.items()) for result in results}) == 1
+    stands = set(results[0].job_ids.values())
+    for job in [job for job in site.server.engine.jobs.values() if job.index is None and job.id not in stands]:
+        await_value(lambda: job.has_ended)  # noqa: B023  called at once
+        assert all(child.status == "FAILED" for child in job.children)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_lost_answer_makes_no_second_job(site: Site, lost: int) -> None:
+    site.server.lose["SubmitJob"] = lost
+    submitted = asyncio.run(site.executor().submit(submission()))
+    assert submitted.is_whole
+    assert site.server.names() == [f"{RUN}-000-work", f"{RUN}-000-report"]
+
+
+@pytest.mark.parametrize(("writes", "known"), [(0, []), (1, ["work"]), (2, ["work", "report"])])
+def test_a_submitter_that_died_is_gone_on_with(site: Site, writes: int, known: list[str]) -> None:
+    """It could write so many documents: the jobs that Batch has by then are one more than the ledger knows."""
+    original = Ledger.write_document
+    written: list[str] = []
+
+    async def die(ledger: Ledger, run_id: str, name: str, document: Any) -> None:
+        if len(written) == writes:
+            raise RuntimeError("killed")
+        written.append(name)
+        await original(ledger, run_id, name, document)
+
+    with mock.patch.object(Ledger, "write_document", die), pytest.raises(RuntimeError):
+        asyncio.run(site.executor().submit(submission()))
+    assert site.server.names() == [f"{RUN}-000-{stage}" for stage in known]
+    submitted = asyncio.run(site.executor().submit(submission()))
+    assert submitted.is_whole
+    assert site.server.names() == [f"{RUN}-000-work", f"{RUN}-000-report"]
+
+
+def test_a_refusal_is_raised_and_written_down(site: Site) -> None:
+    site.server.queues["spot"].state = "DISABLED"
+    with pytest.raises(Rejected, match="not in ENABLED state"):
+        asyncio.run(site.executor().submit(submission()))
+    latest = asyncio.run(site.executor().latest(RUN))
+    assert latest is not None
+    assert (dict(latest.job_ids), latest.is_whole) == ({}, False)
+    assert "not in ENABLED state" in latest.refusal
+
+
+def test_batch_that_cannot_be_reached_is_unavailable_and_no_credentials_are_a_setting(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.server.throttle["SubmitJob"] = 100
+    with pytest.raises(Unavailable, match="TooManyRequestsException"):
+        asyncio.run(site.executor().submit(submission()))
+    site.server.throttle["SubmitJob"] = 0
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(ConfigError, match="credentials"):
+        Batch().check_queue("spot")
+
+
+def test_ten_thousand_shards_are_one_call_a_stage(site: Site) -> None:
+    began = time.perf_counter()
+    submitted = asyncio.run(site.executor().submit(submission(10_000)))
+    print(f"10,000 shards submitted in {time.perf_counter() - began:.2f} s")
+    assert site.server.calls["SubmitJob"] == 2
+    assert site.server.job(f"{RUN}-000-work").size == 10_000
+    states = asyncio.run(site.executor().states(submitted))
+    assert sum(states["work"].children.values()) == 10_000
+    assert site.server.calls["DescribeJobs"] == 1
+    assert asyncio.run(child_shards(site.ledger, RUN, 0, 9_999)) == [9_999]
+
+
+def test_failures_of_a_large_array_take_a_few_calls_never_one_a_child(site: Site) -> None:
+    site.server.engine.max_running = 1_000
+    site.runner.script = lambda child: Exit(137, OUT_OF_MEMORY)
+    submitted = asyncio.run(site.executor().submit(submission(2_500)))
+    await_value(lambda: site.server.job(f"{RUN}-000-work").has_ended)
+    failures = asyncio.run(site.executor().failures(submitted))
+    assert len(failures) == 100
+    assert (failures[0].index, failures[0].exit_code, failures[0].reason) == (0, 137, OUT_OF_MEMORY)
+    assert failures[0].log_stream.startswith("sealift/default/")
+    assert site.server.calls["ListJobs"] == 1
+    assert site.server.calls["DescribeJobs"] == 1
+    everything = asyncio.run(site.executor().failures(submitted, limit=2_500))
+    assert [failure.index for failure in everything] == list(range(2_500))
+    assert site.server.calls["ListJobs"] == 1 + 3
+    assert site.server.calls["DescribeJobs"] == 1 + 25
+
+
+def test_cancelling_ends_every_stage_by_one_call_each(site: Site) -> None:
+    submitted = asyncio.run(site.executor().submit(submission(50)))
+    await_value(lambda: site.runner.started)
+    asyncio.run(site.executor().cancel(submitted, "enough"))
+    await_value(lambda: all(site.server.job(name).has_ended for name in site.server.names()))
+    assert site.server.calls["TerminateJob"] == 2
+    states = asyncio.run(site.executor().states(submitted))
+    assert states["work"].children == {"FAILED": 50}
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (("Essential container in task exited", OUT_OF_MEMORY, 137), 10),
+        (("Task failed to start", "CannotPullContainerError: denied", None), 10),
+        (("Essential container in task exited", "", 10), 10),
+        (("Essential container in task exited", "", 1), 1),
+        (("Essential container in task exited", "", 75), 75),
+        (("Essential container in task exited", "", 137), 137),
+        (("Job attempt duration exceeded timeout", "", 75), 75),
+        (("Job attempt duration exceeded timeout", "", 143), 75),
+        (("Dependent Job failed", "", None), 75),
+        (("Host EC2 (instance i-0) terminated.", "", None), 75),
+    ],
+)
+def test_what_a_failure_means_for_the_run(failure: tuple[str, str, int | None], code: int) -> None:
+    status_reason, reason, exit_code = failure
+    child = ChildFailure(4, "job:4", status_reason, reason, exit_code, "log", 1)
+    assert exit_codes({"work": JobState("job", "name", "FAILED")}, [child]) == {4: code}
+
+
+def test_a_failed_array_of_which_nothing_more_is_known_is_not_taken_for_a_success() -> None:
+    assert exit_codes({"work": JobState("job", "name", "FAILED")}, []) == {0: 75}
+    assert exit_codes({"work": JobState("job", "name", "SUCCEEDED")}, []) == {}
+    assert exit_codes({}, []) == {}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.sets(st.integers(0, 5), min_size=1), max_size=3), min_size=1, max_size=3))
+def test_shards_are_left_until_each_of_their_rows_has_an_outcome(attempts: list[list[set[int]]]) -> None:
+    """`attempts`: for each shard of six rows, the rows that each of its attempts wrote, overlapping as they like."""
+
+    async def scenario() -> list[int]:
+        ledger = make_ledger()
+        for shard, written in enumerate(attempts):
+            for number, rows in enumerate(written):
+                outcomes = [Outcome(shard * 6 + row, f"k{row}", None, Status.COPIED) for row in sorted(rows)]
+                checkpoint = Checkpoint(shard, f"attempt{number}", 0, len(outcomes), 0, 0)
+                await ledger.write_checkpoint(RUN, checkpoint, write_outcomes(outcomes))
+        plan = Plan(rows=6 * len(attempts), size_bytes=0, shards=(ShardSummary(6, 0),) * len(attempts))
+        return await unfinished_shards(ledger, RUN, plan)
+
+    expected = [shard for shard, written in enumerate(attempts) if len(set().union(*written)) < 6]
+    assert asyncio.run(scenario()) == expected
+
+
+def test_a_submission_that_there_is_not_is_an_error_of_the_ledger(site: Site) -> None:
+    with pytest.raises(ConfigError, match=r"there is no batch/007.json of run"):
+        asyncio.run(child_shards(site.ledger, RUN, 7, 0))
+    assert asyncio.run(site.executor().latest(RUN)) is None

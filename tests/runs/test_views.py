@@ -1,0 +1,145 @@
+"""The ledger as SQL: one outcome a row whatever the attempts, documented columns, and nothing outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from jobs.core.model import Attributes, Location
+from jobs.core.outcome import Evidence, Outcome, Status, fold
+from jobs.errors import LedgerError, UsageError
+from jobs.runs.ledger import Checkpoint, Ledger
+from jobs.runs.views import open_views
+from jobs.s3.columns import TABLES
+from jobs.s3.memory import MemoryStore
+from jobs.s3.sql import Database, check_select, named_tables
+from jobs.s3.store import ABSENT
+from jobs.s3.tables import outcome_schema, shard_schema, write_outcomes, write_parquet
+
+RUN = "20261125T000000Z-verify-1"
+
+
+def ledger() -> Ledger:
+    store = MemoryStore()
+    store.create_bucket("ledger")
+    return Ledger(store, Location("ledger", "here"))
+
+
+async def put(ledger: Ledger, name: str, data: bytes) -> None:
+    await ledger.store.put("ledger", f"here/{name}", data, Attributes(), guard=ABSENT)
+
+
+def ask(ledger: Ledger, sql: str, run_id: str | None = None) -> list[dict]:
+    async def select() -> list[dict]:
+        check_select(sql)
+        async with open_views(ledger, named_tables(sql, TABLES), run_id) as database:
+            database.lock()
+            return list((await database.select(sql)).rows())
+
+    return asyncio.run(select())
+
+
+def outcome(row: int, status: Status, attempt: str, finished_at: float = 1.0) -> Outcome:
+    return Outcome(row, f"k{row}", None, status, "", Evidence.NONE, 1, finished_at=finished_at, attempt=attempt)
+
+
+def write(ledger: Ledger, shard: int, attempt: str, outcomes: list[Outcome]) -> None:
+    checkpoint = Checkpoint(shard, attempt, 0, len(outcomes), 0, 0)
+    asyncio.run(ledger.write_checkpoint(RUN, checkpoint, write_outcomes(outcomes)))
+
+
+def test_the_outcome_that_stands_is_the_one_that_the_fold_takes() -> None:
+    made = ledger()
+    one = [outcome(0, Status.VERIFIED, "a"), outcome(1, Status.FAILED, "a")]
+    other = [outcome(0, Status.MISMATCHED, "b"), outcome(1, Status.VERIFIED, "b", 2.0)]
+    write(made, 0, "a", one)
+    write(made, 0, "b", other)
+    write(made, 1, "c", [outcome(2, Status.VERIFIED, "c")])
+    expected = {row: each.status.value for row, each in fold([*one, *other]).items()} | {2: "verified"}
+    rows = ask(made, "SELECT row, status, shard, run_id FROM outcomes ORDER BY row")
+    assert {row["row"]: row["status"] for row in rows} == expected
+    assert [(row["shard"], row["run_id"]) for row in rows] == [(0, RUN), (0, RUN), (1, RUN)]
+
+
+def test_the_documented_columns_are_the_schemas() -> None:
+    kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "BOOLEAN": pa.bool_(), "INTEGER": pa.int32()}
+    for name, schema in (("outcomes", outcome_schema()), ("manifest", shard_schema())):
+        documented = [
+            (column, kinds.get(kind, pa.timestamp("us", tz="UTC")))
+            for column, kind in TABLES[name].types.items()
+            if column not in ("run_id", "shard")
+        ]
+        assert documented == [(field.name, field.type) for field in schema]
+
+
+def test_the_journal_is_json_lines_by_day() -> None:
+    made = ledger()
+    lines = [{"key": "a\n", "status": "copied", "more": 1}, {"key": "b", "recorded_at": "2026-11-25T01:02:03Z"}]
+    text = "\n".join(json.dumps(line) for line in lines).encode()
+    asyncio.run(put(made, "journal/dt=2026-11-25/batch-1.json", text))
+    rows = ask(made, "SELECT dt, key, status, recorded_at FROM journal ORDER BY key")
+    assert [(row["dt"], row["key"], row["status"]) for row in rows] == [
+        ("2026-11-25", "a\n", "copied"),
+        ("2026-11-25", "b", None),
+    ]
+    assert rows[1]["recorded_at"].isoformat() == "2026-11-25T01:02:03+00:00"
+
+
+def test_only_the_files_that_the_sql_names_come_down() -> None:
+    made = ledger()
+    asyncio.run(put(made, f"runs/{RUN}/shards/00000.parquet", b"this is no Parquet file"))
+    write(made, 0, "a", [outcome(0, Status.VERIFIED, "a")])
+    assert ask(made, "SELECT 'manifest' AS word, count(*) AS n FROM outcomes -- manifest") == [
+        {"word": "manifest", "n": 1}
+    ]
+    with pytest.raises(LedgerError, match="cannot be read"):
+        ask(made, "SELECT * FROM manifest")
+    with pytest.raises(LedgerError, match="has no run"):
+        ask(made, "SELECT * FROM outcomes", "20200101T000000Z-verify-0")
+    with pytest.raises(UsageError, match="does not exist"):
+        ask(made, "SELECT * FROM query('SELECT * FROM outcomes')")
+
+
+def test_a_locked_database_reads_its_own_folder_alone(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.csv"
+    secret.write_text("a\n1\n")
+    inside = tmp_path / "db"
+    database = Database(inside)
+    database.define("runs", TABLES["runs"], None)
+    database.lock()
+    for sql in (
+        f"SELECT * FROM read_csv('{secret}')",
+        f"SELECT * FROM '{secret}'",
+        f"SELECT * FROM read_text('{inside}/files/../../secret.csv')",
+        f"SELECT * FROM glob('{tmp_path}/*')",
+        f"SELECT * FROM sniff_csv('{secret}')",
+        "SELECT * FROM read_parquet('s3://bucket/key.parquet')",
+        "SELECT * FROM secret",
+        f"COPY (SELECT 1) TO '{tmp_path}/out.csv'",
+        f"ATTACH '{tmp_path}/out.db'",
+        f"EXPORT DATABASE '{tmp_path}/out'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "RESET lock_configuration",
+        "CALL enable_logging()",
+        "SELECT 1; SELECT 2",
+        "",
+    ):
+        with pytest.raises(UsageError):
+            list(asyncio.run(database.select(sql)).rows())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["db", "secret.csv"]
+
+
+def test_differences_have_the_documented_columns_and_what_else_the_files_bring() -> None:
+    made = ledger()
+    rows = [{"key": "a", "category": "missing", "source_size_bytes": 5, "storage_class": "GLACIER"}]
+    asyncio.run(put(made, f"runs/{RUN}/differences.parquet", write_parquet(pa.Table.from_pylist(rows))))
+    [row] = ask(made, "SELECT * FROM differences")
+    assert (row["run_id"], row["key"], row["category"], row["source_size_bytes"]) == (RUN, "a", "missing", 5)
+    assert list(row)[: len(TABLES["differences"].types)] == list(TABLES["differences"].types)
+    assert (row["destination_etag"], row["storage_class"]) == (None, "GLACIER")
