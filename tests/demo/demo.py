@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.demo.documents import MULTIPART_KEY, documents, fill
@@ -20,6 +21,8 @@ from tests.servers import Server, seaweedfs
 SOURCE, REPLICA, LEDGER = "freight-documents", "freight-replica", "sealift-ledger"
 DAMAGED = tuple(document.key for document in documents()[100:400:75])
 LOST = documents()[500].key
+STRAYED = tuple(document.key for document in documents()[600:900:100])
+PAGE = Path(__file__).resolve().parents[2] / "build" / "demo" / "report.html"
 
 
 def main() -> int:
@@ -84,9 +87,25 @@ def _scene(server: Server) -> None:
     clean = sealift(server, "verify", *rows, "--deep")
     expect(clean["outcomes"] == {"verified": count}, f"clean: {clean['outcomes']}")
 
-    step("What the ledger remembers")
-    print(run(server, "runs", "list").stdout)
-    print(f"The ledger lies in {clean['ledger']}; this run's report is {clean['report']}.")
+    step("A night later three copies are gone: reconcile both sides from their inventories, and repair")
+    for key in STRAYED:
+        client.delete_object(Bucket=REPLICA, Key=f"copy/{key}")
+    sides = ("--source", f"s3://{SOURCE}", "--destination", f"s3://{REPLICA}/copy/", "--margin", "0s")
+    night = sealift(server, "reconcile", *sides, "--repair", "--yes", exits=0)
+    counts = {name: each["rows"] for name, each in night["categories"].items() if each["rows"]}
+    expect(counts.get("missing") == len(STRAYED), f"without one request per object: {counts}")
+    expect(night["repair"][0]["outcomes"] == {"copied": len(STRAYED)}, "copied again, and verified")
+    for each in night["unjudged"]:
+        print(f"  not judged: {each['rows']} because {each['reason']}")
+
+    step("Ask the ledger in SQL")
+    answer = run(server, "query", "SELECT job, state, rows, failures FROM runs ORDER BY run_id")
+    expect(answer.returncode == 0, f"each run is a row\n{answer.stdout}{answer.stderr}")
+
+    step("What people read")
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_bytes(client.get_object(Bucket=LEDGER, Key=night["report_html"].split("/", 3)[3])["Body"].read())
+    print(f"The ledger lies in {night['ledger']}.\nOpen the report of the last reconciliation: {PAGE}")
 
 
 def _carried(client: Any) -> bool:
