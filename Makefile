@@ -45,6 +45,7 @@ lint: $(VENV)/dev.stamp ## Style, types and the layers of the design
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint images/Dockerfile
 
 pytest: $(VENV)/dev.stamp ## The tests alone; PYTEST_ARGS="-k parts" narrows them
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --ignore tests/containers

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.errors import ConfigError, NotFound, PreconditionFailed
-from jobs.s3 import reports
+from jobs.s3 import inventories, reports
 from jobs.s3.listing import list_all
 from jobs.s3.store import ABSENT, Store
 
@@ -89,6 +89,7 @@ async def write_inventory(
             "fileFormat": reports.MANIFEST_FORMATS[file_format],
             "fileSchema": reports.file_schema(columns, file_format),
             "files": upload.files,
+            "createdBy": inventories.CREATOR,
         },
         indent=2,
     ).encode()

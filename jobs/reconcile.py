@@ -76,8 +76,8 @@ class ReconcileOptions:
 class Evidence:
     """Known checksums of either side, as Parquet files.
 
-    Columns: key, version_id (empty, null or `null`: unversioned), algorithm, value (base64), is_composite, computed_at
-    (UTC). Where no version id pins the object, only what was computed after its last modification counts.
+    Columns: key, version_id (empty, null or `null`: unversioned), etag, algorithm, value (base64), is_composite,
+    computed_at (UTC). Where no version id pins the object, the ETag must be the same, and the object no newer.
     """
 
     source: Sequence[Path] = ()

@@ -80,12 +80,13 @@ async def resubmit(
     last = await executor.latest(spec.run_id)
     if last is not None:
         states = await executor.states(last)
-        if any(not state.has_ended for state in states.values()):
+        is_at_work = any(not state.has_ended for state in states.values())
+        if not last.is_whole and not last.refusal and (is_at_work or not last.job_ids):
+            return await executor.submit(last.submission)
+        if is_at_work:
             if not given["as_json"]:
                 say(f"run {spec.run_id} is at work in Batch already: following it")
             return last
-        if not last.job_ids and not last.refusal:
-            return await executor.submit(last.submission)
     shards = await unfinished_shards(ledger, spec.run_id, plan)
     if not shards:
         return None

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asked for. Without a manifest, the source is listed."""
+    """What the user asked for. Without a manifest, the source is listed; only its `prefixes`, where they are given."""
 
     job: str
     source: Side | None
@@ -48,6 +48,7 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
     retry_of: str | None = None
     price_table: Path | None = None
+    prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,10 @@ class Planned:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
+Planner = Callable[[Request, Ledger, Settings], Awaitable[Planned]]
+"""Reads, filters, spreads and prices what was asked for."""
+
+
 async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Planned:
     """Read and filter the manifest, cut it into shards, price it. Raises ManifestError, ConfigError, …"""
     from jobs.runs.planning import forecast, plan_rows, read_price_table
@@ -70,8 +75,8 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Plan
     started = time.time()
     scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
     try:
-        source, description, batches = await _rows(request, ledger)
-        await _check_sides(source, request.destination, dict(request.options))
+        source, description, batches = await manifest_rows(request, ledger)
+        await check_sides(source, request.destination, dict(request.options))
         route = Route(source.location, request.destination.location)
         batches, reports = await attest(batches, route, request.options, ledger.store, scratch, started)
         spec = RunSpec(
@@ -207,7 +212,7 @@ def is_streamed(source: Side, destination: Side) -> bool:
     return (source.endpoint or "") != (destination.endpoint or "")
 
 
-async def _rows(request: Request, ledger: Ledger) -> tuple[Side, str, AsyncIterator[pa.RecordBatch]]:
+async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, AsyncIterator[pa.RecordBatch]]:
     """(the source, where the rows come from, the rows) of a request. Rows of an earlier run keep its source."""
     source = request.source
     if request.manifest is None:
@@ -215,7 +220,8 @@ async def _rows(request: Request, ledger: Ledger) -> tuple[Side, str, AsyncItera
             raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
         store = open_store(source.endpoint, source.region, source.profile)
         versions = request.selection.versions == "all"
-        return source, f"listing of {source.location}", _listed(store, source.location, versions)
+        places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
+        return source, f"listing of {', '.join(map(str, places))}", _listed(store, places, versions)
     from jobs.s3.manifests import open_manifest
 
     uri = request.manifest
@@ -241,16 +247,17 @@ async def _rows(request: Request, ledger: Ledger) -> tuple[Side, str, AsyncItera
     return source or Side(Location(bucket)), request.manifest, manifest.batches
 
 
-async def _listed(store: Store, location: Location, versions: bool) -> AsyncIterator[pa.RecordBatch]:
+async def _listed(store: Store, places: Sequence[Location], versions: bool) -> AsyncIterator[pa.RecordBatch]:
     from jobs.s3.listing import list_all
     from jobs.s3.tables import manifest_batch
 
-    async with aclosing(list_all(store, location, versions=versions)) as pages:
-        async for page in pages:
-            yield manifest_batch(page)
+    for place in places:
+        async with aclosing(list_all(store, place, versions=versions)) as pages:
+            async for page in pages:
+                yield manifest_batch(page)
 
 
-async def _check_sides(source: Side, destination: Side, options: dict[str, Any]) -> None:
+async def check_sides(source: Side, destination: Side, options: dict[str, Any]) -> None:
     """Both buckets must be there and readable before anything is planned."""
     for name, side in (("source", source), ("destination", destination)):
         store = open_store(side.endpoint, side.region, side.profile, max_in_flight=4)

@@ -7,34 +7,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs import __version__
 from jobs.cli import launch
-from jobs.cli.console import emit, human_bytes, human_seconds, say, table
+from jobs.cli.comparison import compare, make_spec, record, side_store
+from jobs.cli.console import emit, say
 from jobs.cli.options import LocationType, json_option, ledger_location, ledger_option, side_options, stack
 from jobs.cli.placement import batch_options
-from jobs.cli.reporting import PAGE, publish
+from jobs.cli.reporting import report_text
 from jobs.config import Settings
 from jobs.core.mapping import PrefixMap
 from jobs.core.model import Location
-from jobs.core.run import Plan, RunSpec, Side
 from jobs.core.selection import parse_age, parse_size
 from jobs.errors import UsageError
-from jobs.report import exit_code, summarize_reconcile, verdict
+from jobs.report import exit_code
 from jobs.runs.ledger import Ledger
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
-    from jobs.reconcile import Freshness, Reconciliation
     from jobs.s3.inventories import Inventory
-
-SHOWN_FINDINGS = 1_000
-PARQUET, CSV = "application/vnd.apache.parquet", "text/csv; charset=utf-8"
 
 
 @click.command()
@@ -107,9 +101,9 @@ async def _reconcile(given: dict[str, Any], place: Location, settings: Settings)
             memory_limit_bytes=parse_size(given["join_memory"]),
             repairs_different=given["repair_different"],
         )
-        found = await _compare(given, source, destination, options, ledger, scratch)
-        spec = _spec(given, run_id, began, source, destination)
-        report = await _record(ledger, spec, options.margin_seconds, found)
+        found = await compare(given, source, destination, options, ledger, scratch)
+        spec = make_spec(given, run_id, began, source, destination)
+        report = await record(ledger, spec, options.margin_seconds, found)
         texts = [report_text(report)]
         code = int(exit_code(report))
         if given["repair"] and found.repairable_rows:
@@ -151,7 +145,7 @@ async def _inventories(
     made = []
     for name in ("source", "destination"):
         written = await write_inventory(
-            _store(given, name),
+            side_store(given, name),
             given[name],
             ledger.store,
             ledger.location.join(f"inventories/{run_id}/{name}"),
@@ -164,69 +158,6 @@ async def _inventories(
     return made[0], made[1]
 
 
-async def _compare(
-    given: Mapping[str, Any],
-    source: Inventory,
-    destination: Inventory,
-    options: Any,
-    ledger: Ledger,
-    scratch: Path,
-) -> Reconciliation:
-    from jobs.reconcile import Evidence, reconcile
-
-    suspects = None
-    if given["confirm"]:
-        from jobs.s3.confirming import Suspects
-
-        suspects = Suspects(
-            _store(given, "source"),
-            source.source_bucket,
-            _store(given, "destination"),
-            destination.source_bucket,
-            given["confirm_limit"],
-        )
-    store = open_store(None, None, None)
-    return await reconcile(
-        source,
-        destination,
-        options,
-        source_store=store,
-        destination_store=store,
-        scratch=scratch / "join",
-        evidence=Evidence(
-            source=await _evidence(given["source_checksums"], source.source_bucket, store, scratch / "ours.parquet"),
-            destination=await _evidence(
-                given["destination_checksums"], destination.source_bucket, store, scratch / "theirs.parquet"
-            ),
-        ),
-        version_map=await _version_map(given["version_map"], ledger, scratch),
-        suspects=suspects,
-    )
-
-
-async def _evidence(uri: str | None, bucket: str, store: Any, path: Path) -> list[Path]:
-    if uri is None:
-        return []
-    from jobs.s3.evidence_files import write_evidence
-
-    summary = await write_evidence(store, uri, path, bucket=bucket)
-    if summary.rejected:
-        say(f"{uri}: {summary.rejected:,} lines are of no use; what they are about stays unproven")
-    return [path]
-
-
-async def _version_map(run_ids: tuple[str, ...], ledger: Ledger, scratch: Path) -> list[Path]:
-    """The outcome files of the runs that made the copies: they know which version became which."""
-    paths: list[Path] = []
-    for run_id in run_ids:
-        await ledger.spec(run_id)
-        for checkpoint in await ledger.checkpoints(run_id):
-            path = scratch / f"outcomes-{len(paths):06d}.parquet"
-            path.write_bytes(await ledger.checkpoint_data(run_id, checkpoint))
-            paths.append(path)
-    return paths
-
-
 def _maps(given: Mapping[str, Any]) -> PrefixMap:
     if given["maps"]:
         return PrefixMap.parse(given["maps"])
@@ -234,106 +165,3 @@ def _maps(given: Mapping[str, Any]) -> PrefixMap:
     if source is None and destination is None:
         return PrefixMap()
     return PrefixMap(((source.key if source else "", destination.key if destination else ""),))
-
-
-def _store(given: Mapping[str, Any], name: str) -> Any:
-    return open_store(given[f"{name}_endpoint"], given[f"{name}_region"], given[f"{name}_profile"])
-
-
-def _spec(given: Mapping[str, Any], run_id: str, began: float, source: Inventory, destination: Inventory) -> RunSpec:
-    def place(name: str, inventory: Inventory) -> Side:
-        location = given[name] or Location(inventory.source_bucket)
-        return Side(location, given[f"{name}_endpoint"], given[f"{name}_region"], given[f"{name}_profile"])
-
-    names = ("versions", "maps", "margin", "confirm", "source_checksums", "destination_checksums", "version_map")
-    return RunSpec(
-        run_id=run_id,
-        job="reconcile",
-        created_at=began,
-        source=place("source", source),
-        destination=place("destination", destination),
-        manifest=str(source.manifest),
-        options={name: given[name] for name in names} | {"destination_manifest": str(destination.manifest)},
-        sealift_version=__version__,
-    )
-
-
-async def _record(ledger: Ledger, spec: RunSpec, margin_seconds: float, found: Reconciliation) -> dict[str, Any]:
-    """Write the run into the ledger, its report last."""
-    import pyarrow.parquet as pq
-
-    run_id = spec.run_id
-    await ledger.create(spec)
-    rows = sum(rows for rows, _ in found.categories.values())
-    await ledger.publish_plan(run_id, Plan(rows, sum(size for _, size in found.categories.values()), ()))
-    differences = {
-        "parquet": await ledger.write_path(run_id, "differences.parquet", found.differences_parquet, PARQUET),
-        "csv": await ledger.write_path(run_id, "differences.csv", found.differences_csv, CSV),
-    }
-    manifest = None
-    if found.repairable_rows:
-        manifest = await ledger.write_path(run_id, "repair.parquet", found.manifest_parquet, PARQUET)
-    unparsed = None
-    if found.unparsed_parquet:
-        unparsed = await ledger.write_path(run_id, "unparsed.parquet", found.unparsed_parquet, PARQUET)
-    report = summarize_reconcile(
-        run_id,
-        created_at=spec.created_at,
-        finished_at=time.time(),
-        categories={category.value: counts for category, counts in found.categories.items()},
-        findings=found.findings,
-        source=_side(found.source),
-        destination=_side(found.destination),
-        margin_seconds=margin_seconds,
-        differences=differences,
-        prefixes=[(line.label, None, line.rows, line.size_bytes) for line in found.by_prefix],
-        ages=[(line.label, line.rows, line.size_bytes) for line in found.by_age],
-        sizes=[(line.label, line.rows, line.size_bytes) for line in found.by_size],
-        unjudged=found.unjudged,
-        limits=found.limits,
-        unparsed=found.unparsed_rows,
-        unparsed_examples=[asdict(each) for each in found.unparsed[:20]],
-        report=ledger.uri(run_id, "report.json"),
-        report_html=ledger.uri(run_id, PAGE),
-        ledger=str(ledger.location),
-        repair_manifest=manifest,
-        unparsed_rows=unparsed,
-        confirmed=found.confirmed._asdict() if found.confirmed else None,
-    )
-    batches = pq.ParquetFile(found.differences_parquet).iter_batches(SHOWN_FINDINGS)
-    shown: list[dict[str, Any]] = []
-    for batch in batches:
-        shown += [row for row in batch.to_pylist() if row["is_finding"]]
-        if len(shown) >= SHOWN_FINDINGS:
-            break
-    await publish(ledger, spec, report, shown[:SHOWN_FINDINGS])
-    return report
-
-
-def _side(freshness: Freshness) -> dict[str, Any]:
-    return {
-        "bucket": freshness.bucket,
-        "manifest": freshness.manifest,
-        "created_at": freshness.created_at,
-        "format": freshness.file_format,
-        "rows": freshness.rows,
-        "repeated_rows": freshness.repeated_rows,
-    }
-
-
-def report_text(report: Mapping[str, Any]) -> str:
-    """The report for people."""
-    lines = [
-        [name, f"{counts['rows']:,}", human_bytes(counts["bytes"])]
-        for name, counts in report["categories"].items()
-        if counts["rows"]
-    ]
-    return "\n".join(
-        [
-            verdict(report),
-            table(["category", "objects", "bytes"], lines),
-            f"{report['run_id']} in {human_seconds(report['seconds'])}",
-            f"  report       {report['report_html']}",
-            f"  differences  {report['differences']['parquet']}",
-        ]
-    )

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from jobs.cli import batch, launch
+from jobs.cli import launch
 from jobs.cli.placement import check, is_batch, place
-from jobs.cli.transfer import report_text, run_exit_code
+from jobs.cli.reporting import report_text
+from jobs.cli.stages import work
 from jobs.config import Settings
 from jobs.core.mapping import PrefixMap
 from jobs.core.run import RunSpec, Side
@@ -71,11 +72,4 @@ async def _run(
         await launch.publish(planned, ledger)
     finally:
         planned.discard()
-    spec, plan = planned.spec, planned.plan
-    if placement is None or not plan.shards:
-        codes = await launch.execute(spec, plan, ledger.location, settings)
-        report = await launch.conclude(spec, plan, ledger, codes)
-        return report, run_exit_code(report, codes)
-    submitted = await batch.submit(spec, plan, ledger, placement, after=None)
-    followed = await batch.follow(submitted, spec, plan, ledger)
-    return followed.report, run_exit_code(followed.report, followed.codes)
+    return await work(planned.spec, planned.plan, ledger, settings, given)

@@ -1,4 +1,4 @@
-"""The report's page beside the report: what a run came to, for people, with what came of earlier runs."""
+"""What a run came to, for people: some lines for the terminal, and the page beside the report."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jobs.cli.console import human_bytes, human_seconds, shown, table
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError
+from jobs.report import counts, verdict
 from jobs.runs.ledger import Ledger
 
 EARLIER_RUNS = 30
@@ -20,12 +22,19 @@ async def publish(ledger: Ledger, spec: RunSpec, report: dict[str, Any], finding
 
     `findings` are the first of what the page lists.
     """
+    await write_page(ledger, spec, report, findings)
+    await ledger.publish_report(spec.run_id, report)
+
+
+async def write_page(
+    ledger: Ledger, spec: RunSpec, report: dict[str, Any], findings: Sequence[Mapping[str, Any]]
+) -> None:
+    """The page alone: the run has not ended yet."""
     from jobs.pages.page import render  # jinja2 and pygal load here
 
     earlier = await earlier_reports(ledger, spec)
     page = await asyncio.to_thread(render, report, findings=findings, earlier=earlier)
     await ledger.write_file(spec.run_id, PAGE, page.encode(), "text/html; charset=utf-8")
-    await ledger.publish_report(spec.run_id, report)
 
 
 async def earlier_reports(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]:
@@ -43,3 +52,36 @@ async def earlier_reports(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]
     places = spec.source.location, spec.destination.location
     reports = await asyncio.gather(*map(read, names[-EARLIER_RUNS:]))
     return [each for each in reports if each is not None]
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """The report, in some lines."""
+    return _reconciled(report) if "categories" in report else _worked(report)
+
+
+def _worked(report: Mapping[str, Any]) -> str:
+    lines = [verdict(report), f"  outcomes  {counts(report['outcomes'])} ({human_bytes(report['bytes'])})"]
+    lines += [f"  {each['rows']:>8,} × {each['status']}: {shown(each['reason'])}" for each in report["reasons"][:10]]
+    if report["state"] != "complete":
+        lines.append(f"  go on with  sealift runs retry {report['run_id']}")
+    elif report["failures"]:
+        lines.append(f"  failed rows  {report['failures_manifest']}")
+        lines.append(f"  try them again with  sealift runs retry {report['run_id']}")
+    lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
+    return "\n".join(lines)
+
+
+def _reconciled(report: Mapping[str, Any]) -> str:
+    found = [
+        [name, f"{each['rows']:,}", human_bytes(each["bytes"])]
+        for name, each in report["categories"].items()
+        if each["rows"]
+    ]
+    lines = [verdict(report), table(["category", "objects", "bytes"], found)]
+    lines += [f"  not judged   {each['rows']:,} × {shown(each['reason'])}" for each in report["unjudged"][:10]]
+    if confirmed := report.get("confirmed"):
+        lines.append(f"  confirmed    {counts(confirmed)}")
+    lines.append(f"  report       {report['report_html']}")
+    lines.append(f"  differences  {report['differences']['parquet']}")
+    lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
+    return "\n".join(lines)

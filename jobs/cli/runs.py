@@ -11,11 +11,12 @@ import click
 from jobs.cli import batch, launch, placement
 from jobs.cli.console import emit, human_bytes, meter, table
 from jobs.cli.options import json_option, ledger_location, ledger_option
-from jobs.cli.transfer import follow_and_report, launch_and_report, plan_text, report_text, run_and_report
+from jobs.cli.reporting import report_text
+from jobs.cli.transfer import follow_and_report, launch_and_report, plan_text, run_and_report
 from jobs.config import Settings
 from jobs.core.selection import Selection
-from jobs.errors import LedgerError
-from jobs.report import exit_code
+from jobs.errors import LedgerError, UsageError
+from jobs.report import exit_code, findings_count
 from jobs.runs.batch import BatchExecutor
 from jobs.runs.ledger import Ledger
 from jobs.runs.standing import find_standing
@@ -110,7 +111,8 @@ async def _list(ledger: Ledger, limit: int, as_json: bool) -> int:
 async def _summary(ledger: Ledger, run_id: str) -> dict[str, Any]:
     ended = await ledger.report(run_id)
     if ended is not None:
-        return {name: ended[name] for name in ("run_id", "job", "state", "rows", "outcomes", "failures", "seconds")}
+        names = ("run_id", "job", "state", "rows", "seconds")
+        return {name: ended[name] for name in names} | _counted(ended)
     job = run_id.split("-")[1] if run_id.count("-") >= 2 else "?"
     try:
         plan = await ledger.plan(run_id)
@@ -146,7 +148,7 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
         "state": ended["state"] if ended else "incomplete",
         "rows": plan.rows,
         "accounted": standing.rows,
-        "outcomes": ended["outcomes"] if ended else {},
+        "outcomes": _counted(ended)["outcomes"] if ended else {},
         "bytes": ended["bytes"] if ended else standing.size_bytes,
         "seconds": ended["seconds"] if ended else round(time.time() - spec.created_at, 3),
         "report": ledger.uri(run_id, "report.json") if ended else None,
@@ -201,12 +203,16 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
     if given["executor"] is None and await ledger.names(run_id, "batch/"):
         given = given | {"executor": "batch"}
     if ended is None:
+        if spec.job == "reconcile":
+            raise UsageError(f"run {run_id} was not finished: start the reconciliation again, as a new run")
         if not placement.is_batch(given, settings):
             return await run_and_report(spec, plan, ledger, settings, as_json=given["as_json"])
         submitted = await batch.resubmit(ledger, spec, plan, given, settings)
         if submitted is None:
             return await _report(ledger, run_id, given["as_json"])
         return await follow_and_report([(submitted, spec, plan)], ledger, **_shown(given))
+    if spec.job == "reconcile":
+        raise UsageError(f"run {run_id} only compared: repair what it found with `sealift reconcile --repair`")
     if not ended["failures"]:
         emit(ended, as_json=given["as_json"], text=f"Nothing to retry: {report_text(ended)}")
         return 0
@@ -225,6 +231,12 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
     )
     limits = {"dry_run": False, "max_cost": None, "max_objects": None}
     return await launch_and_report(request, ledger, settings, given | limits)
+
+
+def _counted(ended: dict[str, Any]) -> dict[str, Any]:
+    """Rows by status (or category), and those that need attention."""
+    categories = {name: each["rows"] for name, each in ended.get("categories", {}).items() if each["rows"]}
+    return {"outcomes": ended.get("outcomes", categories), "failures": findings_count(ended)}
 
 
 def _shown(given: dict[str, Any]) -> dict[str, bool]:

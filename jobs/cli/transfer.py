@@ -23,6 +23,7 @@ from jobs.cli.options import (
     side_options,
     stack,
 )
+from jobs.cli.reporting import report_text
 from jobs.config import Settings
 from jobs.core.arrays import WORK
 from jobs.core.decision import Overwrite
@@ -31,7 +32,7 @@ from jobs.core.rota import next_number, parse_fraction
 from jobs.core.run import Plan, RunSpec
 from jobs.core.selection import Selection
 from jobs.errors import Interrupted, Unavailable, UsageError
-from jobs.report import counts, exit_code, verdict
+from jobs.report import exit_code
 from jobs.runs.batch import Submitted, describe_failure
 from jobs.runs.ledger import Ledger
 from jobs.s3.copier import COPY_LIMIT_BYTES, KEEP
@@ -178,13 +179,19 @@ async def _start_run(
     return await launch_and_report(request, ledger, settings, given)
 
 
-async def launch_and_report(request: launch.Request, ledger: Ledger, settings: Settings, given: dict[str, Any]) -> int:
+async def launch_and_report(
+    request: launch.Request,
+    ledger: Ledger,
+    settings: Settings,
+    given: dict[str, Any],
+    plan_run: launch.Planner = launch.plan_run,
+) -> int:
     """Plan, ask, run and report one request; the exit code."""
     place = placement.place(given, settings) if placement.is_batch(given, settings) else None
     if place is not None:
         await placement.check(place, request.source, request.destination)
         settings = placement.for_planning(settings, given)
-    planned = await launch.plan_run(request, ledger, settings)
+    planned = await plan_run(request, ledger, settings)
     runs = [planned]
     if given.get("then_verify"):
         from jobs.runs.planning import read_price_table
@@ -285,20 +292,23 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
         f"  requests  {requests}",
         f"  cost      ${plan.total_dollars:,.4f} by {plan.price_table}",
         f"  duration  about {human_seconds(plan.seconds)}",
+        *savings_lines(plan.savings),
     ]
     if plan.excluded:
         lines.append(f"  left out  {', '.join(f'{count:,} by {name}' for name, count in plan.excluded.items())}")
     return "\n".join(lines)
 
 
-def report_text(report: dict[str, Any]) -> str:
-    """The report for people."""
-    lines = [verdict(report), f"  outcomes  {counts(report['outcomes'])} ({human_bytes(report['bytes'])})"]
-    lines += [f"  {each['rows']:>8,} × {each['status']}: {each['reason']}" for each in report["reasons"][:10]]
-    if report["state"] != "complete":
-        lines.append(f"  go on with  sealift runs retry {report['run_id']}")
-    elif report["failures"]:
-        lines.append(f"  failed rows  {report['failures_manifest']}")
-        lines.append(f"  try them again with  sealift runs retry {report['run_id']}")
-    lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
-    return "\n".join(lines)
+def savings_lines(savings: Mapping[str, Any]) -> list[str]:
+    """What a compaction saves, for people; nothing for other runs."""
+    if not savings:
+        return []
+    months = savings["break_even_months"]
+    paid = f", paid back after {months:.1f} months" if months is not None else ""
+    lines = [
+        f"  archives  {savings['archives']:,} with {savings['members']:,} members, "
+        f"{human_bytes(savings['archive_bytes'])} before compression",
+        f"  a month   ${savings['monthly_before']:,.4f} before, ${savings['monthly_after']:,.4f} once the originals "
+        f"are expired; ${savings['cost']:,.4f} to do it{paid}",
+    ]
+    return lines + [f"  left alone  {rows:,}: {why}" for why, rows in list(savings["left_alone"].items())[:10]]

@@ -14,6 +14,7 @@ import click
 from jobs import __version__
 from jobs.cli.log import WorkerLog, nowhere, to_stderr
 from jobs.cli.options import ledger_location, ledger_option
+from jobs.compact import ARCHIVES_AT_ONCE, Compact, CompactOptions
 from jobs.config import Settings
 from jobs.core.model import Location, Route
 from jobs.core.run import RunSpec, Side
@@ -81,11 +82,14 @@ async def _work(settings: Settings, location: Location, run_id: str, shard: int)
         ledger,
         run_id,
         shard,
-        make_job(spec, source, destination, ByteBudget(settings.buffer_bytes)),
+        make_job(spec, source, destination, ByteBudget(settings.buffer_bytes), ledger, settings.in_flight),
         WorkerLimits(
             settings.in_flight, settings.checkpoint_rows, settings.checkpoint_seconds, settings.patience_seconds
         ),
     )
+    if isinstance(attempt.job, Compact):
+        attempt.chains = attempt.job.chains
+        attempt.limits = replace(attempt.limits, in_flight=ARCHIVES_AT_ONCE)
     log = WorkerLog(
         spec.job,
         run_id,
@@ -119,13 +123,21 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
     return source, source if alike else reach(spec.destination)
 
 
-def make_job(spec: RunSpec, source: Store, destination: Store, budget: ByteBudget) -> Job:
+def make_job(
+    spec: RunSpec, source: Store, destination: Store, budget: ByteBudget, ledger: Ledger, in_flight: int
+) -> Job:
     """The job that the run's spec names. Raises ConfigError for one that this version does not know."""
     route = Route(spec.source.location, spec.destination.location)
     if spec.job == "replicate":
         return Replicate(source, destination, route, ReplicateOptions.from_dict(spec.options), budget)
     if spec.job == "verify":
         return Verify(source, destination, route, VerifyOptions.from_dict(spec.options), budget)
+    if spec.job == "compact":
+        from jobs.s3.archive_index import ArchiveIndex
+
+        index = ArchiveIndex(ledger.store, ledger.location)
+        options = CompactOptions.from_dict(spec.options)
+        return Compact(source, destination, route, options, budget, index, spec.run_id, in_flight)
     raise ConfigError(f"run {spec.run_id} is a {spec.job!r} run, which this Sealift does not know")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -10,12 +11,14 @@ from jobs.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class PrefixMap:
-    """Pairs of (source prefix, destination prefix). Keys that begin with none of them are excluded.
+    """Pairs of (source prefix, destination prefix). Keys that begin with none of them are excluded, and so are source
+    keys that begin with one of `excluded`, and the destination keys that these would have.
 
     Raises UsageError when a prefix begins with another of the same side: two source keys could have one destination.
     """
 
     pairs: tuple[tuple[str, str], ...] = (("", ""),)
+    excluded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for one, other in permutations(self.pairs, 2):
@@ -36,14 +39,12 @@ class PrefixMap:
 
     def destination_of(self, key: str) -> str | None:
         """The destination's key of a source key; None when it is outside."""
-        for source, destination in self.pairs:
-            if key.startswith(source):
-                return destination + key[len(source) :]
-        return None
+        return None if self.excluded and key.startswith(self.excluded) else _replacing(key, self.pairs)
 
     def source_of(self, key: str) -> str | None:
         """The source's key of a destination key; None when it is outside."""
-        return PrefixMap(tuple((d, s) for s, d in self.pairs)).destination_of(key)
+        found = _replacing(key, tuple((d, s) for s, d in self.pairs))
+        return None if found is None or (self.excluded and found.startswith(self.excluded)) else found
 
     def destination_sql(self, key: str) -> str:
         """`destination_of` as SQL over the column `key`."""
@@ -55,11 +56,19 @@ class PrefixMap:
 
     def source_scope_sql(self, key: str) -> str:
         """Whether a source key is inside."""
-        return _begins(key, [source for source, _ in self.pairs])
+        return _begins(key, [source for source, _ in self.pairs], self.excluded)
 
     def destination_scope_sql(self, key: str) -> str:
         """Whether a destination key is inside."""
-        return _begins(key, [destination for _, destination in self.pairs])
+        mapped = [_replacing(prefix, self.pairs) for prefix in self.excluded]
+        return _begins(key, [destination for _, destination in self.pairs], [out for out in mapped if out is not None])
+
+
+def _replacing(key: str, pairs: tuple[tuple[str, str], ...]) -> str | None:
+    for one, other in pairs:
+        if key.startswith(one):
+            return other + key[len(one) :]
+    return None
 
 
 def _replaced(key: str, pairs: tuple[tuple[str, str], ...]) -> str:
@@ -72,9 +81,12 @@ def _replaced(key: str, pairs: tuple[tuple[str, str], ...]) -> str:
     return f"CASE {whens} END"
 
 
-def _begins(key: str, prefixes: list[str]) -> str:
-    if "" in prefixes:
-        return "true"
+def _begins(key: str, prefixes: Sequence[str], excluded: Sequence[str]) -> str:
+    inside = "true" if "" in prefixes else _any_of(key, prefixes)
+    return f"({inside} AND NOT {_any_of(key, excluded)})" if excluded else inside
+
+
+def _any_of(key: str, prefixes: Sequence[str]) -> str:
     return "(" + " OR ".join(f"starts_with({key}, {_text(prefix)})" for prefix in prefixes) + ")"
 
 

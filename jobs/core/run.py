@@ -102,7 +102,7 @@ class Plan:
 
     `excluded`: rows left out, by the filter that did it. `requests`: by kind (`copy`, `head`,
     `get`, `put`, `list`, `tagging`, `part`, …). `dollars` by item, from the price table named by
-    `price_table`; `seconds` is an estimate.
+    `price_table`; `seconds` is an estimate. `savings`: what a compaction saves a month, and what it leaves alone.
     """
 
     rows: int
@@ -113,6 +113,7 @@ class Plan:
     dollars: Mapping[str, float] = field(default_factory=dict)
     price_table: str = ""
     seconds: float = 0.0
+    savings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def total_dollars(self) -> float:
@@ -121,7 +122,10 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with the total."""
-        return asdict(self) | {"shards": [asdict(shard) for shard in self.shards], "total_dollars": self.total_dollars}
+        shown = asdict(self) | {"shards": [asdict(shard) for shard in self.shards], "total_dollars": self.total_dollars}
+        if not self.savings:
+            del shown["savings"]
+        return shown
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:

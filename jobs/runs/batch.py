@@ -57,7 +57,7 @@ class BatchExecutor:
         """Submit the work and the report; what has been submitted before, by whomever, is found.
 
         The first to write the submission's document decides how: a later caller goes on with that
-        one. Raises StoreError when Batch refuses; the ledger then says so too.
+        one. Raises StoreError when Batch refuses; the ledger then says so too, unless trying again may help.
         """
         submission, is_new = await self._claim(submission)
         ids: dict[str, str] = {}
@@ -65,9 +65,10 @@ class BatchExecutor:
             for stage in STAGES:
                 ids[stage] = await self._submit_stage(submission, stage, ids.get(WORK), is_new=is_new)
         except SealiftError as error:
-            name = f"{_folder(submission.number)}-refused-{_stamp()}.json"
-            said = {"at": time.time(), "error": " ".join(str(error).split()), "exit_code": int(error.exit_code)}
-            await self.ledger.write_document(submission.run_id, name, said)
+            if error.exit_code != ExitCode.TRANSIENT:  # else it may be there: the same submission, again, will look
+                name = f"{_folder(submission.number)}-refused-{_stamp()}.json"
+                said = {"at": time.time(), "error": " ".join(str(error).split()), "exit_code": int(error.exit_code)}
+                await self.ledger.write_document(submission.run_id, name, said)
             raise
         return Submitted(submission, ids)
 

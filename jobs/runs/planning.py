@@ -68,7 +68,7 @@ async def plan_rows(
     """
     with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as folder:
         try:
-            excluded, spooled_bytes = await _spool(batches, selection, Path(folder) / "rows.parquet")
+            excluded, spooled_bytes = await spool(batches, selection, Path(folder) / "rows.parquet")
             sorting = Sorting(Path(folder), multipart_threshold_bytes, part_size_bytes, memory_limit)
             try:
                 rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
@@ -115,7 +115,7 @@ def read_price_table(path: Path | None = None) -> PriceTable:
         raise ConfigError(f"cannot read the price table {source}: {error}") from error
 
 
-async def _spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, path: Path) -> tuple[Counter[str], int]:
+async def spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, path: Path) -> tuple[Counter[str], int]:
     """Write the taken rows to a file, with their place in the manifest and the hash of their key.
 
     Returns the rows left out, by filter, and the bytes that the others would take in memory.

@@ -138,6 +138,19 @@ class Sorting:
             )
             yield from _cut(reader)
 
+    def in_packing_order(self) -> Iterator[pa.RecordBatch]:
+        """All rows by the month in which they were written, then by key, versions oldest first: for archives.
+
+        The same order as `jobs.core.packing.sort_key`; times as numbers.
+        """
+        self.connection.execute("SET threads = 1")
+        names = ", ".join(manifest_schema().names)
+        return self._stream(
+            f"SELECT {names} FROM {self._relation} "
+            "ORDER BY coalesce(strftime(make_timestamp(last_modified), '%Y-%m'), 'undated'), "
+            "key, is_latest, last_modified NULLS FIRST, place DESC"
+        )
+
     def _pack(self, loads_bytes: list[int]) -> None:
         """Write the shard of each key in `big` to packed.parquet."""
         reader = self._stream("SELECT * FROM big ORDER BY size_bytes DESC, key")

@@ -28,7 +28,7 @@ TRIES = 8
 
 
 class Job(Protocol):
-    """A kind of work. `process` gets one key's rows, oldest version first, and never loses one.
+    """A kind of work. `process` gets one key's rows (or what `Worker.chains` makes), oldest first, and loses none.
 
     It raises Unavailable (or Throttled), Conflict or PreconditionFailed where trying again may
     help, and must be safe to call again at any time.
@@ -37,6 +37,12 @@ class Job(Protocol):
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """One outcome for each row, in order."""
         ...
+
+
+def keys_of(rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
+    """The rows of a shard, those of one key together."""
+    for _, versions in itertools.groupby(rows, key=attrgetter("key")):
+        yield list(versions)
 
 
 class Progress(NamedTuple):
@@ -63,13 +69,14 @@ class WorkerLimits:
 
 @dataclass(slots=True)
 class Worker:
-    """One attempt at one shard."""
+    """One attempt at one shard. `chains` says which rows the job gets at once: those of a key, if nothing else."""
 
     ledger: Ledger
     run_id: str
     shard: int
     job: Job
     limits: WorkerLimits = field(default_factory=WorkerLimits)
+    chains: Callable[[Iterable[ObjectVersion]], Iterable[list[ObjectVersion]]] = keys_of
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_checkpoint: Callable[[Sequence[Outcome]], None] = lambda outcomes: None
     clock: Callable[[], float] = time.time
@@ -142,12 +149,10 @@ class Worker:
                     self._count(outcome)
 
     def _chains(self, batches: Iterable[list[ObjectVersion]]) -> Iterator[list[ObjectVersion]]:
-        """The shard's rows, those of one key together; a key of which any row is open comes whole."""
-        rows = itertools.chain.from_iterable(batches)
-        for _, chain in itertools.groupby(rows, key=attrgetter("key")):
-            versions = list(chain)
-            if any(row.row not in self._settled for row in versions):
-                yield versions
+        """The shard's rows, those that belong together together; what holds any open row comes whole."""
+        for rows in self.chains(itertools.chain.from_iterable(batches)):
+            if any(row.row not in self._settled for row in rows):
+                yield rows
 
     async def _work(self, rows: list[ObjectVersion]) -> None:
         try:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 VERSIONS = ("2016-11-30",)
 FORMATS = ("CSV", "ORC", "Parquet")
 RANGE_BYTES = 8 << 20
+CREATOR = "sealift"
+"""What `sealift inventory` adds to its manifests as `createdBy`."""
 MANIFEST_BYTES = 64 << 20
 """A manifest of S3's largest inventories has some MiB; what is larger is something else."""
 
@@ -52,6 +54,7 @@ class DataFile:
 class Inventory:
     """A report whose manifest has been verified. `created_at`: epoch seconds at which its listing began.
 
+    `is_listing`: made by `sealift inventory`, so that a report without rows is of an empty bucket, and no mistake.
     `columns` are the data files' columns by their names there (`VersionId` in CSV, `version_id` elsewhere).
     """
 
@@ -62,6 +65,7 @@ class Inventory:
     file_format: str
     columns: tuple[str, ...]
     files: tuple[DataFile, ...]
+    is_listing: bool = False
 
     @property
     def has_versions(self) -> bool:
@@ -215,6 +219,7 @@ def _parse(content: bytes, location: Location | Path) -> Inventory:
         file_format=data["fileFormat"],
         columns=columns,
         files=tuple(_data_file(file, reject) for file in data["files"]),
+        is_listing=data.get("createdBy") == CREATOR,
     )
 
 

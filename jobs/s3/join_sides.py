@@ -156,23 +156,25 @@ class Side:
         )
 
     def _checksums(self) -> str:
-        """Evidence joins by key and version; it must not be older than the object, unless the version pins it."""
+        """Evidence joins by key and version id; where no version id pins the object, its ETag must be the same as well.
+
+        Time alone is no pin: a report's time is the end of its job, and an object may have been overwritten before.
+        """
         if not self._evidence:
             return ""
-        paths = [str(path) for path in self._evidence]
         has_versions = self.report.column("versionid") is not None
-        by = "key, version_id" if has_versions else "key"
+        modified, etag = self._field("lastmodifieddate"), self._etag()
+        is_pinned = "false"
+        if _ABSENT not in modified + etag:
+            is_pinned = f"(e.etag = {etag} AND epoch_us(e.computed_at) >= epoch_us({modified}))"
+        by, condition = "key, etag", is_pinned
+        if has_versions:
+            by = "key, version_id"
+            condition = f"e.version_id = {self._version()} AND (e.version_id <> '{NULL_VERSION}' OR {is_pinned})"
         rows = (
-            f"SELECT key, coalesce(nullif(version_id, ''), '{NULL_VERSION}') AS version_id, computed_at, "
+            f"SELECT * REPLACE (coalesce(nullif(version_id, ''), '{NULL_VERSION}') AS version_id), "
             f"CASE WHEN is_composite THEN '{COMPOSITE}' ELSE '' END || algorithm AS checksum_kind, "
-            "value AS checksum_value "
-            f"FROM read_parquet({paths}) QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY computed_at DESC) = 1"
-        )
-        modified = self._field("lastmodifieddate")
-        fresh = "false" if modified == _ABSENT else f"epoch_us(e.computed_at) >= epoch_us({modified})"
-        condition = (
-            f"e.version_id = {self._version()} AND (e.version_id <> '{NULL_VERSION}' OR {fresh})"
-            if has_versions
-            else fresh
+            f"value AS checksum_value FROM read_parquet({[str(path) for path in self._evidence]}) "
+            f"WHERE value IS NOT NULL QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY computed_at DESC) = 1"
         )
         return f" LEFT JOIN ({rows}) e ON e.key = {self._field('key')} AND {condition}"

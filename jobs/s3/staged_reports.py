@@ -80,7 +80,7 @@ async def fetch_reports(reports: Sequence[tuple[Inventory, Store, Path]]) -> lis
             return str(path), str(place)
 
     for inventory, _, folder in reports:
-        if not inventory.files:
+        if not inventory.files and not inventory.is_listing:
             raise _empty(inventory)
         folder.mkdir(parents=True, exist_ok=True)
     tasks = [
@@ -106,6 +106,10 @@ def stage_report(
     """
     connection.execute(UNPARSED)
     with refusals(inventory, places):
+        if not places:
+            names = [name for name in map(fold_name, inventory.columns) if name in FIELDS]
+            nothing = ", ".join(f"NULL::{FIELDS[name]} AS {name}" for name in names)
+            return StagedReport(inventory, f"(SELECT {nothing} WHERE false)", {name: name for name in names})
         if inventory.file_format == "Parquet":
             paths, columns = list(places), {fold_name(name): name for name in inventory.columns}
             _check_columns(connection, inventory, places)

@@ -176,5 +176,7 @@ def test_a_server_that_is_not_there(replicate: Callable[..., Result]) -> None:
     refused(replicate(AWS_ENDPOINT_URL_S3="http://127.0.0.1:9"), 75)
 
 
-def test_the_batch_executor_is_not_there_yet(replicate: Callable[..., Result]) -> None:
-    refused(replicate("--executor", "batch"), 2, "local")
+def test_the_batch_executor_needs_a_queue_and_a_job_definition(replicate: Callable[..., Result]) -> None:
+    refused(replicate("--executor", "batch"), 2, "--queue", "SEALIFT_BATCH_QUEUE")
+    refused(replicate("--executor", "batch", "--queue", "spot"), 2, "SEALIFT_BATCH_JOB_DEFINITION")
+    refused(replicate(SEALIFT_EXECUTOR="magic"), 2, "magic", "local or batch")

@@ -11,7 +11,10 @@ import jsonschema
 import pytest
 
 from jobs.report import schema
+from jobs.s3.checksums import full_object
 from tests.cli.conftest import Result, World
+from tests.cli.test_checksums_at_rest import report as checksum_report
+from tests.cli.test_checksums_at_rest import upload_in_parts
 from tests.cli.test_reporting import fetch
 
 NOW = ["--margin", "0s"]
@@ -101,6 +104,7 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
     assert (clean["code"], rows(clean)) == (0, {"same": 41})
     assert damaged.copy_of("docs/k05") == b"content 5"
     listed = damaged.sealift("runs", "list", "--json").document["runs"]
+    assert listed[0]["outcomes"] == {"same": 41}
     assert [run["state"] for run in listed] == ["complete"] * len(listed)
     assert damaged.sealift("runs", "show", clean["run_id"], "--json").code == 0
     assert damaged.sealift("runs", "report", clean["run_id"], "--json").code == 0
@@ -223,3 +227,26 @@ def one_line(world: World, result: Result, code: int) -> None:
     assert len([line for line in result.stderr.splitlines() if line.startswith("sealift: ")]) == 1, result.stderr
     assert "Traceback" not in result.stderr
     assert world.sealift("runs", "list", "--json").document["runs"] == []
+
+
+def test_checksums_at_rest_prove_what_inventories_cannot(world: World) -> None:
+    body = b"x" * (6 << 20)
+    reports = []
+    for bucket, part in ((world.source, 5 << 20), (world.destination, 6 << 20)):
+        upload_in_parts(world, bucket, "in parts", body, part)
+        reports.append(checksum_report(world, bucket, bucket, {"in parts": full_object("CRC32", body)}))
+    assert rows(reconcile(world)) == {"unverifiable": 1}
+    known = ["--source-checksums", reports[0], "--destination-checksums", reports[1]]
+    assert rows(reconcile(world, *pair(world), *known)) == {"same": 1}
+    upload_in_parts(world, world.destination, "in parts", body[:-1] + b"y", 6 << 20)  # after the report was made
+    assert rows(reconcile(world, *pair(world), *known)) == {"unverifiable": 1}
+
+
+def test_an_empty_destination_lacks_everything_and_a_repair_fills_it(world: World) -> None:
+    for number in range(3):
+        world.put(f"k{number}")
+    filled = reconcile(world, *pair(world), "--repair", "--yes")
+    assert (filled["code"], rows(filled)) == (0, {"missing": 3})
+    assert rows(reconcile(world)) == {"same": 3}
+    ran = world.sealift("runs", "retry", filled["run_id"])
+    assert (ran.code, "only compared" in ran.stderr) == (2, True)

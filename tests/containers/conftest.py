@@ -33,7 +33,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         said = f"==== CONTAINERS NOT TESTED: {why} ===="
         assert not os.environ.get("SEALIFT_REQUIRE_CONTAINERS"), said
         warnings.warn(said, stacklevel=1)
-        pytest.skip(said)
+        pytest.skip("no containers here")
     folder: Path = tmp_path_factory.mktemp("podman")
     with podman_in(folder) as podman:
         yield Built(podman, build_image(podman, build_base(podman)))

@@ -135,6 +135,9 @@ def test_batch_that_cannot_be_reached_is_unavailable_and_no_credentials_are_a_se
     site.server.throttle["SubmitJob"] = 100
     with pytest.raises(Unavailable, match="TooManyRequestsException"):
         asyncio.run(site.executor().submit(submission()))
+    latest = asyncio.run(site.executor().latest(RUN))
+    assert latest is not None
+    assert latest.refusal == ""  # it may have been taken: the same submission is to be tried again
     site.server.throttle["SubmitJob"] = 0
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")

@@ -1,0 +1,109 @@
+"""The documents of one night in the ledger, each written once: whoever writes first decides for all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, NamedTuple
+
+from jobs.core.model import Attributes, ObjectRef
+from jobs.core.nights import Stage, claim_name, record_name, summary_name
+from jobs.core.pace import backoff_seconds
+from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
+from jobs.runs.ledger import WRITE_TRIES, Ledger
+from jobs.s3.store import ABSENT
+
+_JSON = Attributes(headers={"content-type": "application/json"})
+LOOK_SECONDS = 0.5
+
+
+class Standing(NamedTuple):
+    """A stage's record that stands, None while there is none, and the number that the next one would have."""
+
+    record: dict[str, Any] | None
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class NightBook:
+    """What the ledger holds of one pair's night. Its methods raise StoreError; LedgerError for altered documents."""
+
+    ledger: Ledger
+    pair: str
+    night: date
+
+    @property
+    def summary_uri(self) -> str:
+        """Where the summary is, or will be."""
+        return str(self.ledger.location.join(summary_name(self.pair, self.night)))
+
+    async def summary(self) -> dict[str, Any] | None:
+        """The night's summary; None while it has not ended."""
+        return await self._read(summary_name(self.pair, self.night))
+
+    async def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """End the night; the summary that stands."""
+        return await self._write(summary_name(self.pair, self.night), summary)
+
+    async def claim(self, intended: Mapping[str, Any]) -> dict[str, Any]:
+        """Begin the night, or go on with it: the claim that stands."""
+        return await self._write(claim_name(self.pair, self.night), intended)
+
+    async def record(self, stage: Stage, number: int, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Say which run is the stage's before it is made; the record that stands."""
+        return await self._write(record_name(self.pair, self.night, stage, number), record)
+
+    async def standing(
+        self, stage: Stage, is_made: Callable[[str], Awaitable[bool]], patience_seconds: float
+    ) -> Standing:
+        """The record whose run was made (`is_made`, asked with the run's id), or that says why there is none.
+
+        A run that is named but not made is being made right now, or whoever made it has died: it is waited for, until
+        `patience_seconds` after its record. Then it never will be, and another one may take its place.
+        """
+        number = 1
+        while (record := await self._read(record_name(self.pair, self.night, stage, number))) is not None:
+            until = time.time() + min(patience_seconds, record["written_at"] + patience_seconds - time.time())
+            while record["refused"] is None and not await is_made(record["run_id"]) and time.time() < until:
+                await asyncio.sleep(LOOK_SECONDS)
+            if record["refused"] is not None or await is_made(record["run_id"]):
+                return Standing(record, number)
+            number += 1
+        return Standing(None, number)
+
+    async def _read(self, name: str) -> dict[str, Any] | None:
+        place = self.ledger.location.join(name)
+        try:
+            data = (await self.ledger.store.get(ObjectRef(*place))).data
+        except NotFound as error:
+            if error.code == "NoSuchBucket":
+                raise
+            return None
+        try:
+            document: dict[str, Any] = json.loads(data)
+        except ValueError as error:
+            raise LedgerError(f"{place} is not JSON ({error}): the ledger was altered") from error
+        return document
+
+    async def _write(self, name: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Write once → what is there now, ours or whoever's came first."""
+        place, data = self.ledger.location.join(name), json.dumps(document, indent=2, ensure_ascii=False).encode()
+        for attempt in range(1, WRITE_TRIES + 1):
+            try:
+                await self.ledger.store.put(place.bucket, place.key, data, _JSON, guard=ABSENT)
+                break
+            except PreconditionFailed:
+                break
+            except (Unavailable, Conflict):
+                if attempt == WRITE_TRIES:
+                    raise
+                await asyncio.sleep(backoff_seconds(attempt, random.random()))
+        there = await self._read(name)
+        if there is None:
+            raise LedgerError(f"{place} was written and is not there: something removes objects of the ledger")
+        return there
