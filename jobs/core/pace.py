@@ -19,8 +19,9 @@ class Pace:
 
     It starts low and doubles with each full round of successes (TCP's slow start) until S3 throttles
     or answers take `QUEUEING_FACTOR` times as long as the quickest did: then more in flight would
-    only wait in line. From there on a round gains one. A throttled request halves the limit, at
-    most once a `COOL_DOWN_SECONDS`.
+    only wait in line. From there on a round gains one while answers are quick, and loses one while they
+    wait in line (as TCP Vegas does), though never below the start: large objects take long as well.
+    A throttled request halves the limit, at most once a `COOL_DOWN_SECONDS`.
     """
 
     maximum: int
@@ -40,11 +41,14 @@ class Pace:
         return int(self.limit)
 
     def succeed(self, seconds: float) -> None:
-        """A row went through in so many seconds: after `limit` of them the limit has doubled, or grown by one."""
+        """A row went through in so many seconds: a round of them doubles the limit, or adds one, or takes one away."""
         self._usual_seconds += (seconds - self._usual_seconds) / SMOOTHING_ROWS if self._usual_seconds else seconds
         self._quickest_seconds = min(self._quickest_seconds, self._usual_seconds)
         if self._usual_seconds > QUEUEING_FACTOR * self._quickest_seconds:
             self._is_slow_start = False
+            if self.limit > START_IN_FLIGHT:
+                self.limit = max(float(START_IN_FLIGHT), self.limit - 1 / self.limit)
+                return
         self.limit = min(float(self.maximum), self.limit + (1.0 if self._is_slow_start else 1 / self.limit))
 
     def throttle(self, now: float) -> None:

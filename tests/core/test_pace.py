@@ -56,13 +56,24 @@ def test_backoff_grows_to_a_bound(attempt: int, jitter: float) -> None:
     assert backoff_seconds(attempt, jitter) <= backoff_seconds(attempt + 1, jitter)
 
 
-def test_answers_that_wait_in_line_end_the_slow_start() -> None:
+def test_a_server_that_does_so_much_a_second_is_not_drowned() -> None:
     pace = Pace(512)
-    while pace.in_flight < 64:
-        pace.succeed(0.01)
-    for _ in range(100):
-        pace.succeed(0.01 * pace.limit / 16)  # a server that does so much a second, however many ask
-    assert pace.in_flight < 200
-    before = pace.limit
-    pace.succeed(0.1)
-    assert pace.limit - before < 1 / 60
+    for _ in range(50_000):
+        pace.succeed(max(0.005, pace.limit / 2000))  # 2,000 a second, however many ask
+    assert START_IN_FLIGHT <= pace.in_flight < 100
+
+
+def test_a_server_with_room_gets_all_that_is_allowed() -> None:
+    pace = Pace(512)
+    for _ in range(1_000):
+        pace.succeed(0.04)
+    assert pace.in_flight == 512
+
+
+def test_large_objects_take_long_and_that_is_no_queue_to_fear() -> None:
+    pace = Pace(512)
+    for _ in range(1_000):
+        pace.succeed(0.04)
+    for _ in range(100_000):
+        pace.succeed(30.0)
+    assert pace.in_flight == START_IN_FLIGHT
