@@ -19,6 +19,7 @@ from jobs.core.run import Plan, RunSpec, Side
 from jobs.report import summarize_reconcile
 from jobs.runs.ledger import Ledger
 from jobs.s3.sessions import open_store
+from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.reconcile import Freshness, Reconciliation
@@ -35,8 +36,12 @@ async def compare(
     options: Any,
     ledger: Ledger,
     scratch: Path,
+    stores: tuple[Store, Store] | None = None,
 ) -> Reconciliation:
-    """Join the two reports, as `jobs.reconcile.reconcile` says, with all that the options name."""
+    """Join the two reports, as `jobs.reconcile.reconcile` says, with all that the options name.
+
+    `stores`: where the reports' data files are read from; None: as boto3 finds them.
+    """
     from jobs.reconcile import Evidence, reconcile
 
     suspects = None
@@ -55,8 +60,8 @@ async def compare(
         source,
         destination,
         options,
-        source_store=store,
-        destination_store=store,
+        source_store=stores[0] if stores else store,
+        destination_store=stores[1] if stores else store,
         scratch=scratch / "join",
         evidence=Evidence(
             source=await _evidence(given["source_checksums"], source.source_bucket, store, scratch / "ours.parquet"),
@@ -126,7 +131,7 @@ async def record(ledger: Ledger, spec: RunSpec, margin_seconds: float, found: Re
     run_id = spec.run_id
     await ledger.create(spec)
     differences = {
-        "parquet": await ledger.write_path(run_id, "differences.parquet", found.differences_parquet, PARQUET),
+        "parquet": await ledger.write_path(run_id, "differences/00000.parquet", found.differences_parquet, PARQUET),
         "csv": await ledger.write_path(run_id, "differences.csv", found.differences_csv, CSV),
     }
     manifest = None

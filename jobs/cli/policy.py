@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from jobs.cli.bind import bind
 from jobs.cli.console import emit, human_bytes, shown
 from jobs.cli.options import LocationType, json_option
 from jobs.config import Settings
@@ -93,6 +94,9 @@ def schema() -> int:
 
     click.echo(json.dumps(make_schema(), indent=2, ensure_ascii=False))
     return int(ExitCode.DONE)
+
+
+policy.add_command(bind)
 
 
 def read(file: str | None) -> Policy:

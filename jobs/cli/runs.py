@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from jobs.cli import batch, launch, placement
+from jobs.cli.compact import plan_run as plan_archives
 from jobs.cli.console import emit, human_bytes, meter, table
 from jobs.cli.options import json_option, ledger_location, ledger_option
 from jobs.cli.reporting import report_text
@@ -77,8 +78,9 @@ def retry(run_id: str, ledger: str | None, **given: Any) -> int:
     """Go on with a run that stopped, or act on the rows that failed, and nothing else.
 
     A run with rows that have no outcome goes on where it was. The failed rows of a replicate run
-    become a new replicate run. Those of a verify run are copied anew: what verify proved wrong
-    may be overwritten, exactly those objects, and nothing else that is newer.
+    become a new replicate run, those of a compact run a new compact run. Those of a verify run are
+    copied anew: what verify proved wrong may be overwritten, exactly those objects, and nothing else
+    that is newer.
     """
     return asyncio.run(_retry(_open(ledger), run_id, given))
 
@@ -216,8 +218,9 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
     if not ended["failures"]:
         emit(ended, as_json=given["as_json"], text=f"Nothing to retry: {report_text(ended)}")
         return 0
+    is_compaction = spec.job == "compact"
     request = launch.Request(
-        job="replicate",
+        job="compact" if is_compaction else "replicate",
         source=spec.source,
         destination=spec.destination,
         manifest=f"run:{run_id}",
@@ -230,7 +233,8 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
         retry_of=run_id,
     )
     limits = {"dry_run": False, "max_cost": None, "max_objects": None}
-    return await launch_and_report(request, ledger, settings, given | limits)
+    planner = plan_archives if is_compaction else launch.plan_run
+    return await launch_and_report(request, ledger, settings, given | limits, planner)
 
 
 def _counted(ended: dict[str, Any]) -> dict[str, Any]:

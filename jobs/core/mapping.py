@@ -60,8 +60,13 @@ class PrefixMap:
 
     def destination_scope_sql(self, key: str) -> str:
         """Whether a destination key is inside."""
-        mapped = [_replacing(prefix, self.pairs) for prefix in self.excluded]
-        return _begins(key, [destination for _, destination in self.pairs], [out for out in mapped if out is not None])
+        excluded = [
+            destination + out[len(source) :]  # all of the destination's where it is all of the source's
+            for source, destination in self.pairs
+            for out in self.excluded
+            if out.startswith(source) or source.startswith(out)
+        ]
+        return _begins(key, [destination for _, destination in self.pairs], excluded)
 
 
 def _replacing(key: str, pairs: tuple[tuple[str, str], ...]) -> str | None:

@@ -1,8 +1,8 @@
 """The catalog: the latest proven state of each object version, rebuilt from the outcomes of complete runs.
 
     <ledger>/catalog/<generation>/
-      00000.parquet …    the rows, in no order
-      catalog.json       written last = the generation is valid; readers take the latest that has it
+      data/00000.parquet …    the rows, in no order
+      catalog.json            written last = the generation is valid; readers take the latest that has it
 
 pyarrow and duckdb load with this module, so import it where it is used.
 """
@@ -51,7 +51,7 @@ async def rebuild_catalog(ledger: Ledger, now: float, *, memory_limit: str = MEM
         files, rows, runs = await asyncio.to_thread(_fold, database)
         folder = ledger.location.join(f"catalog/{name}")
         for number, path in enumerate(files):
-            await _write(ledger, f"{name}/{number:05d}.parquet", await asyncio.to_thread(path.read_bytes))
+            await _write(ledger, f"{name}/data/{number:05d}.parquet", await asyncio.to_thread(path.read_bytes))
     pointer = {"version": 1, "created_at": now, "rows": rows, "runs": runs, "files": len(files)}
     await _write(ledger, f"{name}/{CATALOG_POINTER}", json.dumps(pointer, indent=2).encode())
     return Generation(str(folder), rows, runs)

@@ -102,7 +102,7 @@ TABLES: dict[str, Table] = {
     ),
     "differences": Table(
         "A finding of a reconciliation: an object that is not the same on both sides.",
-        "runs/<run>/differences*.parquet",
+        "runs/<run>/differences/*.parquet",
         (
             _RUN,
             _KEY,
@@ -122,7 +122,7 @@ TABLES: dict[str, Table] = {
     ),
     "catalog": Table(
         "The latest proven state of an object version; rebuilt by `sealift catalog rebuild`.",
-        "catalog/<generation>/*.parquet",
+        "catalog/<generation>/data/*.parquet",
         (
             Column("source_bucket", _TEXT, "the bucket of the key"),
             _KEY,

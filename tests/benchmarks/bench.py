@@ -22,16 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import jobs
-from tests.benchmarks import peers, table
+from tests.benchmarks import archives, peers, table, workloads
 from tests.benchmarks.data import Data
 from tests.benchmarks.late_server import Missing
 from tests.benchmarks.measure import Sample, measure
-from tests.benchmarks.workloads import WORKLOADS, Bench, Workload
+from tests.benchmarks.workloads import Bench, Workload
 from tests.servers import Server, seaweedfs
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "bench"
-ENDED_WELL = {"copied", "same", "deleted", "verified"}
+ENDED_WELL = {"copied", "same", "deleted", "verified", "packed"}
+WORKLOADS = {**workloads.WORKLOADS, **archives.WORKLOADS}
 
 
 @contextmanager

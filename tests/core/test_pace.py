@@ -74,6 +74,6 @@ def test_large_objects_take_long_and_that_is_no_queue_to_fear() -> None:
     pace = Pace(512)
     for _ in range(1_000):
         pace.succeed(0.04)
-    for _ in range(100_000):
+    for _ in range(200_000):
         pace.succeed(30.0)
     assert pace.in_flight == START_IN_FLIGHT

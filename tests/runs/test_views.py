@@ -138,7 +138,7 @@ def test_a_locked_database_reads_its_own_folder_alone(tmp_path: Path) -> None:
 def test_differences_have_the_documented_columns_and_what_else_the_files_bring() -> None:
     made = ledger()
     rows = [{"key": "a", "category": "missing", "source_size_bytes": 5, "storage_class": "GLACIER"}]
-    asyncio.run(put(made, f"runs/{RUN}/differences.parquet", write_parquet(pa.Table.from_pylist(rows))))
+    asyncio.run(put(made, f"runs/{RUN}/differences/00000.parquet", write_parquet(pa.Table.from_pylist(rows))))
     [row] = ask(made, "SELECT * FROM differences")
     assert (row["run_id"], row["key"], row["category"], row["source_size_bytes"]) == (RUN, "a", "missing", 5)
     assert list(row)[: len(TABLES["differences"].types)] == list(TABLES["differences"].types)

@@ -1,0 +1,76 @@
+"""`sealift backfill`: what lies in a pair's source already, copied on demand."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from jobs.cli import launch
+from jobs.cli.options import WhenType, json_option, ledger_option, plan_options, stack
+from jobs.cli.pairs import Chosen, choose, pair_options
+from jobs.cli.placement import batch_options
+from jobs.cli.transfer import launch_and_report
+from jobs.config import Settings
+from jobs.core.pair_runs import Ceiling, copy_options, globs, prefixes_below, sides
+from jobs.core.selection import Selection
+from jobs.errors import LimitExceeded
+
+
+@click.command()
+@pair_options()
+@stack(
+    click.option("--prefix", default="", help="Take only source keys that begin with this."),
+    click.option("--newer-than", type=WhenType(), help="Take only objects modified after: 30d, 12h, 2026-11-01."),
+    click.option("--older-than", type=WhenType(), help="Take only objects modified before."),
+    click.option("--manifest", metavar="URI", help="Which rows: manifest.json, .csv, .parquet, run:ID. Default: all."),
+)
+@ledger_option()
+@plan_options()
+@batch_options()
+@json_option()
+def backfill(**given: Any) -> int:
+    """Copy what lies in a pair's source already: all of it, below a prefix, between two dates, or listed in a file.
+
+    What the policy leaves out is left out, copies go where it says, with its storage class and key. Its limits
+    hold; options can only be tighter. What is there already and proven the same is skipped.
+
+    \b
+    sealift backfill --pair scans --dry-run
+    sealift backfill --pair scans --prefix scans/2026/ --newer-than 2026-11-01 --older-than 2026-11-15
+    sealift backfill --pair scans --manifest s3://lists/forgotten.csv --executor batch
+    """
+    settings = Settings.from_environment()
+    return asyncio.run(_backfill(given, choose(given, settings), settings))
+
+
+async def _backfill(given: dict[str, Any], chosen: Chosen, settings: Settings) -> int:
+    pair, scope = chosen.pair, chosen.scope
+    source, destination = sides(pair)
+    include, exclude = globs(scope)
+    request = launch.Request(
+        job="replicate",
+        source=source,
+        destination=destination,
+        manifest=given["manifest"],
+        selection=Selection(
+            prefix=given["prefix"],
+            include=include,
+            exclude=exclude,
+            newer_than=given["newer_than"],
+            older_than=given["older_than"],
+        ),
+        options=copy_options(pair) | {"pair": pair.name},
+        price_table=given["price_table"],
+        prefixes=prefixes_below(scope, given["prefix"]),
+    )
+    ceiling = Ceiling.of(pair, given["max_cost"], given["max_objects"])
+    try:
+        return await launch_and_report(request, launch.open_ledger(chosen.ledger), settings, given | ceiling._asdict())
+    except LimitExceeded as error:
+        limits = Ceiling.of(pair)
+        raise LimitExceeded(
+            f"{error} (options cannot exceed the limits of the pair {pair.name} in the policy, "
+            f"${limits.max_cost:,.2f} and {limits.max_objects:,} objects)"
+        ) from error

@@ -1,0 +1,51 @@
+"""Commands about a pair of the policy: the options that name it, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from jobs.cli import policy as policies
+from jobs.cli.options import ledger_location, stack
+from jobs.config import Settings
+from jobs.core.coverage import Scope, scope
+from jobs.core.model import Location
+from jobs.core.policy import Pair, Policy
+from jobs.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A pair, its keys, the policy that it is in, and where its runs are recorded."""
+
+    policy: Policy
+    pair: Pair
+    scope: Scope
+    ledger: Location
+
+
+def pair_options() -> Callable[[F], F]:
+    """--pair, --policy."""
+    return stack(
+        click.option("--pair", "pair_name", metavar="NAME", required=True, help="Which pair of the policy."),
+        click.option("--policy", "file", metavar="FILE", help="A path or s3://. Default: SEALIFT_POLICY."),
+    )
+
+
+def choose(given: Mapping[str, Any], settings: Settings) -> Chosen:
+    """The pair that the options name. Not to be called in an event loop. Raises UsageError, PolicyError, StoreError.
+
+    The ledger is the one of --ledger, SEALIFT_LEDGER or the policy, in this order.
+    """
+    policy = policies.read(given["file"])
+    pair = policy.pair(given["pair_name"])
+    if pair is None:
+        names = ", ".join(each.name for each in policy.pairs)
+        raise UsageError(f"--pair {given['pair_name']!r}: the policy has no such pair, only {names}")
+    place = ledger_location(given["ledger"] or settings.ledger or policy.ledger.uri, settings)
+    return Chosen(policy, pair, scope(policy, pair), place)

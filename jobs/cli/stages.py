@@ -1,0 +1,244 @@
+"""The stages of a night: the run that a stage's record names is found, or made and named; then it is worked through."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from posixpath import commonprefix
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jobs.cli import batch, launch, placement
+from jobs.cli.comparison import compare, make_spec, record
+from jobs.cli.transfer import run_exit_code
+from jobs.config import Settings
+from jobs.core.coverage import Scope
+from jobs.core.nights import INVENTORY_HOURS_MAX, NIGHT_VERSION, Stage
+from jobs.core.pair_runs import Ceiling, prefix_map, sides
+from jobs.core.policy import Pair, Policy
+from jobs.core.run import Plan, RunSpec
+from jobs.errors import ConfigError, Denied, LedgerError, ManifestError, NotFound
+from jobs.report import exit_code
+from jobs.runs.ledger import Ledger
+from jobs.runs.nights import LOOK_SECONDS, NightBook
+from jobs.s3.sessions import open_store
+from jobs.s3.store import Store
+
+if TYPE_CHECKING:
+    from jobs.s3.inventories import Inventory
+
+CONFIRM_LIMIT = 100_000
+
+
+class Done(NamedTuple):
+    """What came of a stage: its run's report and exit code, or why it was refused; `notes`: where its rows are from."""
+
+    report: dict[str, Any] | None
+    code: int
+    refused: str | None = None
+    notes: Mapping[str, Any] = {}
+
+
+class _Report(NamedTuple):
+    """An inventory report, where its files are read from, whether it was made by listing, and why, in words."""
+
+    inventory: Inventory
+    store: Store
+    is_listed: bool
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What the stages of one night work with."""
+
+    book: NightBook
+    policy: Policy
+    pair: Pair
+    scope: Scope
+    settings: Settings
+    given: Mapping[str, Any]
+    margin_seconds: float
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where the runs are recorded."""
+        return self.book.ledger
+
+    async def reconcile(self) -> Done:
+        """Compare the pair's inventories: S3's where they are fresh, else listings made now."""
+
+        async def is_made(run_id: str) -> bool:
+            return await self.ledger.report(run_id) is not None
+
+        async def make(name: Callable[..., Awaitable[bool]]) -> None:
+            from jobs.reconcile import ReconcileOptions
+
+            began = time.time()
+            source, destination = await self._report("source"), await self._report("destination")
+            ours, theirs = sides(self.pair)
+            options = ReconcileOptions(
+                now=time.time(),
+                prefixes=prefix_map(self.pair, self.scope),
+                margin_seconds=self.margin_seconds,
+                source_bucket=ours.location.bucket,
+                destination_bucket=theirs.location.bucket,
+            )
+            words = self._words(options.prefixes.pairs)
+            with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
+                both, stores = (source.inventory, destination.inventory), (source.store, destination.store)
+                found = await compare(words, *both, options, self.ledger, Path(folder), stores)
+                spec = make_spec(words, launch.new_run_id("reconcile", began), began, *both)
+                notes = {
+                    "source_inventory": source.origin,
+                    "destination_inventory": destination.origin,
+                    "is_listed": source.is_listed,
+                    "repairable_rows": found.repairable_rows,
+                }
+                if await name(spec.run_id, notes=notes):
+                    await record(self.ledger, spec, self.margin_seconds, found)
+
+        standing = await self._standing(Stage.RECONCILE, is_made, make)
+        report = await self.ledger.report(standing["run_id"])
+        if report is None:
+            raise LedgerError(f"the report of {standing['run_id']} went away: something removes objects of the ledger")
+        return Done(report, int(exit_code(report)), notes=standing["notes"])
+
+    async def transfer(self, stage: Stage, request: launch.Request) -> Done:
+        """A replicate or verify run, within the pair's limits, to its end."""
+        settings = self.settings
+        if placement.is_batch(self.given, settings):
+            await placement.check(placement.place(self.given, settings), request.source, request.destination)
+            settings = placement.for_planning(settings, self.given)
+
+        async def make(name: Callable[..., Awaitable[bool]]) -> None:
+            planned = await launch.plan_run(request, self.ledger, settings)
+            try:
+                refused = Ceiling.of(self.pair).refusal(planned.plan)
+                if await name(planned.spec.run_id, refused=refused) and refused is None:
+                    await launch.publish(planned, self.ledger)
+            finally:
+                planned.discard()
+
+        standing = await self._standing(stage, self._is_planned, make)
+        if standing["refused"] is not None:
+            return Done(None, 0, standing["refused"])
+        spec, plan = await self.ledger.spec(standing["run_id"]), await self.ledger.plan(standing["run_id"])
+        report, code = await work(spec, plan, self.ledger, self.settings, self.given)
+        return Done(report, code)
+
+    async def _standing(
+        self,
+        stage: Stage,
+        is_made: Callable[[str], Awaitable[bool]],
+        make: Callable[[Callable[..., Awaitable[bool]]], Awaitable[None]],
+    ) -> dict[str, Any]:
+        """The stage's record. Where there is none, `make` plans a run, names it, and makes it if it may."""
+        while True:
+            standing, number = await self.book.standing(stage, is_made, self.settings.patience_seconds)
+            if standing is not None:
+                return standing
+
+            async def name(
+                run_id: str, *, refused: str | None = None, notes: Mapping[str, Any] | None = None, at: int = number
+            ) -> bool:
+                ours = {
+                    "night_version": NIGHT_VERSION,
+                    "pair": self.pair.name,
+                    "night": self.book.night.isoformat(),
+                    "stage": stage.value,
+                    "run_id": run_id,
+                    "refused": refused,
+                    "notes": notes or {},
+                    "written_at": time.time(),
+                }
+                return await self.book.record(stage, at, ours) == ours
+
+            await make(name)
+
+    async def _is_planned(self, run_id: str) -> bool:
+        try:
+            await self.ledger.plan(run_id)
+        except LedgerError:
+            return False
+        return True
+
+    async def _report(self, name: str) -> _Report:
+        """A side's report: S3's, else one that is made by listing."""
+        from jobs.s3.inventory_folders import find_inventory
+
+        side = self.pair.source if name == "source" else self.pair.destination
+        why = "the policy names no inventory bucket of its region"
+        if self.policy.inventory and (bucket := self.policy.inventory.buckets.get(side.region)):
+            folder = f"s3://{bucket}/{self.policy.inventory.prefix}".rstrip("/") + f"/{side.bucket}/"
+            try:
+                store = open_store(None, side.region, None, max_in_flight=8)
+                found = await find_inventory(store, folder)
+                hours = (time.time() - found.created_at) / 3600
+                if hours <= INVENTORY_HOURS_MAX:
+                    origin = f"S3 Inventory's report {found.manifest}, {max(hours, 0):.1f} h old"
+                    return _Report(found, store, False, origin)
+                why = f"the latest report, {found.manifest}, is {hours:.0f} h old, more than {INVENTORY_HOURS_MAX}"
+            except (ManifestError, NotFound, Denied) as error:
+                why = str(error)
+        return _Report(await self._listing(name), self.ledger.store, True, f"listed, since {why}")
+
+    async def _listing(self, name: str) -> Inventory:
+        """A report of a side made by listing, once a night: an earlier start may have made it."""
+        from jobs.inventory import write_inventory
+        from jobs.s3.inventory_folders import find_inventory
+
+        target = self.ledger.location.join(f"inventories/nights/{self.pair.name}/{self.book.night}/{name}")
+        side = sides(self.pair)[0 if name == "source" else 1]
+        folder = str(target.join(f"{side.location.bucket}/"))
+        try:
+            return await find_inventory(self.ledger.store, folder)
+        except ManifestError:
+            pass  # nobody has listed it yet
+        store = open_store(None, side.region, None)
+        place = side.location._replace(key=side.location.key + commonprefix(self.scope.prefixes))
+        try:
+            await write_inventory(
+                store,
+                place,
+                self.ledger.store,
+                target,
+                versions=False,
+                file_format="parquet",
+                now=time.time(),
+                on_progress=None,
+            )
+        except ConfigError:  # another start of this night has just written it, or nearly
+            await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            await store.close()
+        return await find_inventory(self.ledger.store, folder)
+
+    def _words(self, maps: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+        """The options that `sealift reconcile` would be given for the pair."""
+        words: dict[str, Any] = {"versions": "current", "maps": [f"{one}={other}" for one, other in maps]}
+        words |= {"margin": f"{self.margin_seconds:g}s", "confirm": True, "confirm_limit": CONFIRM_LIMIT}
+        words |= {"source_checksums": None, "destination_checksums": None, "version_map": ()}
+        for name, side in zip(("source", "destination"), sides(self.pair), strict=True):
+            words |= {name: side.location, f"{name}_endpoint": None, f"{name}_region": side.region}
+            words[f"{name}_profile"] = None
+        return words
+
+
+async def work(
+    spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], int]:
+    """Work through a published plan where it belongs, from where it is → the report and the exit code."""
+    codes: Mapping[int, int] = {}
+    report = await ledger.report(spec.run_id)
+    if report is None and plan.shards:
+        if not placement.is_batch(given, settings):
+            codes = await launch.execute(spec, plan, ledger.location, settings)
+        elif (submitted := await batch.resubmit(ledger, spec, plan, dict(given), settings)) is not None:
+            followed = await batch.follow(submitted, spec, plan, ledger)
+            return followed.report, run_exit_code(followed.report, followed.codes)
+    report = report or await launch.conclude(spec, plan, ledger, codes)
+    return report, run_exit_code(report, codes)

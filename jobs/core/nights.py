@@ -1,0 +1,133 @@
+"""Nights: which one it is where the pair is, what belongs to it in the ledger, and what it came to. No clock, no zones.
+
+    nights/<pair>/<YYYY-MM-DD>/claim.json       the first start of a night: what it will do
+    nights/<pair>/<YYYY-MM-DD>/<stage>.json     before a stage's run is made: which run that is
+    nights/<pair>/<YYYY-MM-DD>/<stage>.2.json   the run of the first record never came to be: another one
+    nights/<pair>/<YYYY-MM-DD>.json             the night has ended: its summary
+
+All of them are written once. A night is named after the day on which it begins in the pair's time zone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta, tzinfo
+from enum import StrEnum
+from typing import Any
+
+from jobs.core.difference import Category
+from jobs.core.outcome import GOOD, Status
+from jobs.core.rota import Sample, next_number
+from jobs.errors import UsageError
+
+NIGHT_VERSION = 1
+"""The version of the documents of a night."""
+
+INVENTORY_HOURS_MAX = 50
+"""A report of S3 Inventory that is older is not used: daily reports may take two days to arrive."""
+
+
+class Stage(StrEnum):
+    """The stages of a night, in their order."""
+
+    RECONCILE = "reconcile"
+    REPAIR = "repair"
+    VERIFY = "verify"
+    SAMPLE = "sample"
+    DEEP = "deep"
+
+
+def find_night(now: float, minutes: int, zone: tzinfo) -> date:
+    """The night that has begun last at `now` (epoch seconds): it begins `minutes` after local midnight of its day.
+
+    So a night that is late, or goes on past midnight, is still itself. Where the clocks are put forward over the
+    hour, it begins as much later as they are; where the hour comes twice, the first one counts.
+    """
+    day = datetime.fromtimestamp(now, zone).date() + timedelta(days=1)
+    while begins_at(day, minutes, zone) > now:
+        day -= timedelta(days=1)
+    return day
+
+
+def begins_at(night: date, minutes: int, zone: tzinfo) -> float:
+    """When a night begins, in epoch seconds."""
+    return datetime.combine(night, time(minutes // 60, minutes % 60), zone).timestamp()
+
+
+def parse_night(text: str, latest: date) -> date:
+    """`2026-11-25` → its date. Raises UsageError for anything else, and for a night after the `latest` that began."""
+    try:
+        night = datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day, not a moment
+    except ValueError as error:
+        raise UsageError(f"--night {text!r} is no day: write YYYY-MM-DD, as in {latest}") from error
+    if night > latest:
+        raise UsageError(f"--night {text}: that night has not begun, the latest one is {latest}")
+    return night
+
+
+def due(night: date, of: int) -> Sample:
+    """The slice of the night: any `of` nights in a row take every slice, and so every key, exactly once."""
+    return Sample(next_number(night.toordinal(), of), of)
+
+
+def summary_name(pair: str, night: date) -> str:
+    """Where the summary of a night is, in the ledger."""
+    return f"nights/{pair}/{night.isoformat()}.json"
+
+
+def claim_name(pair: str, night: date) -> str:
+    """Where the claim of a night is, in the ledger."""
+    return f"nights/{pair}/{night.isoformat()}/claim.json"
+
+
+def record_name(pair: str, night: date, stage: Stage, number: int) -> str:
+    """Where a stage's record is; `number` counts from 1."""
+    return f"nights/{pair}/{night.isoformat()}/{stage}{f'.{number}' if number > 1 else ''}.json"
+
+
+def left_by_reconcile(
+    categories: Mapping[str, int], findings: int, unparsed: int, *, is_repaired: bool, keeps_extra: bool
+) -> int:
+    """How many rows of a reconciliation need somebody's attention once the night has done its part.
+
+    What is missing or stale is the repair's affair where there is one (`is_repaired`). What is extra is what the
+    policy asks for where deletes are retained (`keeps_extra`).
+    """
+    settled = categories.get(Category.MISSING, 0) + categories.get(Category.STALE, 0) if is_repaired else 0
+    return findings + unparsed - settled - (categories.get(Category.EXTRA, 0) if keeps_extra else 0)
+
+
+def left_by_run(job: str, outcomes: Mapping[str, int]) -> int:
+    """How many rows of a replicate or verify run do.
+
+    A source that has `changed` while the night went on needs nobody when it was only to be verified: it is in flight,
+    and judged the next time.
+    """
+    well = {*GOOD, Status.CHANGED} if job == "verify" else GOOD
+    return sum(count for status, count in outcomes.items() if status not in well)
+
+
+def is_well(stages: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether nothing is left to do for anybody."""
+    return not any(stage["left"] or stage["refused"] for stage in stages)
+
+
+def verdict(stages: Sequence[Mapping[str, Any]], *, is_finished: bool = True) -> str:
+    """The night in one sentence."""
+    left = sum(stage["left"] for stage in stages)
+    if not is_finished:
+        head = f"The night is not finished, {left:,} rows are left to do"
+    elif left:
+        head = f"{left:,} {'row needs' if left == 1 else 'rows need'} attention"
+    else:
+        head = "All is well" if is_well(stages) else "Nothing wrong was found, but not everything was done"
+    return f"{head}: {'; '.join(map(_clause, stages))}."
+
+
+def _clause(stage: Mapping[str, Any]) -> str:
+    if stage["refused"]:
+        return f"{stage['stage']} refused, {stage['refused']}"
+    if stage["run_id"] is None:
+        return f"nothing to {stage['stage']}"
+    counts = {name: count for name, count in stage["counts"].items() if count}
+    return f"{stage['stage']} {', '.join(f'{count:,} {name}' for name, count in counts.items()) or 'nothing'}"

@@ -1,0 +1,99 @@
+"""A run over a whole pair: which prefixes are listed, which keys are taken, how they are copied, what it may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from jobs.core.coverage import Scope
+from jobs.core.mapping import PrefixMap
+from jobs.core.model import Location
+from jobs.core.policy import Pair
+from jobs.core.policy_choices import Encryption
+from jobs.core.run import Plan, Side
+from jobs.errors import UsageError
+
+
+class Ceiling(NamedTuple):
+    """What a run may take: US dollars and rows."""
+
+    max_cost: float
+    max_objects: int
+
+    @classmethod
+    def of(cls, pair: Pair, max_cost: float | None = None, max_objects: int | None = None) -> Ceiling:
+        """The pair's limits, or what is tighter."""
+        limits = pair.limits
+        return cls(
+            min(float(limits.max_cost), limits.max_cost if max_cost is None else max_cost),
+            min(int(limits.max_objects), limits.max_objects if max_objects is None else max_objects),
+        )
+
+    def refusal(self, plan: Plan) -> str | None:
+        """Why the plan is above it; None: it is not."""
+        if plan.rows > self.max_objects:
+            return f"the plan has {plan.rows:,} objects, limits.max_objects allows {self.max_objects:,}"
+        if plan.total_dollars > self.max_cost:
+            return f"the plan costs about ${plan.total_dollars:,.4f}, limits.max_cost allows ${self.max_cost:,.4f}"
+        return None
+
+
+def sides(pair: Pair) -> tuple[Side, Side]:
+    """Source and destination, so that a run's route leads where `Pair.copy_key` says."""
+    source, hot = pair.source, pair.destination
+    return (
+        Side(Location(source.bucket), region=source.region),
+        Side(Location(hot.bucket, hot.prefix), region=hot.region),
+    )
+
+
+def copy_options(pair: Pair) -> dict[str, Any]:
+    """Storage class and encryption of the pair's copies, as a replicate run takes them.
+
+    Where the policy says what the hot bucket's own default is (S3's keys, or the key that Terraform makes for the
+    bucket), nothing is asked for, so that the default holds.
+    """
+    hot = pair.destination
+    is_default = hot.encryption is Encryption.S3 or hot.kms_key == "create"
+    return {
+        "storage_class": hot.storage_class.value if hot.storage_class else "keep",
+        "sse": None if is_default else hot.encryption.value,
+        "kms_key_id": None if is_default or hot.kms_key is None else str(hot.kms_key),
+    }
+
+
+def prefixes_below(scope: Scope, prefix: str = "") -> tuple[str, ...]:
+    """The prefixes to list for the keys of a scope that begin with `prefix`: none of them begins with another.
+
+    Raises UsageError when the scope has no such keys.
+    """
+    related = [each for each in scope.prefixes if each.startswith(prefix) or prefix.startswith(each)]
+    kept = _outermost(max(each, prefix, key=len) for each in related)
+    if not kept or prefix.startswith(scope.excluded):
+        raise UsageError(f"--prefix {prefix!r}: the pair protects no keys that begin with it")
+    return kept
+
+
+def globs(scope: Scope) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The scope as globs to include and to exclude (`jobs.core.selection`); nothing to include: everything."""
+    inside = () if "" in scope.prefixes else tuple(map(_begins_with, _outermost(scope.prefixes)))
+    return inside, tuple(map(_begins_with, scope.excluded))
+
+
+def prefix_map(pair: Pair, scope: Scope) -> PrefixMap:
+    """Which destination keys belong to the pair's source keys."""
+    return PrefixMap(
+        tuple((prefix, pair.copy_key(prefix)) for prefix in _outermost(scope.prefixes)), excluded=scope.excluded
+    )
+
+
+def _outermost(prefixes: Iterable[str]) -> tuple[str, ...]:
+    kept: list[str] = []
+    for prefix in sorted(prefixes):
+        if not kept or not prefix.startswith(kept[-1]):
+            kept.append(prefix)
+    return tuple(kept)
+
+
+def _begins_with(prefix: str) -> str:
+    return "".join(f"[{each}]" if each in "*?[" else each for each in prefix) + "*"

@@ -1,0 +1,322 @@
+# What happens in S3 and Batch, and whom it reaches.
+#
+#   source bucket ──────────────► queue ──► backup     directly, where the bucket is in our region and its
+#                                  ▲                   notifications are ours
+#   source bucket ─► EventBridge ──┘                   otherwise: another owner's notifications, or another region,
+#                                                      whose rule forwards to our region's bus
+#   inventory delivered ─► EventBridge ─► submit
+#   restore completed, Batch job ended ─► EventBridge ─► follow
+#   every night of every pair, every five minutes ─► Scheduler ─► submit, enqueue
+
+locals {
+  sources = { for bucket in distinct([for pair in local.pairs : pair.source.bucket]) : bucket => {
+    region   = [for pair in local.pairs : pair.source.region if pair.source.bucket == bucket][0]
+    is_ours  = anytrue([for pair in local.pairs : pair.source.notifications if pair.source.bucket == bucket])
+    prefixes = distinct(flatten([for pair in local.pairs : pair.source.prefixes if pair.source.bucket == bucket]))
+  } }
+
+  # S3 refuses notification filters that overlap: of nested prefixes only the outermost.
+  watched_prefixes = { for bucket, each in local.sources : bucket => [
+    for prefix in each.prefixes : prefix if !anytrue([for other in each.prefixes : other != prefix && startswith(prefix, other)])
+  ] }
+
+  notifying = { for bucket, each in local.sources : bucket => each if each.is_ours }
+  direct    = { for bucket, each in local.notifying : bucket => each if each.region == local.region }
+  bridged   = { for bucket, each in local.sources : bucket => each if !contains(keys(local.direct), bucket) }
+
+  thawing = { for bucket in distinct([for pair in local.archives : pair.archive.bucket]) : bucket => local.buckets[bucket].region }
+
+  # EventBridge's filter on a bucket, and on prefixes where not all keys count.
+  object_filters = { for bucket in keys(local.sources) : bucket => merge(
+    { bucket = { name = [bucket] } },
+    { for field in ["object"] : field => { key = [for prefix in local.watched_prefixes[bucket] : { prefix = prefix }] }
+    if !contains(local.watched_prefixes[bucket], "") },
+  ) }
+
+  event_patterns = merge(
+    { for bucket, each in local.bridged : "objects-${bucket}" => {
+      regions = [each.region]
+      to      = "queue"
+      pattern = { source = ["aws.s3"], detail-type = ["Object Created", "Object Deleted", "Object Restore Completed"], detail = local.object_filters[bucket] }
+    } },
+    { for any in slice(["inventory"], 0, length(local.inventory.buckets) > 0 ? 1 : 0) : any => {
+      regions = keys(local.inventory.buckets)
+      to      = "submit"
+      pattern = { source = ["aws.s3"], detail-type = ["Object Created"], detail = {
+        bucket = { name = values(local.inventory.buckets) }
+        object = { key = [{ suffix = "/manifest.checksum" }] }
+      } }
+    } },
+    { for any in slice(["restored"], 0, length(local.thawing) > 0 ? 1 : 0) : any => {
+      regions = distinct(values(local.thawing))
+      to      = "follow"
+      pattern = { source = ["aws.s3"], detail-type = ["Object Restore Completed"], detail = { bucket = { name = keys(local.thawing) } } }
+    } },
+    # An array's children are not followed one by one: ten thousand of them would be ten thousand calls.
+    { for status in ["succeeded", "failed"] : "batch-${status}" => {
+      regions = [local.region]
+      to      = "follow"
+      pattern = { source = ["aws.batch"], detail-type = ["Batch Job State Change"], detail = {
+        jobQueue        = values(local.queue_arns)
+        status          = [upper(status)]
+        arrayProperties = { index = [{ exists = false }] }
+      } }
+    } },
+    # Alarms on replication are in the hot bucket's region; the topic is in ours.
+    { for any in slice(["far-alarms"], 0, length(local.alarm_regions) > 0 ? 1 : 0) : any => {
+      regions = local.alarm_regions
+      to      = "topic"
+      pattern = { source = ["aws.cloudwatch"], detail-type = ["CloudWatch Alarm State Change"], detail = {
+        alarmName = [{ prefix = "${local.name}-" }]
+        state     = { value = ["ALARM"] }
+      }, region = local.alarm_regions }
+    } },
+  )
+
+  # at most 64 characters: a long bucket's name is cut, and told apart by a hash
+  rule_names = { for key in keys(local.event_patterns) : key =>
+    "${local.name}-${length(key) <= 38 ? key : "${substr(key, 0, 31)}-${substr(md5(key), 0, 6)}"}"
+  }
+
+  targets = {
+    queue  = aws_sqs_queue.this["objects"].arn
+    submit = aws_lambda_function.this["submit"].arn
+    follow = aws_lambda_function.this["follow"].arn
+    topic  = local.topic_arn
+  }
+
+  forwarded = merge([for name, each in local.event_patterns : {
+    for region in each.regions : "${name}-${region}" => { name = name, region = region, pattern = each.pattern } if region != local.region
+  }]...)
+  home_bus = "arn:${local.partition}:events:${local.region}:${local.account}:event-bus/default"
+}
+
+# One configuration per bucket, whichever pairs share it: a second one would silently replace the first.
+resource "aws_s3_bucket_notification" "source" {
+  for_each = local.notifying
+
+  bucket      = each.key
+  region      = each.value.region
+  eventbridge = each.value.region != local.region # S3 reaches a queue in its own region only
+
+  dynamic "queue" {
+    for_each = each.value.region == local.region ? local.watched_prefixes[each.key] : []
+
+    content {
+      queue_arn     = aws_sqs_queue.this["objects"].arn
+      events        = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*", "s3:ObjectRestore:Completed"]
+      filter_prefix = queue.value
+    }
+  }
+
+  depends_on = [aws_sqs_queue_policy.this]
+}
+
+# Buckets of ours whose events somebody waits for; a hot bucket's would be paid for and thrown away.
+resource "aws_s3_bucket_notification" "own" {
+  for_each = merge(local.thawing, { for region, bucket in local.inventory.buckets : bucket => region })
+
+  bucket      = aws_s3_bucket.this[each.key].id
+  region      = each.value
+  eventbridge = true
+}
+
+locals {
+  # Visibility: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html asks for six times the function's timeout.
+  queues = {
+    objects     = { visibility_seconds = 6 * local.functions.backup.timeout_seconds, dead = "objects-dead" }
+    undelivered = { visibility_seconds = 30, dead = null }
+  }
+  dead_queues = { for name, each in local.queues : each.dead => name if each.dead != null }
+}
+
+# Events that no attempt could handle: `sealift events redrive` returns them.
+resource "aws_sqs_queue" "dead" {
+  for_each = local.dead_queues
+
+  name                      = "${local.name}-${each.key}"
+  message_retention_seconds = 1209600
+  kms_master_key_id         = local.key_arns[local.region]
+}
+
+resource "aws_sqs_queue" "this" {
+  for_each = local.queues
+
+  name                       = "${local.name}-${each.key}"
+  visibility_timeout_seconds = each.value.visibility_seconds
+  message_retention_seconds  = each.value.dead == null ? 1209600 : 604800 # a dead letter keeps its age: its queue has to hold it longer
+  receive_wait_time_seconds  = 20
+  kms_master_key_id          = local.key_arns[local.region]
+  redrive_policy = each.value.dead == null ? null : jsonencode({
+    deadLetterTargetArn = aws_sqs_queue.dead[each.value.dead].arn
+    maxReceiveCount     = 5
+  })
+}
+
+resource "aws_sqs_queue_redrive_allow_policy" "dead" {
+  for_each = local.dead_queues
+
+  queue_url = aws_sqs_queue.dead[each.key].id
+  redrive_allow_policy = jsonencode({
+    redrivePermission = "byQueue"
+    sourceQueueArns   = [aws_sqs_queue.this[each.value].arn]
+  })
+}
+
+resource "aws_sqs_queue_policy" "this" {
+  for_each = local.queues
+
+  queue_url = aws_sqs_queue.this[each.key].id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [{
+        Sid       = "TlsOnly"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = ["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage"]
+        Resource  = aws_sqs_queue.this[each.key].arn
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      }],
+      [for arns in [[for bucket in keys(local.direct) : local.bucket_arns[bucket]]] : {
+        Sid       = "SourceBuckets"
+        Effect    = "Allow"
+        Principal = { Service = "s3.amazonaws.com" }
+        Action    = "sqs:SendMessage"
+        Resource  = aws_sqs_queue.this[each.key].arn
+        Condition = { ArnEquals = { "aws:SourceArn" = arns }, StringEquals = { "aws:SourceAccount" = local.account } }
+      } if each.key == "objects" && length(arns) > 0],
+      [for arns in [[for name, rule in aws_cloudwatch_event_rule.home : rule.arn if local.event_patterns[name].to == "queue" || each.key == "undelivered"]] : {
+        Sid       = "Rules"
+        Effect    = "Allow"
+        Principal = { Service = "events.amazonaws.com" }
+        Action    = "sqs:SendMessage"
+        Resource  = aws_sqs_queue.this[each.key].arn
+        Condition = { ArnEquals = { "aws:SourceArn" = arns } }
+      } if length(arns) > 0],
+    )
+  })
+}
+
+resource "aws_cloudwatch_event_rule" "home" {
+  for_each = local.event_patterns
+
+  name          = local.rule_names[each.key]
+  description   = "To the ${each.value.to}"
+  event_pattern = jsonencode(each.value.pattern)
+}
+
+resource "aws_cloudwatch_event_target" "home" {
+  for_each = local.event_patterns
+
+  rule      = aws_cloudwatch_event_rule.home[each.key].name
+  target_id = each.value.to
+  arn       = local.targets[each.value.to]
+
+  retry_policy {
+    maximum_event_age_in_seconds = 86400
+    maximum_retry_attempts       = 185
+  }
+
+  dead_letter_config {
+    arn = aws_sqs_queue.this["undelivered"].arn
+  }
+}
+
+resource "aws_lambda_permission" "rule" {
+  for_each = { for name, each in local.event_patterns : name => each.to if contains(["submit", "follow"], each.to) }
+
+  statement_id  = "rule-${each.key}"
+  action        = "lambda:InvokeFunction"
+  function_name = aws_lambda_function.this[each.value].function_name
+  principal     = "events.amazonaws.com"
+  source_arn    = aws_cloudwatch_event_rule.home[each.key].arn
+}
+
+# In the other regions: the same pattern, to our region's default bus, where the rule above has it.
+resource "aws_cloudwatch_event_rule" "forward" {
+  for_each = local.forwarded
+
+  region        = each.value.region
+  name          = local.rule_names[each.value.name]
+  description   = "To ${local.region}"
+  event_pattern = jsonencode(each.value.pattern)
+}
+
+resource "aws_cloudwatch_event_target" "forward" {
+  for_each = local.forwarded
+
+  region    = each.value.region
+  rule      = aws_cloudwatch_event_rule.forward[each.key].name
+  target_id = "home"
+  arn       = local.home_bus
+  role_arn  = aws_iam_role.events.arn
+}
+
+resource "aws_scheduler_schedule_group" "this" {
+  name = local.name
+}
+
+# Each pair's night, in its own time zone: also when clocks change there.
+resource "aws_scheduler_schedule" "nightly" {
+  for_each = local.pairs
+
+  name                         = "night-${each.key}"
+  group_name                   = aws_scheduler_schedule_group.this.name
+  description                  = "Reconcile, repair, verify, report: ${each.key}"
+  state                        = each.value.nightly.enabled ? "ENABLED" : "DISABLED"
+  schedule_expression          = "cron(${tonumber(substr(each.value.nightly.hour, 3, 2))} ${tonumber(substr(each.value.nightly.hour, 0, 2))} * * ? *)"
+  schedule_expression_timezone = each.value.nightly.time_zone
+  kms_key_arn                  = local.key_arns[local.region]
+
+  flexible_time_window {
+    mode                      = "FLEXIBLE"
+    maximum_window_in_minutes = 15
+  }
+
+  target {
+    arn      = aws_lambda_function.this["submit"].arn
+    role_arn = aws_iam_role.scheduler.arn
+    # Scheduler delivers at least once: the scheduled time, the same in each delivery, is what makes a night one night.
+    # Not jsonencode alone: it would escape the angle brackets that Scheduler looks for.
+    input = replace(replace(jsonencode({ action = "nightly", pair = each.key, scheduled_at = "<aws.scheduler.scheduled-time>" }), "\\u003c", "<"), "\\u003e", ">")
+
+    retry_policy {
+      maximum_event_age_in_seconds = 7200
+      maximum_retry_attempts       = 20
+    }
+
+    dead_letter_config {
+      arn = aws_sqs_queue.this["undelivered"].arn
+    }
+  }
+}
+
+# Whether a backlog is big or old enough is the function's question; this only asks it.
+resource "aws_scheduler_schedule" "backlog" {
+  name                         = "backlog"
+  group_name                   = aws_scheduler_schedule_group.this.name
+  description                  = "Is a backlog big or old enough to become a run?"
+  schedule_expression          = "rate(5 minutes)"
+  schedule_expression_timezone = "UTC"
+  kms_key_arn                  = local.key_arns[local.region]
+
+  flexible_time_window {
+    mode = "OFF"
+  }
+
+  target {
+    arn      = aws_lambda_function.this["enqueue"].arn
+    role_arn = aws_iam_role.scheduler.arn
+    input    = replace(replace(jsonencode({ action = "backlog", scheduled_at = "<aws.scheduler.scheduled-time>" }), "\\u003c", "<"), "\\u003e", ">")
+
+    retry_policy {
+      maximum_event_age_in_seconds = 300
+      maximum_retry_attempts       = 2
+    }
+
+    dead_letter_config {
+      arn = aws_sqs_queue.this["undelivered"].arn
+    }
+  }
+}

@@ -1,0 +1,511 @@
+# A role for each function and each job, and what each may do: read down to `roles` for the table.
+#
+#   replicate  reads sources, writes copies; where `deletes: mirror` is said it may put delete markers, never delete a version
+#   verify     reads both sides, writes the ledger
+#   expire     the only one that deletes: what archive rules cover, of pairs with `archive.expire`
+#   nobody     bypasses Object Lock's governance: denied to each role here, and to everyone by the buckets (storage.tf)
+#
+# Two things that are easy to get wrong:
+#
+# * S3 answers 404 for a key that is not there only to who may list the bucket, 403 to others. A HEAD brings no
+#   s3:prefix, so that a plain condition on it would turn every "missing" into "denied": hence ...IfExists.
+# * s3:DeleteObject without a version id puts a delete marker onto a versioned bucket, and destroys nothing. Destroying
+#   takes s3:DeleteObjectVersion, an action of its own.
+
+locals {
+  s3_read = ["s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectAttributes", "s3:GetObjectVersionAttributes",
+  "s3:GetObjectTagging", "s3:GetObjectVersionTagging"]
+  s3_write = ["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+
+  # Object ARNs by what they are to us. A pair's prefix bounds each of them.
+  objects = {
+    source  = distinct(flatten([for pair in local.pairs : [for prefix in pair.source.prefixes : "${local.bucket_arns[pair.source.bucket]}/${prefix}*"]]))
+    copy    = distinct(flatten([for name, pair in local.pairs : [for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.destination.bucket]}/${prefix}*"]]))
+    replica = distinct(flatten([for name, pair in local.replicas : [for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"]]))
+    archive = distinct([for pair in local.archives : "${local.bucket_arns[pair.archive.bucket]}/${pair.archive.prefix}*"])
+    restore = [for place in var.restore_to : "arn:${local.partition}:s3:::${place}*"]
+    reports = [for bucket in values(local.inventory.buckets) : "${local.bucket_arns[bucket]}/${local.inventory.prefix}*"]
+    ledger  = ["${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}*"]
+
+    mirrored      = distinct(flatten([for name, pair in local.mirroring : [for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.destination.bucket]}/${prefix}*"]]))
+    locked_source = distinct(flatten([for pair in local.locking : [for prefix in pair.source.prefixes : "${local.bucket_arns[pair.source.bucket]}/${prefix}*"]]))
+    locked_copy   = distinct(flatten([for name, pair in local.locking : [for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.destination.bucket]}/${prefix}*"]]))
+
+    # what archive rules cover, on the side that they pack
+    covered = distinct(flatten([for name, pair in local.expiring : [for prefix in local.archived_prefixes[name] :
+      pair.archive.side == "source" ? "${local.bucket_arns[pair.source.bucket]}/${prefix}*" : "${local.bucket_arns[pair.destination.bucket]}/${pair.destination.prefix}${prefix}*"
+    ]]))
+  }
+
+  # bucket → the prefixes that are listed there
+  listed = { for kind, places in {
+    source  = flatten([for pair in local.pairs : [for prefix in pair.source.prefixes : { bucket = pair.source.bucket, prefix = prefix }]])
+    copy    = flatten([for name, pair in local.pairs : [for prefix in local.copy_prefixes[name] : { bucket = pair.destination.bucket, prefix = prefix }]])
+    replica = flatten([for name, pair in local.replicas : [for prefix in local.copy_prefixes[name] : { bucket = pair.replica.bucket, prefix = prefix }]])
+    archive = [for pair in local.archives : { bucket = pair.archive.bucket, prefix = pair.archive.prefix }]
+    reports = [for bucket in values(local.inventory.buckets) : { bucket = bucket, prefix = local.inventory.prefix }]
+    ledger  = [{ bucket = local.ledger.bucket, prefix = local.ledger.prefix }]
+    restore = [for place in var.restore_to : { bucket = split("/", place)[0], prefix = join("/", slice(split("/", place), 1, length(split("/", place)))) }]
+  } : kind => { for place in places : place.bucket => place.prefix... } }
+
+  # KMS keys by what they encrypt; an alias stands for its key, since IAM does not know aliases.
+  given_keys = toset([for each in values(local.buckets) : each.kms_key if can(regex(":alias/", each.kms_key))])
+  resolved   = { for alias in local.given_keys : alias => data.aws_kms_alias.given[alias].target_key_arn }
+  keys = { for kind, arns in {
+    source  = var.source_kms_key_arns
+    copy    = [for pair in local.pairs : local.bucket_keys[pair.destination.bucket]]
+    replica = [for pair in local.replicas : local.bucket_keys[pair.replica.bucket]]
+    archive = [for pair in local.archives : local.bucket_keys[pair.archive.bucket]]
+    reports = [for region in keys(local.inventory.buckets) : local.key_arns[region]]
+    ledger  = [local.key_arns[local.region]]
+    restore = var.source_kms_key_arns
+  } : kind => [for arn in arns : lookup(local.resolved, coalesce(arn, "none"), arn) if arn != null] }
+
+  # Who reads, writes, lists and starts what; `marks`: may put delete markers. Everybody reads and writes the ledger. What
+  # compares and decides starts the workers of replicate; nothing starts expire but a person.
+  roles = merge(
+    {
+      backup    = { function = true, reads = ["source", "copy"], writes = ["copy"], lists = ["source", "copy"], marks = true, submits = [] }
+      enqueue   = { function = true, reads = [], writes = [], lists = [], marks = false, submits = [] }
+      submit    = { function = true, reads = ["reports"], writes = [], lists = ["reports"], marks = false, submits = ["nightly", "backfill", "reconcile"] }
+      follow    = { function = true, reads = [], writes = [], lists = [], marks = false, submits = ["replicate"] }
+      inventory = { function = false, reads = ["source", "copy", "replica"], writes = [], lists = ["source", "copy", "replica"], marks = false, submits = ["inventory"] }
+      replicate = { function = false, reads = ["source", "copy", "reports"], writes = ["copy"], lists = ["source", "copy", "reports"], marks = true, submits = ["replicate", "verify"] }
+      verify    = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "reports"], marks = false, submits = ["verify"] }
+      reconcile = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "reports"], marks = false, submits = ["replicate", "verify", "reconcile"] }
+      backfill  = { function = false, reads = ["source", "copy", "reports"], writes = [], lists = ["source", "copy", "reports"], marks = false, submits = ["replicate", "verify"] }
+      nightly   = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "reports"], marks = false, submits = ["replicate", "verify"] }
+    },
+    { for job, each in {
+      compact = { function = false, reads = ["source", "copy", "archive", "reports"], writes = ["archive"], lists = ["source", "copy", "archive", "reports"], marks = false, submits = ["compact", "verify"] }
+      restore = { function = false, reads = ["copy", "archive", "restore"], writes = ["restore"], lists = ["copy", "archive", "restore"], marks = false, submits = ["restore", "verify"] }
+      expire  = { function = false, reads = ["source", "copy", "archive"], writes = [], lists = ["source", "copy", "archive"], marks = false, submits = [] }
+    } : job => each if contains(keys(local.jobs), job) },
+  )
+
+  # What each role may delete: delete markers where the policy mirrors deletes; for expire, what archives cover.
+  deletable = { for role, each in local.roles : role => role == "expire" ? local.objects.covered : each.marks ? local.objects.mirrored : [] }
+
+  statements = { for role, each in local.roles : role => concat(
+    [
+      {
+        Sid      = "Read"
+        Effect   = "Allow"
+        Action   = local.s3_read
+        Resource = distinct(flatten([for kind in concat(each.reads, ["ledger"]) : local.objects[kind]]))
+      },
+      {
+        Sid      = "Write"
+        Effect   = "Allow"
+        Action   = local.s3_write
+        Resource = distinct(flatten([for kind in concat(each.writes, ["ledger"]) : local.objects[kind]]))
+      },
+    ],
+    [for bucket in distinct(flatten([for kind in concat(each.lists, ["ledger"]) : keys(local.listed[kind])])) : {
+      Effect   = "Allow"
+      Action   = ["s3:ListBucket", "s3:ListBucketVersions"]
+      Resource = "arn:${local.partition}:s3:::${bucket}"
+      Condition = { StringLikeIfExists = { "s3:prefix" = distinct(flatten([
+        for kind in concat(each.lists, ["ledger"]) : [for prefix in lookup(local.listed[kind], bucket, []) : "${prefix}*"]
+      ])) } }
+    }],
+    [for buckets in [distinct(flatten([for kind in each.lists : keys(local.listed[kind])]))] : {
+      Sid      = "AreThereVersions"
+      Effect   = "Allow"
+      Action   = "s3:GetBucketVersioning"
+      Resource = [for bucket in buckets : "arn:${local.partition}:s3:::${bucket}"]
+    } if length(buckets) > 0],
+    # retention and legal hold come along as the source has them; neither can be shortened without a bypass
+    [for kind in ["locked_source"] : {
+      Sid      = "ReadLocks"
+      Effect   = "Allow"
+      Action   = ["s3:GetObjectRetention", "s3:GetObjectLegalHold"]
+      Resource = concat(local.objects[kind], local.objects.locked_copy)
+    } if contains(each.writes, "copy") && length(local.objects[kind]) > 0],
+    [for kind in ["locked_copy"] : {
+      Sid      = "WriteLocks"
+      Effect   = "Allow"
+      Action   = ["s3:PutObjectRetention", "s3:PutObjectLegalHold"]
+      Resource = local.objects[kind]
+    } if contains(each.writes, "copy") && length(local.objects[kind]) > 0],
+    # without a version id: a delete marker, for pairs with `deletes: mirror` alone
+    [for resources in [local.objects.mirrored] : {
+      Sid      = "MirrorDeletes"
+      Effect   = "Allow"
+      Action   = "s3:DeleteObject"
+      Resource = resources
+    } if each.marks && length(resources) > 0],
+    [for resources in [local.objects.covered] : {
+      Sid      = "ExpireWhatArchivesCover"
+      Effect   = "Allow"
+      Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+      Resource = resources
+    } if role == "expire" && length(resources) > 0],
+    [for resources in [local.objects.covered] : {
+      Sid      = "ReadLocksAndHolds"
+      Effect   = "Allow"
+      Action   = ["s3:GetObjectRetention", "s3:GetObjectLegalHold"]
+      Resource = resources
+    } if role == "expire" && length(resources) > 0],
+    [for resources in [concat(local.objects.archive, local.objects.copy)] : {
+      Sid      = "Thaw"
+      Effect   = "Allow"
+      Action   = "s3:RestoreObject"
+      Resource = resources
+    } if role == "restore"],
+    [for arns in [distinct(flatten([for kind in concat(each.reads, each.writes, ["ledger"]) : local.keys[kind]]))] : {
+      Sid       = "Decrypt"
+      Effect    = "Allow"
+      Action    = "kms:Decrypt"
+      Resource  = arns
+      Condition = { StringLike = { "kms:ViaService" = "s3.*.${local.dns_suffix}" } }
+    }],
+    [for arns in [distinct(flatten([for kind in concat(each.writes, ["ledger"]) : local.keys[kind]]))] : {
+      Sid       = "Encrypt"
+      Effect    = "Allow"
+      Action    = "kms:GenerateDataKey"
+      Resource  = arns
+      Condition = { StringLike = { "kms:ViaService" = "s3.*.${local.dns_suffix}" } }
+    }],
+    local.submit_statements[role],
+    flatten([for function in [role] : local.function_statements[function] if each.function]),
+    local.guards[role],
+  ) }
+
+  submit_statements = { for role, each in local.roles : role => concat(
+    [for names in [[for job in each.submits : local.job_names[job] if contains(keys(local.job_names), job)]] : {
+      Sid    = "SubmitJobs"
+      Effect = "Allow"
+      Action = "batch:SubmitJob"
+      Resource = concat(values(local.queue_arns), flatten([for name in names : [
+        "arn:${local.partition}:batch:${local.region}:${local.account}:job-definition/${name}",
+        "arn:${local.partition}:batch:${local.region}:${local.account}:job-definition/${name}:*",
+      ]]))
+    } if length(names) > 0],
+    [for action in ["batch:TagResource", "batch:TerminateJob"] : {
+      Sid      = "${trimprefix(action, "batch:")}OfJobs"
+      Effect   = "Allow"
+      Action   = action
+      Resource = "arn:${local.partition}:batch:${local.region}:${local.account}:job/*" # a job's id is Batch's to choose
+    } if length(each.submits) > 0],
+    [for actions in [["batch:DescribeJobs", "batch:DescribeJobQueues", "batch:DescribeJobDefinitions", "batch:ListJobs"]] : {
+      Sid      = "SeeJobs"
+      Effect   = "Allow"
+      Action   = actions
+      Resource = "*" # Batch offers no resource for what describes and lists
+    } if length(each.submits) > 0],
+  ) }
+
+  # What every function needs, and what one of them alone does.
+  function_statements = { for function in keys(local.functions) : function => concat(
+    [
+      {
+        Sid      = "Log"
+        Effect   = "Allow"
+        Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        Resource = "${aws_cloudwatch_log_group.function[function].arn}:*"
+      },
+      {
+        Sid      = "DeadLetters"
+        Effect   = "Allow"
+        Action   = "sqs:SendMessage"
+        Resource = aws_sqs_queue.this["undelivered"].arn
+      },
+      {
+        Sid       = "OurOwnKey"
+        Effect    = "Allow"
+        Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Resource  = local.key_arns[local.region]
+        Condition = { StringEquals = { "kms:ViaService" = [for service in ["sqs", "sns", "lambda"] : "${service}.${local.region}.${local.dns_suffix}"] } }
+      },
+    ],
+    [for queue in ["objects"] : {
+      Sid      = "TakeEvents"
+      Effect   = "Allow"
+      Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"]
+      Resource = aws_sqs_queue.this[queue].arn
+    } if function == "backup"],
+    [for next in ["submit"] : {
+      Sid      = "StartRuns"
+      Effect   = "Allow"
+      Action   = "lambda:InvokeFunction"
+      Resource = "arn:${local.partition}:lambda:${local.region}:${local.account}:function:${local.name}-${next}"
+    } if function == "enqueue"],
+    [for topic in [local.topic_arn] : {
+      Sid      = "TellPeople"
+      Effect   = "Allow"
+      Action   = "sns:Publish"
+      Resource = topic
+    } if function == "follow"],
+    [for any in ["xray"] : {
+      Sid      = "Trace"
+      Effect   = "Allow"
+      Action   = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+      Resource = "*" # X-Ray offers no resource for these
+    } if var.xray],
+  ) }
+
+  # Denied whatever else is allowed, also by a policy that somebody adds to the role one day.
+  guards = { for role, each in local.roles : role => concat(
+    [
+      {
+        Sid      = "NoBypass"
+        Effect   = "Deny"
+        Action   = role == "expire" ? ["s3:BypassGovernanceRetention"] : ["s3:BypassGovernanceRetention", "s3:DeleteObjectVersion"]
+        Resource = "*"
+      },
+      {
+        Sid      = "NotThePolicyFile"
+        Effect   = "Deny"
+        Action   = ["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload"]
+        Resource = "${local.bucket_arns[local.ledger.bucket]}/${local.policy_key}"
+      },
+    ],
+    [for resources in [local.deletable[role]] : {
+      Sid         = "NoDeletesElsewhere"
+      Effect      = "Deny"
+      Action      = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+      NotResource = resources
+    } if length(resources) > 0],
+    [for resources in [local.deletable[role]] : {
+      Sid      = "NoDeletes"
+      Effect   = "Deny"
+      Action   = ["s3:DeleteObject"]
+      Resource = "*"
+    } if length(resources) == 0],
+  ) }
+}
+
+data "aws_kms_alias" "given" {
+  for_each = local.given_keys
+
+  region = split(":", each.key)[3]
+  name   = split(":", each.key)[5]
+}
+
+resource "aws_iam_role" "function" {
+  for_each = local.functions
+
+  name        = "${local.name}-fn-${each.key}"
+  description = each.value.does
+  assume_role_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{ Effect = "Allow", Principal = { Service = "lambda.amazonaws.com" }, Action = "sts:AssumeRole" }]
+  })
+}
+
+resource "aws_iam_role_policy" "function" {
+  for_each = local.functions
+
+  name   = each.key
+  role   = aws_iam_role.function[each.key].name
+  policy = local.role_policies[each.key]
+
+  lifecycle {
+    precondition {
+      condition     = length(local.role_policies[each.key]) <= 10240
+      error_message = local.too_many_pairs
+    }
+  }
+}
+
+resource "aws_iam_role" "job" {
+  for_each = local.jobs
+
+  name               = "${local.name}-job-${each.key}"
+  description        = each.value
+  assume_role_policy = local.task_trust
+}
+
+resource "aws_iam_role_policy" "job" {
+  for_each = local.jobs
+
+  name   = each.key
+  role   = aws_iam_role.job[each.key].name
+  policy = local.role_policies[each.key]
+
+  lifecycle {
+    precondition {
+      condition     = length(local.role_policies[each.key]) <= 10240
+      error_message = local.too_many_pairs
+    }
+  }
+}
+
+locals {
+  role_policies  = { for role, statements in local.statements : role => jsonencode({ Version = "2012-10-17", Statement = statements }) }
+  too_many_pairs = "The policies of a role may have 10,240 characters, and this policy file names more buckets and prefixes than fit: make two of it, each with a name and a ledger prefix of its own."
+}
+
+# What starts a container: pulls the image, opens its log. The job itself does not have this role.
+resource "aws_iam_role" "execution" {
+  name               = "${local.name}-execution"
+  description        = "Starts the containers of jobs"
+  assume_role_policy = local.task_trust
+}
+
+locals {
+  task_trust = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "ecs-tasks.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = local.account }
+        ArnLike      = { "aws:SourceArn" = "arn:${local.partition}:ecs:${local.region}:${local.account}:*" }
+      }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "execution" {
+  name = "start"
+  role = aws_iam_role.execution.name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "LogInToEcr"
+        Effect   = "Allow"
+        Action   = "ecr:GetAuthorizationToken"
+        Resource = "*" # a login is the registry's, not a repository's
+      },
+      {
+        Sid      = "PullTheImage"
+        Effect   = "Allow"
+        Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        Resource = aws_ecr_repository.this.arn
+      },
+      {
+        Sid      = "Log"
+        Effect   = "Allow"
+        Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        Resource = "${aws_cloudwatch_log_group.batch.arn}:*"
+      },
+    ]
+  })
+}
+
+resource "aws_iam_role" "worker" {
+  for_each = aws_launch_template.worker
+
+  name        = "${local.name}-host"
+  description = "EC2 hosts of workers: they join their cluster"
+  assume_role_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{ Effect = "Allow", Principal = { Service = "ec2.amazonaws.com" }, Action = "sts:AssumeRole" }]
+  })
+}
+
+# AWS keeps this policy, and adds to it what a newer agent needs.
+resource "aws_iam_role_policy_attachment" "worker" {
+  for_each = aws_iam_role.worker
+
+  role       = each.value.name
+  policy_arn = "arn:${local.partition}:iam::aws:policy/service-role/AmazonEC2ContainerServiceforEC2Role"
+}
+
+resource "aws_iam_instance_profile" "worker" {
+  for_each = aws_iam_role.worker
+
+  name = each.value.name
+  role = each.value.name
+}
+
+resource "aws_iam_role" "scheduler" {
+  name        = "${local.name}-scheduler"
+  description = "Schedules call submit and enqueue"
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "scheduler.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "scheduler" {
+  name = "call"
+  role = aws_iam_role.scheduler.name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "Call"
+        Effect   = "Allow"
+        Action   = "lambda:InvokeFunction"
+        Resource = [for name in ["submit", "enqueue"] : aws_lambda_function.this[name].arn]
+      },
+      {
+        Sid      = "DeadLetters"
+        Effect   = "Allow"
+        Action   = "sqs:SendMessage"
+        Resource = aws_sqs_queue.this["undelivered"].arn
+      },
+      {
+        Sid      = "ReadSchedulesAndWriteDeadLetters"
+        Effect   = "Allow"
+        Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Resource = local.key_arns[local.region]
+      },
+    ]
+  })
+}
+
+resource "aws_iam_role" "events" {
+  name        = "${local.name}-events"
+  description = "Rules of other regions forward to our region's bus"
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "events.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "events" {
+  name = "forward"
+  role = aws_iam_role.events.name
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{ Sid = "Forward", Effect = "Allow", Action = "events:PutEvents", Resource = local.home_bus }]
+  })
+}
+
+resource "aws_iam_role" "flow" {
+  for_each = local.vpc
+
+  name        = "${local.name}-flow-logs"
+  description = "The VPC's flow log"
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "vpc-flow-logs.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "flow" {
+  for_each = local.vpc
+
+  name = "log"
+  role = aws_iam_role.flow[each.key].name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid      = "Log"
+      Effect   = "Allow"
+      Action   = ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"]
+      Resource = "${aws_cloudwatch_log_group.flow[each.key].arn}:*"
+    }]
+  })
+}

@@ -1,0 +1,73 @@
+# A KMS key in each region that needs one, unless `kms_key_arns` gives one.
+
+locals {
+  key_regions = setsubtract(
+    toset([for use in local.uses : use.region if use.kms_key == "create"]),
+    keys(var.kms_key_arns),
+  )
+  key_arns = merge(var.kms_key_arns, { for region, key in aws_kms_key.this : region => key.arn })
+}
+
+resource "aws_kms_key" "this" {
+  for_each = local.key_regions
+
+  region                  = each.key
+  description             = "Sealift ${local.name}: buckets, queues and logs in ${each.key}"
+  enable_key_rotation     = true
+  deletion_window_in_days = 30
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [
+        {
+          # KMS's own default: IAM decides in this account. Without it a mistake below leaves a key that nobody can mend.
+          Sid       = "TheAccountAdministersItsKey"
+          Effect    = "Allow"
+          Principal = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
+          Action    = "kms:*"
+          Resource  = "*" # in a key's policy: this key
+        },
+        {
+          Sid       = "S3Delivers" # inventory reports to buckets, notifications to the queue
+          Effect    = "Allow"
+          Principal = { Service = "s3.amazonaws.com" }
+          Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
+          Resource  = "*"
+          Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+        },
+      ],
+      [
+        for service in ["events", "cloudwatch", "budgets"] : {
+          Sid       = "${title(service)}Publishes" # to queues and topics
+          Effect    = "Allow"
+          Principal = { Service = "${service}.amazonaws.com" }
+          Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
+          Resource  = "*"
+          Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+        } if each.key == local.region
+      ],
+      [
+        for logs in ["logs.${each.key}.${local.dns_suffix}"] : {
+          Sid       = "CloudWatchKeepsLogs"
+          Effect    = "Allow"
+          Principal = { Service = logs }
+          Action = ["kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey",
+          "kms:GenerateDataKeyWithoutPlaintext", "kms:DescribeKey"]
+          Resource = "*"
+          Condition = { ArnLike = { "kms:EncryptionContext:aws:logs:arn" = [
+            for group in ["/aws/lambda/${local.name}-*", "/aws/batch/${local.name}", "/aws/vpc/${local.name}"] :
+            "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:${group}"
+          ] } }
+        } if each.key == local.region
+      ],
+    )
+  })
+}
+
+resource "aws_kms_alias" "this" {
+  for_each = aws_kms_key.this
+
+  region        = each.key
+  name          = "alias/${local.name}"
+  target_key_id = each.value.key_id
+}

@@ -1,0 +1,96 @@
+# The four functions: parse, decide, hand over. One package, `make lambda`.
+
+locals {
+  functions = {
+    backup  = { timeout_seconds = 300, memory_mib = 512, concurrency = var.backup_concurrency, does = "Copies each new object version to its hot bucket" }
+    enqueue = { timeout_seconds = 300, memory_mib = 256, concurrency = 2, does = "Turns a backlog into a manifest" }
+    submit  = { timeout_seconds = 60, memory_mib = 256, concurrency = 5, does = "Starts runs" }
+    follow  = { timeout_seconds = 60, memory_mib = 256, concurrency = 10, does = "Moves runs on, closes them, tells people" }
+  }
+  lambda_zip = coalesce(var.lambda_zip, "${path.module}/../build/lambda-arm64.zip")
+
+  # What `sealift` reads, wherever it runs: jobs/config.py.
+  environment = {
+    SEALIFT_POLICY                = local.policy_uri
+    SEALIFT_LEDGER                = local.ledger_uri
+    SEALIFT_EXECUTOR              = "batch"
+    SEALIFT_BATCH_QUEUE           = local.queue_names["spot"]
+    SEALIFT_BATCH_QUEUE_ON_DEMAND = local.queue_names["on_demand"]
+    SEALIFT_BATCH_JOB_DEFINITION  = local.job_names["replicate"]
+  }
+}
+
+resource "aws_lambda_function" "this" {
+  #checkov:skip=CKV_AWS_117:a function outside a VPC reaches S3 in every region and nothing of ours; in one it would need endpoints or NAT
+  #checkov:skip=CKV_AWS_272:the package is pinned by its hash; signing needs a profile that only the account's owner can make
+  for_each = local.functions
+
+  function_name                  = "${local.name}-${each.key}"
+  description                    = each.value.does
+  role                           = aws_iam_role.function[each.key].arn
+  runtime                        = "python3.13"
+  handler                        = "scheduler.${each.key}.handler"
+  architectures                  = ["arm64"]
+  timeout                        = each.value.timeout_seconds
+  memory_size                    = lookup(var.lambda_memory_mib, each.key, each.value.memory_mib)
+  reserved_concurrent_executions = each.value.concurrency
+  kms_key_arn                    = local.key_arns[local.region]
+
+  filename          = var.lambda_object == null ? local.lambda_zip : null
+  source_code_hash  = var.lambda_object == null ? try(filebase64sha256(local.lambda_zip), null) : null
+  s3_bucket         = try(var.lambda_object.bucket, null)
+  s3_key            = try(var.lambda_object.key, null)
+  s3_object_version = try(var.lambda_object.version, null)
+
+  environment {
+    variables = merge(local.environment, { SEALIFT_TOPIC = local.topic_arn })
+  }
+
+  logging_config {
+    log_format = "JSON"
+    log_group  = aws_cloudwatch_log_group.function[each.key].name
+  }
+
+  tracing_config {
+    mode = var.xray ? "Active" : "PassThrough"
+  }
+
+  # where an asynchronous call ends that failed three times; backup is not called so
+  dead_letter_config {
+    target_arn = aws_sqs_queue.this["undelivered"].arn
+  }
+
+  lifecycle {
+    precondition {
+      condition     = var.lambda_object != null || fileexists(local.lambda_zip)
+      error_message = "There is no ${local.lambda_zip}: run `make lambda`, or set lambda_zip or lambda_object."
+    }
+  }
+
+  depends_on = [aws_iam_role_policy.function, aws_s3_object.policy]
+}
+
+resource "aws_cloudwatch_log_group" "function" {
+  for_each = local.functions
+
+  name              = "/aws/lambda/${local.name}-${each.key}"
+  retention_in_days = var.log_retention_days
+  kms_key_id        = local.key_arns[local.region]
+}
+
+resource "aws_lambda_event_source_mapping" "this" {
+  for_each = { objects = "backup" }
+
+  event_source_arn                   = aws_sqs_queue.this[each.key].arn
+  function_name                      = aws_lambda_function.this[each.value].arn
+  batch_size                         = 100
+  maximum_batching_window_in_seconds = 1
+  function_response_types            = ["ReportBatchItemFailures"] # without it a failed message is deleted with the others
+
+  scaling_config {
+    maximum_concurrency = local.functions[each.value].concurrency
+  }
+
+  # a policy that is not there yet would be a burst of failures
+  depends_on = [aws_s3_object.policy]
+}

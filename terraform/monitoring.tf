@@ -1,0 +1,231 @@
+# Who hears of it, and when. What a healthy day looks like is on the dashboard.
+
+locals {
+  makes_topic = local.alarms.topic == null
+  topic_arn   = local.makes_topic ? aws_sns_topic.alarms["this"].arn : local.alarms.topic
+
+  # S3's replication metrics are in the hot bucket's region, by rule; they exist where replication time control is on.
+  timed_rules = merge([for bucket, each in local.replicated : {
+    for rule in each.rules : "${rule.id}-replication" => { hot = bucket, region = each.region, rule = rule.id, twin = rule.replica.bucket }
+    if rule.replica.replication_time_control
+  }]...)
+  alarm_regions = distinct([for each in local.timed_rules : each.region if each.region != local.region])
+
+  # Metrics of one name, one number, one sentence.
+  alarms_of = merge(
+    { for queue in concat(keys(local.dead_queues), ["undelivered"]) : "${queue}-not-empty" => {
+      namespace = "AWS/SQS", metric = "ApproximateNumberOfMessagesVisible", statistic = "Maximum", dimensions = { QueueName = "${local.name}-${queue}" }
+      above     = 0, period_seconds = 300, periods = 1
+      means     = queue == "undelivered" ? "A rule, a schedule or a call could not be delivered: read the queue's messages, then call the function by hand." : "Events could not be handled in five attempts: read the function's log, mend the cause, then `sealift events redrive`."
+    } },
+    { "oldest-event" = {
+      namespace = "AWS/SQS", metric = "ApproximateAgeOfOldestMessage", statistic = "Maximum", dimensions = { QueueName = "${local.name}-objects" }
+      above     = local.alarms.oldest_event_minutes * 60, period_seconds = 60, periods = 3
+      means     = "An object has waited longer than the recovery point that the policy promises."
+    } },
+    { for function in keys(local.functions) : "${function}-throttled" => {
+      namespace = "AWS/Lambda", metric = "Throttles", statistic = "Sum", dimensions = { FunctionName = "${local.name}-${function}" }
+      above     = function == "backup" ? 100 : 0, period_seconds = 300, periods = 3
+      means     = "The function is called more often than it may run: raise its concurrency, or the account's limit."
+    } },
+    { for function in keys(local.functions) : "${function}-errors" => {
+      namespace = "AWS/Lambda", metric = "Errors", statistic = "Sum", dimensions = { FunctionName = "${local.name}-${function}" }
+      above     = 0, period_seconds = 300, periods = 3
+      means     = "The function fails again and again: read its log."
+    } },
+    { "run-failed" = {
+      namespace = "AWS/Events", metric = "TriggeredRules", statistic = "Sum", dimensions = { RuleName = "${local.name}-batch-failed" }
+      above     = 0, period_seconds = 300, periods = 1
+      means     = "A job failed, or ended with findings (exit code 3): `sealift runs list`, then `sealift runs show RUN` says why."
+    } },
+    { for pair in keys(local.pairs) : "${pair}-findings" => {
+      namespace = "Sealift", metric = "Findings", statistic = "Maximum", dimensions = { Pair = pair }
+      above     = 0, period_seconds = 300, periods = 1
+      means     = "Copies of ${pair} are not as they should be: the run's report lists each."
+    } },
+  )
+}
+
+resource "aws_sns_topic" "alarms" {
+  for_each = toset([for name in ["this"] : name if local.makes_topic])
+
+  name              = "${local.name}-alarms"
+  display_name      = "Sealift ${local.name}"
+  kms_master_key_id = local.key_arns[local.region]
+}
+
+resource "aws_sns_topic_policy" "alarms" {
+  for_each = aws_sns_topic.alarms
+
+  arn = each.value.arn
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "AlarmsRulesAndBudgets"
+      Effect    = "Allow"
+      Principal = { Service = ["cloudwatch.amazonaws.com", "events.amazonaws.com", "budgets.amazonaws.com"] }
+      Action    = "sns:Publish"
+      Resource  = each.value.arn
+      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+    }]
+  })
+}
+
+resource "aws_sns_topic_subscription" "email" {
+  for_each = local.makes_topic ? toset(local.alarms.emails) : []
+
+  topic_arn = local.topic_arn
+  protocol  = "email"
+  endpoint  = each.key
+}
+
+resource "aws_cloudwatch_metric_alarm" "this" {
+  for_each = local.alarms_of
+
+  alarm_name          = "${local.name}-${each.key}"
+  alarm_description   = each.value.means
+  namespace           = each.value.namespace
+  metric_name         = each.value.metric
+  dimensions          = each.value.dimensions
+  statistic           = each.value.statistic
+  period              = each.value.period_seconds
+  evaluation_periods  = each.value.periods
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = each.value.above
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [local.topic_arn]
+  ok_actions          = [local.topic_arn]
+}
+
+# Silence is the alarm here: no metric at all counts as a night that failed.
+resource "aws_cloudwatch_metric_alarm" "night" {
+  for_each = { for name, pair in local.pairs : name => pair if pair.nightly.enabled }
+
+  alarm_name          = "${local.name}-${each.key}-no-night"
+  alarm_description   = "No night of ${each.key} has succeeded for ${local.alarms.night_hours} hours: is its schedule on, does `sealift runs list` show one?"
+  namespace           = "Sealift"
+  metric_name         = "NightSucceeded"
+  dimensions          = { Pair = each.key }
+  statistic           = "Sum"
+  period              = 3600
+  evaluation_periods  = local.alarms.night_hours
+  datapoints_to_alarm = local.alarms.night_hours
+  comparison_operator = "LessThanThreshold"
+  threshold           = 1
+  treat_missing_data  = "breaching"
+  alarm_actions       = [local.topic_arn]
+  ok_actions          = [local.topic_arn]
+}
+
+resource "aws_cloudwatch_metric_alarm" "replication" {
+  for_each = local.timed_rules
+
+  region              = each.value.region
+  alarm_name          = "${local.name}-${each.key}"
+  alarm_description   = "Replication from ${each.value.hot} to ${each.value.twin} is more than 15 minutes behind."
+  namespace           = "AWS/S3"
+  metric_name         = "ReplicationLatency"
+  dimensions          = { SourceBucket = each.value.hot, DestinationBucket = each.value.twin, RuleId = each.value.rule }
+  statistic           = "Maximum"
+  period              = 300
+  evaluation_periods  = 3
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 900
+  treat_missing_data  = "notBreaching"
+  # an alarm reaches a topic of its own region only; from others a rule carries it over, events.tf
+  alarm_actions = each.value.region == local.region ? [local.topic_arn] : []
+}
+
+# Costs of what bears our tag: activate `System` as a cost allocation tag once.
+resource "aws_budgets_budget" "month" {
+  for_each = toset([for name in ["month"] : name if local.alarms.monthly_budget != null])
+
+  name         = "${local.name}-month"
+  budget_type  = "COST"
+  time_unit    = "MONTHLY"
+  limit_amount = tostring(trimprefix(tostring(local.alarms.monthly_budget), "$"))
+  limit_unit   = "USD"
+
+  cost_filter {
+    name   = "TagKeyValue"
+    values = [format("user:System$%s", local.name)]
+  }
+
+  dynamic "notification" {
+    for_each = { FORECASTED = 100, ACTUAL = 80 }
+
+    content {
+      notification_type         = notification.key
+      comparison_operator       = "GREATER_THAN"
+      threshold                 = notification.value
+      threshold_type            = "PERCENTAGE"
+      subscriber_sns_topic_arns = [local.topic_arn]
+    }
+  }
+}
+
+locals {
+  # title, width of 24, metrics as CloudWatch writes them; the first of each row begins a line
+  panels = [
+    { title = "Recovery point: age of the oldest unhandled event", stat = "Maximum", unit = "s", metrics = [
+    ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", "${local.name}-objects"]] },
+    { title = "Recovery point in fact: age of the oldest event when its object was copied", stat = "Maximum", unit = "s", metrics = [
+    for pair in keys(local.pairs) : ["Sealift", "OldestEventAge", "Pair", pair]] },
+    { title = "Objects backed up by events", stat = "Sum", unit = "objects", metrics = [
+    for pair in keys(local.pairs) : ["Sealift", "BackedUp", "Pair", pair]] },
+    { title = "Backlog: rows that wait for a run", stat = "Maximum", unit = "rows", metrics = [
+    for pair in keys(local.pairs) : ["Sealift", "BacklogRows", "Pair", pair]] },
+    { title = "Waiting and dead events", stat = "Maximum", unit = "events", metrics = concat(
+      [for queue in ["objects"] : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "${local.name}-${queue}"]],
+    [for queue in keys(local.dead_queues) : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "${local.name}-${queue}"]]) },
+    { title = "Throughput: objects by job", stat = "Sum", unit = "objects", metrics = [
+    for job in ["replicate", "verify"] : ["Sealift", "Objects", "Job", job]] },
+    { title = "Throughput: bytes by job", stat = "Sum", unit = "bytes", metrics = [
+    for job in ["replicate", "verify"] : ["Sealift", "Bytes", "Job", job]] },
+    { title = "Outcomes: rows that did not end well", stat = "Sum", unit = "rows", metrics = [
+    for job in ["replicate", "verify"] : ["Sealift", "Errors", "Job", job]] },
+    { title = "Findings by pair", stat = "Maximum", unit = "findings", metrics = [
+    for pair in keys(local.pairs) : ["Sealift", "Findings", "Pair", pair]] },
+    { title = "Nights that succeeded", stat = "Sum", unit = "nights", metrics = [
+    for pair in keys(local.pairs) : ["Sealift", "NightSucceeded", "Pair", pair]] },
+    { title = "Verification: share of keys proven", stat = "Maximum", unit = "%", metrics = [
+    for pair in keys(local.pairs) : ["Sealift", "VerifiedShare", "Pair", pair]] },
+    { title = "Functions: errors and throttles", stat = "Sum", unit = "calls", metrics = flatten([
+    for function in keys(local.functions) : [for metric in ["Errors", "Throttles"] : { row = ["AWS/Lambda", metric, "FunctionName", "${local.name}-${function}"] }]])[*].row },
+    { title = "Cost of runs, by plan", stat = "Sum", unit = "US dollars", metrics = [
+    for pair in keys(local.pairs) : ["Sealift", "PlannedDollars", "Pair", pair]] },
+  ]
+}
+
+resource "aws_cloudwatch_dashboard" "this" {
+  dashboard_name = local.name
+  dashboard_body = jsonencode({
+    widgets = concat(
+      [for number, panel in local.panels : {
+        type = "metric", x = number % 2 * 12, y = floor(number / 2) * 6, width = 12, height = 6
+        properties = {
+          title   = panel.title
+          region  = local.region
+          view    = "timeSeries"
+          stat    = panel.stat
+          period  = 300
+          metrics = panel.metrics
+          yAxis   = { left = { label = panel.unit, min = 0, showUnits = false } }
+        }
+      }],
+      [for rules in [[for name, each in local.timed_rules : each]] : {
+        type = "metric", x = 0, y = ceil(length(local.panels) / 2) * 6, width = 24, height = 6
+        properties = {
+          title  = "Replication latency"
+          region = local.region
+          view   = "timeSeries"
+          stat   = "Maximum"
+          period = 300
+          metrics = [for each in rules : ["AWS/S3", "ReplicationLatency", "SourceBucket", each.hot, "DestinationBucket", each.twin,
+          "RuleId", each.rule, { region = each.region }]]
+          yAxis = { left = { label = "s", min = 0, showUnits = false } }
+        }
+      } if length(rules) > 0],
+    )
+  })
+}

@@ -1,0 +1,152 @@
+# By default: a VPC without a way out. Workers reach S3 by the gateway endpoint (free), S3 in other regions and a few
+# services by interface endpoints. No NAT, no internet gateway.
+
+locals {
+  makes_vpc = local.makes_queue && length(var.subnet_ids) == 0
+  vpc       = toset([for name in ["this"] : name if local.makes_vpc])
+
+  zones              = local.makes_vpc ? slice(data.aws_availability_zones.available.names, 0, var.availability_zones) : []
+  subnet_ids         = local.makes_vpc ? [for zone in local.zones : aws_subnet.private[zone].id] : var.subnet_ids
+  security_group_ids = local.makes_vpc ? [for group in aws_security_group.worker : group.id] : var.security_group_ids
+
+  # Pulling the image, writing logs, submitting and following jobs; EC2 hosts also have to find their cluster.
+  services = concat(["ecr.api", "ecr.dkr", "logs", "batch"], local.is_fargate ? [] : ["ecs", "ecs-agent", "ecs-telemetry"])
+
+  # A gateway endpoint leads to the S3 of its own region only.
+  # https://docs.aws.amazon.com/vpc/latest/privatelink/aws-services-cross-region-privatelink-support.html
+  far_regions = setsubtract(toset([for each in local.named : each.region]), [local.region])
+
+  endpoints = merge(
+    { for service in local.services : service => { service = service, region = local.region } if local.makes_vpc },
+    { for region in local.far_regions : "s3-${region}" => { service = "s3", region = region } if local.makes_vpc },
+  )
+}
+
+resource "aws_vpc" "this" {
+  for_each = local.vpc
+
+  cidr_block           = var.vpc_cidr
+  enable_dns_support   = true
+  enable_dns_hostnames = true
+  tags                 = { Name = local.name }
+}
+
+# AWS makes it open; nothing of ours is in it.
+resource "aws_default_security_group" "closed" {
+  for_each = local.vpc
+
+  vpc_id = aws_vpc.this[each.key].id
+}
+
+resource "aws_subnet" "private" {
+  for_each = toset(local.zones)
+
+  vpc_id            = aws_vpc.this["this"].id
+  availability_zone = each.key
+  cidr_block        = cidrsubnet(var.vpc_cidr, 2, index(local.zones, each.key))
+  tags              = { Name = "${local.name}-${each.key}" }
+}
+
+resource "aws_route_table" "private" {
+  for_each = local.vpc
+
+  vpc_id = aws_vpc.this[each.key].id
+  tags   = { Name = local.name }
+}
+
+resource "aws_route_table_association" "private" {
+  for_each = toset(local.zones)
+
+  subnet_id      = aws_subnet.private[each.key].id
+  route_table_id = aws_route_table.private["this"].id
+}
+
+resource "aws_vpc_endpoint" "s3" {
+  for_each = local.vpc
+
+  vpc_id            = aws_vpc.this[each.key].id
+  service_name      = "com.amazonaws.${local.region}.s3"
+  vpc_endpoint_type = "Gateway"
+  route_table_ids   = [aws_route_table.private[each.key].id]
+  tags              = { Name = "${local.name}-s3" }
+}
+
+resource "aws_vpc_endpoint" "interface" {
+  for_each = local.endpoints
+
+  vpc_id              = aws_vpc.this["this"].id
+  service_name        = "com.amazonaws.${each.value.region}.${each.value.service}"
+  service_region      = each.value.region
+  vpc_endpoint_type   = "Interface"
+  subnet_ids          = local.subnet_ids
+  security_group_ids  = [aws_security_group.endpoint["this"].id]
+  private_dns_enabled = true
+  tags                = { Name = "${local.name}-${each.key}" }
+}
+
+resource "aws_security_group" "worker" {
+  for_each = local.vpc
+
+  name        = "${local.name}-worker"
+  description = "Sealift workers: they call, nothing calls them"
+  vpc_id      = aws_vpc.this[each.key].id
+}
+
+resource "aws_security_group" "endpoint" {
+  #checkov:skip=CKV2_AWS_5:the interface endpoints have it; not seen through for_each
+  for_each = local.vpc
+
+  name        = "${local.name}-endpoint"
+  description = "Interface endpoints that Sealift workers call"
+  vpc_id      = aws_vpc.this[each.key].id
+}
+
+resource "aws_vpc_security_group_egress_rule" "endpoints" {
+  for_each = local.vpc
+
+  security_group_id            = aws_security_group.worker[each.key].id
+  description                  = "HTTPS to interface endpoints"
+  ip_protocol                  = "tcp"
+  from_port                    = 443
+  to_port                      = 443
+  referenced_security_group_id = aws_security_group.endpoint[each.key].id
+}
+
+resource "aws_vpc_security_group_egress_rule" "s3" {
+  for_each = local.vpc
+
+  security_group_id = aws_security_group.worker[each.key].id
+  description       = "HTTPS to S3 through the gateway endpoint"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  prefix_list_id    = aws_vpc_endpoint.s3[each.key].prefix_list_id
+}
+
+resource "aws_vpc_security_group_ingress_rule" "endpoints" {
+  for_each = local.vpc
+
+  security_group_id            = aws_security_group.endpoint[each.key].id
+  description                  = "HTTPS from workers"
+  ip_protocol                  = "tcp"
+  from_port                    = 443
+  to_port                      = 443
+  referenced_security_group_id = aws_security_group.worker[each.key].id
+}
+
+resource "aws_cloudwatch_log_group" "flow" {
+  for_each = local.vpc
+
+  name              = "/aws/vpc/${local.name}"
+  retention_in_days = var.log_retention_days
+  kms_key_id        = local.key_arns[local.region]
+}
+
+resource "aws_flow_log" "this" {
+  for_each = local.vpc
+
+  vpc_id          = aws_vpc.this[each.key].id
+  traffic_type    = "REJECT" # what was tried and refused; accepted traffic is S3's, by the terabyte
+  iam_role_arn    = aws_iam_role.flow[each.key].arn
+  log_destination = aws_cloudwatch_log_group.flow[each.key].arn
+}

@@ -1,0 +1,65 @@
+output "environment" {
+  description = "SEALIFT_* variables for the command line: `terraform output -json > FILE; sealift policy bind --terraform-output FILE`."
+  value       = merge(local.environment, { AWS_REGION = local.region })
+}
+
+output "repository" {
+  description = "Where the image is pushed to: `make image-push REPOSITORY=…`."
+  value       = aws_ecr_repository.this.repository_url
+}
+
+output "ledger" {
+  description = "The ledger's URI."
+  value       = local.ledger_uri
+}
+
+output "policy" {
+  description = "The URI of the policy file that functions and workers read."
+  value       = local.policy_uri
+}
+
+output "buckets" {
+  description = "The buckets made here, by name: region, uses, KMS key."
+  value       = { for bucket, each in local.buckets : bucket => { region = each.region, uses = each.uses, kms_key = local.bucket_keys[bucket] } }
+}
+
+output "queues" {
+  description = "SQS queues by name: URL."
+  value       = merge({ for name, queue in aws_sqs_queue.this : name => queue.url }, { for name, queue in aws_sqs_queue.dead : name => queue.url })
+}
+
+output "job_queues" {
+  description = "Batch job queues: spot, on_demand."
+  value       = local.queue_names
+}
+
+output "job_definitions" {
+  description = "Batch job definitions by job: name."
+  value       = local.job_names
+}
+
+output "functions" {
+  description = "Lambda functions by name: ARN."
+  value       = { for name, function in aws_lambda_function.this : name => function.arn }
+}
+
+output "roles" {
+  description = "Roles of functions and jobs: ARN. Buckets and keys of other accounts have to allow them."
+  value = merge({ for name, role in aws_iam_role.function : name => role.arn }, { for name, role in aws_iam_role.job : name => role.arn },
+  { for name, role in aws_iam_role.replication : name => role.arn })
+}
+
+output "topic" {
+  description = "The SNS topic of alarms and of runs that ended."
+  value       = local.topic_arn
+}
+
+output "dashboard" {
+  description = "Where to look in the morning."
+  value       = "https://${local.region}.console.${local.partition == "aws" ? "aws.amazon.com" : "amazonaws.cn"}/cloudwatch/home?region=${local.region}#dashboards/dashboard/${local.name}"
+}
+
+output "athena_workgroup" {
+  description = "The Athena workgroup with the named queries."
+  value       = aws_athena_workgroup.this.name
+}

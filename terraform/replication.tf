@@ -1,0 +1,162 @@
+# S3's own replication of hot buckets to their twins: one configuration a bucket, a rule for each prefix of each pair.
+
+locals {
+  replicated = { for bucket in distinct([for pair in local.replicas : pair.destination.bucket]) : bucket => {
+    region = local.buckets[bucket].region
+    rules = flatten([for name, pair in local.replicas : [
+      for number, prefix in local.copy_prefixes[name] : { id = number == 0 ? name : "${name}-${number}", pair = name, prefix = prefix, hot = pair.destination, replica = pair.replica }
+    ] if pair.destination.bucket == bucket])
+  } }
+}
+
+resource "aws_s3_bucket_replication_configuration" "this" {
+  for_each = local.replicated
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+  role   = aws_iam_role.replication["replication"].arn
+
+  dynamic "rule" {
+    for_each = each.value.rules
+
+    content {
+      id       = rule.value.id
+      status   = "Enabled"
+      priority = rule.key + 1
+
+      filter {
+        prefix = rule.value.prefix
+      }
+
+      delete_marker_replication {
+        status = rule.value.replica.delete_markers ? "Enabled" : "Disabled"
+      }
+
+      source_selection_criteria {
+        sse_kms_encrypted_objects {
+          status = rule.value.replica.kms_key == null ? "Disabled" : "Enabled"
+        }
+      }
+
+      destination {
+        bucket        = aws_s3_bucket.this[rule.value.replica.bucket].arn
+        storage_class = rule.value.replica.storage_class
+
+        dynamic "encryption_configuration" {
+          for_each = rule.value.replica.kms_key[*]
+
+          content {
+            replica_kms_key_id = encryption_configuration.value == "create" ? local.key_arns[rule.value.replica.region] : encryption_configuration.value
+          }
+        }
+
+        # 15 minutes is the only value that S3 takes, for both
+        dynamic "replication_time" {
+          for_each = rule.value.replica.replication_time_control ? [15] : []
+
+          content {
+            status = "Enabled"
+
+            time {
+              minutes = replication_time.value
+            }
+          }
+        }
+
+        dynamic "metrics" {
+          for_each = rule.value.replica.replication_time_control ? [15] : []
+
+          content {
+            status = "Enabled"
+
+            event_threshold {
+              minutes = metrics.value
+            }
+          }
+        }
+      }
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.this, aws_iam_role_policy.replication]
+}
+
+resource "aws_iam_role" "replication" {
+  for_each = toset([for any in keys(local.replicated) : "replication"])
+
+  name        = "${local.name}-replication"
+  description = "S3 carries hot buckets to their twins"
+  assume_role_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{ Effect = "Allow", Principal = { Service = "s3.amazonaws.com" }, Action = "sts:AssumeRole" }]
+  })
+}
+
+resource "aws_iam_role_policy" "replication" {
+  for_each = aws_iam_role.replication
+
+  name = "replicate"
+  role = each.value.name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [
+        {
+          Sid      = "ReadHotBuckets"
+          Effect   = "Allow"
+          Action   = ["s3:GetReplicationConfiguration", "s3:ListBucket"]
+          Resource = [for bucket in keys(local.replicated) : local.bucket_arns[bucket]]
+        },
+        {
+          Sid    = "ReadHotObjects"
+          Effect = "Allow"
+          Action = ["s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging",
+          "s3:GetObjectRetention", "s3:GetObjectLegalHold"]
+          Resource = distinct(flatten([for name, pair in local.replicas : [
+            for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.destination.bucket]}/${prefix}*"
+          ]]))
+        },
+        {
+          Sid    = "WriteReplicas"
+          Effect = "Allow"
+          Action = ["s3:ReplicateObject", "s3:ReplicateTags"]
+          Resource = distinct(flatten([for name, pair in local.replicas : [
+            for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"
+          ]]))
+        },
+      ],
+      # delete markers only: S3 never replicates the deletion of a version
+      [for resources in [distinct(flatten([for name, pair in local.replicas : [
+        for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"
+        ] if pair.replica.delete_markers]))] : {
+        Sid      = "ReplicateDeleteMarkers"
+        Effect   = "Allow"
+        Action   = "s3:ReplicateDelete"
+        Resource = resources
+      } if length(resources) > 0],
+      [for region, arns in local.replication_keys.hot : {
+        Sid       = "Decrypt${replace(title(region), "-", "")}"
+        Effect    = "Allow"
+        Action    = "kms:Decrypt"
+        Resource  = distinct(arns)
+        Condition = { StringEquals = { "kms:ViaService" = "s3.${region}.${local.dns_suffix}" } }
+      }],
+      [for region, arns in local.replication_keys.replica : {
+        Sid       = "Encrypt${replace(title(region), "-", "")}"
+        Effect    = "Allow"
+        Action    = "kms:Encrypt"
+        Resource  = distinct(arns)
+        Condition = { StringEquals = { "kms:ViaService" = "s3.${region}.${local.dns_suffix}" } }
+      }],
+    )
+  })
+}
+
+locals {
+  replication_keys = {
+    hot = { for name, pair in local.replicas : pair.destination.region => local.bucket_keys[pair.destination.bucket]...
+    if local.buckets[pair.destination.bucket].kms_key != null }
+    replica = { for name, pair in local.replicas : pair.replica.region => local.bucket_keys[pair.replica.bucket]...
+    if local.buckets[pair.replica.bucket].kms_key != null }
+  }
+}

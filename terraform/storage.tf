@@ -1,0 +1,462 @@
+# Every bucket that Sealift writes to. Pairs may share one; what belongs to the bucket (encryption, lock, lifecycle) is
+# then said the same by each of them, which policy.tf checks. Source buckets are referenced only, see events.tf.
+
+locals {
+  # One entry for each reason to have a bucket.
+  uses = concat(
+    [for pair in local.pairs : {
+      bucket          = pair.destination.bucket, region = pair.destination.region, use = "hot",
+      encryption      = pair.destination.encryption, kms_key = pair.destination.kms_key,
+      lock            = pair.destination.object_lock, is_locked = pair.destination.object_lock != null,
+      noncurrent_days = pair.destination.noncurrent_days, transitions = pair.destination.transitions,
+    }],
+    # Replicas keep the lock that each version brings; S3 refuses to replicate a locked bucket to one without Object Lock.
+    [for pair in local.pairs : {
+      bucket          = pair.replica.bucket, region = pair.replica.region, use = "replica",
+      encryption      = pair.replica.kms_key == null ? "AES256" : "aws:kms", kms_key = pair.replica.kms_key,
+      lock            = null, is_locked = pair.destination.object_lock != null,
+      noncurrent_days = pair.destination.noncurrent_days, transitions = [],
+    } if pair.replica != null],
+    [for pair in local.pairs : {
+      bucket          = pair.archive.bucket, region = pair.archive.region, use = "archive",
+      encryption      = pair.archive.encryption, kms_key = pair.archive.kms_key,
+      lock            = pair.archive.object_lock, is_locked = pair.archive.object_lock != null,
+      noncurrent_days = null, transitions = [],
+    } if pair.archive != null],
+    [for region, bucket in local.inventory.buckets : {
+      bucket = bucket, region = region, use = "inventory", encryption = "aws:kms", kms_key = "create",
+      lock   = null, is_locked = false, noncurrent_days = 30, transitions = [],
+    }],
+    [{
+      bucket = local.ledger.bucket, region = local.region, use = "ledger", encryption = "aws:kms", kms_key = "create",
+      lock   = null, is_locked = false, noncurrent_days = null, transitions = [],
+    }],
+  )
+  uses_of = { for use in local.uses : use.bucket => use... }
+
+  buckets = { for bucket, uses in local.uses_of : bucket => {
+    region          = uses[0].region
+    uses            = distinct(uses[*].use)
+    encryption      = try([for use in uses : use.encryption if use.encryption != "AES256"][0], "AES256")
+    kms_key         = try([for use in uses : use.kms_key if use.kms_key != null][0], null)
+    lock            = try([for use in uses : use.lock if use.lock != null][0], null)
+    is_locked       = anytrue(uses[*].is_locked)
+    noncurrent_days = try(max([for use in uses : use.noncurrent_days if use.noncurrent_days != null]...), null)
+    transitions     = try([for use in uses : use.transitions if length(use.transitions) > 0][0], [])
+  } }
+  bucket_arns = { for bucket in distinct(local.named[*].bucket) : bucket => "arn:${local.partition}:s3:::${bucket}" }
+  bucket_keys = { for bucket, each in local.buckets : bucket => each.kms_key == "create" ? local.key_arns[each.region] : each.kms_key }
+  log_buckets = { for region in distinct(values(local.buckets)[*].region) : region => "${local.name}-logs-${local.account}-${region}" if var.access_logs }
+}
+
+resource "aws_s3_bucket" "this" {
+  #checkov:skip=CKV_AWS_19:encrypted, each as the policy says, below; not seen through for_each
+  #checkov:skip=CKV_AWS_145:AES256 is the policy's choice for hot buckets and archives; the others have KMS
+  for_each = local.buckets
+
+  bucket              = each.key
+  region              = each.value.region
+  object_lock_enabled = each.value.is_locked
+  tags                = { Use = join(" ", each.value.uses) }
+}
+
+resource "aws_s3_bucket_versioning" "this" {
+  for_each = local.buckets
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
+  for_each = local.buckets
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+
+  rule {
+    # a data key per bucket and hour instead of one per object; S3 does not offer it with DSSE
+    bucket_key_enabled = each.value.encryption == "aws:kms"
+
+    apply_server_side_encryption_by_default {
+      sse_algorithm     = each.value.encryption
+      kms_master_key_id = local.bucket_keys[each.key]
+    }
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "this" {
+  for_each = local.buckets
+
+  bucket                  = aws_s3_bucket.this[each.key].id
+  region                  = each.value.region
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "this" {
+  for_each = local.buckets
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_object_lock_configuration" "this" {
+  for_each = { for bucket, each in local.buckets : bucket => each if each.lock != null }
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+
+  rule {
+    default_retention {
+      mode = each.value.lock.mode
+      days = each.value.lock.days
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.this]
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "this" {
+  #checkov:skip=CKV_AWS_300:the first rule aborts uploads; not seen beside dynamic rules
+  for_each = local.buckets
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+
+  # what a killed worker could not abort itself
+  rule {
+    id     = "abort-incomplete-uploads"
+    status = "Enabled"
+
+    filter {}
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 7
+    }
+  }
+
+  dynamic "rule" {
+    for_each = each.value.noncurrent_days[*]
+
+    content {
+      id     = "noncurrent"
+      status = "Enabled"
+
+      filter {}
+
+      noncurrent_version_expiration {
+        noncurrent_days = rule.value
+      }
+
+      # a delete marker under which nothing is left
+      expiration {
+        expired_object_delete_marker = true
+      }
+    }
+  }
+
+  dynamic "rule" {
+    for_each = length(each.value.transitions) > 0 ? ["cool"] : []
+
+    content {
+      id     = rule.value
+      status = "Enabled"
+
+      filter {}
+
+      dynamic "transition" {
+        for_each = each.value.transitions
+
+        content {
+          days          = transition.value.days
+          storage_class = transition.value.storage_class
+        }
+      }
+    }
+  }
+
+  dynamic "rule" {
+    for_each = contains(each.value.uses, "inventory") ? [local.inventory.prefix] : []
+
+    content {
+      id     = "inventory-reports"
+      status = "Enabled"
+
+      filter {
+        prefix = rule.value
+      }
+
+      expiration {
+        days = 90
+      }
+    }
+  }
+
+  dynamic "rule" {
+    for_each = contains(each.value.uses, "ledger") ? [local.athena_prefix] : []
+
+    content {
+      id     = "query-results"
+      status = "Enabled"
+
+      filter {
+        prefix = rule.value
+      }
+
+      expiration {
+        days = 30
+      }
+
+      noncurrent_version_expiration {
+        noncurrent_days = 1
+      }
+    }
+  }
+
+  # Of the ledger only what has been taken over long ago: rows of the backlog that are in a manifest, removals that no
+  # event can still be late for. Runs, catalog and journal stay.
+  dynamic "rule" {
+    for_each = contains(each.value.uses, "ledger") ? ["backlog/", "removed/"] : []
+
+    content {
+      id     = trimsuffix(rule.value, "/")
+      status = "Enabled"
+
+      filter {
+        prefix = "${local.ledger.prefix}${rule.value}"
+      }
+
+      expiration {
+        days = 90
+      }
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.this]
+}
+
+locals {
+  # What the policies of all buckets say.
+  bucket_denies = { for bucket, each in local.buckets : bucket => [
+    {
+      Sid       = "TlsOnly"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:*"
+      Resource  = [local.bucket_arns[bucket], "${local.bucket_arns[bucket]}/*"]
+      Condition = { Bool = { "aws:SecureTransport" = "false" } }
+    },
+    {
+      # Not even an administrator shortens a lock by accident: this statement has to go first.
+      Sid       = "NobodyBypassesObjectLock"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:BypassGovernanceRetention"
+      Resource  = ["${local.bucket_arns[bucket]}/*"]
+    },
+  ] }
+
+  # S3 may deliver reports on the buckets of this region that the policy names, and on no other account's.
+  inventory_grants = { for region, bucket in local.inventory.buckets : bucket => [{
+    Sid       = "InventoryReports"
+    Effect    = "Allow"
+    Principal = { Service = "s3.amazonaws.com" }
+    Action    = "s3:PutObject"
+    Resource  = ["${local.bucket_arns[bucket]}/${local.inventory.prefix}*"]
+    Condition = {
+      ArnLike      = { "aws:SourceArn" = [for each in local.inventoried : local.bucket_arns[each.bucket] if each.region == region] }
+      StringEquals = { "aws:SourceAccount" = local.account, "s3:x-amz-acl" = "bucket-owner-full-control" }
+    }
+  }] }
+
+  # A run's documents and outcomes are written once; whoever writes them says so (If-None-Match: *), or is refused.
+  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
+  ledger_denies = { (local.ledger.bucket) = [{
+    Sid       = "RunsAreWrittenOnce"
+    Effect    = "Deny"
+    Principal = "*"
+    Action    = "s3:PutObject"
+    Resource = [for name in ["spec.json", "plan.json", "report.json", "shards/*", "outcomes/*"] :
+    "${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}runs/*/${name}"]
+    Condition = {
+      Null = { "s3:if-none-match" = "true" }
+      Bool = { "s3:ObjectCreationOperation" = "true" }
+    }
+  }] }
+}
+
+resource "aws_s3_bucket_policy" "this" {
+  for_each = local.buckets
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      local.bucket_denies[each.key],
+      lookup(local.inventory_grants, each.key, []),
+      lookup(local.ledger_denies, each.key, []),
+    )
+  })
+
+  depends_on = [aws_s3_bucket_public_access_block.this]
+}
+
+# The policy file where functions and workers read it. It lies beside the ledger, and no role may write it.
+resource "aws_s3_object" "policy" {
+  bucket       = aws_s3_bucket.this[local.ledger.bucket].id
+  key          = local.policy_key
+  source       = var.policy_file
+  source_hash  = filemd5(var.policy_file)
+  content_type = "application/yaml"
+  kms_key_id   = local.key_arns[local.region]
+
+  depends_on = [aws_s3_bucket_versioning.this, terraform_data.policy]
+}
+
+locals {
+  policy_key    = "${local.ledger.prefix}policy.yaml"
+  athena_prefix = "${local.ledger.prefix}athena/"
+  ledger_uri    = trimsuffix("s3://${local.ledger.bucket}/${local.ledger.prefix}", "/")
+  policy_uri    = "s3://${local.ledger.bucket}/${local.policy_key}"
+}
+
+# Access logs, a bucket per region.
+resource "aws_s3_bucket" "logs" {
+  #checkov:skip=CKV_AWS_144:access logs need no twin in another region
+  #checkov:skip=CKV_AWS_145:S3 delivers access logs to buckets with SSE-S3 only
+  #checkov:skip=CKV2_AWS_62:nothing listens for access logs
+  for_each = local.log_buckets
+
+  bucket = each.value
+  region = each.key
+  tags   = { Use = "access logs" }
+}
+
+resource "aws_s3_bucket_versioning" "logs" {
+  for_each = local.log_buckets
+
+  bucket = aws_s3_bucket.logs[each.key].id
+  region = each.key
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "logs" {
+  for_each = local.log_buckets
+
+  bucket = aws_s3_bucket.logs[each.key].id
+  region = each.key
+
+  rule {
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "AES256"
+    }
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "logs" {
+  for_each = local.log_buckets
+
+  bucket                  = aws_s3_bucket.logs[each.key].id
+  region                  = each.key
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "logs" {
+  for_each = local.log_buckets
+
+  bucket = aws_s3_bucket.logs[each.key].id
+  region = each.key
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "logs" {
+  for_each = local.log_buckets
+
+  bucket = aws_s3_bucket.logs[each.key].id
+  region = each.key
+
+  rule {
+    id     = "expire"
+    status = "Enabled"
+
+    filter {}
+
+    expiration {
+      days = 365
+    }
+
+    noncurrent_version_expiration {
+      noncurrent_days = 1
+    }
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 7
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.logs]
+}
+
+resource "aws_s3_bucket_policy" "logs" {
+  for_each = local.log_buckets
+
+  bucket = aws_s3_bucket.logs[each.key].id
+  region = each.key
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid       = "TlsOnly"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = "s3:*"
+        Resource  = [aws_s3_bucket.logs[each.key].arn, "${aws_s3_bucket.logs[each.key].arn}/*"]
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      },
+      {
+        Sid       = "AccessLogs"
+        Effect    = "Allow"
+        Principal = { Service = "logging.s3.amazonaws.com" }
+        Action    = "s3:PutObject"
+        Resource  = ["${aws_s3_bucket.logs[each.key].arn}/*"]
+        Condition = {
+          ArnLike      = { "aws:SourceArn" = [for bucket, owned in local.buckets : local.bucket_arns[bucket] if owned.region == each.key] }
+          StringEquals = { "aws:SourceAccount" = local.account }
+        }
+      },
+    ]
+  })
+
+  depends_on = [aws_s3_bucket_public_access_block.logs]
+}
+
+resource "aws_s3_bucket_logging" "this" {
+  for_each = { for bucket, each in local.buckets : bucket => each if var.access_logs }
+
+  bucket        = aws_s3_bucket.this[each.key].id
+  region        = each.value.region
+  target_bucket = aws_s3_bucket.logs[each.value.region].id
+  target_prefix = "${each.key}/"
+
+  depends_on = [aws_s3_bucket_policy.logs]
+}

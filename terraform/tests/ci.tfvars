@@ -1,0 +1,8 @@
+policy_file = "../policy.example.yaml"
+image       = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/parcels@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+lambda_object = {
+  bucket  = "example-packages"
+  key     = "sealift/lambda-arm64.zip"
+  version = "3HL4kqtJvjVBH40Nrjfkd"
+}

@@ -1,0 +1,204 @@
+variable "policy_file" {
+  description = "Path of the policy file, the one that `sealift policy check` accepts. Everything else follows from it."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = fileexists(var.policy_file)
+    error_message = "There is no policy file at this path: copy policy.example.yaml, and say where it is."
+  }
+}
+
+variable "image" {
+  description = "The container image by digest, `name@sha256:…`: the last line that `make image-push` prints."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9._:/-]+@sha256:[0-9a-f]{64}$", var.image))
+    error_message = "The image must be given by digest, name@sha256:<64 hex digits>, so that a run's code cannot change beneath it: take the last line of `make image-push`."
+  }
+}
+
+variable "image_architecture" {
+  description = "What the image was built for. ARM64 is a fifth cheaper; `make image PLATFORM=linux/arm64` builds it."
+  type        = string
+  default     = "X86_64"
+  nullable    = false
+
+  validation {
+    condition     = contains(["X86_64", "ARM64"], var.image_architecture)
+    error_message = "The architecture must be X86_64 or ARM64, as the image was built."
+  }
+}
+
+variable "lambda_zip" {
+  description = "Path of the functions' package, as `make lambda` builds it. Default: build/lambda-arm64.zip beside this folder."
+  type        = string
+  default     = null
+}
+
+variable "lambda_object" {
+  description = "The functions' package in S3 instead of a local file; its bucket must be in the ledger's region."
+  type = object({
+    bucket  = string
+    key     = string
+    version = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.lambda_object == null || var.lambda_zip == null
+    error_message = "Give lambda_zip or lambda_object, not both."
+  }
+}
+
+variable "lambda_memory_mib" {
+  description = "Memory of the functions, by function. More memory is also more processor."
+  type        = map(number)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for name, mib in var.lambda_memory_mib : contains(["backup", "enqueue", "submit", "follow"], name) && mib >= 128 && mib <= 10240])
+    error_message = "Functions are backup, enqueue, submit and follow; memory is 128 to 10240 MiB."
+  }
+}
+
+variable "backup_concurrency" {
+  description = "How many backup functions may run at once. It is reserved: taken from the account's limit, and never exceeded."
+  type        = number
+  default     = 20
+  nullable    = false
+
+  validation {
+    condition     = var.backup_concurrency >= 2 && var.backup_concurrency <= 1000
+    error_message = "The concurrency must be 2 to 1000: SQS cannot be told to use fewer than 2."
+  }
+}
+
+variable "xray" {
+  description = "Whether the functions send traces to X-Ray."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "log_retention_days" {
+  description = "How long CloudWatch keeps the logs of functions and jobs. The ledger keeps what was done for ever."
+  type        = number
+  default     = 365
+  nullable    = false
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
+    error_message = "CloudWatch knows 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 and 3653 days."
+  }
+}
+
+variable "access_logs" {
+  description = "Whether S3 writes access logs of the buckets made here, into a bucket per region. Off saves their storage."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "kms_key_arns" {
+  description = "Existing KMS keys by region, in place of the key that is made there. Their policies must allow what keys.tf allows."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for region, arn in var.kms_key_arns : can(regex("^arn:aws[a-z-]*:kms:${region}:[0-9]{12}:key/", arn))])
+    error_message = "Each key must be the ARN of a key in the region that it is given for: { eu-central-1 = \"arn:aws:kms:eu-central-1:…:key/…\" }."
+  }
+}
+
+variable "source_kms_key_arns" {
+  description = "KMS keys that objects of the source buckets are encrypted with: the roles that read sources may decrypt with them."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.source_kms_key_arns : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/", arn))])
+    error_message = "Each must be the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID; aliases do not work in IAM."
+  }
+}
+
+variable "restore_to" {
+  description = "Where restores may write, as `bucket/prefix`. Nowhere by default: who restores says where."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for place in var.restore_to : can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/", place))])
+    error_message = "Each must be bucket/prefix, or bucket/ for a whole bucket, without s3://."
+  }
+}
+
+variable "subnet_ids" {
+  description = "Existing subnets for the workers. They need a way to S3, ECR, CloudWatch Logs and Batch. Default: a VPC is made."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
+variable "security_group_ids" {
+  description = "The workers' security groups; needed with subnet_ids. Workers open connections, nothing connects to them."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = (length(var.subnet_ids) == 0) == (length(var.security_group_ids) == 0)
+    error_message = "Give subnet_ids and security_group_ids together, or neither."
+  }
+}
+
+variable "vpc_cidr" {
+  description = "Addresses of the VPC that is made: a /16 to /24. A worker takes one."
+  type        = string
+  default     = "10.64.0.0/20"
+  nullable    = false
+
+  validation {
+    condition     = try(tonumber(split("/", var.vpc_cidr)[1]) >= 16 && tonumber(split("/", var.vpc_cidr)[1]) <= 24 && cidrhost(var.vpc_cidr, 0) == split("/", var.vpc_cidr)[0], false)
+    error_message = "vpc_cidr must be a network from /16 to /24 such as 10.64.0.0/20."
+  }
+}
+
+variable "availability_zones" {
+  description = "In how many zones workers run. An interface endpoint is paid for in each."
+  type        = number
+  default     = 2
+  nullable    = false
+
+  validation {
+    condition     = var.availability_zones >= 1 && var.availability_zones <= 4
+    error_message = "1 to 4 zones."
+  }
+}
+
+variable "ec2_instance_types" {
+  description = "Instance types and families for `compute: ec2_spot`. Several, so that Spot finds one. Default: by the image's architecture."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
+variable "fair_share" {
+  description = "Whether the queues share workers fairly between pairs. Every job must then name its share (`--share`): Batch refuses it otherwise."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "tags" {
+  description = "Tags for everything, for example a cost centre."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}

@@ -1,0 +1,68 @@
+"""What an archive says of itself survives being written down; what is not an archive's end is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.archive import ARCHIVE_VERSION, LOCATOR_BYTES, ArchiveRecord, Locator, Member
+from jobs.core.model import Location
+from jobs.core.policy_choices import ArchiveFormat
+from jobs.errors import DamagedArchive
+
+sizes = st.integers(0, 2**60)
+locators = st.builds(Locator, sizes, sizes, *[st.none() | sizes] * 3)
+RECORD = ArchiveRecord(
+    Location("cold", "a b/é.tar.zst"), ArchiveFormat.TAR_ZST, 10, "e-1", "v", "GLACIER", 3, 9, "a", "z", "docs", 1.5, "S:x"
+)  # fmt: skip
+
+
+@given(locators, st.sampled_from(ArchiveFormat), st.binary(max_size=600))
+def test_the_last_bytes_say_where_the_index_is(locator: Locator, kind: ArchiveFormat, before: bytes) -> None:
+    encoded = locator.encode(kind)
+    assert len(encoded) == LOCATOR_BYTES
+    assert Locator.decode(before + encoded) == locator
+
+
+@given(st.binary(max_size=1200))
+def test_other_bytes_are_no_locator(tail: bytes) -> None:
+    with pytest.raises(DamagedArchive):
+        Locator.decode(tail)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"null",
+        b"[]",
+        b'{"sealift": 1}',
+        b'{"sealift": {"offset": 1}}',
+        b'{"sealift": {}}',
+        b'{"sealift": {"offset": "1", "size_bytes": 2}}',
+    ],
+)
+def test_other_json_is_no_locator(text: bytes) -> None:
+    with pytest.raises(DamagedArchive):
+        Locator.decode(text.ljust(LOCATOR_BYTES))
+
+
+def test_a_later_version_is_refused_not_guessed_at() -> None:
+    later = ARCHIVE_VERSION + 1
+    with pytest.raises(DamagedArchive, match="update Sealift"):
+        Locator.decode(Locator(0, 0, archive_version=later).encode(ArchiveFormat.TAR))
+    with pytest.raises(DamagedArchive, match="update Sealift"):
+        ArchiveRecord.from_dict(replace(RECORD, archive_version=later).to_dict())
+
+
+def test_a_record_survives_the_index() -> None:
+    assert ArchiveRecord.from_dict(RECORD.to_dict()) == RECORD
+
+
+def test_where_a_members_bytes_are() -> None:
+    member = Member("k", None, True, 100, "e", 0.0, "STANDARD", {}, {}, {}, offset=2048)
+    assert (member.byte_range, member.skip_bytes) == ((2048, 2148), 0)
+    framed = member._replace(frame_start=1024, frame_offset=70, frame_length=30)
+    assert (framed.byte_range, framed.skip_bytes) == ((70, 100), 1024)

@@ -1,0 +1,178 @@
+"""S3's events as values: every shape, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.events import Kind, ObjectEvent, order_of, parse_document, parse_message
+from jobs.errors import UsageError
+
+KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
+
+
+def record(key: str, name: str = "ObjectCreated:Put", version: str = "2.1", **thing: object) -> dict[str, object]:
+    return {
+        "eventVersion": version,
+        "eventName": name,
+        "s3": {"bucket": {"name": "b"}, "object": {"key": key, **thing}},
+    }
+
+
+def bridge(key: str, kind: str = "Object Created", **detail: object) -> dict[str, object]:
+    return {
+        "source": "aws.s3",
+        "detail-type": kind,
+        "time": "2026-11-25T00:00:01Z",
+        "detail": {"version": "0", "bucket": {"name": "b"}, "object": {"key": key}, **detail},
+    }
+
+
+@given(KEYS)
+def test_keys_of_notifications_are_decoded_once_and_those_of_eventbridge_never(key: str) -> None:
+    for encoded in (quote_plus(key), quote_plus(key, safe="/"), quote(key, safe="")):
+        (event,) = parse_document({"Records": [record(encoded)]})
+        assert event.key == key
+    (event,) = parse_document(bridge(key))
+    assert event.key == key
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "removes"),
+    [
+        ("ObjectCreated:Put", Kind.CREATED, False),
+        ("s3:ObjectCreated:CompleteMultipartUpload", Kind.CREATED, False),
+        ("ObjectRemoved:Delete", Kind.DELETED, True),
+        ("ObjectRemoved:DeleteMarkerCreated", Kind.DELETE_MARKER, False),
+        ("LifecycleExpiration:Delete", Kind.LIFECYCLE_EXPIRED, True),
+        ("LifecycleExpiration:DeleteMarkerCreated", Kind.LIFECYCLE_EXPIRED, False),
+        ("ObjectRestore:Completed", Kind.RESTORE_COMPLETED, False),
+        ("ObjectRestore:Post", Kind.OTHER, False),
+        ("ObjectTagging:Put", Kind.OTHER, False),
+        ("SomethingNew:Entirely", Kind.OTHER, False),
+    ],
+)
+def test_names_of_notifications(name: str, kind: Kind, removes: bool) -> None:
+    (event,) = parse_document({"Records": [record("k", name)]})
+    assert (event.kind, event.removes_bytes) == (kind, removes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "expected", "removes"),
+    [
+        ("Object Created", {}, Kind.CREATED, False),
+        ("Object Deleted", {"deletion-type": "Permanently Deleted", "reason": "DeleteObject"}, Kind.DELETED, True),
+        ("Object Deleted", {"deletion-type": "Delete Marker Created"}, Kind.DELETE_MARKER, False),
+        (
+            "Object Deleted",
+            {"deletion-type": "Delete Marker Created", "reason": "Lifecycle Expiration"},
+            Kind.LIFECYCLE_EXPIRED,
+            False,
+        ),
+        (
+            "Object Deleted",
+            {"deletion-type": "Permanently Deleted", "reason": "Lifecycle Expiration"},
+            Kind.LIFECYCLE_EXPIRED,
+            True,
+        ),
+        ("Object Restore Completed", {}, Kind.RESTORE_COMPLETED, False),
+        ("Object Tags Added", {}, Kind.OTHER, False),
+    ],
+)
+def test_kinds_of_eventbridge(kind: str, detail: dict[str, object], expected: Kind, removes: bool) -> None:
+    (event,) = parse_document(bridge("k", kind, **detail))
+    assert (event.kind, event.removes_bytes) == (expected, removes)
+
+
+def test_everything_that_is_told_arrives_and_everything_else_is_none() -> None:
+    whole = record("k", versionId="v", size=5, eTag='"e"', sequencer="0055AED6DCD90281E5")
+    whole["eventTime"] = "1970-01-01T00:00:01.500Z"
+    (event,) = parse_document({"Records": [whole]})
+    assert event == ObjectEvent(Kind.CREATED, "ObjectCreated:Put", "b", "k", "v", 5, "e", "0055AED6DCD90281E5", 1.5)
+    (event,) = parse_document({"Records": [record("k", versionId="null", eTag="", size=None)]})
+    assert event == ObjectEvent(Kind.CREATED, "ObjectCreated:Put", "b", "k")
+
+
+def test_a_test_message_and_wrapped_ones() -> None:
+    (event,) = parse_message(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}))
+    assert (event.kind, event.bucket) == (Kind.TEST, "b")
+    inner = {"Records": [record("a+b"), record("c")]}
+    wrapped = {"Type": "Notification", "Message": json.dumps(inner)}
+    assert [each.key for each in parse_message(json.dumps(wrapped))] == ["a b", "c"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{",
+        "nul",
+        "[" * 100_000,
+        "3",
+        '"text"',
+        "{}",
+        '{"Records": {}}',
+        '{"Records": []}',
+        '{"Records": [3]}',
+        json.dumps({"Records": [record("")]}),
+        json.dumps({"Records": [record("k", size="many")]}),
+        json.dumps({"Records": [record("k", versionId=3)]}),
+        json.dumps({"Records": [record("k", version="3.0")]}),
+        json.dumps({"Records": [record("k", version="20.1")]}),
+        json.dumps({"Type": "Notification", "Message": "hello"}),
+        json.dumps(bridge("k") | {"source": "aws.ec2"}),
+        json.dumps(bridge("k", version="1")),
+        json.dumps(bridge("k") | {"time": "yesterday"}),
+    ],
+)
+def test_what_is_no_event_is_refused(body: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_message(body)
+    assert len(str(caught.value)) < 500
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "Records",
+                        "detail",
+                        "detail-type",
+                        "s3",
+                        "object",
+                        "key",
+                        "Type",
+                        "Message",
+                        "eventVersion",
+                        "source",
+                    ]
+                ),
+                inner,
+            )
+        ),
+    )
+)
+def test_whatever_json_it_is_it_is_an_event_or_refused(document: object) -> None:
+    try:
+        events = parse_document(document)
+    except UsageError:
+        return
+    assert events
+
+
+@given(st.integers(0, 16**18 - 1), st.integers(0, 16**18 - 1), st.integers(0, 12), st.integers(0, 12))
+def test_sequencers_compare_as_s3_says(one: int, other: int, shorter: int, cut: int) -> None:
+    """As hexadecimal numbers, once the shorter is padded with zeros on the right."""
+    a, b = f"{one:018X}"[: 18 - shorter], f"{other:018x}"[: 18 - cut]
+    width = max(len(a), len(b))
+    x, y = int(a.ljust(width, "0"), 16), int(b.ljust(width, "0"), 16)
+    assert (order_of(a) < order_of(b), order_of(a) == order_of(b)) == (x < y, x == y)
+    assert order_of(None) <= order_of(a)

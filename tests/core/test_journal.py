@@ -1,0 +1,64 @@
+"""The journal's lines, and that they have the columns that are documented."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.journal import SETTLED, Ending, Entry, file_name, to_lines
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.s3.columns import TABLES
+
+
+def entry(key: str = "k", ending: Ending = Ending.COPIED) -> Entry:
+    return Entry(1e9, "ObjectCreated:Put", "bucket", key, "v", "FF", ending)
+
+
+def test_the_columns_are_those_of_the_table() -> None:
+    assert ["dt", *Entry._fields] == list(TABLES["journal"].types)
+
+
+def test_every_status_of_an_outcome_that_a_backup_can_have_is_an_ending() -> None:
+    unused = {Status.VERIFIED, Status.MISMATCHED, Status.UNVERIFIABLE}
+    names = {ending.value for ending in Ending}
+    assert {status.value for status in Status} - names <= {status.value for status in unused} | {"packed"}
+    assert {"copied", "same", "deleted", "missing", "archived", "failed"} <= names
+
+
+def test_what_ends_badly_comes_again() -> None:
+    assert {ending.value for ending in Ending if ending not in SETTLED} == {
+        "changed",
+        "missing",
+        "denied",
+        "archived",
+        "failed",
+    }
+
+
+@given(st.lists(st.text(min_size=1)))
+def test_each_entry_is_one_line_of_json(keys: list[str]) -> None:
+    data = to_lines(entry(key) for key in keys)
+    lines = [json.loads(line) for line in data.split(b"\n")[:-1]]
+    assert [line["key"] for line in lines] == keys
+    assert all(line["recorded_at"] == "2001-09-09T01:46:40.000+00:00" for line in lines)
+
+
+def test_a_key_that_is_no_utf_8_gets_through() -> None:
+    assert json.loads(to_lines([entry("a\udc80b")]))["key"] == "a\udc80b"
+
+
+def test_an_outcome_adds_what_is_known_of_the_copy() -> None:
+    outcome = Outcome(0, "k", "v", Status.COPIED, "", Evidence.CHECKSUM, 5, "e", "dv", "de", "SHA256:x")
+    told = entry().told(outcome)
+    assert (told.evidence, told.size_bytes, told.destination_version_id, told.checksum) == (
+        "checksum",
+        5,
+        "dv",
+        "SHA256:x",
+    )
+
+
+def test_files_sort_by_time_within_their_day() -> None:
+    assert file_name(1e9, "x") == "journal/dt=2001-09-09/1000000000000-x.json"

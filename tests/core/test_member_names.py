@@ -1,0 +1,72 @@
+"""Names inside a tar: harmless anywhere, unique, and never both a file and a folder."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.member_names import NAME_BYTES, Names, spell, spell_flat, spell_version
+
+# Few different characters, so that keys collide and nest.
+hostile = st.text(st.sampled_from(list("ab/.%\\\n\0é~:i\u0308")), min_size=1, max_size=12)
+keys = hostile | st.text(min_size=1, max_size=400)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("docs/2026/a b.pdf", "docs/2026/a b.pdf"),
+        ("../../etc/passwd", "%2E%2E/%2E%2E/etc/passwd"),
+        ("/x", "%2F/x"),
+        ("a//b", "a/%2F/b"),
+        ("a/", "a/%2F"),
+        ("./a", "%2E/a"),
+        ("...", "..."),
+        ("a\nb", "a%0Ab"),
+        ("100%", "100%25"),
+        ("C:\\x", "C%3A%5Cx"),
+        ("na\u00efve/日本", "na\u00efve/日本"),
+        ("nai\u0308ve/日本", "nai%CC%88ve/日本"),
+        ("a\u2028b", "a%E2%80%A8b"),
+    ],
+)
+def test_what_is_harmless_stays_readable(key: str, name: str) -> None:
+    assert spell(key) == name
+
+
+def test_an_over_long_component_is_cut_and_stays_distinct() -> None:
+    one, other = spell("x" * 1000 + "a"), spell("x" * 1000 + "b")
+    assert one != other
+    assert max(len(one), len(other)) <= NAME_BYTES
+
+
+@given(keys)
+def test_a_name_stays_in_its_folder(key: str) -> None:
+    for name in (spell(key), spell_flat(key), spell_version(key, "a/../b")):
+        path = PurePosixPath(name)
+        assert not path.is_absolute()
+        parts = name.split("/")
+        assert all(part not in ("", ".", "..") and len(part.encode()) <= 255 for part in parts)
+        assert name.isprintable()
+        assert unicodedata.is_normalized("NFC", name)
+        assert "\\" not in name
+
+
+@given(keys, keys)
+def test_different_keys_have_different_names(one: str, other: str) -> None:
+    assert (spell(one) == spell(other)) == (one == other)
+
+
+@given(st.lists(st.tuples(hostile, st.sampled_from([None, "v1", "v2"]), st.booleans()), unique=True, max_size=30))
+def test_no_name_is_twice_or_a_folder_of_another(versions: list[tuple[str, str | None, bool]]) -> None:
+    names = Names()
+    given_names = [names.spell(*version) for version in versions]
+    assert len(set(given_names)) == len(versions)
+    folders = {str(parent) for name in given_names for parent in PurePosixPath(name).parents}
+    assert folders.isdisjoint(given_names)
+    again = Names()
+    assert [again.spell(*version) for version in versions] == given_names

@@ -1,0 +1,138 @@
+"""Which night it is, what is due in it, and what it came to."""
+
+from __future__ import annotations
+
+import zoneinfo
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.nights import (
+    Stage,
+    begins_at,
+    claim_name,
+    due,
+    find_night,
+    is_well,
+    left_by_reconcile,
+    left_by_run,
+    parse_night,
+    record_name,
+    summary_name,
+    verdict,
+)
+from jobs.errors import UsageError
+
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe"]
+zones = st.sampled_from(ZONES).map(zoneinfo.ZoneInfo)
+moments = st.integers(1_600_000_000, 1_900_000_000).map(float)
+minutes = st.integers(0, 24 * 60 - 1)
+keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+days = st.dates(date(2020, 1, 1), date(2040, 1, 1))
+
+
+@given(keys, days, st.integers(1, 400))
+def test_as_many_nights_as_slices_take_each_key_exactly_once(key: str, first: date, of: int) -> None:
+    nights = [first + timedelta(days=number) for number in range(of)]
+    assert sum(due(night, of).contains(key) for night in nights) == 1
+
+
+@given(st.lists(keys, unique=True, max_size=60), days, st.randoms(use_true_random=False))
+def test_thirty_nights_cover_everything_once_whatever_ran_twice_and_in_any_order(
+    bucket: list[str], first: date, random: Any
+) -> None:
+    nights = [first + timedelta(days=number) for number in range(30)]
+    starts = nights + random.choices(nights, k=20)  # some are started again
+    random.shuffle(starts)
+    verified = {night: [key for key in bucket if due(night, 30).contains(key)] for night in starts}
+    assert sorted(key for found in verified.values() for key in found) == sorted(bucket)
+
+
+@given(moments, minutes, zones)
+def test_a_moment_is_in_the_night_that_began_last(now: float, at: int, zone: zoneinfo.ZoneInfo) -> None:
+    night = find_night(now, at, zone)
+    assert begins_at(night, at, zone) <= now < begins_at(night + timedelta(days=1), at, zone)
+
+
+@given(moments, st.integers(0, 3 * 86_400), minutes, zones)
+def test_time_never_goes_back_to_an_earlier_night(now: float, later: int, at: int, zone: zoneinfo.ZoneInfo) -> None:
+    assert find_night(now, at, zone) <= find_night(now + later, at, zone)
+
+
+@pytest.mark.parametrize(
+    ("moment", "hour", "zone", "night"),
+    [
+        ("2026-11-25T02:00:00+00:00", "02:00", "UTC", "2026-11-25"),
+        ("2026-11-25T01:59:59+00:00", "02:00", "UTC", "2026-11-24"),
+        ("2026-11-25T14:00:00+00:00", "02:00", "UTC", "2026-11-25"),  # by hand, the next afternoon
+        ("2026-11-26T03:30:00+00:00", "22:30", "America/New_York", "2026-11-25"),
+        ("2026-11-26T05:10:00+00:00", "22:30", "America/New_York", "2026-11-25"),  # after local midnight
+        ("2026-03-29T00:59:00+00:00", "02:30", "Europe/Berlin", "2026-03-28"),
+        ("2026-03-29T01:30:00+00:00", "02:30", "Europe/Berlin", "2026-03-29"),  # there is no 02:30, it is 03:30
+        ("2026-10-25T00:30:00+00:00", "02:30", "Europe/Berlin", "2026-10-25"),  # the first 02:30 of two
+        ("2026-10-25T01:10:00+00:00", "02:30", "Europe/Berlin", "2026-10-25"),  # 02:10 once more
+    ],
+)
+def test_a_night_is_named_after_the_local_day_on_which_it_begins(moment: str, hour: str, zone: str, night: str) -> None:
+    at = int(hour[:2]) * 60 + int(hour[3:])
+    now = datetime.fromisoformat(moment).timestamp()
+    assert find_night(now, at, zoneinfo.ZoneInfo(zone)) == date.fromisoformat(night)
+
+
+def test_a_night_is_written_as_a_day_and_may_not_be_ahead() -> None:
+    latest = date(2026, 11, 25)
+    assert parse_night("2026-11-24", latest) == date(2026, 11, 24)
+    with pytest.raises(UsageError, match="has not begun"):
+        parse_night("2026-11-26", latest)
+    for text in ("tonight", "26-11-25", "2026-02-30", ""):
+        with pytest.raises(UsageError, match="YYYY-MM-DD"):
+            parse_night(text, latest)
+
+
+def test_names_in_the_ledger() -> None:
+    night = datetime(2026, 11, 25, tzinfo=UTC).date()
+    assert summary_name("scans", night) == "nights/scans/2026-11-25.json"
+    assert claim_name("scans", night) == "nights/scans/2026-11-25/claim.json"
+    assert record_name("scans", night, Stage.REPAIR, 1) == "nights/scans/2026-11-25/repair.json"
+    assert record_name("scans", night, Stage.REPAIR, 2) == "nights/scans/2026-11-25/repair.2.json"
+
+
+@pytest.mark.parametrize(
+    ("is_repaired", "keeps_extra", "left"), [(True, True, 3), (True, False, 8), (False, True, 6), (False, False, 11)]
+)
+def test_what_a_reconciliation_leaves_to_people(is_repaired: bool, keeps_extra: bool, left: int) -> None:
+    found = {"same": 90, "missing": 2, "stale": 1, "different": 2, "extra": 5, "in flight": 7}
+    assert left_by_reconcile(found, 10, 1, is_repaired=is_repaired, keeps_extra=keeps_extra) == left
+
+
+def test_a_source_that_moves_on_while_it_is_verified_is_nobodys_affair_but_a_repair_that_fails_is() -> None:
+    outcomes = {"verified": 5, "copied": 2, "changed": 3, "mismatched": 1}
+    assert left_by_run("verify", outcomes) == 1
+    assert left_by_run("replicate", outcomes) == 4
+
+
+def stage(
+    name: str, left: int = 0, refused: str | None = None, run_id: str | None = "r", **counts: int
+) -> dict[str, Any]:
+    return {"stage": name, "left": left, "refused": refused, "run_id": run_id, "counts": counts}
+
+
+def test_the_verdict_says_what_was_done_what_was_refused_and_what_is_left() -> None:
+    quiet = [stage("reconcile", same=40, missing=0), stage("repair", run_id=None), stage("sample")]
+    assert verdict(quiet) == "All is well: reconcile 40 same; nothing to repair; sample nothing."
+    assert is_well(quiet)
+    refused = stage("repair", left=4, refused="the plan has 4 objects, limits.max_objects allows 3", run_id=None)
+    assert verdict([stage("reconcile", same=36, missing=4), refused]) == (
+        "4 rows need attention: reconcile 36 same, 4 missing; "
+        "repair refused, the plan has 4 objects, limits.max_objects allows 3."
+    )
+    unseen = [stage("reconcile", same=1), stage("sample", refused="too dear", run_id=None)]
+    assert not is_well(unseen)
+    assert verdict(unseen).startswith("Nothing wrong was found, but not everything was done: ")
+    assert verdict([stage("reconcile", left=1, different=1)]).startswith("1 row needs attention: ")
+    assert verdict([stage("repair", left=7, copied=3)], is_finished=False) == (
+        "The night is not finished, 7 rows are left to do: repair 3 copied."
+    )

@@ -1,0 +1,86 @@
+"""Groups: nothing lost, no more than asked for, the same from wherever one starts."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.model import Location, ObjectVersion
+from jobs.core.packing import PackingRule, archive_location, common_folder, cut, period, sort_key, tar_bytes
+from jobs.core.policy_choices import ArchiveFormat
+
+MONTH = 31 * 86_400.0
+rows = st.lists(
+    st.builds(
+        ObjectVersion,
+        row=st.just(0),
+        key=st.sampled_from(["a/1", "a/2", "a/3", "b/1", "b/c/1", "b/c/2", "top", "é/ü"]),
+        size_bytes=st.none() | st.integers(0, 3000),
+        last_modified=st.none() | st.sampled_from([0.0, MONTH, 2 * MONTH + 1]),
+        etag=st.sampled_from(["e", "f"]),
+    ),
+    max_size=40,
+).map(lambda found: sorted(found, key=sort_key))
+rules = st.builds(PackingRule, st.integers(1, 20_000), members_max=st.integers(1, 10))
+
+
+@given(rows, rules)
+def test_groups_hold_every_row_once_in_order(found: list[ObjectVersion], rule: PackingRule) -> None:
+    groups = list(cut(found, rule))
+    assert [row for group in groups for row in group] == found
+    assert all(groups)
+
+
+@given(rows, rules)
+def test_groups_keep_to_the_rule(found: list[ObjectVersion], rule: PackingRule) -> None:
+    for group in cut(found, rule):
+        assert len(group) <= rule.members_max
+        assert len(group) == 1 or sum(map(tar_bytes, group)) <= rule.target_bytes
+        assert len({period(row.last_modified) for row in group}) == 1
+
+
+@given(rows, rules)
+def test_a_worker_that_starts_at_a_group_finds_the_same_groups(found: list[ObjectVersion], rule: PackingRule) -> None:
+    groups = list(cut(found, rule))
+    for start in range(len(groups)):
+        rest = [row for group in groups[start:] for row in group]
+        assert list(cut(rest, rule)) == groups[start:]
+
+
+def test_a_folder_is_not_split_when_the_archive_is_half_full() -> None:
+    found = [ObjectVersion(0, f"{folder}/{number}", size_bytes=1000) for folder in "abc" for number in range(4)]
+    size_bytes = tar_bytes(found[0])
+    assert [len(group) for group in cut(found, PackingRule(7 * size_bytes))] == [4, 4, 4]
+    assert [len(group) for group in cut(found, PackingRule(9 * size_bytes))] == [8, 4]
+
+
+def test_an_archive_is_named_after_folder_month_and_content() -> None:
+    found = [ObjectVersion(0, f"docs/2026/../{n}", size_bytes=1, etag="e", last_modified=0.0) for n in range(3)]
+    rule = PackingRule(format=ArchiveFormat.TAR)
+    here = archive_location(Location("cold", "packed"), "docs", found, rule)
+    assert here.bucket == "cold"
+    assert here.key.startswith("packed/docs/2026/%2E%2E/1970-01-")
+    assert here.key.endswith(".tar")
+    renumbered = [row._replace(row=7 + n) for n, row in enumerate(found)]
+    assert archive_location(Location("cold", "packed"), "docs", renumbered, rule) == here
+    others = [
+        archive_location(Location("cold", "packed"), "others", found, rule),
+        archive_location(Location("cold", "packed"), "docs", found[:2], rule),
+        archive_location(Location("cold", "packed"), "docs", [*found[:2], found[2]._replace(etag="f")], rule),
+        archive_location(Location("cold", "packed"), "docs", found, PackingRule(format=rule.format, tags={"a": "b"})),
+    ]
+    assert len({here, *others}) == 5
+
+
+@given(rows)
+def test_the_common_folder_is_one_of_every_key(found: list[ObjectVersion]) -> None:
+    if not found:
+        return
+    folder = common_folder(found)
+    assert all(row.key.startswith(folder) for row in found)
+    assert folder == "" or folder.endswith("/")
+
+
+def test_a_rule_survives_a_runs_options() -> None:
+    rule = PackingRule(5, ArchiveFormat.TAR, {"a": "b"}, 7)
+    assert PackingRule.from_dict(rule.to_dict()) == rule

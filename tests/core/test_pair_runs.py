@@ -1,0 +1,103 @@
+"""A run over a whole pair takes the pair's keys, all of them, each once, and puts them where the policy says."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.coverage import Scope
+from jobs.core.model import Location, ObjectVersion, Route
+from jobs.core.pair_runs import Ceiling, copy_options, globs, prefix_map, prefixes_below, sides
+from jobs.core.policy import Destination, Limits, Pair, Source
+from jobs.core.policy_choices import Encryption, StorageClass
+from jobs.core.policy_words import Bucket, Count, Dollars, Folder, KmsKey, PairName, Prefix, Region
+from jobs.core.run import Plan
+from jobs.core.selection import Selection
+from jobs.errors import UsageError
+
+ARN = "arn:aws:kms:eu-west-1:111122223333:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"
+texts = st.text("ab/*?[]!é-", max_size=6)
+scopes = st.builds(
+    lambda inside, outside: Scope(tuple(inside), tuple(each for each in outside if each)),
+    st.lists(texts, min_size=1, max_size=4, unique=True),
+    st.lists(texts, max_size=3, unique=True),
+)
+
+
+def pair(**destination: object) -> Pair:
+    hot = Destination(bucket=Bucket("hot"), region=Region("eu-west-1"), **destination)  # type: ignore[arg-type]
+    return Pair(
+        name=PairName("docs"), source=Source(bucket=Bucket("docs"), region=Region("us-east-1")), destination=hot
+    )
+
+
+@given(scopes, texts, st.lists(texts, max_size=20))
+def test_what_is_listed_and_selected_is_exactly_the_scope_and_each_key_once(
+    scope: Scope, prefix: str, bucket: list[str]
+) -> None:
+    wanted = [key for key in bucket if scope.contains(key) and key.startswith(prefix)]
+    include, exclude = globs(scope)
+    selection = Selection(prefix=prefix, include=include, exclude=exclude)
+    try:
+        listed = [key for each in prefixes_below(scope, prefix) for key in bucket if key.startswith(each)]
+    except UsageError:
+        assert wanted == []
+        return
+    assert sorted(key for key in listed if selection.excluded_by(key) is None) == sorted(wanted)
+
+
+@given(scopes, texts, texts)
+def test_the_map_of_a_pair_says_what_copy_key_says_both_ways(scope: Scope, folder: str, key: str) -> None:
+    docs = pair(prefix=Folder(folder))
+    there = docs.copy_key(key) if scope.contains(key) else None
+    assert prefix_map(docs, scope).destination_of(key) == there
+    assert prefix_map(docs, scope).source_of(docs.copy_key(key)) == (key if there is not None else None)
+
+
+def test_a_run_puts_copies_where_the_pair_says() -> None:
+    docs = pair(prefix=Folder("delivery/"))
+    source, destination = sides(docs)
+    target = Route(source.location, destination.location).target_of(ObjectVersion(0, "a/b c"))
+    assert (target.bucket, target.key) == ("hot", docs.copy_key("a/b c"))
+    assert (source.location, source.region, destination.region) == (Location("docs"), "us-east-1", "eu-west-1")
+
+
+@pytest.mark.parametrize("prefix", ["other/", "scans/incoming/", "scans/incoming/today", "sc-"])
+def test_a_prefix_that_the_pair_does_not_protect_is_refused(prefix: str) -> None:
+    scope = Scope(("scans/", "signatures/"), ("scans/incoming/",))
+    with pytest.raises(UsageError, match="protects no keys"):
+        prefixes_below(scope, prefix)
+    assert prefixes_below(scope, "s") == ("scans/", "signatures/")
+    assert prefixes_below(scope, "scans/2026/") == ("scans/2026/",)
+
+
+@pytest.mark.parametrize(
+    ("destination", "options"),
+    [
+        ({}, ("keep", None, None)),
+        ({"storage_class": StorageClass.STANDARD_IA}, ("STANDARD_IA", None, None)),
+        ({"encryption": Encryption.KMS, "kms_key": KmsKey("create")}, ("keep", None, None)),
+        ({"encryption": Encryption.KMS, "kms_key": KmsKey(ARN)}, ("keep", "aws:kms", ARN)),
+        ({"encryption": Encryption.KMS_TWICE}, ("keep", "aws:kms:dsse", None)),
+    ],
+)
+def test_copies_have_the_class_and_the_key_of_the_pair(
+    destination: dict[str, object], options: tuple[str, str | None, str | None]
+) -> None:
+    assert tuple(copy_options(pair(**destination)).values()) == options
+
+
+def test_options_make_the_limits_tighter_never_wider() -> None:
+    docs = Pair(
+        name=PairName("docs"),
+        source=Source(bucket=Bucket("docs"), region=Region("us-east-1"), prefixes=(Prefix(""),)),
+        destination=Destination(bucket=Bucket("hot"), region=Region("us-east-1")),
+        limits=Limits(max_cost=Dollars(10), max_objects=Count(100)),
+    )
+    assert Ceiling.of(docs) == (10, 100)
+    assert Ceiling.of(docs, 5.0, 1_000) == (5, 100)
+    assert Ceiling.of(docs, 0.0, 0) == (0, 0)
+    assert Ceiling.of(docs).refusal(Plan(100, 0, (), dollars={"copy": 10.0})) is None
+    assert "limits.max_objects allows 100" in str(Ceiling.of(docs).refusal(Plan(101, 0, ())))
+    assert "limits.max_cost allows $10.0000" in str(Ceiling.of(docs).refusal(Plan(1, 0, (), dollars={"copy": 10.5})))

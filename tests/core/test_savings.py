@@ -1,0 +1,103 @@
+"""What packing saves, against sums done by hand from S3's price page."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.core.model import ObjectVersion
+from jobs.core.packing import HEADER_BYTES
+from jobs.core.price import GIB, load_price_table
+from jobs.core.savings import INDEX_BYTES_PER_MEMBER, Economy, Savings, refusal, weigh
+from jobs.errors import ConfigError
+from jobs.runs.planning import read_price_table
+
+NOW = 400 * 86_400.0
+TABLE = read_price_table()
+
+
+def economy(storage_class: str = "GLACIER_IR", payback_months: float | None = 24.0) -> Economy:
+    return Economy.of(TABLE, storage_class, NOW, payback_months)
+
+
+def objects(count: int, size_bytes: int, storage_class: str, last_modified: float | None = 0.0) -> list[ObjectVersion]:
+    return [
+        ObjectVersion(n, f"k{n}", size_bytes=size_bytes, storage_class=storage_class, last_modified=last_modified)
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("storage_class", "monthly"),
+    [
+        ("STANDARD", 4096 / GIB * 0.023),
+        ("STANDARD_IA", 128 * 1024 / GIB * 0.0125),
+        ("GLACIER_IR", 128 * 1024 / GIB * 0.004),
+        ("GLACIER", (4096 + 32 * 1024) / GIB * 0.0036 + 8 * 1024 / GIB * 0.023),
+        ("DEEP_ARCHIVE", (4096 + 32 * 1024) / GIB * 0.00099 + 8 * 1024 / GIB * 0.023),
+    ],
+)
+def test_small_objects_cost_more_than_their_bytes(storage_class: str, monthly: float) -> None:
+    found = weigh(objects(1000, 4096, storage_class), economy())
+    assert found.before == pytest.approx(1000 * monthly)
+
+
+def test_an_archive_costs_its_bytes_and_its_index() -> None:
+    found = weigh(objects(100_000, 4096, "GLACIER_IR"), economy())
+    archive_bytes = 100_000 * (4096 + HEADER_BYTES)
+    index = 100_000 * INDEX_BYTES_PER_MEMBER / GIB * 0.023
+    assert found.archive_bytes == archive_bytes
+    assert found.after == pytest.approx(archive_bytes / GIB * 0.004 + index)
+    assert found.gets == pytest.approx(1.0)
+    assert found.retrieval == pytest.approx(100_000 * 4096 / GIB * 0.03)
+    assert found.puts == pytest.approx((68 + 2) * 0.02 / 1000, rel=0.1)
+    assert found.early_delete == 0.0
+    assert found.break_even_months == pytest.approx(found.cost / (found.before - found.after))
+
+
+def test_leaving_a_class_early_is_billed() -> None:
+    young = weigh(objects(10, 4096, "GLACIER_IR", NOW - 30.4 * 86_400), economy())
+    assert young.early_delete == pytest.approx(young.before * (90 - 30.4) / 30.4)
+    assert weigh(objects(10, 4096, "STANDARD", NOW), economy()).early_delete == 0.0
+
+
+def test_one_that_never_pays_is_refused_and_says_so() -> None:
+    never = weigh(objects(100, 1 << 20, "DEEP_ARCHIVE"), economy("STANDARD"))
+    assert never.break_even_months is None
+    assert "saves nothing" in str(refusal(never, economy("STANDARD")))
+    assert refusal(never, economy("STANDARD", None)) is None
+
+
+def test_one_that_pays_too_late_is_refused_with_the_months() -> None:
+    tiny = weigh(objects(1000, 100, "STANDARD"), economy(payback_months=1e9))
+    assert tiny.break_even_months is None  # 1.5 KiB of header for 100 bytes
+    slow = weigh(objects(1000, 2000, "STANDARD"), economy())
+    assert slow.break_even_months is not None
+    assert f"breaks even after {slow.break_even_months:.0f} months, the limit is 5" in str(
+        refusal(slow, economy(payback_months=5.0))
+    )
+    assert refusal(slow, economy(payback_months=1e9)) is None
+    quick = weigh(objects(1000, 64 * 1024, "STANDARD"), economy("DEEP_ARCHIVE"))
+    assert refusal(quick, economy("DEEP_ARCHIVE")) is None
+
+
+def test_groups_add_up() -> None:
+    one, other = weigh(objects(3, 1000, "STANDARD"), economy()), weigh(objects(5, 10, "GLACIER"), economy())
+    both = Savings().plus(one).plus(other)
+    assert both.members == 8
+    assert both.cost == pytest.approx(one.cost + other.cost)
+
+
+def test_the_worker_decides_by_the_plans_numbers() -> None:
+    assert Economy.from_dict(economy().to_dict()) == economy()
+
+
+def test_a_table_without_storage_prices_cannot_decide() -> None:
+    lean = '{"put_per_1000": 1, "part_per_1000": 1, "get_per_1000": 1, "retrieval_per_gib": 1}'
+    rest = (
+        '"list_per_1000": 1, "delete_per_1000": 1, "kms_per_1000": 1, "cross_region_per_gib": 1, "internet_per_gib": 1'
+    )
+    names = '"region": "r", "as_of": "d", "currency": "USD", "source": "s"'
+    table = load_price_table(f'{{{names}, {rest}, "storage_classes": {{"STANDARD": {lean}}}}}')
+    with pytest.raises(ConfigError, match="STANDARD lacks storage_per_gib_month"):
+        Economy.of(table, "GLACIER", NOW, 24.0)
+    assert Economy.of(table, "GLACIER", NOW, None).payback_months is None

@@ -1,0 +1,59 @@
+"""The layout alone: offsets before a byte is there, headers that stock tar reads, sizes beyond what is in memory."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.archive import BLOCK_BYTES, Member
+from jobs.core.tar_layout import END_OF_TAR, Layout, encode_map, read_records
+
+sizes = st.integers(0, 3000) | st.sampled_from([8 * 1024**3 - 1, 8 * 1024**3, 48 * 1024**4])
+
+
+def described(key: str, size_bytes: int) -> Member:
+    return Member(key, None, True, size_bytes, "e", 1.0, "STANDARD", {}, {}, {})
+
+
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=150), sizes), max_size=10))
+def test_offsets_are_known_before_any_content(members: list[tuple[str, int]]) -> None:
+    layout, end = Layout(), 0
+    for key, size_bytes in members:
+        placed = layout.place(described(key, size_bytes))
+        assert len(placed.header) % BLOCK_BYTES == 0
+        assert placed.member.offset == end + len(placed.header)
+        end = placed.member.offset + size_bytes + len(placed.padding)
+        assert end % BLOCK_BYTES == 0
+        assert len(placed.padding) < BLOCK_BYTES
+        assert layout.size_bytes == end
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 8 * 1024**3 - 1, 8 * 1024**3, 48 * 1024**4])
+def test_a_header_says_any_size(size_bytes: int) -> None:
+    placed = Layout().place(described("日" * 50, size_bytes))
+    with tarfile.open(fileobj=io.BytesIO(placed.header + END_OF_TAR)) as tar:
+        entry = tar.next()
+    assert entry is not None
+    assert (entry.name, entry.size, entry.mode, entry.uid) == ("日" * 50, size_bytes, 0o644, 0)
+
+
+def test_the_index_is_the_last_member_and_no_key_takes_its_name() -> None:
+    layout = Layout()
+    layout.place(described("%index/sealift.parquet", 0))
+    placed = layout.place_index(7)
+    with tarfile.open(fileobj=io.BytesIO(placed.header + b"1234567" + placed.padding + END_OF_TAR)) as tar:
+        assert tar.getnames() == ["%index/sealift.parquet"]
+
+
+def test_a_map_is_written_the_same_whatever_its_order() -> None:
+    assert encode_map({"b": "1", "a": "é"}) == encode_map({"a": "é", "b": "1"}) == '{"a":"\\u00e9","b":"1"}'
+    assert encode_map({}) == ""
+
+
+def test_a_header_that_is_not_sealifts_is_refused() -> None:
+    with pytest.raises(KeyError):
+        read_records({}, "name", 1, 1.0)

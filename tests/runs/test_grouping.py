@@ -1,0 +1,126 @@
+"""Planning a compaction: every row in one shard, groups whole, and the plan's groups are the worker's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.core.model import Listed, ObjectVersion
+from jobs.core.packing import Claim, PackingRule, cut, sort_key
+from jobs.core.savings import Economy, refusal, weigh
+from jobs.core.selection import Selection
+from jobs.runs.grouping import Grouped, forecast, leave_out, plan_groups
+from jobs.runs.planning import read_price_table
+from jobs.s3.tables import manifest_batch, read_shard
+
+TABLE = read_price_table()
+DAY = 86_400.0
+
+entries = st.lists(
+    st.builds(
+        Listed,
+        key=st.text(st.sampled_from(list("ab/é~")), min_size=1, max_size=6),
+        version_id=st.none(),
+        is_latest=st.just(True),
+        is_delete_marker=st.just(False),
+        size_bytes=st.integers(0, 200_000),
+        etag=st.just("e"),
+        last_modified=st.sampled_from([0.0, 30.5 * DAY, 31 * DAY, 62 * DAY + 0.25]),
+        storage_class=st.sampled_from(["STANDARD", "GLACIER"]),
+    ),
+    max_size=40,
+    unique_by=lambda entry: entry.key,
+)
+
+
+def planned(
+    found: list[Listed], rule: PackingRule, economy: Economy, processes: int = 1
+) -> tuple[Grouped, list[list[ObjectVersion]]]:
+    shards: list[list[ObjectVersion]] = []
+
+    async def batches() -> AsyncIterator[pa.RecordBatch]:
+        yield manifest_batch(found)
+
+    async def write_shard(number: int, data: bytes) -> None:
+        assert number == len(shards)
+        shards.append([row for batch in read_shard(data) for row in batch])
+
+    async def run(folder: Path) -> Grouped:
+        return await plan_groups(
+            batches(), Selection(), rule, economy, write_shard=write_shard, scratch_directory=folder,
+            rows_per_shard=7, processes=processes,
+        )  # fmt: skip
+
+    with TemporaryDirectory() as folder:
+        return asyncio.run(run(Path(folder))), shards
+
+
+@given(entries, st.integers(10_000, 400_000), st.sampled_from([None, 1.0, 24.0]))
+@settings(max_examples=25, deadline=None)
+def test_shards_hold_every_row_once_in_whole_groups(
+    found: list[Listed], target_bytes: int, payback_months: float | None
+) -> None:
+    rule = PackingRule(target_bytes, members_max=5)
+    economy = Economy.of(TABLE, "GLACIER_IR", 400 * DAY, payback_months)
+    grouped, shards = planned(found, rule, economy)
+    rows = [row for shard in shards for row in shard]
+    assert sorted(row.key for row in rows) == sorted(entry.key for entry in found)
+    assert [row.row for row in rows] == list(range(len(rows)))
+    assert rows == sorted(rows, key=sort_key)
+    assert all(shards)
+    groups = [group for shard in shards for group in cut(shard, rule)]
+    assert groups == list(cut(rows, rule))
+    paying = [group for group in groups if refusal(weigh(group, economy), economy) is None]
+    assert grouped.archives == len(paying)
+    assert grouped.packed.members == sum(map(len, paying))
+    assert sum(grouped.left_alone.values()) == len(rows) - grouped.packed.members
+    assert [shard.rows for shard in grouped.shards] == list(map(len, shards))
+
+
+def test_the_plan_counts_requests_dollars_and_savings() -> None:
+    found = [Listed(f"k{n:04}", None, True, False, 50_000, "e", 0.0, "STANDARD_IA") for n in range(400)]
+    economy = Economy.of(TABLE, "DEEP_ARCHIVE", 400 * DAY, None)
+    grouped, _ = planned(found, PackingRule(5_000_000), economy)
+    plan = forecast(grouped, {}, 1, TABLE)
+    assert plan.rows == 400
+    assert plan.requests == {"put": grouped.archives, "part": grouped.parts, "get": 400}
+    assert plan.dollars["gets"] == pytest.approx(0.4 * 0.001)
+    assert plan.savings["monthly_before"] == pytest.approx(400 * 128 / 1024**2 * 0.0125)
+    assert plan.savings["archives"] == grouped.archives == 5
+    assert plan.savings["monthly_after"] < plan.savings["monthly_before"] / 10
+    far = forecast(grouped, {"cross_region": True}, 1, TABLE)
+    assert far.dollars["transfer"] == pytest.approx(400 * 50_000 / 1024**3 * 0.02)
+
+
+def test_duplicates_are_left_out_and_counted() -> None:
+    found = [Listed("k", None, True, False, size, "e", float(size), "STANDARD") for size in (1, 2)]
+    grouped, shards = planned(found, PackingRule(), Economy.of(TABLE, "GLACIER", 0.0, None))
+    assert [row.size_bytes for row in shards[0]] == [2]
+    assert grouped.excluded == {"duplicate": 1}
+
+
+def test_the_first_rule_that_holds_applies() -> None:
+    claims = (Claim("docs/", 10 * DAY, 100), Claim("", 0.0, 0))
+    found = [
+        Listed("docs/old", None, True, False, 99, "e", 1 * DAY, "STANDARD"),
+        Listed("docs/large", None, True, False, 100, "e", 1 * DAY, "STANDARD"),
+        Listed("docs/young", None, True, False, 99, "e", 10 * DAY, "STANDARD"),
+        Listed("scans/old", None, True, False, 99, "e", 1 * DAY, "STANDARD"),
+        Listed("docs/unknown", None, True, False, None, "e", 1 * DAY, "STANDARD"),
+    ]
+
+    async def batches() -> AsyncIterator[pa.RecordBatch]:
+        yield manifest_batch(found)
+
+    async def left() -> list[Any]:
+        return [key for batch in [b async for b in leave_out(batches(), claims)] for key in batch["key"].to_pylist()]
+
+    assert asyncio.run(left()) == ["docs/large", "docs/young", "scans/old", "docs/unknown"]

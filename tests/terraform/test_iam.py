@@ -1,0 +1,311 @@
+"""What each role may and may not do, asked of the policies that Terraform made, by IAM's own rules."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.terraform.iam import Answer, decide, listed
+
+NAME = "parcels"
+REGION, ACCOUNT = "eu-central-1", "123456789012"
+FUNCTIONS = ("backup", "enqueue", "submit", "follow")
+JOBS = ("inventory", "replicate", "verify", "reconcile", "nightly", "backfill", "compact", "restore", "expire")
+ROLES = {**{name: f"{NAME}-fn-{name}" for name in FUNCTIONS}, **{name: f"{NAME}-job-{name}" for name in JOBS}}
+
+S3 = "arn:aws:s3:::"
+SCAN = f"{S3}example-scans/scans/2026/11/1Z.jpg"
+OTHER_SCAN = f"{S3}example-scans/invoices/1.pdf"  # in the bucket, in no pair
+COPY = f"{S3}example-hot-fra/delivery/scans/2026/11/1Z.jpg"
+OTHER_COPY = f"{S3}example-hot-fra/somebody/else.txt"
+CUSTOMS = f"{S3}example-customs-us/2026/c.pdf"  # `deletes: mirror`
+CUSTOMS_COPY = f"{S3}example-customs-copies/2026/c.pdf"
+TRACKING_COPY = f"{S3}example-hot-fra/tracking/events/1"
+REPLICA = f"{S3}example-hot-dub/delivery/scans/2026/11/1Z.jpg"
+ARCHIVE = f"{S3}example-archives-fra/delivery/2026/0001.tar"
+OUTCOME = f"{S3}example-ledger/sealift/runs/20261125T000000Z-verify-1f3a/outcomes/00000/1.parquet"
+POLICY_FILE = f"{S3}example-ledger/sealift/policy.yaml"
+REPORT = f"{S3}example-inventory-fra/inventory/example-scans/parcels/2026-11-25T01-00Z/manifest.json"
+UNRELATED = f"{S3}somebodys-bucket/key"
+EVERYWHERE = (
+    *(SCAN, OTHER_SCAN, COPY, OTHER_COPY, CUSTOMS, CUSTOMS_COPY, TRACKING_COPY, REPLICA, ARCHIVE),
+    *(OUTCOME, POLICY_FILE, REPORT, UNRELATED),
+)
+
+QUEUE = f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/{NAME}-spot"
+TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:{NAME}-alarms"
+EVENTS = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}-objects"
+CUSTOMS_KEY = "arn:aws:kms:eu-west-1:111122223333:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"
+BY_S3 = {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}
+
+WRITES = (
+    *("s3:PutObject", "s3:PutObjectTagging", "s3:PutObjectRetention", "s3:PutObjectLegalHold", "s3:PutObjectAcl"),
+    *("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:DeleteObjectTagging", "s3:AbortMultipartUpload"),
+    *("s3:RestoreObject", "s3:ReplicateObject", "s3:ReplicateDelete", "s3:BypassGovernanceRetention"),
+)
+BUCKET_SETTINGS = (
+    *("s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration"),
+    *("s3:PutBucketObjectLockConfiguration", "s3:DeleteBucket", "s3:PutReplicationConfiguration"),
+    *("s3:PutBucketNotification", "s3:PutInventoryConfiguration", "s3:PutEncryptionConfiguration"),
+)
+
+
+def definition(job: str) -> str:
+    return f"arn:aws:batch:{REGION}:{ACCOUNT}:job-definition/{NAME}-{job}:3"
+
+
+# role, action, resource, condition keys
+MUST_BE_ALLOWED = [
+    # backup: the version in the event, its copy, the journal
+    ("backup", "s3:GetObjectVersion", SCAN, {}),
+    ("backup", "s3:GetObjectVersionTagging", SCAN, {}),
+    ("backup", "s3:PutObject", COPY, {}),
+    ("backup", "s3:PutObjectTagging", COPY, {}),
+    ("backup", "s3:PutObjectRetention", COPY, {}),
+    ("backup", "s3:DeleteObject", CUSTOMS_COPY, {}),  # a delete marker
+    ("backup", "s3:PutObject", f"{S3}example-ledger/sealift/journal/dt=2026-11-25/1.json", {}),
+    ("backup", "s3:GetObject", POLICY_FILE, {}),
+    ("backup", "sqs:ReceiveMessage", EVENTS, {}),
+    ("backup", "kms:GenerateDataKey", CUSTOMS_KEY, BY_S3),
+    # a HEAD of what is not there brings no prefix: 404 needs this
+    ("backup", "s3:ListBucket", f"{S3}example-hot-fra", {}),
+    ("backup", "s3:ListBucketVersions", f"{S3}example-hot-fra", {"s3:prefix": "delivery/scans/2026/"}),
+    ("enqueue", "s3:PutObject", f"{S3}example-ledger/sealift/runs/1/spec.json", {}),
+    ("submit", "s3:GetObject", REPORT, {}),
+    ("submit", "batch:SubmitJob", QUEUE, {}),
+    ("submit", "batch:SubmitJob", definition("nightly"), {}),
+    ("submit", "batch:DescribeJobQueues", "*", {}),
+    ("follow", "batch:SubmitJob", definition("replicate"), {}),
+    ("follow", "sns:Publish", TOPIC, {}),
+    ("enqueue", "lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{NAME}-submit", {}),
+    ("follow", "s3:GetObject", OUTCOME, {}),
+    # jobs
+    ("replicate", "s3:GetObjectVersion", SCAN, {}),
+    ("replicate", "s3:PutObject", COPY, {}),
+    ("replicate", "s3:AbortMultipartUpload", COPY, {}),
+    ("replicate", "s3:PutObject", CUSTOMS_COPY, {}),
+    ("replicate", "s3:DeleteObject", CUSTOMS_COPY, {}),
+    ("replicate", "s3:PutObject", OUTCOME, {}),
+    ("replicate", "s3:GetObject", REPORT, {}),
+    ("replicate", "batch:SubmitJob", definition("verify"), {}),
+    ("verify", "s3:GetObjectVersion", COPY, {}),
+    ("verify", "s3:GetObjectAttributes", SCAN, {}),
+    ("verify", "s3:GetObject", REPLICA, {}),
+    ("verify", "s3:PutObject", OUTCOME, {}),
+    ("verify", "kms:Decrypt", CUSTOMS_KEY, BY_S3),
+    ("reconcile", "s3:GetObject", REPORT, {}),
+    ("reconcile", "batch:SubmitJob", definition("replicate"), {}),
+    ("inventory", "s3:ListBucketVersions", f"{S3}example-scans", {"s3:prefix": "scans/"}),
+    ("compact", "s3:PutObject", ARCHIVE, {}),
+    ("compact", "s3:GetObjectVersion", SCAN, {}),
+    ("restore", "s3:RestoreObject", ARCHIVE, {}),
+    ("restore", "s3:GetObject", ARCHIVE, {}),
+    ("expire", "s3:DeleteObjectVersion", SCAN, {}),
+    ("expire", "s3:DeleteObject", f"{S3}example-scans/signatures/1Z.png", {}),
+    ("expire", "s3:GetObject", ARCHIVE, {}),
+]
+
+MUST_BE_REFUSED = [
+    # outside the pairs' prefixes
+    *((role, "s3:GetObject", OTHER_SCAN, {}) for role in ROLES),
+    *((role, "s3:GetObject", UNRELATED, {}) for role in ROLES),
+    *((role, "s3:PutObject", OTHER_COPY, {}) for role in ROLES),
+    *((role, "s3:PutObject", SCAN, {}) for role in ROLES),
+    *((role, "s3:PutObject", REPORT, {}) for role in ROLES),
+    *((role, "s3:PutObject", POLICY_FILE, {}) for role in ROLES),
+    *((role, "s3:PutObject", REPLICA, {}) for role in ROLES),
+    *((role, action, f"{S3}{bucket}", {}) for role in ROLES for action in BUCKET_SETTINGS for bucket in (
+        "example-scans", "example-hot-fra", "example-archives-fra", "example-ledger")),
+    *((role, action, "*", {}) for role in ROLES for action in ("iam:PassRole", "sts:AssumeRole")),
+    ("backup", "s3:ListBucket", f"{S3}example-scans", {"s3:prefix": "invoices/"}),
+    ("verify", "s3:ListBucketVersions", f"{S3}example-hot-fra", {"s3:prefix": "somebody/"}),
+    # pairs with `deletes: retain` get no delete markers
+    ("backup", "s3:DeleteObject", COPY, {}),
+    ("replicate", "s3:DeleteObject", COPY, {}),
+    ("replicate", "s3:DeleteObject", TRACKING_COPY, {}),
+    ("replicate", "s3:DeleteObject", CUSTOMS, {}),
+    # expire: what archives cover, and nothing else
+    *(("expire", action, resource, {}) for action in ("s3:DeleteObject", "s3:DeleteObjectVersion") for resource in (
+        OTHER_SCAN, COPY, CUSTOMS, CUSTOMS_COPY, ARCHIVE, OUTCOME, REPLICA)),
+    ("expire", "s3:PutObject", COPY, {}),
+    ("compact", "s3:PutObject", COPY, {}),
+    ("restore", "s3:PutObject", COPY, {}),  # nobody said restore_to
+    # no function and no other job starts a deletion
+    *((role, "batch:SubmitJob", definition("expire"), {}) for role in ROLES),
+    ("verify", "batch:SubmitJob", definition("replicate"), {}),
+    ("backup", "batch:SubmitJob", QUEUE, {}),
+    ("enqueue", "s3:GetObject", SCAN, {}),
+    ("enqueue", "sns:Publish", TOPIC, {}),
+    ("verify", "kms:GenerateDataKey", CUSTOMS_KEY, BY_S3),
+    ("verify", "kms:Decrypt", CUSTOMS_KEY, {"kms:ViaService": "ec2.eu-west-1.amazonaws.com"}),
+]  # fmt: skip
+
+
+def test_roles_may_what_they_must(example):
+    found = [each for each in MUST_BE_ALLOWED if ask(example, *each) is not Answer.ALLOWED]
+    assert found == []
+
+
+def test_roles_may_not_what_they_must_not(example):
+    found = [each for each in MUST_BE_REFUSED if ask(example, *each) is Answer.ALLOWED]
+    assert found == []
+
+
+def test_denies_are_a_second_wall(example):
+    """Without them nobody could do more, but for the policy file, which lies among the ledger's objects."""
+    allows = {
+        role: [each for each in example.statements(name) if each["Effect"] == "Allow"] for role, name in ROLES.items()
+    }
+    found = [
+        (role, action, resource)
+        for role, action, resource, context in MUST_BE_REFUSED
+        if resource != POLICY_FILE and decide(allows[role], action, resource, context) is Answer.ALLOWED
+    ]
+    destroyers = {
+        (role, place)
+        for role in ROLES
+        for place in EVERYWHERE
+        if decide(allows[role], "s3:DeleteObjectVersion", place) is Answer.ALLOWED
+    }
+    assert found == []
+    assert destroyers == {("expire", SCAN)}
+
+
+def test_verify_writes_nothing_but_the_ledger(example):
+    for role in ("verify", "reconcile", "nightly", "backfill", "inventory", "submit", "follow", "enqueue"):
+        allowed = {(action, place) for action in WRITES for place in EVERYWHERE if may(example, role, action, place)}
+        assert {place for _, place in allowed} == {OUTCOME}, role
+        assert {action for action, _ in allowed} == {"s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload"}
+
+
+def test_only_expire_deletes_versions_and_only_what_archives_cover(example):
+    allowed = {
+        (role, place) for role in ROLES for place in EVERYWHERE if may(example, role, "s3:DeleteObjectVersion", place)
+    }
+    assert allowed == {("expire", SCAN)}
+
+
+def test_delete_markers_are_put_by_whom_and_where_the_policy_mirrors_deletes(example):
+    allowed = {(role, place) for role in ROLES for place in EVERYWHERE if may(example, role, "s3:DeleteObject", place)}
+    assert allowed == {("backup", CUSTOMS_COPY), ("replicate", CUSTOMS_COPY), ("expire", SCAN)}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_is_denied_stays_denied_to_an_administrator_in_the_role(example, role):
+    """Even with `s3:*` on everything attached beside it."""
+    everything = [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]
+    statements = [*example.statements(ROLES[role]), *everything]
+    assert decide(statements, "s3:GetObject", UNRELATED) is Answer.ALLOWED
+    for place in EVERYWHERE:
+        assert decide(statements, "s3:BypassGovernanceRetention", place) is Answer.DENIED
+        destroyed = decide(statements, "s3:DeleteObjectVersion", place)
+        assert destroyed is (Answer.ALLOWED if (role, place) == ("expire", SCAN) else Answer.DENIED)
+    assert decide(statements, "s3:PutObject", POLICY_FILE) is Answer.DENIED
+
+
+def test_without_mirrored_deletes_and_archives_nobody_deletes_anything(minimal):
+    roles = {values["role"] for values in minimal.all_values("aws_iam_role_policy")}
+    assert len(roles) >= 10
+    deletes = ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:ReplicateDelete", "s3:BypassGovernanceRetention")
+    places = [f"{S3}example-{name}/2026/x" for name in ("documents", "documents-hot", "ledger")]
+    found = [
+        (role, action, place)
+        for role in roles
+        for action in deletes
+        for place in places
+        if decide(minimal.statements(role), action, place) is Answer.ALLOWED
+    ]
+    assert found == []
+    assert decide(minimal.statements("backup-job-replicate"), "s3:PutObject", places[1]) is Answer.ALLOWED
+
+
+def test_buckets_refuse_bypass_and_plain_http_to_everyone(example):
+    policies = example.all("aws_s3_bucket_policy", "this")
+    assert set(policies) >= {"example-hot-fra", "example-customs-copies", "example-archives-fra", "example-ledger"}
+    for bucket, values in policies.items():
+        statements = json.loads(values["policy"])["Statement"]
+        key, whole = f"{S3}{bucket}/any/key", f"{S3}{bucket}"
+        root = f"arn:aws:iam::{ACCOUNT}:root"
+        safe, plain = {"aws:SecureTransport": "true"}, {"aws:SecureTransport": "false"}
+        assert decide(statements, "s3:BypassGovernanceRetention", key, safe, root) is Answer.DENIED
+        assert decide(statements, "s3:GetObject", key, plain, root) is Answer.DENIED
+        assert decide(statements, "s3:ListBucket", whole, plain, root) is Answer.DENIED
+        assert decide(statements, "s3:GetObject", key, safe, root) is Answer.SILENT
+
+
+def test_documents_of_runs_are_written_once(example):
+    statements = json.loads(example.all("aws_s3_bucket_policy", "this")["example-ledger"]["policy"])["Statement"]
+    write = {"aws:SecureTransport": "true", "s3:ObjectCreationOperation": "true"}
+    role = f"arn:aws:iam::{ACCOUNT}:role/{NAME}-job-verify"
+    assert decide(statements, "s3:PutObject", OUTCOME, write, role) is Answer.DENIED
+    assert decide(statements, "s3:PutObject", OUTCOME, write | {"s3:if-none-match": "*"}, role) is Answer.SILENT
+    assert decide(statements, "s3:PutObject", POLICY_FILE, write, role) is Answer.SILENT
+
+
+def test_inventory_is_delivered_for_our_buckets_only(example):
+    statements = json.loads(example.all("aws_s3_bucket_policy", "this")["example-inventory-fra"]["policy"])["Statement"]
+    delivery = {
+        "aws:SecureTransport": "true",
+        "aws:SourceAccount": ACCOUNT,
+        "aws:SourceArn": f"{S3}example-scans",
+        "s3:x-amz-acl": "bucket-owner-full-control",
+    }
+    s3 = "s3.amazonaws.com"
+    assert decide(statements, "s3:PutObject", REPORT, delivery, s3) is Answer.ALLOWED
+    assert decide(statements, "s3:PutObject", REPORT, delivery | {"aws:SourceAccount": "9" * 12}, s3) is Answer.SILENT
+    assert decide(statements, "s3:PutObject", REPORT, delivery | {"aws:SourceArn": f"{S3}other"}, s3) is Answer.SILENT
+    assert decide(statements, "s3:PutObject", f"{S3}example-inventory-fra/x", delivery, s3) is Answer.SILENT
+
+
+def test_the_queue_takes_events_of_our_buckets_only(example):
+    statements = json.loads(example.all("aws_sqs_queue_policy", "this")["objects"]["policy"])["Statement"]
+    event = {"aws:SecureTransport": "true", "aws:SourceAccount": ACCOUNT, "aws:SourceArn": f"{S3}example-scans"}
+    s3 = "s3.amazonaws.com"
+    assert decide(statements, "sqs:SendMessage", EVENTS, event, s3) is Answer.ALLOWED
+    assert decide(statements, "sqs:SendMessage", EVENTS, event | {"aws:SourceArn": f"{S3}evil"}, s3) is Answer.SILENT
+    assert decide(statements, "sqs:SendMessage", EVENTS, event | {"aws:SourceAccount": "9" * 12}, s3) is Answer.SILENT
+
+
+def test_replication_writes_replicas_and_reads_hot_buckets(example):
+    statements = example.statements(f"{NAME}-replication")
+    assert decide(statements, "s3:ReplicateObject", REPLICA) is Answer.ALLOWED
+    assert decide(statements, "s3:ReplicateDelete", REPLICA) is Answer.ALLOWED
+    assert decide(statements, "s3:GetObjectVersionForReplication", COPY) is Answer.ALLOWED
+    for place in set(EVERYWHERE) - {REPLICA}:
+        assert decide(statements, "s3:ReplicateObject", place) is Answer.SILENT
+        assert decide(statements, "s3:PutObject", place) is Answer.SILENT
+
+
+REVIEWED_WILDCARDS = {
+    "batch:DescribeJobs", "batch:DescribeJobQueues", "batch:DescribeJobDefinitions", "batch:ListJobs",
+    "ecr:GetAuthorizationToken",
+}  # fmt: skip
+"""AWS offers no resource for these: https://docs.aws.amazon.com/service-authorization/latest/reference/"""
+
+
+def test_no_role_has_a_wildcard_action_or_an_unreviewed_wildcard_resource(example):
+    seen = 0
+    for policy in example.all_values("aws_iam_role_policy"):
+        for statement in json.loads(policy["policy"])["Statement"]:
+            if statement["Effect"] != "Allow":
+                continue
+            seen += 1
+            assert "NotAction" not in statement
+            assert "NotResource" not in statement
+            actions = set(listed(statement["Action"]))
+            assert not any("*" in action for action in actions), statement
+            if "*" in listed(statement["Resource"]):
+                assert actions <= REVIEWED_WILDCARDS, statement
+            for resource in listed(statement["Resource"]):
+                assert resource == "*" or re.match(r"arn:aws:[a-z0-9]+:[a-z0-9-]*:\d*:[^*]+", resource), statement
+    assert seen > 50
+
+
+def ask(example, role, action, resource, context):
+    return decide(example.statements(ROLES[role]), action, resource, context)
+
+
+def may(example, role, action, resource):
+    return ask(example, role, action, resource, {}) is Answer.ALLOWED

@@ -1,0 +1,229 @@
+"""Where Terraform and the program say the same thing, they agree: what was applied beside what the code has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import zoneinfo
+from importlib import import_module
+
+import pytest
+from click import Context
+from click.testing import CliRunner
+
+from jobs.cli import cli
+from jobs.config import Settings
+from jobs.core.arrays import retry_strategy
+from jobs.core.model import Location
+from jobs.core.policy_choices import StorageClass
+from jobs.core.policy_words import TimeZone
+from jobs.errors import ExitCode
+from jobs.policies import read_policy
+from jobs.s3.batch import Batch
+from jobs.s3.columns import TABLES
+from jobs.s3.memory import MemoryStore
+from scheduler.sandbox import Sandbox
+from scheduler.settings import Settings as FunctionSettings
+from scheduler.starting import Start, start
+from tests.terraform.world import MODULE, ROOT
+
+PLANNED = {"restore", "expire"}
+"""Verbs that have a role and a job definition, and that the command line may not know yet."""
+
+GLUE_TYPES = {
+    "VARCHAR": "string",
+    "BIGINT": "bigint",
+    "INTEGER": "int",
+    "DOUBLE": "double",
+    "BOOLEAN": "boolean",
+    "TIMESTAMP WITH TIME ZONE": "timestamp",
+}
+
+
+@pytest.fixture(scope="module")
+def definitions(example):
+    """Job → (the definition's values, its container's properties)."""
+    found = example.all("aws_batch_job_definition")
+    return {job: (values, json.loads(values["container_properties"])) for job, values in found.items()}
+
+
+def test_retry_strategy_is_the_programs(definitions):
+    wanted = retry_strategy(5)
+    names = {
+        "on_exit_code": "onExitCode",
+        "on_status_reason": "onStatusReason",
+        "on_reason": "onReason",
+        "action": "action",
+    }
+    for values, _ in definitions.values():
+        (strategy,) = values["retry_strategy"]
+        rules = [
+            {names[name]: value for name, value in rule.items() if value is not None}
+            for rule in strategy["evaluate_on_exit"]
+        ]
+        assert strategy["attempts"] == wanted["attempts"]
+        assert rules == wanted["evaluateOnExit"]
+        assert len(rules) <= 5
+        assert rules[-1] == {"onReason": "*", "action": "EXIT"}  # what matches none would be retried
+        retried = {int(rule["onExitCode"]) for rule in rules if "onExitCode" in rule}
+        assert retried & {code.value for code in ExitCode} == {ExitCode.TRANSIENT}
+
+
+def test_commands_are_ones_that_the_command_line_knows(definitions):
+    known = set(cli.list_commands(Context(cli)))
+    for job, (_, container) in definitions.items():
+        verb, *rest = container["command"]
+        assert verb == job
+        if verb in PLANNED - known:
+            continue
+        result = CliRunner().invoke(cli, [verb, *rest])
+        assert result.exit_code == ExitCode.DONE, result.output
+        assert result.output.startswith("Usage: ")
+    assert len(definitions.keys() & known) >= 5
+
+
+def test_workers_find_ledger_policy_and_batch(definitions, example):
+    policy = read_policy(str(ROOT / "policy.example.yaml"))
+    for job, (values, container) in definitions.items():
+        environment = {each["name"]: each["value"] for each in container["environment"]}
+        settings = Settings.from_environment(environment)
+        assert settings.ledger == policy.ledger.uri
+        assert settings.policy == example.output("policy")
+        assert settings.executor == "batch"
+        assert settings.log_json
+        assert settings.batch_queue == example.output("job_queues")["spot"]
+        assert settings.batch_queue_on_demand == example.output("job_queues")["on_demand"]
+        starts = "replicate" if job in ("reconcile", "nightly", "backfill") else job
+        assert settings.batch_job_definition == definitions[starts][0]["name"]
+        assert values["name"] == f"{policy.name}-{job}"
+        assert environment["AWS_REGION"] == policy.ledger.region
+
+
+def test_functions_find_policy_and_ledger(example):
+    policy = read_policy(str(ROOT / "policy.example.yaml"))
+    for name, values in example.all("aws_lambda_function").items():
+        assert values["handler"] == f"scheduler.{name}.handler"
+        module, _, function = values["handler"].rpartition(".")
+        assert callable(getattr(import_module(module), function))
+        settings = FunctionSettings.from_environment(values["environment"][0]["variables"])
+        assert settings.policy == example.output("policy")
+        assert str(settings.ledger).rstrip("/") == policy.ledger.uri
+        assert settings.topic == example.output("topic")
+        assert settings.batch_queue == example.output("job_queues")["spot"]
+
+
+class Recorder(Batch):
+    """Takes one SubmitJob request."""
+
+    def submit(self, request, *, is_new):
+        self.request = request
+        return "job-id"
+
+
+def test_names_are_those_that_functions_guess(example):
+    """What jobs, queues and the topic are called without any setting: scheduler/starting.py, scheduler/follow.py."""
+    policy, recorder, store = read_policy(str(ROOT / "policy.example.yaml")), Recorder(), MemoryStore()
+    store.create_bucket(policy.ledger.bucket)
+    bare = FunctionSettings(policy="s3://b/policy.yaml", ledger=Location.parse(policy.ledger.uri))
+    what = Start("scans", "nightly", "2026-11-25", ("nightly", "--pair", "scans"))
+    asyncio.run(start(Sandbox(bare, open_region=lambda region: store), policy, what, recorder))
+    assert recorder.request["jobQueue"] == example.output("job_queues")["spot"]
+    assert recorder.request["jobDefinition"] == example.output("job_definitions")["nightly"]
+    assert example.output("topic").endswith(f":{policy.name}-alarms")
+
+
+def test_command_lines_environment_is_what_it_reads(example):
+    environment = example.output("environment")
+    read = set(re.findall(r"SEALIFT_[A-Z_]+", (ROOT / "jobs" / "config.py").read_text()))
+    assert {name for name in environment if name.startswith("SEALIFT_")} <= read
+    assert Settings.from_environment(environment).executor == "batch"
+
+
+def test_containers_can_do_nothing_but_their_work(definitions):
+    dockerfile = (ROOT / "images" / "Dockerfile").read_text()
+    (user,) = re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE)
+    (scratch,) = json.loads(re.findall(r"^VOLUME (.+)$", dockerfile, re.MULTILINE)[0])
+    roles = set()
+    for values, container in definitions.values():
+        assert container["readonlyRootFilesystem"] is True
+        assert container["user"] == user
+        assert [mount["containerPath"] for mount in container["mountPoints"]] == [scratch]
+        assert container["networkConfiguration"] == {"assignPublicIp": "DISABLED"}
+        assert re.search(r"@sha256:[0-9a-f]{64}$", container["image"])
+        assert values["timeout"] == [{"attempt_duration_seconds": 12 * 3600}]
+        roles.add(container["jobRoleArn"])
+    assert len(roles) == len(definitions)  # a role for each
+
+
+def test_queues_outlast_six_times_their_function(example):
+    functions = {values["arn"]: values for values in example.all_values("aws_lambda_function")}
+    queues = {values["arn"]: values for values in example.all_values("aws_sqs_queue")}
+    mappings = list(example.all_values("aws_lambda_event_source_mapping"))
+    assert mappings
+    for mapping in mappings:
+        function, queue = functions[mapping["function_arn"]], queues[mapping["event_source_arn"]]
+        assert queue["visibility_timeout_seconds"] >= 6 * function["timeout"]
+        assert mapping["function_response_types"] == ["ReportBatchItemFailures"]
+        assert mapping["scaling_config"][0]["maximum_concurrency"] <= function["reserved_concurrent_executions"]
+        dead = queues[json.loads(queue["redrive_policy"])["deadLetterTargetArn"]]
+        assert dead["message_retention_seconds"] > queue["message_retention_seconds"]
+
+
+def test_tables_have_the_ledgers_columns(example):
+    tables = example.all("aws_glue_catalog_table")
+    assert set(tables) == {"outcomes", "differences", "catalog", "journal"}
+    for name, values in tables.items():
+        partitions = {each["name"] for each in values["partition_keys"]}
+        found = {each["name"]: each["type"] for each in values["storage_descriptor"][0]["columns"]}
+        of_folders = partitions | {"shard"}  # a shard is a folder below the partition
+        wanted = {
+            column.name: GLUE_TYPES[column.type] for column in TABLES[name].columns if column.name not in of_folders
+        }
+        if name == "journal":  # JSON: a time is its text
+            wanted = {column: "string" if kind == "timestamp" else kind for column, kind in wanted.items()}
+        assert found == wanted
+        template = values["parameters"]["storage.location.template"]
+        assert set(re.findall(r"\$\{(\w+)\}", template)) == partitions
+
+
+def test_named_queries_name_tables_and_columns_that_there_are(example):
+    partitions = {"generation", "dt", "run_id", "shard"}
+    for values in example.all_values("aws_athena_named_query"):
+        (table,) = re.findall(r"FROM (\w+)", values["query"])
+        known = {column.name for column in TABLES[table].columns} | partitions
+        without_text = re.sub(r"'[^']*'", "", values["query"])
+        aliases = set(re.findall(r"AS (\w+)", without_text)) | {table}
+        words = set(re.findall(r"\b[a-z_]+\b(?!\()", without_text)) - aliases
+        assert words <= known | {"current_date"}, values["name"]
+
+
+def test_schedules_are_the_pairs_nights(example):
+    policy = read_policy(str(ROOT / "policy.example.yaml"))
+    schedules = example.all("aws_scheduler_schedule", "nightly")
+    assert set(schedules) == {pair.name for pair in policy.pairs}
+    for pair in policy.pairs:
+        schedule, minutes = schedules[pair.name], pair.nightly.hour.minutes
+        assert schedule["schedule_expression"] == f"cron({minutes % 60} {minutes // 60} * * ? *)"
+        assert schedule["schedule_expression_timezone"] == pair.nightly.time_zone
+        target = schedule["target"][0]
+        assert json.loads(target["input"])["pair"] == pair.name
+        assert "<aws.scheduler.scheduled-time>" in target["input"]  # Scheduler replaces the text as it stands
+        assert target["dead_letter_config"]
+        assert target["retry_policy"]
+
+
+def test_time_zones_are_the_ones_that_python_knows():
+    known = (MODULE / "time-zones.txt").read_text().splitlines()
+    assert known == sorted(set(known))
+    assert len(known) > 500
+    assert {"UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires"} <= set(known)
+    assert all(re.search(TimeZone.pattern, name) for name in known)
+    assert len(zoneinfo.available_timezones() & set(known)) > 0.95 * len(known)
+
+
+def test_minimum_stays_are_the_programs():
+    text = (MODULE / "policy.tf").read_text()
+    (stays,) = re.findall(r"minimum_days = \{ (.+) \}", text)
+    found = {name: int(days) for name, days in re.findall(r"(\w+) = (\d+)", stays)}
+    assert found == {each.value: each.minimum_days for each in StorageClass if each.minimum_days}

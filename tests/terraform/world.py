@@ -1,0 +1,85 @@
+"""The module applied for a policy file, by the offline Terraform that lies beside the repository in CI.
+
+Where it is not there these tests are left out and say so; `terraform test` in terraform/ needs a registry instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MODULE = ROOT / "terraform"
+TERRAFORM = ROOT.parent / "shared" / "tools" / "terraform" / "tf"
+EXAMPLE = "../policy.example.yaml"
+SETTINGS = MODULE / "tests" / "ci.tfvars"
+
+
+@dataclass(frozen=True)
+class Terraform:
+    """Terraform with a working folder of its own: nothing is written into the repository."""
+
+    work: Path
+
+    def init(self) -> None:
+        done = self.run("init", "-backend=false", "-input=false")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def plan(self, policy_file: str) -> tuple[int, str]:
+        """(exit code, everything that was said, on one line)."""
+        done = self.run("plan", "-no-color", "-input=false", f"-var-file={SETTINGS}", f"-var=policy_file={policy_file}")
+        return done.returncode, " ".join(re.sub(r"[│╷╵]", " ", done.stdout + done.stderr).split())
+
+    def apply(self, policy_file: str) -> State:
+        chosen = [f"-var-file={SETTINGS}", f"-var=policy_file={policy_file}"]
+        done = self.run("apply", "-no-color", "-auto-approve", "-input=false", *chosen)
+        assert done.returncode == 0, done.stdout + done.stderr
+        shown = self.run("show", "-json")
+        assert shown.returncode == 0, shown.stderr
+        values = json.loads(shown.stdout)["values"]
+        return State(values["root_module"]["resources"], values["outputs"])
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(TERRAFORM), f"-chdir={MODULE}", *arguments]
+        environment = {
+            "TF_OFFLINE_WORK": str(self.work),
+            "TF_DATA_DIR": str(self.work / "data"),
+            "TF_IN_AUTOMATION": "1",
+        }
+        return subprocess.run(
+            command, env=os.environ | environment, text=True, capture_output=True, stdin=subprocess.DEVNULL, check=False
+        )
+
+
+@dataclass(frozen=True)
+class State:
+    """What was made."""
+
+    resources: Sequence[dict[str, Any]]
+    outputs: dict[str, Any]
+
+    def all(self, kind: str, name: str | None = None) -> dict[str, dict[str, Any]]:
+        """for_each key (or the name) → values, of the resources of a type."""
+        return {
+            str(each.get("index", each["name"])): each["values"]
+            for each in self.resources
+            if each["mode"] == "managed" and each["type"] == kind and name in (None, each["name"])
+        }
+
+    def output(self, name: str) -> Any:
+        return self.outputs[name]["value"]
+
+    def statements(self, role: str) -> list[dict[str, Any]]:
+        """The statements of a role's policies."""
+        policies = [each for each in self.all_values("aws_iam_role_policy") if each["role"] == role]
+        assert policies, f"no role {role} has a policy"
+        return [statement for policy in policies for statement in json.loads(policy["policy"])["Statement"]]
+
+    def all_values(self, kind: str) -> Iterator[dict[str, Any]]:
+        return (each["values"] for each in self.resources if each["mode"] == "managed" and each["type"] == kind)
