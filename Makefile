@@ -13,7 +13,7 @@ PYTEST_ARGS ?= -n 2
 SOURCES := jobs scheduler tests
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-313 demo bench image image-push container-test container-bench format \
+.PHONY: help test lint pytest test-313 demo bench image image-push lambda container-test container-bench format \
 	lock clean
 
 help: ## This list
@@ -88,6 +88,10 @@ else
 	@$(ENGINE) push $(PUSH_OPTIONS) --digestfile build/image.digest $(REPOSITORY):$(TAG)
 	@echo "$(REPOSITORY)@$$(cat build/image.digest)"
 endif
+
+# Lambda's runtime has the minor version of the Python that builds: terraform/lambda.tf names python3.13.
+lambda: $(VENV313)/dev.stamp ## The zips of the Lambda functions, for arm64 and x86_64, built twice and compared
+	@$(VENV313)/bin/python images/package.py arm64 x86_64
 
 container-test: $(VENV)/dev.stamp ## The image's own test: array jobs in containers, by podman, against a real S3 server
 	$(BIN)/python -m pytest --override-ini faulthandler_timeout=600 tests/containers

@@ -6,7 +6,8 @@
     ├── ConfigError                 10  a setting, address or credential is wrong
     │   ├── ManifestError           10  a manifest or inventory cannot be trusted or read
     │   ├── PolicyError             10  the policy file has mistakes: all of them
-    │   └── LedgerError             10  the ledger lacks a run, or holds one already
+    │   ├── LedgerError             10  the ledger lacks a run, or holds one already
+    │   └── DamagedArchive          10  an archive or its index is cut short, altered, or not ours
     ├── Interrupted                 75  stopped by a signal, with a checkpoint: run it again
     └── StoreError                      S3 refused one request
         ├── NotFound                10  no such bucket, key, version or upload
@@ -101,6 +102,10 @@ class PolicyError(ConfigError):
 
 class LedgerError(ConfigError):
     """The ledger lacks what was asked for, or already holds what was to be written."""
+
+
+class DamagedArchive(ConfigError):
+    """An archive or its index is not what it says it is: cut short, altered, or not Sealift's."""
 
 
 class Interrupted(SealiftError):

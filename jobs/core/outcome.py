@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 
 class Status(StrEnum):
-    """How a row ended. The first four of each job end well (see `GOOD`)."""
+    """How a row ended. The first of each job end well (see `GOOD`); `skipped` was left alone, for a reason."""
 
     COPIED = "copied"
     SAME = "same"
     DELETED = "deleted"
     VERIFIED = "verified"
+    PACKED = "packed"
+    SKIPPED = "skipped"
     CHANGED = "changed"
     MISSING = "missing"
     DENIED = "denied"
@@ -23,7 +25,7 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-GOOD = frozenset({Status.COPIED, Status.SAME, Status.DELETED, Status.VERIFIED})
+GOOD = frozenset({Status.COPIED, Status.SAME, Status.DELETED, Status.VERIFIED, Status.PACKED, Status.SKIPPED})
 """The statuses of rows that need nobody's attention."""
 
 
@@ -67,15 +69,17 @@ class Outcome(NamedTuple):
 _WEIGHT = {
     Status.MISMATCHED: 0,
     Status.COPIED: 1,
-    Status.DELETED: 2,
-    Status.SAME: 3,
-    Status.CHANGED: 4,
-    Status.MISSING: 5,
-    Status.VERIFIED: 6,
-    Status.UNVERIFIABLE: 7,
-    Status.ARCHIVED: 8,
-    Status.DENIED: 9,
-    Status.FAILED: 10,
+    Status.PACKED: 2,
+    Status.DELETED: 3,
+    Status.SAME: 4,
+    Status.SKIPPED: 5,
+    Status.CHANGED: 6,
+    Status.MISSING: 7,
+    Status.VERIFIED: 8,
+    Status.UNVERIFIABLE: 9,
+    Status.ARCHIVED: 10,
+    Status.DENIED: 11,
+    Status.FAILED: 12,
 }
 
 

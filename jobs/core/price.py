@@ -61,12 +61,13 @@ class Histogram(NamedTuple):
 
 
 class ClassPrices(NamedTuple):
-    """Dollars in one storage class: per 1,000 requests, and per GiB read."""
+    """Dollars in one storage class: per 1,000 requests, per GiB read, and per GiB kept for a month (0: not known)."""
 
     put_per_1000: float
     part_per_1000: float
     get_per_1000: float
     retrieval_per_gib: float
+    storage_per_gib_month: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ class PriceTable:
         return known or ClassPrices(*map(max, zip(*self.storage_classes.values(), strict=True)))
 
 
-_CLASS_FIELDS = dict.fromkeys(ClassPrices._fields, "float")
+_CLASS_FIELDS = {name: "float" for name in ClassPrices._fields if name not in ClassPrices._field_defaults}
+_OPTIONAL_FIELDS = dict.fromkeys(ClassPrices._field_defaults, "float")
 _TABLE_FIELDS = {each.name: str(each.type) for each in fields(PriceTable)}
 
 
@@ -107,7 +109,7 @@ def load_price_table(text: str) -> PriceTable:
         raise ConfigError(f"the price table is no JSON: {error}") from error
     members = dict(_fields(data, _TABLE_FIELDS, "the price table"))
     classes = {
-        name: ClassPrices(**dict(_fields(each, _CLASS_FIELDS, f"the price table's storage_classes.{name}")))
+        name: ClassPrices(**dict(_fields(each, _class_fields(each), f"the price table's storage_classes.{name}")))
         for name, each in members.pop("storage_classes").items()
     }
     if "STANDARD" not in classes:
@@ -225,6 +227,13 @@ def _replicate_requests(options: Mapping[str, Any], group: Group) -> Counter[str
     else:
         requests["put" if streamed else "copy"] = rows
     return requests
+
+
+def _class_fields(data: Any) -> dict[str, str]:
+    """The fields of a class: those it must have, and the optional ones that are there."""
+    return _CLASS_FIELDS | {
+        name: kind for name, kind in _OPTIONAL_FIELDS.items() if isinstance(data, dict) and name in data
+    }
 
 
 def _fields(data: Any, expected: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,10 +16,11 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.core import price, shards
 from jobs.core.model import ObjectVersion
-from jobs.core.packing import PackingRule, cut
+from jobs.core.packing import Claim, PackingRule, cut
 from jobs.core.parts import count_parts
 from jobs.core.price import PriceTable
 from jobs.core.run import Plan, ShardSummary
@@ -101,6 +102,20 @@ async def plan_groups(
             ) from error
     grouped.excluded = dict(excluded) | ({"duplicate": duplicates} if duplicates else {})
     return grouped
+
+
+async def leave_out(batches: AsyncIterator[pa.RecordBatch], claims: Sequence[Claim]) -> AsyncIterator[pa.RecordBatch]:
+    """The rows (in `manifest_schema()`) that no earlier rule claims: the first rule that holds, applies."""
+    async for batch in batches:
+        taken = batch
+        for claim in claims:
+            modified: Any = taken["last_modified"]
+            is_old = pc.less(modified, pa.scalar(int(claim.older_than * 1e6), pa.int64()).cast(modified.type))
+            is_small = pc.less(taken["size_bytes"], pa.scalar(claim.smaller_than_bytes, pa.int64()))
+            begins: Any = pc.starts_with(taken["key"], claim.prefix)
+            claimed: Any = pc.and_kleene(pc.and_kleene(begins, is_old), is_small)
+            taken = taken.filter(pc.invert(pc.fill_null(claimed, False)))
+        yield taken
 
 
 def forecast(grouped: Grouped, options: Mapping[str, Any], processes: int, prices: PriceTable) -> Plan:
