@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALL := -m pip install --disable-pip-version-check --quiet --require-hashes
 EDITABLE := -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 PYTEST_ARGS ?= -n 2
-SOURCES := jobs scheduler tests
+SOURCES := jobs scheduler images tests
 
 .DEFAULT_GOAL := help
 .PHONY: help test lint pytest test-313 demo bench image image-push lambda container-test container-bench format \

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from jobs.core.decision import Overwrite, decide
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5
@@ -35,7 +35,7 @@ class ReplicateOptions(CopyOptions):
     overwrite: Overwrite = Overwrite.OLDER
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ReplicateOptions:
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """From a run's spec, whose other options are not replicate's."""
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         return cls(**known | {"overwrite": Overwrite(known.get("overwrite", Overwrite.OLDER))})

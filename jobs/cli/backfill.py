@@ -14,6 +14,7 @@ from jobs.cli.placement import batch_options
 from jobs.cli.transfer import launch_and_report
 from jobs.config import Settings
 from jobs.core.pair_runs import Ceiling, copy_options, globs, prefixes_below, sides
+from jobs.core.policy_choices import Deletes
 from jobs.core.selection import Selection
 from jobs.errors import LimitExceeded
 
@@ -61,7 +62,7 @@ async def _backfill(given: dict[str, Any], chosen: Chosen, settings: Settings) -
             newer_than=given["newer_than"],
             older_than=given["older_than"],
         ),
-        options=copy_options(pair) | {"pair": pair.name},
+        options=copy_options(pair) | {"pair": pair.name} | _from_events(chosen, given["manifest"]),
         price_table=given["price_table"],
         prefixes=prefixes_below(scope, given["prefix"]),
     )
@@ -74,3 +75,10 @@ async def _backfill(given: dict[str, Any], chosen: Chosen, settings: Settings) -
             f"{error} (options cannot exceed the limits of the pair {pair.name} in the policy, "
             f"${limits.max_cost:,.2f} and {limits.max_objects:,} objects)"
         ) from error
+
+
+def _from_events(chosen: Chosen, manifest: str | None) -> dict[str, Any]:
+    """Rows that the Lambdas left behind are events: an older version is stored beneath a newer one (`jobs.backup`)."""
+    if manifest is None or not manifest.startswith(f"{chosen.ledger.join('manifests/')}"):
+        return {}
+    return {"from_events": True, "mirrors_deletes": chosen.pair.deletes is Deletes.MIRROR}

@@ -128,6 +128,10 @@ def make_job(
 ) -> Job:
     """The job that the run's spec names. Raises ConfigError for one that this version does not know."""
     route = Route(spec.source.location, spec.destination.location)
+    if spec.job == "replicate" and spec.options.get("from_events"):
+        from jobs.backup import Backup, BackupOptions
+
+        return Backup(source, destination, route, BackupOptions.from_dict(spec.options), budget)
     if spec.job == "replicate":
         return Replicate(source, destination, route, ReplicateOptions.from_dict(spec.options), budget)
     if spec.job == "verify":

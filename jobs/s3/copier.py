@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from jobs.core.evidence import best_checksum, compare, is_md5_etag
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectVersion, Route
@@ -35,7 +35,7 @@ class CopyOptions:
     streamed: bool = False
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> CopyOptions:
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """From a run's spec, whose other options are somebody else's."""
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 

@@ -1,0 +1,123 @@
+"""The edge to SQS: one queue, as the event source mapping of a function uses it, and the return of dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from jobs.errors import ConfigError
+from jobs.s3.services import call, open_client
+
+BATCH_MESSAGES = 10
+"""SQS receives, sends and deletes so many messages at once: API_ReceiveMessage."""
+
+
+class Message(NamedTuple):
+    """A message that was received. `receipt` is for this receipt of it only."""
+
+    message_id: str
+    receipt: str
+    body: str
+    received_count: int
+    sent_at: float
+
+
+class Depth(NamedTuple):
+    """About how many messages wait, are being handled, and are not due yet."""
+
+    waiting: int
+    in_flight: int
+    delayed: int
+
+
+class Queue:
+    """The queue of this URL."""
+
+    def __init__(self, url: str, region: str | None = None):
+        self.url, self._region = url, region
+
+    @cached_property
+    def _client(self) -> Any:
+        return open_client("sqs", self._region)
+
+    @classmethod
+    def named(cls, name: str, region: str | None = None) -> Queue:
+        """The queue of this name in the caller's account. Raises NotFound (`QueueDoesNotExist`), ConfigError."""
+        answer = call(open_client("sqs", region), "GetQueueUrl", name, QueueName=name)
+        return cls(answer["QueueUrl"], region)
+
+    def send(self, bodies: Iterable[str]) -> None:
+        """Send messages, ten at a time. Raises StoreError; ConfigError when the queue refuses one of them."""
+        waiting = list(bodies)
+        for start in range(0, len(waiting), BATCH_MESSAGES):
+            some = waiting[start : start + BATCH_MESSAGES]
+            entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(some)]
+            self._all(call(self._client, "SendMessageBatch", self.url, QueueUrl=self.url, Entries=entries))
+
+    def receive(
+        self, *, limit: int = BATCH_MESSAGES, wait_seconds: int = 20, hidden_seconds: int | None = None
+    ) -> list[Message]:
+        """Up to ten messages, hidden from others for `hidden_seconds` (None: as the queue says). Raises StoreError."""
+        more = {} if hidden_seconds is None else {"VisibilityTimeout": hidden_seconds}
+        answer = call(
+            self._client,
+            "ReceiveMessage",
+            self.url,
+            QueueUrl=self.url,
+            MaxNumberOfMessages=min(limit, BATCH_MESSAGES),
+            WaitTimeSeconds=wait_seconds,
+            AttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+            **more,
+        )
+        return [_message(each) for each in answer.get("Messages", [])]
+
+    def delete(self, messages: Iterable[Message]) -> None:
+        """Done with them. Raises StoreError, ConfigError."""
+        waiting = list(messages)
+        for start in range(0, len(waiting), BATCH_MESSAGES):
+            some = waiting[start : start + BATCH_MESSAGES]
+            entries = [{"Id": str(number), "ReceiptHandle": each.receipt} for number, each in enumerate(some)]
+            self._all(call(self._client, "DeleteMessageBatch", self.url, QueueUrl=self.url, Entries=entries))
+
+    def depth(self) -> Depth:
+        """How much is in it, about. Raises StoreError."""
+        names = [f"ApproximateNumberOfMessages{suffix}" for suffix in ("", "NotVisible", "Delayed")]
+        answer = call(self._client, "GetQueueAttributes", self.url, QueueUrl=self.url, AttributeNames=names)
+        return Depth(*(int(answer["Attributes"][name]) for name in names))
+
+    def _all(self, answer: Any) -> None:
+        if failed := answer.get("Failed"):
+            said = failed[0]
+            raise ConfigError(
+                f"the queue {self.url} refused {len(failed)} messages: {said['Code']}: {said.get('Message')}"
+            )
+
+
+def redrive(dead: Queue, queue: Queue, *, limit: int | None = None, hidden_seconds: int = 300) -> int:
+    """Send what is in the dead-letter queue to the queue again; how many messages that were. Raises StoreError.
+
+    A message is sent before it is deleted: stopped in between it is there twice, which the backup function does not
+    mind. SQS can do this by itself (StartMessageMoveTask), but not for a part, and not everywhere.
+    """
+    moved = 0
+    while limit is None or moved < limit:
+        wanted = BATCH_MESSAGES if limit is None else limit - moved
+        messages = dead.receive(limit=wanted, wait_seconds=1, hidden_seconds=hidden_seconds)
+        if not messages:
+            return moved
+        queue.send(message.body for message in messages)
+        dead.delete(messages)
+        moved += len(messages)
+    return moved
+
+
+def _message(each: dict[str, Any]) -> Message:
+    told = each.get("Attributes", {})
+    return Message(
+        each["MessageId"],
+        each["ReceiptHandle"],
+        each["Body"],
+        int(told.get("ApproximateReceiveCount", 1)),
+        int(told.get("SentTimestamp", 0)) / 1000,
+    )

@@ -1,0 +1,61 @@
+"""The edges to SNS and Lambda: one call each. boto3's rules say where the services are; botocore alone loads faster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jobs.errors import ConfigError, StoreError, Unavailable, store_error
+
+TRIES = 6
+SUBJECT_CHARACTERS = 100
+"""https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: printable ASCII, fewer than 100 characters."""
+
+
+def open_client(service: str, region: str | None = None) -> Any:
+    """A client of an AWS service. Raises ConfigError."""
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import Session
+
+    try:
+        config = Config(retries={"mode": "standard", "total_max_attempts": TRIES})
+        return Session().create_client(service, region_name=region, config=config)
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigError(f"AWS {service}: {error}; set AWS_REGION or name a profile") from error
+
+
+def call(client: Any, operation: str, target: str, **request: Any) -> Any:
+    """One request. Raises StoreError for what the service says, ConfigError for what cannot even be sent."""
+    from botocore import xform_name
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+    method: Callable[..., Any] = getattr(client, xform_name(operation))
+    try:
+        return method(**request)
+    except ClientError as error:
+        raise _refusal(operation, target, error.response) from error
+    except HTTPClientError as error:
+        raise Unavailable(operation, target, type(error).__name__, str(error)) from error
+    except BotoCoreError as error:
+        raise ConfigError(f"{operation} {target}: {error}") from error
+
+
+def publish(topic: str, subject: str, body: str) -> None:
+    """Publish to the SNS topic of this ARN. Raises StoreError, ConfigError."""
+    line = " ".join(subject.encode("ascii", "replace").decode().split())
+    short = line if len(line) < SUBJECT_CHARACTERS else line[: SUBJECT_CHARACTERS - 4] + "..."
+    region = topic.split(":")[3]
+    call(open_client("sns", region), "Publish", topic, TopicArn=topic, Subject=short, Message=body)
+
+
+def invoke(function: str, payload: Mapping[str, Any]) -> None:
+    """Hand a payload to a Lambda function, without waiting for what it does. Raises StoreError, ConfigError."""
+    request = {"FunctionName": function, "InvocationType": "Event", "Payload": json.dumps(payload).encode()}
+    call(open_client("lambda"), "Invoke", function, **request)
+
+
+def _refusal(operation: str, target: str, response: Mapping[str, Any]) -> StoreError:
+    said, status = response.get("Error", {}), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return store_error(operation, target, said.get("Code", "Unknown"), said.get("Message", ""), status)

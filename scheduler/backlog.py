@@ -1,0 +1,195 @@
+"""The backlog: what was too large, too slow or too cold for the backup function, until a run takes it.
+
+    <ledger>/backlog/pair=<name>/<milliseconds>-<rows>-<bytes>-<unique>.json   rows, a line of JSON each, written once
+    <ledger>/manifests/pair=<name>/000007-<unique>.csv                         rows in S3 Batch Operations' form
+    <ledger>/manifests/pair=<name>/000007.json                                 published: which backlog it has taken
+
+It lies in the ledger rather than in another queue: nothing in it can expire or be received twice, one LIST
+says how much waits and since when, and a run gets a reference, never a list. Manifests are
+numbered; the one to write a number's document takes what it lists, and another one goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote_plus
+
+from jobs.core.events import ObjectEvent
+from jobs.errors import LedgerError
+from scheduler.sandbox import Sandbox
+
+MANIFEST_VERSION = 1
+
+
+class Waiting(NamedTuple):
+    """One object of the backlog, from its name alone."""
+
+    name: str
+    since: float
+    rows: int
+    size_bytes: int
+
+
+class BacklogRow(NamedTuple):
+    """An object version that waits for a run."""
+
+    bucket: str
+    key: str
+    version_id: str | None
+    size_bytes: int | None
+    etag: str | None
+    reason: str
+
+    @classmethod
+    def of(cls, event: ObjectEvent, reason: str) -> BacklogRow:
+        """The row for an event."""
+        return cls(event.bucket, event.key, event.version_id, event.size_bytes, event.etag, reason)
+
+
+class Published(NamedTuple):
+    """A manifest that a run can be started for. `manifest`: its URI; without one, `prefixes` say what to list."""
+
+    pair: str
+    number: int
+    manifest: str | None
+    prefixes: tuple[str, ...]
+    rows: int
+    size_bytes: int
+
+
+async def add(sandbox: Sandbox, pair: str, rows: Sequence[BacklogRow]) -> str:
+    """Put rows into the pair's backlog; the object's name. Raises StoreError."""
+    size_bytes = sum(row.size_bytes or 0 for row in rows)
+    stamp = f"{int(sandbox.clock() * 1000):013d}-{len(rows)}-{size_bytes}-{secrets.token_hex(6)}"
+    name = f"backlog/pair={pair}/{stamp}.json"
+    await sandbox.write_once(name, b"".join(json.dumps(row._asdict()).encode() + b"\n" for row in rows))
+    return name
+
+
+async def waiting(sandbox: Sandbox, pair: str) -> list[Waiting]:
+    """What no manifest has taken, the oldest first. Raises StoreError, LedgerError."""
+    _, taken = await _latest(sandbox, pair)
+    names = await sandbox.names(f"backlog/pair={pair}/")
+    return [_parse(name) for name in names if name not in taken]
+
+
+async def publish(sandbox: Sandbox, pair: str, taking: Iterable[Waiting], reason: str) -> Published | None:
+    """A manifest of what waits; None when there is nothing left that another one has not taken."""
+    wanted = {each.name for each in taking}
+    while True:
+        number, taken = await _latest(sandbox, pair)
+        names = sorted(wanted - taken)
+        if not names:
+            return None
+        rows: dict[tuple[str, str, str | None], BacklogRow] = {}
+        for name in names:
+            for line in (await sandbox.read(f"backlog/pair={pair}/{name}")).splitlines():
+                row = BacklogRow(**json.loads(line))
+                rows[row.bucket, row.key, row.version_id] = row
+        # Lifecycle removes old objects of the backlog: what is not there any more need not be remembered.
+        there = set(await sandbox.names(f"backlog/pair={pair}/"))
+        more = {"reason": reason, "taken": sorted((taken & there) | set(names))}
+        published = await _write(sandbox, pair, number + 1, list(rows.values()), (), more)
+        if published is not None:
+            return published
+
+
+async def publish_listed(
+    sandbox: Sandbox, pair: str, rows: Sequence[BacklogRow], prefixes: Sequence[str], reason: str
+) -> Published:
+    """A manifest of what a caller lists: object versions, or prefixes that the run has to list."""
+    while True:
+        number, taken = await _latest(sandbox, pair)
+        more = {"reason": reason, "taken": sorted(taken)}
+        published = await _write(sandbox, pair, number + 1, rows, prefixes, more)
+        if published is not None:
+            return published
+
+
+async def read_manifest(sandbox: Sandbox, pair: str, number: int) -> Published:
+    """A manifest that was published. Raises NotFound, LedgerError."""
+    document = _document(await sandbox.read(f"manifests/pair={pair}/{number:06d}.json"), pair)
+    return _published(document)
+
+
+async def numbers(sandbox: Sandbox, pair: str) -> list[int]:
+    """The numbers of all manifests of a pair, in order."""
+    names = await sandbox.names(f"manifests/pair={pair}/")
+    return [int(name.removesuffix(".json")) for name in names if name.endswith(".json")]
+
+
+async def _write(
+    sandbox: Sandbox,
+    pair: str,
+    number: int,
+    rows: Sequence[BacklogRow],
+    prefixes: Sequence[str],
+    more: Mapping[str, Any],
+) -> Published | None:
+    """Write the rows, then the document that publishes them; None when the number was taken meanwhile."""
+    folder, manifest = f"manifests/pair={pair}/", None
+    if rows:
+        name = f"{folder}{number:06d}-{secrets.token_hex(6)}.csv"
+        await sandbox.write_once(name, _to_csv(rows))
+        manifest = str(sandbox.place(name))
+    document = {
+        "version": MANIFEST_VERSION,
+        "pair": pair,
+        "number": number,
+        "manifest": manifest,
+        "prefixes": list(prefixes),
+        "rows": len(rows),
+        "size_bytes": sum(row.size_bytes or 0 for row in rows),
+        "created_at": sandbox.clock(),
+        "token": secrets.token_hex(6),
+        **more,
+    }
+    is_ours = await sandbox.write_once(f"{folder}{number:06d}.json", json.dumps(document, indent=2).encode())
+    return _published(document) if is_ours else None
+
+
+def _to_csv(rows: Sequence[BacklogRow]) -> bytes:
+    """bucket,key[,version id]; keys as S3 itself encodes them, so that nothing in them needs quotes."""
+    has_versions = any(row.version_id for row in rows)
+    lines = []
+    for row in rows:
+        key = quote_plus(row.key, safe="/", errors="surrogateescape")
+        lines.append(",".join([row.bucket, key, *([row.version_id or ""] if has_versions else [])]))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+async def _latest(sandbox: Sandbox, pair: str) -> tuple[int, set[str]]:
+    """The number of the latest manifest (0: none), and the names in the backlog that are taken."""
+    names = [name for name in await sandbox.names(f"manifests/pair={pair}/") if name.endswith(".json")]
+    if not names:
+        return 0, set()
+    document = _document(await sandbox.read(f"manifests/pair={pair}/{names[-1]}"), pair)
+    return int(document["number"]), set(document["taken"])
+
+
+def _document(data: bytes, pair: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(data)
+    if document.get("version") != MANIFEST_VERSION:
+        version = document.get("version")
+        raise LedgerError(f"a manifest of {pair} is of version {version}: this Sealift reads {MANIFEST_VERSION}")
+    return document
+
+
+def _published(document: Mapping[str, Any]) -> Published:
+    prefixes = tuple(document["prefixes"])
+    return Published(
+        document["pair"],
+        document["number"],
+        document["manifest"],
+        prefixes,
+        document["rows"],
+        document["size_bytes"],
+    )
+
+
+def _parse(name: str) -> Waiting:
+    stamp, rows, size_bytes, _ = name.removesuffix(".json").split("-")
+    return Waiting(name, int(stamp) / 1000, int(rows), int(size_bytes))

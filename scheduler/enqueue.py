@@ -1,0 +1,128 @@
+"""The enqueue function: a backlog, or what a caller lists, becomes a manifest, and submit is told of it.
+
+    {"action": "backlog"}                                 each five minutes: which backlog is big or old enough?
+    {"action": "backlog", "pair": "scans", "now": true}   a person: this one, however small
+    {"pair": "scans", "keys": ["scans/1.jpg", …]}         a person: these keys, as they are now
+    {"pair": "scans", "rows": [{"key": …, "version_id": …}, …]}
+    {"pair": "scans", "prefixes": ["scans/2026/"]}        a person: what a run will find there
+
+A manifest of which nothing has been started is told again each time, which does nothing when submit knows better.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobs.core.coverage import match
+from jobs.core.metrics import Metric, Unit
+from jobs.core.policy import Pair, Policy
+from jobs.errors import UsageError
+from jobs.s3.services import invoke
+from scheduler import backlog
+from scheduler.backlog import BacklogRow, Published, Waiting
+from scheduler.log import measure, say
+from scheduler.sandbox import Sandbox, here
+from scheduler.starting import is_started
+from scheduler.submit import for_manifest
+
+LISTED_MAX = 10_000
+"""Keys that one call may list; more is a manifest or a prefix."""
+TOLD_AGAIN = 5
+"""So many manifests back it is looked whether they were started."""
+_LISTS = ("keys", "rows", "prefixes")
+
+
+def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    """The function's entry point."""
+    sandbox = here()
+    published = sandbox.run(handle(sandbox, event))
+    following = str(context.function_name).removesuffix("enqueue") + "submit"
+    return sandbox.run(_tell(published, following, context.aws_request_id))
+
+
+async def handle(sandbox: Sandbox, event: Mapping[str, Any]) -> list[Published]:
+    """The same without Lambda: the manifests for which runs are to be started.
+
+    Raises PolicyError, UsageError, StoreError.
+    """
+    policy = await sandbox.policy()
+    if any(event.get(name) for name in _LISTS):
+        return [await _listed(sandbox, policy, event)]
+    pairs = policy.pairs if event.get("pair") is None else (_pair(policy, event["pair"]),)
+    found = []
+    for pair in pairs:
+        waiting = await backlog.waiting(sandbox, pair.name)
+        _measure(pair, waiting, sandbox.clock())
+        why = "asked for" if event.get("now") else _is_due(pair, waiting, sandbox.clock())
+        if waiting and why:
+            await backlog.publish(sandbox, pair.name, waiting, why)
+        found += await _unstarted(sandbox, policy, pair)
+    return found
+
+
+def _is_due(pair: Pair, waiting: Sequence[Waiting], now: float) -> str:
+    """Why the backlog is due; empty when it is not."""
+    rows, limits = sum(each.rows for each in waiting), pair.thresholds
+    if rows >= limits.backlog_rows:
+        return f"{rows} rows, at least {limits.backlog_rows}"
+    oldest = min((each.since for each in waiting), default=now)
+    return f"older than {limits.backlog_age}" if now - oldest >= limits.backlog_age else ""
+
+
+async def _listed(sandbox: Sandbox, policy: Policy, event: Mapping[str, Any]) -> Published:
+    pair = _pair(policy, event.get("pair"))
+    bucket = pair.source.bucket
+    try:
+        rows = [BacklogRow(bucket, str(key), None, None, None, "asked for") for key in event.get("keys") or ()]
+        for each in event.get("rows") or ():
+            version = each.get("version_id")
+            rows.append(BacklogRow(bucket, str(each["key"]), version and str(version), None, None, "asked for"))
+        prefixes = [str(prefix) for prefix in event.get("prefixes") or ()]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"keys and prefixes are lists of texts, rows a list of key and version_id ({error})"
+        ) from error
+    if len(rows) > LISTED_MAX:
+        raise UsageError(f"{len(rows):,} rows: at most {LISTED_MAX:,} at once; write a manifest and start a backfill")
+    strange = [row.key for row in rows if match(policy, bucket, row.key) is not pair]
+    if strange:
+        raise UsageError(f"{len(strange):,} keys are not the pair {pair.name}'s, {strange[0]!r} is the first")
+    return await backlog.publish_listed(sandbox, pair.name, rows, prefixes, "asked for")
+
+
+async def _unstarted(sandbox: Sandbox, policy: Policy, pair: Pair) -> list[Published]:
+    """The latest manifests of which nothing has been started."""
+    found = []
+    for number in (await backlog.numbers(sandbox, pair.name))[-TOLD_AGAIN:]:
+        published = await backlog.read_manifest(sandbox, pair.name, number)
+        if not any([await is_started(sandbox, policy, what) for what in for_manifest(pair, published)]):
+            found.append(published)
+    return found
+
+
+async def _tell(published: Sequence[Published], function: str, request_id: str) -> dict[str, Any]:
+    for each in published:
+        payload = {"action": "manifest", "pair": each.pair, "number": each.number}
+        await asyncio.to_thread(invoke, function, payload)
+        say("info", "manifest", request=request_id, **each._asdict())
+    return {"manifests": [each._asdict() for each in published]}
+
+
+def _pair(policy: Policy, name: Any) -> Pair:
+    pair = policy.pair(str(name))
+    if pair is None:
+        raise UsageError(
+            f"there is no pair {name!r} in the policy, only {', '.join(each.name for each in policy.pairs)}"
+        )
+    return pair
+
+
+def _measure(pair: Pair, waiting: Sequence[Waiting], now: float) -> None:
+    metrics = [
+        Metric("BacklogRows", Unit.COUNT, sum(each.rows for each in waiting)),
+        Metric("BacklogBytes", Unit.BYTES, sum(each.size_bytes for each in waiting)),
+        Metric("BacklogAge", Unit.SECONDS, max((now - each.since for each in waiting), default=0.0)),
+    ]
+    measure(metrics, {"Pair": pair.name}, Function="enqueue")

@@ -1,0 +1,196 @@
+"""The follow function: what has ended in Batch, and what was restored; people are told once of each end.
+
+    EventBridge "Batch Job State Change"   of a run's jobs, and of those that submit has started
+    EventBridge "Object Restore Completed" an object of a source that was archived when its event came
+
+| job                 | succeeded              | failed                                                  |
+|---------------------|------------------------|---------------------------------------------------------|
+| a run's work        | its report job follows | the report is made nevertheless, by a job of its own    |
+| a run's report      | the run is told        | told, unless it never began because the work had failed |
+| nightly             | the night is told      | told: as it ended, or that it did not                   |
+| backfill, reconcile | its run is told        | told: it planned nothing, or failed                     |
+
+What is told: the verdict as subject, counts and a link to the report as body, to the SNS topic.
+`<ledger>/told/<name>.json` says that it was: an answer lost in between tells twice rather than never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from jobs.core.arrays import REPORT, WORK
+from jobs.core.coverage import match
+from jobs.core.events import Kind, ObjectEvent, parse_document
+from jobs.core.metrics import Metric, Unit
+from jobs.core.nights import summary_name
+from jobs.core.policy import Policy
+from jobs.errors import ExitCode, NotFound
+from jobs.report import findings_count, verdict
+from jobs.s3.services import publish
+from scheduler import backlog
+from scheduler.backlog import BacklogRow
+from scheduler.log import measure, say
+from scheduler.sandbox import Sandbox, here
+from scheduler.starting import Start, read_start, start
+
+_RUN = re.compile(r"(?P<run>\d{8}T\d{6}Z-[a-z]+-[0-9a-f]+)-(?P<number>\d{3})-(?P<stage>work|report)")
+_ENDED = ("SUCCEEDED", "FAILED")
+_BEHIND = "dependent job failed"
+"""How Batch says that a job never began: https://docs.aws.amazon.com/batch/latest/userguide/job_dependencies.html"""
+
+
+def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    """The function's entry point."""
+    sandbox = here()
+    return sandbox.run(handle(sandbox, event, str(context.invoked_function_arn)))
+
+
+async def handle(sandbox: Sandbox, event: Mapping[str, Any], function_arn: str) -> dict[str, Any]:
+    """The same without Lambda: `action`, what was done, and `about`.
+
+    `function_arn` says which account's topic it is, where no setting and no policy names one. Raises PolicyError,
+    UsageError, StoreError, ConfigError.
+    """
+    policy = await sandbox.policy()
+    if event.get("detail-type") == "Batch Job State Change":
+        done = await _Follower(sandbox, policy, _topic(sandbox, policy, function_arn)).follow(event["detail"])
+    else:
+        done = await _restored(sandbox, policy, parse_document(event)[0])
+    say("info", "followed", **done)
+    return done
+
+
+class _Follower:
+    """What a job's end means."""
+
+    def __init__(self, sandbox: Sandbox, policy: Policy, topic: str):
+        self.sandbox, self.policy, self.topic = sandbox, policy, topic
+
+    async def follow(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        name, status = str(job["jobName"]), str(job["status"])
+        is_child = "index" in (job.get("arrayProperties") or {}) or ":" in str(job.get("jobId", ""))
+        if status not in _ENDED or is_child:
+            return _did("ignored", name)
+        if found := _RUN.fullmatch(name):
+            if found["stage"] == WORK:
+                return await self._work_ended(found["run"], found["number"], status)
+            return await self._report_ended(found["run"], job)
+        started = await read_start(self.sandbox, name)
+        if started is None:
+            return _did("ignored", name)
+        if started.job == REPORT:
+            return await self._report_ended(started.once.rpartition("-")[0], job)
+        if started.job == "nightly":
+            return await self._night_ended(started, job)
+        return await self._start_ended(started, job)
+
+    async def _work_ended(self, run_id: str, number: str, status: str) -> dict[str, Any]:
+        """The report job waits for success. Without it, another one accounts for what was done."""
+        if status == "SUCCEEDED":
+            return _did("waits for the report", run_id)
+        command = ("runs", "report", run_id, "--ledger", str(self.sandbox.settings.ledger))
+        closing = Start("", REPORT, f"{run_id}-{number}", command)
+        started = await start(self.sandbox, self.policy, closing)
+        return _did("closing", run_id, job_id=started["job_id"])
+
+    async def _report_ended(self, run_id: str, job: Mapping[str, Any]) -> dict[str, Any]:
+        report = await self._document(f"runs/{run_id}/report.json")
+        if report is None and _BEHIND in str(job.get("statusReason", "")).lower():
+            return _did("waits for the closing", run_id)
+        if report is None:
+            text = f"Run {run_id} ended without a report: {_why(job)}. See: sealift runs show {run_id}"
+            return await self._tell(run_id, f"Sealift: {run_id} has no report", text)
+        pair = ((await self._document(f"runs/{run_id}/spec.json")) or {}).get("options", {}).get("pair")
+        self._measure(pair, [Metric("Findings", Unit.COUNT, findings_count(report))])
+        counts = report.get("outcomes") or {name: each["rows"] for name, each in report.get("categories", {}).items()}
+        lines = [
+            verdict(report),
+            "",
+            *(f"{name}: {count:,}" for name, count in counts.items()),
+            "",
+            f"source: {report.get('source') if isinstance(report.get('source'), str) else ''}",
+            f"report: {self.sandbox.place(f'runs/{run_id}/report.json')}",
+        ]
+        return await self._tell(run_id, f"Sealift {report['job']}: {verdict(report)}", "\n".join(lines))
+
+    async def _night_ended(self, started: Start, job: Mapping[str, Any]) -> dict[str, Any]:
+        name = f"night-{started.pair}-{started.once}"
+        summary = await self._document(summary_name(started.pair, date.fromisoformat(started.once)))
+        if summary is None:
+            self._measure(started.pair, [Metric("NightSucceeded", Unit.COUNT, 0)])
+            text = (
+                f"The night {started.once} of the pair {started.pair} did not end: {_why(job)}.\n"
+                f"Go on with it: sealift nightly --pair {started.pair} --night {started.once}"
+            )
+            return await self._tell(name, f"Sealift night of {started.pair} FAILED", text)
+        metrics = [
+            Metric("NightSucceeded", Unit.COUNT, 1),
+            Metric("Findings", Unit.COUNT, int(summary["left"])),
+        ]
+        self._measure(started.pair, metrics)
+        lines = [f"The night {summary['night']} of the pair {summary['pair']}: {summary['verdict']}", ""]
+        for stage in summary["stages"]:
+            state = f"refused: {stage['refused']}" if stage["refused"] else stage["state"] or "nothing to do"
+            lines.append(f"{stage['stage']}: {state}, {stage.get('rows') or 0:,} rows, {stage['left']:,} left")
+            lines += [f"  {stage['report_html']}"] if stage.get("report_html") else []
+        lines += ["", f"summary: {summary['summary']}"]
+        return await self._tell(name, f"Sealift night of {started.pair}: {summary['verdict']}", "\n".join(lines))
+
+    async def _start_ended(self, started: Start, job: Mapping[str, Any]) -> dict[str, Any]:
+        """What it started tells of itself; only what came to nothing is told here."""
+        code = (job.get("container") or {}).get("exitCode")
+        if job["status"] == "SUCCEEDED" or code == ExitCode.FINDINGS:
+            return _did("ended", str(job["jobName"]))
+        text = f"sealift {' '.join(started.command)}\n\nended with exit code {code}: {_why(job)}"
+        return await self._tell(str(job["jobName"]), f"Sealift {started.job} of {started.pair} FAILED", text)
+
+    async def _tell(self, name: str, subject: str, text: str) -> dict[str, Any]:
+        marker = f"told/{name}.json"
+        if await self._document(marker) is not None:
+            return _did("told before", name)
+        await asyncio.to_thread(publish, self.topic, subject, text)
+        await self.sandbox.write_once(marker, json.dumps({"subject": subject, "at": self.sandbox.clock()}).encode())
+        return _did("told", name, subject=subject)
+
+    async def _document(self, name: str) -> dict[str, Any] | None:
+        try:
+            document: dict[str, Any] = json.loads(await self.sandbox.read(name))
+        except NotFound:
+            return None
+        return document
+
+    def _measure(self, pair: str | None, metrics: list[Metric]) -> None:
+        if pair:
+            measure(metrics, {"Pair": pair}, Function="follow")
+
+
+async def _restored(sandbox: Sandbox, policy: Policy, event: ObjectEvent) -> dict[str, Any]:
+    """An object that can be read now goes into the backlog of its pair; a run copies it."""
+    pair = match(policy, event.bucket, event.key) if event.kind is Kind.RESTORE_COMPLETED else None
+    if pair is None:
+        return _did("ignored", f"s3://{event.bucket}/{event.key}")
+    name = await backlog.add(sandbox, pair.name, [BacklogRow.of(event, "restored from its archive class")])
+    return _did("enqueued", f"s3://{event.bucket}/{event.key}", backlog=name)
+
+
+def _topic(sandbox: Sandbox, policy: Policy, function_arn: str) -> str:
+    """The setting's topic, the policy's, or the one that Terraform makes, which is called after the policy."""
+    if named := sandbox.settings.topic or policy.alarms.topic:
+        return str(named)
+    _, partition, _, region, account, *_ = function_arn.split(":")
+    return f"arn:{partition}:sns:{region}:{account}:{policy.name}-alarms"
+
+
+def _why(job: Mapping[str, Any]) -> str:
+    container = job.get("container") or {}
+    told = [str(job.get("statusReason") or ""), str(container.get("reason") or "")]
+    return "; ".join(text for text in told if text) or f"Batch says {job['status']}"
+
+
+def _did(action: str, about: str, **more: Any) -> dict[str, Any]:
+    return {"action": action, "about": about, **more}

@@ -1,0 +1,73 @@
+"""Lambda's event source mapping without Lambda: receive from a queue, call the function, delete what is done with.
+
+What failed is left alone: it is visible again when the queue says so, and dead-lettered by the queue's redrive policy.
+https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jobs.errors import SealiftError
+from jobs.s3.queues import BATCH_MESSAGES, Message, Queue
+from scheduler.log import say
+
+
+class Polled(NamedTuple):
+    """What became of the messages of one batch."""
+
+    received: int
+    failed: int
+
+
+def poll(
+    queue: Queue,
+    function: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    *,
+    batch_messages: int = 100,
+    wait_seconds: int = 1,
+) -> Polled:
+    """Hand one batch of messages to `function` (an SQS event → `batchItemFailures`); waits only for the first of them.
+
+    A function that raises SealiftError has failed with all of them. Raises StoreError when the queue does not answer.
+    """
+    received: dict[str, Message] = {}
+    while len(received) < batch_messages:
+        wanted = min(BATCH_MESSAGES, batch_messages - len(received))
+        more = queue.receive(limit=wanted, wait_seconds=0 if received else wait_seconds)
+        known = len(received)
+        received |= {message.message_id: message for message in more}  # one that comes twice has its latest receipt
+        if len(received) == known:
+            break
+    messages = list(received.values())
+    if not messages:
+        return Polled(0, 0)
+    try:
+        failures = function(to_event(messages)).get("batchItemFailures", ())
+        failed = {each["itemIdentifier"] for each in failures}
+    except SealiftError as error:
+        say("error", "batch failed", error=str(error), messages=len(messages))
+        failed = {message.message_id for message in messages}
+    queue.delete(message for message in messages if message.message_id not in failed)
+    return Polled(len(messages), len(failed))
+
+
+def to_event(messages: Sequence[Message]) -> dict[str, Any]:
+    """The messages as a function with an SQS event source gets them."""
+    return {
+        "Records": [
+            {
+                "messageId": message.message_id,
+                "receiptHandle": message.receipt,
+                "body": message.body,
+                "attributes": {
+                    "ApproximateReceiveCount": str(message.received_count),
+                    "SentTimestamp": str(int(message.sent_at * 1000)),
+                },
+                "messageAttributes": {},
+                "eventSource": "aws:sqs",
+            }
+            for message in messages
+        ]
+    }

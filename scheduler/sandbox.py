@@ -1,0 +1,105 @@
+"""What one sandbox of a function keeps between its invocations: event loop, connections, the policy."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.pace import backoff_seconds
+from jobs.core.policy import Policy
+from jobs.errors import Conflict, PreconditionFailed, Unavailable
+from jobs.policies import load_policy, read_policy
+from jobs.s3.sessions import open_store
+from jobs.s3.store import ABSENT, Store
+from scheduler.settings import Settings
+
+T = TypeVar("T")
+
+POLICY_SECONDS = 60.0
+"""How long a policy is used before it is read again."""
+CONNECTIONS = 64
+WRITE_TRIES = 5
+
+
+class Sandbox:
+    """The world of a handler. `open_region` makes a store for a region; None is the function's own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        open_region: Callable[[str | None], Store] | None = None,
+        clock: Callable[[], float] = time.time,
+    ):
+        self.settings, self.clock = settings, clock
+        self._open = open_region or (lambda region: open_store(None, region, None, max_in_flight=CONNECTIONS))
+        self._stores: dict[str | None, Store] = {}
+        self._policy: tuple[float, Policy] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run to its end on the sandbox's own loop, to which its connections belong."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        return self._loop.run_until_complete(work)
+
+    def store(self, region: str | None = None) -> Store:
+        """The store of a region. Raises ConfigError when there are no credentials."""
+        if region not in self._stores:
+            self._stores[region] = self._open(region)
+        return self._stores[region]
+
+    async def policy(self) -> Policy:
+        """The policy as it is now, or was a minute ago. Raises PolicyError, StoreError: then nothing is to be done."""
+        now = self.clock()
+        if self._policy is None or now - self._policy[0] > POLICY_SECONDS:
+            where = self.settings.policy
+            policy = await load_policy(where, self.store()) if where.startswith("s3://") else read_policy(where)
+            self._policy = (now, policy)
+        return self._policy[1]
+
+    def place(self, name: str) -> Location:
+        """Where an object of the ledger is."""
+        return self.settings.ledger.join(name)
+
+    async def read(self, name: str) -> bytes:
+        """An object of the ledger. Raises NotFound, StoreError."""
+        return (await self.store().get(ObjectRef(*self.place(name)))).data
+
+    async def names(self, prefix: str) -> list[str]:
+        """The names of the ledger's objects below a prefix, without it, in order."""
+        place, found, after = self.place(prefix), [], None
+        while True:
+            page = await self.store().list_objects(place.bucket, place.key, after=after)
+            found += [entry.key[len(place.key) :] for entry in page.entries]
+            if page.next_marker is None:
+                return found
+            after = page.next_marker
+
+    async def write_once(self, name: str, data: bytes) -> bool:
+        """Write an object of the ledger; False when there is another one of that name already. Raises StoreError."""
+        place = self.place(name)
+        attributes = Attributes(headers={"content-type": "application/json"})
+        for attempt in range(1, WRITE_TRIES + 1):
+            try:
+                await self.store().put(place.bucket, place.key, data, attributes, guard=ABSENT)
+            except PreconditionFailed:  # ours, if it is the same: then the answer to an earlier try was lost
+                return await self.read(name) == data
+            except (Unavailable, Conflict):
+                if attempt == WRITE_TRIES:
+                    raise
+                await asyncio.sleep(backoff_seconds(attempt, random.random()))
+            else:
+                return True
+        raise AssertionError("the last try returns or raises")
+
+
+@lru_cache(maxsize=1)
+def here() -> Sandbox:
+    """This process's sandbox. Raises ConfigError while the environment lacks something."""
+    return Sandbox(Settings.from_environment())

@@ -1,0 +1,40 @@
+"""What a function is told by its environment: where the policy and the ledger are, and AWS's own variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jobs.core.model import Location
+from jobs.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`SEALIFT_POLICY` (a path or s3://…) and `SEALIFT_LEDGER` (s3://bucket/prefix) are needed.
+
+    `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_JOB_DEFINITION` and `SEALIFT_TOPIC` replace what the policy's name
+    stands for (`scheduler.starting`, `scheduler.follow`); None where they are not set.
+    """
+
+    policy: str
+    ledger: Location
+    batch_queue: str | None = None
+    batch_job_definition: str | None = None
+    topic: str | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Raises ConfigError where something is missing, UsageError for a ledger that is no s3:// URI."""
+        values = os.environ if environment is None else environment
+        for name in ("SEALIFT_POLICY", "SEALIFT_LEDGER"):
+            if not values.get(name):
+                raise ConfigError(f"{name} is not set: this function needs it in its environment")
+        return cls(
+            values["SEALIFT_POLICY"],
+            Location.parse(values["SEALIFT_LEDGER"]),
+            values.get("SEALIFT_BATCH_QUEUE") or None,
+            values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
+            values.get("SEALIFT_TOPIC") or None,
+        )

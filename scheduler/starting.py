@@ -1,0 +1,120 @@
+"""Starting a Batch job once, whatever the duplicates, the lost answers and the crashes in between.
+
+    <ledger>/starts/<job name>.json             claimed: what is to be started, and why; written before it is
+    <ledger>/starts/<job name>.submitted.json   its id
+
+The job's name says what it is for, so that a second caller asks for the same one. A claim without an id is
+somebody's who may have crashed: Batch is asked for a job of that name first. Of two that submit at once the first to
+write the id wins, and the other one's job is ended before it starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jobs.core.arrays import NAME_CHARS_MAX, retry_strategy
+from jobs.core.policy import Policy
+from jobs.errors import NotFound
+from jobs.s3.batch import Batch
+from scheduler.sandbox import Sandbox
+
+ATTEMPTS = 3
+_ODD = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One plain job to be started.
+
+    `job`: nightly, backfill, reconcile or report; `once` tells it from others of its kind: a night, a number, …
+    """
+
+    pair: str
+    job: str
+    once: str
+    command: tuple[str, ...]
+
+    def name(self, policy: Policy) -> str:
+        """The name of the Batch job."""
+        whole = _ODD.sub("-", "-".join(filter(None, (policy.name, self.pair, self.job, self.once))))
+        if len(whole) <= NAME_CHARS_MAX:
+            return whole
+        return f"{whole[: NAME_CHARS_MAX - 13]}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
+
+
+async def start(sandbox: Sandbox, policy: Policy, what: Start, batch: Batch | None = None) -> dict[str, Any]:
+    """Start it, or find that it has been: `job_name`, `job_id`, `is_new`. Raises StoreError, ConfigError."""
+    name = what.name(policy)
+    claim = {**asdict(what), "at": sandbox.clock(), "token": secrets.token_hex(8)}
+    is_new = await sandbox.write_once(f"starts/{name}.json", _json(claim))
+    told = {"pair": what.pair, "job": what.job, "once": what.once, "job_name": name}
+    if not is_new:
+        known = await _submitted(sandbox, name)
+        if known is not None:
+            return told | {"job_id": known, "is_new": False}
+        what = await read_start(sandbox, name) or what
+    edge = batch or Batch()
+    job_id = await asyncio.to_thread(edge.submit, _request(sandbox, policy, what, name), is_new=is_new)
+    if not await sandbox.write_once(f"starts/{name}.submitted.json", _json({"job_id": job_id})):
+        first = await _submitted(sandbox, name)
+        if first is not None and first != job_id:
+            await asyncio.to_thread(edge.terminate, job_id, f"another one was first: {first}")
+            return told | {"job_id": first, "is_new": False}
+    return told | {"job_id": job_id, "is_new": is_new}
+
+
+async def read_start(sandbox: Sandbox, name: str) -> Start | None:
+    """What a Batch job of ours was started for; None for another one's."""
+    try:
+        claim = json.loads(await sandbox.read(f"starts/{name}.json"))
+    except NotFound:
+        return None
+    return Start(claim["pair"], claim["job"], claim["once"], tuple(claim["command"]))
+
+
+async def is_started(sandbox: Sandbox, policy: Policy, what: Start) -> bool:
+    """Whether Batch has it."""
+    return await _submitted(sandbox, what.name(policy)) is not None
+
+
+async def _submitted(sandbox: Sandbox, name: str) -> str | None:
+    try:
+        return str(json.loads(await sandbox.read(f"starts/{name}.submitted.json"))["job_id"])
+    except NotFound:
+        return None
+
+
+def _request(sandbox: Sandbox, policy: Policy, what: Start, name: str) -> dict[str, Any]:
+    """SubmitJob's request. Queue and definition are the ones that Terraform makes, unless settings say otherwise."""
+    settings = sandbox.settings
+    definition = f"{policy.name}-{what.job}" if what.job in _OWN_DEFINITION else settings.batch_job_definition
+    environment = {"SEALIFT_LEDGER": str(settings.ledger), "SEALIFT_EXECUTOR": "batch"}
+    if settings.policy.startswith("s3://"):
+        environment["SEALIFT_POLICY"] = settings.policy
+    return {
+        "jobName": name,
+        "jobQueue": settings.batch_queue or policy.batch.queue or f"{policy.name}-spot",
+        "jobDefinition": definition or f"{policy.name}-replicate",
+        "containerOverrides": {"command": list(what.command), "environment": _pairs(environment)},
+        "retryStrategy": retry_strategy(ATTEMPTS),
+        "tags": {"sealift:start": what.job, **({"sealift:pair": what.pair} if what.pair else {})},
+        "propagateTags": True,
+    }
+
+
+_OWN_DEFINITION = ("nightly", "backfill", "reconcile")
+
+
+def _pairs(values: Mapping[str, str]) -> Sequence[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, indent=2).encode()

@@ -1,0 +1,144 @@
+"""The submit function: what starts a run. It starts one plain Batch job, which plans; nothing is planned here.
+
+    {"action": "nightly", "pair": "scans", "scheduled_at": "2026-11-25T01:00:00Z"}   EventBridge Scheduler, or a person
+    {"action": "manifest", "pair": "scans", "number": 7}                             the enqueue function
+    {"action": "backfill", "pair": "scans", "prefix": "scans/2026/", "id": "…"}      a person
+    an object …/manifest.checksum was created (EventBridge)                           a finished inventory
+
+| trigger   | command                                         | once for each         |
+|-----------|-------------------------------------------------|-----------------------|
+| nightly   | nightly --pair P --night D                      | pair and night        |
+| manifest  | backfill --pair P --manifest URI (or --prefix)  | manifest, and prefix  |
+| backfill  | backfill --pair P --prefix …                    | `id`, or invocation   |
+| inventory | reconcile --source-inventory … --map …          | pair of reports       |
+"""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from collections.abc import Mapping
+from typing import Any
+
+from jobs.core.coverage import scope
+from jobs.core.events import ObjectEvent, parse_document
+from jobs.core.model import Location, parse_time
+from jobs.core.nights import find_night
+from jobs.core.policy import Pair, Policy
+from jobs.errors import UsageError
+from scheduler.backlog import Published, read_manifest
+from scheduler.log import say
+from scheduler.sandbox import Sandbox, here
+from scheduler.starting import Start, start
+
+_REPORT = re.compile(r"(?P<bucket>[^/]+)/(?P<config>[^/]+)/(?P<stamp>\d{4}-\d\d-\d\dT\d\d-\d\dZ)/manifest\.checksum")
+_OPTIONS = ("prefix", "newer_than", "older_than", "manifest")
+
+
+def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    """The function's entry point. Raises SealiftError: an asynchronous call is then made again."""
+    sandbox = here()
+    return sandbox.run(handle(sandbox, event, context.aws_request_id))
+
+
+async def handle(sandbox: Sandbox, event: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+    """The same without Lambda: `started`, a document for each job.
+
+    Raises PolicyError, UsageError, StoreError, ConfigError.
+    """
+    policy = await sandbox.policy()
+    started = [await start(sandbox, policy, what) for what in await _starts(sandbox, policy, event, request_id)]
+    for each in started:
+        say("info", "started" if each["is_new"] else "started before", request=request_id, **each)
+    return {"started": started}
+
+
+async def _starts(sandbox: Sandbox, policy: Policy, event: Mapping[str, Any], request_id: str) -> list[Start]:
+    action = event.get("action")
+    if action is None:
+        return [each for told in parse_document(event) for each in await _reported(sandbox, policy, told)]
+    pair = policy.pair(str(event.get("pair")))
+    if pair is None:
+        names = ", ".join(each.name for each in policy.pairs)
+        raise UsageError(f"there is no pair {event.get('pair')!r} in the policy, only {names}")
+    if action == "nightly":
+        at = event.get("scheduled_at")
+        return [nightly(pair, sandbox.clock() if at is None else parse_time(at))]
+    if action == "manifest":
+        return for_manifest(pair, await read_manifest(sandbox, pair.name, int(event["number"])))
+    if action == "backfill":
+        return [_backfill(pair, event, request_id)]
+    raise UsageError(f"there is no action {action!r}: nightly, manifest or backfill")
+
+
+def nightly(pair: Pair, at: float) -> Start:
+    """The night that has begun last at `at` (epoch seconds) where the pair is."""
+    night = find_night(at, pair.nightly.hour.minutes, zoneinfo.ZoneInfo(pair.nightly.time_zone)).isoformat()
+    return Start(pair.name, "nightly", night, ("nightly", "--pair", pair.name, "--night", night))
+
+
+def for_manifest(pair: Pair, published: Published) -> list[Start]:
+    """The runs of a manifest: one for its rows, one for each prefix."""
+    begin = ("backfill", "--pair", pair.name, "--yes")
+    number = f"{published.number:06d}"
+    rows = (
+        [Start(pair.name, "backfill", number, (*begin, "--manifest", published.manifest))] if published.manifest else []
+    )
+    prefixes = [
+        Start(pair.name, "backfill", f"{number}-{place}", (*begin, "--prefix", prefix))
+        for place, prefix in enumerate(published.prefixes)
+    ]
+    return [*rows, *prefixes]
+
+
+def _backfill(pair: Pair, event: Mapping[str, Any], request_id: str) -> Start:
+    unknown = sorted(set(event) - {"action", "pair", "id", *_OPTIONS})
+    if unknown:
+        raise UsageError(f"a backfill takes {', '.join(_OPTIONS)} and id, not {', '.join(unknown)}")
+    options = [(f"--{name.replace('_', '-')}", str(event[name])) for name in _OPTIONS if event.get(name)]
+    command = ("backfill", "--pair", pair.name, "--yes", *(word for option in options for word in option))
+    return Start(pair.name, "backfill", str(event.get("id") or request_id), command)
+
+
+async def _reported(sandbox: Sandbox, policy: Policy, told: ObjectEvent) -> list[Start]:
+    """Reconciliations that a finished inventory allows: of pairs whose both sides have a report now."""
+    inventory = policy.inventory
+    found = _REPORT.fullmatch(told.key.removeprefix(inventory.prefix).lstrip("/")) if inventory else None
+    if inventory is None or found is None or told.bucket not in inventory.buckets.values():
+        return []
+    starts = []
+    for pair in policy.pairs:
+        if found["bucket"] not in (pair.source.bucket, pair.destination.bucket) or not pair.source.inventory:
+            continue
+        if scope(policy, pair).excluded:
+            continue  # a bare reconciliation knows no exclusions; the pair's night does
+        source = await _latest(sandbox, policy, pair.source.bucket, pair.source.region)
+        destination = await _latest(sandbox, policy, pair.destination.bucket, pair.destination.region)
+        if source and destination and source[1][:10] == destination[1][:10]:
+            starts.append(_reconcile(pair, source, destination))
+    return starts
+
+
+def _reconcile(pair: Pair, source: tuple[Location, str], destination: tuple[Location, str]) -> Start:
+    maps = [word for prefix in pair.source.prefixes for word in ("--map", f"{prefix}={pair.copy_key(prefix)}")]
+    sides = ("--source-inventory", str(source[0]), "--destination-inventory", str(destination[0]))
+    return Start(pair.name, "reconcile", f"{source[1]}-{destination[1]}", ("reconcile", *sides, *maps))
+
+
+async def _latest(sandbox: Sandbox, policy: Policy, bucket: str, region: str) -> tuple[Location, str] | None:
+    """The manifest.json of the latest report of a bucket that is complete, and when it was begun."""
+    assert policy.inventory is not None
+    where = {str(name): str(found) for name, found in policy.inventory.buckets.items()}.get(region)
+    if where is None:
+        return None
+    store, reports = sandbox.store(region), []
+    for config in (await store.list_objects(where, f"{policy.inventory.prefix}{bucket}/", delimiter="/")).prefixes:
+        for folder in (await store.list_objects(where, config, delimiter="/")).prefixes:
+            inside = await store.list_objects(where, f"{folder}manifest.", max_keys=2)
+            stamp = folder.rstrip("/").rpartition("/")[2]
+            if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\dZ", stamp) and len(inside.entries) == 2:
+                reports.append((stamp, folder))
+    if not reports:
+        return None
+    stamp, folder = max(reports)
+    return Location(where, f"{folder}manifest.json"), stamp

@@ -1,0 +1,122 @@
+"""Protected bucket pairs on a real server, and functions over them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.scheduler.runtime import Function, function
+from tests.scheduler.shapes import notification, record
+from tests.servers import Server
+
+
+@dataclass
+class Place:
+    """A source and its hot bucket, a ledger and a policy."""
+
+    server: Server
+    client: Any
+    folder: Path
+    source: str
+    hot: str
+    ledger: str
+    more: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> Path:
+        return self.folder / "policy.yaml"
+
+    def write_policy(self, *, name: str = "sealift", thresholds: dict[str, Any] | None = None, **pair: Any) -> None:
+        document = {
+            "version": 1,
+            "name": name,
+            "ledger": {"bucket": self.ledger, "region": "us-east-1", "prefix": "l/"},
+            "pairs": [
+                {
+                    "name": "pair",
+                    "source": {"bucket": self.source, "region": "us-east-1"},
+                    "destination": {"bucket": self.hot, "region": "us-east-1", "prefix": "copies/"},
+                    "thresholds": thresholds or {},
+                    **pair,
+                }
+            ],
+        }
+        self.policy.write_text(yaml.safe_dump(document))
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **self.server.environment(),
+            "SEALIFT_POLICY": str(self.policy),
+            "SEALIFT_LEDGER": f"s3://{self.ledger}/l",
+            **self.more,
+        }
+
+    @contextlib.contextmanager
+    def function(self, name: str) -> Iterator[Function]:
+        with function(f"scheduler.{name}.handler", self.environment()) as running:
+            yield running
+
+    def put(self, key: str, body: bytes = b"body", **extra: Any) -> dict[str, Any]:
+        """Put an object at the source; the record that S3 would send."""
+        answer = self.client.put_object(Bucket=self.source, Key=key, Body=body, **extra)
+        return self.told(key, answer, size=len(body))
+
+    def told(self, key: str, answer: dict[str, Any], name: str = "ObjectCreated:Put", **thing: Any) -> dict[str, Any]:
+        version = {"versionId": answer["VersionId"]} if answer.get("VersionId") else {}
+        etag = {"eTag": answer["ETag"].strip('"')} if answer.get("ETag") else {}
+        return record(self.source, key, name, sequencer=f"{uuid.uuid1().time:018X}", **version, **etag, **thing)
+
+    def event(self, key: str, body: bytes = b"body", **extra: Any) -> dict[str, Any]:
+        return notification(self.put(key, body, **extra))
+
+    def copy_of(self, key: str) -> bytes | None:
+        try:
+            body: bytes = self.client.get_object(Bucket=self.hot, Key=f"copies/{key}")["Body"].read()
+        except self.client.exceptions.NoSuchKey:
+            return None
+        return body
+
+    def names(self, folder: str) -> list[str]:
+        found = self.client.list_objects_v2(Bucket=self.ledger, Prefix=f"l/{folder}").get("Contents", [])
+        return [entry["Key"].removeprefix("l/") for entry in found]
+
+    def read(self, name: str) -> bytes:
+        body: bytes = self.client.get_object(Bucket=self.ledger, Key=f"l/{name}")["Body"].read()
+        return body
+
+    def lines(self, folder: str) -> list[dict[str, Any]]:
+        """The lines of JSON in all objects of a folder of the ledger, oldest object first."""
+        return [json.loads(line) for name in self.names(folder) for line in self.read(name).splitlines()]
+
+    def journal(self) -> list[tuple[str, str]]:
+        return [(line["key"], line["status"]) for line in self.lines("journal/")]
+
+
+def make_place(server: Server, folder: Path, *, versioned: bool = True) -> Place:
+    name = uuid.uuid4().hex[:10]
+    place = Place(server, server.client(), folder, f"src-{name}", f"hot-{name}", f"led-{name}")
+    for bucket in (place.source, place.hot, place.ledger):
+        place.client.create_bucket(Bucket=bucket)
+    for bucket in (place.source, place.hot) if versioned else (place.hot,):
+        place.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    place.write_policy()
+    return place
+
+
+@pytest.fixture
+def place(seaweed: Server, tmp_path: Path) -> Place:
+    return make_place(seaweed, tmp_path)
+
+
+@pytest.fixture
+def unversioned(seaweed: Server, tmp_path: Path) -> Place:
+    """The source keeps no versions."""
+    return make_place(seaweed, tmp_path, versioned=False)

@@ -1,0 +1,148 @@
+"""The enqueue function: what waits becomes a manifest, once; what a caller lists, too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler import backlog
+from scheduler.backlog import BacklogRow
+from scheduler.enqueue import handle
+from scheduler.sandbox import Sandbox
+from tests.scheduler.conftest import Place
+from tests.scheduler.lambda_api import LambdaApi, lambda_api
+from tests.scheduler.shapes import batch
+from tests.scheduler.test_batches import Scene
+
+ODD_KEYS = ("plain", 'a,b"c', "a b+c", "ünïcode/日本", "100%25", "line\nbreak")
+
+
+@pytest.fixture
+def api(place: Place) -> Iterator[LambdaApi]:
+    with lambda_api() as running:
+        place.more |= {"AWS_ENDPOINT_URL_LAMBDA": running.endpoint, "AWS_LAMBDA_FUNCTION_NAME": "sealift-enqueue"}
+        yield running
+
+
+def test_what_the_backup_function_handed_over_is_copied_by_a_run(place: Place, api: LambdaApi) -> None:
+    """Events, backlog, manifest, `sealift backfill`: odd keys and versions arrive as they are."""
+    place.write_policy(thresholds={"lambda_max_size": "10 B", "backlog_rows": 6})
+    told = [place.event(key, b"more than ten bytes") for key in ODD_KEYS]
+    with place.function("backup") as backup, place.function("enqueue") as enqueue:
+        assert backup.invoke(batch(*told[:5])).failed == []
+        assert enqueue.invoke({"action": "backlog", "scheduled_at": "2026-11-25T02:00:00Z"}).payload == {
+            "manifests": []
+        }
+        assert backup.invoke(batch(*told[4:], *told[4:])).failed == []
+        (published,) = enqueue.invoke({"action": "backlog"}).payload["manifests"]
+        (line,) = [each for each in enqueue.lines() if each.get("event") == "manifest"]
+    assert (published["number"], published["rows"]) == (1, 6)
+    assert api.calls == [("sealift-submit", {"action": "manifest", "pair": "pair", "number": 1})]
+    assert line["manifest"] == published["manifest"]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs",
+        "backfill",
+        "--pair",
+        "pair",
+        "--manifest",
+        published["manifest"],
+        "--json",
+    ]
+    done = subprocess.run(command, env=place.environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["outcomes"] == {"copied": 6}
+    assert [place.copy_of(key) for key in ODD_KEYS] == [b"more than ten bytes"] * 6
+
+
+def test_a_manifest_that_submit_has_not_started_is_told_again(place: Place, api: LambdaApi) -> None:
+    api.refuse = 1
+    with place.function("enqueue") as enqueue:
+        assert enqueue.invoke({"pair": "pair", "keys": ["a"]}).error_type == "Denied"
+        assert len(enqueue.invoke({"action": "backlog"}).payload["manifests"]) == 1
+        name = "starts/sealift-pair-backfill-000001.submitted.json"
+        place.client.put_object(Bucket=place.ledger, Key=f"l/{name}", Body=b'{"job_id": "1"}')
+        assert enqueue.invoke({"action": "backlog"}).payload["manifests"] == []
+    assert len(api.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "says"),
+    [
+        ({"pair": "other", "keys": ["a"]}, "no pair 'other'"),
+        ({"pair": "pair", "keys": ["in/a", "out/a"]}, "'out/a' is the first"),
+        ({"pair": "pair", "rows": [{"version_id": "1"}]}, "rows a list of key and version_id"),
+        ({"pair": "pair", "rows": ["in/a"]}, "rows a list of key and version_id"),
+        ({"pair": "pair", "keys": ["in/a"] * 10_001}, "at most 10,000"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(place: Place, event: dict[str, Any], says: str) -> None:
+    place.write_policy(source={"bucket": place.source, "region": "us-east-1", "prefixes": ["in/"]})
+    with place.function("enqueue") as enqueue:
+        answer = enqueue.invoke(event)
+    assert answer.error_type == "UsageError"
+    assert says in answer.error_message
+    assert place.names("manifests/") == []
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def row(key: str) -> BacklogRow:
+    return BacklogRow("source", key, None, 10, None, "large")
+
+
+def enqueue(scene: Scene, **event: Any) -> list[backlog.Published]:
+    return scene.sandbox.run(handle(scene.sandbox, event))
+
+
+def test_a_backlog_is_due_by_age_or_on_demand(scene: Scene) -> None:
+    now = [1e9]
+    scene.sandbox.clock = lambda: now[0]
+    scene.sandbox.run(backlog.add(scene.sandbox, "pair", [row("a"), row("b")]))
+    assert enqueue(scene) == []
+    now[0] += 3_599
+    assert enqueue(scene) == []
+    now[0] += 1
+    (published,) = enqueue(scene)
+    assert (published.rows, published.size_bytes) == (2, 20)
+    assert scene.sandbox.run(backlog.waiting(scene.sandbox, "pair")) == []
+    scene.sandbox.run(backlog.add(scene.sandbox, "pair", [row("c")]))
+    assert [each.number for each in enqueue(scene, pair="pair", now=True)] == [1, 2]
+
+
+def test_versions_and_keys_in_one_manifest(scene: Scene) -> None:
+    rows = [{"key": "a b", "version_id": "v1"}, {"key": "c"}]
+    (published,) = enqueue(scene, pair="pair", rows=rows, prefixes=["p/"])
+    assert published.prefixes == ("p/",)
+    assert published.manifest is not None
+    name = published.manifest.removeprefix("s3://ledger/l/")
+    assert scene.sandbox.run(scene.sandbox.read(name)) == b"source,a+b,v1\nsource,c,\n"
+
+
+def test_of_many_at_once_each_row_is_taken_once(scene: Scene) -> None:
+    async def main() -> list[backlog.Published | None]:
+        sandboxes = [Sandbox(scene.sandbox.settings, open_region=lambda region: scene.store) for _ in range(5)]
+        for number in range(4):
+            await backlog.add(sandboxes[0], "pair", [row(f"{number}")])
+        scene.store.slow = lambda operation, arguments: 0.001
+        waiting = await backlog.waiting(sandboxes[0], "pair")
+        return await asyncio.gather(
+            *(backlog.publish(each, "pair", waiting[place:], "now") for place, each in enumerate(sandboxes))
+        )
+
+    published = [each for each in asyncio.run(main()) if each is not None]
+    assert sum(each.rows for each in published) == 4
+    assert [each.number for each in sorted(published, key=lambda each: each.number)] == list(
+        range(1, len(published) + 1)
+    )

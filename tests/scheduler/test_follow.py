@@ -1,0 +1,251 @@
+"""The follow function: runs are closed, and people told, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+
+from jobs.s3.queues import Queue
+from tests.batch.account import Puppets, make_client, register
+from tests.batch.server import BatchServer, batch_server
+from tests.scheduler.conftest import Place
+from tests.scheduler.runtime import Answer, Function
+from tests.scheduler.shapes import eventbridge
+from tests.servers import REGION, Server
+
+RUN = "20261125T003345Z-replicate-1f3a2b"
+
+
+@dataclass
+class Mail:
+    """What the topic delivered."""
+
+    queue: Queue
+
+    def read(self) -> list[tuple[str, str]]:
+        found = []
+        while messages := self.queue.receive(wait_seconds=0):
+            found += [json.loads(each.body) for each in messages]
+            self.queue.delete(messages)
+        return [(each["Subject"], each["Message"]) for each in found]
+
+
+@pytest.fixture
+def mail(place: Place, moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> Mail:
+    values = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": REGION}
+    values |= {f"AWS_ENDPOINT_URL_{name}": moto_server.endpoint for name in ("SNS", "SQS")}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    topic = boto3.client("sns").create_topic(Name="sealift-alarms")["TopicArn"]
+    sqs = boto3.client("sqs")
+    url = sqs.create_queue(QueueName=place.source)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    boto3.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    place.more |= {"AWS_ENDPOINT_URL_SNS": moto_server.endpoint}
+    return Mail(Queue(url))
+
+
+@pytest.fixture
+def batch_jobs(place: Place) -> Iterator[BatchServer]:
+    with batch_server(Puppets(), max_running=1) as server:
+        server.add_queue("sealift-spot")
+        for name in ("nightly", "backfill", "replicate"):
+            register(make_client(server), f"sealift-{name}")
+        place.more |= {"AWS_ENDPOINT_URL_BATCH": server.endpoint}
+        yield server
+
+
+def ended(name: str, status: str = "SUCCEEDED", **more: Any) -> dict[str, Any]:
+    """A state change as EventBridge tells it."""
+    return {
+        "version": "0",
+        "id": "c8f9c4b5-76e5-d76a-f980-7011e206042b",
+        "detail-type": "Batch Job State Change",
+        "source": "aws.batch",
+        "account": "123456789012",
+        "time": "2026-11-25T02:56:50Z",
+        "region": REGION,
+        "resources": [f"arn:aws:batch:{REGION}:123456789012:job/4c7599ae"],
+        "detail": {
+            "jobArn": f"arn:aws:batch:{REGION}:123456789012:job/4c7599ae",
+            "jobName": name,
+            "jobId": "4c7599ae-0a82-49aa-ba5a-4727fcce14a8",
+            "jobQueue": f"arn:aws:batch:{REGION}:123456789012:job-queue/sealift-spot",
+            "status": status,
+            "attempts": [],
+            "dependsOn": [],
+            **more,
+        },
+    }
+
+
+def report(place: Place, run_id: str = RUN, **more: Any) -> None:
+    document = {
+        "run_id": run_id,
+        "job": "replicate",
+        "state": "complete",
+        "rows": 12_000,
+        "accounted": 12_000,
+        "outcomes": {"copied": 11_997, "denied": 3},
+        "failures": 3,
+        "source": f"s3://{place.source}/",
+        **more,
+    }
+    write(place, f"runs/{run_id}/report.json", document)
+    write(place, f"runs/{run_id}/spec.json", {"options": {"pair": "pair"}})
+
+
+def write(place: Place, name: str, document: dict[str, Any]) -> None:
+    place.client.put_object(Bucket=place.ledger, Key=f"l/{name}", Body=json.dumps(document).encode())
+
+
+def action(answer: Answer) -> str:
+    assert not answer.error_type, answer.error_message
+    found: str = answer.payload["action"]
+    return found
+
+
+def metrics(follow: Function) -> dict[str, float]:
+    lines = [line for line in follow.lines() if "_aws" in line]
+    return {
+        each["Name"]: line[each["Name"]] for line in lines for each in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]
+    }
+
+
+def test_the_report_of_a_run_is_told_once(place: Place, mail: Mail) -> None:
+    report(place)
+    with place.function("follow") as follow:
+        assert action(follow.invoke(ended(f"{RUN}-000-work"))) == "waits for the report"
+        failed = ended(f"{RUN}-000-report", "FAILED", container={"exitCode": 3, "reason": ""})
+        assert action(follow.invoke(failed)) == "told"
+        assert action(follow.invoke(failed)) == "told before"
+        assert metrics(follow) == {"Findings": 3}
+    ((subject, body),) = mail.read()
+    assert subject == "Sealift replicate: 3 of 12,000 rows need attention: 3 denied."
+    assert "copied: 11,997" in body
+    assert f"s3://{place.ledger}/l/runs/{RUN}/report.json" in body
+
+
+def test_a_run_whose_work_failed_is_closed_by_a_report_of_its_own(
+    place: Place, mail: Mail, batch_jobs: BatchServer
+) -> None:
+    with place.function("follow") as follow:
+        for _ in range(2):
+            assert action(follow.invoke(ended(f"{RUN}-000-work", "FAILED", arrayProperties={"size": 3}))) == "closing"
+        never = ended(f"{RUN}-000-report", "FAILED", statusReason="Dependent Job failed")
+        assert action(follow.invoke(never)) == "waits for the closing"
+        (name,) = batch_jobs.names()
+        command = batch_jobs.job(name).request["containerOverrides"]["command"]
+        assert command == ["runs", "report", RUN, "--ledger", f"s3://{place.ledger}/l"]
+        report(place)
+        assert action(follow.invoke(ended(name, "FAILED"))) == "told"
+    assert len(mail.read()) == 1
+
+
+def test_a_run_without_a_report_is_told_with_the_reason(place: Place, mail: Mail) -> None:
+    with place.function("follow") as follow:
+        reason = {"statusReason": "Task failed to start", "container": {"reason": "CannotPullContainerError"}}
+        assert action(follow.invoke(ended(f"{RUN}-000-report", "FAILED", **reason))) == "told"
+    ((subject, body),) = mail.read()
+    assert "no report" in subject
+    assert "Task failed to start; CannotPullContainerError" in body
+    assert f"sealift runs show {RUN}" in body
+
+
+def test_children_and_other_peoples_jobs_are_ignored(place: Place) -> None:
+    with place.function("follow") as follow:
+        for event in (
+            ended(f"{RUN}-000-work", "FAILED", arrayProperties={"index": 0}),
+            ended(f"{RUN}-000-report", "RUNNING"),
+            ended("somebody-elses", "FAILED"),
+            eventbridge("a-bucket-of-others", "k", "Object Restore Completed"),
+            eventbridge(place.source, "k"),
+        ):
+            assert action(follow.invoke(event)) == "ignored"
+
+
+def night(place: Place, function: Function) -> str:
+    started = function.invoke({"action": "nightly", "pair": "pair", "scheduled_at": "2026-11-25T02:00:00Z"})
+    name: str = started.payload["started"][0]["job_name"]
+    return name
+
+
+def test_a_night_is_told_as_it_ended(place: Place, mail: Mail, batch_jobs: BatchServer) -> None:
+    with place.function("submit") as submit:
+        name = night(place, submit)
+    stage = {"stage": "reconcile", "state": "complete", "refused": None, "rows": 7, "left": 2, "report_html": "s3://x"}
+    summary = {
+        "pair": "pair",
+        "night": "2026-11-25",
+        "verdict": "2 rows need attention: 2 different.",
+        "left": 2,
+        "stages": [stage],
+        "summary": "s3://y",
+    }
+    write(place, "nights/pair/2026-11-25.json", summary)
+    with place.function("follow") as follow:
+        assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 3}))) == "told"
+        assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 3}))) == "told before"
+        assert metrics(follow) == {"NightSucceeded": 1, "Findings": 2}
+    ((subject, body),) = mail.read()
+    assert subject == "Sealift night of pair: 2 rows need attention: 2 different."
+    assert "reconcile: complete, 7 rows, 2 left" in body
+
+
+def test_a_night_that_did_not_end_is_told_with_what_to_do(place: Place, mail: Mail, batch_jobs: BatchServer) -> None:
+    with place.function("submit") as submit:
+        name = night(place, submit)
+    with place.function("follow") as follow:
+        assert action(follow.invoke(ended(name, "FAILED", statusReason="Host EC2 terminated"))) == "told"
+        assert metrics(follow) == {"NightSucceeded": 0}
+    ((subject, body),) = mail.read()
+    assert subject == "Sealift night of pair FAILED"
+    assert "Host EC2 terminated" in body
+    assert "sealift nightly --pair pair --night 2026-11-25" in body
+
+
+def test_a_start_that_came_to_nothing_is_told(place: Place, mail: Mail, batch_jobs: BatchServer) -> None:
+    with place.function("submit") as submit:
+        asked = {"action": "backfill", "pair": "pair", "prefix": "p/", "id": "x"}
+        name = submit.invoke(asked).payload["started"][0]["job_name"]
+    with place.function("follow") as follow:
+        assert action(follow.invoke(ended(name))) == "ended"
+        assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 3}))) == "ended"
+        assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 2}))) == "told"
+    ((subject, body),) = mail.read()
+    assert subject == "Sealift backfill of pair FAILED"
+    assert "sealift backfill --pair pair --yes --prefix p/" in body
+    assert "exit code 2" in body
+
+
+def test_a_restored_object_goes_to_the_backlog(place: Place) -> None:
+    with place.function("follow") as follow:
+        event = eventbridge(
+            place.source,
+            "cold a+b",
+            "Object Restore Completed",
+            version_id="v1",
+            size=5,
+            etag="e",
+            restore_expiry_time="2026-12-25T00:00:00Z",
+            source_storage_class="GLACIER",
+        )
+        assert action(follow.invoke(event)) == "enqueued"
+    (row,) = place.lines("backlog/pair=pair/")
+    assert (row["key"], row["version_id"], row["size_bytes"]) == ("cold a+b", "v1", 5)
+
+
+def test_a_topic_that_refuses_fails_the_call_so_that_it_is_made_again(place: Place, mail: Mail) -> None:
+    report(place)
+    place.more |= {"SEALIFT_TOPIC": f"arn:aws:sns:{REGION}:123456789012:not-there"}
+    with place.function("follow") as follow:
+        assert follow.invoke(ended(f"{RUN}-000-report")).error_type == "NotFound"
+    del place.more["SEALIFT_TOPIC"]
+    with place.function("follow") as follow:
+        assert action(follow.invoke(ended(f"{RUN}-000-report"))) == "told"
+    assert len(mail.read()) == 1

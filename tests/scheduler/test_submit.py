@@ -1,0 +1,219 @@
+"""The submit function over a Batch of its own: one job for each night, manifest and report, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from jobs.core.model import Location
+from jobs.policies import read_policy
+from jobs.s3.batch import Batch
+from jobs.s3.memory import MemoryStore
+from scheduler.sandbox import Sandbox
+from scheduler.settings import Settings
+from scheduler.starting import Start, start
+from tests.batch.account import Puppets, make_client, register
+from tests.batch.server import BatchServer, batch_server
+from tests.scheduler.conftest import Place
+from tests.scheduler.shapes import eventbridge, notification, record
+
+NIGHT = {"action": "nightly", "pair": "pair", "scheduled_at": "2026-11-25T02:00:00Z"}
+
+
+@pytest.fixture
+def batch(place: Place) -> Iterator[BatchServer]:
+    with batch_server(Puppets(), max_running=1) as server:
+        server.add_queue("sealift-spot")
+        for name in ("nightly", "backfill", "reconcile", "replicate"):
+            register(make_client(server), f"sealift-{name}")
+        place.more |= {"AWS_ENDPOINT_URL_BATCH": server.endpoint}
+        yield server
+
+
+def test_a_night_is_started_once_whoever_asks_again(place: Place, batch: BatchServer) -> None:
+    with place.function("submit") as submit:
+        answers = [submit.invoke(NIGHT).payload["started"][0] for _ in range(2)]
+    with place.function("submit") as submit:  # another sandbox, and Scheduler a little late
+        late = submit.invoke(NIGHT | {"scheduled_at": "2026-11-25T02:12:00Z"}).payload["started"][0]
+        next_night = submit.invoke(NIGHT | {"scheduled_at": "2026-11-26T02:00:00Z"}).payload["started"][0]
+        answers.append(late)
+    assert [each["is_new"] for each in answers] == [True, False, False]
+    assert len({each["job_id"] for each in answers}) == 1
+    assert next_night["is_new"]
+    assert batch.names() == ["sealift-pair-nightly-2026-11-25", "sealift-pair-nightly-2026-11-26"]
+    job = batch.job("sealift-pair-nightly-2026-11-25")
+    assert job.request["jobDefinition"] == "sealift-nightly"
+    assert job.request["containerOverrides"]["command"] == ["nightly", "--pair", "pair", "--night", "2026-11-25"]
+    environment = {each["name"]: each["value"] for each in job.request["containerOverrides"]["environment"]}
+    assert environment == {"SEALIFT_LEDGER": f"s3://{place.ledger}/l", "SEALIFT_EXECUTOR": "batch"}
+
+
+def test_a_night_is_the_one_of_the_pairs_time_zone(place: Place, batch: BatchServer) -> None:
+    place.write_policy(nightly={"hour": "22:30", "time_zone": "America/New_York"})
+    with place.function("submit") as submit:
+        answer = submit.invoke(NIGHT | {"scheduled_at": "2026-11-26T03:30:00Z"})
+    assert answer.payload["started"][0]["once"] == "2026-11-25"
+
+
+def test_a_lost_answer_does_not_start_a_night_twice(place: Place, batch: BatchServer) -> None:
+    batch.lose["SubmitJob"] = 1
+    with place.function("submit") as submit:
+        assert submit.invoke(NIGHT).payload["started"][0]["job_id"]
+    assert batch.names() == ["sealift-pair-nightly-2026-11-25"]
+
+
+def test_a_claim_whose_owner_died_is_taken_over(place: Place, batch: BatchServer) -> None:
+    """Before it submitted, and after it did."""
+    claim = {
+        "pair": "pair",
+        "job": "nightly",
+        "once": "2026-11-25",
+        "command": ["nightly", "--pair", "pair"],
+        "at": 0,
+        "token": "other",
+    }
+    key = "l/starts/sealift-pair-nightly-2026-11-25"
+    place.client.put_object(Bucket=place.ledger, Key=f"{key}.json", Body=json.dumps(claim).encode())
+    with place.function("submit") as submit:
+        first = submit.invoke(NIGHT).payload["started"][0]
+        assert batch.job("sealift-pair-nightly-2026-11-25").request["containerOverrides"]["command"] == claim["command"]
+        place.client.delete_object(Bucket=place.ledger, Key=f"{key}.submitted.json")
+        assert submit.invoke(NIGHT).payload["started"][0]["job_id"] == first["job_id"]
+    assert len(batch.names()) == 1
+
+
+def test_of_many_that_start_at_once_one_job_is_left(
+    place: Place, batch: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in place.environment().items():
+        monkeypatch.setenv(name, value)
+    policy = read_policy(str(place.policy))
+    store = MemoryStore()
+    store.create_bucket("ledger")
+
+    async def main() -> list[dict[str, Any]]:
+        sandboxes = [
+            Sandbox(Settings(str(place.policy), Location("ledger")), open_region=lambda region: store) for _ in range(8)
+        ]
+        what = Start("pair", "nightly", "2026-11-25", ("nightly",))
+        return await asyncio.gather(*(start(each, policy, what, Batch()) for each in sandboxes))
+
+    answers = asyncio.run(main())
+    assert len({each["job_id"] for each in answers}) == 1
+    with batch.engine.lock:
+        alive = [job.id for job in batch.engine.jobs.values() if job.status not in ("SUCCEEDED", "FAILED")]
+    assert alive == [answers[0]["job_id"]]
+
+
+def test_of_two_jobs_submitted_at_the_same_moment_one_is_ended(place: Place) -> None:
+    """Neither finds the other's job in Batch: both have looked before either was there."""
+
+    class Twice(Batch):
+        def __init__(self) -> None:
+            super().__init__()
+            self.submitted: list[str] = []
+            self.ended: list[str] = []
+            self.both = threading.Barrier(2, timeout=20)
+
+        def submit(self, request: Mapping[str, Any], *, is_new: bool) -> str:
+            self.both.wait()
+            self.submitted.append(f"job-{len(self.submitted)}-{threading.get_ident()}")
+            return self.submitted[-1]
+
+        def terminate(self, job_id: str, reason: str) -> None:
+            self.ended.append(job_id)
+
+    edge, store = Twice(), MemoryStore()
+    store.create_bucket("ledger")
+    policy = read_policy(str(place.policy))
+
+    async def main() -> list[dict[str, Any]]:
+        sandbox = Sandbox(Settings(str(place.policy), Location("ledger")), open_region=lambda region: store)
+        what = Start("pair", "nightly", "2026-11-25", ("nightly",))
+        return await asyncio.gather(*(start(sandbox, policy, what, edge) for _ in range(2)))
+
+    one, other = asyncio.run(main())
+    assert one["job_id"] == other["job_id"]
+    assert edge.ended == [job_id for job_id in edge.submitted if job_id != one["job_id"]]
+    assert len(edge.ended) == 1
+
+
+def test_a_person_may_start_a_backfill(place: Place, batch: BatchServer) -> None:
+    asked = {"action": "backfill", "pair": "pair", "prefix": "in/2026 ü/", "newer_than": "30d", "id": "mine"}
+    with place.function("submit") as submit:
+        for _ in range(2):
+            assert submit.invoke(asked).payload["started"][0]["job_name"] == "sealift-pair-backfill-mine"
+        assert (
+            len({submit.invoke({"action": "backfill", "pair": "pair"}).payload["started"][0]["job_id"] for _ in "ab"})
+            == 2
+        )
+    assert len(batch.names()) == 3
+    command = batch.job("sealift-pair-backfill-mine").request["containerOverrides"]["command"]
+    assert command == ["backfill", "--pair", "pair", "--yes", "--prefix", "in/2026 ü/", "--newer-than", "30d"]
+
+
+@pytest.mark.parametrize(
+    ("event", "says"),
+    [
+        ({"action": "nightly", "pair": "other"}, "no pair 'other' in the policy, only pair"),
+        ({"action": "nightly"}, "no pair None"),
+        ({"action": "dance", "pair": "pair"}, "no action 'dance'"),
+        ({"action": "backfill", "pair": "pair", "prefixes": ["a"]}, "not prefixes"),
+        ({"hello": "world"}, "no S3 event"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(place: Place, event: dict[str, Any], says: str) -> None:
+    with place.function("submit") as submit:
+        answer = submit.invoke(event)
+    assert answer.error_type == "UsageError"
+    assert says in answer.error_message
+
+
+def test_a_queue_that_is_not_there_is_an_error_and_the_night_can_still_begin(place: Place, batch: BatchServer) -> None:
+    del batch.queues["sealift-spot"]
+    with place.function("submit") as submit:
+        assert submit.invoke(NIGHT).error_type == "Rejected"
+        batch.add_queue("sealift-spot")
+        assert submit.invoke(NIGHT).payload["started"][0]["job_id"]
+
+
+def deliver(place: Place, bucket: str, stamp: str, *, complete: bool = True) -> dict[str, Any]:
+    """A report of S3 Inventory, as far as this function looks at it; the event of its last file."""
+    folder = f"inventory/{bucket}/daily/{stamp}/"
+    for name in ("manifest.json", "manifest.checksum") if complete else ("manifest.json",):
+        place.client.put_object(Bucket=place.ledger, Key=f"{folder}{name}", Body=b"x")
+    return eventbridge(place.ledger, f"{folder}manifest.checksum", version_id=None, size=32)
+
+
+def test_a_reconciliation_begins_when_both_sides_have_reports_of_a_day(place: Place, batch: BatchServer) -> None:
+    text = place.policy.read_text()
+    inventory = f"inventory: {{buckets: {{us-east-1: {place.ledger}}}}}\n"
+    place.policy.write_text(text + inventory)
+    with place.function("submit") as submit:
+        assert submit.invoke(deliver(place, place.source, "2026-11-24T01-00Z")).payload["started"] == []
+        assert submit.invoke(deliver(place, place.source, "2026-11-25T01-00Z")).payload["started"] == []
+        half = deliver(place, place.hot, "2026-11-25T01-00Z", complete=False)
+        assert submit.invoke(half).payload["started"] == []
+        other = eventbridge(place.ledger, "elsewhere/manifest.checksum")
+        assert submit.invoke(other).payload["started"] == []
+        both = deliver(place, place.hot, "2026-11-25T03-00Z")
+        for _ in range(2):
+            (started,) = submit.invoke(both).payload["started"]
+        direct = notification(record(place.ledger, both["detail"]["object"]["key"]))
+        assert submit.invoke(direct).payload["started"][0]["job_id"] == started["job_id"]
+    assert len(batch.names()) == 1
+    folder = f"s3://{place.ledger}/inventory"
+    assert batch.job(batch.names()[0]).request["containerOverrides"]["command"] == [
+        "reconcile",
+        "--source-inventory",
+        f"{folder}/{place.source}/daily/2026-11-25T01-00Z/manifest.json",
+        "--destination-inventory",
+        f"{folder}/{place.hot}/daily/2026-11-25T03-00Z/manifest.json",
+        "--map",
+        "=copies/",
+    ]
