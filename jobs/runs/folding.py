@@ -142,8 +142,8 @@ def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures:
         outcomes=dict(query("SELECT status, count(*) FROM folded GROUP BY 1 ORDER BY 1")),
         evidence=dict(query("SELECT evidence, count(*) FROM folded WHERE NOT bad GROUP BY 1 ORDER BY 1")),
         reasons=query(
-            "SELECT status, reason, count(*) FROM folded WHERE bad OR status = 'skipped' GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 "
-            f"LIMIT {TOP_REASONS}"
+            "SELECT status, reason, count(*) FROM folded WHERE bad OR status = 'skipped' "
+            f"GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {TOP_REASONS}"
         ),
         attempts=attempts,
         finished_at=finished_at,

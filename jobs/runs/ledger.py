@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,10 +62,11 @@ class Checkpoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The runs below one S3 prefix."""
+    """The runs below one S3 prefix. `chance`: random numbers in [0, 1) that spread repeated writes in time."""
 
     store: Store
     location: Location
+    chance: Callable[[], float] = random.random
 
     def uri(self, run_id: str, name: str = "") -> str:
         """The S3 URI of a run's folder, or of a file in it."""
@@ -222,7 +223,7 @@ class Ledger:
             except (Unavailable, Conflict):
                 if attempt == WRITE_TRIES:
                     raise
-                await asyncio.sleep(backoff_seconds(attempt, random.random()))
+                await asyncio.sleep(backoff_seconds(attempt, self.chance()))
 
     async def _write_json(self, run_id: str, name: str, document: dict[str, Any]) -> None:
         await self._write(run_id, name, json.dumps(document, indent=2, ensure_ascii=False).encode(), _JSON)

@@ -80,6 +80,7 @@ class Worker:
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_checkpoint: Callable[[Sequence[Outcome]], None] = lambda outcomes: None
     clock: Callable[[], float] = time.time
+    chance: Callable[[], float] = random.random
     attempt: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}")
     _pace: Pace = field(init=False)
     _pending: list[Outcome] = field(default_factory=list, init=False)
@@ -181,7 +182,7 @@ class Worker:
                 self._judge(error)
                 if attempt == TRIES or self._stopping:
                     return self._failed(rows, error)
-                await asyncio.sleep(backoff_seconds(attempt, random.random()))
+                await asyncio.sleep(backoff_seconds(attempt, self.chance()))
             else:
                 self._last_answer = self.clock()
                 self._pace.succeed(self._last_answer - began)

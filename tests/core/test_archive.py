@@ -15,9 +15,8 @@ from jobs.errors import DamagedArchive
 
 sizes = st.integers(0, 2**60)
 locators = st.builds(Locator, sizes, sizes, *[st.none() | sizes] * 3)
-RECORD = ArchiveRecord(
-    Location("cold", "a b/é.tar.zst"), ArchiveFormat.TAR_ZST, 10, "e-1", "v", "GLACIER", 3, 9, "a", "z", "docs", 1.5, "S:x"
-)  # fmt: skip
+PLACE = Location("cold", "a b/é.tar.zst")
+RECORD = ArchiveRecord(PLACE, ArchiveFormat.TAR_ZST, 10, "e-1", "v", "GLACIER", 3, 9, "a", "z", "docs", 1.5, "S:x")
 
 
 @given(locators, st.sampled_from(ArchiveFormat), st.binary(max_size=600))

@@ -1,0 +1,207 @@
+"""`sealift archives`: what the index knows, and making it anew from the archives."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import click
+
+from jobs.cli.console import emit, human_bytes, shown, table
+from jobs.cli.options import LocationType, json_option, ledger_location, ledger_option, side, side_options
+from jobs.config import Settings
+from jobs.core.archive import Member
+from jobs.core.model import Location
+from jobs.errors import ArchivedObject, DamagedArchive, ExitCode, LedgerError, NotFound
+from jobs.report import iso_time
+from jobs.s3.sessions import open_store
+from jobs.s3.store import Store
+
+if TYPE_CHECKING:
+    from jobs.s3.archive_index import ArchiveIndex
+
+_ARCHIVES = click.option(
+    "--archives", type=LocationType(), help="Only archives below this. Default: all in the ledger."
+)
+
+
+REINDEXED_AT_ONCE = 16
+
+
+class _Renewed(NamedTuple):
+    """One archive after `reindex`."""
+
+    archive: Location
+    is_new: bool = False
+    problem: str = ""
+
+
+@click.group()
+def archives() -> None:
+    """List archives, show one, find a key among all of them, rebuild a lost index."""
+
+
+@archives.command("list")
+@_ARCHIVES
+@ledger_option()
+@json_option()
+def list_archives(archives: Location | None, ledger: str | None, as_json: bool) -> int:
+    """The archives that the index knows."""
+    return asyncio.run(_list(_index(ledger), archives, as_json))
+
+
+@archives.command()
+@click.argument("archive", type=LocationType())
+@click.option("--prefix", default="", help="Only members whose keys begin with this.")
+@click.option("--limit", default=50, show_default=True, help="Only the first so many members.")
+@ledger_option()
+@json_option()
+def show(archive: Location, prefix: str, limit: int, ledger: str | None, as_json: bool) -> int:
+    """One archive and its members."""
+    return asyncio.run(_show(_index(ledger), archive, prefix, limit, as_json))
+
+
+@archives.command()
+@click.argument("key")
+@_ARCHIVES
+@click.option("--version-id", help="Only this version.")
+@ledger_option()
+@json_option()
+def find(key: str, archives: Location | None, version_id: str | None, ledger: str | None, as_json: bool) -> int:
+    """Every archived version of a key, the newest first. Exit code 3 when there is none."""
+    return asyncio.run(_find(_index(ledger), key, archives, version_id, as_json))
+
+
+@archives.command()
+@click.option("--archives", type=LocationType(), required=True, help="Where the archives are.")
+@side_options("archives")
+@ledger_option()
+@json_option()
+def reindex(archives: Location, ledger: str | None, as_json: bool, **given: Any) -> int:
+    """Make the index anew, from the indexes inside the archives, where it lacks them.
+
+    Archives are listed; of each that is not indexed its own index is read, three requests. Exit code 3 when one is
+    damaged, or must be thawed first.
+    """
+    place = side(archives, given, "archives")
+    store = open_store(place.endpoint, place.region, place.profile)
+    return asyncio.run(_reindex(_index(ledger), store, archives, as_json))
+
+
+def _index(ledger: str | None) -> ArchiveIndex:
+    from jobs.s3.archive_index import ArchiveIndex
+
+    location = ledger_location(ledger, Settings.from_environment())
+    return ArchiveIndex(open_store(None, None, None, max_in_flight=64), location)
+
+
+async def _list(index: ArchiveIndex, archives: Location | None, as_json: bool) -> int:
+    records = await index.records(archives)
+    rows = [
+        [
+            str(each.location),
+            f"{each.members:,}",
+            human_bytes(each.member_bytes),
+            human_bytes(each.size_bytes),
+            each.storage_class,
+            iso_time(each.created_at),
+        ]
+        for each in records
+    ]
+    headings = ["archive", "members", "content", "size", "class", "written"]
+    text = table(headings, rows) if rows else f"no archives in the index of {index.location}"
+    emit({"archives": [each.to_dict() for each in records]}, as_json=as_json, text=text)
+    return 0
+
+
+async def _show(index: ArchiveIndex, archive: Location, prefix: str, limit: int, as_json: bool) -> int:
+    record = await index.record(archive)
+    if record is None:
+        raise LedgerError(
+            f"the index of {index.location} does not know {archive}: see sealift archives list, or reindex"
+        )
+    members: list[Member] = []
+    async with aclosing(cast("Any", index.members(archive, prefix))) as parts:
+        async for part in parts:
+            members += part[: limit - len(members)]
+            if len(members) >= limit:
+                break
+    lines = [
+        f"{record.location}: {record.members:,} members of {record.source_bucket}, {human_bytes(record.member_bytes)} "
+        f"in {human_bytes(record.size_bytes)}, {record.storage_class}, written {iso_time(record.created_at)}",
+        table(["key", "version", "size", "modified"], [_row(each) for each in members]),
+    ]
+    document = record.to_dict() | {"shown": [_document(each) for each in members]}
+    emit(document, as_json=as_json, text="\n".join(lines))
+    return 0
+
+
+async def _find(index: ArchiveIndex, key: str, archives: Location | None, version_id: str | None, as_json: bool) -> int:
+    found = await index.find(key, archives, version_id)
+    rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in found]
+    headings = ["archive", "version", "size", "modified", "sha256"]
+    text = table(headings, rows) if rows else f"no archive has {shown(key)}"
+    document = [_document(each.member) | {"archive": str(each.record.location)} for each in found]
+    emit({"key": key, "found": document}, as_json=as_json, text=text)
+    return 0 if found else int(ExitCode.FINDINGS)
+
+
+async def _reindex(index: ArchiveIndex, store: Store, archives: Location, as_json: bool) -> int:
+    gate = asyncio.Semaphore(REINDEXED_AT_ONCE)
+
+    async def renew(location: Location) -> _Renewed:
+        async with gate:
+            return await _renew(index, store, location)
+
+    renewed = await asyncio.gather(*[renew(location) async for location in _archives_in(store, archives)])
+    indexed = [str(each.archive) for each in renewed if each.is_new]
+    problems = [{"archive": str(each.archive), "problem": each.problem} for each in renewed if each.problem]
+    known = len(renewed) - len(indexed) - len(problems)
+    lines = [f"{known:,} archives were indexed already, {len(indexed):,} are now, {len(problems):,} cannot be."]
+    lines += [f"  {each['problem']}" for each in problems]
+    document = {"known": known, "indexed": indexed, "problems": problems}
+    emit(document, as_json=as_json, text="\n".join(lines))
+    return int(ExitCode.FINDINGS) if problems else 0
+
+
+async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Renewed:
+    """Index one archive by the index inside it, unless it is indexed."""
+    from jobs.s3.archive_index import completed
+    from jobs.s3.archives import read_own_index
+
+    try:
+        if await index.record(location) is not None:
+            return _Renewed(location)
+    except DamagedArchive:
+        await index.forget(location)
+    try:
+        record, own_index = await read_own_index(store, location)
+        await index.publish(completed(record, own_index), io.BytesIO(own_index))
+    except (DamagedArchive, ArchivedObject, NotFound) as error:
+        return _Renewed(location, problem=str(error))
+    return _Renewed(location, is_new=True)
+
+
+async def _archives_in(store: Store, archives: Location) -> AsyncIterator[Location]:
+    from jobs.s3.archives import archive_format
+    from jobs.s3.listing import list_all
+
+    async with aclosing(list_all(store, archives._replace(key=archives.join("").key), versions=False)) as pages:
+        async for page in pages:
+            for entry in page:
+                location = Location(archives.bucket, entry.key)
+                if archive_format(location) is not None:
+                    yield location
+
+
+def _row(member: Member) -> list[str]:
+    modified = iso_time(member.last_modified)
+    return [member.key, member.version_id or "", human_bytes(member.size_bytes), modified]
+
+
+def _document(member: Member) -> dict[str, Any]:
+    checksums = {each.algorithm: each.value for each in member.checksums}
+    return member._asdict() | {"checksums": checksums, "last_modified": iso_time(member.last_modified)}

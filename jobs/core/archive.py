@@ -1,0 +1,166 @@
+"""Archives: what is kept of a member, where it lies, and how an archive says where its own index is.
+
+An archive is a tar (POSIX.1-2001, PAX headers) or the same tar cut into independent zstd frames
+(RFC 8878), so that stock tools read either. Its last member is its index; its last 512 bytes, which
+tar and zstd pass over, are the `Locator` of that index. A member's bytes are had by one ranged read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from jobs.core.model import Checksum, Location, ObjectInfo, ObjectVersion
+from jobs.core.policy_choices import ArchiveFormat
+from jobs.errors import DamagedArchive
+
+ARCHIVE_VERSION = 1
+"""The version of the format; a reader refuses a higher one."""
+
+BLOCK_BYTES = 512
+FRAME_BYTES = 64 * 1024
+"""A frame of several members holds at most this much of the tar, so that reading one member reads little else."""
+
+CHUNK_BYTES = 8 * 1024**2
+"""A larger member is read, and in `tar.zst` compressed, in pieces of this size, each a frame of its own."""
+
+_SKIPPABLE_MAGIC = (0x184D2A5E).to_bytes(4, "little")
+"""A zstd frame that decoders skip: https://www.rfc-editor.org/rfc/rfc8878#section-3.1.2"""
+LOCATOR_BYTES = BLOCK_BYTES
+_SKIPPABLE_HEADER = _SKIPPABLE_MAGIC + (LOCATOR_BYTES - 8).to_bytes(4, "little")
+
+
+class Member(NamedTuple):
+    """One object version in an archive: all that S3 said of it, and where its bytes are.
+
+    `sha256` (hex) is None where S3 copied the bytes itself. `offset` is where the content begins in the
+    tar. In `tar.zst`, the archive's bytes from `frame_offset` on, `frame_length` of them, are whole frames that
+    decompress to the tar from `frame_start` on; in a plain tar these are None, and the offset is the archive's.
+    """
+
+    key: str
+    version_id: str | None
+    is_latest: bool
+    size_bytes: int
+    etag: str | None
+    last_modified: float
+    storage_class: str
+    headers: Mapping[str, str]
+    metadata: Mapping[str, str]
+    tags: Mapping[str, str]
+    checksums: tuple[Checksum, ...] = ()
+    sha256: str | None = None
+    offset: int = 0
+    frame_start: int | None = None
+    frame_offset: int | None = None
+    frame_length: int | None = None
+
+    @property
+    def byte_range(self) -> tuple[int, int]:
+        """(start, end exclusive) of the archive's bytes that hold the content; empty for an empty member."""
+        if self.frame_offset is None or self.frame_length is None:
+            return self.offset, self.offset + self.size_bytes
+        return self.frame_offset, self.frame_offset + self.frame_length
+
+    @property
+    def skip_bytes(self) -> int:
+        """How many bytes of what `byte_range` holds (decompressed) come before the content."""
+        return 0 if self.frame_start is None else self.offset - self.frame_start
+
+
+def describe(row: ObjectVersion, info: ObjectInfo, tags: Mapping[str, str], sha256: str | None) -> Member:
+    """The member that the version `row` becomes, by what HEAD or GET said of it; not placed yet."""
+    return Member(
+        key=row.key,
+        version_id=info.version_id or row.version_id,
+        is_latest=row.is_latest,
+        size_bytes=info.size_bytes,
+        etag=info.etag,
+        last_modified=info.last_modified,
+        storage_class=info.storage_class,
+        headers=info.attributes.headers,
+        metadata=info.attributes.metadata,
+        tags=tags,
+        checksums=info.checksums,
+        sha256=sha256,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRecord:
+    """What the index says of an archive as a whole; it is there = the archive is finished.
+
+    `etag` and `version_id` pin every read of it. `source_bucket` is where its members' keys were.
+    `member_bytes` are the members' own, without headers and padding. `checksum` is `ALGORITHM:base64` of the archive,
+    None where S3 copied parts of it.
+    """
+
+    location: Location
+    format: ArchiveFormat
+    size_bytes: int
+    etag: str
+    version_id: str | None
+    storage_class: str
+    members: int
+    member_bytes: int
+    first_key: str
+    last_key: str
+    source_bucket: str
+    created_at: float
+    checksum: str | None = None
+    run_id: str | None = None
+    archive_version: int = ARCHIVE_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self) | {"location": str(self.location), "format": self.format.value}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ArchiveRecord:
+        """The inverse of `to_dict`. Raises DamagedArchive for a version that this program does not know."""
+        if data.get("archive_version", 0) > ARCHIVE_VERSION:
+            version = data["archive_version"]
+            raise DamagedArchive(f"{data.get('location')} is of archive version {version}: update Sealift")
+        known = {name: data[name] for name in cls.__dataclass_fields__}
+        return cls(**known | {"location": Location.parse(data["location"]), "format": ArchiveFormat(data["format"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Where an archive's own index is. The numbers mean what they mean for a `Member`; `size_bytes` is the index's."""
+
+    offset: int
+    size_bytes: int
+    frame_start: int | None = None
+    frame_offset: int | None = None
+    frame_length: int | None = None
+    archive_version: int = ARCHIVE_VERSION
+
+    @property
+    def byte_range(self) -> tuple[int, int]:
+        """(start, end exclusive) of the archive's bytes that hold the index."""
+        if self.frame_offset is None or self.frame_length is None:
+            return self.offset, self.offset + self.size_bytes
+        return self.frame_offset, self.frame_offset + self.frame_length
+
+    def encode(self, kind: ArchiveFormat) -> bytes:
+        """The last `LOCATOR_BYTES` of an archive: behind a tar's end, or a zstd frame that decoders skip."""
+        header = _SKIPPABLE_HEADER if kind is ArchiveFormat.TAR_ZST else b""
+        text = json.dumps({"sealift": asdict(self)}, separators=(",", ":")).encode()
+        return header + text.ljust(LOCATOR_BYTES - len(header))
+
+    @classmethod
+    def decode(cls, tail: bytes) -> Locator:
+        """From an archive's end. Raises DamagedArchive when it is none of Sealift's, or was cut short."""
+        try:
+            data = json.loads(tail[-LOCATOR_BYTES:].removeprefix(_SKIPPABLE_HEADER))["sealift"]
+            found = cls(**data)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedArchive("the end of the archive does not say where its index is: it was cut short") from error
+        if not all(value is None or isinstance(value, int) for value in asdict(found).values()):
+            raise DamagedArchive("the end of the archive says where its index is in words")
+        if found.archive_version > ARCHIVE_VERSION:
+            raise DamagedArchive(f"the archive is of version {found.archive_version}: update Sealift")
+        return found

@@ -1,0 +1,99 @@
+"""How a key is spelled as a name inside a tar, so that untarring it is harmless anywhere.
+
+A key may be `../../etc/passwd`, `/x`, `a//b`, `a/`, hold control characters, or be both a file and a
+folder (`a` and `a/b`). The name keeps what is harmless and percent-encodes what is not; the true key
+stands beside it in the PAX header and in the index. Names are unique within an archive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+
+NAME_BYTES = 240
+"""A longer component is cut and ends in a hash: file systems take 255 bytes."""
+
+INDEX_NAME = "%index/sealift.parquet"
+"""The index's own name: no key is spelled so, since a key's `%` becomes `%25`."""
+
+
+def spell(key: str) -> str:
+    """A relative path without `.`, `..`, empty or over-long components and control characters."""
+    return "/".join(_component(part) for part in key.split("/"))
+
+
+def spell_flat(key: str) -> str:
+    """The key as one component, for keys whose path is taken."""
+    return _component("%2F" + spell(key).replace("/", "%2F"), is_spelled=True)
+
+
+def spell_version(key: str, version_id: str | None) -> str:
+    """The name of a version that is not the latest."""
+    folder, slash, name = spell(key).rpartition("/")
+    versioned = f"{name}%40{_escape(version_id or 'null')}"
+    return f"{folder}{slash}{_component(versioned, is_spelled=True)}"
+
+
+class Names:
+    """Spells the keys of one archive, in its order; the same keys get the same names."""
+
+    def __init__(self) -> None:
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
+
+    def spell(self, key: str, version_id: str | None, is_latest: bool) -> str:
+        """The name of the next member: none twice, and none that is also a folder of another one's."""
+        plain = spell(key) if is_latest else spell_version(key, version_id)
+        number = 0
+        for name in (plain, spell_flat(key if is_latest else f"{key}@{version_id}")):
+            if self._take(name):
+                return name
+        while not self._take(name := f"%{number}/{spell_flat(key)}"):
+            number += 1
+        return name
+
+    def _take(self, name: str) -> bool:
+        folders = []
+        end = name.find("/")
+        while end >= 0:
+            folders.append(name[:end])
+            end = name.find("/", end + 1)
+        if name in self._files or name in self._folders or not self._files.isdisjoint(folders):
+            return False
+        self._files.add(name)
+        self._folders.update(folders)
+        return True
+
+
+def _component(part: str, *, is_spelled: bool = False) -> str:
+    text = _normal(part) if is_spelled else _escape(part)
+    if text in ("", ".", ".."):
+        return text.replace(".", "%2E") or "%2F"
+    data = text.encode()
+    if len(data) <= NAME_BYTES:
+        return text
+    kept = data[: NAME_BYTES - 40].decode(errors="ignore")
+    return f"{kept}%~{hashlib.sha256(data).hexdigest()[:32]}"
+
+
+def _escape(text: str) -> str:
+    """Percent-encode control characters, `%` and the other kinds of separator.
+
+    What is not in normal form C is encoded as well: bsdtar and macOS would give two such keys one name.
+    """
+    if not text.isprintable() or _SPECIAL.intersection(text):
+        text = "".join(c if c.isprintable() and c not in _SPECIAL else _percent(c) for c in text)
+    return _normal(text)
+
+
+def _normal(text: str) -> str:
+    if unicodedata.is_normalized("NFC", text):
+        return text
+    return "".join(c if c.isascii() else _percent(c) for c in text)
+
+
+_SPECIAL = frozenset("%\\:/")
+
+
+def _percent(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))

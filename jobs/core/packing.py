@@ -1,0 +1,138 @@
+"""Which members go into which archive: by time, then by prefix, up to a target size. Pure, and always the same.
+
+Rows come in the order of `sort_key`. A group is one archive; it is cut
+
+- where the month of the objects changes, so that what was written together can be thawed and expired together;
+- before it would pass the target size or `MEMBERS_MAX`;
+- where the folder changes, once it is half full: a prefix is then found in few archives.
+
+A group never depends on what comes after it, nor on the groups before it: a worker that starts at any
+group's first row finds the same groups as the plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from jobs.core.archive import BLOCK_BYTES
+from jobs.core.member_names import spell
+from jobs.core.model import Location, ObjectVersion
+from jobs.core.policy_choices import ArchiveFormat
+
+TARGET_BYTES = 1024**3
+MEMBERS_MAX = 65_536
+"""Bounds a worker's memory and the work that a crash loses, whatever the target size."""
+
+HEADER_BYTES = 3 * BLOCK_BYTES
+"""What a member's header takes, mostly: PAX header, its records, and the entry itself."""
+
+_STEM_BYTES = 600
+
+
+@dataclass(frozen=True, slots=True)
+class PackingRule:
+    """How groups are cut and their archives made. `tags`: only objects that have all of them are packed."""
+
+    target_bytes: int = TARGET_BYTES
+    format: ArchiveFormat = ArchiveFormat.TAR_ZST
+    tags: Mapping[str, str] = field(default_factory=dict)
+    members_max: int = MEMBERS_MAX
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, for a run's options."""
+        return {
+            "target_bytes": self.target_bytes,
+            "format": self.format.value,
+            "tags": dict(self.tags),
+            "members_max": self.members_max,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PackingRule:
+        """The inverse of `to_dict`."""
+        return cls(data["target_bytes"], ArchiveFormat(data["format"]), data["tags"], data["members_max"])
+
+
+class Claim(NamedTuple):
+    """What an earlier rule of a policy packs: keys that begin so, written before (epoch seconds), smaller objects."""
+
+    prefix: str
+    older_than: float
+    smaller_than_bytes: int
+
+
+def period(last_modified: float | None) -> str:
+    """The month (UTC) in which an object was written, `2026-11`; `undated` where the manifest does not say."""
+    return "undated" if last_modified is None else time.strftime("%Y-%m", time.gmtime(last_modified))
+
+
+def sort_key(row: ObjectVersion) -> tuple[str, bytes]:
+    """The order in which rows are packed: by month, then by key as S3 orders them."""
+    return period(row.last_modified), row.key.encode("utf-8", "surrogatepass")
+
+
+def tar_bytes(row: ObjectVersion) -> int:
+    """About how much of a tar the row takes."""
+    size_bytes = row.size_bytes or 0
+    return HEADER_BYTES + size_bytes + -size_bytes % BLOCK_BYTES
+
+
+def cut(rows: Iterable[ObjectVersion], rule: PackingRule) -> Iterator[list[ObjectVersion]]:
+    """The rows, which come in the order of `sort_key`, group by group. None is lost, none is empty."""
+    group: list[ObjectVersion] = []
+    size_bytes = 0
+    for row in rows:
+        if group and _is_full(group, size_bytes, row, rule):
+            yield group
+            group, size_bytes = [], 0
+        group.append(row)
+        size_bytes += tar_bytes(row)
+    if group:
+        yield group
+
+
+def archive_location(
+    archives: Location, source_bucket: str, rows: Sequence[ObjectVersion], rule: PackingRule
+) -> Location:
+    """Where the archive of a group is written: below its members' folder, named after its month and its content.
+
+    The same members, asked for with the same rule, get the same name, in whatever run: what has been
+    packed already is found there.
+    """
+    digest = hashlib.sha256(f"1\0{source_bucket}\0{rule.format.value}\0{sorted(rule.tags.items())}\n".encode())
+    for row in rows:
+        row_text = f"{row.key}\0{row.version_id or ''}\0{row.etag or ''}\0{row.size_bytes}\n"
+        digest.update(row_text.encode("utf-8", "surrogatepass"))
+    name = f"{period(rows[0].last_modified)}-{digest.hexdigest()[:20]}.{rule.format.value}"
+    stem = common_folder(rows)
+    return archives.join(f"{spell(stem[:-1])}/{name}" if stem else name)
+
+
+def common_folder(rows: Sequence[ObjectVersion]) -> str:
+    """The folder, with its `/`, that all keys of a group share; empty when there is none."""
+    first, last = min(row.key for row in rows), max(row.key for row in rows)
+    shared = 0
+    while shared < min(len(first), len(last)) and first[shared] == last[shared]:
+        shared += 1
+    folder = first[: first.rfind("/", 0, shared) + 1]
+    while len(spell(folder).encode()) > _STEM_BYTES:
+        folder = folder[: folder.rfind("/", 0, -1) + 1]
+    return folder
+
+
+def _is_full(group: list[ObjectVersion], size_bytes: int, row: ObjectVersion, rule: PackingRule) -> bool:
+    if len(group) >= rule.members_max or size_bytes + tar_bytes(row) > rule.target_bytes:
+        return True
+    last = group[-1]
+    if last.last_modified != row.last_modified and period(last.last_modified) != period(row.last_modified):
+        return True
+    is_half_full = 2 * size_bytes >= rule.target_bytes or 2 * len(group) >= rule.members_max
+    return is_half_full and _folder(last.key) != _folder(row.key)
+
+
+def _folder(key: str) -> str:
+    return key[: key.rfind("/") + 1]

@@ -1,0 +1,108 @@
+"""The layout of an archive's tar: headers, padding and offsets, before a byte of content is moved.
+
+Headers are made by the standard library (`tarfile`), in the PAX format: names in UTF-8, sizes above 8 GiB.
+What S3 said of a member stands in vendor records (`SEALIFT.…`), which other programs pass over. Everything in a
+header comes from the member, so that the same members make the same archive.
+
+Format: https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from jobs.core.archive import BLOCK_BYTES, Member
+from jobs.core.member_names import INDEX_NAME, Names
+from jobs.core.model import Checksum
+
+END_OF_TAR = bytes(2 * BLOCK_BYTES)
+"""Two empty blocks end a tar."""
+
+VENDOR = "SEALIFT."
+
+
+class Placed(NamedTuple):
+    """A member with its `offset`, the header that comes before its content, and the zeros behind it."""
+
+    member: Member
+    header: bytes
+    padding: bytes
+
+
+class Layout:
+    """Places members one behind the other. `size_bytes` is the tar's length so far."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        self._names = Names()
+
+    def place(self, member: Member) -> Placed:
+        """Where the next member goes."""
+        name = self._names.spell(member.key, member.version_id, member.is_latest)
+        return self._place(member, _header(name, member, _records(name, member)))
+
+    def place_index(self, size_bytes: int) -> Placed:
+        """Where the archive's index goes, of so many bytes: behind all members."""
+        member = Member("", None, True, size_bytes, None, 0.0, "", {}, {}, {})
+        return self._place(member, _header(INDEX_NAME, member, {f"{VENDOR}index": "1"}))
+
+    def _place(self, member: Member, header: bytes) -> Placed:
+        offset = self.size_bytes + len(header)
+        padding = bytes(-member.size_bytes % BLOCK_BYTES)
+        self.size_bytes = offset + member.size_bytes + len(padding)
+        return Placed(member._replace(offset=offset), header, padding)
+
+
+def read_records(records: Mapping[str, str], name: str, size_bytes: int, mtime: float) -> Member:
+    """The member that a tar's header describes, by its PAX records; not placed. For tars that lost their index.
+
+    Raises KeyError or ValueError for a header that is not Sealift's.
+    """
+    checksums = json.loads(records.get(f"{VENDOR}checksums", "{}"))
+    return Member(
+        key=json.loads(records[f"{VENDOR}key"]) if f"{VENDOR}key" in records else name,
+        version_id=records.get(f"{VENDOR}version-id"),
+        is_latest=records.get(f"{VENDOR}is-latest", "true") == "true",
+        size_bytes=size_bytes,
+        etag=records[f"{VENDOR}etag"],
+        last_modified=float(mtime),
+        storage_class=records.get(f"{VENDOR}storage-class", "STANDARD"),
+        headers=json.loads(records.get(f"{VENDOR}headers", "{}")),
+        metadata=json.loads(records.get(f"{VENDOR}metadata", "{}")),
+        tags=json.loads(records.get(f"{VENDOR}tags", "{}")),
+        checksums=tuple(Checksum(algorithm, value, "-" in value) for algorithm, value in checksums.items()),
+        sha256=records.get(f"{VENDOR}sha256"),
+    )
+
+
+def encode_map(values: Mapping[str, str]) -> str:
+    """Names and values as JSON, the same for the same map whatever its order."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":")) if values else ""
+
+
+def _records(name: str, member: Member) -> dict[str, str]:
+    """The vendor records; what would say nothing is left out."""
+    checksums = {checksum.algorithm: checksum.value for checksum in member.checksums}
+    records = {
+        "key": json.dumps(member.key) if member.key != name else "",
+        "version-id": member.version_id or "",
+        "is-latest": "" if member.is_latest else "false",
+        "etag": member.etag or "",
+        "sha256": member.sha256 or "",
+        "storage-class": member.storage_class if member.storage_class != "STANDARD" else "",
+        "checksums": encode_map(checksums),
+        "headers": encode_map(member.headers),
+        "metadata": encode_map(member.metadata),
+        "tags": encode_map(member.tags),
+    }
+    return {VENDOR + record: value for record, value in records.items() if value}
+
+
+def _header(name: str, member: Member, records: dict[str, str]) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mtime, entry.mode = member.size_bytes, int(member.last_modified), 0o644
+    entry.pax_headers = records
+    return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

@@ -1,0 +1,200 @@
+"""A relay in front of an S3 server: every byte passes unchanged both ways, and each finished exchange is told.
+
+The signature of a request covers the `Host` header, which passes unchanged too, so the server behind checks it as if
+it had been asked itself. A body is never held back: only what is told of an exchange is read along the way (llhttp).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import httptools
+
+from jobs.errors import ConfigError
+from jobs.local.notifications import Exchange
+
+CHUNK_BYTES = 256 * 1024
+BODY_BYTES_MAX = 8 * 1024 * 1024
+"""A telling body beyond this is no XML of S3's: 1,000 keys of 1,024 bytes, escaped."""
+
+
+class Relay:
+    """Listens on 127.0.0.1 and passes on to `upstream`, a port of the same; `tell` hears of each finished exchange."""
+
+    def __init__(self, upstream: int, tell: Callable[[Exchange], None]):
+        self.upstream, self.tell = upstream, tell
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, port: int = 0) -> int:
+        """Begin to listen; the port. Raises ConfigError when somebody else has it."""
+        try:
+            self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, limit=CHUNK_BYTES)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"port {port} of 127.0.0.1: {error}; name another one, or none") from error
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening and drop every connection."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._connect(reader, writer)
+        except (OSError, asyncio.CancelledError):  # a side that has gone ends the other; so does close()
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        above, below = await asyncio.open_connection("127.0.0.1", self.upstream, limit=CHUNK_BYTES)
+        listener = _Listener(self.tell)
+        try:
+            asked = asyncio.create_task(_pass_on(reader, below, before=listener.hear_request))
+            answered = asyncio.create_task(_pass_on(above, writer, after=listener.hear_answer))
+            try:
+                await asyncio.wait((asked, answered), return_when=asyncio.FIRST_COMPLETED)
+                if asked.done() and not answered.done() and below.can_write_eof():
+                    below.write_eof()  # the answer may still be on its way
+                    await answered
+            finally:
+                for each in (asked, answered):
+                    each.cancel()
+                await asyncio.gather(asked, answered, return_exceptions=True)
+        finally:
+            below.close()
+
+
+async def _pass_on(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    before: Callable[[bytes], None] | None = None,
+    after: Callable[[bytes], None] | None = None,
+) -> None:
+    """Until the reader ends. A request is heard before it goes on, an answer after its bytes went out."""
+    while data := await reader.read(CHUNK_BYTES):
+        if before is not None:
+            before(data)
+        writer.write(data)
+        if after is not None:
+            after(data)
+        await writer.drain()
+
+
+class _Listener:
+    """Follows one connection's requests and answers, which come in the same order."""
+
+    def __init__(self, tell: Callable[[Exchange], None]):
+        self._tell = tell
+        self._open: deque[Exchange] = deque()
+        self._is_deaf = False
+        self._requests = _Requests(self._open)
+        self._answers = _Answers(self._open, tell)
+
+    def hear_request(self, data: bytes) -> None:
+        self._hear(self._requests.parser, data)
+
+    def hear_answer(self, data: bytes) -> None:
+        self._hear(self._answers.parser, data)
+        if self._answers.is_cut:
+            self._answers = _Answers(self._open, self._tell)
+
+    def _hear(self, parser: httptools.HttpParser, data: bytes) -> None:
+        """What is no HTTP is passed on all the same; nothing more is told of its connection."""
+        if not self._is_deaf:
+            try:
+                parser.feed_data(data)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+                self._is_deaf = True
+
+
+class _Requests:
+    """llhttp's callbacks for requests."""
+
+    def __init__(self, opened: deque[Exchange]):
+        self.parser = httptools.HttpRequestParser(self)
+        self._opened = opened
+        self.on_message_begin()
+
+    def on_message_begin(self) -> None:
+        self._target, self._headers, self._body = b"", dict[str, str](), _Collected()
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.decode("latin-1").lower()] = value.decode("utf-8", "replace")
+
+    def on_headers_complete(self) -> None:
+        exchange = Exchange(self.parser.get_method().decode(), self._target.decode("latin-1"), self._headers)
+        self._body.is_wanted = exchange.has_telling_body
+        self._opened.append(exchange)
+
+    def on_body(self, body: bytes) -> None:
+        self._body.add(body)
+
+    def on_message_complete(self) -> None:
+        if self._body.is_wanted:
+            self._opened[-1].body = self._body.data()
+
+
+class _Answers:
+    """llhttp's callbacks for answers. `is_cut`: it has read the answer to HEAD and would wait for a body now."""
+
+    def __init__(self, opened: deque[Exchange], tell: Callable[[Exchange], None]):
+        self.parser = httptools.HttpResponseParser(self)
+        self.is_cut = False
+        self._opened, self._tell = opened, tell
+        self.on_message_begin()
+
+    def on_message_begin(self) -> None:
+        self._headers, self._body = dict[str, str](), _Collected()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.decode("latin-1").lower()] = value.decode("utf-8", "replace")
+
+    def on_headers_complete(self) -> None:
+        if self._opened and self._opened[0].method == "HEAD":
+            self.is_cut = True
+            self._opened.popleft()
+        elif self._opened:
+            self._body.is_wanted = self._opened[0].has_telling_body
+
+    def on_body(self, body: bytes) -> None:
+        self._body.add(body)
+
+    def on_message_complete(self) -> None:
+        status = self.parser.get_status_code()
+        if status < 200 or self.is_cut or not self._opened:  # 100 Continue is no answer yet
+            return
+        exchange = self._opened.popleft()
+        exchange.status, exchange.answer_headers, exchange.answer_body = status, self._headers, self._body.data()
+        self._tell(exchange)
+
+
+class _Collected:
+    """A body, if somebody wants it."""
+
+    def __init__(self) -> None:
+        self.is_wanted = False
+        self._pieces: list[bytes] = []
+        self._size_bytes = 0
+
+    def add(self, piece: bytes) -> None:
+        if self.is_wanted and self._size_bytes < BODY_BYTES_MAX:
+            self._pieces.append(piece)
+            self._size_bytes += len(piece)
+
+    def data(self) -> bytes:
+        return b"".join(self._pieces)

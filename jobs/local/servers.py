@@ -1,0 +1,156 @@
+"""The servers behind `sealift local`: SeaweedFS for S3, moto's server for SQS and SNS. Both on loopback only.
+
+SeaweedFS keeps versions and checks conditions as S3 does, but tells no queue of anything: the relay does. moto's server
+has the queues. Each runs in a session of its own, so that Ctrl-C reaches only whoever has to stop them in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from jobs.errors import ConfigError, Unavailable
+
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+TRIES = 3
+_INSTALL = "it comes with: pip install 'sealift[local]'"
+_OFF = ("webdav", "admin.ui", "master.telemetry")
+# Every listener of `weed mini` that can be given a port; what is left at its default would collide.
+_LISTENERS = ("s3", "master", "filer", "volume", "admin")
+_MORE_LISTENERS = ("s3.port.iceberg", "s3.port.lance")
+
+
+@contextlib.contextmanager
+def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool) -> Iterator[int]:
+    """SeaweedFS over a folder, with AWS's variables of the only credentials that it takes; its S3 port.
+
+    `keeps_data`: let it end in its own time, so that all is on disk. Raises ConfigError where it is not installed.
+    """
+    beside = Path(sys.executable).with_name("weed")
+    weed = str(beside) if beside.exists() else shutil.which("weed")
+    if weed is None:
+        raise ConfigError(f"there is no `weed` (SeaweedFS) here: {_INSTALL}")
+    data = folder / "s3"
+    data.mkdir(exist_ok=True)
+    sockets = tempfile.TemporaryDirectory(prefix="sealift-")  # a socket's path may have 107 bytes only
+
+    def command(ports: Sequence[int]) -> list[str]:
+        names = [f"{name}.port" for name in _LISTENERS] + [f"{name}.port.grpc" for name in _LISTENERS]
+        return [
+            weed,
+            "mini",
+            f"-dir={data}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-volume.max=100000",  # the default, what fits on the disk, runs out after 80 buckets
+            f"-filer.localSocket={sockets.name}/filer",
+            f"-s3.localSocket={sockets.name}/s3",
+            *(f"-{name}=false" for name in _OFF),
+            *(f"-{name}={port}" for name, port in zip([*names, *_MORE_LISTENERS], ports, strict=True)),
+        ]
+
+    count = 2 * len(_LISTENERS) + len(_MORE_LISTENERS)
+    # _LISTENERS begins with s3: the first port is the one that is asked
+    running = _running("SeaweedFS", command, count, folder / "weed.log", credentials, keeps_data=keeps_data)
+    with sockets, running as port:
+        yield port
+
+
+@contextlib.contextmanager
+def queue_server(folder: Path) -> Iterator[int]:
+    """moto's server; its port. Raises ConfigError where it is not installed."""
+    if any(importlib.util.find_spec(name) is None for name in ("moto", "flask", "flask_cors")):
+        raise ConfigError(f"there is no moto server here, which plays SQS: {_INSTALL}")
+
+    def command(ports: Sequence[int]) -> list[str]:
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(ports[0])]
+
+    with _running("moto's server", command, 1, folder / "moto.log", {}, keeps_data=False) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def _running(
+    name: str,
+    command: Callable[[Sequence[int]], list[str]],
+    ports_count: int,
+    log: Path,
+    environment: Mapping[str, str],
+    *,
+    keeps_data: bool,
+) -> Iterator[int]:
+    """A server on free ports, once it answers at the first of them; another try where somebody took one in between."""
+    for attempt in range(1, TRIES + 1):
+        ports = _free_ports(ports_count)
+        with log.open("wb") as told:
+            process = subprocess.Popen(
+                command(ports),
+                cwd=log.parent,
+                env=os.environ | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=told,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            if _answers(process, ports[0]):
+                yield ports[0]
+                return
+            if attempt == TRIES:
+                said = log.read_bytes()[-500:].decode(errors="replace")
+                raise Unavailable("Start", name, "NoAnswer", f"exit code {process.poll()}; {log} ends: {said}")
+        finally:
+            stop(process, is_patient=keeps_data)
+
+
+def stop(process: subprocess.Popen[bytes], *, is_patient: bool) -> None:
+    """End a process of ours: asked to, or (not `is_patient`, or after `STOP_SECONDS`) at once."""
+    if is_patient and process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+    process.kill()
+    process.wait()
+
+
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until the port answers a request, with whatever status below 500."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+            return True
+        except urllib.error.HTTPError as answer:
+            if answer.code < 500:
+                return True
+        except OSError:
+            pass
+        time.sleep(0.05)
+    return False
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now, below the range that outgoing connections take theirs from."""
+    with contextlib.ExitStack() as held:
+        ports: list[int] = []
+        while len(ports) < count:
+            port = random.SystemRandom().randrange(10_000, 32_000)
+            probe = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                ports.append(port)
+        return ports

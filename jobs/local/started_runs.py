@@ -1,0 +1,149 @@
+"""What the schedule and AWS Batch do for the backlog: look at it, start the runs that are due, follow their ends.
+
+`enqueue` says which backlog is due, `submit` what a manifest starts, `follow` what an end means. A job is the
+command itself, in a process of its own, with the executor `local`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import ExitCode
+from jobs.local.servers import stop
+from jobs.s3.batch import Batch
+from scheduler import enqueue, follow
+from scheduler.sandbox import Sandbox
+from scheduler.starting import ATTEMPTS, start
+from scheduler.submit import for_manifest
+
+LOOK_SECONDS = 2.0
+"""The account's schedule looks each five minutes; here nobody pays for a look."""
+AT_ONCE = 2
+
+
+@dataclass(slots=True)
+class _Job:
+    job_id: str
+    request: Mapping[str, Any]
+    attempt: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+
+class LocalBatch(Batch):
+    """Batch's queue on this machine: `AT_ONCE` jobs run, others wait; one that ends transiently is tried again."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self._folder = folder
+        self._waiting: deque[_Job] = deque()
+        self._running: list[_Job] = []
+
+    @property
+    def unfinished(self) -> int:
+        """How many jobs wait or run."""
+        return len(self._waiting) + len(self._running)
+
+    def submit(self, request: Mapping[str, Any], *, is_new: bool) -> str:
+        """Put a job into the queue; its id, which is its name, as `starting.start` sees to it that there is only one."""
+        name = str(request["jobName"])
+        if all(each.job_id != name for each in (*self._waiting, *self._running)):
+            self._waiting.append(_Job(name, request))
+        return name
+
+    def terminate(self, job_id: str, reason: str) -> None:
+        """Take a job out of the queue, or end it."""
+        self._waiting = deque(each for each in self._waiting if each.job_id != job_id)
+        for each in self._running:
+            if each.job_id == job_id and each.process is not None:
+                each.process.terminate()
+
+    def step(self) -> list[dict[str, Any]]:
+        """Start what can be started; the ends since the last step, as EventBridge tells of them."""
+        ended = []
+        for job in list(self._running):
+            assert job.process is not None
+            code = job.process.poll()
+            if code is None:
+                continue
+            self._running.remove(job)
+            if code not in (ExitCode.DONE, ExitCode.FINDINGS) and job.attempt < ATTEMPTS and _is_transient(code):
+                self._waiting.append(job)
+            else:
+                ended.append(_end(job, code))
+        while self._waiting and len(self._running) < AT_ONCE:
+            self._begin(self._waiting.popleft())
+        return ended
+
+    def close(self) -> None:
+        """End what runs, after its checkpoint, and forget what waits."""
+        self._waiting.clear()
+        for job in self._running:
+            if job.process is not None:
+                stop(job.process, is_patient=True)
+        self._running.clear()
+
+    def _begin(self, job: _Job) -> None:
+        container = job.request["containerOverrides"]
+        given = {each["name"]: each["value"] for each in container["environment"]} | {"SEALIFT_EXECUTOR": "local"}
+        job.attempt += 1
+        with (self._folder / f"{job.job_id}.log").open("ab") as log:
+            job.process = subprocess.Popen(
+                [sys.executable, "-m", "jobs", *container["command"]],
+                env=os.environ | given,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._running.append(job)
+
+
+class StartedRuns:
+    """One step: begin what is due, and follow what has ended. `function_context` is what `follow` is given."""
+
+    def __init__(self, sandbox: Sandbox, batch: LocalBatch, function_arn: str, clock: Callable[[], float] = time.time):
+        self.sandbox, self.batch, self.function_arn, self._clock = sandbox, batch, function_arn, clock
+        self._due = 0.0
+        self.told: list[str] = []
+
+    def step(self) -> None:
+        """Looks at the backlog each `LOOK_SECONDS`, at the jobs each time. Raises SealiftError."""
+        for event in self.batch.step():
+            done = self.sandbox.run(follow.handle(self.sandbox, event, self.function_arn))
+            self.told.append(str(done.get("subject") or f"{done['about']}: {done['action']}"))
+        if self._clock() >= self._due:
+            self._due = self._clock() + LOOK_SECONDS
+            self.sandbox.run(self._look())
+
+    async def _look(self) -> None:
+        policy = await self.sandbox.policy()
+        for published in await enqueue.handle(self.sandbox, {"action": "backlog"}):
+            pair = policy.pair(published.pair)
+            assert pair is not None  # enqueue took it from the policy
+            for what in for_manifest(pair, published):
+                await start(self.sandbox, policy, what, self.batch)
+
+
+def _is_transient(code: int) -> bool:
+    return code == ExitCode.TRANSIENT or code < 0  # a negative one: killed, as a machine that is taken away kills
+
+
+def _end(job: _Job, code: int) -> dict[str, Any]:
+    detail = {
+        "jobName": job.job_id,
+        "jobId": job.job_id,
+        "status": "SUCCEEDED" if code == ExitCode.DONE else "FAILED",
+        "statusReason": "Essential container in task exited",
+        "container": {"exitCode": code},
+    }
+    return {"source": "aws.batch", "detail-type": "Batch Job State Change", "detail": detail}
+
+

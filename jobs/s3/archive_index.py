@@ -1,0 +1,218 @@
+"""The index of all archives, beside the ledger: which archives there are, and what is where in them.
+
+    <ledger>/archives/<bucket>/<archive's key>.parquet   a row per member; the footer holds the archive's record.
+                                                         Written once, last: it is there = the archive is finished
+    <ledger>/archives/<bucket>.directory.json            what the records say, so that a look-up need not read
+                                                         them all; derived, refreshed by whoever finds it stale
+
+One key among 10⁸ takes a LIST, the directory, and then from each archive that can hold it a footer and a row
+group. pyarrow loads with this module: import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import IO, Any, NamedTuple, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.core.archive import ArchiveRecord, Member
+from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError
+from jobs.s3.archive_upload import ArchiveUpload
+from jobs.s3.member_tables import RECORD, from_batch, write_index
+from jobs.s3.ranged_tables import RangedTable, holds, open_table, overlaps
+from jobs.s3.store import UNGUARDED, Marker, Store
+from jobs.s3.tries import try_often
+
+FOLDER = "archives/"
+SUFFIX = ".parquet"
+READS_IN_FLIGHT = 64
+PART_BYTES = 8 * 1024**2
+_PARQUET = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
+_JSON = Attributes(headers={"content-type": "application/json"})
+
+
+class Found(NamedTuple):
+    """A member, and the archive that it is in."""
+
+    record: ArchiveRecord
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveIndex:
+    """The index in the ledger at `location`. Archives are named by where they lie: `s3://bucket/key`."""
+
+    store: Store
+    location: Location
+
+    async def publish(self, record: ArchiveRecord, own_index: IO[bytes]) -> ArchiveRecord:
+        """Write an archive's index, from the one inside it. Somebody else's that is there already stands; the one
+        that stands is returned.
+        """
+        place = self._place(record.location)
+        upload = ArchiveUpload(self.store, place.bucket, place.key, _PARQUET, PART_BYTES)
+        with tempfile.TemporaryFile() as file:
+            await asyncio.to_thread(write_index, own_index, record, file)
+            file.seek(0)
+            try:
+                while data := file.read(PART_BYTES):
+                    await upload.write(data)
+                await upload.finish()
+            except PreconditionFailed:
+                return await self.record(record.location) or record
+            finally:
+                await upload.abort()
+        return record
+
+    async def forget(self, archive: Location) -> None:
+        """Drop the index of an archive: for one that is damaged, and will be made anew from the archive."""
+        place = self._place(archive)
+        await self.store.delete(place.bucket, place.key)
+
+    async def record(self, archive: Location) -> ArchiveRecord | None:
+        """What is known of an archive; None for one that is not finished, or not indexed."""
+        try:
+            return _record(await self._open(archive))
+        except NotFound:
+            return None
+
+    async def records(self, archives: Location | None = None) -> list[ArchiveRecord]:
+        """All archives below a location (None: all there are), in the order of their names."""
+        by_bucket: dict[str, list[tuple[str, str]]] = {}
+        root = self.location.join(FOLDER).key
+        prefix = root if archives is None else f"{root}{archives.bucket}/{archives.join('').key}"
+        async for key, etag in self._list(prefix):
+            bucket, _, rest = key[len(root) :].partition("/")
+            if rest.endswith(SUFFIX):
+                by_bucket.setdefault(bucket, []).append((rest.removesuffix(SUFFIX), etag))
+        found: list[ArchiveRecord] = []
+        for bucket, entries in by_bucket.items():
+            found += await self._records(bucket, entries, is_whole=archives is None or not archives.key)
+        return found
+
+    async def find(self, key: str, archives: Location | None = None, version_id: str | None = None) -> list[Found]:
+        """Every member of this key (and version, if given), the newest first."""
+        candidates = [each for each in await self.records(archives) if each.first_key <= key <= each.last_key]
+        gate = asyncio.Semaphore(READS_IN_FLIGHT)
+
+        async def look(record: ArchiveRecord) -> list[Found]:
+            async with gate:
+                return [Found(record, each) async for each in self._lookup(record.location, key, version_id)]
+
+        found = [each for part in await asyncio.gather(*map(look, candidates)) for each in part]
+        return sorted(found, key=lambda each: (-each.member.last_modified, each.record.location))
+
+    async def members(self, archive: Location, prefix: str = "") -> AsyncIterator[list[Member]]:
+        """An archive's members whose keys begin with the prefix, in its order, a row group at a time.
+
+        Raises NotFound for an archive that is not indexed.
+        """
+        async with aclosing(cast("Any", self.tables(archive, prefix))) as tables:
+            async for table in tables:
+                yield list(from_batch(table))
+
+    async def tables(self, archive: Location, prefix: str = "") -> AsyncIterator[pa.Table]:
+        """The same as tables in `member_tables.INDEX_SCHEMA`, for joins."""
+        table = await self._open(archive)
+        async with aclosing(cast("Any", table.scan(overlaps(prefix)))) as groups:
+            async for group in groups:
+                taken = group.filter(pc.starts_with(group["key"], prefix)) if prefix else group
+                if taken.num_rows:
+                    yield taken
+
+    async def _lookup(self, archive: Location, key: str, version_id: str | None) -> AsyncIterator[Member]:
+        table = await self._open(archive)
+        async with aclosing(cast("Any", table.scan(holds(key)))) as groups:
+            async for group in groups:
+                taken = group.filter(pc.equal(group["key"], pa.scalar(key)))
+                for member in from_batch(taken):
+                    if version_id is None or member.version_id == version_id:
+                        yield member
+
+    async def _records(self, bucket: str, entries: list[tuple[str, str]], *, is_whole: bool) -> list[ArchiveRecord]:
+        """The records of these archives (key, ETag of its index): from the directory where it knows them."""
+        known = await self._directory(bucket)
+        missing = [key for key, etag in entries if (key, etag) not in known]
+        gate = asyncio.Semaphore(READS_IN_FLIGHT)
+
+        async def read(key: str) -> ArchiveRecord:
+            async with gate:
+                return _record(await self._open(Location(bucket, key)))
+
+        read_now = dict(zip(missing, await asyncio.gather(*map(read, missing)), strict=True))
+        found = {(key, etag): known.get((key, etag)) or read_now[key] for key, etag in entries}
+        if missing or (is_whole and len(known) != len(found)):
+            await self._write_directory(bucket, found if is_whole else known | found)
+        return list(found.values())
+
+    async def _directory(self, bucket: str) -> dict[tuple[str, str], ArchiveRecord]:
+        place = self._directory_place(bucket)
+        try:
+            lines = json.loads((await self.store.get(place)).data)
+            return {(key, etag): ArchiveRecord.from_dict(record) for key, etag, record in lines}
+        except (NotFound, ValueError, TypeError, KeyError, DamagedArchive):
+            return {}  # it is derived: whatever is wrong with it, the indexes themselves are asked
+
+    async def _write_directory(self, bucket: str, known: Mapping[tuple[str, str], ArchiveRecord]) -> None:
+        place = self._directory_place(bucket)
+        lines = [[key, etag, known[key, etag].to_dict()] for key, etag in sorted(known)]
+        with contextlib.suppress(StoreError):  # who may only read the ledger looks a little longer the next time
+            data = json.dumps(lines, ensure_ascii=False).encode()
+            await self.store.put(place.bucket, place.key, data, _JSON, guard=UNGUARDED)
+
+    async def _open(self, archive: Location) -> RangedTable:
+        place = self._place(archive)
+        return await try_often(lambda: open_table(self.store, ObjectRef(place.bucket, place.key)))
+
+    async def _list(self, prefix: str) -> AsyncIterator[tuple[str, str]]:
+        after: Marker | None = None
+        while True:
+            page = await self.store.list_objects(self.location.bucket, prefix, after=after)
+            for entry in page.entries:
+                yield entry.key, entry.etag or ""
+            if page.next_marker is None:
+                return
+            after = page.next_marker
+
+    def _place(self, archive: Location) -> Location:
+        return self.location.join(f"{FOLDER}{archive.bucket}/{archive.key}{SUFFIX}")
+
+    def _directory_place(self, bucket: str) -> ObjectRef:
+        place = self.location.join(f"{FOLDER}{bucket}.directory.json")
+        return ObjectRef(place.bucket, place.key)
+
+
+def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
+    """A record with the counts of the archive's own index, see `jobs.s3.archives.read_own_index`.
+
+    Raises DamagedArchive for an index that cannot be read.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(own_index), columns=["key", "size_bytes"])
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
+        raise DamagedArchive(f"{record.location}: its own index is damaged: {error}") from error
+    return replace(
+        record,
+        members=table.num_rows,
+        member_bytes=pc.sum(table["size_bytes"]).as_py() or 0,
+        first_key=pc.min(table["key"]).as_py() or "",
+        last_key=pc.max(table["key"]).as_py() or "",
+    )
+
+
+def _record(table: RangedTable) -> ArchiveRecord:
+    try:
+        return ArchiveRecord.from_dict(json.loads(table.metadata[RECORD]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise DamagedArchive(f"{table.ref} is no index of an archive: {error!r}") from error

@@ -1,0 +1,140 @@
+"""ArchiveUpload: one object written from pieces of any size, streamed and copied, and never over another one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from jobs.core.model import Attributes, Checksum, ObjectRef
+from jobs.core.parts import MIN_PART_BYTES
+from jobs.errors import StoreError
+from jobs.s3.checksums import Hasher, full_object
+from jobs.s3.store import ABSENT, PartDone, Store, Written
+from jobs.s3.tries import try_often
+
+PARTS_IN_FLIGHT = 4
+ALGORITHM = "CRC64NVME"
+"""S3 makes the whole object's checksum out of the parts' by itself."""
+
+
+@dataclass(slots=True)
+class ArchiveUpload:
+    """Writes `bucket`/`key` in parts of `part_size_bytes`; what fits into one part becomes one PutObject.
+
+    Whoever begins one ends it with `finish` or `abort`. At most `PARTS_IN_FLIGHT + 1` parts are in memory. Each part
+    and the whole object carry a CRC64NVME that S3 has to find, the latter unless parts were copied.
+    """
+
+    store: Store
+    bucket: str
+    key: str
+    attributes: Attributes
+    part_size_bytes: int
+    size_bytes: int = field(default=0, init=False)
+    _pending: bytearray = field(default_factory=bytearray, init=False)
+    _upload_id: str | None = field(default=None, init=False)
+    _running: deque[asyncio.Task[PartDone]] = field(default_factory=deque, init=False)
+    _done: list[PartDone] = field(default_factory=list, init=False)
+    _parts: int = field(default=0, init=False)
+    _crc: Hasher = field(default_factory=lambda: Hasher(ALGORITHM), init=False)
+    _has_copies: bool = field(default=False, init=False)
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes have to be written before a part can be copied behind them."""
+        return max(0, MIN_PART_BYTES - len(self._pending)) if self._pending else 0
+
+    @property
+    def checksum(self) -> Checksum | None:
+        """The whole object's checksum, None when parts were copied."""
+        return None if self._has_copies else Checksum(ALGORITHM, self._crc.spelled().partition(":")[2])
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """The next bytes. Raises a StoreError that an earlier part met with."""
+        self.size_bytes += len(data)
+        place = 0
+        while len(self._pending) + len(data) - place > self.part_size_bytes:
+            end = place + self.part_size_bytes - len(self._pending)
+            self._pending += data[place:end]
+            place = end
+            await self._flush()
+        self._pending += data[place:]
+
+    async def copy(self, source: ObjectRef, etag: str, start: int, end: int) -> None:
+        """Bytes of another object, copied by S3 itself: at least `MIN_PART_BYTES`, at most 5 GiB.
+
+        Raises ValueError when `missing_bytes` are still missing.
+        """
+        if self.missing_bytes:
+            raise ValueError(f"{self.missing_bytes} bytes are missing before a part can be copied")
+        if self._pending:
+            await self._flush()
+        self._has_copies = True
+        self.size_bytes += end - start
+        upload_id, number = await self._begin(), self._next_number()
+        await self._start(
+            lambda: self.store.copy_part(source, etag, start, end, self.bucket, self.key, upload_id, number)
+        )
+
+    async def finish(self) -> Written:
+        """Publish the object. Raises PreconditionFailed when there is one of its name already."""
+        if self._upload_id is None:
+            data = bytes(self._pending)
+            self._crc.update(data)
+            checksum = full_object(ALGORITHM, data)
+            return await try_often(
+                lambda: self.store.put(self.bucket, self.key, data, self.attributes, guard=ABSENT, checksum=checksum)
+            )
+        if self._pending:
+            await self._flush()
+        while self._running:
+            self._done.append(await self._running.popleft())
+        upload_id = self._upload_id
+        written = await try_often(
+            lambda: self.store.complete_multipart(
+                self.bucket, self.key, upload_id, self._done, guard=ABSENT, checksum=self.checksum
+            )
+        )
+        self._upload_id = None
+        return written
+
+    async def abort(self) -> None:
+        """Leave nothing behind. Harmless after `finish`."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        if self._upload_id is not None:
+            with contextlib.suppress(StoreError):  # the bucket's lifecycle rule is the second net
+                await self.store.abort_multipart(self.bucket, self.key, self._upload_id)
+            self._upload_id = None
+
+    async def _begin(self) -> str:
+        if self._upload_id is None:
+            self._upload_id = await try_often(
+                lambda: self.store.create_multipart(
+                    self.bucket, self.key, self.attributes, checksum_algorithm=ALGORITHM
+                )
+            )
+        return self._upload_id
+
+    async def _flush(self) -> None:
+        """Send what is pending as the next part."""
+        data, self._pending = bytes(self._pending), bytearray()
+        upload_id, number = await self._begin(), self._next_number()
+        await asyncio.to_thread(self._crc.update, data)
+        checksum = await asyncio.to_thread(full_object, ALGORITHM, data)
+        await self._start(
+            lambda: self.store.put_part(self.bucket, self.key, upload_id, number, data, checksum=checksum)
+        )
+
+    def _next_number(self) -> int:
+        self._parts += 1
+        return self._parts
+
+    async def _start(self, request: Callable[[], Awaitable[PartDone]]) -> None:
+        while len(self._running) >= PARTS_IN_FLIGHT:
+            self._done.append(await self._running.popleft())
+        self._running.append(asyncio.create_task(try_often(request)))

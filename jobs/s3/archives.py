@@ -1,0 +1,186 @@
+"""Reading archives: one member by one ranged read, any stretch of the tar, and the index inside."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import cast
+
+from jobs.core.archive import CHUNK_BYTES, LOCATOR_BYTES, ArchiveRecord, Locator, Member
+from jobs.core.model import Location, ObjectRef
+from jobs.core.policy_choices import ArchiveFormat
+from jobs.errors import DamagedArchive, Rejected
+from jobs.s3.store import Store
+from jobs.s3.streams import ByteBudget, read_ranges
+
+FED_BYTES = 4096
+
+
+def archive_format(location: Location) -> ArchiveFormat | None:
+    """The format that an archive's name says; None for what is no archive."""
+    longest_first = sorted(ArchiveFormat, key=lambda each: -len(each.value))
+    return next((each for each in longest_first if location.key.endswith(f".{each.value}")), None)
+
+
+def archive_ref(record: ArchiveRecord) -> ObjectRef:
+    """The archive's own version."""
+    return ObjectRef(record.location.bucket, record.location.key, record.version_id)
+
+
+async def read_member(store: Store, record: ArchiveRecord, member: Member) -> bytes:
+    """A member's content, whole in memory, by one request; proven by its SHA-256 where the index has it.
+
+    Raises DamagedArchive for bytes that are not the member's, PreconditionFailed for another archive in its place,
+    ArchivedObject for one that must be thawed first. Ask for members that fit into memory; else `stream_member`.
+    """
+    start, end = member.byte_range
+    if start == end:
+        return b""
+    data = await _get(store, record, member, start, end)
+    content = await asyncio.to_thread(cut_out, record, member, data, start)
+    if member.sha256 is not None and (await asyncio.to_thread(hashlib.sha256, content)).hexdigest() != member.sha256:
+        raise _damaged(record, member, "its SHA-256 is not the index's")
+    return content
+
+
+def cut_out(record: ArchiveRecord, member: Member, data: bytes, start: int) -> bytes:
+    """The member's content out of `data`, the archive's bytes from `start` on, which hold all of `byte_range`.
+
+    For whoever reads many members at once. Nothing is proven. Raises DamagedArchive.
+    """
+    begin, end = member.byte_range
+    if begin == end:
+        return b""
+    piece = memoryview(data)[begin - start : end - start]
+    if len(piece) != end - begin:
+        raise _damaged(record, member, "the archive ends before it")
+    content = bytes(piece) if member.frame_offset is None else _decompress(record, member, piece)
+    content = content[member.skip_bytes : member.skip_bytes + member.size_bytes]
+    if len(content) != member.size_bytes:
+        raise _damaged(record, member, "the archive ends before it")
+    return content
+
+
+async def stream_member(
+    store: Store, record: ArchiveRecord, member: Member, budget: ByteBudget
+) -> AsyncIterator[bytes]:
+    """A member's content piece by piece, in bounded memory; at its end it is proven by its SHA-256.
+
+    Raises what `read_member` raises: whoever uses the pieces undoes that then.
+    """
+    start, end = member.byte_range
+    digest = hashlib.sha256()
+    size_bytes = 0
+
+    async def fetch(begin: int, stop: int) -> bytes:
+        return await _get(store, record, member, start + begin, start + stop)
+
+    pieces = read_ranges(end - start, CHUNK_BYTES, fetch, budget)
+    decoded = pieces if member.frame_offset is None else _frames(record, member, pieces)
+    async with aclosing(cast("AsyncGenerator[bytes, None]", decoded)) as contents:
+        async for data in contents:
+            size_bytes += len(data)
+            await asyncio.to_thread(digest.update, data)
+            yield data
+    if size_bytes != member.size_bytes or member.sha256 not in (None, digest.hexdigest()):
+        raise _damaged(record, member, "its content is not the index's")
+
+
+async def read_own_index(store: Store, archive: Location) -> tuple[ArchiveRecord, bytes]:
+    """What an archive says of itself: its record as far as it knows, and its index (Parquet, `member_tables.SCHEMA`).
+
+    Three requests. Raises DamagedArchive for one that was cut short or is not Sealift's, ArchivedObject for
+    one that must be thawed first. The record's counts are the index's; `source_bucket` and `run_id` come from the
+    object's metadata.
+    """
+    kind = archive_format(archive)
+    info = await store.head(ObjectRef(archive.bucket, archive.key))
+    if kind is None or info.size_bytes < LOCATOR_BYTES:
+        raise DamagedArchive(f"{archive} is no archive of Sealift's")
+    ref = ObjectRef(archive.bucket, archive.key, info.version_id)
+    tail = await store.get(ref, start=info.size_bytes - LOCATOR_BYTES, if_match=info.etag)
+    try:
+        locator = Locator.decode(tail.data)
+    except DamagedArchive as error:
+        raise DamagedArchive(f"{archive}: {error}") from error
+    start, end = locator.byte_range
+    if not 0 <= start < end <= info.size_bytes:
+        raise DamagedArchive(f"{archive}: its end names an index that is not in it")
+    body = await store.get(ref, start=start, end=end, if_match=info.etag)
+    index = Member("", None, True, locator.size_bytes, None, 0.0, "", {}, {}, {})._replace(
+        offset=locator.offset,
+        frame_start=locator.frame_start,
+        frame_offset=locator.frame_offset,
+        frame_length=locator.frame_length,
+    )
+    metadata = info.attributes.metadata
+    full = [each for each in info.checksums if not each.is_composite]
+    record = ArchiveRecord(
+        location=archive,
+        format=kind,
+        size_bytes=info.size_bytes,
+        etag=info.etag,
+        version_id=info.version_id,
+        storage_class=info.storage_class,
+        members=0,
+        member_bytes=0,
+        first_key="",
+        last_key="",
+        source_bucket=metadata.get("sealift-source", ""),
+        created_at=info.last_modified,
+        checksum=f"{full[0].algorithm}:{full[0].value}" if full else None,
+        run_id=metadata.get("sealift-run"),
+    )
+    return record, await asyncio.to_thread(cut_out, record, index, body.data, start)
+
+
+async def _get(store: Store, record: ArchiveRecord, member: Member, start: int, end: int) -> bytes:
+    try:
+        return (await store.get(archive_ref(record), start=start, end=end, if_match=record.etag)).data
+    except Rejected as error:
+        if error.code != "InvalidRange":
+            raise
+        raise _damaged(record, member, "the archive ends before it") from error
+
+
+def _decompress(record: ArchiveRecord, member: Member, data: memoryview) -> bytes:
+    import zstandard
+
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
+            return reader.read(member.skip_bytes + member.size_bytes)
+    except zstandard.ZstdError as error:
+        raise _damaged(record, member, f"zstd: {error}") from error
+
+
+async def _frames(record: ArchiveRecord, member: Member, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What the frames decompress to, without what is before and behind the content.
+
+    The decoder is fed little at a time: a few hundred bytes may be a frame of 8 MiB of zeros.
+    """
+    import zstandard
+
+    skip, left = member.skip_bytes, member.size_bytes
+    decoder = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    ready = bytearray()
+    async for piece in pieces:
+        for start in range(0, len(piece), FED_BYTES):
+            try:
+                data = decoder.decompress(piece[start : start + FED_BYTES])
+            except zstandard.ZstdError as error:
+                raise _damaged(record, member, f"zstd: {error}") from error
+            content = data[skip : skip + left]
+            skip = max(0, skip - len(data))
+            left -= len(content)
+            ready += content
+            if len(ready) >= CHUNK_BYTES:
+                yield bytes(ready)
+                ready.clear()
+    if ready:
+        yield bytes(ready)
+
+
+def _damaged(record: ArchiveRecord, member: Member, why: str) -> DamagedArchive:
+    return DamagedArchive(f"{record.location}, member {member.key!r}: {why}")

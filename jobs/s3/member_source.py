@@ -1,0 +1,244 @@
+"""Reading what is to be packed: many small objects at once, each pinned, hashed and proven on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+from jobs.core.archive import CHUNK_BYTES, Member, describe
+from jobs.core.evidence import is_md5_etag
+from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion
+from jobs.core.outcome import Evidence, Status
+from jobs.core.pace import Pace
+from jobs.errors import (
+    ArchivedObject,
+    Conflict,
+    Denied,
+    NotFound,
+    PreconditionFailed,
+    Redirected,
+    Rejected,
+    StoreError,
+    Throttled,
+    Unavailable,
+)
+from jobs.s3.checksums import ALGORITHMS, Hasher, digest
+from jobs.s3.store import Store
+from jobs.s3.streams import ByteBudget, read_ranges
+from jobs.s3.tries import try_often
+
+SMALL_BYTES = CHUNK_BYTES
+"""Up to this size an object comes whole, by one request."""
+
+LEAST_HELD_BYTES = 2048
+HASHED_BYTES = 256 * 1024
+"""Larger contents are hashed beside the event loop."""
+
+
+class Read(NamedTuple):
+    """One row, read: `data` is None for a large one, which is only described yet.
+
+    Without a `member`, `status` and `reason` say why there is none.
+    """
+
+    row: ObjectVersion
+    member: Member | None = None
+    info: ObjectInfo | None = None
+    data: bytes | None = None
+    evidence: Evidence = Evidence.NONE
+    status: Status = Status.PACKED
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSource:
+    """Reads rows of one bucket. `tags`: only objects that have all of them are taken."""
+
+    store: Store
+    bucket: str
+    budget: ByteBudget
+    pace: Pace
+    tags: Mapping[str, str]
+    clock: Callable[[], float] = time.monotonic
+
+    def ref(self, row: ObjectVersion) -> ObjectRef:
+        """The version that the row names."""
+        return ObjectRef(self.bucket, row.key, row.version_id)
+
+    async def read(self, rows: Sequence[ObjectVersion]) -> AsyncIterator[Read]:
+        """The rows, read, in their order; many at once, as far as pace and memory allow.
+
+        A large object is a barrier: what follows is read when it has been used, since whoever uses it needs
+        memory that the others would hold. Raises Unavailable when nothing answers at all, and NotFound when there is
+        no such bucket.
+        """
+        waiting = deque(rows)
+        running: deque[tuple[int, asyncio.Task[Read]]] = deque()
+        is_barred = False
+        try:
+            while waiting or running:
+                while waiting and not is_barred and len(running) < self.pace.in_flight:
+                    is_barred = _is_large(waiting[0])
+                    if running and is_barred:
+                        break
+                    wanted = _held_bytes(waiting[0])
+                    held = self.budget.try_acquire(wanted)
+                    if held is None and running:
+                        break  # first use what is there, then ask again
+                    held = await self.budget.acquire(wanted) if held is None else held
+                    running.append((held, asyncio.create_task(self.fetch(waiting.popleft()))))
+                held, task = running[0]
+                result = await task
+                running.popleft()
+                is_barred = is_barred and bool(running)
+                try:
+                    if result.data is None:  # turned out to be large: its memory is for whoever reads it now
+                        self.budget.release(held)
+                        held = 0
+                    yield result
+                finally:
+                    self.budget.release(held)
+        finally:
+            for _, task in running:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in running), return_exceptions=True)
+            for held, _ in running:
+                self.budget.release(held)
+
+    async def fetch(self, row: ObjectVersion) -> Read:
+        """One row: its content when it is small, its description in any case."""
+        if row.is_delete_marker:
+            return Read(row, status=Status.SKIPPED, reason="a delete marker has nothing to pack")
+        began = self.clock()
+        try:
+            read = await try_often(lambda: self._fetch(row), self._heed)
+        except NotFound as error:
+            if error.code == "NoSuchBucket":
+                raise
+            return Read(row, status=Status.MISSING, reason="the object is gone")
+        except PreconditionFailed:
+            return Read(row, status=Status.CHANGED, reason="the object is not the one that the manifest names")
+        except (Denied, Redirected) as error:
+            return Read(row, status=Status.DENIED, reason=str(error))
+        except ArchivedObject:
+            return Read(row, status=Status.ARCHIVED, reason="must be restored before it can be packed")
+        except Rejected as error:
+            return Read(row, status=Status.FAILED, reason=str(error))
+        except Unavailable as error:
+            if error.status == 0:
+                raise
+            return Read(row, status=Status.FAILED, reason=str(error))
+        self.pace.succeed(self.clock() - began)
+        return read
+
+    async def _fetch(self, row: ObjectVersion) -> Read:
+        ref, data, etag = self.ref(row), None, row.etag
+        info: ObjectInfo | None = None
+        if not _is_known_small(row):
+            info = await self.store.head(ref)
+            if etag not in (None, info.etag):
+                raise PreconditionFailed("HeadObject", str(ref), "PreconditionFailed", "another ETag", 412)
+            if info.is_archived:
+                raise ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
+            etag = info.etag
+        if info is None or info.size_bytes <= SMALL_BYTES:
+            data, info = await self.store.get(ref, if_match=etag)
+        tags = await self.store.get_tags(ref) if info.tag_count else {}
+        lacking = [name for name, value in self.tags.items() if tags.get(name) != value]
+        if lacking:
+            return Read(
+                row, info=info, status=Status.SKIPPED, reason=f"has no tag {lacking[0]}={self.tags[lacking[0]]}"
+            )
+        if data is None:
+            return Read(row, describe(row, info, tags, None), info)
+        sha256 = hashlib.sha256(data) if len(data) < HASHED_BYTES else await asyncio.to_thread(hashlib.sha256, data)
+        evidence = await self._prove(row, info, data, sha256.digest())
+        return Read(row, describe(row, info, tags, sha256.hexdigest()), info, data, evidence)
+
+    async def _prove(self, row: ObjectVersion, info: ObjectInfo, data: bytes, sha256: bytes) -> Evidence:
+        """That these are the bytes that S3 keeps, by what it keeps of them. Raises Unavailable when they are not."""
+        if len(data) < HASHED_BYTES:
+            verdict = prove(info, data, sha256)
+        else:
+            verdict = await asyncio.to_thread(prove, info, data, sha256)
+        if verdict is None:
+            raise Unavailable("GetObject", str(self.ref(row)), "AlteredContent", "the bytes are not the source's", 200)
+        return verdict
+
+    def _heed(self, error: StoreError) -> None:
+        if isinstance(error, Throttled):
+            self.pace.throttle(self.clock())
+
+
+def _is_large(row: ObjectVersion) -> bool:
+    return row.size_bytes is not None and row.size_bytes > SMALL_BYTES
+
+
+def _is_known_small(row: ObjectVersion) -> bool:
+    """Whether one request is enough: its size is known, and something pins it."""
+    is_pinned = row.etag is not None or row.version_id is not None
+    return is_pinned and row.size_bytes is not None and row.size_bytes <= SMALL_BYTES
+
+
+def _held_bytes(row: ObjectVersion) -> int:
+    """What reading the row holds of the memory: its size, all that it may be, or its description."""
+    if row.size_bytes is None:
+        return SMALL_BYTES
+    return LEAST_HELD_BYTES if _is_large(row) else max(LEAST_HELD_BYTES, row.size_bytes)
+
+
+@dataclass(slots=True)
+class Content:
+    """A large member's bytes, pinned, in bounded pieces; `evidence` says at their end what proved them.
+
+    `known_checksum`: `ALGORITHM:base64` of the whole content, if S3 keeps one.
+    """
+
+    store: Store
+    ref: ObjectRef
+    member: Member
+    known_checksum: str | None
+    budget: ByteBudget
+    evidence: Evidence = Evidence.NONE
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The content in order. Raises Conflict at its end when the bytes were not the object's."""
+        algorithm = (self.known_checksum or "").partition(":")[0]
+        hasher = Hasher(algorithm) if algorithm in ALGORITHMS else None
+        ranges = read_ranges(self.member.size_bytes, CHUNK_BYTES, self._fetch, self.budget)
+        async with aclosing(cast("AsyncGenerator[bytes, None]", ranges)) as pieces:
+            async for piece in pieces:
+                if hasher is not None:
+                    await asyncio.to_thread(hasher.update, piece)
+                yield piece
+        if hasher is not None and hasher.spelled() != self.known_checksum:
+            raise Conflict("GetObject", str(self.ref), "AlteredContent", "the bytes received are not the source's")
+        self.evidence = Evidence.NONE if hasher is None else Evidence.CHECKSUM
+
+    async def _fetch(self, start: int, end: int) -> bytes:
+        get = self.store.get
+        return (await try_often(lambda: get(self.ref, start=start, end=end, if_match=self.member.etag))).data
+
+
+def prove(info: ObjectInfo, data: bytes, sha256: bytes) -> Evidence | None:
+    """What proves that `data` is the object's content; None when it is not.
+
+    A full-object checksum, else an ETag that is an MD5, else nothing.
+    """
+    if len(data) != info.size_bytes:
+        return None
+    for checksum in info.checksums:
+        if not checksum.is_composite and checksum.algorithm in ALGORITHMS:
+            own = sha256 if checksum.algorithm == "SHA256" else digest(checksum.algorithm, data)
+            return Evidence.CHECKSUM if base64.b64encode(own).decode() == checksum.value else None
+    if is_md5_etag(info):
+        own = hashlib.md5(data, usedforsecurity=False).digest()
+        return Evidence.MD5_ETAG if own.hex() == info.etag else None
+    return Evidence.NONE

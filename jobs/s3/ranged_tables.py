@@ -1,0 +1,151 @@
+"""Parquet files in S3, read by ranges: the footer, then only those row groups that can hold what is sought.
+
+pyarrow loads with this module: import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.core.model import ObjectRef
+from jobs.errors import DamagedArchive
+from jobs.s3.store import Store
+
+TAIL_BYTES = 64 * 1024
+"""Read first: the footer of an index of `MEMBERS_MAX` rows is shorter."""
+
+GROUPS_AHEAD = 4
+
+
+class KeyRange(NamedTuple):
+    """A row group's place in the file, and the least and greatest key in it (None: not known)."""
+
+    number: int
+    start: int
+    end: int
+    first_key: str | None
+    last_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RangedTable:
+    """A Parquet file whose footer is known; every read is pinned to its ETag."""
+
+    store: Store
+    ref: ObjectRef
+    etag: str
+    size_bytes: int
+    footer: Any
+
+    @property
+    def metadata(self) -> dict[bytes, bytes]:
+        """The footer's own entries."""
+        found: dict[bytes, bytes] = self.footer.metadata or {}
+        return found
+
+    def groups(self) -> Iterator[KeyRange]:
+        """The row groups, in order."""
+        for number in range(self.footer.num_row_groups):
+            group = self.footer.row_group(number)
+            columns = [group.column(index) for index in range(group.num_columns)]
+            start = min(
+                min(each.data_page_offset, each.dictionary_page_offset or each.data_page_offset) for each in columns
+            )
+            end = start + sum(each.total_compressed_size for each in columns)
+            keys = group.column(0).statistics
+            known = keys is not None and keys.has_min_max
+            yield KeyRange(number, start, end, keys.min if known else None, keys.max if known else None)
+
+    async def read(self, group: KeyRange) -> pa.Table:
+        """One row group, by one ranged read."""
+        body = await self.store.get(self.ref, start=group.start, end=group.end, if_match=self.etag)
+        return await asyncio.to_thread(self._decode, group, body.data)
+
+    async def scan(self, is_wanted: Callable[[KeyRange], bool] = lambda group: True) -> AsyncIterator[pa.Table]:
+        """The wanted row groups, in order, a few ahead."""
+        wanted = [group for group in self.groups() if is_wanted(group)]
+        running: list[asyncio.Task[pa.Table]] = []
+        try:
+            for group in wanted:
+                running.append(asyncio.create_task(self.read(group)))
+                if len(running) >= GROUPS_AHEAD:
+                    yield await running.pop(0)
+            while running:
+                yield await running.pop(0)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _decode(self, group: KeyRange, data: bytes) -> pa.Table:
+        source = _Sparse(group.start, data, self.size_bytes)
+        return pq.ParquetFile(cast("Any", source), metadata=self.footer).read_row_group(group.number)
+
+
+async def open_table(store: Store, ref: ObjectRef) -> RangedTable:
+    """Read the footer (one request, two where it is long). Raises NotFound, and DamagedArchive for no Parquet."""
+    info = await store.head(ref)
+    start = max(0, info.size_bytes - TAIL_BYTES)
+    tail = (await store.get(ref, start=start, if_match=info.etag)).data
+    footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
+    if tail[-4:] != b"PAR1" or footer_bytes + 4 > info.size_bytes:
+        raise DamagedArchive(f"{ref} is no Parquet file, or was cut short: rebuild it with sealift archives reindex")
+    if footer_bytes > len(tail):
+        tail = (await store.get(ref, start=info.size_bytes - footer_bytes, if_match=info.etag)).data
+    return RangedTable(store, ref, info.etag, info.size_bytes, _parse(ref, tail[-footer_bytes:]))
+
+
+def holds(key: str) -> Callable[[KeyRange], bool]:
+    """Whether a row group can hold the key."""
+    return lambda group: group.first_key is None or group.last_key is None or group.first_key <= key <= group.last_key
+
+
+def overlaps(prefix: str) -> Callable[[KeyRange], bool]:
+    """Whether a row group can hold keys that begin with the prefix."""
+    size = len(prefix)
+    return lambda group: (
+        group.first_key is None or group.last_key is None or group.first_key[:size] <= prefix <= group.last_key[:size]
+    )
+
+
+def _parse(ref: ObjectRef, footer: bytes) -> Any:
+    try:
+        return pq.read_metadata(io.BytesIO(footer))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DamagedArchive(f"{ref} is damaged ({error}): rebuild it with sealift archives reindex") from error
+
+
+class _Sparse(io.RawIOBase):
+    """A file of which only one stretch is there."""
+
+    def __init__(self, start: int, data: bytes, size_bytes: int):
+        self._start, self._data, self._size_bytes, self._place = start, data, size_bytes, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size_bytes}[whence]
+        self._place = base + offset
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        begin = self._place - self._start
+        if begin < 0:
+            raise OSError(f"byte {self._place} was not fetched")
+        data = bytes(self._data[begin:] if size < 0 else self._data[begin : begin + size])
+        self._place += len(data)
+        return data

@@ -1,0 +1,31 @@
+"""Requests that are repeated here, because whoever asked for them would have to do much else again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from jobs.core.pace import backoff_seconds
+from jobs.errors import Conflict, StoreError, Unavailable
+
+T = TypeVar("T")
+
+TRIES = 8
+
+
+async def try_often(
+    request: Callable[[], Awaitable[T]], on_error: Callable[[StoreError], None] = lambda error: None, tries: int = TRIES
+) -> T:
+    """The request's answer; what may pass (5xx, SlowDown, no answer, 409) is asked for again, with full jitter.
+
+    `on_error` hears of each failure that is tried again. Raises the last StoreError, or any other at once.
+    """
+    for attempt in range(1, tries):
+        try:
+            return await request()
+        except (Unavailable, Conflict) as error:
+            on_error(error)
+            await asyncio.sleep(backoff_seconds(attempt, random.random()))
+    return await request()

@@ -1,0 +1,295 @@
+"""The compact job against a store that fails in every way: no row is lost, no byte is wrong, no archive is two."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.compact import Compact, CompactOptions
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.outcome import Outcome, Status
+from jobs.core.packing import PackingRule, cut, sort_key
+from jobs.core.policy_choices import ArchiveFormat
+from jobs.core.savings import Economy
+from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled, Unavailable
+from jobs.runs.planning import read_price_table
+from jobs.s3.archive_index import ArchiveIndex
+from jobs.s3.archives import read_member
+from jobs.s3.memory import MemoryStore
+from jobs.s3.store import UNGUARDED, Body
+from jobs.s3.streams import ByteBudget
+
+Fault = Callable[[str, ObjectRef], None]
+ECONOMY = Economy.of(read_price_table(), "GLACIER_IR", 0.0, None)
+RULE = PackingRule(10_000, ArchiveFormat.TAR, members_max=4)
+
+
+class Faulty(MemoryStore):
+    """Asks `fault` before each request and after each write; whatever that raises is the answer."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=lambda: 1_750_000_000.0)
+        self.fault: Fault = lambda moment, ref: None
+        self.reads: list[str] = []
+        self.held_bytes = 0
+
+    async def get(self, ref: ObjectRef, **more: Any) -> Body:
+        self.fault("get", ref)
+        body = await super().get(ref, **more)
+        if ref.bucket == "docs":
+            self.reads.append(ref.key)
+        await asyncio.sleep(0)
+        return body
+
+    async def put(self, bucket: str, key: str, *given: Any, **more: Any) -> Any:
+        self.fault("put", ObjectRef(bucket, key))
+        written = await super().put(bucket, key, *given, **more)
+        self.fault("after put", ObjectRef(bucket, key))
+        return written
+
+
+def make(
+    store: MemoryStore, kind: ArchiveFormat = ArchiveFormat.TAR, budget_bytes: int = 1 << 20, **options: Any
+) -> Compact:
+    rule = replace(RULE, format=kind, **options)
+    return Compact(
+        store,
+        store,
+        Route(Location("docs"), Location("cold", "packed")),
+        CompactOptions(rule, ECONOMY),
+        ByteBudget(budget_bytes),
+        ArchiveIndex(store, Location("ledger")),
+        "run",
+    )
+
+
+def filled(objects: dict[str, bytes], **attributes: Any) -> tuple[Faulty, list[ObjectVersion]]:
+    store = Faulty()
+
+    async def fill() -> list[ObjectVersion]:
+        rows = []
+        for number, (key, data) in enumerate(objects.items()):
+            made = await store.put("docs", key, data, Attributes(**attributes), guard=UNGUARDED)
+            row = ObjectVersion(number, key, made.version_id, size_bytes=len(data), etag=made.etag, last_modified=0.0)
+            rows.append(row)
+        return sorted(rows, key=sort_key)
+
+    for bucket in ("docs", "cold", "ledger"):
+        store.create_bucket(bucket)
+    return store, asyncio.run(fill())
+
+
+def work(job: Compact, rows: Sequence[ObjectVersion]) -> dict[str, Outcome]:
+    """The job over all groups, as a worker does it: what may pass is tried again."""
+
+    async def run() -> dict[str, Outcome]:
+        outcomes: list[Outcome] = []
+        for group in job.chains(rows):
+            for attempt in range(5):
+                try:
+                    outcomes += await job.process(group)
+                    break
+                except (Unavailable, Conflict, PreconditionFailed):
+                    assert attempt < 4
+        assert [outcome.row for outcome in outcomes] == [row.row for row in rows]
+        return {outcome.key: outcome for outcome in outcomes}
+
+    return asyncio.run(run())
+
+
+def unpacked(store: MemoryStore) -> dict[str, bytes]:
+    """Every member of every indexed archive; no key twice."""
+
+    async def run() -> dict[str, bytes]:
+        index = ArchiveIndex(store, Location("ledger"))
+        found: dict[str, bytes] = {}
+        for record in await index.records():
+            async for members in index.members(record.location):
+                for member in members:
+                    assert member.key not in found
+                    found[member.key] = await read_member(store, record, member)
+        return found
+
+    return asyncio.run(run())
+
+
+OBJECTS = {f"k/{n}": bytes([n]) * (100 * n) for n in range(10)}
+
+
+def failing(key: str, error: type[StoreError], *, times: int = 1 << 30, moment: str = "get") -> Fault:
+    left = [times]
+
+    def fault(at: str, ref: ObjectRef) -> None:
+        if at == moment and ref.key == key and left[0]:
+            left[0] -= 1
+            raise error(at, str(ref), error.__name__, "injected", 503 if issubclass(error, Unavailable) else 403)
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(Denied, Status.DENIED), (NotFound, Status.MISSING), (PreconditionFailed, Status.CHANGED)],
+)
+def test_what_one_object_refuses_is_its_own_outcome(error: type[StoreError], status: Status) -> None:
+    store, rows = filled(OBJECTS)
+    store.fault = failing("k/5", error)
+    outcomes = work(make(store), rows)
+    assert outcomes.pop("k/5").status is status
+    assert {each.status for each in outcomes.values()} == {Status.PACKED}
+    assert unpacked(store) == {key: data for key, data in OBJECTS.items() if key != "k/5"}
+
+
+def test_a_cold_object_must_be_restored_first() -> None:
+    store, rows = filled(OBJECTS, storage_class="GLACIER")
+    store.restore(ObjectRef("docs", "k/3", next(row.version_id for row in rows if row.key == "k/3")))
+    outcomes = work(make(store), rows)
+    assert outcomes.pop("k/3").status is Status.PACKED
+    assert {each.status for each in outcomes.values()} == {Status.ARCHIVED}
+
+
+@pytest.mark.parametrize("error", [Throttled, Unavailable])
+def test_what_may_pass_is_asked_for_again(error: type[StoreError], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.s3.tries.backoff_seconds", lambda attempt, jitter: 0.0)
+    store, rows = filled(OBJECTS)
+    store.fault = failing("k/5", error, times=3)
+    assert {each.status for each in work(make(store), rows).values()} == {Status.PACKED}
+    assert unpacked(store) == OBJECTS
+
+
+def test_one_object_that_never_answers_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.s3.tries.backoff_seconds", lambda attempt, jitter: 0.0)
+    store, rows = filled(OBJECTS)
+    store.fault = failing("k/5", Unavailable)
+    outcomes = work(make(store), rows)
+    assert outcomes.pop("k/5").status is Status.FAILED
+    assert {each.status for each in outcomes.values()} == {Status.PACKED}
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_killed_at_any_request_it_goes_on_and_reads_no_finished_archive_again(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(ArchiveFormat))
+    store, rows = filled(OBJECTS)
+    groups = list(cut(rows, RULE))
+    left = data.draw(st.integers(0, 45))
+
+    def fault(moment: str, ref: ObjectRef) -> None:
+        nonlocal left
+        if left == 0:
+            raise Killed
+        left -= 1
+
+    store.fault = fault
+    with contextlib.suppress(Killed):
+        work(make(store, kind), rows)
+    store.fault = lambda moment, ref: None
+
+    packed_before = unpacked(store).keys()
+    store.reads.clear()
+    outcomes = work(make(store, kind), rows)
+    assert {each.status for each in outcomes.values()} == {Status.PACKED}
+    assert packed_before.isdisjoint(store.reads)
+    assert unpacked(store) == OBJECTS
+
+    async def archives() -> list[str]:
+        return [entry.key for entry in (await store.list_objects("cold", "")).entries]
+
+    assert len(asyncio.run(archives())) == len(groups)
+    assert store.uploads("cold") == []
+
+
+@pytest.mark.parametrize("kind", ArchiveFormat)
+def test_two_workers_at_once_make_one_archive(kind: ArchiveFormat) -> None:
+    store, rows = filled(OBJECTS)
+
+    async def run() -> list[list[Outcome]]:
+        jobs = [make(store, kind, target_bytes=1 << 30, members_max=100) for _ in range(2)]
+        return await asyncio.gather(*(job.process(rows) for job in jobs))
+
+    first, second = asyncio.run(run())
+    assert [each[:5] for each in first] == [each[:5] for each in second]
+    assert [each.destination_etag for each in first] == [each.destination_etag for each in second]
+    assert unpacked(store) == OBJECTS
+
+
+def test_an_archive_that_cannot_be_read_is_known_again_by_its_bytes() -> None:
+    """Glacier: killed between the archive and its index, another attempt cannot read what it finds."""
+    store, rows = filled(OBJECTS)
+    job = make(store, target_bytes=1 << 30, members_max=100)
+    job = replace(job, options=replace(job.options, storage_class="GLACIER"))
+    outcomes = work(job, rows)
+    index = ArchiveIndex(store, Location("ledger"))
+
+    async def lose() -> Any:
+        (record,) = await index.records()
+        await index.forget(record.location)
+        return record
+
+    record = asyncio.run(lose())
+    assert work(job, rows) == outcomes
+
+    async def again() -> Any:
+        return await index.records()
+
+    assert asyncio.run(again()) == [record]
+
+
+def test_an_object_that_changes_while_it_is_streamed_spoils_nothing() -> None:
+    store, rows = filled({"big": b"b" * (20 << 20), "small": b"s"})
+    reads = [0]
+
+    def fault(moment: str, ref: ObjectRef) -> None:
+        if moment == "get" and ref.key == "big":
+            reads[0] += 1
+            if reads[0] == 2:
+                raise NotFound("GetObject", str(ref), "NoSuchVersion", "", 404)
+
+    store.fault = fault
+    outcomes = work(make(store, target_bytes=1 << 30, budget_bytes=32 << 20), rows)
+    assert {each.status for each in outcomes.values()} == {Status.PACKED}
+    assert unpacked(store) == {"big": b"b" * (20 << 20), "small": b"s"}
+    assert store.uploads("cold") == []
+
+
+def test_a_small_budget_is_enough_for_large_and_small_members() -> None:
+    objects = {f"k{n}": b"x" * (9 << 20 if n % 3 == 0 else 1 << 20) for n in range(9)}
+    store, rows = filled(objects)
+    unknown = [row._replace(size_bytes=None, etag=None) for row in rows]
+    for asked in (rows, unknown):
+        job = make(store, target_bytes=1 << 30, members_max=100, budget_bytes=8 << 20)
+        assert {each.status for each in work(job, asked).values()} == {Status.PACKED}
+
+
+def test_bytes_that_are_not_the_sources_never_get_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.s3.tries.backoff_seconds", lambda attempt, jitter: 0.0)
+    store, rows = filled(OBJECTS)
+    honest = store.get
+
+    async def lying(ref: ObjectRef, **more: Any) -> Body:
+        body = await honest(ref, **more)
+        return body._replace(data=b"!" * len(body.data)) if ref.key == "k/7" else body
+
+    monkeypatch.setattr(store, "get", lying)
+    outcomes = work(make(store), rows)
+    assert outcomes.pop("k/7").status is Status.FAILED
+    assert {each.status for each in outcomes.values()} == {Status.PACKED}
+    assert "k/7" not in unpacked(store)
+
+
+def test_delete_markers_have_nothing_to_pack() -> None:
+    store, rows = filled({"k": b"1"})
+    marker = ObjectVersion(1, "l", "v", is_delete_marker=True, last_modified=0.0)
+    outcomes = work(make(store), [*rows, marker])
+    assert (outcomes["l"].status, outcomes["k"].status) == (Status.SKIPPED, Status.PACKED)

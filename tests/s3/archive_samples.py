@@ -1,0 +1,91 @@
+"""Archives made in memory: members, a store, and what was written."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow.parquet as pq
+
+from jobs.core.archive import ArchiveRecord, Member
+from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.policy_choices import ArchiveFormat
+from jobs.s3.archive_index import completed
+from jobs.s3.archive_upload import ArchiveUpload
+from jobs.s3.archive_writer import ArchiveWriter
+from jobs.s3.archives import read_own_index
+from jobs.s3.member_tables import from_batch
+from jobs.s3.memory import MemoryStore
+from jobs.s3.store import UNGUARDED
+
+PART_BYTES = 5 * 1024**2
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One archive: where it is, its record, its members as its own index has them, its bytes."""
+
+    store: MemoryStore
+    record: ArchiveRecord
+    members: list[Member]
+    data: bytes
+
+
+def member(key: str, data: bytes = b"", version_id: str | None = None, **more: object) -> Member:
+    made = Member(key, version_id, True, len(data), "e" * 32, 1_700_000_000.0, "STANDARD", {}, {}, {})
+    return made._replace(sha256=hashlib.sha256(data).hexdigest())._replace(**more)  # type: ignore[arg-type]
+
+
+async def pieces(data: bytes, piece_bytes: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), piece_bytes):
+        yield data[start : start + piece_bytes]
+
+
+async def pack(
+    contents: Sequence[tuple[Member, bytes]],
+    kind: ArchiveFormat,
+    *,
+    streamed_from: int = 1 << 40,
+    copied_from: int = 1 << 40,
+) -> Packed:
+    """Write an archive; members of `streamed_from` bytes come in pieces, those of `copied_from` S3 copies."""
+    store = MemoryStore(clock=lambda: 1_750_000_000.0)
+    store.create_bucket("cold")
+    store.create_bucket("docs")
+    location = Location("cold", f"packed/one.{kind.value}")
+    attributes = Attributes(metadata={"sealift-source": "docs", "sealift-run": "r"})
+    writer = ArchiveWriter(ArchiveUpload(store, location.bucket, location.key, attributes, PART_BYTES), kind)
+    try:
+        for each, data in contents:
+            if len(data) >= copied_from:
+                written = await store.put("docs", each.key, data, Attributes(), guard=UNGUARDED)
+                await writer.add_copy(each._replace(etag=written.etag), ObjectRef("docs", each.key))
+            elif len(data) >= streamed_from:
+                await writer.add_stream(each, pieces(data, 1 << 20))
+            else:
+                await writer.add(each, data)
+        await writer.finish()
+    finally:
+        await writer.close()
+    record, own_index = await read_own_index(store, location)
+    members = list(from_batch(pq.read_table(io.BytesIO(own_index))))
+    data = (await store.get(ObjectRef(*location))).data
+    return Packed(store, completed(record, own_index), members, data)
+
+
+def packed(contents: Sequence[tuple[Member, bytes]], kind: ArchiveFormat, **how: int) -> Packed:
+    return asyncio.run(pack(contents, kind, **how))
+
+
+def altered(made: Packed, data: bytes) -> ArchiveRecord:
+    """Other bytes in the archive's place, and a record that is content with them."""
+
+    async def put() -> ArchiveRecord:
+        place = made.record.location
+        written = await made.store.put(place.bucket, place.key, data, Attributes(), guard=UNGUARDED)
+        return replace(made.record, etag=written.etag, version_id=written.version_id)
+
+    return asyncio.run(put())
