@@ -23,6 +23,8 @@ _COMMANDS = {
     "runs": ("jobs.cli.runs", "runs", "List, show, watch and retry runs, from the ledger alone."),
     "query": ("jobs.cli.query", "query", "Ask the ledger in SQL: runs, outcomes, differences, catalog."),
     "catalog": ("jobs.cli.catalog", "catalog", "Rebuild the latest proven state of every object version."),
+    "local": ("jobs.cli.local", "local", "The event-driven system on this machine, without an AWS account."),
+    "events": ("jobs.cli.events", "events", "Return events that no attempt could handle to their queue."),
     "policy": ("jobs.cli.policy", "policy", "Check the policy file; explain what it means for an object."),
     "worker": ("jobs.cli.worker", "worker", ""),
 }

@@ -101,6 +101,8 @@ class Side:
             return SideTotals(int(row[0]) if row else 0, 0, 0)
         size = self.columns().get("size_bytes", "NULL::BIGINT")
         inside = self._in_scope()
+        if (inside, self._current()) == ("true", "true"):
+            return SideTotals(self.report.rows, 0, 0)
         row = connection.execute(
             f"SELECT count(*) FILTER ({inside}), count(*) FILTER (NOT {inside}), "
             f"sum({size}) FILTER (NOT {inside}) FROM {self.report.relation} r WHERE {self._current()}"
@@ -137,7 +139,7 @@ class Side:
         return prefixes.source_scope_sql(key) if self.is_source else prefixes.destination_scope_sql(key)
 
     def _current(self) -> str:
-        conditions = [f"{self._field('key')} IS NOT NULL"]
+        conditions = ["true"] if self.report.has_keys else [f"{self._field('key')} IS NOT NULL"]
         if not self.options.judging.all_versions and self.report.column("islatest"):
             conditions.append(f"coalesce({self._field('islatest')}, true)")
         return " AND ".join(conditions)

@@ -19,6 +19,7 @@ import duckdb
 
 from jobs.errors import ManifestError
 from jobs.s3.inventories import Inventory
+from jobs.s3.report_statistics import has_no_key, scanned, statistics
 from jobs.s3.reports import fold_name
 from jobs.s3.store import Store
 
@@ -51,7 +52,7 @@ FIELDS: dict[str, str] = {
 class StagedReport:
     """A verified report as a relation: `relation` is SQL, `columns` maps folded field names to its columns.
 
-    `constants`: the fields that say the same in all rows, as SQL literals.
+    `constants`: the fields that say the same in all rows, as SQL literals. `has_keys`: no row lacks its key.
     """
 
     inventory: Inventory
@@ -59,6 +60,7 @@ class StagedReport:
     columns: Mapping[str, str]
     rows: int = 0
     constants: Mapping[str, str] = field(default_factory=dict)
+    has_keys: bool = False
 
     def column(self, name: str) -> str | None:
         """The quoted column of a field, None where the report does not have it."""
@@ -257,16 +259,12 @@ def _measure(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> Sta
     Raises ManifestError where there is no row, or one names another bucket.
     """
     inventory, key = staged.inventory, staged.column("key")
-    fields = [field for field in _CONSTANTS if staged.column(field)]
-    columns = [staged.column(field) for field in fields]
-    numbers = "".join(f", min({column}), max({column}), count({column})" for column in columns)
-    row = connection.execute(f"SELECT count(*){numbers} FROM {staged.relation}").fetchone() or (0,)
-    rows = row[0]
+    rows, told = statistics(connection, staged)
     if not rows:
         raise _empty(inventory)
     constants = {}
-    for place, name in enumerate(fields):
-        low, high, known = row[1 + 3 * place : 4 + 3 * place]
+    for name in filter(staged.column, _CONSTANTS):
+        low, high, known = told.get(staged.columns[name]) or scanned(connection, staged, name)
         if known == rows and low == high:
             constants[name] = f"{quoted(low)}::{FIELDS[name]}"
         elif not known:
@@ -280,12 +278,13 @@ def _measure(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> Sta
             f"a row of {inventory.manifest} names the bucket {other[0] if other else None!r}, the report is of "
             f"{inventory.source_bucket!r}: use another inventory"
         )
-    if inventory.file_format != "CSV" and _has_no_key(connection, staged):  # of CSV's they are listed already
+    has_keys = not has_no_key(connection, staged)
+    if inventory.file_format != "CSV" and not has_keys:  # of CSV's they are listed already
         connection.execute(
             f"INSERT INTO unparsed SELECT {quoted(inventory.manifest)}, NULL, NULL, 'the row has no key', "
             f"t::VARCHAR FROM {staged.relation} AS t WHERE {key} IS NULL"
         )
-    return StagedReport(inventory, staged.relation, staged.columns, rows, constants)
+    return StagedReport(inventory, staged.relation, staged.columns, rows, constants, has_keys)
 
 
 _CONSTANTS = (
@@ -298,25 +297,6 @@ _CONSTANTS = (
     "encryptionstatus",
 )
 """Fields of few values: quick to look through, and often one value in all rows."""
-
-
-def _has_no_key(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> bool:
-    """Whether a row may have no key, by the files' own statistics: reading all keys would take as long as the join."""
-    paths = staged.relation.removeprefix("read_parquet(").rpartition(", ")[0]
-    row = connection.execute(
-        f"SELECT sum(coalesce(stats_null_count, 1)) FROM parquet_metadata({paths}) WHERE path_in_schema = ?",
-        [staged.columns["key"]],
-    ).fetchone()
-    return bool(row and row[0])
-
-
-def newest_modified(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> float | None:
-    """When the newest object of the report was modified (epoch seconds); None where it does not say."""
-    column = staged.column("lastmodifieddate")
-    if column is None:
-        return None
-    row = connection.execute(f"SELECT epoch(max({column})) FROM {staged.relation}").fetchone()
-    return None if row is None else row[0]
 
 
 def quoted(value: object) -> str:

@@ -1,0 +1,185 @@
+"""`sealift local`: the event-driven system on this machine, without an account."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.cli.console import human_bytes, human_seconds, say
+from jobs.cli.options import stack
+from jobs.config import Settings
+from jobs.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from jobs.local.system import System
+
+STATUS_SECONDS = 1.0
+_SAMPLE = """\
+# A pair to play with: what is put into s3://freight-in is copied to s3://freight-hot.
+version: 1
+name: local
+ledger: {bucket: freight-ledger, region: us-east-1, prefix: sealift/}
+pairs:
+  - name: freight
+    source: {bucket: freight-in, region: us-east-1}
+    destination: {bucket: freight-hot, region: us-east-1}
+    deletes: mirror
+    thresholds: {lambda_max_size: 8 MiB, backlog_rows: 1000, backlog_age: 5s}
+    verify: {rota: 1/1, deep: 1/7}
+"""
+
+
+@click.command()
+@stack(
+    click.option("--policy", "file", metavar="FILE", help="Default: SEALIFT_POLICY, or a pair of two sample buckets."),
+    click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="S3's port. Default: any."),
+    click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Keep the data here. Default: don't."),
+    click.option("--retry", type=click.IntRange(0, 43200), default=5, show_default=True, metavar="SECONDS",
+                 help="After so long a failed message comes again; after five times it is a dead letter."),
+    click.option("--json", "as_json", is_flag=True, help="Print one line of JSON a second."),
+)  # fmt: skip
+def local(file: str | None, port: int, data: Path | None, retry: int, as_json: bool) -> int:
+    """The event-driven system on this machine: S3 with notifications, SQS, the functions, the runs. No AWS account.
+
+    Prints the variables that point a shell at it; `aws s3 cp`, `sealift nightly` and `sealift events redrive` work with
+    them as they do with AWS. Everything listens on 127.0.0.1, credentials are new at each start, Ctrl-C ends it all.
+    It needs: pip install 'sealift[local]'
+
+    \b
+    sealift local
+    sealift local --policy policy.yaml --data ./playground --port 9000
+    """
+    out, stop = sys.stdout, threading.Event()
+    named = file or Settings.from_environment().policy
+    if named is not None and named.startswith("s3://"):
+        raise UsageError(f"--policy {named}: name a file of this machine; nothing here asks AWS")
+    with _interrupting(stop), _folder(data) as folder:
+        from jobs.local.system import running
+
+        policy = Path(named) if named is not None else _sample(folder)
+        if not as_json:
+            say("Starting …")
+        with running(policy, folder, port=port, keeps_data=data is not None, retry_seconds=retry) as system:
+            if as_json:
+                ready = {"event": "ready", "environment": dict(system.environment), "folder": str(folder.resolve())}
+                click.echo(json.dumps(ready), file=out)
+                _report(system, stop, lambda status: click.echo(json.dumps(status), file=out))
+            else:
+                click.echo(_welcome(system, folder), file=out)
+                with _line() as show:
+                    _report(system, stop, show)
+            left = len(system.unhandled)
+    if not as_json:
+        say(f"Stopped; {left:,} events were not handled: a night finds such objects." if left else "Stopped.")
+    return 0
+
+
+def _report(system: System, stop: threading.Event, show: Callable[[dict[str, Any]], object]) -> None:
+    """Show the status each second until somebody stops it, and once more then."""
+    while not stop.wait(STATUS_SECONDS):
+        show(system.status())
+    with contextlib.suppress(StoreError):
+        show(system.status())
+
+
+def _welcome(system: System, folder: Path) -> str:
+    pairs = [
+        f"  {pair.name}: s3://{pair.source.bucket} → s3://{pair.destination.bucket}/{pair.destination.prefix}"
+        for pair in system.policy.pairs
+    ]
+    exports = [f"  export {name}={shlex.quote(value)}" for name, value in system.environment.items()]
+    first = system.policy.pairs[0]
+    return "\n".join(
+        [
+            "Running. What is put into a source is copied within a second:",
+            *pairs,
+            "",
+            "In another shell:",
+            "",
+            "  unset AWS_PROFILE AWS_SESSION_TOKEN",
+            *exports,
+            "",
+            f"  aws s3 cp README.md s3://{first.source.bucket}/",
+            f"  sealift nightly --pair {first.name} --margin 0s",
+            "  sealift events redrive --dry-run",
+            "",
+            f"Logs are in {folder}. Ctrl-C ends it.",
+        ]
+    )
+
+
+def status_text(status: Mapping[str, Any]) -> str:
+    """One line for people."""
+    oldest = status["oldest_unhandled_seconds"]
+    words = [
+        "all handled" if oldest is None else f"oldest unhandled {human_seconds(oldest)} ({status['unhandled']:,})",
+        f"{status['backed_up']:,} backed up ({human_bytes(status['backed_up_bytes'])})",
+        f"{status['superseded']:,} superseded",
+        f"{status['handed_over']:,} handed over",
+        f"{status['failed']:,} failed",
+    ]
+    words += [f"{status[name]:,} {label}" for name, label in _SOMETIMES.items() if status[name]]
+    return " · ".join([*words, *status["told"][-1:]])
+
+
+_SOMETIMES = {"dead_letters": "dead letters", "backlog_rows": "in the backlog", "runs": "runs under way"}
+
+
+@contextlib.contextmanager
+def _line() -> Iterator[Callable[[dict[str, Any]], object]]:
+    """A line that is written over on a terminal; elsewhere one whenever something has changed."""
+    if not sys.stderr.isatty():
+        last = ""
+
+        def tell(status: dict[str, Any]) -> None:
+            nonlocal last
+            if (text := status_text(status)) != last:
+                say(text)
+            last = text
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(Text("…"), console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False) as live:
+        yield lambda status: live.update(Text(status_text(status)))
+
+
+@contextlib.contextmanager
+def _folder(data: Path | None) -> Iterator[Path]:
+    if data is not None:
+        data.mkdir(parents=True, exist_ok=True)
+        yield data
+        return
+    with tempfile.TemporaryDirectory(prefix="sealift-local-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def _sample(folder: Path) -> Path:
+    policy = folder / "policy.yaml"
+    if not policy.exists():
+        policy.write_text(_SAMPLE)
+    return policy
+
+
+@contextlib.contextmanager
+def _interrupting(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask to stop, however often they come: what was started has to be ended in order."""
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

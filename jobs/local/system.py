@@ -1,0 +1,207 @@
+"""The whole event-driven system in one process and two servers, for as long as a `with` block lasts.
+
+    a client ─→ relay ─→ SeaweedFS          s3://…, by the environment that `System.environment` says
+                  └→ notifier ─→ queue ─→ backup (─→ backlog ─→ runs) ─→ hot bucket
+                                   └→ dead letters
+
+One thread relays and notifies, another one is the functions: polls the queue, looks at the backlog, follows runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jobs.core.policy import Policy
+from jobs.errors import Conflict, SealiftError
+from jobs.local.event_source import Context, EventSource, make_queues
+from jobs.local.gauges import FunctionLog, Unhandled
+from jobs.local.notifier import Notifier
+from jobs.local.relay import Relay
+from jobs.local.servers import queue_server, s3_server
+from jobs.local.started_runs import LocalBatch, StartedRuns
+from jobs.policies import read_policy
+from jobs.s3.queues import Depth, Queue
+from jobs.s3.services import call, open_client
+from jobs.s3.sessions import open_store
+from scheduler import backup
+from scheduler.log import say
+from scheduler.sandbox import here
+
+DRAIN_SECONDS = 5.0
+PAUSE_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class System:
+    """A running system. `environment`: what a shell needs to work with it; AWS's other variables have to be unset."""
+
+    environment: Mapping[str, str]
+    policy: Policy
+    log: FunctionLog
+    unhandled: Unhandled
+    queue: Queue
+    dead: Queue
+    batch: LocalBatch
+    runs: StartedRuns
+    functions: Future[None]
+
+    def status(self) -> dict[str, Any]:
+        """What the status line shows. Raises what ended the functions; StoreError when the queues do not answer."""
+        if self.functions.done():
+            self.functions.result()
+        depth, dead = self.queue.depth(), self.dead.depth()
+        if depth == dead == Depth(0, 0, 0):
+            self.unhandled.forget_old()
+        oldest, counts = self.unhandled.oldest_seconds(), self.log.counts
+        return {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "oldest_unhandled_seconds": None if oldest is None else round(oldest, 3),
+            "unhandled": len(self.unhandled),
+            "backed_up": counts["BackedUp"],
+            "backed_up_bytes": self.log.size_bytes,
+            "duplicates": counts["Duplicates"],
+            "deleted": counts["Deleted"],
+            "superseded": counts["Superseded"],
+            "handed_over": counts["HandedOver"],
+            "skipped": counts["Skipped"],
+            "failed": counts["Failed"],
+            "queued": sum(depth),
+            "dead_letters": sum(dead),
+            "backlog_rows": sum(self.log.backlog_rows.values()),
+            "runs": self.batch.unfinished,
+            "told": list(self.runs.told),
+        }
+
+
+@contextlib.contextmanager
+def running(
+    policy_file: Path, folder: Path, *, port: int = 0, keeps_data: bool = False, retry_seconds: int = 5
+) -> Iterator[System]:
+    """A system over the policy, its data and logs below `folder`; S3 is on `port` (0: any).
+
+    Changes this process's AWS variables and its stdout (which becomes `functions.log`) until the block ends. A
+    message that failed comes again after `retry_seconds`. Raises PolicyError, ConfigError, StoreError.
+    """
+    policy = read_policy(str(policy_file))
+    credentials = {
+        "AWS_ACCESS_KEY_ID": f"local{secrets.token_hex(8)}",
+        "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
+    }
+    with contextlib.ExitStack() as undo:
+        (folder / "jobs").mkdir(exist_ok=True)
+        servers = (s3_server(folder, credentials, keeps_data=keeps_data), queue_server(folder))
+        with ThreadPoolExecutor(len(servers)) as starting:
+            s3_port, queue_port = starting.map(undo.enter_context, servers)
+        environment = credentials | {
+            "AWS_REGION": str(policy.ledger.region),
+            "AWS_DEFAULT_REGION": str(policy.ledger.region),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{queue_port}",  # whatever is asked, it stays on this machine
+            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{s3_port}",
+            "SEALIFT_POLICY": str(policy_file.resolve()),
+            "SEALIFT_LEDGER": policy.ledger.uri.rstrip("/"),
+            "SEALIFT_EXECUTOR": "local",
+        }
+        undo.enter_context(_only(environment))
+        queue, dead = _make_account(policy, retry_seconds)
+        log = FunctionLog(undo.enter_context((folder / "functions.log").open("a", encoding="utf-8")))
+        undo.enter_context(contextlib.redirect_stdout(log))
+        unhandled, batch = Unhandled(), LocalBatch(folder / "jobs")
+        undo.callback(batch.close)
+        context = Context(f"{policy.name}-follow", str(policy.ledger.region))
+        here.cache_clear()
+        undo.callback(here.cache_clear)
+        runs = StartedRuns(here(), batch, context.invoked_function_arn)
+        stop = threading.Event()
+        pool = undo.enter_context(ThreadPoolExecutor(1, "functions"))
+        undo.callback(stop.set)
+        source = EventSource(
+            Queue(queue), backup.handler, lambda: Context(f"{policy.name}-backup", context.region), unhandled
+        )
+        functions = pool.submit(_work, source, runs, stop)
+        front = undo.enter_context(_relaying(policy, s3_port, port, Queue(queue), unhandled))
+        told = environment | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{front}"}
+        yield System(told, policy, log, unhandled, Queue(queue), Queue(dead), batch, runs, functions)
+
+
+def _work(source: EventSource, runs: StartedRuns, stop: threading.Event) -> None:
+    """The functions' thread. What fails is said in their log and done again; only a bug ends it."""
+    while not stop.is_set():
+        try:
+            source.step()
+            runs.step()
+        except SealiftError as error:
+            say("error", "failed", error=str(error))
+            stop.wait(PAUSE_SECONDS)
+
+
+@contextlib.contextmanager
+def _relaying(policy: Policy, upstream: int, port: int, queue: Queue, unhandled: Unhandled) -> Iterator[int]:
+    """The relay and the notifier on an event loop of their own; the port that clients use."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="relay", daemon=True)
+    thread.start()
+    try:
+        store = open_store(None, None, None, max_in_flight=8)
+        notifier = Notifier(policy, store, queue, unhandled)
+        relay = Relay(upstream, notifier.hear)
+        front = asyncio.run_coroutine_threadsafe(relay.start(port), loop).result()
+        sending = asyncio.run_coroutine_threadsafe(notifier.run(), loop)
+        try:
+            yield front
+        finally:
+            asyncio.run_coroutine_threadsafe(relay.close(), loop).result()
+            with contextlib.suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(notifier.drain(), loop).result(DRAIN_SECONDS)
+            sending.cancel()
+            asyncio.run_coroutine_threadsafe(store.close(), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def _make_account(policy: Policy, retry_seconds: int) -> tuple[str, str]:
+    """What Terraform would make: buckets, the topic, both queues (their URLs). Raises StoreError."""
+    s3 = open_client("s3")
+    versioned = {str(bucket) for pair in policy.pairs for bucket in (pair.source.bucket, pair.destination.bucket)}
+    versioned |= {str(pair.archive.bucket) for pair in policy.pairs if pair.archive}
+    plain = {str(policy.ledger.bucket), *(map(str, policy.inventory.buckets.values()) if policy.inventory else ())}
+    for bucket in sorted(versioned | plain):
+        with contextlib.suppress(Conflict):  # it is there: the folder is an old one
+            call(s3, "CreateBucket", bucket, Bucket=bucket)
+        if bucket in versioned:
+            enabled = {"Status": "Enabled"}
+            call(s3, "PutBucketVersioning", bucket, Bucket=bucket, VersioningConfiguration=enabled)
+    topic = call(open_client("sns"), "CreateTopic", policy.name, Name=f"{policy.name}-alarms")["TopicArn"]
+    os.environ["SEALIFT_TOPIC"] = str(topic)
+    return make_queues(open_client("sqs"), str(policy.name), retry_seconds)
+
+
+@contextlib.contextmanager
+def _only(environment: Mapping[str, str]) -> Iterator[None]:
+    """These variables, and no others of AWS's or ours that the caller's shell may have set."""
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith(("AWS_", "SEALIFT_")):
+            del os.environ[name]
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
