@@ -152,7 +152,8 @@ def test_the_catalog_has_the_latest_proof_and_nothing_disproved(ran: tuple[World
 
 def test_a_catalog_that_was_not_finished_is_not_read(ran: tuple[World, str]) -> None:
     world, _ = ran
-    world.client.put_object(Bucket=world.ledger, Key="runs/catalog/99990101T000000000Z/data/00000.parquet", Body=b"half")
+    half = {"Bucket": world.ledger, "Key": "runs/catalog/99990101T000000000Z/data/00000.parquet", "Body": b"half"}
+    world.client.put_object(**half)
     assert ask(world, "SELECT * FROM catalog") == []
     assert world.sealift("catalog", "rebuild", "--json").document["rows"] == 5
     assert len(ask(world, "SELECT * FROM catalog")) == 5
