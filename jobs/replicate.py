@@ -14,10 +14,10 @@ from typing import Any, Self
 
 from jobs.core.decision import Overwrite, decide
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5
-from jobs.core.model import Listed, ObjectVersion, Route
+from jobs.core.model import Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.timeline import align, first_missing
-from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Redirected, Rejected, StoreError
+from jobs.errors import ArchivedObject, Conflict, Denied, NotFound, PreconditionFailed, Redirected, Rejected, StoreError
 from jobs.s3.content import Side, compare_content
 from jobs.s3.copier import Copier, CopyOptions
 from jobs.s3.lookup import find, key_history
@@ -95,9 +95,7 @@ class Replicate:
         action = decide(row, source, destination, verdict, self.options.overwrite)
         checksum = None
         if action.prove and source and destination:
-            verdict, checksum = await compare_content(
-                Side(self.source, ref, source), Side(self.destination, target, destination), self.budget
-            )
+            verdict, checksum = await self._read_both(ref, source, target, destination)
             action = decide(row, source, destination, verdict, self.options.overwrite)
         if action.copy and source:
             return await self.copier.copy(row, source, Guard(etag=action.replaces) if action.replaces else ABSENT)
@@ -144,16 +142,13 @@ class Replicate:
         return outcomes
 
     async def _in_history(self, rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
-        """All versions of the rows' key at the source, oldest first, the rows in their places; gone ones first."""
+        """All versions of the rows' key that the source has or, by the rows, had: oldest first."""
         listed = await key_history(self.source, self.route.source.bucket, rows[0].key)
         ours = {row.version_id: row for row in rows}
-        versions = [
-            ours.pop(each.version_id)
-            if each.version_id in ours
-            else ObjectVersion(-1, each.key, each.version_id, False, each.is_delete_marker, each.size_bytes, each.etag)
-            for each in listed
-        ]
-        return [*ours.values(), *versions]
+        versions = [ours.pop(each.version_id) if each.version_id in ours else _as_row(each) for each in listed]
+        for gone in ours.values():
+            versions.insert(_place_of(gone, rows, versions), gone)
+        return versions
 
     def _there_already(self, row: ObjectVersion, there: Listed, evidence: Evidence) -> Outcome:
         return self._ended(row, Status.SAME, "")._replace(
@@ -203,13 +198,44 @@ class Replicate:
         verdict = compare(source, destination)
         if verdict.same is not None:
             return verdict
-        verdict, _ = await compare_content(
-            Side(self.source, ref, source), Side(self.destination, target, destination), self.budget
-        )
+        verdict, _ = await self._read_both(ref, source, target, destination)
         return verdict
+
+    async def _read_both(
+        self, ref: ObjectRef, source: ObjectInfo, target: ObjectRef, destination: ObjectInfo
+    ) -> tuple[Verdict, str | None]:
+        """Compare the bytes. Raises Conflict when one side went away since it was looked at: look again."""
+        try:
+            return await compare_content(
+                Side(self.source, ref, source), Side(self.destination, target, destination), self.budget
+            )
+        except NotFound as error:
+            if error.code == "NoSuchBucket":
+                raise
+            raise Conflict(error.operation, error.target, "Raced", "it went away while it was read") from error
 
     def _ended(self, row: ObjectVersion, status: Status, reason: str) -> Outcome:
         return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+
+
+def _as_row(there: Listed) -> ObjectVersion:
+    """A version that the manifest does not name."""
+    key, version_id, _, is_delete_marker, size_bytes, etag, modified, storage_class, _ = there
+    return ObjectVersion(-1, key, version_id, False, is_delete_marker, size_bytes, etag, modified, storage_class)
+
+
+def _place_of(gone: ObjectVersion, rows: Sequence[ObjectVersion], versions: Sequence[ObjectVersion]) -> int:
+    """Where in a history a version belongs that is not in it any more: between its neighbours among the rows, by time.
+
+    When in doubt late: nothing is then put on top of it that may be older.
+    """
+    at = rows.index(gone)
+    first = max((versions.index(row) + 1 for row in rows[:at] if row in versions), default=0)
+    last = min((versions.index(row) for row in rows[at + 1 :] if row in versions), default=len(versions))
+    if gone.last_modified is None:
+        return last
+    newer = (index for index in range(first, last) if (versions[index].last_modified or 0) > gone.last_modified)
+    return next(newer, last)
 
 
 def _as_listed(key: str, row: ObjectVersion, outcome: Outcome) -> Listed:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jobs.local.system import System
 
 STATUS_SECONDS = 1.0
-_SAMPLE = """\
+SAMPLE = """\
 # A pair to play with: what is put into s3://freight-in is copied to s3://freight-hot.
 version: 1
 name: local
@@ -43,7 +43,7 @@ pairs:
 @stack(
     click.option("--policy", "file", metavar="FILE", help="Default: SEALIFT_POLICY, or a pair of two sample buckets."),
     click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="S3's port. Default: any."),
-    click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Keep the data here. Default: don't."),
+    click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Keep the data here."),
     click.option("--retry", type=click.IntRange(0, 43200), default=5, show_default=True, metavar="SECONDS",
                  help="After so long a failed message comes again; after five times it is a dead letter."),
     click.option("--json", "as_json", is_flag=True, help="Print one line of JSON a second."),
@@ -170,7 +170,7 @@ def _folder(data: Path | None) -> Iterator[Path]:
 def _sample(folder: Path) -> Path:
     policy = folder / "policy.yaml"
     if not policy.exists():
-        policy.write_text(_SAMPLE)
+        policy.write_text(SAMPLE)
     return policy
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.local.gauges import Unhandled
+from jobs.local.queue_server import ACCOUNT
 from jobs.s3.queues import Queue
 from scheduler.polling import Polled, poll
 
@@ -23,8 +24,6 @@ BATCH_MESSAGES = 100
 MAX_RECEIVES = 5
 """As many as in the account that Terraform makes; then a message is a dead letter."""
 FUNCTION_SECONDS = 60.0
-ACCOUNT = "123456789012"
-"""The account that moto's server plays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +47,20 @@ class Context:
 class EventSource:
     """Takes batches from `queue` to `handler`. Not to be shared by threads."""
 
-    def __init__(self, queue: Queue, handler: Handler, context: Callable[[], Any], unhandled: Unhandled):
+    def __init__(
+        self,
+        queue: Queue,
+        handler: Handler,
+        context: Callable[[], Any],
+        unhandled: Unhandled,
+        batch_messages: int = BATCH_MESSAGES,
+    ):
         self.queue, self.handler, self.context, self.unhandled = queue, handler, context, unhandled
+        self.batch_messages = batch_messages
 
     def step(self, wait_seconds: int = 1) -> Polled:
         """One batch, waited for so long. Raises StoreError when the queue does not answer."""
-        return poll(self.queue, self._invoke, batch_messages=BATCH_MESSAGES, wait_seconds=wait_seconds)
+        return poll(self.queue, self._invoke, batch_messages=self.batch_messages, wait_seconds=wait_seconds)
 
     def _invoke(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         bodies = {each["messageId"]: each["body"] for each in event["Records"]}
@@ -77,5 +84,3 @@ def make_queues(client: Any, name: str, retry_seconds: int) -> tuple[str, str]:
     attributes = {"RedrivePolicy": json.dumps(redrive), "VisibilityTimeout": str(retry_seconds)}
     made = call(client, "CreateQueue", f"{name}-objects", QueueName=f"{name}-objects", Attributes=attributes)
     return str(made["QueueUrl"]), str(dead)
-
-

@@ -110,7 +110,7 @@ class _Listener:
         if self._answers.is_cut:
             self._answers = _Answers(self._open, self._tell)
 
-    def _hear(self, parser: httptools.HttpParser, data: bytes) -> None:
+    def _hear(self, parser: httptools.HttpRequestParser | httptools.HttpResponseParser, data: bytes) -> None:
         """What is no HTTP is passed on all the same; nothing more is told of its connection."""
         if not self._is_deaf:
             try:

@@ -1,13 +1,12 @@
-"""The servers behind `sealift local`: SeaweedFS for S3, moto's server for SQS and SNS. Both on loopback only.
+"""SeaweedFS, the S3 behind `sealift local`, on loopback only.
 
-SeaweedFS keeps versions and checks conditions as S3 does, but tells no queue of anything: the relay does. moto's server
-has the queues. Each runs in a session of its own, so that Ctrl-C reaches only whoever has to stop them in order.
+It keeps versions and checks conditions as S3 does, but tells no queue of anything: the relay does. It runs in a
+session of its own, so that Ctrl-C reaches only whoever has to stop things in order.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import random
 import shutil
@@ -67,19 +66,6 @@ def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool)
     # _LISTENERS begins with s3: the first port is the one that is asked
     running = _running("SeaweedFS", command, count, folder / "weed.log", credentials, keeps_data=keeps_data)
     with sockets, running as port:
-        yield port
-
-
-@contextlib.contextmanager
-def queue_server(folder: Path) -> Iterator[int]:
-    """moto's server; its port. Raises ConfigError where it is not installed."""
-    if any(importlib.util.find_spec(name) is None for name in ("moto", "flask", "flask_cors")):
-        raise ConfigError(f"there is no moto server here, which plays SQS: {_INSTALL}")
-
-    def command(ports: Sequence[int]) -> list[str]:
-        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(ports[0])]
-
-    with _running("moto's server", command, 1, folder / "moto.log", {}, keeps_data=False) as port:
         yield port
 
 

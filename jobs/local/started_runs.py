@@ -27,6 +27,7 @@ from scheduler.submit import for_manifest
 LOOK_SECONDS = 2.0
 """The account's schedule looks each five minutes; here nobody pays for a look."""
 AT_ONCE = 2
+TOLD_KEPT = 5
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ class LocalBatch(Batch):
         return len(self._waiting) + len(self._running)
 
     def submit(self, request: Mapping[str, Any], *, is_new: bool) -> str:
-        """Put a job into the queue; its id, which is its name, as `starting.start` sees to it that there is only one."""
+        """Put a job into the queue; its id, which is its name: `starting.start` lets no two have one."""
         name = str(request["jobName"])
         if all(each.job_id != name for each in (*self._waiting, *self._running)):
             self._waiting.append(_Job(name, request))
@@ -112,7 +113,7 @@ class StartedRuns:
     def __init__(self, sandbox: Sandbox, batch: LocalBatch, function_arn: str, clock: Callable[[], float] = time.time):
         self.sandbox, self.batch, self.function_arn, self._clock = sandbox, batch, function_arn, clock
         self._due = 0.0
-        self.told: list[str] = []
+        self.told: deque[str] = deque(maxlen=TOLD_KEPT)
 
     def step(self) -> None:
         """Looks at the backlog each `LOOK_SECONDS`, at the jobs each time. Raises SealiftError."""
@@ -145,5 +146,3 @@ def _end(job: _Job, code: int) -> dict[str, Any]:
         "container": {"exitCode": code},
     }
     return {"source": "aws.batch", "detail-type": "Batch Job State Change", "detail": detail}
-
-

@@ -1,10 +1,10 @@
-"""The whole event-driven system in one process and two servers, for as long as a `with` block lasts.
+"""The whole event-driven system in one process and SeaweedFS, for as long as a `with` block lasts.
 
     a client ─→ relay ─→ SeaweedFS          s3://…, by the environment that `System.environment` says
                   └→ notifier ─→ queue ─→ backup (─→ backlog ─→ runs) ─→ hot bucket
                                    └→ dead letters
 
-One thread relays and notifies, another one is the functions: polls the queue, looks at the backlog, follows runs.
+One thread relays, notifies and has the queues; another one is the functions: polls, looks at the backlog, follows runs.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.core.policy import Policy
 from jobs.errors import Conflict, SealiftError
 from jobs.local.event_source import Context, EventSource, make_queues
 from jobs.local.gauges import FunctionLog, Unhandled
 from jobs.local.notifier import Notifier
+from jobs.local.queue_server import ACCOUNT, QueueServer
 from jobs.local.relay import Relay
-from jobs.local.servers import queue_server, s3_server
+from jobs.local.servers import s3_server
 from jobs.local.started_runs import LocalBatch, StartedRuns
 from jobs.policies import read_policy
 from jobs.s3.queues import Depth, Queue
@@ -36,6 +37,8 @@ from jobs.s3.sessions import open_store
 from scheduler import backup
 from scheduler.log import say
 from scheduler.sandbox import here
+
+T = TypeVar("T")
 
 DRAIN_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
@@ -99,9 +102,11 @@ def running(
     }
     with contextlib.ExitStack() as undo:
         (folder / "jobs").mkdir(exist_ok=True)
-        servers = (s3_server(folder, credentials, keeps_data=keeps_data), queue_server(folder))
-        with ThreadPoolExecutor(len(servers)) as starting:
-            s3_port, queue_port = starting.map(undo.enter_context, servers)
+        s3_port = undo.enter_context(s3_server(folder, credentials, keeps_data=keeps_data))
+        loop = undo.enter_context(_looping())
+        queues = QueueServer(str(policy.ledger.region))
+        queue_port = _on(loop, queues.start())
+        undo.callback(lambda: _on(loop, queues.close()))
         environment = credentials | {
             "AWS_REGION": str(policy.ledger.region),
             "AWS_DEFAULT_REGION": str(policy.ledger.region),
@@ -113,6 +118,7 @@ def running(
             "SEALIFT_POLICY": str(policy_file.resolve()),
             "SEALIFT_LEDGER": policy.ledger.uri.rstrip("/"),
             "SEALIFT_EXECUTOR": "local",
+            "SEALIFT_TOPIC": f"arn:aws:sns:{policy.ledger.region}:{ACCOUNT}:{policy.name}-alarms",
         }
         undo.enter_context(_only(environment))
         queue, dead = _make_account(policy, retry_seconds)
@@ -131,7 +137,7 @@ def running(
             Queue(queue), backup.handler, lambda: Context(f"{policy.name}-backup", context.region), unhandled
         )
         functions = pool.submit(_work, source, runs, stop)
-        front = undo.enter_context(_relaying(policy, s3_port, port, Queue(queue), unhandled))
+        front = undo.enter_context(_relaying(loop, policy, s3_port, port, Queue(queue), unhandled))
         told = environment | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{front}"}
         yield System(told, policy, log, unhandled, Queue(queue), Queue(dead), batch, runs, functions)
 
@@ -148,33 +154,46 @@ def _work(source: EventSource, runs: StartedRuns, stop: threading.Event) -> None
 
 
 @contextlib.contextmanager
-def _relaying(policy: Policy, upstream: int, port: int, queue: Queue, unhandled: Unhandled) -> Iterator[int]:
-    """The relay and the notifier on an event loop of their own; the port that clients use."""
+def _looping() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="relay", daemon=True)
     thread.start()
     try:
-        store = open_store(None, None, None, max_in_flight=8)
-        notifier = Notifier(policy, store, queue, unhandled)
-        relay = Relay(upstream, notifier.hear)
-        front = asyncio.run_coroutine_threadsafe(relay.start(port), loop).result()
-        sending = asyncio.run_coroutine_threadsafe(notifier.run(), loop)
-        try:
-            yield front
-        finally:
-            asyncio.run_coroutine_threadsafe(relay.close(), loop).result()
-            with contextlib.suppress(TimeoutError):
-                asyncio.run_coroutine_threadsafe(notifier.drain(), loop).result(DRAIN_SECONDS)
-            sending.cancel()
-            asyncio.run_coroutine_threadsafe(store.close(), loop).result()
+        yield loop
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
 
+def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Do it on that loop, and wait for it here."""
+    return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+
+@contextlib.contextmanager
+def _relaying(
+    loop: asyncio.AbstractEventLoop, policy: Policy, upstream: int, port: int, queue: Queue, unhandled: Unhandled
+) -> Iterator[int]:
+    """The relay and the notifier; the port that clients use. What was heard is sent before it ends."""
+    store = open_store(None, None, None, max_in_flight=8)
+    notifier = Notifier(policy, store, queue, unhandled)
+    relay = Relay(upstream, notifier.hear)
+    front = _on(loop, relay.start(port))
+    sending = asyncio.run_coroutine_threadsafe(notifier.run(), loop)
+    try:
+        yield front
+    finally:
+        _on(loop, relay.close())
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(notifier.drain(), loop).result(DRAIN_SECONDS)
+        sending.cancel()
+        _on(loop, store.close())
+
+
 def _make_account(policy: Policy, retry_seconds: int) -> tuple[str, str]:
-    """What Terraform would make: buckets, the topic, both queues (their URLs). Raises StoreError."""
+    """What Terraform would make: buckets and both queues (their URLs). Raises StoreError."""
     s3 = open_client("s3")
     versioned = {str(bucket) for pair in policy.pairs for bucket in (pair.source.bucket, pair.destination.bucket)}
     versioned |= {str(pair.archive.bucket) for pair in policy.pairs if pair.archive}
@@ -185,8 +204,6 @@ def _make_account(policy: Policy, retry_seconds: int) -> tuple[str, str]:
         if bucket in versioned:
             enabled = {"Status": "Enabled"}
             call(s3, "PutBucketVersioning", bucket, Bucket=bucket, VersioningConfiguration=enabled)
-    topic = call(open_client("sns"), "CreateTopic", policy.name, Name=f"{policy.name}-alarms")["TopicArn"]
-    os.environ["SEALIFT_TOPIC"] = str(topic)
     return make_queues(open_client("sqs"), str(policy.name), retry_seconds)
 
 
@@ -203,5 +220,3 @@ def _only(environment: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-

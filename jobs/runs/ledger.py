@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -121,11 +122,18 @@ class Ledger:
         return await self._read(run_id, f"outcomes/{checkpoint.shard:05d}/{checkpoint.name}")
 
     async def write_failures(self, run_id: str, parquet: bytes, csv: bytes) -> str:
-        """The rows that need attention; returns the Parquet file's URI. The first process to fold wins."""
-        with contextlib.suppress(PreconditionFailed):
-            await self._write(run_id, "failures.parquet", parquet, _BINARY)
-            await self._write(run_id, "failures.csv", csv, Attributes(headers={"content-type": "text/csv"}))
-        return self.uri(run_id, "failures.parquet")
+        """The rows that need attention; returns the Parquet file's URI, for the report that is about them.
+
+        Who folds later may find other rows, when an attempt was still at work: these get a name of their own.
+        """
+        name = "failures"
+        try:
+            await self._write(run_id, f"{name}.parquet", parquet, _BINARY)
+        except PreconditionFailed:
+            name = f"failures-{hashlib.sha256(parquet).hexdigest()[:16]}"
+            await self._write(run_id, f"{name}.parquet", parquet, _BINARY)
+        await self._write(run_id, f"{name}.csv", csv, Attributes(headers={"content-type": "text/csv"}))
+        return self.uri(run_id, f"{name}.parquet")
 
     async def write_file(self, run_id: str, name: str, data: bytes, content_type: str) -> str:
         """A file beside the report, written before it; returns its URI. The first process to write it wins."""

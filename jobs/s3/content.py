@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import NamedTuple
 
 from jobs.core.evidence import Verdict
@@ -33,15 +34,21 @@ async def compare_content(source: Side, destination: Side, budget: ByteBudget) -
         return Verdict(False, Evidence.CONTENT, f"size differs: {sizes}"), None
 
     async def fetch(start: int, end: int) -> tuple[int, bytes, bytes]:
-        ours, theirs = await asyncio.gather(_read(source, start, end), _read(destination, start, end))
+        reads = [asyncio.ensure_future(_read(side, start, end)) for side in (source, destination)]
+        try:
+            ours, theirs = await asyncio.gather(*reads)
+        finally:
+            for read in reads:  # when one fails, the other's bytes are nobody's, and in no budget
+                read.cancel()
         return start, ours, theirs
 
     digest = Hasher("SHA256")
-    async for start, ours, theirs in read_ranges(source.info.size_bytes, RANGE_BYTES, fetch, budget, copies=2):
-        if ours != theirs:
-            offset = start + next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
-            return Verdict(False, Evidence.CONTENT, f"content differs at byte {offset}"), None
-        await _update(digest, ours)
+    async with aclosing(read_ranges(source.info.size_bytes, RANGE_BYTES, fetch, budget, copies=2)) as ranges:
+        async for start, ours, theirs in ranges:
+            if ours != theirs:
+                offset = start + next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
+                return Verdict(False, Evidence.CONTENT, f"content differs at byte {offset}"), None
+            await _update(digest, ours)
     return Verdict(True, Evidence.CONTENT), digest.spelled()
 
 
@@ -59,8 +66,9 @@ async def check_content(side: Side, known_checksum: str, budget: ByteBudget) -> 
     async def fetch(start: int, end: int) -> bytes:
         return await _read(side, start, end)
 
-    async for data in read_ranges(side.info.size_bytes, RANGE_BYTES, fetch, budget):
-        await _update(digest, data)
+    async with aclosing(read_ranges(side.info.size_bytes, RANGE_BYTES, fetch, budget)) as ranges:
+        async for data in ranges:
+            await _update(digest, data)
     if digest.spelled() == known_checksum:
         return Verdict(True, Evidence.CHECKSUM)
     return Verdict(False, Evidence.CHECKSUM, f"the content's {algorithm} is not the one proven before")

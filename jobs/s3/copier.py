@@ -9,7 +9,7 @@ from typing import Any, Self
 from jobs.core.evidence import best_checksum, compare, is_md5_etag
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.errors import Conflict, PreconditionFailed
+from jobs.errors import Conflict, NotFound, PreconditionFailed, StoreError
 from jobs.s3.store import CopySettings, Guard, Store, Written
 from jobs.s3.streams import ByteBudget
 from jobs.s3.transfer import Transfer, copy_parts, stream
@@ -67,14 +67,23 @@ class Copier:
         return None if wanted in (None, "", "STANDARD") and self.options.storage_class == KEEP else wanted
 
     async def copy(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
-        """Copy the version that `source` describes, by whatever way fits its size and the two services."""
-        if self.options.streamed or source.size_bytes > self.options.multipart_threshold_bytes:
-            return await self._copy_in_parts(row, source, guard)
-        pinned = row._replace(size_bytes=source.size_bytes, etag=source.etag, storage_class=source.storage_class)
+        """Copy the version that `source` describes, by whatever way fits its size and the two services.
+
+        Raises Conflict or PreconditionFailed where source or destination changed meanwhile: look again.
+        """
         try:
-            return await self.copy_simply(pinned, guard, source)
-        except PreconditionFailed as error:
-            raise Conflict(error.operation, error.target, "Raced", "source or destination changed meanwhile") from error
+            if self.options.streamed or source.size_bytes > self.options.multipart_threshold_bytes:
+                return await self._copy_in_parts(row, source, guard)
+            pinned = row._replace(size_bytes=source.size_bytes, etag=source.etag, storage_class=source.storage_class)
+            try:
+                return await self.copy_simply(pinned, guard, source)
+            except PreconditionFailed as error:
+                raise _raced(error) from error
+        except NotFound as error:
+            # 404 is also what S3 says when the object that If-Match names is gone, or an upload: the source is not.
+            if (guard.etag is None and error.code != "NoSuchUpload") or error.code == "NoSuchBucket":
+                raise
+            raise _raced(error) from error
 
     async def copy_simply(self, row: ObjectVersion, guard: Guard, source: ObjectInfo | None = None) -> Outcome:
         """By one CopyObject, pinned to version and ETag. Raises PreconditionFailed when S3 finds otherwise."""
@@ -108,6 +117,10 @@ class Copier:
             return outcome._replace(evidence=Evidence.CONTENT, checksum=checksum)
         written = await copy_parts(transfer, self.options.part_size_bytes)
         return _copied(row, source.size_bytes, source.etag, written, source)
+
+
+def _raced(error: StoreError) -> Conflict:
+    return Conflict(error.operation, error.target, "Raced", "source or destination changed meanwhile")
 
 
 def _copied(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from jobs.core.model import ObjectRef
 from jobs.errors import Rejected
@@ -41,7 +40,7 @@ async def download(store: Store, ref: ObjectRef, path: Path) -> str:
     with path.open("wb") as file:
         await asyncio.to_thread(keep, file, first.data)
         rest = read_ranges(max(0, first.info.size_bytes - RANGE_BYTES), RANGE_BYTES, fetch, ByteBudget(4 * RANGE_BYTES))
-        async with aclosing(cast("AsyncGenerator[Body, None]", rest)) as bodies:
+        async with aclosing(rest) as bodies:
             async for body in bodies:
                 await asyncio.to_thread(keep, file, body.data)
     return digest.hexdigest()

@@ -12,11 +12,11 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import Denied, ManifestError, NotFound
@@ -268,7 +268,7 @@ async def _download(store: Store, place: Location, expected_bytes: int, target: 
 
     with target.open("wb") as file:
         ranges = read_ranges(expected_bytes, RANGE_BYTES, fetch, ByteBudget(4 * RANGE_BYTES))
-        async with aclosing(cast("AsyncGenerator[Body, None]", ranges)) as bodies:
+        async with aclosing(ranges) as bodies:
             async for body in bodies:
                 await asyncio.to_thread(keep, file, body.data)
     return info.size_bytes, digest.hexdigest()

@@ -7,10 +7,10 @@ import base64
 import hashlib
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from jobs.core.archive import CHUNK_BYTES, Member, describe
 from jobs.core.evidence import is_md5_etag
@@ -213,7 +213,7 @@ class Content:
         algorithm = (self.known_checksum or "").partition(":")[0]
         hasher = Hasher(algorithm) if algorithm in ALGORITHMS else None
         ranges = read_ranges(self.member.size_bytes, CHUNK_BYTES, self._fetch, self.budget)
-        async with aclosing(cast("AsyncGenerator[bytes, None]", ranges)) as pieces:
+        async with aclosing(ranges) as pieces:
             async for piece in pieces:
                 if hasher is not None:
                     await asyncio.to_thread(hasher.update, piece)

@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobs.errors import ConfigError, StoreError, Unavailable
 from jobs.s3.queues import Queue, redrive
 from jobs.s3.services import call, open_client
 
 ASK_SECONDS = 1.0
-_NOT_OFFERED = ("UnsupportedOperation", "InvalidAction", "UnknownOperationException", "NotImplemented")
+# An imitation that does not know the operation answers 500 and no code; SQS itself always says one.
+_NOT_OFFERED = ("500", "UnsupportedOperation", "InvalidAction", "UnknownOperationException", "NotImplemented")
 
 
 class Moved(NamedTuple):
@@ -34,18 +34,16 @@ class DeadLetters:
 
     def __init__(self, name: str, region: str | None = None, sleep: Callable[[float], None] = time.sleep):
         self._region, self._sleep = region, sleep
+        self._client = open_client("sqs", region)
         self.queue = Queue.named(name, region)
-        attributes = self._ask("GetQueueAttributes", QueueUrl=self.queue.url, AttributeNames=["All"])["Attributes"]
+        asked = {"QueueUrl": self.queue.url, "AttributeNames": ["All"]}
+        attributes = call(self._client, "GetQueueAttributes", name, **asked)["Attributes"]
         policy = json.loads(attributes.get("RedrivePolicy") or "{}")
         if "deadLetterTargetArn" not in policy:
             raise ConfigError(f"the queue {name} has no dead-letter queue: nothing of it can be returned")
         self._queue_arn, self._arn = str(attributes["QueueArn"]), str(policy["deadLetterTargetArn"])
         self.name = self._arn.rpartition(":")[2]
         self.dead = Queue.named(self.name, region)
-
-    @cached_property
-    def _client(self) -> Any:
-        return open_client("sqs", self._region)
 
     def count(self) -> int:
         """About how many there are."""
@@ -62,25 +60,25 @@ class DeadLetters:
         return Moved(redrive(self.dead, self.queue, limit=there if limit is None else min(limit, there)), False)
 
     def _start(self) -> bool:
+        """Ask SQS to move them; False where it does not offer that. Asked once: a second task would be refused."""
+        client = open_client("sqs", self._region, tries=1)
+        asked = {"SourceArn": self._arn, "DestinationArn": self._queue_arn}
         try:
-            self._ask("StartMessageMoveTask", SourceArn=self._arn, DestinationArn=self._queue_arn)
+            call(client, "StartMessageMoveTask", self.name, **asked)
         except StoreError as error:
-            if error.status == 501 or error.code.rpartition(".")[2] in _NOT_OFFERED:
+            if error.code.rpartition(".")[2] in _NOT_OFFERED:
                 return False
             raise
         return True
 
     def _wait(self) -> int:
         while True:
-            (task, *_) = self._ask("ListMessageMoveTasks", SourceArn=self._arn, MaxResults=1)["Results"]
-            if task["Status"] not in ("RUNNING", "CANCELLING"):
+            tasks = call(self._client, "ListMessageMoveTasks", self.name, SourceArn=self._arn, MaxResults=1)["Results"]
+            if tasks[0]["Status"] not in ("RUNNING", "CANCELLING"):
                 break
             self._sleep(ASK_SECONDS)
-        moved = int(task.get("ApproximateNumberOfMessagesMoved", 0))
-        if task["Status"] != "COMPLETED":
-            why = f"{task['Status']}: {task.get('FailureReason', 'SQS says no more')}; {moved} were moved"
+        moved = int(tasks[0].get("ApproximateNumberOfMessagesMoved", 0))
+        if tasks[0]["Status"] != "COMPLETED":
+            why = f"{tasks[0]['Status']}: {tasks[0].get('FailureReason', 'SQS says no more')}; {moved} were moved"
             raise Unavailable("StartMessageMoveTask", self.name, "MoveFailed", why)
         return moved
-
-    def _ask(self, operation: str, **request: Any) -> Any:
-        return call(self._client, operation, str(next(iter(request.values()))), **request)

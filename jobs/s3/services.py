@@ -13,14 +13,14 @@ SUBJECT_CHARACTERS = 100
 """https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: printable ASCII, fewer than 100 characters."""
 
 
-def open_client(service: str, region: str | None = None) -> Any:
-    """A client of an AWS service. Raises ConfigError."""
+def open_client(service: str, region: str | None = None, tries: int = TRIES) -> Any:
+    """A client of an AWS service, which tries each request so often. Raises ConfigError."""
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
     from botocore.session import Session
 
     try:
-        config = Config(retries={"mode": "standard", "total_max_attempts": TRIES})
+        config = Config(retries={"mode": "standard", "total_max_attempts": tries})
         return Session().create_client(service, region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"AWS {service}: {error}; set AWS_REGION or name a profile") from error

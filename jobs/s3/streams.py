@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -65,8 +65,10 @@ async def read_ranges(
     *,
     copies: int = 1,
     read_ahead: int = READ_AHEAD,
-) -> AsyncIterator[T]:
+) -> AsyncGenerator[T, None]:
     """Yield `fetch(start, end)` for each range of the object, in order, a few of them ahead.
+
+    Whoever may stop early closes it (`aclosing`): an exception that is kept would keep its bytes as well.
 
     `copies`: how many times a range's bytes are held at once (2 when two objects are compared).
     """

@@ -104,16 +104,18 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> tuple[Written
     checksum = Checksum("SHA256", "", is_composite=True)
     async with _upload(transfer, checksum) as upload_id:
         size_bytes = 0
-        async for data in read_ranges(transfer.info.size_bytes, part_size_bytes, fetch, budget):
-            size_bytes += len(data)
-            part = Checksum("SHA256", base64.b64encode(hashlib.sha256(data).digest()).decode())
-            _, done = await asyncio.gather(
-                asyncio.to_thread(digests.update, data),
-                transfer.destination.put_part(
-                    transfer.bucket, transfer.key, upload_id, len(parts) + 1, data, checksum=part
-                ),
-            )
-            parts.append(done)
+        reading = read_ranges(transfer.info.size_bytes, part_size_bytes, fetch, budget)
+        async with contextlib.aclosing(reading) as ranges:
+            async for data in ranges:
+                size_bytes += len(data)
+                part = Checksum("SHA256", base64.b64encode(hashlib.sha256(data).digest()).decode())
+                _, done = await asyncio.gather(
+                    asyncio.to_thread(digests.update, data),
+                    transfer.destination.put_part(
+                        transfer.bucket, transfer.key, upload_id, len(parts) + 1, data, checksum=part
+                    ),
+                )
+                parts.append(done)
         digests.check(transfer, size_bytes)
         written = await transfer.destination.complete_multipart(
             transfer.bucket, transfer.key, upload_id, parts, guard=transfer.guard

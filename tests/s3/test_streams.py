@@ -64,7 +64,7 @@ def test_a_failed_or_abandoned_read_gives_everything_back() -> None:
         budget.release(50)
         reading = read_ranges(100, 10, fetch, budget)
         await anext(reading)
-        await reading.aclose()  # type: ignore[attr-defined]
+        await reading.aclose()
         assert budget.try_acquire(50) == 50
 
     asyncio.run(scene())

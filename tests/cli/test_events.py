@@ -1,0 +1,181 @@
+"""`sealift events redrive` against moto's SQS, which moves nothing by itself, and against a server that does."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+
+from tests.servers import REGION, Server
+
+DEAD_ARN = "arn:aws:sqs:us-east-1:123456789012:mine-objects-dead"
+
+
+@dataclass
+class Account:
+    """A policy, and where SQS is."""
+
+    endpoint: str
+    policy: Path
+    name: str
+
+    def redrive(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        environment = os.environ | {
+            "AWS_ENDPOINT_URL_SQS": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+            "SEALIFT_POLICY": str(self.policy),
+        }
+        command = [sys.executable, "-m", "jobs", "events", "redrive", "--json", *arguments]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == code, result.stderr
+        return json.loads(result.stdout) if code == 0 else {"error": result.stderr}
+
+
+def write_policy(folder: Path, name: str) -> Path:
+    pair = {
+        "name": "pair",
+        "source": {"bucket": "source", "region": REGION},
+        "destination": {"bucket": "hotter", "region": REGION},
+    }
+    document = {"version": 1, "name": name, "ledger": {"bucket": "ledger", "region": REGION}, "pairs": [pair]}
+    file = folder / "policy.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return file
+
+
+@dataclass
+class Queues:
+    account: Account
+    client: Any
+    queue: str
+    dead: str
+
+    def count(self, queue: str) -> int:
+        names = ["ApproximateNumberOfMessages"]
+        answer = self.client.get_queue_attributes(QueueUrl=queue, AttributeNames=names)
+        return int(answer["Attributes"][names[0]])
+
+
+@pytest.fixture
+def queues(moto_server: Server, tmp_path: Path) -> Queues:
+    name = f"q{uuid.uuid4().hex[:8]}"
+    client = boto3.client(
+        "sqs",
+        endpoint_url=moto_server.endpoint,
+        region_name=REGION,
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+    )
+    dead = client.create_queue(QueueName=f"{name}-objects-dead")["QueueUrl"]
+    arn = client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
+    queue = client.create_queue(QueueName=f"{name}-objects", Attributes={"RedrivePolicy": redrive})["QueueUrl"]
+    for number in range(25):
+        client.send_message(QueueUrl=dead, MessageBody=f"m{number}")
+    return Queues(Account(moto_server.endpoint, write_policy(tmp_path, name), name), client, queue, dead)
+
+
+def test_a_dry_run_counts_and_moves_nothing(queues: Queues) -> None:
+    told = queues.account.redrive("--dry-run")
+    assert (told["waiting"], told["moved"]) == (25, 0)
+    assert (queues.count(queues.queue), queues.count(queues.dead)) == (0, 25)
+
+
+def test_as_many_as_asked_are_returned_then_the_rest(queues: Queues) -> None:
+    assert queues.account.redrive("--max", "12")["moved"] == 12
+    assert (queues.count(queues.queue), queues.count(queues.dead)) == (12, 13)
+    told = queues.account.redrive()
+    assert (told["waiting"], told["moved"], told["by_service"]) == (13, 13, False)
+    assert (queues.count(queues.queue), queues.count(queues.dead)) == (25, 0)
+    bodies = set[str]()
+    while len(bodies) < 25:
+        got = queues.client.receive_message(QueueUrl=queues.queue, MaxNumberOfMessages=10).get("Messages", [])
+        assert got
+        bodies |= {each["Body"] for each in got}
+    assert bodies == {f"m{number}" for number in range(25)}
+    assert queues.account.redrive()["moved"] == 0
+
+
+def test_a_queue_that_is_not_there_or_has_no_dead_letters_is_told(queues: Queues) -> None:
+    assert "nowhere" in queues.account.redrive("--queue", "nowhere", code=10)["error"]
+    said = queues.account.redrive("--queue", f"{queues.account.name}-objects-dead", code=10)["error"]
+    assert "has no dead-letter queue" in said
+
+
+@dataclass
+class Service:
+    """The part of SQS that moves dead letters by itself: so many answers say that it is still at it."""
+
+    running: int = 2
+    ends: str = "COMPLETED"
+    asked: list[str] = field(default_factory=list)
+    port: int = 0
+
+    def answer(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(operation)
+        if operation == "GetQueueUrl":
+            return {"QueueUrl": f"http://127.0.0.1:{self.port}/123456789012/{request['QueueName']}"}
+        if operation == "GetQueueAttributes":
+            depth = {f"ApproximateNumberOfMessages{suffix}": "0" for suffix in ("NotVisible", "Delayed")}
+            policy = json.dumps({"deadLetterTargetArn": DEAD_ARN, "maxReceiveCount": 5})
+            arn = DEAD_ARN.removesuffix("-dead")
+            told = {"ApproximateNumberOfMessages": "7", "RedrivePolicy": policy, "QueueArn": arn}
+            return {"Attributes": told | depth}
+        if operation == "StartMessageMoveTask":
+            assert request == {"SourceArn": DEAD_ARN, "DestinationArn": DEAD_ARN.removesuffix("-dead")}
+            return {"TaskHandle": "t"}
+        assert operation == "ListMessageMoveTasks"
+        self.running -= 1
+        status = "RUNNING" if self.running > 0 else self.ends
+        return {"Results": [{"Status": status, "ApproximateNumberOfMessagesMoved": 7, "FailureReason": "AccessDenied"}]}
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    made = Service()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            answer = json.dumps(made.answer(self.headers["X-Amz-Target"].rpartition(".")[2], request)).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.port = server.server_port
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield made
+    server.shutdown()
+    server.server_close()
+
+
+def test_where_the_service_moves_them_it_does_and_is_waited_for(service: Service, tmp_path: Path) -> None:
+    account = Account(f"http://127.0.0.1:{service.port}", write_policy(tmp_path, "mine"), "mine")
+    told = account.redrive()
+    assert (told["waiting"], told["moved"], told["by_service"]) == (7, 7, True)
+    assert service.asked.count("ListMessageMoveTasks") == 2
+
+
+def test_a_move_that_fails_is_no_success(service: Service, tmp_path: Path) -> None:
+    service.ends = "FAILED"
+    account = Account(f"http://127.0.0.1:{service.port}", write_policy(tmp_path, "mine"), "mine")
+    assert "AccessDenied" in account.redrive(code=75)["error"]

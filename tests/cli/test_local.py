@@ -1,0 +1,261 @@
+"""`sealift local` as a user has it: objects dropped into a bucket, and what the hot bucket holds a moment later."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import boto3
+import pytest
+
+START_SECONDS = 60
+AWAIT_SECONDS = 60.0
+MIB = 1024 * 1024
+
+
+@dataclass
+class Local:
+    """A running system, and a shell beside it with its environment."""
+
+    process: subprocess.Popen[str]
+    environment: dict[str, str]
+    folder: Path
+    client: Any = None
+    queues: Any = None
+    statuses: list[dict[str, Any]] = field(default_factory=list)
+
+    def sealift(self, *arguments: str) -> tuple[int, dict[str, Any]]:
+        command = [sys.executable, "-m", "jobs", *arguments, "--json"]
+        environment = os.environ | self.environment
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert result.stdout, result.stderr
+        return result.returncode, json.loads(result.stdout)
+
+    def copy_of(self, key: str) -> bytes | None:
+        try:
+            body: bytes = self.client.get_object(Bucket="freight-hot", Key=key)["Body"].read()
+        except self.client.exceptions.NoSuchKey:
+            return None
+        return body
+
+    def put(self, key: str, body: bytes = b"body") -> None:
+        self.client.put_object(Bucket="freight-in", Key=key, Body=body)
+
+    def await_copy(self, key: str, body: bytes | None) -> float:
+        """How long it took until the copy was as it should be."""
+        began = time.monotonic()
+        while self.copy_of(key) != body:
+            assert time.monotonic() - began < AWAIT_SECONDS, f"{key} was not backed up; {self.statuses[-1:]}"
+            time.sleep(0.005)
+        return time.monotonic() - began
+
+    def await_status(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first status, of those to come, that holds."""
+        deadline = time.monotonic() + AWAIT_SECONDS
+        assert self.process.stdout is not None
+        while time.monotonic() < deadline:
+            status = json.loads(self.process.stdout.readline())
+            self.statuses.append(status)
+            if holds(status):
+                return status
+        raise AssertionError(f"it did not come to that: {self.statuses[-1]}")
+
+
+@contextlib.contextmanager
+def running(*arguments: str) -> Iterator[Local]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs", "local", "--json", *arguments],
+        env={name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SEALIFT_"))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first = process.stdout.readline()
+        assert first, process.stderr.read()
+        ready = json.loads(first)
+        local = Local(process, ready["environment"], Path(ready["folder"]))
+        with mock.patch.dict(os.environ, local.environment):
+            local.client, local.queues = boto3.client("s3"), boto3.client("sqs")
+        yield local
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[Local]:
+    with running("--retry", "1") as made:
+        yield made
+
+
+def test_an_object_is_backed_up_within_a_second(local: Local) -> None:
+    took = []
+    for number in range(20):
+        body = os.urandom(4096)
+        local.put(f"quick/a b+ü/{number}", body)
+        took.append(local.await_copy(f"quick/a b+ü/{number}", body))
+    assert statistics.median(took) <= 1.0
+
+
+def test_each_way_to_write_is_told_and_newer_versions_replace_older_ones(local: Local) -> None:
+    client = local.client
+    local.put("ways/put", b"one")
+    local.put("ways/put", b"two")
+    client.copy_object(Bucket="freight-in", Key="ways/copy", CopySource={"Bucket": "freight-in", "Key": "ways/put"})
+    upload = client.create_multipart_upload(Bucket="freight-in", Key="ways/parts")["UploadId"]
+    given = {"Bucket": "freight-in", "Key": "ways/parts", "UploadId": upload}
+    part = client.upload_part(**given, PartNumber=1, Body=b"p" * 5 * MIB)
+    client.complete_multipart_upload(**given, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]})
+    local.await_copy("ways/put", b"two")
+    local.await_copy("ways/copy", b"two")
+    local.await_copy("ways/parts", b"p" * 5 * MIB)
+    versions = client.list_object_versions(Bucket="freight-hot", Prefix="ways/put")["Versions"]
+    assert len(versions) == 2
+    client.delete_object(Bucket="freight-in", Key="ways/put")
+    client.delete_objects(Bucket="freight-in", Delete={"Objects": [{"Key": "ways/copy"}], "Quiet": True})
+    local.await_copy("ways/put", None)
+    local.await_copy("ways/copy", None)
+
+
+def test_poison_is_dead_lettered_blocks_nobody_and_redrive_returns_it(local: Local) -> None:
+    before = local.await_status(lambda status: status["unhandled"] == 0)
+    queue = local.queues.get_queue_url(QueueName="local-objects")["QueueUrl"]
+    local.queues.send_message(QueueUrl=queue, MessageBody="{poison")
+    for number in range(5):
+        local.put(f"beside/{number}", b"fine")
+        local.await_copy(f"beside/{number}", b"fine")
+    dead = local.await_status(lambda status: status["dead_letters"] == 1)
+    assert dead["failed"] - before["failed"] == 5
+    assert dead["backed_up"] - before["backed_up"] >= 5
+    assert dead["unhandled"] == 1, "a dead letter is not handled"
+    assert dead["oldest_unhandled_seconds"] > 4
+    assert local.sealift("events", "redrive", "--dry-run")[1]["waiting"] == 1
+    code, told = local.sealift("events", "redrive")
+    assert (code, told["moved"]) == (0, 1)
+    again = local.await_status(lambda status: status["failed"] - before["failed"] == 10 and status["dead_letters"] == 1)
+    assert again["queued"] == 0
+    local.queues.purge_queue(QueueUrl=f"{queue}-dead")
+    local.await_status(lambda status: status["unhandled"] == 0)
+
+
+def test_what_is_too_large_becomes_a_run_by_itself(local: Local) -> None:
+    body = os.urandom(9 * MIB)
+    local.put("large", body)
+    local.await_copy("large", body)
+    local.await_status(lambda status: status["runs"] == 0 and any("backfill" in each for each in status["told"]))
+    code, listed = local.sealift("runs", "list")
+    assert code == 0
+    assert [run["job"] for run in listed["runs"]][:1] == ["replicate"]
+
+
+def test_a_night_finds_and_repairs_what_no_event_told(local: Local) -> None:
+    local.put("night/lost", b"precious")
+    local.await_copy("night/lost", b"precious")
+    for version in local.client.list_object_versions(Bucket="freight-hot", Prefix="night/lost")["Versions"]:
+        local.client.delete_object(Bucket="freight-hot", Key="night/lost", VersionId=version["VersionId"])
+    assert local.copy_of("night/lost") is None
+    code, summary = local.sealift("nightly", "--pair", "freight", "--margin", "0s")
+    assert local.copy_of("night/lost") == b"precious"
+    repair = next(stage for stage in summary["stages"] if stage["stage"] == "repair")
+    assert repair["counts"] == {"copied": 1}
+    assert (summary["state"], code) in {("complete", 0), ("complete", 3)}, summary["verdict"]
+
+
+def processes_below(parent: int) -> set[int]:
+    """The children of a process, and theirs."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit():
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int(fields[1])
+    found, more = set[int](), {parent}
+    while more := {pid for pid, above in parents.items() if above in more}:
+        found |= more
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_all_that_it_started_and_leaves_nothing(number: signal.Signals) -> None:
+    with running() as local:
+        local.put("k")
+        local.await_copy("k", b"body")
+        children = processes_below(local.process.pid)
+        assert len(children) >= 2
+        local.process.send_signal(number)
+        local.process.send_signal(number)
+        assert local.process.wait(timeout=30) == 0
+        assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+        assert not local.folder.exists()
+
+
+def test_kept_data_are_there_at_the_next_start(tmp_path: Path) -> None:
+    with running("--data", str(tmp_path / "data")) as local:
+        local.put("kept", b"kept")
+        local.await_copy("kept", b"kept")
+        first = local.environment["AWS_SECRET_ACCESS_KEY"]
+    with running("--data", str(tmp_path / "data")) as local:
+        assert local.copy_of("kept") == b"kept"
+        assert local.environment["AWS_SECRET_ACCESS_KEY"] != first
+        local.put("kept", b"newer")
+        local.await_copy("kept", b"newer")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--policy", "s3://bucket/policy.yaml"], 2, "name a file of this machine"),
+        (["--policy", "nowhere.yaml"], 10, "nowhere.yaml"),
+        (["--port", "70000"], 2, "70000"),
+    ],
+)
+def test_what_cannot_be_started_is_told_in_a_line(arguments: list[str], code: int, said: str) -> None:
+    command = [sys.executable, "-m", "jobs", "local", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == code
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_port_that_is_taken_is_named_and_nothing_is_left_running() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "jobs", "local", "--port", port]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 10
+        assert f"port {port} of 127.0.0.1" in said.splitlines()[-1]
+
+
+def test_people_are_told_what_to_type_and_how_it_goes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "jobs", "local"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = list[str]()
+        while not lines or not lines[-1].startswith("Logs are in"):
+            lines.append(process.stdout.readline())
+            assert lines[-1], process.stderr.read()
+        exports = dict(line.strip()[7:].split("=", 1) for line in lines if line.startswith("  export "))
+        assert exports["AWS_ENDPOINT_URL_S3"].startswith("http://127.0.0.1:")
+        while "all handled" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        assert said.splitlines()[-1] == "Stopped."
+        assert process.returncode == 0

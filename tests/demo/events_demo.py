@@ -1,0 +1,161 @@
+"""The event-driven system on one machine: objects dropped into a bucket, things broken, a night, its report.
+
+    python -m tests.demo.events_demo
+
+`sealift local` runs as a user would start it; everything else happens through its environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+from tests.demo.demo import PAGE, expect, step
+
+PAIR, SOURCE, HOT = "freight", "freight-in", "freight-hot"
+SCANS = 20
+WAIT_SECONDS = 60.0
+
+
+def main() -> int:
+    """Run the scene by itself."""
+    began = time.monotonic()
+    scene()
+    print(f"\nThat took {time.monotonic() - began:.0f} s.")
+    return 0
+
+
+def scene() -> None:
+    """Show it; ends the process with 1 when anything is not as it should be."""
+    step("sealift local: S3 with notifications, SQS, the functions and the runs on this machine")
+    with _local() as shell:
+        print(f"$ sealift local --retry 1\n  S3 is at {shell.environment['AWS_ENDPOINT_URL_S3']}")
+
+        step("Put in what makes trouble: a message that is no event, and a scan too large for a function")
+        queue = shell.queues.get_queue_url(QueueName="local-objects")["QueueUrl"]
+        shell.queues.send_message(QueueUrl=queue, MessageBody="{this is no event")
+        large = os.urandom(9 * 1024 * 1024)
+        shell.put("scans/large.tif", large)
+
+        step(f"Drop {SCANS} scans into s3://{SOURCE} meanwhile")
+        took = []
+        for number in range(SCANS):
+            key, body = f"scans/2026/parcel {number}+a.jpg", os.urandom(20_000)
+            shell.put(key, body)
+            took.append(shell.seconds_until(lambda key=key, body=body: shell.copy_of(key) == body))  # type: ignore[misc]
+        median = statistics.median(took)
+        expect(median <= 1.0, f"each is in s3://{HOT} after {median:.2f} s (median; {max(took):.2f} s at most)")
+
+        step("Write one three times, delete another one")
+        for text in (b"first", b"second", b"third"):
+            shell.put("scans/again.jpg", text)
+        shell.client.delete_object(Bucket=SOURCE, Key="scans/2026/parcel 0+a.jpg")
+        shell.seconds_until(lambda: shell.copy_of("scans/again.jpg") == b"third")
+        versions = shell.client.list_object_versions(Bucket=HOT, Prefix="scans/again.jpg")["Versions"]
+        expect(len(versions) == 3, "the newest is on top, and the older two are there")
+        shell.seconds_until(lambda: shell.copy_of("scans/2026/parcel 0+a.jpg") is None)
+        expect(True, "the delete was mirrored by a delete marker; its bytes are still there")
+
+        step("What became of the trouble?")
+        shell.seconds_until(lambda: shell.copy_of("scans/large.tif") == large)
+        expect(True, "the large scan went to the backlog, and from there a run was started by itself")
+        dead = _await(shell, lambda status: status["dead_letters"] == 1)
+        expect(dead["failed"] == 5, "the message was tried five times, kept nobody waiting, and is a dead letter")
+        told = shell.sealift("events", "redrive")
+        expect(told["moved"] == 1, "it can be returned once its cause is mended")
+
+        step("Behind everybody's back a copy is destroyed: no event tells of it. Then comes the night")
+        _destroy(shell.client, "scans/2026/parcel 7+a.jpg")
+        night = shell.sealift("nightly", "--pair", PAIR, "--margin", "0s")
+        print(f"  {night['verdict']}")
+        repair = next(stage for stage in night["stages"] if stage["stage"] == "repair")
+        expect(repair["counts"] == {"copied": 1}, "the night found it missing, copied it and verified the copy")
+
+        step("What people read")
+        page = next(stage["report_html"] for stage in night["stages"] if stage["stage"] == "reconcile")
+        bucket, _, key = page.removeprefix("s3://").partition("/")
+        PAGE.parent.mkdir(parents=True, exist_ok=True)
+        PAGE.with_name("night.html").write_bytes(shell.client.get_object(Bucket=bucket, Key=key)["Body"].read())
+        status = _await(shell, lambda status: True)
+        print(f"  {status['backed_up']} backed up, {status['handed_over']} handed over, {status['failed']} failed")
+        print(f"Open the report of the night's reconciliation: {PAGE.with_name('night.html')}")
+    expect(True, "Ctrl-C ended it and all that it had started")
+
+
+class _Shell:
+    """A shell with the system's environment."""
+
+    def __init__(self, process: subprocess.Popen[str], environment: dict[str, str]):
+        import boto3
+
+        self.process, self.environment = process, environment
+        with mock.patch.dict(os.environ, environment):
+            self.client: Any = boto3.client("s3")
+            self.queues: Any = boto3.client("sqs")
+
+    def put(self, key: str, body: bytes) -> None:
+        self.client.put_object(Bucket=SOURCE, Key=key, Body=body)
+
+    def copy_of(self, key: str) -> bytes | None:
+        try:
+            body: bytes = self.client.get_object(Bucket=HOT, Key=key)["Body"].read()
+        except self.client.exceptions.NoSuchKey:
+            return None
+        return body
+
+    def seconds_until(self, holds: Callable[[], bool]) -> float:
+        began = time.monotonic()
+        while not holds():
+            if time.monotonic() - began > WAIT_SECONDS:
+                expect(False, "it did not come to that")
+            time.sleep(0.005)
+        return time.monotonic() - began
+
+    def sealift(self, *arguments: str) -> dict[str, Any]:
+        print(f"$ sealift {' '.join(arguments)}", flush=True)
+        command = [sys.executable, "-m", "jobs", *arguments, "--json"]
+        result = subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, check=False)
+        expect(result.returncode == 0, f"exit code {result.returncode} {result.stderr}".rstrip())
+        document: dict[str, Any] = json.loads(result.stdout)
+        return document
+
+
+@contextlib.contextmanager
+def _local() -> Iterator[_Shell]:
+    command = [sys.executable, "-m", "jobs", "local", "--json", "--retry", "1"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SEALIFT_"))}
+    process = subprocess.Popen(command, env=clean, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield _Shell(process, json.loads(process.stdout.readline())["environment"])
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+
+
+def _await(shell: _Shell, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The first of the statuses, a line a second, that holds."""
+    assert shell.process.stdout is not None
+    for line in shell.process.stdout:
+        status: dict[str, Any] = json.loads(line)
+        if holds(status):
+            return status
+    sys.exit("sealift local has ended")
+
+
+def _destroy(client: Any, key: str) -> None:
+    for version in client.list_object_versions(Bucket=HOT, Prefix=key)["Versions"]:
+        client.delete_object(Bucket=HOT, Key=key, VersionId=version["VersionId"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

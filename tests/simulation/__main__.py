@@ -1,0 +1,96 @@
+"""`python -m tests.simulation`: play schedules, or one of them, or plant bugs and see them found."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.simulation.bugs import BUGS
+from tests.simulation.campaign import Tally, find_named, play, run_campaign, shrink
+from tests.simulation.schedule import make_schedule
+
+
+def main() -> int:
+    """0 when no promise was broken and every planted bug was found, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1_000, metavar="N", help="how many schedules (default 1,000)")
+    parser.add_argument("--first", type=int, default=1, metavar="S", help="the first seed (default 1)")
+    parser.add_argument("--seed", type=int, metavar="S", help="one schedule alone: print its trace")
+    parser.add_argument("--processes", type=int, default=2, help="processes to play them in (default 2)")
+    parser.add_argument("--branches", action="store_true", help="list every outcome, with its reason, that was seen")
+    parser.add_argument("--bugs", action="store_true", help="plant each bug, and say which seed found it")
+    given = parser.parse_args()
+    if given.seed is not None:
+        return show(given.seed)
+    if given.bugs:
+        return show_bugs(given.processes)
+    began = time.monotonic()
+    tally = run_campaign(given.first, given.seeds, given.processes)
+    print(summary(tally, time.monotonic() - began, is_long=given.branches))
+    for seed, promise, what in tally.violations[:3]:
+        explain(seed, promise, what)
+    return 1 if tally.violations else 0
+
+
+def show(seed: int) -> int:
+    """Print the trace of one schedule."""
+    course = play(make_schedule(seed))
+    sys.stdout.write(course.world.trace_text())
+    for promise, what in course.model.violations:
+        print(f"VIOLATED: {promise}: {what}")
+    return 1 if course.model.violations else 0
+
+
+def explain(seed: int, promise: str, what: str) -> None:
+    """Print the shortest trace found that breaks the promise as the seed does."""
+    print(f"\nVIOLATED by seed {seed}: {promise}: {what}")
+    small = shrink(make_schedule(seed), promise)
+    course = play(small)
+    print(f"shortest schedule found ({course.world.requests} requests): {small}")
+    print(course.world.trace_text())
+
+
+def summary(tally: Tally, seconds: float, *, is_long: bool) -> str:
+    """The figures of a campaign."""
+    speed, by_cpu = tally.schedules / seconds, tally.schedules / tally.cpu_seconds
+    lines = [
+        f"{tally.schedules:,} schedules in {seconds:.1f} s: {speed:.0f} a second "
+        f"({by_cpu:.0f} a second of CPU, {tally.cpu_seconds:.1f} s of CPU in all)",
+        f"{tally.full:,} of them ({tally.full / tally.schedules:.2%}) with the real DuckDB planner and fold, Parquet "
+        "and the page, each held equal to the pure stand-ins",
+        f"{tally.requests:,} requests, {tally.steps:,} steps, {len(tally.branches):,} kinds of outcome, "
+        f"{len(tally.answers):,} kinds of answer",
+        f"violations: {len(tally.violations)}",
+        "faults:",
+        *_counts(tally.faults),
+        "accepted limits that showed:",
+        *_counts(tally.known_limits),
+    ]
+    if is_long:
+        lines += ["outcomes:", *_counts(tally.branches), "answers:", *_counts(tally.answers)]
+    return "\n".join(lines)
+
+
+def _counts(counts: Counter[str]) -> list[str]:
+    return [f"  {count:>9,}  {name}" for name, count in counts.most_common()]
+
+
+def show_bugs(processes: int) -> int:
+    """The table of planted bugs: bound, seed that found it, promise."""
+    known = {bug.name: bug for bug in BUGS}
+    missed = 0
+    print(f"{'bug':28} {'within':>7} {'found':>7}  broken promise")
+    with ProcessPoolExecutor(processes) as pool:
+        for name, found in pool.map(find_named, known):
+            missed += found is None
+            seed, promise = (str(found[0]), found[1]) if found else ("NEVER", "")
+            print(f"{name:28} {known[name].seeds:>7,} {seed:>7}  {promise}", flush=True)
+    print(f"{len(known) - missed} of {len(known)} planted bugs found")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

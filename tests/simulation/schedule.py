@@ -1,0 +1,195 @@
+"""A schedule as data: what the world holds, what is asked of Sealift, and what goes wrong when. A seed says it all."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import NamedTuple
+
+from jobs.core.decision import Overwrite
+
+FULL_EVERY = 256
+"""Of so many seeds one goes through the real DuckDB planner and fold, Parquet and the report's page."""
+
+
+class Kind(StrEnum):
+    """What may go wrong at a request, or happen at that moment."""
+
+    REFUSED = "500 before it took effect"
+    BROKEN = "connection lost before it took effect"
+    LOST = "took effect, answer lost"
+    HALF = "took effect, answered 500"
+    REPEAT = "answer lost, sent again by the client"
+    LATE = "timed out, took effect later"
+    SLOW = "slow request"
+    SLOW_ANSWER = "slow answer"
+    BURST = "burst of 503"
+    DENIED = "access denied once"
+    KILL = "process killed before the request"
+    KILL_AFTER = "process killed after the effect"
+    KILL_ALL = "all processes killed"
+    STOP = "SIGTERM"
+    TWIN = "same shard run twice, or a second operator"
+    JUMP = "clock jumped"
+    FLIP = "bit flipped at rest"
+    SOURCE_PUT = "source overwritten by others"
+    SOURCE_MARK = "source deleted by others"
+    SOURCE_REMOVE = "source version removed by others"
+    TARGET_PUT = "destination written by others"
+    TARGET_MARK = "destination deleted by others"
+
+
+WEIGHTS = {
+    Kind.REFUSED: 3, Kind.BROKEN: 3, Kind.LOST: 6, Kind.HALF: 3, Kind.LATE: 5, Kind.REPEAT: 4, Kind.SLOW: 4,
+    Kind.SLOW_ANSWER: 3, Kind.BURST: 3, Kind.DENIED: 1, Kind.KILL: 2, Kind.KILL_AFTER: 4, Kind.KILL_ALL: 2,
+    Kind.STOP: 3, Kind.TWIN: 4, Kind.JUMP: 2, Kind.FLIP: 3, Kind.SOURCE_PUT: 3, Kind.SOURCE_MARK: 2,
+    Kind.SOURCE_REMOVE: 2, Kind.TARGET_PUT: 3, Kind.TARGET_MARK: 2,
+}  # fmt: skip
+OTHERS = {Kind.SOURCE_PUT, Kind.SOURCE_MARK, Kind.SOURCE_REMOVE, Kind.TARGET_PUT, Kind.TARGET_MARK}
+
+
+class Fault(NamedTuple):
+    """`kind` happens at request number `at` of the schedule; `pick` decides what the kind leaves open."""
+
+    at: int
+    kind: Kind
+    pick: int
+
+
+class Put(NamedTuple):
+    """An object that is there at the beginning. `parts` 0: written whole; `content`: a number for its bytes."""
+
+    key: str
+    size_bytes: int
+    content: int
+    parts: int = 0
+    algorithm: str | None = None
+    storage_class: str | None = None
+    is_marker: bool = False
+
+
+class Step(StrEnum):
+    """What is asked of Sealift, one after the other."""
+
+    REPLICATE = "replicate"
+    VERIFY = "verify"
+    RETRY = "retry"
+    """`runs retry` of the run before: its failed rows, as a new replicate run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`source` and `destination`: what is written at the beginning, in this order; the destination's first, or last."""
+
+    seed: int
+    steps: tuple[Step, ...]
+    source: tuple[Put, ...]
+    destination: tuple[Put, ...]
+    is_destination_newer: bool
+    faults: tuple[Fault, ...]
+    is_full: bool = False
+    all_versions: bool = False
+    streamed: bool = False
+    deep: bool = False
+    overwrite: Overwrite = Overwrite.OLDER
+    is_source_versioned: bool = True
+    is_destination_versioned: bool = True
+    default_checksum: str | None = "CRC64NVME"
+    rows_per_shard: int = 4
+    in_flight: int = 4
+    checkpoint_rows: int = 3
+    is_in_order: bool = False
+
+
+def make_schedule(seed: int, *, is_full: bool | None = None) -> Schedule:
+    """The schedule of a seed; `is_full` None: as `FULL_EVERY` says."""
+    chance = random.Random(seed)
+    pick, roll = chance.choice, chance.random
+    all_versions = roll() < 0.35
+    is_source_versioned = all_versions or roll() < 0.8
+    keys = [f"{pick('abc')}{number}" for number in range(chance.randint(1, 6))]
+    default_checksum = "CRC64NVME" if roll() < 0.6 else None
+    source: list[Put] = []
+    for key in keys:
+        for _ in range(chance.randint(1, 3) if all_versions else 1 + (is_source_versioned and roll() < 0.25)):
+            if roll() < (0.2 if all_versions else 0.04) and is_source_versioned:
+                source.append(Put(key, 0, 0, is_marker=True))
+            else:
+                source.append(_put(chance, key, default_checksum))
+    destination = []
+    for put in source:
+        if not put.is_marker and roll() < 0.3:
+            destination.append(_beside(chance, put, default_checksum))
+    steps = pick(
+        [
+            (Step.REPLICATE,),
+            (Step.REPLICATE, Step.VERIFY),
+            (Step.REPLICATE, Step.RETRY),
+            (Step.REPLICATE, Step.VERIFY, Step.RETRY),
+            (Step.VERIFY, Step.RETRY),
+        ]
+    )
+    faults = _faults(chance, len(keys) * len(steps))
+    return Schedule(
+        seed,
+        steps,
+        tuple(source),
+        tuple(destination),
+        roll() < 0.5,
+        tuple(faults),
+        is_full=seed % FULL_EVERY == 0 if is_full is None else is_full,
+        all_versions=all_versions,
+        streamed=roll() < 0.3,
+        deep=roll() < 0.5,
+        overwrite=pick([Overwrite.OLDER, Overwrite.OLDER, Overwrite.OLDER, Overwrite.ALWAYS, Overwrite.NEVER]),
+        is_source_versioned=is_source_versioned,
+        is_destination_versioned=all_versions or roll() < 0.75,
+        default_checksum=default_checksum,
+        rows_per_shard=chance.randint(2, 6),
+        in_flight=chance.randint(1, 6),
+        checkpoint_rows=chance.randint(1, 5),
+        is_in_order=roll() < 0.2,
+    )
+
+
+def _put(chance: random.Random, key: str, default_checksum: str | None) -> Put:
+    size_bytes = chance.choice([0, 1, 3, 7, 8, 9, 15, 16, 17, 24, 31, 40])
+    parts, algorithm = 0, None
+    if size_bytes > 8 and chance.random() < 0.4:
+        parts = chance.randint(2, size_bytes // 4)
+        algorithm = chance.choice([None, "SHA256", "CRC32C"])
+    storage_class = chance.choice([None] * 9 + ["GLACIER", "STANDARD_IA"])
+    return Put(key, size_bytes, chance.randint(1, 9_999), parts, algorithm, storage_class)
+
+
+def _beside(chance: random.Random, put: Put, default_checksum: str | None) -> Put:
+    """What lies at the destination already: the same, the same in other parts, or something else."""
+    roll = chance.random()
+    if roll < 0.3:
+        return put._replace(storage_class=None)
+    if roll < 0.6:
+        parts = 0 if put.parts else min(2, put.size_bytes // 8)
+        return put._replace(parts=parts, algorithm=None, storage_class=None)
+    if roll < 0.8:
+        return put._replace(content=put.content + 1, storage_class=None)
+    return _put(chance, put.key, default_checksum)._replace(storage_class=None)
+
+
+def _faults(chance: random.Random, size: int) -> list[Fault]:
+    """None in a tenth of the schedules; the first requests see more of them than the last."""
+    count = 0 if chance.random() < 0.1 else chance.randint(1, 7)
+    kinds = chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count)
+    span = 20 + 16 * size
+    return sorted(Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds)
+
+
+def without(schedule: Schedule, index: int) -> Schedule:
+    """The schedule with one fault less."""
+    faults = schedule.faults[:index] + schedule.faults[index + 1 :]
+    return replace(schedule, faults=faults)
+
+
+def content(number: int, size_bytes: int) -> bytes:
+    """The bytes of an object: those of two numbers differ from the first one on."""
+    return bytes([number & 255, number >> 8 & 255] + [number * 7 + i & 255 for i in range(size_bytes)])[:size_bytes]

@@ -1,0 +1,143 @@
+"""The promises under thousands of schedules, and that the simulator would notice if one did not hold."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.bugs import BUGS, Bug
+from tests.simulation.campaign import find_bug, play, run_campaign, shrink
+from tests.simulation.loop import LABEL, Loop, Mortal, Stuck
+from tests.simulation.schedule import Kind, make_schedule
+from tests.simulation.tables import replaced
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_no_promise_is_broken_and_everything_that_can_go_wrong_did():
+    tally = run_campaign(1, 1_280, 2)
+    assert tally.violations == []
+    assert tally.schedules == 1_280
+    assert tally.full == 5
+    assert set(tally.faults) == {kind.value for kind in Kind}
+    outcomes = {name.split(":")[0] for name in tally.branches}
+    assert outcomes >= {
+        "replicate copied none", "replicate copied md5_etag", "replicate copied checksum", "replicate copied content",
+        "replicate same md5_etag", "replicate same checksum", "replicate same content", "replicate deleted none",
+        "replicate changed none", "replicate missing none", "replicate archived none", "replicate failed none",
+        "verify verified content", "verify verified checksum", "verify verified md5_etag", "verify mismatched content",
+        "verify mismatched checksum", "verify missing none", "verify changed none", "verify unverifiable none",
+    }  # fmt: skip
+    assert {"put PreconditionFailed", "copy PreconditionFailed", "complete_multipart PreconditionFailed"} <= set(
+        tally.answers
+    )
+
+
+@pytest.mark.parametrize("seed", range(5_000, 5_020))
+def test_the_pure_planner_and_fold_do_what_the_real_ones_do(seed):
+    assert play(make_schedule(seed, is_full=True)).model.violations == []
+
+
+def test_a_seed_gives_the_same_trace_byte_for_byte_in_any_process():
+    def replay(seed: int, hash_seed: str) -> bytes:
+        command = [sys.executable, "-m", "tests.simulation", "--seed", str(seed)]
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+        return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True).stdout
+
+    for seed in (8, 33, 256):
+        here = play(make_schedule(seed)).world.trace_text().encode()
+        assert len(here.splitlines()) > 40
+        assert replay(seed, "1") == replay(seed, "2") == here
+    assert play(make_schedule(8)).world.trace_text() != play(make_schedule(9)).world.trace_text()
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_found_within_its_seeds(bug: Bug):
+    assert find_bug(bug, range(1, bug.seeds + 1)) is not None
+
+
+def test_there_are_many_planted_bugs_and_nothing_of_them_stays():
+    assert len(BUGS) >= 25
+    before = [owner.__dict__[name] for bug in BUGS for owner, name, _ in bug.plant()]
+    find_bug(BUGS[0], range(1, 10))
+    assert [owner.__dict__[name] for bug in BUGS for owner, name, _ in bug.plant()] == before
+
+
+def test_a_violation_becomes_as_short_as_it_gets():
+    bug = next(bug for bug in BUGS if bug.name == "drop-rows-on-stop")
+    found = find_bug(bug, range(1, bug.seeds + 1))
+    assert found is not None
+    seed, promise, _ = found
+    large = make_schedule(seed, is_full=False)
+    with replaced(bug.plant()):
+        small = shrink(large, promise)
+        assert [each for each, _ in play(small).model.violations][:1] == [promise]
+        assert all(
+            not play(dataclasses.replace(small, faults=small.faults[:at] + small.faults[at + 1 :])).model.violations
+            for at in range(len(small.faults))
+        )
+    assert len(small.faults) < len(large.faults)
+
+
+def test_the_dead_take_no_step_and_run_no_cleanup():
+    done: list[str] = []
+
+    class Process(Mortal):
+        pass
+
+    process = Process()
+
+    async def work() -> None:
+        try:
+            done.append("began")
+            await asyncio.sleep(1)
+            done.append("went on")
+        finally:
+            if not loop.is_over:
+                done.append("cleaned up")
+
+    async def main() -> None:
+        LABEL.set(process)
+        task = asyncio.ensure_future(work())
+        LABEL.set(None)
+        await asyncio.sleep(0.5)
+        process.is_dead = True
+        await asyncio.sleep(5)
+        assert not task.done()
+
+    loop = Loop(None)
+    loop.run(main())
+    assert done == ["began"]
+
+
+def test_time_is_a_number_and_waiting_for_nothing_is_noticed():
+    async def sleep() -> float:
+        await asyncio.sleep(86_400)
+        return await asyncio.to_thread(lambda: asyncio.get_running_loop().time())
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    assert Loop(None).run(sleep()) == 86_400
+    with pytest.raises(Stuck, match="nothing will come"):
+        Loop(None).run(wait())
+
+
+def test_the_seed_picks_the_order_of_what_is_ready():
+    async def order() -> list[int]:
+        seen: list[int] = []
+
+        async def step(number: int) -> None:
+            seen.append(number)
+
+        await asyncio.gather(*map(step, range(5)))
+        return seen
+
+    assert Loop(None).run(order()) == [0, 1, 2, 3, 4]
+    assert Loop(lambda: 0.99).run(order()) == [4, 3, 2, 1, 0]
