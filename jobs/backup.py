@@ -183,10 +183,12 @@ class _Key:
         )
         if step.act is Act.COPY:
             rows = [row for row in self.rows if named[row.row] == step.place]
-            await self._copy(history[step.place], rows, copies, found.get(target) if target is not None else None)
+            covered = found.get(target) if target is not None else None
+            self.progress.owes_newest = self.progress.owes_newest or target is None  # it will have to be hidden again
+            await self._copy(history[step.place], rows, copies, covered)
         elif step.act is Act.RESTORE:
             await self._restore(copies[step.place], copies)
-        elif step.act is Act.MARK:
+        elif step.act is Act.MARK and newest(whole, mirrors_deletes=True) is None:
             await self.job.destination.delete(*self._target()[:2])
             self.is_marked = True
         else:
@@ -205,11 +207,14 @@ class _Key:
             self._refuse(version, rows, None)
             return
         row = _row(version, rows)
-        info = await self.job.source.head(self.job.route.source_of(row))
+        ref = self.job.route.source_of(row)
+        info = await self.job.source.head(ref)
+        if version.version_id in (None, NULL_VERSION) and info.etag != version.etag:
+            raise Conflict("HeadObject", str(ref), "Raced", "the source was overwritten after it was listed")
         if info.is_archived:
             self._refuse(version, rows, Status.ARCHIVED)
             return
-        self.progress.owes_newest = covered is not None
+        self.progress.owes_newest = self.progress.owes_newest or covered is not None
         try:
             outcome = await self.job.copier.copy(row, info, _guard(copies))
         except ArchivedObject:

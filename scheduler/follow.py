@@ -1,7 +1,8 @@
 """The follow function: what has ended in Batch, and what was restored; people are told once of each end.
 
     EventBridge "Batch Job State Change"   of a run's jobs, and of those that submit has started
-    EventBridge "Object Restore Completed" an object of a source that was archived when its event came
+    EventBridge "Object Restore Completed" an object of a source that was archived when its event came, or one that
+                                           restores wait for
 
 | job                 | succeeded              | failed                                                  |
 |---------------------|------------------------|---------------------------------------------------------|
@@ -19,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -27,8 +28,10 @@ from jobs.core.arrays import REPORT, WORK
 from jobs.core.coverage import match
 from jobs.core.events import Kind, ObjectEvent, parse_document
 from jobs.core.metrics import Metric, Unit
-from jobs.core.nights import summary_name
+from jobs.core.nights import Stage, summary_name
+from jobs.core.outcome import Status
 from jobs.core.policy import Policy
+from jobs.core.thawing import waiting_name
 from jobs.errors import ExitCode, NotFound
 from jobs.report import findings_count, verdict
 from jobs.s3.services import publish
@@ -106,7 +109,9 @@ class _Follower:
             text = f"Run {run_id} ended without a report: {_why(job)}. See: sealift runs show {run_id}"
             return await self._tell(run_id, f"Sealift: {run_id} has no report", text)
         pair = ((await self._document(f"runs/{run_id}/spec.json")) or {}).get("options", {}).get("pair")
-        self._measure(pair, [Metric("Findings", Unit.COUNT, findings_count(report))])
+        metrics = [Metric("Findings", Unit.COUNT, findings_count(report))]
+        if (dollars := report.get("planned_dollars")) is not None:
+            metrics.append(Metric("PlannedDollars", Unit.NONE, dollars))
         counts = report.get("outcomes") or {name: each["rows"] for name, each in report.get("categories", {}).items()}
         lines = [
             verdict(report),
@@ -116,30 +121,32 @@ class _Follower:
             f"source: {report.get('source') if isinstance(report.get('source'), str) else ''}",
             f"report: {self.sandbox.place(f'runs/{run_id}/report.json')}",
         ]
-        return await self._tell(run_id, f"Sealift {report['job']}: {verdict(report)}", "\n".join(lines))
+        subject = f"Sealift {report['job']}: {verdict(report)}"
+        return await self._tell(run_id, subject, "\n".join(lines), pair, metrics)
 
     async def _night_ended(self, started: Start, job: Mapping[str, Any]) -> dict[str, Any]:
         name = f"night-{started.pair}-{started.once}"
         summary = await self._document(summary_name(started.pair, date.fromisoformat(started.once)))
         if summary is None:
-            self._measure(started.pair, [Metric("NightSucceeded", Unit.COUNT, 0)])
             text = (
                 f"The night {started.once} of the pair {started.pair} did not end: {_why(job)}.\n"
                 f"Go on with it: sealift nightly --pair {started.pair} --night {started.once}"
             )
-            return await self._tell(name, f"Sealift night of {started.pair} FAILED", text)
+            failed = [Metric("NightSucceeded", Unit.COUNT, 0)]
+            return await self._tell(name, f"Sealift night of {started.pair} FAILED", text, started.pair, failed)
         metrics = [
             Metric("NightSucceeded", Unit.COUNT, 1),
             Metric("Findings", Unit.COUNT, int(summary["left"])),
+            *_verified_share(summary["stages"]),
         ]
-        self._measure(started.pair, metrics)
         lines = [f"The night {summary['night']} of the pair {summary['pair']}: {summary['verdict']}", ""]
         for stage in summary["stages"]:
             state = f"refused: {stage['refused']}" if stage["refused"] else stage["state"] or "nothing to do"
             lines.append(f"{stage['stage']}: {state}, {stage.get('rows') or 0:,} rows, {stage['left']:,} left")
             lines += [f"  {stage['report_html']}"] if stage.get("report_html") else []
         lines += ["", f"summary: {summary['summary']}"]
-        return await self._tell(name, f"Sealift night of {started.pair}: {summary['verdict']}", "\n".join(lines))
+        subject = f"Sealift night of {started.pair}: {summary['verdict']}"
+        return await self._tell(name, subject, "\n".join(lines), started.pair, metrics)
 
     async def _start_ended(self, started: Start, job: Mapping[str, Any]) -> dict[str, Any]:
         """What it started tells of itself; only what came to nothing is told here."""
@@ -149,12 +156,17 @@ class _Follower:
         text = f"sealift {' '.join(started.command)}\n\nended with exit code {code}: {_why(job)}"
         return await self._tell(str(job["jobName"]), f"Sealift {started.job} of {started.pair} FAILED", text)
 
-    async def _tell(self, name: str, subject: str, text: str) -> dict[str, Any]:
+    async def _tell(
+        self, name: str, subject: str, text: str, pair: str | None = None, metrics: Sequence[Metric] = ()
+    ) -> dict[str, Any]:
+        """Tell people and CloudWatch, once: a sum over metrics must not count what Batch says twice."""
         marker = f"told/{name}.json"
         if await self._document(marker) is not None:
             return _did("told before", name)
         await asyncio.to_thread(publish, self.topic, subject, text)
         await self.sandbox.write_once(marker, json.dumps({"subject": subject, "at": self.sandbox.clock()}).encode())
+        if pair and metrics:
+            measure(metrics, {"Pair": pair}, Function="follow")
         return _did("told", name, subject=subject)
 
     async def _document(self, name: str) -> dict[str, Any] | None:
@@ -164,18 +176,34 @@ class _Follower:
             return None
         return document
 
-    def _measure(self, pair: str | None, metrics: list[Metric]) -> None:
-        if pair:
-            measure(metrics, {"Pair": pair}, Function="follow")
+
+def _verified_share(stages: Sequence[Mapping[str, Any]]) -> list[Metric]:
+    """Of the rows that the night's slices of the rota took, how many in a hundred were proven; none: no metric."""
+    slices = [each for each in stages if each["stage"] in (Stage.SAMPLE, Stage.DEEP)]
+    rows = sum(each.get("rows") or 0 for each in slices)
+    verified = sum(each["counts"].get(Status.VERIFIED, 0) for each in slices)
+    return [Metric("VerifiedShare", Unit.PERCENT, 100 * verified / rows)] if rows else []
 
 
 async def _restored(sandbox: Sandbox, policy: Policy, event: ObjectEvent) -> dict[str, Any]:
-    """An object that can be read now goes into the backlog of its pair; a run copies it."""
-    pair = match(policy, event.bucket, event.key) if event.kind is Kind.RESTORE_COMPLETED else None
+    """An object that can be read now goes into the backlog of its pair; a run copies it. Restores that wait for an
+    archive go on: each run once, with all that has thawed by then; what still has not, the next run waits for.
+    """
+    about = f"s3://{event.bucket}/{event.key}"
+    if event.kind is not Kind.RESTORE_COMPLETED:
+        return _did("ignored", about)
+    waiting = await sandbox.names(waiting_name(event.bucket, event.key))
+    runs = [name.removesuffix(".json") for name in waiting if "/" not in name]  # a key may be another one's folder
+    if runs:
+        for run_id in runs:
+            command = ("runs", "retry", run_id, "--ledger", str(sandbox.settings.ledger), "--yes")
+            await start(sandbox, policy, Start("", "restore", run_id, command))
+        return _did("resumed", about, runs=runs)
+    pair = match(policy, event.bucket, event.key)
     if pair is None:
-        return _did("ignored", f"s3://{event.bucket}/{event.key}")
+        return _did("ignored", about)
     name = await backlog.add(sandbox, pair.name, [BacklogRow.of(event, "restored from its archive class")])
-    return _did("enqueued", f"s3://{event.bucket}/{event.key}", backlog=name)
+    return _did("enqueued", about, backlog=name)
 
 
 def _topic(sandbox: Sandbox, policy: Policy, function_arn: str) -> str:

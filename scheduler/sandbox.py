@@ -26,6 +26,10 @@ CONNECTIONS = 64
 WRITE_TRIES = 5
 
 
+def _open_paced(region: str | None) -> Store:
+    return open_store(None, region, None, max_in_flight=CONNECTIONS, is_paced=True)
+
+
 class Sandbox:
     """The world of a handler. `open_region` makes a store for a region; None is the function's own."""
 
@@ -37,7 +41,9 @@ class Sandbox:
         clock: Callable[[], float] = time.time,
     ):
         self.settings, self.clock = settings, clock
-        self._open = open_region or (lambda region: open_store(None, region, None, max_in_flight=CONNECTIONS))
+        self._open = open_region or (
+            lambda region: open_store(None, region, None, max_in_flight=CONNECTIONS, is_paced=True)
+        )
         self._stores: dict[str | None, Store] = {}
         self._policy: tuple[float, Policy] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

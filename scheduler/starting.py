@@ -33,7 +33,8 @@ _ODD = re.compile(r"[^A-Za-z0-9_-]+")
 class Start:
     """One plain job to be started.
 
-    `job`: nightly, backfill, reconcile or report; `once` tells it from others of its kind: a night, a number, …
+    `job`: nightly, backfill, reconcile, restore or report; `once` tells it from others of its kind: a night, a
+    number, a run.
     """
 
     pair: str
@@ -94,14 +95,14 @@ async def _submitted(sandbox: Sandbox, name: str) -> str | None:
 def _request(sandbox: Sandbox, policy: Policy, what: Start, name: str) -> dict[str, Any]:
     """SubmitJob's request. Queue and definition are the ones that Terraform makes, unless settings say otherwise."""
     settings = sandbox.settings
-    definition = f"{policy.name}-{what.job}" if what.job in _OWN_DEFINITION else settings.batch_job_definition
+    definition = settings.batch_job_definition or f"{policy.name}-{{job}}"
     environment = {"SEALIFT_LEDGER": str(settings.ledger), "SEALIFT_EXECUTOR": "batch"}
     if settings.policy.startswith("s3://"):
         environment["SEALIFT_POLICY"] = settings.policy
     return {
         "jobName": name,
         "jobQueue": settings.batch_queue or policy.batch.queue or f"{policy.name}-spot",
-        "jobDefinition": definition or f"{policy.name}-replicate",
+        "jobDefinition": definition.replace("{job}", what.job if what.job in _OWN_DEFINITION else "replicate"),
         "containerOverrides": {"command": list(what.command), "environment": _pairs(environment)},
         "retryStrategy": retry_strategy(ATTEMPTS),
         "tags": {"sealift:start": what.job, **({"sealift:pair": what.pair} if what.pair else {})},
@@ -109,7 +110,7 @@ def _request(sandbox: Sandbox, policy: Policy, what: Start, name: str) -> dict[s
     }
 
 
-_OWN_DEFINITION = ("nightly", "backfill", "reconcile")
+_OWN_DEFINITION = ("nightly", "backfill", "reconcile", "restore")
 
 
 def _pairs(values: Mapping[str, str]) -> Sequence[dict[str, str]]:

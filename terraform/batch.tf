@@ -200,10 +200,8 @@ resource "aws_batch_job_definition" "this" {
         { type = "MEMORY", value = tostring(local.batch.memory_mib) },
       ]
       environment = [for name, value in merge(local.environment, {
-        AWS_REGION = local.region
-        # whose workers a job starts: its own, but what compares and decides starts copies
-        SEALIFT_BATCH_JOB_DEFINITION = local.job_names[contains(["reconcile", "nightly", "backfill"], each.key) ? "replicate" : each.key]
-        SEALIFT_LOG                  = "json"
+        AWS_REGION  = local.region
+        SEALIFT_LOG = "json"
       }) : { name = name, value = value }]
       logConfiguration = {
         logDriver = "awslogs"

@@ -16,7 +16,7 @@ locals {
     SEALIFT_EXECUTOR              = "batch"
     SEALIFT_BATCH_QUEUE           = local.queue_names["spot"]
     SEALIFT_BATCH_QUEUE_ON_DEMAND = local.queue_names["on_demand"]
-    SEALIFT_BATCH_JOB_DEFINITION  = local.job_names["replicate"]
+    SEALIFT_BATCH_JOB_DEFINITION  = "${local.name}-{job}" # each job with its own role: jobs/cli/placement.py
   }
 }
 

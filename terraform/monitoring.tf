@@ -188,7 +188,7 @@ locals {
     for pair in keys(local.pairs) : ["Sealift", "Findings", "Pair", pair]] },
     { title = "Nights that succeeded", stat = "Sum", unit = "nights", metrics = [
     for pair in keys(local.pairs) : ["Sealift", "NightSucceeded", "Pair", pair]] },
-    { title = "Verification: share of keys proven", stat = "Maximum", unit = "%", metrics = [
+    { title = "Verification: share of the slice proven", stat = "Maximum", unit = "%", metrics = [
     for pair in keys(local.pairs) : ["Sealift", "VerifiedShare", "Pair", pair]] },
     { title = "Functions: errors and throttles", stat = "Sum", unit = "calls", metrics = flatten([
     for function in keys(local.functions) : [for metric in ["Errors", "Throttles"] : { row = ["AWS/Lambda", metric, "FunctionName", "${local.name}-${function}"] }]])[*].row },

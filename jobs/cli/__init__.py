@@ -9,6 +9,7 @@ import traceback
 import click
 
 from jobs import __version__
+from jobs.cli.console import say
 from jobs.errors import ExitCode, SealiftError
 
 _COMMANDS = {
@@ -17,6 +18,8 @@ _COMMANDS = {
     "verify": ("jobs.cli.transfer", "verify", "Prove that copies are the same as their originals."),
     "reconcile": ("jobs.cli.reconcile", "reconcile", "Compare two inventories; report and repair what differs."),
     "compact": ("jobs.cli.compact", "compact", "Pack small cold objects into few archives."),
+    "restore": ("jobs.cli.restore", "restore", "Bring objects back out of archives, or a bucket as it was."),
+    "expire": ("jobs.cli.expire", "expire", "Delete originals whose copy is proven; a dry run by default."),
     "archives": ("jobs.cli.archives", "archives", "List archives, find members, rebuild a lost index."),
     "backfill": ("jobs.cli.backfill", "backfill", "Copy what a pair's source holds already, on demand."),
     "nightly": ("jobs.cli.nightly", "nightly", "A pair's night by hand: reconcile, repair, verify, summary."),
@@ -84,7 +87,7 @@ def run(arguments: list[str] | None = None) -> int:
         result = cli.main(args=arguments, standalone_mode=False, prog_name="sealift")
         return int(result) if isinstance(result, int) else int(ExitCode.DONE)
     except SealiftError as error:
-        click.echo(f"sealift: {' '.join(str(error).split())}", err=True)
+        say(f"sealift: {' '.join(str(error).split())}")
         return int(error.exit_code)
     except click.exceptions.Abort:
         click.echo("sealift: interrupted", err=True)

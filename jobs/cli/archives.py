@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -156,7 +155,9 @@ async def _reindex(index: ArchiveIndex, store: Store, archives: Location, as_jso
         async with gate:
             return await _renew(index, store, location)
 
-    renewed = await asyncio.gather(*[renew(location) async for location in _archives_in(store, archives)])
+    from jobs.s3.archives import list_archives
+
+    renewed = await asyncio.gather(*[renew(location) async for location in list_archives(store, archives)])
     indexed = [str(each.archive) for each in renewed if each.is_new]
     problems = [{"archive": str(each.archive), "problem": each.problem} for each in renewed if each.problem]
     known = len(renewed) - len(indexed) - len(problems)
@@ -183,18 +184,6 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
     except (DamagedArchive, ArchivedObject, NotFound) as error:
         return _Renewed(location, problem=str(error))
     return _Renewed(location, is_new=True)
-
-
-async def _archives_in(store: Store, archives: Location) -> AsyncIterator[Location]:
-    from jobs.s3.archives import archive_format
-    from jobs.s3.listing import list_all
-
-    async with aclosing(list_all(store, archives._replace(key=archives.join("").key), versions=False)) as pages:
-        async for page in pages:
-            for entry in page:
-                location = Location(archives.bucket, entry.key)
-                if archive_format(location) is not None:
-                    yield location
 
 
 def _row(member: Member) -> list[str]:

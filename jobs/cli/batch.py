@@ -90,7 +90,7 @@ async def resubmit(
     shards = await unfinished_shards(ledger, spec.run_id, plan)
     if not shards:
         return None
-    placement = place(given, settings, last.submission.placement if last else None)
+    placement = place(given, settings, spec.job, last.submission.placement if last else None)
     await check(placement, spec.source, spec.destination)
     number = last.submission.number + 1 if last else 0
     return await executor.submit(spread(spec.run_id, number, placement, shards, str(ledger.location)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -15,14 +16,30 @@ PLAIN_INTERVAL_SECONDS = 10.0
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
+_OURS = re.compile("\x1b\\[[01]m")
+"""The only control sequences that we write ourselves: a table's headings are bold."""
+
+
 def say(message: str) -> None:
     """A line for people, on stderr, so that stdout stays what was asked for."""
-    click.echo(message, err=True)
+    click.echo(safe(message), err=True)
 
 
 def emit(document: Any, *, as_json: bool, text: str) -> None:
     """The command's answer on stdout: one JSON document, or text."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else text)
+    click.echo(_visible(json.dumps(document, indent=2, ensure_ascii=False), "\n") if as_json else safe(text))
+
+
+def safe(text: str) -> str:
+    """Text with lines of ours and parts of anybody's, safe for a terminal and a log."""
+    return "".join(
+        piece if _OURS.fullmatch(piece) else _visible(piece, "\n\t") for piece in re.split(f"({_OURS.pattern})", text)
+    )
+
+
+def _visible(text: str, kept: str) -> str:
+    """Characters that move the cursor, hide or turn the reading direction around become escapes, JSON's own."""
+    return "".join(c if c.isprintable() or c in kept else json.dumps(c)[1:-1] for c in text)
 
 
 def human_bytes(size_bytes: float) -> str:

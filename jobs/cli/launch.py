@@ -175,6 +175,12 @@ async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int
     failures = None
     if is_complete and folded.failures:
         failures = await ledger.write_failures(spec.run_id, folded.failures_parquet, folded.failures_csv)
+    details: dict[str, Any] = {}
+    if is_complete and spec.job == "expire":
+        from jobs.runs.deletions import write_deletions
+
+        deletions = await write_deletions(ledger, spec.run_id, plan)
+        details = {"dry_run": not spec.options["delete"], "deletions": deletions}
     report = summarize(
         spec,
         plan,
@@ -191,6 +197,7 @@ async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int
         report=ledger.uri(spec.run_id, "report.json") if is_complete else None,
         report_html=ledger.uri(spec.run_id, PAGE) if is_complete else None,
         ledger=str(ledger.location),
+        **details,
     )
     if is_complete:
         await publish_report(ledger, spec, report, folded.listed)
@@ -231,13 +238,8 @@ async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, As
         spec, plan = await ledger.spec(uri[7:]), await ledger.plan(uri[7:])
         return source or spec.source, uri, proven_rows(ledger, spec.run_id, plan)
     if uri.startswith("run:"):
-        spec, earlier = await ledger.spec(uri[4:]), await ledger.report(uri[4:])
-        source = source or spec.source
-        if earlier is None:
-            raise ConfigError(f"run {uri[4:]} has not ended: finish it with `sealift runs retry {uri[4:]}` first")
-        if not earlier["failures_manifest"]:
-            raise ConfigError(f"run {uri[4:]} has no failed rows: there is nothing to do")
-        uri = earlier["failures_manifest"]
+        source = source or (await ledger.spec(uri[4:])).source
+        uri = await failures_of(ledger, uri[4:])
     manifest = await open_manifest(uri, ledger.store, lambda: boto_client(None, None, None))
     bucket = manifest.bucket or (source.location.bucket if source else None)
     if bucket is None:
@@ -245,6 +247,17 @@ async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, As
     if source is not None and bucket != source.location.bucket:
         raise ConfigError(f"{uri} is about bucket {bucket}, --source says {source.location.bucket}: name one bucket")
     return source or Side(Location(bucket)), request.manifest, manifest.batches
+
+
+async def failures_of(ledger: Ledger, run_id: str) -> str:
+    """The URI of the failed rows of a run. Raises ConfigError when it has none, or has not ended."""
+    await ledger.spec(run_id)
+    earlier = await ledger.report(run_id)
+    if earlier is None:
+        raise ConfigError(f"run {run_id} has not ended: finish it with `sealift runs retry {run_id}` first")
+    if not earlier["failures_manifest"]:
+        raise ConfigError(f"run {run_id} has no failed rows: there is nothing to do")
+    return str(earlier["failures_manifest"])
 
 
 async def _listed(store: Store, places: Sequence[Location], versions: bool) -> AsyncIterator[pa.RecordBatch]:
@@ -281,7 +294,8 @@ async def check_sides(source: Side, destination: Side, options: dict[str, Any]) 
             ) from error
         finally:
             await store.close()
-    if source.location == destination.location and not is_streamed(source, destination):
+    is_same = source.location == destination.location and not is_streamed(source, destination)
+    if is_same and not options.get("in_place"):
         raise UsageError(f"source and destination are both {source.location}: name two places")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import shlex
 import signal
@@ -18,7 +19,7 @@ import click
 from jobs.cli.console import human_bytes, human_seconds, say
 from jobs.cli.options import stack
 from jobs.config import Settings
-from jobs.errors import StoreError, UsageError
+from jobs.errors import ConfigError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from jobs.local.system import System
@@ -34,7 +35,7 @@ pairs:
     source: {bucket: freight-in, region: us-east-1}
     destination: {bucket: freight-hot, region: us-east-1}
     deletes: mirror
-    thresholds: {lambda_max_size: 8 MiB, backlog_rows: 1000, backlog_age: 5s}
+    thresholds: {lambda_max_size: 8 MiB, backlog_rows: 1000, backlog_age: 2s}
     verify: {rota: 1/1, deep: 1/7}
 """
 
@@ -78,9 +79,9 @@ def local(file: str | None, port: int, data: Path | None, retry: int, as_json: b
                 click.echo(_welcome(system, folder), file=out)
                 with _line() as show:
                     _report(system, stop, show)
-            left = len(system.unhandled)
+            events, runs = len(system.unhandled), system.batch.unfinished
     if not as_json:
-        say(f"Stopped; {left:,} events were not handled: a night finds such objects." if left else "Stopped.")
+        say(_farewell(events, runs))
     return 0
 
 
@@ -118,11 +119,18 @@ def _welcome(system: System, folder: Path) -> str:
     )
 
 
+def _farewell(events: int, runs: int) -> str:
+    left = [f"{count:,} {what}" for count, what in ((events, "events not handled"), (runs, "runs cut short")) if count]
+    return f"Stopped; {', '.join(left)}: a night finds such objects." if left else "Stopped."
+
+
 def status_text(status: Mapping[str, Any]) -> str:
     """One line for people."""
-    oldest = status["oldest_unhandled_seconds"]
+    oldest, newest = status["oldest_unhandled_seconds"], status["newest_unhandled_seconds"]
     words = [
-        "all handled" if oldest is None else f"oldest unhandled {human_seconds(oldest)} ({status['unhandled']:,})",
+        "all handled"
+        if oldest is None
+        else f"{status['unhandled']:,} unhandled, {human_seconds(newest)} to {human_seconds(oldest)} old",
         f"{status['backed_up']:,} backed up ({human_bytes(status['backed_up_bytes'])})",
         f"{status['superseded']:,} superseded",
         f"{status['handed_over']:,} handed over",
@@ -160,8 +168,17 @@ def _line() -> Iterator[Callable[[dict[str, Any]], object]]:
 @contextlib.contextmanager
 def _folder(data: Path | None) -> Iterator[Path]:
     if data is not None:
-        data.mkdir(parents=True, exist_ok=True)
-        yield data
+        try:
+            data.mkdir(parents=True, exist_ok=True)
+            lock = (data / "lock").open("w")
+        except OSError as error:
+            raise ConfigError(f"--data {data}: {error}; name a folder that can be written to") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ConfigError(f"--data {data}: another `sealift local` works with it; name another one") from error
+            yield data
         return
     with tempfile.TemporaryDirectory(prefix="sealift-local-", ignore_cleanup_errors=True) as name:
         yield Path(name)

@@ -31,7 +31,7 @@ def batch_options() -> Callable[[F], F]:
         click.option(
             "--job-definition",
             metavar="NAME",
-            help="Batch: name or name:revision. Default: SEALIFT_BATCH_JOB_DEFINITION.",
+            help="Batch: name or name:revision; {job} is the verb. Default: SEALIFT_BATCH_JOB_DEFINITION.",
         ),
         click.option(
             "--children", type=click.IntRange(min=1), help=f"Batch: at least so many shards. Default: {CHILDREN}."
@@ -60,8 +60,10 @@ def is_batch(given: Mapping[str, Any], settings: Settings) -> bool:
     return bool(executor == "batch")
 
 
-def place(given: Mapping[str, Any], settings: Settings, earlier: Placement | None = None) -> Placement:
-    """Where and how the jobs run, by options, an earlier submission and settings, in this order.
+def place(given: Mapping[str, Any], settings: Settings, job: str, earlier: Placement | None = None) -> Placement:
+    """Where and how the jobs of a run run, by options, an earlier submission and settings, in this order.
+
+    `{job}` in the name of a job definition stands for the run's job, so that each has a role of its own.
 
     Raises UsageError when nobody names a queue or a job definition, or Batch would not take a value.
     """
@@ -76,6 +78,7 @@ def place(given: Mapping[str, Any], settings: Settings, earlier: Placement | Non
         raise UsageError("no job queue: give --queue or set SEALIFT_BATCH_QUEUE")
     if not definition:
         raise UsageError("no job definition: give --job-definition or set SEALIFT_BATCH_JOB_DEFINITION")
+    definition = definition.replace("{job}", job)
     base = earlier or Placement(queue, definition)
     memory, tags = given.get("memory"), dict(_tag(text) for text in given.get("tag") or ())
     return Placement(

@@ -46,7 +46,8 @@ TABLE_ROWS = 1_000
 def query(
     sql: str | None, run_id: str | None, file_format: str, output: Path | None, describe: bool, ledger: str | None
 ) -> int:
-    """Ask the ledger in SQL (DuckDB's): one SELECT over runs, manifest, outcomes, differences, catalog, journal.
+    """Ask the ledger in SQL (DuckDB's): one SELECT over runs, manifest, outcomes, differences, catalog,
+    tombstones, journal.
 
     Only the files of the tables that the SQL names are fetched, with --run only that run's; they lie in
     a scratch folder (TMPDIR) meanwhile. SQL reaches nothing else: no other file, no network, no writing.

@@ -63,7 +63,7 @@ async def _run(
     request: launch.Request, ledger: Ledger, settings: Settings, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], int]:
     """Plan a run, do it where it belongs, and wait: its report and exit code."""
-    placement = place(given, settings) if is_batch(given, settings) else None
+    placement = place(given, settings, request.job) if is_batch(given, settings) else None
     if placement is not None:
         await check(placement, request.source, request.destination)
     planned = await launch.plan_run(request, ledger, settings)

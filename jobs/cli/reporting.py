@@ -15,6 +15,7 @@ from jobs.runs.ledger import Ledger
 EARLIER_RUNS = 30
 """How many earlier runs of the same job and pair the page compares with."""
 PAGE = "report.html"
+SHOWN_DELETIONS = 20
 
 
 async def publish(ledger: Ledger, spec: RunSpec, report: dict[str, Any], findings: Sequence[Mapping[str, Any]]) -> None:
@@ -62,13 +63,26 @@ def report_text(report: Mapping[str, Any]) -> str:
 def _worked(report: Mapping[str, Any]) -> str:
     lines = [verdict(report), f"  outcomes  {counts(report['outcomes'])} ({human_bytes(report['bytes'])})"]
     lines += [f"  {each['rows']:>8,} × {each['status']}: {shown(each['reason'])}" for each in report["reasons"][:10]]
+    lines += _deletions(report.get("deletions"))
     if report["state"] != "complete":
         lines.append(f"  go on with  sealift runs retry {report['run_id']}")
     elif report["failures"]:
         lines.append(f"  failed rows  {report['failures_manifest']}")
-        lines.append(f"  try them again with  sealift runs retry {report['run_id']}")
+        if "deletions" not in report:
+            lines.append(f"  try them again with  sealift runs retry {report['run_id']}")
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
     return "\n".join(lines)
+
+
+def _deletions(deletions: Mapping[str, Any] | None) -> list[str]:
+    """What an expire run deleted, or would delete, and the proof of each: the first of it, and where all of it is."""
+    if not deletions or not deletions["rows"]:
+        return []
+    names = ("key", "version_id", "evidence", "copy")
+    first = deletions["shown"][:SHOWN_DELETIONS]
+    rows = [[human_bytes(each["size_bytes"] or 0), *(shown(each[name] or "") for name in names)] for each in first]
+    more = [f"  … and {deletions['rows'] - len(rows):,} more"] if deletions["rows"] > len(rows) else []
+    return [table(["size", "key", "version", "proof", "copy"], rows), *more, f"  deletions  {deletions['csv']}"]
 
 
 def _reconciled(report: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from jobs.cli.compact import plan_run as plan_archives
 from jobs.cli.console import emit, human_bytes, meter, table
 from jobs.cli.options import json_option, ledger_location, ledger_option
 from jobs.cli.reporting import report_text
+from jobs.cli.restore import plan_run as plan_restore
 from jobs.cli.transfer import follow_and_report, launch_and_report, plan_text, run_and_report
 from jobs.config import Settings
 from jobs.core.selection import Selection
@@ -24,6 +25,8 @@ from jobs.runs.standing import find_standing
 from jobs.s3.batch import Batch
 
 WATCH_SECONDS = 2.0
+_PLANNERS: dict[str, launch.Planner] = {"compact": plan_archives, "restore": plan_restore}
+"""Of jobs whose failed rows become another run of theirs."""
 
 
 @click.group()
@@ -78,7 +81,7 @@ def retry(run_id: str, ledger: str | None, **given: Any) -> int:
     """Go on with a run that stopped, or act on the rows that failed, and nothing else.
 
     A run with rows that have no outcome goes on where it was. The failed rows of a replicate run
-    become a new replicate run, those of a compact run a new compact run. Those of a verify run are
+    become a new replicate run, those of a compact or restore run a new one of its kind. Those of a verify run are
     copied anew: what verify proved wrong may be overwritten, exactly those objects, and nothing else
     that is newer.
     """
@@ -218,9 +221,12 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
     if not ended["failures"]:
         emit(ended, as_json=given["as_json"], text=f"Nothing to retry: {report_text(ended)}")
         return 0
-    is_compaction = spec.job == "compact"
+    if spec.job == "verify" and spec.options.get("archives"):
+        raise UsageError(f"run {run_id} only read archives: compact anew, or restore, what it found damaged")
+    if spec.job == "expire":
+        raise UsageError(f"run {run_id} has ended: what it kept is proven anew by another `sealift expire`")
     request = launch.Request(
-        job="compact" if is_compaction else "replicate",
+        job=spec.job if spec.job in _PLANNERS else "replicate",
         source=spec.source,
         destination=spec.destination,
         manifest=f"run:{run_id}",
@@ -233,7 +239,7 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
         retry_of=run_id,
     )
     limits = {"dry_run": False, "max_cost": None, "max_objects": None}
-    planner = plan_archives if is_compaction else launch.plan_run
+    planner = _PLANNERS.get(spec.job, launch.plan_run)
     return await launch_and_report(request, ledger, settings, given | limits, planner)
 
 

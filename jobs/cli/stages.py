@@ -111,7 +111,8 @@ class Stages:
         """A replicate or verify run, within the pair's limits, to its end."""
         settings = self.settings
         if placement.is_batch(self.given, settings):
-            await placement.check(placement.place(self.given, settings), request.source, request.destination)
+            placed = placement.place(self.given, settings, request.job)
+            await placement.check(placed, request.source, request.destination)
             settings = placement.for_planning(settings, self.given)
 
         async def make(name: Callable[..., Awaitable[bool]]) -> None:

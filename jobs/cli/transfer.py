@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jobs.cli import batch, launch, placement
+from jobs.cli import batch, launch, placement, verification
 from jobs.cli.console import emit, human_bytes, human_seconds, say
 from jobs.cli.options import (
     LocationType,
@@ -23,6 +23,7 @@ from jobs.cli.options import (
     side_options,
     stack,
 )
+from jobs.cli.plan_lines import savings_lines, thaw_lines
 from jobs.cli.reporting import report_text
 from jobs.config import Settings
 from jobs.core.arrays import WORK
@@ -44,7 +45,7 @@ _COMMON = stack(
         metavar="URI",
         help="Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows), proven:ID (its others).",
     ),
-    click.option("--destination", type=LocationType(), required=True, help="Where the copies are or go."),
+    click.option("--destination", type=LocationType(), help="Where the copies are or go."),
     click.option("--versions", type=click.Choice(["current", "all"]), default="current", show_default=True),
     ledger_option(),
     filter_options(),
@@ -111,7 +112,9 @@ def replicate(**given: Any) -> int:
     "--source-checksums", metavar="URI", help="Evidence at rest: manifest.json of a Compute checksum job's report."
 )
 @click.option("--destination-checksums", metavar="URI", help="The same of the destination.")
-@click.option("--sample", metavar="1/N", help="Take one Nth of the keys, always the same one.")
+@click.option("--archives", type=LocationType(), help="Instead of copies: read the archives beneath this once more.")
+@side_options("archives")
+@click.option("--sample", metavar="1/N", help="Take one Nth of the keys, or archives, always the same one.")
 @click.option("--rotate", is_flag=True, help="With --sample: the next Nth each run, everything once in N runs.")
 def verify(**given: Any) -> int:
     """Prove that each object of a manifest or a listing is at the destination, the same.
@@ -121,10 +124,13 @@ def verify(**given: Any) -> int:
     of checksums at rest prove of both sides is not read. Each row ends as verified, mismatched,
     missing, changed, unverifiable, denied or failed, with the reason.
 
+    With --archives each archive is read whole, and each of its members proven against the index.
+
     \b
     sealift verify --source s3://docs --destination s3://replica
     sealift verify --source s3://docs --destination s3://replica --deep --sample 1/30 --rotate
     sealift verify --manifest proven:20261125T003345Z-verify-1f3a --destination s3://replica --deep
+    sealift verify --archives s3://cold/docs --sample 1/30 --rotate
     """
     if given["rotate"] and not given["sample"]:
         raise UsageError("--rotate needs --sample 1/N")
@@ -142,15 +148,22 @@ async def _start_run(
     job: str, given: dict[str, Any], options: dict[str, Any], sample: str | None, place: Location, settings: Settings
 ) -> int:
     ledger = launch.open_ledger(place)
-    if given["source"] is None and given["manifest"] is None:
+    is_of_archives = given.get("archives") is not None
+    if given["source"] is None and given["manifest"] is None and not is_of_archives:
         raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
+    if (given["destination"] is None) is not is_of_archives:
+        raise UsageError("no destination: give --destination s3://bucket/prefix, or of verify --archives, one of them")
     source = side(given["source"], given, "source") if given["source"] else None
-    destination = side(given["destination"], given, "destination")
+    name = "archives" if is_of_archives else "destination"
+    destination = side(given[name], given, name)
     slice_ = None
     if sample:
         of = parse_fraction(sample)
         number = await _next_slice(ledger, job, source, destination, of) if given.get("rotate") else 0
         slice_ = (number, of)
+    if is_of_archives:
+        request = verification.make_request(given, destination, slice_)
+        return await launch_and_report(request, ledger, settings, given, verification.plan_run)
     request = launch.Request(
         job=job,
         source=source,
@@ -187,7 +200,7 @@ async def launch_and_report(
     plan_run: launch.Planner = launch.plan_run,
 ) -> int:
     """Plan, ask, run and report one request; the exit code."""
-    place = placement.place(given, settings) if placement.is_batch(given, settings) else None
+    place = placement.place(given, settings, request.job) if placement.is_batch(given, settings) else None
     if place is not None:
         await placement.check(place, request.source, request.destination)
         settings = placement.for_planning(settings, given)
@@ -293,22 +306,8 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
         f"  cost      ${plan.total_dollars:,.4f} by {plan.price_table}",
         f"  duration  about {human_seconds(plan.seconds)}",
         *savings_lines(plan.savings),
+        *thaw_lines(plan.restore),
     ]
     if plan.excluded:
         lines.append(f"  left out  {', '.join(f'{count:,} by {name}' for name, count in plan.excluded.items())}")
     return "\n".join(lines)
-
-
-def savings_lines(savings: Mapping[str, Any]) -> list[str]:
-    """What a compaction saves, for people; nothing for other runs."""
-    if not savings:
-        return []
-    months = savings["break_even_months"]
-    paid = f", paid back after {months:.1f} months" if months is not None else ""
-    lines = [
-        f"  archives  {savings['archives']:,} with {savings['members']:,} members, "
-        f"{human_bytes(savings['archive_bytes'])} before compression",
-        f"  a month   ${savings['monthly_before']:,.4f} before, ${savings['monthly_after']:,.4f} once the originals "
-        f"are expired; ${savings['cost']:,.4f} to do it{paid}",
-    ]
-    return lines + [f"  left alone  {rows:,}: {why}" for why, rows in list(savings["left_alone"].items())[:10]]

@@ -18,14 +18,20 @@ from jobs.compact import ARCHIVES_AT_ONCE, Compact, CompactOptions
 from jobs.config import Settings
 from jobs.core.model import Location, Route
 from jobs.core.run import RunSpec, Side
+from jobs.core.thawing import Tier
 from jobs.errors import ConfigError, ExitCode, SealiftError, UsageError
+from jobs.expire import GROUPS_AT_ONCE, Expire, ExpireOptions
 from jobs.replicate import Replicate, ReplicateOptions
+from jobs.restore import CHAINS_AT_ONCE, Restore, RestoreOptions
 from jobs.runs.ledger import Ledger
 from jobs.runs.worker import Job, Progress, Worker, WorkerLimits
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 from jobs.s3.streams import ByteBudget
+from jobs.s3.thaws import Thaws
 from jobs.verify import Verify, VerifyOptions
+from jobs.verify_archives import ARCHIVES_AT_ONCE as ARCHIVES_READ_AT_ONCE
+from jobs.verify_archives import VerifyArchives
 
 PROGRESS_SECONDS = 0.5
 
@@ -90,6 +96,15 @@ async def _work(settings: Settings, location: Location, run_id: str, shard: int)
     if isinstance(attempt.job, Compact):
         attempt.chains = attempt.job.chains
         attempt.limits = replace(attempt.limits, in_flight=ARCHIVES_AT_ONCE)
+    if isinstance(attempt.job, VerifyArchives):
+        attempt.chains = attempt.job.chains
+        attempt.limits = replace(attempt.limits, in_flight=ARCHIVES_READ_AT_ONCE)
+    if isinstance(attempt.job, Expire):
+        attempt.chains = attempt.job.chains
+        attempt.limits = replace(attempt.limits, in_flight=GROUPS_AT_ONCE)
+    if isinstance(attempt.job, Restore):
+        attempt.chains = attempt.job.chains
+        attempt.limits = replace(attempt.limits, in_flight=CHAINS_AT_ONCE)
     log = WorkerLog(
         spec.job,
         run_id,
@@ -116,7 +131,14 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
 
     def reach(side: Side) -> Store:
         payer = bool(spec.options.get("requester_pays"))
-        return open_store(side.endpoint, side.region, side.profile, max_in_flight=max_in_flight, request_payer=payer)
+        return open_store(
+            side.endpoint,
+            side.region,
+            side.profile,
+            max_in_flight=max_in_flight,
+            request_payer=payer,
+            is_paced=True,
+        )
 
     source = reach(spec.source)
     alike = replace(spec.source, location=spec.destination.location) == spec.destination
@@ -134,6 +156,10 @@ def make_job(
         return Backup(source, destination, route, BackupOptions.from_dict(spec.options), budget)
     if spec.job == "replicate":
         return Replicate(source, destination, route, ReplicateOptions.from_dict(spec.options), budget)
+    if spec.job == "verify" and spec.options.get("archives"):
+        from jobs.s3.archive_index import ArchiveIndex
+
+        return VerifyArchives(destination, ArchiveIndex(ledger.store, ledger.location), budget)
     if spec.job == "verify":
         return Verify(source, destination, route, VerifyOptions.from_dict(spec.options), budget)
     if spec.job == "compact":
@@ -142,7 +168,36 @@ def make_job(
         index = ArchiveIndex(ledger.store, ledger.location)
         options = CompactOptions.from_dict(spec.options)
         return Compact(source, destination, route, options, budget, index, spec.run_id, in_flight)
+    if spec.job == "expire":
+        from jobs.s3.copies import Copies
+        from jobs.s3.tombstones import Tombstones
+
+        copies = Copies(source, destination, budget, bool(spec.options.get("streamed")))
+        tombstones = Tombstones(ledger.store, ledger.location, route.source.bucket, spec.run_id)
+        expiry = ExpireOptions.from_dict(spec.options)
+        return Expire(source, copies, route.source.bucket, expiry, tombstones, time.time)
+    if spec.job == "restore":
+        return _restore(spec, source, destination, budget, ledger, in_flight)
     raise ConfigError(f"run {spec.run_id} is a {spec.job!r} run, which this Sealift does not know")
+
+
+def _restore(
+    spec: RunSpec, source: Store, destination: Store, budget: ByteBudget, ledger: Ledger, in_flight: int
+) -> Restore:
+    """The archives may be on a third service."""
+    from jobs.s3.archive_index import ArchiveIndex
+
+    archives, named = source, spec.options["archives"]
+    if named is not None:
+        side = Side.from_dict(named)
+        alike = replace(spec.source, location=side.location) == side
+        archives = source if alike else open_store(side.endpoint, side.region, side.profile, max_in_flight=64)
+    route = Route(Location(spec.source.location.bucket, spec.options["source_prefix"]), spec.destination.location)
+    options = RestoreOptions.from_dict(spec.options)
+    index = ArchiveIndex(ledger.store, ledger.location)
+    tier, days = Tier(spec.options["tier"]), spec.options["days"]
+    thaws = Thaws(ledger.store, ledger.location, spec.run_id, tier, days)
+    return Restore(source, archives, destination, route, options, budget, index, thaws, in_flight)
 
 
 class _Printer:

@@ -22,6 +22,8 @@ class Unit(StrEnum):
     COUNT = "Count"
     BYTES = "Bytes"
     SECONDS = "Seconds"
+    PERCENT = "Percent"
+    NONE = "None"
 
 
 class Metric(NamedTuple):

@@ -53,7 +53,9 @@ class ObjectVersion(NamedTuple):
     not say. `condemned_etag` is the destination ETag that an earlier verify run proved wrong:
     the one object that a replicate run may overwrite although it is newer. `source_attested` and
     `destination_attested` are checksums that S3 computed at rest (`jobs.core.attestation`).
-    `known_checksum` (`ALGORITHM:base64`) is the content's, as an earlier run has proven it.
+    `known_checksum` (`ALGORITHM:base64`) is the content's, as an earlier run has proven it. `archive` is the URI of the
+    archive that a restore takes it from; None: it is an object of its own.
+    `proof` says where an expire run finds a copy (`jobs.core.expiry`); no manifest has it.
     """
 
     row: int
@@ -69,6 +71,8 @@ class ObjectVersion(NamedTuple):
     source_attested: str | None = None
     destination_attested: str | None = None
     known_checksum: str | None = None
+    archive: str | None = None
+    proof: str | None = None
 
 
 class ObjectRef(NamedTuple):
@@ -127,7 +131,8 @@ class ObjectInfo:
     """What HEAD (or GET) says of one object version. `etag` has no quotes.
 
     `last_modified` is epoch seconds (UTC); `parts_count` is None unless S3 said;
-    `attributes.tags` is always empty: tags need a request of their own (`tag_count` says how many).
+    `attributes.tags` is always empty: tags need a request of their own (`tag_count` says how many). `is_archived`: it
+    must be restored before it can be read; `is_restoring`: and that is under way.
     """
 
     size_bytes: int
@@ -140,6 +145,7 @@ class ObjectInfo:
     tag_count: int = 0
     parts_count: int | None = None
     is_archived: bool = False
+    is_restoring: bool = False
 
 
 class Listed(NamedTuple):

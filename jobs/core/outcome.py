@@ -15,17 +15,33 @@ class Status(StrEnum):
     DELETED = "deleted"
     VERIFIED = "verified"
     PACKED = "packed"
+    RESTORED = "restored"
+    EXPIRED = "expired"
     SKIPPED = "skipped"
     CHANGED = "changed"
     MISSING = "missing"
     DENIED = "denied"
     ARCHIVED = "archived"
+    THAWING = "thawing"
+    UNRESTORABLE = "unrestorable"
+    KEPT = "kept"
     MISMATCHED = "mismatched"
     UNVERIFIABLE = "unverifiable"
     FAILED = "failed"
 
 
-GOOD = frozenset({Status.COPIED, Status.SAME, Status.DELETED, Status.VERIFIED, Status.PACKED, Status.SKIPPED})
+GOOD = frozenset(
+    {
+        Status.COPIED,
+        Status.SAME,
+        Status.DELETED,
+        Status.VERIFIED,
+        Status.PACKED,
+        Status.RESTORED,
+        Status.EXPIRED,
+        Status.SKIPPED,
+    }
+)
 """The statuses of rows that need nobody's attention."""
 
 
@@ -66,21 +82,27 @@ class Outcome(NamedTuple):
 # Which outcome stands when several attempts at a shard reported on one row. What was found
 # wrong outweighs what was found right (a verify that saw a mismatch once has seen one); what
 # was done outweighs what a later attempt saw (a copy made, then its source deleted, is a copy).
-_WEIGHT = {
-    Status.MISMATCHED: 0,
-    Status.COPIED: 1,
-    Status.PACKED: 2,
-    Status.DELETED: 3,
-    Status.SAME: 4,
-    Status.SKIPPED: 5,
-    Status.CHANGED: 6,
-    Status.MISSING: 7,
-    Status.VERIFIED: 8,
-    Status.UNVERIFIABLE: 9,
-    Status.ARCHIVED: 10,
-    Status.DENIED: 11,
-    Status.FAILED: 12,
-}
+_ORDER = (
+    Status.MISMATCHED,
+    Status.COPIED,
+    Status.PACKED,
+    Status.RESTORED,
+    Status.EXPIRED,
+    Status.DELETED,
+    Status.SAME,
+    Status.SKIPPED,
+    Status.CHANGED,
+    Status.MISSING,
+    Status.KEPT,
+    Status.VERIFIED,
+    Status.UNVERIFIABLE,
+    Status.UNRESTORABLE,
+    Status.THAWING,
+    Status.ARCHIVED,
+    Status.DENIED,
+    Status.FAILED,
+)
+_WEIGHT = {status: place for place, status in enumerate(_ORDER)}
 
 
 def prefer(one: Outcome, other: Outcome) -> Outcome:

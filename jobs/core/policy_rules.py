@@ -44,12 +44,19 @@ class _Place(NamedTuple):
     what: str
 
 
+ALARM_HOURS_MAX = 168
+"""How far a CloudWatch alarm with periods of an hour looks back:
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html"""
+
+
 def find_mistakes(policy: Policy) -> Iterator[Finding]:
     """Everything in the policy that contradicts itself, or what S3 allows."""
     if policy.version != POLICY_VERSION:
         yield Finding(("version",), policy.version, f"{POLICY_VERSION}, the version that this program reads")
     if not policy.pairs:
         yield Finding(("pairs",), [], "at least one pair")
+    if policy.alarms.night_hours > ALARM_HOURS_MAX:
+        yield Finding(("alarms", "night_hours"), policy.alarms.night_hours, f"{ALARM_HOURS_MAX} at most, a week")
     yield from _batch(policy.batch)
     yield from _names(policy)
     yield from _sources(policy)

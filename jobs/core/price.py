@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from jobs.errors import ConfigError
@@ -70,9 +70,19 @@ class ClassPrices(NamedTuple):
     storage_per_gib_month: float = 0.0
 
 
+class ThawPrice(NamedTuple):
+    """Dollars of restoring archived objects by one tier: per GiB, and per 1,000 requests."""
+
+    per_gib: float
+    per_1000: float
+
+
 @dataclass(frozen=True, slots=True)
 class PriceTable:
-    """The list prices of a region at a date. A storage class that it lacks costs what the dearest does."""
+    """The list prices of a region at a date. A storage class that it lacks costs what the dearest does.
+
+    `thaw`: storage class → tier → its price; a table may come without it.
+    """
 
     region: str
     as_of: str
@@ -84,6 +94,7 @@ class PriceTable:
     cross_region_per_gib: float
     internet_per_gib: float
     storage_classes: Mapping[str, ClassPrices]
+    thaw: Mapping[str, Mapping[str, ThawPrice]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -95,10 +106,19 @@ class PriceTable:
         known = self.storage_classes.get(storage_class)
         return known or ClassPrices(*map(max, zip(*self.storage_classes.values(), strict=True)))
 
+    def thaw_price(self, storage_class: str, tier: str) -> ThawPrice:
+        """The price of a tier, else the highest that there is. Raises ConfigError for a table without any."""
+        known = self.thaw.get(storage_class, {}).get(tier)
+        every = [price for tiers in self.thaw.values() for price in tiers.values()]
+        if known is None and not every:
+            raise ConfigError("the price table lacks thaw: what restoring archived objects costs needs it")
+        return known or ThawPrice(*map(max, zip(*every, strict=True)))
+
 
 _CLASS_FIELDS = {name: "float" for name in ClassPrices._fields if name not in ClassPrices._field_defaults}
 _OPTIONAL_FIELDS = dict.fromkeys(ClassPrices._field_defaults, "float")
-_TABLE_FIELDS = {each.name: str(each.type) for each in fields(PriceTable)}
+_TABLE_FIELDS = {each.name: str(each.type) for each in fields(PriceTable) if each.name != "thaw"}
+_THAW_FIELDS = dict.fromkeys(ThawPrice._fields, "float")
 
 
 def load_price_table(text: str) -> PriceTable:
@@ -107,6 +127,7 @@ def load_price_table(text: str) -> PriceTable:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"the price table is no JSON: {error}") from error
+    thaw = data.pop("thaw", {}) if isinstance(data, dict) else {}
     members = dict(_fields(data, _TABLE_FIELDS, "the price table"))
     classes = {
         name: ClassPrices(**dict(_fields(each, _class_fields(each), f"the price table's storage_classes.{name}")))
@@ -114,7 +135,7 @@ def load_price_table(text: str) -> PriceTable:
     }
     if "STANDARD" not in classes:
         raise ConfigError("the price table's storage_classes lack STANDARD: add it")
-    return PriceTable(**members, storage_classes=classes)
+    return PriceTable(**members, storage_classes=classes, thaw=_thaw_prices(thaw))
 
 
 def part_rule(job: str, options: Mapping[str, Any]) -> PartRule:
@@ -227,6 +248,18 @@ def _replicate_requests(options: Mapping[str, Any], group: Group) -> Counter[str
     else:
         requests["put" if streamed else "copy"] = rows
     return requests
+
+
+def _thaw_prices(data: Any) -> dict[str, dict[str, ThawPrice]]:
+    if not isinstance(data, dict) or not all(isinstance(tiers, dict) for tiers in data.values()):
+        raise ConfigError("the price table's thaw is no object of storage classes and their tiers")
+    return {
+        name: {
+            tier: ThawPrice(**dict(_fields(each, _THAW_FIELDS, f"the price table's thaw.{name}.{tier}")))
+            for tier, each in tiers.items()
+        }
+        for name, tiers in data.items()
+    }
 
 
 def _class_fields(data: Any) -> dict[str, str]:

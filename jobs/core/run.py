@@ -103,6 +103,7 @@ class Plan:
     `excluded`: rows left out, by the filter that did it. `requests`: by kind (`copy`, `head`,
     `get`, `put`, `list`, `tagging`, `part`, …). `dollars` by item, from the price table named by
     `price_table`; `seconds` is an estimate. `savings`: what a compaction saves a month, and what it leaves alone.
+    `restore`: what a restore has to thaw, in which tier and how long that takes.
     """
 
     rows: int
@@ -114,6 +115,7 @@ class Plan:
     price_table: str = ""
     seconds: float = 0.0
     savings: Mapping[str, Any] = field(default_factory=dict)
+    restore: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def total_dollars(self) -> float:
@@ -123,9 +125,7 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with the total."""
         shown = asdict(self) | {"shards": [asdict(shard) for shard in self.shards], "total_dollars": self.total_dollars}
-        if not self.savings:
-            del shown["savings"]
-        return shown
+        return {name: value for name, value in shown.items() if value or name not in ("savings", "restore")}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:

@@ -1,4 +1,4 @@
-"""What the status line shows: counts from the functions' own metrics, and the age of the oldest unhandled event.
+"""What the status line shows: counts from the functions' own metrics, and how old the unhandled events are.
 
 The functions write their log to stdout, metrics among it, as CloudWatch gets them. `FunctionLog` is that stdout: it
 keeps the lines in a file and adds up the metrics.
@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from jobs.core.events import parse_message
 from jobs.errors import UsageError
@@ -50,6 +50,14 @@ class FunctionLog(io.TextIOBase):
             self.backlog_rows[document["Pair"]] = document["BacklogRows"]
 
 
+class Ages(NamedTuple):
+    """How many events are unhandled, and the ages of the oldest and the newest: what would be lost with the source."""
+
+    events: int
+    oldest_seconds: float
+    newest_seconds: float
+
+
 class Unhandled:
     """Events that were told and are not handled yet, by what tells one from another; dead letters are among them.
 
@@ -85,11 +93,12 @@ class Unhandled:
     def __len__(self) -> int:
         return len(self._known)
 
-    def oldest_seconds(self) -> float | None:
-        """The age of the oldest one; None when there is none."""
+    def ages(self) -> Ages | None:
+        """How old they are; None when there is none."""
         with self._lock:
-            first = min((at for at, _ in self._known.values()), default=None)
-        return None if first is None else max(0.0, self._clock() - first)
+            times = [at for at, _ in self._known.values()]
+        now = self._clock()
+        return Ages(len(times), max(0.0, now - min(times)), max(0.0, now - max(times))) if times else None
 
 
 def _events(body: str) -> Iterator[tuple[str, float | None]]:

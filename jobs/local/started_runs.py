@@ -7,11 +7,12 @@ command itself, in a process of its own, with the executor `local`.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,17 @@ class _Job:
 
 
 class LocalBatch(Batch):
-    """Batch's queue on this machine: `AT_ONCE` jobs run, others wait; one that ends transiently is tried again."""
+    """Batch's queue on this machine: `AT_ONCE` jobs run, others wait; one that ends transiently is tried again.
 
-    def __init__(self, folder: Path):
+    A job's log is in `folder`, and what it leaves behind when it is ended goes with `close`; `command` is what its own
+    arguments are given to.
+    """
+
+    def __init__(self, folder: Path, command: Sequence[str] = (sys.executable, "-m", "jobs")):
         super().__init__()
-        self._folder = folder
+        self._folder, self._command = folder, command
+        self._scratch = folder / "scratch"
+        self._scratch.mkdir(exist_ok=True)
         self._waiting: deque[_Job] = deque()
         self._running: list[_Job] = []
 
@@ -64,6 +71,7 @@ class LocalBatch(Batch):
         self._waiting = deque(each for each in self._waiting if each.job_id != job_id)
         for each in self._running:
             if each.job_id == job_id and each.process is not None:
+                each.attempt = ATTEMPTS  # as with Batch, nobody tries it again
                 each.process.terminate()
 
     def step(self) -> list[dict[str, Any]]:
@@ -90,14 +98,16 @@ class LocalBatch(Batch):
             if job.process is not None:
                 stop(job.process, is_patient=True)
         self._running.clear()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _begin(self, job: _Job) -> None:
         container = job.request["containerOverrides"]
-        given = {each["name"]: each["value"] for each in container["environment"]} | {"SEALIFT_EXECUTOR": "local"}
+        given = {each["name"]: each["value"] for each in container["environment"]}
+        given |= {"SEALIFT_EXECUTOR": "local", "TMPDIR": str(self._scratch.resolve())}
         job.attempt += 1
         with (self._folder / f"{job.job_id}.log").open("ab") as log:
             job.process = subprocess.Popen(
-                [sys.executable, "-m", "jobs", *container["command"]],
+                [*self._command, *container["command"]],
                 env=os.environ | given,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -108,7 +118,7 @@ class LocalBatch(Batch):
 
 
 class StartedRuns:
-    """One step: begin what is due, and follow what has ended. `function_context` is what `follow` is given."""
+    """Begins what is due, and follows what has ended. `function_arn` is what `follow` is told of itself."""
 
     def __init__(self, sandbox: Sandbox, batch: LocalBatch, function_arn: str, clock: Callable[[], float] = time.time):
         self.sandbox, self.batch, self.function_arn, self._clock = sandbox, batch, function_arn, clock
@@ -117,12 +127,12 @@ class StartedRuns:
 
     def step(self) -> None:
         """Looks at the backlog each `LOOK_SECONDS`, at the jobs each time. Raises SealiftError."""
-        for event in self.batch.step():
-            done = self.sandbox.run(follow.handle(self.sandbox, event, self.function_arn))
-            self.told.append(str(done.get("subject") or f"{done['about']}: {done['action']}"))
         if self._clock() >= self._due:
             self._due = self._clock() + LOOK_SECONDS
             self.sandbox.run(self._look())
+        for event in self.batch.step():
+            done = self.sandbox.run(follow.handle(self.sandbox, event, self.function_arn))
+            self.told.append(str(done.get("subject") or f"{done['about']}: {done['action']}"))
 
     async def _look(self) -> None:
         policy = await self.sandbox.policy()

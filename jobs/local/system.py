@@ -14,7 +14,7 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,9 +26,9 @@ from jobs.errors import Conflict, SealiftError
 from jobs.local.event_source import Context, EventSource, make_queues
 from jobs.local.gauges import FunctionLog, Unhandled
 from jobs.local.notifier import Notifier
-from jobs.local.queue_server import ACCOUNT, QueueServer
+from jobs.local.queue_server import QueueServer
 from jobs.local.relay import Relay
-from jobs.local.servers import s3_server
+from jobs.local.servers import RunningServer, allow_open_files, s3_server
 from jobs.local.started_runs import LocalBatch, StartedRuns
 from jobs.policies import read_policy
 from jobs.s3.queues import Depth, Queue
@@ -49,6 +49,7 @@ class System:
     """A running system. `environment`: what a shell needs to work with it; AWS's other variables have to be unset."""
 
     environment: Mapping[str, str]
+    server: RunningServer
     policy: Policy
     log: FunctionLog
     unhandled: Unhandled
@@ -56,20 +57,23 @@ class System:
     dead: Queue
     batch: LocalBatch
     runs: StartedRuns
-    functions: Future[None]
+    working: Sequence[Future[None]]
 
     def status(self) -> dict[str, Any]:
-        """What the status line shows. Raises what ended the functions; StoreError when the queues do not answer."""
-        if self.functions.done():
-            self.functions.result()
+        """What the status line shows. Raises what ended a part of it; StoreError when the queues do not answer."""
+        self.server.check()
+        for part in self.working:
+            if part.done():
+                part.result()
         depth, dead = self.queue.depth(), self.dead.depth()
         if depth == dead == Depth(0, 0, 0):
             self.unhandled.forget_old()
-        oldest, counts = self.unhandled.oldest_seconds(), self.log.counts
+        ages, counts = self.unhandled.ages(), self.log.counts
         return {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "oldest_unhandled_seconds": None if oldest is None else round(oldest, 3),
-            "unhandled": len(self.unhandled),
+            "oldest_unhandled_seconds": None if ages is None else round(ages.oldest_seconds, 3),
+            "newest_unhandled_seconds": None if ages is None else round(ages.newest_seconds, 3),
+            "unhandled": 0 if ages is None else ages.events,
             "backed_up": counts["BackedUp"],
             "backed_up_bytes": self.log.size_bytes,
             "duplicates": counts["Duplicates"],
@@ -100,9 +104,10 @@ def running(
         "AWS_ACCESS_KEY_ID": f"local{secrets.token_hex(8)}",
         "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
     }
+    allow_open_files()
     with contextlib.ExitStack() as undo:
         (folder / "jobs").mkdir(exist_ok=True)
-        s3_port = undo.enter_context(s3_server(folder, credentials, keeps_data=keeps_data))
+        server = undo.enter_context(s3_server(folder, credentials, keeps_data=keeps_data))
         loop = undo.enter_context(_looping())
         queues = QueueServer(str(policy.ledger.region))
         queue_port = _on(loop, queues.start())
@@ -114,11 +119,10 @@ def running(
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{queue_port}",  # whatever is asked, it stays on this machine
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{s3_port}",
+            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{server.port}",
             "SEALIFT_POLICY": str(policy_file.resolve()),
             "SEALIFT_LEDGER": policy.ledger.uri.rstrip("/"),
             "SEALIFT_EXECUTOR": "local",
-            "SEALIFT_TOPIC": f"arn:aws:sns:{policy.ledger.region}:{ACCOUNT}:{policy.name}-alarms",
         }
         undo.enter_context(_only(environment))
         queue, dead = _make_account(policy, retry_seconds)
@@ -137,9 +141,9 @@ def running(
             Queue(queue), backup.handler, lambda: Context(f"{policy.name}-backup", context.region), unhandled
         )
         functions = pool.submit(_work, source, runs, stop)
-        front = undo.enter_context(_relaying(loop, policy, s3_port, port, Queue(queue), unhandled))
+        front, sending = undo.enter_context(_relaying(loop, policy, server.port, port, Queue(queue), unhandled))
         told = environment | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{front}"}
-        yield System(told, policy, log, unhandled, Queue(queue), Queue(dead), batch, runs, functions)
+        yield System(told, server, policy, log, unhandled, Queue(queue), Queue(dead), batch, runs, (functions, sending))
 
 
 def _work(source: EventSource, runs: StartedRuns, stop: threading.Event) -> None:
@@ -175,15 +179,15 @@ def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
 @contextlib.contextmanager
 def _relaying(
     loop: asyncio.AbstractEventLoop, policy: Policy, upstream: int, port: int, queue: Queue, unhandled: Unhandled
-) -> Iterator[int]:
-    """The relay and the notifier; the port that clients use. What was heard is sent before it ends."""
+) -> Iterator[tuple[int, Future[None]]]:
+    """The relay and the notifier: the port that clients use, and who sends. What was heard is sent before it ends."""
     store = open_store(None, None, None, max_in_flight=8)
     notifier = Notifier(policy, store, queue, unhandled)
     relay = Relay(upstream, notifier.hear)
     front = _on(loop, relay.start(port))
     sending = asyncio.run_coroutine_threadsafe(notifier.run(), loop)
     try:
-        yield front
+        yield front, sending
     finally:
         _on(loop, relay.close())
         with contextlib.suppress(TimeoutError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -14,6 +15,9 @@ from jobs.pages.visible import visible_text
 
 WIDTH = 360
 """A phone's width, so that text in a chart is as large there as text beside it."""
+
+# pygal leaves a finder for old Pythons on the import path, which finds no specs and breaks those that ask it for one.
+sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
 _FONT_SIZE = 11
 _COLUMNS_MIN = 7

@@ -42,6 +42,11 @@ MEANINGS = {
     "changed": "not what the manifest named, or in the way of it",
     "denied": "access was refused",
     "archived": "must be restored before it can be read",
+    "restored": "proven, then written by this run",
+    "thawing": "its archive is being restored: go on when that has ended",
+    "unrestorable": "cannot be restored, for the reason given",
+    "expired": "its copy was proven once more, then it was deleted",
+    "kept": "not deleted, for the reason given",
     "mismatched": "proven different from its source",
     "failed": "given up after all attempts",
 }
@@ -54,7 +59,7 @@ EVIDENCE = {
 }
 
 _GOOD = {status.value for status in GOOD}
-_UNCERTAIN = frozenset({"unverifiable", "archived", "changed", "stale", "extra"})
+_UNCERTAIN = frozenset({"unverifiable", "archived", "thawing", "kept", "changed", "stale", "extra"})
 _WAITING = frozenset({"in flight", "excluded"})
 
 

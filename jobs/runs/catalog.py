@@ -66,7 +66,8 @@ def _fold(database: Database) -> tuple[list[Path], int, int]:
         database.connection.execute(
             f"""
             CREATE TABLE complete AS SELECT run_id, {_place("source")}, {_place("destination")}
-            FROM runs WHERE state = 'complete' AND job IN ('replicate', 'verify');
+            FROM runs WHERE state = 'complete' AND job IN ('replicate', 'verify')
+                AND source <> destination;  -- else it only read archives
             COPY (
                 SELECT {columns} FROM (
                     SELECT *, finished_at AS proven_at, destination_prefix || CASE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import tempfile
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
@@ -65,20 +64,31 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
 async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[pa.RecordBatch]:
     """The rows of a run that ended well, as a manifest that knows the checksums of their content."""
     with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
-        folder = Path(scratch)
-        if not await _download_outcomes(ledger, run_id, folder):
+        connection = await open_fold(ledger, run_id, plan, Path(scratch))
+        if connection is None:
             return
-        connection = _fold_files(folder)
-        await _download_shards(ledger, run_id, folder, range(len(plan.shards)))
         rows = connection.sql(
-            f"""
-            SELECT manifest.* EXCLUDE (row, known_checksum), checksum AS known_checksum
-            FROM folded JOIN read_parquet('{folder}/shard-*.parquet') AS manifest USING (row)
+            """
+            SELECT manifest.* EXCLUDE (row) REPLACE (checksum AS known_checksum)
+            FROM folded JOIN manifest USING (row)
             WHERE NOT bad ORDER BY row
             """
         ).to_arrow_reader()
         for batch in rows:
             yield batch.cast(manifest_schema())
+
+
+async def open_fold(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> duckdb.DuckDBPyConnection | None:
+    """A database in `folder` with `folded`, one outcome for each row, and `manifest`, the rows of the run's shards.
+
+    `folded` has the columns of an outcome, `bad` and `shard`. None: there is no outcome yet.
+    """
+    if not await _download_outcomes(ledger, run_id, folder):
+        return None
+    connection = _fold_files(folder)
+    await _download_shards(ledger, run_id, folder, range(len(plan.shards)))
+    connection.execute(f"CREATE VIEW manifest AS FROM read_parquet('{folder}/shard-*.parquet')")
+    return connection
 
 
 async def _download_outcomes(ledger: Ledger, run_id: str, folder: Path) -> int:
@@ -142,7 +152,8 @@ def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures:
         outcomes=dict(query("SELECT status, count(*) FROM folded GROUP BY 1 ORDER BY 1")),
         evidence=dict(query("SELECT evidence, count(*) FROM folded WHERE NOT bad GROUP BY 1 ORDER BY 1")),
         reasons=query(
-            "SELECT status, reason, count(*) FROM folded WHERE bad OR status = 'skipped' "
+            "SELECT status, reason, count(*) FROM folded "
+            "WHERE bad OR status = 'skipped' OR (status = 'verified' AND reason <> '') "
             f"GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {TOP_REASONS}"
         ),
         attempts=attempts,
@@ -171,8 +182,11 @@ def _listed(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[st
 
 
 def _failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[bytes, bytes]:
-    """The rows that ended badly as a manifest. A destination that verify proved wrong is condemned by its ETag."""
-    import pyarrow.csv
+    """The rows that ended badly as a manifest. A destination that verify proved wrong is condemned by its ETag.
+
+    In the CSV file, which is for people, a formula is defused (`jobs.s3.sql.defused`).
+    """
+    from jobs.s3.sql import defused, quoted
 
     reader = connection.sql(
         f"""
@@ -183,7 +197,11 @@ def _failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[byte
         WHERE bad ORDER BY row
         """
     ).to_arrow_reader()
-    table = reader.read_all()
-    sink = io.BytesIO()
-    pyarrow.csv.write_csv(table, sink)
-    return write_parquet(table), sink.getvalue()
+    parquet, csv = folder / "failures.parquet", folder / "failures.csv"
+    parquet.write_bytes(write_parquet(reader.read_all()))
+    safe, escaped = defused("key", "reason")
+    connection.execute(
+        f"COPY (SELECT * REPLACE ({safe}), {escaped} AS escaped FROM read_parquet({quoted(parquet)})) "
+        f"TO {quoted(csv)} (FORMAT csv, HEADER, FORCE_QUOTE (key, reason))"
+    )
+    return parquet.read_bytes(), csv.read_bytes()

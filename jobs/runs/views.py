@@ -197,6 +197,15 @@ async def _catalog(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str 
     return _parquet(folder) if files else None
 
 
+async def _tombstones(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+    files = []
+    for number, key in enumerate(await list_keys(ledger.store, ledger.location.join("tombstones/"))):
+        if key.endswith("-done.parquet") and key.split("/")[-2] in run_ids:
+            files.append(_File(key, folder / f"{number:06d}.parquet"))
+    await _download(ledger, files)
+    return _parquet(folder) if files else None
+
+
 async def _journal(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
     files = []
     for number, key in enumerate(await list_keys(ledger.store, ledger.location.join("journal/"))):
@@ -233,6 +242,7 @@ _RELATIONS: dict[str, Callable[[Ledger, Sequence[str], Path], Awaitable[str | No
     "outcomes": _outcomes,
     "differences": _differences,
     "catalog": _catalog,
+    "tombstones": _tombstones,
     "journal": _journal,
 }
 

@@ -16,7 +16,7 @@ import contextlib
 import io
 import json
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import IO, Any, NamedTuple, cast
@@ -30,7 +30,7 @@ from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.member_tables import RECORD, from_batch, write_index
-from jobs.s3.ranged_tables import RangedTable, holds, open_table, overlaps
+from jobs.s3.ranged_tables import KeyRange, RangedTable, holds, open_table, overlaps
 from jobs.s3.store import UNGUARDED, Marker, Store
 from jobs.s3.tries import try_often
 
@@ -122,10 +122,13 @@ class ArchiveIndex:
             async for table in tables:
                 yield list(from_batch(table))
 
-    async def tables(self, archive: Location, prefix: str = "") -> AsyncIterator[pa.Table]:
-        """The same as tables in `member_tables.INDEX_SCHEMA`, for joins."""
+    async def tables(
+        self, archive: Location, prefix: str = "", is_wanted: Callable[[KeyRange], bool] = lambda group: True
+    ) -> AsyncIterator[pa.Table]:
+        """The same as tables in `member_tables.INDEX_SCHEMA`, for joins; only of row groups that are wanted."""
         table = await self._open(archive)
-        async with aclosing(cast("Any", table.scan(overlaps(prefix)))) as groups:
+        begins = overlaps(prefix)
+        async with aclosing(cast("Any", table.scan(lambda group: begins(group) and is_wanted(group)))) as groups:
             async for group in groups:
                 taken = group.filter(pc.starts_with(group["key"], prefix)) if prefix else group
                 if taken.num_rows:

@@ -12,6 +12,7 @@ from jobs.core.archive import CHUNK_BYTES, LOCATOR_BYTES, ArchiveRecord, Locator
 from jobs.core.model import Location, ObjectRef
 from jobs.core.policy_choices import ArchiveFormat
 from jobs.errors import DamagedArchive, Rejected
+from jobs.s3.listing import list_all
 from jobs.s3.store import Store
 from jobs.s3.streams import ByteBudget, read_ranges
 
@@ -22,6 +23,16 @@ def archive_format(location: Location) -> ArchiveFormat | None:
     """The format that an archive's name says; None for what is no archive."""
     longest_first = sorted(ArchiveFormat, key=lambda each: -len(each.value))
     return next((each for each in longest_first if location.key.endswith(f".{each.value}")), None)
+
+
+async def list_archives(store: Store, location: Location) -> AsyncIterator[Location]:
+    """Whatever has an archive's name beneath the location."""
+    async with aclosing(list_all(store, location._replace(key=location.join("").key), versions=False)) as pages:
+        async for page in pages:
+            for entry in page:
+                archive = Location(location.bucket, entry.key)
+                if archive_format(archive) is not None:
+                    yield archive
 
 
 def archive_ref(record: ArchiveRecord) -> ObjectRef:
@@ -88,7 +99,7 @@ async def stream_member(
         raise _damaged(record, member, "its content is not the index's")
 
 
-async def read_own_index(store: Store, archive: Location) -> tuple[ArchiveRecord, bytes]:
+async def read_own_index(store: Store, archive: Location, version_id: str | None = None) -> tuple[ArchiveRecord, bytes]:
     """What an archive says of itself: its record as far as it knows, and its index (Parquet, `member_tables.SCHEMA`).
 
     Three requests. Raises DamagedArchive for one that was cut short or is not Sealift's, ArchivedObject for
@@ -96,7 +107,7 @@ async def read_own_index(store: Store, archive: Location) -> tuple[ArchiveRecord
     object's metadata.
     """
     kind = archive_format(archive)
-    info = await store.head(ObjectRef(archive.bucket, archive.key))
+    info = await store.head(ObjectRef(archive.bucket, archive.key, version_id))
     if kind is None or info.size_bytes < LOCATOR_BYTES:
         raise DamagedArchive(f"{archive} is no archive of Sealift's")
     ref = ObjectRef(archive.bucket, archive.key, info.version_id)

@@ -15,15 +15,12 @@ import duckdb
 from jobs.core.difference import Category
 from jobs.core.mapping import PrefixMap
 from jobs.s3.judging import COMPOSITE
-from jobs.s3.staged_reports import quoted
+from jobs.s3.sql import defused, quoted
 from jobs.s3.tables import manifest_schema
 
 WORST_PREFIXES = 20
 PREFIX_DEPTH = 3
 """How many folders of a key make the prefix by which findings are counted."""
-
-_FORMULA = "^[=+\\-@\\t\\r]"
-"""What a spreadsheet takes for a formula at the beginning of a cell (OWASP, CSV Injection)."""
 
 AGES = (
     (3600, "under an hour"),
@@ -89,11 +86,7 @@ def write_findings(
         f"COPY (FROM differences ORDER BY key, version_id, destination_version_id) "
         f"TO {quoted(folder / 'differences.parquet')} (FORMAT parquet, COMPRESSION zstd)"
     )
-    escaped = f"regexp_matches(key, '{_FORMULA}') OR regexp_matches(destination_key, '{_FORMULA}')"
-    safe = ", ".join(
-        f"CASE WHEN regexp_matches({name}, '{_FORMULA}') THEN '''' || {name} ELSE {name} END AS {name}"
-        for name in ("key", "destination_key")
-    )
+    safe, escaped = defused("key", "destination_key")
     connection.execute(
         "COPY (SELECT * EXCLUDE (checksum_kind, checksum_value, is_latest, rows) "
         f"REPLACE ({safe}), {escaped} AS escaped "
@@ -146,6 +139,7 @@ def _manifest_sql(repaired: Collection[Category]) -> str:
         "condemned_etag": f"CASE WHEN category = '{Category.DIFFERENT}' THEN destination_etag END",
         "source_attested": "NULL::VARCHAR",
         "destination_attested": "NULL::VARCHAR",
+        "archive": "NULL::VARCHAR",
         "known_checksum": f"CASE WHEN NOT starts_with(checksum_kind, '{COMPOSITE}') "
         "THEN checksum_kind || ':' || checksum_value END",
     }

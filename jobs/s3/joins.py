@@ -18,7 +18,8 @@ from jobs.core.difference import CIRCUMSTANCE, Category
 from jobs.errors import ConfigError, ManifestError
 from jobs.s3.join_sides import JoinOptions, Side, SideTotals
 from jobs.s3.judging import SIDE_COLUMNS, judgements
-from jobs.s3.staged_reports import StagedReport, quoted
+from jobs.s3.sql import quoted
+from jobs.s3.staged_reports import StagedReport
 
 MEMORY_LIMIT_BYTES = 640 << 20
 

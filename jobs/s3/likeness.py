@@ -98,6 +98,8 @@ class Likeness:
         verdict = compare(source, destination)
         if verdict.same is not None:
             return verdict
+        if source.is_archived or destination.is_archived:
+            return Verdict(False, Evidence.NONE, "only the bytes could tell, and one of them is archived")
         if self.limit_bytes is not None and source.size_bytes > self.limit_bytes:
             raise Unread
         sides = Side(self.source, here, source), Side(self.destination, there, destination)

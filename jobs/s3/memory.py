@@ -12,13 +12,12 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from jobs.core.model import NULL_VERSION, Attributes, Checksum, Listed, ObjectInfo, ObjectRef
-from jobs.errors import store_error
+from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectRef
+from jobs.errors import Rejected, StoreError, store_error
 from jobs.s3 import checksums
 from jobs.s3.memory_buckets import (
     Bucket,
     Buckets,
-    Version,
     check_digest,
     listed,
     md5,
@@ -26,7 +25,7 @@ from jobs.s3.memory_buckets import (
     precondition,
     refuse_archived,
 )
-from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Written
+from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Restoring, Written
 
 MINIMUM_PART_BYTES = 5 * 1024 * 1024
 
@@ -70,7 +69,12 @@ class MemoryStore:
 
     def restore(self, ref: ObjectRef) -> None:
         """Finish a restore: the archived version can be read."""
-        self._buckets.find("RestoreObject", ref).is_restored = True
+        version = self._buckets.find("RestoreObject", ref)
+        version.is_restored, version.is_restoring = True, False
+
+    def end_restore(self, ref: ObjectRef) -> None:
+        """The days of a restored copy are over."""
+        self._buckets.find("RestoreObject", ref).is_restored = False
 
     def uploads(self, bucket: str) -> list[str]:
         """The ids of unfinished multipart uploads."""
@@ -147,26 +151,37 @@ class MemoryStore:
         """GetObjectTagging."""
         return dict(self._buckets.find("GetObjectTagging", ref).attributes.tags)
 
-    async def delete(self, bucket: str, key: str, *, version_id: str | None = None) -> Deleted:
+    async def delete(
+        self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
+    ) -> Deleted:
         """DeleteObject."""
         ref = ObjectRef(bucket, key, version_id)
-        home = self._buckets.bucket("DeleteObject", ref)
-        versions = home.versions.get(key, [])
-        if version_id is None and home.is_versioned:
-            marker = Version(
-                self._buckets.new_id(), b"", "", self._buckets.clock(), Attributes(), is_delete_marker=True
-            )
-            self._buckets.add(home, key, marker)
-            return Deleted(marker.version_id, True)
-        doomed = next((each for each in versions if each.version_id == (version_id or NULL_VERSION)), None)
-        if doomed is None:
-            return Deleted(version_id, False)
-        self._buckets.check_held(ref, doomed)
-        versions.remove(doomed)
-        if not versions:
-            del home.versions[key]
-            home.order = None
-        return Deleted(version_id, doomed.is_delete_marker)
+        self._buckets.bucket("DeleteObject", ref)
+        self._buckets.check_guard("DeleteObject", ref, Guard(etag=if_match))
+        return self._buckets.remove(ref)
+
+    async def delete_versions(self, bucket: str, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
+        """DeleteObjects."""
+        self._buckets.bucket("DeleteObjects", ObjectRef(bucket, ""))
+        told: list[StoreError | None] = []
+        for key, version_id in versions:
+            try:
+                self._buckets.remove(ObjectRef(bucket, key, version_id))
+            except StoreError as error:
+                told.append(error)
+            else:
+                told.append(None)
+        return told
+
+    async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
+        """RestoreObject. It goes on until `restore` ends it."""
+        version = self._buckets.find("RestoreObject", ref)
+        if not version.is_restored and not version.is_archived:
+            raise Rejected("RestoreObject", str(ref), "InvalidObjectState", "the object is not archived", 403)
+        if version.is_restored:
+            return Restoring.READY
+        was, version.is_restoring = version.is_restoring, True
+        return Restoring.UNDER_WAY if was else Restoring.REQUESTED
 
     async def create_multipart(
         self,

@@ -11,7 +11,7 @@ from datetime import datetime
 from jobs.core.model import NULL_VERSION, Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import StoreError, store_error
 from jobs.s3 import checksums
-from jobs.s3.store import Guard, Marker, Page, Written
+from jobs.s3.store import Deleted, Guard, Marker, Page, Written
 
 _ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
@@ -29,6 +29,7 @@ class Version:
     part_sizes: tuple[int, ...] = ()
     is_delete_marker: bool = False
     is_restored: bool = False
+    is_restoring: bool = False
 
     @property
     def storage_class(self) -> str:
@@ -106,6 +107,7 @@ class Buckets:
             attributes=replace(version.attributes, tags={}, storage_class=version.storage_class),
             tag_count=len(version.attributes.tags),
             is_archived=version.is_archived,
+            is_restoring=version.is_restoring,
         )
 
     def check_key(self, operation: str, ref: ObjectRef) -> None:
@@ -154,6 +156,24 @@ class Buckets:
         version_id = self.new_id() if home.is_versioned else NULL_VERSION
         self.add(home, ref.key, Version(version_id, data, etag, self.clock(), attributes, sums, part_sizes))
         return Written(etag, version_id if home.is_versioned else None, sums)
+
+    def remove(self, ref: ObjectRef) -> Deleted:
+        """Take the version away; without a version id, and where versions are kept, put a delete marker on top."""
+        home = self.named[ref.bucket]
+        versions = home.versions.get(ref.key, [])
+        if ref.version_id is None and home.is_versioned:
+            marker = Version(self.new_id(), b"", "", self.clock(), Attributes(), is_delete_marker=True)
+            self.add(home, ref.key, marker)
+            return Deleted(marker.version_id, True)
+        doomed = next((each for each in versions if each.version_id == (ref.version_id or NULL_VERSION)), None)
+        if doomed is None:
+            return Deleted(ref.version_id, False)
+        self.check_held(ref, doomed)
+        versions.remove(doomed)
+        if not versions:
+            del home.versions[ref.key]
+            home.order = None
+        return Deleted(ref.version_id, doomed.is_delete_marker)
 
     def add(self, home: Bucket, key: str, version: Version) -> None:
         """Put the version (or delete marker) on top; without versioning it is the only one."""

@@ -115,6 +115,16 @@ def overlaps(prefix: str) -> Callable[[KeyRange], bool]:
     )
 
 
+def within(first_key: str, last_key: str) -> Callable[[KeyRange], bool]:
+    """Whether a row group can hold keys from the first to the last, both included."""
+
+    def overlaps_them(group: KeyRange) -> bool:
+        is_known = group.first_key is not None and group.last_key is not None
+        return not is_known or ((group.first_key or "") <= last_key and first_key <= (group.last_key or ""))
+
+    return overlaps_them
+
+
 def _parse(ref: ObjectRef, footer: bytes) -> Any:
     try:
         return pq.read_metadata(io.BytesIO(footer))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
-from jobs.errors import NotFound, Rejected, Unavailable
+from jobs.errors import ArchivedObject, Conflict, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3 import wire
 from jobs.s3.checksums import full_object
 from jobs.s3.connections import Response
 from jobs.s3.pages import parse_page
-from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Written
+from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Restoring, Written
 from jobs.s3.transport import Transport
 
 _WITH_CHECKSUMS = ("x-amz-checksum-mode", "ENABLED")
@@ -89,12 +89,58 @@ class RestStore:
         except wire.Malformed as error:
             raise _malformed("GetObjectTagging", ref, answer, error) from error
 
-    async def delete(self, bucket: str, key: str, *, version_id: str | None = None) -> Deleted:
+    async def delete(
+        self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
+    ) -> Deleted:
         """DeleteObject."""
         ref = ObjectRef(bucket, key, version_id)
-        answer = await self.transport.send("DeleteObject", "DELETE", ref, query=_query(ref))
+        headers = wire.guard_headers(Guard(etag=if_match))
+        answer = await self.transport.send("DeleteObject", "DELETE", ref, query=_query(ref), headers=headers)
         is_delete_marker = answer.headers.get("x-amz-delete-marker") == "true"
         return Deleted(answer.headers.get("x-amz-version-id"), is_delete_marker)
+
+    async def delete_versions(self, bucket: str, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
+        """DeleteObjects; keys that no XML can hold are deleted one by one."""
+        place = ObjectRef(bucket, "")
+        told: dict[tuple[str, str], StoreError | None] = {}
+        spelled = [each for each in versions if wire.is_xml_text(each[0])]
+        if spelled:
+            body = wire.delete_body(spelled)
+            headers = [("Content-Type", "application/xml"), *wire.checksum_headers(full_object("SHA256", body))]
+            answer = await self.transport.send(
+                "DeleteObjects", "POST", place, query="delete=", headers=headers, body=body
+            )
+            try:
+                told = wire.parse_deletions(answer.body, bucket)
+            except wire.Malformed as error:
+                raise _malformed("DeleteObjects", place, answer, error) from error
+        for key, version_id in versions:
+            if not wire.is_xml_text(key):
+                told[key, version_id] = await self._delete_one(bucket, key, version_id)
+        silence = Unavailable("DeleteObjects", str(place), "MalformedAnswer", "the answer leaves it out", 200)
+        return [told.get(each, silence) for each in versions]
+
+    async def _delete_one(self, bucket: str, key: str, version_id: str) -> StoreError | None:
+        try:
+            await self.delete(bucket, key, version_id=version_id)
+        except StoreError as error:
+            return error
+        return None
+
+    async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
+        """RestoreObject."""
+        operation, query = "RestoreObject", "&".join(filter(None, ("restore=", _query(ref))))
+        headers = [("Content-Type", "application/xml")]
+        body = wire.restore_body(days, tier)
+        try:
+            answer = await self.transport.send(operation, "POST", ref, query=query, headers=headers, body=body)
+        except Conflict as error:
+            if error.code != "RestoreAlreadyInProgress":
+                raise
+            return Restoring.UNDER_WAY
+        except ArchivedObject as error:  # InvalidObjectState means here that there is nothing to restore
+            raise Rejected(operation, str(ref), error.code, error.detail, error.status) from error
+        return Restoring.REQUESTED if answer.status == 202 else Restoring.READY
 
     async def create_multipart(
         self,

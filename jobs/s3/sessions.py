@@ -30,15 +30,16 @@ def open_store(
     *,
     max_in_flight: int = 256,
     request_payer: bool = False,
+    is_paced: bool = False,
 ) -> RestStore:
     """A store on the given endpoint, region and profile; what is None comes from boto3's own chain.
 
-    `max_in_flight`: how many connections it may open. `request_payer`: pay for requests to
-    Requester Pays buckets. Raises ConfigError for an unknown profile, an endpoint that is no
-    URL, or when there are no credentials.
+    `max_in_flight`: how many connections it may open. `request_payer`: pay for requests to Requester Pays buckets.
+    `is_paced`: the caller heeds SlowDown itself, and is to hear of it soon. Raises ConfigError for an unknown
+    profile, an endpoint that is no URL, or when there are no credentials.
     """
     from jobs.s3.rest import RestStore
-    from jobs.s3.transport import Transport
+    from jobs.s3.transport import TRIES_PACED, TRIES_PATIENT, Transport
 
     found = _from_environment(os.environ) if profile is None else None
     found = found or _from_botocore(profile, needs_endpoint=endpoint is None)
@@ -51,6 +52,7 @@ def open_store(
         max_in_flight=max_in_flight,
         request_payer=request_payer,
         ca_bundle=found.ca_bundle,
+        tries=TRIES_PACED if is_paced else TRIES_PATIENT,
     )
     return RestStore(transport)
 

@@ -118,9 +118,23 @@ def named_tables(sql: str, tables: Mapping[str, Table]) -> list[str]:
     return [name for name in tables if name in words]
 
 
-def quoted(text: str) -> str:
+_FORMULA = "^[=+\\-@\\t\\r]"
+"""What a spreadsheet takes for a formula at the beginning of a cell (OWASP, CSV Injection)."""
+
+
+def defused(*columns: str) -> tuple[str, str]:
+    """For a CSV file that people open: `REPLACE` expressions for columns of text from a bucket, and a condition.
+
+    Text that a spreadsheet would take for a formula gets a `'` in front; the condition says whether any of them did.
+    """
+    is_formula = {name: f"regexp_matches({name}, '{_FORMULA}')" for name in columns}
+    safe = (f"CASE WHEN {test} THEN '''' || {name} ELSE {name} END AS {name}" for name, test in is_formula.items())
+    return ", ".join(safe), " OR ".join(f"coalesce({test}, false)" for test in is_formula.values())
+
+
+def quoted(value: object) -> str:
     """A SQL string."""
-    return "'" + text.replace("'", "''") + "'"
+    return "'" + str(value).replace("'", "''") + "'"
 
 
 @contextlib.contextmanager

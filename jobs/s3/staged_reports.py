@@ -21,6 +21,7 @@ from jobs.errors import ManifestError
 from jobs.s3.inventories import Inventory
 from jobs.s3.report_statistics import has_no_key, scanned, statistics
 from jobs.s3.reports import fold_name
+from jobs.s3.sql import quoted
 from jobs.s3.store import Store
 
 FETCHES = 4
@@ -297,11 +298,6 @@ _CONSTANTS = (
     "encryptionstatus",
 )
 """Fields of few values: quick to look through, and often one value in all rows."""
-
-
-def quoted(value: object) -> str:
-    """A SQL string."""
-    return "'" + str(value).replace("'", "''") + "'"
 
 
 def _identifier(name: str) -> str:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock, ObjectRef
+from jobs.errors import StoreError
 
 
 class Guard(NamedTuple):
@@ -26,6 +28,9 @@ class Guard(NamedTuple):
 
 ABSENT = Guard(absent=True)
 UNGUARDED = Guard()
+
+DELETED_AT_ONCE = 1000
+"""What one DeleteObjects takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,14 @@ class Deleted(NamedTuple):
 
     version_id: str | None
     is_delete_marker: bool
+
+
+class Restoring(StrEnum):
+    """S3's answer to a request to restore an archived object."""
+
+    REQUESTED = "requested"
+    UNDER_WAY = "under_way"
+    READY = "ready"
 
 
 class Body(NamedTuple):
@@ -129,8 +142,30 @@ class Store(Protocol):
         """The object version's tags."""
         ...
 
-    async def delete(self, bucket: str, key: str, *, version_id: str | None = None) -> Deleted:
-        """Without a version id: make a delete marker (versioned buckets) or remove the object."""
+    async def delete(
+        self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
+    ) -> Deleted:
+        """Without a version id: make a delete marker (versioned buckets) or remove the object.
+
+        With `if_match`, only if the current version has this ETag; S3 asks that of the current one alone. Raises
+        PreconditionFailed, or NotFound when nothing is there.
+        """
+        ...
+
+    async def delete_versions(self, bucket: str, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
+        """Remove versions, at most `DELETED_AT_ONCE`, each named by (key, version id), for good (DeleteObjects).
+
+        For each in order: None, or why it is still there. One that is gone already is no error. Raises what S3
+        says of the request as a whole: then nothing is known of any.
+        """
+        ...
+
+    async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
+        """Ask for a readable copy of an archived version, kept for `days` (None: for Intelligent-Tiering, it stays).
+
+        `tier` is Expedited, Standard or Bulk. Asking again is harmless: a copy that is there stays `days` longer.
+        Raises Rejected for a version that is not archived, or a tier that its class does not have.
+        """
         ...
 
     async def create_multipart(

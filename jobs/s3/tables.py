@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from jobs.core.model import Listed, ObjectVersion
@@ -36,6 +37,7 @@ def manifest_schema() -> pa.Schema:
         pa.field("source_attested", pa.string()),
         pa.field("destination_attested", pa.string()),
         pa.field("known_checksum", pa.string()),
+        pa.field("archive", pa.string()),
     ]
     return pa.schema(fields)
 
@@ -46,6 +48,14 @@ def shard_schema() -> pa.Schema:
     import pyarrow as pa
 
     return manifest_schema().insert(0, pa.field("row", pa.int64(), nullable=False))
+
+
+@cache
+def expiry_schema() -> pa.Schema:
+    """The columns of an expire run's shard: a shard's, and where each row's copy is."""
+    import pyarrow as pa
+
+    return shard_schema().append(pa.field("proof", pa.string()))
 
 
 @cache
@@ -91,7 +101,7 @@ def manifest_batch(entries: Sequence[Listed]) -> pa.RecordBatch:
     key, version, latest, marker, size, etag, modified, storage, _ = zip(*entries, strict=True) if entries else [()] * 9
     micros = pa.array([int(seconds * 1e6) for seconds in modified], pa.int64())
     nothing = [None] * len(entries)
-    columns = [key, version, latest, marker, size, etag, None, storage, *[nothing] * 4]
+    columns = [key, version, latest, marker, size, etag, None, storage, *[nothing] * 5]
     arrays = [
         micros.cast(field.type) if column is None else pa.array(column, field.type)
         for field, column in zip(schema, columns, strict=True)
@@ -103,8 +113,10 @@ def read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[Object
     """The rows of a shard file, `batch_rows` at a time."""
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=batch_rows):
-        yield list(map(ObjectVersion._make, zip(*_columns(batch, shard_schema()), strict=True)))
+    file = pq.ParquetFile(io.BytesIO(data))
+    schema = expiry_schema() if "proof" in file.schema_arrow.names else shard_schema()
+    for batch in file.iter_batches(batch_size=batch_rows):
+        yield list(starmap(ObjectVersion, zip(*_columns(batch, schema), strict=True)))
 
 
 def write_outcomes(outcomes: Sequence[Outcome]) -> bytes:

@@ -1,7 +1,7 @@
 """One signed HTTP request to S3, and what its failures mean.
 
-A request is repeated here once at most; whoever calls decides about more, so that it sees throttling soon and can
-lower its pace.
+For a worker a request is repeated once at most, so that it sees throttling soon and can lower its pace; it tries again
+itself. Whoever has no pace to lower (a plan, a ledger, a report) has the request tried more often here.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from dataclasses import dataclass
 
 from jobs import __version__
 from jobs.core.model import ObjectRef
+from jobs.core.pace import backoff_seconds
 from jobs.errors import Redirected, Rejected, StoreError, Unavailable, store_error
 from jobs.s3 import wire
 from jobs.s3.connections import NoAnswer, Pool, Response
 from jobs.s3.signing import EMPTY_SHA256, UNSIGNED, Credentials, Signer
 
-RETRY_SECONDS = 0.05
+TRIES_PACED = 2
+TRIES_PATIENT = 6
+TRIES_UNANSWERED = 3
+"""Of a request that nobody answers, however patient: it is more often wrong than busy."""
 HASHED_BYTES = 1 << 20
 """Larger bodies are hashed beside the event loop."""
 _LATE_ERRORS = frozenset({"CopyObject", "UploadPartCopy", "CompleteMultipartUpload"})
@@ -68,7 +72,7 @@ class Transport:
     """A connection pool to one endpoint with one set of credentials.
 
     `credentials` is asked before each request, and renews what expires. `ca_bundle`: a PEM file of certificate
-    authorities to trust instead of the system's.
+    authorities to trust instead of the system's. `tries`: how often a request is sent that S3 was too busy for.
     """
 
     def __init__(
@@ -80,7 +84,9 @@ class Transport:
         max_in_flight: int,
         request_payer: bool = False,
         ca_bundle: str | None = None,
+        tries: int = TRIES_PACED,
     ):
+        self._tries = tries
         self.endpoint, self.region = endpoint, region
         self._credentials, self._signer = credentials, Signer(region)
         self._always = [("x-amz-request-payer", "requester")] if request_payer else []
@@ -134,21 +140,20 @@ class Transport:
         body: bytes | None,
         payload_sha256: str,
     ) -> Response:
-        """The answer of S3; what may pass is asked for a second time."""
+        """The answer of S3; what may pass is asked for again, with full jitter."""
         is_bodiless = method == "HEAD"
-        is_last = False
-        while True:
+        for attempt in range(1, self._tries + 1):
             signed = self._signer.sign(self._credentials(), time.time(), method, path, query, fields, payload_sha256)
             head = _head(method, f"{path}?{query}" if query else path, signed, body)
             try:
                 response = await self._pool.exchange(host, head, body, is_bodiless=is_bodiless)
-                if response.status < 500 or is_last:
+                if response.status < 500 or attempt == self._tries:
                     return response
             except NoAnswer:
-                if is_last:
+                if attempt >= min(self._tries, TRIES_UNANSWERED):
                     raise
-            is_last = True
-            await asyncio.sleep(RETRY_SECONDS * random.random())
+            await asyncio.sleep(backoff_seconds(attempt, random.random()))
+        raise AssertionError("a transport that never tries")
 
     async def _payload_sha256(self, body: bytes) -> str:
         """What the signature covers: the body's hash, where TLS does not protect the body already."""

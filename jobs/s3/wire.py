@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef
+from jobs.errors import StoreError, store_error
 from jobs.s3.store import CopySettings, Guard, PartDone, Written
 
 Headers = Mapping[str, str]
@@ -33,6 +34,9 @@ CONTENT_HEADERS = (
     "expires",
     "x-amz-website-redirect-location",
 )
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
+_LINE_ENDS = {"\r": "&#13;", "\n": "&#10;"}
 _META = "x-amz-meta-"
 _CHECKSUM = "x-amz-checksum-"
 _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
@@ -172,6 +176,7 @@ def object_info(headers: Headers, *, whole: bool = False) -> ObjectInfo:
         tag_count=int(headers.get("x-amz-tagging-count") or 0),
         parts_count=int(headers["x-amz-mp-parts-count"]) if headers.get("x-amz-mp-parts-count") else None,
         is_archived=_is_archived(headers, storage_class),
+        is_restoring='ongoing-request="true"' in headers.get("x-amz-restore", ""),
     )
 
 
@@ -227,7 +232,7 @@ def parse_xml(body: bytes) -> ElementTree.Element:
         raise Malformed("XML with a DOCTYPE or in another encoding than UTF-8")
     try:
         return ElementTree.fromstring(body.lstrip())
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two: an encoding of no such name
         raise Malformed(f"no XML: {error}") from error
 
 
@@ -264,6 +269,42 @@ def parse_versioning(body: bytes) -> bool:
     return parse_xml(body).findtext("{*}Status") == "Enabled"
 
 
+def restore_body(days: int | None, tier: str) -> bytes:
+    """The body of RestoreObject. `days` None: for classes whose restored objects stay (Intelligent-Tiering)."""
+    kept = "" if days is None else f"<Days>{days}</Days>"
+    job = f"<GlacierJobParameters><Tier>{escape(tier)}</Tier></GlacierJobParameters>"
+    return f'<RestoreRequest xmlns="{_NAMESPACE}">{kept}{job}</RestoreRequest>'.encode()
+
+
+def is_xml_text(text: str) -> bool:
+    """Whether XML 1.0 can hold the text: most control characters it cannot, not even escaped."""
+    return _NO_XML.search(text) is None
+
+
+def delete_body(versions: Sequence[tuple[str, str]]) -> bytes:
+    """The body of DeleteObjects: (key, version id) each, keys as `is_xml_text` wants them."""
+    rows = [
+        f"<Object><Key>{escape(key, _LINE_ENDS)}</Key><VersionId>{escape(version_id)}</VersionId></Object>"
+        for key, version_id in versions
+    ]
+    return f'<Delete xmlns="{_NAMESPACE}">{"".join(rows)}</Delete>'.encode()
+
+
+def parse_deletions(body: bytes, bucket: str) -> dict[tuple[str, str], StoreError | None]:
+    """The answer to DeleteObjects: (key, version id) → why it was not deleted, None when it was."""
+    told: dict[tuple[str, str], StoreError | None] = {}
+    for entry in parse_xml(body):
+        kind = entry.tag.rpartition("}")[2]
+        names = ("Key", "VersionId", "DeleteMarkerVersionId", "Code", "Message")
+        key, version_id, marker_id, code, message = (entry.findtext(f"{{*}}{name}") or "" for name in names)
+        version_id = version_id or marker_id  # of a delete marker that was removed some servers say the second alone
+        if kind in ("Deleted", "Error"):
+            ref = ObjectRef(bucket, key, version_id)
+            is_refused = kind == "Error"
+            told[key, version_id] = store_error("DeleteObjects", str(ref), code, message, 200) if is_refused else None
+    return told
+
+
 def complete_body(parts: Sequence[PartDone]) -> bytes:
     """The body of CompleteMultipartUpload, parts in the order of their numbers."""
     rows = []
@@ -271,5 +312,4 @@ def complete_body(parts: Sequence[PartDone]) -> bytes:
         sums = "".join(f"<Checksum{c.algorithm}>{escape(c.value)}</Checksum{c.algorithm}>" for c in part.checksums)
         etag = escape(part.etag)
         rows.append(f'<Part><PartNumber>{part.number}</PartNumber><ETag>"{etag}"</ETag>{sums}</Part>')
-    namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
-    return f'<CompleteMultipartUpload xmlns="{namespace}">{"".join(rows)}</CompleteMultipartUpload>'.encode()
+    return f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{"".join(rows)}</CompleteMultipartUpload>'.encode()

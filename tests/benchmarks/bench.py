@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import jobs
-from tests.benchmarks import archives, peers, table, workloads
+from tests.benchmarks import archives, peers, reconcile, restores, table, workloads
 from tests.benchmarks.data import Data
 from tests.benchmarks.late_server import Missing
 from tests.benchmarks.measure import Sample, measure
@@ -31,8 +31,8 @@ from tests.servers import Server, seaweedfs
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "bench"
-ENDED_WELL = {"copied", "same", "deleted", "verified", "packed"}
-WORKLOADS = {**workloads.WORKLOADS, **archives.WORKLOADS}
+ENDED_WELL = {"copied", "same", "deleted", "verified", "packed", "restored"}
+WORKLOADS = {**workloads.WORKLOADS, **reconcile.WORKLOADS, **archives.WORKLOADS, **restores.WORKLOADS}
 
 
 @contextmanager

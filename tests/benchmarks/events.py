@@ -1,6 +1,7 @@
 """The event path's figures: how soon an object is backed up, a burst, and a storm with duplicates and faults.
 
-python -m tests.benchmarks.events [EVENTS]      10,000 by default; takes some minutes
+python -m tests.benchmarks.events [EVENTS]            10,000 by default; takes some minutes
+python -m tests.benchmarks.events --soak MINUTES      what `sealift local` holds under load, over time
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from unittest import mock
 
 from jobs.cli.local import SAMPLE
 from jobs.local.system import System, running
+from tests.benchmarks import soak
 from tests.local.queue_process import queue_server
 from tests.local.storm import storm
 from tests.servers import seaweedfs
@@ -40,7 +42,7 @@ def main(events: int = 10_000) -> None:
         print(*lines, sep="\n", file=out)
     with tempfile.TemporaryDirectory() as name, seaweedfs() as s3, queue_server() as port:
         with contextlib.redirect_stdout(io.StringIO()):
-            figures = storm(s3, f"http://127.0.0.1:{port}", Path(name), events=events, seed=1)
+            figures = storm(s3, f"http://127.0.0.1:{port}", Path(name), events=events, seed=1, batch=50)
         print(
             f"storm: {figures.messages:,} messages of {figures.events:,} events of {figures.keys:,} keys in "
             f"{figures.seconds:.0f} s, {figures.messages / figures.seconds:.0f}/s; requests refused "
@@ -91,7 +93,7 @@ def _client(system: System) -> Any:
     from botocore.config import Config
 
     with mock.patch.dict(os.environ, system.environment):
-        return boto3.client("s3", config=Config(max_pool_connections=CLIENTS))
+        return boto3.Session().client("s3", config=Config(max_pool_connections=CLIENTS))
 
 
 def _has_copy(client: Any, key: str) -> bool:
@@ -103,4 +105,7 @@ def _has_copy(client: Any, key: str) -> bool:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]))
+    if sys.argv[1:2] == ["--soak"]:
+        soak.main(float(sys.argv[2]))
+    else:
+        main(*map(int, sys.argv[1:2]))

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -229,6 +230,12 @@ def reconcile_growth(bench: Bench) -> Workload:
     targets = [Target("exponent of the time over the rows", exponent, at_most=1.15)]
     title = f"Reconcile {sizes[0]:,} to {sizes[-1]:,} rows"
     return Workload("reconcile-growth", title, sizes[-1], 0, clients, bench.environment, targets)
+
+
+WORKLOADS: dict[str, Callable[[Bench], Workload]] = {
+    "reconcile": reconcile_reports,
+    "reconcile-growth": reconcile_growth,
+}
 
 
 def _given(command: list[str], _: object) -> list[str]:

@@ -45,7 +45,7 @@ class Fleet:
             "AWS_ENDPOINT_URL_BATCH": self.batch.endpoint,
             "SEALIFT_EXECUTOR": "batch",
             "SEALIFT_BATCH_QUEUE": "spot",
-            "SEALIFT_BATCH_JOB_DEFINITION": "sealift",
+            "SEALIFT_BATCH_JOB_DEFINITION": "sealift-{job}",
             "SEALIFT_ROWS_PER_SHARD": str(ROWS // SHARDS),
         } | extra
 
@@ -119,7 +119,8 @@ def yard(world: World, tmp_path: Path) -> Iterator[Fleet]:
     with batch_server(runner, max_running=4, second_seconds=1000.0) as batch:
         batch.add_queue("spot")
         batch.add_queue("calm")
-        register(make_client(batch))
+        for name in ("sealift", "sealift-replicate", "sealift-verify"):
+            register(make_client(batch), name)
         yield Fleet(world, batch, runner, tmp_path)
 
 
@@ -147,6 +148,7 @@ def test_eight_shards_replicated_by_an_array_job_with_a_report_stage(fleet: Flee
     run_id = report["run_id"]
     assert fleet.batch.names() == [f"{run_id}-000-work", f"{run_id}-000-report"]
     assert fleet.batch.calls["SubmitJob"] == 2
+    assert fleet.batch.job(f"{run_id}-000-work").request["jobDefinition"] == "sealift-replicate"
     assert fleet.ended(f"{run_id}-000-report").status == "SUCCEEDED"  # the report came from the container
     assert fleet.batch.job(f"{run_id}-000-work").size == 8
     assert fleet.world.copy_of("k00007") == b"x" * 7
@@ -489,13 +491,13 @@ def test_a_local_run_cannot_be_cancelled_and_retry_keeps_to_the_machine(fleet: F
 
 
 def test_the_work_waits_for_the_job_that_planned_it(fleet: Fleet) -> None:
+    fleet.runner.environment = {**fleet.runner.environment, **fleet.environment()}
     planner = make_client(fleet.batch).submit_job(
         jobName="nightly",
         jobQueue="spot",
         jobDefinition="sealift",
         containerOverrides={"command": fleet.replication("--detach")},
     )["jobId"]
-    fleet.runner.environment = {**fleet.runner.environment, **fleet.environment()}
     name = await_value(lambda: next((name for name in fleet.batch.names() if name.endswith("-000-report")), None), 30)
     report = fleet.ended(name)
     assert report.status == "SUCCEEDED"

@@ -20,9 +20,12 @@ from unittest import mock
 import boto3
 import pytest
 
+from jobs.cli.local import SAMPLE, status_text
+
 START_SECONDS = 60
 AWAIT_SECONDS = 60.0
 MIB = 1024 * 1024
+EXAMPLE = Path(__file__).resolve().parents[2] / "policy.example.yaml"
 
 
 @dataclass
@@ -90,7 +93,8 @@ def running(*arguments: str) -> Iterator[Local]:
         ready = json.loads(first)
         local = Local(process, ready["environment"], Path(ready["folder"]))
         with mock.patch.dict(os.environ, local.environment):
-            local.client, local.queues = boto3.client("s3"), boto3.client("sqs")
+            session = boto3.Session()  # the default one keeps the credentials of an earlier system
+            local.client, local.queues = session.client("s3"), session.client("sqs")
         yield local
     finally:
         process.send_signal(signal.SIGINT)
@@ -98,8 +102,16 @@ def running(*arguments: str) -> Iterator[Local]:
 
 
 @pytest.fixture(scope="module")
-def local() -> Iterator[Local]:
-    with running("--retry", "1") as made:
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The sample policy, impatient with its backlog."""
+    file = tmp_path_factory.mktemp("local") / "policy.yaml"
+    file.write_text(SAMPLE.replace("backlog_age: 2s", "backlog_age: 1s"))
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def local(policy: str) -> Iterator[Local]:
+    with running("--retry", "1", "--policy", policy) as made:
         yield made
 
 
@@ -125,7 +137,9 @@ def test_each_way_to_write_is_told_and_newer_versions_replace_older_ones(local: 
     local.await_copy("ways/copy", b"two")
     local.await_copy("ways/parts", b"p" * 5 * MIB)
     versions = client.list_object_versions(Bucket="freight-hot", Prefix="ways/put")["Versions"]
-    assert len(versions) == 2
+    ids = [each["VersionId"] for each in versions]
+    found = [client.get_object(Bucket="freight-hot", Key="ways/put", VersionId=each)["Body"].read() for each in ids]
+    assert set(found) == {b"one", b"two"}
     client.delete_object(Bucket="freight-in", Key="ways/put")
     client.delete_objects(Bucket="freight-in", Delete={"Objects": [{"Key": "ways/copy"}], "Quiet": True})
     local.await_copy("ways/put", None)
@@ -143,14 +157,14 @@ def test_poison_is_dead_lettered_blocks_nobody_and_redrive_returns_it(local: Loc
     assert dead["failed"] - before["failed"] == 5
     assert dead["backed_up"] - before["backed_up"] >= 5
     assert dead["unhandled"] == 1, "a dead letter is not handled"
-    assert dead["oldest_unhandled_seconds"] > 4
+    assert dead["oldest_unhandled_seconds"] == dead["newest_unhandled_seconds"] > 3
     assert local.sealift("events", "redrive", "--dry-run")[1]["waiting"] == 1
     code, told = local.sealift("events", "redrive")
     assert (code, told["moved"]) == (0, 1)
-    again = local.await_status(lambda status: status["failed"] - before["failed"] == 10 and status["dead_letters"] == 1)
-    assert again["queued"] == 0
-    local.queues.purge_queue(QueueUrl=f"{queue}-dead")
-    local.await_status(lambda status: status["unhandled"] == 0)
+    again = local.await_status(lambda status: status["failed"] > dead["failed"])
+    assert (again["queued"], again["dead_letters"]) == (1, 0)
+    local.queues.purge_queue(QueueUrl=queue)
+    local.await_status(lambda status: status["queued"] == 0)
 
 
 def test_what_is_too_large_becomes_a_run_by_itself(local: Local) -> None:
@@ -190,26 +204,41 @@ def processes_below(parent: int) -> set[int]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_all_that_it_started_and_leaves_nothing(number: signal.Signals) -> None:
-    with running() as local:
+def test_it_ends_all_that_it_started_and_leaves_nothing(policy: str) -> None:
+    with running("--policy", policy) as local:
         local.put("k")
+        local.put("large", os.urandom(9 * MIB))
         local.await_copy("k", b"body")
-        children = processes_below(local.process.pid)
-        assert len(children) >= 2
-        local.process.send_signal(number)
-        local.process.send_signal(number)
+        deadline = time.monotonic() + AWAIT_SECONDS
+        while len(children := processes_below(local.process.pid)) < 2:  # the server; then the large one's run too
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        local.process.send_signal(signal.SIGTERM)
+        local.process.send_signal(signal.SIGTERM)
         assert local.process.wait(timeout=30) == 0
         assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
         assert not local.folder.exists()
 
 
-def test_kept_data_are_there_at_the_next_start(tmp_path: Path) -> None:
-    with running("--data", str(tmp_path / "data")) as local:
+def test_it_ends_when_the_server_behind_it_does() -> None:
+    with running() as local:
+        (server,) = processes_below(local.process.pid)
+        os.kill(server, signal.SIGKILL)
+        _, said = local.process.communicate(timeout=30)
+        assert local.process.returncode == 75
+        assert "SeaweedFS: Ended: exit code -9" in said
+        assert "Traceback" not in said
+
+
+def test_kept_data_are_there_at_the_next_start_and_one_at_a_time_works_with_them(tmp_path: Path) -> None:
+    with running("--retry", "1", "--data", str(tmp_path / "data")) as local:
         local.put("kept", b"kept")
         local.await_copy("kept", b"kept")
         first = local.environment["AWS_SECRET_ACCESS_KEY"]
-    with running("--data", str(tmp_path / "data")) as local:
+        command = [sys.executable, "-m", "jobs", "local", "--data", str(tmp_path / "data")]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (result.returncode, "another `sealift local`" in result.stderr) == (10, True)
+    with running("--retry", "1", "--data", str(tmp_path / "data")) as local:
         assert local.copy_of("kept") == b"kept"
         assert local.environment["AWS_SECRET_ACCESS_KEY"] != first
         local.put("kept", b"newer")
@@ -222,6 +251,7 @@ def test_kept_data_are_there_at_the_next_start(tmp_path: Path) -> None:
         (["--policy", "s3://bucket/policy.yaml"], 2, "name a file of this machine"),
         (["--policy", "nowhere.yaml"], 10, "nowhere.yaml"),
         (["--port", "70000"], 2, "70000"),
+        (["--data", "/proc/nothing"], 10, "--data /proc/nothing"),
     ],
 )
 def test_what_cannot_be_started_is_told_in_a_line(arguments: list[str], code: int, said: str) -> None:
@@ -242,8 +272,8 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_left_running() -> None:
         assert f"port {port} of 127.0.0.1" in said.splitlines()[-1]
 
 
-def test_people_are_told_what_to_type_and_how_it_goes(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "jobs", "local"]
+def test_people_are_told_what_to_type_and_how_it_goes() -> None:
+    command = [sys.executable, "-m", "jobs", "local", "--policy", str(EXAMPLE)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -251,6 +281,7 @@ def test_people_are_told_what_to_type_and_how_it_goes(tmp_path: Path) -> None:
         while not lines or not lines[-1].startswith("Logs are in"):
             lines.append(process.stdout.readline())
             assert lines[-1], process.stderr.read()
+        assert "  scans: s3://example-scans → s3://example-hot-fra/delivery/\n" in lines
         exports = dict(line.strip()[7:].split("=", 1) for line in lines if line.startswith("  export "))
         assert exports["AWS_ENDPOINT_URL_S3"].startswith("http://127.0.0.1:")
         while "all handled" not in process.stderr.readline():
@@ -259,3 +290,15 @@ def test_people_are_told_what_to_type_and_how_it_goes(tmp_path: Path) -> None:
         _, said = process.communicate(timeout=30)
         assert said.splitlines()[-1] == "Stopped."
         assert process.returncode == 0
+
+
+def test_the_status_line_says_what_would_be_lost_and_what_is_under_way() -> None:
+    counts = dict.fromkeys(("superseded", "handed_over", "failed", "dead_letters", "backlog_rows", "runs"), 0)
+    quiet = {"oldest_unhandled_seconds": None, "newest_unhandled_seconds": None, "told": ()}
+    backed_up = {"backed_up": 1234, "backed_up_bytes": 2048}
+    line = "all handled · 1,234 backed up (2.0 KiB) · 0 superseded · 0 handed over · 0 failed"
+    assert status_text(counts | backed_up | quiet) == line
+    busy = {"oldest_unhandled_seconds": 75.2, "newest_unhandled_seconds": 0.25, "unhandled": 3, "told": ["a", "b"]}
+    said = status_text(counts | backed_up | busy | {"dead_letters": 1, "runs": 2})
+    assert said.startswith("3 unhandled, 0.2 s to 75 s old · 1,234 backed up")
+    assert said.endswith("0 failed · 1 dead letters · 2 runs under way · b")

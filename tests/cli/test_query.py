@@ -72,7 +72,7 @@ def test_one_run_alone(ran: tuple[World, str]) -> None:
 def test_tables_without_files_are_empty_with_their_columns(ran: tuple[World, str]) -> None:
     world, _ = ran
     described = world.sealift("query", "--tables").stdout
-    for name in ("differences", "catalog", "journal"):
+    for name in ("differences", "catalog", "tombstones", "journal"):
         assert ask(world, f"SELECT * FROM {name}") == []
         columns = [row["column_name"] for row in ask(world, f"DESCRIBE {name}")]
         assert "key" in columns

@@ -12,17 +12,18 @@ import shlex
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
+from tests.demo import events_demo
 from tests.demo.documents import MULTIPART_KEY, documents, fill
+from tests.demo.narration import PAGES, expect, step
 from tests.servers import Server, seaweedfs
 
 SOURCE, REPLICA, LEDGER = "freight-documents", "freight-replica", "sealift-ledger"
 DAMAGED = tuple(document.key for document in documents()[100:400:75])
 LOST = documents()[500].key
 STRAYED = tuple(document.key for document in documents()[600:900:100])
-PAGE = Path(__file__).resolve().parents[2] / "build" / "demo" / "report.html"
+PAGE = PAGES / "report.html"
 
 
 def main() -> int:
@@ -30,6 +31,7 @@ def main() -> int:
     began = time.monotonic()
     with seaweedfs() as server:
         _scene(server)
+        events_demo.scene()
         print(f"\nThe demo took {time.monotonic() - began:.0f} s.")
         if os.environ.get("KEEP"):
             _keep(server)
@@ -128,18 +130,6 @@ def run(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | server.environment() | {"SEALIFT_LEDGER": f"s3://{LEDGER}/ledger"}
     command = [sys.executable, "-m", "jobs", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
-def step(title: str) -> None:
-    """Announce what comes next."""
-    print(f"\n── {title}", flush=True)
-
-
-def expect(holds: bool, what: str) -> None:
-    """Show a fact, or end the demo when it is none."""
-    print(f"  {'✓' if holds else '✗'} {what}", flush=True)
-    if not holds:
-        sys.exit(1)
 
 
 def _keep(server: Server) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from tests.demo.demo import PAGE, expect, step
+from tests.demo.narration import PAGES, expect, step
 
 PAIR, SOURCE, HOT = "freight", "freight-in", "freight-hot"
 SCANS = 20
@@ -59,9 +59,9 @@ def scene() -> None:
         for text in (b"first", b"second", b"third"):
             shell.put("scans/again.jpg", text)
         shell.client.delete_object(Bucket=SOURCE, Key="scans/2026/parcel 0+a.jpg")
+        shell.seconds_until(lambda: shell.versions_of("scans/again.jpg") == {b"first", b"second", b"third"})
         shell.seconds_until(lambda: shell.copy_of("scans/again.jpg") == b"third")
-        versions = shell.client.list_object_versions(Bucket=HOT, Prefix="scans/again.jpg")["Versions"]
-        expect(len(versions) == 3, "the newest is on top, and the older two are there")
+        expect(True, "each version has its copy, and the newest is on top")
         shell.seconds_until(lambda: shell.copy_of("scans/2026/parcel 0+a.jpg") is None)
         expect(True, "the delete was mirrored by a delete marker; its bytes are still there")
 
@@ -83,11 +83,11 @@ def scene() -> None:
         step("What people read")
         page = next(stage["report_html"] for stage in night["stages"] if stage["stage"] == "reconcile")
         bucket, _, key = page.removeprefix("s3://").partition("/")
-        PAGE.parent.mkdir(parents=True, exist_ok=True)
-        PAGE.with_name("night.html").write_bytes(shell.client.get_object(Bucket=bucket, Key=key)["Body"].read())
+        PAGES.mkdir(parents=True, exist_ok=True)
+        (PAGES / "night.html").write_bytes(shell.client.get_object(Bucket=bucket, Key=key)["Body"].read())
         status = _await(shell, lambda status: True)
         print(f"  {status['backed_up']} backed up, {status['handed_over']} handed over, {status['failed']} failed")
-        print(f"Open the report of the night's reconciliation: {PAGE.with_name('night.html')}")
+        print(f"Open the report of the night's reconciliation: {PAGES / 'night.html'}")
     expect(True, "Ctrl-C ended it and all that it had started")
 
 
@@ -99,8 +99,9 @@ class _Shell:
 
         self.process, self.environment = process, environment
         with mock.patch.dict(os.environ, environment):
-            self.client: Any = boto3.client("s3")
-            self.queues: Any = boto3.client("sqs")
+            session = boto3.Session()
+            self.client: Any = session.client("s3")
+            self.queues: Any = session.client("sqs")
 
     def put(self, key: str, body: bytes) -> None:
         self.client.put_object(Bucket=SOURCE, Key=key, Body=body)
@@ -111,6 +112,11 @@ class _Shell:
         except self.client.exceptions.NoSuchKey:
             return None
         return body
+
+    def versions_of(self, key: str) -> set[bytes]:
+        found = self.client.list_object_versions(Bucket=HOT, Prefix=key).get("Versions", [])
+        ids = [each["VersionId"] for each in found]
+        return {self.client.get_object(Bucket=HOT, Key=key, VersionId=each)["Body"].read() for each in ids}
 
     def seconds_until(self, holds: Callable[[], bool]) -> float:
         began = time.monotonic()
@@ -124,7 +130,8 @@ class _Shell:
         print(f"$ sealift {' '.join(arguments)}", flush=True)
         command = [sys.executable, "-m", "jobs", *arguments, "--json"]
         result = subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, check=False)
-        expect(result.returncode == 0, f"exit code {result.returncode} {result.stderr}".rstrip())
+        if result.returncode != 0:
+            expect(False, f"exit code {result.returncode} {result.stderr}")
         document: dict[str, Any] = json.loads(result.stdout)
         return document
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
@@ -329,3 +331,8 @@ def test_page_holds_no_address_but_a_namespace():
 )
 def test_figures(shown: str, expected: str):
     assert shown == expected
+
+
+def test_the_charts_leave_the_import_path_alone() -> None:
+    importlib.import_module("jobs.pages.charts")
+    assert [finder for finder in sys.meta_path if not hasattr(finder, "find_spec")] == []

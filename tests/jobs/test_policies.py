@@ -198,6 +198,7 @@ CONTRADICTIONS = [
     ({"inventory.buckets.us-east-1": None}, "pairs[1].source.region", "add us-east-1"),
     ({"batch.vcpus": 3}, "batch.vcpus", "one of 1, 2, 4, 8, 16"),
     ({"batch.memory_mib": 1024}, "batch.memory_mib", "4096 to 16384"),
+    ({"alarms.night_hours": 169}, "alarms.night_hours", "168 at most"),
     ({"batch.disk_gib": 10}, "batch.disk_gib", "21 to 200"),
     ({"batch.max_vcpus": 1}, "batch.max_vcpus", "at least vcpus"),
 ]  # fmt: skip

@@ -69,9 +69,20 @@ class Figures:
 
 
 def storm(
-    s3: Server, sqs: str, folder: Path, *, events: int, seed: int, share: float = 0.05, batch: int = 100
+    s3: Server,
+    sqs: str,
+    folder: Path,
+    *,
+    events: int,
+    seed: int,
+    share: float = 0.05,
+    crash_share: float = 0.05,
+    batch: int = 100,
 ) -> Figures:
-    """So many events of real writes through the real queue and function, with faults; what came of it."""
+    """So many events of real writes through the real queue and function; what came of it.
+
+    Of requests to S3 `share` fail, of invocations `crash_share`, after their work was done.
+    """
     dice, name = random.Random(seed), uuid.uuid4().hex[:8]
     source, hot, ledger = f"src-{name}", f"hot-{name}", f"led-{name}"
     client = s3.client()
@@ -105,7 +116,7 @@ def storm(
                 open_region=lambda region: open_store(f"http://127.0.0.1:{fault_port}", region, None, max_in_flight=64),
             )
             began = time.monotonic()
-            _work(queue, Queue(dead, REGION), sandbox, figures, dice, share, batch)
+            _work(queue, Queue(dead, REGION), sandbox, figures, dice, crash_share, batch)
             figures.seconds = time.monotonic() - began
         asyncio.run(_judge(source, hot, figures))
         _read_journal(client, ledger, bodies, figures)
@@ -147,14 +158,14 @@ def _work(
     sandbox: Sandbox,
     figures: Figures,
     dice: random.Random,
-    share: float,
+    crash_share: float,
     batch: int,
 ) -> None:
     """Poll until both queues are empty; what was dead-lettered is returned, as a person would."""
 
     def function(event: Mapping[str, Any], context: Any) -> Mapping[str, Any]:
         answer = sandbox.run(handle(sandbox, event, context.get_remaining_time_in_millis() / 1000, "r"))
-        if dice.random() < share:
+        if dice.random() < crash_share:
             figures.crashes += 1
             raise Unavailable("Invoke", "backup", "Crashed", "after its work was done")
         return answer

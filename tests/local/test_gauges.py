@@ -6,7 +6,7 @@ import io
 import json
 
 from jobs.core.metrics import Metric, Unit, embed
-from jobs.local.gauges import COUNTS, FunctionLog, Unhandled
+from jobs.local.gauges import COUNTS, Ages, FunctionLog, Unhandled
 from tests.scheduler.shapes import notification, record
 
 AT = 1764028800.0  # 2025-11-25T00:00:00Z
@@ -16,17 +16,17 @@ def body(key: str, sequencer: str, time: str = "2025-11-25T00:00:00.000Z") -> st
     return json.dumps(notification(record("bucket", key, time=time, sequencer=sequencer)))
 
 
-def test_the_oldest_event_is_the_one_that_happened_first() -> None:
+def test_events_are_as_old_as_what_they_tell() -> None:
     now = [AT + 5]
     unhandled = Unhandled(lambda: now[0])
-    assert unhandled.oldest_seconds() is None
+    assert unhandled.ages() is None
     unhandled.add([body("b", "02", "2025-11-25T00:00:03.000Z"), body("a", "01")])
-    assert (len(unhandled), unhandled.oldest_seconds()) == (2, 5.0)
+    assert unhandled.ages() == Ages(2, 5.0, 2.0)
     unhandled.add([body("a", "01")])  # a duplicate is no other event
     unhandled.remove([body("a", "01")])
-    assert (len(unhandled), unhandled.oldest_seconds()) == (1, 2.0)
+    assert unhandled.ages() == Ages(1, 2.0, 2.0)
     unhandled.remove([body("b", "02"), body("c", "03")])
-    assert unhandled.oldest_seconds() is None
+    assert unhandled.ages() is None
 
 
 def test_what_is_no_event_has_the_age_of_its_first_sight() -> None:
@@ -35,7 +35,7 @@ def test_what_is_no_event_has_the_age_of_its_first_sight() -> None:
     unhandled.add(["{poison"])
     now[0] += 3
     unhandled.add(["{poison"])
-    assert (len(unhandled), unhandled.oldest_seconds()) == (1, 3.0)
+    assert unhandled.ages() == Ages(1, 3.0, 3.0)
     unhandled.forget_old()
     assert len(unhandled) == 1
     now[0] += 10

@@ -1,7 +1,8 @@
-"""What a user without the extra is told."""
+"""What the servers need of the machine, and what a user is told who lacks it."""
 
 from __future__ import annotations
 
+import resource
 import sys
 from pathlib import Path
 
@@ -19,3 +20,16 @@ def test_without_seaweedfs_it_is_said_what_to_install(monkeypatch: pytest.Monkey
         servers.s3_server(tmp_path, {}, keeps_data=False),
     ):
         pass
+
+
+def test_as_many_files_may_be_open_as_the_relay_needs() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+    try:
+        servers.allow_open_files()
+        wanted = servers.OPEN_FILES if before[1] == resource.RLIM_INFINITY else min(servers.OPEN_FILES, before[1])
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, before[1])
+        servers.allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, before[1]), "a higher one is left"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

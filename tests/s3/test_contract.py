@@ -24,7 +24,7 @@ from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Re
 from jobs.s3 import checksums
 from jobs.s3.memory import MemoryStore
 from jobs.s3.sessions import open_store
-from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Marker, PartDone, Store
+from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Marker, PartDone, Restoring, Store
 from tests.servers import Server
 
 # (check, store) or (check, store, case) → what the double does instead.
@@ -46,8 +46,9 @@ DEVIATIONS: dict[tuple[str, ...], str] = {
     ("a_delete_marker_hides_the_object", "moto"): "does not say that what it deleted was a delete marker",
     ("a_delete_marker_can_be_made_for_a_key_that_never_was", "moto"): "makes none",
     ("an_odd_key_makes_the_round_trip", "moto", "line\nbreak"): "404 for a line feed",
-    ("an_odd_key_makes_the_round_trip", "moto", "carriage\rreturn"): "lists versions without encoding-type",
     ("an_odd_key_makes_the_round_trip", "moto", "tab\tand\x01control\x7f"): "lists versions without encoding-type",
+    ("versions_are_deleted_together_and_exactly", "moto", "line\nbreak"): "404 for a line feed",
+    ("versions_under_a_lock_are_told_from_those_deleted", "moto"): "does not say what it did not delete",
     ("a_key_of_more_than_1024_bytes_is_refused", "moto"): "takes it",
     ("an_aborted_upload_is_gone", "moto"): "500 instead of NoSuchUpload",
     ("a_part_for_no_upload_is_refused", "moto"): "500 instead of NoSuchUpload",
@@ -59,6 +60,8 @@ DEVIATIONS: dict[tuple[str, ...], str] = {
     ("a_website_redirect_is_put_but_never_copied", "seaweedfs"): "drops it",
     ("copy_sets_the_storage_class", "seaweedfs"): "carries the source's class where S3 takes STANDARD",
     ("an_archived_object_cannot_be_read", "seaweedfs"): "GLACIER is only a name",
+    ("a_restore_is_asked_for_once_and_may_be_asked_for_again", "seaweedfs"): "knows no RestoreObject",
+    ("a_restore_of_what_is_not_archived_is_refused", "seaweedfs"): "404 for all of RestoreObject",
     ("object_lock_is_set_told_and_kept", "seaweedfs"): "drops the lock settings of a copy",
     ("head_tells_a_delete_marker_from_nothing", "seaweedfs"): "no x-amz-delete-marker",
     ("an_odd_key_makes_the_round_trip", "seaweedfs", "/leading"): "drops the slash",
@@ -565,6 +568,26 @@ async def test_an_archived_object_cannot_be_read(s: Subject) -> None:
 
 
 @contract()
+async def test_a_restore_is_asked_for_once_and_may_be_asked_for_again(s: Subject) -> None:
+    bucket = s.bucket()
+    cold = await s.put(bucket, "cold", b"content", Attributes(storage_class="GLACIER"))
+    assert await s.store.request_restore(cold, days=1, tier="Bulk") is Restoring.REQUESTED
+    assert await s.store.request_restore(cold, days=1, tier="Bulk") in (Restoring.UNDER_WAY, Restoring.READY)
+    info = await s.store.head(cold)
+    assert info.is_restoring is info.is_archived
+    with pytest.raises(NotFound):
+        await s.store.request_restore(ObjectRef(bucket, "none"), days=1, tier="Bulk")
+
+
+@contract()
+async def test_a_restore_of_what_is_not_archived_is_refused(s: Subject) -> None:
+    bucket = s.bucket()
+    warm = await s.put(bucket, "warm", b"content")
+    with pytest.raises(Rejected):
+        await s.store.request_restore(warm, days=1, tier="Standard")
+
+
+@contract()
 async def test_encryption_is_asked_for_and_told(s: Subject) -> None:
     bucket = s.bucket()
     source = await s.put(bucket, "k", b"content", Attributes(sse="AES256"))
@@ -682,6 +705,55 @@ async def test_delete_of_a_version_removes_it_alone(s: Subject) -> None:
     assert await s.read(bucket, "k") == b"first"
     entries = (await s.store.list_versions(bucket, "")).entries
     assert [(entry.version_id, entry.is_latest) for entry in entries] == [(first.version_id, True)]
+
+
+@contract(False, True)
+async def test_a_delete_with_an_etag_takes_that_object_only(s: Subject, versioned: bool) -> None:
+    bucket = s.bucket(versioned=versioned)
+    await s.put(bucket, "k", b"content")
+    with pytest.raises(PreconditionFailed):
+        await s.store.delete(bucket, "k", if_match=_md5(b"other"))
+    assert await s.read(bucket, "k") == b"content"
+    assert (await s.store.delete(bucket, "k", if_match=_md5(b"content"))).is_delete_marker is versioned
+    with pytest.raises(NotFound):
+        await s.read(bucket, "k")
+
+
+@contract()
+async def test_a_delete_with_an_etag_finds_nothing(s: Subject) -> None:
+    with pytest.raises((NotFound, PreconditionFailed)):
+        await s.store.delete(s.bucket(), "k", if_match=_md5(b"content"))
+
+
+@contract("a&<b>", "line\nbreak", "é\U0001f6a2", "control\x01")
+async def test_versions_are_deleted_together_and_exactly(s: Subject, odd: str) -> None:
+    bucket = s.bucket(versioned=True)
+    refs = [await s.put(bucket, key) for key in (odd, "plain") for _ in range(2)]
+    doomed = [(ref.key, str(ref.version_id)) for ref in refs[::2]]
+    assert await s.store.delete_versions(bucket, doomed) == [None] * 2
+    assert await s.store.delete_versions(bucket, doomed[:1]) == [None]
+    left = (await s.store.list_versions(bucket, "")).entries
+    assert {entry.version_id for entry in left} == {ref.version_id for ref in refs[1::2]}
+
+
+@contract()
+async def test_delete_markers_are_deleted_together_like_versions(s: Subject) -> None:
+    bucket = s.bucket(versioned=True)
+    await s.put(bucket, "k", b"content")
+    marker = await s.store.delete(bucket, "k")
+    assert await s.store.delete_versions(bucket, [("k", str(marker.version_id))]) == [None]
+    assert await s.read(bucket, "k") == b"content"
+
+
+@contract()
+async def test_versions_under_a_lock_are_told_from_those_deleted(s: Subject) -> None:
+    bucket = s.bucket(object_lock=True)
+    held = await s.put(bucket, "held", b"", Attributes(lock=ObjectLock(legal_hold=True)))
+    free = await s.put(bucket, "free", b"")
+    told = await s.store.delete_versions(bucket, [(ref.key, str(ref.version_id)) for ref in (held, free)])
+    assert isinstance(told[0], Denied)
+    assert told[1] is None
+    assert [entry.key for entry in (await s.store.list_versions(bucket, "")).entries] == ["held"]
 
 
 @contract()

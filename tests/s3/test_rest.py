@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import random
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,7 +26,7 @@ from jobs.s3 import sessions
 from jobs.s3.rest import RestStore
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Marker, PartDone
-from jobs.s3.transport import Endpoint
+from jobs.s3.transport import TRIES_PATIENT, Endpoint
 from tests.servers import Server, free_ports
 
 REF = ObjectRef("bucket", "a key", "v1")
@@ -301,9 +302,20 @@ def test_an_error_answer_becomes_its_error(
 ) -> None:
     script.reply = Reply(status, body=error_body(code))
     with pytest.raises(kind, match=r"s3://bucket/b: ") as caught:
-        ask(script, copy)
+        ask(script, copy, is_paced=True)
     assert type(caught.value) is kind
     assert len(script.seen) <= 2  # whoever calls decides about more
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (503, "SlowDown")])
+def test_who_has_no_pace_to_lower_is_patient(
+    script: Script, status: int, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    script.reply = Reply(status, body=error_body(code))
+    with pytest.raises(errors.Unavailable):
+        ask(script, copy)
+    assert len(script.seen) == TRIES_PATIENT
 
 
 @pytest.mark.parametrize(
@@ -321,7 +333,7 @@ def test_an_error_answer_becomes_its_error(
 def test_an_answer_to_head_has_no_body_but_a_status(script: Script, status: int, kind: type[errors.StoreError]) -> None:
     script.reply = Reply(status)
     with pytest.raises(kind) as caught:
-        ask(script, lambda store: store.head(REF))
+        ask(script, lambda store: store.head(REF), is_paced=True)
     assert type(caught.value) is kind
     assert str(REF) in str(caught.value)
 

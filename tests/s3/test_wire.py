@@ -161,6 +161,12 @@ def test_an_answer_without_an_etag_is_malformed(body: bytes) -> None:
         wire.parse_result({}, body)
 
 
+@pytest.mark.parametrize("name", ["ETF-8", "utf-7", "rot13", "x" * 70])
+def test_an_encoding_that_nobody_knows_is_malformed(name: str) -> None:
+    with pytest.raises(wire.Malformed):
+        wire.parse_xml(f'<?xml version="1.0" encoding="{name}"?><R/>'.encode())
+
+
 BOMB = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><R><ETag>&b;</ETag></R>'
 
 

@@ -93,6 +93,7 @@ def report(place: Place, run_id: str = RUN, **more: Any) -> None:
         "accounted": 12_000,
         "outcomes": {"copied": 11_997, "denied": 3},
         "failures": 3,
+        "planned_dollars": 0.25,
         "source": f"s3://{place.source}/",
         **more,
     }
@@ -124,7 +125,7 @@ def test_the_report_of_a_run_is_told_once(place: Place, mail: Mail) -> None:
         failed = ended(f"{RUN}-000-report", "FAILED", container={"exitCode": 3, "reason": ""})
         assert action(follow.invoke(failed)) == "told"
         assert action(follow.invoke(failed)) == "told before"
-        assert metrics(follow) == {"Findings": 3}
+        assert metrics(follow) == {"Findings": 3, "PlannedDollars": 0.25}
     ((subject, body),) = mail.read()
     assert subject == "Sealift replicate: 3 of 12,000 rows need attention: 3 denied."
     assert "copied: 11,997" in body
@@ -179,19 +180,20 @@ def test_a_night_is_told_as_it_ended(place: Place, mail: Mail, batch_jobs: Batch
     with place.function("submit") as submit:
         name = night(place, submit)
     stage = {"stage": "reconcile", "state": "complete", "refused": None, "rows": 7, "left": 2, "report_html": "s3://x"}
+    proven = stage | {"stage": "sample", "rows": 40, "left": 0, "counts": {"verified": 30, "unverifiable": 10}}
     summary = {
         "pair": "pair",
         "night": "2026-11-25",
         "verdict": "2 rows need attention: 2 different.",
         "left": 2,
-        "stages": [stage],
+        "stages": [stage, proven],
         "summary": "s3://y",
     }
     write(place, "nights/pair/2026-11-25.json", summary)
     with place.function("follow") as follow:
         assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 3}))) == "told"
         assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 3}))) == "told before"
-        assert metrics(follow) == {"NightSucceeded": 1, "Findings": 2}
+        assert metrics(follow) == {"NightSucceeded": 1, "Findings": 2, "VerifiedShare": 75}
     ((subject, body),) = mail.read()
     assert subject == "Sealift night of pair: 2 rows need attention: 2 different."
     assert "reconcile: complete, 7 rows, 2 left" in body
@@ -238,6 +240,23 @@ def test_a_restored_object_goes_to_the_backlog(place: Place) -> None:
         assert action(follow.invoke(event)) == "enqueued"
     (row,) = place.lines("backlog/pair=pair/")
     assert (row["key"], row["version_id"], row["size_bytes"]) == ("cold a+b", "v1", 5)
+
+
+def test_restores_go_on_when_an_archive_has_thawed(place: Place, batch_jobs: BatchServer) -> None:
+    register(make_client(batch_jobs), "sealift-restore")
+    key = "packed/docs/2026-11-a b.tar.zst"
+    for run in ("20261125T003345Z-restore-1f3a2b", "20261126T003345Z-restore-2f3a2b"):
+        place.client.put_object(Bucket=place.ledger, Key=f"l/thawing/cold/{key}/{run}.json", Body=b"{}")
+    event = eventbridge("cold", key, "Object Restore Completed", size=5, etag="e", source_storage_class="GLACIER")
+    with place.function("follow") as follow:
+        assert [action(follow.invoke(event)) for _ in range(2)] == ["resumed", "resumed"]
+        other = eventbridge("cold", "packed/docs", "Object Restore Completed", size=5, etag="e")
+        assert action(follow.invoke(other)) == "ignored"
+    started = [json.loads(place.read(name)) for name in place.names("starts/") if not name.endswith("submitted.json")]
+    assert [each["command"][:3] for each in started] == [
+        ["runs", "retry", "20261125T003345Z-restore-1f3a2b"],
+        ["runs", "retry", "20261126T003345Z-restore-2f3a2b"],
+    ]
 
 
 def test_a_topic_that_refuses_fails_the_call_so_that_it_is_made_again(place: Place, mail: Mail) -> None:

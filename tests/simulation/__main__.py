@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation.bugs import BUGS
-from tests.simulation.campaign import Tally, find_named, play, run_campaign, shrink
-from tests.simulation.schedule import make_schedule
+from tests.simulation.campaign import Tally, find_named, make, play, run_campaign, shrink
 
 
 def main() -> int:
     """0 when no promise was broken and every planted bug was found, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1_000, metavar="N", help="how many schedules (default 1,000)")
-    parser.add_argument("--first", type=int, default=1, metavar="S", help="the first seed (default 1)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many schedules (default 1,000)")
+    parser.add_argument("--seconds", type=float, metavar="T", help="instead: as many as begin within this time")
+    parser.add_argument("--first", type=int, metavar="S", help="the first seed (default 1; with --seconds the time)")
     parser.add_argument("--seed", type=int, metavar="S", help="one schedule alone: print its trace")
     parser.add_argument("--processes", type=int, default=2, help="processes to play them in (default 2)")
     parser.add_argument("--branches", action="store_true", help="list every outcome, with its reason, that was seen")
@@ -27,8 +28,11 @@ def main() -> int:
         return show(given.seed)
     if given.bugs:
         return show_bugs(given.processes)
-    began = time.monotonic()
-    tally = run_campaign(given.first, given.seeds, given.processes)
+    began, first, seeds, seconds = time.monotonic(), given.first or 1, given.seeds or 1_000, math.inf
+    if given.seconds is not None:  # other seeds each time, so that the nights add up
+        first, seeds, seconds = given.first or int(time.time()) * 100, given.seeds, given.seconds
+    print(f"seeds from {first}", flush=True)
+    tally = run_campaign(first, seeds, given.processes, seconds)
     print(summary(tally, time.monotonic() - began, is_long=given.branches))
     for seed, promise, what in tally.violations[:3]:
         explain(seed, promise, what)
@@ -37,7 +41,7 @@ def main() -> int:
 
 def show(seed: int) -> int:
     """Print the trace of one schedule."""
-    course = play(make_schedule(seed))
+    course = play(make(seed))
     sys.stdout.write(course.world.trace_text())
     for promise, what in course.model.violations:
         print(f"VIOLATED: {promise}: {what}")
@@ -47,9 +51,9 @@ def show(seed: int) -> int:
 def explain(seed: int, promise: str, what: str) -> None:
     """Print the shortest trace found that breaks the promise as the seed does."""
     print(f"\nVIOLATED by seed {seed}: {promise}: {what}")
-    small = shrink(make_schedule(seed), promise)
+    small = shrink(make(seed), promise)
     course = play(small)
-    print(f"shortest schedule found ({course.world.requests} requests): {small}")
+    print(f"shortest schedule found ({course.world.network.requests} requests): {small}")
     print(course.world.trace_text())
 
 
@@ -61,6 +65,7 @@ def summary(tally: Tally, seconds: float, *, is_long: bool) -> str:
         f"({by_cpu:.0f} a second of CPU, {tally.cpu_seconds:.1f} s of CPU in all)",
         f"{tally.full:,} of them ({tally.full / tally.schedules:.2%}) with the real DuckDB planner and fold, Parquet "
         "and the page, each held equal to the pure stand-ins",
+        f"{tally.of_events:,} of them of events, through the backup function",
         f"{tally.requests:,} requests, {tally.steps:,} steps, {len(tally.branches):,} kinds of outcome, "
         f"{len(tally.answers):,} kinds of answer",
         f"violations: {len(tally.violations)}",

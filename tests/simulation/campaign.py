@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from tests.simulation.bugs import BUGS, Bug
 from tests.simulation.course import Course
+from tests.simulation.event_course import EventCourse
+from tests.simulation.event_schedule import EventSchedule, make_event_schedule
 from tests.simulation.schedule import Schedule, make_schedule, without
 from tests.simulation.tables import FAST, replaced
 
 CHUNK = 250
+EVENTS_EVERY = 4
+T = TypeVar("T", Schedule, EventSchedule)
 
 
 @dataclass(slots=True)
@@ -23,6 +30,7 @@ class Tally:
 
     schedules: int = 0
     full: int = 0
+    of_events: int = 0
     requests: int = 0
     steps: int = 0
     cpu_seconds: float = 0.0
@@ -34,27 +42,39 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Add another one's counts."""
-        for name in ("schedules", "full", "requests", "steps", "cpu_seconds"):
+        for name in ("schedules", "full", "of_events", "requests", "steps", "cpu_seconds"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("faults", "branches", "answers", "known_limits"):
             getattr(self, name).update(getattr(other, name))
         self.violations += other.violations
 
 
+def make(seed: int) -> Any:
+    """The schedule of a seed: of commands, or (each fourth) of events."""
+    return make_event_schedule(seed) if seed % EVENTS_EVERY == EVENTS_EVERY - 1 else make_schedule(seed)
+
+
+def play(schedule: Schedule | EventSchedule) -> Course | EventCourse:
+    """One schedule, played."""
+    course = EventCourse(schedule) if isinstance(schedule, EventSchedule) else Course(schedule)
+    course.play()
+    return course
+
+
 def run_seeds(seeds: Iterable[int]) -> Tally:
     """Play the schedules of some seeds."""
     tally, began = Tally(), time.process_time()
     for seed in seeds:
-        schedule = make_schedule(seed)
-        course = Course(schedule)
-        model = course.play()
+        course = play(make(seed))
+        model, network = course.model, course.world.network
         tally.schedules += 1
-        tally.full += schedule.is_full
-        tally.requests += course.world.requests
+        tally.of_events += isinstance(course, EventCourse)
+        tally.full += isinstance(course, Course) and course.schedule.is_full
+        tally.requests += network.requests
         tally.steps += course.world.loop.steps
-        tally.faults.update({kind.value: count for kind, count in course.world.fired.items()})
+        tally.faults.update({kind.value: count for kind, count in network.fired.items()})
         tally.branches.update(model.branches)
-        tally.answers.update(course.world.answers)
+        tally.answers.update(network.answers)
         tally.known_limits.update(model.known_limits)
         tally.violations += [(seed, *each) for each in model.violations[:1]]
     gc.collect()
@@ -62,31 +82,37 @@ def run_seeds(seeds: Iterable[int]) -> Tally:
     return tally
 
 
-def run_campaign(first_seed: int, count: int, processes: int) -> Tally:
-    """Play `count` schedules in so many processes."""
-    chunks = [range(at, min(at + CHUNK, first_seed + count)) for at in range(first_seed, first_seed + count, CHUNK)]
-    total = Tally()
+def run_campaign(first_seed: int, count: int | None, processes: int, seconds: float = math.inf) -> Tally:
+    """Play `count` schedules in so many processes; no more are begun when the seconds are over, or one has failed."""
+    total, ends_at = Tally(), time.monotonic() + seconds
+    chunks = (first_seed + CHUNK * number for number in itertools.count())
+    last = math.inf if count is None else first_seed + count
+
+    def next_chunk() -> range | None:
+        first = next(chunks)
+        is_over = first >= last or time.monotonic() > ends_at or bool(total.violations)
+        return None if is_over else range(first, int(min(first + CHUNK, last)))
+
     if processes == 1:
-        for chunk in chunks:
+        while (chunk := next_chunk()) is not None:
             total.add(run_seeds(chunk))
         return total
     with ProcessPoolExecutor(processes) as pool:
-        for tally in pool.map(run_seeds, chunks):
-            total.add(tally)
-    return total
+        running: set[Future[Tally]] = set()
+        while True:
+            while len(running) < 2 * processes and (chunk := next_chunk()) is not None:
+                running.add(pool.submit(run_seeds, chunk))
+            if not running:
+                return total
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for each in done:
+                total.add(each.result())
 
 
-def play(schedule: Schedule) -> Course:
-    """One schedule, played."""
-    course = Course(schedule)
-    course.play()
-    return course
-
-
-def shrink(schedule: Schedule, promise: str) -> Schedule:
+def shrink(schedule: T, promise: str) -> T:
     """A schedule with fewer faults, objects and steps, and the shortest course found that breaks the same promise."""
 
-    def breaks(candidate: Schedule) -> bool:
+    def breaks(candidate: T) -> bool:
         return any(each == promise for each, _ in play(candidate).model.violations)
 
     is_smaller = True
@@ -99,22 +125,36 @@ def shrink(schedule: Schedule, promise: str) -> Schedule:
     return schedule
 
 
-def _smaller(schedule: Schedule) -> Iterable[Schedule]:
+def _smaller(schedule: Any) -> Iterable[Any]:
+    for index in range(len(schedule.faults)):
+        yield without(schedule, index)
+    yield from _fewer_acts(schedule) if isinstance(schedule, EventSchedule) else _fewer_objects(schedule)
+    if not schedule.is_in_order:
+        yield replace(schedule, is_in_order=True)
+
+
+def _fewer_objects(schedule: Schedule) -> Iterable[Schedule]:
     if len(schedule.steps) > 1:
         yield replace(schedule, steps=schedule.steps[:-1])
     if schedule.is_full:
         yield replace(schedule, is_full=False)
-    for index in range(len(schedule.faults)):
-        yield without(schedule, index)
-    for key in sorted({put.key for put in schedule.source}):
+    for key in schedule.keys:
         source = tuple(put for put in schedule.source if put.key != key)
         if source:
             destination = tuple(put for put in schedule.destination if put.key != key)
             yield replace(schedule, source=source, destination=destination)
-    if not schedule.is_in_order:
-        yield replace(schedule, is_in_order=True)
     if schedule.in_flight > 1:
         yield replace(schedule, in_flight=1)
+
+
+def _fewer_acts(schedule: EventSchedule) -> Iterable[EventSchedule]:
+    for index in range(len(schedule.acts)):
+        if len(schedule.acts) > 1:
+            yield replace(schedule, acts=schedule.acts[:index] + schedule.acts[index + 1 :])
+    for plain in ({"source": ()}, {"pollers": 1}, {"batch_messages": 1}, {"lateness": 0.0}, {"doubles": 0.0}):
+        smaller = replace(schedule, **plain)
+        if smaller != schedule:
+            yield smaller
 
 
 def find_bug(bug: Bug, seeds: Iterable[int]) -> tuple[int, str, str] | None:
@@ -125,12 +165,16 @@ def find_bug(bug: Bug, seeds: Iterable[int]) -> tuple[int, str, str] | None:
     try:
         with replaced(patches):
             for seed in seeds:
-                violations = play(make_schedule(seed, is_full=False)).model.violations
+                violations = play(_sample(bug, seed)).model.violations
                 if violations:
                     return (seed, *violations[0])
     finally:
         FAST[:] = before
     return None
+
+
+def _sample(bug: Bug, seed: int) -> Schedule | EventSchedule:
+    return make_event_schedule(seed) if bug.is_of_events else make_schedule(seed, is_full=False)
 
 
 def find_named(name: str, seeds: Sequence[int] | None = None) -> tuple[str, tuple[int, str, str] | None]:

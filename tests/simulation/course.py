@@ -29,8 +29,9 @@ from jobs.verify import Verify, VerifyOptions
 from tests.simulation import tables
 from tests.simulation.loop import Stuck
 from tests.simulation.model import BUDGET_BYTES, Model
-from tests.simulation.schedule import Schedule, Step
-from tests.simulation.world import DESTINATION, EPOCH, KILLED, LEDGER, PREFIX, SOURCE, Process, World
+from tests.simulation.processes import EPOCH, KILLED, Process
+from tests.simulation.schedule import DESTINATION, LEDGER, PREFIX, SOURCE, Schedule, Step
+from tests.simulation.world import World
 
 PLACE = Location(LEDGER, "x")
 ROUTE = Route(Location(SOURCE), Location(DESTINATION, PREFIX))

@@ -216,3 +216,12 @@ class Loop:
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Exceptions that nobody fetched: the schedule's own checks say what is wrong."""
+
+
+def run_at_once(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that never waits."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("the store in memory never waits")

@@ -5,12 +5,18 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from jobs.core.decision import Overwrite
 
+SOURCE, DESTINATION, LEDGER = "source", "destination", "ledger"
+PREFIX = "copy/"
+"""Where the destination's keys lie."""
 FULL_EVERY = 256
 """Of so many seeds one goes through the real DuckDB planner and fold, Parquet and the report's page."""
+
+
+S = TypeVar("S", bound="Conditions")
 
 
 class Kind(StrEnum):
@@ -78,28 +84,44 @@ class Step(StrEnum):
     """`runs retry` of the run before: its failed rows, as a new replicate run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """`source` and `destination`: what is written at the beginning, in this order; the destination's first, or last."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What every schedule says of the world.
+
+    `source` and `destination`: what is written at the beginning, in this order; the destination's first, or last.
+    `held_writes`: the share of writes at the destination that take up to two seconds.
+    """
 
     seed: int
-    steps: tuple[Step, ...]
     source: tuple[Put, ...]
-    destination: tuple[Put, ...]
-    is_destination_newer: bool
-    faults: tuple[Fault, ...]
+    destination: tuple[Put, ...] = ()
+    is_destination_newer: bool = False
+    faults: tuple[Fault, ...] = ()
+    is_source_versioned: bool = True
+    is_destination_versioned: bool = True
+    default_checksum: str | None = "CRC64NVME"
+    is_in_order: bool = False
+    held_writes: float = 0.0
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys at the source, in order."""
+        return sorted({put.key for put in self.source})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule(Conditions):
+    """Commands, one after the other, and what they are given."""
+
+    steps: tuple[Step, ...]
     is_full: bool = False
     all_versions: bool = False
     streamed: bool = False
     deep: bool = False
     overwrite: Overwrite = Overwrite.OLDER
-    is_source_versioned: bool = True
-    is_destination_versioned: bool = True
-    default_checksum: str | None = "CRC64NVME"
     rows_per_shard: int = 4
     in_flight: int = 4
     checkpoint_rows: int = 3
-    is_in_order: bool = False
 
 
 def make_schedule(seed: int, *, is_full: bool | None = None) -> Schedule:
@@ -132,12 +154,12 @@ def make_schedule(seed: int, *, is_full: bool | None = None) -> Schedule:
     )
     faults = _faults(chance, len(keys) * len(steps))
     return Schedule(
-        seed,
-        steps,
-        tuple(source),
-        tuple(destination),
-        roll() < 0.5,
-        tuple(faults),
+        seed=seed,
+        steps=steps,
+        source=tuple(source),
+        destination=tuple(destination),
+        is_destination_newer=roll() < 0.5,
+        faults=tuple(faults),
         is_full=seed % FULL_EVERY == 0 if is_full is None else is_full,
         all_versions=all_versions,
         streamed=roll() < 0.3,
@@ -184,7 +206,7 @@ def _faults(chance: random.Random, size: int) -> list[Fault]:
     return sorted(Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds)
 
 
-def without(schedule: Schedule, index: int) -> Schedule:
+def without(schedule: S, index: int) -> S:
     """The schedule with one fault less."""
     faults = schedule.faults[:index] + schedule.faults[index + 1 :]
     return replace(schedule, faults=faults)

@@ -21,9 +21,10 @@ from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.content import Side, compare_content
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
-from jobs.s3.streams import ByteBudget, read_ranges
+from jobs.s3.streams import ByteBudget
 from jobs.s3.tables import shard_schema, write_outcomes, write_parquet
-from tests.simulation.tables import read_failures
+from jobs.s3.transfer import Transfer, stream
+from tests.simulation.tables import PART_BYTES, SCALE, read_failures, replaced
 
 ROUTE = Route(Location("source"), Location("destination"))
 
@@ -162,45 +163,31 @@ def test_when_one_side_cannot_be_read_the_other_side_is_not_read_on():
     asyncio.run(scene())
 
 
-def test_a_failed_comparison_gives_its_bytes_back_at_once():
+def test_a_failed_stream_gives_its_bytes_back_at_once():
     """A row that waits to be tried again kept the ranges that were read ahead, for as long as its error was kept."""
 
     async def scene() -> None:
-        store = world()
-        for bucket in ("source", "destination"):
-            await store.put(bucket, "k", b"bytes", Attributes(), guard=UNGUARDED)
-        info = await store.head(ObjectRef("source", "k"))
+        store = MemoryStore(clock=lambda: 1.0, minimum_part_bytes=PART_BYTES)
+        store.create_bucket("source")
+        store.create_bucket("destination")
+        await store.put("source", "k", bytes(60), Attributes(), guard=UNGUARDED)
+        ref = ObjectRef("source", "k")
+        failing: Any = Meddling(store, "put_part", _unavailable)
+        transfer = Transfer(
+            store, ref, await store.head(ref), failing, "destination", "k", Attributes(), guard=UNGUARDED
+        )
         budget = ByteBudget(100)
-        failing: Any = Meddling(store, "get", _unavailable)
-        with pytest.raises(Unavailable) as kept:
-            await compare_content(
-                Side(failing, ObjectRef("source", "k"), info), Side(store, ObjectRef("destination", "k"), info), budget
-            )
+        with replaced(SCALE), pytest.raises(Unavailable) as kept:
+            await stream(transfer, budget)
         assert kept.value.__traceback__ is not None  # it holds every frame that it passed through
         assert budget._free == budget.size_bytes
+        assert store.uploads("destination") == []
 
     asyncio.run(scene())
 
 
 async def _unavailable() -> None:
-    raise Unavailable("GetObject", "k", "InternalError", "", 500)
-
-
-def test_ranges_that_are_left_early_give_their_bytes_back_when_they_are_closed():
-    async def scene() -> None:
-        budget = ByteBudget(100)
-
-        async def fetch(start: int, end: int) -> bytes:
-            return bytes(end - start)
-
-        reading = read_ranges(60, 10, fetch, budget)
-        async for _ in reading:
-            break
-        assert budget._free < budget.size_bytes
-        await reading.aclose()
-        assert budget._free == budget.size_bytes
-
-    asyncio.run(scene())
+    raise Unavailable("UploadPart", "k", "InternalError", "", 500)
 
 
 def test_a_report_names_the_failures_that_it_counts():

@@ -1,0 +1,36 @@
+"""What a plan says beside its counts, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jobs.cli.console import human_bytes
+
+
+def savings_lines(savings: Mapping[str, Any]) -> list[str]:
+    """What a compaction saves, for people; nothing for other runs."""
+    if not savings:
+        return []
+    months = savings["break_even_months"]
+    paid = f", paid back after {months:.1f} months" if months is not None else ""
+    lines = [
+        f"  archives  {savings['archives']:,} with {savings['members']:,} members, "
+        f"{human_bytes(savings['archive_bytes'])} before compression",
+        f"  a month   ${savings['monthly_before']:,.4f} before, ${savings['monthly_after']:,.4f} once the originals "
+        f"are expired; ${savings['cost']:,.4f} to do it{paid}",
+    ]
+    return lines + [f"  left alone  {rows:,}: {why}" for why, rows in list(savings["left_alone"].items())[:10]]
+
+
+def thaw_lines(restore: Mapping[str, Any]) -> list[str]:
+    """What a restore has to thaw, for people; nothing for other runs."""
+    if not restore:
+        return []
+    lines = [f"  archives  {restore['archives']:,} with {restore['members']:,} of the members"]
+    if restore["cold"]:
+        lines.append(
+            f"  thaw      {len(restore['cold']):,} archives by {restore['tier']} for {restore['days']} days, up to "
+            f"{restore['hours']:g} hours; {restore['restoring']:,} of them are on their way"
+        )
+    return lines

@@ -1,0 +1,202 @@
+"""`sealift restore`: plan what must be thawed and read, then run like any other job."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs import __version__
+from jobs.cli import launch
+from jobs.cli.options import (
+    LocationType,
+    WhenType,
+    json_option,
+    ledger_location,
+    ledger_option,
+    plan_options,
+    side,
+    side_options,
+)
+from jobs.cli.placement import batch_options
+from jobs.cli.restore_plan import find_cold, forecast
+from jobs.cli.restore_rows import Wanted
+from jobs.cli.transfer import launch_and_report
+from jobs.config import Settings
+from jobs.core.model import Location
+from jobs.core.policy_choices import StorageClass
+from jobs.core.run import RunSpec
+from jobs.core.selection import Selection
+from jobs.core.thawing import DAYS, Tier
+from jobs.errors import UsageError
+from jobs.runs.ledger import Ledger
+from jobs.s3.copier import COPY_LIMIT_BYTES, KEEP
+
+
+@click.command()
+@click.option("--archives", type=LocationType(), help="Where the archives are.")
+@click.option("--source", type=LocationType(), help="With --as-of: the versioned bucket, or a prefix in it.")
+@click.option("--as-of", "at", type=WhenType(), help="As it was at: 30d (ago), 2026-11-01, 2026-11-01T06:00:00Z.")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="This key. May be repeated.")
+@click.option("--prefix", default="", help="Keys that begin with this.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Keys that match. May be repeated.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out keys that match. May be repeated.")
+@click.option("--manifest", metavar="URI", help="Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows).")
+@click.option("--bucket", metavar="NAME", help="Only what was in this bucket, where archives are of several.")
+@click.option("--destination", type=LocationType(), required=True, help="Where the objects go.")
+@click.option("--in-place", is_flag=True, help="Allow the original bucket as destination. Nothing is replaced there.")
+@click.option(
+    "--tier",
+    type=click.Choice([each.value for each in Tier]),
+    default=Tier.BULK.value,
+    show_default=True,
+    help="How quickly archived objects are thawed.",
+)
+@click.option("--days", type=click.IntRange(min=1), default=DAYS, show_default=True, help="How long they stay thawed.")
+@click.option(
+    "--storage-class",
+    type=click.Choice([KEEP, *(each.value for each in StorageClass)]),
+    default="STANDARD",
+    show_default=True,
+    help="The class of what is restored; keep: the one that it had.",
+)
+@click.option("--sse", type=click.Choice(["AES256", "aws:kms"]), help="Encryption. Default: the bucket's.")
+@click.option("--kms-key-id", metavar="ARN", help="With --sse aws:kms.")
+@ledger_option()
+@plan_options()
+@batch_options()
+@json_option()
+@side_options("source")
+@side_options("archives")
+@side_options("destination")
+@click.option("--requester-pays", is_flag=True, help="Agree to pay for requests to the source's bucket.")
+def restore(**given: Any) -> int:
+    """Bring back objects out of archives, or a versioned bucket as it was at a time.
+
+    Each byte is proven before it is written, and nothing is ever written over an object. Keys keep their names below
+    the destination; with --source its prefix is replaced. Archives that are cold are asked for by --tier; their rows
+    end as thawing, and `sealift runs retry` goes on once S3 has thawed them. Rows end as restored, same, thawing,
+    unrestorable, denied or failed.
+
+    \b
+    sealift restore --archives s3://cold/docs --key 2024/a.json --destination s3://back
+    sealift restore --archives s3://cold/docs --prefix 2024/ --destination s3://back/docs/ --tier Standard --dry-run
+    sealift restore --source s3://docs/2026/ --as-of 2026-11-01 --archives s3://cold/docs --destination s3://back
+    """
+    settings = Settings.from_environment()
+    _check(given)
+    return asyncio.run(_start(given, ledger_location(given["ledger"], settings), settings))
+
+
+def _check(given: dict[str, Any]) -> None:
+    """Raises UsageError for a question that makes no sense."""
+    if given["source"] is None and given["archives"] is None:
+        raise UsageError("nothing to restore from: give --archives s3://bucket/prefix, or --source and --as-of TIME")
+    if given["source"] is not None and given["at"] is None:
+        raise UsageError("--source needs --as-of TIME: as it was when? (To copy it as it is: sealift replicate)")
+    asked = [name for name in ("keys", "prefix", "include", "manifest") if given[name]]
+    if given["source"] is None and given["at"] is None and not asked:
+        raise UsageError("restore what? Give --key, --prefix, --include or --manifest (everything: --include '*')")
+    if given["at"] is not None and (given["keys"] or given["manifest"]):
+        raise UsageError("--as-of goes with --prefix, --include and --exclude: --key and --manifest name versions")
+    if given["keys"] and (given["manifest"] or given["prefix"] or given["include"]):
+        raise UsageError("--key names all that is restored: leave out --manifest, --prefix and --include")
+
+
+async def _start(given: dict[str, Any], place: Location, settings: Settings) -> int:
+    ledger = launch.open_ledger(place)
+    archives = side(given["archives"], given, "archives") if given["archives"] else None
+    source = side(given["source"], given, "source") if given["source"] else archives
+    prefix = given["source"].key if given["source"] else ""
+    request = launch.Request(
+        job="restore",
+        source=source,
+        destination=side(given["destination"], given, "destination"),
+        manifest=given["manifest"],
+        selection=Selection(
+            prefix=prefix + given["prefix"],
+            include=tuple(given["include"]),
+            exclude=tuple(given["exclude"]),
+            versions="all",
+        ),
+        options={
+            "archives": archives.to_dict() if archives else None,
+            "is_history": given["source"] is not None,
+            "at": given["at"],
+            "bucket": given["bucket"],
+            "in_place": given["in_place"],
+            "source_prefix": prefix,
+            "tier": given["tier"],
+            "days": given["days"],
+            "storage_class": given["storage_class"],
+            "sse": given["sse"],
+            "kms_key_id": given["kms_key_id"],
+            "multipart_threshold_bytes": COPY_LIMIT_BYTES,
+            "requester_pays": given["requester_pays"],
+        },
+        price_table=given["price_table"],
+    )
+    return await launch_and_report(request, ledger, settings, given, partial(plan_run, keys=given["keys"]))
+
+
+async def plan_run(
+    request: launch.Request, ledger: Ledger, settings: Settings, *, keys: Sequence[str] = ()
+) -> launch.Planned:
+    """Find what is asked for, choose versions, look at the archives, price it. Raises ConfigError, UsageError, …"""
+    from jobs.runs.planning import read_price_table
+    from jobs.runs.restoring import plan_restore
+    from jobs.s3.archive_index import ArchiveIndex
+
+    started = time.time()
+    if request.source is None:
+        raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
+    scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
+    try:
+        options = dict(request.options)
+        await launch.check_sides(request.source, request.destination, options)
+        index = ArchiveIndex(ledger.store, ledger.location)
+        wanted = Wanted(request, ledger, index, keys)
+        records = await wanted.records()
+
+        async def write_shard(number: int, data: bytes) -> None:
+            (scratch / f"{number:05d}.parquet").write_bytes(data)
+
+        chosen = await plan_restore(
+            wanted.candidates(records),
+            request.selection,
+            wanted.choose(),
+            write_shard=write_shard,
+            scratch_directory=scratch,
+            rows_per_shard=settings.rows_per_shard,
+            processes=settings.processes,
+        )
+        spec = RunSpec(
+            run_id=launch.new_run_id(request.job, started),
+            job=request.job,
+            created_at=started,
+            source=request.source,
+            destination=request.destination,
+            manifest=wanted.description(),
+            options=options
+            | {
+                "streamed": launch.is_streamed(request.source, request.destination),
+                "cross_region": (request.source.region or "") != (request.destination.region or ""),
+            },
+            retry_of=request.retry_of,
+            sealift_version=__version__,
+        )
+        prices = read_price_table(request.price_table)
+        cold = await find_cold(
+            wanted.archives, records, [each.archive for each in chosen.archives], Tier(spec.options["tier"])
+        )
+        return launch.Planned(spec, forecast(chosen, records, cold, spec.options, settings.processes, prices), scratch)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise

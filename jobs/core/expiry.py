@@ -1,0 +1,182 @@
+"""Which originals may be deleted, and how: a truth table. Pure.
+
+What the ledger says only makes a version a candidate. Whether it may go is decided by what S3 says now: that the
+original is the one that was proven, that its copy is there, and that the bytes of both are the same.
+
+| job of the run | outcome             | what is read of the copy now                                           |
+|----------------|---------------------|------------------------------------------------------------------------|
+| compact        | packed              | the member's bytes, out of the archive that the outcome's ETag pins    |
+| replicate      | copied, same        | its checksums against the original's, else the bytes of both           |
+| verify         | verified            | the same                                                               |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from jobs.core.evidence import Verdict
+from jobs.core.model import NULL_VERSION, ObjectLock, ObjectVersion
+from jobs.core.outcome import Evidence, Status
+
+PROOFS: Mapping[str, frozenset[Status]] = {
+    "compact": frozenset({Status.PACKED}),
+    "replicate": frozenset({Status.COPIED, Status.SAME}),
+    "verify": frozenset({Status.VERIFIED}),
+}
+"""Which outcomes of which job say that there is a copy."""
+
+
+class Step(StrEnum):
+    """HIDE: a delete marker on top of the current version; removing it undoes that. REMOVE: the version is gone."""
+
+    HIDE = "hide"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Where the ledger says that a copy is. `member`: its row in the archive's index, when it is in an archive.
+
+    `bucket`, `key`, `version_id` and `etag` are the copy's, or its archive's. `proven_at` is epoch seconds.
+    """
+
+    run_id: str
+    proven_at: float
+    bucket: str
+    key: str
+    version_id: str | None
+    etag: str | None
+    member: Mapping[str, Any] | None = None
+
+    @property
+    def place(self) -> str:
+        """For people."""
+        return f"s3://{self.bucket}/{self.key}"
+
+    def encode(self) -> str:
+        """As a row of the run's shard carries it."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return json.dumps(values, separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: str) -> Proof:
+        """The inverse of `encode`. Raises ValueError or TypeError for what is none."""
+        return cls(**json.loads(text))
+
+
+class Original(NamedTuple):
+    """The version of a row as S3 has it now. `hidden_at`: since when a newer version or a marker is on top of it."""
+
+    version_id: str | None
+    etag: str
+    size_bytes: int
+    last_modified: float
+    lock: ObjectLock | None = None
+    is_current: bool = True
+    hidden_at: float | None = None
+
+
+class Terms(NamedTuple):
+    """When a version may go: `now` (epoch seconds), the grace period, and whether the bucket keeps versions now."""
+
+    now: float
+    grace_seconds: float
+    is_versioned: bool
+
+
+class Decision(NamedTuple):
+    """What to do: the step, or the reason why the version is kept. `prove`: first compare copy and original."""
+
+    step: Step | None = None
+    reason: str = ""
+    prove: bool = False
+
+
+def decide(
+    row: ObjectVersion, proof: Proof | None, original: Original, verdict: Verdict | None, terms: Terms
+) -> Decision:
+    """What becomes of a version that is there. The first line that applies decides.
+
+    | the row, its proof and the original                          | decision                                   |
+    |--------------------------------------------------------------|--------------------------------------------|
+    | no proof, or the row is a delete marker                      | kept                                       |
+    | another version, ETag or size than the proven one            | kept                                       |
+    | legal hold, or retention that has not ended                  | kept                                       |
+    | written, proven or hidden within the grace period            | kept                                       |
+    | it lies beneath others, and no version id names it alone     | kept                                       |
+    | copy and original not compared yet                           | compare them, and decide again             |
+    | they differ, or nothing proves that they are the same        | kept                                       |
+    | it is current, in a bucket that keeps versions               | HIDE                                       |
+    | any other                                                    | REMOVE                                     |
+    """
+    reason = _reason_to_keep(row, proof, original, terms)
+    if reason:
+        return Decision(reason=reason)
+    if verdict is None:
+        return Decision(prove=True)
+    if verdict.same is None or (verdict.same and verdict.evidence is Evidence.NONE):
+        return Decision(reason=f"nothing proves now that its copy is the same: {verdict.reason}")
+    if not verdict.same:
+        return Decision(reason=f"its copy is not the same: {verdict.reason}")
+    return Decision(Step.HIDE if original.is_current and terms.is_versioned else Step.REMOVE)
+
+
+def is_exact(version_id: str | None) -> bool:
+    """Whether a version id names these bytes for ever. `null` does not: it is written anew where versioning is off."""
+    return version_id not in (None, NULL_VERSION)
+
+
+def _reason_to_keep(row: ObjectVersion, proof: Proof | None, original: Original, terms: Terms) -> str:
+    if proof is None:
+        return "the ledger has no proof of a copy"
+    if row.is_delete_marker:
+        return "a delete marker has no copy"
+    if row.etag is None or proof.etag is None:
+        return "the proof does not say of which object it is"
+    if row.version_id not in (None, original.version_id or NULL_VERSION):
+        return f"the version proven was {row.version_id}, this one is {original.version_id}"
+    if row.etag != original.etag:
+        return f"the object proven had the ETag {row.etag}, this one has {original.etag}"
+    if row.size_bytes not in (None, original.size_bytes):
+        return f"the object proven had {row.size_bytes} bytes, this one has {original.size_bytes}"
+    return _locked(original.lock, terms.now) or _in_grace(proof, original, terms) or _unnamed(original, terms)
+
+
+def _locked(lock: ObjectLock | None, now: float) -> str:
+    if lock is None:
+        return ""
+    if lock.legal_hold:
+        return "it is under legal hold"
+    if lock.mode is None:
+        return ""
+    try:
+        until = datetime.fromisoformat((lock.retain_until or "").replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return f"it is under {lock.mode} retention, until a time that cannot be read: {lock.retain_until!r}"
+    return f"it is under {lock.mode} retention until {lock.retain_until}" if until > now else ""
+
+
+def _in_grace(proof: Proof, original: Original, terms: Terms) -> str:
+    since = {
+        "written": original.last_modified,
+        "proven": proof.proven_at,
+        "hidden beneath a newer version or a delete marker": original.hidden_at or 0.0,
+    }
+    latest = max(since, key=lambda what: since[what])
+    if terms.now - since[latest] >= terms.grace_seconds:
+        return ""
+    return f"in the grace period: {latest} less than {terms.grace_seconds / 86400:g} days ago"
+
+
+def _unnamed(original: Original, terms: Terms) -> str:
+    """The null version beneath others can be removed only by an id that somebody may write anew meanwhile."""
+    if original.is_current or is_exact(original.version_id) or terms.is_versioned:
+        return ""
+    return (
+        "it is a null version beneath others in a bucket whose versioning is suspended: S3 cannot delete it by its ETag"
+    )

@@ -1,0 +1,100 @@
+"""What it takes to make archived objects readable: how long by storage class and tier, and what it costs.
+
+Times: https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from jobs.core.price import GIB, PriceTable
+
+DAYS_A_MONTH = 30.4
+DAYS = 7
+"""How long the readable copy is kept, if nothing else is asked for."""
+
+
+class Tier(StrEnum):
+    """How quickly an archived object becomes readable."""
+
+    EXPEDITED = "Expedited"
+    STANDARD = "Standard"
+    BULK = "Bulk"
+
+
+HOURS = {
+    ("GLACIER", Tier.EXPEDITED): 5 / 60,
+    ("GLACIER", Tier.STANDARD): 5.0,
+    ("GLACIER", Tier.BULK): 12.0,
+    ("DEEP_ARCHIVE", Tier.STANDARD): 12.0,
+    ("DEEP_ARCHIVE", Tier.BULK): 48.0,
+    ("INTELLIGENT_TIERING", Tier.STANDARD): 12.0,
+    ("INTELLIGENT_TIERING", Tier.BULK): 48.0,
+}
+"""At the latest, usually. A pair that is not here, S3 refuses."""
+
+
+class Cold(NamedTuple):
+    """An object that must be thawed. `is_restoring`: somebody has asked for that already."""
+
+    storage_class: str
+    size_bytes: int
+    is_restoring: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """What thawing takes, all together: objects, their whole bytes, dollars by item, hours until all can be read."""
+
+    tier: str
+    days: int
+    cold: int = 0
+    restoring: int = 0
+    size_bytes: int = 0
+    requests: float = 0.0
+    retrieval: float = 0.0
+    storage: float = 0.0
+    hours: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+def weigh_thaw(objects: Iterable[Cold], tier: Tier, days: int, prices: PriceTable) -> Thaw:
+    """What it takes to read these objects. One that is on its way costs nothing more.
+
+    S3 restores whole objects, bills them by tier, and keeps the copies in STANDARD for the days asked for.
+    """
+    cold = restoring = size_bytes = 0
+    requests = retrieval = storage = hours = 0.0
+    for each in objects:
+        cold += 1
+        hours = max(hours, HOURS.get((each.storage_class, tier), 0.0))
+        if each.is_restoring:
+            restoring += 1
+            continue
+        size_bytes += each.size_bytes
+        price = prices.thaw_price(each.storage_class, tier)
+        requests += price.per_1000 / 1000
+        retrieval += each.size_bytes / GIB * price.per_gib
+        if each.storage_class != "INTELLIGENT_TIERING":
+            kept = prices.of_class("STANDARD").storage_per_gib_month
+            storage += each.size_bytes / GIB * kept * days / DAYS_A_MONTH
+    return Thaw(tier.value, days, cold, restoring, size_bytes, requests, retrieval, storage, hours)
+
+
+def waiting_name(bucket: str, key: str, run_id: str = "") -> str:
+    """Where the ledger notes that a run waits for an object to thaw; without a run, the folder of all that do."""
+    return f"thawing/{bucket}/{key}/{run_id and f'{run_id}.json'}"
+
+
+def refusal(storage_class: str, tier: Tier) -> str | None:
+    """Why a class cannot be thawed by a tier; None: it can."""
+    if (storage_class, tier) in HOURS:
+        return None
+    known = [each.value for each in Tier if (storage_class, each) in HOURS]
+    return f"{storage_class} knows no {tier.value} restores" + (f": use {' or '.join(known)}" if known else "")

@@ -1,0 +1,324 @@
+"""expire: delete originals whose copy is proven, now and by the copy itself. The only verb that deletes.
+
+A row brings a pointer (`jobs.core.expiry.Proof`): where the ledger says that a copy is. Nothing of that is believed.
+The job asks S3 what the original is, who holds it, and what is in the copy: the member's bytes out of its archive,
+hashed and held against what S3 keeps of the original (else against the original's own bytes); or the replica's
+checksums against the original's, else the bytes of both. Then `jobs.core.expiry.decide` says what happens:
+
+- A current version in a bucket that keeps versions gets a delete marker, if it still has the proven ETag. Removing the
+  marker undoes that. A later run, a grace period after that, removes the version behind it.
+- Any other version is removed for good: by its version id or, where there are none, only if it has the proven ETag.
+
+Tombstones are announced before anything goes (`jobs.s3.tombstones`): what a killed attempt deleted is `expired` by this
+run, not missing. Locks are never bypassed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from jobs.core.evidence import Verdict
+from jobs.core.expiry import Original, Proof, Step, Terms, decide, is_exact
+from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion
+from jobs.core.outcome import Outcome, Status
+from jobs.errors import (
+    Conflict,
+    Denied,
+    NotFound,
+    PreconditionFailed,
+    Redirected,
+    Rejected,
+    StoreError,
+    Unavailable,
+)
+from jobs.s3.copies import Copies, Pair
+from jobs.s3.deletes import ExactDeletes
+from jobs.s3.lookup import find, key_history
+from jobs.s3.store import Store
+from jobs.s3.tries import try_often
+
+if TYPE_CHECKING:
+    from jobs.s3.tombstones import Tombstone, Tombstones
+
+T = TypeVar("T")
+
+GROUP_ROWS = 500
+GROUP_BYTES = 256 * 1024**2
+"""What is proven together and then deleted together: little, so that little time lies between."""
+
+REQUESTS_AT_ONCE = 64
+GROUPS_AT_ONCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireOptions:
+    """`delete`: do it; else say what would be done."""
+
+    grace_seconds: float
+    delete: bool = False
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ExpireOptions:
+        """From a run's spec, whose other options are somebody else's."""
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+
+
+class _Seen(NamedTuple):
+    """A row whose original is there: what S3 says of it, and what the row's proof is."""
+
+    row: ObjectVersion
+    proof: Proof | None
+    original: Original
+    info: ObjectInfo
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether it is beneath others now, or another object is in its place."""
+        return not self.original.is_current or self.row.etag != self.original.etag
+
+    def is_done_by(self, step: Step | None) -> bool:
+        """Whether that is what a step that was announced leaves behind."""
+        is_replaced = self.row.etag != self.original.etag
+        return step is not None and (is_replaced or (step is Step.HIDE and not self.original.is_current))
+
+
+class _Doomed(NamedTuple):
+    """A row whose original goes now, and why it may."""
+
+    seen: _Seen
+    proof: Proof
+    step: Step
+    verdict: Verdict
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a version id is all that it takes to remove these bytes and no others."""
+        return self.step is Step.REMOVE and is_exact(self.seen.original.version_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The expire job of one worker: `process` takes what `chains` cuts out of a shard."""
+
+    source: Store
+    copies: Copies
+    bucket: str
+    options: ExpireOptions
+    tombstones: Tombstones
+    clock: Callable[[], float]
+    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
+    deletes: ExactDeletes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "deletes", ExactDeletes(self.source, self.bucket))
+
+    def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
+        """The rows of a shard, some at a time, in order."""
+        group: list[ObjectVersion] = []
+        size_bytes = 0
+        for row in rows:
+            if group and (len(group) == GROUP_ROWS or size_bytes + (row.size_bytes or 0) > GROUP_BYTES):
+                yield group
+                group, size_bytes = [], 0
+            group.append(row)
+            size_bytes += row.size_bytes or 0
+        if group:
+            yield group
+
+    async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """One outcome for each row, in order.
+
+        Raises Unavailable, Conflict or PreconditionFailed where trying again may help: what is gone by then is
+        known by its tombstone. Raises ConfigError for a server that deletes whatever the condition says.
+        """
+        is_versioned = await try_often(lambda: self.source.is_versioned(self.bucket))
+        terms = Terms(self.clock(), self.options.grace_seconds, is_versioned)
+        looked = await self._each(lambda row: self._look(row, is_versioned), rows)
+        seen, outcomes = await self._sort(rows, looked)
+        doomed: list[_Doomed] = []
+        unproven: list[_Seen] = []
+        for each in seen:
+            decision = decide(each.row, each.proof, each.original, None, terms)
+            if decision.prove:
+                unproven.append(each)
+            else:
+                outcomes[each.row.row] = _kept(each.row, decision.reason)
+        verdicts = await self.copies.compare([self._pair(each) for each in unproven])
+        for each, verdict in zip(unproven, verdicts, strict=True):
+            decision = decide(each.row, each.proof, each.original, verdict, terms)
+            if decision.step is None or each.proof is None:
+                outcomes[each.row.row] = _kept(each.row, decision.reason)
+            else:
+                doomed.append(_Doomed(each, each.proof, decision.step, verdict))
+        gone = await self._delete(doomed) if self.options.delete else map(_spared, doomed)
+        outcomes |= {outcome.row: outcome for outcome in gone}
+        return [outcomes[row.row] for row in rows]
+
+    async def _sort(
+        self, rows: Sequence[ObjectVersion], looked: Sequence[_Seen | Outcome | None]
+    ) -> tuple[list[_Seen], dict[int, Outcome]]:
+        """The originals that are there, and the outcomes of the rest. What this run took is not missing."""
+        announced: Mapping[int, Step] = {}
+        if any(each is None or (isinstance(each, _Seen) and each.is_moved) for each in looked):
+            announced = await self.tombstones.announced(rows[0].row, rows[-1].row)
+        seen: list[_Seen] = []
+        outcomes: dict[int, Outcome] = {}
+        for row, each in zip(rows, looked, strict=True):
+            step = announced.get(row.row)
+            if each is None and step is None:
+                outcomes[row.row] = _ended(row, Status.MISSING, "the original is gone already")
+            elif each is None or (isinstance(each, _Seen) and each.is_done_by(step)):
+                outcomes[row.row] = _ended(row, Status.EXPIRED, "by an earlier attempt of this run")
+            elif isinstance(each, _Seen):
+                seen.append(each)
+            else:
+                outcomes[row.row] = each
+        return seen, outcomes
+
+    async def _look(self, row: ObjectVersion, is_versioned: bool) -> _Seen | Outcome | None:
+        """The original as it is now; None when it is gone; an outcome when S3 does not let us see it."""
+        proof = Proof.decode(row.proof) if row.proof else None
+        try:
+            found = await try_often(lambda: self._find(row, is_versioned))
+        except (Denied, Redirected) as error:
+            return _ended(row, Status.DENIED, str(error))
+        except Rejected as error:
+            return _ended(row, Status.FAILED, str(error))
+        return None if found is None else _Seen(row, proof, *found)
+
+    async def _find(self, row: ObjectVersion, is_versioned: bool) -> tuple[Original, ObjectInfo] | None:
+        current = await find(self.source, ObjectRef(self.bucket, row.key))
+        is_it = current is not None and (
+            row.version_id == (current.version_id or "null") if row.version_id else row.etag == current.etag
+        )
+        if current is not None and (is_it or not (is_versioned or is_exact(row.version_id))):
+            return _original(current), current
+        history = await key_history(self.source, self.bucket, row.key)
+        places = [
+            place
+            for place, each in enumerate(history)
+            if not each.is_delete_marker
+            and (each.version_id == row.version_id if row.version_id else each.etag == row.etag)
+        ]
+        if not places:
+            is_other = current is not None and not row.version_id
+            return (_original(current), current) if is_other and current is not None else None
+        place = places[-1]
+        info = await find(self.source, ObjectRef(self.bucket, row.key, history[place].version_id))
+        if info is None:
+            return None
+        above = history[place + 1].last_modified if place + 1 < len(history) else None
+        version_id = info.version_id or history[place].version_id
+        return _original(info)._replace(version_id=version_id, is_current=above is None, hidden_at=above), info
+
+    def _pair(self, seen: _Seen) -> Pair:
+        version_id = seen.original.version_id
+        if seen.proof is None:
+            raise ValueError(f"row {seen.row.row} has no proof")
+        return Pair(ObjectRef(self.bucket, seen.row.key, version_id), seen.info, seen.proof)
+
+    async def _delete(self, doomed: Sequence[_Doomed]) -> list[Outcome]:
+        """Announce, delete, confirm."""
+        if not doomed:
+            return []
+        name = await self.tombstones.announce([self._tombstone(each) for each in doomed])
+        exact = [each for each in doomed if each.is_exact]
+        guarded = [each for each in doomed if not each.is_exact]
+        if guarded:
+            await self.deletes.check_conditions(guarded[0].seen.row.key)
+        outcomes = await self._each(self._delete_guarded, guarded)
+        if exact:
+            named = [(each.seen.row.key, str(each.seen.original.version_id)) for each in exact]
+            told = await self.deletes.remove(named)
+            outcomes += [_told(each, error) for each, error in zip(exact, told, strict=True)]
+        gone = {outcome.row: marker for outcome, marker in outcomes if outcome.status is Status.EXPIRED}
+        stones = [
+            self._tombstone(each)._replace(marker_version_id=gone[each.seen.row.row])
+            for each in doomed
+            if each.seen.row.row in gone
+        ]
+        await self.tombstones.confirm(name, stones)
+        return [outcome for outcome, _ in outcomes]
+
+    async def _delete_guarded(self, doomed: _Doomed) -> tuple[Outcome, str | None]:
+        """The current object, if it still has the proven ETag: hidden by a marker or, without versions, removed."""
+        row, etag = doomed.seen.row, doomed.seen.original.etag
+        try:
+            deleted = await self.deletes.take_current(row.key, etag)
+        except (PreconditionFailed, NotFound, Denied, Rejected) as error:
+            return _told(doomed, error)
+        outcome, _ = _told(doomed, None)
+        if doomed.step is not Step.HIDE:
+            return outcome, None
+        reason = f"hidden by the delete marker {deleted.version_id}: removing that undoes it"
+        return outcome._replace(reason=reason), deleted.version_id
+
+    def _tombstone(self, doomed: _Doomed) -> Tombstone:
+        from jobs.s3.tombstones import Tombstone
+
+        (row, _, original, _), proof = doomed.seen, doomed.proof
+        return Tombstone(
+            row.row,
+            row.key,
+            original.version_id,
+            original.etag,
+            original.size_bytes,
+            original.last_modified,
+            doomed.step,
+            proof.place,
+            proof.version_id,
+            proof.etag,
+            doomed.verdict.evidence.value,
+            recorded_at=self.clock(),
+        )
+
+    async def _each(self, work: Callable[[Any], Awaitable[T]], items: Iterable[Any]) -> list[T]:
+        async def one(item: Any) -> T:
+            async with self._gate:
+                return await work(item)
+
+        return list(await asyncio.gather(*map(one, items)))
+
+
+def _original(info: ObjectInfo) -> Original:
+    return Original(info.version_id, info.etag, info.size_bytes, info.last_modified, info.attributes.lock)
+
+
+def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
+    return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+
+
+def _kept(row: ObjectVersion, reason: str) -> Outcome:
+    return _ended(row, Status.KEPT, reason)
+
+
+def _expired(doomed: _Doomed, status: Status, reason: str) -> Outcome:
+    """With the copy that stands for it."""
+    return _ended(doomed.seen.row, status, reason)._replace(
+        evidence=doomed.verdict.evidence,
+        size_bytes=doomed.seen.original.size_bytes,
+        destination_version_id=doomed.proof.version_id,
+        destination_etag=doomed.proof.etag,
+    )
+
+
+def _spared(doomed: _Doomed) -> Outcome:
+    what = "hidden by a delete marker" if doomed.step is Step.HIDE else "removed for good"
+    return _expired(doomed, Status.SKIPPED, f"dry run: it would be {what}")
+
+
+def _told(doomed: _Doomed, error: StoreError | None) -> tuple[Outcome, str | None]:
+    """What S3's answer to a delete means; the delete marker is the caller's to add. Raises what may pass."""
+    row = doomed.seen.row
+    if error is None:
+        return _expired(doomed, Status.EXPIRED, ""), None
+    if isinstance(error, PreconditionFailed | NotFound):
+        if error.code == "NoSuchBucket":
+            raise error
+        return _kept(row, "it changed or went away while its copy was proven"), None
+    if isinstance(error, Unavailable | Conflict):
+        raise error
+    return _kept(row, f"S3 did not let it go: {error}"), None

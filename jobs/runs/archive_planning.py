@@ -1,0 +1,145 @@
+"""Planning a verification of archives: a row for each member, and one for each archive, whole archives to a shard.
+
+Which versions two archives claim is found here, where all of them are at hand; a row carries the other archive's URI
+in `proof`, and the word `same` behind it when both say that they hold the same bytes.
+pyarrow and duckdb load with this module, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.core import shards
+from jobs.core.archive import ArchiveRecord
+from jobs.core.model import Location
+from jobs.core.run import ShardSummary
+from jobs.s3.archive_index import ArchiveIndex
+from jobs.s3.sql import Database, quoted
+from jobs.s3.tables import expiry_schema, write_parquet
+
+MEMORY_LIMIT = "256MB"
+BATCH_ROWS = 10_000
+
+_NAMES = ("key", "version_id", "is_latest", "size_bytes", "etag", "last_modified", "storage_class", "archive")
+_SPOOLED: list[pa.Field[Any]] = [
+    *(pa.field(name, expiry_schema().field(name).type) for name in _NAMES),
+    pa.field("sha256", pa.string()),
+    pa.field("source_bucket", pa.string()),
+]
+
+
+@dataclass(slots=True)
+class PlannedArchives:
+    """The rows of a verification, members and archives, and its shards."""
+
+    rows: int = 0
+    size_bytes: int = 0
+    shards: list[ShardSummary] = field(default_factory=list)
+
+
+async def plan_archives(
+    index: ArchiveIndex,
+    records: Sequence[ArchiveRecord],
+    unindexed: Sequence[Location],
+    *,
+    write_shard: Callable[[int, bytes], Awaitable[None]],
+    scratch_directory: Path,
+    rows_per_shard: int = shards.ROWS_PER_SHARD,
+    processes: int = 1,
+) -> PlannedArchives:
+    """The members of these archives, archive by archive; of those that no index has, the archive alone.
+
+    `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them empty.
+    """
+    planned = PlannedArchives()
+    with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as scratch:
+        folder = Path(scratch)
+        await _spool(index, records, unindexed, folder / "rows.parquet")
+        with closing(Database(folder, memory_limit=MEMORY_LIMIT).connection) as connection:
+            await asyncio.to_thread(_find_claims, connection, folder / "rows.parquet")
+            rows, size_bytes = connection.execute(
+                "SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM rows"
+            ).fetchall()[0]
+            wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+            tables = _tables(connection, -(-rows // max(wanted, 1)))
+            while (table := await asyncio.to_thread(next, tables, None)) is not None:
+                await write_shard(len(planned.shards), write_parquet(table))
+                own_bytes = sum(size or 0 for size in table["size_bytes"].to_pylist())
+                planned.shards.append(ShardSummary(table.num_rows, own_bytes))
+                planned.rows += table.num_rows
+                planned.size_bytes += own_bytes
+    return planned
+
+
+async def _spool(
+    index: ArchiveIndex, records: Sequence[ArchiveRecord], unindexed: Sequence[Location], path: Path
+) -> None:
+    schema = pa.schema(_SPOOLED)
+    with pq.ParquetWriter(path, schema, compression="lz4") as writer:
+        for record in records:
+            uri = str(record.location)
+            async with aclosing(cast("Any", index.tables(record.location))) as tables:
+                async for table in tables:
+                    bucket = pa.array([record.source_bucket] * table.num_rows, pa.string())
+                    writer.write_table(table.append_column("source_bucket", bucket).select(schema.names).cast(schema))
+            row = {"key": uri, "version_id": record.version_id, "etag": record.etag, "archive": uri, "is_latest": True}
+            writer.write_table(pa.Table.from_pylist([row | {"storage_class": record.storage_class}], schema))
+        lost = [{"key": str(each), "archive": str(each), "is_latest": True} for each in unindexed]
+        writer.write_table(pa.Table.from_pylist(lost, schema))
+
+
+def _find_claims(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """The view `rows`, and the table `claims`: by place, which other archive has the version, and whether the bytes.
+
+    Without version ids only what was written at the same time, as the same bytes, is one version.
+    """
+    connection.execute(
+        f"""
+        CREATE VIEW rows AS
+        SELECT *, file_row_number AS place, CASE WHEN version_id IS NULL OR version_id = 'null'
+            THEN 'null ' || coalesce(etag, '') || epoch_us(last_modified) ELSE version_id END AS version
+        FROM read_parquet({quoted(str(path))}, file_row_number = true);
+        CREATE TABLE suspects AS
+        SELECT hash(source_bucket, key, version) AS suspect FROM rows WHERE source_bucket IS NOT NULL
+        GROUP BY 1 HAVING count(*) > 1;
+        CREATE TABLE claims AS
+        SELECT one.place, min(other.archive) AS other, bool_and(one.size_bytes = other.size_bytes
+            AND one.etag = other.etag AND coalesce(one.sha256 = other.sha256, true)) AS is_same
+        FROM rows AS one JOIN rows AS other USING (source_bucket, key, version)
+        WHERE one.archive <> other.archive
+            AND hash(one.source_bucket, one.key, one.version) IN (SELECT suspect FROM suspects)
+        GROUP BY 1
+        """
+    )
+
+
+def _tables(connection: duckdb.DuckDBPyConnection, rows_each: int) -> Iterator[pa.Table]:
+    """The rows, numbered from 0, as shards of at least so many rows; no archive is in two of them."""
+    names = ", ".join(_NAMES)
+    reader: Any = connection.sql(
+        f"""
+        SELECT {names}, CASE WHEN is_same THEN other || ' same' ELSE other END AS proof
+        FROM rows LEFT JOIN claims USING (place) ORDER BY place
+        """
+    ).to_arrow_reader(BATCH_ROWS)
+    pending: list[dict[str, Any]] = []
+    number = 0
+    for batch in reader:
+        for values in batch.to_pylist():
+            if len(pending) >= rows_each and values["archive"] != pending[-1]["archive"]:
+                yield pa.Table.from_pylist(pending, expiry_schema())
+                pending = []
+            pending.append(values | {"row": number, "is_delete_marker": False})
+            number += 1
+    if pending:
+        yield pa.Table.from_pylist(pending, expiry_schema())

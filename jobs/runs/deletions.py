@@ -1,0 +1,55 @@
+"""What an expire run deleted, or would delete, and the proof of each: two tables beside its report.
+
+duckdb and pyarrow load with this module, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from jobs.core.run import Plan
+from jobs.runs.folding import open_fold
+from jobs.runs.ledger import Ledger
+from jobs.s3.sql import quoted
+
+SHOWN_DELETIONS = 100
+
+
+async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, Any]:
+    """What a run expired, or would expire, and the proof of each, as Parquet and CSV beside its report.
+
+    → for the report: `parquet` and `csv` (URIs), `rows`, `bytes`, and the first of the rows (`shown`).
+    """
+    with TemporaryDirectory(prefix="sealift-deletions-") as scratch:
+        folder = Path(scratch)
+        connection = await open_fold(ledger, run_id, plan, folder)
+        if connection is None:
+            return {"parquet": None, "csv": None, "rows": 0, "bytes": 0, "shown": []}
+        with closing(connection):
+            connection.execute(
+                """
+                CREATE TABLE deletions AS
+                SELECT folded.key, folded.version_id, manifest.size_bytes, manifest.etag, manifest.last_modified,
+                       storage_class, status, reason, evidence,
+                       's3://' || json_extract_string(proof, '$.bucket') || '/' || json_extract_string(proof, '$.key')
+                           AS copy,
+                       folded.destination_version_id AS copy_version_id, folded.destination_etag AS copy_etag,
+                       json_extract_string(proof, '$.run_id') AS proof_run_id, proof, finished_at
+                FROM folded JOIN manifest USING (row) WHERE status IN ('expired', 'skipped') ORDER BY row
+                """
+            )
+            counted: Any = connection.execute(
+                "SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM deletions"
+            ).fetchall()[0]
+            uris = {}
+            for kind, mime in (("parquet", "application/vnd.apache.parquet"), ("csv", "text/csv; charset=utf-8")):
+                path = folder / f"deletions.{kind}"
+                connection.execute(f"COPY deletions TO {quoted(str(path))} (FORMAT {kind})")
+                uris[kind] = await ledger.write_path(run_id, path.name, path, mime)
+            shown: Any = connection.sql(
+                f"SELECT key, version_id, size_bytes, status, evidence, copy FROM deletions LIMIT {SHOWN_DELETIONS}"
+            ).to_arrow_table()
+            return uris | {"rows": counted[0], "bytes": counted[1], "shown": shown.to_pylist()}

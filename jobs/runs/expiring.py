@@ -1,0 +1,323 @@
+"""Planning an expire run: what earlier runs proved, where the copies are, and the rows that this makes.
+
+The rows are the proven ones of one run, or those of a manifest with the latest proof that any run has of each. Each row
+carries its proof (`jobs.core.expiry.Proof`). Members of one archive stand together, in the archive's order, so that
+they are read together. pyarrow and duckdb load with this module, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.core import shards
+from jobs.core.expiry import PROOFS, Proof
+from jobs.core.model import Location
+from jobs.core.run import RunSpec, ShardSummary
+from jobs.runs.folding import open_fold
+from jobs.runs.ledger import Ledger
+from jobs.s3.archive_index import ArchiveIndex
+from jobs.s3.member_tables import INDEX_SCHEMA
+from jobs.s3.sql import Database, quoted
+from jobs.s3.tables import expiry_schema, manifest_schema, write_parquet
+
+MEMORY_LIMIT = "256MB"
+BATCH_ROWS = 10_000
+
+WriteShard = Callable[[int, bytes], Awaitable[None]]
+
+_PROVEN = """
+    key VARCHAR, version_id VARCHAR, is_latest BOOLEAN, size_bytes BIGINT, etag VARCHAR, last_modified DOUBLE,
+    storage_class VARCHAR, run_id VARCHAR, proven_at DOUBLE, copy_bucket VARCHAR, copy_key VARCHAR,
+    copy_version_id VARCHAR, copy_etag VARCHAR, in_archive BOOLEAN, sha256 VARCHAR, checksums VARCHAR,
+    "offset" BIGINT, frame_start BIGINT, frame_offset BIGINT, frame_length BIGINT
+"""
+_MEMBER = ("sha256", "offset", "frame_start", "frame_offset", "frame_length")
+_ROW = ("key", "version_id", "is_latest", "size_bytes", "etag", "last_modified", "storage_class")
+
+
+@dataclass(slots=True)
+class Candidates:
+    """The rows of an expire run, and what share of what is there they are.
+
+    `listed`: the versions that the prefix holds. `eligible`: the rows that are among them, with a proof that is old
+    enough, of originals that are. `by_class` counts all rows by storage class: (rows, rows in archives).
+    """
+
+    prefix: Location
+    rows: int = 0
+    size_bytes: int = 0
+    listed: int = 0
+    eligible: int = 0
+    shards: list[ShardSummary] = field(default_factory=list)
+    by_class: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+async def plan_candidates(
+    ledger: Ledger,
+    runs: Sequence[RunSpec],
+    wanted: AsyncIterator[pa.RecordBatch] | None,
+    *,
+    prefix: Location,
+    list_prefix: Callable[[Location], AsyncIterator[pa.RecordBatch]],
+    write_shard: WriteShard,
+    scratch_directory: Path,
+    older_than: float,
+    rows_per_shard: int = shards.ROWS_PER_SHARD,
+    processes: int = 1,
+) -> Candidates:
+    """What `runs` have proven, of `wanted` (in `manifest_schema()`) or all, written as shards in `expiry_schema()`.
+
+    A wanted row that nobody has proven is a row without a proof. `older_than`: epoch seconds that written and proven
+    have to be before to count as eligible. `prefix` holds the rows; of wanted rows, it is narrowed to their folder.
+    `list_prefix` lists it. `write_shard(number, parquet)` is awaited for each shard, in order.
+    """
+    with TemporaryDirectory(prefix="expiring-", dir=scratch_directory) as scratch:
+        folder = Path(scratch)
+        database = Database(folder, memory_limit=MEMORY_LIMIT)
+        with closing(database.connection) as connection:
+            connection.execute(f"CREATE TABLE proven ({_PROVEN})")
+            for number, spec in enumerate(runs):
+                await _take(ledger, spec, folder / str(number), connection)
+            if wanted is not None:
+                await _spool(wanted, folder / "wanted.parquet")
+            await asyncio.to_thread(_choose, connection, folder / "wanted.parquet" if wanted is not None else None)
+            if wanted is not None:
+                first, last = _one(connection, "SELECT coalesce(min(key), ''), coalesce(max(key), '') FROM chosen")
+                prefix = prefix._replace(key=_shared_folder(first, last))
+            await _spool(list_prefix(prefix), folder / "listed.parquet")
+            found = Candidates(prefix)
+            await asyncio.to_thread(_weigh, connection, folder / "listed.parquet", older_than, found)
+            await _write(connection, write_shard, rows_per_shard, processes, found)
+            return found
+
+
+async def _take(ledger: Ledger, spec: RunSpec, folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    """Add what a run has proven to the table `proven`."""
+    folder.mkdir()
+    fold = await open_fold(ledger, spec.run_id, await ledger.plan(spec.run_id), folder)
+    if fold is None:
+        return
+    statuses = ", ".join(quoted(status.value) for status in sorted(PROOFS[spec.job]))
+    rows = folder / "proven.parquet"
+    with closing(fold):
+        await asyncio.to_thread(
+            fold.execute,
+            f"""
+            COPY (
+                SELECT manifest.key, manifest.version_id, is_latest,
+                       coalesce(manifest.size_bytes, folded.size_bytes) AS size_bytes,
+                       coalesce(folded.etag, manifest.etag) AS etag, epoch(last_modified) AS last_modified,
+                       storage_class, epoch(finished_at) AS proven_at, destination_version_id, destination_etag
+                FROM folded JOIN manifest USING (row) WHERE status IN ({statuses}) AND NOT is_delete_marker
+            ) TO {quoted(str(rows))} (FORMAT parquet)
+            """,
+        )
+    etags = {
+        str(found)
+        for (found,) in connection.execute(
+            f"SELECT DISTINCT destination_etag FROM read_parquet({quoted(str(rows))})"
+        ).fetchall()
+    }
+    if spec.job == "compact":
+        members = folder / "members.parquet"
+        await _write_members(ArchiveIndex(ledger.store, ledger.location), spec.destination.location, etags, members)
+        sql = _members_sql(spec, rows, members)
+    else:
+        sql = _replicas_sql(spec, rows)
+    await asyncio.to_thread(connection.execute, f"INSERT INTO proven BY NAME {sql}")
+
+
+def _replicas_sql(spec: RunSpec, rows: Path) -> str:
+    source, destination = spec.source.location, spec.destination.location
+    key = f"""{quoted(destination.key)} || CASE WHEN starts_with(key, {quoted(source.key)})
+        THEN substr(key, length({quoted(source.key)}) + 1) ELSE key END"""
+    return f"""
+        SELECT key, version_id, is_latest, size_bytes, etag, last_modified, storage_class, proven_at,
+               {quoted(spec.run_id)} AS run_id, {quoted(destination.bucket)} AS copy_bucket, {key} AS copy_key,
+               destination_version_id AS copy_version_id, destination_etag AS copy_etag, false AS in_archive
+        FROM read_parquet({quoted(str(rows))})
+        """
+
+
+def _members_sql(spec: RunSpec, rows: Path, members: Path) -> str:
+    """Each row with the member that it became: of the archive with the outcome's ETag, of the same version."""
+    return f"""
+        SELECT rows.key, coalesce(rows.version_id, m.version_id) AS version_id, rows.is_latest, rows.size_bytes,
+               rows.etag, rows.last_modified, rows.storage_class, proven_at, {quoted(spec.run_id)} AS run_id,
+               copy_bucket, copy_key, copy_version_id, copy_etag, true AS in_archive, m.sha256, m.checksums, m."offset",
+               m.frame_start, m.frame_offset, m.frame_length
+        FROM read_parquet({quoted(str(rows))}) AS rows
+        JOIN read_parquet({quoted(str(members))}) AS m
+            ON m.key = rows.key AND m.copy_etag = destination_etag AND m.etag = rows.etag
+            AND (rows.version_id IS NULL OR m.version_id = rows.version_id)
+        QUALIFY row_number() OVER (PARTITION BY rows.key, rows.version_id, rows.etag ORDER BY copy_key) = 1
+        """
+
+
+async def _write_members(index: ArchiveIndex, archives: Location, etags: Iterable[str], path: Path) -> None:
+    """The members of the archives that have one of these ETags, with their archive's place and pins."""
+    more = ("copy_bucket", "copy_key", "copy_version_id", "copy_etag")
+    schema = pa.schema([*INDEX_SCHEMA, *(pa.field(name, pa.string()) for name in more)])
+    with pq.ParquetWriter(path, schema, compression="lz4") as writer:
+        for record in await index.records(archives):
+            if record.etag not in etags:
+                continue
+            values = record.location.bucket, record.location.key, record.version_id, record.etag
+            async with aclosing(index.tables(record.location)) as tables:  # type: ignore[type-var]
+                async for table in tables:
+                    taken = table
+                    for name, value in zip(more, values, strict=True):
+                        taken = taken.append_column(name, pa.array([value] * table.num_rows, pa.string()))
+                    writer.write_table(taken.cast(schema))
+
+
+async def _spool(rows: AsyncIterator[pa.RecordBatch], path: Path) -> None:
+    with pq.ParquetWriter(path, manifest_schema(), compression="lz4") as writer:
+        async for batch in rows:
+            writer.write_batch(batch)
+
+
+def _choose(connection: duckdb.DuckDBPyConnection, wanted: Path | None) -> None:
+    """The table `chosen`: each version once, with its latest proof; as old as the first proof of the same copy.
+
+    Of the wanted rows also those without one.
+    """
+    connection.execute(
+        """
+        CREATE TABLE latest AS
+        SELECT * REPLACE (min(proven_at) OVER (
+                   PARTITION BY key, version_id, etag, copy_bucket, copy_key, copy_version_id, copy_etag) AS proven_at)
+        FROM proven
+        QUALIFY row_number() OVER (PARTITION BY key, version_id, etag ORDER BY proven.proven_at DESC, run_id DESC) = 1
+        """
+    )
+    if wanted is None:
+        connection.execute("CREATE VIEW chosen AS FROM latest")
+        return
+    names = ", ".join(f'latest."{name}"' for name in _names() if name not in _ROW)
+    connection.execute(
+        f"""
+        CREATE TABLE chosen AS
+        SELECT rows.key, coalesce(rows.version_id, latest.version_id) AS version_id, rows.is_latest,
+               coalesce(rows.size_bytes, latest.size_bytes) AS size_bytes, coalesce(rows.etag, latest.etag) AS etag,
+               coalesce(epoch(rows.last_modified), latest.last_modified) AS last_modified,
+               coalesce(rows.storage_class, latest.storage_class) AS storage_class, {names}
+        FROM read_parquet({quoted(str(wanted))}, file_row_number = true) AS rows
+        LEFT JOIN latest ON latest.key = rows.key
+            AND (rows.version_id IS NULL OR latest.version_id IS NULL OR latest.version_id = rows.version_id)
+            AND (rows.etag IS NULL OR latest.etag = rows.etag)
+        WHERE NOT rows.is_delete_marker
+        QUALIFY row_number() OVER (PARTITION BY rows.key, rows.version_id
+            ORDER BY latest.version_id = rows.version_id DESC NULLS LAST, latest.proven_at DESC NULLS LAST) = 1
+        """
+    )
+
+
+def _names() -> list[str]:
+    return [line.split()[0].strip('"') for line in _PROVEN.replace("\n", " ").split(",")]
+
+
+def _weigh(connection: duckdb.DuckDBPyConnection, listed: Path, older_than: float, found: Candidates) -> None:
+    """Count what is there, and what of it would go."""
+    there = f"read_parquet({quoted(str(listed))})"
+    (found.listed,) = _one(connection, f"SELECT count(*) FROM {there} WHERE NOT is_delete_marker")
+    (found.eligible,) = _one(
+        connection,
+        f"""
+        SELECT count(*) FROM chosen SEMI JOIN {there} AS there
+            ON there.key = chosen.key AND there.etag = chosen.etag
+            AND (there.version_id IS NULL OR chosen.version_id IS NULL OR there.version_id = chosen.version_id)
+        WHERE copy_etag IS NOT NULL AND greatest(proven_at, coalesce(last_modified, 0)) <= {older_than!r}
+        """,
+    )
+    counted = (
+        "SELECT coalesce(storage_class, 'STANDARD'), count(*), count(*) FILTER (in_archive) FROM chosen GROUP BY 1"
+    )
+    for name, of_class, packed in connection.execute(counted).fetchall():
+        found.by_class[name] = of_class, packed
+
+
+async def _write(
+    connection: duckdb.DuckDBPyConnection,
+    write_shard: WriteShard,
+    rows_per_shard: int,
+    processes: int,
+    found: Candidates,
+) -> None:
+    rows, size_bytes = _one(connection, "SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM chosen")
+    wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+    tables = _tables(connection, -(-rows // max(wanted, 1)))
+    while (table := await asyncio.to_thread(next, tables, None)) is not None:
+        await write_shard(len(found.shards), write_parquet(table))
+        own_bytes = sum(size or 0 for size in table["size_bytes"].to_pylist())
+        found.shards.append(ShardSummary(table.num_rows, own_bytes))
+        found.rows += table.num_rows
+        found.size_bytes += own_bytes
+
+
+def _tables(connection: duckdb.DuckDBPyConnection, rows_each: int) -> Iterator[pa.Table]:
+    """The chosen rows as shards of so many rows, numbered from 0."""
+    reader: Any = connection.sql(
+        "FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN copy_key END, "
+        'coalesce(frame_offset, "offset"), "offset", key, version_id'
+    ).to_arrow_reader(BATCH_ROWS)
+    pending: list[dict[str, Any]] = []
+    number = 0
+    for batch in reader:
+        for values in batch.to_pylist():
+            pending.append(_row(number, values))
+            number += 1
+            if len(pending) == rows_each:
+                yield pa.Table.from_pylist(pending, expiry_schema())
+                pending = []
+    if pending:
+        yield pa.Table.from_pylist(pending, expiry_schema())
+
+
+def _row(number: int, values: dict[str, Any]) -> dict[str, Any]:
+    modified = values["last_modified"]
+    row = {name: values[name] for name in _ROW} | {"row": number, "is_delete_marker": False}
+    row["last_modified"] = None if modified is None else int(modified * 1e6)
+    if values["copy_etag"] is None:
+        return row
+    member = None
+    if values["in_archive"]:
+        member = {name: values[name] for name in _MEMBER} | {"key": values["key"], "size_bytes": values["size_bytes"]}
+        member["etag"] = values["etag"]
+        member["checksums"] = [
+            [name, value, "-" in value] for name, value in json.loads(values["checksums"] or "{}").items()
+        ]
+    proof = Proof(
+        values["run_id"],
+        values["proven_at"],
+        values["copy_bucket"],
+        values["copy_key"],
+        values["copy_version_id"],
+        values["copy_etag"],
+        member,
+    )
+    return row | {"proof": proof.encode()}
+
+
+def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    found: Any = connection.execute(sql).fetchall()
+    return found[0]
+
+
+def _shared_folder(first_key: str, last_key: str) -> str:
+    """The folder, with its `/`, that all keys between the two share; empty when there is none."""
+    shared = 0
+    while shared < min(len(first_key), len(last_key)) and first_key[shared] == last_key[shared]:
+        shared += 1
+    return first_key[: first_key.rfind("/", 0, shared) + 1]

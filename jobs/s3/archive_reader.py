@@ -1,0 +1,220 @@
+"""ArchiveReader: members of one archive by coalesced ranges, each proven against the index before anybody gets it.
+
+What restores and what verifies reads archives here. A member is content that was proven, or the reason why there is
+none; it is never bytes that may be others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+from jobs.core.archive import CHUNK_BYTES, ArchiveRecord, Member
+from jobs.core.evidence import is_md5
+from jobs.core.outcome import Evidence
+from jobs.core.ranges import GAP_BYTES, SPAN_BYTES, Span, Wanted, coalesce
+from jobs.errors import DamagedArchive, Rejected
+from jobs.s3.archives import archive_ref, stream_member
+from jobs.s3.checksums import ALGORITHMS, Hasher, digest
+from jobs.s3.store import Store
+from jobs.s3.streams import ByteBudget
+from jobs.s3.tries import try_often
+
+SPANS_AHEAD = 4
+"""Requests for one archive in flight."""
+
+FURTHEST_BYTES = 2 * CHUNK_BYTES
+"""No small member takes more of an archive, or begins further inside of its frame: an index that says so is wrong."""
+
+UNPROVEN = "the index has no checksum of it: nothing proves its bytes"
+
+
+class MemberRead(NamedTuple):
+    """One member, read. With `data` it is proven, by `evidence`; without, `reason` says what is wrong with it."""
+
+    member: Member
+    data: bytes | None
+    evidence: Evidence = Evidence.NONE
+    reason: str = ""
+
+
+def is_large(member: Member) -> bool:
+    """Whether a member is too large to be had whole: `ArchiveReader.stream` brings it, `read` does not."""
+    return member.size_bytes > CHUNK_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveReader:
+    """Reads members of the archive that `record` describes; every request is pinned to its version and ETag.
+
+    `gap_bytes`: how far apart neighbours may be that come by one request (negative: each comes by its own).
+    """
+
+    store: Store
+    record: ArchiveRecord
+    budget: ByteBudget
+    gap_bytes: int = GAP_BYTES
+    span_bytes: int = SPAN_BYTES
+
+    async def read(self, members: Sequence[Member]) -> AsyncIterator[list[MemberRead]]:
+        """The members, none of them `is_large`, in the archive's order: those of one request at a time, a few ahead.
+
+        A list's bytes are in the budget until the next list is asked for. A member that fails its proof is read once
+        more by itself. Raises what S3 says of the archive as a whole: NotFound, PreconditionFailed (another object
+        is in its place), ArchivedObject (not thawed, or not any more), Denied, Unavailable.
+        """
+        placed = [member for member in members if _has_place(member)]
+        if len(placed) < len(members):
+            why = "its place in the index cannot be"
+            yield [MemberRead(member, None, reason=why) for member in members if not _has_place(member)]
+        if any(not member.size_bytes for member in placed):
+            yield [judge(member, b"") for member in placed if not member.size_bytes]
+        filled = [member for member in placed if member.size_bytes]
+        spans = deque(
+            coalesce(
+                [Wanted(*each.byte_range, each.size_bytes) for each in filled],
+                gap_bytes=self.gap_bytes,
+                span_bytes=self.span_bytes,
+            )
+        )
+        running: deque[tuple[int, asyncio.Task[list[MemberRead]]]] = deque()
+        try:
+            while spans or running:
+                while spans and len(running) < SPANS_AHEAD:
+                    held = self.budget.try_acquire(spans[0].held_bytes)
+                    if held is None and running:
+                        break  # first use what is there, then ask again
+                    held = await self.budget.acquire(spans[0].held_bytes) if held is None else held
+                    span = spans.popleft()
+                    running.append((held, asyncio.create_task(self._read(span, [filled[each] for each in span.items]))))
+                held, task = running[0]
+                found = await task
+                running.popleft()
+                try:
+                    yield found
+                finally:
+                    self.budget.release(held)
+        finally:
+            for _, task in running:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in running), return_exceptions=True)
+            for held, _ in running:
+                self.budget.release(held)
+
+    async def stream(self, member: Member) -> AsyncIterator[bytes]:
+        """A large member's content in order, in bounded pieces; proven at its end, so use nothing of it before.
+
+        Raises DamagedArchive when the bytes are not the member's or nothing proves them, and what `read` raises.
+        """
+        known = _known_checksum(member)
+        if known is None:
+            raise DamagedArchive(f"{self.record.location}, member {member.key!r}: {UNPROVEN}")
+        algorithm = known.partition(":")[0]
+        hasher = None if algorithm == "SHA256" and member.sha256 else Hasher(algorithm)
+        pieces = stream_member(self.store, self.record, member, self.budget)
+        async with aclosing(cast("AsyncGenerator[bytes, None]", pieces)) as contents:
+            async for data in contents:
+                if hasher is not None:
+                    await asyncio.to_thread(hasher.update, data)
+                yield data
+        if hasher is not None and hasher.spelled() != known:
+            raise DamagedArchive(f"{self.record.location}, member {member.key!r}: its {algorithm} is not the index's")
+
+    async def prove(self, member: Member) -> MemberRead:
+        """Read a large member for its proof alone; `data` stays None, an empty `reason` says that it is proven."""
+        try:
+            async with aclosing(cast("AsyncGenerator[bytes, None]", self.stream(member))) as pieces:
+                async for _ in pieces:
+                    pass
+        except DamagedArchive as error:
+            return MemberRead(member, None, reason=str(error))
+        return MemberRead(member, None, Evidence.CHECKSUM)
+
+    async def _read(self, span: Span, members: Sequence[Member]) -> list[MemberRead]:
+        found = await asyncio.to_thread(_judge_all, members, span.start, await self._get(span.start, span.end))
+        for place, each in enumerate(found):
+            if each.data is None and each.reason != UNPROVEN:  # it may have been altered on its way
+                start, end = each.member.byte_range
+                again = await self._get(start, end) if start < end else b""
+                found[place] = (await asyncio.to_thread(_judge_all, [each.member], start, again))[0]
+        return found
+
+    async def _get(self, start: int, end: int) -> bytes:
+        """Bytes of the archive; fewer than asked for where it ends before."""
+        ref, etag = archive_ref(self.record), self.record.etag
+        try:
+            return (await try_often(lambda: self.store.get(ref, start=start, end=end, if_match=etag))).data
+        except Rejected as error:
+            if error.code != "InvalidRange":
+                raise
+            return b""
+
+
+def judge(member: Member, content: bytes) -> MemberRead:
+    """Whether these bytes are the member's: by its SHA-256, else a full-object checksum of S3's, else an MD5 ETag."""
+    if len(content) != member.size_bytes:
+        return MemberRead(member, None, reason=f"{len(content)} bytes of it are there, not {member.size_bytes}")
+    known = _known_checksum(member)
+    if known is not None:
+        algorithm, _, value = known.partition(":")
+        if base64.b64encode(digest(algorithm, content)).decode() == value:
+            return MemberRead(member, content, Evidence.CHECKSUM)
+        return MemberRead(member, None, reason=f"its {algorithm} is not the index's")
+    # An ETag of an object that was encrypted with KMS looks like an MD5 and is none: only an equal one says something.
+    if is_md5(member.etag) and hashlib.md5(content, usedforsecurity=False).hexdigest() == member.etag:
+        return MemberRead(member, content, Evidence.MD5_ETAG)
+    return MemberRead(member, None, reason=UNPROVEN)
+
+
+def _has_place(member: Member) -> bool:
+    start, end = member.byte_range
+    return 0 <= start <= end <= start + FURTHEST_BYTES and 0 <= member.skip_bytes <= FURTHEST_BYTES
+
+
+def _known_checksum(member: Member) -> str | None:
+    """`ALGORITHM:base64` of the content as the index has it."""
+    if member.sha256 is not None:
+        return f"SHA256:{base64.b64encode(bytes.fromhex(member.sha256)).decode()}"
+    full = [each for each in member.checksums if not each.is_composite and each.algorithm in ALGORITHMS]
+    return f"{full[0].algorithm}:{full[0].value}" if full else None
+
+
+def _judge_all(members: Sequence[Member], start: int, data: bytes) -> list[MemberRead]:
+    """The members out of `data`, the archive's bytes from `start` on; each frame is decompressed once."""
+    whole = memoryview(data)
+    frames: dict[tuple[int, int], bytes | str] = {}
+    found = []
+    for member in members:
+        begin, end = member.byte_range
+        piece = whole[begin - start : end - start]
+        if len(piece) != end - begin:
+            found.append(MemberRead(member, None, reason="the archive ends before it"))
+            continue
+        if member.frame_offset is None:
+            found.append(judge(member, bytes(piece)))
+            continue
+        if (begin, end) not in frames:
+            frames[begin, end] = _decompress(piece, [each for each in members if each.byte_range == (begin, end)])
+        frame = frames[begin, end]
+        if isinstance(frame, str):
+            found.append(MemberRead(member, None, reason=frame))
+        else:
+            found.append(judge(member, frame[member.skip_bytes : member.skip_bytes + member.size_bytes]))
+    return found
+
+
+def _decompress(piece: memoryview, members: Sequence[Member]) -> bytes | str:
+    """What a frame holds, up to the end of these members of it and not a byte further; or why it cannot be read."""
+    import zstandard
+
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(piece, read_across_frames=True) as reader:
+            return reader.read(max(member.skip_bytes + member.size_bytes for member in members))
+    except zstandard.ZstdError as error:
+        return f"its frame is damaged (zstd: {error})"

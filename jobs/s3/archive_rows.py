@@ -1,0 +1,65 @@
+"""Members of archives as rows of a manifest, out of the index; only the row groups that can hold what is asked for.
+
+pyarrow loads with this module: import it where it is used.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.core.archive import ArchiveRecord
+from jobs.s3.archive_index import ArchiveIndex
+from jobs.s3.ranged_tables import KeyRange
+from jobs.s3.tables import manifest_schema
+
+_COLD = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
+
+async def archived_rows(
+    index: ArchiveIndex, records: Sequence[ArchiveRecord], prefix: str, keys: Sequence[str] | None = None
+) -> AsyncIterator[pa.RecordBatch]:
+    """The members of these archives whose keys begin with the prefix, and are among `keys` (None: all), as rows in
+    `manifest_schema()`. Archives that need no thawing come first: of two that hold a version these are preferred.
+    """
+    known = None if keys is None else sorted(set(keys))
+    is_wanted = _holds_any(known)
+    for record in sorted(records, key=lambda each: (each.storage_class in _COLD, each.location)):
+        whole = KeyRange(0, 0, 0, record.first_key, record.last_key)
+        if not is_wanted(whole):
+            continue
+        async with aclosing(cast("Any", index.tables(record.location, prefix, is_wanted))) as tables:
+            async for table in tables:
+                taken = table if known is None else table.filter(pc.is_in(table["key"], pa.array(known, pa.string())))
+                if taken.num_rows:
+                    yield _as_rows(taken)
+
+
+def _holds_any(keys: list[str] | None) -> Callable[[KeyRange], bool]:
+    """Whether a row group can hold one of the keys, which are sorted."""
+
+    def holds(group: KeyRange) -> bool:
+        if keys is None or group.first_key is None or group.last_key is None:
+            return True
+        place = bisect.bisect_left(keys, group.first_key)
+        return place < len(keys) and keys[place] <= group.last_key
+
+    return holds
+
+
+def _as_rows(table: pa.Table) -> pa.RecordBatch:
+    whole = table.combine_chunks()
+    columns: list[Any] = []
+    for field in manifest_schema():
+        if field.name in whole.schema.names:
+            column: Any = whole[field.name].cast(field.type)
+            columns.append(column.chunk(0) if column.num_chunks else pa.array([], field.type))
+        else:
+            missing = False if field.name == "is_delete_marker" else None
+            columns.append(pa.repeat(pa.scalar(missing, field.type), whole.num_rows))
+    return pa.RecordBatch.from_arrays(columns, schema=manifest_schema())

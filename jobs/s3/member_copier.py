@@ -1,0 +1,164 @@
+"""MemberCopier: a proven member of an archive becomes an object again, with all that it had, and never over another."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import cast
+
+from jobs.core.archive import Member
+from jobs.core.evidence import compare, is_md5
+from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectVersion, Route
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.parts import choose_part_size
+from jobs.errors import Conflict, PreconditionFailed
+from jobs.s3.archive_reader import ArchiveReader, MemberRead
+from jobs.s3.archive_upload import ArchiveUpload
+from jobs.s3.checksums import ALGORITHMS
+from jobs.s3.content import Side, check_content
+from jobs.s3.copier import KEEP, CopyOptions
+from jobs.s3.lookup import find
+from jobs.s3.store import ABSENT, Store, Written
+from jobs.s3.streams import ByteBudget
+
+PART_BYTES = 8 * 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class MemberCopier:
+    """Writes members along a route. Every write demands that nothing is at its key."""
+
+    destination: Store
+    route: Route
+    options: CopyOptions
+    budget: ByteBudget
+
+    async def put(self, row: ObjectVersion, read: MemberRead) -> Outcome:
+        """Write a member that is in memory. Raises Conflict when somebody else writes there: look again."""
+        if read.data is None:
+            return ended(row, Status.UNRESTORABLE, f"{row.archive}, member {row.key!r}: {read.reason}")
+        member, target = read.member, self.route.target_of(row)
+        try:
+            written = await self.destination.put(
+                target.bucket,
+                target.key,
+                read.data,
+                self._attributes(member),
+                guard=ABSENT,
+                checksum=_carried_checksum(member),
+            )
+        except PreconditionFailed as error:
+            return await self._settle_after(row, member, error)
+        return _restored(row, member, written, read.evidence)
+
+    async def stream(self, row: ObjectVersion, member: Member, reader: ArchiveReader) -> Outcome:
+        """Write a large member in bounded memory; nothing is published before it is proven.
+
+        Raises DamagedArchive when it cannot be proven, what reading the archive raises, and Conflict like `put`.
+        """
+        settled = await self.settle(row, member)
+        if settled is not None:
+            return settled
+        target = self.route.target_of(row)
+        part_bytes = choose_part_size(member.size_bytes, PART_BYTES)
+        upload = ArchiveUpload(self.destination, target.bucket, target.key, self._attributes(member), part_bytes)
+        try:
+            async with aclosing(cast("AsyncGenerator[bytes, None]", reader.stream(member))) as pieces:
+                async for data in pieces:
+                    await upload.write(data)
+            try:
+                written = await upload.finish()
+            except PreconditionFailed as error:
+                return await self._settle_after(row, member, error)
+        finally:
+            await upload.abort()
+        return _restored(row, member, written, Evidence.CHECKSUM)
+
+    async def settle(self, row: ObjectVersion, member: Member) -> Outcome | None:
+        """What comes of a row by what is at its destination: `same`, `unrestorable`; None when nothing is there.
+
+        Reads what is there where nothing that S3 keeps of it is comparable.
+        """
+        target = self.route.target_of(row)
+        info = await find(self.destination, target)
+        if info is None:
+            return None
+        evidence = await self._compare(Side(self.destination, target, info), member)
+        if evidence is None:
+            why = f"another object is at the destination (ETag {info.etag}); a restore never replaces one"
+            return ended(row, Status.UNRESTORABLE, why)._replace(destination_etag=info.etag)
+        found = Written(info.etag, info.version_id, info.checksums)
+        return _restored(row, member, found, evidence)._replace(status=Status.SAME, size_bytes=0)
+
+    async def _compare(self, there: Side, member: Member) -> Evidence | None:
+        """What proves that the object is the member; None when it is another."""
+        if there.info.size_bytes != member.size_bytes:
+            return None
+        # The member's ETag may be one of an encrypted object, which only looks like an MD5: an other one says nothing.
+        if is_md5(member.etag) and there.info.etag == member.etag:
+            return Evidence.MD5_ETAG
+        known = ObjectInfo(member.size_bytes, "", 0.0, None, "STANDARD", _checksums(member))
+        verdict = compare(known, there.info)
+        if verdict.same is None and known.checksums:
+            best = known.checksums[0]
+            verdict = await check_content(there, f"{best.algorithm}:{best.value}", self.budget)
+        return verdict.evidence if verdict.same else None
+
+    async def _settle_after(self, row: ObjectVersion, member: Member, error: PreconditionFailed) -> Outcome:
+        settled = await self.settle(row, member)
+        if settled is None:
+            raise Conflict(error.operation, error.target, "Raced", "what was there is gone again") from error
+        return settled
+
+    def _attributes(self, member: Member) -> Attributes:
+        wanted = member.storage_class if self.options.storage_class == KEEP else self.options.storage_class
+        return Attributes(
+            headers=member.headers,
+            metadata=member.metadata,
+            tags=member.tags,
+            storage_class=None if wanted == "STANDARD" else wanted,
+            sse=self.options.sse,
+            kms_key_id=self.options.kms_key_id,
+        )
+
+
+def ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
+    """The outcome of a row that brought nothing to the destination."""
+    return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+
+
+def _restored(row: ObjectVersion, member: Member, written: Written, evidence: Evidence) -> Outcome:
+    sha256 = next((f"SHA256:{each.value}" for each in _checksums(member) if each.algorithm == "SHA256"), None)
+    return Outcome(
+        row.row,
+        row.key,
+        row.version_id or member.version_id,
+        Status.RESTORED,
+        "",
+        evidence,
+        member.size_bytes,
+        member.etag,
+        written.version_id,
+        written.etag,
+        sha256,
+    )
+
+
+def _checksums(member: Member) -> tuple[Checksum, ...]:
+    """The full-object checksums of a member, Sealift's own SHA-256 first."""
+    own = () if member.sha256 is None else (Checksum("SHA256", _base64(member.sha256)),)
+    others = [each for each in member.checksums if not each.is_composite and each.algorithm in ALGORITHMS]
+    return own + tuple(each for each in others if each.algorithm != "SHA256" or not own)
+
+
+def _carried_checksum(member: Member) -> Checksum | None:
+    """The checksum that S3 must find: of the algorithm that the original had, so that both stay comparable."""
+    known = _checksums(member)
+    original = {each.algorithm for each in member.checksums}
+    return next((each for each in known if each.algorithm in original), known[0] if known else None)
+
+
+def _base64(hexadecimal: str) -> str:
+    return base64.b64encode(bytes.fromhex(hexadecimal)).decode()

@@ -1,0 +1,151 @@
+"""Tombstones: what expire runs have deleted, which copy stood for it, and how to undo it where that is possible.
+
+    <ledger>/tombstones/<bucket>/<run id>/<first row>-<last row>-<id>-intent.parquet    written before anything goes
+                                                                     …-done.parquet      written when it has gone
+
+An intent without a done is what was killed in between: some, all or none of it may be gone. Both have the columns of
+`SCHEMA`. pyarrow loads with this module: import it where it is used.
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.core.expiry import Step
+from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.s3.listing import list_all
+from jobs.s3.store import UNGUARDED, Store
+from jobs.s3.tables import write_parquet
+from jobs.s3.tries import try_often
+
+FOLDER = "tombstones/"
+INTENT, DONE = "-intent.parquet", "-done.parquet"
+_PARQUET = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
+
+_FIELDS: list[pa.Field[Any]] = [
+    pa.field("row", pa.int64(), nullable=False),
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("version_id", pa.string()),
+    pa.field("etag", pa.string(), nullable=False),
+    pa.field("size_bytes", pa.int64(), nullable=False),
+    pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
+    pa.field("step", pa.string(), nullable=False),
+    pa.field("copy", pa.string(), nullable=False),
+    pa.field("copy_version_id", pa.string()),
+    pa.field("copy_etag", pa.string()),
+    pa.field("evidence", pa.string(), nullable=False),
+    pa.field("marker_version_id", pa.string()),
+    pa.field("recorded_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    pa.field("run_id", pa.string(), nullable=False),
+    pa.field("source_bucket", pa.string(), nullable=False),
+]
+SCHEMA = pa.schema(_FIELDS)
+
+
+class Tombstone(NamedTuple):
+    """One version that goes, or has gone.
+
+    `step`: `hide` (a delete marker, `marker_version_id`, was put on top of it) or `remove`. `copy` is the URI of the
+    copy or the archive that holds it; times are epoch seconds.
+    """
+
+    row: int
+    key: str
+    version_id: str | None
+    etag: str
+    size_bytes: int
+    last_modified: float
+    step: Step
+    copy: str
+    copy_version_id: str | None
+    copy_etag: str | None
+    evidence: str
+    marker_version_id: str | None = None
+    recorded_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstones:
+    """The tombstones that one run sets in one bucket."""
+
+    store: Store
+    ledger: Location
+    bucket: str
+    run_id: str
+    _id: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(4)}")
+    _count: list[int] = field(default_factory=lambda: [0])
+
+    async def announce(self, intents: Sequence[Tombstone]) -> str:
+        """Write down what is about to go; the name under which `confirm` says that it has."""
+        self._count[0] += 1
+        rows = [each.row for each in intents]
+        name = f"{min(rows)}-{max(rows)}-{self._id}{self._count[0]:06d}"
+        await self._write(name + INTENT, intents)
+        return name
+
+    async def confirm(self, name: str, gone: Sequence[Tombstone]) -> None:
+        """Write down what has gone."""
+        await self._write(name + DONE, gone)
+
+    async def announced(self, first_row: int, last_row: int) -> dict[int, Step]:
+        """Row → step, of all rows between the two that this run deleted, or may have, whichever attempt it was."""
+        found: dict[int, Step] = {}
+        for name in await self._latest():
+            first, last, *_ = name.split("-")
+            if int(first) <= last_row and int(last) >= first_row:
+                found |= {each.row: each.step for each in await self._read(name)}
+        return found
+
+    async def hidden(self) -> AsyncIterator[list[Tombstone]]:
+        """All versions that this run hid, or may have: of these nobody knows the marker."""
+        for name in await self._latest():
+            yield [each for each in await self._read(name) if each.step is Step.HIDE]
+
+    async def _latest(self) -> list[str]:
+        """Of each group the file that says most: what is done, else what was intended."""
+        names = set(await self._names())
+        intents = sorted(name for name in names if name.endswith(INTENT))
+        pairs = [(name, name.removesuffix(INTENT) + DONE) for name in intents]
+        return [done if done in names else intent for intent, done in pairs]
+
+    async def _read(self, name: str) -> list[Tombstone]:
+        place = self._place(name)
+        data = (await try_often(lambda: self.store.get(ObjectRef(*place)))).data
+        table = pq.read_table(io.BytesIO(data), columns=list(Tombstone._fields))
+        columns: list[list[Any]] = [
+            [value / 1e6 for value in column.cast(pa.int64()).to_pylist()]
+            if pa.types.is_timestamp(column.type)
+            else column.to_pylist()
+            for column in table.columns
+        ]
+        return [(made := Tombstone(*row))._replace(step=Step(made.step)) for row in zip(*columns, strict=True)]
+
+    async def _names(self) -> list[str]:
+        folder = self._place("")
+        async with aclosing(list_all(self.store, folder, versions=False, concurrency=1)) as pages:
+            return [entry.key[len(folder.key) :] async for page in pages for entry in page]
+
+    async def _write(self, name: str, tombstones: Sequence[Tombstone]) -> None:
+        columns: list[Any] = list(zip(*tombstones, strict=True)) if tombstones else [()] * len(Tombstone._fields)
+        columns += [[self.run_id] * len(tombstones), [self.bucket] * len(tombstones)]
+        arrays = [
+            pa.array([round(value * 1e6) for value in column], pa.int64()).cast(each.type)
+            if pa.types.is_timestamp(each.type)
+            else pa.array(column, each.type)
+            for column, each in zip(columns, SCHEMA, strict=True)
+        ]
+        place = self._place(name)
+        data = write_parquet(pa.Table.from_arrays(arrays, schema=SCHEMA))
+        await try_often(lambda: self.store.put(place.bucket, place.key, data, _PARQUET, guard=UNGUARDED))
+
+    def _place(self, name: str) -> Location:
+        return self.ledger.join(f"{FOLDER}{self.bucket}/{self.run_id}/{name}")

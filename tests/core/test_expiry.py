@@ -1,0 +1,126 @@
+"""What may be deleted: the table, and that nothing is deleted without every one of its conditions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.evidence import Verdict
+from jobs.core.expiry import Decision, Original, Proof, Step, Terms, decide
+from jobs.core.model import ObjectLock, ObjectVersion
+from jobs.core.outcome import Evidence
+
+DAY = 86_400.0
+NOW = 1_000 * DAY
+TERMS = Terms(NOW, 30 * DAY, True)
+ROW = ObjectVersion(0, "k", "v1", size_bytes=3, etag="e", last_modified=0.0)
+PROOF = Proof("run", NOW - 40 * DAY, "cold", "a.tar", None, "archive-etag")
+ORIGINAL = Original("v1", "e", 3, 0.0)
+SAME = Verdict(True, Evidence.CHECKSUM)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"proof": None}, "no proof"),
+        ({"row": ROW._replace(is_delete_marker=True)}, "delete marker"),
+        ({"row": ROW._replace(etag=None)}, "of which object"),
+        ({"original": ORIGINAL._replace(version_id="v2")}, "this one is v2"),
+        ({"original": ORIGINAL._replace(etag="f")}, "ETag"),
+        ({"original": ORIGINAL._replace(size_bytes=4)}, "4"),
+        ({"original": ORIGINAL._replace(lock=ObjectLock(legal_hold=True))}, "legal hold"),
+        ({"original": ORIGINAL._replace(lock=ObjectLock("GOVERNANCE", "1972-10-01T00:00:00Z"))}, "GOVERNANCE"),
+        ({"original": ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", "some day"))}, "cannot be read"),
+        ({"original": ORIGINAL._replace(last_modified=NOW - 29 * DAY)}, "written less than 30 days ago"),
+        ({"proof": Proof("run", NOW - DAY, "b", "k", None, "e")}, "proven less than 30 days ago"),
+        ({"original": ORIGINAL._replace(is_current=False, hidden_at=NOW - DAY)}, "hidden"),
+        ({"verdict": Verdict(False, Evidence.CHECKSUM, "SHA256 differs")}, "not the same: SHA256 differs"),
+        ({"verdict": Verdict(None, Evidence.NONE, "nothing comparable")}, "nothing proves now"),
+        ({"verdict": Verdict(True, Evidence.NONE)}, "nothing proves now"),
+        (
+            {
+                "row": ROW._replace(version_id="null"),
+                "original": ORIGINAL._replace(version_id="null", is_current=False, hidden_at=0.0),
+                "terms": TERMS._replace(is_versioned=False),
+            },
+            "suspended",
+        ),
+    ],
+)
+def test_what_keeps_an_original(change: dict[str, Any], reason: str) -> None:
+    given_: dict[str, Any] = {"row": ROW, "proof": PROOF, "original": ORIGINAL, "verdict": SAME, "terms": TERMS} | change
+    decision = decide(**given_)
+    assert decision.step is None
+    assert reason in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("is_current", "is_versioned", "step"),
+    [(True, True, Step.HIDE), (True, False, Step.REMOVE), (False, True, Step.REMOVE), (False, False, Step.REMOVE)],
+)
+def test_how_a_proven_original_goes(is_current: bool, is_versioned: bool, step: Step) -> None:
+    original = ORIGINAL._replace(is_current=is_current, hidden_at=None if is_current else NOW - 31 * DAY)
+    terms = TERMS._replace(is_versioned=is_versioned)
+    assert decide(ROW, PROOF, original, None, terms) == Decision(prove=True)
+    assert decide(ROW, PROOF, original, SAME, terms) == Decision(step)
+
+
+def test_a_lock_that_has_ended_keeps_nothing() -> None:
+    original = ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", "1970-01-02T00:00:00Z"))
+    assert decide(ROW, PROOF, original, SAME, TERMS).step is Step.HIDE
+
+
+times = st.sampled_from([0.0, NOW - 31 * DAY, NOW - 29 * DAY, NOW])
+proofs = st.none() | st.builds(
+    Proof, st.just("run"), times, st.just("b"), st.just("k"), st.none(), st.sampled_from([None, "x"])
+)
+locks = st.none() | st.builds(
+    ObjectLock,
+    st.sampled_from([None, "GOVERNANCE", "COMPLIANCE"]),
+    st.sampled_from([None, "1970-01-02T00:00:00Z", "2099-01-01T00:00:00Z"]),
+    st.booleans(),
+)
+versions = st.sampled_from([None, "null", "v1", "v2"])
+etags = st.sampled_from(["e", "f"])
+rows = st.builds(
+    ObjectVersion,
+    st.just(0),
+    st.just("k"),
+    versions,
+    is_delete_marker=st.booleans(),
+    etag=etags | st.none(),
+    size_bytes=st.sampled_from([None, 3, 4]),
+)
+originals = st.builds(Original, versions, etags, st.just(3), times, locks, st.booleans(), st.none() | times)
+verdicts = st.none() | st.builds(Verdict, st.sampled_from([True, False, None]), st.sampled_from(Evidence))
+
+
+@given(rows, proofs, originals, verdicts, st.booleans())
+def test_nothing_goes_unless_everything_speaks_for_it(
+    row: ObjectVersion, proof: Proof | None, original: Original, verdict: Verdict | None, is_versioned: bool
+) -> None:
+    decision = decide(row, proof, original, verdict, TERMS._replace(is_versioned=is_versioned))
+    assert bool(decision.step) + bool(decision.reason) + decision.prove == 1
+    if decision.step is None:
+        return
+    assert proof is not None
+    assert verdict is not None
+    assert verdict.same is True
+    assert verdict.evidence is not Evidence.NONE
+    assert (row.etag, row.size_bytes or 3) == (original.etag, original.size_bytes)
+    assert row.version_id in (None, original.version_id or "null")
+    assert max(proof.proven_at, original.last_modified, original.hidden_at or 0) <= NOW - 30 * DAY
+    lock = original.lock or ObjectLock()
+    assert not lock.legal_hold
+    assert lock.mode is None or lock.retain_until == "1970-01-02T00:00:00Z"
+    if is_versioned and original.is_current:  # what can be undone is done first
+        assert decision.step is Step.HIDE
+
+
+@given(proofs)
+def test_a_proof_is_read_as_it_was_written(proof: Proof | None) -> None:
+    if proof is not None:
+        assert Proof.decode(proof.encode()) == proof

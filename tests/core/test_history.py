@@ -1,0 +1,115 @@
+"""A bucket as it was: whatever happened to a key, what was on top at a time is found among what is left of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.history import DISPUTED, current_at, merge, pick, pick_asked, unite
+from jobs.core.model import ObjectVersion
+
+STEPS = st.lists(st.sampled_from(["put", "put", "delete", "archive", "expire", "wait", "wait"]), max_size=30)
+
+
+def version(name: str, time: float, *, latest: bool = True, marker: bool = False, archive: str | None = None):
+    etag = None if marker else f"e{name}"
+    return ObjectVersion(0, "k", name, latest, marker, None if marker else 1, etag, time, archive=archive)
+
+
+@dataclass
+class Bucket:
+    """One key in a versioned bucket, with archives of it; `truth` is what was on top, from when on."""
+
+    now: int = 0
+    versions: list[ObjectVersion] = field(default_factory=list)
+    archived: list[ObjectVersion] = field(default_factory=list)
+    truth: list[tuple[int, ObjectVersion]] = field(default_factory=list)
+
+    def take(self, step: str, number: int) -> None:
+        getattr(self, step)(number)
+
+    def wait(self, number: int) -> None:
+        self.now += 1 + number % 3
+
+    def put(self, number: int) -> None:
+        self._write(version(f"v{number}", self.now))
+
+    def delete(self, number: int) -> None:
+        self._write(version(f"m{number}", self.now, marker=True))
+
+    def archive(self, number: int) -> None:
+        """Everything that is there, each with what is known of it then, after the second in which it was written."""
+        self.now += 1
+        known = {each.version_id for each in self.archived}
+        for place, each in enumerate(self.versions):
+            if not each.is_delete_marker and each.version_id not in known:
+                latest = place == len(self.versions) - 1
+                self.archived.append(each._replace(is_latest=latest, archive="s3://cold/a"))
+
+    def expire(self, number: int) -> None:
+        """One of the archived originals is deleted, whichever it is."""
+        packed = {each.version_id for each in self.archived}
+        doomed = [each for each in self.versions if each.version_id in packed]
+        if doomed:
+            self.versions.remove(doomed[number % len(doomed)])
+
+    def _write(self, made: ObjectVersion) -> None:
+        self.versions.append(made)
+        self.truth.append((self.now, made))
+
+    def was(self, at: float) -> str | None:
+        written = [made for time, made in self.truth if time <= at]
+        return None if not written or written[-1].is_delete_marker else written[-1].version_id
+
+
+@given(steps=STEPS, at=st.integers(-1, 100), numbers=st.randoms(use_true_random=False))
+def test_what_was_on_top_is_found_whatever_was_archived_and_expired(steps, at, numbers):
+    bucket = Bucket()
+    for number, step in enumerate(steps):
+        bucket.take(step, number)
+    archived = list(bucket.archived)
+    found = current_at(bucket.versions, archived, at)
+    assert (found and found.version_id) == bucket.was(at)
+    if found is not None:
+        assert (found.archive is None) == any(each.version_id == found.version_id for each in bucket.versions)
+
+
+@given(steps=STEPS)
+def test_no_version_is_lost_and_the_buckets_own_order_stays(steps):
+    bucket = Bucket()
+    for number, step in enumerate(steps):
+        bucket.take(step, number)
+    history = merge(bucket.versions, bucket.archived)
+    ids = [str(each.version_id) for each in history]
+    assert sorted(ids) == sorted({str(each.version_id) for each in [*bucket.versions, *bucket.archived]})
+    assert [each for each in history if each.archive is None] == bucket.versions
+
+
+def test_archives_that_differ_are_not_believed():
+    ours = version("v", 1, archive="s3://cold/a")
+    theirs = ours._replace(etag="other", archive="s3://cold/b")
+    assert unite([ours, ours._replace(archive="s3://cold/b")]) == [ours]
+    (disputed,) = unite([ours, theirs])
+    assert (disputed.archive, disputed.etag) == (DISPUTED, None)
+    assert pick(version("v", 0)._replace(etag=None), [ours, theirs]) == disputed
+
+
+def test_what_is_asked_for_is_the_version_named_else_the_newest():
+    old, new = version("1", 1, latest=False, archive="a"), version("2", 2, archive="a")
+    key = ObjectVersion(0, "k")
+    assert pick(key, [new, old]) == new
+    assert pick(key._replace(version_id="1"), [new, old]) == old
+    assert pick(key._replace(etag="e1"), [new, old]) == old
+    assert pick(key._replace(version_id="1", etag="e2"), [new, old]) is None
+    assert pick_asked([key._replace(version_id="9")], [new, old]) == [key._replace(version_id="9")]
+    assert pick_asked([key._replace(version_id="2"), key._replace(version_id="1")], [new, old]) == [old, new]
+
+
+def test_objects_without_versions_are_told_apart_by_their_etags():
+    first, second = (version("null", time, archive="a")._replace(etag=etag) for time, etag in ((1, "x"), (5, "y")))
+    assert current_at([], [second, first], 3) == first
+    assert current_at([], [second, first], 5) == second
+    there = second._replace(archive=None)
+    assert current_at([there], [second, first], 6) == there

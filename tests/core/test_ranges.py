@@ -1,0 +1,68 @@
+"""Coalesced ranges: nothing is lost, little is read beside what is wanted, no request is larger than allowed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.ranges import Span, Wanted, coalesce
+
+STRETCHES = st.lists(
+    st.builds(
+        lambda start, length, content: Wanted(start, start + length, content),
+        st.integers(0, 3_000),
+        st.integers(0, 300),
+        st.integers(0, 200),
+    ),
+    max_size=40,
+)
+GAPS, SPANS = st.integers(0, 200), st.integers(1, 900)
+
+
+@given(wanted=STRETCHES, gap_bytes=GAPS, span_bytes=SPANS)
+def test_each_stretch_lies_whole_in_exactly_one_span(wanted, gap_bytes, span_bytes):
+    spans = coalesce(wanted, gap_bytes=gap_bytes, span_bytes=span_bytes)
+    assert sorted(item for span in spans for item in span.items) == list(range(len(wanted)))
+    for span in spans:
+        inside = [wanted[item] for item in span.items]
+        assert span.start == min(each.start for each in inside)
+        assert span.end == max(each.end for each in inside)
+        assert span.held_bytes == span.end - span.start + sum(each.content_bytes for each in inside)
+
+
+@given(wanted=STRETCHES, gap_bytes=GAPS, span_bytes=SPANS)
+def test_only_a_stretch_alone_may_be_larger_than_a_span(wanted, gap_bytes, span_bytes):
+    for span in coalesce(wanted, gap_bytes=gap_bytes, span_bytes=span_bytes):
+        assert span.held_bytes <= span_bytes or len(span.items) == 1
+
+
+@given(wanted=STRETCHES, gap_bytes=GAPS, span_bytes=SPANS)
+def test_nothing_is_read_across_a_larger_gap(wanted, gap_bytes, span_bytes):
+    for span in coalesce(wanted, gap_bytes=gap_bytes, span_bytes=span_bytes):
+        end = span.start
+        for item in span.items:
+            assert wanted[item].start <= end + gap_bytes
+            end = max(end, wanted[item].end)
+
+
+@given(wanted=STRETCHES, gap_bytes=GAPS, span_bytes=SPANS)
+def test_no_two_spans_could_have_been_one(wanted, gap_bytes, span_bytes):
+    spans = coalesce(wanted, gap_bytes=gap_bytes, span_bytes=span_bytes)
+    assert spans == sorted(spans, key=lambda span: span.start)
+    for one, next_one in pairwise(spans):
+        first = wanted[next_one.items[0]]
+        held_bytes = max(one.end, first.end) - one.start + one.held_bytes - (one.end - one.start) + first.content_bytes
+        assert first.start > one.end + gap_bytes or held_bytes > span_bytes
+
+
+@given(wanted=STRETCHES)
+def test_a_negative_gap_asks_for_each_apart(wanted):
+    apart = [Wanted(1_000_000 * place, 1_000_000 * place + 1) for place, _ in enumerate(wanted)]
+    assert all(len(span.items) == 1 for span in coalesce(apart, gap_bytes=-1))
+
+
+def test_neighbours_come_by_one_request():
+    members = [Wanted(1536 * place, 1536 * place + 1000, 1000) for place in range(10)]
+    assert coalesce(members) == [Span(0, 9 * 1536 + 1000, tuple(range(10)), 9 * 1536 + 1000 + 10_000)]

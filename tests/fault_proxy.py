@@ -1,0 +1,170 @@
+"""An HTTP proxy on loopback between a client and an S3 server that does what networks and busy servers do.
+
+    with fault_proxy(server.endpoint, Faults({"slow_down": 0.3, "cut": 0.02}, seed=1)) as proxy:
+        ...  # AWS_ENDPOINT_URL_S3=proxy.endpoint; proxy.done counts by kind
+
+Faults, each with its share of the requests:
+
+    slow_down   503 SlowDown; the server never sees the request
+    refuse      the connection is reset before the request goes on
+    lose        the server does it, and the connection is reset instead of the answer
+    cut         the answer ends within its body: a reset after half of it, or a plain end
+    stall       the answer comes `STALL_SECONDS` late
+    alter       one byte of an object's content is another one, on its way out or in; only below `altered` paths
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+STALL_SECONDS = 0.5
+HEAD_BYTES_MAX = 1 << 16
+_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+_ERROR_503 = b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(_SLOW_DOWN)
+
+
+@dataclass
+class Faults:
+    """Which share of the requests fails how; the same seed and order of requests, the same faults."""
+
+    shares: Mapping[str, float]
+    seed: int
+    altered: tuple[str, ...] = ()
+    done: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._dice = random.Random(self.seed)
+
+    def draw(self, method: str, path: str) -> str | None:
+        """What happens to this request."""
+        at = self._dice.random()
+        for kind, share in self.shares.items():
+            at -= share
+            if at < 0:
+                is_content = method in ("GET", "PUT") and path.startswith(self.altered) and "tagging" not in path
+                if kind == "alter" and not is_content:
+                    return None
+                return kind
+        return None
+
+    def alter(self, body: bytes) -> bytes:
+        """The body with one bit flipped."""
+        place = self._dice.randrange(len(body))
+        return body[:place] + bytes([body[place] ^ 0x10]) + body[place + 1 :]
+
+
+@dataclass
+class Proxy:
+    """Where it listens, and what it has done so far."""
+
+    endpoint: str
+    faults: Faults
+
+    @property
+    def done(self) -> Counter[str]:
+        return self.faults.done
+
+
+@contextlib.contextmanager
+def fault_proxy(upstream: str, faults: Faults) -> Iterator[Proxy]:
+    """A proxy in a thread of its own, for as long as the block lasts."""
+    address = urlsplit(upstream)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            above, below = await asyncio.open_connection(address.hostname, address.port, limit=HEAD_BYTES_MAX)
+            try:
+                while await _exchange(reader, writer, above, below, faults):
+                    pass
+            finally:
+                below.close()
+                writer.close()
+
+    async def start() -> asyncio.Server:
+        return await asyncio.start_server(serve, "127.0.0.1", 0, limit=HEAD_BYTES_MAX)
+
+    async def stop() -> None:
+        server.close()
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    server = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    try:
+        yield Proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", faults)
+    finally:
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+async def _exchange(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    above: asyncio.StreamReader,
+    below: asyncio.StreamWriter,
+    faults: Faults,
+) -> bool:
+    """One request and its answer; whether the connection goes on."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    method, path, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
+    body = await reader.readexactly(_length(head))
+    fault = faults.draw(method, path)
+    if fault == "alter" and method == "PUT" and body:
+        body = faults.alter(body)
+        faults.done["alter"] += 1
+    elif fault not in (None, "alter"):
+        faults.done[str(fault)] += 1
+    if fault == "slow_down":
+        writer.write(_ERROR_503 + (b"" if method == "HEAD" else _SLOW_DOWN))
+        await writer.drain()
+        return True
+    if fault == "refuse":
+        return _reset(writer)
+    below.write(head + body)
+    await below.drain()
+    head = await above.readuntil(b"\r\n\r\n")
+    answer = await above.readexactly(0 if method == "HEAD" or b" 204 " in head[:16] else _length(head))
+    if fault == "lose":
+        return _reset(writer)
+    if fault == "stall":
+        await asyncio.sleep(STALL_SECONDS)
+    if fault == "alter" and method == "GET" and answer and b" 20" in head[:13]:
+        answer = faults.alter(answer)
+        faults.done["alter"] += 1
+    if fault == "cut" and answer:
+        writer.write(head + answer[: len(answer) // 2])
+        await writer.drain()
+        return _reset(writer) if faults.done["cut"] % 2 else False
+    writer.write(head + answer)
+    await writer.drain()
+    return True
+
+
+def _length(head: bytes) -> int:
+    lines = head.lower().split(b"\r\n")
+    found = [line.partition(b":")[2] for line in lines if line.startswith(b"content-length:")]
+    assert found or not any(line.startswith(b"transfer-encoding:") for line in lines), "chunked bodies are not relayed"
+    return int(found[0]) if found else 0
+
+
+def _reset(writer: asyncio.StreamWriter) -> bool:
+    """End the connection with RST, as a machine that goes away does."""
+    connection: socket.socket = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+    return False

@@ -1,0 +1,177 @@
+"""Archives verified against a store that does what servers cannot: cold classes, refusals, forged indexes, any bit."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.core.archive import ArchiveRecord, Member
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
+from jobs.core.outcome import Outcome, Status
+from jobs.core.policy_choices import ArchiveFormat
+from jobs.errors import Denied
+from jobs.s3.archive_index import ArchiveIndex
+from jobs.s3.archive_upload import ArchiveUpload
+from jobs.s3.archive_writer import ArchiveWriter
+from jobs.s3.member_tables import from_batch
+from jobs.s3.memory import MemoryStore
+from jobs.s3.store import UNGUARDED
+from jobs.s3.streams import ByteBudget
+from jobs.verify_archives import VerifyArchives
+
+ARCHIVE = Location("cold", "a.tar.zst")
+CONTENTS = {f"k{n}": hashlib.sha256(b"%d" % n).digest() * (n * 90) for n in range(12)}
+
+
+def shelf(kind: ArchiveFormat, *, storage_class: str = "STANDARD", forged: bool = False) -> MemoryStore:
+    """One archive with `CONTENTS`, indexed. `forged`: the index beside the ledger has another SHA-256 for k3."""
+    store = MemoryStore(clock=lambda: 1_750_000_000.0)
+    for bucket in ("cold", "ledger"):
+        store.create_bucket(bucket, versioned=False)
+
+    async def build() -> None:
+        upload = ArchiveUpload(store, *ARCHIVE, Attributes(storage_class=storage_class), 8 << 20)
+        writer = ArchiveWriter(upload, kind)
+        for key, data in CONTENTS.items():
+            sha256 = hashlib.sha256(data).hexdigest()
+            member = Member(key, "v1", True, len(data), "e", 0.0, "STANDARD", {}, {}, {}, (), sha256)
+            await writer.add(member, data)
+        written = await writer.finish()
+        record = ArchiveRecord(
+            ARCHIVE, kind, upload.size_bytes, written.etag, None, storage_class, 12, 1, "k0", "k9", "docs", 0.0
+        )
+        writer.index_file.seek(0)
+        own = writer.index_file.read()
+        if forged:
+            from jobs.s3.member_tables import TableWriter
+
+            members = [
+                each._replace(sha256="0" * 64) if each.key == "k3" else each
+                for each in from_batch(pq.read_table(io.BytesIO(own)))
+            ]
+            table = TableWriter(forgery := io.BytesIO())
+            table.add(members)
+            table.close()
+            own = forgery.getvalue()
+        await ArchiveIndex(store, Location("ledger")).publish(record, io.BytesIO(own))
+        await writer.close()
+
+    asyncio.run(build())
+    return store
+
+
+def verify(store: MemoryStore) -> dict[str, Outcome]:
+    keys = [*CONTENTS, str(ARCHIVE)]
+    rows = [ObjectVersion(n, key, "v1", archive=str(ARCHIVE)) for n, key in enumerate(keys)]
+
+    async def run() -> Sequence[Outcome]:
+        job = VerifyArchives(store, ArchiveIndex(store, Location("ledger")), ByteBudget(16 << 20))
+        (group,) = job.chains(rows)
+        return await job.process(group)
+
+    outcomes = asyncio.run(run())
+    assert [outcome.key for outcome in outcomes] == keys
+    return {outcome.key: outcome for outcome in outcomes}
+
+
+def content(store: MemoryStore) -> bytes:
+    return asyncio.run(store.get(ObjectRef(*ARCHIVE))).data
+
+
+def overwrite(store: MemoryStore, data: bytes) -> None:
+    asyncio.run(store.put(*ARCHIVE, data, Attributes(), guard=UNGUARDED))
+
+
+def statuses(outcomes: dict[str, Outcome]) -> set[Status]:
+    return {outcome.status for outcome in outcomes.values()}
+
+
+@pytest.mark.parametrize("kind", list(ArchiveFormat))
+def test_what_is_intact_is_verified(kind: ArchiveFormat) -> None:
+    outcomes = verify(shelf(kind))
+    assert statuses(outcomes) == {Status.VERIFIED}
+    assert sum(outcome.size_bytes for outcome in outcomes.values()) == sum(map(len, CONTENTS.values()))
+
+
+@pytest.mark.parametrize("kind", list(ArchiveFormat))
+@settings(max_examples=25, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
+def test_no_damage_passes_and_nothing_intact_is_blamed_in_a_tar(
+    kind: ArchiveFormat, place: float, bit: int, cut: bool
+) -> None:
+    store = shelf(kind)
+    data = bytearray(content(store))
+    at = int(place * len(data))
+    data[at] ^= 1 << bit
+    altered = bytes(data[:at] if cut else data)
+    overwrite(store, altered)
+    outcomes = verify(store)
+    assert outcomes[str(ARCHIVE)].status is Status.MISMATCHED
+    if kind is ArchiveFormat.TAR_ZST:
+        return
+    for key, original in CONTENTS.items():  # a tar holds each content as it is, so that one can look
+        is_there = original in altered
+        assert (outcomes[key].status is Status.VERIFIED) == is_there
+        assert is_there or outcomes[key].status is Status.MISMATCHED
+
+
+def test_damage_within_a_frame_takes_its_members_along() -> None:
+    store = shelf(ArchiveFormat.TAR_ZST)
+    whole = content(store)
+    reasons: list[str] = []
+    for place in range(60, 661, 60):
+        data = bytearray(whole)
+        data[place] ^= 1
+        overwrite(store, bytes(data))
+        outcomes = verify(store)
+        reasons += [outcomes[key].reason for key in CONTENTS if outcomes[key].status is Status.MISMATCHED]
+    assert any("zstd" in reason for reason in reasons)
+    assert any("SHA256" in reason for reason in reasons)
+
+
+def test_an_index_that_says_other_than_the_one_inside_is_found_out() -> None:
+    outcomes = verify(shelf(ArchiveFormat.TAR, forged=True))
+    assert (outcomes["k3"].status, outcomes["k4"].status) == (Status.MISMATCHED, Status.VERIFIED)
+    assert "the index inside says otherwise" in outcomes["k3"].reason
+    assert "of 1 members" in outcomes[str(ARCHIVE)].reason
+
+
+def test_a_cold_archive_is_archived_until_it_is_thawed() -> None:
+    store = shelf(ArchiveFormat.TAR, storage_class="DEEP_ARCHIVE")
+    assert statuses(verify(store)) == {Status.ARCHIVED}
+    store.restore(ObjectRef(*ARCHIVE))
+    assert statuses(verify(store)) == {Status.VERIFIED}
+
+
+def test_an_archive_that_may_not_be_read_is_denied() -> None:
+    class Closed(MemoryStore):
+        async def get(self, ref: ObjectRef, **more: Any) -> Any:
+            if ref.bucket == "cold":
+                raise Denied("GetObject", str(ref), "AccessDenied", "no", 403)
+            return await super().get(ref, **more)
+
+    store = shelf(ArchiveFormat.TAR)
+    store.__class__ = Closed
+    assert statuses(verify(store)) == {Status.DENIED}
+
+
+def test_an_archive_that_is_gone_is_missing_with_all_its_members() -> None:
+    store = shelf(ArchiveFormat.TAR)
+    asyncio.run(store.delete(*ARCHIVE))
+    assert statuses(verify(store)) == {Status.MISSING}
+
+
+def test_without_an_index_nothing_is_proven() -> None:
+    store = shelf(ArchiveFormat.TAR)
+    asyncio.run(store.delete("ledger", "archives/cold/a.tar.zst.parquet"))
+    outcomes = verify(store)
+    assert statuses(outcomes) == {Status.UNVERIFIABLE}
+    assert "reindex" in outcomes["k1"].reason

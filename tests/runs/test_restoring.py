@@ -1,0 +1,84 @@
+"""Planning a restore: each key once, in whole shards, archives in their order."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.core.history import pick_asked
+from jobs.core.model import ObjectVersion
+from jobs.core.selection import Selection
+from jobs.runs.restoring import Chosen, plan_restore
+from jobs.s3.tables import manifest_schema, read_shard
+
+KEYS = st.sampled_from([f"k/{n}" for n in range(12)] + ["é", "z"])
+ROWS = st.builds(
+    ObjectVersion,
+    row=st.just(0),
+    key=KEYS,
+    version_id=st.sampled_from(["1", "2", None]),
+    is_delete_marker=st.just(False),
+    size_bytes=st.integers(0, 20 << 20),
+    etag=st.sampled_from(["e", "f"]),
+    last_modified=st.sampled_from([1.0, 2.5]),
+    archive=st.sampled_from([None, "s3://cold/a", "s3://cold/b"]),
+)
+
+
+def batch(rows: list[ObjectVersion]) -> pa.RecordBatch:
+    columns = {name: [getattr(row, name) for row in rows] for name in manifest_schema().names}
+    columns["last_modified"] = [round(value * 1e6) for value in columns["last_modified"]]
+    arrays = [pa.array(columns[field.name]).cast(field.type) for field in manifest_schema()]
+    return pa.RecordBatch.from_arrays(arrays, schema=manifest_schema())
+
+
+def plan(rows: list[ObjectVersion], rows_per_shard: int) -> tuple[Chosen, list[list[ObjectVersion]]]:
+    shards: list[bytes] = []
+
+    async def batches() -> AsyncIterator[pa.RecordBatch]:
+        for start in range(0, len(rows), 7):
+            yield batch(rows[start : start + 7])
+
+    async def write_shard(number: int, data: bytes) -> None:
+        assert number == len(shards)
+        shards.append(data)
+
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = asyncio.run(
+            plan_restore(
+                batches(),
+                Selection(versions="all"),
+                pick_asked,
+                write_shard=write_shard,
+                scratch_directory=Path(folder),
+                rows_per_shard=rows_per_shard,
+            )
+        )
+    return chosen, [[row for part in read_shard(data) for row in part] for data in shards]
+
+
+@settings(max_examples=15, deadline=None)
+@given(rows=st.lists(ROWS, max_size=40), rows_per_shard=st.sampled_from([1, 3, 1000]))
+def test_each_key_that_is_asked_for_is_in_one_shard_once(rows: list[ObjectVersion], rows_per_shard: int) -> None:
+    chosen, shards = plan(rows, rows_per_shard)
+    found = [row for shard in shards for row in shard]
+    asked = {row.key for row in rows if row.archive is None}
+    assert sorted(row.key for row in found) == sorted(asked)
+    assert [row.row for row in found] == list(range(len(found))) == list(range(chosen.rows))
+    assert all(len(shard) == summary.rows > 0 for shard, summary in zip(shards, chosen.shards, strict=True))
+    assert chosen.size_bytes == sum(row.size_bytes or 0 for row in found)
+    groups = [archive for archive, _ in itertools.groupby(row.archive for row in found)]
+    assert len(groups) == len(set(groups))
+    for archive in set(groups) - {None}:
+        members = [row.key for row in found if row.archive == archive]
+        assert members == sorted(members)
+    counted = {each.archive: each.rows for each in chosen.archives}
+    assert counted == {name: sum(row.archive == name for row in found) for name in counted}
+    assert sum(counted.values()) + chosen.histogram.keys + sum(row.archive == "" for row in found) == len(found)

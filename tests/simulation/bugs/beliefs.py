@@ -1,0 +1,132 @@
+"""Planted in what Sealift makes of an answer: evidence, decisions, the order of versions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jobs.core.evidence
+import jobs.replicate
+import jobs.s3.copier
+import jobs.verify
+from jobs.core.decision import Overwrite
+from jobs.core.evidence import Verdict
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.errors import NotFound, PreconditionFailed, Unavailable
+from jobs.s3.copier import Copier
+from tests.simulation.bugs.bug import Bug, Replacements
+
+
+def _trust_a_lost_answer() -> Replacements:
+    real = Copier.copy_simply
+
+    async def copy_simply(self: Copier, row: Any, guard: Any, source: Any = None) -> Outcome:
+        try:
+            return await real(self, row, guard, source)
+        except Unavailable:
+            return Outcome(row.row, row.key, row.version_id, Status.COPIED, etag=row.etag, destination_etag=row.etag)
+
+    return [(Copier, "copy_simply", copy_simply)]
+
+
+def _ignore_412() -> Replacements:
+    real = Copier.copy_simply
+
+    async def copy_simply(self: Copier, row: Any, guard: Any, source: Any = None) -> Outcome:
+        try:
+            return await real(self, row, guard, source)
+        except PreconditionFailed:
+            return Outcome(row.row, row.key, row.version_id, Status.COPIED, etag=row.etag, destination_etag=row.etag)
+
+    return [(Copier, "copy_simply", copy_simply)]
+
+
+def _same_without_looking() -> Replacements:
+    real = Copier.copy_simply
+
+    async def copy_simply(self: Copier, row: Any, guard: Any, source: Any = None) -> Outcome:
+        try:
+            return await real(self, row, guard, source)
+        except PreconditionFailed:
+            return Outcome(
+                row.row, row.key, row.version_id, Status.SAME, "", Evidence.MD5_ETAG, etag=row.etag,
+                destination_etag=row.etag,
+            )  # fmt: skip
+
+    return [(Copier, "copy_simply", copy_simply)]
+
+
+def _compare_multipart_etags() -> Replacements:
+    return [(jobs.core.evidence, "is_md5", bool), (jobs.replicate, "is_md5", bool)]
+
+
+def _equal_size_is_equal() -> Replacements:
+    def compare(source: Any, destination: Any) -> Verdict:
+        equal = source.size_bytes == destination.size_bytes
+        return Verdict(equal, Evidence.CHECKSUM if equal else Evidence.NONE)
+
+    return [(jobs.replicate, "compare", compare), (jobs.core.attestation, "compare", compare)]
+
+
+def _composite_differs() -> Replacements:
+    real = jobs.core.evidence._comparable
+
+    def comparable(source: Any, destination: Any) -> list[tuple[str, bool]]:
+        others = {each.algorithm: each.value for each in destination}
+        composite = [(c.algorithm, others[c.algorithm] == c.value) for c in source if c.algorithm in others]
+        return composite or real(source, destination)
+
+    return [(jobs.core.evidence, "_comparable", comparable)]
+
+
+def _deep_reads_nothing() -> Replacements:
+    async def compare_content(source: Any, destination: Any, budget: Any) -> tuple[Verdict, None]:
+        return Verdict(True, Evidence.CONTENT), None
+
+    return [(jobs.verify, "compare_content", compare_content)]
+
+
+def _overwrite_what_is_newer() -> Replacements:
+    from jobs.core.decision import decide as real
+
+    def decide(row: Any, source: Any, destination: Any, verdict: Any, overwrite: Any) -> Any:
+        return real(row, source, destination, verdict, Overwrite.ALWAYS)
+
+    return [(jobs.replicate, "decide", decide)]
+
+
+def _older_on_top() -> Replacements:
+    return [(jobs.replicate, "first_missing", lambda alignment: 0)]
+
+
+def _gone_versions_first() -> Replacements:
+    return [(jobs.replicate, "_place_of", lambda gone, rows, versions: 0)]
+
+
+def _destination_gone() -> Replacements:
+    return [(jobs.s3.copier, "_raced", lambda error: error)]
+
+
+def _missing_is_same() -> Replacements:
+    real = jobs.replicate.Replicate._refused
+
+    def refused(self: Any, row: Any, error: Any) -> Outcome:
+        outcome = real(self, row, error)
+        return outcome._replace(status=Status.SAME) if isinstance(error, NotFound) else outcome
+
+    return [(jobs.replicate.Replicate, "_refused", refused)]
+
+
+BUGS = [
+    Bug("trust-a-lost-answer", "a copy whose answer was lost is called copied", 400, _trust_a_lost_answer),
+    Bug("ignore-412", "a refused copy is called copied", 400, _ignore_412),
+    Bug("same-without-looking", "a refused copy is called the same", 400, _same_without_looking),
+    Bug("compare-multipart-etags", "ETags of parts are compared as if they were MD5s", 400, _compare_multipart_etags),
+    Bug("equal-size-is-equal", "objects of one size are the same", 400, _equal_size_is_equal),
+    Bug("composite-checksums-differ", "composite checksums of other parts differ", 1_000, _composite_differs),
+    Bug("deep-reads-nothing", "verify --deep believes without reading", 400, _deep_reads_nothing),
+    Bug("overwrite-what-is-newer", "a newer destination is replaced", 400, _overwrite_what_is_newer),
+    Bug("older-on-top", "a missing version is put over newer ones", 400, _older_on_top),
+    Bug("gone-versions-first", "versions gone from the source count as the oldest", 8_000, _gone_versions_first),
+    Bug("404-is-the-source", "a 404 for the destination is taken for the source's", 2_000, _destination_gone),
+    Bug("missing-is-same", "a source that is gone is called the same", 400, _missing_is_same),
+]

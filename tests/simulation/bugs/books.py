@@ -1,0 +1,144 @@
+"""Planted in how a run is kept: worker, checkpoints, ledger, fold, report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jobs.core.outcome
+import jobs.report
+import jobs.runs.folding
+from jobs.cli import launch
+from jobs.core.model import Attributes
+from jobs.core.outcome import Outcome, Status
+from jobs.errors import PreconditionFailed, Unavailable
+from jobs.runs.ledger import Checkpoint, Ledger
+from jobs.runs.worker import Worker
+from jobs.s3.store import UNGUARDED
+from tests.simulation import tables
+from tests.simulation.bugs.bug import Bug, Replacements
+
+
+def _publish_too_early() -> Replacements:
+    async def fold_run(ledger: Any, run_id: str, plan: Any) -> Any:
+        return replace(await tables.fold_purely(ledger, run_id, plan), rows=plan.rows)
+
+    return [(jobs.runs.folding, "fold_run", fold_run)]
+
+
+def _fold_by_last_attempt() -> Replacements:
+    def prefer(one: Outcome, other: Outcome) -> Outcome:
+        return max(one, other, key=lambda each: (each.finished_at, each.attempt))
+
+    return [(jobs.core.outcome, "prefer", prefer)]
+
+
+def _error_is_success() -> Replacements:
+    def failed(self: Worker, rows: Sequence[Any], error: Any) -> list[Outcome]:
+        return [Outcome(row.row, row.key, row.version_id, Status.COPIED, etag=row.etag) for row in rows]
+
+    return [(Worker, "_failed", failed)]
+
+
+def _report_counts_no_failures() -> Replacements:
+    return [(jobs.report, "_GOOD", {status.value for status in Status})]
+
+
+def _resume_from_a_wrong_row() -> Replacements:
+    real = Worker._count_settled
+
+    async def count_settled(self: Worker) -> None:
+        await real(self)
+        self._settled = {row + 1 for row in self._settled}
+
+    return [(Worker, "_count_settled", count_settled)]
+
+
+def _resume_from_the_start() -> Replacements:
+    async def count_settled(self: Worker) -> None:
+        await self.ledger.checkpoints(self.run_id, self.shard)
+
+    return [(Worker, "_count_settled", count_settled)]
+
+
+def _drop_rows_on_stop() -> Replacements:
+    real = Worker._checkpoint
+
+    async def checkpoint(self: Worker) -> None:
+        if not self._stopping:
+            await real(self)
+
+    return [(Worker, "_checkpoint", checkpoint)]
+
+
+def _swallow_what_fails() -> Replacements:
+    async def process(self: Worker, rows: list[Any]) -> list[Outcome]:
+        try:
+            return await self.job.process(rows)
+        except Unavailable:
+            return []
+
+    return [(Worker, "_process", process)]
+
+
+def _plan_first() -> Replacements:
+    async def publish(planned: Any, ledger: Ledger) -> None:
+        await ledger.create(planned.spec)
+        await ledger.publish_plan(planned.spec.run_id, planned.plan)
+        for number in range(len(planned.plan.shards)):
+            await ledger.write_shard(planned.spec.run_id, number, (planned.scratch / f"{number}.x").read_bytes())
+
+    return [(launch, "publish", publish)]
+
+
+def _ledger_unguarded() -> Replacements:
+    async def write(self: Ledger, run_id: str, name: str, data: bytes, attributes: Attributes) -> None:
+        place = self._at(run_id, name)
+        for _ in range(6):
+            try:
+                await self.store.put(place.bucket, place.key, data, attributes, guard=UNGUARDED)
+                return
+            except Unavailable:
+                continue
+
+    return [(Ledger, "_write", write)]
+
+
+def _report_is_rewritten() -> Replacements:
+    async def publish_report(self: Ledger, run_id: str, report: dict[str, Any]) -> None:
+        place = self._at(run_id, "report.json")
+        data = json.dumps(report).encode()
+        await self.store.put(place.bucket, place.key, data, Attributes(), guard=UNGUARDED)
+
+    return [(Ledger, "publish_report", publish_report)]
+
+
+def _checkpoints_of_one_name() -> Replacements:
+    def name(self: Checkpoint) -> str:
+        return f"{self.attempt}-000000-{self.rows}-{self.bad_rows}-{self.size_bytes}.parquet"
+
+    async def write(self: Ledger, run_id: str, checkpoint: Checkpoint, data: bytes) -> None:
+        try:
+            await self._write(run_id, f"outcomes/{checkpoint.shard:05d}/{checkpoint.name}", data, Attributes())
+        except PreconditionFailed:
+            return  # must be our own
+
+    return [(Checkpoint, "name", property(name)), (Ledger, "write_checkpoint", write)]
+
+
+BUGS = [
+    Bug("publish-too-early", "the report is published before all rows have outcomes", 400, _publish_too_early),
+    Bug("fold-by-last-attempt", "the latest outcome of a row stands", 8_000, _fold_by_last_attempt),
+    Bug("error-is-success", "a row that failed eight times is called copied", 4_000, _error_is_success),
+    Bug("report-counts-no-failures", "the report's failures are always 0", 400, _report_counts_no_failures),
+    Bug("resume-from-a-wrong-row", "an attempt takes up one row too late", 400, _resume_from_a_wrong_row),
+    Bug("resume-from-the-start", "an attempt does what the ledger has already", 400, _resume_from_the_start),
+    Bug("drop-rows-on-stop", "no checkpoint after SIGTERM", 1_000, _drop_rows_on_stop),
+    Bug("swallow-what-fails", "a row whose request failed gets no outcome", 400, _swallow_what_fails),
+    Bug("plan-first", "the plan is published before its shards", 400, _plan_first),
+    Bug("ledger-unguarded", "ledger files are written without If-None-Match", 1_000, _ledger_unguarded),
+    Bug("report-is-rewritten", "a second conclusion replaces the first report", 8_000, _report_is_rewritten),
+    Bug("checkpoints-of-one-name", "checkpoints of one attempt share a name", 1_000, _checkpoints_of_one_name),
+]

@@ -1,0 +1,147 @@
+"""Planted in the event-driven path: function, journal, backlog, removals, which version is on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import unquote_plus
+
+import jobs.backup
+import jobs.core.events
+import jobs.s3.likeness
+import scheduler.backlog
+import scheduler.backup
+import scheduler.removals
+from jobs.backup import Backup
+from jobs.core import succession
+from jobs.core.evidence import Verdict
+from jobs.core.model import Listed
+from jobs.core.outcome import Evidence
+from jobs.core.succession import Act, Step
+from jobs.s3.likeness import Likeness
+from jobs.s3.store import UNGUARDED, Guard
+from tests.simulation.bugs.bug import Bug, Replacements
+
+
+def _bet_wins_always() -> Replacements:
+    real = Backup._bet
+
+    async def bet(self: Backup, row: Any) -> Any:
+        found = await real(self, row)
+        return found and found._replace(is_newest=True)
+
+    return [(Backup, "_bet", bet)]
+
+
+def _no_restore() -> Replacements:
+    def next_step(*arguments: Any, **named: Any) -> Step:
+        step = succession.next_step(*arguments, **named)
+        return Step(Act.DONE) if step.act is Act.RESTORE else step
+
+    return [(jobs.backup, "next_step", next_step)]
+
+
+def _write_unguarded() -> Replacements:
+    def guard(copies: Sequence[Listed]) -> Guard:
+        return UNGUARDED
+
+    return [(jobs.backup, "_guard", guard)]
+
+
+def _acknowledge_everything() -> Replacements:
+    real = scheduler.backup.handle
+
+    async def handle(*arguments: Any) -> dict[str, Any]:
+        await real(*arguments)
+        return {"batchItemFailures": []}
+
+    return [(scheduler.backup, "handle", handle)]
+
+
+def _no_journal() -> Replacements:
+    async def write_journal(self: Any) -> None:
+        return None
+
+    return [(scheduler.backup._Batch, "_write_journal", write_journal)]
+
+
+def _decode_twice() -> Replacements:
+    def decode(text: str, errors: str = "replace") -> str:
+        return unquote_plus(unquote_plus(text, errors=errors), errors=errors)
+
+    return [(jobs.core.events, "unquote_plus", decode)]
+
+
+def _forget_removals() -> Replacements:
+    async def remember(sandbox: Any, event: Any) -> None:
+        return None
+
+    return [(scheduler.removals, "remember", remember)]
+
+
+def _mirror_always() -> Replacements:
+    real = scheduler.backup._Batch._job
+
+    def job(self: Any, pair: Any) -> Backup:
+        made = real(self, pair)
+        made.options = replace(made.options, mirrors_deletes=True)
+        return made
+
+    return [(scheduler.backup._Batch, "_job", job)]
+
+
+def _drop_the_backlog() -> Replacements:
+    async def add(sandbox: Any, pair: str, rows: Any) -> str:
+        return ""
+
+    return [(scheduler.backlog, "add", add)]
+
+
+def _publish_half_the_backlog() -> Replacements:
+    real = scheduler.backlog._to_csv
+
+    def to_csv(rows: Sequence[Any]) -> bytes:
+        return real(rows[: max(1, len(rows) - 1)])
+
+    return [(scheduler.backlog, "_to_csv", to_csv)]
+
+
+def _ignore_metadata() -> Replacements:
+    return [(jobs.s3.likeness, "_carried", lambda info: ())]
+
+
+def _equal_size_is_alike() -> Replacements:
+    async def compare(self: Likeness, version: Listed, copy: Listed) -> Verdict:
+        return Verdict(True, Evidence.CHECKSUM)
+
+    return [(Likeness, "_compare", compare)]
+
+
+def _trust_the_listing() -> Replacements:
+    return [(jobs.backup, "NULL_VERSION", "never")]
+
+
+def _hide_what_waits() -> Replacements:
+    def newest(history: Sequence[Listed], *, mirrors_deletes: bool) -> int | None:
+        return succession.newest(history[:-1], mirrors_deletes=mirrors_deletes)
+
+    return [(jobs.backup, "newest", newest)]
+
+
+BUGS = [
+    Bug("bet-wins-always", "a new copy is not looked at again", 32_000, _bet_wins_always, True),
+    Bug("no-restore", "a late older version stays on top", 400, _no_restore, True),
+    Bug("hot-unguarded", "copies are written without a condition", 2_000, _write_unguarded, True),
+    Bug("acknowledge-everything", "failed messages are done with", 400, _acknowledge_everything, True),
+    Bug("no-journal", "nothing is written down", 400, _no_journal, True),
+    Bug("decode-twice", "keys of events are decoded twice", 400, _decode_twice, True),
+    Bug("forget-removals", "what was removed for good is not remembered", 400, _forget_removals, True),
+    Bug("mirror-always", "deletes are mirrored where they are to be retained", 400, _mirror_always, True),
+    Bug("drop-the-backlog", "what is handed over is lost", 400, _drop_the_backlog, True),
+    Bug("publish-half", "a manifest leaves a row of the backlog out", 400, _publish_half_the_backlog, True),
+    Bug("ignore-metadata", "versions of other metadata are taken for copies", 1_000, _ignore_metadata, True),
+    Bug("equal-size-is-alike", "versions of one size are taken for copies", 400, _equal_size_is_alike, True),
+    Bug("trust-the-listing", "an overwritten source is copied for the listed one", 4_000, _trust_the_listing, True),
+    Bug("hide-what-waits", "the newest version does not count", 400, _hide_what_waits, True),
+]

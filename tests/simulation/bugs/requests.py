@@ -1,0 +1,127 @@
+"""Planted in what Sealift asks of S3: conditions, versions, tags, aborts, the byte budget."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from jobs.core.model import ObjectRef
+from jobs.core.outcome import Outcome
+from jobs.core.pace import Pace
+from jobs.s3.copier import Copier
+from jobs.s3.store import ABSENT, UNGUARDED
+from jobs.s3.streams import ByteBudget
+from tests.simulation.bugs.bug import Bug, Replacements
+from tests.simulation.processes import Connection
+
+
+def _client(name: str, change: Callable[..., Awaitable[Any]]) -> Replacements:
+    """A request of the client's, done otherwise: `change(ask, *arguments, **named)`."""
+    real = Connection.__getattr__
+
+    def get(self: Connection, asked: str) -> Any:
+        ask = real(self, asked)
+        if asked != name:
+            return ask
+
+        async def changed(*arguments: Any, **named: Any) -> Any:
+            return await change(ask, *arguments, **named)
+
+        return changed
+
+    return [(Connection, "__getattr__", get)]
+
+
+def _no_write_precondition() -> Replacements:
+    real = Copier.copy_simply
+
+    async def copy_simply(self: Copier, row: Any, guard: Any, source: Any = None) -> Outcome:
+        return await real(self, row, UNGUARDED if guard == ABSENT else guard, source)
+
+    return [(Copier, "copy_simply", copy_simply)]
+
+
+def _no_replace_precondition() -> Replacements:
+    real = Copier.copy
+
+    async def copy(self: Copier, row: Any, source: Any, guard: Any) -> Outcome:
+        return await real(self, row, source, UNGUARDED if guard.etag else guard)
+
+    return [(Copier, "copy", copy)]
+
+
+def _no_copy_source_guard() -> Replacements:
+    async def copy(ask: Any, source: Any, etag: Any, *rest: Any, **named: Any) -> Any:
+        return await ask(source, None, *rest, **named)
+
+    return _client("copy", copy)
+
+
+def _no_part_guard() -> Replacements:
+    async def get(ask: Any, ref: Any, **named: Any) -> Any:
+        return await ask(ref, **named | {"if_match": None})
+
+    return _client("get", get)
+
+
+def _complete_unguarded() -> Replacements:
+    async def complete(ask: Any, *arguments: Any, **named: Any) -> Any:
+        return await ask(*arguments, **named | {"guard": UNGUARDED})
+
+    return _client("complete_multipart", complete)
+
+
+def _copy_the_current_version() -> Replacements:
+    async def copy(ask: Any, source: ObjectRef, etag: Any, *rest: Any, **named: Any) -> Any:
+        return await ask(source._replace(version_id=None), None, *rest, **named)
+
+    return _client("copy", copy)
+
+
+def _no_tags() -> Replacements:
+    async def get_tags(ask: Any, ref: Any) -> Any:
+        return {}
+
+    return _client("get_tags", get_tags)
+
+
+def _forget_the_abort() -> Replacements:
+    async def abort(ask: Any, *arguments: Any) -> None:
+        return None
+
+    return _client("abort_multipart", abort)
+
+
+def _no_budget() -> Replacements:
+    def try_acquire(self: ByteBudget, size_bytes: int) -> int:
+        return 0
+
+    return [(ByteBudget, "try_acquire", try_acquire)]
+
+
+def _budget_leaks() -> Replacements:
+    real = ByteBudget.release
+
+    def release(self: ByteBudget, size_bytes: int) -> None:
+        real(self, size_bytes - 1 if size_bytes > 8 else size_bytes)
+
+    return [(ByteBudget, "release", release)]
+
+
+def _no_pace() -> Replacements:
+    return [(Pace, "in_flight", property(lambda self: 1_000))]
+
+
+BUGS = [
+    Bug("no-write-precondition", "CopyObject without If-None-Match", 400, _no_write_precondition),
+    Bug("no-replace-precondition", "an overwrite without If-Match", 4_000, _no_replace_precondition),
+    Bug("no-copy-source-guard", "CopyObject without x-amz-copy-source-if-match", 1_000, _no_copy_source_guard),
+    Bug("no-read-guard", "ranged GET without If-Match", 4_000, _no_part_guard),
+    Bug("complete-unguarded", "CompleteMultipartUpload without its condition", 1_000, _complete_unguarded),
+    Bug("copy-the-current-version", "CopyObject of whatever is current", 400, _copy_the_current_version),
+    Bug("no-tags", "multipart copies lose their tags", 400, _no_tags),
+    Bug("forget-the-abort", "a failed multipart upload is left", 400, _forget_the_abort),
+    Bug("no-budget", "reads do not wait for the byte budget", 1_000, _no_budget),
+    Bug("budget-leaks", "bytes are not given back", 400, _budget_leaks),
+    Bug("no-pace", "no limit of rows in flight", 400, _no_pace),
+]

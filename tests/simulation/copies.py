@@ -1,0 +1,122 @@
+"""What Sealift may write at the destination."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.core.decision import Overwrite
+from jobs.core.model import ObjectVersion
+from jobs.s3.memory_buckets import Version
+from tests.simulation.facts import Facts
+from tests.simulation.processes import Request
+from tests.simulation.schedule import DESTINATION, PREFIX, SOURCE
+
+
+class Copies:
+    """Checks each write."""
+
+    def __init__(self, facts: Facts):
+        self.facts = facts
+
+    def written(self, request: Request, before: Version | None, after: Version | None) -> None:
+        key, run_id = request.key.removeprefix(PREFIX), request.process.run_id
+        self.facts.placed(key, after, run_id)
+        rows = [row for row in self.facts.rows[run_id] if row.key == key]
+        options, who = self.facts.specs[run_id]["options"], f"{request.process.name}: {request.name} {key}"
+        if self.facts.specs[run_id]["job"] != "replicate":
+            self.facts.violate("verify writes nothing", who)
+        elif request.name == "delete":
+            self._marked(request, rows, before, who)
+        elif after is not None:
+            meant = [(row, each) for row in rows for each in self.facts.originals(row) if each.data == after.data]
+            like = [(row, each) for row, each in meant if _carried(each) == _carried(after)]
+            if not meant:
+                self.facts.violate("pinned", f"{who}: these are not the bytes of the row's version")
+                return
+            if not like and self._has_tags_of_another(key, meant, after):
+                self.facts.known_limits["tags, which no ETag pins, were those of another version"] += 1
+            else:
+                self.facts.demand(like, "faithful", f"{who}: metadata or tags are not the source's: {after.attributes}")
+            like = like or meant
+            if options["all_versions"]:
+                self._appended(key, rows, like, after, who)
+            elif before is not None and not before.is_delete_marker:
+                self._overwritten(like, before, Overwrite(options.get("overwrite", "older")), who)
+
+    def _has_tags_of_another(self, key: str, meant: list[tuple[ObjectVersion, Version]], after: Version) -> bool:
+        """A manifest without version ids, and a source that others changed while its tags were asked for."""
+        is_named = all(row.version_id is not None for row, _ in meant)
+        alike = any(_carried(each)[:3] == _carried(after)[:3] for _, each in meant)
+        others = [dict(each.attributes.tags) for each in self.facts.sources[key]]
+        return not is_named and alike and (SOURCE, key) in self.facts.touches and dict(after.attributes.tags) in others
+
+    def _overwritten(
+        self, like: list[tuple[ObjectVersion, Version]], before: Version, overwrite: Overwrite, who: str
+    ) -> None:
+        """An object was there: it was older than its source, or condemned, or all may be overwritten."""
+        is_allowed = any(
+            row.condemned_etag == before.etag
+            or overwrite is Overwrite.ALWAYS
+            or (overwrite is Overwrite.OLDER and int(before.last_modified) < int(each.last_modified))
+            for row, each in like
+        )
+        self.facts.demand(
+            is_allowed, "nothing is destroyed", f"{who} over {before.etag}, which is not older ({overwrite})"
+        )
+
+    def _appended(
+        self,
+        key: str,
+        rows: list[ObjectVersion],
+        like: list[tuple[ObjectVersion, Version]],
+        after: Version,
+        who: str,
+    ) -> None:
+        """In a history, nothing that is newer at the source lies beneath."""
+        history = self.facts.sources[key]
+        place = max(index for index, each in enumerate(history) for _, o in like if each is o)
+        for each in self.facts.world.versions(DESTINATION, PREFIX + key):
+            if each is not after and not each.is_delete_marker:
+                self._covered(key, rows, place, each, who)
+        ours = [p for p in self.facts.places[key][:-1] if p.run_id and p.version and p.version.is_delete_marker]
+        if ours and not any(each.is_delete_marker for each in history[:place]):
+            self.facts.known_limits["a late copy over a delete marker"] += 1
+
+    def _marked(self, request: Request, rows: list[ObjectVersion], before: Version | None, who: str) -> None:
+        """A delete marker: one of the source's, and nothing newer than it was current."""
+        key = request.key.removeprefix(PREFIX)
+        history, ours = self.facts.sources[key], {row.version_id for row in rows if row.is_delete_marker}
+        places = [i for i, each in enumerate(history) if each.is_delete_marker and each.version_id in ours]
+        self.facts.demand(
+            request.named.get("version_id") is None and places,
+            "nothing is destroyed",
+            f"{who}: no row is a delete marker",
+        )
+        if before is not None and not before.is_delete_marker and places:
+            self._covered(key, rows, max(places), before, f"{who}, a marker")
+
+    def _covered(self, key: str, rows: list[ObjectVersion], place: int, there: Version, who: str) -> None:
+        """What lies beneath number `place` of the source's history is not a copy of what is newer.
+
+        Nobody can know it of a version that the source has no more, unless a row has its MD5.
+        """
+        history, now = self.facts.sources[key], self.facts.world.versions(SOURCE, key)
+        known = {each.version_id for each in now} | {row.version_id for row in rows if "-" not in (row.etag or "-")}
+        at = [i for i, o in enumerate(history) if (o.etag, o.data) == (there.etag, there.data)]
+        if not at or min(at) <= place:
+            return
+        markers = [p for p in self.facts.places[key] if p.version is not None and p.version.is_delete_marker]
+        if not any(history[index].version_id in known for index in at):
+            self.facts.known_limits["the copy of a version that the source has no more was covered"] += 1
+        elif any(not p.run_id for p in markers):
+            self.facts.known_limits["a delete marker of others at the destination was taken for the source's"] += 1
+        elif len(markers) > sum(each.is_delete_marker for each in history):
+            self.facts.known_limits["a delete marker, written without a guard, came twice or late"] += 1
+        else:
+            self.facts.violate("an older version is never on top", f"{who}: number {place} over number {min(at)}")
+
+
+def _carried(version: Version) -> tuple[Any, ...]:
+    """What a copy takes along besides bytes."""
+    attributes = version.attributes
+    return dict(attributes.headers), dict(attributes.metadata), version.storage_class, dict(attributes.tags)
