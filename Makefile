@@ -1,5 +1,5 @@
 # Every target makes its own virtual environment from the lock; nothing but Python, make and a package index is needed.
-# Variables: PYTHON, PYTHON313, PYTEST_ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, UPGRADE.
+# Variables: PYTHON, PYTHON313, PYTEST_ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, UPGRADE, SEEDS, SEED.
 # For the image: ENGINE, BASE, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS, REPOSITORY.
 
 PYTHON ?= python3
@@ -13,8 +13,8 @@ PYTEST_ARGS ?= -n 2
 SOURCES := jobs scheduler images tests
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-313 demo bench image image-push lambda container-test container-bench format \
-	lock clean
+.PHONY: help test lint pytest test-313 simulate simulate-nightly simulate-bugs fuzz demo bench image image-push lambda \
+	container-test container-bench format lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,17 @@ pytest: $(VENV)/dev.stamp ## The tests alone; PYTEST_ARGS="-k parts" narrows the
 
 test-313: $(VENV313)/dev.stamp ## The fast tests on Python 3.13
 	$(VENV313)/bin/python -m pytest $(PYTEST_ARGS) tests/core tests/jobs
+
+# A violation prints its seed and the shortest trace found; SEED=… plays that one alone, byte for byte as before.
+SEEDS ?= 20000
+simulate: $(VENV)/dev.stamp ## Schedules of crashes, faults and reordering against every promise; SEEDS=… or SEED=…
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --branches)
+
+simulate-nightly: $(VENV)/dev.stamp ## The same for an hour, from seeds that no night had before
+	$(BIN)/python -m tests.simulation --seconds 3600 --branches
+
+simulate-bugs: $(VENV)/dev.stamp ## Every planted bug, and the seed that finds it
+	$(BIN)/python -m tests.simulation --bugs
 
 demo: $(VENV)/dev.stamp ## A replication, damaged and repaired, on this machine; KEEP=1 leaves the server running
 	@KEEP=$(KEEP) $(BIN)/python -m tests.demo.demo

@@ -36,7 +36,7 @@ from jobs.errors import (
 )
 from jobs.s3.copies import Copies, Pair
 from jobs.s3.deletes import ExactDeletes
-from jobs.s3.lookup import find, key_history
+from jobs.s3.originals import find_original
 from jobs.s3.store import Store
 from jobs.s3.tries import try_often
 
@@ -182,37 +182,12 @@ class Expire:
         """The original as it is now; None when it is gone; an outcome when S3 does not let us see it."""
         proof = Proof.decode(row.proof) if row.proof else None
         try:
-            found = await try_often(lambda: self._find(row, is_versioned))
+            found = await try_often(lambda: find_original(self.source, self.bucket, row, is_versioned=is_versioned))
         except (Denied, Redirected) as error:
             return _ended(row, Status.DENIED, str(error))
         except Rejected as error:
             return _ended(row, Status.FAILED, str(error))
         return None if found is None else _Seen(row, proof, *found)
-
-    async def _find(self, row: ObjectVersion, is_versioned: bool) -> tuple[Original, ObjectInfo] | None:
-        current = await find(self.source, ObjectRef(self.bucket, row.key))
-        is_it = current is not None and (
-            row.version_id == (current.version_id or "null") if row.version_id else row.etag == current.etag
-        )
-        if current is not None and (is_it or not (is_versioned or is_exact(row.version_id))):
-            return _original(current), current
-        history = await key_history(self.source, self.bucket, row.key)
-        places = [
-            place
-            for place, each in enumerate(history)
-            if not each.is_delete_marker
-            and (each.version_id == row.version_id if row.version_id else each.etag == row.etag)
-        ]
-        if not places:
-            is_other = current is not None and not row.version_id
-            return (_original(current), current) if is_other and current is not None else None
-        place = places[-1]
-        info = await find(self.source, ObjectRef(self.bucket, row.key, history[place].version_id))
-        if info is None:
-            return None
-        above = history[place + 1].last_modified if place + 1 < len(history) else None
-        version_id = info.version_id or history[place].version_id
-        return _original(info)._replace(version_id=version_id, is_current=above is None, hidden_at=above), info
 
     def _pair(self, seen: _Seen) -> Pair:
         version_id = seen.original.version_id
@@ -281,10 +256,6 @@ class Expire:
                 return await work(item)
 
         return list(await asyncio.gather(*map(one, items)))
-
-
-def _original(info: ObjectInfo) -> Original:
-    return Original(info.version_id, info.etag, info.size_bytes, info.last_modified, info.attributes.lock)
 
 
 def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:

@@ -117,7 +117,7 @@ class Restore:
             members = {} if record is None else await self._members(rows, archive)
         except DamagedArchive as error:
             return [ended(row, Status.UNRESTORABLE, str(error)) for row in rows]
-        why = f"the index does not know {archive}: rebuild it with sealift archives reindex"
+        why = f"no archive is indexed at {archive}: see sealift archives reindex (or it is a copy that expire left)"
         if record is None:
             return [ended(row, Status.UNRESTORABLE, why) for row in rows]
         found = [(row, members[row.row]) for row in rows if row.row in members]

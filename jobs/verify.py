@@ -100,7 +100,14 @@ class Verify:
         verdict, checksum = await self._prove(
             row, Side(self.source, ref, source), Side(self.destination, target, destination)
         )
+        if verdict.same is False and await self._has_moved_on(ref, source):
+            return _ended(row, Status.CHANGED, "the source changed while it was compared")
         return _judged(row, source.etag, destination, verdict, checksum)
+
+    async def _has_moved_on(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
+        """Whether the source is another object by now, whose copy the destination may be."""
+        now = await find(self.source, ref)
+        return now is None or (now.etag, now.version_id) != (seen.etag, seen.version_id)
 
     async def _verify_known(self, row: ObjectVersion, known_checksum: str, target: ObjectRef) -> Outcome:
         """The destination's bytes against a checksum that the ledger knows: the source is not read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import traceback
 
@@ -77,7 +78,8 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The `sealift` command."""
+    """The `sealift` command. SIGTERM ends it as Ctrl-C does, so that it leaves no scratch files behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(arguments))
 
 

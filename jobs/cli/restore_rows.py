@@ -75,6 +75,12 @@ class Wanted:
         if not self.is_retry:
             async for batch in archived_rows(self.index, list(records.values()), self.request.selection.prefix, sought):
                 yield batch
+        if self.options["is_history"] and not self.is_retry:
+            from jobs.s3.expired_rows import expired_rows
+
+            bucket, prefix = self.source.location.bucket, self.request.selection.prefix
+            async for batch in expired_rows(self.ledger.store, self.ledger.location, bucket, prefix):
+                yield batch
 
     def choose(self) -> Choose:
         """How one key's version is chosen."""

@@ -19,9 +19,14 @@ def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion
     """The version of one key that was current at `at` (epoch seconds); None when there was none, or a delete marker.
 
     `listed` are the bucket's own, oldest first; `archived` those in archives, of equals the preferred first. A version
-    that is in both is taken from the bucket.
+    that is in both is taken from the bucket. A delete marker among `archived` is one by which an expire run hid what
+    has a copy: in the bucket it does not count.
     """
-    found = [each for each in merge(listed, archived) if (each.last_modified or 0.0) <= at]
+    copies = list(archived)
+    hiding = {each.version_id for each in copies if each.is_delete_marker}
+    own = [each for each in listed if not (each.is_delete_marker and each.version_id in hiding)]
+    history = merge(own, (each for each in copies if not each.is_delete_marker))
+    found = [each for each in history if (each.last_modified or 0.0) <= at]
     return found[-1] if found and not found[-1].is_delete_marker else None
 
 

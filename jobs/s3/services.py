@@ -29,14 +29,14 @@ def open_client(service: str, region: str | None = None, tries: int = TRIES) -> 
 def call(client: Any, operation: str, target: str, **request: Any) -> Any:
     """One request. Raises StoreError for what the service says, ConfigError for what cannot even be sent."""
     from botocore import xform_name
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
     method: Callable[..., Any] = getattr(client, xform_name(operation))
     try:
         return method(**request)
     except ClientError as error:
         raise _refusal(operation, target, error.response) from error
-    except HTTPClientError as error:
+    except (ConnectionError, HTTPClientError) as error:
         raise Unavailable(operation, target, type(error).__name__, str(error)) from error
     except BotoCoreError as error:
         raise ConfigError(f"{operation} {target}: {error}") from error

@@ -121,12 +121,7 @@ class Tombstones:
         place = self._place(name)
         data = (await try_often(lambda: self.store.get(ObjectRef(*place)))).data
         table = pq.read_table(io.BytesIO(data), columns=list(Tombstone._fields))
-        columns: list[list[Any]] = [
-            [value / 1e6 for value in column.cast(pa.int64()).to_pylist()]
-            if pa.types.is_timestamp(column.type)
-            else column.to_pylist()
-            for column in table.columns
-        ]
+        columns = [_values(column) for column in table.columns]
         return [(made := Tombstone(*row))._replace(step=Step(made.step)) for row in zip(*columns, strict=True)]
 
     async def _names(self) -> list[str]:
@@ -149,3 +144,11 @@ class Tombstones:
 
     def _place(self, name: str) -> Location:
         return self.ledger.join(f"{FOLDER}{self.bucket}/{self.run_id}/{name}")
+
+
+def _values(column: Any) -> list[Any]:
+    """A column's values; times as epoch seconds."""
+    if pa.types.is_timestamp(column.type):
+        return [value / 1e6 for value in column.cast(pa.int64()).to_pylist()]
+    found: list[Any] = column.to_pylist()
+    return found

@@ -57,22 +57,30 @@ def fill(world: World, count: int = 6) -> list[str]:
     return names
 
 
-def test_packed_originals_go_only_when_it_is_said(world: World) -> None:
+def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
+    world = versioned
     names = fill(world)
-    run_id = compact(world)
+    world.put(names[0], b"written again")
+    run_id = compact(world, "--versions", "all")
     dry = expire(world, run_id, *NOW)
-    assert (dry["code"], dry["dry_run"], dry["outcomes"]) == (0, True, {"skipped": 6})
+    assert (dry["code"], dry["dry_run"], dry["outcomes"]) == (0, True, {"skipped": 7})
     assert "would be removed" in reasons(dry)
     listed = table(world, dry["deletions"]["parquet"])
-    assert [each["key"] for each in listed] == names
+    assert sorted(each["key"] for each in listed) == sorted([*names, names[0]])
     assert {each["evidence"] for each in listed} <= {"checksum", "md5_etag"}
     assert all(each["copy"].startswith(f"s3://{world.destination}/packed/docs/") for each in listed)
+    bucket, _, key = dry["deletions"]["csv"][5:].partition("/")
+    text = world.client.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+    assert [line.split(",")[0] for line in text.splitlines()] == ["key", *(each["key"] for each in listed)]
     assert keys(world) == names
     report = expire(world, run_id, *DELETE)
-    assert (report["code"], report["dry_run"], report["outcomes"]) == (0, False, {"expired": 6})
+    assert (report["code"], report["dry_run"], report["outcomes"]) == (0, False, {"expired": 7})
     assert keys(world) == []
+    for name in names:  # the version that was current lies behind a marker, the older one of names[0] is gone
+        assert [each.is_delete_marker for each in world.history(world.source, name)] == [False, True]
     again = expire(world, run_id, *DELETE)
-    assert (again["code"], again["outcomes"]) == (3, {"missing": 6})
+    assert (again["code"], again["outcomes"]) == (3, {"expired": 6, "missing": 1})
+    assert {each.is_delete_marker for name in names for each in world.history(world.source, name)} == {True}
 
 
 def replicate(world: World, *arguments: str) -> str:

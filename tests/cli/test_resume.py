@@ -7,12 +7,14 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.batch.account import await_value
 from tests.cli.conftest import World, make_world
 from tests.servers import seaweedfs
 
@@ -162,3 +164,17 @@ def test_a_server_that_goes_away_ends_the_run_with_75_and_it_goes_on_when_it_is_
         assert retried.code == 0, retried.stderr
         complete(retried.document)
         assert copied(world) == ROWS
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_plan_that_is_told_to_stop_leaves_nothing_behind(world: World, tmp_path: Path, number: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and never answers
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        sides = ["--source", "s3://any", "--source-endpoint", endpoint, "--destination", f"s3://{world.destination}"]
+        process = world.start("replicate", *sides, TMPDIR=str(tmp_path))
+        await_value(lambda: list(tmp_path.glob("sealift-plan-*")) or None)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 75
+    assert stderr.splitlines()[-1] == "sealift: interrupted"
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jobs.core.history import DISPUTED, current_at, merge, pick, pick_asked, unite
 from jobs.core.model import ObjectVersion
 
-STEPS = st.lists(st.sampled_from(["put", "put", "delete", "archive", "expire", "wait", "wait"]), max_size=30)
+STEPS = st.lists(st.sampled_from(["put", "put", "delete", "archive", "expire", "hide", "wait", "wait"]), max_size=30)
 
 
 def version(name: str, time: float, *, latest: bool = True, marker: bool = False, archive: str | None = None):
@@ -54,6 +54,13 @@ class Bucket:
         doomed = [each for each in self.versions if each.version_id in packed]
         if doomed:
             self.versions.remove(doomed[number % len(doomed)])
+
+    def hide(self, number: int) -> None:
+        """An expire run puts a delete marker on top of what is archived: for the key's users that changes nothing."""
+        packed = {each.version_id for each in self.archived}
+        if self.versions and self.versions[-1].version_id in packed:
+            self.versions.append(version(f"x{number}", self.now, marker=True))
+            self.archived.append(version(f"x{number}", self.now, marker=True, archive="s3://cold/a"))
 
     def _write(self, made: ObjectVersion) -> None:
         self.versions.append(made)

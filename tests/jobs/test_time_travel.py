@@ -13,6 +13,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.core.expiry import Step
 from jobs.core.history import current_at
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
@@ -25,12 +26,15 @@ from jobs.restore import Restore, RestoreOptions
 from jobs.runs.restoring import plan_restore
 from jobs.s3.archive_index import ArchiveIndex
 from jobs.s3.archive_rows import archived_rows
+from jobs.s3.expired_rows import expired_rows
 from jobs.s3.listing import list_all
+from jobs.s3.lookup import key_history
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from jobs.s3.streams import ByteBudget
 from jobs.s3.tables import manifest_batch, read_shard
 from jobs.s3.thaws import Thaws
+from jobs.s3.tombstones import Tombstone, Tombstones
 from tests.jobs.test_compact import make, work
 
 KEYS = ("a", "b/c", "b/d")
@@ -47,7 +51,7 @@ class World:
 
     now: float = 1_750_000_000.0
     truth: dict[str, list[tuple[float, bytes | None]]] = field(default_factory=lambda: {key: [] for key in KEYS})
-    packed: list[ObjectRef] = field(default_factory=list)
+    packed: list[ObjectVersion] = field(default_factory=list)
     store: MemoryStore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,13 +82,28 @@ class World:
             packer = make(self.store, [ArchiveFormat.TAR, ArchiveFormat.TAR_ZST][chance % 2])
             packer = replace(packer, run_id=str(chance))
             work(packer, rows)
-        self.packed += [ObjectRef("docs", row.key, row.version_id) for row in rows]
+        self.packed += rows
 
     def expire(self, chance: int) -> None:
-        """Delete an original that is in an archive, exactly this version."""
+        """Take away an original that is in an archive, as an expire run does: hide what is current, remove the rest."""
         if self.packed:
-            ref = self.packed.pop(chance % len(self.packed))
-            asyncio.run(self.store.delete(ref.bucket, ref.key, version_id=ref.version_id))
+            row = self.packed.pop(chance % len(self.packed))
+            asyncio.run(self._expire(row, str(chance)))
+
+    async def _expire(self, row: ObjectVersion, run_id: str) -> None:
+        history = await key_history(self.store, "docs", row.key)
+        is_current = history[-1].version_id == row.version_id
+        step = Step.HIDE if is_current else Step.REMOVE
+        gone = Tombstone(
+            0, row.key, row.version_id, row.etag or "", row.size_bytes or 0, row.last_modified or 0.0, step,
+            "s3://cold/x", None, None, "checksum", recorded_at=self.now,
+        )  # fmt: skip
+        tombstones = Tombstones(self.store, Location("ledger"), "docs", run_id)
+        name = await tombstones.announce([gone])
+        deleted = await self.store.delete("docs", row.key, version_id=None if is_current else row.version_id)
+        if is_current:
+            gone = gone._replace(marker_version_id=deleted.version_id)
+        await tombstones.confirm(name, [gone])
 
     def was(self, at: float) -> dict[str, bytes]:
         found = {}
@@ -110,6 +129,8 @@ class World:
             async for page in list_all(self.store, Location("docs"), versions=True):
                 yield manifest_batch(page)
             async for batch in archived_rows(self.index, await self.index.records(), ""):
+                yield batch
+            async for batch in expired_rows(self.store, Location("ledger"), "docs"):
                 yield batch
 
         async def write_shard(number: int, data: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes, Location, ObjectVersion, Route
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, StoreError
 from jobs.s3.memory import MemoryStore
@@ -40,5 +40,26 @@ def test_what_happens_while_reading_is_the_rows_outcome(kind: type[StoreError], 
         [outcome] = await job.process([ObjectVersion(0, "k")])
         assert outcome.status is status
         assert outcome.reason
+
+    asyncio.run(scene())
+
+
+def test_a_source_that_is_overwritten_and_copied_between_the_two_looks_has_changed() -> None:
+    class Busy(MemoryStore):
+        async def head(self, ref: ObjectRef, **named: Any) -> Any:
+            if ref.bucket == "there":
+                for bucket in ("here", "there"):
+                    await self.put(bucket, "k", b"newer", Attributes(), guard=UNGUARDED)
+            return await super().head(ref, **named)
+
+    async def scene() -> None:
+        store = Busy()
+        for bucket in ("here", "there"):
+            store.create_bucket(bucket)
+            await store.put(bucket, "k", b"older", Attributes(), guard=UNGUARDED)
+        route = Route(Location("here"), Location("there"))
+        job = Verify(store, store, route, VerifyOptions(), ByteBudget(1000))
+        [outcome] = await job.process([ObjectVersion(0, "k")])
+        assert outcome.status is Status.CHANGED
 
     asyncio.run(scene())

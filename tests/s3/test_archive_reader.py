@@ -7,6 +7,7 @@ import hashlib
 import random
 from typing import Any
 
+import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,7 +51,7 @@ async def packed(store: MemoryStore, kind: ArchiveFormat, contents: list[bytes])
             await writer.add(described(f"k{number:03}", data), data)
         written = await writer.finish()
         writer.index_file.seek(0)
-        from jobs.s3.member_tables import from_batch, pq
+        from jobs.s3.member_tables import from_batch
 
         members = list(from_batch(pq.read_table(writer.index_file)))
         record = ArchiveRecord(

@@ -8,7 +8,7 @@ from jobs.core.decision import Overwrite
 from jobs.core.model import ObjectVersion
 from jobs.s3.memory_buckets import Version
 from tests.simulation.facts import Facts
-from tests.simulation.processes import Request
+from tests.simulation.processes import Process, Request
 from tests.simulation.schedule import DESTINATION, PREFIX, SOURCE
 
 
@@ -17,6 +17,11 @@ class Copies:
 
     def __init__(self, facts: Facts):
         self.facts = facts
+        self._listings: dict[tuple[Process, str], float] = {}
+
+    def listed(self, request: Request) -> None:
+        """A process has looked at what there is of a key."""
+        self._listings[request.process, request.key] = self.facts.world.loop.time()
 
     def written(self, request: Request, before: Version | None, after: Version | None) -> None:
         key, run_id = request.key.removeprefix(PREFIX), request.process.run_id
@@ -39,7 +44,10 @@ class Copies:
                 self.facts.demand(like, "faithful", f"{who}: metadata or tags are not the source's: {after.attributes}")
             like = like or meant
             if options["all_versions"]:
-                self._appended(key, rows, like, after, who)
+                if before is not None and before.is_delete_marker and self._is_unseen(request, before):
+                    self.facts.known_limits["a delete marker that came meanwhile hid what lies beneath it"] += 1
+                else:
+                    self._appended(key, rows, like, after, who)
             elif before is not None and not before.is_delete_marker:
                 self._overwritten(like, before, Overwrite(options.get("overwrite", "older")), who)
 
@@ -49,6 +57,13 @@ class Copies:
         alike = any(_carried(each)[:3] == _carried(after)[:3] for _, each in meant)
         others = [dict(each.attributes.tags) for each in self.facts.sources[key]]
         return not is_named and alike and (SOURCE, key) in self.facts.touches and dict(after.attributes.tags) in others
+
+    def _is_unseen(self, request: Request, version: Version) -> bool:
+        """Whether it came after the process had looked. `If-None-Match: *` holds where a marker is on top."""
+        came = next(
+            each.time for each in self.facts.places[request.key.removeprefix(PREFIX)] if each.version is version
+        )
+        return came >= self._listings.get((request.process, request.key), 0.0)
 
     def _overwritten(
         self, like: list[tuple[ObjectVersion, Version]], before: Version, overwrite: Overwrite, who: str

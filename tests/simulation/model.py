@@ -71,6 +71,8 @@ class Model(Facts, Observer):
                     attempt.settled = set(self._records.settled[request.process.run_id, request.process.shard])
         elif name == "get":
             self.reads.add((request.process.run_id, result.info.etag, request.named.get("start", 0), result.data))
+        elif bucket == DESTINATION and name == "list_versions":
+            self._copies.listed(request)
         elif bucket == DESTINATION and name in ("put", "copy", "complete_multipart", "delete"):
             versions = self.world.versions(bucket, request.key)
             self._copies.written(request, before, versions[-1] if versions else None)

@@ -17,8 +17,8 @@ from tests.simulation.loop import LABEL, Loop, Mortal, Stuck
 from tests.simulation.schedule import Kind, make_schedule
 from tests.simulation.tables import replaced
 
-SEEDS = 5_120
-"""Some 25 seconds on one core; `make simulate` plays more."""
+SEEDS = 4_096
+"""Some 20 seconds on one core; `make simulate` plays more."""
 QUICK_SEEDS = 8_000
 """Bugs that need more are left to `make simulate-bugs`."""
 ROOT = Path(__file__).resolve().parents[2]

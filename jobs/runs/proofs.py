@@ -1,0 +1,112 @@
+"""What runs have proven: each version, where its copy or its archive's member is, and since when that is known.
+
+pyarrow and duckdb load with this module, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import aclosing, closing
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.core.expiry import PROOFS
+from jobs.core.model import Location
+from jobs.core.run import RunSpec
+from jobs.runs.folding import open_fold
+from jobs.runs.ledger import Ledger
+from jobs.s3.archive_index import ArchiveIndex
+from jobs.s3.member_tables import INDEX_SCHEMA
+from jobs.s3.sql import quoted
+
+PROVEN = """
+    key VARCHAR, version_id VARCHAR, is_latest BOOLEAN, size_bytes BIGINT, etag VARCHAR, last_modified DOUBLE,
+    storage_class VARCHAR, run_id VARCHAR, proven_at DOUBLE, copy_bucket VARCHAR, copy_key VARCHAR,
+    copy_version_id VARCHAR, copy_etag VARCHAR, in_archive BOOLEAN, sha256 VARCHAR, checksums VARCHAR,
+    "offset" BIGINT, frame_start BIGINT, frame_offset BIGINT, frame_length BIGINT
+"""
+"""The columns of a table of proofs. The last seven are those of an archive's member."""
+
+
+async def take_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    """Add what a run has proven, of objects, to the table `proven` of this connection, in the columns of `PROVEN`."""
+    folder.mkdir()
+    fold = await open_fold(ledger, spec.run_id, await ledger.plan(spec.run_id), folder)
+    if fold is None:
+        return
+    statuses = ", ".join(quoted(status.value) for status in sorted(PROOFS[spec.job]))
+    rows = folder / "proven.parquet"
+    with closing(fold):
+        await asyncio.to_thread(
+            fold.execute,
+            f"""
+            COPY (
+                SELECT manifest.key, manifest.version_id, is_latest,
+                       coalesce(manifest.size_bytes, folded.size_bytes) AS size_bytes,
+                       coalesce(folded.etag, manifest.etag) AS etag, epoch(last_modified) AS last_modified,
+                       storage_class, epoch(finished_at) AS proven_at, destination_version_id, destination_etag
+                FROM folded JOIN manifest USING (row) WHERE status IN ({statuses}) AND NOT is_delete_marker
+            ) TO {quoted(str(rows))} (FORMAT parquet)
+            """,
+        )
+    etags = {
+        str(found)
+        for (found,) in connection.execute(
+            f"SELECT DISTINCT destination_etag FROM read_parquet({quoted(str(rows))})"
+        ).fetchall()
+    }
+    if spec.job == "compact":
+        members = folder / "members.parquet"
+        await _write_members(ArchiveIndex(ledger.store, ledger.location), spec.destination.location, etags, members)
+        sql = _members_sql(spec, rows, members)
+    else:
+        sql = _replicas_sql(spec, rows)
+    await asyncio.to_thread(connection.execute, f"INSERT INTO proven BY NAME {sql}")
+
+
+def _replicas_sql(spec: RunSpec, rows: Path) -> str:
+    source, destination = spec.source.location, spec.destination.location
+    key = f"""{quoted(destination.key)} || CASE WHEN starts_with(key, {quoted(source.key)})
+        THEN substr(key, length({quoted(source.key)}) + 1) ELSE key END"""
+    return f"""
+        SELECT key, version_id, is_latest, size_bytes, etag, last_modified, storage_class, proven_at,
+               {quoted(spec.run_id)} AS run_id, {quoted(destination.bucket)} AS copy_bucket, {key} AS copy_key,
+               destination_version_id AS copy_version_id, destination_etag AS copy_etag, false AS in_archive
+        FROM read_parquet({quoted(str(rows))})
+        """
+
+
+def _members_sql(spec: RunSpec, rows: Path, members: Path) -> str:
+    """Each row with the member that it became: of the archive with the outcome's ETag, of the same version."""
+    return f"""
+        SELECT rows.key, coalesce(rows.version_id, m.version_id) AS version_id, rows.is_latest, rows.size_bytes,
+               rows.etag, rows.last_modified, rows.storage_class, proven_at, {quoted(spec.run_id)} AS run_id,
+               copy_bucket, copy_key, copy_version_id, copy_etag, true AS in_archive, m.sha256, m.checksums, m."offset",
+               m.frame_start, m.frame_offset, m.frame_length
+        FROM read_parquet({quoted(str(rows))}) AS rows
+        JOIN read_parquet({quoted(str(members))}) AS m
+            ON m.key = rows.key AND m.copy_etag = destination_etag AND m.etag = rows.etag
+            AND (rows.version_id IS NULL OR m.version_id = rows.version_id)
+        QUALIFY row_number() OVER (PARTITION BY rows.key, rows.version_id, rows.etag ORDER BY copy_key) = 1
+        """
+
+
+async def _write_members(index: ArchiveIndex, archives: Location, etags: Iterable[str], path: Path) -> None:
+    """The members of the archives that have one of these ETags, with their archive's place and pins."""
+    more = ("copy_bucket", "copy_key", "copy_version_id", "copy_etag")
+    schema = pa.schema([*INDEX_SCHEMA, *(pa.field(name, pa.string()) for name in more)])
+    with pq.ParquetWriter(path, schema, compression="lz4") as writer:
+        for record in await index.records(archives):
+            if record.etag not in etags:
+                continue
+            values = record.location.bucket, record.location.key, record.version_id, record.etag
+            async with aclosing(index.tables(record.location)) as tables:  # type: ignore[type-var]
+                async for table in tables:
+                    taken = table
+                    for name, value in zip(more, values, strict=True):
+                        taken = taken.append_column(name, pa.array([value] * table.num_rows, pa.string()))
+                    writer.write_table(taken.cast(schema))

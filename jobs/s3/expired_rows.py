@@ -1,0 +1,76 @@
+"""What expire runs have done to a bucket, out of their tombstones, as rows for whoever asks how the bucket was.
+
+pyarrow loads with this module: import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.core.expiry import Step
+from jobs.core.model import Location, ObjectRef
+from jobs.s3.listing import list_all
+from jobs.s3.store import Store
+from jobs.s3.tables import manifest_schema
+from jobs.s3.tombstones import DONE, FOLDER, INTENT
+from jobs.s3.tries import try_often
+
+FILES_AT_ONCE = 16
+
+
+async def expired_rows(store: Store, ledger: Location, bucket: str, prefix: str = "") -> AsyncIterator[pa.RecordBatch]:
+    """Rows in `manifest_schema()`, `archive` being where the copy is: versions that were removed, and delete markers
+    that hide others. Both are the expiry's doing: the bucket's users still had these objects.
+
+    Of what was announced and never confirmed the versions are told, but no markers: nobody knows them.
+    """
+    folder = ledger.join(f"{FOLDER}{bucket}/")
+    names: set[str] = set()
+    async with aclosing(list_all(store, folder, versions=False)) as pages:
+        async for page in pages:
+            names |= {entry.key for entry in page}
+    told = [name for name in names if name.endswith(DONE) or name.removesuffix(INTENT) + DONE not in names]
+    for start in range(0, len(told), FILES_AT_ONCE):
+        keys = sorted(told)[start : start + FILES_AT_ONCE]
+        for data in await asyncio.gather(*(_read(store, ObjectRef(ledger.bucket, key)) for key in keys)):
+            table = pq.read_table(io.BytesIO(data))
+            batch = _as_rows(table.filter(pc.starts_with(table["key"], prefix)))
+            if batch.num_rows:
+                yield batch
+
+
+async def _read(store: Store, ref: ObjectRef) -> bytes:
+    return (await try_often(lambda: store.get(ref))).data
+
+
+def _as_rows(table: pa.Table) -> pa.RecordBatch:
+    step: Any = table["step"]
+    is_told: Any = pc.or_(pc.equal(step, Step.REMOVE.value), pc.is_valid(table["marker_version_id"]))
+    known = table.filter(is_told)
+    step = known["step"]
+    is_removal: Any = pc.equal(step, Step.REMOVE.value)
+    columns: dict[str, Any] = {
+        "key": known["key"],
+        "version_id": pc.if_else(is_removal, known["version_id"], known["marker_version_id"]),
+        "is_latest": pa.repeat(pa.scalar(False), known.num_rows),
+        "is_delete_marker": pc.invert(is_removal),
+        "size_bytes": known["size_bytes"],
+        "etag": known["etag"],
+        "last_modified": known["last_modified"],
+        "archive": known["copy"],
+    }
+    arrays = []
+    for field in manifest_schema():
+        column = columns.get(field.name)
+        column = pa.nulls(known.num_rows, field.type) if column is None else column
+        whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        arrays.append(whole.cast(field.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=manifest_schema())

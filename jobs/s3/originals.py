@@ -1,0 +1,51 @@
+"""The version that a row names, as S3 has it now: whether it is current, and since when others hide it."""
+
+from __future__ import annotations
+
+from jobs.core.expiry import Original, is_exact
+from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion
+from jobs.s3.lookup import find, key_history
+from jobs.s3.store import Store
+
+
+async def find_original(
+    store: Store, bucket: str, row: ObjectVersion, *, is_versioned: bool
+) -> tuple[Original, ObjectInfo] | None:
+    """The row's version and what HEAD says of it; None when it is gone.
+
+    A row without a version id names the newest version that has its ETag; where there is none, what is current now
+    is returned: it is for the caller to see that it is another. One request where the version is current.
+    """
+    current = await find(store, ObjectRef(bucket, row.key))
+    is_it = current is not None and _names(row, current.version_id or NULL_VERSION, current.etag)
+    has_others = is_versioned or is_exact(row.version_id)
+    if current is not None and (is_it or not has_others):
+        return _original(current), current
+    history = await key_history(store, bucket, row.key) if has_others else []
+    place = _place(row, history)
+    if place is None:
+        return (_original(current), current) if current is not None and row.version_id is None else None
+    info = await find(store, ObjectRef(bucket, row.key, history[place].version_id))
+    if info is None:
+        return None
+    above = history[place + 1].last_modified if place + 1 < len(history) else None
+    version_id = info.version_id or history[place].version_id
+    return _original(info)._replace(version_id=version_id, is_current=above is None, hidden_at=above), info
+
+
+def _names(row: ObjectVersion, version_id: str | None, etag: str | None) -> bool:
+    return row.etag == etag if row.version_id is None else row.version_id == version_id
+
+
+def _place(row: ObjectVersion, history: list[Listed]) -> int | None:
+    """Where in a key's history (oldest first) the row's version is."""
+    places = [
+        place
+        for place, each in enumerate(history)
+        if not each.is_delete_marker and _names(row, each.version_id, each.etag)
+    ]
+    return places[-1] if places else None
+
+
+def _original(info: ObjectInfo) -> Original:
+    return Original(info.version_id, info.etag, info.size_bytes, info.last_modified, info.attributes.lock)
