@@ -1,5 +1,6 @@
 # Every target makes its own virtual environment from the lock; nothing but Python, make and a package index is needed.
-# Variables: PYTHON, PYTHON313, PYTEST_ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, UPGRADE, SEEDS, SEED.
+# Variables: PYTHON, PYTHON313, PYTEST_ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, UPGRADE.
+# For the simulator and the fuzzer: SEEDS, SEED, SECONDS, PARSERS.
 # For the image: ENGINE, BASE, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS, REPOSITORY.
 
 PYTHON ?= python3
@@ -36,6 +37,11 @@ $(VENV)/bench.stamp: $(VENV)/dev.stamp requirements/bench.txt
 	@$(BIN)/python $(INSTALL) -r requirements/bench.txt
 	@touch $@
 
+$(VENV)/fuzz.stamp: $(VENV)/dev.stamp requirements/fuzz.txt
+	@echo "Adding the fuzzer from requirements/fuzz.txt"
+	@$(BIN)/python $(INSTALL) -r requirements/fuzz.txt
+	@touch $@
+
 .PRECIOUS: %/lock.stamp %/dev.stamp
 
 test: lint pytest ## Everything that must pass: lint, types, layers, tests
@@ -63,6 +69,10 @@ simulate-nightly: $(VENV)/dev.stamp ## The same for an hour, from seeds that no 
 
 simulate-bugs: $(VENV)/dev.stamp ## Every planted bug, and the seed that finds it
 	$(BIN)/python -m tests.simulation --bugs
+
+# atheris has wheels for Linux on x86_64 and few Pythons (3.1: not for 3.11), so it is no part of the other locks.
+fuzz: $(VENV)/fuzz.stamp ## Bytes that no parser expects; SECONDS=… for each (60), PARSERS="events csv" for some
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(PARSERS)
 
 demo: $(VENV)/dev.stamp ## A replication, damaged and repaired, on this machine; KEEP=1 leaves the server running
 	@KEEP=$(KEEP) $(BIN)/python -m tests.demo.demo
@@ -121,6 +131,7 @@ lock: $(VENV)/dev.stamp ## Resolve the dependencies again; UPGRADE=1 takes newer
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --output-file requirements/dev.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --extra bench --constraint requirements/dev.txt \
 		--output-file requirements/bench.txt
+	printf 'atheris<3.1\n' | $(subst pyproject.toml,-,$(COMPILE)) --output-file requirements/fuzz.txt
 	printf 'setuptools\n' | $(COMPILE) - --constraint requirements/dev.txt --output-file requirements/image.txt
 
 clean: ## Remove environments, caches and results

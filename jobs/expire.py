@@ -15,8 +15,7 @@ run, not missing. Locks are never bypassed.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -38,7 +37,7 @@ from jobs.s3.copies import Copies, Pair
 from jobs.s3.deletes import ExactDeletes
 from jobs.s3.originals import find_original
 from jobs.s3.store import Store
-from jobs.s3.tries import try_often
+from jobs.s3.tries import do_all, try_often
 
 if TYPE_CHECKING:
     from jobs.s3.tombstones import Tombstone, Tombstones
@@ -79,10 +78,10 @@ class _Seen(NamedTuple):
         """Whether it is beneath others now, or another object is in its place."""
         return not self.original.is_current or self.row.etag != self.original.etag
 
-    def is_done_by(self, step: Step | None) -> bool:
+    def is_done_by(self, step: Step) -> bool:
         """Whether that is what a step that was announced leaves behind."""
         is_replaced = self.row.etag != self.original.etag
-        return step is not None and (is_replaced or (step is Step.HIDE and not self.original.is_current))
+        return is_replaced or (step is Step.HIDE and self.original.marker_version_id is not None)
 
 
 class _Doomed(NamedTuple):
@@ -109,7 +108,6 @@ class Expire:
     options: ExpireOptions
     tombstones: Tombstones
     clock: Callable[[], float]
-    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
     deletes: ExactDeletes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -136,7 +134,7 @@ class Expire:
         """
         is_versioned = await try_often(lambda: self.source.is_versioned(self.bucket))
         terms = Terms(self.clock(), self.options.grace_seconds, is_versioned)
-        looked = await self._each(lambda row: self._look(row, is_versioned), rows)
+        looked = await do_all(lambda row: self._look(row, is_versioned), rows, REQUESTS_AT_ONCE)
         seen, outcomes = await self._sort(rows, looked)
         doomed: list[_Doomed] = []
         unproven: list[_Seen] = []
@@ -161,26 +159,34 @@ class Expire:
         self, rows: Sequence[ObjectVersion], looked: Sequence[_Seen | Outcome | None]
     ) -> tuple[list[_Seen], dict[int, Outcome]]:
         """The originals that are there, and the outcomes of the rest. What this run took is not missing."""
-        announced: Mapping[int, Step] = {}
+        announced: Mapping[int, Tombstone] = {}
         if any(each is None or (isinstance(each, _Seen) and each.is_moved) for each in looked):
             announced = await self.tombstones.announced(rows[0].row, rows[-1].row)
         seen: list[_Seen] = []
         outcomes: dict[int, Outcome] = {}
+        settled: list[Tombstone] = []
         for row, each in zip(rows, looked, strict=True):
-            step = announced.get(row.row)
-            if each is None and step is None:
+            stone = announced.get(row.row)
+            if each is None and stone is None:
                 outcomes[row.row] = _ended(row, Status.MISSING, "the original is gone already")
-            elif each is None or (isinstance(each, _Seen) and each.is_done_by(step)):
+            elif stone is not None and (each is None or (isinstance(each, _Seen) and each.is_done_by(stone.step))):
                 outcomes[row.row] = _ended(row, Status.EXPIRED, "by an earlier attempt of this run")
+                marker_id = each.original.marker_version_id if isinstance(each, _Seen) else None
+                settled.append(stone._replace(marker_version_id=marker_id, recorded_at=self.clock()))
             elif isinstance(each, _Seen):
                 seen.append(each)
-            else:
+            elif each is not None:
                 outcomes[row.row] = each
+        if settled:
+            await self.tombstones.settle(settled)
         return seen, outcomes
 
     async def _look(self, row: ObjectVersion, is_versioned: bool) -> _Seen | Outcome | None:
         """The original as it is now; None when it is gone; an outcome when S3 does not let us see it."""
-        proof = Proof.decode(row.proof) if row.proof else None
+        try:
+            proof = Proof.decode(row.proof) if row.proof else None
+        except ValueError as error:
+            return _kept(row, f"the ledger was altered: {error}")
         try:
             found = await try_often(lambda: find_original(self.source, self.bucket, row, is_versioned=is_versioned))
         except (Denied, Redirected) as error:
@@ -204,7 +210,7 @@ class Expire:
         guarded = [each for each in doomed if not each.is_exact]
         if guarded:
             await self.deletes.check_conditions(guarded[0].seen.row.key)
-        outcomes = await self._each(self._delete_guarded, guarded)
+        outcomes = await do_all(self._delete_guarded, guarded, REQUESTS_AT_ONCE)
         if exact:
             named = [(each.seen.row.key, str(each.seen.original.version_id)) for each in exact]
             told = await self.deletes.remove(named)
@@ -219,17 +225,26 @@ class Expire:
         return [outcome for outcome, _ in outcomes]
 
     async def _delete_guarded(self, doomed: _Doomed) -> tuple[Outcome, str | None]:
-        """The current object, if it still has the proven ETag: hidden by a marker or, without versions, removed."""
+        """The current object, if it still has the proven ETag: hidden by a marker or, without versions, removed.
+
+        Raises Conflict when S3 says that it has not, and then that it has: try again.
+        """
         row, etag = doomed.seen.row, doomed.seen.original.etag
         try:
-            deleted = await self.deletes.take_current(row.key, etag)
-        except (PreconditionFailed, NotFound, Denied, Rejected) as error:
+            marker_id = (await self.deletes.take_current(row.key, etag)).version_id
+        except (Denied, Rejected) as error:
             return _told(doomed, error)
+        except (PreconditionFailed, NotFound) as error:
+            now = await self._look(row, doomed.step is Step.HIDE)
+            if isinstance(now, _Seen) and not now.is_moved:
+                raise Conflict(error.operation, error.target, "Raced", "it is there, and it is not") from error
+            if now is not None and not (isinstance(now, _Seen) and now.original.marker_version_id):
+                return _told(doomed, error)
+            marker_id = now.original.marker_version_id if isinstance(now, _Seen) else None
         outcome, _ = _told(doomed, None)
         if doomed.step is not Step.HIDE:
             return outcome, None
-        reason = f"hidden by the delete marker {deleted.version_id}: removing that undoes it"
-        return outcome._replace(reason=reason), deleted.version_id
+        return outcome._replace(reason=f"hidden by the delete marker {marker_id}: removing that undoes it"), marker_id
 
     def _tombstone(self, doomed: _Doomed) -> Tombstone:
         from jobs.s3.tombstones import Tombstone
@@ -249,13 +264,6 @@ class Expire:
             doomed.verdict.evidence.value,
             recorded_at=self.clock(),
         )
-
-    async def _each(self, work: Callable[[Any], Awaitable[T]], items: Iterable[Any]) -> list[T]:
-        async def one(item: Any) -> T:
-            async with self._gate:
-                return await work(item)
-
-        return list(await asyncio.gather(*map(one, items)))
 
 
 def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:

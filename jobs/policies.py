@@ -204,6 +204,7 @@ def _mistakes(document: Document, findings: list[Finding]) -> list[Mistake]:
 def _pair_name(raw: Any, steps: Steps) -> str | None:
     if len(steps) < 2 or steps[0] != "pairs" or not isinstance(steps[1], int):
         return None
-    pair = raw["pairs"][steps[1]]
+    pairs = raw["pairs"]  # what YAML made of a key that came twice need not be the list that was read first
+    pair = pairs[steps[1]] if isinstance(pairs, list) and steps[1] < len(pairs) else None
     name = pair.get("name") if isinstance(pair, dict) else None
     return name if isinstance(name, str) else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +20,7 @@ from jobs.core.evidence import compare
 from jobs.core.history import DISPUTED
 from jobs.core.model import Location, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
+from jobs.core.pace import Pace
 from jobs.core.thawing import HOURS
 from jobs.errors import (
     ArchivedObject,
@@ -39,6 +40,7 @@ from jobs.s3.content import Side, compare_content
 from jobs.s3.copier import Copier, CopyOptions
 from jobs.s3.lookup import find
 from jobs.s3.member_copier import MemberCopier, ended
+from jobs.s3.paced_gate import PacedGate
 from jobs.s3.store import ABSENT, Store
 from jobs.s3.streams import ByteBudget
 from jobs.s3.thaws import Thaws
@@ -53,6 +55,8 @@ CHAIN_ROWS = 2_048
 CHAINS_AT_ONCE = 4
 LARGE_AT_ONCE = 2
 """Each holds a few parts beside the budget."""
+
+COMPARED_BYTES = 16 * 1024**2
 
 _REFUSALS = (NotFound, PreconditionFailed, ArchivedObject, Denied, Redirected)
 """What S3 says of an archive as a whole."""
@@ -85,13 +89,14 @@ class Restore:
     in_flight: int = 512
     _copier: Copier = field(init=False)
     _writer: MemberCopier = field(init=False)
-    _gate: asyncio.Semaphore = field(init=False)
+    _gate: PacedGate = field(init=False)
     _large: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self._copier = Copier(self.source, self.destination, self.route, self.options, self.budget)
-        self._writer = MemberCopier(self.destination, self.route, self.options, self.budget)
-        self._gate, self._large = asyncio.Semaphore(self.in_flight), asyncio.Semaphore(LARGE_AT_ONCE)
+        # What is compared while members are held needs memory of its own: nobody waits for what they hold.
+        self._writer = MemberCopier(self.destination, self.route, self.options, ByteBudget(COMPARED_BYTES))
+        self._gate, self._large = PacedGate(Pace(self.in_flight)), asyncio.Semaphore(LARGE_AT_ONCE)
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
         """The rows of a shard: those of one archive together, at most `CHAIN_ROWS` of them."""
@@ -176,23 +181,22 @@ class Restore:
         return outcomes
 
     async def _land(self, row: ObjectVersion, read: MemberRead) -> Outcome:
-        return await self._guarded(row, lambda: self._writer.put(row, read))
+        return await self._guarded(row, self._gate.run(lambda: self._writer.put(row, read)))
 
     async def _stream(self, row: ObjectVersion, member: Member, reader: ArchiveReader) -> Outcome:
         try:
             async with self._large:
-                return await self._guarded(row, lambda: self._writer.stream(row, member, reader))
+                return await self._guarded(row, try_often(lambda: self._writer.stream(row, member, reader)))
         except ArchivedObject as error:
             return (await self._unreadable(reader.record, [(row, member)], error))[row.row]
 
-    async def _guarded(self, row: ObjectVersion, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    async def _guarded(self, row: ObjectVersion, work: Awaitable[Outcome]) -> Outcome:
         """One object's failure is its row's outcome; only a service that does not answer stops the others.
 
         Raises ArchivedObject.
         """
         try:
-            async with self._gate:
-                return await try_often(work)
+            return await work
         except (NotFound, Rejected, DamagedArchive, PreconditionFailed) as error:
             if isinstance(error, NotFound) and error.code == "NoSuchBucket":
                 raise
@@ -218,8 +222,7 @@ class Restore:
         return outcomes | {row.row: ended(row, status, _why(record, error)) for row in left}
 
     async def _settle(self, row: ObjectVersion, member: Member) -> Outcome | None:
-        async with self._gate:
-            return await try_often(lambda: self._writer.settle(row, member))
+        return await self._gate.run(lambda: self._writer.settle(row, member))
 
     async def _thaw(self, row: ObjectVersion, ref: ObjectRef, storage_class: str) -> Outcome:
         """Ask for the archive (or version); what the rows that wait for it end as. Raises Conflict: it has thawed."""
@@ -236,7 +239,7 @@ class Restore:
 
     async def _copy_guarded(self, row: ObjectVersion) -> Outcome:
         try:
-            return await self._guarded(row, lambda: self._copy(row))
+            return await self._guarded(row, self._gate.run(lambda: self._copy(row)))
         except ArchivedObject:
             return await self._thaw(row, self.route.source_of(row), row.storage_class or "")
 

@@ -71,7 +71,7 @@ locals {
       follow    = { function = true, reads = [], writes = [], lists = [], marks = false, submits = ["replicate"] }
       inventory = { function = false, reads = ["source", "copy", "replica"], writes = [], lists = ["source", "copy", "replica"], marks = false, submits = ["inventory"] }
       replicate = { function = false, reads = ["source", "copy", "reports"], writes = ["copy"], lists = ["source", "copy", "reports"], marks = true, submits = ["replicate", "verify"] }
-      verify    = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "reports"], marks = false, submits = ["verify"] }
+      verify    = { function = false, reads = ["source", "copy", "replica", "archive", "reports"], writes = [], lists = ["source", "copy", "replica", "archive", "reports"], marks = false, submits = ["verify"] }
       reconcile = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "reports"], marks = false, submits = ["replicate", "verify", "reconcile"] }
       backfill  = { function = false, reads = ["source", "copy", "reports"], writes = [], lists = ["source", "copy", "reports"], marks = false, submits = ["replicate", "verify"] }
       nightly   = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "reports"], marks = false, submits = ["replicate", "verify"] }
@@ -79,7 +79,7 @@ locals {
     { for job, each in {
       compact = { function = false, reads = ["source", "copy", "archive", "reports"], writes = ["archive"], lists = ["source", "copy", "archive", "reports"], marks = false, submits = ["compact", "verify"] }
       restore = { function = false, reads = ["copy", "archive", "restore"], writes = ["restore"], lists = ["copy", "archive", "restore"], marks = false, submits = ["restore", "verify"] }
-      expire  = { function = false, reads = ["source", "copy", "archive"], writes = [], lists = ["source", "copy", "archive"], marks = false, submits = [] }
+      expire  = { function = false, reads = ["source", "copy", "replica", "archive"], writes = [], lists = ["source", "copy", "replica", "archive"], marks = false, submits = [] }
     } : job => each if contains(keys(local.jobs), job) },
   )
 

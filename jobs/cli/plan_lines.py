@@ -33,4 +33,5 @@ def thaw_lines(restore: Mapping[str, Any]) -> list[str]:
             f"  thaw      {len(restore['cold']):,} archives by {restore['tier']} for {restore['days']} days, up to "
             f"{restore['hours']:g} hours; {restore['restoring']:,} of them are on their way"
         )
+        lines += [f"            {uri}" for uri in restore["cold"][:10]]
     return lines

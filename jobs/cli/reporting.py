@@ -64,6 +64,8 @@ def _worked(report: Mapping[str, Any]) -> str:
     lines = [verdict(report), f"  outcomes  {counts(report['outcomes'])} ({human_bytes(report['bytes'])})"]
     lines += [f"  {each['rows']:>8,} × {each['status']}: {shown(each['reason'])}" for each in report["reasons"][:10]]
     lines += _deletions(report.get("deletions"))
+    if report.get("dry_run"):
+        lines.append("  nothing was deleted: this was a dry run, the same with --yes-delete deletes")
     if report["state"] != "complete":
         lines.append(f"  go on with  sealift runs retry {report['run_id']}")
     elif report["failures"]:

@@ -160,10 +160,10 @@ async def plan_run(
     scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
     try:
         options = dict(request.options)
-        await launch.check_sides(request.source, request.destination, options)
         index = ArchiveIndex(ledger.store, ledger.location)
         wanted = Wanted(request, ledger, index, keys)
         records = await wanted.records()
+        await launch.check_sides(request.source, request.destination, options)
 
         async def write_shard(number: int, data: bytes) -> None:
             (scratch / f"{number:05d}.parquet").write_bytes(data)

@@ -151,8 +151,10 @@ async def _start_run(
     is_of_archives = given.get("archives") is not None
     if given["source"] is None and given["manifest"] is None and not is_of_archives:
         raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
-    if (given["destination"] is None) is not is_of_archives:
-        raise UsageError("no destination: give --destination s3://bucket/prefix, or of verify --archives, one of them")
+    if is_of_archives and given["destination"] is not None:
+        raise UsageError("--archives and --destination: what shall be verified, archives or copies? Give one of them")
+    if not is_of_archives and given["destination"] is None:
+        raise UsageError("no destination: give --destination s3://bucket/prefix")
     source = side(given["source"], given, "source") if given["source"] else None
     name = "archives" if is_of_archives else "destination"
     destination = side(given[name], given, name)

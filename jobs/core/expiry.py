@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -29,6 +29,12 @@ PROOFS: Mapping[str, frozenset[Status]] = {
     "verify": frozenset({Status.VERIFIED}),
 }
 """Which outcomes of which job say that there is a copy."""
+
+
+MEMBER_FIELDS = frozenset(
+    ("key", "size_bytes", "etag", "checksums", "sha256", "offset", "frame_start", "frame_offset", "frame_length")
+)
+"""What a proof says of an archive's member: no more than it takes to find and to read it."""
 
 
 class Step(StrEnum):
@@ -65,12 +71,22 @@ class Proof:
 
     @classmethod
     def decode(cls, text: str) -> Proof:
-        """The inverse of `encode`. Raises ValueError or TypeError for what is none."""
-        return cls(**json.loads(text))
+        """The inverse of `encode`. Raises ValueError for what is none."""
+        try:
+            found = cls(**json.loads(text))
+            found = replace(found, proven_at=float(found.proven_at))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"no proof: {error}") from error
+        if not set(found.member or ()) <= MEMBER_FIELDS:
+            raise ValueError("no proof: it says other things than where a copy is")
+        return found
 
 
 class Original(NamedTuple):
-    """The version of a row as S3 has it now. `hidden_at`: since when a newer version or a marker is on top of it."""
+    """The version of a row as S3 has it now. `hidden_at`: since when a newer version or a marker is on top of it.
+
+    `marker_version_id`: of the delete marker directly above it, if there is one.
+    """
 
     version_id: str | None
     etag: str
@@ -79,6 +95,7 @@ class Original(NamedTuple):
     lock: ObjectLock | None = None
     is_current: bool = True
     hidden_at: float | None = None
+    marker_version_id: str | None = None
 
 
 class Terms(NamedTuple):

@@ -61,7 +61,7 @@ def read_records(records: Mapping[str, str], name: str, size_bytes: int, mtime: 
 
     Raises KeyError or ValueError for a header that is not Sealift's.
     """
-    checksums = json.loads(records.get(f"{VENDOR}checksums", "{}"))
+    checksums = _map(records, "checksums")
     return Member(
         key=json.loads(records[f"{VENDOR}key"]) if f"{VENDOR}key" in records else name,
         version_id=records.get(f"{VENDOR}version-id"),
@@ -70,12 +70,20 @@ def read_records(records: Mapping[str, str], name: str, size_bytes: int, mtime: 
         etag=records[f"{VENDOR}etag"],
         last_modified=float(mtime),
         storage_class=records.get(f"{VENDOR}storage-class", "STANDARD"),
-        headers=json.loads(records.get(f"{VENDOR}headers", "{}")),
-        metadata=json.loads(records.get(f"{VENDOR}metadata", "{}")),
-        tags=json.loads(records.get(f"{VENDOR}tags", "{}")),
+        headers=_map(records, "headers"),
+        metadata=_map(records, "metadata"),
+        tags=_map(records, "tags"),
         checksums=tuple(Checksum(algorithm, value, "-" in value) for algorithm, value in checksums.items()),
         sha256=records.get(f"{VENDOR}sha256"),
     )
+
+
+def _map(records: Mapping[str, str], name: str) -> dict[str, str]:
+    """The inverse of `encode_map`; raises ValueError."""
+    found = json.loads(records.get(VENDOR + name, "{}"))
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError(f"{VENDOR}{name} is no map of texts")
+    return found
 
 
 def encode_map(values: Mapping[str, str]) -> str:

@@ -71,7 +71,7 @@ async def plan_archives(
                 "SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM rows"
             ).fetchall()[0]
             wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
-            tables = _tables(connection, -(-rows // max(wanted, 1)))
+            tables = _tables(connection, max(1, -(-rows // max(wanted, 1))))
             while (table := await asyncio.to_thread(next, tables, None)) is not None:
                 await write_shard(len(planned.shards), write_parquet(table))
                 own_bytes = sum(size or 0 for size in table["size_bytes"].to_pylist())
@@ -132,14 +132,31 @@ def _tables(connection: duckdb.DuckDBPyConnection, rows_each: int) -> Iterator[p
         FROM rows LEFT JOIN claims USING (place) ORDER BY place
         """
     ).to_arrow_reader(BATCH_ROWS)
-    pending: list[dict[str, Any]] = []
-    number = 0
-    for batch in reader:
-        for values in batch.to_pylist():
-            if len(pending) >= rows_each and values["archive"] != pending[-1]["archive"]:
-                yield pa.Table.from_pylist(pending, expiry_schema())
-                pending = []
-            pending.append(values | {"row": number, "is_delete_marker": False})
-            number += 1
-    if pending:
-        yield pa.Table.from_pylist(pending, expiry_schema())
+    pending: list[pa.RecordBatch] = []
+    number = waiting = 0
+    last = None
+    for found in reader:
+        batch = _numbered(found, number)
+        number += batch.num_rows
+        first = 0
+        for place, archive in enumerate(batch["archive"].to_pylist()):
+            if archive != last and waiting + place - first >= rows_each:
+                yield pa.Table.from_batches([*pending, batch.slice(first, place - first)])
+                pending, waiting, first = [], 0, place
+            last = archive
+        pending.append(batch.slice(first))
+        waiting += batch.num_rows - first
+    if waiting:
+        yield pa.Table.from_batches(pending)
+
+
+def _numbered(batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
+    """With the columns of a shard that members do not have."""
+    columns: dict[str, Any] = {name: batch[name] for name in batch.schema.names}
+    columns["row"] = pa.array(range(first, first + batch.num_rows), pa.int64())
+    columns["is_delete_marker"] = pa.array([False] * batch.num_rows)
+    arrays: list[Any] = [
+        columns[each.name].cast(each.type) if each.name in columns else pa.nulls(batch.num_rows, each.type)
+        for each in expiry_schema()
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=expiry_schema())

@@ -169,7 +169,7 @@ async def _write(
 ) -> None:
     rows, size_bytes = _one(connection, "SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM chosen")
     wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
-    tables = _tables(connection, -(-rows // max(wanted, 1)))
+    tables = _tables(connection, max(1, -(-rows // max(wanted, 1))))
     while (table := await asyncio.to_thread(next, tables, None)) is not None:
         await write_shard(len(found.shards), write_parquet(table))
         own_bytes = sum(size or 0 for size in table["size_bytes"].to_pylist())
@@ -184,17 +184,21 @@ def _tables(connection: duckdb.DuckDBPyConnection, rows_each: int) -> Iterator[p
         "FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN copy_key END, "
         'coalesce(frame_offset, "offset"), "offset", key, version_id'
     ).to_arrow_reader(BATCH_ROWS)
-    pending: list[dict[str, Any]] = []
-    number = 0
-    for batch in reader:
-        for values in batch.to_pylist():
-            pending.append(_row(number, values))
-            number += 1
-            if len(pending) == rows_each:
-                yield pa.Table.from_pylist(pending, expiry_schema())
-                pending = []
+    pending: list[pa.RecordBatch] = []
+    number = waiting = 0
+    for found in reader:
+        rows = [_row(number + place, values) for place, values in enumerate(found.to_pylist())]
+        batch = pa.RecordBatch.from_pylist(rows, expiry_schema())
+        number += batch.num_rows
+        while waiting + batch.num_rows >= rows_each:
+            head, batch = batch.slice(0, rows_each - waiting), batch.slice(rows_each - waiting)
+            yield pa.Table.from_batches([*pending, head])
+            pending, waiting = [], 0
+        if batch.num_rows:
+            pending.append(batch)
+            waiting += batch.num_rows
     if pending:
-        yield pa.Table.from_pylist(pending, expiry_schema())
+        yield pa.Table.from_batches(pending)
 
 
 def _row(number: int, values: dict[str, Any]) -> dict[str, Any]:

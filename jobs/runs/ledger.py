@@ -22,7 +22,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.pace import backoff_seconds
@@ -35,6 +35,7 @@ _JSON = Attributes(headers={"content-type": "application/json"})
 _BINARY = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
 
 WRITE_TRIES = 6
+T = TypeVar("T")
 
 
 class Checkpoint(NamedTuple):
@@ -56,7 +57,7 @@ class Checkpoint(NamedTuple):
     def parse(cls, shard: int, name: str) -> Checkpoint:
         """The inverse of `name`. Raises LedgerError for a file that is none."""
         parts = name.removesuffix(".parquet").split("-")
-        if len(parts) != 5 or not all(part.isdigit() for part in parts[1:]):
+        if len(parts) != 5 or not all(part.isascii() and part.isdigit() for part in parts[1:]):
             raise LedgerError(f"{name!r} in the outcomes of shard {shard} is no checkpoint: remove it")
         return cls(shard, parts[0], *map(int, parts[1:]))
 
@@ -82,7 +83,8 @@ class Ledger:
 
     async def spec(self, run_id: str) -> RunSpec:
         """The run's spec. Raises LedgerError when there is no such run."""
-        return RunSpec.from_dict(await self._read_json(run_id, "spec.json", "the ledger has no run"))
+        document = await self._read_json(run_id, "spec.json", "the ledger has no run")
+        return self._parsed(run_id, "spec.json", document, RunSpec.from_dict)
 
     async def write_shard(self, run_id: str, shard: int, data: bytes) -> None:
         """One worker's slice of the manifest, as Parquet."""
@@ -101,7 +103,8 @@ class Ledger:
 
     async def plan(self, run_id: str) -> Plan:
         """The run's plan. Raises LedgerError when planning did not finish."""
-        return Plan.from_dict(await self._read_json(run_id, "plan.json", "planning did not finish; start anew: run"))
+        document = await self._read_json(run_id, "plan.json", "planning did not finish; start anew: run")
+        return self._parsed(run_id, "plan.json", document, Plan.from_dict)
 
     async def write_checkpoint(self, run_id: str, checkpoint: Checkpoint, data: bytes) -> None:
         """One outcome file."""
@@ -156,10 +159,10 @@ class Ledger:
     async def report(self, run_id: str) -> dict[str, Any] | None:
         """The run's report, None while it has not ended."""
         try:
-            document: dict[str, Any] = json.loads(await self._read(run_id, "report.json"))
+            data = await self._read(run_id, "report.json")
         except NotFound:
             return None
-        return document
+        return self._parsed(run_id, "report.json", data, dict)
 
     async def write_document(self, run_id: str, name: str, document: Mapping[str, Any]) -> None:
         """A JSON document of the run's. Raises PreconditionFailed when there is another one of that name."""
@@ -205,15 +208,22 @@ class Ledger:
 
     async def _read_json(self, run_id: str, name: str, otherwise: str) -> dict[str, Any]:
         try:
-            document: dict[str, Any] = json.loads(await self._read(run_id, name))
+            data = await self._read(run_id, name)
         except NotFound as error:
             raise LedgerError(f"{otherwise} {run_id} ({self.uri(run_id, name)}): see `sealift runs list`") from error
-        except ValueError as error:
-            raise LedgerError(f"{self.uri(run_id, name)} is not JSON ({error}): the ledger was altered") from error
+        document: dict[str, Any] = self._parsed(run_id, name, data, dict)
         if document.get("spec_version") != SPEC_VERSION:
             version = document.get("spec_version")
             raise LedgerError(f"{self.uri(run_id, name)} is of version {version}, this Sealift reads {SPEC_VERSION}")
         return document
+
+    def _parsed(self, run_id: str, name: str, data: bytes | Mapping[str, Any], parse: Callable[[Any], T]) -> T:
+        """JSON, or what was JSON, made into something. Raises LedgerError."""
+        try:
+            return parse(json.loads(data) if isinstance(data, bytes) else data)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise LedgerError(f"{self.uri(run_id, name)} is not what Sealift writes ({why}): it was altered") from error
 
     async def _write(self, run_id: str, name: str, data: bytes, attributes: Attributes) -> None:
         """Write once. Raises PreconditionFailed when other bytes are there; the same bytes are our own

@@ -40,6 +40,7 @@ READS_IN_FLIGHT = 64
 PART_BYTES = 8 * 1024**2
 _PARQUET = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
 _JSON = Attributes(headers={"content-type": "application/json"})
+_COUNTED = pa.schema([("key", pa.string()), ("size_bytes", pa.int64())])
 
 
 class Found(NamedTuple):
@@ -202,8 +203,8 @@ def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
     Raises DamagedArchive for an index that cannot be read.
     """
     try:
-        table = pq.read_table(io.BytesIO(own_index), columns=["key", "size_bytes"])
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
+        table = pq.read_table(io.BytesIO(own_index), columns=["key", "size_bytes"]).cast(_COUNTED)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DamagedArchive(f"{record.location}: its own index is damaged: {error}") from error
     return replace(
         record,

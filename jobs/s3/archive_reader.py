@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple, cast
 
 from jobs.core.archive import CHUNK_BYTES, ArchiveRecord, Member
@@ -186,27 +188,25 @@ def _known_checksum(member: Member) -> str | None:
 
 
 def _judge_all(members: Sequence[Member], start: int, data: bytes) -> list[MemberRead]:
-    """The members out of `data`, the archive's bytes from `start` on; each frame is decompressed once."""
+    """Members, in the archive's order, out of `data`, its bytes from `start` on; each frame is decompressed once."""
     whole = memoryview(data)
-    frames: dict[tuple[int, int], bytes | str] = {}
-    found = []
-    for member in members:
-        begin, end = member.byte_range
-        piece = whole[begin - start : end - start]
+    found: list[MemberRead] = []
+    for (begin, end), sharing in itertools.groupby(members, key=attrgetter("byte_range")):
+        piece, group = whole[begin - start : end - start], list(sharing)
         if len(piece) != end - begin:
-            found.append(MemberRead(member, None, reason="the archive ends before it"))
-            continue
-        if member.frame_offset is None:
-            found.append(judge(member, bytes(piece)))
-            continue
-        if (begin, end) not in frames:
-            frames[begin, end] = _decompress(piece, [each for each in members if each.byte_range == (begin, end)])
-        frame = frames[begin, end]
-        if isinstance(frame, str):
-            found.append(MemberRead(member, None, reason=frame))
+            found += [MemberRead(member, None, reason="the archive ends before it") for member in group]
+        elif group[0].frame_offset is None:
+            found += [judge(member, bytes(piece)) for member in group]
         else:
-            found.append(judge(member, frame[member.skip_bytes : member.skip_bytes + member.size_bytes]))
+            found += _judge_frame(group, piece)
     return found
+
+
+def _judge_frame(members: Sequence[Member], piece: memoryview) -> list[MemberRead]:
+    frame = _decompress(piece, members)
+    if isinstance(frame, str):
+        return [MemberRead(member, None, reason=frame) for member in members]
+    return [judge(each, frame[each.skip_bytes : each.skip_bytes + each.size_bytes]) for each in members]
 
 
 def _decompress(piece: memoryview, members: Sequence[Member]) -> bytes | str:

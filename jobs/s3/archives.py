@@ -15,6 +15,7 @@ from jobs.errors import DamagedArchive, Rejected
 from jobs.s3.listing import list_all
 from jobs.s3.store import Store
 from jobs.s3.streams import ByteBudget, read_ranges
+from jobs.s3.tries import try_often
 
 FED_BYTES = 4096
 
@@ -86,7 +87,7 @@ async def stream_member(
     size_bytes = 0
 
     async def fetch(begin: int, stop: int) -> bytes:
-        return await _get(store, record, member, start + begin, start + stop)
+        return await try_often(lambda: _get(store, record, member, start + begin, start + stop))
 
     pieces = read_ranges(end - start, CHUNK_BYTES, fetch, budget)
     decoded = pieces if member.frame_offset is None else _frames(record, member, pieces)

@@ -9,10 +9,10 @@ import asyncio
 import base64
 import hashlib
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, cast
 
 from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5_etag
@@ -36,9 +36,7 @@ from jobs.s3.lookup import find
 from jobs.s3.member_source import prove
 from jobs.s3.store import Store
 from jobs.s3.streams import ByteBudget, read_ranges
-from jobs.s3.tries import try_often
-
-T = TypeVar("T")
+from jobs.s3.tries import do_all, try_often
 
 COPIES_AT_ONCE = 64
 ARCHIVES_AT_ONCE = 4
@@ -87,8 +85,8 @@ class Copies:
             found = await self._compare_members([pairs[place] for place in places])
             verdicts.update(zip(places, found, strict=True))
 
-        await _each(replica, replicas, COPIES_AT_ONCE)
-        await _each(archive, list(archives.values()), ARCHIVES_AT_ONCE)
+        await do_all(replica, replicas, COPIES_AT_ONCE)
+        await do_all(archive, archives.values(), ARCHIVES_AT_ONCE)
         return [verdicts[place] for place in range(len(pairs))]
 
     async def _compare_replica(self, pair: Pair) -> Verdict:
@@ -182,16 +180,6 @@ class Copies:
             async for piece in pieces:
                 await asyncio.to_thread(hasher.update, piece)
         return hasher.spelled()
-
-
-async def _each(work: Callable[[T], Awaitable[None]], items: Sequence[T], at_once: int) -> None:
-    gate = asyncio.Semaphore(at_once)
-
-    async def one(item: T) -> None:
-        async with gate:
-            await work(item)
-
-    await asyncio.gather(*map(one, items))
 
 
 def _expected(info: ObjectInfo) -> Checksum | None:

@@ -13,7 +13,7 @@ from jobs.s3.tries import try_often
 
 @dataclass(slots=True)
 class ExactDeletes:
-    """Deletes in one bucket. Locks are never bypassed; what may pass is tried again here."""
+    """Deletes in one bucket. Locks are never bypassed."""
 
     store: Store
     bucket: str
@@ -33,9 +33,10 @@ class ExactDeletes:
     async def take_current(self, key: str, etag: str) -> Deleted:
         """Delete the current object, if it has this ETag: hidden by a marker where versions are kept, else removed.
 
-        Call `check_conditions` before. Raises PreconditionFailed or NotFound when it is another, or gone.
+        Call `check_conditions` before. Raises PreconditionFailed or NotFound when it is another, or gone. It may be
+        this very request that did it, when its first answer was lost and it was repeated: look again then.
         """
-        return await try_often(lambda: self.store.delete(self.bucket, key, if_match=etag))
+        return await self.store.delete(self.bucket, key, if_match=etag)
 
     async def check_conditions(self, beside: str) -> None:
         """Once: does this server heed If-Match at all? Asked of a key that is not there, beside one that is.

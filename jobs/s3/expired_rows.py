@@ -53,10 +53,10 @@ async def _read(store: Store, ref: ObjectRef) -> bytes:
 
 def _as_rows(table: pa.Table) -> pa.RecordBatch:
     step: Any = table["step"]
-    is_told: Any = pc.or_(pc.equal(step, Step.REMOVE.value), pc.is_valid(table["marker_version_id"]))
+    is_told: Any = pc.or_(pc.equal(step, pa.scalar(Step.REMOVE.value)), pc.is_valid(table["marker_version_id"]))
     known = table.filter(is_told)
     step = known["step"]
-    is_removal: Any = pc.equal(step, Step.REMOVE.value)
+    is_removal: Any = pc.equal(step, pa.scalar(Step.REMOVE.value))
     columns: dict[str, Any] = {
         "key": known["key"],
         "version_id": pc.if_else(is_removal, known["version_id"], known["marker_version_id"]),

@@ -34,6 +34,7 @@ CREATOR = "sealift"
 """What `sealift inventory` adds to its manifests as `createdBy`."""
 MANIFEST_BYTES = 64 << 20
 """A manifest of S3's largest inventories has some MiB; what is larger is something else."""
+_TIMESTAMP_DIGITS_MAX = 15
 
 _BINARY_COLUMN = {
     "Parquet": re.compile(r"(?:required|optional)\s+\w+\s+(\w+)"),
@@ -190,7 +191,7 @@ def _parse(content: bytes, location: Location | Path) -> Inventory:
 
     try:
         data = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise reject(f"it is not JSON ({_one_line(error)})") from error
     if not isinstance(data, dict):
         raise reject("it is not a JSON object")
@@ -201,7 +202,7 @@ def _parse(content: bytes, location: Location | Path) -> Inventory:
         raise reject(f"version is {data['version']!r}, known is {', '.join(VERSIONS)}")
     if data["fileFormat"] not in FORMATS:
         raise reject(f"fileFormat is {data['fileFormat']!r}, known are {', '.join(FORMATS)}")
-    if not data["creationTimestamp"].isdecimal():
+    if not data["creationTimestamp"].isdecimal() or len(data["creationTimestamp"]) > _TIMESTAMP_DIGITS_MAX:
         raise reject(f"creationTimestamp is {data['creationTimestamp']!r}, expected epoch milliseconds")
     columns = _columns(data["fileFormat"], data["fileSchema"])
     folded = [fold_name(column) for column in columns]

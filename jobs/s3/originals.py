@@ -28,9 +28,12 @@ async def find_original(
     info = await find(store, ObjectRef(bucket, row.key, history[place].version_id))
     if info is None:
         return None
-    above = history[place + 1].last_modified if place + 1 < len(history) else None
-    version_id = info.version_id or history[place].version_id
-    return _original(info)._replace(version_id=version_id, is_current=above is None, hidden_at=above), info
+    original = _original(info)._replace(version_id=info.version_id or history[place].version_id)
+    if place + 1 < len(history):
+        above = history[place + 1]
+        marker_id = above.version_id if above.is_delete_marker else None
+        original = original._replace(is_current=False, hidden_at=above.last_modified, marker_version_id=marker_id)
+    return original, info
 
 
 def _names(row: ObjectVersion, version_id: str | None, etag: str | None) -> bool:

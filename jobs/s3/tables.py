@@ -6,6 +6,7 @@ where it is used, so that a command which needs no table starts fast.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.core.model import Listed, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.errors import LedgerError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -110,13 +112,14 @@ def manifest_batch(entries: Sequence[Listed]) -> pa.RecordBatch:
 
 
 def read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[ObjectVersion]]:
-    """The rows of a shard file, `batch_rows` at a time."""
+    """The rows of a shard file, `batch_rows` at a time. Raises LedgerError for a file that is none."""
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(io.BytesIO(data))
-    schema = expiry_schema() if "proof" in file.schema_arrow.names else shard_schema()
-    for batch in file.iter_batches(batch_size=batch_rows):
-        yield list(starmap(ObjectVersion, zip(*_columns(batch, schema), strict=True)))
+    with _unaltered("a shard"):
+        file = pq.ParquetFile(io.BytesIO(data))
+        schema = expiry_schema() if "proof" in file.schema_arrow.names else shard_schema()
+        for batch in file.iter_batches(batch_size=batch_rows):
+            yield list(starmap(ObjectVersion, zip(*_columns(batch, schema), strict=True)))
 
 
 def write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
@@ -135,13 +138,25 @@ def write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
 
 
 def read_outcomes(data: bytes) -> Iterator[Outcome]:
-    """The outcomes of a Parquet file that `write_outcomes` made."""
+    """The outcomes of a Parquet file that `write_outcomes` made. Raises LedgerError for another one."""
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
-        for values in zip(*_columns(batch, outcome_schema()), strict=True):
-            outcome = Outcome._make(values)
-            yield outcome._replace(status=Status(outcome.status), evidence=Evidence(outcome.evidence))
+    with _unaltered("a checkpoint"):
+        for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
+            for values in zip(*_columns(batch, outcome_schema()), strict=True):
+                outcome = Outcome._make(values)
+                yield outcome._replace(status=Status(outcome.status), evidence=Evidence(outcome.evidence))
+
+
+@contextlib.contextmanager
+def _unaltered(what: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise LedgerError(f"{what} of the run cannot be read ({reason}): the ledger was altered") from error
 
 
 def _columns(batch: pa.RecordBatch, schema: pa.Schema) -> Iterable[list[object]]:

@@ -86,9 +86,7 @@ class Tombstones:
 
     async def announce(self, intents: Sequence[Tombstone]) -> str:
         """Write down what is about to go; the name under which `confirm` says that it has."""
-        self._count[0] += 1
-        rows = [each.row for each in intents]
-        name = f"{min(rows)}-{max(rows)}-{self._id}{self._count[0]:06d}"
+        name = self._name(intents)
         await self._write(name + INTENT, intents)
         return name
 
@@ -96,26 +94,39 @@ class Tombstones:
         """Write down what has gone."""
         await self._write(name + DONE, gone)
 
-    async def announced(self, first_row: int, last_row: int) -> dict[int, Step]:
-        """Row → step, of all rows between the two that this run deleted, or may have, whichever attempt it was."""
-        found: dict[int, Step] = {}
+    async def settle(self, gone: Sequence[Tombstone]) -> None:
+        """Write down what has gone of what an earlier attempt announced."""
+        await self._write(self._name(gone) + DONE, gone)
+
+    async def announced(self, first_row: int, last_row: int) -> dict[int, Tombstone]:
+        """By row, all between the two that this run deleted, or may have, whichever attempt it was."""
+        found: dict[int, Tombstone] = {}
         for name in await self._latest():
             first, last, *_ = name.split("-")
             if int(first) <= last_row and int(last) >= first_row:
-                found |= {each.row: each.step for each in await self._read(name)}
+                found |= {each.row: each for each in await self._read(name)}
         return found
 
     async def hidden(self) -> AsyncIterator[list[Tombstone]]:
-        """All versions that this run hid, or may have: of these nobody knows the marker."""
-        for name in await self._latest():
-            yield [each for each in await self._read(name) if each.step is Step.HIDE]
+        """All versions that this run hid, or may have (of these nobody knows the marker), each once."""
+        names = await self._latest()
+        spans = [tuple(map(int, name.split("-")[:2])) for name in names if name.endswith(INTENT)]
+        done: set[int] = set()
+        for name in reversed(names):  # what is done comes first
+            stones = await self._read(name)
+            yield [each for each in stones if each.step is Step.HIDE and each.row not in done]
+            done |= {each.row for each in stones if any(first <= each.row <= last for first, last in spans)}
 
     async def _latest(self) -> list[str]:
         """Of each group the file that says most: what is done, else what was intended."""
         names = set(await self._names())
-        intents = sorted(name for name in names if name.endswith(INTENT))
-        pairs = [(name, name.removesuffix(INTENT) + DONE) for name in intents]
-        return [done if done in names else intent for intent, done in pairs]
+        open_ = [name for name in names if name.endswith(INTENT) and name.removesuffix(INTENT) + DONE not in names]
+        return sorted(open_) + sorted(name for name in names if name.endswith(DONE))
+
+    def _name(self, tombstones: Sequence[Tombstone]) -> str:
+        self._count[0] += 1
+        rows = [each.row for each in tombstones]
+        return f"{min(rows)}-{max(rows)}-{self._id}{self._count[0]:06d}"
 
     async def _read(self, name: str) -> list[Tombstone]:
         place = self._place(name)

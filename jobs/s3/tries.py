@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from jobs.core.pace import backoff_seconds
 from jobs.errors import Conflict, StoreError, Unavailable
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 TRIES = 8
 
@@ -29,3 +30,20 @@ async def try_often(
             on_error(error)
             await asyncio.sleep(backoff_seconds(attempt, random.random()))
     return await request()
+
+
+async def do_all(work: Callable[[U], Awaitable[T]], items: Iterable[U], at_once: int) -> list[T]:
+    """`work` of each item, so many at once, in order. All are waited for; then the first error is raised, if any."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(item: U) -> T:
+        async with gate:
+            return await work(item)
+
+    results = await asyncio.gather(*map(one, items), return_exceptions=True)
+    done: list[T] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        done.append(result)
+    return done

@@ -37,13 +37,14 @@ CONTENT_HEADERS = (
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _LINE_ENDS = {"\r": "&#13;", "\n": "&#10;"}
+_DIGITS_MAX = 20
 _META = "x-amz-meta-"
 _CHECKSUM = "x-amz-checksum-"
 _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
 _ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
-_ETAG = re.compile(rb"<ETag>([^<]*)</ETag>")
-_CHECKSUM_ELEMENT = re.compile(rb"<Checksum([A-Z0-9]+)>([^<]*)</")
+_ETAG = re.compile(rb"<ETag>([^<\x80-\xff]*)</ETag>")
+_CHECKSUM_ELEMENT = re.compile(rb"<Checksum([A-Z0-9]+)>([^<\x80-\xff]*)</")
 
 
 class Malformed(Exception):
@@ -166,18 +167,23 @@ def object_info(headers: Headers, *, whole: bool = False) -> ObjectInfo:
         size = content_range.rpartition("/")[2]
     storage_class = headers.get("x-amz-storage-class") or "STANDARD"
     return ObjectInfo(
-        size_bytes=int(size) if size.isdecimal() else 0,
+        size_bytes=_number(size) or 0,
         etag=unquote_etag(headers.get("etag", "")),
         last_modified=parse_http_date(headers.get("last-modified", "")),
         version_id=headers.get("x-amz-version-id"),
         storage_class=storage_class,
         checksums=header_checksums(headers),
         attributes=_attributes(headers, storage_class),
-        tag_count=int(headers.get("x-amz-tagging-count") or 0),
-        parts_count=int(headers["x-amz-mp-parts-count"]) if headers.get("x-amz-mp-parts-count") else None,
+        tag_count=_number(headers.get("x-amz-tagging-count")) or 0,
+        parts_count=_number(headers.get("x-amz-mp-parts-count")),
         is_archived=_is_archived(headers, storage_class),
         is_restoring='ongoing-request="true"' in headers.get("x-amz-restore", ""),
     )
+
+
+def _number(text: str | None) -> int | None:
+    """A header that counts something; None for what is no number of sane length."""
+    return int(text) if text and text.isdecimal() and len(text) < _DIGITS_MAX else None
 
 
 def _attributes(headers: Headers, storage_class: str) -> Attributes:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import jobs
-from tests.benchmarks import archives, peers, reconcile, restores, table, workloads
+from tests.benchmarks import archives, bounds, peers, reconcile, restores, table, workloads
 from tests.benchmarks.data import Data
 from tests.benchmarks.late_server import Missing
 from tests.benchmarks.measure import Sample, measure
@@ -32,7 +32,13 @@ from tests.servers import Server, seaweedfs
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "bench"
 ENDED_WELL = {"copied", "same", "deleted", "verified", "packed", "restored"}
-WORKLOADS = {**workloads.WORKLOADS, **reconcile.WORKLOADS, **archives.WORKLOADS, **restores.WORKLOADS}
+WORKLOADS = {
+    **workloads.WORKLOADS,
+    **bounds.WORKLOADS,
+    **reconcile.WORKLOADS,
+    **archives.WORKLOADS,
+    **restores.WORKLOADS,
+}
 
 
 @contextmanager

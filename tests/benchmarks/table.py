@@ -29,6 +29,7 @@ def summarize(workload: Workload, samples: Mapping[str, list[Sample]], failures:
                         "cpu_seconds": s.cpu_seconds,
                         "peak_bytes": s.peak_bytes,
                         "children_peak_bytes": s.children_peak_bytes,
+                        "children_files": s.children_files,
                     }
                     for s in runs
                 ],
@@ -40,6 +41,7 @@ def summarize(workload: Workload, samples: Mapping[str, list[Sample]], failures:
                 "cpu_ms_per_object": cpu / objects * 1000,
                 "peak_mib": max(s.peak_bytes for s in runs) / MIB,
                 "children_peak_mib": max(s.children_peak_bytes for s in runs) / MIB,
+                "children_files": max(s.children_files for s in runs),
             }
         rows.append(row)
     targets = []
@@ -67,7 +69,8 @@ def render(results: Mapping[str, Any]) -> str:
         f"SeaweedFS on the same machine; medians of up to {results['rounds']} rounds in turn, "
         f"scale {results['scale']:g}. "
         "Whole commands: start, listing, ledger and report included. CPU is the client's, user and system; peak is its "
-        "largest process, then the largest that the command started (Sealift's workers). "
+        "largest process, then the largest that the command started (Sealift's workers), and the most files that "
+        "one of these had open. "
         "× is how many times as fast as that client Sealift is.",
         "",
         "Peers: " + ", ".join(f"{name} {version}" for name, version in facts["peers"].items()) + ".",
@@ -92,18 +95,19 @@ def _clients(workload: Mapping[str, Any]) -> list[str]:
     by_bytes = any(row.get("mib_per_second", 0) > 100 for row in workload["clients"])
     unit = "MiB/s" if by_bytes else "objects/s"
     lines = [
-        f"| client | seconds | {unit} | × | CPU s | CPU ms/object | peak MiB | its children |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| client | seconds | {unit} | × | CPU s | CPU ms/object | peak MiB | its children | open files |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in workload["clients"]:
         if "seconds" not in row:
-            lines.append(f"| {row['client']} | failed: {row['failed'] or 'no round ended'} | | | | | | |")
+            lines.append(f"| {row['client']} | failed: {row['failed'] or 'no round ended'} | | | | | | | |")
             continue
         rate = row["mib_per_second"] if by_bytes else row["objects_per_second"]
         times = "–" if row["sealift_is_times_as_fast"] is None else f"{row['sealift_is_times_as_fast']:.2f}"
         failed = f" (a round failed: {row['failed']})" if row["failed"] else ""
         lines.append(
             f"| {row['client']}{failed} | {row['seconds']:.2f} | {rate:,.0f} | {times} | {row['cpu_seconds']:.2f} "
-            f"| {row['cpu_ms_per_object']:.2f} | {row['peak_mib']:.0f} | {row['children_peak_mib']:.0f} |"
+            f"| {row['cpu_ms_per_object']:.2f} | {row['peak_mib']:.0f} | {row['children_peak_mib']:.0f} "
+            f"| {row['children_files']} |"
         )
     return lines

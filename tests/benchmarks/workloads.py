@@ -208,20 +208,6 @@ def late_copies(bench: Bench) -> Workload:
     return Workload("late", title, len(current), dataset.size_bytes, clients, environment, targets)
 
 
-def million_rows(bench: Bench) -> Workload:
-    environment = bench.late()
-    clients = []
-    rows = [bench.scaled(10_000), bench.scaled(1_000_000)]
-    bench.data.key_file(bench.many())  # makes the bucket that the manifests name
-    for count in rows:
-        manifest = bench.data.parquet_manifest(count, 64, bench.many().bucket)
-        client = peers.sealift_run("replicate", ["--manifest", manifest])
-        clients.append(Client(f"{SEALIFT}, {count:,} rows", client.command, rounds_max=1, objects=count))
-    targets = [Target("peak MiB of the largest worker, short manifest or long", worker_peak_mib, at_most=300)]
-    title = f"Memory: manifests of {rows[0]:,} and {rows[1]:,} rows against the late server"
-    return Workload("million", title, rows[1], 64, clients, environment, targets)
-
-
 def _verify(bench: Bench, dataset: Dataset, *, deep: bool) -> Workload:
     keys, replica = bench.data.key_file(dataset), bench.replica(dataset)
     act = "read" if deep else "head"
@@ -293,5 +279,4 @@ WORKLOADS: dict[str, Callable[[Bench], Workload]] = {
     "listing": listing,
     "planning": planning,
     "late": late_copies,
-    "million": million_rows,
 }

@@ -120,6 +120,7 @@ def test_a_replica_lets_its_original_be_hidden_then_removed_but_only_if_it_is_on
     assert (report["code"], report["outcomes"]) == (3, {"expired": 3, "kept": 2})
     assert "nothing is at" in reasons(report)
     assert "is not the same" in reasons(report)
+    assert "another `sealift expire`" in world.sealift("runs", "retry", report["run_id"]).stderr
     assert keys(world) == names[:3]  # the version that was proven lay beneath the new one of `changed`
     assert [each.version_id for each in world.history(world.source, changed)] == [before["VersionId"]]
     assert [each.is_delete_marker for each in world.history(world.source, names[4])] == [False, True]
@@ -150,13 +151,14 @@ def test_the_rows_of_a_manifest_go_by_whatever_run_has_proven_them(world: World)
     assert "no proof" in reasons(report.document)
     assert keys(world) == names[2:]
     bare = world.sealift("expire", *given[:-2], "--max-share", "10%")
-    assert "missing" in bare.stdout
+    assert "2 × missing" in bare.stdout
+    assert "nothing was deleted" in bare.stdout
 
 
 def test_a_run_that_was_killed_while_it_deleted_is_gone_on_with(world: World) -> None:
     fill(world, 120)
     run_id = replicate(world)
-    process = world.start("expire", "--run", run_id, *DELETE)
+    process = world.start("expire", "--run", run_id, *DELETE, SEALIFT_ROWS_PER_SHARD="50")
     while process.poll() is None and not world.client.list_objects_v2(
         Bucket=world.ledger, Prefix="runs/tombstones/"
     ).get("Contents"):
@@ -167,6 +169,7 @@ def test_a_run_that_was_killed_while_it_deleted_is_gone_on_with(world: World) ->
     (expiry,) = [run for run in world.sealift("runs", "list", "--json").document["runs"] if run["job"] == "expire"]
     report = world.sealift("runs", "retry", expiry["run_id"], "--json").document
     assert (report["state"], report["outcomes"]) == ("complete", {"expired": 120})
+    assert len(world.sealift("runs", "show", expiry["run_id"], "--json").document["plan"]["shards"]) == 3
     assert keys(world) == []
     assert len(keys(world, world.destination)) == 120
 

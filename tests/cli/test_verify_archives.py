@@ -99,9 +99,10 @@ def test_samples_of_archives_add_up(world: World) -> None:
     fill(world)
     compact(world, "--target-size", "16KiB", "--format", "tar")
     count = len(archives(world))
-    runs = [verify(world, "--sample", "1/2", "--rotate") for _ in range(2)]
+    runs = [verify(world, "--sample", "1/2", "--rotate", SEALIFT_ROWS_PER_SHARD="4") for _ in range(2)]
     assert sum(run["rows"] for run in runs) == 24 + count
     assert all(run["rows"] < 24 + count for run in runs)
+    assert all(run["outcomes"] == {"verified": run["rows"]} for run in runs)  # no archive is torn between two shards
     assert sum(run["excluded"].get("archives_of_other_samples", 0) for run in runs) == count
 
 
@@ -113,6 +114,7 @@ def test_two_archives_that_claim_one_version_are_reported(versioned: World) -> N
     assert (report["code"], report["outcomes"]) == (0, {"verified": 4})
     assert [(each["status"], each["rows"]) for each in report["reasons"]] == [("verified", 1)] * 2
     assert all("two archives claim this version" in each["reason"] for each in report["reasons"])
+    assert versioned.sealift("catalog", "rebuild", "--json").document["rows"] == 0  # it is about originals and copies
 
 
 @pytest.mark.parametrize(

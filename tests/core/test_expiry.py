@@ -51,7 +51,13 @@ SAME = Verdict(True, Evidence.CHECKSUM)
     ],
 )
 def test_what_keeps_an_original(change: dict[str, Any], reason: str) -> None:
-    given_: dict[str, Any] = {"row": ROW, "proof": PROOF, "original": ORIGINAL, "verdict": SAME, "terms": TERMS} | change
+    given_: dict[str, Any] = {
+        "row": ROW,
+        "proof": PROOF,
+        "original": ORIGINAL,
+        "verdict": SAME,
+        "terms": TERMS,
+    } | change
     decision = decide(**given_)
     assert decision.step is None
     assert reason in decision.reason
@@ -118,6 +124,12 @@ def test_nothing_goes_unless_everything_speaks_for_it(
     assert lock.mode is None or lock.retain_until == "1970-01-02T00:00:00Z"
     if is_versioned and original.is_current:  # what can be undone is done first
         assert decision.step is Step.HIDE
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '"x"', PROOF.encode().replace('"bucket"', '"place"'), "null"])
+def test_what_is_no_proof_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no proof"):
+        Proof.decode(text)
 
 
 @given(proofs)

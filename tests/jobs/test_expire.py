@@ -378,6 +378,38 @@ def test_what_a_killed_attempt_deleted_is_expired_also_when_something_new_is_the
     assert store.contents() == {("k", "null"): b"newer"}
 
 
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_delete_whose_answer_was_lost_is_told_from_another_clients_write(versioned: bool) -> None:
+    """Repeated, such a delete finds nothing, or its own marker."""
+
+    class Lossy(Shop):
+        async def delete(self, bucket: str, key: str, **more: Any) -> Deleted:
+            if ".sealift-" not in key:
+                await super().delete(bucket, key, **more)
+            return await super().delete(bucket, key, **more)
+
+    store = Lossy()
+    store.create_bucket("docs", versioned=versioned)
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    outcome = one(store, row)
+    assert outcome.status is Status.EXPIRED
+    assert ("hidden by the delete marker v" in outcome.reason) is versioned
+    if versioned:
+        assert asyncio.run(unhide(store, job(store).tombstones)).markers == 1
+        assert asyncio.run(store.get(ObjectRef("docs", "k"))).data == b"content"
+
+
+def test_a_version_that_somebody_wrote_over_meanwhile_is_not_called_expired() -> None:
+    store = shop()
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    store.before_delete = lambda: store_over(store, b"newer")
+    outcome = one(store, row)
+    assert (outcome.status, "changed or went away" in outcome.reason) == (Status.KEPT, True)
+    assert set(store.contents().values()) == {b"content", b"newer"}
+
+
 def test_what_somebody_else_deleted_is_missing_not_expired() -> None:
     store = shop(versioned=False)
     ref = store.put_now("docs", "k", b"content")

@@ -296,6 +296,24 @@ def test_nothing_is_ever_replaced() -> None:
     assert all(len(versions) == 1 for versions in scene.versions("back").values())
 
 
+def test_what_is_there_is_read_where_nothing_that_is_kept_of_it_compares_and_nobody_waits_for_ever() -> None:
+    objects = {f"k/{n}": bytes([n]) * 30_000 for n in range(8)}
+    scene = Scene(objects, ArchiveFormat.TAR)
+    scene.restore()
+    for versions in scene.versions("back").values():
+        versions[-1].etag, versions[-1].checksums = "opaque-2", ()
+    scene.versions("back")["k/3"][-1].data = b"x" * 30_000
+
+    async def within_time() -> list[Outcome]:
+        job = scene.job(budget_bytes=70_000)
+        chains = [job.process(chain) for chain in job.chains(scene.rows)]
+        return [each for found in await asyncio.wait_for(asyncio.gather(*chains), 30) for each in found]
+
+    outcomes = {each.key: each.status for each in asyncio.run(within_time())}
+    assert outcomes.pop("k/3") is Status.UNRESTORABLE
+    assert set(outcomes.values()) == {Status.SAME}
+
+
 def crc(data: bytes) -> Any:
     from jobs.s3.checksums import full_object
 

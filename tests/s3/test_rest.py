@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import os
 import random
@@ -151,6 +152,34 @@ def test_a_copy_is_pinned_and_guarded(script: Script) -> None:
     assert seen.headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=id/")
     assert "x-amz-copy-source-if-match" in seen.headers["authorization"]
     assert "x-amz-request-payer" not in seen.headers
+
+
+def test_a_delete_may_be_conditional(script: Script) -> None:
+    script.reply = Reply(204)
+    ask(script, lambda store: store.delete("bucket", "k", if_match="e1"))
+    ask(script, lambda store: store.delete("bucket", "k", version_id="v1"))
+    guarded, exact = script.seen
+    assert (guarded.method, guarded.path, guarded.headers["if-match"]) == ("DELETE", "/bucket/k", '"e1"')
+    assert (exact.path, "if-match" in exact.headers) == ("/bucket/k?versionId=v1", False)
+
+
+def test_versions_are_deleted_by_one_request_and_each_has_its_answer(script: Script) -> None:
+    script.reply = Reply(
+        body=b"<DeleteResult><Deleted><Key>a&amp;b&#10;</Key><VersionId>1</VersionId></Deleted>"
+        b"<Deleted><Key>m</Key><DeleteMarker>true</DeleteMarker><DeleteMarkerVersionId>2</DeleteMarkerVersionId></Deleted>"
+        b"<Error><Key>held</Key><VersionId>3</VersionId><Code>AccessDenied</Code><Message>locked</Message></Error>"
+        b"</DeleteResult>"
+    )
+    versions = [("a&b\n", "1"), ("m", "2"), ("held", "3"), ("forgotten", "4")]
+    told = ask(script, lambda store: store.delete_versions("bucket", versions))
+    (seen,) = script.seen
+    assert (seen.method, seen.path) == ("POST", "/bucket/?delete=")
+    assert seen.headers["x-amz-checksum-sha256"] == base64.b64encode(hashlib.sha256(seen.body).digest()).decode()
+    assert b"<Object><Key>a&amp;b&#10;</Key><VersionId>1</VersionId></Object>" in seen.body
+    assert b"Quiet" not in seen.body
+    assert told[:2] == [None, None]
+    assert isinstance(told[2], errors.Denied)
+    assert isinstance(told[3], errors.Unavailable)  # nothing is known of it
 
 
 def test_copy_settings_are_asked_for(script: Script) -> None:

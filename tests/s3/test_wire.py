@@ -121,7 +121,15 @@ def test_object_info_reads_everything() -> None:
     ],
 )
 def test_archived_objects_are_told_from_restored_ones(headers: dict[str, str], archived: bool) -> None:
-    assert wire.object_info(headers).is_archived is archived
+    info = wire.object_info(headers)
+    assert info.is_archived is archived
+    assert info.is_restoring is ("true" in headers.get("x-amz-restore", ""))
+
+
+def test_intelligent_tiering_takes_no_days() -> None:
+    assert b"<Days>3</Days>" in wire.restore_body(3, "Bulk")
+    assert b"<Tier>Standard</Tier>" in wire.restore_body(None, "Standard")
+    assert b"Days" not in wire.restore_body(None, "Standard")
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,7 @@ MUST_BE_ALLOWED = [
     ("verify", "s3:GetObjectVersion", COPY, {}),
     ("verify", "s3:GetObjectAttributes", SCAN, {}),
     ("verify", "s3:GetObject", REPLICA, {}),
+    ("verify", "s3:GetObject", ARCHIVE, {}),
     ("verify", "s3:PutObject", OUTCOME, {}),
     ("verify", "kms:Decrypt", CUSTOMS_KEY, BY_S3),
     ("reconcile", "s3:GetObject", REPORT, {}),
@@ -105,6 +106,7 @@ MUST_BE_ALLOWED = [
     ("expire", "s3:DeleteObjectVersion", SCAN, {}),
     ("expire", "s3:DeleteObject", f"{S3}example-scans/signatures/1Z.png", {}),
     ("expire", "s3:GetObject", ARCHIVE, {}),
+    ("expire", "s3:GetObject", REPLICA, {}),
 ]
 
 MUST_BE_REFUSED = [

@@ -1,0 +1,80 @@
+"""Work at once, as much as the pace allows, less after SlowDown; nobody is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from jobs.core.pace import Pace
+from jobs.errors import Denied, Throttled
+from jobs.s3.paced_gate import PacedGate
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.s3.tries.backoff_seconds", lambda attempt, jitter: 0.0)
+
+
+def test_no_more_runs_at_once_than_the_pace_allows_and_all_of_it_runs() -> None:
+    pace = Pace(8)
+    gate = PacedGate(pace, clock=lambda: 0.0)
+    running = most = 0
+
+    async def work(number: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        assert running <= pace.in_flight
+        await asyncio.sleep(0)
+        running -= 1
+        return number
+
+    async def run() -> list[int]:
+        return await asyncio.gather(*(gate.run(lambda number=number: work(number)) for number in range(100)))  # type: ignore[misc]
+
+    assert asyncio.run(run()) == list(range(100))
+    assert most == 8
+
+
+def test_slow_down_is_tried_again_and_heeded() -> None:
+    pace = Pace(64)
+    gate = PacedGate(pace, clock=lambda: 10.0)
+    left = [2]
+
+    async def work() -> str:
+        if left[0]:
+            left[0] -= 1
+            raise Throttled("PutObject", "k", "SlowDown", "", 503)
+        return "done"
+
+    before = pace.in_flight
+    assert asyncio.run(gate.run(work)) == "done"
+    assert pace.in_flight < before
+    assert pace.throttled == 2
+
+
+def test_whoever_fails_or_is_cancelled_lets_the_next_go() -> None:
+    async def run() -> list[Any]:
+        gate = PacedGate(Pace(1), clock=lambda: 0.0)
+        never = asyncio.Event()
+
+        async def refuse() -> None:
+            raise Denied("PutObject", "k", "AccessDenied", "", 403)
+
+        async def succeed() -> str:
+            return "done"
+
+        stuck = asyncio.create_task(gate.run(never.wait))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(gate.run(work)) for work in (refuse, succeed, succeed)]
+        await asyncio.sleep(0)
+        others[1].cancel()
+        stuck.cancel()
+        return await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5)
+
+    refused, cancelled, done = asyncio.run(run())
+    assert isinstance(refused, Denied)
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert done == "done"
