@@ -70,7 +70,7 @@ simulate-nightly: $(VENV)/dev.stamp ## The same for an hour, from seeds that no 
 simulate-bugs: $(VENV)/dev.stamp ## Every planted bug, and the seed that finds it
 	$(BIN)/python -m tests.simulation --bugs
 
-# atheris has wheels for Linux on x86_64 and few Pythons (3.1: not for 3.11), so it is no part of the other locks.
+# atheris has wheels for Linux on x86_64 and few Pythons, so it is no part of the other locks.
 fuzz: $(VENV)/fuzz.stamp ## Bytes that no parser expects; SECONDS=… for each (60), PARSERS="events csv" for some
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(PARSERS)
 
@@ -131,7 +131,8 @@ lock: $(VENV)/dev.stamp ## Resolve the dependencies again; UPGRADE=1 takes newer
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --output-file requirements/dev.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --extra bench --constraint requirements/dev.txt \
 		--output-file requirements/bench.txt
-	printf 'atheris<3.1\n' | $(subst pyproject.toml,-,$(COMPILE)) --output-file requirements/fuzz.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --extra fuzz --constraint requirements/dev.txt \
+		--output-file requirements/fuzz.txt
 	printf 'setuptools\n' | $(COMPILE) - --constraint requirements/dev.txt --output-file requirements/image.txt
 
 clean: ## Remove environments, caches and results

@@ -68,7 +68,7 @@ locals {
       backup    = { function = true, reads = ["source", "copy"], writes = ["copy"], lists = ["source", "copy"], marks = true, submits = [] }
       enqueue   = { function = true, reads = [], writes = [], lists = [], marks = false, submits = [] }
       submit    = { function = true, reads = ["reports"], writes = [], lists = ["reports"], marks = false, submits = ["nightly", "backfill", "reconcile"] }
-      follow    = { function = true, reads = [], writes = [], lists = [], marks = false, submits = ["replicate"] }
+      follow    = { function = true, reads = [], writes = [], lists = [], marks = false, submits = ["replicate", "restore"] }
       inventory = { function = false, reads = ["source", "copy", "replica"], writes = [], lists = ["source", "copy", "replica"], marks = false, submits = ["inventory"] }
       replicate = { function = false, reads = ["source", "copy", "reports"], writes = ["copy"], lists = ["source", "copy", "reports"], marks = true, submits = ["replicate", "verify"] }
       verify    = { function = false, reads = ["source", "copy", "replica", "archive", "reports"], writes = [], lists = ["source", "copy", "replica", "archive", "reports"], marks = false, submits = ["verify"] }

@@ -59,6 +59,7 @@ def test_locks_hold_what_the_project_declares():
     wanted = {"dev.txt": [*project["project"]["dependencies"], *extras["dev"], *project["build-system"]["requires"]]}
     wanted["image.txt"] = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
     wanted["bench.txt"] = [*wanted["dev.txt"], *extras["bench"]]
+    wanted["fuzz.txt"] = [*wanted["dev.txt"], *extras["fuzz"]]
     assert [lock.name for lock in LOCKS] == sorted(wanted)
     for lock in LOCKS:
         held = {normal(re.split(r"[\[=]", entry)[0]) for entry in requirements(lock)}
@@ -66,11 +67,12 @@ def test_locks_hold_what_the_project_declares():
 
 
 def test_locks_agree_on_every_version():
-    image, dev, bench = (
+    image, dev, bench, fuzz = (
         {entry.split(" ")[0] for entry in requirements(ROOT / "requirements" / name)}
-        for name in ("image.txt", "dev.txt", "bench.txt")
+        for name in ("image.txt", "dev.txt", "bench.txt", "fuzz.txt")
     )
     assert image <= dev <= bench
+    assert dev <= fuzz
 
 
 def test_changelog_begins_with_this_version():

@@ -28,10 +28,11 @@ def thaw_lines(restore: Mapping[str, Any]) -> list[str]:
     if not restore:
         return []
     lines = [f"  archives  {restore['archives']:,} with {restore['members']:,} of the members"]
-    if restore["cold"]:
+    if restore["cold"] or restore["cold_versions"]:
+        versions = f" and {restore['cold_versions']:,} versions" if restore["cold_versions"] else ""
         lines.append(
-            f"  thaw      {len(restore['cold']):,} archives by {restore['tier']} for {restore['days']} days, up to "
-            f"{restore['hours']:g} hours; {restore['restoring']:,} of them are on their way"
+            f"  thaw      {len(restore['cold']):,} archives{versions} by {restore['tier']} for {restore['days']} days, "
+            f"up to {restore['hours']:g} hours; {restore['restoring']:,} of them are on their way"
         )
         lines += [f"            {uri}" for uri in restore["cold"][:10]]
     return lines

@@ -84,7 +84,8 @@ def forecast(
     Reading costs a request for each `SPAN_BYTES` of an archive's members at most, if they lie together.
     """
     tier, days = Tier(options["tier"]), int(options["days"])
-    thaw = weigh_thaw(cold.values(), tier, days, prices)
+    versions = _cold_versions(chosen) if options["is_history"] else []
+    thaw = weigh_thaw([*cold.values(), *versions], tier, days, prices)
     requests, dollars = _copies(chosen, options, prices)
     per_gib = prices.internet_per_gib if options.get("streamed") else prices.cross_region_per_gib
     is_far = bool(options.get("streamed") or options.get("cross_region"))
@@ -118,8 +119,18 @@ def forecast(
             "archives": len(chosen.archives),
             "members": sum(each.rows for each in chosen.archives),
             "cold": sorted(cold),
+            "cold_versions": sum(each.objects for each in versions),
         },
     )
+
+
+def _cold_versions(chosen: Chosen) -> list[Cold]:
+    """Versions that the bucket has in a class that must be thawed; that some of them are, no listing tells."""
+    return [
+        Cold(group.storage_class, group.size_bytes, objects=group.rows)
+        for group in chosen.histogram.groups
+        if group.storage_class in ("GLACIER", "DEEP_ARCHIVE")
+    ]
 
 
 def _copies(

@@ -38,11 +38,12 @@ HOURS = {
 
 
 class Cold(NamedTuple):
-    """An object that must be thawed. `is_restoring`: somebody has asked for that already."""
+    """Objects of one class that must be thawed, mostly one. `is_restoring`: somebody has asked for that already."""
 
     storage_class: str
     size_bytes: int
     is_restoring: bool = False
+    objects: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +73,14 @@ def weigh_thaw(objects: Iterable[Cold], tier: Tier, days: int, prices: PriceTabl
     cold = restoring = size_bytes = 0
     requests = retrieval = storage = hours = 0.0
     for each in objects:
-        cold += 1
+        cold += each.objects
         hours = max(hours, HOURS.get((each.storage_class, tier), 0.0))
         if each.is_restoring:
-            restoring += 1
+            restoring += each.objects
             continue
         size_bytes += each.size_bytes
         price = prices.thaw_price(each.storage_class, tier)
-        requests += price.per_1000 / 1000
+        requests += each.objects * price.per_1000 / 1000
         retrieval += each.size_bytes / GIB * price.per_gib
         if each.storage_class != "INTELLIGENT_TIERING":
             kept = prices.of_class("STANDARD").storage_per_gib_month

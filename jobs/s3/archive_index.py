@@ -40,7 +40,6 @@ READS_IN_FLIGHT = 64
 PART_BYTES = 8 * 1024**2
 _PARQUET = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
 _JSON = Attributes(headers={"content-type": "application/json"})
-_COUNTED = pa.schema([("key", pa.string()), ("size_bytes", pa.int64())])
 
 
 class Found(NamedTuple):
@@ -203,16 +202,17 @@ def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
     Raises DamagedArchive for an index that cannot be read.
     """
     try:
-        table = pq.read_table(io.BytesIO(own_index), columns=["key", "size_bytes"]).cast(_COUNTED)
+        table = pq.read_table(io.BytesIO(own_index), columns=["key", "size_bytes"])
+        keys, sizes = table["key"].cast(pa.string()), table["size_bytes"].cast(pa.int64())
+        return replace(
+            record,
+            members=table.num_rows,
+            member_bytes=pc.sum(sizes).as_py() or 0,
+            first_key=pc.min(keys).as_py() or "",
+            last_key=pc.max(keys).as_py() or "",
+        )
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DamagedArchive(f"{record.location}: its own index is damaged: {error}") from error
-    return replace(
-        record,
-        members=table.num_rows,
-        member_bytes=pc.sum(table["size_bytes"]).as_py() or 0,
-        first_key=pc.min(table["key"]).as_py() or "",
-        last_key=pc.max(table["key"]).as_py() or "",
-    )
 
 
 def _record(table: RangedTable) -> ArchiveRecord:

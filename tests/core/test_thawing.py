@@ -22,6 +22,11 @@ def test_whole_archives_are_billed_once_and_the_slowest_counts():
     assert thaw.storage == pytest.approx(110 * 0.023 * 7 / 30.4)
 
 
+def test_objects_of_one_class_may_be_counted_together():
+    together = weigh_thaw([Cold("GLACIER", 3 * GIB, objects=3)], Tier.STANDARD, 7, PRICES)
+    assert together == weigh_thaw([Cold("GLACIER", GIB)] * 3, Tier.STANDARD, 7, PRICES)
+
+
 def test_nothing_cold_takes_nothing():
     thaw = weigh_thaw([], Tier.BULK, 7, PRICES)
     assert (thaw.cold, thaw.retrieval, thaw.storage, thaw.hours) == (0, 0, 0, 0)

@@ -153,7 +153,8 @@ def _json(document: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-def _parquet(**columns: Any) -> bytes:
+def parquet(**columns: Any) -> bytes:
+    """A Parquet file of these columns."""
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)
     return sink.getvalue()
@@ -199,7 +200,7 @@ PARSERS = [
     ),
     Parser("inventory", _inventory, [_json(_INVENTORY)]),
     Parser("csv", _manifest(".csv"), [b"bucket,a+b%2B,v1\nbucket,\xc3\xa4,\n", b'bucket,"a,b"\n']),
-    Parser("parquet", _manifest(".parquet"), [_parquet(bucket=["a"], key=["k"], size=[3])]),
+    Parser("parquet", _manifest(".parquet"), [parquet(bucket=["a"], key=["k"], size=[3])]),
     Parser(
         "checksum report",
         lambda data: parse_row(_text(data).split(",")),
@@ -208,7 +209,7 @@ PARSERS = [
     Parser("policy", lambda data: parse_policy(data, "policy.yaml"), [_POLICY]),
     Parser("uri", lambda data: Location.parse(_text(data)), [b"s3://bucket/a/b"]),
     Parser("locator", Locator.decode, [Locator(1, 2, 3, 4, 5).encode(kind) for kind in ArchiveFormat]),
-    Parser("own index", lambda data: completed(ARCHIVE, data), [_parquet(key=["k"], size_bytes=[3])]),
+    Parser("own index", lambda data: completed(ARCHIVE, data), [parquet(key=["k"], size_bytes=[3])]),
     Parser("frames", _frames, [zstandard.ZstdCompressor().compress(bytes(range(67)))]),
     Parser("tar", _tar_records, [Layout().place(MEMBER).header + bytes(1024)], (SealiftError, KeyError, ValueError)),
     Parser(

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from tests.fuzz.parsers import PARSERS, Parser
+from tests.fuzz.parsers import PARSERS, Parser, parquet
 
 BY_NAME = {parser.name: parser for parser in PARSERS}
 MUTATIONS = 300
@@ -29,6 +29,9 @@ FINDINGS = [
     ("report", b""),
     ("report", b"3"),
     ("outcomes", b"PAR1"),
+    ("own index", parquet(key=[b"k"], size_bytes=[b"three"])),
+    ("own index", parquet(key=["k"])),
+    ("own index", parquet(key=["kkkk"], size_bytes=[3]).replace(b"kkkk", b"k\xe9kk")),
     ("shard", BY_NAME["outcomes"].seeds[0]),
     ("outcomes", BY_NAME["shard"].seeds[0]),
     ("checkpoint", "a-²-0-0-0.parquet".encode()),

@@ -73,6 +73,7 @@ def test_a_csv_of_batch_operations(tmp_path):
         "source_attested": None,
         "destination_attested": None,
         "known_checksum": None,
+        "archive": None,
     }
 
 
@@ -191,6 +192,7 @@ def test_a_parquet_with_all_that_can_be_known(tmp_path):
             "source_attested": None,
             "destination_attested": None,
             "known_checksum": None,
+            "archive": None,
         },
         {
             "key": "b",
@@ -205,6 +207,7 @@ def test_a_parquet_with_all_that_can_be_known(tmp_path):
             "source_attested": None,
             "destination_attested": None,
             "known_checksum": None,
+            "archive": None,
         },
     ]
 

@@ -18,6 +18,8 @@ class Copies:
     def __init__(self, facts: Facts):
         self.facts = facts
         self._listings: dict[tuple[Process, str], float] = {}
+        self._makers: dict[int, Process] = {}
+        """Who made a version, by its id in memory: versions stay there as long as the world does."""
 
     def listed(self, request: Request) -> None:
         """A process has looked at what there is of a key."""
@@ -26,6 +28,7 @@ class Copies:
     def written(self, request: Request, before: Version | None, after: Version | None) -> None:
         key, run_id = request.key.removeprefix(PREFIX), request.process.run_id
         self.facts.placed(key, after, run_id)
+        self._makers[id(after)] = request.process
         rows = [row for row in self.facts.rows[run_id] if row.key == key]
         options, who = self.facts.specs[run_id]["options"], f"{request.process.name}: {request.name} {key}"
         if self.facts.specs[run_id]["job"] != "replicate":
@@ -44,10 +47,7 @@ class Copies:
                 self.facts.demand(like, "faithful", f"{who}: metadata or tags are not the source's: {after.attributes}")
             like = like or meant
             if options["all_versions"]:
-                if before is not None and before.is_delete_marker and self._is_unseen(request, before):
-                    self.facts.known_limits["a delete marker that came meanwhile hid what lies beneath it"] += 1
-                else:
-                    self._appended(key, rows, like, after, who)
+                self._appended(key, rows, like, after, who, is_hidden=self._is_unseen_marker(request, before))
             elif before is not None and not before.is_delete_marker:
                 self._overwritten(like, before, Overwrite(options.get("overwrite", "older")), who)
 
@@ -58,8 +58,13 @@ class Copies:
         others = [dict(each.attributes.tags) for each in self.facts.sources[key]]
         return not is_named and alike and (SOURCE, key) in self.facts.touches and dict(after.attributes.tags) in others
 
-    def _is_unseen(self, request: Request, version: Version) -> bool:
-        """Whether it came after the process had looked. `If-None-Match: *` holds where a marker is on top."""
+    def _is_unseen_marker(self, request: Request, version: Version | None) -> bool:
+        """Whether it is a delete marker that somebody else made after the process had looked.
+
+        `If-None-Match: *` holds where a marker is on top.
+        """
+        if version is None or not version.is_delete_marker or self._makers.get(id(version)) is request.process:
+            return False
         came = next(
             each.time for each in self.facts.places[request.key.removeprefix(PREFIX)] if each.version is version
         )
@@ -86,13 +91,15 @@ class Copies:
         like: list[tuple[ObjectVersion, Version]],
         after: Version,
         who: str,
+        *,
+        is_hidden: bool,
     ) -> None:
         """In a history, nothing that is newer at the source lies beneath."""
         history = self.facts.sources[key]
         place = max(index for index, each in enumerate(history) for _, o in like if each is o)
         for each in self.facts.world.versions(DESTINATION, PREFIX + key):
             if each is not after and not each.is_delete_marker:
-                self._covered(key, rows, place, each, who)
+                self._covered(key, rows, place, each, who, is_hidden=is_hidden)
         ours = [p for p in self.facts.places[key][:-1] if p.run_id and p.version and p.version.is_delete_marker]
         if ours and not any(each.is_delete_marker for each in history[:place]):
             self.facts.known_limits["a late copy over a delete marker"] += 1
@@ -110,7 +117,9 @@ class Copies:
         if before is not None and not before.is_delete_marker and places:
             self._covered(key, rows, max(places), before, f"{who}, a marker")
 
-    def _covered(self, key: str, rows: list[ObjectVersion], place: int, there: Version, who: str) -> None:
+    def _covered(
+        self, key: str, rows: list[ObjectVersion], place: int, there: Version, who: str, *, is_hidden: bool = False
+    ) -> None:
         """What lies beneath number `place` of the source's history is not a copy of what is newer.
 
         Nobody can know it of a version that the source has no more, unless a row has its MD5.
@@ -123,6 +132,8 @@ class Copies:
         markers = [p for p in self.facts.places[key] if p.version is not None and p.version.is_delete_marker]
         if not any(history[index].version_id in known for index in at):
             self.facts.known_limits["the copy of a version that the source has no more was covered"] += 1
+        elif is_hidden:
+            self.facts.known_limits["a delete marker that came meanwhile hid what lies beneath it"] += 1
         elif any(not p.run_id for p in markers):
             self.facts.known_limits["a delete marker of others at the destination was taken for the source's"] += 1
         elif len(markers) > sum(each.is_delete_marker for each in history):

@@ -158,7 +158,7 @@ class EventCourse:
         while not self._is_over:
             batch = self.queue.receive(self.schedule.batch_messages)
             if not batch:
-                await asyncio.sleep(0.05 if loop.time() < 3.0 and self.schedule.is_hurried else 3.0)
+                await asyncio.sleep(self._idle_seconds())
                 continue
             event = to_event([queues.Message(str(each.number), "", each.body, each.receives, 0.0) for each in batch])
             death = loop.call_later(INVOCATION_SECONDS, self.world.kill, process, context=self.world.outside)
@@ -175,6 +175,15 @@ class EventCourse:
             for message in done:
                 message.is_done = self.world.chance() > 0.03  # else the answer was lost: it comes again
         return 0
+
+    def _idle_seconds(self) -> float:
+        """Until the next look at an empty queue: soon while somebody writes, later when the next message is known."""
+        now = self.world.loop.time()
+        if now < 3.0 and self.schedule.is_hurried:
+            return 0.05
+        if now < self.schedule.acts[-1].at_seconds + 10.0:
+            return 3.0
+        return min(max(3.0, self.queue.next_at - now), 30.0)
 
     def _sandbox(self, process: Process) -> Sandbox:
         return Warm(process, _policy(self.schedule.mirrors_deletes, self.schedule.limit_bytes))

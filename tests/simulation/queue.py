@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,12 @@ class Queue:
         for message in dead:
             message.receives, message.is_dead = 0, False
         return bool(dead)
+
+    @property
+    def next_at(self) -> float:
+        """When a message is visible next; never, where there is none."""
+        waiting = (each.visible_at for each in self.messages if not each.is_done and not each.is_dead)
+        return min(waiting, default=math.inf)
 
     @property
     def is_empty(self) -> bool:

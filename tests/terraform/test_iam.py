@@ -78,6 +78,8 @@ MUST_BE_ALLOWED = [
     ("submit", "batch:SubmitJob", definition("nightly"), {}),
     ("submit", "batch:DescribeJobQueues", "*", {}),
     ("follow", "batch:SubmitJob", definition("replicate"), {}),
+    ("follow", "batch:SubmitJob", definition("restore"), {}),
+    ("follow", "s3:ListBucket", f"{S3}example-ledger", {"s3:prefix": "sealift/thawing/"}),
     ("follow", "sns:Publish", TOPIC, {}),
     ("enqueue", "lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{NAME}-submit", {}),
     ("follow", "s3:GetObject", OUTCOME, {}),
