@@ -10,11 +10,11 @@ VENV313 := .venv-3.13
 BIN := $(VENV)/bin
 INSTALL := -m pip install --disable-pip-version-check --quiet --require-hashes
 EDITABLE := -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 3  # half of a test is waiting for a server
 SOURCES := jobs scheduler images tests
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-313 simulate simulate-nightly simulate-bugs fuzz demo bench image image-push lambda \
+.PHONY: help test lint pytest test-slow test-313 simulate simulate-nightly simulate-bugs fuzz demo bench image image-push lambda \
 	container-test container-bench format lock clean
 
 help: ## This list
@@ -44,7 +44,7 @@ $(VENV)/fuzz.stamp: $(VENV)/dev.stamp requirements/fuzz.txt
 
 .PRECIOUS: %/lock.stamp %/dev.stamp
 
-test: lint pytest ## Everything that must pass: lint, types, layers, tests
+test: lint pytest ## Style, types, layers, and every test that is not slow
 
 lint: $(VENV)/dev.stamp ## Style, types and the layers of the design
 	$(BIN)/ruff check $(SOURCES)
@@ -54,7 +54,10 @@ lint: $(VENV)/dev.stamp ## Style, types and the layers of the design
 	$(BIN)/hadolint images/Dockerfile
 
 pytest: $(VENV)/dev.stamp ## The tests alone; PYTEST_ARGS="-k parts" narrows them
-	$(BIN)/python -m pytest $(PYTEST_ARGS) --ignore tests/containers
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow" --ignore tests/containers
+
+test-slow: $(VENV)/dev.stamp ## The slow tests: kills, storms, whole nights and arrays, at length
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m slow --ignore tests/containers
 
 test-313: $(VENV313)/dev.stamp ## The fast tests on Python 3.13
 	$(VENV313)/bin/python -m pytest $(PYTEST_ARGS) tests/core tests/jobs

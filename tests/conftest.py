@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.servers import Server, moto, seaweedfs
+
+
+def pytest_configure() -> None:
+    """Commands that tests start can be interrupted, even where a shell ran the tests in the background.
+
+    Such a shell makes its jobs ignore SIGINT, and whoever they start inherits that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ def test_all_of_a_pair_is_copied_and_nothing_that_the_policy_leaves_out(filled: 
     assert runs(filled)[0]["run_id"] == report["run_id"]
 
 
+@pytest.mark.slow
 def test_below_a_prefix_in_the_other_pair(filled: World, tmp_path: Path) -> None:
     policy = write_policy(filled, tmp_path)
     report = filled.sealift("backfill", "--pair", "docs", "--policy", policy, "--prefix", "drafts/", "--json").document
@@ -43,6 +44,7 @@ def test_below_a_prefix_in_the_other_pair(filled: World, tmp_path: Path) -> None
     assert keys(filled, filled.destination) == ["copies/drafts/c", "elsewhere/logs/e"]
 
 
+@pytest.mark.slow
 def test_between_two_dates(filled: World, tmp_path: Path) -> None:
     policy = write_policy(filled, tmp_path)
     second = int(time.time()) + 1
@@ -59,6 +61,7 @@ def test_between_two_dates(filled: World, tmp_path: Path) -> None:
     assert filled.sealift(*given, "--older-than", "1d").document["rows"] == 0
 
 
+@pytest.mark.slow
 def test_listed_in_a_file_of_which_only_the_pairs_keys_are_taken(filled: World, tmp_path: Path) -> None:
     rows = [f"{filled.source},{key}" for key in ("docs/a", "docs/%C3%A9+%C3%BC", "docs/tmp/d", "logs/e", "docs/gone")]
     (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")

@@ -166,6 +166,7 @@ def test_findings_end_the_report_stage_with_3_once_and_the_command_too(fleet: Fl
     assert (job.status, [each.exit_code for each in job.attempts]) == ("FAILED", [3])
 
 
+@pytest.mark.slow
 def test_verify_follows_each_shard_of_replicate(fleet: Fleet) -> None:
     result = fleet.replicate("--then-verify")
     assert result.code == 0, result.stderr
@@ -182,6 +183,7 @@ def test_verify_follows_each_shard_of_replicate(fleet: Fleet) -> None:
         assert proven.attempts[0].started_at >= copied.stopped_at
 
 
+@pytest.mark.slow
 def test_detach_leaves_and_watch_follows(fleet: Fleet) -> None:
     run_id = fleet.submitted()
     watched = fleet.sealift("runs", "watch", run_id, "--json")
@@ -206,6 +208,7 @@ def test_a_reclaimed_child_checkpoints_exits_75_is_retried_and_completes(fleet: 
     assert first.status_reason.startswith("Host EC2")
 
 
+@pytest.mark.slow
 def test_a_child_killed_for_its_memory_leaves_an_incomplete_run_that_retry_completes(fleet: Fleet) -> None:
     fleet.slow_down()
     run_id = fleet.submitted()
@@ -233,6 +236,7 @@ def test_a_child_killed_for_its_memory_leaves_an_incomplete_run_that_retry_compl
     assert again.container["command"][:4] == ["worker", run_id, "--submission", "1"]
 
 
+@pytest.mark.slow
 def test_a_timeout_checkpoints_and_is_told_apart(fleet: Fleet) -> None:
     fleet.slow_down()
     run_id = fleet.submitted("--timeout", "60")
@@ -279,6 +283,7 @@ def test_a_child_started_twice_accounts_for_each_row_once(fleet: Fleet) -> None:
         assert [await_value(running.poll) for running in both] == [Exit(0), Exit(0)]
 
 
+@pytest.mark.slow
 def test_cancel_leaves_a_run_that_retry_goes_on_with(fleet: Fleet) -> None:
     fleet.slow_down()
     run_id = fleet.submitted()
@@ -300,6 +305,7 @@ def test_cancel_leaves_a_run_that_retry_goes_on_with(fleet: Fleet) -> None:
     assert fleet.sealift("runs", "cancel", run_id).stdout.startswith("Nothing to cancel")
 
 
+@pytest.mark.slow
 def test_retry_submits_only_the_shards_that_are_left(fleet: Fleet) -> None:
     def doomed(child: Child) -> bool:
         return (
@@ -344,6 +350,7 @@ class Ended:
         return
 
 
+@pytest.mark.slow
 def test_retry_of_failed_rows_is_a_new_run_of_them_in_batch(fleet: Fleet) -> None:
     fleet.world.client.put_object(Bucket=fleet.world.destination, Key="k00009", Body=b"newer")
     first = fleet.replicate()
@@ -367,6 +374,7 @@ def test_a_second_submission_finds_the_first(fleet: Fleet) -> None:
     complete(fleet.sealift("runs", "watch", run_id, "--json").document)
 
 
+@pytest.mark.slow
 def test_a_submission_whose_answer_was_lost_is_found_by_its_name(fleet: Fleet) -> None:
     fleet.batch.lose["SubmitJob"] = 1
     fleet.batch.throttle["ListJobs"] = 2
@@ -377,6 +385,7 @@ def test_a_submission_whose_answer_was_lost_is_found_by_its_name(fleet: Fleet) -
     assert fleet.batch.calls["SubmitJob"] == 2
 
 
+@pytest.mark.slow
 def test_batch_that_says_slow_down_is_asked_again(fleet: Fleet) -> None:
     for operation in ("DescribeJobQueues", "DescribeJobDefinitions", "SubmitJob", "DescribeJobs"):
         fleet.batch.throttle[operation] = 2
@@ -416,6 +425,7 @@ def test_bad_input_is_one_line_before_anything_is_planned(
     assert fleet.sealift("runs", "list", "--json").document["runs"] == []
 
 
+@pytest.mark.slow
 def test_a_refused_submission_is_in_the_ledger_and_can_go_elsewhere(fleet: Fleet) -> None:
     fleet.batch.add_queue("fair", is_fair_share=True)
     result = fleet.replicate("--queue", "fair")  # Batch wants a share identifier, which only SubmitJob says
@@ -434,6 +444,7 @@ def test_a_refused_submission_is_in_the_ledger_and_can_go_elsewhere(fleet: Fleet
     assert request["tags"]["team"] == "a"
 
 
+@pytest.mark.slow
 def test_a_worker_of_another_version_says_so_in_the_ledger(fleet: Fleet) -> None:
     run_id = planned_by_another_version(fleet)
     submitted = fleet.sealift("runs", "retry", run_id, "--json")
@@ -506,6 +517,7 @@ def test_the_work_waits_for_the_job_that_planned_it(fleet: Fleet) -> None:
     assert work.children[0].attempts[0].started_at >= fleet.batch.job("nightly").stopped_at
 
 
+@pytest.mark.slow
 def test_a_follower_that_is_stopped_leaves_the_run_alone_and_show_needs_no_batch(fleet: Fleet) -> None:
     fleet.slow_down()
     run_id = fleet.submitted()
@@ -524,6 +536,7 @@ def test_a_follower_that_is_stopped_leaves_the_run_alone_and_show_needs_no_batch
     assert "EndpointConnectionError" in alone.document["batch"]["refused"]
 
 
+@pytest.mark.slow
 def test_jobs_that_batch_has_forgotten_are_not_waited_for(fleet: Fleet) -> None:
     fleet.slow_down()
     run_id = fleet.submitted()

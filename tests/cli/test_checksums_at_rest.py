@@ -110,6 +110,7 @@ def test_what_changed_after_its_report_is_not_proven_by_it(pair: tuple[World, di
     assert earlier["outcomes"] == {"unverifiable": 3}, "they were all written after that report"
 
 
+@pytest.mark.slow
 def test_versions_are_proven_by_their_ids(versioned: World) -> None:
     body = b"v" * (6 * MIB)
     for bucket, part in ((versioned.source, 5 * MIB), (versioned.destination, 6 * MIB)):

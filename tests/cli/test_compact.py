@@ -177,6 +177,7 @@ def _manifest_of_first_run(world: World) -> str:
     return f"s3://{world.ledger}/{shard}"
 
 
+@pytest.mark.slow
 def test_an_archive_that_lost_its_index_is_adopted_not_packed_again(world: World) -> None:
     objects = fill(world)
     compact(world, ALL, "--format", "tar")
@@ -192,6 +193,7 @@ def test_an_archive_that_lost_its_index_is_adopted_not_packed_again(world: World
     assert contents(world) == objects
 
 
+@pytest.mark.slow
 def test_what_changed_vanished_or_never_was_readable_is_accounted_for(world: World) -> None:
     objects = fill(world)
     etags = {key: hashlib.md5(data).hexdigest() for key, data in objects.items()}
@@ -224,6 +226,7 @@ def test_only_objects_with_the_tag_are_packed(world: World) -> None:
     assert contents(world) == {"b": b"2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tar", "tar.zst"])
 def test_large_and_small_members_share_an_archive(world: World, kind: str) -> None:
     rng = random.Random(3)
@@ -278,6 +281,7 @@ def index_keys(world: World) -> list[str]:
     return [entry["Key"] for entry in listed.get("Contents", []) if entry["Key"].endswith(".parquet")]
 
 
+@pytest.mark.slow
 def test_killed_workers_lose_only_the_archives_under_way(world: World) -> None:
     objects = fill(world, 400)
     given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed", ALL, "--json"]
@@ -302,6 +306,7 @@ def test_killed_workers_lose_only_the_archives_under_way(world: World) -> None:
     assert len(archive_keys(world)) == len(index_keys(world))
 
 
+@pytest.mark.slow
 def test_the_whole_command_killed_is_gone_on_with(world: World) -> None:
     objects = fill(world, 200)
     given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed", ALL]

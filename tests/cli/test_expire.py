@@ -138,6 +138,7 @@ def test_a_replica_lets_its_original_be_hidden_then_removed_but_only_if_it_is_on
     assert {each["run_id"] for each in stones if each["key"] == changed} == {report["run_id"]}
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_manifest_go_by_whatever_run_has_proven_them(world: World) -> None:
     names = fill(world, 4)
     replicate(world, "--include", "docs/00*")
@@ -155,6 +156,7 @@ def test_the_rows_of_a_manifest_go_by_whatever_run_has_proven_them(world: World)
     assert "nothing was deleted" in bare.stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_while_it_deleted_is_gone_on_with(world: World) -> None:
     fill(world, 120)
     run_id = replicate(world)

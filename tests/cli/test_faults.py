@@ -42,6 +42,7 @@ def copies(world: World) -> dict[str, bytes]:
     return {entry["Key"]: world.copy_of(entry["Key"]) for page in pages for entry in page.get("Contents", [])}
 
 
+@pytest.mark.slow
 def test_copies_through_a_storm_are_made_and_every_row_is_told_truly(world: World) -> None:
     objects = fill(world, 150, 1)
     sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
@@ -81,6 +82,7 @@ def test_streamed_copies_never_land_bytes_that_the_network_has_altered(world: Wo
     assert sum(report["outcomes"].values()) == len(objects)
 
 
+@pytest.mark.slow
 def test_archives_made_and_read_through_a_storm_hold_what_was_put_in(world: World) -> None:
     objects = fill(world, 60, 0)
     archives = ["--archives", f"s3://{world.destination}/packed"]

@@ -167,6 +167,7 @@ def test_poison_is_dead_lettered_blocks_nobody_and_redrive_returns_it(local: Loc
     local.await_status(lambda status: status["queued"] == 0)
 
 
+@pytest.mark.slow
 def test_what_is_too_large_becomes_a_run_by_itself(local: Local) -> None:
     body = os.urandom(9 * MIB)
     local.put("large", body)
@@ -204,6 +205,7 @@ def processes_below(parent: int) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_it_ends_all_that_it_started_and_leaves_nothing(policy: str) -> None:
     with running("--policy", policy) as local:
         local.put("k")
@@ -230,6 +232,7 @@ def test_it_ends_when_the_server_behind_it_does() -> None:
         assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_kept_data_are_there_at_the_next_start_and_one_at_a_time_works_with_them(tmp_path: Path) -> None:
     with running("--retry", "1", "--data", str(tmp_path / "data")) as local:
         local.put("kept", b"kept")

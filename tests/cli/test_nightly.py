@@ -119,6 +119,7 @@ def test_what_differs_is_never_overwritten_and_is_the_nights_finding(filled: Wor
     assert filled.copy_of(f"copies/{DOCS[5]}") == b"tampered"
 
 
+@pytest.mark.slow
 def test_copies_of_deleted_objects_are_findings_only_where_deletes_are_mirrored(filled: World, tmp_path: Path) -> None:
     filled.client.delete_object(Bucket=filled.source, Key=DOCS[0])
     mirrored = nightly(filled, write_policy(filled, tmp_path, docs={"deletes": "mirror"}))
@@ -127,6 +128,7 @@ def test_copies_of_deleted_objects_are_findings_only_where_deletes_are_mirrored(
     assert (retained["code"], retained["left"], counted(retained, "reconcile")["extra"]) == (0, 0, 1)
 
 
+@pytest.mark.slow
 def test_consecutive_nights_verify_every_object_exactly_once(filled: World, tmp_path: Path) -> None:
     policy = write_policy(filled, tmp_path)
     nights = [nightly(filled, policy, "--night", f"2026-11-{day}") for day in (20, 21, 21, 22)]
@@ -140,6 +142,7 @@ def test_consecutive_nights_verify_every_object_exactly_once(filled: World, tmp_
     assert verified == Counter(DOCS)
 
 
+@pytest.mark.slow
 def test_a_repair_above_the_limits_is_refused_and_the_summary_says_so(damaged: World, tmp_path: Path) -> None:
     policy = write_policy(damaged, tmp_path, docs={"limits": {"max_objects": 2}, "verify": {"rota": "1/30"}})
     night = nightly(damaged, policy)
@@ -167,6 +170,7 @@ def kill_when(world: World, policy: str, is_there: Callable[[], bool]) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("record", ["claim", "reconcile", "repair", "sample"])
 def test_a_night_that_is_killed_goes_on_and_ends_as_if_nothing_had_happened(
     damaged: World, tmp_path: Path, record: str
@@ -188,6 +192,7 @@ def test_a_night_that_is_killed_goes_on_and_ends_as_if_nothing_had_happened(
     assert before <= {each["run_id"] for each in night["stages"]}  # what had begun was gone on with
 
 
+@pytest.mark.slow
 def test_a_night_killed_amid_its_repair_goes_on_with_the_same_run(world: World, tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: world.put(f"docs/{number}"), range(300)))
@@ -210,6 +215,7 @@ def test_a_night_killed_amid_its_repair_goes_on_with_the_same_run(world: World, 
     assert jobs(world) == {"reconcile": 1, "replicate": 1, "verify": 3}
 
 
+@pytest.mark.slow
 def test_a_night_that_is_told_to_stop_says_that_it_is_unfinished(world: World, tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: world.put(f"docs/{number}"), range(300)))
@@ -236,6 +242,7 @@ def test_what_is_too_new_is_left_to_the_next_night(filled: World, tmp_path: Path
     assert (stage(night, "sample")["rows"], stage(night, "deep")["rows"]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_two_starts_at_once_are_one_night(damaged: World, tmp_path: Path) -> None:
     policy = write_policy(damaged, tmp_path)
     settle()
@@ -276,6 +283,7 @@ def test_the_reports_of_s3_are_used_where_they_are_fresh(filled: World, tmp_path
     assert sample["outcomes"]["verified"] == sample["rows"] > 0
 
 
+@pytest.mark.slow
 def test_reports_that_are_too_old_or_not_there_are_replaced_by_listings(filled: World, tmp_path: Path) -> None:
     policy = write_policy(filled, tmp_path, inventory=True)
     night = nightly(filled, policy)
@@ -287,6 +295,7 @@ def test_reports_that_are_too_old_or_not_there_are_replaced_by_listings(filled: 
     assert (night["code"], counted(night, "reconcile")["same"]) == (0, 30)
 
 
+@pytest.mark.slow
 def test_each_run_of_a_night_goes_to_batch_and_is_followed(yard: Fleet, tmp_path: Path) -> None:  # noqa: F811
     world = yard.world
     for key in DOCS:

@@ -59,6 +59,7 @@ def test_a_runs_tables_can_be_joined_and_agree_with_its_report(ran: tuple[World,
     assert {row["run_id"] for row in joined} == {run_id}
 
 
+@pytest.mark.slow
 def test_one_run_alone(ran: tuple[World, str]) -> None:
     world, first = ran
     second = world.run("verify", "--include", "a")["run_id"]
@@ -129,6 +130,7 @@ def test_sql_reaches_nothing_but_the_ledgers_tables(world: World) -> None:
         assert not any(path.exists() for path in leftovers)
 
 
+@pytest.mark.slow
 def test_the_catalog_has_the_latest_proof_and_nothing_disproved(ran: tuple[World, str]) -> None:
     world, first = ran
     world.client.put_object(Bucket=world.destination, Key="b", Body=b"B")

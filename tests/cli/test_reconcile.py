@@ -110,6 +110,7 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
     assert damaged.sealift("runs", "report", clean["run_id"], "--json").code == 0
 
 
+@pytest.mark.slow
 def test_confirm_asks_s3_before_it_calls_anything_a_finding(damaged: World) -> None:
     settle()
     manifests = []
@@ -149,6 +150,7 @@ def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(world: World) -> 
     assert world.copy_of("x/2") == b"content"
 
 
+@pytest.mark.slow
 def test_versions_are_mapped_by_the_run_that_made_the_copies(versioned: World) -> None:
     for body in (b"one", b"two"):
         versioned.put("k", body)
@@ -229,6 +231,7 @@ def one_line(world: World, result: Result, code: int) -> None:
     assert world.sealift("runs", "list", "--json").document["runs"] == []
 
 
+@pytest.mark.slow
 def test_checksums_at_rest_prove_what_inventories_cannot(world: World) -> None:
     body = b"x" * (6 << 20)
     reports = []
@@ -242,6 +245,7 @@ def test_checksums_at_rest_prove_what_inventories_cannot(world: World) -> None:
     assert rows(reconcile(world, *pair(world), *known)) == {"unverifiable": 1}
 
 
+@pytest.mark.slow
 def test_an_empty_destination_lacks_everything_and_a_repair_fills_it(world: World) -> None:
     for number in range(3):
         world.put(f"k{number}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.cli.conftest import World
 from tests.servers import Server, seaweedfs
 
@@ -129,6 +131,7 @@ def history(world: World, key: str) -> list[int | None]:
     return [entry.size_bytes for entry in found]
 
 
+@pytest.mark.slow
 def test_streams_between_two_services(world: World) -> None:
     body = bytes(range(256)) * (20 * MIB // 256)
     world.put("small", b"x" * 1000, ContentType="text/x", Metadata={"m": "1"}, Tagging="t=1")

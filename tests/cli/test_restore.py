@@ -88,6 +88,7 @@ def test_an_object_comes_back_with_all_that_it_had(world: World) -> None:
     assert world.copy_of("back/large") == world.client.get_object(Bucket=world.source, Key="large")["Body"].read()
 
 
+@pytest.mark.slow
 def test_only_what_is_asked_for_is_restored(world: World) -> None:
     objects = fill(world, 40)
     compact(world, ALL)
@@ -119,6 +120,7 @@ def test_the_plan_says_what_it_takes_and_writes_nothing(world: World) -> None:
     assert restored(world) == {}
 
 
+@pytest.mark.slow
 def test_the_original_bucket_is_written_to_only_when_asked(world: World) -> None:
     objects = fill(world, 8)
     compact(world, ALL)
@@ -152,6 +154,7 @@ def test_damage_is_named_nothing_is_replaced_and_the_rest_comes_back(world: Worl
     assert restored(world) == objects | {"docs/1/001.json": b"newer"}
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_gone_is_accounted_for_and_retried(world: World) -> None:
     objects = fill(world, 20)
     compact(world, ALL)
@@ -187,6 +190,7 @@ def test_cold_archives_thaw_first_and_the_run_goes_on(cold: World) -> None:
     assert restored(cold) == objects
 
 
+@pytest.mark.slow
 def test_killed_workers_restore_the_rest(world: World) -> None:
     objects = fill(world, 400)
     compact(world, ALL, "--target-size", "8KiB")

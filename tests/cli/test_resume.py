@@ -139,6 +139,7 @@ def test_two_attempts_at_one_shard_at_once_make_one_outcome_a_row(filled: World)
     assert copied(filled) == ROWS
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_ends_the_run_with_75_and_it_goes_on_when_it_is_back(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.cli.conftest import World
 
 
@@ -55,6 +57,7 @@ def test_retry_of_a_clean_run_does_nothing(world: World) -> None:
     assert len(world.sealift("runs", "list", "--json").document["runs"]) == 1
 
 
+@pytest.mark.slow
 def test_failed_rows_are_a_manifest(world: World) -> None:
     world.put("docs/a")
     world.put("docs/b")

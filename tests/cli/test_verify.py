@@ -82,6 +82,7 @@ def test_what_cannot_be_compared_is_unverifiable_until_it_is_read(world: World) 
     assert (deep["code"], deep["outcomes"], deep["evidence"]) == (0, {"verified": 1}, {"content": 1})
 
 
+@pytest.mark.slow
 def test_a_rotating_sample_takes_everything_once_in_n_runs(pair: World) -> None:
     rows = [pair.run("verify", "--sample", "1/4", "--rotate")["rows"] for _ in range(4)]
     assert sum(rows) == 40
@@ -103,6 +104,7 @@ def test_a_deep_verify_against_what_the_ledger_knows_needs_no_source(pair: World
     assert row["key"] == "k11"
 
 
+@pytest.mark.slow
 def test_histories_are_compared_version_by_version(versioned: World) -> None:
     for body in (b"1", b"22", b"333"):
         versioned.put("a", body)
@@ -121,6 +123,7 @@ def test_histories_are_compared_version_by_version(versioned: World) -> None:
     assert found["outcomes"] == {"verified": 1}, "the version is there, whatever came later"
 
 
+@pytest.mark.slow
 def test_many_large_objects_are_read_within_a_small_buffer(world: World) -> None:
     body = bytes(range(256)) * (25 * MIB // 256)
     for number in range(4):

@@ -95,6 +95,7 @@ def test_an_archive_that_is_gone_or_in_no_index_is_accounted_for(world: World) -
     assert (retried.code, "only read archives" in retried.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_samples_of_archives_add_up(world: World) -> None:
     fill(world)
     compact(world, "--target-size", "16KiB", "--format", "tar")
@@ -106,6 +107,7 @@ def test_samples_of_archives_add_up(world: World) -> None:
     assert sum(run["excluded"].get("archives_of_other_samples", 0) for run in runs) == count
 
 
+@pytest.mark.slow
 def test_two_archives_that_claim_one_version_are_reported(versioned: World) -> None:
     versioned.put("a", b"content")
     compact(versioned, "--format", "tar", "--versions", "all")

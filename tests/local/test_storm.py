@@ -11,6 +11,7 @@ from tests.local.storm import storm
 from tests.servers import Server
 
 
+@pytest.mark.slow
 def test_a_storm_ends_with_every_version_accounted_for(
     seaweed: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

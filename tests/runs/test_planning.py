@@ -290,6 +290,7 @@ def test_a_scratch_directory_that_cannot_be_used_is_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_planning_does_not_hold_the_manifest_in_memory():
     """600,000 rows of 1 KiB are 600 MB, beside 150 for the program and as much again to sort: far from that.
 

@@ -31,6 +31,7 @@ def api(place: Place) -> Iterator[LambdaApi]:
         yield running
 
 
+@pytest.mark.slow
 def test_what_the_backup_function_handed_over_is_copied_by_a_run(place: Place, api: LambdaApi) -> None:
     """Events, backlog, manifest, `sealift backfill`: odd keys and versions arrive as they are."""
     place.write_policy(thresholds={"lambda_max_size": "10 B", "backlog_rows": 6})
