@@ -22,6 +22,7 @@ from jobs.core.model import Location, ObjectInfo, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import Outcome, Status
 from jobs.core.pace import Pace
 from jobs.core.thawing import HOURS
+from jobs.core.told_history import JOURNAL
 from jobs.errors import (
     ArchivedObject,
     Conflict,
@@ -109,6 +110,9 @@ class Restore:
         archive = rows[0].archive
         if archive == DISPUTED:
             why = "archives that hold this version differ: see sealift archives find"
+            return [ended(row, Status.UNRESTORABLE, why) for row in rows]
+        if archive is not None and archive.startswith(JOURNAL):
+            why = "it was there, says the journal, but no copy of it is: gone before it was copied, or expired since"
             return [ended(row, Status.UNRESTORABLE, why) for row in rows]
         if archive is not None:
             return await self._from_archive(rows, Location.parse(archive))

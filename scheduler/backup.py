@@ -302,6 +302,7 @@ class _Batch:
             etag=event.etag,
             destination_bucket=pair.destination.bucket if pair else None,
             destination_key=pair.copy_key(event.key) if pair else None,
+            event_at=event.event_time,
         )
 
 

@@ -107,6 +107,7 @@ locals {
         ["destination_version_id", "string", "the copy's version id"],
         ["destination_etag", "string", "the copy's ETag"],
         ["checksum", "string", "ALGORITHM:base64 of the content, where it is known"],
+        ["event_at", "string", "when it happened at the source"],
       ]
     }
   }

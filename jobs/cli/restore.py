@@ -44,6 +44,11 @@ from jobs.s3.copier import COPY_LIMIT_BYTES, KEEP
 @click.option("--archives", type=LocationType(), help="Where the archives are.")
 @click.option("--source", type=LocationType(), help="With --as-of: the versioned bucket, or a prefix in it.")
 @click.option("--as-of", "at", type=WhenType(), help="As it was at: 30d (ago), 2026-11-01, 2026-11-01T06:00:00Z.")
+@click.option(
+    "--journal-since",
+    type=WhenType(),
+    help="With --as-of, for a bucket that events fill: how its source was, by the journal's events since then.",
+)
 @click.option("--key", "keys", multiple=True, metavar="KEY", help="This key. May be repeated.")
 @click.option("--prefix", default="", help="Keys that begin with this.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Keys that match. May be repeated.")
@@ -85,6 +90,9 @@ def restore(**given: Any) -> int:
     end as thawing, and `sealift runs retry` goes on once S3 has thawed them. Rows end as restored, same, thawing,
     unrestorable, denied or failed.
 
+    A backup's copies are dated when they were made, and may outlive what was deleted at the source; with
+    --journal-since the ledger's journal says when each thing happened there.
+
     \b
     sealift restore --archives s3://cold/docs --key 2024/a.json --destination s3://back
     sealift restore --archives s3://cold/docs --prefix 2024/ --destination s3://back/docs/ --tier Standard --dry-run
@@ -106,6 +114,10 @@ def _check(given: dict[str, Any]) -> None:
         raise UsageError("restore what? Give --key, --prefix, --include or --manifest (everything: --include '*')")
     if given["at"] is not None and (given["keys"] or given["manifest"]):
         raise UsageError("--as-of goes with --prefix, --include and --exclude: --key and --manifest name versions")
+    if given["journal_since"] is not None and given["source"] is None:
+        raise UsageError("--journal-since goes with --source and --as-of: the journal tells how a bucket's source was")
+    if given["journal_since"] is not None and given["journal_since"] > given["at"]:
+        raise UsageError("--journal-since is later than --as-of: no event between them can tell how it was")
     if given["keys"] and (given["manifest"] or given["prefix"] or given["include"]):
         raise UsageError("--key names all that is restored: leave out --manifest, --prefix and --include")
 
@@ -130,6 +142,7 @@ async def _start(given: dict[str, Any], place: Location, settings: Settings) -> 
             "archives": archives.to_dict() if archives else None,
             "is_history": given["source"] is not None,
             "at": given["at"],
+            "journal_since": given["journal_since"],
             "bucket": given["bucket"],
             "in_place": given["in_place"],
             "source_prefix": prefix,

@@ -81,6 +81,12 @@ class Wanted:
             bucket, prefix = self.source.location.bucket, self.request.selection.prefix
             async for batch in expired_rows(self.ledger.store, self.ledger.location, bucket, prefix):
                 yield batch
+            if (since := self.options["journal_since"]) is not None:
+                from jobs.s3.journal_rows import journal_rows
+
+                until = self.options["at"]
+                async for batch in journal_rows(self.ledger.store, self.ledger.location, bucket, prefix, since, until):
+                    yield batch
 
     def choose(self) -> Choose:
         """How one key's version is chosen."""
@@ -99,7 +105,9 @@ class Wanted:
             return self.request.manifest
         what = f"keys {', '.join(self.keys[:3])}" if self.keys else f"{self.request.selection.prefix}*"
         at = self.options["at"]
-        when = "" if at is None else f" as of {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(at))}"
+        when = "" if at is None else f" as of {_shown(at)}"
+        since = self.options.get("journal_since")
+        when += "" if since is None else f", told by events since {_shown(since)}"
         places = [str(each.location) for each in (self.source, self.archives) if each is not None]
         return f"{what} of {' and '.join(dict.fromkeys(places))}{when}"
 
@@ -126,6 +134,10 @@ class Wanted:
         bucket = destination.location.bucket
         if bucket in buckets and not self.options["in_place"] and not launch.is_streamed(near, destination):
             raise UsageError(f"{bucket} is the original bucket: name another, or add --in-place")
+
+
+def _shown(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
 
 
 def _forgetting_archives(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -1,8 +1,9 @@
 """A bucket as it was: which version of a key was on top at a time, by what is left of its history. Pure.
 
 What is left may be in two places: versions and delete markers in the bucket, and versions in archives whose originals
-have been expired since. S3 dates to the second; whoever asks for a second gets all that was written in it. A version
-that is in neither place is not known of, and what was beneath it then counts.
+have been expired since. Of a bucket that events fill, the journal can tell more. S3 dates to the second; whoever asks
+for a second gets all that was written in it. A version that is in neither place is not known of, and what was beneath
+it then counts.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from jobs.core.model import NULL_VERSION, ObjectVersion
+from jobs.core.told_history import JOURNAL, current_as_told
 
 DISPUTED = ""
 """The `archive` of a version of which archives hold different contents: none of them is believed."""
@@ -20,12 +22,17 @@ def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion
 
     `listed` are the bucket's own, oldest first; `archived` those in archives, of equals the preferred first. A version
     that is in both is taken from the bucket. A delete marker among `archived` is one by which an expire run hid what
-    has a copy: in the bucket it does not count.
+    has a copy: in the bucket it does not count. Events among them (`core/told_history.py`) date what they tell of.
     """
-    copies = list(archived)
+    copies: list[ObjectVersion] = []
+    events: list[ObjectVersion] = []
+    for each in archived:
+        (events if (each.archive or "").startswith(JOURNAL) else copies).append(each)
     hiding = {each.version_id for each in copies if each.is_delete_marker}
     own = [each for each in listed if not (each.is_delete_marker and each.version_id in hiding)]
     history = merge(own, (each for each in copies if not each.is_delete_marker))
+    if events:
+        return current_as_told(history, events, at)
     found = [each for each in history if (each.last_modified or 0.0) <= at]
     return found[-1] if found and not found[-1].is_delete_marker else None
 

@@ -12,8 +12,9 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from jobs.core.model import parse_time
 from jobs.core.outcome import Outcome
 
 
@@ -43,7 +44,10 @@ SETTLED = frozenset(list(Ending)[: list(Ending).index(Ending.CHANGED)])
 
 
 class Entry(NamedTuple):
-    """A line of the journal: an event, how it ended, and the copy. Times are epoch seconds."""
+    """A line of the journal: an event, how it ended, and the copy. Times are epoch seconds.
+
+    `event_at`: when it happened at the source; None where the event does not say, and in lines of earlier versions.
+    """
 
     recorded_at: float
     event: str
@@ -61,6 +65,7 @@ class Entry(NamedTuple):
     destination_version_id: str | None = None
     destination_etag: str | None = None
     checksum: str | None = None
+    event_at: float | None = None
 
     def told(self, outcome: Outcome) -> Entry:
         """With what an outcome says of the copy."""
@@ -75,15 +80,39 @@ class Entry(NamedTuple):
         )
 
 
+_REQUIRED = ("recorded_at", "event", "source_bucket", "key", "status")
+_SIZE_LIMIT = 1 << 63
+
+
 def to_lines(entries: Iterable[Entry]) -> bytes:
     """The entries as lines of JSON."""
     lines = []
     for entry in entries:
-        recorded_at = datetime.fromtimestamp(entry.recorded_at, UTC).isoformat(timespec="milliseconds")
-        document = entry._asdict() | {"recorded_at": recorded_at}
+        document = entry._asdict() | {"recorded_at": _shown(entry.recorded_at), "event_at": _shown(entry.event_at)}
         # a key that is no UTF-8 (S3 lets none in, a proxy might) has to get through as well
         lines.append(json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
     return b"".join(lines)
+
+
+def from_document(document: object) -> Entry:
+    """The entry of a line's JSON. Fields that this version does not know are ignored. Raises ValueError."""
+    if not isinstance(document, dict):
+        raise ValueError("it is no JSON object")
+    values: dict[str, Any] = {name: document[name] for name in Entry._fields if document.get(name) is not None}
+    if lacking := [name for name in _REQUIRED if name not in values]:
+        raise ValueError(f"it has no {lacking[0]}")
+    status, size_bytes = Ending(values.pop("status")), values.pop("size_bytes", None)
+    if not (size_bytes is None or (isinstance(size_bytes, int) and 0 <= size_bytes < _SIZE_LIMIT)):
+        raise ValueError(f"size_bytes is {size_bytes!r}")
+    if wrong := [name for name, value in values.items() if not isinstance(value, str)]:
+        raise ValueError(f"{wrong[0]} is no text")
+    values |= {name: parse_time(values[name]) for name in ("recorded_at", "event_at") if name in values}
+    told: dict[str, Any] = {"version_id": None, "sequencer": None, **values}
+    return Entry(**told, status=status, size_bytes=size_bytes)
+
+
+def _shown(at_seconds: float | None) -> str | None:
+    return None if at_seconds is None else datetime.fromtimestamp(at_seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def file_name(at_seconds: float, unique: str) -> str:

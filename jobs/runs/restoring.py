@@ -27,10 +27,11 @@ from jobs.core.model import ObjectVersion
 from jobs.core.price import Group, Histogram
 from jobs.core.run import ShardSummary
 from jobs.core.selection import Selection
+from jobs.core.told_history import JOURNAL
 from jobs.errors import ConfigError
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, spool
 from jobs.s3.sql import Database, quoted
-from jobs.s3.tables import manifest_schema, shard_schema, write_parquet
+from jobs.s3.tables import manifest_schema, shard_schema, version_batch, write_parquet
 
 BATCH_ROWS = 20_000
 _COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "proof"))
@@ -116,17 +117,7 @@ class _Planning:
         with pq.ParquetWriter(self.folder / "chosen.parquet", schema, compression="lz4") as writer:
             rows = self._chosen()
             while batch := list(itertools.islice(rows, BATCH_ROWS)):
-                columns = dict(zip(ObjectVersion._fields, zip(*batch, strict=True), strict=True))
-                columns["last_modified"] = tuple(
-                    None if value is None else round(value * 1e6) for value in columns["last_modified"]
-                )
-                arrays = [
-                    pa.array(columns[each.name], pa.int64()).cast(each.type)
-                    if pa.types.is_timestamp(each.type)
-                    else pa.array(columns[each.name], each.type)
-                    for each in schema
-                ]
-                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+                writer.write_batch(version_batch(batch))
 
     def count(self) -> None:
         """What the chosen rows add up to."""
@@ -140,7 +131,8 @@ class _Planning:
                 f"""
                 SELECT archive, count(*), sum(size_bytes), count(*) FILTER (size_bytes > {part_bytes}),
                        coalesce(sum(ceil(size_bytes / {part_bytes})) FILTER (size_bytes > {part_bytes}), 0)
-                FROM {self._relation} WHERE archive <> '' GROUP BY archive ORDER BY archive
+                FROM {self._relation} WHERE archive <> '' AND NOT starts_with(archive, '{JOURNAL}')
+                GROUP BY archive ORDER BY archive
                 """
             )
         ]

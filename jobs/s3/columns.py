@@ -183,6 +183,7 @@ TABLES: dict[str, Table] = {
             Column("destination_version_id", _TEXT, "the copy's version id"),
             Column("destination_etag", _TEXT, "the copy's ETag"),
             Column("checksum", _TEXT, "ALGORITHM:base64 of the content, where it is known"),
+            Column("event_at", _TIME, "when it happened at the source"),
         ),
     ),
 }

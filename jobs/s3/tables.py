@@ -111,6 +111,21 @@ def manifest_batch(entries: Sequence[Listed]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
+def version_batch(rows: Sequence[ObjectVersion]) -> pa.RecordBatch:
+    """Rows of a manifest in its columns; their numbers are not among them."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = dict(zip(ObjectVersion._fields, zip(*rows, strict=True), strict=True))
+    columns["last_modified"] = [None if value is None else round(value * 1e6) for value in columns["last_modified"]]
+    arrays = [
+        pa.array(columns[each.name], pa.int64()).cast(each.type)
+        if pa.types.is_timestamp(each.type)
+        else pa.array(columns[each.name], each.type)
+        for each in manifest_schema()
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=manifest_schema())
+
+
 def read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[ObjectVersion]]:
     """The rows of a shard file, `batch_rows` at a time. Raises LedgerError for a file that is none."""
     import pyarrow.parquet as pq

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -81,6 +82,11 @@ def _speed(own: str) -> Callable[[Samples], float | None]:
     return value
 
 
+def untagged(bench: Bench) -> Dataset:
+    """Small objects without tags: whoever keeps tags needs one request for each here, as whoever does not."""
+    return replace(bench.small(), name="untagged", is_tagged=False)
+
+
 def _packing(bench: Bench, dataset: Dataset, name: str, size: str) -> Workload:
     bench.data.key_file(dataset)
     clients = [
@@ -97,7 +103,8 @@ def _packing(bench: Bench, dataset: Dataset, name: str, size: str) -> Workload:
     ]
     if dataset.size_bytes < MIB:
         targets.append(Target("CPU milliseconds per object, all included", cpu_ms_per(dataset.count), at_most=0.5))
-    title = f"Pack {dataset.count:,} × {size} into archives, tags and metadata kept (peers: content only)"
+    kept = "tags and metadata kept" if dataset.is_tagged else "metadata kept; there are no tags"
+    title = f"Pack {dataset.count:,} × {size} into archives, {kept} (peers: content only)"
     return Workload(name, title, dataset.count, dataset.size_bytes, clients, bench.environment, targets)
 
 
@@ -132,6 +139,7 @@ def _reported(name: str) -> Callable[[Samples], float | None]:
 
 WORKLOADS: dict[str, Callable[[Bench], Workload]] = {
     "pack-small": lambda bench: _packing(bench, bench.small(), "pack-small", "4 KiB"),
+    "pack-untagged": lambda bench: _packing(bench, untagged(bench), "pack-untagged", "4 KiB"),
     "pack-mib": lambda bench: _packing(bench, Dataset("mib2", bench.scaled(2_000), MIB), "pack-mib", "1 MiB"),
     "member": one_member,
 }

@@ -22,6 +22,7 @@ class Dataset:
     name: str
     count: int
     size_bytes: int
+    is_tagged: bool = True
 
     @property
     def bucket(self) -> str:
@@ -61,7 +62,8 @@ class Data:
                 lines.write(json.dumps([dataset.bucket, key, etag, dataset.size_bytes]) + "\n")
         self.fresh_bucket(dataset.bucket)
         inflight = "64" if dataset.size_bytes < 1 << 20 else "2"
-        command = [sys.executable, raw.__file__, "put", str(path), "--inflight", inflight]
+        act = "put" if dataset.is_tagged else "put-untagged"
+        command = [sys.executable, raw.__file__, act, str(path), "--inflight", inflight]
         subprocess.run(command, env=dict(self.environment), check=True)
         self._made.add(dataset.name)
         return path

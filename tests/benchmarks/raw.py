@@ -2,9 +2,9 @@
 
     python raw.py ACT KEYS [--to s3://bucket/prefix] [--inflight N] [--processes N]
 
-KEYS is a file of JSON lines [bucket, key, etag, size_bytes]. Acts: `put` (makes the benchmark's objects), `copy`,
-`multipart` (UploadPartCopy, 64 MiB parts), `head` (source and destination), `read` (source and destination, in
-8 MiB ranges, thrown away).
+KEYS is a file of JSON lines [bucket, key, etag, size_bytes]. Acts: `put` (makes the benchmark's objects; or
+`put-untagged`), `copy`, `multipart` (UploadPartCopy, 64 MiB parts), `head` (source and destination), `read` (source
+and destination, in 8 MiB ranges, thrown away).
 """
 
 from __future__ import annotations
@@ -138,13 +138,14 @@ def content(key: str, size_bytes: int) -> bytes:
     return (block * (size_bytes // len(block) + 1))[:size_bytes]
 
 
-def puts(keys: list[Key]) -> Iterator[Request]:
-    """Objects with a stored CRC64NVME; from 1 KiB on with tags and metadata too."""
+def puts(keys: list[Key], *, is_tagged: bool = True) -> Iterator[Request]:
+    """Objects with a stored CRC64NVME; from 1 KiB on with metadata and, if asked for, tags too."""
     for key in keys:
         body = content(key.key, key.size_bytes)
         digest = base64.b64encode(checksums.crc64nvme(body).to_bytes(8, "big")).decode()
         plain = [("Content-Type", "application/pdf"), ("x-amz-checksum-crc64nvme", digest)]
-        extra = [("x-amz-tagging", TAGS), *METADATA] if key.size_bytes >= 1024 else []
+        tags = [("x-amz-tagging", TAGS)] if is_tagged else []
+        extra = [*tags, *METADATA] if key.size_bytes >= 1024 else []
         yield Request("PUT", key.path, plain + extra, body)
 
 
@@ -224,7 +225,8 @@ def work(act: str, keys: list[Key], target: str, inflight: int, connections: int
         copy_in_parts(loop, keys, target, inflight)
     else:
         acts = {"copy": copies, "head": heads, "read": reads}
-        loop.run(puts(keys) if act == "put" else acts[act](keys, target), inflight)
+        made = puts(keys, is_tagged=act == "put") if act.startswith("put") else acts[act](keys, target)
+        loop.run(made, inflight)
     for error in loop.errors[:3]:
         print(error, file=sys.stderr)
     return len(loop.errors)
@@ -233,7 +235,7 @@ def work(act: str, keys: list[Key], target: str, inflight: int, connections: int
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("act", choices=["put", "copy", "multipart", "head", "read"])
+    parser.add_argument("act", choices=["put", "put-untagged", "copy", "multipart", "head", "read"])
     parser.add_argument("keys")
     parser.add_argument("--to", default="s3://none/")
     parser.add_argument("--inflight", type=int, default=64)

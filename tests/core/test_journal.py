@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.journal import SETTLED, Ending, Entry, file_name, to_lines
+from jobs.core.journal import SETTLED, Ending, Entry, file_name, from_document, to_lines
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.s3.columns import TABLES
 
@@ -44,6 +45,38 @@ def test_each_entry_is_one_line_of_json(keys: list[str]) -> None:
     lines = [json.loads(line) for line in data.split(b"\n")[:-1]]
     assert [line["key"] for line in lines] == keys
     assert all(line["recorded_at"] == "2001-09-09T01:46:40.000+00:00" for line in lines)
+
+
+@given(
+    st.builds(
+        Entry,
+        recorded_at=st.integers(0, 1 << 40).map(lambda millis: millis / 1000),
+        key=st.text(),
+        event=st.text(),
+        source_bucket=st.text(),
+        status=st.sampled_from(Ending),
+        size_bytes=st.none() | st.integers(0, (1 << 63) - 1),
+        event_at=st.none() | st.integers(0, 1 << 40).map(lambda millis: millis / 1000),
+    )
+)
+def test_a_line_is_read_as_it_was_written(written: Entry) -> None:
+    assert from_document(json.loads(to_lines([written]))) == written
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"key": None}, "no key"),
+        ({"event": 5}, "event is no text"),
+        ({"size_bytes": -1}, "size_bytes is -1"),
+        ({"size_bytes": 1 << 63}, "size_bytes is"),
+        ({"status": "lost"}, "not a valid Ending"),
+        ({"event_at": "yesterday"}, "Invalid isoformat"),
+    ],
+)
+def test_what_is_no_line_says_why(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_document(json.loads(to_lines([entry()])) | change)
 
 
 def test_a_key_that_is_no_utf_8_gets_through() -> None:

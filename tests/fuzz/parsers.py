@@ -21,11 +21,13 @@ import zstandard
 from jobs.core.archive import ArchiveRecord, Locator, Member
 from jobs.core.checksum_rows import parse_row
 from jobs.core.events import parse_message
-from jobs.core.model import Attributes, Checksum, Location, ObjectVersion
+from jobs.core.journal import Ending, Entry, to_lines
+from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.policy_choices import ArchiveFormat
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.core.tar_layout import Layout, read_records
+from jobs.core.told_history import told_row
 from jobs.errors import SealiftError
 from jobs.policies import parse_policy
 from jobs.runs.ledger import Checkpoint, Ledger
@@ -33,6 +35,7 @@ from jobs.s3 import wire
 from jobs.s3.archive_index import completed
 from jobs.s3.archives import cut_out
 from jobs.s3.inventories import open_inventory
+from jobs.s3.journal_rows import parse_journal
 from jobs.s3.manifests import open_manifest
 from jobs.s3.memory import MemoryStore
 from jobs.s3.pages import parse_page
@@ -205,6 +208,11 @@ PARSERS = [
         "checksum report",
         lambda data: parse_row(_text(data).split(",")),
         [b'b,k,,succeeded,,,{"checksumAlgorithm":"CRC32","checksumType":"FULL_OBJECT","checksum_base64":"AAAAAA=="}'],
+    ),
+    Parser(
+        "journal",
+        lambda data: [told_row(each) for each in parse_journal(ObjectRef("ledger", "journal/a.json"), data)],
+        [to_lines([Entry(1e9, "ObjectCreated:Put", "source", "k", "v", "FF", Ending.COPIED, destination_key="k")])],
     ),
     Parser("policy", lambda data: parse_policy(data, "policy.yaml"), [_POLICY]),
     Parser("uri", lambda data: Location.parse(_text(data)), [b"s3://bucket/a/b"]),

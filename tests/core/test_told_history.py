@@ -1,0 +1,179 @@
+"""A bucket that events fill, as its source was: whatever the order in which events came, and whatever was lost."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.core.history import current_at
+from jobs.core.journal import Ending, Entry
+from jobs.core.model import ObjectVersion
+from jobs.core.told_history import JOURNAL, told_row
+
+STEPS = st.lists(st.sampled_from(["put", "put", "delete", "undelete", "purge"]), min_size=1, max_size=12)
+SPACING_SECONDS = 10.0
+
+
+@dataclass
+class Version:
+    """One of the source's versions. `is_marker`, and from when to when it was in the history."""
+
+    name: str
+    made: float
+    is_marker: bool
+    removed: float = float("inf")
+
+
+@dataclass
+class Pair:
+    """One key at a source and in the bucket that its events fill. `seed` decides when each event is handled."""
+
+    mirrors: bool
+    seed: int
+    source: list[Version] = field(default_factory=list)
+    events: list[tuple[float, str, Version]] = field(default_factory=list)
+    copies: list[ObjectVersion] = field(default_factory=list)
+    copy_of: dict[str, str] = field(default_factory=dict)
+    journal: list[ObjectVersion] = field(default_factory=list)
+
+    def live(self, steps: list[str]) -> float:
+        """Let the steps happen; the time after the last of them."""
+        now = 1000.0
+        for number, step in enumerate(steps):
+            now += SPACING_SECONDS
+            alive = self._alive(now)
+            if step in ("put", "delete"):
+                version = Version(f"v{number}", now, step == "delete")
+                self.source.append(version)
+                name = "ObjectRemoved:DeleteMarkerCreated" if version.is_marker else "ObjectCreated:Put"
+                self.events.append((now, name, version))
+            elif step == "undelete" and alive and alive[-1].is_marker:
+                self._remove(alive[-1], now)
+            elif step == "purge" and len(alive) > 1:
+                self._remove(alive[0], now)
+        return now
+
+    def back_up(self) -> None:
+        """Each event is handled once, at some time after it, as the backup function does."""
+        dice = random.Random(self.seed)
+        handled = [
+            (time + dice.choice([0.5, 3.0, 25.0, 90.0]), time, name, version) for time, name, version in self.events
+        ]
+        for now, time, name, version in sorted(handled, key=lambda each: each[:2]):
+            ending = Ending.RETAINED
+            if name == "ObjectCreated:Put":
+                ending = Ending.COPIED
+                if version.name not in self.copy_of:
+                    if version.removed <= now:
+                        ending = Ending.SUPERSEDED
+                    else:
+                        self._copy(version, now)
+            self._put_newest_on_top(now)
+            entry = Entry(now, name, "source", "k", version.name, "1", ending, event_at=time)
+            if name == "ObjectCreated:Put":
+                entry = entry._replace(size_bytes=1, etag=f"e{version.name}")
+            copy = self.copy_of.get(version.name)
+            row = told_row(entry._replace(destination_key="k", destination_version_id=copy))
+            assert row is not None
+            self.journal.append(row)
+
+    def expected(self, at: float) -> str | None:
+        alive = self._alive(at)
+        return None if not alive or alive[-1].is_marker else alive[-1].name
+
+    def _alive(self, at: float) -> list[Version]:
+        return [each for each in self.source if each.made <= at < each.removed]
+
+    def _remove(self, version: Version, now: float) -> None:
+        version.removed = now
+        self.events.append((now, "ObjectRemoved:Delete", version))
+
+    def _copy(self, version: Version, now: float) -> None:
+        self._append(now, f"e{version.name}")
+        self.copy_of.setdefault(version.name, str(self.copies[-1].version_id))
+
+    def _append(self, now: float, etag: str | None) -> None:
+        name = f"c{len(self.copies)}"
+        size = None if etag is None else 1
+        self.copies.append(ObjectVersion(0, "k", name, True, etag is None, size, etag, float(int(now))))
+
+    def _put_newest_on_top(self, now: float) -> None:
+        alive = self._alive(now)
+        newest = next((each for each in reversed(alive) if self.mirrors or not each.is_marker), None)
+        top = self.copies[-1] if self.copies else None
+        if newest is None:
+            return
+        if newest.is_marker:
+            if top is not None and not top.is_delete_marker:
+                self._append(now, None)
+        elif top is None or top.etag != f"e{newest.name}":
+            self._copy(newest, now)
+
+
+def content(version: ObjectVersion | None) -> str | None:
+    return None if version is None else str(version.etag).removeprefix("e")
+
+
+@given(STEPS, st.booleans(), st.integers(0, 1 << 16), st.randoms())
+def test_what_was_on_top_at_the_source_is_found(
+    steps: list[str], mirrors: bool, seed: int, dice: random.Random
+) -> None:
+    pair = Pair(mirrors, seed)
+    end = pair.live(steps)
+    pair.back_up()
+    told = [*pair.journal, *dice.sample(pair.journal, len(pair.journal) // 2)]  # some of them twice
+    dice.shuffle(told)
+    at = 1000.0
+    while at <= end + 100.0:
+        found = current_at(pair.copies, told, at)
+        assert content(found) == pair.expected(at), at
+        is_copied = found is not None and not str(found.archive or "").startswith(JOURNAL)
+        assert is_copied == (pair.expected(at) in pair.copy_of)
+        at += SPACING_SECONDS / 2
+
+
+def version(name: str, time: float, etag: str | None, size: int | None = 5) -> ObjectVersion:
+    return ObjectVersion(0, "k", name, True, etag is None, None if etag is None else size, etag, time)
+
+
+def told(event: str, at: float, copy: str | None = None, etag: str | None = "a", name: str = "v1") -> ObjectVersion:
+    entry = Entry(at + 1, event, "s", "k", name, None, Ending.COPIED, size_bytes=5, etag=etag, event_at=at)
+    row = told_row(entry._replace(destination_key="k", destination_version_id=copy))
+    assert row is not None
+    return row
+
+
+def test_without_events_copies_count_by_their_own_dates() -> None:
+    assert current_at([version("c1", 100.0, "a")], [], 99.0) is None
+    found = current_at([version("c1", 100.0, "a")], [told("ObjectCreated:Put", 98.0, "c1")], 99.0)
+    assert found is not None
+    assert found.version_id == "c1"
+
+
+def test_a_copy_that_a_run_made_in_parts_is_dated_by_the_event_that_was_handed_over() -> None:
+    found = current_at([version("c1", 9000.0, "b-2")], [told("ObjectCreated:Put", 98.0)], 99.0)
+    assert found is not None
+    assert found.version_id == "c1"
+
+
+def test_what_no_copy_is_left_of_is_told_with_no_archive_that_could_be_read() -> None:
+    found = current_at([version("c1", 50.0, "x")], [told("ObjectCreated:Put", 98.0, "gone")], 99.0)
+    assert found is not None
+    assert str(found.archive).startswith(JOURNAL)
+
+
+def test_a_key_without_versions_is_hidden_by_its_deletion() -> None:
+    deletion = Entry(8.0, "Object Deleted", "s", "k", None, None, Ending.RETAINED, destination_key="k", event_at=7.0)
+    row = told_row(deletion)
+    assert row is not None
+    assert current_at([version("c1", 5.0, "a")], [row], 6.0) is not None
+    assert current_at([version("c1", 5.0, "a")], [row], 7.0) is None
+
+
+def test_what_says_nothing_of_a_version_is_no_row() -> None:
+    for event in ("ObjectRestore:Completed", "ObjectTagging:Put", "unreadable", "s3:TestEvent"):
+        assert told_row(Entry(1.0, event, "s", "k", "v", None, Ending.SKIPPED, destination_key="k")) is None
+    assert told_row(Entry(1.0, "ObjectCreated:Put", "s", "k", "v", None, Ending.SKIPPED)) is None
