@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import subprocess
 import sys
 import tempfile
@@ -294,7 +293,7 @@ def test_a_scratch_directory_that_cannot_be_used_is_named(tmp_path):
 def test_planning_does_not_hold_the_manifest_in_memory():
     """600,000 rows of 1 KiB are 600 MB, beside 150 for the program and as much again to sort: far from that.
 
-    467 MiB on a quiet machine; allocators give back later on a busy one.
+    It takes 467 MiB.
     """
     code = f"import sys; sys.path[:0] = {sys.path!r}; from {__name__} import plan_many; plan_many()"
     environment_path = str(Path(__file__).parents[2])
@@ -304,7 +303,7 @@ def test_planning_does_not_hold_the_manifest_in_memory():
     assert ran.returncode == 0, ran.stderr
     rows, peak_mib = map(int, ran.stdout.split())
     assert rows == 600_000
-    assert peak_mib < 720
+    assert peak_mib < 600
 
 
 def plan_many():
@@ -323,4 +322,6 @@ def plan_many():
             )
 
     planned = asyncio.run(run())
-    print(planned.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    # not ru_maxrss: a process has that of the test process which started it, if that is larger
+    (peak_kib,) = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line]
+    print(planned.rows, int(peak_kib) // 1024)
