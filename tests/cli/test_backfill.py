@@ -127,6 +127,7 @@ def test_without_a_policy_it_says_how_to_name_one(world: World) -> None:
     assert (result.code, "SEALIFT_POLICY" in result.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_rows_that_events_left_behind_never_hide_a_newer_version(versioned: World, tmp_path: Path) -> None:
     older = versioned.put("docs/a", b"older")["VersionId"]
     versioned.put("docs/a", b"newer")

@@ -271,6 +271,7 @@ def test_an_image_that_cannot_start_fails_the_run_and_says_why(fleet: Fleet) -> 
     assert f"Task failed to start; {why} (never started" in shown
 
 
+@pytest.mark.slow
 def test_a_child_started_twice_accounts_for_each_row_once(fleet: Fleet) -> None:
     fleet.slow_down()
     fleet.batch.engine.faults.twice = lambda job: job.index in (0, 3)
@@ -362,6 +363,7 @@ def test_retry_of_failed_rows_is_a_new_run_of_them_in_batch(fleet: Fleet) -> Non
     assert fleet.batch.job(f"{retried.document['run_id']}-000-work").size is None
 
 
+@pytest.mark.slow
 def test_a_second_submission_finds_the_first(fleet: Fleet) -> None:
     fleet.slow_down()
     run_id = fleet.submitted()
@@ -472,6 +474,7 @@ def planned_by_another_version(fleet: Fleet) -> str:
     return run_id
 
 
+@pytest.mark.slow
 def test_an_index_out_of_the_plan_is_exit_2_and_in_the_ledger(fleet: Fleet) -> None:
     run_id = fleet.submitted()
     fleet.ended(f"{run_id}-000-report")

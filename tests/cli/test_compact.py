@@ -157,6 +157,7 @@ def test_the_plan_says_what_it_saves_before_anything_is_written(world: World) ->
     assert "Contents" not in world.client.list_objects_v2(Bucket=world.ledger)
 
 
+@pytest.mark.slow
 def test_packing_again_reads_nothing_and_writes_nothing_again(world: World) -> None:
     fill(world)
     compact(world, ALL)
@@ -322,6 +323,7 @@ def test_the_whole_command_killed_is_gone_on_with(world: World) -> None:
     assert contents(world) == objects
 
 
+@pytest.mark.slow
 def test_the_failed_rows_of_a_run_are_compacted_anew(world: World) -> None:
     fill(world, 6)
     etag = world.put("late", b"first")["ETag"].strip('"')
@@ -339,6 +341,7 @@ def rule_of(name: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "older_than": "0s", "format": "tar", "storage_class": "STANDARD"} | more
 
 
+@pytest.mark.slow
 def test_a_rule_of_the_policy_says_what_is_packed_and_where(world: World, tmp_path: Path) -> None:
     rules = [rule_of("tiny", smaller_than="10 B", prefix="docs/"), rule_of("others", smaller_than="1 KiB")]
     archive = {"bucket": world.destination, "region": REGION, "prefix": "packed/", "rules": rules}

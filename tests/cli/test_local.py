@@ -146,6 +146,7 @@ def test_each_way_to_write_is_told_and_newer_versions_replace_older_ones(local: 
     local.await_copy("ways/copy", None)
 
 
+@pytest.mark.slow
 def test_poison_is_dead_lettered_blocks_nobody_and_redrive_returns_it(local: Local) -> None:
     before = local.await_status(lambda status: status["unhandled"] == 0)
     queue = local.queues.get_queue_url(QueueName="local-objects")["QueueUrl"]
@@ -178,6 +179,7 @@ def test_what_is_too_large_becomes_a_run_by_itself(local: Local) -> None:
     assert [run["job"] for run in listed["runs"]][:1] == ["replicate"]
 
 
+@pytest.mark.slow
 def test_a_night_finds_and_repairs_what_no_event_told(local: Local) -> None:
     local.put("night/lost", b"precious")
     local.await_copy("night/lost", b"precious")

@@ -108,6 +108,7 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     assert (text.code, text.stdout.splitlines()[0]) == (0, f"Night of {NIGHT}, pair docs: {night['verdict']}")
 
 
+@pytest.mark.slow
 def test_what_differs_is_never_overwritten_and_is_the_nights_finding(filled: World, tmp_path: Path) -> None:
     settle()
     filled.client.put_object(Bucket=filled.destination, Key=f"copies/{DOCS[5]}", Body=b"tampered")
@@ -234,6 +235,7 @@ def test_a_night_that_is_told_to_stop_says_that_it_is_unfinished(world: World, t
     assert keys(world, world.ledger, f"runs/nights/docs/{NIGHT}.json") == [f"runs/nights/docs/{NIGHT}.json"]
 
 
+@pytest.mark.slow
 def test_what_is_too_new_is_left_to_the_next_night(filled: World, tmp_path: Path) -> None:
     filled.put("docs/new")
     night = nightly(filled, write_policy(filled, tmp_path), "--margin", "15m")
@@ -268,6 +270,7 @@ def reported(world: World, *, hours_old: float) -> None:
         world.client.put_object(Bucket=world.ledger, Key=key.replace(".json", ".checksum"), Body=digest)
 
 
+@pytest.mark.slow
 def test_the_reports_of_s3_are_used_where_they_are_fresh(filled: World, tmp_path: Path) -> None:
     settle()
     reported(filled, hours_old=0)
@@ -333,6 +336,7 @@ def test_a_request_that_makes_no_sense_is_told_in_one_line(
     assert keys(world, world.ledger) == []
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_not_there_stops_the_night_which_can_be_started_again(filled: World, tmp_path: Path) -> None:
     gone = {"bucket": "no-such-bucket-here", "region": "us-east-1", "prefix": "copies/"}
     given = command(write_policy(filled, tmp_path, docs={"destination": gone}))

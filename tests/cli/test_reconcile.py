@@ -72,6 +72,7 @@ def damaged(world: World) -> World:
 FOUND = {"same": 35, "missing": 3, "different": 2, "stale": 1, "extra": 1}
 
 
+@pytest.mark.slow
 def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(damaged: World) -> None:
     found = reconcile(damaged)
     assert (found["code"], found["state"], found["findings"], rows(found)) == (3, "complete", 7, FOUND)

@@ -170,6 +170,7 @@ def test_an_archive_that_is_gone_is_accounted_for_and_retried(world: World) -> N
     assert restored(world) == objects
 
 
+@pytest.mark.slow
 def test_cold_archives_thaw_first_and_the_run_goes_on(cold: World) -> None:
     objects = fill(cold, 12)
     compact(cold, ALL, "--storage-class", "DEEP_ARCHIVE")

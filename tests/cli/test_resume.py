@@ -120,6 +120,7 @@ def test_sigterm_checkpoints_and_exits_75(filled: World) -> None:
     assert retried.document["outcomes"] == {"copied": ROWS}
 
 
+@pytest.mark.slow
 def test_two_attempts_at_one_shard_at_once_make_one_outcome_a_row(filled: World) -> None:
     process = replicate(filled)
     await_copies(filled, process, 100)

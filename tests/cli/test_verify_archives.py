@@ -75,6 +75,7 @@ def test_every_member_is_proven_and_the_damaged_ones_are_named(world: World) -> 
     assert "cut short" in cut[uri][1]
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_gone_or_in_no_index_is_accounted_for(world: World) -> None:
     fill(world)
     compact(world, "--target-size", "32KiB", "--format", "tar")

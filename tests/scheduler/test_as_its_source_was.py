@@ -73,6 +73,7 @@ def test_the_source_comes_back_as_it_was_although_the_copies_are_of_today(
     assert not lost or "says the journal" in report["reasons"][0]["reason"]
 
 
+@pytest.mark.slow
 def test_without_the_journal_the_copies_count_by_their_own_dates(told: Place) -> None:
     report, bodies = restore(told, "08:45")
     assert (report["rows"], bodies) == (0, {})
