@@ -70,6 +70,7 @@ def pair(world: World) -> tuple[World, dict[str, Checksum]]:
     return world, checksums
 
 
+@pytest.mark.slow
 def test_what_both_reports_cover_is_verified_without_reading(pair: tuple[World, dict[str, Checksum]]) -> None:
     world, checksums = pair
     source = report(world, world.source, "source", checksums)

@@ -100,6 +100,7 @@ def forge(world: World, run_id: str, key: str, **values: Any) -> None:
         world.client.put_object(Bucket=world.ledger, Key=entry["Key"], Body=sink.getvalue())
 
 
+@pytest.mark.slow
 def test_a_replica_lets_its_original_be_hidden_then_removed_but_only_if_it_is_one(versioned: World) -> None:
     world = versioned
     names = fill(world, 5)

@@ -65,6 +65,7 @@ def test_copies_through_a_storm_are_made_and_every_row_is_told_truly(world: Worl
     assert copies(world) == objects
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["out", "in"])
 def test_streamed_copies_never_land_bytes_that_the_network_has_altered(world: World, way: str) -> None:
     objects = fill(world, 60, 2)

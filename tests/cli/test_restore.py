@@ -216,6 +216,7 @@ def now_of(world: World, bucket: str, key: str) -> float:
     return world.history(bucket, key)[-1].last_modified
 
 
+@pytest.mark.slow
 def test_a_bucket_comes_back_as_it_was(versioned: World) -> None:
     world, source = versioned, versioned.source
     expected: dict[float, dict[str, bytes]] = {}

@@ -69,6 +69,7 @@ def complete(document: dict[str, object]) -> None:
     assert sum(outcomes.values()) == document["rows"] == ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_workers_are_started_again_and_lose_only_work_in_flight(filled: World, seed: int) -> None:
     chance = random.Random(seed)

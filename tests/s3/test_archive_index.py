@@ -103,6 +103,7 @@ keys = st.text(st.sampled_from(list("abé/\n%")), min_size=1, max_size=6)
 archives = st.lists(st.lists(keys, min_size=1, max_size=12, unique=True).map(sorted), min_size=1, max_size=5)
 
 
+@pytest.mark.slow
 @given(archives, keys)
 @settings(max_examples=50, deadline=None)
 def test_every_key_is_found_in_every_archive_that_has_it(found_in: list[list[str]], other: str) -> None:
