@@ -13,7 +13,7 @@ import itertools
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.evidence import compare
@@ -144,7 +144,7 @@ class Restore:
             by_key.setdefault(row.key, []).append(row)
         found: dict[int, Member] = {}
         is_wanted = within(min(by_key), max(by_key))
-        async with aclosing(cast("Any", self.index.tables(archive, is_wanted=is_wanted))) as tables:
+        async with aclosing(self.index.tables(archive, is_wanted=is_wanted)) as tables:
             async for table in tables:
                 for member in from_batch(table):
                     for row in by_key.get(member.key, ()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from jobs.core.history import current_at, pick, pick_asked
 from jobs.core.model import Listed, ObjectVersion
 from jobs.core.run import Side
 from jobs.errors import ConfigError, UsageError
+from jobs.report import iso_time
 from jobs.runs.ledger import Ledger
 from jobs.s3.sessions import boto_client, open_store
 
@@ -105,9 +105,9 @@ class Wanted:
             return self.request.manifest
         what = f"keys {', '.join(self.keys[:3])}" if self.keys else f"{self.request.selection.prefix}*"
         at = self.options["at"]
-        when = "" if at is None else f" as of {_shown(at)}"
+        when = "" if at is None else f" as of {iso_time(at)}"
         since = self.options.get("journal_since")
-        when += "" if since is None else f", told by events since {_shown(since)}"
+        when += "" if since is None else f", told by events since {iso_time(since)}"
         places = [str(each.location) for each in (self.source, self.archives) if each is not None]
         return f"{what} of {' and '.join(dict.fromkeys(places))}{when}"
 
@@ -134,10 +134,6 @@ class Wanted:
         bucket = destination.location.bucket
         if bucket in buckets and not self.options["in_place"] and not launch.is_streamed(near, destination):
             raise UsageError(f"{bucket} is the original bucket: name another, or add --in-place")
-
-
-def _shown(at: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
 
 
 def _forgetting_archives(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -54,7 +54,8 @@ class ObjectVersion(NamedTuple):
     the one object that a replicate run may overwrite although it is newer. `source_attested` and
     `destination_attested` are checksums that S3 computed at rest (`jobs.core.attestation`).
     `known_checksum` (`ALGORITHM:base64`) is the content's, as an earlier run has proven it. `archive` is the URI of the
-    archive that a restore takes it from; None: it is an object of its own.
+    archive that a restore takes it from; None: it is an object of its own; `journal:…`: it is an event
+    (`jobs.core.told_history`).
     `proof` says where an expire run finds a copy (`jobs.core.expiry`); no manifest has it.
     """
 

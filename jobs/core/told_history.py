@@ -55,11 +55,13 @@ def current_as_told(
     removed = {
         each.version_id: each.last_modified or 0.0 for each in events if each.is_delete_marker and not each.is_latest
     }
+    places = {copy.version_id: place for place, copy in enumerate(history)}
     dated: dict[int, float] = {}
     moments: list[tuple[float, ObjectVersion]] = []
     for event in _once(events):
         time = event.last_modified or 0.0
-        place = _place_of(event, history, dated)
+        named = (event.archive or "").removeprefix(JOURNAL)
+        place = places.get(named) if named else _likely_place(event, history, dated)
         if place is not None:
             dated[place] = min(time, dated.get(place, time))
         if removed.get(event.version_id, at + 1) > at:
@@ -86,14 +88,11 @@ def _once(events: Sequence[ObjectVersion]) -> list[ObjectVersion]:
     return list(chosen.values())
 
 
-def _place_of(event: ObjectVersion, history: Sequence[ObjectVersion], dated: Mapping[int, float]) -> int | None:
-    """Where the event's copy is in the history: by the version id that the journal has of it, else the first that fits.
+def _likely_place(event: ObjectVersion, history: Sequence[ObjectVersion], dated: Mapping[int, float]) -> int | None:
+    """Where the copy of an event is that the journal does not name: the first that fits.
 
     What went in parts has another ETag than its original.
     """
-    named = (event.archive or "").removeprefix(JOURNAL)
-    if named:
-        return next((place for place, copy in enumerate(history) if copy.version_id == named), None)
     likely = [
         place
         for place, copy in enumerate(history)

@@ -13,7 +13,7 @@ from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -88,7 +88,7 @@ async def _spool(
     with pq.ParquetWriter(path, schema, compression="lz4") as writer:
         for record in records:
             uri = str(record.location)
-            async with aclosing(cast("Any", index.tables(record.location))) as tables:
+            async with aclosing(index.tables(record.location)) as tables:
                 async for table in tables:
                     bucket = pa.array([record.source_bucket] * table.num_rows, pa.string())
                     writer.write_table(table.append_column("source_bucket", bucket).select(schema.names).cast(schema))

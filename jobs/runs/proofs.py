@@ -104,7 +104,7 @@ async def _write_members(index: ArchiveIndex, archives: Location, etags: Iterabl
             if record.etag not in etags:
                 continue
             values = record.location.bucket, record.location.key, record.version_id, record.etag
-            async with aclosing(index.tables(record.location)) as tables:  # type: ignore[type-var]
+            async with aclosing(index.tables(record.location)) as tables:
                 async for table in tables:
                     taken = table
                     for name, value in zip(more, values, strict=True):

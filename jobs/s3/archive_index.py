@@ -16,10 +16,10 @@ import contextlib
 import io
 import json
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -118,17 +118,17 @@ class ArchiveIndex:
 
         Raises NotFound for an archive that is not indexed.
         """
-        async with aclosing(cast("Any", self.tables(archive, prefix))) as tables:
+        async with aclosing(self.tables(archive, prefix)) as tables:
             async for table in tables:
                 yield list(from_batch(table))
 
     async def tables(
         self, archive: Location, prefix: str = "", is_wanted: Callable[[KeyRange], bool] = lambda group: True
-    ) -> AsyncIterator[pa.Table]:
+    ) -> AsyncGenerator[pa.Table, None]:
         """The same as tables in `member_tables.INDEX_SCHEMA`, for joins; only of row groups that are wanted."""
         table = await self._open(archive)
         begins = overlaps(prefix)
-        async with aclosing(cast("Any", table.scan(lambda group: begins(group) and is_wanted(group)))) as groups:
+        async with aclosing(table.scan(lambda group: begins(group) and is_wanted(group))) as groups:
             async for group in groups:
                 taken = group.filter(pc.starts_with(group["key"], prefix)) if prefix else group
                 if taken.num_rows:
@@ -136,7 +136,7 @@ class ArchiveIndex:
 
     async def _lookup(self, archive: Location, key: str, version_id: str | None) -> AsyncIterator[Member]:
         table = await self._open(archive)
-        async with aclosing(cast("Any", table.scan(holds(key)))) as groups:
+        async with aclosing(table.scan(holds(key))) as groups:
             async for group in groups:
                 taken = group.filter(pc.equal(group["key"], pa.scalar(key)))
                 for member in from_batch(taken):

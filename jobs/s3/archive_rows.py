@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,7 +33,7 @@ async def archived_rows(
         whole = KeyRange(0, 0, 0, record.first_key, record.last_key)
         if not is_wanted(whole):
             continue
-        async with aclosing(cast("Any", index.tables(record.location, prefix, is_wanted))) as tables:
+        async with aclosing(index.tables(record.location, prefix, is_wanted)) as tables:
             async for table in tables:
                 taken = table if known is None else table.filter(pc.is_in(table["key"], pa.array(known, pa.string())))
                 if taken.num_rows:

@@ -77,7 +77,7 @@ TABLES: dict[str, Table] = {
             Column("source_attested", _TEXT, "checksums that S3 computed at rest at the source, each with its pin"),
             Column("destination_attested", _TEXT, "the same at the destination"),
             Column("known_checksum", _TEXT, "ALGORITHM:base64 of the content, as an earlier run has proven it"),
-            Column("archive", _TEXT, "the archive that a restore takes it from"),
+            Column("archive", _TEXT, "the archive that a restore takes it from; journal:…: an event without a copy"),
         ),
     ),
     "outcomes": Table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from jobs.errors import ConfigError, Denied, NotFound, PreconditionFailed, StoreError
 from jobs.s3.store import DELETED_AT_ONCE, Deleted, Store
@@ -27,7 +28,7 @@ class ExactDeletes:
         told: list[StoreError | None] = []
         for start in range(0, len(versions), DELETED_AT_ONCE):
             some = versions[start : start + DELETED_AT_ONCE]
-            told += await try_often(lambda some=some: self.store.delete_versions(self.bucket, some))  # type: ignore[misc]
+            told += await try_often(partial(self.store.delete_versions, self.bucket, some))
         return told
 
     async def take_current(self, key: str, etag: str) -> Deleted:

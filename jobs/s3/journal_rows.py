@@ -33,7 +33,8 @@ async def journal_rows(
     store: Store, ledger: Location, bucket: str, prefix: str, since: float, until: float
 ) -> AsyncIterator[pa.RecordBatch]:
     """Rows in `manifest_schema()`, as `core/told_history.py` reads them: events that copied into the bucket or hid
-    something there, and happened between the two times (epoch seconds), as far as the journal has them.
+    something there, as far as the journal was told of them from the day of `since` to `LATE_DAYS` after `until` (epoch
+    seconds).
 
     Raises ManifestError, naming the object, for what is no journal.
     """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -68,7 +68,7 @@ class RangedTable:
         body = await self.store.get(self.ref, start=group.start, end=group.end, if_match=self.etag)
         return await asyncio.to_thread(self._decode, group, body.data)
 
-    async def scan(self, is_wanted: Callable[[KeyRange], bool] = lambda group: True) -> AsyncIterator[pa.Table]:
+    async def scan(self, is_wanted: Callable[[KeyRange], bool] = lambda group: True) -> AsyncGenerator[pa.Table, None]:
         """The wanted row groups, in order, a few ahead."""
         wanted = [group for group in self.groups() if is_wanted(group)]
         running: list[asyncio.Task[pa.Table]] = []

@@ -34,6 +34,9 @@ NO_STORE: Any = Shelf()
 """Holds nothing: the reports are local."""
 ODD_KEYS = ["a b", "a+b", "a%2Bb", "100%", "/x", "a//b", "a/../b", "t/", "é", "e\u0301", "\U00010000", 'q"uote']
 ODD_KEYS += [
+    "a%2Fb",
+    "a%252Fb",
+    "b/%2f+",
     "c,omma",
     "new\nline",
     "cr\r\n",

@@ -139,7 +139,7 @@ def _csv(field: str, value: Any) -> str:
         return ""
     kind = FIELDS[field][1]
     if field == "Key":
-        return quote_plus(value, safe="/")
+        return quote_plus(value, safe="/" if len(value) % 2 else "")  # a slash may come either way
     if kind == FLAG:
         return "true" if value else "false"
     if kind == TIME:

@@ -1,0 +1,85 @@
+"""The journal as rows: whoever has gathered its lines, and only what concerns the bucket and the days asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.core.journal import Ending, Entry, file_name, to_lines
+from jobs.core.model import Attributes, Location
+from jobs.errors import ManifestError
+from jobs.s3.journal_rows import LATE_DAYS, journal_rows
+from jobs.s3.memory import MemoryStore
+from jobs.s3.store import UNGUARDED
+
+DAY_SECONDS = 86_400.0
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+LEDGER = Location("ledger", "l/")
+
+
+def entry(key: str, at: float, *, bucket: str = "hot") -> Entry:
+    made = Entry(at + 2, "ObjectCreated:Put", "source", key, f"v-{key}", "1", Ending.COPIED, size_bytes=3, etag="e")
+    return made._replace(
+        destination_bucket=bucket, destination_key=f"copies/{key}", destination_version_id="c", event_at=at
+    )
+
+
+def as_parquet(entries: list[Entry]) -> bytes:
+    def time(seconds: float | None) -> datetime | None:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+    rows = [
+        each._asdict() | {"recorded_at": time(each.recorded_at), "event_at": time(each.event_at)} for each in entries
+    ]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+def read(files: dict[str, bytes], prefix: str = "", until: float = NOON) -> list[tuple[str, str, float]]:
+    async def run() -> list[tuple[str, str, float]]:
+        store = MemoryStore()
+        store.create_bucket("ledger")
+        for name, data in files.items():
+            await store.put("ledger", f"l/{name}", data, Attributes(), guard=UNGUARDED)
+        rows = []
+        async for batch in journal_rows(store, LEDGER, "hot", prefix, NOON - DAY_SECONDS, until):
+            for row in batch.to_pylist():
+                rows.append((row["key"], row["archive"], row["last_modified"].timestamp()))
+        return sorted(rows)
+
+    return asyncio.run(run())
+
+
+def file(at: float, *entries: Entry) -> dict[str, bytes]:
+    return {file_name(at, "x"): to_lines(entries)}
+
+
+def test_lines_and_parquet_say_the_same() -> None:
+    entries = [entry("a", NOON), entry("b", NOON + 0.25)]
+    expected = [("copies/a", "journal:c", NOON), ("copies/b", "journal:c", NOON + 0.25)]
+    assert read(file(NOON, *entries)) == expected
+    assert read({"journal/dt=2026-03-01/gathered.parquet": as_parquet(entries)}) == expected
+
+
+def test_other_buckets_prefixes_and_days_are_left_out() -> None:
+    files = {
+        **file(NOON, entry("a", NOON), entry("other", NOON, bucket="elsewhere")),
+        **file(NOON - 3 * DAY_SECONDS, entry("too-old", NOON)),
+        **file(NOON + LATE_DAYS * DAY_SECONDS, entry("late", NOON)),
+        **file(NOON + (LATE_DAYS + 1) * DAY_SECONDS, entry("too-late", NOON)),
+        "journal/dt=2026-03-01/notes.txt": b"no journal",
+    }
+    assert [key for key, _, _ in read(files)] == ["copies/a", "copies/late"]
+    assert [key for key, _, _ in read(files, "copies/l")] == ["copies/late"]
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.parquet"])
+def test_what_is_no_journal_is_named(name: str) -> None:
+    with pytest.raises(ManifestError, match=rf"s3://ledger/l/journal/dt=2026-03-01/{name} is no journal"):
+        read({f"journal/dt=2026-03-01/{name}": b"PAR1 or not\n"})
