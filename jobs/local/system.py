@@ -126,7 +126,8 @@ def running(
         }
         undo.enter_context(_only(environment))
         queue, dead = _make_account(policy, retry_seconds)
-        log = FunctionLog(undo.enter_context((folder / "functions.log").open("a", encoding="utf-8")))
+        file = undo.enter_context((folder / "functions.log").open("a", encoding="utf-8"))
+        log = undo.enter_context(FunctionLog(file))  # it ends before its file does
         undo.enter_context(contextlib.redirect_stdout(log))
         unhandled, batch = Unhandled(), LocalBatch(folder / "jobs")
         undo.callback(batch.close)

@@ -224,6 +224,17 @@ def test_it_ends_all_that_it_started_and_leaves_nothing(policy: str) -> None:
         assert not local.folder.exists()
 
 
+def test_its_log_ends_before_the_file_does() -> None:
+    with (
+        mock.patch.dict(os.environ, PYTHONDEVMODE="1"),
+        running() as local,
+    ):  # tells of errors in finalisers, as 3.13 does
+        local.process.send_signal(signal.SIGINT)
+        _, said = local.process.communicate(timeout=30)
+        assert local.process.returncode == 0
+        assert "closed file" not in said
+
+
 def test_it_ends_when_the_server_behind_it_does() -> None:
     with running() as local:
         (server,) = processes_below(local.process.pid)
