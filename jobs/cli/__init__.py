@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib
+import os
 import signal
 import sys
 import traceback
+from typing import NoReturn
 
 import click
 
@@ -80,7 +84,21 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """The `sealift` command. SIGTERM ends it as Ctrl-C does, so that it leaves no scratch files behind."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(run(arguments))
+    leave(run(arguments))
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with this code: what was registered for its end runs, output is flushed, nothing else happens.
+
+    The interpreter is not taken apart. A thread of Arrow's pool that gives back the last reference to a Python file
+    while it is aborts the process (apache/arrow issue 34314), and a run that is done and accounted for would end as
+    134, which an executor must take for a crash.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+            stream.flush()
+    os._exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -99,8 +117,8 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return int(ExitCode.USAGE)
-    except BrokenPipeError:
-        return int(ExitCode.DONE)
+    except SystemExit:  # click's, when the reader of stdout went away: what it wanted was not all said
+        return int(ExitCode.TRANSIENT)
     except Exception:  # noqa: BLE001  the last stop: whatever comes here is a bug of ours
         traceback.print_exc()
         click.echo("sealift: this is a bug in Sealift; please report the lines above", err=True)

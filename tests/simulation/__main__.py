@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
+from jobs.cli import leave
 from tests.simulation.bugs import BUGS
 from tests.simulation.campaign import Tally, find_named, make, play, run_campaign, shrink
 
@@ -98,4 +99,4 @@ def show_bugs(processes: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
