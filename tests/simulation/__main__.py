@@ -11,7 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 from jobs.cli import leave
 from tests.simulation.bugs import BUGS
-from tests.simulation.campaign import Tally, find_named, make, play, run_campaign, shrink
+from tests.simulation.campaign import Tally, find_named, play, run_campaign, shrink
+from tests.simulation.courses import make
 
 
 def main() -> int:
@@ -66,7 +67,7 @@ def summary(tally: Tally, seconds: float, *, is_long: bool) -> str:
         f"({by_cpu:.0f} a second of CPU, {tally.cpu_seconds:.1f} s of CPU in all)",
         f"{tally.full:,} of them ({tally.full / tally.schedules:.2%}) with the real DuckDB planner and fold, Parquet "
         "and the page, each held equal to the pure stand-ins",
-        f"{tally.of_events:,} of them of events, through the backup function",
+        "courses: " + ", ".join(f"{count:,} of {name}" for name, count in sorted(tally.courses.items())),
         f"{tally.requests:,} requests, {tally.steps:,} steps, {len(tally.branches):,} kinds of outcome, "
         f"{len(tally.answers):,} kinds of answer",
         f"violations: {len(tally.violations)}",

@@ -13,15 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from tests.simulation.bugs import BUGS, Bug
-from tests.simulation.course import Course
-from tests.simulation.event_course import EventCourse
-from tests.simulation.event_schedule import EventSchedule, make_event_schedule
-from tests.simulation.schedule import Schedule, make_schedule, without
+from tests.simulation.courses import COURSES, make, name_of
+from tests.simulation.schedule import without
 from tests.simulation.tables import FAST, replaced
 
 CHUNK = 250
-EVENTS_EVERY = 4
-T = TypeVar("T", Schedule, EventSchedule)
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -30,10 +27,10 @@ class Tally:
 
     schedules: int = 0
     full: int = 0
-    of_events: int = 0
     requests: int = 0
     steps: int = 0
     cpu_seconds: float = 0.0
+    courses: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     branches: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
@@ -42,21 +39,16 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Add another one's counts."""
-        for name in ("schedules", "full", "of_events", "requests", "steps", "cpu_seconds"):
+        for name in ("schedules", "full", "requests", "steps", "cpu_seconds"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("faults", "branches", "answers", "known_limits"):
+        for name in ("courses", "faults", "branches", "answers", "known_limits"):
             getattr(self, name).update(getattr(other, name))
         self.violations += other.violations
 
 
-def make(seed: int) -> Any:
-    """The schedule of a seed: of commands, or (each fourth) of events."""
-    return make_event_schedule(seed) if seed % EVENTS_EVERY == EVENTS_EVERY - 1 else make_schedule(seed)
-
-
-def play(schedule: Schedule | EventSchedule) -> Course | EventCourse:
-    """One schedule, played."""
-    course = EventCourse(schedule) if isinstance(schedule, EventSchedule) else Course(schedule)
+def play(schedule: Any) -> Any:
+    """One schedule, played: its course."""
+    course = COURSES[name_of(schedule)].course(schedule)
     course.play()
     return course
 
@@ -65,11 +57,12 @@ def run_seeds(seeds: Iterable[int]) -> Tally:
     """Play the schedules of some seeds."""
     tally, began = Tally(), time.process_time()
     for seed in seeds:
-        course = play(make(seed))
+        schedule = make(seed)
+        course = play(schedule)
         model, network = course.model, course.world.network
         tally.schedules += 1
-        tally.of_events += isinstance(course, EventCourse)
-        tally.full += isinstance(course, Course) and course.schedule.is_full
+        tally.courses[name_of(schedule)] += 1
+        tally.full += getattr(schedule, "is_full", False)
         tally.requests += network.requests
         tally.steps += course.world.loop.steps
         tally.faults.update({kind.value: count for kind, count in network.fired.items()})
@@ -128,33 +121,9 @@ def shrink(schedule: T, promise: str) -> T:
 def _smaller(schedule: Any) -> Iterable[Any]:
     for index in range(len(schedule.faults)):
         yield without(schedule, index)
-    yield from _fewer_acts(schedule) if isinstance(schedule, EventSchedule) else _fewer_objects(schedule)
+    yield from COURSES[name_of(schedule)].smaller(schedule)
     if not schedule.is_in_order:
         yield replace(schedule, is_in_order=True)
-
-
-def _fewer_objects(schedule: Schedule) -> Iterable[Schedule]:
-    if len(schedule.steps) > 1:
-        yield replace(schedule, steps=schedule.steps[:-1])
-    if schedule.is_full:
-        yield replace(schedule, is_full=False)
-    for key in schedule.keys:
-        source = tuple(put for put in schedule.source if put.key != key)
-        if source:
-            destination = tuple(put for put in schedule.destination if put.key != key)
-            yield replace(schedule, source=source, destination=destination)
-    if schedule.in_flight > 1:
-        yield replace(schedule, in_flight=1)
-
-
-def _fewer_acts(schedule: EventSchedule) -> Iterable[EventSchedule]:
-    for index in range(len(schedule.acts)):
-        if len(schedule.acts) > 1:
-            yield replace(schedule, acts=schedule.acts[:index] + schedule.acts[index + 1 :])
-    for plain in ({"source": ()}, {"pollers": 1}, {"batch_messages": 1}, {"lateness": 0.0}, {"doubles": 0.0}):
-        smaller = replace(schedule, **plain)
-        if smaller != schedule:
-            yield smaller
 
 
 def find_bug(bug: Bug, seeds: Iterable[int]) -> tuple[int, str, str] | None:
@@ -165,16 +134,12 @@ def find_bug(bug: Bug, seeds: Iterable[int]) -> tuple[int, str, str] | None:
     try:
         with replaced(patches):
             for seed in seeds:
-                violations = play(_sample(bug, seed)).model.violations
+                violations = play(COURSES[bug.course].make(seed)).model.violations
                 if violations:
                     return (seed, *violations[0])
     finally:
         FAST[:] = before
     return None
-
-
-def _sample(bug: Bug, seed: int) -> Schedule | EventSchedule:
-    return make_event_schedule(seed) if bug.is_of_events else make_schedule(seed, is_full=False)
 
 
 def find_named(name: str, seeds: Sequence[int] | None = None) -> tuple[str, tuple[int, str, str] | None]:

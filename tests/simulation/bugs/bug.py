@@ -13,11 +13,12 @@ Replacements = list[tuple[Any, str, Any]]
 class Bug:
     """`seeds`: within so many it must be found, some four times what was needed when it was written.
 
-    `plant` gives the patches (attributes and their values); the real ones are what they wrap.
+    `plant` gives the patches (attributes and their values); the real ones are what they wrap. `course`: the kind of
+    course that shows it.
     """
 
     name: str
     what: str
     seeds: int
     plant: Callable[[], Replacements]
-    is_of_events: bool = False
+    course: str = "commands"

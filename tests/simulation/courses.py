@@ -1,0 +1,64 @@
+"""The kinds of course that a schedule may take, and which seeds take which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from tests.simulation.course import Course
+from tests.simulation.event_course import EventCourse
+from tests.simulation.event_schedule import EventSchedule, make_event_schedule
+from tests.simulation.schedule import Schedule, make_schedule
+
+
+class CourseKind(NamedTuple):
+    """`make`: the schedule of a seed, without what is too slow for thousands. `smaller`: schedules a step simpler."""
+
+    schedule: type
+    make: Callable[[int], Any]
+    course: Callable[[Any], Any]
+    smaller: Callable[[Any], Iterable[Any]]
+
+
+def _fewer_objects(schedule: Schedule) -> Iterable[Schedule]:
+    if len(schedule.steps) > 1:
+        yield replace(schedule, steps=schedule.steps[:-1])
+    if schedule.is_full:
+        yield replace(schedule, is_full=False)
+    for key in schedule.keys:
+        source = tuple(put for put in schedule.source if put.key != key)
+        if source:
+            destination = tuple(put for put in schedule.destination if put.key != key)
+            yield replace(schedule, source=source, destination=destination)
+    if schedule.in_flight > 1:
+        yield replace(schedule, in_flight=1)
+
+
+def _fewer_acts(schedule: EventSchedule) -> Iterable[EventSchedule]:
+    for index in range(len(schedule.acts)):
+        if len(schedule.acts) > 1:
+            yield replace(schedule, acts=schedule.acts[:index] + schedule.acts[index + 1 :])
+    for plain in ({"source": ()}, {"pollers": 1}, {"batch_messages": 1}, {"lateness": 0.0}, {"doubles": 0.0}):
+        smaller = replace(schedule, **plain)
+        if smaller != schedule:
+            yield smaller
+
+
+COURSES = {
+    "commands": CourseKind(Schedule, lambda seed: make_schedule(seed, is_full=False), Course, _fewer_objects),
+    "events": CourseKind(EventSchedule, make_event_schedule, EventCourse, _fewer_acts),
+}
+SHARES = ("commands", "commands", "commands", "events") * 2
+"""The course of a seed, by what is left when it is divided by their number."""
+
+
+def name_of(schedule: Any) -> str:
+    """The name of the kind of course that a schedule takes."""
+    return next(name for name, kind in COURSES.items() if isinstance(schedule, kind.schedule))
+
+
+def make(seed: int) -> Any:
+    """The schedule of a seed; one of 256 commands' with the real planner, fold and files."""
+    name = SHARES[seed % len(SHARES)]
+    return make_schedule(seed) if name == "commands" else COURSES[name].make(seed)
