@@ -174,7 +174,7 @@ async def reconcile(
     from jobs.s3.join_sides import JoinOptions
     from jobs.s3.joins import connect, join_reports
     from jobs.s3.judging import Judging
-    from jobs.s3.staged_reports import fetch_reports, stage_report
+    from jobs.s3.staged_reports import fetch_reports, stage_reports
 
     _check_pair(source, destination, options)
     evidence = evidence or Evidence()
@@ -192,8 +192,8 @@ async def reconcile(
     try:
         folders = scratch / "source", scratch / "destination"
         places = await fetch_reports([(source, source_store, folders[0]), (destination, destination_store, folders[1])])
-        ours = await asyncio.to_thread(stage_report, source, places[0], folders[0], connection)
-        theirs = await asyncio.to_thread(stage_report, destination, places[1], folders[1], connection)
+        reports = [(source, places[0], folders[0]), (destination, places[1], folders[1])]
+        ours, theirs = await asyncio.to_thread(stage_reports, reports, connection)
 
         def join() -> tuple[SideTotals, SideTotals]:
             for staged in (ours, theirs):

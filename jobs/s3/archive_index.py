@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError
+from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError, UsageError
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.member_tables import RECORD, from_batch, write_index
 from jobs.s3.ranged_tables import KeyRange, RangedTable, holds, open_table, overlaps
@@ -218,5 +218,5 @@ def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
 def _record(table: RangedTable) -> ArchiveRecord:
     try:
         return ArchiveRecord.from_dict(json.loads(table.metadata[RECORD]))
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, UsageError) as error:
         raise DamagedArchive(f"{table.ref} is no index of an archive: {error!r}") from error

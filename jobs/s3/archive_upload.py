@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from jobs.core.model import Attributes, Checksum, ObjectRef
 from jobs.core.parts import MIN_PART_BYTES
-from jobs.errors import StoreError
+from jobs.errors import Conflict, NotFound, StoreError
 from jobs.s3.checksums import Hasher, full_object
 from jobs.s3.store import ABSENT, PartDone, Store, Written
 from jobs.s3.tries import try_often
@@ -80,7 +80,9 @@ class ArchiveUpload:
         )
 
     async def finish(self) -> Written:
-        """Publish the object. Raises PreconditionFailed when there is one of its name already."""
+        """Publish the object. Raises PreconditionFailed when there is one of its name already, Conflict when nobody
+        knows whether it has been: look.
+        """
         if self._upload_id is None:
             data = bytes(self._pending)
             self._crc.update(data)
@@ -93,11 +95,17 @@ class ArchiveUpload:
         while self._running:
             self._done.append(await self._running.popleft())
         upload_id = self._upload_id
-        written = await try_often(
-            lambda: self.store.complete_multipart(
-                self.bucket, self.key, upload_id, self._done, guard=ABSENT, checksum=self.checksum
+        try:
+            written = await try_often(
+                lambda: self.store.complete_multipart(
+                    self.bucket, self.key, upload_id, self._done, guard=ABSENT, checksum=self.checksum
+                )
             )
-        )
+        except NotFound as error:
+            if error.code != "NoSuchUpload":
+                raise
+            # It may be complete: the answer to an earlier try was lost.
+            raise Conflict(error.operation, error.target, "Raced", "the upload is not under way any more") from error
         self._upload_id = None
         return written
 

@@ -150,7 +150,9 @@ class MemberSource:
             etag = info.etag
         if info is None or info.size_bytes <= SMALL_BYTES:
             data, info = await self.store.get(ref, if_match=etag)
-        tags = await self.store.get_tags(ref) if info.tag_count else {}
+        # No ETag pins tags: those of the version that was read, which may be hidden by another one since.
+        read = ref._replace(version_id=row.version_id or info.version_id)
+        tags = await self.store.get_tags(read) if info.tag_count else {}
         lacking = [name for name, value in self.tags.items() if tags.get(name) != value]
         if lacking:
             return Read(

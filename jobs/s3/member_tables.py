@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.model import Checksum
 from jobs.core.tar_layout import encode_map
+from jobs.errors import DamagedArchive
 
 ROW_GROUP_ROWS = 4096
 RECORD = b"sealift.archive"
@@ -63,7 +64,15 @@ def to_batch(members: Sequence[Member]) -> pa.RecordBatch:
 
 
 def from_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[Member]:
-    """The inverse of `to_batch`; columns beside a member's are ignored."""
+    """The inverse of `to_batch`; columns beside a member's are ignored. Raises DamagedArchive for other tables."""
+    try:
+        columns = _columns(batch)
+    except (pa.ArrowException, KeyError, ValueError, AttributeError) as error:
+        raise DamagedArchive(f"an index has other columns than members have: {error!r}") from error
+    return map(Member._make, zip(*columns, strict=True))
+
+
+def _columns(batch: pa.RecordBatch | pa.Table) -> list[list[Any]]:
     columns: list[list[Any]] = []
     for field in SCHEMA:
         column: Any = batch.column(field.name)
@@ -75,7 +84,7 @@ def from_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[Member]:
             columns.append([_checksums(text) for text in column.to_pylist()])
         else:
             columns.append(column.to_pylist())
-    return map(Member._make, zip(*columns, strict=True))
+    return columns
 
 
 def _checksums(text: str) -> tuple[Checksum, ...]:

@@ -64,7 +64,7 @@ class RangedTable:
             yield KeyRange(number, start, end, keys.min if known else None, keys.max if known else None)
 
     async def read(self, group: KeyRange) -> pa.Table:
-        """One row group, by one ranged read."""
+        """One row group, by one ranged read. Raises DamagedArchive for one that cannot be decoded."""
         body = await self.store.get(self.ref, start=group.start, end=group.end, if_match=self.etag)
         return await asyncio.to_thread(self._decode, group, body.data)
 
@@ -86,7 +86,10 @@ class RangedTable:
 
     def _decode(self, group: KeyRange, data: bytes) -> pa.Table:
         source = _Sparse(group.start, data, self.size_bytes)
-        return pq.ParquetFile(cast("Any", source), metadata=self.footer).read_row_group(group.number)
+        try:
+            return pq.ParquetFile(cast("Any", source), metadata=self.footer).read_row_group(group.number)
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            raise _damaged(self.ref, error) from error
 
 
 async def open_table(store: Store, ref: ObjectRef) -> RangedTable:
@@ -128,8 +131,12 @@ def within(first_key: str, last_key: str) -> Callable[[KeyRange], bool]:
 def _parse(ref: ObjectRef, footer: bytes) -> Any:
     try:
         return pq.read_metadata(io.BytesIO(footer))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DamagedArchive(f"{ref} is damaged ({error}): rebuild it with sealift archives reindex") from error
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(ref, error) from error
+
+
+def _damaged(ref: ObjectRef, error: Exception) -> DamagedArchive:
+    return DamagedArchive(f"{ref} is damaged ({error}): rebuild it with sealift archives reindex")
 
 
 class _Sparse(io.RawIOBase):

@@ -104,7 +104,7 @@ def _manifest_batch(raw: pa.RecordBatch, bucket: str, *, is_encoded: bool) -> pa
         column = by_name.get(_SOURCES.get(field.name, ""))
         array: _Array = pa.nulls(raw.num_rows, field.type) if column is None else _present(column, field.type)
         if field.name == "key":
-            array = _decode(array) if is_encoded else array
+            array = decode_keys(array) if is_encoded else array
             if array.null_count:
                 raise ValueError("a row has no key")
         elif field.name == "version_id" and column is not None:
@@ -128,9 +128,13 @@ def _present(column: _Array, kind: pa.DataType) -> _Array:
     return column.cast(kind)
 
 
-def _decode(keys: _Array) -> _Array:
-    """Form-decode the keys that are encoded at all, exactly once."""
-    encoded: _Array = pc.fill_null(pc.match_substring_regex(keys, "[%+]"), False)
+def decode_keys(keys: _Array) -> _Array:
+    """Form-decoded keys, exactly once. Raises ValueError for a key that is no UTF-8.
+
+    The slash is what S3 encodes most, so it goes first, in all keys at once; nothing encoded can come of that.
+    """
+    keys = pc.replace_substring(keys, "%2F", "/")
+    encoded: _Array = pc.fill_null(pc.or_(pc.match_substring(keys, "%"), pc.match_substring(keys, "+")), False)
     if not pc.any(encoded).as_py():
         return keys
     decoded = [unquote_plus(key, errors="strict") for key in keys.filter(encoded).to_pylist()]

@@ -147,3 +147,8 @@ def refusals() -> Iterator[None]:
     except (duckdb.Error, pa.ArrowException) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UsageError(f"SQL: {first.strip()}") from error
+
+
+def identifier(name: str) -> str:
+    """A name in SQL, quoted."""
+    return '"' + name.replace('"', '""') + '"'
