@@ -25,7 +25,7 @@ from jobs.s3.batch import Batch, ChildFailure, JobState
 
 WATCH_SECONDS_MIN, WATCH_SECONDS_MAX = 0.2, 10.0
 WATCH_SHARE = 0.03
-"""How long to wait between two looks, as a part of the time that the run has been followed."""
+"""How long to wait between two looks, as a part of the time since the run was submitted or one of its jobs ended."""
 FORGOTTEN_SECONDS = 60.0
 """After so long, a job that Batch does not know is one that it has forgotten, not one that it has yet to learn of."""
 SAID_SECONDS = 10.0
@@ -111,8 +111,8 @@ async def follow(submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger
     Raises Interrupted on SIGTERM or Ctrl-C: the run itself goes on.
     """
     executor = BatchExecutor(ledger, Batch())
-    began = last_said = time.monotonic()
-    last_summary = ""
+    began = turned = last_said = time.monotonic()
+    last_summary, ended = "", 0
     with meter(spec.job, plan.rows) as shown, _signalled() as signalled:
         while True:
             report, states = await ledger.report(spec.run_id), await executor.states(submitted)
@@ -120,12 +120,14 @@ async def follow(submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger
             is_known = len(states) == len(submitted.job_ids) or now - began >= FORGOTTEN_SECONDS
             if report is not None or (is_known and all(state.has_ended for state in states.values())):
                 break
+            if (count := sum(state.has_ended for state in states.values())) != ended:
+                turned, ended = now, count  # what follows it may take a moment only
             shown.update(*await find_standing(ledger, spec.run_id, plan))
             summary = state_text(states.get(WORK))
             if summary != last_summary and now - last_said >= SAID_SECONDS:
                 last_said, last_summary = now, summary
                 say(f"{spec.job}: {summary}")
-            pause = min(WATCH_SECONDS_MAX, max(WATCH_SECONDS_MIN, WATCH_SHARE * (now - began)))
+            pause = min(WATCH_SECONDS_MAX, max(WATCH_SECONDS_MIN, WATCH_SHARE * (now - turned)))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(signalled.wait(), pause)
                 raise Interrupted(

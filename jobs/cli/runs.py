@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from typing import Any
 
 import click
 
 from jobs.cli import batch, launch, placement
-from jobs.cli.compact import plan_run as plan_archives
 from jobs.cli.console import emit, human_bytes, meter, table
 from jobs.cli.options import json_option, ledger_location, ledger_option
 from jobs.cli.reporting import report_text
-from jobs.cli.restore import plan_run as plan_restore
 from jobs.cli.transfer import follow_and_report, launch_and_report, plan_text, run_and_report
 from jobs.config import Settings
 from jobs.core.selection import Selection
@@ -25,8 +24,8 @@ from jobs.runs.standing import find_standing
 from jobs.s3.batch import Batch
 
 WATCH_SECONDS = 2.0
-_PLANNERS: dict[str, launch.Planner] = {"compact": plan_archives, "restore": plan_restore}
-"""Of jobs whose failed rows become another run of theirs."""
+_PLANNERS = ("compact", "restore")
+"""Jobs whose failed rows become another run of theirs, by planners of their own, loaded when they are wanted."""
 
 
 @click.group()
@@ -239,7 +238,9 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
         retry_of=run_id,
     )
     limits = {"dry_run": False, "max_cost": None, "max_objects": None}
-    planner = _PLANNERS.get(spec.job, launch.plan_run)
+    planner: launch.Planner = launch.plan_run
+    if spec.job in _PLANNERS:
+        planner = importlib.import_module(f"jobs.cli.{spec.job}").plan_run
     return await launch_and_report(request, ledger, settings, given | limits, planner)
 
 
