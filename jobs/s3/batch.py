@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from jobs.core.pace import backoff_seconds
-from jobs.errors import ConfigError, StoreError, Throttled, Unavailable, store_error
+from jobs.errors import ConfigError, Throttled, Unavailable
+from jobs.s3.services import call, open_client
 
 DESCRIBED_AT_ONCE = 100
 READ_TRIES = 8
@@ -64,24 +65,8 @@ class Batch:
     def __init__(self, region: str | None = None):
         self._region = region
 
-    @cached_property
-    def _session(self) -> Any:
-        import boto3
-
-        return boto3.session.Session()
-
     def _client(self, tries: int) -> Any:
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-
-        try:
-            return self._session.client(
-                "batch",
-                region_name=self._region,
-                config=Config(retries={"mode": "standard", "total_max_attempts": tries}),
-            )
-        except (BotoCoreError, ValueError) as error:
-            raise ConfigError(f"AWS Batch: {error}; set AWS_REGION or name a profile") from error
+        return open_client("batch", self._region, tries)
 
     @cached_property
     def _reader(self) -> Any:
@@ -94,7 +79,7 @@ class Batch:
 
     def check_queue(self, queue: str) -> None:
         """Raises ConfigError unless the queue is there and takes jobs."""
-        found = self._call(self._reader, "DescribeJobQueues", queue, jobQueues=[queue])["jobQueues"]
+        found = call(self._reader, "DescribeJobQueues", queue, jobQueues=[queue])["jobQueues"]
         if not found:
             raise ConfigError(
                 f"there is no job queue {queue!r} here: check --queue (SEALIFT_BATCH_QUEUE) and the region"
@@ -107,10 +92,10 @@ class Batch:
         """Raises ConfigError unless an active job definition has this name, `name:revision` or ARN."""
         short = definition.rpartition("/")[2]
         if ":" in short:
-            found = self._call(self._reader, "DescribeJobDefinitions", definition, jobDefinitions=[definition])
+            found = call(self._reader, "DescribeJobDefinitions", definition, jobDefinitions=[definition])
         else:
             asked = {"jobDefinitionName": short, "status": "ACTIVE", "maxResults": 1}
-            found = self._call(self._reader, "DescribeJobDefinitions", definition, **asked)
+            found = call(self._reader, "DescribeJobDefinitions", definition, **asked)
         if not any(each.get("status") == "ACTIVE" for each in found["jobDefinitions"]):
             raise ConfigError(
                 f"there is no active job definition {definition!r} here: check --job-definition "
@@ -128,7 +113,7 @@ class Batch:
             if must_look and (found := self.find(queue, name)):
                 return found
             try:
-                answer = self._call(self._submitter, "SubmitJob", name, **request)
+                answer = call(self._submitter, "SubmitJob", name, **request)
             except Unavailable as error:
                 must_look = must_look or not isinstance(error, Throttled)
                 if attempt == SUBMIT_TRIES:
@@ -159,42 +144,22 @@ class Batch:
 
     def terminate(self, job_id: str, reason: str) -> None:
         """End a job, or all children of an array, running or not. One that has ended stays as it is."""
-        self._call(self._reader, "TerminateJob", job_id, jobId=job_id, reason=reason)
+        call(self._reader, "TerminateJob", job_id, jobId=job_id, reason=reason)
 
     def _describe(self, job_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         for start in range(0, len(job_ids), DESCRIBED_AT_ONCE):
             some = list(job_ids[start : start + DESCRIBED_AT_ONCE])
-            yield from self._call(self._reader, "DescribeJobs", some[0], jobs=some)["jobs"]
+            yield from call(self._reader, "DescribeJobs", some[0], jobs=some)["jobs"]
 
     def _list(self, limit: int | None = None, **asked: Any) -> Iterator[dict[str, Any]]:
         seen = 0
         while limit is None or seen < limit:
-            page = self._call(self._reader, "ListJobs", asked.get("jobQueue") or asked["arrayJobId"], **asked)
+            page = call(self._reader, "ListJobs", asked.get("jobQueue") or asked["arrayJobId"], **asked)
             yield from page["jobSummaryList"]
             seen += len(page["jobSummaryList"])
             if not page.get("nextToken"):
                 return
             asked["nextToken"] = page["nextToken"]
-
-    def _call(self, client: Any, operation: str, target: str, **request: Any) -> Any:
-        """One request. Raises StoreError, or ConfigError for what boto3 cannot even send."""
-        from botocore import xform_name
-        from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
-
-        method: Callable[..., Any] = getattr(client, xform_name(operation))
-        try:
-            return method(**request)
-        except ClientError as error:
-            raise _refusal(operation, target, error.response) from error
-        except (HTTPClientError, ConnectionError) as error:
-            raise Unavailable(operation, target, type(error).__name__, str(error)) from error
-        except BotoCoreError as error:
-            raise ConfigError(f"AWS Batch, {operation} {target}: {error}") from error
-
-
-def _refusal(operation: str, target: str, response: Mapping[str, Any]) -> StoreError:
-    said, status = response.get("Error", {}), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return store_error(operation, target, said.get("Code", "Unknown"), said.get("Message", ""), status)
 
 
 def _state(detail: Mapping[str, Any]) -> JobState:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from jobs.errors import ConfigError, StoreError, Unavailable, store_error
@@ -20,10 +22,21 @@ def open_client(service: str, region: str | None = None, tries: int = TRIES) -> 
     from botocore.session import Session
 
     try:
+        session = Session()
+        session.register_component("data_loader", _models(session.get_config_variable("data_path")))
+        region = region or session.get_config_variable("region") or os.environ.get("AWS_REGION")
         config = Config(retries={"mode": "standard", "total_max_attempts": tries})
-        return Session().create_client(service, region_name=region, config=config)
+        return session.create_client(service, region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"AWS {service}: {error}; set AWS_REGION or name a profile") from error
+
+
+@cache
+def _models(data_path: str | None) -> Any:
+    """What botocore knows of the services: another client of one of them need not read it again."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
 
 
 def call(client: Any, operation: str, target: str, **request: Any) -> Any:
