@@ -116,13 +116,13 @@ class Compact:
 
         try:
             record, own_index = await read_own_index(self.destination, archive)
+            return await self.index.publish(completed(record, own_index), io.BytesIO(own_index))
         except NotFound as error:
             if error.code == "NoSuchBucket":
                 raise
             return None
         except (ArchivedObject, DamagedArchive):
             return None  # it is packed again, and compared with what is there
-        return await self.index.publish(completed(record, own_index), io.BytesIO(own_index))
 
     async def _account(self, rows: Sequence[ObjectVersion], record: ArchiveRecord) -> list[Outcome]:
         """The outcomes of rows whose archive is finished: what is not in it is looked at once more."""

@@ -262,16 +262,20 @@ class Restore:
             return await self._compare(row, source, there)
         if source.is_archived:
             raise ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
-        return _restored(await self._copier.copy(row, source, ABSENT))
+        try:
+            return _restored(await self._copier.copy(row, source, ABSENT))
+        except PreconditionFailed as error:  # what is there by now may be this very copy: its answer was lost
+            raise Conflict(error.operation, error.target, "Raced", "something changed meanwhile") from error
 
     async def _compare(self, row: ObjectVersion, source: ObjectInfo, there: ObjectInfo) -> Outcome:
         ref, target = self.route.source_of(row), self.route.target_of(row)
         verdict = compare(source, there)
-        if verdict.same is None and not source.is_archived:
+        if verdict.same is None and not source.is_archived and not there.is_archived:
             sides = Side(self.source, ref, source), Side(self.destination, target, there)
             verdict, _ = await compare_content(*sides, self.budget)
         if not verdict.same:
-            why = f"another object is at the destination (ETag {there.etag}); a restore never replaces one"
+            what = "an archived object" if there.is_archived else "another object"
+            why = f"{what} is at the destination (ETag {there.etag}); a restore never replaces one"
             return ended(row, Status.UNRESTORABLE, why)._replace(destination_etag=there.etag)
         return ended(row, Status.SAME, "")._replace(
             evidence=verdict.evidence, destination_etag=there.etag, destination_version_id=there.version_id

@@ -119,10 +119,13 @@ class VerifyArchives:
             problems.append(f"it has {info.size_bytes} bytes, in the index {record.size_bytes}")
         try:
             _, own = await try_often(lambda: read_own_index(self.store, record.location, record.version_id))
-            inside = {(each.key, each.version_id): each for each in from_batch(pq.read_table(io.BytesIO(own)))}
+            inside = {
+                (each.key, each.version_id): each
+                for each in from_batch(pq.read_table(io.BytesIO(own), page_checksum_verification=True))
+            }
         except DamagedArchive as error:
             return [*problems, str(error)], set()
-        except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             return [*problems, f"its own index is damaged: {error}"], set()
         disputed = {key for key in inside.keys() | members.keys() if inside.get(key) != members.get(key)}
         if disputed:

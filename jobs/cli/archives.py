@@ -82,8 +82,8 @@ def find(key: str, archives: Location | None, version_id: str | None, ledger: st
 def reindex(archives: Location, ledger: str | None, as_json: bool, **given: Any) -> int:
     """Make the index anew, from the indexes inside the archives, where it lacks them.
 
-    Archives are listed; of each that is not indexed its own index is read, three requests. Exit code 3 when one is
-    damaged, or must be thawed first.
+    Archives are listed; of each whose index is not there, or cannot be read, its own is: three requests. Exit code 3
+    when one is damaged, or must be thawed first.
     """
     place = side(archives, given, "archives")
     store = open_store(place.endpoint, place.region, place.profile)
@@ -175,6 +175,9 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
 
     try:
         if await index.record(location) is not None:
+            async with aclosing(cast("Any", index.members(location))) as parts:
+                async for _ in parts:  # whatever is damaged shows when it is read
+                    pass
             return _Renewed(location)
     except DamagedArchive:
         await index.forget(location)

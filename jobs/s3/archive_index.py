@@ -202,7 +202,7 @@ def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
     Raises DamagedArchive for an index that cannot be read.
     """
     try:
-        table = pq.read_table(io.BytesIO(own_index), columns=["key", "size_bytes"])
+        table = pq.read_table(io.BytesIO(own_index), columns=["key", "size_bytes"], page_checksum_verification=True)
         keys, sizes = table["key"].cast(pa.string()), table["size_bytes"].cast(pa.int64())
         return replace(
             record,

@@ -101,9 +101,10 @@ class Copier:
 
     async def _copy_in_parts(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
         ref, target = self.route.source_of(row), self.route.target_of(row)
+        read = ref._replace(version_id=row.version_id or source.version_id)  # no ETag pins tags
         attributes = replace(
             source.attributes,
-            tags=await self.source.get_tags(ref),
+            tags=await self.source.get_tags(read),
             storage_class=self._storage_class(source.storage_class),
             # The source's encryption stays behind: its key may not exist here.
             sse=self.options.sse,

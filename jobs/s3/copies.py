@@ -30,6 +30,7 @@ from jobs.errors import (
     Rejected,
 )
 from jobs.s3.archive_reader import ArchiveReader, MemberRead, is_large
+from jobs.s3.archives import archive_ref
 from jobs.s3.checksums import ALGORITHMS, Hasher
 from jobs.s3.content import RANGE_BYTES, Side, compare_content
 from jobs.s3.lookup import find
@@ -114,6 +115,8 @@ class Copies:
         places = {id(member): place for place, member in enumerate(members)}
         verdicts: dict[int, Verdict] = {}
         try:
+            if not all(member.size_bytes for member in members):
+                await self._check_there(reader.record)
             small = [member for member in members if not is_large(member)]
             found = reader.read(small)
             async with aclosing(cast("AsyncGenerator[list[MemberRead], None]", found)) as reads:
@@ -128,6 +131,12 @@ class Copies:
             why = _refused(pairs[0].proof, error)
             return [verdicts.get(place, why) for place in range(len(pairs))]
         return [verdicts[place] for place in range(len(pairs))]
+
+    async def _check_there(self, record: ArchiveRecord) -> None:
+        """Empty members are proven without a byte being read: the archive has to be there all the same."""
+        ref = archive_ref(record)
+        if (await try_often(lambda: self.destination.head(ref))).etag != record.etag:
+            raise PreconditionFailed("HeadObject", str(ref), "PreconditionFailed", "another ETag", 412)
 
     async def _judge(self, pair: Pair, read: MemberRead) -> Verdict:
         """A member's bytes against what S3 keeps of the original, else against the original's bytes."""

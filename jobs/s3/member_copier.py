@@ -79,7 +79,7 @@ class MemberCopier:
     async def settle(self, row: ObjectVersion, member: Member) -> Outcome | None:
         """What comes of a row by what is at its destination: `same`, `unrestorable`; None when nothing is there.
 
-        Reads what is there where nothing that S3 keeps of it is comparable.
+        Reads what is there where nothing that S3 keeps of it is comparable, unless it would have to be thawed for that.
         """
         target = self.route.target_of(row)
         info = await find(self.destination, target)
@@ -87,7 +87,8 @@ class MemberCopier:
             return None
         evidence = await self._compare(Side(self.destination, target, info), member)
         if evidence is None:
-            why = f"another object is at the destination (ETag {info.etag}); a restore never replaces one"
+            what = "an archived object" if info.is_archived else "another object"
+            why = f"{what} is at the destination (ETag {info.etag}); a restore never replaces one"
             return ended(row, Status.UNRESTORABLE, why)._replace(destination_etag=info.etag)
         found = Written(info.etag, info.version_id, info.checksums)
         return _restored(row, member, found, evidence)._replace(status=Status.SAME, size_bytes=0)
@@ -101,7 +102,7 @@ class MemberCopier:
             return Evidence.MD5_ETAG
         known = ObjectInfo(member.size_bytes, "", 0.0, None, "STANDARD", _checksums(member))
         verdict = compare(known, there.info)
-        if verdict.same is None and known.checksums:
+        if verdict.same is None and known.checksums and not there.info.is_archived:
             best = known.checksums[0]
             verdict = await check_content(there, f"{best.algorithm}:{best.value}", self.budget)
         return verdict.evidence if verdict.same else None

@@ -123,13 +123,11 @@ class TableWriter:
 def write_index(rows: Any, record: ArchiveRecord, file: Any) -> None:
     """The index beside the ledger, from an archive's own (`rows`, a file): with the archive's name and record.
 
-    Raises pyarrow.ArrowInvalid for a file that is no Parquet.
+    Raises DamagedArchive for rows that cannot be read.
     """
-    own = pq.ParquetFile(rows)
     schema = INDEX_SCHEMA.with_metadata({RECORD: json.dumps(record.to_dict(), sort_keys=True).encode()})
     with _parquet_writer(file, schema) as writer:
-        for group in range(own.num_row_groups):
-            table = own.read_row_group(group).cast(SCHEMA)
+        for table in _groups(rows, record):
             names = pa.array([str(record.location)], pa.string()).dictionary_encode()
             repeated = pa.DictionaryArray.from_arrays(pa.array([0] * table.num_rows, pa.int32()), names.dictionary)
             writer.write_table(
@@ -137,11 +135,21 @@ def write_index(rows: Any, record: ArchiveRecord, file: Any) -> None:
             )
 
 
+def _groups(rows: Any, record: ArchiveRecord) -> Iterator[pa.Table]:
+    try:
+        own = pq.ParquetFile(rows, page_checksum_verification=True)
+        for group in range(own.num_row_groups):
+            yield own.read_row_group(group).cast(SCHEMA)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise DamagedArchive(f"{record.location}: its own index is damaged: {error}") from error
+
+
 def _parquet_writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         file,
         schema,
         compression="zstd",
+        write_page_checksum=True,  # a flipped bit is found, and not read as another offset or key
         write_statistics=["key"],
         use_dictionary=cast("Any", ["storage_class", "headers", "metadata", "tags", "archive"]),
     )

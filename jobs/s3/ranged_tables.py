@@ -87,7 +87,8 @@ class RangedTable:
     def _decode(self, group: KeyRange, data: bytes) -> pa.Table:
         source = _Sparse(group.start, data, self.size_bytes)
         try:
-            return pq.ParquetFile(cast("Any", source), metadata=self.footer).read_row_group(group.number)
+            file = pq.ParquetFile(cast("Any", source), metadata=self.footer, page_checksum_verification=True)
+            return file.read_row_group(group.number)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise _damaged(self.ref, error) from error
 

@@ -15,6 +15,7 @@ from jobs.replicate import Replicate, ReplicateOptions
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, CopySettings
 from jobs.s3.streams import ByteBudget
+from tests.simulation.loop import run_at_once
 
 MIB = 1024 * 1024
 ROUTE = Route(Location("source", "in/"), Location("destination", "out/"))
@@ -60,6 +61,28 @@ class Scene(MemoryStore):
         job = Replicate(self, self, ROUTE, ReplicateOptions(**options), ByteBudget(64 * MIB))
         [outcome] = await job.process([row])
         return outcome
+
+
+def test_tags_are_those_of_the_version_that_is_copied_and_not_of_one_that_came_meanwhile() -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = (await store.put_source(bytes(6 * MIB), tags={"t": "old"}))._replace(version_id=None)
+        newer = Attributes(tags={"t": "new"})
+
+        async def overwrite() -> None:
+            await store.put("source", "in/k", bytes(6 * MIB), newer, guard=UNGUARDED)
+
+        def meanwhile(operation: str, arguments: tuple[Any, ...]) -> None:
+            if operation == "get_tags":
+                run_at_once(overwrite())
+
+        store.fail = meanwhile
+        outcome = await store.replicate(row, multipart_threshold_bytes=5 * MIB, part_size_bytes=5 * MIB)
+        assert outcome.status is Status.COPIED
+        store.fail = lambda operation, arguments: None
+        assert await store.get_tags(ObjectRef("destination", "out/k")) == {"t": "old"}
+
+    asyncio.run(scene())
 
 
 def test_a_known_row_costs_one_request_guarded_at_both_ends() -> None:

@@ -251,3 +251,28 @@ def test_the_index_is_a_table_that_anybody_reads() -> None:
         assert (row["key"], row["archive"], row["tags"]) == ("k", "s3://cold/a.tar", '{"a":"1","b":"2"}')
 
     on(store, work)
+
+
+def test_a_flipped_bit_among_the_rows_is_found_or_changes_nothing() -> None:
+    store = MemoryStore()
+    ref = ObjectRef("ledger", "all/archives/cold/a.tar.parquet")
+
+    async def work(index: ArchiveIndex) -> None:
+        await publish(index, "a.tar", [member(f"docs/{number}") for number in range(50)])
+        whole = (await store.get(ref)).data
+        rows_end = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+        expected = [each async for part in index.members(Location("cold", "a.tar")) for each in part]
+        found = 0
+        for bit in range(32, 8 * rows_end, 41):
+            flipped = bytearray(whole)
+            flipped[bit // 8] ^= 1 << bit % 8
+            await store.put(ref.bucket, ref.key, bytes(flipped), Attributes(), guard=UNGUARDED)
+            try:
+                read = [each async for part in index.members(Location("cold", "a.tar")) for each in part]
+            except DamagedArchive:
+                found += 1
+            else:
+                assert read == expected, f"bit {bit}"
+        assert found > 100
+
+    on(store, work)

@@ -62,7 +62,7 @@ def put(folder: str | Path, text: str) -> Path:
 
 def read(path: Path | str) -> list[tuple[Any, ...]]:
     columns = "bucket, key, versionid, islatest, size, epoch_us(lastmodifieddate), etag, storageclass"
-    return sorted(duckdb.sql(f"SELECT {columns} FROM read_parquet('{path}')").fetchall(), key=repr)
+    return sorted(duckdb.execute(f"SELECT {columns} FROM read_parquet('{path}')").fetchall(), key=repr)
 
 
 def careful(path: Path) -> tuple[list[tuple[Any, ...]], int]:
@@ -72,7 +72,7 @@ def careful(path: Path) -> tuple[list[tuple[Any, ...]], int]:
     connection.execute(UNPARSED)
     inventory: Any = SimpleNamespace(columns=COLUMNS, manifest="m")
     rows = read(convert_csv(connection, inventory, {str(path): "place"}, path.parent))
-    return rows, connection.sql("SELECT count(*) FROM unparsed").fetchall()[0][0]
+    return rows, connection.execute("SELECT count(*) FROM unparsed").fetchall()[0][0]
 
 
 @settings(deadline=None)  # databases are opened
