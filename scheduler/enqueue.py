@@ -6,7 +6,7 @@
     {"pair": "scans", "rows": [{"key": …, "version_id": …}, …]}
     {"pair": "scans", "prefixes": ["scans/2026/"]}        a person: what a run will find there
 
-A manifest of which nothing has been started is told again each time, which does nothing when submit knows better.
+A manifest of which a run has not been started is told again each time, which does nothing when submit knows better.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from scheduler.submit import for_manifest
 LISTED_MAX = 10_000
 """Keys that one call may list; more is a manifest or a prefix."""
 TOLD_AGAIN = 5
-"""So many manifests back it is looked whether they were started."""
+"""So many manifests back it is looked at least whether they were started, and on to the first that was."""
 _LISTS = ("keys", "rows", "prefixes")
 
 
@@ -49,7 +49,10 @@ async def handle(sandbox: Sandbox, event: Mapping[str, Any]) -> list[Published]:
     """
     policy = await sandbox.policy()
     if any(event.get(name) for name in _LISTS):
-        return [await _listed(sandbox, policy, event)]
+        pair = _pair(policy, event.get("pair"))
+        published = await _listed(sandbox, policy, pair, event)
+        before = await _unstarted(sandbox, policy, pair)  # each manifest counts: five later, nobody would look any more
+        return [*(each for each in before if each.number != published.number), published]
     pairs = policy.pairs if event.get("pair") is None else (_pair(policy, event["pair"]),)
     found = []
     for pair in pairs:
@@ -71,10 +74,11 @@ def _is_due(pair: Pair, waiting: Sequence[Waiting], now: float) -> str:
     return f"older than {limits.backlog_age}" if now - oldest >= limits.backlog_age else ""
 
 
-async def _listed(sandbox: Sandbox, policy: Policy, event: Mapping[str, Any]) -> Published:
-    pair = _pair(policy, event.get("pair"))
+async def _listed(sandbox: Sandbox, policy: Policy, pair: Pair, event: Mapping[str, Any]) -> Published:
     bucket = pair.source.bucket
     try:
+        if any(isinstance(event.get(name), str) for name in _LISTS):
+            raise TypeError("a text would be taken letter by letter")
         rows = [BacklogRow(bucket, str(key), None, None, None, "asked for") for key in event.get("keys") or ()]
         for each in event.get("rows") or ():
             version = each.get("version_id")
@@ -93,13 +97,18 @@ async def _listed(sandbox: Sandbox, policy: Policy, event: Mapping[str, Any]) ->
 
 
 async def _unstarted(sandbox: Sandbox, policy: Policy, pair: Pair) -> list[Published]:
-    """The latest manifests of which nothing has been started."""
-    found = []
-    for number in (await backlog.numbers(sandbox, pair.name))[-TOLD_AGAIN:]:
+    """The latest manifests of which something has not been started, the oldest first.
+
+    They are told in this order, so that behind one that was started, nobody has failed to tell of an older one.
+    """
+    found: list[Published] = []
+    for looked, number in enumerate(reversed(await backlog.numbers(sandbox, pair.name)), 1):
         published = await backlog.read_manifest(sandbox, pair.name, number)
-        if not any([await is_started(sandbox, policy, what) for what in for_manifest(pair, published)]):
+        if not all([await is_started(sandbox, policy, what) for what in for_manifest(pair, published)]):
             found.append(published)
-    return found
+        elif looked >= TOLD_AGAIN:
+            break
+    return found[::-1]
 
 
 async def _tell(published: Sequence[Published], function: str, request_id: str) -> dict[str, Any]:

@@ -9,10 +9,15 @@
 | a run's work        | its report job follows | the report is made nevertheless, by a job of its own    |
 | a run's report      | the run is told        | told, unless it never began because the work had failed |
 | nightly             | the night is told      | told: as it ended, or that it did not                   |
-| backfill, reconcile | its run is told        | told: it planned nothing, or failed                     |
+| backfill, restore   | its run is told        | told: it planned nothing, or failed                     |
+| reconcile           | nothing was found      | told: something was, or it failed                       |
+
+What a job was to leave in the ledger is told whoever left it. That there is nothing is not told of a job that was
+ended since another one of its name was first.
 
 What is told: the verdict as subject, counts and a link to the report as body, to the SNS topic.
-`<ledger>/told/<name>.json` says that it was: an answer lost in between tells twice rather than never.
+`<ledger>/told/<name>.begun.json` says that somebody is about to, `<ledger>/told/<name>.json` that it was done: an
+answer lost in between tells twice rather than never.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -32,19 +38,22 @@ from jobs.core.nights import Stage, summary_name
 from jobs.core.outcome import Status
 from jobs.core.policy import Policy
 from jobs.core.thawing import waiting_name
-from jobs.errors import ExitCode, NotFound
+from jobs.errors import ExitCode, NotFound, UsageError
 from jobs.report import findings_count, verdict
 from jobs.s3.services import publish
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.log import measure, say
 from scheduler.sandbox import Sandbox, here
-from scheduler.starting import Start, read_start, start
+from scheduler.starting import Start, is_second, read_start, start
 
 _RUN = re.compile(r"(?P<run>\d{8}T\d{6}Z-[a-z]+-[0-9a-f]+)-(?P<number>\d{3})-(?P<stage>work|report)")
 _ENDED = ("SUCCEEDED", "FAILED")
 _BEHIND = "dependent job failed"
 """How Batch says that a job never began: https://docs.aws.amazon.com/batch/latest/userguide/job_dependencies.html"""
+TELLING_SECONDS = 20.0
+"""So long somebody who was first has to tell and to say so; far more than it takes, far less than the function has."""
+_LOOK_SECONDS = 2.0
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -61,7 +70,10 @@ async def handle(sandbox: Sandbox, event: Mapping[str, Any], function_arn: str) 
     """
     policy = await sandbox.policy()
     if event.get("detail-type") == "Batch Job State Change":
-        done = await _Follower(sandbox, policy, _topic(sandbox, policy, function_arn)).follow(event["detail"])
+        detail = event.get("detail")
+        if not isinstance(detail, Mapping) or not {"jobName", "jobId", "status"} <= detail.keys():
+            raise UsageError(f"a job's state change names jobName, jobId and status, this one does not: {detail!r}")
+        done = await _Follower(sandbox, policy, _topic(sandbox, policy, function_arn)).follow(detail)
     else:
         done = await _restored(sandbox, policy, parse_document(event)[0])
     say("info", "followed", **done)
@@ -76,7 +88,7 @@ class _Follower:
 
     async def follow(self, job: Mapping[str, Any]) -> dict[str, Any]:
         name, status = str(job["jobName"]), str(job["status"])
-        is_child = "index" in (job.get("arrayProperties") or {}) or ":" in str(job.get("jobId", ""))
+        is_child = "index" in (job.get("arrayProperties") or {}) or ":" in str(job["jobId"])
         if status not in _ENDED or is_child:
             return _did("ignored", name)
         if found := _RUN.fullmatch(name):
@@ -105,9 +117,12 @@ class _Follower:
         report = await self._document(f"runs/{run_id}/report.json")
         if report is None and _BEHIND in str(job.get("statusReason", "")).lower():
             return _did("waits for the closing", run_id)
+        if report is None and await self._is_second(job):
+            return _did("ignored", str(job["jobName"]))
         if report is None:
             text = f"Run {run_id} ended without a report: {_why(job)}. See: sealift runs show {run_id}"
-            return await self._tell(run_id, f"Sealift: {run_id} has no report", text)
+            # Under the job's name: what goes on with the run later has an end of its own, and so it is with nights.
+            return await self._tell(str(job["jobName"]), f"Sealift: {run_id} has no report", text)
         pair = ((await self._document(f"runs/{run_id}/spec.json")) or {}).get("options", {}).get("pair")
         metrics = [Metric("Findings", Unit.COUNT, findings_count(report))]
         if (dollars := report.get("planned_dollars")) is not None:
@@ -125,15 +140,17 @@ class _Follower:
         return await self._tell(run_id, subject, "\n".join(lines), pair, metrics)
 
     async def _night_ended(self, started: Start, job: Mapping[str, Any]) -> dict[str, Any]:
-        name = f"night-{started.pair}-{started.once}"
         summary = await self._document(summary_name(started.pair, date.fromisoformat(started.once)))
+        if summary is None and await self._is_second(job):
+            return _did("ignored", str(job["jobName"]))
         if summary is None:
             text = (
                 f"The night {started.once} of the pair {started.pair} did not end: {_why(job)}.\n"
                 f"Go on with it: sealift nightly --pair {started.pair} --night {started.once}"
             )
             failed = [Metric("NightSucceeded", Unit.COUNT, 0)]
-            return await self._tell(name, f"Sealift night of {started.pair} FAILED", text, started.pair, failed)
+            subject = f"Sealift night of {started.pair} FAILED"
+            return await self._tell(str(job["jobName"]), subject, text, started.pair, failed)
         metrics = [
             Metric("NightSucceeded", Unit.COUNT, 1),
             Metric("Findings", Unit.COUNT, int(summary["left"])),
@@ -146,15 +163,27 @@ class _Follower:
             lines += [f"  {stage['report_html']}"] if stage.get("report_html") else []
         lines += ["", f"summary: {summary['summary']}"]
         subject = f"Sealift night of {started.pair}: {summary['verdict']}"
+        name = f"night-{started.pair}-{started.once}"
         return await self._tell(name, subject, "\n".join(lines), started.pair, metrics)
 
     async def _start_ended(self, started: Start, job: Mapping[str, Any]) -> dict[str, Any]:
         """What it started tells of itself; only what came to nothing is told here."""
         code = (job.get("container") or {}).get("exitCode")
-        if job["status"] == "SUCCEEDED" or code == ExitCode.FINDINGS:
+        has_findings, makes_report = code == ExitCode.FINDINGS, started.job == "reconcile"
+        if job["status"] == "SUCCEEDED" or (has_findings and not makes_report):
             return _did("ended", str(job["jobName"]))
+        if await self._is_second(job):
+            return _did("ignored", str(job["jobName"]))
         text = f"sealift {' '.join(started.command)}\n\nended with exit code {code}: {_why(job)}"
-        return await self._tell(str(job["jobName"]), f"Sealift {started.job} of {started.pair} FAILED", text)
+        text += "\nIts report names the rows: sealift runs list" if has_findings else ""
+        subject = f"Sealift {started.job} of {started.pair or started.once}"
+        return await self._tell(
+            str(job["jobName"]), f"{subject}: rows need attention" if has_findings else f"{subject} FAILED", text
+        )
+
+    async def _is_second(self, job: Mapping[str, Any]) -> bool:
+        """Whether the job is not the one that stands: that it left nothing says nothing of the other one's work."""
+        return await is_second(self.sandbox, str(job["jobName"]), str(job["jobId"]))
 
     async def _tell(
         self, name: str, subject: str, text: str, pair: str | None = None, metrics: Sequence[Metric] = ()
@@ -163,11 +192,23 @@ class _Follower:
         marker = f"told/{name}.json"
         if await self._document(marker) is not None:
             return _did("told before", name)
+        begun = {"subject": subject, "at": self.sandbox.clock(), "token": secrets.token_hex(8)}
+        is_first = await self.sandbox.write_once(f"told/{name}.begun.json", json.dumps(begun).encode())
+        if not is_first and await self._appears(marker):
+            return _did("told before", name)
         await asyncio.to_thread(publish, self.topic, subject, text)
         await self.sandbox.write_once(marker, json.dumps({"subject": subject, "at": self.sandbox.clock()}).encode())
         if pair and metrics:
             measure(metrics, {"Pair": pair}, Function="follow")
         return _did("told", name, subject=subject)
+
+    async def _appears(self, marker: str) -> bool:
+        """Whether whoever was first says in time that people are told; else it has died, or will tell twice."""
+        for _ in range(int(TELLING_SECONDS / _LOOK_SECONDS)):
+            await asyncio.sleep(_LOOK_SECONDS)
+            if await self._document(marker) is not None:
+                return True
+        return False
 
     async def _document(self, name: str) -> dict[str, Any] | None:
         try:

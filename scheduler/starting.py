@@ -6,6 +6,10 @@
 The job's name says what it is for, so that a second caller asks for the same one. A claim without an id is
 somebody's who may have crashed: Batch is asked for a job of that name first. Of two that submit at once the first to
 write the id wins, and the other one's job is ended before it starts.
+
+Batch has no token for a submission and lists a job a moment late. So a job whose submitter died before it wrote the
+id, or whose request arrived after it was given up, may run beside the one that stands: what they do in the ledger and
+at the destination is write-once or guarded, so that it costs twice and happens once.
 """
 
 from __future__ import annotations
@@ -83,6 +87,11 @@ async def read_start(sandbox: Sandbox, name: str) -> Start | None:
 async def is_started(sandbox: Sandbox, policy: Policy, what: Start) -> bool:
     """Whether Batch has it."""
     return await _submitted(sandbox, what.name(policy)) is not None
+
+
+async def is_second(sandbox: Sandbox, name: str, job_id: str) -> bool:
+    """Whether another job of that name was recorded first, so that this one was ended, or should have been."""
+    return await _submitted(sandbox, name) not in (None, job_id)
 
 
 async def _submitted(sandbox: Sandbox, name: str) -> str | None:

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from jobs.core.coverage import scope
 from jobs.core.events import ObjectEvent, parse_document
@@ -30,6 +30,8 @@ from scheduler.backlog import Published, read_manifest
 from scheduler.log import say
 from scheduler.sandbox import Sandbox, here
 from scheduler.starting import Start, start
+
+T = TypeVar("T")
 
 _REPORT = re.compile(r"(?P<bucket>[^/]+)/(?P<config>[^/]+)/(?P<stamp>\d{4}-\d\d-\d\dT\d\d-\d\dZ)/manifest\.checksum")
 _OPTIONS = ("prefix", "newer_than", "older_than", "manifest")
@@ -63,12 +65,20 @@ async def _starts(sandbox: Sandbox, policy: Policy, event: Mapping[str, Any], re
         raise UsageError(f"there is no pair {event.get('pair')!r} in the policy, only {names}")
     if action == "nightly":
         at = event.get("scheduled_at")
-        return [nightly(pair, sandbox.clock() if at is None else parse_time(at))]
+        return [nightly(pair, sandbox.clock() if at is None else _parse("scheduled_at", parse_time, at))]
     if action == "manifest":
-        return for_manifest(pair, await read_manifest(sandbox, pair.name, int(event["number"])))
+        number = _parse("number", int, event.get("number"))
+        return for_manifest(pair, await read_manifest(sandbox, pair.name, number))
     if action == "backfill":
         return [_backfill(pair, event, request_id)]
     raise UsageError(f"there is no action {action!r}: nightly, manifest or backfill")
+
+
+def _parse(name: str, parse: Callable[[Any], T], value: Any) -> T:
+    try:
+        return parse(value)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{name} {value!r} cannot be read: {error}") from error
 
 
 def nightly(pair: Pair, at: float) -> Start:

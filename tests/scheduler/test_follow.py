@@ -144,7 +144,7 @@ def test_a_run_whose_work_failed_is_closed_by_a_report_of_its_own(
         command = batch_jobs.job(name).request["containerOverrides"]["command"]
         assert command == ["runs", "report", RUN, "--ledger", f"s3://{place.ledger}/l"]
         report(place)
-        assert action(follow.invoke(ended(name, "FAILED"))) == "told"
+        assert action(follow.invoke(ended(name, "FAILED", jobId=batch_jobs.job(name).id))) == "told"
     assert len(mail.read()) == 1
 
 
@@ -191,8 +191,9 @@ def test_a_night_is_told_as_it_ended(place: Place, mail: Mail, batch_jobs: Batch
     }
     write(place, "nights/pair/2026-11-25.json", summary)
     with place.function("follow") as follow:
-        assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 3}))) == "told"
-        assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 3}))) == "told before"
+        end = ended(name, "FAILED", container={"exitCode": 3}, jobId=batch_jobs.job(name).id)
+        assert action(follow.invoke(end)) == "told"
+        assert action(follow.invoke(end)) == "told before"
         assert metrics(follow) == {"NightSucceeded": 1, "Findings": 2, "VerifiedShare": 75}
     ((subject, body),) = mail.read()
     assert subject == "Sealift night of pair: 2 rows need attention: 2 different."
@@ -203,7 +204,10 @@ def test_a_night_that_did_not_end_is_told_with_what_to_do(place: Place, mail: Ma
     with place.function("submit") as submit:
         name = night(place, submit)
     with place.function("follow") as follow:
-        assert action(follow.invoke(ended(name, "FAILED", statusReason="Host EC2 terminated"))) == "told"
+        second = ended(name, "FAILED", statusReason="another one was first: 4c7599ae", jobId="not the one")
+        assert action(follow.invoke(second)) == "ignored"
+        end = ended(name, "FAILED", statusReason="Host EC2 terminated", jobId=batch_jobs.job(name).id)
+        assert action(follow.invoke(end)) == "told"
         assert metrics(follow) == {"NightSucceeded": 0}
     ((subject, body),) = mail.read()
     assert subject == "Sealift night of pair FAILED"
@@ -216,9 +220,10 @@ def test_a_start_that_came_to_nothing_is_told(place: Place, mail: Mail, batch_jo
         asked = {"action": "backfill", "pair": "pair", "prefix": "p/", "id": "x"}
         name = submit.invoke(asked).payload["started"][0]["job_name"]
     with place.function("follow") as follow:
-        assert action(follow.invoke(ended(name))) == "ended"
-        assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 3}))) == "ended"
-        assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 2}))) == "told"
+        job_id = batch_jobs.job(name).id
+        assert action(follow.invoke(ended(name, jobId=job_id))) == "ended"
+        assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 3}, jobId=job_id))) == "ended"
+        assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 2}, jobId=job_id))) == "told"
     ((subject, body),) = mail.read()
     assert subject == "Sealift backfill of pair FAILED"
     assert "sealift backfill --pair pair --yes --prefix p/" in body

@@ -28,7 +28,7 @@ from jobs.s3.streams import ByteBudget
 from jobs.verify import Verify, VerifyOptions
 from tests.simulation import tables
 from tests.simulation.loop import Stuck
-from tests.simulation.model import BUDGET_BYTES, Model
+from tests.simulation.model import Model
 from tests.simulation.processes import EPOCH, KILLED, Process
 from tests.simulation.schedule import DESTINATION, LEDGER, PREFIX, SOURCE, Schedule, Step
 from tests.simulation.world import World
@@ -59,18 +59,21 @@ class Course:
 
     def __init__(self, schedule: Schedule):
         self.schedule = schedule
-        self.model = Model(schedule)
+        self.model = self._make_model()
         self.world = World(schedule, self.model)
         self.model.world = self.world
         self.model.start_twin = self._start_twin
         self._numbers = iter(range(1, 10_000))
+
+    def _make_model(self) -> Model:
+        return Model(self.schedule)
 
     def play(self) -> Model:
         """Run the schedule to its end."""
         self.world.fill()
         gc.disable()  # so that nothing ends at a moment that the seed does not know
         try:
-            with tables.replaced(tables.FULL if self.schedule.is_full else tables.FAST):
+            with tables.replaced(self._replacements()):
                 self.world.loop.run(self._operate())
         except Stuck as error:
             self.model.violate("it comes to an end", str(error))
@@ -80,6 +83,9 @@ class Course:
             gc.enable()
         self.model.check_end()
         return self.model
+
+    def _replacements(self) -> list[tuple[Any, str, Any]]:
+        return tables.FULL if self.schedule.is_full else tables.FAST
 
     async def _operate(self) -> None:
         earlier = ""
@@ -109,18 +115,18 @@ class Course:
             if command.code not in (None, int(ExitCode.TRANSIENT)) and not self.schedule.faults:
                 break
             await asyncio.sleep(10.0)
+            await self._retry(command)
         self.model.violate("a run ends", f"{run_id} has no report, whatever one does")
         return None
+
+    async def _retry(self, command: Process) -> None:
+        """What else somebody does before a command is given again."""
 
     def _command(self, step: Step, run_id: str, earlier: str) -> Callable[[Process], Coroutine[Any, Any, int]]:
         async def command(process: Process) -> int:
             ledger = self._ledger(process)
             if run_id not in self.model.rows:
-                spec, rows = await self._request(process, ledger, step, run_id, earlier)
-                planned = await tables.plan(
-                    spec, rows, rows_per_shard=self.schedule.rows_per_shard, is_full=self.schedule.is_full
-                )
-                await launch.publish(planned, ledger)
+                await launch.publish(await self._plan(process, ledger, step, run_id, earlier), ledger)
             spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
             shards = range(len(plan.shards))
             codes = await asyncio.gather(*(self._run_shard(run_id, shard) for shard in shards))
@@ -128,6 +134,10 @@ class Course:
             return int(exit_code(report))
 
         return command
+
+    async def _plan(self, process: Process, ledger: Ledger, step: Step, run_id: str, earlier: str) -> launch.Planned:
+        spec, rows = await self._request(process, ledger, step, run_id, earlier)
+        return await tables.plan(spec, rows, rows_per_shard=self.schedule.rows_per_shard, is_full=self.schedule.is_full)
 
     async def _request(
         self, process: Process, ledger: Ledger, step: Step, run_id: str, earlier: str
@@ -191,14 +201,10 @@ class Course:
         plan = await ledger.plan(process.run_id)
         if process.shard >= len(plan.shards):
             raise LedgerError(f"no shard {process.shard}")
-        source, destination = process.connect(), process.connect()
-        budget = ByteBudget(BUDGET_BYTES)
-        job: Job
-        if spec.job == "replicate":
-            job = Replicate(source, destination, ROUTE, ReplicateOptions.from_dict(spec.options), budget)
-        else:
-            job = Verify(source, destination, ROUTE, VerifyOptions.from_dict(spec.options), budget)
-        limits = WorkerLimits(schedule.in_flight, schedule.checkpoint_rows, 2.0, 60.0, 20.0)
+        budget = ByteBudget(self.model.budget_bytes(spec.job))
+        job = self._make_job(process, spec, ledger, budget)
+        in_flight = self.model.rows_at_once(spec.job)
+        limits = WorkerLimits(in_flight, schedule.checkpoint_rows, 2.0, 60.0, 20.0)
         worker = Worker(
             ledger,
             process.run_id,
@@ -209,6 +215,7 @@ class Course:
             chance=self.world.chance,
             attempt=f"{number:016x}",
         )
+        worker.chains = getattr(job, "chains", worker.chains)
         process.stop = worker.stop
         try:
             await worker.run()
@@ -216,6 +223,12 @@ class Course:
             self.model.rests(process, budget)
         self.model.finished(process)
         return 0
+
+    def _make_job(self, process: Process, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
+        source, destination = process.connect(), process.connect()
+        if spec.job == "replicate":
+            return Replicate(source, destination, ROUTE, ReplicateOptions.from_dict(spec.options), budget)
+        return Verify(source, destination, ROUTE, VerifyOptions.from_dict(spec.options), budget)
 
     def _ledger(self, process: Process) -> Ledger:
         return Ledger(process.connect(), PLACE, self.world.chance)
@@ -228,4 +241,7 @@ def _row(key: str, version_id: str | None, latest: bool, marker: bool, size: int
 
 
 def _job(step: Step) -> str:
-    return "verify" if step is Step.VERIFY else "replicate"
+    """The job of the run that a step makes, as its id names it."""
+    if step is Step.RETRY:
+        return Step.REPLICATE.value
+    return step.value.partition(" ")[0]

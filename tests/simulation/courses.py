@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from tests.simulation.archive_course import ArchiveCourse
+from tests.simulation.archive_schedule import ArchiveSchedule, make_archive_schedule, smaller
 from tests.simulation.course import Course
 from tests.simulation.event_course import EventCourse
 from tests.simulation.event_schedule import EventSchedule, make_event_schedule
+from tests.simulation.night_course import NightCourse
+from tests.simulation.night_schedule import NightSchedule, fewer_asked, make_night_schedule
 from tests.simulation.schedule import Schedule, make_schedule
 
 
@@ -48,17 +52,24 @@ def _fewer_acts(schedule: EventSchedule) -> Iterable[EventSchedule]:
 COURSES = {
     "commands": CourseKind(Schedule, lambda seed: make_schedule(seed, is_full=False), Course, _fewer_objects),
     "events": CourseKind(EventSchedule, make_event_schedule, EventCourse, _fewer_acts),
+    "archives": CourseKind(
+        ArchiveSchedule, lambda seed: make_archive_schedule(seed, is_full=False), ArchiveCourse, smaller
+    ),
+    "nights": CourseKind(NightSchedule, make_night_schedule, NightCourse, fewer_asked),
 }
-SHARES = ("commands", "commands", "commands", "events") * 2
+SHARES = ("commands", "archives", "commands", "events", "commands", "nights", "commands", "events")
 """The course of a seed, by what is left when it is divided by their number."""
+
+
+_OFTEN_FULL: dict[str, Callable[[int], Any]] = {"commands": make_schedule, "archives": make_archive_schedule}
 
 
 def name_of(schedule: Any) -> str:
     """The name of the kind of course that a schedule takes."""
-    return next(name for name, kind in COURSES.items() if isinstance(schedule, kind.schedule))
+    return next(name for name, kind in COURSES.items() if type(schedule) is kind.schedule)
 
 
 def make(seed: int) -> Any:
-    """The schedule of a seed; one of 256 commands' with the real planner, fold and files."""
+    """The schedule of a seed; one of 256 commands' and archives' with the real planners, fold and files."""
     name = SHARES[seed % len(SHARES)]
-    return make_schedule(seed) if name == "commands" else COURSES[name].make(seed)
+    return _OFTEN_FULL.get(name, COURSES[name].make)(seed)

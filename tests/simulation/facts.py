@@ -13,10 +13,10 @@ from jobs.s3.memory_buckets import Version
 from tests.simulation.schedule import Schedule
 from tests.simulation.world import World
 
-GOOD = {"copied", "same", "deleted", "verified"}
+GOOD = {"copied", "same", "deleted", "verified", "packed", "restored", "expired", "skipped"}
 ORDER = [
-    "mismatched", "copied", "packed", "deleted", "same", "skipped", "changed", "missing", "verified", "unverifiable",
-    "archived", "denied", "failed",
+    "mismatched", "copied", "packed", "restored", "expired", "deleted", "same", "skipped", "changed", "missing", "kept",
+    "verified", "unverifiable", "unrestorable", "thawing", "archived", "denied", "failed",
 ]  # fmt: skip
 """Which outcome stands when attempts disagree, from the design: bad news found, then work done, then what was seen."""
 

@@ -21,7 +21,7 @@ from tests.simulation.records import Records
 from tests.simulation.schedule import DESTINATION, LEDGER, OTHERS, PREFIX, SOURCE, Schedule, Step
 
 BUDGET_BYTES = 40
-"""A worker's budget for object data."""
+"""A worker's budget for object data, of jobs that copy or compare."""
 
 
 class Model(Facts, Observer):
@@ -33,6 +33,20 @@ class Model(Facts, Observer):
         self._records, self._copies = Records(self), Copies(self)
         self._uploads: dict[str, Process] = {}
         self._aborts: set[str] = set()
+
+    # How much at once.
+
+    def budget_bytes(self, job: str) -> int:
+        """What a worker may hold of objects."""
+        return BUDGET_BYTES
+
+    def most_bytes(self, process: Process) -> int:
+        """What a process may ask for at once."""
+        return BUDGET_BYTES
+
+    def rows_at_once(self, job: str) -> int:
+        """How many chains of rows a worker may have in flight."""
+        return self.schedule.in_flight
 
     # What the world tells.
 
@@ -55,7 +69,7 @@ class Model(Facts, Observer):
         process = request.process
         if request.name == "abort_multipart":
             self._aborts.add(request.arguments[2])
-        elif request.size_bytes and process.bytes_asked > BUDGET_BYTES:
+        elif request.size_bytes and process.bytes_asked > self.most_bytes(process):
             self.violate("bounded", f"{process.name} asks for {process.bytes_asked} bytes at once")
 
     def effect(self, request: Request, before: Version | None, result: Any) -> None:
@@ -89,7 +103,7 @@ class Model(Facts, Observer):
         attempt = self._records.attempts[process]
         attempt.at_work += 1
         self.demand(
-            attempt.at_work <= self.schedule.in_flight,
+            attempt.at_work <= self.rows_at_once(self.specs[process.run_id]["job"]),
             "bounded",
             f"{process.name} has {attempt.at_work} rows in flight",
         )

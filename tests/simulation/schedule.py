@@ -82,6 +82,12 @@ class Step(StrEnum):
     VERIFY = "verify"
     RETRY = "retry"
     """`runs retry` of the run before: its failed rows, as a new replicate run."""
+    COMPACT = "compact"
+    VERIFY_ARCHIVES = "verify --archives"
+    EXPIRE = "expire"
+    UNDO = "expire --undo"
+    RESTORE = "restore"
+    RESTORE_AS_OF = "restore --as-of"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -222,7 +222,11 @@ async def fold_purely(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
 def count(chosen: dict[int, Outcome], rows: dict[int, ObjectVersion]) -> Folded:
     """Outcomes, one per row, added up; `rows`: those that ended badly, as the shards have them."""
     good = [each for each in chosen.values() if each.status in GOOD]
-    reasons = Counter((str(each.status), each.reason) for each in chosen.values() if each.status not in GOOD)
+    reasons = Counter(
+        (str(each.status), each.reason)
+        for each in chosen.values()
+        if each.status not in GOOD or each.status is Status.SKIPPED or (each.status is Status.VERIFIED and each.reason)
+    )
     sizes: Counter[str] = Counter()
     for each in chosen.values():
         sizes[str(each.status)] += each.size_bytes

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_no_promise_is_broken_and_everything_that_can_go_wrong_did():
     tally = run_campaign(1, SEEDS, 1)
     assert tally.violations == []
-    assert (tally.schedules, tally.full) == (SEEDS, SEEDS // 256)
+    assert (tally.schedules, tally.full) == (SEEDS, SEEDS // 256 + SEEDS // len(SHARES) // 256)
     assert tally.courses == {name: SHARES.count(name) * SEEDS // len(SHARES) for name in COURSES}
     assert set(tally.faults) == {kind.value for kind in Kind}
     outcomes = {name.split(":")[0] for name in tally.branches}
@@ -38,7 +38,16 @@ def test_no_promise_is_broken_and_everything_that_can_go_wrong_did():
         "replicate changed none", "replicate missing none", "replicate archived none", "replicate failed none",
         "verify verified content", "verify verified checksum", "verify verified md5_etag", "verify mismatched content",
         "verify mismatched checksum", "verify missing none", "verify changed none", "verify unverifiable none",
+        "compact packed checksum", "compact packed md5_etag", "compact packed none", "compact archived none",
+        "compact skipped none", "verify archived none", "expire expired checksum", "expire expired md5_etag",
+        "expire expired content", "expire kept none", "expire missing none", "expire skipped checksum",
+        "restore restored checksum", "restore restored none", "restore same checksum", "restore thawing none",
+        "restore unrestorable none",
         "event ObjectCreated", "event ObjectRemoved", "backlog copied checksum", "backlog copied none",
+        "start nightly", "start backfill", "start reconcile", "start restore", "start report", "manifest backlog",
+        "manifest listed", "mail verdict", "mail no report", "mail summary", "mail failed", "follow told",
+        "follow told before", "follow ignored", "follow closing", "follow ended", "follow enqueued", "follow resumed",
+        "follow waits for the closing", "follow waits for the report",
     }  # fmt: skip
     assert {"put PreconditionFailed", "copy PreconditionFailed", "complete_multipart PreconditionFailed"} <= set(
         tally.answers
@@ -56,7 +65,7 @@ def test_a_seed_gives_the_same_trace_byte_for_byte_in_any_process():
         environment = os.environ | {"PYTHONHASHSEED": hash_seed}
         return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True).stdout
 
-    for seed in (8, 33, 256, 259):
+    for seed in (8, 29, 33, 256, 259):
         here = play(make(seed)).world.trace_text().encode()
         assert len(here.splitlines()) > 40
         assert replay(seed, "1") == replay(seed, "2") == here

@@ -1,0 +1,128 @@
+"""Planted in expiry: proofs before deletes, tombstones, grace and undo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jobs.compact
+import jobs.core.expiry
+import jobs.core.history
+import jobs.expire
+import jobs.s3.archive_reader
+import jobs.s3.archive_upload
+import jobs.s3.member_copier
+import jobs.s3.member_source
+import jobs.s3.unhiding
+import jobs.verify_archives
+from jobs.core.evidence import Verdict
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.expire import ExpireOptions
+from jobs.s3.copies import Copies
+from jobs.s3.deletes import ExactDeletes
+from jobs.s3.store import Deleted
+from jobs.s3.tombstones import INTENT, Tombstone, Tombstones
+from tests.simulation.bugs.bug import Bug, Replacements
+
+
+def _believe_old_proofs() -> Replacements:
+    async def compare(self: Copies, pairs: Sequence[Any]) -> list[Verdict]:
+        return [Verdict(True, Evidence.CHECKSUM)] * len(pairs)
+
+    return [(Copies, "compare", compare)]
+
+
+def _delete_unasked() -> Replacements:
+    async def take_current(self: ExactDeletes, key: str, etag: str) -> Deleted:
+        return await self.store.delete(self.bucket, key)
+
+    return [(ExactDeletes, "take_current", take_current)]
+
+
+def _announce_afterwards() -> Replacements:
+    waiting: dict[str, Sequence[Tombstone]] = {}
+    real = Tombstones.confirm
+
+    async def announce(self: Tombstones, intents: Sequence[Tombstone]) -> str:
+        name = self._name(intents)
+        waiting[name] = intents
+        return name
+
+    async def confirm(self: Tombstones, name: str, gone: Sequence[Tombstone]) -> None:
+        await self._write(name + INTENT, waiting.pop(name))
+        await real(self, name, gone)
+
+    return [(Tombstones, "announce", announce), (Tombstones, "confirm", confirm)]
+
+
+def _forget_announcements() -> Replacements:
+    async def announced(self: Tombstones, first_row: int, last_row: int) -> dict[int, Tombstone]:
+        return {}
+
+    return [(Tombstones, "announced", announced)]
+
+
+def _hide_nothing() -> Replacements:
+    async def take_current(self: ExactDeletes, key: str, etag: str) -> Deleted:
+        return Deleted(None, True)
+
+    return [(ExactDeletes, "take_current", take_current)]
+
+
+def _two_steps_at_once() -> Replacements:
+    return [(jobs.expire._Seen, "is_done_by", lambda self, step: False)]
+
+
+def _dry_runs_delete() -> Replacements:
+    def from_dict(data: Any) -> ExpireOptions:
+        return ExpireOptions(data["grace_seconds"], delete=True)
+
+    return [(ExpireOptions, "from_dict", from_dict)]
+
+
+def _no_grace() -> Replacements:
+    return [(jobs.core.expiry, "_in_grace", lambda proof, original, terms: "")]
+
+
+def _kept_is_expired() -> Replacements:
+    def kept(row: Any, reason: str) -> Outcome:
+        return Outcome(row.row, row.key, row.version_id, Status.EXPIRED, reason, etag=row.etag)
+
+    return [(jobs.expire, "_kept", kept)]
+
+
+def _empty_is_proven() -> Replacements:
+    async def check_there(self: Copies, record: Any) -> None:
+        return None
+
+    return [(Copies, "_check_there", check_there)]
+
+
+def _undo_the_version() -> Replacements:
+    async def marker(store: Any, bucket: str, stone: Tombstone) -> str | None:
+        return stone.version_id
+
+    return [(jobs.s3.unhiding, "_marker", marker)]
+
+
+def _undo_what_is_known() -> Replacements:
+    async def marker(store: Any, bucket: str, stone: Tombstone) -> str | None:
+        return stone.marker_version_id
+
+    return [(jobs.s3.unhiding, "_marker", marker)]
+
+
+BUGS = [
+    Bug("believe-old-proofs", "an original goes on what the ledger says", 400, _believe_old_proofs, "archives"),
+    Bug("delete-unasked", "the current object goes, whichever it is by now", 1000, _delete_unasked, "archives"),
+    Bug("announce-afterwards", "tombstones are written when it has gone", 400, _announce_afterwards, "archives"),
+    Bug("forget-announcements", "what this run took is missing", 2000, _forget_announcements, "archives"),
+    Bug("hide-nothing", "hidden is said, and no marker is there", 400, _hide_nothing, "archives"),
+    Bug("two-steps-at-once", "a run removes what it has hidden", 2000, _two_steps_at_once, "archives"),
+    Bug("no-grace", "the grace period is not heeded", 400, _no_grace, "archives"),
+    Bug("kept-is-expired", "a kept original is counted as expired", 400, _kept_is_expired, "archives"),
+    Bug("empty-is-proven", "an empty original goes with no archive there", 400, _empty_is_proven, "archives"),
+    Bug("undo-the-version", "undo removes the version, not its marker", 400, _undo_the_version, "archives"),
+    Bug("undo-what-is-known", "undo leaves the markers of killed attempts", 6000, _undo_what_is_known, "archives"),
+    Bug("dry-runs-delete", "a dry run deletes", 400, _dry_runs_delete, "archives"),
+]
