@@ -19,6 +19,19 @@ from jobs.s3.staged_reports import StagedReport
 _ABSENT = "\0"
 """Stands in an expression for a field that the report does not have."""
 
+_MADE_OF = {
+    "is_latest": "islatest",
+    "is_delete_marker": "isdeletemarker",
+    "is_multipart": "ismultipartuploaded",
+    "is_sealed": "encryptionstatus",
+    "storage_class": "storageclass",
+    "replication": "replicationstatus",
+}
+"""The field that alone decides a column, of those that may say the same in all rows."""
+
+_ASKED_OF_BOTH = ("is_multipart", "is_sealed")
+"""No rule looks at these before it is known that both sides have the key (`core/difference.py`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class JoinOptions:
@@ -82,9 +95,26 @@ class Side:
             found |= {"checksum_kind": "e.checksum_kind", "checksum_value": "e.checksum_value"}
         return found
 
+    def joined(self, alias: str) -> dict[str, str]:
+        """The columns as expressions over the side's alias in the full join: a constant is not carried through it."""
+        found = {}
+        for name, value in self.columns().items():
+            if not self._is_constant(name):
+                found[name] = f"{alias}.{name}"
+            elif name in _ASKED_OF_BOTH:
+                found[name] = f"({value})"
+            else:
+                found[name] = f"CASE WHEN {alias}.joined IS NOT NULL THEN {value} END"
+        return found
+
+    def _is_constant(self, name: str) -> bool:
+        return _MADE_OF.get(name) in self.report.constants
+
     def select(self) -> str:
-        """The side as SQL."""
-        columns = ", ".join(f"{value} AS {name}" for name, value in self.columns().items())
+        """The side as SQL, for the join."""
+        columns = ", ".join(
+            f"{value} AS {name}" for name, value in self.columns().items() if not self._is_constant(name)
+        )
         sql = f"SELECT {columns} FROM {self.report.relation} r{self._map()}{self._checksums()} WHERE {self._scope()}"
         if self.is_unique:
             by = "joined, matched" if self.options.judging.all_versions else "joined"

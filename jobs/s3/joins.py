@@ -108,13 +108,13 @@ KEPT = {
 
 
 def _judge(connection: duckdb.DuckDBPyConnection, source: Side, destination: Side, options: JoinOptions) -> None:
-    ours, theirs = source.columns(), destination.columns()
+    ours, theirs = source.joined("s"), destination.joined("d")
 
     def s(name: str) -> str:
-        return f"s.{name}" if name in ours else f"NULL::{_TYPES[name]}"
+        return ours.get(name, f"NULL::{_TYPES[name]}")
 
     def d(name: str) -> str:
-        return f"d.{name}" if name in theirs else f"NULL::{_TYPES[name]}"
+        return theirs.get(name, f"NULL::{_TYPES[name]}")
 
     keep = {
         "at_source": "s.joined IS NOT NULL",
@@ -131,17 +131,20 @@ def _judge(connection: duckdb.DuckDBPyConnection, source: Side, destination: Sid
     }
     versioned = " AND s.matched = d.matched" if options.judging.all_versions else ""
     join = f"({source.select()}) s FULL JOIN ({destination.select()}) d ON s.joined = d.joined{versioned}"
-    judged = options.judging.select(join, ours.keys(), theirs.keys(), keep)
+    unknown = {name: value for name, value in keep.items() if value.startswith("NULL::")}  # nobody has to group by it
+    known = {name: value for name, value in keep.items() if name not in unknown}
+    judged = options.judging.select(join, ours, theirs, known)
     quiet = [
         n for n, rule in enumerate(CIRCUMSTANCE) if set(rule.when) & {Category.SAME.value, Category.EXCLUDED.value}
     ]
-    loud = ", ".join(
+    loud = [
         f"CASE WHEN code % 16 > {max(quiet)} THEN {name} END AS {name}" if name not in _COUNTED else name
-        for name in keep
+        for name in known
         if name != "bytes"
-    )
+    ]
+    columns = ", ".join([*loud, *(f"{value} AS {name}" for name, value in unknown.items())])
     connection.execute(
-        f"CREATE TABLE judged AS SELECT code, {loud}, count(*) AS rows, sum(bytes)::BIGINT AS size_bytes "
+        f"CREATE TABLE judged AS SELECT code, {columns}, count(*) AS rows, sum(bytes)::BIGINT AS size_bytes "
         f"FROM ({judged}) GROUP BY ALL"
     )
 

@@ -6,7 +6,7 @@ that the report does not have. A test compares this with `judge` for every pair 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jobs.core.difference import (
@@ -66,13 +66,15 @@ class Judging:
     horizon_us: int | None
     all_versions: bool
 
-    def select(self, join: str, source: Collection[str], destination: Collection[str], keep: Mapping[str, str]) -> str:
+    def select(
+        self, join: str, source: Mapping[str, str], destination: Mapping[str, str], keep: Mapping[str, str]
+    ) -> str:
         """A SELECT of `code` (see `judgements`) and what is kept: name → expression over `s` and `d`.
 
-        `join` is a FROM clause that fully joins the aliases `s` and `d`, which have the columns `source` and
-        `destination`.
+        `join` is a FROM clause that fully joins the aliases `s` and `d`; `source` and `destination` are the columns
+        that the sides have, as expressions over them.
         """
-        atoms = _atoms(frozenset(source), frozenset(destination), self)
+        atoms = _atoms(source, destination, self)
         kept = "".join(f", {expression} AS {name}" for name, expression in keep.items())
         by_rule = {
             category.value: "rule IN (" + ", ".join(map(str, _rules_of(category))) + ")"
@@ -120,14 +122,14 @@ def _atom(atom: str, atoms: Mapping[str, str]) -> str:
     return f"({atoms[atom]})"
 
 
-def _atoms(source: frozenset[str], destination: frozenset[str], judging: Judging) -> dict[str, str]:
+def _atoms(source: Mapping[str, str], destination: Mapping[str, str], judging: Judging) -> dict[str, str]:
     """Each atom as SQL that is true, false or null (which is no: CASE takes it so)."""
 
     def s(name: str) -> str:
-        return f"s.{name}" if name in source else f"NULL::{SIDE_COLUMNS[name]}"
+        return source.get(name, f"NULL::{SIDE_COLUMNS[name]}")
 
     def d(name: str) -> str:
-        return f"d.{name}" if name in destination else f"NULL::{SIDE_COLUMNS[name]}"
+        return destination.get(name, f"NULL::{SIDE_COLUMNS[name]}")
 
     def either(condition: str) -> str:
         names = ("etag", "is_multipart", "is_sealed", "modified_us")

@@ -72,8 +72,8 @@ def judged(both: list[tuple[Facts | None, Facts | None]], columns: set[str], **h
     fill("destination", [(n, d) for n, (_, d) in enumerate(both) if d])
     sql = Judging(**how).select(
         "source s FULL JOIN destination d ON s.joined = d.joined",
-        columns,
-        columns,
+        {name: f"s.{name}" for name in columns},
+        {name: f"d.{name}" for name in columns},
         {"pair": "coalesce(s.joined, d.joined)::INTEGER"},
     )
     codes = dict(connection().execute(f"SELECT pair, code FROM ({sql})").fetchall())
