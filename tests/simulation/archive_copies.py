@@ -80,9 +80,13 @@ class ArchiveCopies:
                     return True
         return False
 
-    def has_flipped_replica(self, key: str, version: Version) -> bool:
-        """Whether a replica of it is there of which S3 still says what it was."""
-        replicas = [copy for copy in self.all if copy.key == PREFIX + key and copy.gone_at is None and copy.run_id]
+    def has_flipped_replica(self, key: str, version: Version, since: float) -> bool:
+        """Whether a replica of it was there from then on of which S3 said what it had been."""
+        replicas = [
+            copy
+            for copy in self.all
+            if copy.key == PREFIX + key and copy.run_id and (copy.gone_at is None or copy.gone_at >= since)
+        ]
         return any(before == version.data for copy in replicas for _, before in self.flips[id(copy.version)])
 
     def _is_in(self, data: bytes, key: str, version: Version) -> bool:

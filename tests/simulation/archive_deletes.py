@@ -157,7 +157,7 @@ class Deletes:
         if not model.holdings.holds(key, version, now):
             if model.holdings.holds(key, version, since):
                 model.known_limits["a copy was destroyed between its proof and the delete"] += 1
-            elif model.holdings.has_flipped_replica(key, version):
+            elif model.holdings.has_flipped_replica(key, version, since):
                 model.known_limits["replicas with comparable checksums are not read: a flipped bit was not seen"] += 1
             else:
                 model.violate("no byte is lost", f"{who}: no copy of it can be read")

@@ -27,6 +27,8 @@ from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Written
 from jobs.s3.streams import ByteBudget
 from jobs.s3.thaws import Thaws
+from tests.simulation.campaign import play
+from tests.simulation.courses import make
 from tests.simulation.tables import PART_BYTES, SCALE, replaced
 from tests.simulation.test_findings import Meddling, world
 
@@ -239,3 +241,9 @@ def test_a_version_that_was_copied_in_parts_for_a_lost_answer_is_not_in_its_own_
         assert (outcome.status, outcome.reason) == (Status.SAME, "")
 
     asyncio.run(scene())
+
+
+def test_a_flipped_replica_that_others_replaced_after_its_proof_is_two_accepted_limits_in_one():
+    course = play(make(1_142_825))
+    assert course.model.violations == []
+    assert "replicas with comparable checksums are not read: a flipped bit was not seen" in course.model.known_limits
