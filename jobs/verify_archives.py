@@ -83,7 +83,7 @@ class VerifyArchives:
         return outcomes
 
     async def _members(self, archive: Location) -> list[Member]:
-        async with aclosing(cast("AsyncGenerator[list[Member], None]", self.index.members(archive))) as parts:
+        async with aclosing(self.index.members(archive)) as parts:
             return [member async for part in parts for member in part]
 
     async def _read(self, record: ArchiveRecord, members: Sequence[Member]) -> dict[int, MemberRead]:

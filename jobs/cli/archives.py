@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -123,7 +123,7 @@ async def _show(index: ArchiveIndex, archive: Location, prefix: str, limit: int,
             f"the index of {index.location} does not know {archive}: see sealift archives list, or reindex"
         )
     members: list[Member] = []
-    async with aclosing(cast("Any", index.members(archive, prefix))) as parts:
+    async with aclosing(index.members(archive, prefix)) as parts:
         async for part in parts:
             members += part[: limit - len(members)]
             if len(members) >= limit:
@@ -175,7 +175,7 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
 
     try:
         if await index.record(location) is not None:
-            async with aclosing(cast("Any", index.members(location))) as parts:
+            async with aclosing(index.members(location)) as parts:
                 async for _ in parts:  # whatever is damaged shows when it is read
                     pass
             return _Renewed(location)

@@ -113,7 +113,7 @@ class ArchiveIndex:
         found = [each for part in await asyncio.gather(*map(look, candidates)) for each in part]
         return sorted(found, key=lambda each: (-each.member.last_modified, each.record.location))
 
-    async def members(self, archive: Location, prefix: str = "") -> AsyncIterator[list[Member]]:
+    async def members(self, archive: Location, prefix: str = "") -> AsyncGenerator[list[Member], None]:
         """An archive's members whose keys begin with the prefix, in its order, a row group at a time.
 
         Raises NotFound for an archive that is not indexed.

@@ -134,8 +134,8 @@ def decode_keys(keys: _Array) -> _Array:
     The slash is what S3 encodes most, so it goes first, in all keys at once; nothing encoded can come of that.
     """
     keys = pc.replace_substring(keys, "%2F", "/")
-    text = keys.buffers()[2] or b""  # of all keys at once: to ask each of them costs ten times as much
-    if not any(mark in memoryview(text).tobytes() for mark in (b"%", b"+")):
+    text = bytes(keys.buffers()[2] or b"")  # of all keys at once: to ask each of them costs far more
+    if b"%" not in text and b"+" not in text:
         return keys
     encoded: _Array = pc.fill_null(pc.or_(pc.match_substring(keys, "%"), pc.match_substring(keys, "+")), False)
     decoded = [unquote_plus(key, errors="strict") for key in keys.filter(encoded).to_pylist()]

@@ -136,10 +136,8 @@ def _stage(
         elif inventory.file_format == "ORC":
             paths = _orc_files(places, written)
         else:
-            paths, columns = (
-                _csv_files(connection, inventory, places, written, folder),
-                {name: name for name in columns},
-            )
+            paths = _csv_files(connection, inventory, places, written, folder)
+            columns = {name: name for name in columns}
         if not paths:
             raise _empty(inventory)
         relation = f"read_parquet({paths}, binary_as_string = true)"

@@ -192,7 +192,7 @@ class Planner:
         return planned(spec, self._even(chosen))
 
     async def _members(self, record: ArchiveRecord) -> list[Member]:
-        async with aclosing(self.index.members(record.location)) as parts:  # type: ignore[type-var]
+        async with aclosing(self.index.members(record.location)) as parts:
             return [member async for part in parts for member in part]
 
     async def _expired(self) -> list[ObjectVersion]:

@@ -61,7 +61,7 @@ class NightCourse:
         self.batch.work = self.work.perform
         self.batch.tell = lambda event: self.functions.send("follow", event)
         services = {"batch": self.batch, "lambda": self.functions, "sns": self.topic}
-        self.world.memory = Region(self.world.memory, services)  # type: ignore[assignment]
+        self.world.memory = Region(self.world.memory, services)  # type: ignore[assignment]  # it answers for S3 and the services
         self.threads = Threads(self.world)
         self.model.watch(self.world, self.batch, self.topic, self.work, self.functions)
         self._asked: list[Awaitable[Any]] = []

@@ -140,7 +140,7 @@ class Mailbag:
             self._model.demand(is_told, "every end is told", f"nobody was told of {job.name}: {job.exit_code}")
 
     def _check_twice(self, told: Told, mails: Sequence[Mail]) -> None:
-        struck: set[Process] = self._model.world.network.struck  # type: ignore[attr-defined]
+        struck: set[Process] = self._model.world.network.struck  # type: ignore[attr-defined]  # a StrictNetwork
         tellers = [each for mail in mails for each in self._tellers[self._telling.get(mail.process, "")]]
         if any(each in struck for each in (*tellers, *(mail.process for mail in mails))):
             self._model.known_limits[TWICE] += 1

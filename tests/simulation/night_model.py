@@ -239,7 +239,7 @@ class NightModel(Judge, Observer):
 
     def _is_orphan(self, job: Job, stands: Job) -> bool:
         """Whether it could not be ended in time: Batch has no token for a submission, and lists late."""
-        if job.submitter not in self.world.network.struck:  # type: ignore[attr-defined]
+        if job.submitter not in self.world.network.struck:  # type: ignore[attr-defined]  # a StrictNetwork
             return False
         is_other = job.id in self._unanswered and stands.submitter is not job.submitter  # found instead of its own
         is_hidden = any(each.id in self._late or each.is_unseen for each in (job, stands))
