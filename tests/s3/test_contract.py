@@ -20,7 +20,7 @@ from unittest import mock
 import pytest
 
 from jobs.core.model import Attributes, Listed, ObjectLock, ObjectRef
-from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
 from jobs.s3 import checksums
 from jobs.s3.memory import MemoryStore
 from jobs.s3.sessions import open_store
@@ -398,7 +398,7 @@ async def test_put_keeps_a_checksum(s: Subject, case: str) -> None:
 @contract("CRC64NVME", "CRC32", "CRC32C", "SHA1", "SHA256")
 async def test_put_refuses_a_wrong_checksum(s: Subject, case: str) -> None:
     bucket = s.bucket()
-    with pytest.raises(Rejected):
+    with pytest.raises(Unavailable):
         await s.store.put(bucket, "k", b"x", PLAIN, guard=ABSENT, checksum=checksums.full_object(case, b"y"))
     with pytest.raises(NotFound):
         await s.store.head(ObjectRef(bucket, "k"))
@@ -408,7 +408,7 @@ async def test_put_refuses_a_wrong_checksum(s: Subject, case: str) -> None:
 async def test_put_part_refuses_a_wrong_checksum(s: Subject) -> None:
     bucket = s.bucket()
     upload_id, _ = await s.upload(bucket, "k", [], algorithm="SHA256")
-    with pytest.raises(Rejected):
+    with pytest.raises(Unavailable):
         await s.store.put_part(bucket, "k", upload_id, 1, b"x", checksum=checksums.full_object("SHA256", b"y"))
 
 
@@ -437,7 +437,7 @@ async def test_multipart_refuses_a_wrong_full_object_checksum(s: Subject) -> Non
     bucket = s.bucket()
     upload_id, parts = await s.upload(bucket, "k", [b"content"], algorithm="CRC64NVME")
     wrong = checksums.full_object("CRC64NVME", b"other")
-    with pytest.raises(Rejected):
+    with pytest.raises(Unavailable):
         await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=ABSENT, checksum=wrong)
     with pytest.raises(NotFound):
         await s.store.head(ObjectRef(bucket, "k"))

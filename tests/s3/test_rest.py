@@ -27,7 +27,7 @@ from jobs.s3 import sessions
 from jobs.s3.rest import RestStore
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Marker, PartDone
-from jobs.s3.transport import TRIES_PATIENT, Endpoint
+from jobs.s3.transport import TRIES_PATIENT, TRIES_UNANSWERED, Endpoint
 from tests.servers import Server, free_ports
 
 REF = ObjectRef("bucket", "a key", "v1")
@@ -37,7 +37,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AW
 
 @dataclass
 class Reply:
-    """What the server answers; `length`: a Content-Length that may lie."""
+    """What the server answers; `length`: a Content-Length that may lie. Status 0: it hangs up without a word."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -56,10 +56,11 @@ class Seen:
 
 
 class Script:
-    """A server whose every answer is `reply`, and that remembers what it saw."""
+    """A server whose every answer is `reply`, once those of `first` are given, and that remembers what it saw."""
 
     def __init__(self) -> None:
         self.reply = Reply()
+        self.first: list[Reply] = []
         self.seen: list[Seen] = []
         self.hold: threading.Event | None = None
         script = self
@@ -73,7 +74,10 @@ class Script:
                 script.seen.append(Seen(self.command, self.path, headers, body))
                 if script.hold is not None:
                     script.hold.wait(20)
-                reply = script.reply
+                reply = script.first.pop(0) if script.first else script.reply
+                if not reply.status:
+                    self.close_connection = True
+                    return
                 self.send_response(reply.status)
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
@@ -320,7 +324,9 @@ def test_an_error_in_the_body_of_a_200_is_an_error(
         (403, "RequestTimeTooSkewed", errors.Denied),
         (409, "ConditionalRequestConflict", errors.Conflict),
         (412, "PreconditionFailed", errors.PreconditionFailed),
-        (400, "BadDigest", errors.Rejected),
+        (400, "BadDigest", errors.Unavailable),
+        (400, "XAmzContentSHA256Mismatch", errors.Unavailable),
+        (400, "InvalidArgument", errors.Rejected),
         (500, "InternalError", errors.Unavailable),
         (503, "SlowDown", errors.Throttled),
         (503, "ServiceUnavailable", errors.Throttled),
@@ -345,6 +351,27 @@ def test_who_has_no_pace_to_lower_is_patient(
     with pytest.raises(errors.Unavailable):
         ask(script, copy)
     assert len(script.seen) == TRIES_PATIENT
+
+
+BUSY, SILENT, CUT = Reply(503, body=error_body("SlowDown")), Reply(0), Reply(200, {}, b"sho", length=5)
+
+
+@pytest.mark.parametrize("first", [[BUSY, SILENT, BUSY, SILENT, CUT], [CUT] * 5, [SILENT, SILENT, BUSY, SILENT]])
+def test_who_is_patient_outlives_answers_that_break_off_and_silence_between_answers(
+    script: Script, first: list[Reply], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    script.first, script.reply = list(first), Reply(200, {}, b"whole")
+    assert ask(script, lambda store: store.get(REF)).data == b"whole"
+    assert not script.first
+
+
+def test_nobody_is_patient_with_silence(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    script.reply = SILENT
+    with pytest.raises(errors.Unavailable, match="ConnectionLost"):
+        ask(script, lambda store: store.get(REF))
+    assert len(script.seen) == TRIES_UNANSWERED
 
 
 @pytest.mark.parametrize(
