@@ -16,6 +16,7 @@ from jobs.cli.placement import CHILDREN, check, place
 from jobs.config import Settings
 from jobs.core import price
 from jobs.core.arrays import WORK, Placement, spread
+from jobs.core.pace import watch_seconds
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import ConfigError, Interrupted, StoreError, UsageError
 from jobs.runs.batch import BatchExecutor, Submitted, describe_failure, exit_codes, unfinished_shards
@@ -23,11 +24,10 @@ from jobs.runs.ledger import Ledger
 from jobs.runs.standing import find_standing
 from jobs.s3.batch import Batch, ChildFailure, JobState
 
-WATCH_SECONDS_MIN, WATCH_SECONDS_MAX = 0.2, 10.0
-WATCH_SHARE = 0.03
-"""How long to wait between two looks, as a part of the time since the run was submitted or one of its jobs ended."""
 FORGOTTEN_SECONDS = 60.0
 """After so long, a job that Batch does not know is one that it has forgotten, not one that it has yet to learn of."""
+REPORTED_HERE_ROWS = 1_000_000
+"""Up to so many rows who follows a run makes its report, which its own job may take a minute to start for."""
 SAID_SECONDS = 10.0
 SHOWN_ERRORS = 20
 
@@ -106,40 +106,55 @@ class Followed:
 
 
 async def follow(submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger) -> Followed:
-    """Show a run's progress until it has a report, or none of its jobs can make one any more.
+    """Show a run's progress until all of its rows are accounted for, or none of its jobs can do more; then its report.
 
+    The report's own job makes it for those who do not wait, and for large runs. The first to publish one wins.
     Raises Interrupted on SIGTERM or Ctrl-C: the run itself goes on.
     """
     executor = BatchExecutor(ledger, Batch())
     began = turned = last_said = time.monotonic()
-    last_summary, ended = "", 0
+    last_summary, last_stage = "", (0, False)
     with meter(spec.job, plan.rows) as shown, _signalled() as signalled:
         while True:
-            report, states = await ledger.report(spec.run_id), await executor.states(submitted)
+            states, standing = await executor.states(submitted), await find_standing(ledger, spec.run_id, plan)
+            shown.update(*standing)
             now = time.monotonic()
+            ended = sum(state.has_ended for state in states.values())
             is_known = len(states) == len(submitted.job_ids) or now - began >= FORGOTTEN_SECONDS
-            if report is not None or (is_known and all(state.has_ended for state in states.values())):
+            if is_known and ended == len(states):
                 break
-            if (count := sum(state.has_ended for state in states.values())) != ended:
-                turned, ended = now, count  # what follows it may take a moment only
-            shown.update(*await find_standing(ledger, spec.run_id, plan))
+            is_accounted = standing.rows == plan.rows
+            if is_accounted and await _is_reportable(states.get(WORK), spec, plan, ledger):
+                break
+            if (stage := (ended, is_accounted)) != last_stage:
+                turned, last_stage = now, stage  # what follows it may take a moment only
             summary = state_text(states.get(WORK))
             if summary != last_summary and now - last_said >= SAID_SECONDS:
                 last_said, last_summary = now, summary
                 say(f"{spec.job}: {summary}")
-            pause = min(WATCH_SECONDS_MAX, max(WATCH_SECONDS_MIN, WATCH_SHARE * (now - turned)))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(signalled.wait(), pause)
-                raise Interrupted(
-                    f"run {spec.run_id} goes on in Batch: follow it with sealift runs watch {spec.run_id}, "
-                    f"end it with sealift runs cancel {spec.run_id}"
-                )
+            launch.load_reporting()
+            await _pause(spec.run_id, watch_seconds(now - began, now - turned, standing.rows / plan.rows), signalled)
     failures = []
     if WORK in states and states[WORK].status == "FAILED":
         failures = await executor.failures(submitted)
     codes = exit_codes(states, failures)
     report = await ledger.report(spec.run_id) or await launch.conclude(spec, plan, ledger, codes)
     return Followed(report, failures, codes)
+
+
+async def _is_reportable(work: JobState | None, spec: RunSpec, plan: Plan, ledger: Ledger) -> bool:
+    """Whether a run with an outcome for each row has its report, or can be given it here: its workers are done."""
+    is_done = work is not None and work.status == "SUCCEEDED" and plan.rows <= REPORTED_HERE_ROWS
+    return is_done or await ledger.report(spec.run_id) is not None
+
+
+async def _pause(run_id: str, seconds: float, signalled: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(signalled.wait(), seconds)
+        raise Interrupted(
+            f"run {run_id} goes on in Batch: follow it with sealift runs watch {run_id}, "
+            f"end it with sealift runs cancel {run_id}"
+        )
 
 
 @contextlib.contextmanager

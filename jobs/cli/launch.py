@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import secrets
 import shutil
 import signal
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +65,7 @@ class Planned:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-Planner = Callable[[Request, Ledger, Settings], Awaitable[Planned]]
+Planner = Callable[[Request, Ledger, Settings], Coroutine[Any, Any, Planned]]
 """Reads, filters, spreads and prices what was asked for."""
 
 
@@ -159,11 +160,19 @@ async def execute(spec: RunSpec, plan: Plan, ledger_location: Location, settings
                 shown.update(sum(p.rows for p in each), sum(p.bad_rows for p in each), sum(p.size_bytes for p in each))
 
         executor.on_progress = on_progress
-        return await asyncio.to_thread(executor.run, range(len(plan.shards)))
+        working = asyncio.get_running_loop().run_in_executor(None, executor.run, range(len(plan.shards)))
+        load_reporting()
+        return await working
+
+
+def load_reporting() -> None:
+    """Load what `conclude` needs, while others work."""
+    for name in ("duckdb", "jobs.runs.folding", "jobs.pages.page"):
+        importlib.import_module(name)
 
 
 async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int, int]) -> dict[str, Any]:
-    """Fold the outcomes into the run's report; publish it when every row is accounted for."""
+    """Fold the outcomes into the run's report; publish it (the first stands) when every row is accounted for."""
     from jobs.runs.folding import fold_run
 
     folded = await fold_run(ledger, spec.run_id, plan)
@@ -200,7 +209,7 @@ async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int
         **details,
     )
     if is_complete:
-        await publish_report(ledger, spec, report, folded.listed)
+        return await publish_report(ledger, spec, report, folded.listed)
     return report
 
 

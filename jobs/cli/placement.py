@@ -94,14 +94,19 @@ def place(given: Mapping[str, Any], settings: Settings, job: str, earlier: Place
     )
 
 
-async def check(placement: Placement, *sides: Side | None) -> None:
-    """Before anything is planned: queue and job definition must be there. Raises ConfigError, UsageError."""
+def check_sides(*sides: Side | None) -> None:
+    """Both must be reachable from a container. Raises UsageError."""
     for side in sides:
         if side is not None and side.profile:
             raise UsageError(
                 f"{side.location} is reached by the profile {side.profile!r} of this machine, which containers do not "
                 "have: give the job definition a role that may reach both sides"
             )
+
+
+async def check(placement: Placement, *sides: Side | None) -> None:
+    """Queue and job definition must be there, and the sides in reach of them. Raises ConfigError, UsageError."""
+    check_sides(*sides)
     batch = Batch()
     await asyncio.to_thread(batch.check_queue, placement.queue)
     await asyncio.to_thread(batch.check_definition, placement.job_definition)

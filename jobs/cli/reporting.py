@@ -18,13 +18,15 @@ PAGE = "report.html"
 SHOWN_DELETIONS = 20
 
 
-async def publish(ledger: Ledger, spec: RunSpec, report: dict[str, Any], findings: Sequence[Mapping[str, Any]]) -> None:
-    """Write `report.html`, then the report, which says that the run has ended.
+async def publish(
+    ledger: Ledger, spec: RunSpec, report: dict[str, Any], findings: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Write `report.html`, then the report, which says that the run has ended; the one that stands.
 
     `findings` are the first of what the page lists.
     """
     await write_page(ledger, spec, report, findings)
-    await ledger.publish_report(spec.run_id, report)
+    return await ledger.publish_report(spec.run_id, report)
 
 
 async def write_page(

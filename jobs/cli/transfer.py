@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import click
@@ -203,10 +203,12 @@ async def launch_and_report(
 ) -> int:
     """Plan, ask, run and report one request; the exit code."""
     place = placement.place(given, settings, request.job) if placement.is_batch(given, settings) else None
-    if place is not None:
-        await placement.check(place, request.source, request.destination)
-        settings = placement.for_planning(settings, given)
-    planned = await plan_run(request, ledger, settings)
+    if place is None:
+        planned = await plan_run(request, ledger, settings)
+    else:
+        placement.check_sides(request.source, request.destination)
+        planning = plan_run(request, ledger, placement.for_planning(settings, given))
+        planned = await _checked(planning, placement.check(place))
     runs = [planned]
     if given.get("then_verify"):
         from jobs.runs.planning import read_price_table
@@ -239,6 +241,19 @@ async def launch_and_report(
         jobs = await batch.submit(each.spec, each.plan, ledger, place, after=after, follows=follows)
         submitted.append((jobs, each.spec, each.plan))
     return await follow_and_report(submitted, ledger, as_json=as_json, detach=given["detach"])
+
+
+async def _checked(planning: Coroutine[Any, Any, launch.Planned], check: Coroutine[Any, Any, None]) -> launch.Planned:
+    """A plan that is made while something is checked; the first failure of either ends the other one."""
+    try:
+        async with asyncio.TaskGroup() as both:
+            plan = both.create_task(planning)
+            both.create_task(check)
+    except BaseExceptionGroup as failed:
+        if not plan.cancelled() and plan.exception() is None:
+            plan.result().discard()
+        raise failed.exceptions[0] from failed
+    return plan.result()
 
 
 async def follow_and_report(

@@ -52,7 +52,7 @@ def worker(run_id: str, shard: int | None, submission: int | None, ledger: str |
     if submission is not None:
         asyncio.run(_work_child(settings, location, run_id, submission, shard or 0))  # a plain job has no index
     elif shard is not None:
-        asyncio.run(_work(settings, location, run_id, shard))
+        asyncio.run(_work(settings, _open(location), run_id, shard))
     else:
         raise UsageError("no shard: give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
 
@@ -61,10 +61,10 @@ async def _work_child(settings: Settings, location: Location, run_id: str, submi
     """Work through the shards of a child. What keeps it from working is written into the ledger, too."""
     from jobs.runs.batch import child_shards, record_error
 
-    ledger = Ledger(open_store(None, None, None, max_in_flight=8), location)
+    ledger = _open(location)
     try:
         for shard in await child_shards(ledger, run_id, submission, child):
-            await _work(settings, location, run_id, shard)
+            await _work(settings, ledger, run_id, shard)
     except SealiftError as error:
         if error.exit_code != ExitCode.TRANSIENT:
             await record_error(
@@ -73,14 +73,16 @@ async def _work_child(settings: Settings, location: Location, run_id: str, submi
         raise
 
 
-async def _work(settings: Settings, location: Location, run_id: str, shard: int) -> None:
-    ledger = Ledger(open_store(None, None, None, max_in_flight=8), location)
-    spec = await ledger.spec(run_id)
+def _open(location: Location) -> Ledger:
+    return Ledger(open_store(None, None, None, max_in_flight=8), location)
+
+
+async def _work(settings: Settings, ledger: Ledger, run_id: str, shard: int) -> None:
+    spec, plan = await asyncio.gather(ledger.spec(run_id), ledger.plan(run_id))
     if spec.sealift_version != __version__:
         raise ConfigError(
             f"run {run_id} was planned by Sealift {spec.sealift_version}, this worker is {__version__}: use one version"
         )
-    plan = await ledger.plan(run_id)
     if shard >= len(plan.shards):
         raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
     source, destination = open_sides(spec, settings.in_flight)

@@ -151,10 +151,13 @@ class Ledger:
             await upload_file(self.store, path, self._at(run_id, name), attributes, guard=ABSENT)
         return self.uri(run_id, name)
 
-    async def publish_report(self, run_id: str, report: dict[str, Any]) -> None:
-        """The report: from now on the run has ended. Another process that was first is no error."""
-        with contextlib.suppress(PreconditionFailed):
+    async def publish_report(self, run_id: str, report: dict[str, Any]) -> dict[str, Any]:
+        """The report: from now on the run has ended. Another process may have been first: the one that stands."""
+        try:
             await self._write_json(run_id, "report.json", report)
+        except PreconditionFailed:
+            return await self.report(run_id) or report
+        return report
 
     async def report(self, run_id: str) -> dict[str, Any] | None:
         """The run's report, None while it has not ended."""

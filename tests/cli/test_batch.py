@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from jobs.runs.batch import BatchExecutor
 from jobs.s3.batch import Batch
 from tests.batch.account import await_value, make_client, register
 from tests.batch.engine import Job
-from tests.batch.runners import OUT_OF_MEMORY, Child, Exit, Process, SubprocessRunner
+from tests.batch.runners import OUT_OF_MEMORY, Child, Exit, Process, Runner, Running, SubprocessRunner
 from tests.batch.server import BatchServer, batch_server
 from tests.cli.conftest import Result, World
 
@@ -112,6 +113,37 @@ class Fleet:
         return self.sealift("runs", "show", run_id, "--json").document
 
 
+@dataclass
+class LateReports:
+    """A runner whose containers start at once, but those that make reports only when they may."""
+
+    runner: Runner
+    may_start: threading.Event
+
+    def start(self, child: Child) -> Running:
+        if child.name.endswith("-report"):
+            return LateReport(self, child)
+        return self.runner.start(child)
+
+
+@dataclass
+class LateReport:
+    """A container that may not have started yet."""
+
+    late: LateReports
+    child: Child
+    running: Running | None = None
+
+    def poll(self) -> Exit | None:
+        if self.running is None and self.late.may_start.is_set():
+            self.running = self.late.runner.start(self.child)
+        return self.running.poll() if self.running else None
+
+    def terminate(self, grace_seconds: float) -> None:
+        if self.running:
+            self.running.terminate(grace_seconds)
+
+
 @pytest.fixture
 def yard(world: World, tmp_path: Path) -> Iterator[Fleet]:
     """A fleet that has nothing to carry."""
@@ -149,12 +181,53 @@ def test_eight_shards_replicated_by_an_array_job_with_a_report_stage(fleet: Flee
     assert fleet.batch.names() == [f"{run_id}-000-work", f"{run_id}-000-report"]
     assert fleet.batch.calls["SubmitJob"] == 2
     assert fleet.batch.job(f"{run_id}-000-work").request["jobDefinition"] == "sealift-replicate"
-    assert fleet.ended(f"{run_id}-000-report").status == "SUCCEEDED"  # the report came from the container
+    assert fleet.ended(f"{run_id}-000-report").status == "SUCCEEDED"
     assert fleet.batch.job(f"{run_id}-000-work").size == 8
     assert fleet.world.copy_of("k00007") == b"x" * 7
     known = fleet.show(run_id)["batch"]
     assert (known["children"], known["shards"], known["failed_children"], known["errors"]) == (8, 8, [], [])
     assert known["jobs"]["work"]["children"] == {"SUCCEEDED": 8}
+
+
+def test_who_follows_a_run_makes_its_report_and_waits_for_no_other_container(fleet: Fleet) -> None:
+    late = LateReports(fleet.runner, threading.Event())
+    fleet.batch.engine.runner = late
+    result = fleet.replicate()
+    assert result.code == 0, result.stderr
+    complete(result.document)
+    name = f"{result.document['run_id']}-000-report"
+    assert not fleet.batch.job(name).has_ended
+    late.may_start.set()
+    assert fleet.ended(name).status == "SUCCEEDED"
+    assert fleet.sealift("runs", "report", result.document["run_id"], "--json").document == result.document
+
+
+@pytest.mark.slow
+def test_the_report_of_a_large_run_is_left_to_its_own_job(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "REPORTED_HERE_ROWS", ROWS - 1)
+    late = LateReports(fleet.runner, threading.Event())
+    fleet.batch.engine.runner = late
+    run_id = fleet.submitted()
+
+    async def follow_until_it_may() -> batch.Followed:
+        following = asyncio.create_task(followed(fleet, run_id))
+        await asyncio.to_thread(fleet.ended, f"{run_id}-000-work")
+        looks = fleet.batch.calls["DescribeJobs"] + 3
+        await asyncio.to_thread(await_value, lambda: fleet.batch.calls["DescribeJobs"] >= looks)
+        assert not following.done()
+        late.may_start.set()
+        return await following
+
+    with mock.patch.dict(os.environ, fleet.world.environment() | fleet.environment()):
+        complete(asyncio.run(follow_until_it_may()).report)
+
+
+async def followed(fleet: Fleet, run_id: str) -> batch.Followed:
+    """What `runs watch` does, in this process."""
+    ledger = launch.open_ledger(Location(fleet.world.ledger, "runs"))
+    submitted = await BatchExecutor(ledger, Batch()).latest(run_id)
+    assert submitted is not None
+    return await batch.follow(submitted, await ledger.spec(run_id), await ledger.plan(run_id), ledger)
 
 
 def test_findings_end_the_report_stage_with_3_once_and_the_command_too(fleet: Fleet) -> None:
@@ -549,17 +622,11 @@ def test_jobs_that_batch_has_forgotten_are_not_waited_for(fleet: Fleet) -> None:
     with fleet.batch.engine.lock:
         fleet.batch.engine.jobs.clear()
 
-    async def follow() -> batch.Followed:
-        ledger = launch.open_ledger(Location(fleet.world.ledger, "runs"))
-        submitted = await BatchExecutor(ledger, Batch()).latest(run_id)
-        assert submitted is not None
-        return await batch.follow(submitted, await ledger.spec(run_id), await ledger.plan(run_id), ledger)
-
     variables = fleet.world.environment() | fleet.environment()
     with mock.patch.dict(os.environ, variables), mock.patch.object(batch, "FORGOTTEN_SECONDS", 0.5):
-        followed = asyncio.run(follow())
-    assert followed.report["state"] == "incomplete"
-    assert 0 < followed.report["accounted"] < ROWS
+        ended = asyncio.run(followed(fleet, run_id))
+    assert ended.report["state"] == "incomplete"
+    assert 0 < ended.report["accounted"] < ROWS
     retried = fleet.sealift("runs", "retry", run_id, "--json")
     assert retried.code == 0, retried.stderr
     complete(retried.document)

@@ -3,7 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.pace import COOL_DOWN_SECONDS, START_IN_FLIGHT, Pace, backoff_seconds
+from jobs.core.pace import (
+    COOL_DOWN_SECONDS,
+    START_IN_FLIGHT,
+    WATCH_SECONDS_MAX,
+    WATCH_SECONDS_MIN,
+    Pace,
+    backoff_seconds,
+    watch_seconds,
+)
 
 
 @given(st.integers(1, 1000), st.lists(st.tuples(st.booleans(), st.floats(0, 5)), max_size=200))
@@ -77,3 +85,20 @@ def test_large_objects_take_long_and_that_is_no_queue_to_fear() -> None:
     for _ in range(200_000):
         pace.succeed(30.0)
     assert pace.in_flight == START_IN_FLIGHT
+
+
+@given(st.floats(1, 1e4), st.floats(0.5, 1.0))
+def test_the_end_of_steady_work_is_seen_soon_with_few_looks(whole: float, share: float) -> None:
+    now, looks = 0.0, 0
+    while now < whole:
+        pause = watch_seconds(now, now * share, now / whole)
+        assert WATCH_SECONDS_MIN <= pause <= WATCH_SECONDS_MAX
+        now, looks = now + pause, looks + 1
+    assert now - whole <= WATCH_SECONDS_MIN
+    assert looks <= 120 + whole / WATCH_SECONDS_MAX
+
+
+def test_what_has_just_turned_is_looked_at_again_at_once_and_what_hangs_ever_less() -> None:
+    assert watch_seconds(3600, 0, 1.0) == WATCH_SECONDS_MIN
+    assert watch_seconds(3600, 30, 1.0) == 3
+    assert watch_seconds(3600, 3600, 0.0) == WATCH_SECONDS_MAX
