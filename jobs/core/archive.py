@@ -115,7 +115,8 @@ class ArchiveRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return asdict(self) | {"location": str(self.location), "format": self.format.value}
+        shown = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return shown | {"location": str(self.location), "format": self.format.value}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ArchiveRecord:

@@ -124,7 +124,8 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with the total."""
-        shown = asdict(self) | {"shards": [asdict(shard) for shard in self.shards], "total_dollars": self.total_dollars}
+        shown = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        shown |= {"shards": [asdict(shard) for shard in self.shards], "total_dollars": self.total_dollars}
         return {name: value for name, value in shown.items() if value or name not in ("savings", "restore")}
 
     @classmethod

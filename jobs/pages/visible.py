@@ -6,6 +6,7 @@ or two spellings of one letter. Two different keys must never look the same.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 
@@ -16,6 +17,8 @@ from markupsafe import Markup, escape
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 _MARKS = frozenset({"Mn", "Mc", "Me"})
 _RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
+_PLAIN = re.compile(r"[!-\[\]-~]*")
+"""What all characters of a usual key are: ASCII that neither hides nor writes out another, as a backslash does."""
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 
 
@@ -26,8 +29,10 @@ def visible_text(text: object) -> str:
 
 def visible(text: object) -> Markup:
     """`visible_text` as HTML: escapes are marked as such, parts with right-to-left letters keep to themselves."""
+    if _PLAIN.fullmatch(plain := str(text)):
+        return escape(plain)
     parts: list[Markup] = []
-    for segment in _segments(list(_characters(str(text)))):
+    for segment in _segments(list(_characters(plain))):
         shown = Markup("").join(_marked(character, written) for character, written in segment)
         turned = any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character, _ in segment)
         parts.append(Markup("<bdi>{}</bdi>").format(shown) if turned else shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from jobs.core.model import NULL_VERSION, Attributes, Checksum, Listed, ObjectInfo, ObjectRef
@@ -97,15 +97,16 @@ class Buckets:
 
     def info(self, bucket: str, version: Version) -> ObjectInfo:
         """What HEAD says of the version."""
+        kept, storage_class = version.attributes, version.storage_class
         return ObjectInfo(
             size_bytes=len(version.data),
             etag=version.etag,
             last_modified=float(int(version.last_modified)),
             version_id=version.version_id if self.named[bucket].is_versioned else None,
-            storage_class=version.storage_class,
+            storage_class=storage_class,
             checksums=version.checksums,
-            attributes=replace(version.attributes, tags={}, storage_class=version.storage_class),
-            tag_count=len(version.attributes.tags),
+            attributes=Attributes(kept.headers, kept.metadata, {}, storage_class, kept.sse, kept.kms_key_id, kept.lock),
+            tag_count=len(kept.tags),
             is_archived=version.is_archived,
             is_restoring=version.is_restoring,
         )

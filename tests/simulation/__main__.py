@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import math
 import sys
 import time
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--branches", action="store_true", help="list every outcome, with its reason, that was seen")
     parser.add_argument("--bugs", action="store_true", help="plant each bug, and say which seed found it")
     given = parser.parse_args()
+    gc.freeze()  # what was imported stays: no collection, here or in a forked process, looks at it again
     if given.seed is not None:
         return show(given.seed)
     if given.bugs:

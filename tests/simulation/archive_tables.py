@@ -23,7 +23,6 @@ import jobs.cli.worker
 import jobs.compact
 import jobs.expire
 import jobs.restore
-import jobs.runs.ledger
 import jobs.s3.archive_index
 import jobs.s3.archive_reader
 import jobs.s3.archive_upload
@@ -229,11 +228,6 @@ def _from_batch(batch: Any) -> Iterator[Member]:
 _real_read_table, _real_from_batch = pq.read_table, jobs.s3.member_tables.from_batch
 
 
-def _dumps(document: Any, *, indent: int, ensure_ascii: bool) -> str:
-    """On one line, which is written in C."""
-    return json.dumps(document, ensure_ascii=ensure_ascii)
-
-
 async def _write_stones(self: Tombstones, name: str, tombstones: Sequence[Tombstone]) -> None:
     place, data = self._place(name), _sealed(_encoder.encode(tombstones))
     await try_often(lambda: self.store.put(place.bucket, place.key, data, Attributes(), guard=UNGUARDED))
@@ -288,7 +282,6 @@ FAST: Replacements = [
     (jobs.s3.tombstones.Tombstones, "_write", _write_stones),
     (jobs.s3.tombstones.Tombstones, "_read", _read_stones),
     (pq, "read_table", _read_table),
-    (jobs.runs.ledger, "json", SimpleNamespace(loads=json.loads, dumps=_dumps)),
 ]
 
 

@@ -56,6 +56,7 @@ def play(schedule: Any) -> Any:
 def run_seeds(seeds: Iterable[int]) -> Tally:
     """Play the schedules of some seeds."""
     tally, began = Tally(), time.process_time()
+    gc.disable()  # what a schedule leaves is collected once, when it is over: among what is new there is nothing else
     for seed in seeds:
         schedule = make(seed)
         course = play(schedule)
@@ -70,6 +71,9 @@ def run_seeds(seeds: Iterable[int]) -> Tally:
         tally.answers.update(network.answers)
         tally.known_limits.update(model.known_limits)
         tally.violations += [(seed, *each) for each in model.violations[:1]]
+        del course, model, network
+        gc.collect(0)
+    gc.enable()
     gc.collect()
     tally.cpu_seconds = time.process_time() - began
     return tally

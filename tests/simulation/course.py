@@ -7,7 +7,6 @@ listing, the planner, the fold and the page as well. Stand-ins: the local execut
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -71,7 +70,6 @@ class Course:
     def play(self) -> Model:
         """Run the schedule to its end."""
         self.world.fill()
-        gc.disable()  # so that nothing ends at a moment that the seed does not know
         try:
             with tables.replaced(self._replacements()):
                 self.world.loop.run(self._operate())
@@ -79,8 +77,6 @@ class Course:
             self.model.violate("it comes to an end", str(error))
         except tables.Unequal as error:
             self.model.violate("the pure equivalents are equal", str(error))
-        finally:
-            gc.enable()
         self.model.check_end()
         return self.model
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import dataclasses
-import gc
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -95,14 +94,11 @@ class EventCourse:
         """Run the schedule to its end."""
         self.world.fill()
         self.model.is_told = True
-        gc.disable()  # so that nothing ends at a moment that the seed does not know
         try:
             with tables.replaced([*tables.SCALE, *self._chances()]):
                 self.world.loop.run(self._operate())
         except Stuck as error:
             self.model.violate("it comes to an end", str(error))
-        finally:
-            gc.enable()
         self.model.check_end()
         return self.model
 

@@ -21,6 +21,7 @@ from tests.simulation.schedule import DESTINATION, LEDGER, PREFIX, SOURCE
 
 BUFFER_BYTES = 40
 """What a sandbox may hold of objects: the world is to scale."""
+_READS = {"head", "get", "get_tags", "list_objects", "list_versions"}
 CREATED, MARKED, REMOVED = "ObjectCreated:Put", "ObjectRemoved:DeleteMarkerCreated", "ObjectRemoved:Delete"
 
 
@@ -92,10 +93,11 @@ class EventModel(Judge, Observer):
             self.violate("bounded", f"{request.process.name} asks for {request.process.bytes_asked} bytes at once")
 
     def effect(self, request: Request, before: Version | None, result: Any) -> None:
-        name, who = request.name, f"{request.process.name}: {request.name} {request.key}"
-        if isinstance(result, StoreError):
+        name = request.name
+        if isinstance(result, StoreError) or (request.bucket == SOURCE and name in _READS):
             return
-        if request.bucket == SOURCE and name not in ("head", "get", "get_tags", "list_objects", "list_versions"):
+        who = f"{request.process.name}: {name} {request.key}"
+        if request.bucket == SOURCE:
             self.violate("the source is left alone", who)
         elif request.bucket == LEDGER and name == "put":
             if len(self.world.versions(LEDGER, request.key)) > 1:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import heapq
 import itertools
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import Any, cast
 
 STEPS_MAX = 60_000
@@ -29,24 +31,25 @@ class Mortal:
 LABEL: ContextVar[Mortal | None] = ContextVar("process", default=None)
 
 
+_registered: object = asyncio.tasks._all_tasks  # type: ignore[attr-defined]  # where asyncio enters each new task
+"""A set of weak references, which costs much: a loop that runs keeps its tasks itself, in a list."""
+
+
 class Stuck(Exception):
     """Nothing can go on, or all goes on for ever."""
 
 
-class Handle:
-    """A callback to come: what `call_soon` and `call_later` return."""
+class Handle(list[Any]):
+    """A callback to come, its arguments and its context: what `call_soon` and `call_later` return. Cancelled: empty.
 
-    __slots__ = ("arguments", "callback", "context", "is_cancelled", "when")
+    A list, because there are hundreds in each schedule: it is made, and cancelled, without a call into Python.
+    """
 
-    def __init__(self, when: float, callback: Callable[..., Any], arguments: tuple[Any, ...], context: Context):
-        self.when, self.callback, self.arguments, self.context = when, callback, arguments, context
-        self.is_cancelled = False
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
+    __slots__ = ()
+    cancel = list.clear
 
     def cancelled(self) -> bool:
-        return self.is_cancelled
+        return not self
 
 
 class Task(asyncio.Task):
@@ -66,33 +69,39 @@ class Loop:
 
     def __init__(self, choose: Callable[[], float] | None):
         self._choose = choose
-        self._now = 0.0
+        self.now = 0.0
+        self.as_asyncio = cast(asyncio.AbstractEventLoop, self)
+        """This loop: it has of asyncio's interface what a program without sockets and processes uses."""
+        self.create_future: Callable[[], asyncio.Future[Any]] = partial(asyncio.Future, loop=self.as_asyncio)
         self._ready: list[Handle] = []
         self._frozen: list[Handle] = []
         self._timers: list[tuple[float, int, Handle]] = []
         self._numbers = itertools.count()
         self._tasks: list[Task] = []
         self.steps = 0
-        self._steps_left = STEPS_MAX
+        self._last_step = STEPS_MAX
         self.is_over = False
 
     def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         """Run until `main` has ended; its result. Raises Stuck. What is left then never goes on."""
+        is_collecting = gc.isenabled()
+        gc.disable()  # so that nothing ends at a moment that the seed does not know
         asyncio._set_running_loop(self.as_asyncio)
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._close_generator)
+        setattr(_registered, "add", self._tasks.append)  # noqa: B010  mypy allows it in no other way
         try:
             task = self.create_task(main)
-            while not task.done():
-                if not self._ready:
-                    self._pass_time()
-                self._step()
+            self._go_on(task.done)
             return task.result()
         finally:
             self.is_over = True
             self._bury()
+            delattr(_registered, "add")
             sys.set_asyncgen_hooks(*hooks)
             asyncio._set_running_loop(None)
+            if is_collecting:
+                gc.enable()
 
     def _close_generator(self, generator: Any) -> None:
         """An asynchronous generator was dropped: as in asyncio, a task closes it; of the dead, nothing does."""
@@ -100,39 +109,38 @@ class Loop:
         if not self.is_over and not (label is not None and label.is_dead):
             self.call_soon(lambda: self.create_task(generator.aclose()))
 
-    @property
-    def as_asyncio(self) -> asyncio.AbstractEventLoop:
-        """This loop: it has of asyncio's interface what a program without sockets and processes uses."""
-        return cast(asyncio.AbstractEventLoop, self)
-
-    def _step(self) -> None:
-        ready = self._ready
-        if self._choose is None:
-            handle = ready.pop(0)
-        else:
-            index = int(self._choose() * len(ready))
-            handle, ready[index] = ready[index], ready[-1]
-            ready.pop()
-        if handle.is_cancelled:
-            return
-        label = handle.context.get(LABEL)
-        if label is not None and label.is_dead:
-            self._frozen.append(handle)
-            return
-        self.steps += 1
-        self._steps_left -= 1
-        if not self._steps_left:
-            raise Stuck(f"not at an end after {STEPS_MAX} steps")
-        handle.context.run(handle.callback, *handle.arguments)
+    def _go_on(self, is_done: Callable[[], bool]) -> None:
+        """Take one step after the other."""
+        ready, choose = self._ready, self._choose
+        while not is_done():
+            if not ready:
+                self._pass_time()
+            if choose is None:
+                handle = ready.pop(0)
+            else:
+                index = int(choose() * len(ready))
+                handle, ready[index] = ready[index], ready[-1]
+                ready.pop()
+            if not handle:
+                continue
+            callback, arguments, context = handle
+            label = context.get(LABEL)
+            if label is not None and label.is_dead:
+                self._frozen.append(handle)
+                continue
+            self.steps += 1
+            if self.steps == self._last_step:
+                raise Stuck(f"not at an end after {STEPS_MAX} steps")
+            context.run(callback, *arguments)
 
     def _pass_time(self) -> None:
         """On to the next moment at which something happens."""
         timers = self._timers
         while timers:
             when, _, handle = heapq.heappop(timers)
-            if handle.is_cancelled:
+            if not handle:
                 continue
-            self._now = when
+            self.now = when
             self._ready.append(handle)
             while timers and timers[0][0] <= when:
                 self._ready.append(heapq.heappop(timers)[2])
@@ -146,7 +154,7 @@ class Loop:
                 task.label.is_dead = False
         self._ready += self._frozen
         self._frozen.clear()
-        self._steps_left = STEPS_MAX
+        self._last_step = self.steps + STEPS_MAX
         for _ in range(5):
             left = [task for task in self._tasks if not task.done()]
             if not left:
@@ -154,10 +162,7 @@ class Loop:
             for task in left:
                 task.cancel()
             with contextlib.suppress(Stuck):
-                while self._ready or self._timers:
-                    if not self._ready:
-                        self._pass_time()
-                    self._step()
+                self._go_on(lambda: not self._ready and not self._timers)
         self._tasks.clear()
         self._ready.clear()
         self._timers.clear()
@@ -165,37 +170,31 @@ class Loop:
     def is_running(self) -> bool:
         return True
 
-    def is_closed(self) -> bool:
-        return False
-
-    def get_debug(self) -> bool:
-        return False
+    is_closed = get_debug = staticmethod(bool)
+    """False, and each future asks: without a frame of Python's."""
 
     def time(self) -> float:
-        return self._now
+        return self.now
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
-        handle = Handle(0.0, callback, args, copy_context() if context is None else context)
+        handle = Handle((callback, args, copy_context() if context is None else context))
         self._ready.append(handle)
         return handle
 
     call_soon_threadsafe = call_soon
 
     def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        handle = Handle((callback, args, copy_context() if context is None else context))
+        heapq.heappush(self._timers, (self.now + delay, next(self._numbers), handle))
+        return handle
 
     def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
-        handle = Handle(when, callback, args, copy_context() if context is None else context)
+        handle = Handle((callback, args, copy_context() if context is None else context))
         heapq.heappush(self._timers, (when, next(self._numbers), handle))
         return handle
 
-    def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self.as_asyncio)
-
     def create_task(self, coro: Any, *, name: object = None, context: Context | None = None) -> Any:
-        task = Task(coro, self, context, next(self._numbers))
-        self._tasks.append(task)
-        return task
+        return Task(coro, self, context, next(self._numbers))
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
         """A thread is a step like any other: the call happens at a moment that the seed picks."""

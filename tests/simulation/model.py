@@ -102,28 +102,21 @@ class Model(Facts, Observer):
     def working(self, process: Process, rows: Sequence[ObjectVersion]) -> None:
         attempt = self._records.attempts[process]
         attempt.at_work += 1
-        self.demand(
-            attempt.at_work <= self.rows_at_once(self.specs[process.run_id]["job"]),
-            "bounded",
-            f"{process.name} has {attempt.at_work} rows in flight",
-        )
+        if attempt.at_work > self.rows_at_once(self.specs[process.run_id]["job"]):
+            self.violate("bounded", f"{process.name} has {attempt.at_work} rows in flight")
         settled = attempt.settled or set()
-        self.demand(
-            any(row.row not in settled for row in rows),
-            "resumed work is not done again",
-            f"{process.name} does rows {[row.row for row in rows]}, which were in the ledger when it began",
-        )
+        if all(row.row in settled for row in rows):
+            what = f"{process.name} does rows {[row.row for row in rows]}, which were in the ledger when it began"
+            self.violate("resumed work is not done again", what)
 
     def rested(self, process: Process) -> None:
         self._records.attempts[process].at_work -= 1
 
     def returned(self, process: Process, rows: Sequence[ObjectVersion], outcomes: Sequence[Outcome]) -> None:
         self._records.attempts[process].returned.update(outcome.row for outcome in outcomes)
-        self.demand(
-            [(o.row, o.key) for o in outcomes] == [(r.row, r.key) for r in rows],
-            "accounted",
-            f"the job got rows {[r.row for r in rows]}, it gave {[o.row for o in outcomes]}",
-        )
+        if [(o.row, o.key) for o in outcomes] != [(r.row, r.key) for r in rows]:
+            what = f"the job got rows {[r.row for r in rows]}, it gave {[o.row for o in outcomes]}"
+            self.violate("accounted", what)
 
     def rests(self, process: Process, budget: ByteBudget) -> None:
         """The worker ends, well or not, but on its own: what the job gave it is in the ledger."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobs.core.model import ObjectRef
@@ -32,20 +33,20 @@ class Network:
         self.fired: Counter[Kind] = Counter()
         self.answers: Counter[str] = Counter()
         self._storm_ends = 0.0
+        self._later = partial(world.loop.call_later, context=world.outside)
         self._faults: dict[int, list[Fault]] = {}
         for fault in world.schedule.faults:
             self._faults.setdefault(fault.at, []).append(fault)
 
-    def _later(self, seconds: float, work: Callable[..., None], *arguments: Any) -> None:
-        self._world.loop.call_later(seconds, work, *arguments, context=self._world.outside)
-
     def ask(self, process: Process, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         """Send a request; the future of its answer."""
-        if process.is_dead or self._world.loop.is_over:
+        world = self._world
+        loop, schedule = world.loop, world.schedule
+        if process.is_dead or loop.is_over:
             raise Gone
         bucket, key = _target(name, arguments)
         self.requests += 1
-        number, roll = self.requests, self._world.chance()
+        number, roll = self.requests, world.chance()
         request = Request(
             number,
             process,
@@ -54,23 +55,23 @@ class Network:
             key,
             arguments,
             named,
-            self._world.loop.create_future(),
+            loop.create_future(),
             0.03 * (roll * 977 % 1),
         )
-        self._world.note(number, process.name, name, bucket, key)
+        world.note(number, process.name, name, bucket, key)
         sent = 0.03 * roll
         if name == "get" and bucket != LEDGER:
             request.size_bytes = self._size_bytes(arguments[0], named)
             process.asked.append(request)
-        self._world.observer.asked(request)
-        held = self._world.schedule.held_writes
-        if held and name in _WRITES and bucket == DESTINATION and self._world.chance() < held:
-            sent += 2 * self._world.chance()
+        world.observer.asked(request)
+        held = schedule.held_writes
+        if held and name in _WRITES and bucket == DESTINATION and world.chance() < held:
+            sent += 2 * world.chance()
         for fault in self._faults.pop(number, ()):
             sent += self._strike(fault, request)
         if request.is_unsent:
             return request.answer
-        if self._world.loop.time() < self._storm_ends and request.error is None:
+        if loop.now < self._storm_ends and request.error is None:
             request.error = store_error(name, key, "SlowDown", "reduce your request rate", 503)
             self._later(sent, self._answer, request, None)
         elif request.error is not None and request.error.code not in ("TimedOut", "Half"):
@@ -125,29 +126,29 @@ class Network:
 
     def _apply(self, request: Request) -> None:
         """The request takes effect."""
-        if self._world.loop.is_over:
+        world = self._world
+        if world.loop.is_over:
             return
         request.is_late |= request.answer.done() or request.process.is_dead
-        writes = request.name in _WRITES
         before = None
-        if writes:
-            there = self._world.versions(request.bucket, request.key)
+        if request.name in _WRITES:
+            there = world.versions(request.bucket, request.key)
             before = there[-1] if there else None
         result: Any
         try:
-            result = run_at_once(getattr(self._world.memory, request.name)(*request.arguments, **request.named))
+            result = run_at_once(getattr(world.memory, request.name)(*request.arguments, **request.named))
         except StoreError as error:
             result = error
-        self._world.observer.effect(request, before, result)
+        world.observer.effect(request, before, result)
         if request.is_repeated:
             request.is_repeated, request.is_late = False, True
             self._later(0.03, self._apply, request)
             return
         if request.kills is Kind.KILL_ALL:
-            for process in list(self._world.processes):
-                self._world.kill(process)
+            for process in list(world.processes):
+                world.kill(process)
         elif request.kills is Kind.KILL_AFTER:
-            self._world.kill(request.process)
+            world.kill(request.process)
         self._later(request.delay_seconds, self._answer, request, result)
 
     def _answer(self, request: Request, result: Any) -> None:

@@ -8,7 +8,6 @@ lifecycle rules, and the backup function, of which only `backlog.add` is there.
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -70,14 +69,11 @@ class NightCourse:
     def play(self) -> NightModel:
         """Run the schedule to its end."""
         self.world.fill()
-        gc.disable()  # so that nothing ends at a moment that the seed does not know
         try:
             with tables.replaced([*self._chances(), *self.threads.replacements()]):
                 self.world.loop.run(self._operate())
         except Stuck as error:
             self.model.violate("it comes to an end", str(error))
-        finally:
-            gc.enable()
         self.model.check_end()
         return self.model
 

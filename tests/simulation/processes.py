@@ -51,7 +51,7 @@ class Process(Mortal):
 
     def clock(self) -> float:
         """Its wall clock, epoch seconds."""
-        return EPOCH + self.world.loop.time() + self.skew_seconds
+        return EPOCH + self.world.loop.now + self.skew_seconds
 
     def connect(self) -> Store:
         """A Store whose requests are this process's."""

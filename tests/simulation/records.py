@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome
@@ -44,13 +45,13 @@ class Records:
         if len(self.facts.world.versions(LEDGER, request.key)) > 1:
             self.facts.violate("the ledger is written once", f"{request.process.name} wrote {name} again")
         if name == "spec.json":
-            self.facts.specs[run_id] = json.loads(data)
+            self.facts.specs[run_id] = msgspec.json.decode(data)
         elif name == "plan.json":
-            self._planned(run_id, json.loads(data))
+            self._planned(run_id, msgspec.json.decode(data))
         elif name.startswith("outcomes/"):
             self._checkpointed(request.process, run_id, name, data)
         elif name == "report.json":
-            self._reported(run_id, json.loads(data))
+            self._reported(run_id, msgspec.json.decode(data))
 
     def _planned(self, run_id: str, plan: dict[str, Any]) -> None:
         rows: list[ObjectVersion] = []

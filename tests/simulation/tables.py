@@ -10,87 +10,39 @@ import pickle
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from itertools import groupby
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
+
+import duckdb
+import msgspec
 
 import jobs.core.parts
 import jobs.runs.folding
+import jobs.runs.ledger
 import jobs.runs.worker
 import jobs.s3.content
 import jobs.s3.transfer
 from jobs.cli import launch
-from jobs.core import shards
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status, fold
 from jobs.core.price import part_rule
-from jobs.core.run import Plan, RunSpec, ShardSummary
+from jobs.core.run import Plan, RunSpec
 from jobs.runs.folding import Folded
 from jobs.runs.ledger import Ledger
 from jobs.s3 import tables
+from tests.simulation import databases
+from tests.simulation.cutting import Cut, cut
 
 PART_BYTES = 4
 RANGE_BYTES = 8
 """The world is to scale: objects have tens of bytes, parts 4, ranges 8, where S3 and Sealift have 5 and 8 MiB."""
 
+FILES_KEPT = 64
+"""Whose rows are remembered: those of a schedule."""
+
 _real_fold = jobs.runs.folding.fold_run
-
-
-class Cut(NamedTuple):
-    """A manifest cut into shards."""
-
-    rows: int
-    size_bytes: int
-    shards: tuple[ShardSummary, ...]
-    excluded: dict[str, int]
-    slices: list[list[ObjectVersion]]
-
-
-def cut(rows: Sequence[ObjectVersion], *, all_versions: bool, rows_per_shard: int, threshold_bytes: int) -> Cut:
-    """What `jobs.runs.planning.plan_rows` does with the rows of a listing, for few of them."""
-    excluded: Counter[str] = Counter()
-    taken: list[tuple[int, ObjectVersion]] = []
-    for row in rows:
-        if not all_versions and not row.is_latest:
-            excluded["noncurrent"] += 1
-        elif not all_versions and row.is_delete_marker:
-            excluded["delete_marker"] += 1
-        else:
-            taken.append((len(taken), row))
-    newest: dict[tuple[str, str | None], tuple[int, ObjectVersion]] = {}
-    for place, row in sorted(taken, key=lambda each: (-_micros(each[1]), each[0])):
-        newest.setdefault((row.key, row.version_id), (place, row))
-    if len(newest) < len(taken):
-        excluded["duplicate"] = len(taken) - len(newest)
-    kept = list(newest.values())
-    size_bytes = sum(row.size_bytes or 0 for _, row in kept)
-    count = shards.count_shards(len(kept), size_bytes, rows_per_shard=rows_per_shard, processes=1)
-    homes = _homes([row for _, row in kept], count, threshold_bytes)
-    kept.sort(
-        key=lambda each: (homes[each[1].key], each[1].key.encode(), each[1].is_latest, _micros(each[1]), -each[0])
-    )
-    numbered = [row._replace(row=number) for number, (_, row) in enumerate(kept)]
-    slices = [list(some) for _, some in groupby(numbered, key=lambda row: homes[row.key])]
-    summaries = tuple(ShardSummary(len(some), sum(row.size_bytes or 0 for row in some)) for some in slices)
-    return Cut(len(numbered), size_bytes, summaries, dict(excluded), slices)
-
-
-def _micros(row: ObjectVersion) -> int:
-    return -1 if row.last_modified is None else int(row.last_modified * 1e6)
-
-
-def _homes(rows: Sequence[ObjectVersion], count: int, threshold_bytes: int) -> dict[str, int]:
-    """The shard of each key."""
-    sizes: Counter[str] = Counter()
-    for row in rows:
-        sizes[row.key] += row.size_bytes or 0
-    big = {row.key for row in rows if (row.size_bytes or 0) > threshold_bytes}
-    homes = {key: shards.shard_of(key, count) for key in sizes if key not in big}
-    loads = [0] * count
-    for key, shard in homes.items():
-        loads[shard] += sizes[key]
-    order = sorted(big, key=lambda key: (-sizes[key], key.encode()))
-    return homes | dict(zip(order, shards.pack([sizes[key] for key in order], loads), strict=True))
 
 
 class Scratch:
@@ -147,27 +99,30 @@ class Unequal(Exception):
     """A pure equivalent does not do what the real one does."""
 
 
+@lru_cache(FILES_KEPT)
+def _unpickled(data: bytes) -> tuple[Any, ...]:
+    """A file's rows. Attempts, the fold and the model read the same files, one after the other."""
+    return tuple(pickle.loads(data))
+
+
 def read_slice(data: bytes) -> list[ObjectVersion]:
     """A shard's rows, whichever codec wrote it."""
     if data[:4] == b"PAR1":
         return [row for some in tables.read_shard(data) for row in some]
-    rows: list[ObjectVersion] = pickle.loads(data)
-    return rows
+    return list(_unpickled(data))
 
 
 def read_outcomes(data: bytes) -> list[Outcome]:
     """A checkpoint's outcomes, whichever codec wrote it."""
     if data[:4] == b"PAR1":
         return list(tables.read_outcomes(data))
-    outcomes: list[Outcome] = pickle.loads(data)
-    return outcomes
+    return list(_unpickled(data))
 
 
 def read_failures(data: bytes) -> list[ObjectVersion]:
     """The rows of a failures file as a manifest."""
     if data[:4] != b"PAR1":
-        rows: list[ObjectVersion] = pickle.loads(data)
-        return rows
+        return list(_unpickled(data))
     import io
 
     import pyarrow.parquet as pq
@@ -280,9 +235,14 @@ async def fold_fully(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
     return real
 
 
-async def _publish_report(ledger: Ledger, spec: RunSpec, report: dict[str, Any], findings: Any) -> None:
+def _dumps(document: Any, *, indent: int, ensure_ascii: bool) -> str:
+    """On one line, and written in C."""
+    return msgspec.json.encode(document).decode()
+
+
+async def _publish_report(ledger: Ledger, spec: RunSpec, report: dict[str, Any], findings: Any) -> dict[str, Any]:
     """Without the page."""
-    await ledger.publish_report(spec.run_id, report)
+    return await ledger.publish_report(spec.run_id, report)
 
 
 SCALE: list[tuple[Any, str, Any]] = [
@@ -296,9 +256,14 @@ FAST: list[tuple[Any, str, Any]] = [
     (jobs.runs.worker, "read_outcomes", read_outcomes),
     (jobs.runs.worker, "write_outcomes", _write_outcomes),
     (jobs.runs.folding, "fold_run", fold_purely),
+    (jobs.runs.ledger, "json", SimpleNamespace(loads=msgspec.json.decode, dumps=_dumps)),
     (launch, "publish_report", _publish_report),
 ]
-FULL: list[tuple[Any, str, Any]] = [*SCALE, (jobs.runs.folding, "fold_run", fold_fully)]
+FULL: list[tuple[Any, str, Any]] = [
+    *SCALE,
+    (duckdb, "connect", databases.connect),
+    (jobs.runs.folding, "fold_run", fold_fully),
+]
 
 
 @contextlib.contextmanager

@@ -20,8 +20,8 @@ class Truth:
         if not rows or (rows[0].key, rows[0].version_id) != (outcome.key, outcome.version_id):
             self.facts.violate("accounted", f"{run_id}: row {outcome.row} is about another object")
             return
-        why = self._falsehood(run_id, rows[0], outcome)
-        self.facts.demand(not why, f"{outcome.status} is true", f"{run_id} row {outcome.row} {outcome.key}: {why}")
+        if why := self._falsehood(run_id, rows[0], outcome):
+            self.facts.violate(f"{outcome.status} is true", f"{run_id} row {outcome.row} {outcome.key}: {why}")
 
     def _falsehood(self, run_id: str, row: ObjectVersion, outcome: Outcome) -> str:
         """Why the outcome cannot be true; empty when it can."""

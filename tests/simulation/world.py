@@ -44,7 +44,7 @@ class World:
         self.memory.create_bucket(LEDGER)
 
     def _server_clock(self) -> float:
-        return EPOCH + self.loop.time() if self._setup_clock is None else self._setup_clock
+        return EPOCH + self.loop.now if self._setup_clock is None else self._setup_clock
 
     def _new_id(self) -> str:
         self._ids += 1
@@ -70,7 +70,7 @@ class World:
 
     def note(self, *what: Any) -> None:
         """A line of the trace."""
-        self.trace.append((self.loop.time(), *what))
+        self.trace.append((self.loop.now, *what))
 
     # Processes.
 
