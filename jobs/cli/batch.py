@@ -24,6 +24,8 @@ from jobs.runs.ledger import Ledger
 from jobs.runs.standing import find_standing
 from jobs.s3.batch import Batch, ChildFailure, JobState
 
+LEDGER_SHARE, BATCH_SHARE = 0.015, 0.25
+"""Of the time so far, between two looks: the ledger says for a request or so how far a run is, Batch what has ended."""
 FORGOTTEN_SECONDS = 60.0
 """After so long, a job that Batch does not know is one that it has forgotten, not one that it has yet to learn of."""
 REPORTED_HERE_ROWS = 1_000_000
@@ -112,18 +114,21 @@ async def follow(submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger
     Raises Interrupted on SIGTERM or Ctrl-C: the run itself goes on.
     """
     executor = BatchExecutor(ledger, Batch())
-    began = turned = last_said = time.monotonic()
+    began = turned = next_ask = last_said = time.monotonic()
+    states: Mapping[str, JobState] = {}
     last_summary, last_stage = "", (0, False)
     with meter(spec.job, plan.rows) as shown, _signalled() as signalled:
         while True:
-            states, standing = await executor.states(submitted), await find_standing(ledger, spec.run_id, plan)
+            standing, now = await find_standing(ledger, spec.run_id, plan), time.monotonic()
             shown.update(*standing)
-            now = time.monotonic()
+            is_accounted = standing.rows == plan.rows
+            if is_accounted or now >= next_ask:
+                states = await executor.states(submitted)
+                next_ask = now + watch_seconds(now - turned, BATCH_SHARE)
             ended = sum(state.has_ended for state in states.values())
             is_known = len(states) == len(submitted.job_ids) or now - began >= FORGOTTEN_SECONDS
             if is_known and ended == len(states):
                 break
-            is_accounted = standing.rows == plan.rows
             if is_accounted and await _is_reportable(states.get(WORK), spec, plan, ledger):
                 break
             if (stage := (ended, is_accounted)) != last_stage:
@@ -133,7 +138,8 @@ async def follow(submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger
                 last_said, last_summary = now, summary
                 say(f"{spec.job}: {summary}")
             launch.load_reporting()
-            await _pause(spec.run_id, watch_seconds(now - began, now - turned, standing.rows / plan.rows), signalled)
+            share = BATCH_SHARE if is_accounted else LEDGER_SHARE
+            await _pause(spec.run_id, watch_seconds(now - turned, share), signalled)
     failures = []
     if WORK in states and states[WORK].status == "FAILED":
         failures = await executor.failures(submitted)

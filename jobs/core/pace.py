@@ -9,8 +9,7 @@ START_IN_FLIGHT = 32
 CUT_FACTOR = 0.5
 QUEUEING_FACTOR = 2.5
 SMOOTHING_ROWS = 16
-WATCH_SECONDS_MIN, WATCH_SECONDS_MAX = 0.2, 10.0
-WATCH_SHARE = 0.1
+WATCH_SECONDS_MIN, WATCH_SECONDS_MAX = 0.1, 10.0
 COOL_DOWN_SECONDS = 1.0
 """One storm of SlowDown answers is one signal: requests already in flight will fail with it."""
 
@@ -70,12 +69,8 @@ def backoff_seconds(attempt: int, jitter: float) -> float:
     return min(20.0, 0.1 * 2.0**attempt) * jitter
 
 
-def watch_seconds(since_start: float, since_turn: float, done: float) -> float:
-    """How long to wait before the next look at work of others, `done` by this share (0 to 1).
-
-    A part of the time since things took their last turn, for what has taken long will take longer; but only half of
-    what is left at the pace so far, so that the end is seen soon.
+def watch_seconds(since_turn: float, share: float) -> float:
+    """How long to wait before the next look at work of others: a share of the time since things took their last turn,
+    for what has taken long will take longer. Bounded at both ends.
     """
-    longest = WATCH_SHARE * since_turn
-    left = since_start * (1 - done) / done if 0 < done < 1 else 2 * longest
-    return min(WATCH_SECONDS_MAX, max(WATCH_SECONDS_MIN, min(longest, left / 2)))
+    return min(WATCH_SECONDS_MAX, max(WATCH_SECONDS_MIN, share * since_turn))
