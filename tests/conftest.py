@@ -1,4 +1,4 @@
-"""Servers that live as long as the test session, and buckets on them."""
+"""Servers that live as long as the test session, and buckets on them; no example of Hypothesis has a time limit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers import Server, moto, seaweedfs
+
+# Based on Hypothesis' own choice, which with CI set is the same examples each time: what is slow is a busy machine.
+settings.register_profile("sealift", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sealift")
 
 
 def pytest_configure() -> None:

@@ -193,7 +193,8 @@ def compare_paths(site: Site, rounds: int, objects: int, shards: int) -> None:
     }
     times: dict[str, list[Timed]] = {name: [] for name in paths}
     for number in range(rounds):
-        for place, (name, make_runner) in enumerate(paths.items()):
+        order = list(enumerate(paths.items()))  # there and back, so that none always comes after the same one
+        for place, (name, make_runner) in order if number % 2 == 0 else order[::-1]:
             timed = time_path(site, dataset, f"path-{number}-{place}", shards, make_runner)
             times[name].append(timed)
             print(
