@@ -59,7 +59,7 @@ def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) ->
 
 def unite(archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:
     """Each archived version once: from the first of its archives, or `DISPUTED` where their contents differ."""
-    chosen: dict[tuple[str | None, ...], ObjectVersion] = {}
+    chosen: dict[tuple[str | int | None, ...], ObjectVersion] = {}
     for version in archived:
         first = chosen.setdefault(identity(version), version)
         if (first.etag, first.size_bytes) != (version.etag, version.size_bytes):
@@ -86,13 +86,15 @@ def pick_asked(asked: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]
     return sorted(found, key=lambda each: (each.archive is not None, each.is_latest, each.last_modified or 0.0))
 
 
-def identity(version: ObjectVersion) -> tuple[str | None, ...]:
-    """What tells a key's versions apart. Those without an id of their own replaced one another: their ETag does."""
+def identity(version: ObjectVersion) -> tuple[str | int | None, ...]:
+    """What tells a key's versions apart. Those without an id of their own replaced one another: ETag and second do,
+    since the same content may have been written again, long after it was gone.
+    """
     if version.version_id in (None, NULL_VERSION) and not version.is_delete_marker:
-        return None, version.etag
+        return None, version.etag, None if version.last_modified is None else int(version.last_modified)
     return (version.version_id,)
 
 
-def _is_of(version: ObjectVersion, time: float, known: set[tuple[str | None, ...]]) -> bool:
+def _is_of(version: ObjectVersion, time: float, known: set[tuple[str | int | None, ...]]) -> bool:
     """Whether it is one of the bucket's own, written in that second."""
     return version.last_modified == time and identity(version) in known

@@ -114,9 +114,13 @@ def test_what_is_asked_for_is_the_version_named_else_the_newest():
     assert pick_asked([key._replace(version_id="2"), key._replace(version_id="1")], [new, old]) == [old, new]
 
 
-def test_objects_without_versions_are_told_apart_by_their_etags():
+def test_objects_without_versions_are_told_apart_by_etag_and_time():
     first, second = (version("null", time, archive="a")._replace(etag=etag) for time, etag in ((1, "x"), (5, "y")))
     assert current_at([], [second, first], 3) == first
     assert current_at([], [second, first], 5) == second
     there = second._replace(archive=None)
     assert current_at([there], [second, first], 6) == there
+    again = first._replace(last_modified=9.25, archive=None)  # the same content, written after the first had gone
+    assert current_at([again], [second, first], 3) == first
+    assert current_at([again], [second, first], 5) == second
+    assert current_at([again], [again._replace(last_modified=9.0, archive="b"), second, first], 9.5) == again

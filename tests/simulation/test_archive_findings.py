@@ -247,3 +247,8 @@ def test_a_flipped_replica_that_others_replaced_after_its_proof_is_two_accepted_
     course = play(make(1_142_825))
     assert course.model.violations == []
     assert "replicas with comparable checksums are not read: a flipped bit was not seen" in course.model.known_limits
+
+
+def test_what_was_archived_and_expired_is_restored_though_the_same_content_came_again_later():
+    course = play(make(5_030_529))
+    assert course.model.violations == []
