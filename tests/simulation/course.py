@@ -26,7 +26,6 @@ from jobs.s3.listing import list_all
 from jobs.s3.streams import ByteBudget
 from jobs.verify import Verify, VerifyOptions
 from tests.simulation import tables
-from tests.simulation.loop import Stuck
 from tests.simulation.model import Model
 from tests.simulation.processes import EPOCH, KILLED, Process
 from tests.simulation.schedule import DESTINATION, LEDGER, PREFIX, SOURCE, Schedule, Step
@@ -70,14 +69,7 @@ class Course:
     def play(self) -> Model:
         """Run the schedule to its end."""
         self.world.fill()
-        try:
-            with tables.replaced(self._replacements()):
-                self.world.loop.run(self._operate())
-        except Stuck as error:
-            self.model.violate("it comes to an end", str(error))
-        except tables.Unequal as error:
-            self.model.violate("the pure equivalents are equal", str(error))
-        self.model.check_end()
+        self.world.run_to_end(self._operate(), self._replacements(), self.model)
         return self.model
 
     def _replacements(self) -> list[tuple[Any, str, Any]]:

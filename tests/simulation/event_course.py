@@ -34,7 +34,6 @@ from scheduler.settings import Settings
 from tests.simulation import tables
 from tests.simulation.event_model import BUFFER_BYTES, EventModel
 from tests.simulation.event_schedule import EventSchedule
-from tests.simulation.loop import Stuck
 from tests.simulation.processes import Process
 from tests.simulation.queue import Queue
 from tests.simulation.schedule import DESTINATION, LEDGER, PREFIX, SOURCE
@@ -94,12 +93,7 @@ class EventCourse:
         """Run the schedule to its end."""
         self.world.fill()
         self.model.is_told = True
-        try:
-            with tables.replaced([*tables.SCALE, *self._chances()]):
-                self.world.loop.run(self._operate())
-        except Stuck as error:
-            self.model.violate("it comes to an end", str(error))
-        self.model.check_end()
+        self.world.run_to_end(self._operate(), [*tables.SCALE, *self._chances()], self.model)
         return self.model
 
     def _chances(self) -> list[tuple[Any, str, Any]]:

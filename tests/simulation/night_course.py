@@ -25,11 +25,10 @@ from jobs.core.thawing import waiting_name
 from jobs.errors import ExitCode
 from jobs.s3.store import UNGUARDED
 from scheduler.backlog import BacklogRow
-from tests.simulation import tables
 from tests.simulation.batch_double import QUEUE, Batch
 from tests.simulation.event_course import Warm
 from tests.simulation.lambda_double import Functions, Topic
-from tests.simulation.loop import Stuck, run_at_once
+from tests.simulation.loop import run_at_once
 from tests.simulation.night_inputs import NONSENSE, read_policy, s3_event
 from tests.simulation.night_model import NightModel
 from tests.simulation.night_schedule import DAY_SECONDS, NIGHT_SECONDS, PAIRS, Act, NightSchedule, What
@@ -69,12 +68,7 @@ class NightCourse:
     def play(self) -> NightModel:
         """Run the schedule to its end."""
         self.world.fill()
-        try:
-            with tables.replaced([*self._chances(), *self.threads.replacements()]):
-                self.world.loop.run(self._operate())
-        except Stuck as error:
-            self.model.violate("it comes to an end", str(error))
-        self.model.check_end()
+        self.world.run_to_end(self._operate(), [*self._chances(), *self.threads.replacements()], self.model)
         return self.model
 
     def _chances(self) -> list[tuple[Any, str, Any]]:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Protocol
 
 from jobs.errors import ExitCode, Interrupted, SealiftError
 from jobs.s3.memory import MemoryStore
 from jobs.s3.memory_buckets import Version
-from tests.simulation.loop import LABEL, Loop
+from tests.simulation.loop import LABEL, Loop, Stuck
 from tests.simulation.network import Network
 from tests.simulation.others import Others
 from tests.simulation.processes import EPOCH, KILLED, Gone, Observer, Process
 from tests.simulation.schedule import DESTINATION, LEDGER, SOURCE, Conditions
-from tests.simulation.tables import PART_BYTES
+from tests.simulation.tables import PART_BYTES, Unequal, replaced
+
+
+class Judgement(Protocol):
+    """The side of a model that says what was wrong."""
+
+    def violate(self, promise: str, what: str) -> None: ...
+
+    def check_end(self) -> None: ...
 
 
 class World:
@@ -71,6 +79,19 @@ class World:
     def note(self, *what: Any) -> None:
         """A line of the trace."""
         self.trace.append((self.loop.now, *what))
+
+    def run_to_end(
+        self, main: Coroutine[Any, Any, None], replacements: Sequence[tuple[Any, str, Any]], model: Judgement
+    ) -> None:
+        """Run a course's program with some attributes replaced; what keeps it from an end is a violation."""
+        try:
+            with replaced(replacements):
+                self.loop.run(main)
+        except Stuck as error:
+            model.violate("it comes to an end", str(error))
+        except Unequal as error:
+            model.violate("the pure equivalents are equal", str(error))
+        model.check_end()
 
     # Processes.
 
