@@ -5,7 +5,7 @@ sees it; a conditional write (`Guard`) succeeds for one writer only; a listing s
 object that existed throughout it, in the byte order of the keys.
 
 Every method raises a `StoreError` of `jobs.errors` and nothing else; one contract suite
-(`tests/s3/test_contract.py`) runs against every implementation.
+(`tests/s3/contract/`) runs against every implementation.
 """
 
 from __future__ import annotations

@@ -1,0 +1,119 @@
+"""One contract for every Store: memory, moto's server, SeaweedFS.
+
+What S3 documents is what a check demands. Where a double does otherwise it stands in DEVIATIONS, and
+the check must fail there: a double that was mended makes this suite fail until its line is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from jobs.core.model import Attributes, Listed, ObjectRef
+from jobs.errors import StoreError
+from jobs.s3 import checksums
+from jobs.s3.store import UNGUARDED, PartDone, Store
+from tests.s3.contract.deviations import DEVIATIONS
+
+STORES = ("memory", "moto", "seaweedfs")
+PLAIN = Attributes()
+PART = 5 * 1024 * 1024
+RICH = Attributes(
+    headers={
+        "content-type": "application/pdf",
+        "cache-control": "max-age=60",
+        "content-disposition": 'attachment; filename="a.pdf"',
+        "content-language": "de",
+        "content-encoding": "identity",
+    },
+    metadata={"shipment": "SL-1", "note": "a=b; c"},
+    tags={"team": "ops/docs", "note": "a+b = c:d@e_f.g-h"},
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A store under test and how to make buckets there."""
+
+    store: Store
+    create_bucket: Callable[..., None]
+
+    def bucket(self, *, versioned: bool = False, object_lock: bool = False) -> str:
+        name = f"t-{uuid.uuid4().hex[:12]}"
+        self.create_bucket(name, versioned=versioned, object_lock=object_lock)
+        return name
+
+    async def put(self, bucket: str, key: str, data: bytes = b"content", attributes: Attributes = PLAIN) -> ObjectRef:
+        """Write an object → its reference, with the version id if it got one."""
+        written = await self.store.put(bucket, key, data, attributes, guard=UNGUARDED)
+        return ObjectRef(bucket, key, written.version_id)
+
+    async def read(self, bucket: str, key: str) -> bytes:
+        return (await self.store.get(ObjectRef(bucket, key))).data
+
+    async def upload(
+        self, bucket: str, key: str, pieces: list[bytes], attributes: Attributes = PLAIN, algorithm: str | None = None
+    ) -> tuple[str, list[PartDone]]:
+        """Begin a multipart upload and upload the pieces."""
+        upload_id = await self.store.create_multipart(
+            bucket, key, attributes, checksum_algorithm=algorithm, is_composite=algorithm in ("SHA1", "SHA256")
+        )
+        parts = []
+        for number, piece in enumerate(pieces, 1):
+            checksum = checksums.full_object(algorithm, piece) if algorithm else None
+            parts.append(await self.store.put_part(bucket, key, upload_id, number, piece, checksum=checksum))
+        return upload_id, parts
+
+
+Check = Callable[..., Awaitable[None]]
+
+
+def contract(*cases: Any) -> Callable[[Check], Callable[..., None]]:
+    """A check becomes a test for each store, and for each case if there are any."""
+
+    def decorate(check: Check) -> Callable[..., None]:
+        def test(subjects: dict[str, Subject], store: str, case: Any) -> None:
+            arguments = (subjects[store], case) if cases else (subjects[store],)
+            name = check.__name__.removeprefix("test_")
+            case_id = case if isinstance(case, str) else repr(case)
+            deviation = DEVIATIONS.get((name, store)) or DEVIATIONS.get((name, store, case_id))
+            if deviation is None:
+                asyncio.run(_run(check, arguments))
+                return
+            with pytest.raises((AssertionError, StoreError, pytest.fail.Exception)):
+                asyncio.run(_run(check, arguments))
+
+        test.__doc__ = inspect.getdoc(check)
+        parametrized = pytest.mark.parametrize("case", cases or [None], ids=_case_id)(test)
+        return pytest.mark.parametrize("store", STORES)(parametrized)
+
+    return decorate
+
+
+async def _run(check: Check, arguments: tuple[Any, ...]) -> None:
+    await check(*arguments)
+
+
+def _case_id(case: Any) -> str:
+    text = "-" if case is None else str(case)
+    return text.encode("unicode_escape").decode()[:40]
+
+
+def md5_of(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def multipart_etag_of(pieces: list[bytes]) -> str:
+    digests = b"".join(hashlib.md5(piece, usedforsecurity=False).digest() for piece in pieces)
+    return f"{md5_of(digests)}-{len(pieces)}"
+
+
+def brief(entry: Listed) -> tuple[str, str | None, bool, bool, int | None]:
+    return entry.key, entry.version_id, entry.is_latest, entry.is_delete_marker, entry.size_bytes

@@ -1,0 +1,37 @@
+"""The stores under test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from unittest import mock
+
+import pytest
+
+from jobs.s3.memory import MemoryStore
+from jobs.s3.sessions import open_store
+from tests.s3.contract.checks import Subject
+from tests.servers import Server
+
+
+@pytest.fixture(scope="module")
+def subjects(seaweed: Server, moto_server: Server) -> Iterator[dict[str, Subject]]:
+    memory = MemoryStore()
+    with mock.patch.dict(os.environ):
+        yield {
+            "memory": Subject(memory, memory.create_bucket),
+            "moto": _subject_on(moto_server),
+            "seaweedfs": _subject_on(seaweed),
+        }
+
+
+def _subject_on(server: Server) -> Subject:
+    os.environ.update(server.environment())
+    client = server.client()
+
+    def create_bucket(name: str, *, versioned: bool, object_lock: bool) -> None:
+        client.create_bucket(Bucket=name, **({"ObjectLockEnabledForBucket": True} if object_lock else {}))
+        if versioned or object_lock:
+            client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+
+    return Subject(open_store(server.endpoint, None, None, max_in_flight=16), create_bucket)

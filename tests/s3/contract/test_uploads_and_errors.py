@@ -1,0 +1,112 @@
+"""Multipart uploads that go wrong, and what is not there."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from jobs.core.model import ObjectRef
+from jobs.errors import NotFound, Rejected
+from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, PartDone, Store
+from tests.s3.contract.checks import PART, PLAIN, Subject, contract, md5_of
+
+
+@contract()
+async def test_an_aborted_upload_is_gone(s: Subject) -> None:
+    bucket = s.bucket()
+    upload_id, parts = await s.upload(bucket, "k", [b"content"])
+    await s.store.abort_multipart(bucket, "k", upload_id)
+    await s.store.abort_multipart(bucket, "k", upload_id)
+    with pytest.raises(NotFound):
+        await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=ABSENT)
+    with pytest.raises(NotFound):
+        await s.store.head(ObjectRef(bucket, "k"))
+
+
+@contract()
+async def test_a_part_for_no_upload_is_refused(s: Subject) -> None:
+    bucket = s.bucket()
+    upload_id, _ = await s.upload(bucket, "k", [])
+    await s.store.abort_multipart(bucket, "k", upload_id)
+    with pytest.raises(NotFound):
+        await s.store.put_part(bucket, "k", upload_id, 1, b"content")
+
+
+@contract()
+async def test_complete_refuses_a_part_with_another_etag(s: Subject) -> None:
+    bucket = s.bucket()
+    upload_id, _ = await s.upload(bucket, "k", [b"content"])
+    with pytest.raises(Rejected):
+        await s.store.complete_multipart(bucket, "k", upload_id, [PartDone(1, md5_of(b"other"))], guard=ABSENT)
+
+
+@contract()
+async def test_parts_may_be_given_in_any_order(s: Subject) -> None:
+    bucket = s.bucket()
+    pieces = [os.urandom(PART), b"the end"]
+    upload_id, parts = await s.upload(bucket, "k", pieces)
+    await s.store.complete_multipart(bucket, "k", upload_id, parts[::-1], guard=ABSENT)
+    assert await s.read(bucket, "k") == b"".join(pieces)
+
+
+@contract()
+async def test_a_small_part_that_is_not_the_last_is_refused(s: Subject) -> None:
+    bucket = s.bucket()
+    upload_id, parts = await s.upload(bucket, "k", [b"too small", b"the end"])
+    with pytest.raises(Rejected):
+        await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=ABSENT)
+
+
+REQUESTS: dict[str, Callable[[Store, ObjectRef], Awaitable[Any]]] = {
+    "head": lambda store, ref: store.head(ref),
+    "get": lambda store, ref: store.get(ref),
+    "put": lambda store, ref: store.put(ref.bucket, ref.key, b"", PLAIN, guard=UNGUARDED),
+    "copy": lambda store, ref: store.copy(ref, None, ref.bucket, "copy", CopySettings(), guard=UNGUARDED),
+    "create_multipart": lambda store, ref: store.create_multipart(ref.bucket, ref.key, PLAIN),
+    "list_objects": lambda store, ref: store.list_objects(ref.bucket, ""),
+    "list_versions": lambda store, ref: store.list_versions(ref.bucket, ""),
+    "is_versioned": lambda store, ref: store.is_versioned(ref.bucket),
+}
+
+
+@contract(*REQUESTS)
+async def test_a_bucket_that_is_not_there(s: Subject, case: str) -> None:
+    bucket = f"never-{uuid.uuid4().hex[:8]}"
+    with pytest.raises(NotFound, match=bucket):
+        await REQUESTS[case](s.store, ObjectRef(bucket, "k"))
+
+
+@contract()
+async def test_a_key_that_is_not_there(s: Subject) -> None:
+    bucket = s.bucket()
+    ref = ObjectRef(bucket, "never")
+    for request in (
+        s.store.head(ref),
+        s.store.get(ref),
+        s.store.get_tags(ref),
+        s.store.copy(ref, None, bucket, "copy", CopySettings(), guard=UNGUARDED),
+        s.store.copy(ref, md5_of(b""), bucket, "copy", CopySettings(), guard=UNGUARDED),
+    ):
+        with pytest.raises(NotFound):
+            await request
+    assert not (await s.store.delete(bucket, "never")).is_delete_marker
+
+
+@contract()
+async def test_a_version_that_is_not_there(s: Subject) -> None:
+    bucket = s.bucket(versioned=True)
+    gone = await s.put(bucket, "k", b"gone")
+    await s.put(bucket, "k", b"kept")
+    await s.store.delete(bucket, "k", version_id=gone.version_id)
+    for request in (
+        s.store.head(gone),
+        s.store.get(gone),
+        s.store.get_tags(gone),
+        s.store.copy(gone, None, bucket, "copy", CopySettings(), guard=UNGUARDED),
+    ):
+        with pytest.raises(NotFound):
+            await request

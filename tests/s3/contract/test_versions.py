@@ -1,0 +1,146 @@
+"""Versions and delete markers, and what deletes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.core.model import Attributes, ObjectLock, ObjectRef
+from jobs.errors import Denied, NotFound, PreconditionFailed
+from jobs.s3.store import ABSENT
+from tests.s3.contract.checks import PLAIN, Subject, brief, contract, md5_of
+
+
+@contract()
+async def test_is_versioned(s: Subject) -> None:
+    assert await s.store.is_versioned(s.bucket(versioned=True))
+    assert not await s.store.is_versioned(s.bucket())
+
+
+@contract()
+async def test_versions_are_listed_newest_first(s: Subject) -> None:
+    bucket = s.bucket(versioned=True)
+    first = await s.put(bucket, "a", b"1")
+    second = await s.put(bucket, "a", b"22")
+    marker = await s.store.delete(bucket, "a")
+    third = await s.put(bucket, "a", b"333")
+    other = await s.put(bucket, "b", b"4444")
+    assert marker.is_delete_marker
+    entries = (await s.store.list_versions(bucket, "")).entries
+    assert [brief(entry) for entry in entries] == [
+        ("a", third.version_id, True, False, 3),
+        ("a", marker.version_id, False, True, None),
+        ("a", second.version_id, False, False, 2),
+        ("a", first.version_id, False, False, 1),
+        ("b", other.version_id, True, False, 4),
+    ]
+    assert [entry.etag for entry in entries][:2] == [md5_of(b"333"), None]
+    assert [entry.storage_class for entry in entries][:2] == ["STANDARD", None]
+
+
+@contract()
+async def test_a_delete_marker_hides_the_object(s: Subject) -> None:
+    bucket = s.bucket(versioned=True)
+    kept = await s.put(bucket, "k", b"content")
+    marker = await s.store.delete(bucket, "k")
+    assert (await s.store.list_objects(bucket, "")).entries == []
+    with pytest.raises(NotFound):
+        await s.store.head(ObjectRef(bucket, "k"))
+    assert (await s.store.get(kept)).data == b"content"
+    removed = await s.store.delete(bucket, "k", version_id=marker.version_id)
+    assert removed.is_delete_marker
+    assert await s.read(bucket, "k") == b"content"
+
+
+@contract()
+async def test_head_tells_a_delete_marker_from_nothing(s: Subject) -> None:
+    bucket = s.bucket(versioned=True)
+    await s.put(bucket, "k")
+    marker = await s.store.delete(bucket, "k")
+    codes = []
+    for version_id in (None, marker.version_id):
+        with pytest.raises(NotFound) as caught:
+            await s.store.head(ObjectRef(bucket, "k", version_id))
+        codes.append(caught.value.code)
+    assert codes == ["DeleteMarker", "DeleteMarker"]
+
+
+@contract()
+async def test_a_delete_marker_can_be_made_for_a_key_that_never_was(s: Subject) -> None:
+    bucket = s.bucket(versioned=True)
+    marker = await s.store.delete(bucket, "never")
+    entries = (await s.store.list_versions(bucket, "")).entries
+    assert [brief(entry) for entry in entries] == [("never", marker.version_id, True, True, None)]
+
+
+@contract()
+async def test_delete_of_a_version_removes_it_alone(s: Subject) -> None:
+    bucket = s.bucket(versioned=True)
+    first = await s.put(bucket, "k", b"first")
+    second = await s.put(bucket, "k", b"second")
+    assert not (await s.store.delete(bucket, "k", version_id=second.version_id)).is_delete_marker
+    assert await s.read(bucket, "k") == b"first"
+    entries = (await s.store.list_versions(bucket, "")).entries
+    assert [(entry.version_id, entry.is_latest) for entry in entries] == [(first.version_id, True)]
+
+
+@contract(False, True)
+async def test_a_delete_with_an_etag_takes_that_object_only(s: Subject, versioned: bool) -> None:
+    bucket = s.bucket(versioned=versioned)
+    await s.put(bucket, "k", b"content")
+    with pytest.raises(PreconditionFailed):
+        await s.store.delete(bucket, "k", if_match=md5_of(b"other"))
+    assert await s.read(bucket, "k") == b"content"
+    assert (await s.store.delete(bucket, "k", if_match=md5_of(b"content"))).is_delete_marker is versioned
+    with pytest.raises(NotFound):
+        await s.read(bucket, "k")
+
+
+@contract()
+async def test_a_delete_with_an_etag_finds_nothing(s: Subject) -> None:
+    with pytest.raises((NotFound, PreconditionFailed)):
+        await s.store.delete(s.bucket(), "k", if_match=md5_of(b"content"))
+
+
+@contract("a&<b>", "line\nbreak", "é\U0001f6a2", "control\x01")
+async def test_versions_are_deleted_together_and_exactly(s: Subject, odd: str) -> None:
+    bucket = s.bucket(versioned=True)
+    refs = [await s.put(bucket, key) for key in (odd, "plain") for _ in range(2)]
+    doomed = [(ref.key, str(ref.version_id)) for ref in refs[::2]]
+    assert await s.store.delete_versions(bucket, doomed) == [None] * 2
+    assert await s.store.delete_versions(bucket, doomed[:1]) == [None]
+    left = (await s.store.list_versions(bucket, "")).entries
+    assert {entry.version_id for entry in left} == {ref.version_id for ref in refs[1::2]}
+
+
+@contract()
+async def test_delete_markers_are_deleted_together_like_versions(s: Subject) -> None:
+    bucket = s.bucket(versioned=True)
+    await s.put(bucket, "k", b"content")
+    marker = await s.store.delete(bucket, "k")
+    assert await s.store.delete_versions(bucket, [("k", str(marker.version_id))]) == [None]
+    assert await s.read(bucket, "k") == b"content"
+
+
+@contract()
+async def test_versions_under_a_lock_are_told_from_those_deleted(s: Subject) -> None:
+    bucket = s.bucket(object_lock=True)
+    held = await s.put(bucket, "held", b"", Attributes(lock=ObjectLock(legal_hold=True)))
+    free = await s.put(bucket, "free", b"")
+    told = await s.store.delete_versions(bucket, [(ref.key, str(ref.version_id)) for ref in (held, free)])
+    assert isinstance(told[0], Denied)
+    assert told[1] is None
+    assert [entry.key for entry in (await s.store.list_versions(bucket, "")).entries] == ["held"]
+
+
+@contract()
+async def test_an_unversioned_bucket_has_null_versions(s: Subject) -> None:
+    bucket = s.bucket()
+    written = await s.store.put(bucket, "k", b"content", PLAIN, guard=ABSENT)
+    await s.put(bucket, "k", b"newer")
+    assert written.version_id is None
+    assert (await s.store.head(ObjectRef(bucket, "k"))).version_id is None
+    entries = (await s.store.list_versions(bucket, "")).entries
+    assert [brief(entry) for entry in entries] == [("k", "null", True, False, 5)]
+    assert [entry.version_id for entry in (await s.store.list_objects(bucket, "")).entries] == [None]
+    assert not (await s.store.delete(bucket, "k")).is_delete_marker
+    assert (await s.store.list_versions(bucket, "")).entries == []
