@@ -43,6 +43,8 @@ class Copies:
                 return
             if not like and self._has_tags_of_another(key, meant, after):
                 self.facts.known_limits["tags, which no ETag pins, were those of another version"] += 1
+            elif not like and self._has_class_of_another(key, meant, after):
+                self.facts.known_limits["an ETag that came again: the class is that of the object listed"] += 1
             else:
                 self.facts.demand(like, "faithful", f"{who}: metadata or tags are not the source's: {after.attributes}")
             like = like or meant
@@ -57,6 +59,16 @@ class Copies:
         alike = any(_carried(each)[:3] == _carried(after)[:3] for _, each in meant)
         others = [dict(each.attributes.tags) for each in self.facts.sources[key]]
         return not is_named and alike and (SOURCE, key) in self.facts.touches and dict(after.attributes.tags) in others
+
+    def _has_class_of_another(self, key: str, meant: list[tuple[ObjectVersion, Version]], after: Version) -> bool:
+        """A manifest without version ids, and a source where the same bytes lay in another class once more: a copy
+        takes along what is there, but its class has to be asked for, and comes from the manifest.
+        """
+        is_named = all(row.version_id is not None for row, _ in meant)
+        classes = [each.storage_class for _, each in meant]
+        rest = [_carried(each)[:2] + _carried(each)[3:] for _, each in meant]
+        is_mixed = after.storage_class in classes and _carried(after)[:2] + _carried(after)[3:] in rest
+        return not is_named and is_mixed and (SOURCE, key) in self.facts.touches
 
     def _is_unseen_marker(self, request: Request, version: Version | None) -> bool:
         """Whether it is a delete marker that somebody else made after the process had looked.

@@ -24,6 +24,8 @@ from jobs.s3.store import UNGUARDED
 from jobs.s3.streams import ByteBudget
 from jobs.s3.tables import shard_schema, write_outcomes, write_parquet
 from jobs.s3.transfer import Transfer, stream
+from tests.simulation.campaign import play
+from tests.simulation.courses import make
 from tests.simulation.tables import PART_BYTES, SCALE, read_failures, replaced
 
 ROUTE = Route(Location("source"), Location("destination"))
@@ -223,3 +225,9 @@ def test_a_report_names_the_failures_that_it_counts():
         assert csv.data.count(b"\n") == 3
 
     asyncio.run(scene())
+
+
+def test_the_same_bytes_in_another_class_are_an_accepted_limit_of_manifests_without_version_ids():
+    course = play(make(5_060_762))
+    assert course.model.violations == []
+    assert "an ETag that came again: the class is that of the object listed" in course.model.known_limits

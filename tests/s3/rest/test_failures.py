@@ -1,0 +1,220 @@
+"""RestStore against a server that answers by script: what each failure becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from jobs import errors
+from jobs.core.model import Attributes
+from jobs.s3.rest import RestStore
+from jobs.s3.sessions import open_store
+from jobs.s3.transport import TRIES_PATIENT, TRIES_UNANSWERED
+from tests.s3.rest.script import REF, Reply, Script, ask, complete, copy, copy_part, error_body
+from tests.servers import free_ports
+
+
+@pytest.mark.parametrize("request_", [copy, copy_part, complete])
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("InternalError", errors.Unavailable),
+        ("SlowDown", errors.Throttled),
+        ("PreconditionFailed", errors.PreconditionFailed),
+        ("SomethingNew", errors.Unavailable),
+    ],
+)
+def test_an_error_in_the_body_of_a_200_is_an_error(
+    script: Script, request_: Callable[[RestStore], Awaitable[Any]], code: str, kind: type[errors.StoreError]
+) -> None:
+    script.reply = Reply(200, body=error_body(code))
+    with pytest.raises(kind) as caught:
+        ask(script, request_)
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (404, "NoSuchKey", errors.NotFound),
+        (403, "AccessDenied", errors.Denied),
+        (403, "InvalidObjectState", errors.ArchivedObject),
+        (403, "RequestTimeTooSkewed", errors.Denied),
+        (409, "ConditionalRequestConflict", errors.Conflict),
+        (412, "PreconditionFailed", errors.PreconditionFailed),
+        (400, "BadDigest", errors.Unavailable),
+        (400, "XAmzContentSHA256Mismatch", errors.Unavailable),
+        (400, "InvalidArgument", errors.Rejected),
+        (500, "InternalError", errors.Unavailable),
+        (503, "SlowDown", errors.Throttled),
+        (503, "ServiceUnavailable", errors.Throttled),
+    ],
+)
+def test_an_error_answer_becomes_its_error(
+    script: Script, status: int, code: str, kind: type[errors.StoreError]
+) -> None:
+    script.reply = Reply(status, body=error_body(code))
+    with pytest.raises(kind, match=r"s3://bucket/b: ") as caught:
+        ask(script, copy, is_paced=True)
+    assert type(caught.value) is kind
+    assert len(script.seen) <= 2  # whoever calls decides about more
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (503, "SlowDown")])
+def test_who_has_no_pace_to_lower_is_patient(
+    script: Script, status: int, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    script.reply = Reply(status, body=error_body(code))
+    with pytest.raises(errors.Unavailable):
+        ask(script, copy)
+    assert len(script.seen) == TRIES_PATIENT
+
+
+BUSY, SILENT, CUT = Reply(503, body=error_body("SlowDown")), Reply(0), Reply(200, {}, b"sho", length=5)
+
+
+@pytest.mark.parametrize("first", [[BUSY, SILENT, BUSY, SILENT, CUT], [CUT] * 5, [SILENT, SILENT, BUSY, SILENT]])
+def test_who_is_patient_outlives_answers_that_break_off_and_silence_between_answers(
+    script: Script, first: list[Reply], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    script.first, script.reply = list(first), Reply(200, {}, b"whole")
+    assert ask(script, lambda store: store.get(REF)).data == b"whole"
+    assert not script.first
+
+
+def test_nobody_is_patient_with_silence(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    script.reply = SILENT
+    with pytest.raises(errors.Unavailable, match="ConnectionLost"):
+        ask(script, lambda store: store.get(REF))
+    assert len(script.seen) == TRIES_UNANSWERED
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (403, errors.Denied),
+        (404, errors.NotFound),
+        (405, errors.NotFound),
+        (412, errors.PreconditionFailed),
+        (400, errors.Rejected),
+        (503, errors.Throttled),
+        (500, errors.Unavailable),
+    ],
+)
+def test_an_answer_to_head_has_no_body_but_a_status(script: Script, status: int, kind: type[errors.StoreError]) -> None:
+    script.reply = Reply(status)
+    with pytest.raises(kind) as caught:
+        ask(script, lambda store: store.head(REF), is_paced=True)
+    assert type(caught.value) is kind
+    assert str(REF) in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_delete_marker_says_so(script: Script, status: int) -> None:
+    script.reply = Reply(status, {"x-amz-delete-marker": "true"})
+    with pytest.raises(errors.NotFound) as caught:
+        ask(script, lambda store: store.head(REF))
+    assert caught.value.code == "DeleteMarker"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(301, {"x-amz-bucket-region": "eu-west-3"}),
+        Reply(301, {"x-amz-bucket-region": "eu-west-3"}, error_body("PermanentRedirect")),
+        Reply(400, {"x-amz-bucket-region": "eu-west-3"}),
+        Reply(400, {}, error_body("AuthorizationHeaderMalformed", "<Region>eu-west-3</Region>")),
+    ],
+)
+def test_a_bucket_in_another_region_is_told_with_advice(script: Script, reply: Reply) -> None:
+    script.reply = reply
+    with pytest.raises(errors.Redirected, match=r"eu-west-3.*us-east-1.*--source-region"):
+        ask(script, lambda store: store.get(REF))
+
+
+def test_an_answer_that_breaks_off_is_unavailable(script: Script) -> None:
+    script.reply = Reply(200, {}, b"short", length=10)
+    with pytest.raises(errors.Unavailable):
+        ask(script, lambda store: store.get(REF))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        copy,
+        complete,
+        lambda store: store.list_objects("bucket", ""),
+        lambda store: store.get_tags(REF),
+        lambda store: store.is_versioned("bucket"),
+        lambda store: store.create_multipart("bucket", "k", Attributes()),
+    ],
+)
+def test_an_answer_that_is_no_answer_of_s3_is_unavailable(
+    script: Script, request_: Callable[[RestStore], Awaitable[Any]]
+) -> None:
+    script.reply = Reply(200, {}, b"<html>a proxy's login page<br></html>")
+    with pytest.raises(errors.Unavailable) as caught:
+        ask(script, request_)
+    assert caught.value.code == "MalformedAnswer"
+
+
+def test_a_server_without_ranges_is_cut_to_the_range(script: Script) -> None:
+    script.reply = Reply(200, {}, b"0123456789")
+    assert ask(script, lambda store: store.get(REF, start=2, end=4)).data == b"23"
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    endpoint = f"http://127.0.0.1:{free_ports(1)[0]}"
+    store = open_store(endpoint, None, None, max_in_flight=1)
+    with pytest.raises(errors.Unavailable, match=endpoint):
+        asyncio.run(store.head(REF))
+
+
+def test_a_server_that_hangs_up_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def hang_up() -> None:
+            for _ in range(8):
+                try:
+                    listener.accept()[0].close()
+                except OSError:
+                    return
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        store = open_store(f"http://127.0.0.1:{port}", None, None, max_in_flight=1)
+        with pytest.raises(errors.Unavailable):
+            asyncio.run(store.head(REF))
+
+
+def test_a_cancelled_request_leaves_the_store_usable(script: Script) -> None:
+    script.hold = threading.Event()
+    script.reply = Reply(headers={"ETag": '"e"', "Content-Length": "3"})
+
+    async def run(store: RestStore) -> Any:
+        task = asyncio.create_task(store.head(REF))
+        while not script.seen:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert script.hold is not None
+        script.hold.set()
+        return await store.head(REF)
+
+    assert ask(script, run).size_bytes == 3
+
+
+def test_a_store_may_be_used_from_one_event_loop_after_another(script: Script) -> None:
+    script.reply = Reply(headers={"ETag": '"e"'})
+    store = open_store(script.endpoint, None, None, max_in_flight=2)
+    assert [asyncio.run(store.head(REF)).etag for _ in range(3)] == ["e"] * 3

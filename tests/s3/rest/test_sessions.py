@@ -1,0 +1,162 @@
+"""Endpoints, regions and credentials, as boto3's rules say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import ClientError
+from botocore.loaders import Loader
+
+from jobs import errors
+from jobs.s3 import sessions
+from jobs.s3.rest import RestStore
+from jobs.s3.sessions import boto_client, open_store
+from jobs.s3.transport import Endpoint
+from tests.s3.rest.script import REF, Reply, Script, ask
+
+
+def test_aws_buckets_become_part_of_the_host_name_unless_they_have_dots() -> None:
+    store = open_store(None, "eu-west-1", None)
+    endpoint = store.transport.endpoint
+    assert endpoint.address("logs") == ("logs.s3.eu-west-1.amazonaws.com", "/")
+    assert endpoint.address("a.logs") == ("s3.eu-west-1.amazonaws.com", "/a.logs/")
+    assert endpoint.is_tls
+    assert Endpoint("h:1", False, "/s3").address("logs") == ("h:1", "/s3/logs/")
+
+
+def test_endpoint_and_region_come_as_boto3_finds_them(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(
+        "[profile office]\nregion = eu-north-1\nendpoint_url = http://office:1\n"
+        "aws_access_key_id = a\naws_secret_access_key = b\n"
+    )
+
+    def found(endpoint: str | None = None, region: str | None = None, profile: str | None = None) -> tuple[str, str]:
+        transport = open_store(endpoint, region, profile).transport
+        return str(transport.endpoint), transport.region
+
+    assert found() == ("https://s3.us-east-1.amazonaws.com", "us-east-1")
+    assert found(profile="office") == ("http://office:1", "eu-north-1")
+    with mock.patch.dict(os.environ, {"AWS_PROFILE": "office"}):
+        assert found() == ("http://office:1", "eu-north-1")
+    with mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL": "http://all:1", "AWS_DEFAULT_REGION": "eu-west-2"}):
+        assert found() == ("http://all:1", "eu-west-2")
+        with mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL_S3": "http://s3:1"}):
+            assert found() == ("http://s3:1", "eu-west-2")
+            assert found("https://given/base/", "ap-south-1") == ("https://given/base", "ap-south-1")
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:80", "ftp://host", "http://", "http://host:port", "http://u:p@host"])
+def test_an_endpoint_that_is_no_url_is_a_config_error(endpoint: str) -> None:
+    with pytest.raises(errors.ConfigError, match="expected http"):
+        open_store(endpoint, None, None)
+
+
+@pytest.mark.parametrize("open_", [open_store, boto_client])
+def test_an_unknown_profile_is_a_config_error(open_: Callable[..., object]) -> None:
+    with pytest.raises(errors.ConfigError, match="nobody"):
+        open_(None, None, "nobody")
+
+
+def test_no_credentials_are_a_config_error_with_advice() -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        del os.environ[name]
+    with pytest.raises(errors.ConfigError, match="AWS_ACCESS_KEY_ID"):
+        open_store(None, None, None)
+
+
+def test_botocore_loads_no_service_model() -> None:
+    with mock.patch.object(Loader, "load_service_model", side_effect=AssertionError("a service model is loaded")):
+        open_store(None, None, None)
+
+
+def refreshing(ids: Iterator[str]) -> RefreshableCredentials:
+    """Credentials that ask `ids` for the next ones when they have expired."""
+
+    def refresh() -> dict[str, str]:
+        try:
+            access_key = next(ids)
+        except StopIteration:
+            raise OSError("the identity service is away") from None
+        return {"access_key": access_key, "secret_key": "s", "token": "t", "expiry_time": "2099-01-01T00:00:00Z"}
+
+    return RefreshableCredentials.create_from_metadata(refresh(), refresh, "test")
+
+
+def expire(credentials: Any) -> None:
+    credentials._expiry_time = credentials._expiry_time.replace(year=2020)
+
+
+def test_credentials_that_expire_are_asked_for_again(script: Script) -> None:
+    script.reply = Reply(headers={"ETag": '"e"'})
+    credentials = refreshing(iter(["first", "second"]))
+
+    async def run(store: RestStore) -> None:
+        await store.head(REF)
+        expire(credentials)
+        await store.head(REF)
+        await store.head(REF)
+        expire(credentials)
+        await store.head(REF)  # nobody gives new ones: S3 is to say that these are too old
+
+    with through_botocore(), mock.patch("botocore.session.Session.get_credentials", return_value=credentials):
+        ask(script, run)
+    used = [seen.headers["authorization"].split("Credential=")[1].split("/")[0] for seen in script.seen]
+    assert used == ["first", "second", "second", "second"]
+    assert script.seen[0].headers["x-amz-security-token"] == "t"
+
+
+def test_a_role_that_is_refused_is_a_config_error() -> None:
+    credentials = mock.Mock(spec=RefreshableCredentials)
+    refusal: Any = {"Error": {"Code": "AccessDenied", "Message": "not you"}}
+    credentials.get_frozen_credentials.side_effect = ClientError(refusal, "AssumeRole")
+    with (
+        through_botocore(),
+        mock.patch("botocore.session.Session.get_credentials", return_value=credentials),
+        pytest.raises(errors.ConfigError, match="not you"),
+    ):
+        open_store(None, None, None)
+
+
+def through_botocore() -> Any:
+    """Not by the short cut for environments that decide alone."""
+    return mock.patch("jobs.s3.sessions._from_environment", return_value=None)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"AWS_SESSION_TOKEN": "token"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:2", "AWS_REGION": "eu-west-1"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:2", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:3"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:2", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
+        {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_REGION": "eu-west-2", "AWS_CA_BUNDLE": "/some/ca.pem"},
+    ],
+)
+def test_the_environment_alone_is_read_as_botocore_reads_it(extra: dict[str, str], tmp_path: Path) -> None:
+    nowhere = {"AWS_CONFIG_FILE": str(tmp_path / "none"), "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}
+    values = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"} | nowhere | extra
+    with mock.patch.dict(os.environ, values, clear=True):
+        short, long = sessions._from_environment(os.environ), sessions._from_botocore(None, needs_endpoint=True)
+        assert short is not None
+        assert short[:3] == long[:3]
+        assert short.credentials() == long.credentials()
+        assert short.credentials().secret_key == "secret"
+
+
+@pytest.mark.parametrize(
+    "name", ["AWS_PROFILE", "AWS_CREDENTIAL_EXPIRATION", "AWS_SECRET_ACCESS_KEY", "AWS_CONFIG_FILE"]
+)
+def test_whatever_else_has_a_say_botocore_is_asked(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[default]\n")
+    values = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "HOME": str(tmp_path)}
+    with mock.patch.dict(os.environ, values, clear=True):
+        assert sessions._from_environment(os.environ) is not None
+        changed = {"AWS_SECRET_ACCESS_KEY": "", "AWS_CONFIG_FILE": str(tmp_path / "config")}.get(name, "something")
+        assert sessions._from_environment(os.environ | {name: changed}) is None
