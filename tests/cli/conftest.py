@@ -10,7 +10,8 @@ import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
@@ -19,6 +20,9 @@ from jobs.core.model import Listed
 from jobs.s3.lookup import key_history
 from jobs.s3.sessions import open_store
 from tests.servers import Server
+
+if TYPE_CHECKING:
+    from tests.cli.fleet import Fleet
 
 
 @dataclass(frozen=True)
@@ -130,3 +134,21 @@ def versioned(seaweed: Server) -> Iterator[World]:
     made = make_world(seaweed, versioned=True)
     yield made
     discard(made)
+
+
+@pytest.fixture
+def yard(world: World, tmp_path: Path) -> Iterator[Fleet]:
+    """A Batch beside the world, with nothing to carry."""
+    from tests.cli.fleet import open_yard  # which is made of what is here
+
+    with open_yard(world, tmp_path) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def fleet(yard: Fleet) -> Fleet:
+    """The same with objects to carry."""
+    from tests.cli.fleet import fill
+
+    fill(yard)
+    return yard

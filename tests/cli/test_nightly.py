@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Result, World
+from tests.cli.fleet import Fleet
 from tests.cli.pair_policy import keys, read, runs, write_policy
-from tests.cli.test_batch import Fleet, yard  # noqa: F401  a fixture
 from tests.cli.test_reconcile import settle
 from tests.cli.test_resume import workers_of
 
@@ -299,7 +299,7 @@ def test_reports_that_are_too_old_or_not_there_are_replaced_by_listings(filled: 
 
 
 @pytest.mark.slow
-def test_each_run_of_a_night_goes_to_batch_and_is_followed(yard: Fleet, tmp_path: Path) -> None:  # noqa: F811
+def test_each_run_of_a_night_goes_to_batch_and_is_followed(yard: Fleet, tmp_path: Path) -> None:
     world = yard.world
     for key in DOCS:
         world.put(key)
