@@ -169,24 +169,42 @@ async def _reindex(index: ArchiveIndex, store: Store, archives: Location, as_jso
 
 
 async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Renewed:
-    """Index one archive by the index inside it, unless it is indexed."""
+    """Index one archive by the index inside it, unless it is indexed.
+
+    While an archive is cold its damaged index stays: nobody can say what is in it, and whoever asks shall hear that.
+    """
     from jobs.s3.archive_index import completed
     from jobs.s3.archives import read_own_index
 
-    try:
-        if await index.record(location) is not None:
-            async with aclosing(index.members(location)) as parts:
-                async for _ in parts:  # whatever is damaged shows when it is read
-                    pass
-            return _Renewed(location)
-    except DamagedArchive:
-        await index.forget(location)
+    is_whole = await _is_whole(index, location)
+    if is_whole:
+        return _Renewed(location)
     try:
         record, own_index = await read_own_index(store, location)
-        await index.publish(completed(record, own_index), io.BytesIO(own_index))
-    except (DamagedArchive, ArchivedObject, NotFound) as error:
+        record = completed(record, own_index)
+        if is_whole is False:
+            await index.forget(location)
+        await index.publish(record, io.BytesIO(own_index))
+    except ArchivedObject as error:
+        return _Renewed(location, problem=f"{error}: restore the archive there, then reindex it")
+    except (DamagedArchive, NotFound) as error:
+        if is_whole is False:
+            await index.forget(location)
         return _Renewed(location, problem=str(error))
     return _Renewed(location, is_new=True)
+
+
+async def _is_whole(index: ArchiveIndex, location: Location) -> bool | None:
+    """Whether all of an archive's index can be read; None: there is none."""
+    try:
+        if await index.record(location) is None:
+            return None
+        async with aclosing(index.members(location)) as parts:
+            async for _ in parts:  # whatever is damaged shows when it is read
+                pass
+    except DamagedArchive:
+        return False
+    return True
 
 
 def _row(member: Member) -> list[str]:

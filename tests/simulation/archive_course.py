@@ -165,7 +165,9 @@ class ArchiveCourse(Course):
         index, store = ArchiveIndex(process.connect(), PLACE), process.connect()
         archives = [archive async for archive in list_archives(store, COLD)]
         for archive in archives:
-            await _renew(index, store, archive)
+            if "restore the archive there" in (await _renew(index, store, archive)).problem:
+                self.world.memory.restore(ObjectRef(archive.bucket, archive.key))
+                await _renew(index, store, archive)
         for lost in self.model.holdings.unreadable() - {archive.key for archive in archives}:
             self.model.known_limits["the damaged index of an archive that is gone was removed by hand"] += 1
             await index.forget(Location(DESTINATION, lost))

@@ -111,6 +111,29 @@ def test_a_damaged_page_of_an_index_is_a_damaged_archive_and_reindex_mends_it():
     asyncio.run(scene())
 
 
+def test_the_damaged_index_of_a_cold_archive_stays_until_there_is_another_one():
+    """It was dropped first, and a restore then said that no archive has what lies in that one."""
+
+    async def scene() -> None:
+        store = scene_world()
+        archive = await pack(store, row(await put(store, b"bytes"), 5))
+        index, ref = index_in(store), ObjectRef(*archive)
+        damage(store, "ledger", index_key(archive), 10)
+        packed = await store.get(ref)
+        await store.put(
+            *archive, packed.data, replace(packed.info.attributes, storage_class="GLACIER"), guard=UNGUARDED
+        )
+        told = await _renew(index, store, archive)
+        assert not told.is_new
+        assert "restore the archive there, then reindex it" in told.problem
+        assert await index.records(ARCHIVES)
+        store.restore(ref)
+        assert (await _renew(index, store, archive)).is_new
+        assert [member.key async for part in index.members(archive) for member in part] == ["k"]
+
+    asyncio.run(scene())
+
+
 def test_an_archive_whose_own_index_is_damaged_is_packed_again_and_compared():
     """A killed attempt had not indexed it yet: each later one ended with exit 10, and nothing could be done."""
 
