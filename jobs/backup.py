@@ -108,7 +108,7 @@ class Backup:
             return None
         try:
             outcome = await self.copier.copy(row, info, ABSENT)
-        except (PreconditionFailed, Conflict, NotFound) as error:
+        except (PreconditionFailed, Conflict, NotFound, ArchivedObject) as error:  # it is another one by now
             if isinstance(error, NotFound) and error.code == "NoSuchBucket":
                 raise
             return None

@@ -123,3 +123,21 @@ def test_a_writer_that_is_stopped_before_it_hides_a_deleted_version_again_says_w
         assert not progress.owes_newest
 
     asyncio.run(scene())
+
+
+def test_an_object_archived_between_its_head_and_its_copy_waits_for_a_run_like_any_other():
+    """S3's refusal was an error of the function: the event failed, and came again for nothing."""
+
+    async def scene() -> None:
+        store = MemoryStore(clock=ticking(), default_checksum="CRC64NVME")
+        store.create_bucket("source", versioned=False)
+        store.create_bucket("destination")
+        written = await put(store, "source", b"one")
+
+        async def others() -> None:
+            await put(store, "source", b"one", storage_class="GLACIER")
+
+        settled = await backup(Meddling(store, "copy", others)).settle("k", [row(written, 3)])
+        assert settled.outcomes[0].status is Status.ARCHIVED
+
+    asyncio.run(scene())
