@@ -68,7 +68,7 @@ simulate: $(VENV)/dev.stamp ## Schedules of crashes, faults and reordering again
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --branches)
 
 simulate-nightly: $(VENV)/dev.stamp ## The same for an hour, from seeds that no night had before
-	$(BIN)/python -m tests.simulation --seconds 3600 --branches
+	$(BIN)/python -m tests.simulation --seconds 3600 --branches --keep-going
 
 simulate-bugs: $(VENV)/dev.stamp ## Every planted bug, and the seed that finds it
 	$(BIN)/python -m tests.simulation --bugs

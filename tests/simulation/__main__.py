@@ -15,6 +15,9 @@ from tests.simulation.bugs import BUGS
 from tests.simulation.campaign import Tally, find_named, play, run_campaign, shrink
 from tests.simulation.courses import make
 
+EXPLAINED = 3
+"""Of so many violations the shortest trace is looked for, which takes a while."""
+
 
 def main() -> int:
     """0 when no promise was broken and every planted bug was found, else 1."""
@@ -25,6 +28,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, metavar="S", help="one schedule alone: print its trace")
     parser.add_argument("--processes", type=int, default=2, help="processes to play them in (default 2)")
     parser.add_argument("--branches", action="store_true", help="list every outcome, with its reason, that was seen")
+    parser.add_argument("--keep-going", action="store_true", help="play all of them, whatever is violated on the way")
     parser.add_argument("--bugs", action="store_true", help="plant each bug, and say which seed found it")
     given = parser.parse_args()
     gc.freeze()  # what was imported stays: no collection, here or in a forked process, looks at it again
@@ -36,10 +40,12 @@ def main() -> int:
     if given.seconds is not None:  # other seeds each time, so that the nights add up
         first, seeds, seconds = given.first or int(time.time()) * 100, given.seeds, given.seconds
     print(f"seeds from {first}", flush=True)
-    tally = run_campaign(first, seeds, given.processes, seconds)
+    tally = run_campaign(first, seeds, given.processes, seconds, keeps_going=given.keep_going)
     print(summary(tally, time.monotonic() - began, is_long=given.branches))
-    for seed, promise, what in tally.violations[:3]:
+    for seed, promise, what in tally.violations[:EXPLAINED]:
         explain(seed, promise, what)
+    for seed, promise, what in tally.violations[EXPLAINED:]:
+        print(f"VIOLATED by seed {seed}: {promise}: {what}")
     return 1 if tally.violations else 0
 
 

@@ -79,15 +79,19 @@ def run_seeds(seeds: Iterable[int]) -> Tally:
     return tally
 
 
-def run_campaign(first_seed: int, count: int | None, processes: int, seconds: float = math.inf) -> Tally:
-    """Play `count` schedules in so many processes; no more are begun when the seconds are over, or one has failed."""
+def run_campaign(
+    first_seed: int, count: int | None, processes: int, seconds: float = math.inf, *, keeps_going: bool = False
+) -> Tally:
+    """Play `count` schedules in so many processes; no more are begun when the seconds are over, or one has failed,
+    unless it `keeps_going`.
+    """
     total, ends_at = Tally(), time.monotonic() + seconds
     chunks = (first_seed + CHUNK * number for number in itertools.count())
     last = math.inf if count is None else first_seed + count
 
     def next_chunk() -> range | None:
         first = next(chunks)
-        is_over = first >= last or time.monotonic() > ends_at or bool(total.violations)
+        is_over = first >= last or time.monotonic() > ends_at or (bool(total.violations) and not keeps_going)
         return None if is_over else range(first, int(min(first + CHUNK, last)))
 
     if processes == 1:
