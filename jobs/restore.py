@@ -269,6 +269,9 @@ class Restore:
 
     async def _compare(self, row: ObjectVersion, source: ObjectInfo, there: ObjectInfo) -> Outcome:
         ref, target = self.route.source_of(row), self.route.target_of(row)
+        is_one_place = ref[:2] == target[:2] and not self.options.streamed
+        if is_one_place and (source.version_id, source.etag) == (there.version_id, there.etag):
+            return _as_it_is(row, there, "the object itself")
         verdict = compare(source, there)
         if verdict.same is None and not source.is_archived and not there.is_archived:
             sides = Side(self.source, ref, source), Side(self.destination, target, there)
@@ -277,9 +280,12 @@ class Restore:
             what = "an archived object" if there.is_archived else "another object"
             why = f"{what} is at the destination (ETag {there.etag}); a restore never replaces one"
             return ended(row, Status.UNRESTORABLE, why)._replace(destination_etag=there.etag)
-        return ended(row, Status.SAME, "")._replace(
-            evidence=verdict.evidence, destination_etag=there.etag, destination_version_id=there.version_id
-        )
+        return _as_it_is(row, there)._replace(evidence=verdict.evidence)
+
+
+def _as_it_is(row: ObjectVersion, there: ObjectInfo, reason: str = "") -> Outcome:
+    same = ended(row, Status.SAME, reason)
+    return same._replace(destination_etag=there.etag, destination_version_id=there.version_id)
 
 
 def _absent(row: ObjectVersion) -> Outcome:

@@ -12,14 +12,29 @@ D = TypeVar("D")
 def align(source: Sequence[S], destination: Sequence[D], matches: Callable[[S, D], bool]) -> list[int | None]:
     """For each source version the index of the destination version that reproduces it, or None.
 
-    Both histories are oldest first. The order is kept: a version counts as reproduced only
-    after those that count before it. Each takes the earliest match that is left, which finds
-    the whole source history whenever it is a subsequence of the destination's.
+    Both histories are oldest first, and the order is kept: a version counts as reproduced only after those that count
+    before it. As many are found as can be (the longest common subsequence, by dynamic programming, in time and memory
+    of both lengths' product): delete markers all look alike, and one may be that of a later deletion. Where several
+    alignments find as many, each version takes the earliest match.
     """
+    # longest[s][d]: how many can be found of what is left of both, from number s and number d on
+    longest = [[0] * (len(destination) + 1) for _ in range(len(source) + 1)]
+    for s in reversed(range(len(source))):
+        for d in reversed(range(len(destination))):
+            is_match = matches(source[s], destination[d])
+            longest[s][d] = 1 + longest[s + 1][d + 1] if is_match else max(longest[s + 1][d], longest[s][d + 1])
     found: list[int | None] = []
     start = 0
-    for version in source:
-        at = next((index for index in range(start, len(destination)) if matches(version, destination[index])), None)
+    for s, version in enumerate(source):
+        wanted = longest[s][start]
+        at = next(
+            (
+                d
+                for d in range(start, len(destination))
+                if 1 + longest[s + 1][d + 1] == wanted and matches(version, destination[d])
+            ),
+            None,
+        )
         found.append(at)
         start = start if at is None else at + 1
     return found

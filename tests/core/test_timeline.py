@@ -27,6 +27,22 @@ def test_a_history_reproduced_so_far_resumes_right_there(source: list[str], nois
     assert first_missing(align(source, reproduced, equal)) >= min(done, len(source))
 
 
+def longest_common(source: list[str], destination: list[str]) -> int:
+    some = (each for count in range(len(source), 0, -1) for each in itertools.combinations(source, count))
+    return next((len(each) for each in some if is_within(each, destination)), 0)
+
+
+def is_within(some: tuple[str, ...], whole: list[str]) -> bool:
+    rest = iter(whole)
+    return all(each in rest for each in some)
+
+
+@given(histories, histories)
+def test_as_many_are_found_as_can_be(source: list[str], destination: list[str]) -> None:
+    found = [at for at in align(source, destination, equal) if at is not None]
+    assert len(found) == longest_common(source, destination)
+
+
 @given(histories)
 def test_a_whole_history_is_found_whole(source: list[str]) -> None:
     assert align(source, source, equal) == list(range(len(source)))
@@ -36,3 +52,8 @@ def test_nothing_is_put_beneath_what_is_there() -> None:
     alignment = align("abc", "ac", equal)
     assert alignment == [0, None, 1]
     assert first_missing(alignment) == 3
+
+
+def test_a_later_marker_is_not_taken_for_an_earlier_one_where_what_lies_beneath_it_says_more() -> None:
+    assert align("MabM", "bM", equal) == [None, None, 0, 1]
+    assert align("aba", "a", equal) == [0, None, None]  # what cannot be told apart is the earliest

@@ -71,12 +71,15 @@ class Copies:
         return not is_named and is_mixed and (SOURCE, key) in self.facts.touches
 
     def _is_unseen_marker(self, request: Request, version: Version | None) -> bool:
-        """Whether it is a delete marker that somebody else made after the process had looked.
+        """Whether it is a delete marker that somebody else made after the process had looked, or it itself, after it
+        had given the request up.
 
         `If-None-Match: *` holds where a marker is on top.
         """
-        if version is None or not version.is_delete_marker or self._makers.get(id(version)) is request.process:
+        if version is None or not version.is_delete_marker:
             return False
+        if self._makers.get(id(version)) is request.process:
+            return request.is_late
         came = next(
             each.time for each in self.facts.places[request.key.removeprefix(PREFIX)] if each.version is version
         )
@@ -148,10 +151,15 @@ class Copies:
             self.facts.known_limits["a delete marker that came meanwhile hid what lies beneath it"] += 1
         elif any(not p.run_id for p in markers):
             self.facts.known_limits["a delete marker of others at the destination was taken for the source's"] += 1
-        elif len(markers) > sum(each.is_delete_marker for each in history):
+        elif len(markers) > self._asked_markers(key):
             self.facts.known_limits["a delete marker, written without a guard, came twice or late"] += 1
         else:
             self.facts.violate("an older version is never on top", f"{who}: number {place} over number {min(at)}")
+
+    def _asked_markers(self, key: str) -> int:
+        """How many of the source's delete markers any run was asked for."""
+        runs = self.facts.rows.values()
+        return len({row.version_id for rows in runs for row in rows if row.key == key and row.is_delete_marker})
 
 
 def _carried(version: Version) -> tuple[Any, ...]:
