@@ -275,3 +275,17 @@ def test_a_flipped_replica_that_others_replaced_after_its_proof_is_two_accepted_
 def test_what_was_archived_and_expired_is_restored_though_the_same_content_came_again_later():
     course = play(make(5_030_529))
     assert course.model.violations == []
+
+
+def test_an_archived_object_that_is_in_its_own_place_is_not_in_its_own_way():
+    """As of a time, in place: what nothing could prove and nobody could read was "another object at the destination"."""
+
+    async def scene() -> None:
+        store = scene_world(checksum=None)
+        written = await put(store, b"bytes", sse="aws:kms", storage_class="GLACIER")
+        job = restore(store, is_history=True)
+        job.route = Route(Location("source"), Location("source"))
+        [outcome] = await job.process([row(written, 5)])
+        assert (outcome.status, outcome.reason) == (Status.SAME, "the object itself")
+
+    asyncio.run(scene())
