@@ -278,7 +278,7 @@ def test_what_was_archived_and_expired_is_restored_though_the_same_content_came_
 
 
 def test_an_archived_object_that_is_in_its_own_place_is_not_in_its_own_way():
-    """As of a time, in place: what nothing could prove and nobody could read was "another object at the destination"."""
+    """As of a time, in place: what nothing could prove and nobody could read was "another object"."""
 
     async def scene() -> None:
         store = scene_world(checksum=None)
