@@ -51,7 +51,7 @@ class Copies:
             if options["all_versions"]:
                 self._appended(key, rows, like, after, who, is_hidden=self._is_unseen_marker(request, before))
             elif before is not None and not before.is_delete_marker:
-                self._overwritten(like, before, Overwrite(options.get("overwrite", "older")), who)
+                self._overwritten(like, before, after, Overwrite(options.get("overwrite", "older")), who)
 
     def _has_tags_of_another(self, key: str, meant: list[tuple[ObjectVersion, Version]], after: Version) -> bool:
         """A manifest without version ids, and a source that others changed while its tags were asked for."""
@@ -86,7 +86,12 @@ class Copies:
         return came >= self._listings.get((request.process, request.key), 0.0)
 
     def _overwritten(
-        self, like: list[tuple[ObjectVersion, Version]], before: Version, overwrite: Overwrite, who: str
+        self,
+        like: list[tuple[ObjectVersion, Version]],
+        before: Version,
+        after: Version,
+        overwrite: Overwrite,
+        who: str,
     ) -> None:
         """An object was there: it was older than its source, or condemned, or all may be overwritten."""
         is_allowed = any(
@@ -95,6 +100,9 @@ class Copies:
             or (overwrite is Overwrite.OLDER and int(before.last_modified) < int(each.last_modified))
             for row, each in like
         )
+        if not is_allowed and (before.etag, before.data) == (after.etag, after.data):
+            self.facts.known_limits["an ETag that came again: the same bytes were written over themselves"] += 1
+            return
         self.facts.demand(
             is_allowed, "nothing is destroyed", f"{who} over {before.etag}, which is not older ({overwrite})"
         )

@@ -129,6 +129,8 @@ class EventModel(Judge, Observer):
         if before is not None and is_alike(before, after) and not self.world.network.fired:
             if [each.etag for each in self.placed_at[key]].count(after.etag) > 2:
                 self.known_limits["an ETag that comes again hides that somebody else has written"] += 1
+            elif len(whole) > 1 and any(each.is_archived for each in whole):
+                self.known_limits["the same bytes came again in an archive class, and were put on top again"] += 1
             else:
                 self.violate("nothing is duplicated", f"{who}, which is what was on top")
 
