@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -50,7 +51,9 @@ class MemberCopier:
                 checksum=_carried_checksum(member),
             )
         except PreconditionFailed as error:
-            return await self._settle_after(row, member, error)
+            return await self._settle_after(
+                row, member, error, hashlib.md5(read.data, usedforsecurity=False).hexdigest()
+            )
         return _restored(row, member, written, read.evidence)
 
     async def stream(self, row: ObjectVersion, member: Member, reader: ArchiveReader) -> Outcome:
@@ -76,16 +79,17 @@ class MemberCopier:
             await upload.abort()
         return _restored(row, member, written, Evidence.CHECKSUM)
 
-    async def settle(self, row: ObjectVersion, member: Member) -> Outcome | None:
+    async def settle(self, row: ObjectVersion, member: Member, md5: str | None = None) -> Outcome | None:
         """What comes of a row by what is at its destination: `same`, `unrestorable`; None when nothing is there.
 
+        `md5`: of the member's bytes, where they have been read; its ETag may say nothing, as that of parts does.
         Reads what is there where nothing that S3 keeps of it is comparable, unless it would have to be thawed for that.
         """
         target = self.route.target_of(row)
         info = await find(self.destination, target)
         if info is None:
             return None
-        evidence = await self._compare(Side(self.destination, target, info), member)
+        evidence = await self._compare(Side(self.destination, target, info), member, md5)
         if evidence is None:
             what = "an archived object" if info.is_archived else "another object"
             why = f"{what} is at the destination (ETag {info.etag}); a restore never replaces one"
@@ -93,12 +97,12 @@ class MemberCopier:
         found = Written(info.etag, info.version_id, info.checksums)
         return _restored(row, member, found, evidence)._replace(status=Status.SAME, size_bytes=0)
 
-    async def _compare(self, there: Side, member: Member) -> Evidence | None:
+    async def _compare(self, there: Side, member: Member, md5: str | None) -> Evidence | None:
         """What proves that the object is the member; None when it is another."""
         if there.info.size_bytes != member.size_bytes:
             return None
         # The member's ETag may be one of an encrypted object, which only looks like an MD5: an other one says nothing.
-        if is_md5(member.etag) and there.info.etag == member.etag:
+        if there.info.etag in (md5, member.etag if is_md5(member.etag) else None):
             return Evidence.MD5_ETAG
         known = ObjectInfo(member.size_bytes, "", 0.0, None, "STANDARD", _checksums(member))
         verdict = compare(known, there.info)
@@ -107,8 +111,10 @@ class MemberCopier:
             verdict = await check_content(there, f"{best.algorithm}:{best.value}", self.budget)
         return verdict.evidence if verdict.same else None
 
-    async def _settle_after(self, row: ObjectVersion, member: Member, error: PreconditionFailed) -> Outcome:
-        settled = await self.settle(row, member)
+    async def _settle_after(
+        self, row: ObjectVersion, member: Member, error: PreconditionFailed, md5: str | None = None
+    ) -> Outcome:
+        settled = await self.settle(row, member, md5)
         if settled is None:
             raise Conflict(error.operation, error.target, "Raced", "what was there is gone again") from error
         return settled

@@ -12,7 +12,7 @@ from jobs.cli.archives import _renew
 from jobs.compact import Compact, CompactOptions
 from jobs.core.expiry import Proof
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
-from jobs.core.outcome import Status
+from jobs.core.outcome import Evidence, Status
 from jobs.core.packing import PackingRule
 from jobs.core.policy_choices import ArchiveFormat
 from jobs.core.savings import Economy, Prices
@@ -287,5 +287,21 @@ def test_an_archived_object_that_is_in_its_own_place_is_not_in_its_own_way():
         job.route = Route(Location("source"), Location("source"))
         [outcome] = await job.process([row(written, 5)])
         assert (outcome.status, outcome.reason) == (Status.SAME, "the object itself")
+
+    asyncio.run(scene())
+
+
+def test_an_archived_object_of_the_same_bytes_is_not_in_the_way_of_what_was_read():
+    """What was uploaded in parts has no MD5 to compare with; its bytes have."""
+
+    async def scene() -> None:
+        store = scene_world(checksum=None)
+        upload = await store.create_multipart("source", "k", Attributes())
+        part = await store.put_part("source", "k", upload, 1, b"bytes")
+        parted = await store.complete_multipart("source", "k", upload, [part], guard=UNGUARDED)
+        archive = await pack(store, row(parted, 5))
+        await put(store, b"bytes", "destination", storage_class="GLACIER")
+        [outcome] = await restore(store).process([row(parted, 5, archive=str(archive))])
+        assert (outcome.status, outcome.evidence) == (Status.SAME, Evidence.MD5_ETAG)
 
     asyncio.run(scene())
