@@ -127,7 +127,9 @@ class EventModel(Judge, Observer):
         if alike and not any(each.attributes.tags == after.attributes.tags for each in whole):
             self.demand(not self.schedule.is_source_versioned, "faithful", f"{who}: tags are not the source's")
         if before is not None and is_alike(before, after) and not self.world.network.fired:
-            if [each.etag for each in self.placed_at[key]].count(after.etag) > 2:
+            times = [each.etag for each in whole].count(after.etag)
+            is_unsure = times > 1 and not self.schedule.is_source_versioned
+            if is_unsure or [each.etag for each in self.placed_at[key]].count(after.etag) > 2:
                 self.known_limits["an ETag that comes again hides that somebody else has written"] += 1
             elif len(whole) > 1 and any(each.is_archived for each in whole):
                 self.known_limits["the same bytes came again in an archive class, and were put on top again"] += 1

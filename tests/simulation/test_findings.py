@@ -234,7 +234,7 @@ def test_the_same_bytes_in_another_class_are_an_accepted_limit_of_manifests_with
 
 
 MENDED = (5_090_033, 5_146_729, 5_203_617, 5_218_659, 5_300_305, 5_315_779, 5_344_769, 5_378_449, 5_388_710, 5_573_281)
-MISJUDGED = (5_408_482, 5_449_202, 5_464_001, 5_505_516, 5_557_395, 5_566_130)
+MISJUDGED = (5_408_482, 5_449_202, 5_464_001, 5_505_516, 5_557_395, 5_566_130, 5_771_611, 5_874_911)
 
 
 @pytest.mark.parametrize("seed", [*MENDED, *MISJUDGED])
