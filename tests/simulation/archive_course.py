@@ -157,9 +157,12 @@ class ArchiveCourse(Course):
         return 0
 
     async def _retry(self, command: Process) -> None:
-        """An index that cannot be read is made anew."""
-        if any(each.code == ExitCode.CONFIG for each in self.world.processes if each.run_id == command.run_id):
-            await self.world.spawn("reindex", self._reindex).ended
+        """An index that cannot be read is made anew, until that has been done to its end."""
+        is_needed = any(each.code == ExitCode.CONFIG for each in self.world.processes if each.run_id == command.run_id)
+        while is_needed:
+            reindex = self.world.spawn("reindex", self._reindex)
+            await reindex.ended
+            is_needed = reindex.code != 0
 
     async def _reindex(self, process: Process) -> int:
         index, store = ArchiveIndex(process.connect(), PLACE), process.connect()
