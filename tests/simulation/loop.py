@@ -31,8 +31,11 @@ class Mortal:
 LABEL: ContextVar[Mortal | None] = ContextVar("process", default=None)
 
 
-_registered: object = asyncio.tasks._all_tasks  # type: ignore[attr-defined]  # where asyncio enters each new task
-"""A set of weak references, which costs much: a loop that runs keeps its tasks itself, in a list."""
+_registered: Any = getattr(asyncio.tasks, "_scheduled_tasks", getattr(asyncio.tasks, "_all_tasks", None))
+"""Where asyncio enters each new task (Python 3.12 has another name for it than 3.11), if there is such a thing.
+
+A set of weak references, which costs much: a loop that runs keeps its tasks itself, in a list.
+"""
 
 
 class Stuck(Exception):
@@ -89,7 +92,8 @@ class Loop:
         asyncio._set_running_loop(self.as_asyncio)
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._close_generator)
-        setattr(_registered, "add", self._tasks.append)  # noqa: B010  mypy allows it in no other way
+        if _registered is not None:
+            _registered.add = id  # which does nothing, and takes no time
         try:
             task = self.create_task(main)
             self._go_on(task.done)
@@ -97,7 +101,8 @@ class Loop:
         finally:
             self.is_over = True
             self._bury()
-            delattr(_registered, "add")
+            if _registered is not None:
+                del _registered.add
             sys.set_asyncgen_hooks(*hooks)
             asyncio._set_running_loop(None)
             if is_collecting:
@@ -194,7 +199,9 @@ class Loop:
         return handle
 
     def create_task(self, coro: Any, *, name: object = None, context: Context | None = None) -> Any:
-        return Task(coro, self, context, next(self._numbers))
+        task = Task(coro, self, context, next(self._numbers))
+        self._tasks.append(task)
+        return task
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
         """A thread is a step like any other: the call happens at a moment that the seed picks."""
