@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-import pygal  # type: ignore[import-untyped]
+import pygal  # type: ignore[import-untyped]  # pygal has no types
 from markupsafe import Markup
-from pygal.style import Style  # type: ignore[import-untyped]
+from pygal.style import Style  # type: ignore[import-untyped]  # as above
 
 from jobs.pages.visible import visible_text
 

@@ -161,7 +161,7 @@ async def read_one(ledger: str, key: str) -> dict[str, Any]:
         sizes.append(len(answer.body))
         return answer
 
-    store.transport.send = counted  # type: ignore[method-assign]
+    store.transport.send = counted  # type: ignore[method-assign]  # of this one instance
     index = ArchiveIndex(store, Location.parse(ledger))
     await index.records()
     sizes.clear()

@@ -140,7 +140,7 @@ async def read_all(ledger: str, *, is_coalesced: bool) -> dict[str, Any]:
         requests += 1
         return await send(*given, **more)
 
-    store.transport.send = counted  # type: ignore[method-assign]
+    store.transport.send = counted  # type: ignore[method-assign]  # of this one instance
     began = time.perf_counter()
     for record, wanted in found:
         reader = archive_reader.ArchiveReader(

@@ -1,5 +1,7 @@
 """The fold takes exactly one outcome per row, whatever the attempts and their order."""
 
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,9 +22,9 @@ outcomes = st.lists(
 
 
 @given(outcomes, st.randoms())
-def test_the_order_of_attempts_does_not_matter(given_outcomes: list[Outcome], random: object) -> None:
+def test_the_order_of_attempts_does_not_matter(given_outcomes: list[Outcome], random: Random) -> None:
     shuffled = list(given_outcomes)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     assert fold(given_outcomes) == fold(shuffled)
 
 

@@ -26,7 +26,7 @@ scopes = st.builds(
 
 
 def pair(**destination: object) -> Pair:
-    hot = Destination(bucket=Bucket("hot"), region=Region("eu-west-1"), **destination)  # type: ignore[arg-type]
+    hot = Destination(bucket=Bucket("hot"), region=Region("eu-west-1"), **destination)  # type: ignore[arg-type]  # words
     return Pair(
         name=PairName("docs"), source=Source(bucket=Bucket("docs"), region=Region("us-east-1")), destination=hot
     )

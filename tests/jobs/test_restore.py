@@ -78,9 +78,9 @@ class Scene:
             assert more.get("checksum") is not None
             return await put_part(bucket, *given, **more)
 
-        self.store.request_restore = counted  # type: ignore[method-assign]
-        self.store.put = summed  # type: ignore[method-assign]
-        self.store.put_part = summed_part  # type: ignore[method-assign]
+        self.store.request_restore = counted  # type: ignore[method-assign]  # of this one instance
+        self.store.put = summed  # type: ignore[method-assign]  # of this one instance
+        self.store.put_part = summed_part  # type: ignore[method-assign]  # of this one instance
 
     def job(self, budget_bytes: int = 64 * MIB, **options: Any) -> Restore:
         thaws = Thaws(self.store, Location("ledger"), "run", options.pop("tier", Tier.BULK), options.pop("days", 7))
@@ -88,7 +88,7 @@ class Scene:
         return Restore(self.store, self.store, self.store, route, known, ByteBudget(budget_bytes), self.index, thaws)
 
     def restore(self, rows: Sequence[ObjectVersion] | None = None, **options: Any) -> dict[str, Outcome]:
-        return work(self.job(**options), self.rows if rows is None else rows)  # type: ignore[arg-type]
+        return work(self.job(**options), self.rows if rows is None else rows)  # type: ignore[arg-type]  # words
 
     def restored(self) -> dict[str, bytes]:
         return {key: versions[-1].data for key, versions in self.versions("back").items()}
@@ -270,7 +270,7 @@ def test_archives_that_are_gone_denied_or_not_indexed_are_accounted_for() -> Non
             raise Denied("HeadObject", str(ref), "AccessDenied", "no", 403)
         return await head(ref, **more)
 
-    scene.store.head = refusing  # type: ignore[method-assign]
+    scene.store.head = refusing  # type: ignore[method-assign]  # of this one instance
     asyncio.run(scene.index.forget(Location(*third[:2])))
     del scene.versions("cold")[first.key]
     outcomes = scene.restore()

@@ -36,7 +36,7 @@ class Packed:
 
 def member(key: str, data: bytes = b"", version_id: str | None = None, **more: object) -> Member:
     made = Member(key, version_id, True, len(data), "e" * 32, 1_700_000_000.0, "STANDARD", {}, {}, {})
-    return made._replace(sha256=hashlib.sha256(data).hexdigest())._replace(**more)  # type: ignore[arg-type]
+    return made._replace(sha256=hashlib.sha256(data).hexdigest())._replace(**more)  # type: ignore[arg-type]  # fields
 
 
 async def pieces(data: bytes, piece_bytes: int) -> AsyncIterator[bytes]:

@@ -99,9 +99,9 @@ def test_a_report_that_was_written_reads_the_same(file_format, versions):
     shelf = Shelf(entries)
     written = asyncio.run(
         write_inventory(
-            shelf,  # type: ignore[arg-type]
+            shelf,  # type: ignore[arg-type]  # it has what is asked of a Store here
             Location("src"),
-            shelf,  # type: ignore[arg-type]
+            shelf,  # type: ignore[arg-type]  # it has what is asked of a Store here
             Location("dst", "x/"),
             versions=versions,
             file_format=file_format,
@@ -159,7 +159,7 @@ def test_the_manifest_in_the_documentation_is_understood():
         ["ké y", "v1", True, False, 12, "abc", when, "STANDARD"],
         ["gone", "null", True, True, None, None, when, None],
     ]
-    inventory = asyncio.run(open_inventory(shelf, Location("dst", MANIFEST)))  # type: ignore[arg-type]
+    inventory = asyncio.run(open_inventory(shelf, Location("dst", MANIFEST)))  # type: ignore[arg-type]  # as above
     assert (inventory.source_bucket, inventory.destination_bucket, inventory.created_at) == ("src", "dst", 1514944800.0)
     assert inventory.has_versions
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def test_no_more_runs_at_once_than_the_pace_allows_and_all_of_it_runs() -> None:
         return number
 
     async def run() -> list[int]:
-        return await asyncio.gather(*(gate.run(lambda number=number: work(number)) for number in range(100)))  # type: ignore[misc]
+        return await asyncio.gather(*(gate.run(partial(work, number)) for number in range(100)))
 
     assert asyncio.run(run()) == list(range(100))
     assert most == 8

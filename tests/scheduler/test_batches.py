@@ -227,7 +227,7 @@ def test_a_journal_whose_answer_is_lost_is_written_once(scene: Scene) -> None:
         return answer
 
     told = batch(scene.put("k"))
-    scene.store.put = lossy  # type: ignore[method-assign]
+    scene.store.put = lossy  # type: ignore[method-assign]  # of this one instance
     assert scene.invoke(told) == []
     assert scene.endings() == [("k", "copied")]
 
