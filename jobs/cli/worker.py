@@ -78,11 +78,12 @@ def _open(location: Location) -> Ledger:
 
 
 async def _work(settings: Settings, ledger: Ledger, run_id: str, shard: int) -> None:
-    spec, plan = await asyncio.gather(ledger.spec(run_id), ledger.plan(run_id))
+    spec = await ledger.spec(run_id)
     if spec.sealift_version != __version__:
         raise ConfigError(
             f"run {run_id} was planned by Sealift {spec.sealift_version}, this worker is {__version__}: use one version"
         )
+    plan = await ledger.plan(run_id)
     if shard >= len(plan.shards):
         raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
     source, destination = open_sides(spec, settings.in_flight)
