@@ -176,33 +176,28 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
     from jobs.s3.archive_index import completed
     from jobs.s3.archives import read_own_index
 
-    is_whole = await _is_whole(index, location)
-    if is_whole:
+    etag = await index.etag(location)
+    if etag is not None and await _is_whole(index, location):
         return _Renewed(location)
     try:
         record, own_index = await read_own_index(store, location)
-        record = completed(record, own_index)
-        if is_whole is False:
-            await index.forget(location)
-        await index.publish(record, io.BytesIO(own_index))
+        await index.publish(completed(record, own_index), io.BytesIO(own_index), damaged_etag=etag)
     except ArchivedObject as error:
         return _Renewed(location, problem=f"{error}: restore the archive there, then reindex it")
     except (DamagedArchive, NotFound) as error:
-        if is_whole is False:
+        if etag is not None:
             await index.forget(location)
         return _Renewed(location, problem=str(error))
     return _Renewed(location, is_new=True)
 
 
-async def _is_whole(index: ArchiveIndex, location: Location) -> bool | None:
-    """Whether all of an archive's index can be read; None: there is none."""
+async def _is_whole(index: ArchiveIndex, location: Location) -> bool:
+    """Whether all of an archive's index can be read."""
     try:
-        if await index.record(location) is None:
-            return None
         async with aclosing(index.members(location)) as parts:
             async for _ in parts:  # whatever is damaged shows when it is read
                 pass
-    except DamagedArchive:
+    except (DamagedArchive, NotFound):
         return False
     return True
 

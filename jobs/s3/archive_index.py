@@ -31,7 +31,7 @@ from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.member_tables import RECORD, from_batch, write_index
 from jobs.s3.ranged_tables import KeyRange, RangedTable, holds, open_table, overlaps
-from jobs.s3.store import UNGUARDED, Marker, Store
+from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, Store
 from jobs.s3.tries import try_often
 
 FOLDER = "archives/"
@@ -56,12 +56,16 @@ class ArchiveIndex:
     store: Store
     location: Location
 
-    async def publish(self, record: ArchiveRecord, own_index: IO[bytes]) -> ArchiveRecord:
-        """Write an archive's index, from the one inside it. Somebody else's that is there already stands; the one
-        that stands is returned.
+    async def publish(
+        self, record: ArchiveRecord, own_index: IO[bytes], *, damaged_etag: str | None = None
+    ) -> ArchiveRecord:
+        """Write an archive's index, from the one inside it; in one step over the damaged one that has the ETag.
+
+        Somebody else's that is there already stands; the one that stands is returned.
         """
         place = self._place(record.location)
-        upload = ArchiveUpload(self.store, place.bucket, place.key, _PARQUET, PART_BYTES)
+        guard = ABSENT if damaged_etag is None else Guard(etag=damaged_etag)
+        upload = ArchiveUpload(self.store, place.bucket, place.key, _PARQUET, PART_BYTES, guard)
         with tempfile.TemporaryFile() as file:
             await asyncio.to_thread(write_index, own_index, record, file)
             file.seek(0)
@@ -76,9 +80,17 @@ class ArchiveIndex:
         return record
 
     async def forget(self, archive: Location) -> None:
-        """Drop the index of an archive: for one that is damaged, and will be made anew from the archive."""
+        """Drop the index of an archive: for one that is damaged as its archive is."""
         place = self._place(archive)
         await self.store.delete(place.bucket, place.key)
+
+    async def etag(self, archive: Location) -> str | None:
+        """The ETag of an archive's index; None: there is none."""
+        place = self._place(archive)
+        try:
+            return (await self.store.head(ObjectRef(place.bucket, place.key))).etag
+        except NotFound:
+            return None
 
     async def record(self, archive: Location) -> ArchiveRecord | None:
         """What is known of an archive; None for one that is not finished, or not indexed."""

@@ -1,4 +1,4 @@
-"""ArchiveUpload: one object written from pieces of any size, streamed and copied, and never over another one."""
+"""ArchiveUpload: one object written from pieces of any size, streamed and copied, and over nothing unasked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.core.model import Attributes, Checksum, ObjectRef
 from jobs.core.parts import MIN_PART_BYTES
 from jobs.errors import Conflict, NotFound, StoreError
 from jobs.s3.checksums import Hasher, full_object
-from jobs.s3.store import ABSENT, PartDone, Store, Written
+from jobs.s3.store import ABSENT, Guard, PartDone, Store, Written
 from jobs.s3.tries import try_often
 
 PARTS_IN_FLIGHT = 4
@@ -33,6 +33,7 @@ class ArchiveUpload:
     key: str
     attributes: Attributes
     part_size_bytes: int
+    guard: Guard = ABSENT
     size_bytes: int = field(default=0, init=False)
     _pending: bytearray = field(default_factory=bytearray, init=False)
     _upload_id: str | None = field(default=None, init=False)
@@ -80,15 +81,17 @@ class ArchiveUpload:
         )
 
     async def finish(self) -> Written:
-        """Publish the object. Raises PreconditionFailed when there is one of its name already, Conflict when nobody
-        knows whether it has been: look.
+        """Publish the object. Raises PreconditionFailed when what is there is not what the guard says (nothing, unless
+        it was given another one), Conflict when nobody knows whether it has been: look.
         """
         if self._upload_id is None:
             data = bytes(self._pending)
             self._crc.update(data)
             checksum = full_object(ALGORITHM, data)
             return await try_often(
-                lambda: self.store.put(self.bucket, self.key, data, self.attributes, guard=ABSENT, checksum=checksum)
+                lambda: self.store.put(
+                    self.bucket, self.key, data, self.attributes, guard=self.guard, checksum=checksum
+                )
             )
         if self._pending:
             await self._flush()
@@ -98,7 +101,7 @@ class ArchiveUpload:
         try:
             written = await try_often(
                 lambda: self.store.complete_multipart(
-                    self.bucket, self.key, upload_id, self._done, guard=ABSENT, checksum=self.checksum
+                    self.bucket, self.key, upload_id, self._done, guard=self.guard, checksum=self.checksum
                 )
             )
         except NotFound as error:

@@ -17,7 +17,7 @@ from jobs.core.packing import PackingRule
 from jobs.core.policy_choices import ArchiveFormat
 from jobs.core.savings import Economy, Prices
 from jobs.core.thawing import Tier
-from jobs.errors import Conflict, DamagedArchive, Unavailable
+from jobs.errors import Conflict, DamagedArchive, Denied, Unavailable
 from jobs.restore import Restore, RestoreOptions
 from jobs.s3.archive_index import ArchiveIndex, completed
 from jobs.s3.archive_upload import ArchiveUpload
@@ -128,6 +128,30 @@ def test_the_damaged_index_of_a_cold_archive_stays_until_there_is_another_one():
         assert "restore the archive there, then reindex it" in told.problem
         assert await index.records(ARCHIVES)
         store.restore(ref)
+        assert (await _renew(index, store, archive)).is_new
+        assert [member.key async for part in index.members(archive) for member in part] == ["k"]
+
+    asyncio.run(scene())
+
+
+def test_a_reindex_that_cannot_write_leaves_the_damaged_index():
+    """It was dropped before the other one was written: whoever asked in between heard that no archive has it."""
+
+    async def scene() -> None:
+        store = scene_world()
+        archive = await pack(store, row(await put(store, b"bytes"), 5))
+        index, key = index_in(store), index_key(archive)
+        damage(store, "ledger", key, 10)
+        damaged = await store.get(ObjectRef("ledger", key))
+
+        async def refuse(*given: Any, **more: Any) -> Written:
+            raise Denied("PutObject", key, "AccessDenied", "who reads only", 403)
+
+        store.put, put_again = refuse, store.put  # type: ignore[method-assign]
+        with pytest.raises(Denied):
+            await _renew(index, store, archive)
+        store.put = put_again  # type: ignore[method-assign]
+        assert (await store.get(ObjectRef("ledger", key))).data == damaged.data
         assert (await _renew(index, store, archive)).is_new
         assert [member.key async for part in index.members(archive) for member in part] == ["k"]
 
