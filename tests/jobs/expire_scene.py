@@ -1,0 +1,173 @@
+"""A store that does what servers cannot (holds, races, crashes), copies in it, and the expire job."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from jobs.core.archive import Member
+from jobs.core.expiry import Proof
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
+from jobs.core.outcome import Outcome
+from jobs.core.policy_choices import ArchiveFormat
+from jobs.errors import StoreError
+from jobs.expire import Expire, ExpireOptions
+from jobs.s3.archive_upload import ArchiveUpload
+from jobs.s3.archive_writer import ArchiveWriter
+from jobs.s3.copies import Copies
+from jobs.s3.member_tables import from_batch
+from jobs.s3.memory import MemoryStore
+from jobs.s3.store import UNGUARDED, Deleted
+from jobs.s3.streams import ByteBudget
+from jobs.s3.tombstones import Tombstones
+
+DAY = 86_400.0
+NOW = 1_750_000_000.0
+
+
+class Shop(MemoryStore):
+    """Originals in `docs`, copies in `copies`, archives in `cold`; time passes when it is told to."""
+
+    def __init__(self, **options: Any) -> None:
+        self.now = NOW
+        numbers = itertools.count(1)
+        super().__init__(clock=lambda: self.now, new_id=lambda: f"v{next(numbers)}", **options)
+        self.before_delete: Callable[[], None] = lambda: None
+        self.after_delete: Callable[[], None] = lambda: None
+        for bucket in ("copies", "cold", "ledger"):
+            self.create_bucket(bucket, versioned=bucket != "ledger")
+
+    async def delete(self, bucket: str, key: str, **more: Any) -> Deleted:
+        self.before_delete()
+        deleted = await super().delete(bucket, key, **more)
+        if ".sealift-" not in key:
+            self.after_delete()
+        return deleted
+
+    async def delete_versions(self, bucket: str, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
+        self.before_delete()
+        told = await super().delete_versions(bucket, versions)
+        self.after_delete()
+        return told
+
+    def put_now(self, bucket: str, key: str, data: bytes, **attributes: Any) -> ObjectRef:
+        made = asyncio.run(self.put(bucket, key, data, Attributes(**attributes), guard=UNGUARDED))
+        return ObjectRef(bucket, key, made.version_id)
+
+    def contents(self, bucket: str = "docs") -> dict[tuple[str, str | None], bytes]:
+        """Every version that is there: (key, version id) → content; delete markers are `None`'s."""
+
+        async def read() -> dict[tuple[str, str | None], bytes]:
+            found = {}
+            for each in (await self.list_versions(bucket, "")).entries:
+                if not each.is_delete_marker:
+                    ref = ObjectRef(bucket, each.key, each.version_id if each.version_id != "null" else None)
+                    found[each.key, each.version_id] = (await self.get(ref)).data
+            return found
+
+        return asyncio.run(read())
+
+
+def shop(*, versioned: bool = True, **options: Any) -> Shop:
+    made = Shop(**options)
+    made.create_bucket("docs", versioned=versioned, object_lock=versioned)
+    return made
+
+
+def row_of(store: Shop, number: int, ref: ObjectRef, proof: Proof | None) -> ObjectVersion:
+    info = asyncio.run(store.head(ref))
+    return ObjectVersion(
+        number,
+        ref.key,
+        ref.version_id,
+        size_bytes=info.size_bytes,
+        etag=info.etag,
+        proof=proof.encode() if proof else None,
+    )
+
+
+def replica(store: Shop, ref: ObjectRef, data: bytes | None = None) -> Proof:
+    """A copy of the object, or of other bytes, and the proof that the ledger would have of it."""
+    content = asyncio.run(store.get(ref)).data if data is None else data
+    copy = store.put_now("copies", ref.key, content)
+    etag = asyncio.run(store.head(copy)).etag
+    return Proof("run", store.now, "copies", ref.key, copy.version_id, etag)
+
+
+def packed(store: Shop, refs: Sequence[ObjectRef], kind: ArchiveFormat = ArchiveFormat.TAR_ZST) -> list[Proof]:
+    """The objects in one archive, and the proofs."""
+
+    async def pack() -> list[Proof]:
+        writer = ArchiveWriter(ArchiveUpload(store, "cold", "a.tar", Attributes(), 8 << 20), kind)
+        for ref in refs:
+            body = await store.get(ref)
+            member = Member(
+                ref.key,
+                ref.version_id,
+                True,
+                len(body.data),
+                body.info.etag,
+                0.0,
+                "STANDARD",
+                {},
+                {},
+                {},
+                (),
+                hashlib.sha256(body.data).hexdigest(),
+            )
+            await writer.add(member, body.data)
+        written = await writer.finish()
+        writer.index_file.seek(0)
+        members = list(from_batch(pq.read_table(io.BytesIO(writer.index_file.read()))))
+        await writer.close()
+        names = ("key", "size_bytes", "etag", "sha256", "offset", "frame_start", "frame_offset", "frame_length")
+        return [
+            Proof(
+                "run",
+                store.now,
+                "cold",
+                "a.tar",
+                written.version_id,
+                written.etag,
+                {name: getattr(member, name) for name in names},
+            )
+            for member in members
+        ]
+
+    return asyncio.run(pack())
+
+
+def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0) -> Expire:
+    copies = Copies(store, store, ByteBudget(16 << 20))
+    tombstones = Tombstones(store, Location("ledger", "runs"), "docs", "run-1")
+    return Expire(store, copies, "docs", ExpireOptions(grace_days * DAY, delete), tombstones, lambda: store.now)
+
+
+def work(expire: Expire, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+    async def run() -> list[Outcome]:
+        return [outcome for group in expire.chains(rows) for outcome in await expire.process(group)]
+
+    return asyncio.run(run())
+
+
+def one(store: Shop, row: ObjectVersion, **options: Any) -> Outcome:
+    (outcome,) = work(job(store, **options), [row])
+    return outcome
+
+
+def job_of_another_run(store: Shop, grace_days: float) -> Expire:
+    made = job(store, grace_days=grace_days)
+    return replace(made, tombstones=Tombstones(store, Location("ledger", "runs"), "docs", "run-2"))
+
+
+def store_over(store: Shop, data: bytes) -> None:
+    """A write that nobody waits for: another client's."""
+    home = store._buckets
+    home.write(ObjectRef("docs", "k"), data, hashlib.md5(data).hexdigest(), Attributes(), ())
