@@ -3,7 +3,7 @@
 #   replicate  reads sources, writes copies; where `deletes: mirror` is said it may put delete markers, never delete a version
 #   verify     reads both sides, writes the ledger
 #   expire     the only one that deletes: what archive rules cover, of pairs with `archive.expire`
-#   nobody     bypasses Object Lock's governance: denied to each role here, and to everyone by the buckets (storage.tf)
+#   nobody     bypasses Object Lock's governance: denied to each role here, and to everyone by the buckets (bucket_policies.tf)
 #
 # Two things that are easy to get wrong:
 #

@@ -1,0 +1,68 @@
+# Who may not, whatever their role says: the policies of the buckets of storage.tf.
+
+locals {
+  # What the policies of all buckets say.
+  bucket_denies = { for bucket, each in local.buckets : bucket => [
+    {
+      Sid       = "TlsOnly"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:*"
+      Resource  = [local.bucket_arns[bucket], "${local.bucket_arns[bucket]}/*"]
+      Condition = { Bool = { "aws:SecureTransport" = "false" } }
+    },
+    {
+      # Not even an administrator shortens a lock by accident: this statement has to go first.
+      Sid       = "NobodyBypassesObjectLock"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:BypassGovernanceRetention"
+      Resource  = ["${local.bucket_arns[bucket]}/*"]
+    },
+  ] }
+
+  # S3 may deliver reports on the buckets of this region that the policy names, and on no other account's.
+  inventory_grants = { for region, bucket in local.inventory.buckets : bucket => [{
+    Sid       = "InventoryReports"
+    Effect    = "Allow"
+    Principal = { Service = "s3.amazonaws.com" }
+    Action    = "s3:PutObject"
+    Resource  = ["${local.bucket_arns[bucket]}/${local.inventory.prefix}*"]
+    Condition = {
+      ArnLike      = { "aws:SourceArn" = [for each in local.inventoried : local.bucket_arns[each.bucket] if each.region == region] }
+      StringEquals = { "aws:SourceAccount" = local.account, "s3:x-amz-acl" = "bucket-owner-full-control" }
+    }
+  }] }
+
+  # A run's documents and outcomes are written once; whoever writes them says so (If-None-Match: *), or is refused.
+  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
+  ledger_denies = { (local.ledger.bucket) = [{
+    Sid       = "RunsAreWrittenOnce"
+    Effect    = "Deny"
+    Principal = "*"
+    Action    = "s3:PutObject"
+    Resource = [for name in ["spec.json", "plan.json", "report.json", "shards/*", "outcomes/*"] :
+    "${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}runs/*/${name}"]
+    Condition = {
+      Null = { "s3:if-none-match" = "true" }
+      Bool = { "s3:ObjectCreationOperation" = "true" }
+    }
+  }] }
+}
+
+resource "aws_s3_bucket_policy" "this" {
+  for_each = local.buckets
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      local.bucket_denies[each.key],
+      lookup(local.inventory_grants, each.key, []),
+      lookup(local.ledger_denies, each.key, []),
+    )
+  })
+
+  depends_on = [aws_s3_bucket_public_access_block.this]
+}
