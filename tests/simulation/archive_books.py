@@ -230,6 +230,8 @@ class ArchiveBooks:
                 if any(each is not None for each in taken)
                 else "it is there"
             )
+        if outcome.status is Status.KEPT and ("legal hold" in outcome.reason or "retention" in outcome.reason):
+            return "" if model.locks.was_held(originals, model.starts[run_id]) else "it is not locked"
         if outcome.status is Status.SKIPPED:
             return "it was asked to delete" if model.specs[run_id]["options"]["delete"] else ""
         return ""
@@ -301,7 +303,8 @@ class ArchiveBooks:
         if outcome.status in good:
             return True
         if job == "expire":
-            return is_cold or outcome.status is Status.MISSING or "nothing proves" in outcome.reason
+            is_locked = model.locks.was_held(model.sources[row.key], 0.0)
+            return is_cold or is_locked or outcome.status is Status.MISSING or "nothing proves" in outcome.reason
         if job == "restore":
             return is_cold or outcome.status is Status.UNRESTORABLE
         if job == "compact":

@@ -58,10 +58,11 @@ class ArchiveCourse(Course):
 
     schedule: ArchiveSchedule
     model: ArchiveModel
+    others: ArchiveOthers
 
     def __init__(self, schedule: ArchiveSchedule):
         super().__init__(schedule)
-        self.world.others = ArchiveOthers(self.world)
+        self.world.others = self.others = ArchiveOthers(self.world)
         self.world._setup_clock = EPOCH - schedule.setup_seconds
         self._proving = self._expired = self._retried = ""
 
@@ -83,6 +84,9 @@ class ArchiveCourse(Course):
             if (edit := self.schedule.edits[place]) is not None:
                 self.world.others.put(SOURCE, edit)
                 self.model.touched(SOURCE, edit.key)
+            for lock in self.schedule.locks:
+                if lock.step == place and (version := self.others.lock(lock)) is not None:
+                    self.model.locks.locked(version, lock.seconds)
             if step is Step.UNDO:
                 await self._undo()
             elif self.schedule.gives_up and Step.UNDO in steps[place + 1 : place + 2] and self._proving:

@@ -160,6 +160,7 @@ class Deletes:
             "what goes was announced", f"{who}: {stones}",
         )  # fmt: skip
         since = self._since[request.number].get(key, 0.0)
+        model.demand(not model.locks.is_held(version, since), "what is locked stays", who)
         if not model.holdings.holds(key, version, now):
             if model.holdings.holds(key, version, since):
                 model.known_limits["a copy was destroyed between its proof and the delete"] += 1

@@ -15,6 +15,7 @@ from jobs.s3.memory_buckets import Version
 from tests.simulation.archive_books import ArchiveBooks
 from tests.simulation.archive_copies import ArchiveCopies
 from tests.simulation.archive_deletes import Deletes
+from tests.simulation.archive_locks import Locks
 from tests.simulation.archive_schedule import ARCHIVES, ArchiveSchedule
 from tests.simulation.facts import stand
 from tests.simulation.model import Model
@@ -42,6 +43,7 @@ class ArchiveModel(Model):
         super().__init__(schedule)
         self.holdings = ArchiveCopies(self)
         self.deletes = Deletes(self)
+        self.locks = Locks(self)
         self.books = ArchiveBooks(self)
         self._records = Records(self, self.books.check)
         self.calls: dict[tuple[Process, str], float] = {}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
-from jobs.core.model import Attributes
+from jobs.core.model import Attributes, ObjectLock
+from jobs.errors import Denied
+from jobs.s3.memory_buckets import Version
 from jobs.s3.store import UNGUARDED
 from tests.simulation.archive_contents import content_places
-from tests.simulation.archive_schedule import ARCHIVES
+from tests.simulation.archive_schedule import ARCHIVES, Lock
 from tests.simulation.loop import run_at_once
 from tests.simulation.others import Others
-from tests.simulation.processes import Request
-from tests.simulation.schedule import DESTINATION, LEDGER, Kind
+from tests.simulation.processes import EPOCH, Request
+from tests.simulation.schedule import DESTINATION, LEDGER, SOURCE, Kind
 
 INDEXES = "x/archives/"
 
@@ -41,6 +45,27 @@ class ArchiveOthers(Others):
             version.data = before[:at] + bytes([before[at] ^ 1 << pick % 8]) + before[at + 1 :]
             self._world.observer.flipped(bucket, key, version, before)
             self._world.note("flipped", bucket, key, version.version_id, at)
+
+    def lock(self, lock: Lock) -> Version | None:
+        """Put the version under Object Lock, or take its legal hold away; the version, if there is one."""
+        version = next(
+            (each for each in self._world.versions(SOURCE, lock.key)[::-1] if not each.is_delete_marker), None
+        )
+        if version is not None:
+            known = version.attributes.lock or ObjectLock()
+            if lock.seconds:
+                until = datetime.fromtimestamp(EPOCH + self._world.loop.time() + lock.seconds, UTC).isoformat()
+                known = replace(known, mode="GOVERNANCE", retain_until=until)
+            else:
+                known = replace(known, legal_hold=lock.seconds is None)
+            version.attributes = replace(version.attributes, lock=known)
+            self._world.note("locked", lock.key, version.version_id, known)
+        return version
+
+    def remove(self, bucket: str, key: str, pick: int) -> None:
+        """Somebody else removes a version for good, unless it is locked."""
+        with suppress(Denied):
+            super().remove(bucket, key, pick)
 
     def meddle(self, kind: Kind, pick: int, request: Request) -> None:
         """At the destination, half of the time with an archive."""

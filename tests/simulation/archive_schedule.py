@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from jobs.core.policy_choices import ArchiveFormat
 from tests.simulation.schedule import FULL_EVERY, WEIGHTS, Fault, Kind, Put, Schedule, Step
@@ -30,6 +31,19 @@ COURSES = (
 _WEIGHTS = WEIGHTS | {Kind.FLIP: 5, Kind.TARGET_PUT: 4, Kind.TARGET_MARK: 3}
 
 
+LOCKED_SECONDS = (60.0, 3_000.0, 1_000_000.0)
+
+
+class Lock(NamedTuple):
+    """Before a step, somebody locks the newest version of a key that has bytes: until some seconds later, by a legal
+    hold (None), or not any more (0).
+    """
+
+    step: int
+    key: str
+    seconds: float | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveSchedule(Schedule):
     """Commands over archives. `target_bytes` and `members_max`: when an archive is full. `with_tag`: which are packed.
@@ -37,7 +51,7 @@ class ArchiveSchedule(Schedule):
     `grace_seconds` and `deletes`: of the expire runs. `in_place`: restores go to the source's bucket.
     `pauses_seconds`: before each step. `at_seconds`: which time an `--as-of` asks for, from the beginning of the
     simulation. `payback_months`: None packs whatever it costs. `gives_up`: an expire run that is taken back is not
-    finished before. `edits`: what the source's writers do before each step.
+    finished before. `edits`: what the source's writers do before each step. `locks`: what is put under Object Lock.
     """
 
     kind: ArchiveFormat = ArchiveFormat.TAR
@@ -54,6 +68,7 @@ class ArchiveSchedule(Schedule):
     setup_seconds: float = 10_000.0
     gives_up: bool = False
     edits: tuple[Put | None, ...] = ()
+    locks: tuple[Lock, ...] = ()
 
 
 def make_archive_schedule(seed: int, *, is_full: bool | None = None) -> ArchiveSchedule:
@@ -108,7 +123,22 @@ def make_archive_schedule(seed: int, *, is_full: bool | None = None) -> ArchiveS
             _edit(chance, keys, is_source_versioned) if step and roll() < 0.3 else None for step in range(len(steps))
         ),
         held_writes=pick((0.0, 0.0, 0.2)),
+        locks=_locks(seed, keys, len(steps)) if is_source_versioned and E in steps else (),
     )
+
+
+def _locks(seed: int, keys: list[str], steps: int) -> tuple[Lock, ...]:
+    """Seldom some; a legal hold may be lifted. By dice of its own: a seed's other choices stay what they were."""
+    chance = random.Random(seed * 5 + 11)
+    if chance.random() >= 0.2:
+        return ()
+    locks = []
+    for _ in range(chance.randint(1, 2)):
+        key, step = chance.choice(keys), chance.randrange(steps)
+        locks.append(Lock(step, key, chance.choice((None, None, *LOCKED_SECONDS))))
+        if step + 1 < steps and chance.random() < 0.5:
+            locks.append(Lock(chance.randrange(step + 1, steps), key, 0.0))
+    return tuple(locks)
 
 
 def _edit(chance: random.Random, keys: list[str], is_source_versioned: bool) -> Put:
@@ -137,6 +167,8 @@ def smaller(schedule: ArchiveSchedule) -> Iterable[ArchiveSchedule]:
             pauses = schedule.pauses_seconds[:index] + schedule.pauses_seconds[index + 1 :]
             edits = schedule.edits[:index] + schedule.edits[index + 1 :]
             yield replace(schedule, steps=steps, pauses_seconds=pauses, edits=edits)
+        if any(lock.step == index for lock in schedule.locks):
+            yield replace(schedule, locks=tuple(lock for lock in schedule.locks if lock.step != index))
         if schedule.edits[index] is not None:
             yield replace(schedule, edits=(*schedule.edits[:index], None, *schedule.edits[index + 1 :]))
     for key in schedule.keys:

@@ -84,6 +84,10 @@ def _no_grace() -> Replacements:
     return [(jobs.core.expiry, "_in_grace", lambda proof, original, terms: "")]
 
 
+def _no_locks() -> Replacements:
+    return [(jobs.core.expiry, "_locked", lambda lock, now: "")]
+
+
 def _kept_is_expired() -> Replacements:
     def kept(row: Any, reason: str) -> Outcome:
         return Outcome(row.row, row.key, row.version_id, Status.EXPIRED, reason, etag=row.etag)
@@ -120,6 +124,7 @@ BUGS = [
     Bug("hide-nothing", "hidden is said, and no marker is there", 400, _hide_nothing, "archives"),
     Bug("two-steps-at-once", "a run removes what it has hidden", 2000, _two_steps_at_once, "archives"),
     Bug("no-grace", "the grace period is not heeded", 400, _no_grace, "archives"),
+    Bug("no-locks", "what is under legal hold or retention is hidden", 1000, _no_locks, "archives"),
     Bug("kept-is-expired", "a kept original is counted as expired", 400, _kept_is_expired, "archives"),
     Bug("empty-is-proven", "an empty original goes with no archive there", 400, _empty_is_proven, "archives"),
     Bug("undo-the-version", "undo removes the version, not its marker", 400, _undo_the_version, "archives"),
