@@ -15,6 +15,7 @@ from tests.simulation.bugs import BUGS
 from tests.simulation.campaign import Tally, find_named, play, run_campaign, shrink
 from tests.simulation.courses import make
 
+PROGRESS_SECONDS = 60.0
 EXPLAINED = 3
 """Of so many violations the shortest trace is looked for, which takes a while."""
 
@@ -40,13 +41,29 @@ def main() -> int:
     if given.seconds is not None:  # other seeds each time, so that the nights add up
         first, seeds, seconds = given.first or int(time.time()) * 100, given.seeds, given.seconds
     print(f"seeds from {first}", flush=True)
-    tally = run_campaign(first, seeds, given.processes, seconds, keeps_going=given.keep_going)
+    tally = run_campaign(first, seeds, given.processes, seconds, keeps_going=given.keep_going, hear=Progress())
     print(summary(tally, time.monotonic() - began, is_long=given.branches))
     for seed, promise, what in tally.violations[:EXPLAINED]:
         explain(seed, promise, what)
-    for seed, promise, what in tally.violations[EXPLAINED:]:
-        print(f"VIOLATED by seed {seed}: {promise}: {what}")
     return 1 if tally.violations else 0
+
+
+class Progress:
+    """Says what is violated when it is, and now and then how far a campaign is."""
+
+    def __init__(self) -> None:
+        self._began = self._said = time.monotonic()
+
+    def __call__(self, total: Tally, part: Tally) -> None:
+        for seed, promise, what in part.violations:
+            print(f"VIOLATED by seed {seed}: {promise}: {what}", flush=True)
+        now = time.monotonic()
+        if now - self._said >= PROGRESS_SECONDS:
+            self._said = now
+            speed = total.schedules / (now - self._began)
+            print(
+                f"{total.schedules:,} schedules, {speed:.0f} a second, {len(total.violations)} violations", flush=True
+            )
 
 
 def show(seed: int) -> int:

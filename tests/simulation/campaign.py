@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -80,14 +80,24 @@ def run_seeds(seeds: Iterable[int]) -> Tally:
 
 
 def run_campaign(
-    first_seed: int, count: int | None, processes: int, seconds: float = math.inf, *, keeps_going: bool = False
+    first_seed: int,
+    count: int | None,
+    processes: int,
+    seconds: float = math.inf,
+    *,
+    keeps_going: bool = False,
+    hear: Callable[[Tally, Tally], None] = lambda total, part: None,
 ) -> Tally:
     """Play `count` schedules in so many processes; no more are begun when the seconds are over, or one has failed,
-    unless it `keeps_going`.
+    unless it `keeps_going`. `hear(total, part)` is told of each part that is done.
     """
     total, ends_at = Tally(), time.monotonic() + seconds
     chunks = (first_seed + CHUNK * number for number in itertools.count())
     last = math.inf if count is None else first_seed + count
+
+    def add(part: Tally) -> None:
+        total.add(part)
+        hear(total, part)
 
     def next_chunk() -> range | None:
         first = next(chunks)
@@ -96,7 +106,7 @@ def run_campaign(
 
     if processes == 1:
         while (chunk := next_chunk()) is not None:
-            total.add(run_seeds(chunk))
+            add(run_seeds(chunk))
         return total
     with ProcessPoolExecutor(processes) as pool:
         running: set[Future[Tally]] = set()
@@ -107,7 +117,7 @@ def run_campaign(
                 return total
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for each in done:
-                total.add(each.result())
+                add(each.result())
 
 
 def shrink(schedule: T, promise: str) -> T:
