@@ -18,7 +18,8 @@ class Settings:
     (rows at once in a worker), `SEALIFT_CHECKPOINT_ROWS`, `SEALIFT_CHECKPOINT_SECONDS`, `SEALIFT_PATIENCE_SECONDS`,
     `SEALIFT_BUFFER_MIB` (object data in a worker's memory), `SEALIFT_ROWS_PER_SHARD`. `SEALIFT_LOG`:
     `json` for a worker's log on stderr, `none` for none; `json` is the default within AWS Batch, which
-    sets `AWS_BATCH_JOB_ID` (`in_batch`, `batch_job_id`). `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_QUEUE_ON_DEMAND`
+    sets `AWS_BATCH_JOB_ID` (`in_batch`, `batch_job_id`). `SEALIFT_START`: the name by which the functions have
+    started this job. `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_QUEUE_ON_DEMAND`
     and `SEALIFT_BATCH_JOB_DEFINITION` say where `--executor batch` sends its jobs.
     """
 
@@ -77,3 +78,10 @@ class Settings:
             batch_queue_on_demand=values.get("SEALIFT_BATCH_QUEUE_ON_DEMAND") or None,
             batch_job_definition=values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
         )
+
+    @staticmethod
+    def begun_as(environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:
+        """The name by which this Batch job was started, and its id; None for all other processes."""
+        values = os.environ if environment is None else environment
+        name, job_id = values.get("SEALIFT_START", ""), values.get("AWS_BATCH_JOB_ID", "")
+        return (name, job_id) if name and job_id else None

@@ -7,9 +7,9 @@ The job's name says what it is for, so that a second caller asks for the same on
 somebody's who may have crashed: Batch is asked for a job of that name first. Of two that submit at once the first to
 write the id wins, and the other one's job is ended before it starts.
 
-Batch has no token for a submission and lists a job a moment late. So a job whose submitter died before it wrote the
-id, or whose request arrived after it was given up, may run beside the one that stands: what they do in the ledger and
-at the destination is write-once or guarded, so that it costs twice and happens once.
+Batch has no token for a submission and lists a job a moment late. So there may be a second job, whose submitter died
+before it wrote the id, or whose request arrived after it was given up. A job writes its id itself when it begins, if
+none is there (`jobs.runs.starts`; it knows its name by SEALIFT_START): of two that run one does the work.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 
 from jobs.core.arrays import NAME_CHARS_MAX, retry_strategy
 from jobs.core.policy import Policy
+from jobs.core.starts import decode_record, encode_record, record_name
 from jobs.errors import NotFound
 from jobs.s3.batch import Batch
 from scheduler.sandbox import Sandbox
@@ -67,7 +68,7 @@ async def start(sandbox: Sandbox, policy: Policy, what: Start, batch: Batch | No
         what = await read_start(sandbox, name) or what
     edge = batch or Batch()
     job_id = await asyncio.to_thread(edge.submit, _request(sandbox, policy, what, name), is_new=is_new)
-    if not await sandbox.write_once(f"starts/{name}.submitted.json", _json({"job_id": job_id})):
+    if not await sandbox.write_once(record_name(name), encode_record(job_id)):
         first = await _submitted(sandbox, name)
         if first is not None and first != job_id:
             await asyncio.to_thread(edge.terminate, job_id, f"another one was first: {first}")
@@ -96,7 +97,7 @@ async def is_second(sandbox: Sandbox, name: str, job_id: str) -> bool:
 
 async def _submitted(sandbox: Sandbox, name: str) -> str | None:
     try:
-        return str(json.loads(await sandbox.read(f"starts/{name}.submitted.json"))["job_id"])
+        return decode_record(await sandbox.read(record_name(name)))
     except NotFound:
         return None
 
@@ -105,7 +106,7 @@ def _request(sandbox: Sandbox, policy: Policy, what: Start, name: str) -> dict[s
     """SubmitJob's request. Queue and definition are the ones that Terraform makes, unless settings say otherwise."""
     settings = sandbox.settings
     definition = settings.batch_job_definition or f"{policy.name}-{{job}}"
-    environment = {"SEALIFT_LEDGER": str(settings.ledger), "SEALIFT_EXECUTOR": "batch"}
+    environment = {"SEALIFT_LEDGER": str(settings.ledger), "SEALIFT_EXECUTOR": "batch", "SEALIFT_START": name}
     if settings.policy.startswith("s3://"):
         environment["SEALIFT_POLICY"] = settings.policy
     return {

@@ -15,6 +15,7 @@ import click
 
 from jobs import __version__
 from jobs.cli.console import say
+from jobs.config import Settings
 from jobs.errors import ExitCode, SealiftError
 
 _COMMANDS = {
@@ -79,6 +80,10 @@ def cli() -> None:
       sealift verify    --source s3://bucket/prefix --destination s3://replica/prefix
       sealift runs list
     """
+    if (begun := Settings.begun_as()) is not None:
+        from jobs.cli.beginning import demand_to_stand
+
+        demand_to_stand(*begun)
 
 
 def main(arguments: list[str] | None = None) -> None:

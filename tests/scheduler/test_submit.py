@@ -50,7 +50,8 @@ def test_a_night_is_started_once_whoever_asks_again(place: Place, batch: BatchSe
     assert job.request["jobDefinition"] == "sealift-nightly"
     assert job.request["containerOverrides"]["command"] == ["nightly", "--pair", "pair", "--night", "2026-11-25"]
     environment = {each["name"]: each["value"] for each in job.request["containerOverrides"]["environment"]}
-    assert environment == {"SEALIFT_LEDGER": f"s3://{place.ledger}/l", "SEALIFT_EXECUTOR": "batch"}
+    told = {"SEALIFT_LEDGER": f"s3://{place.ledger}/l", "SEALIFT_EXECUTOR": "batch", "SEALIFT_START": job.name}
+    assert environment == told
 
 
 def test_a_night_is_the_one_of_the_pairs_time_zone(place: Place, batch: BatchServer) -> None:

@@ -46,11 +46,18 @@ class Job:
     terminated_at: float | None = None
     ended_at: float | None = None
     is_unseen: bool = False
+    does_work: bool = False
     waits_for: list[Job] = field(default_factory=list)
 
     @property
     def command(self) -> list[str]:
         return list(self.request["containerOverrides"]["command"])
+
+    @property
+    def start_name(self) -> str:
+        """The name by which the functions have started it; empty for another one's."""
+        environment = self.request["containerOverrides"].get("environment", ())
+        return "".join(each["value"] for each in environment if each["name"] == "SEALIFT_START")
 
     @property
     def size(self) -> int:
@@ -62,10 +69,14 @@ class Job:
 
 
 class Batch:
-    """`work` says what a job does and how it ends; `tell` is EventBridge, which takes a job's state change."""
+    """`begin` says whether a job ends as soon as it has begun, `work` what it does and how it ends.
+
+    `tell` is EventBridge, which takes a job's state change.
+    """
 
     def __init__(self, world: World, listing_seconds: float):
         self._world, self._listing_seconds = world, listing_seconds
+        self.begin: Callable[[Job], Ending | None]
         self.work: Callable[[Job], Ending]
         self.tell: Callable[[dict[str, Any]], None]
         self.jobs: list[Job] = []
@@ -136,6 +147,9 @@ class Batch:
             return
         job.status, job.started_at = "RUNNING", self._world.loop.time()
         self._world.note("batch", job.id, "runs")
+        if (ending := self.begin(job)) is not None:
+            self._end(job, ending)
+            return
         if self._world.chance() < 0.1:
             self.tell(_state_change(job, "RUNNING"))
         self._later(1 + 600 * self._world.chance() ** 2, self._finish, job)

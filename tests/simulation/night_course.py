@@ -56,7 +56,7 @@ class NightCourse:
         self.functions = Functions(self.world, self._handle, lateness=schedule.lateness, doubles=schedule.doubles)
         self.topic = Topic(self.world)
         self.work = Work(self.world, self.batch, schedule.failures)
-        self.batch.work = self.work.perform
+        self.batch.begin, self.batch.work = self.work.begin, self.work.perform
         self.batch.tell = lambda event: self.functions.send("follow", event)
         services = {"batch": self.batch, "lambda": self.functions, "sns": self.topic}
         self.world.memory = Region(self.world.memory, services)  # type: ignore[assignment]  # it answers for S3 and the services

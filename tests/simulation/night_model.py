@@ -28,7 +28,7 @@ _BEGINS_SECONDS = {"east": (9 - 7.5) * 3600, "west": (-5 - 17.5) * 3600}
 _PER_INVOCATION = re.compile(r"sealift-(east|west)-backfill-request-\d+")
 _RECONCILE = re.compile(r"sealift-(?P<pair>\w+)-reconcile-(?P<one>.{17})-(?P<other>.{17})")
 OVERTAKEN = "who had submitted a reconciliation was cut off, and newer reports were there when it was tried again"
-ORPHAN = "a job whose submitter was cut off ran beside the one that stands"
+ORPHAN = "a second job, whose submitter was cut off, was started, and ended at once"
 
 
 class NightModel(Judge, Observer):
@@ -232,13 +232,14 @@ class NightModel(Judge, Observer):
         )
         for job in some:
             if job is not stands and job.started_at is not None:
+                self.demand(not job.does_work, "one job does the work", f"{name}: {job.id} beside {stands.id}")
                 if self._is_orphan(job, stands):
                     self.known_limits[ORPHAN] += 1
                 else:
-                    self.violate("one job does the work", f"{name}: {job.id} beside {stands.id}")
+                    self.violate("one job is started", f"{name}: {job.id} beside {stands.id}")
 
     def _is_orphan(self, job: Job, stands: Job) -> bool:
-        """Whether it could not be ended in time: Batch has no token for a submission, and lists late."""
+        """Whether it could not be ended before it was started: Batch has no token for a submission, and lists late."""
         if job.submitter not in self.world.network.struck:  # type: ignore[attr-defined]  # a StrictNetwork
             return False
         is_other = job.id in self._unanswered and stands.submitter is not job.submitter  # found instead of its own

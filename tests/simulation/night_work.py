@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from jobs.core.model import Attributes
+import jobs.runs.starts
+from jobs.core.model import Attributes, Location
 from jobs.errors import ExitCode, PreconditionFailed
 from jobs.s3.store import ABSENT
 from tests.simulation.batch_double import QUEUE, Batch, Ending, Job
@@ -26,6 +27,15 @@ class Work:
         self._world, self._batch, self._failures = world, batch, failures
         self.runs: list[str] = []
         self.written: dict[str, float] = {}
+
+    def begin(self, job: Job) -> Ending | None:
+        """A job that was started by name asks first whether it is the one."""
+        if job.start_name:
+            ledger, memory = Location(LEDGER, "l"), self._world.memory
+            if run_at_once(jobs.runs.starts.stand(memory, ledger, job.start_name, job.id)) != job.id:
+                return Ending("FAILED", int(ExitCode.USAGE), "Essential container in task exited")
+        job.does_work = True
+        return None
 
     def perform(self, job: Job) -> Ending:
         """What a job that ran to its end, or died, has done."""

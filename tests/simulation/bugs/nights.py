@@ -9,6 +9,7 @@ from datetime import UTC
 from types import SimpleNamespace
 from typing import Any, cast
 
+import jobs.runs.starts
 import jobs.s3.batch
 import scheduler.backlog
 import scheduler.enqueue
@@ -78,6 +79,13 @@ def _any_capitals() -> Replacements:
 
 def _leave_the_loser() -> Replacements:
     return [(jobs.s3.batch.Batch, "terminate", lambda self, job_id, reason: None)]
+
+
+def _ask_nobody() -> Replacements:
+    async def stand(store: Any, ledger: Any, name: str, job_id: str) -> str:
+        return job_id
+
+    return [(jobs.runs.starts, "stand", stand)]
 
 
 def _publish_before_the_rows() -> Replacements:
@@ -288,6 +296,7 @@ BUGS = [
     Bug("submit-again", "boto3 repeats submissions whose answer was lost", 200, _submit_again, "nights"),
     Bug("any-capitals", "another one's job is taken for our own", 100, _any_capitals, "nights"),
     Bug("leave-the-loser", "of two jobs of a name both go on", 400, _leave_the_loser, "nights"),
+    Bug("ask-nobody", "a job does not ask whether it is the one of its name", 400, _ask_nobody, "nights"),
     Bug("publish-first", "a manifest is published before its rows", 100, _publish_before_the_rows, "nights"),
     Bug("forget-the-taken", "a listed manifest forgets what was taken", 2_000, _forget_what_was_taken, "nights"),
     Bug("leave-the-newest", "a manifest leaves its newest row out", 100, _leave_the_newest_out, "nights"),
