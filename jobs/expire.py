@@ -171,7 +171,8 @@ class Expire:
                 outcomes[row.row] = _ended(row, Status.MISSING, "the original is gone already")
             elif stone is not None and (each is None or (isinstance(each, _Seen) and each.is_done_by(stone.step))):
                 outcomes[row.row] = _ended(row, Status.EXPIRED, "by an earlier attempt of this run")
-                marker_id = each.original.marker_version_id if isinstance(each, _Seen) else None
+                above = each.original.marker_version_id if isinstance(each, _Seen) else None
+                marker_id = above or stone.marker_version_id  # known to an attempt that saw the version beneath it
                 settled.append(stone._replace(marker_version_id=marker_id, recorded_at=self.clock()))
             elif isinstance(each, _Seen):
                 seen.append(each)

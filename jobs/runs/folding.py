@@ -184,7 +184,8 @@ def _listed(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[st
 def _failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[bytes, bytes]:
     """The rows that ended badly as a manifest. A destination that verify proved wrong is condemned by its ETag.
 
-    In the CSV file, which is for people, a formula is defused (`jobs.s3.sql.defused`).
+    Of a key the newest version comes first, as in a listing: that tells them apart where their times are equal. In the
+    CSV file, which is for people, a formula is defused (`jobs.s3.sql.defused`).
     """
     from jobs.s3.sql import defused, quoted
 
@@ -194,7 +195,7 @@ def _failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[byte
                CASE WHEN status = 'mismatched' THEN destination_etag ELSE condemned_etag END AS condemned_etag,
                status, reason
         FROM folded JOIN read_parquet('{folder}/shard-*.parquet') AS manifest USING (row)
-        WHERE bad ORDER BY row
+        WHERE bad ORDER BY min(row) OVER (PARTITION BY manifest.key), row DESC
         """
     ).to_arrow_reader()
     parquet, csv = folder / "failures.parquet", folder / "failures.csv"

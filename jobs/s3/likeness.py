@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jobs.core.evidence import Verdict, compare
-from jobs.core.model import Listed, ObjectInfo, ObjectRef
+from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence, Outcome
 from jobs.core.succession import can_be_copy
+from jobs.errors import Conflict
 from jobs.s3.content import Side, compare_content
 from jobs.s3.lookup import find
 from jobs.s3.store import Store
@@ -48,7 +49,10 @@ class Likeness:
     _verdicts: dict[tuple[Identity, Identity], Verdict] = field(default_factory=dict)
 
     async def find_copy(self, version: Listed, copies: Sequence[Listed]) -> int | None:
-        """The place of the version's latest copy. Raises Unread."""
+        """The place of the version's latest copy.
+
+        Raises Unread, and Conflict where something without a version id has been overwritten since it was listed.
+        """
         for place in range(len(copies) - 1, -1, -1):
             if can_be_copy(version, copies[place]) and await self._is_copy(version, copies[place]):
                 return place
@@ -57,7 +61,7 @@ class Likeness:
     async def is_older_on_top(
         self, history: Sequence[Listed], copies: Sequence[Listed], newest: int | None, found: Mapping[int, int]
     ) -> bool:
-        """Whether the newest version's copy lies beneath the copy of an older one. Raises Unread."""
+        """Whether the newest version's copy lies beneath the copy of an older one. Raises what `find_copy` does."""
         if newest is None or found.get(newest) in (None, len(copies) - 1):
             return False
         for version in history[:newest]:
@@ -93,6 +97,9 @@ class Likeness:
         source, destination = await asyncio.gather(find(self.source, here), find(self.destination, there))
         if source is None or destination is None:
             return Verdict(False, Evidence.NONE, "one of them is gone")
+        for listed, info, ref in ((version, source, here), (copy, destination, there)):
+            if listed.version_id in (None, NULL_VERSION) and info.etag != listed.etag:
+                raise Conflict("HeadObject", str(ref), "Raced", "it was overwritten after it was listed")
         if _carried(source) != _carried(destination):
             return Verdict(False, Evidence.NONE, "headers or metadata differ")
         verdict = compare(source, destination)

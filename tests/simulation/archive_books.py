@@ -92,6 +92,9 @@ class ArchiveBooks:
         same_second = [each for each in history if int(each.last_modified) == int(top.last_modified)]
         if unknown or len(same_second) > 1 or key in model.deletes.mistaken or self._is_unconfirmed(key):
             return
+        if any(id(each) in model.deletes.late for each in model.world.versions(SOURCE, key)):
+            model.known_limits["a delete whose client was gone came late"] += 1  # nothing tells it from others' deletes
+            return
         rows = [row for row in model.rows[run_id] if row.key == key and row.archive != DISPUTED]
         if top.is_delete_marker:
             model.demand(not rows, "as it was", f"{run_id}: {key} was deleted at {at}, {rows} are restored")
@@ -257,8 +260,15 @@ class ArchiveBooks:
             is_cold |= any(each.storage_class == "GLACIER" for each in model.sources[row.key])
             return "" if is_cold else "nothing is archived"
         if outcome.status is Status.UNRESTORABLE:
-            return "" if self._is_barred(row, outcome, seen - wanted) else "it could be restored"
+            is_barred = self._is_barred(row, outcome, seen - wanted) or self._is_frozen(place.bucket, key, outcome)
+            return "" if is_barred else "it could be restored"
         return ""
+
+    def _is_frozen(self, bucket: str, key: str, outcome: Outcome) -> bool:
+        """Whether what is there is archived, and no checksum says what it is."""
+        there = self.model.world.versions(bucket, key)
+        is_unknown = bool(there) and there[-1].is_archived and all(each.is_composite for each in there[-1].checksums)
+        return is_unknown and "an archived object is at the destination" in outcome.reason
 
     def _before(self, version: Version) -> list[bytes]:
         return [data for _, data in self.model.holdings.flips[id(version)]]

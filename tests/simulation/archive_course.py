@@ -94,7 +94,7 @@ class ArchiveCourse(Course):
             elif self._is_possible(step):
                 run_id = await self._finish(step, self._proving)
                 if run_id is None:
-                    return
+                    break
                 await self._follow(step, run_id)
         await self._rest()
 
@@ -117,7 +117,12 @@ class ArchiveCourse(Course):
         """Else the command says at once that there is nothing of the kind."""
         if step is Step.EXPIRE:
             return bool(self._proving)
-        indexed = [key for key in self.world.keys(LEDGER) if key.startswith(f"{PLACE.key}/archives/{DESTINATION}/")]
+        folder = f"{PLACE.key}/archives/{DESTINATION}/"
+        indexed = [
+            key
+            for key in self.world.keys(LEDGER)
+            if key.startswith(folder) and not self.world.versions(LEDGER, key)[-1].is_delete_marker
+        ]
         if step in (Step.RESTORE, Step.RESTORE_AS_OF):
             return bool(indexed)
         there = [key for key in self.world.keys(DESTINATION) if key.startswith(ARCHIVES)]

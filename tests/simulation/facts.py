@@ -62,7 +62,8 @@ class Judge:
 class Facts(Judge):
     """What runs did. By run: `rows`, `specs`, `reports`, `starts`, `outcomes`; by key: `sources`, `places`.
 
-    `touches`: bucket and key that others changed. `reads`: run, ETag, offset and bytes that were read.
+    `touches`: bucket and key that others changed. `once_flipped`: versions (ids in memory) of which a bit has flipped.
+    `reads`: run, ETag, offset and bytes that were read.
     """
 
     def __init__(self, schedule: Schedule):
@@ -75,6 +76,7 @@ class Facts(Judge):
         self.sources: dict[str, list[Version]] = defaultdict(list)
         self.places: dict[str, list[Placed]] = defaultdict(list)
         self.touches: set[tuple[str, str]] = set()
+        self.once_flipped: set[int] = set()
         self.outcomes: dict[str, list[list[Outcome]]] = defaultdict(list)
         self.reads: set[tuple[str, str | None, int, bytes]] = set()
 

@@ -56,6 +56,9 @@ class Model(Facts, Observer):
     def original(self, key: str, version: Version) -> None:
         self.sources[key].append(version)
 
+    def flipped(self, bucket: str, key: str, version: Version, before: bytes) -> None:
+        self.once_flipped.add(id(version))
+
     def touched(self, bucket: str, key: str) -> None:
         self.touches.add((bucket, key))
 

@@ -81,8 +81,9 @@ class Others:
         ]
         if found:
             key, version = found[pick % len(found)]
-            at = pick // 64 % len(version.data)
-            version.data = version.data[:at] + bytes([version.data[at] ^ 1 << pick % 8]) + version.data[at + 1 :]
+            at, before = pick // 64 % len(version.data), version.data
+            version.data = before[:at] + bytes([before[at] ^ 1 << pick % 8]) + before[at + 1 :]
+            self._world.observer.flipped(DESTINATION, key, version, before)
             self._world.note("flipped", key, version.version_id, at)
 
     def meddle(self, kind: Kind, pick: int, request: Request) -> None:

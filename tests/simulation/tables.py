@@ -185,11 +185,14 @@ def count(chosen: dict[int, Outcome], rows: dict[int, ObjectVersion]) -> Folded:
     sizes: Counter[str] = Counter()
     for each in chosen.values():
         sizes[str(each.status)] += each.size_bytes
+    places: dict[str, int] = {}
+    for row in sorted(rows):
+        places.setdefault(rows[row].key, row)
     condemned = [
         rows[row]._replace(row=0, condemned_etag=chosen[row].destination_etag)
         if chosen[row].status is Status.MISMATCHED
         else rows[row]._replace(row=0)
-        for row in sorted(rows)
+        for row in sorted(rows, key=lambda row: (places[rows[row].key], -row))  # of a key the newest first
     ]
     return Folded(
         rows=len(chosen),

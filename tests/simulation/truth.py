@@ -81,7 +81,8 @@ class Truth:
 
     def _false_alarm(self, here: list[Placed], originals: set[bytes]) -> str:
         for placed in here:
-            if placed.data not in originals or is_flipped(placed):
+            was_flipped = id(placed.version) in self.facts.once_flipped  # and perhaps back again
+            if placed.data not in originals or is_flipped(placed) or was_flipped:
                 return ""
         return "what is there has its bytes" if here else ""
 
