@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Sequence
 
 import pyarrow.parquet as pq
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from jobs.s3.memory import MemoryStore
 from jobs.s3.tables import manifest_schema, shard_schema, write_outcomes, write_parquet
 
 ROWS = 6
+KEYS = [f"k{row}" for row in range(ROWS)]
 PLAN = Plan(ROWS, 0, (ShardSummary(ROWS, 0),))
 
 attempts = st.lists(
@@ -41,11 +43,11 @@ attempts = st.lists(
 )
 
 
-async def folded(checkpoints: list[list[Outcome]]) -> Folded:
+async def folded(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -> Folded:
     store = MemoryStore()
     store.create_bucket("ledger")
     ledger = Ledger(store, Location("ledger", "here"))
-    rows = [ObjectVersion(row, f"k{row}", etag="e") for row in range(ROWS)]
+    rows = [ObjectVersion(row, key, f"v{row}", etag="e") for row, key in enumerate(keys)]
     names = shard_schema().names
     columns = {name: [getattr(row, name) for row in rows] for name in names}
     import pyarrow as pa
@@ -86,3 +88,13 @@ def test_a_mismatch_condemns_exactly_the_etag_that_was_seen() -> None:
     [row] = pq.read_table(io.BytesIO(result.failures_parquet)).to_pylist()
     assert (row["key"], row["condemned_etag"], row["reason"]) == ("k3", "d7", "MD5 differs")
     assert b"MD5 differs" in result.failures_csv
+
+
+def test_failed_versions_of_a_key_stand_as_in_a_listing_the_newest_first() -> None:
+    """Where their times are equal a retry took them the other way round: a deletion ended over what came after it."""
+    failed = [
+        Outcome(row, "", None, Status.FAILED, "why", finished_at=1.0, attempt="a") for row in range(ROWS) if row != 3
+    ]
+    result = asyncio.run(folded([failed], ["b", "b", "b", "a", "a", "c"]))
+    failures = pq.read_table(io.BytesIO(result.failures_parquet))
+    assert failures["version_id"].to_pylist() == ["v2", "v1", "v0", "v4", "v5"]

@@ -101,6 +101,32 @@ def test_a_source_without_versions_that_is_overwritten_after_it_was_listed_is_no
     asyncio.run(scene())
 
 
+def test_a_source_that_is_overwritten_after_it_was_listed_is_not_called_the_same_as_an_earlier_copy():
+    """HEAD showed what had come in its place, of which there was a copy: the event's object was said to have one."""
+
+    async def scene() -> None:
+        store = MemoryStore(clock=ticking(), default_checksum="CRC64NVME")
+        store.create_bucket("source", versioned=False)
+        store.create_bucket("destination")
+        await put(store, "destination", b"other")
+        written = await put(store, "source", b"event")
+
+        class OverwrittenAtSecondHead:
+            heads = 0
+
+            def __getattr__(self, name: str) -> Any:
+                self.heads += name == "head"
+                if name == "head" and self.heads == 2:
+                    run_at_once(put(store, "source", b"other"))
+                return getattr(store, name)
+
+        settled = await backup(OverwrittenAtSecondHead()).settle("k", [row(written, 5)])
+        assert settled.outcomes[0].status is Status.MISSING
+        assert await top(store) == b"other"
+
+    asyncio.run(scene())
+
+
 def test_a_writer_that_is_stopped_before_it_hides_a_deleted_version_again_says_what_it_owes():
     """It said that the key could wait in the backlog, with a deleted object in sight."""
 
