@@ -49,7 +49,7 @@ class Copies:
                 self.facts.demand(like, "faithful", f"{who}: metadata or tags are not the source's: {after.attributes}")
             like = like or meant
             if options["all_versions"]:
-                self._appended(key, rows, like, after, who, is_hidden=self._is_unseen_marker(request, before))
+                self._appended(key, rows, like, after, who, excuse=self._excuse(request, before))
             elif before is not None and not before.is_delete_marker:
                 self._overwritten(like, before, after, Overwrite(options.get("overwrite", "older")), who)
 
@@ -69,6 +69,21 @@ class Copies:
         rest = [_carried(each)[:2] + _carried(each)[3:] for _, each in meant]
         is_mixed = after.storage_class in classes and _carried(after)[:2] + _carried(after)[3:] in rest
         return not is_named and is_mixed and (SOURCE, key) in self.facts.touches
+
+    def _excuse(self, request: Request, before: Version | None) -> str:
+        """Why the guard of a write let it go over what the process did not look at; empty where it did."""
+        if self._is_unseen_marker(request, before):
+            return "a delete marker that came meanwhile hid what lies beneath it"
+        if before is not None and not before.is_delete_marker and self._came_again(request, before):
+            return "an ETag that came again: a history was appended once more"
+        return ""
+
+    def _came_again(self, request: Request, version: Version) -> bool:
+        """Whether it came after the process had looked, with the ETag of one that was there before."""
+        places = self.facts.places[request.key.removeprefix(PREFIX)]
+        came = next(each.time for each in places if each.version is version)
+        etags = [each.version.etag for each in places if each.version is not None and each.time < came]
+        return came >= self._listings.get((request.process, request.key), 0.0) and version.etag in etags
 
     def _is_unseen_marker(self, request: Request, version: Version | None) -> bool:
         """Whether it is a delete marker that somebody else made after the process had looked, or it itself, after it
@@ -115,14 +130,14 @@ class Copies:
         after: Version,
         who: str,
         *,
-        is_hidden: bool,
+        excuse: str,
     ) -> None:
         """In a history, nothing that is newer at the source lies beneath."""
         history = self.facts.sources[key]
         place = max(index for index, each in enumerate(history) for _, o in like if each is o)
         for each in self.facts.world.versions(DESTINATION, PREFIX + key):
             if each is not after and not each.is_delete_marker:
-                self._covered(key, rows, place, each, who, is_hidden=is_hidden)
+                self._covered(key, rows, place, each, who, excuse=excuse)
         ours = [p for p in self.facts.places[key][:-1] if p.run_id and p.version and p.version.is_delete_marker]
         if ours and not any(each.is_delete_marker for each in history[:place]):
             self.facts.known_limits["a late copy over a delete marker"] += 1
@@ -141,7 +156,7 @@ class Copies:
             self._covered(key, rows, max(places), before, f"{who}, a marker")
 
     def _covered(
-        self, key: str, rows: list[ObjectVersion], place: int, there: Version, who: str, *, is_hidden: bool = False
+        self, key: str, rows: list[ObjectVersion], place: int, there: Version, who: str, *, excuse: str = ""
     ) -> None:
         """What lies beneath number `place` of the source's history is not a copy of what is newer.
 
@@ -155,8 +170,8 @@ class Copies:
         markers = [p for p in self.facts.places[key] if p.version is not None and p.version.is_delete_marker]
         if not any(history[index].version_id in known for index in at):
             self.facts.known_limits["the copy of a version that the source has no more was covered"] += 1
-        elif is_hidden:
-            self.facts.known_limits["a delete marker that came meanwhile hid what lies beneath it"] += 1
+        elif excuse:
+            self.facts.known_limits[excuse] += 1
         elif any(not p.run_id for p in markers):
             self.facts.known_limits["a delete marker of others at the destination was taken for the source's"] += 1
         elif len(markers) > self._asked_markers(key):
