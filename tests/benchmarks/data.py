@@ -93,24 +93,28 @@ class Data:
         for bucket in sorted(self._buckets):
             self.remove(bucket)
 
-    def parquet_manifest(self, rows: int, size_bytes: int, bucket: str) -> str:
-        """A Parquet manifest of `rows` small objects that need not exist; returns its URI."""
+    def parquet_manifest(self, rows: int, size_bytes: int, bucket: str, *, months: int = 0) -> str:
+        """A Parquet manifest of `rows` small objects that need not exist; returns its URI.
+
+        `months`: over how many, from 2024 on, they were written, in another order than that of their keys (0: undated).
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self.folder / f"manifest-{rows}.parquet"
+        path = self.folder / f"manifest-{rows}-{months}.parquet"
         keys = Dataset("manifest", rows, size_bytes).names()
         etag = hashlib.md5(raw.content("", size_bytes), usedforsecurity=False).hexdigest()
-        table = pa.table(
-            {
-                "bucket": pa.array([bucket] * rows),
-                "key": pa.array(keys),
-                "size_bytes": pa.array([size_bytes] * rows, pa.int64()),
-                "etag": pa.array([etag] * rows),
-                "storage_class": pa.array(["STANDARD"] * rows),
-            }
-        )
-        pq.write_table(table, path, row_group_size=100_000)
+        columns: dict[str, pa.Array[Any]] = {
+            "bucket": pa.array([bucket] * rows),
+            "key": pa.array(keys),
+            "size_bytes": pa.array([size_bytes] * rows, pa.int64()),
+            "etag": pa.array([etag] * rows),
+            "storage_class": pa.array(["STANDARD"] * rows),
+        }
+        if months:
+            seconds = [1_704_067_200 + i * 7_919_993 % (months * 2_629_800) for i in range(rows)]
+            columns["last_modified"] = pa.array(seconds, pa.timestamp("s", "UTC"))
+        pq.write_table(pa.table(columns), path, row_group_size=100_000)
         if "bench-manifests" not in self._made:
             self.fresh_bucket("bench-manifests")
             self._made.add("bench-manifests")

@@ -58,12 +58,14 @@ def sealift(*arguments: str) -> list[str]:
     return [str(script), *arguments] if script.exists() else [sys.executable, "-m", "jobs", *arguments]
 
 
-def sealift_run(job: str, source: list[str], *options: str, destination: str = "") -> Client:
-    """`sealift replicate` or `sealift verify` of `source` (its options), into the run's destination or a given one."""
+def sealift_run(
+    job: str, source: list[str], *options: str, destination: str = "", into: str = "--destination"
+) -> Client:
+    """A verb with `source` (its options), into (as the verb calls it) the run's destination or a given one."""
 
     def command(run: Run) -> list[str]:
-        places = ["--destination", destination or run.destination, "--ledger", run.ledger]
-        return sealift(job, *source, *places, "--yes", "--json", *options)
+        where = [into, destination or run.destination, "--ledger", run.ledger]
+        return sealift(job, *source, *where, "--yes", "--json", *options)
 
     return Client(SEALIFT, command)
 

@@ -262,6 +262,19 @@ def planning(bench: Bench) -> Workload:
     return Workload("planning", title, rows, 0, clients, bench.environment, targets)
 
 
+def compact_planning(bench: Bench) -> Workload:
+    rows = [bench.scaled(count) for count in (1_000_000, 5_000_000)]
+    bench.data.key_file(bench.small())
+    clients = []
+    for count in rows:
+        manifest = bench.data.parquet_manifest(count, 4096, bench.small().bucket, months=24)
+        client = peers.sealift_run("compact", ["--manifest", manifest], "--dry-run", into="--archives")
+        clients.append(Client(f"{SEALIFT}, {count:,} rows", client.command, rounds_max=1, objects=count))
+    targets = [Target("peak MiB of the largest process", peak_mib, at_most=700)]
+    title = f"Plan the compaction of {rows[0]:,} and {rows[-1]:,} manifest rows (`compact --dry-run`)"
+    return Workload("planning-compact", title, rows[-1], 0, clients, bench.environment, targets)
+
+
 def start(bench: Bench) -> Workload:
     clients = [Client(SEALIFT, lambda _: peers.sealift("--help"))]
     targets = [Target("seconds", seconds, at_most=0.3)]
@@ -278,5 +291,6 @@ WORKLOADS: dict[str, Callable[[Bench], Workload]] = {
     "deep-large": lambda bench: _verify(bench, bench.large(), deep=True),
     "listing": listing,
     "planning": planning,
+    "planning-compact": compact_planning,
     "late": late_copies,
 }

@@ -29,6 +29,7 @@ SUITE = "trixie"
 BASE = "localhost/base:test"
 _NOT_STARTED = 125, 126, 127
 """What `podman run` itself exits with when there was no container, or nothing in it to run."""
+_KILLED = 128 + 9
 
 
 def missing() -> str:
@@ -41,9 +42,10 @@ def missing() -> str:
 
 @dataclass(frozen=True)
 class Podman:
-    """podman whose images, containers and locks all lie in `folder`."""
+    """podman whose images, containers and locks all lie in `folder`. `followers`: who waits for containers to end."""
 
     folder: Path
+    followers: list[threading.Thread] = field(default_factory=list, compare=False)
 
     def command(self, *arguments: str) -> list[str]:
         """The command line. runc: it knows how to limit memory where cgroups are still version 1."""
@@ -66,9 +68,15 @@ class Podman:
         """Run it; its stdout. Raises RuntimeError with the end of its stderr."""
         return _checked(self.command(*arguments), self.environment())
 
-    def clear(self) -> None:
-        """End containers and remove all. (`podman system reset` would also remove networks outside of the folder.)"""
+    def settle(self) -> None:
+        """End containers, and wait until the last of them is removed."""
+        self.run("stop", "--all", "--time", "0")
+        for thread in self.followers:
+            thread.join()
         self.run("rm", "--all", "--force", "--volumes", "--time", "0")
+
+    def clear(self) -> None:
+        """Remove all. (`podman system reset` would also remove networks outside of the folder.)"""
         subprocess.run(["umount", f"{self.folder}/storage/overlay"], check=False, stderr=subprocess.DEVNULL)
         for name in ("storage", "run", "tmp"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -86,6 +94,7 @@ def podman_in(folder: Path) -> Iterator[Podman]:
     try:
         yield podman
     finally:
+        podman.settle()
         if not kept:
             podman.clear()
 
@@ -133,11 +142,11 @@ class Container:
     process: subprocess.Popen[bytes]
     log: Path
     exit: Exit | None = None
-    thread: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self._follow, name=self.name, daemon=True)
-        self.thread.start()
+        thread = threading.Thread(target=self._follow, name=self.name, daemon=True)
+        self.podman.followers.append(thread)
+        thread.start()
 
     def poll(self) -> Exit | None:
         """How it ended; None while it runs."""
@@ -158,11 +167,13 @@ class Container:
         if code in _NOT_STARTED:
             last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
             end = Exit(None, f"CannotStartContainerError: {''.join(last)}"[:255])
-        else:
+        elif code == _KILLED:
             killed = self.podman.run("inspect", "--format", "{{.State.OOMKilled}}", self.name).strip() == "true"
             end = Exit(code, OUT_OF_MEMORY if killed else "")
+        else:
+            end = Exit(code)
+        self.exit = end  # from here on the next child may start, as Batch does not wait for a host to tidy up either
         self.podman.run("rm", "--force", "--ignore", "--volumes", "--time", "0", self.name)
-        self.exit = end
 
 
 @dataclass
