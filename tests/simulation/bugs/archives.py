@@ -9,6 +9,7 @@ import jobs.compact
 import jobs.core.expiry
 import jobs.core.history
 import jobs.expire
+import jobs.s3.archive_index
 import jobs.s3.archive_reader
 import jobs.s3.archive_upload
 import jobs.s3.member_copier
@@ -148,7 +149,13 @@ def _leave_parts() -> Replacements:
 
 
 def _write_over_archives() -> Replacements:
-    return [(jobs.s3.archive_upload, "ABSENT", UNGUARDED)]
+    def careless(
+        store: Any, bucket: str, key: str, attributes: Any, part_bytes: int, guard: Any = None
+    ) -> ArchiveUpload:
+        return ArchiveUpload(store, bucket, key, attributes, part_bytes, UNGUARDED)
+
+    places: list[Any] = [jobs.s3.archive_upload, jobs.s3.archive_index, jobs.s3.member_copier]
+    return [(place, "ArchiveUpload", careless) for place in places]
 
 
 def _restore_unproven() -> Replacements:
