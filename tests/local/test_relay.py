@@ -29,18 +29,21 @@ class Heard:
     client: Any
     bucket: str
     port: int
+    loop: asyncio.AbstractEventLoop
     exchanges: list[Exchange] = field(default_factory=list)
 
     def changes(self) -> list[Change]:
+        """All that was told. A client may have its answer a moment before: the relay's loop finishes its step first."""
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop).result()
         return [change for exchange in self.exchanges for change in read_changes(exchange)]
 
 
-def relaying(upstream: int, tell: Callable[[Exchange], None]) -> Iterator[int]:
+def relaying(upstream: int, tell: Callable[[Exchange], None]) -> Iterator[tuple[int, asyncio.AbstractEventLoop]]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     relay = Relay(upstream, tell)
-    yield asyncio.run_coroutine_threadsafe(relay.start(), loop).result()
+    yield asyncio.run_coroutine_threadsafe(relay.start(), loop).result(), loop
     asyncio.run_coroutine_threadsafe(relay.close(), loop).result()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
@@ -52,12 +55,12 @@ def heard(seaweed: Server) -> Iterator[Heard]:
     exchanges: list[Exchange] = []
     upstream = urlsplit(seaweed.endpoint).port
     assert upstream is not None
-    for port in relaying(upstream, exchanges.append):
+    for port, loop in relaying(upstream, exchanges.append):
         client = Server(f"http://127.0.0.1:{port}", seaweed.access_key, seaweed.secret_key).client()
         bucket = f"relayed-{uuid.uuid4().hex[:8]}"
         client.create_bucket(Bucket=bucket)
         client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-        yield Heard(client, bucket, port, exchanges)
+        yield Heard(client, bucket, port, loop, exchanges)
 
 
 def test_each_kind_of_change_is_told_with_its_version(heard: Heard) -> None:
@@ -126,7 +129,7 @@ def test_an_answer_may_come_after_the_client_has_said_all() -> None:
 
         threading.Thread(target=serve, daemon=True).start()
         exchanges: list[Exchange] = []
-        for port in relaying(upstream.getsockname()[1], exchanges.append):
+        for port, _ in relaying(upstream.getsockname()[1], exchanges.append):
             with socket.create_connection(("127.0.0.1", port)) as client:
                 client.sendall(b"PUT /b/k HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx")
                 client.shutdown(socket.SHUT_WR)
@@ -145,7 +148,7 @@ def test_what_is_no_http_passes_too_and_tells_nothing() -> None:
 
         threading.Thread(target=serve, daemon=True).start()
         exchanges: list[Exchange] = []
-        for port in relaying(upstream.getsockname()[1], exchanges.append):
+        for port, _ in relaying(upstream.getsockname()[1], exchanges.append):
             with socket.create_connection(("127.0.0.1", port)) as client:
                 client.sendall(b"\x16\x03\x01 nonsense")
                 assert b"".join(iter(lambda: client.recv(1024), b"")) == b"<\x16\x03\x01 nonsense>"
