@@ -60,17 +60,23 @@ def test_what_a_killed_attempt_deleted_is_expired_by_this_run(versioned: bool, h
         assert asyncio.run(store.get(ObjectRef("docs", "k2"))).data == b"content"
 
 
-def test_a_marker_that_one_attempt_knew_is_not_forgotten_by_the_next() -> None:
-    """Somebody removed the version beneath it in between: the marker was recorded as unknown, and no undo took it."""
-    store = shop(versioned=True)
+def killed_over(*, versioned: bool) -> tuple[Shop, ObjectVersion]:
+    """An attempt that was killed when it had deleted one original, and its row."""
+    store = shop(versioned=versioned)
     ref = store.put_now("docs", "k", b"content")
     row = row_of(store, 0, ref, replica(store, ref))
     store.after_delete = _kill
     with pytest.raises(Killed):
         one(store, row)
+    return store, row
+
+
+def test_a_marker_that_one_attempt_knew_is_not_forgotten_by_the_next() -> None:
+    """Somebody removed the version beneath it in between: the marker was recorded as unknown, and no undo took it."""
+    store, row = killed_over(versioned=True)
     store.after_delete = lambda: None
     assert one(store, row).status is Status.EXPIRED
-    asyncio.run(store.delete("docs", "k", version_id=ref.version_id))
+    asyncio.run(store.delete("docs", "k", version_id=row.version_id))
     assert one(store, row).status is Status.EXPIRED
     undone = asyncio.run(unhide(store, job(store).tombstones))
     assert (undone.markers, undone.problems) == (1, [])
@@ -78,12 +84,7 @@ def test_a_marker_that_one_attempt_knew_is_not_forgotten_by_the_next() -> None:
 
 
 def test_what_a_killed_attempt_deleted_is_expired_also_when_something_new_is_there() -> None:
-    store = shop(versioned=False)
-    ref = store.put_now("docs", "k", b"content")
-    row = row_of(store, 0, ref, replica(store, ref))
-    store.after_delete = _kill
-    with pytest.raises(Killed):
-        one(store, row)
+    store, row = killed_over(versioned=False)
     store_over(store, b"newer")
     assert one(store, row).status is Status.EXPIRED
     assert store.contents() == {("k", "null"): b"newer"}

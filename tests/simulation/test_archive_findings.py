@@ -147,10 +147,10 @@ def test_a_reindex_that_cannot_write_leaves_the_damaged_index():
         async def refuse(*given: Any, **more: Any) -> Written:
             raise Denied("PutObject", key, "AccessDenied", "who reads only", 403)
 
-        store.put, put_again = refuse, store.put  # type: ignore[method-assign]
+        store.put, put_again = refuse, store.put  # type: ignore[method-assign]  # of this one instance
         with pytest.raises(Denied):
             await _renew(index, store, archive)
-        store.put = put_again  # type: ignore[method-assign]
+        store.put = put_again  # type: ignore[method-assign]  # of this one instance
         assert (await store.get(ObjectRef("ledger", key))).data == damaged.data
         assert (await _renew(index, store, archive)).is_new
         assert [member.key async for part in index.members(archive) for member in part] == ["k"]

@@ -13,7 +13,6 @@ from jobs.core.outcome import Status
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Written
 from jobs.s3.streams import ByteBudget
-from tests.simulation.loop import run_at_once
 from tests.simulation.test_findings import Meddling, ticking, world
 
 ROUTE = Route(Location("source"), Location("destination"))
@@ -85,16 +84,10 @@ def test_a_source_without_versions_that_is_overwritten_after_it_was_listed_is_no
         await put(store, "destination", b"zero")
         written = await put(store, "source", b"first")
 
-        class OverwrittenAtSecondHead:
-            heads = 0
+        async def others() -> None:
+            await put(store, "source", b"second")
 
-            def __getattr__(self, name: str) -> Any:
-                self.heads += name == "head"
-                if name == "head" and self.heads == 2:
-                    run_at_once(put(store, "source", b"second"))
-                return getattr(store, name)
-
-        settled = await backup(OverwrittenAtSecondHead()).settle("k", [row(written, 5)])
+        settled = await backup(Meddling(store, "head", others, at=2)).settle("k", [row(written, 5)])
         assert settled.outcomes[0].status is Status.MISSING
         assert await top(store) == b"second"
 
@@ -111,16 +104,10 @@ def test_a_source_that_is_overwritten_after_it_was_listed_is_not_called_the_same
         await put(store, "destination", b"other")
         written = await put(store, "source", b"event")
 
-        class OverwrittenAtSecondHead:
-            heads = 0
+        async def others() -> None:
+            await put(store, "source", b"other")
 
-            def __getattr__(self, name: str) -> Any:
-                self.heads += name == "head"
-                if name == "head" and self.heads == 2:
-                    run_at_once(put(store, "source", b"other"))
-                return getattr(store, name)
-
-        settled = await backup(OverwrittenAtSecondHead()).settle("k", [row(written, 5)])
+        settled = await backup(Meddling(store, "head", others, at=2)).settle("k", [row(written, 5)])
         assert settled.outcomes[0].status is Status.MISSING
         assert await top(store) == b"other"
 

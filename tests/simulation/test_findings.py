@@ -44,15 +44,15 @@ def ticking() -> Callable[[], float]:
 
 
 class Meddling:
-    """A store that lets somebody else act just before its first request of one kind."""
+    """A store that lets somebody else act just before its first request of one kind, or a later one."""
 
-    def __init__(self, store: MemoryStore, name: str, act: Callable[[], Awaitable[Any]]):
-        self._store, self._name, self._act, self._is_done = store, name, act, False
+    def __init__(self, store: MemoryStore, name: str, act: Callable[[], Awaitable[Any]], *, at: int = 1):
+        self._store, self._name, self._act, self._left = store, name, act, at
 
     def __getattr__(self, name: str) -> Any:
         async def ask(*arguments: Any, **named: Any) -> Any:
-            if name == self._name and not self._is_done:
-                self._is_done = True
+            self._left -= name == self._name
+            if name == self._name and self._left == 0:
                 await self._act()
             return await getattr(self._store, name)(*arguments, **named)
 
