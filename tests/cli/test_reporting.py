@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jsonschema
 
+from jobs.cli.launch import new_run_id
 from jobs.report import schema
 from tests.cli.conftest import World
 
@@ -49,3 +50,11 @@ def test_an_incomplete_run_has_no_page(world: World, tmp_path: Path) -> None:
     assert process.returncode != 0
     listed = world.client.list_objects_v2(Bucket=world.ledger).get("Contents", [])
     assert not [each for each in listed if each["Key"].endswith("report.html")]
+
+
+def test_the_ids_of_runs_of_one_second_sort_by_time() -> None:
+    """Two verifications within a second stood in any order, and the later one's page lacked the one before it."""
+    times = [1_764_000_000 + step / 100 for step in range(250)]
+    ids = [new_run_id("verify", each) for each in times]
+    assert ids == sorted(ids)
+    assert {len(each) for each in ids} == {len("20261125T003345Z-verify-1f3a02")}
