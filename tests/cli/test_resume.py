@@ -87,6 +87,18 @@ def test_killed_workers_are_started_again_and_lose_only_work_in_flight(filled: W
     assert copied(filled) == ROWS
 
 
+def test_workers_leave_the_cores_to_others_and_the_command_stays_prompt(filled: World) -> None:
+    process = replicate(filled)
+    await_copies(filled, process, 1)
+    workers = workers_of(process)
+    assert workers
+    assert {os.sched_getscheduler(pid) for pid in workers} == {os.SCHED_BATCH}
+    assert os.sched_getscheduler(process.pid) == os.SCHED_OTHER
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    complete(json.loads(stdout))
+
+
 def test_a_killed_command_is_gone_on_with_by_retry(filled: World) -> None:
     process = replicate(filled)
     await_copies(filled, process, 300)
