@@ -8,31 +8,17 @@ A large body is received into its own buffer, without copies.
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
-import ssl
-from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import httptools
 
-CONNECT_SECONDS = 10.0
+from jobs.s3.dialing import Dialer, NoAnswer
+
 SILENCE_SECONDS = 300.0
 """CopyObject of 5 GB may think for minutes; S3 sends spaces meanwhile."""
 SWEEP_SECONDS = 10.0
-RESOLVE_SECONDS = 30.0
-"""S3 names ever other addresses, so that load spreads:
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html"""
 BUFFER_BYTES = 256 * 1024
 MAX_BODY_BYTES = 1 << 30
-
-
-class NoAnswer(Exception):
-    """Nothing that is an answer came: `code` says why, `is_stale` that an idle connection had been closed unseen."""
-
-    def __init__(self, code: str, message: str, *, is_stale: bool = False):
-        super().__init__(message)
-        self.code, self.is_stale = code, is_stale
 
 
 class Response(NamedTuple):
@@ -46,15 +32,14 @@ class Response(NamedTuple):
 class Pool:
     """At most `limit` requests at a time, on connections that are kept and used again.
 
-    `tls`: None for plain HTTP. One event loop at a time uses it.
+    One event loop at a time uses it.
     """
 
-    def __init__(self, limit: int, tls: ssl.SSLContext | None):
-        self._limit, self._tls = limit, tls
+    def __init__(self, limit: int, dialer: Dialer):
+        self._limit, self._dialer = limit, dialer
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gate = asyncio.Semaphore(limit)
         self._idle: dict[str, list[_Connection]] = {}
-        self._addresses: dict[str, tuple[float, Sequence[Any]]] = {}
         self._busy: set[_Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self.buffer = memoryview(bytearray(BUFFER_BYTES))  # for what all connections receive but large bodies
@@ -77,7 +62,8 @@ class Pool:
                     except NoAnswer as error:
                         if not error.is_stale:
                             raise
-            return await self._use(await self._connect(host), idle, head, body, is_bodiless)
+            connection = await self._dialer.connect(host, lambda: _Connection(self.buffer, loop))
+            return await self._use(connection, idle, head, body, is_bodiless)
 
     def close(self) -> None:
         """Close what is open."""
@@ -112,42 +98,6 @@ class Pool:
         else:
             connection.abort()
         return response
-
-    async def _connect(self, host: str) -> _Connection:
-        loop = asyncio.get_running_loop()
-        name, port = _split(host, 443 if self._tls else 80)
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                addresses = await self._resolve(loop, name, port)
-                family, _, protocol, _, address = random.choice(addresses)
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(self.buffer, loop),
-                    address[0],
-                    address[1],
-                    ssl=self._tls,
-                    server_hostname=name if self._tls else None,
-                    family=family,
-                    proto=protocol,
-                )
-        except TimeoutError as error:
-            raise NoAnswer("ConnectTimeout", f"no connection within {CONNECT_SECONDS:.0f} s") from error
-        except ssl.SSLError as error:
-            raise NoAnswer("TlsFailed", f"TLS: {error.reason or error}") from error
-        except socket.gaierror as error:
-            raise NoAnswer("UnknownHost", f"{name} cannot be resolved: {error.strerror}") from error
-        except OSError as error:
-            self._addresses.pop(host, None)
-            raise NoAnswer("ConnectFailed", error.strerror or str(error)) from error
-        return connection
-
-    async def _resolve(self, loop: asyncio.AbstractEventLoop, name: str, port: int) -> Sequence[Any]:
-        known = self._addresses.get(name)
-        if known is None or loop.time() > known[0]:
-            found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-            # A machine without IPv6 would fail at each second try: what the resolver prefers is taken.
-            known = loop.time() + RESOLVE_SECONDS, [each for each in found if each[0] == found[0][0]]
-            self._addresses[name] = known
-        return known[1]
 
     def _close_silent(self) -> None:
         """Give up on servers that have said nothing for long; they would be waited for forever."""
@@ -282,10 +232,3 @@ class _Connection(asyncio.BufferedProtocol):
         # A bytearray that nobody writes to any more: making it `bytes` would copy it.
         waiter.set_result(Response(self._status, self._headers, cast("bytes", body)))
         self._large = self._pending = None
-
-
-def _split(host: str, default_port: int) -> tuple[str, int]:
-    name, colon, port = host.rpartition(":")
-    if colon and port.isdecimal() and not name.endswith(":"):
-        return name.strip("[]"), int(port)
-    return host.strip("[]"), default_port

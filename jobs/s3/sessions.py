@@ -11,14 +11,13 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
 from jobs.errors import ConfigError
 from jobs.s3.signing import Credentials
 
 if TYPE_CHECKING:
+    from jobs.s3.endpoints import Endpoint
     from jobs.s3.rest import RestStore
-    from jobs.s3.transport import Endpoint
 
 DEFAULT_REGION = "us-east-1"
 
@@ -44,7 +43,7 @@ def open_store(
     found = _from_environment(os.environ) if profile is None else None
     found = found or _from_botocore(profile, needs_endpoint=endpoint is None)
     region = region or found.region or DEFAULT_REGION
-    address = _endpoint(endpoint or found.endpoint, region)
+    address = _endpoint(endpoint or found.endpoint, region, found)
     transport = Transport(
         address,
         region,
@@ -76,6 +75,8 @@ class _Found(NamedTuple):
     endpoint: str | None
     region: str | None
     ca_bundle: str | None
+    is_fips: bool
+    is_dualstack: bool
     credentials: Callable[[], Credentials]
 
 
@@ -92,12 +93,23 @@ def _from_environment(values: Mapping[str, str]) -> _Found | None:
     has_more = any(values.get(name) for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_EXPIRATION"))
     if not key or not secret or has_more or any(os.path.isfile(os.path.expanduser(file)) for file in files):
         return None
-    ignored = values.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
+    ignored = _is_set(values, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
     endpoint = None if ignored else values.get("AWS_ENDPOINT_URL_S3") or values.get("AWS_ENDPOINT_URL")
     region = values.get("AWS_DEFAULT_REGION") or values.get("AWS_REGION")
     token = values.get("AWS_SESSION_TOKEN") or values.get("AWS_SECURITY_TOKEN")
     fixed = Credentials(key, secret, token or None)
-    return _Found(endpoint or None, region or None, values.get("AWS_CA_BUNDLE") or None, lambda: fixed)
+    return _Found(
+        endpoint or None,
+        region or None,
+        values.get("AWS_CA_BUNDLE") or None,
+        _is_set(values, "AWS_USE_FIPS_ENDPOINT"),
+        _is_set(values, "AWS_USE_DUALSTACK_ENDPOINT"),
+        lambda: fixed,
+    )
+
+
+def _is_set(values: Mapping[str, str], name: str) -> bool:
+    return values.get(name, "").lower() == "true"
 
 
 def _from_botocore(profile: str | None, *, needs_endpoint: bool) -> _Found:
@@ -109,6 +121,8 @@ def _from_botocore(profile: str | None, *, needs_endpoint: bool) -> _Found:
             _configured_endpoint(session) if needs_endpoint else None,
             session.get_config_variable("region") or os.environ.get("AWS_REGION"),
             session.get_config_variable("ca_bundle"),
+            session.get_config_variable("use_fips_endpoint") or False,
+            session.get_config_variable("use_dualstack_endpoint") or False,
             _credentials(session, profile),
         )
     except (BotoCoreError, ClientError) as error:  # the second: STS refused a role
@@ -139,21 +153,16 @@ def _configured_endpoint(session: Any) -> str | None:
     return found
 
 
-def _endpoint(url: str | None, region: str) -> Endpoint:
-    """The endpoint of the URL, path-style; without one, AWS's for the region, virtual-hosted."""
-    from jobs.s3.transport import Endpoint
+def _endpoint(url: str | None, region: str, found: _Found) -> Endpoint:
+    """The endpoint of the URL; without one, AWS's for the region."""
+    from jobs.s3.endpoints import aws_endpoint, given_endpoint
 
     if not url:
-        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        return Endpoint(f"s3.{region}.{suffix}", is_tls=True, is_virtual=True)
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or "@" in parts.netloc:
-        raise ConfigError(f"endpoint {url!r}: expected http://host:port or https://host")
-    return Endpoint(parts.netloc, parts.scheme == "https", parts.path.rstrip("/"))
+        return aws_endpoint(region, is_fips=found.is_fips, is_dualstack=found.is_dualstack)
+    if found.is_fips or found.is_dualstack:
+        named = "AWS_USE_FIPS_ENDPOINT" if found.is_fips else "AWS_USE_DUALSTACK_ENDPOINT"
+        raise ConfigError(f"endpoint {url!r}: {named} asks for one of AWS's; unset it, or give no endpoint")
+    return given_endpoint(url)
 
 
 def _credentials(session: Any, profile: str | None) -> Callable[[], Credentials]:

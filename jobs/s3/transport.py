@@ -12,14 +12,16 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from jobs import __version__
 from jobs.core.model import ObjectRef
 from jobs.core.pace import backoff_seconds
 from jobs.errors import Redirected, Rejected, StoreError, Unavailable, store_error
 from jobs.s3 import wire
-from jobs.s3.connections import NoAnswer, Pool, Response
+from jobs.s3.connections import Pool, Response
+from jobs.s3.dialing import Dialer, NoAnswer
+from jobs.s3.endpoints import Endpoint
+from jobs.s3.proxies import Proxies
 from jobs.s3.signing import EMPTY_SHA256, UNSIGNED, Credentials, Signer
 
 TRIES_PACED = 2
@@ -46,33 +48,12 @@ _CODE_BY_STATUS = {
 _AGENT = f"user-agent: sealift/{__version__}\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where requests go: `host` with its port if it is not the scheme's own, `path` a prefix or empty.
-
-    `is_virtual`: the bucket becomes part of the host name, as AWS wants it.
-    """
-
-    host: str
-    is_tls: bool
-    path: str = ""
-    is_virtual: bool = False
-
-    def address(self, bucket: str) -> tuple[str, str]:
-        """Host header and path prefix of a bucket; with a dot in its name, TLS certificates do not match."""
-        if self.is_virtual and "." not in bucket:
-            return f"{bucket}.{self.host}", f"{self.path}/"
-        return self.host, f"{self.path}/{bucket}/"
-
-    def __str__(self) -> str:
-        return f"{'https' if self.is_tls else 'http'}://{self.host}{self.path}"
-
-
 class Transport:
     """A connection pool to one endpoint with one set of credentials.
 
     `credentials` is asked before each request, and renews what expires. `ca_bundle`: a PEM file of certificate
     authorities to trust instead of the system's. `tries`: how often a request is sent that S3 was too busy for.
+    Goes through the environment's HTTP proxy; raises ConfigError for one that is none.
     """
 
     def __init__(
@@ -91,7 +72,9 @@ class Transport:
         self._credentials, self._signer = credentials, Signer(region)
         self._always = [("x-amz-request-payer", "requester")] if request_payer else []
         self._addresses: dict[str, tuple[str, str]] = {}
-        self._pool = Pool(max_in_flight, ssl.create_default_context(cafile=ca_bundle) if endpoint.is_tls else None)
+        self._proxies = Proxies(is_tls=endpoint.is_tls)
+        tls = ssl.create_default_context(cafile=ca_bundle) if endpoint.is_tls else None
+        self._pool = Pool(max_in_flight, Dialer(tls, self._proxies))
 
     async def send(
         self,
@@ -142,12 +125,18 @@ class Transport:
     ) -> Response:
         """The answer of S3; what may pass is asked for again, with full jitter."""
         is_bodiless = method == "HEAD"
+        target, extra = f"{path}?{query}" if query else path, ""
+        proxy = None if self.endpoint.is_tls else self._proxies.of(host)  # TLS goes through it unseen
+        if proxy:
+            target, extra = f"http://{host}{target}", proxy.header
         unanswered = 0
         for attempt in range(1, self._tries + 1):
             signed = self._signer.sign(self._credentials(), time.time(), method, path, query, fields, payload_sha256)
-            head = _head(method, f"{path}?{query}" if query else path, signed, body)
+            head = _head(method, target, signed, body, extra)
             try:
                 response = await self._pool.exchange(host, head, body, is_bodiless=is_bodiless)
+                if proxy and response.status == 407:
+                    raise NoAnswer("ProxyDenied", proxy.wants_password)
                 if response.status < 500 or attempt == self._tries:
                     return response
                 unanswered = 0
@@ -185,9 +174,9 @@ class Transport:
         return failure
 
 
-def _head(method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes | None) -> bytes:
-    """The request up to its body."""
+def _head(method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes | None, extra: str) -> bytes:
+    """The request up to its body. `extra`: lines that are not signed."""
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
     length = f"content-length: {len(body) if body else 0}\r\n" if method in ("PUT", "POST") else ""
-    text = f"{method} {target} HTTP/1.1\r\n{lines}{length}{_AGENT}\r\n"
+    text = f"{method} {target} HTTP/1.1\r\n{lines}{length}{extra}{_AGENT}\r\n"
     return text.encode("utf-8", "surrogateescape")

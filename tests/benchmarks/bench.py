@@ -86,11 +86,12 @@ def _problem(bench: Bench, workload: Workload, client: peers.Client, sample: Sam
 
 
 def run_workload(bench: Bench, workload: Workload, rounds: int) -> dict[str, Any]:
-    """All rounds, the clients in turn within each."""
+    """All rounds, the clients in turn within each: there and back, so that none has the same neighbour each time."""
     samples: dict[str, list[Sample]] = {client.name: [] for client in workload.clients}
     failures: dict[str, str] = {}
     for number in range(1, rounds + 1):
-        for place, client in enumerate(workload.clients):
+        turns = list(enumerate(workload.clients))
+        for place, client in turns if number % 2 else reversed(turns):
             if number > client.rounds_max:
                 continue
             result = run_once(bench, workload, client, f"{workload.name}-{place}-{number}")

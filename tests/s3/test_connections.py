@@ -14,11 +14,15 @@ import trustme
 from jobs.core.model import ObjectRef
 from jobs.errors import Rejected, Unavailable
 from jobs.s3 import connections
-from jobs.s3.connections import NoAnswer, Pool, Response
+from jobs.s3.connections import Pool, Response
+from jobs.s3.dialing import Dialer, NoAnswer
+from jobs.s3.endpoints import Endpoint
+from jobs.s3.proxies import Proxies
 from jobs.s3.signing import Credentials
-from jobs.s3.transport import Endpoint, Transport
+from jobs.s3.transport import Transport
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+DIRECT = Proxies(is_tls=False, urls={})
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -35,7 +39,7 @@ def talk(serve: Serve, use: Callable[[Pool, str], Awaitable[object]], *, limit: 
                 writer.close()
 
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
-        pool = Pool(limit, None)
+        pool = Pool(limit, Dialer(None, DIRECT))
         try:
             return await use(pool, f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
         finally:
@@ -213,7 +217,7 @@ def test_a_server_that_falls_silent_is_given_up() -> None:
 
 def test_a_host_that_does_not_exist_is_told_by_name() -> None:
     async def run() -> None:
-        await Pool(1, None).exchange("no-such-host.invalid:80", REQUEST, None)
+        await Pool(1, Dialer(None, DIRECT)).exchange("no-such-host.invalid:80", REQUEST, None)
 
     with pytest.raises(NoAnswer, match=r"no-such-host\.invalid"):
         asyncio.run(run())

@@ -15,9 +15,9 @@ from botocore.loaders import Loader
 
 from jobs import errors
 from jobs.s3 import sessions
+from jobs.s3.endpoints import Endpoint
 from jobs.s3.rest import RestStore
 from jobs.s3.sessions import boto_client, open_store
-from jobs.s3.transport import Endpoint
 from tests.s3.rest.script import REF, Reply, Script, ask
 
 
@@ -49,6 +49,21 @@ def test_endpoint_and_region_come_as_boto3_finds_them(tmp_path: Path) -> None:
         with mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL_S3": "http://s3:1"}):
             assert found() == ("http://s3:1", "eu-west-2")
             assert found("https://given/base/", "ap-south-1") == ("https://given/base", "ap-south-1")
+
+
+def test_fips_and_dualstack_endpoints_are_taken_as_boto3_takes_them(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(
+        "[profile agency]\nregion = us-gov-west-1\nuse_fips_endpoint = true\n"
+        "aws_access_key_id = a\naws_secret_access_key = b\n"
+    )
+    assert str(open_store(None, None, "agency").transport.endpoint) == "https://s3-fips.us-gov-west-1.amazonaws.com"
+    with mock.patch.dict(os.environ, {"AWS_USE_DUALSTACK_ENDPOINT": "true"}):
+        assert (
+            str(open_store(None, "eu-west-1", None).transport.endpoint)
+            == "https://s3.dualstack.eu-west-1.amazonaws.com"
+        )
+        with pytest.raises(errors.ConfigError, match="AWS_USE_DUALSTACK_ENDPOINT"):
+            open_store("http://127.0.0.1:1", None, None)
 
 
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:80", "ftp://host", "http://", "http://host:port", "http://u:p@host"])
@@ -137,6 +152,8 @@ def through_botocore() -> Any:
         {"AWS_ENDPOINT_URL": "http://127.0.0.1:2", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:3"},
         {"AWS_ENDPOINT_URL": "http://127.0.0.1:2", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
         {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_REGION": "eu-west-2", "AWS_CA_BUNDLE": "/some/ca.pem"},
+        {"AWS_USE_FIPS_ENDPOINT": "true"},
+        {"AWS_USE_DUALSTACK_ENDPOINT": "True", "AWS_USE_FIPS_ENDPOINT": "false"},
     ],
 )
 def test_the_environment_alone_is_read_as_botocore_reads_it(extra: dict[str, str], tmp_path: Path) -> None:
@@ -145,7 +162,7 @@ def test_the_environment_alone_is_read_as_botocore_reads_it(extra: dict[str, str
     with mock.patch.dict(os.environ, values, clear=True):
         short, long = sessions._from_environment(os.environ), sessions._from_botocore(None, needs_endpoint=True)
         assert short is not None
-        assert short[:3] == long[:3]
+        assert short[:5] == long[:5]
         assert short.credentials() == long.credentials()
         assert short.credentials().secret_key == "secret"
 

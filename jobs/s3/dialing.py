@@ -1,0 +1,113 @@
+"""Opening connections to a server: itself or through an HTTP proxy, with TLS or without."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from jobs.s3.proxies import Proxies, Proxy
+
+CONNECT_SECONDS = 10.0
+RESOLVE_SECONDS = 30.0
+"""S3 names ever other addresses, so that load spreads:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html"""
+HEAD_BYTES_MAX = 1 << 16
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+
+class NoAnswer(Exception):
+    """Nothing that is an answer came: `code` says why, `is_stale` that an idle connection had been closed unseen."""
+
+    def __init__(self, code: str, message: str, *, is_stale: bool = False):
+        super().__init__(message)
+        self.code, self.is_stale = code, is_stale
+
+
+class Dialer:
+    """Opens connections; addresses of names are remembered for a while.
+
+    `tls`: None for plain HTTP.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None, proxies: Proxies):
+        self._tls, self._proxies = tls, proxies
+        self._addresses: dict[str, tuple[float, Sequence[Any]]] = {}
+
+    async def connect(self, host: str, make: Callable[[], P]) -> P:
+        """A connection to `host` (`name` or `name:port`), spoken for by what `make` makes. Raises NoAnswer."""
+        name, port = _split(host, 443 if self._tls else 80)
+        proxy = self._proxies.of(host)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await self._open(name, port, proxy, make)
+        except TimeoutError as error:
+            raise NoAnswer("ConnectTimeout", f"no connection within {CONNECT_SECONDS:.0f} s{_by(proxy)}") from error
+        except ssl.SSLError as error:
+            raise NoAnswer("TlsFailed", f"TLS: {error.reason or error}{_by(proxy)}") from error
+        except socket.gaierror as error:
+            unknown = f"the proxy {proxy}" if proxy else name
+            raise NoAnswer("UnknownHost", f"{unknown} cannot be resolved: {error.strerror}") from error
+        except OSError as error:
+            self._addresses.pop(proxy.host if proxy else name, None)
+            raise NoAnswer("ConnectFailed", f"{error.strerror or error}{_by(proxy)}") from error
+
+    async def _open(self, name: str, port: int, proxy: Proxy | None, make: Callable[[], P]) -> P:
+        loop = asyncio.get_running_loop()
+        family, kind, protocol, _, address = await self._resolve(*((proxy.host, proxy.port) if proxy else (name, port)))
+        endpoint = socket.socket(family, kind, protocol)
+        try:
+            endpoint.setblocking(False)
+            await loop.sock_connect(endpoint, address)
+            if proxy and self._tls:
+                await _tunnel(endpoint, proxy, f"[{name}]:{port}" if ":" in name else f"{name}:{port}")
+            _, spoken = await loop.create_connection(
+                make, sock=endpoint, ssl=self._tls, server_hostname=name if self._tls else None
+            )
+        except BaseException:
+            endpoint.close()
+            raise
+        return spoken
+
+    async def _resolve(self, name: str, port: int) -> Any:
+        loop = asyncio.get_running_loop()
+        known = self._addresses.get(name)
+        if known is None or loop.time() > known[0]:
+            found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            # A machine without IPv6 would fail at each second try: what the resolver prefers is taken.
+            known = loop.time() + RESOLVE_SECONDS, [each for each in found if each[0] == found[0][0]]
+            self._addresses[name] = known
+        return random.choice(known[1])
+
+
+async def _tunnel(endpoint: socket.socket, proxy: Proxy, target: str) -> None:
+    """Have the proxy connect us with `host:port`: from then on the bytes are the server's."""
+    loop = asyncio.get_running_loop()
+    request = f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{proxy.header}\r\n"
+    await loop.sock_sendall(endpoint, request.encode())
+    head = b""
+    while b"\r\n\r\n" not in head:
+        some = await loop.sock_recv(endpoint, 1)  # a byte at a time: what follows the head is not ours to take
+        if not some or len(head) > HEAD_BYTES_MAX:
+            raise NoAnswer("ProxyFailed", f"the proxy {proxy} gave no answer to CONNECT {target}")
+        head += some
+    status = head.split(b"\r\n", 1)[0].decode("latin-1").partition(" ")[2]
+    if status.startswith("407"):
+        raise NoAnswer("ProxyDenied", proxy.wants_password)
+    if not status.startswith("2"):
+        raise NoAnswer("ProxyDenied", f"the proxy {proxy} does not connect to {target}: {status}")
+
+
+def _by(proxy: Proxy | None) -> str:
+    return f" (by the proxy {proxy})" if proxy else ""
+
+
+def _split(host: str, default_port: int) -> tuple[str, int]:
+    name, colon, port = host.rpartition(":")
+    if colon and port.isdecimal() and not name.endswith(":"):
+        return name.strip("[]"), int(port)
+    return host.strip("[]"), default_port

@@ -1,0 +1,72 @@
+"""The HTTP proxy that the environment names for a host, by the rules that boto3 has from Python's own library.
+
+HTTP_PROXY and HTTPS_PROXY (or in lower case) name it by the endpoint's scheme; hosts of NO_PROXY are reached without.
+https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-proxy.html
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from jobs.errors import ConfigError
+
+PORT = 80
+
+
+class Proxy(NamedTuple):
+    """Where it listens. `authorization`: what to send as Proxy-Authorization, if it wants to know who asks."""
+
+    host: str
+    port: int
+    authorization: str | None = None
+
+    def __str__(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def wants_password(self) -> str:
+        """What to say when it answers 407."""
+        return f"the proxy {self} lets nobody in who it does not know: name it as http://user:password@host:port"
+
+    @property
+    def header(self) -> str:
+        """The line of a request's head that says who asks; empty when nobody needs to know."""
+        return f"proxy-authorization: {self.authorization}\r\n" if self.authorization else ""
+
+
+class Proxies:
+    """Which proxy leads to a host, if any. `urls`: by scheme; else those of the environment."""
+
+    def __init__(self, *, is_tls: bool, urls: Mapping[str, str] | None = None):
+        """Raises ConfigError for a proxy that is not `http://[user:password@]host[:port]`."""
+        found = getproxies() if urls is None else urls
+        url = found.get("https" if is_tls else "http")
+        self._proxy = _parse(url) if url else None
+        self._by_host: dict[str, Proxy | None] = {}
+
+    def of(self, host: str) -> Proxy | None:
+        """The proxy for a host (`name` or `name:port`); None when it is reached without."""
+        if self._proxy is None:
+            return None
+        if host not in self._by_host:
+            self._by_host[host] = None if proxy_bypass(host) else self._proxy
+        return self._by_host[host]
+
+
+def _parse(url: str) -> Proxy:
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        port = parts.port or PORT
+    except ValueError:
+        port = 0
+    if parts.scheme != "http" or not parts.hostname or not port:
+        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        raise ConfigError(f"proxy {shown}: expected http://host:port in HTTP_PROXY and HTTPS_PROXY, or no proxy")
+    if parts.username is None:
+        return Proxy(parts.hostname, port)
+    user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return Proxy(parts.hostname, port, "Basic " + base64.b64encode(user.encode()).decode())

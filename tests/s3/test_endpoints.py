@@ -1,0 +1,58 @@
+"""Endpoints of AWS as botocore's own rules have them, in every region that it knows."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from jobs.errors import ConfigError
+from jobs.s3.endpoints import Endpoint, aws_endpoint, given_endpoint
+
+SESSION = boto3.session.Session("id", "secret")
+PARTITIONS = [(name, SESSION.get_available_regions("s3", name)) for name in SESSION.get_available_partitions()]
+BUCKET = "logs"
+
+
+def botocore_host(region: str, *, is_fips: bool, is_dualstack: bool) -> str | None:
+    """Where boto3 would send a request for a bucket; None where it would not."""
+    config = Config(
+        use_fips_endpoint=is_fips,
+        use_dualstack_endpoint=is_dualstack,
+        signature_version="s3v4",
+        s3={"addressing_style": "virtual"},
+    )
+    try:
+        client = SESSION.client("s3", region_name=region, config=config)
+        url: str = client.generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": "k"})
+    except BotoCoreError:
+        return None
+    return urlsplit(url).netloc
+
+
+@pytest.mark.parametrize(("is_fips", "is_dualstack"), [(False, False), (True, False), (False, True), (True, True)])
+def test_endpoints_are_those_of_boto3_in_every_partition(is_fips: bool, is_dualstack: bool) -> None:
+    compared = 0
+    for name, regions in PARTITIONS:
+        # The rules know a region by its partition alone: two of each are enough, and one that does not exist yet.
+        for region in [*regions[:2], *(f"{regions[0][:-1]}9" for _ in regions[:1])]:
+            wanted = botocore_host(region, is_fips=is_fips, is_dualstack=is_dualstack)
+            if wanted is None:
+                continue
+            assert aws_endpoint(region, is_fips=is_fips, is_dualstack=is_dualstack).address(BUCKET)[0] == wanted, name
+            compared += 1
+    assert compared >= 12
+
+
+def test_china_has_no_fips_endpoints() -> None:
+    assert botocore_host("cn-north-1", is_fips=True, is_dualstack=False) is None
+    with pytest.raises(ConfigError, match="FIPS"):
+        aws_endpoint("cn-north-1", is_fips=True)
+
+
+def test_a_given_endpoint_is_taken_as_it_is() -> None:
+    assert given_endpoint("http://127.0.0.1:8333/s3/") == Endpoint("127.0.0.1:8333", False, "/s3")
+    assert given_endpoint("https://s3.example.org") == Endpoint("s3.example.org", True)
