@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from jobs.core.evidence import Verdict
-from jobs.core.expiry import Original, Proof, Step, Terms, decide, is_exact
-from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion
+from jobs.core.expiry import Original, Proof, Step, Terms, decide
+from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import (
     Conflict,

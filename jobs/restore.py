@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.evidence import compare
-from jobs.core.history import DISPUTED
+from jobs.core.history import UNKNOWN
 from jobs.core.model import Location, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.pace import Pace
@@ -108,9 +108,8 @@ class Restore:
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Restore rows of one archive; one outcome for each, in order. Raises Unavailable when nothing answers."""
         archive = rows[0].archive
-        if archive == DISPUTED:
-            why = "archives that hold this version differ: see sealift archives find"
-            return [ended(row, Status.UNRESTORABLE, why) for row in rows]
+        if archive in UNKNOWN:
+            return [ended(row, Status.UNRESTORABLE, UNKNOWN[archive]) for row in rows]
         if archive is not None and archive.startswith(JOURNAL):
             why = "it was there, says the journal, but no copy of it is: gone before it was copied, or expired since"
             return [ended(row, Status.UNRESTORABLE, why) for row in rows]

@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from jobs.core.evidence import Verdict
-from jobs.core.model import NULL_VERSION, ObjectLock, ObjectVersion
+from jobs.core.model import NULL_VERSION, ObjectLock, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Status
 
 PROOFS: Mapping[str, frozenset[Status]] = {
@@ -141,11 +141,6 @@ def decide(
     if not verdict.same:
         return Decision(reason=f"its copy is not the same: {verdict.reason}")
     return Decision(Step.HIDE if original.is_current and terms.is_versioned else Step.REMOVE)
-
-
-def is_exact(version_id: str | None) -> bool:
-    """Whether a version id names these bytes for ever. `null` does not: it is written anew where versioning is off."""
-    return version_id not in (None, NULL_VERSION)
 
 
 def _reason_to_keep(row: ObjectVersion, proof: Proof | None, original: Original, terms: Terms) -> str:

@@ -3,38 +3,76 @@
 What is left may be in two places: versions and delete markers in the bucket, and versions in archives whose originals
 have been expired since. Of a bucket that events fill, the journal can tell more. S3 dates to the second; whoever asks
 for a second gets all that was written in it. A version that is in neither place is not known of, and what was beneath
-it then counts.
+it then counts; but a null version that was written later, while versioning was suspended, may have taken the place of
+the one that was on top: then nobody can tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
-from jobs.core.model import NULL_VERSION, ObjectVersion
+from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
 from jobs.core.told_history import JOURNAL, current_as_told
+
+V = TypeVar("V", bound=ObjectVersion | Listed)
 
 DISPUTED = ""
 """The `archive` of a version of which archives hold different contents: none of them is believed."""
+OVERWRITTEN = "overwritten"
+"""The `archive` of a version that may have been beneath another one, which a null version has replaced since:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersionSuspendedBuckets.html"""
+UNKNOWN = {
+    DISPUTED: "archives that hold this version differ: see sealift archives find",
+    OVERWRITTEN: "versioning was suspended: what was written without a version id since may have replaced what was on "
+    "top of this version then, and S3 keeps nothing of that; sealift replicate copies this version by a manifest of it",
+}
+"""Why a version is not restored that has such an `archive`."""
 
 
 def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion], at: float) -> ObjectVersion | None:
     """The version of one key that was current at `at` (epoch seconds); None when there was none, or a delete marker.
 
-    `listed` are the bucket's own, oldest first; `archived` those in archives, of equals the preferred first. A version
-    that is in both is taken from the bucket. A delete marker among `archived` is one by which an expire run hid what
-    has a copy: in the bucket it does not count. Events among them (`core/told_history.py`) date what they tell of.
+    `listed` are the bucket's own, oldest first as it lists them; `archived` those in archives, of equals the preferred
+    first. A version that is in both is taken from the bucket. A delete marker among `archived` is one by which an
+    expire run hid what has a copy: in the bucket it does not count. Events among them (`core/told_history.py`) date
+    what they tell of.
     """
     copies: list[ObjectVersion] = []
     events: list[ObjectVersion] = []
     for each in archived:
         (events if (each.archive or "").startswith(JOURNAL) else copies).append(each)
     hiding = {each.version_id for each in copies if each.is_delete_marker}
-    own = [each for each in listed if not (each.is_delete_marker and each.version_id in hiding)]
+    own = [each for each in in_order(listed) if not (each.is_delete_marker and each.version_id in hiding)]
     history = merge(own, (each for each in copies if not each.is_delete_marker))
     if events:
         return current_as_told(history, events, at)
-    found = [each for each in history if (each.last_modified or 0.0) <= at]
-    return found[-1] if found and not found[-1].is_delete_marker else None
+    found = [each for each in history if _time(each) <= at]
+    if not found or found[-1].is_delete_marker:
+        return None
+    is_unsure = is_exact(found[-1].version_id) and any(
+        each.version_id == NULL_VERSION and _time(each) > at for each in own
+    )
+    return found[-1]._replace(archive=OVERWRITTEN) if is_unsure else found[-1]
+
+
+def in_order(listed: Sequence[V]) -> list[V]:
+    """One key's versions, oldest first, from a listing turned round: the null version goes where its time puts it.
+
+    S3 lists by time (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html), but some stores list
+    a null version beneath all others, whenever it was written.
+    """
+    place = next((place for place, each in enumerate(listed) if each.version_id == NULL_VERSION), None)
+    if place is None:
+        return list(listed)
+    null, before, after = listed[place], listed[:place], listed[place + 1 :]
+    rest = [*before, *after]
+    if null.is_latest:
+        return [*rest, null]
+    if all(_time(each) <= _time(null) for each in before) and all(_time(null) <= _time(each) for each in after):
+        return list(listed)
+    put = next((place for place, each in enumerate(rest) if _time(each) > _time(null)), len(rest))
+    return [*rest[:put], null, *rest[put:]]
 
 
 def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:
@@ -93,6 +131,10 @@ def identity(version: ObjectVersion) -> tuple[str | int | None, ...]:
     if version.version_id in (None, NULL_VERSION) and not version.is_delete_marker:
         return None, version.etag, None if version.last_modified is None else int(version.last_modified)
     return (version.version_id,)
+
+
+def _time(version: ObjectVersion | Listed) -> float:
+    return version.last_modified or 0.0
 
 
 def _is_of(version: ObjectVersion, time: float, known: set[tuple[str | int | None, ...]]) -> bool:

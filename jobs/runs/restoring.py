@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.core import price, shards
+from jobs.core.history import UNKNOWN
 from jobs.core.model import ObjectVersion
 from jobs.core.price import Group, Histogram
 from jobs.core.run import ShardSummary
@@ -131,7 +132,7 @@ class _Planning:
                 f"""
                 SELECT archive, count(*), sum(size_bytes), count(*) FILTER (size_bytes > {part_bytes}),
                        coalesce(sum(ceil(size_bytes / {part_bytes})) FILTER (size_bytes > {part_bytes}), 0)
-                FROM {self._relation} WHERE archive <> '' AND NOT starts_with(archive, '{JOURNAL}')
+                FROM {self._relation} WHERE archive NOT IN {tuple(UNKNOWN)} AND NOT starts_with(archive, '{JOURNAL}')
                 GROUP BY archive ORDER BY archive
                 """
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobs.core.history import in_order
 from jobs.core.model import Listed, ObjectInfo, ObjectRef
 from jobs.errors import NotFound
 from jobs.s3.store import Marker, Store
@@ -26,5 +27,5 @@ async def key_history(store: Store, bucket: str, key: str) -> list[Listed]:
         found += [entry for entry in page.entries if entry.key == key]
         past = bool(page.entries) and page.entries[-1].key != key
         if page.next_marker is None or past:
-            return found[::-1]
+            return in_order(found[::-1])
         after = page.next_marker

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jobs.core.expiry import Original, is_exact
-from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion
+from jobs.core.expiry import Original
+from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.s3.lookup import find, key_history
 from jobs.s3.store import Store
 

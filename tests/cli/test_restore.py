@@ -263,6 +263,30 @@ def test_a_bucket_comes_back_as_it_was(versioned: World) -> None:
     assert world.client.get_object(Bucket=source, Key="often")["Body"].read() == b"newest"
 
 
+def test_what_a_null_version_has_replaced_is_not_guessed(versioned: World) -> None:
+    world, source = versioned, versioned.source
+
+    def keep_versions(status: str) -> None:
+        world.client.put_bucket_versioning(Bucket=source, VersioningConfiguration={"Status": status})
+
+    for key in ("steady", "replaced"):
+        world.put(key, b"first")
+    keep_versions("Suspended")
+    world.put("replaced", b"lost")
+    at = now_of(world, source, "replaced")
+    time.sleep(max(0.0, int(at) + 1.05 - time.time()))  # S3 dates to the second
+    world.put("replaced", b"last")
+    keep_versions("Enabled")
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at + 0.999))
+    here = ["--source", f"s3://{source}", "--destination", f"s3://{world.destination}"]
+    report = restore(world, *here, "--as-of", when)
+    assert (report["code"], report["outcomes"]) == (3, {"restored": 1, "unrestorable": 1})
+    assert "suspended" in report["reasons"][0]["reason"]
+    assert keys_of(world, world.destination) == ["steady"]
+    assert restore(world, *here, "--as-of", "0s")["outcomes"] == {"restored": 1, "same": 1}
+    assert world.copy_of("replaced") == b"last"
+
+
 def test_versions_of_the_bucket_that_are_cold_are_in_the_plan(versioned: World) -> None:
     for name, storage_class in (("a", "GLACIER"), ("b", "STANDARD"), ("c", "GLACIER")):
         versioned.put(name, b"1" * 1000, StorageClass=storage_class)
