@@ -20,11 +20,12 @@ import contextlib
 import random
 import socket
 import struct
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+from tests.loopback import listening
 
 STALL_SECONDS = 0.5
 HEAD_BYTES_MAX = 1 << 16
@@ -78,38 +79,18 @@ class Proxy:
 def fault_proxy(upstream: str, faults: Faults) -> Iterator[Proxy]:
     """A proxy in a thread of its own, for as long as the block lasts."""
     address = urlsplit(upstream)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            above, below = await asyncio.open_connection(address.hostname, address.port, limit=HEAD_BYTES_MAX)
-            try:
-                while await _exchange(reader, writer, above, below, faults):
-                    pass
-            finally:
-                below.close()
-                writer.close()
+        above, below = await asyncio.open_connection(address.hostname, address.port, limit=HEAD_BYTES_MAX)
+        try:
+            while await _exchange(reader, writer, above, below, faults):
+                pass
+        finally:
+            below.close()
+            writer.close()
 
-    async def start() -> asyncio.Server:
-        return await asyncio.start_server(serve, "127.0.0.1", 0, limit=HEAD_BYTES_MAX)
-
-    async def stop() -> None:
-        server.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    server = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
-    try:
-        yield Proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", faults)
-    finally:
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+    with listening(serve, HEAD_BYTES_MAX) as url:
+        yield Proxy(url, faults)
 
 
 async def _exchange(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+from tests.loopback import listening
 
 
 @dataclass
@@ -33,42 +34,22 @@ class HttpProxy:
 def http_proxy(upstream: str, authorization: str | None = None) -> Iterator[HttpProxy]:
     """A proxy in a thread of its own, for as long as the block lasts. It leads to `upstream`, a URL, alone."""
     address = urlsplit(upstream)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
     proxy = HttpProxy("", authorization)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            above, below = await asyncio.open_connection(address.hostname, address.port)
-            back = asyncio.ensure_future(_pour(above, writer))
-            try:
-                while await _pass_on(reader, writer, below, proxy):
-                    pass
-            finally:
-                back.cancel()
-                below.close()
-                writer.close()
+        above, below = await asyncio.open_connection(address.hostname, address.port)
+        back = asyncio.ensure_future(_pour(above, writer))
+        try:
+            while await _pass_on(reader, writer, below, proxy):
+                pass
+        finally:
+            back.cancel()
+            below.close()
+            writer.close()
 
-    async def start() -> asyncio.Server:
-        return await asyncio.start_server(serve, "127.0.0.1", 0)
-
-    async def stop() -> None:
-        server.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    server = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
-    proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    with listening(serve) as url:
+        proxy.url = url
         yield proxy
-    finally:
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
 
 
 async def _pass_on(
