@@ -42,18 +42,19 @@ class Proxies:
     """Which proxy leads to a host, if any. `urls`: by scheme; else those of the environment."""
 
     def __init__(self, *, is_tls: bool, urls: Mapping[str, str] | None = None):
-        """Raises ConfigError for a proxy that is not `http://[user:password@]host[:port]`."""
         found = getproxies() if urls is None else urls
-        url = found.get("https" if is_tls else "http")
-        self._proxy = _parse(url) if url else None
+        self._url = found.get("https" if is_tls else "http")
         self._by_host: dict[str, Proxy | None] = {}
 
     def of(self, host: str) -> Proxy | None:
-        """The proxy for a host (`name` or `name:port`); None when it is reached without."""
-        if self._proxy is None:
+        """The proxy for a host (`name` or `name:port`); None when it is reached without.
+
+        Raises ConfigError for a proxy that is not `http://[user:password@]host[:port]`, if it is needed.
+        """
+        if not self._url:
             return None
         if host not in self._by_host:
-            self._by_host[host] = None if proxy_bypass(host) else self._proxy
+            self._by_host[host] = None if proxy_bypass(host) else _parse(self._url)
         return self._by_host[host]
 
 

@@ -53,7 +53,7 @@ class Transport:
 
     `credentials` is asked before each request, and renews what expires. `ca_bundle`: a PEM file of certificate
     authorities to trust instead of the system's. `tries`: how often a request is sent that S3 was too busy for.
-    Goes through the environment's HTTP proxy; raises ConfigError for one that is none.
+    Goes through the HTTP proxy that the environment names.
     """
 
     def __init__(
@@ -86,7 +86,8 @@ class Transport:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
     ) -> Response:
-        """Send one request and wait for the whole answer. Raises a StoreError for anything but success.
+        """Send one request and wait for the whole answer. Raises a StoreError for anything but success, ConfigError for
+        a proxy that is none.
 
         `place` is the request's bucket and key; its version id is only for messages. When the
         caller is cancelled, so is the request.

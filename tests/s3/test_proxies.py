@@ -135,8 +135,13 @@ def test_hosts_of_no_proxy_are_reached_without(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("url", ["https://harbour:s3cret@proxy:3128", "socks5://proxy", "http://proxy:port", "http://"])
 def test_what_is_no_http_proxy_is_told_without_its_password(url: str) -> None:
     with pytest.raises(ConfigError, match="HTTPS_PROXY") as caught:
-        Proxies(is_tls=True, urls={"https": url})
+        Proxies(is_tls=True, urls={"https": url}).of("harbour.example")
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_proxy_that_is_not_needed_may_be_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    assert Proxies(is_tls=True, urls={"https": "socks5://proxy"}).of("harbour.example") is None
 
 
 def test_a_proxy_without_a_scheme_or_port_is_an_http_proxy() -> None:
