@@ -87,7 +87,6 @@ def fault_proxy(upstream: str, faults: Faults) -> Iterator[Proxy]:
                 pass
         finally:
             below.close()
-            writer.close()
 
     with listening(serve, HEAD_BYTES_MAX) as url:
         yield Proxy(url, faults)

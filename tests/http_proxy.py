@@ -45,7 +45,6 @@ def http_proxy(upstream: str, authorization: str | None = None) -> Iterator[Http
         finally:
             back.cancel()
             below.close()
-            writer.close()
 
     with listening(serve) as url:
         proxy.url = url

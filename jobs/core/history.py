@@ -62,10 +62,10 @@ def in_order(listed: Sequence[V]) -> list[V]:
     S3 lists by time (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html), but some stores list
     a null version beneath all others, whenever it was written.
     """
-    place = next((place for place, each in enumerate(listed) if each.version_id == NULL_VERSION), None)
-    if place is None:
+    found = next((place for place, each in enumerate(listed) if each.version_id == NULL_VERSION), None)
+    if found is None:
         return list(listed)
-    null, before, after = listed[place], listed[:place], listed[place + 1 :]
+    null, before, after = listed[found], listed[:found], listed[found + 1 :]
     rest = [*before, *after]
     if null.is_latest:
         return [*rest, null]

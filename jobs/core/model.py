@@ -13,13 +13,12 @@ from jobs.errors import UsageError
 NULL_VERSION = "null"
 """The version id of an object that was written while its bucket's versioning was off or suspended."""
 
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-_]{1,61}[a-z0-9]")
+
 
 def is_exact(version_id: str | None) -> bool:
     """Whether a version id names these bytes for ever. `null` does not: it is written anew where versioning is off."""
     return version_id not in (None, NULL_VERSION)
-
-
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-_]{1,61}[a-z0-9]")
 
 
 class Location(NamedTuple):

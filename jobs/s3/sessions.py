@@ -161,7 +161,7 @@ def _endpoint(url: str | None, region: str, found: _Found) -> Endpoint:
         return aws_endpoint(region, is_fips=found.is_fips, is_dualstack=found.is_dualstack)
     if found.is_fips or found.is_dualstack:
         named = "AWS_USE_FIPS_ENDPOINT" if found.is_fips else "AWS_USE_DUALSTACK_ENDPOINT"
-        raise ConfigError(f"endpoint {url!r}: {named} asks for one of AWS's; unset it, or give no endpoint")
+        raise ConfigError(f"endpoint {url!r}: {named} asks for one of AWS's; set it for that side's profile alone")
     return given_endpoint(url)
 
 

@@ -51,7 +51,7 @@ def scene() -> None:
         for number in range(SCANS):
             key, body = f"scans/2026/parcel {number}+a.jpg", os.urandom(20_000)
             shell.put(key, body)
-            took.append(shell.seconds_until(lambda key=key, body=body: shell.copy_of(key) == body))  # type: ignore[misc]
+            took.append(shell.seconds_until(lambda key=key, body=body: shell.copy_of(key) == body))  # type: ignore[misc]  # mypy infers no type of a lambda with defaults
         median = statistics.median(took)
         expect(median <= 1.0, f"each is in s3://{HOT} after {median:.2f} s (median; {max(took):.2f} s at most)")
 
