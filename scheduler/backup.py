@@ -217,7 +217,7 @@ class _Batch:
             limit_bytes=int(pair.thresholds.lambda_max_size),
         )
         route = Route(Location(pair.source.bucket), Location(hot.bucket, hot.prefix))
-        source, destination = self.sandbox.store(pair.source.region), self.sandbox.store(hot.region)
+        source, destination = self.sandbox.store(pair.source.region), self.sandbox.destination(hot.region)
         return Backup(source, destination, route, options, ByteBudget(BUFFER_BYTES))
 
     async def _ended(self, told: _Told, number: int, group: Sequence[_Told], settled: Settled) -> None:

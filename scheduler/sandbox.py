@@ -14,6 +14,7 @@ from jobs.core.pace import backoff_seconds
 from jobs.core.policy import Policy
 from jobs.errors import Conflict, PreconditionFailed, Unavailable
 from jobs.policies import load_policy, read_policy
+from jobs.s3.conditional_writes import look_first
 from jobs.s3.sessions import open_store
 from jobs.s3.store import ABSENT, Store
 from scheduler.settings import Settings
@@ -45,6 +46,7 @@ class Sandbox:
             lambda region: open_store(None, region, None, max_in_flight=CONNECTIONS, is_paced=True)
         )
         self._stores: dict[str | None, Store] = {}
+        self._destinations: dict[str | None, Store] = {}
         self._policy: tuple[float, Policy] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -59,6 +61,12 @@ class Sandbox:
         if region not in self._stores:
             self._stores[region] = self._open(region)
         return self._stores[region]
+
+    def destination(self, region: str | None = None) -> Store:
+        """The store of a region for guarded writes of objects, safe where a server ignores conditions."""
+        if region not in self._destinations:
+            self._destinations[region] = look_first(self.store(region))
+        return self._destinations[region]
 
     async def policy(self) -> Policy:
         """The policy as it is now, or was a minute ago. Raises PolicyError, StoreError: then nothing is to be done."""

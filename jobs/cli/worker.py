@@ -27,6 +27,7 @@ from jobs.replicate import Replicate, ReplicateOptions
 from jobs.restore import CHAINS_AT_ONCE, Restore, RestoreOptions
 from jobs.runs.ledger import Ledger
 from jobs.runs.worker import Job, Progress, Worker, WorkerLimits
+from jobs.s3.conditional_writes import look_first
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 from jobs.s3.streams import ByteBudget
@@ -146,7 +147,7 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
 
     def reach(side: Side) -> Store:
         payer = bool(spec.options.get("requester_pays"))
-        return open_store(
+        store = open_store(
             side.endpoint,
             side.region,
             side.profile,
@@ -154,6 +155,7 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
             request_payer=payer,
             is_paced=True,
         )
+        return look_first(store)
 
     source = reach(spec.source)
     alike = replace(spec.source, location=spec.destination.location) == spec.destination

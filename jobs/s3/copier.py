@@ -133,7 +133,7 @@ def _copied(
         row.key,
         row.version_id,
         Status.COPIED,
-        "",
+        written.note,
         evidence,
         size_bytes,
         etag,

@@ -40,6 +40,12 @@ class Endpoint:
             return f"{bucket}.{self.host}", f"{self.path}/"
         return self.host, f"{self.path}/{bucket}/"
 
+    @property
+    def is_aws(self) -> bool:
+        """Whether AWS itself answers there, VPC endpoints included. Certificates vouch for the name, so TLS only."""
+        host = self.host.partition(":")[0]
+        return self.is_tls and host.endswith(tuple(f".{suffix}" for suffix in {"amazonaws.com", *_SUFFIXES.values()}))
+
     def __str__(self) -> str:
         return f"{'https' if self.is_tls else 'http'}://{self.host}{self.path}"
 

@@ -143,7 +143,7 @@ def _restored(row: ObjectVersion, member: Member, written: Written, evidence: Ev
         row.key,
         row.version_id or member.version_id,
         Status.RESTORED,
-        "",
+        written.note,
         evidence,
         member.size_bytes,
         member.etag,

@@ -47,6 +47,8 @@ class MemoryStore:
     as servers before 2025). `minimum_part_bytes`: the least size of a part that is not the last.
     """
 
+    heeds_conditions = True
+
     def __init__(
         self,
         *,

@@ -26,6 +26,11 @@ class RestStore:
     def __init__(self, transport: Transport):
         self.transport = transport
 
+    @property
+    def heeds_conditions(self) -> bool:
+        """Whether conditional writes are known to hold: at AWS's own endpoints. See `jobs.s3.conditional_writes`."""
+        return self.transport.endpoint.is_aws
+
     async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
         """HeadObject."""
         query = "" if ref.version_id is None and part_number is None else _query(ref, partNumber=part_number)

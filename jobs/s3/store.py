@@ -48,11 +48,15 @@ class CopySettings:
 
 
 class Written(NamedTuple):
-    """S3's answer to a write: the new ETag (no quotes), version id if any, checksums if it said."""
+    """S3's answer to a write: the new ETag (no quotes), version id if any, checksums if it said.
+
+    `note`: what a reader of the outcome has to know of how it was written, else empty.
+    """
 
     etag: str
     version_id: str | None = None
     checksums: tuple[Checksum, ...] = ()
+    note: str = ""
 
 
 class Deleted(NamedTuple):
@@ -107,6 +111,11 @@ class PartDone:
 
 class Store(Protocol):
     """S3, as Sealift uses it. One instance talks to one endpoint with one set of credentials."""
+
+    @property
+    def heeds_conditions(self) -> bool:
+        """Whether conditional writes are known to hold there. False: `jobs.s3.conditional_writes` finds out."""
+        ...
 
     async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
         """The object's description with its checksums. With `part_number`, `size_bytes` is that part's."""

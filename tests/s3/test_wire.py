@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jobs.core.model import Attributes, Checksum, Listed, ObjectLock, ObjectRef
 from jobs.s3 import wire
 from jobs.s3.pages import parse_page
-from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, PartDone
+from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, PartDone, Written
 
 NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
@@ -148,7 +148,7 @@ def test_composite_checksums_are_told_from_full_object_ones(headers: dict[str, s
 @pytest.mark.parametrize("quote", ["&quot;", "&#34;", '"', ""])
 def test_a_copy_result_names_the_etag_however_its_quotes_are_written(quote: str) -> None:
     body = f'<?xml version="1.0"?>\n<CopyObjectResult {NAMESPACE}><ETag>{quote}abc-2{quote}</ETag></CopyObjectResult>'
-    assert wire.parse_result({"x-amz-version-id": "v"}, body.encode()) == ("abc-2", "v", ())
+    assert wire.parse_result({"x-amz-version-id": "v"}, body.encode()) == Written("abc-2", "v")
 
 
 def test_a_result_may_be_spelled_with_a_prefix_and_carry_checksums() -> None:

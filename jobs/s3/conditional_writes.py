@@ -1,0 +1,290 @@
+"""Conditional writes on a server that may ignore conditions: find out by trying, and look first where it does.
+
+S3 refuses a write whose `If-None-Match` or `If-Match` does not hold. Some servers that speak its
+interface ignore these headers on some operations (Ceph 18.2 on CopyObject and
+CompleteMultipartUpload, moto on CopyObject), and then a guarded write replaces whatever is there.
+So each operation is tried once for each bucket, on objects of our own beside the first key, before
+a write relies on it. AWS's own endpoints are not tried: their conditions are documented
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html).
+
+Where a condition is ignored, the destination is looked at directly before the write. A write by
+somebody else between the look and the write can then be lost, so every such outcome says that. A
+write that would replace an object for good, in a bucket without versions, is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple, cast
+
+from jobs.core.model import Attributes, Checksum, ObjectRef
+from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.s3.lookup import find
+from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, PartDone, Store, Written
+
+LOOKED_FIRST = (
+    "the server ignores conditions on {operation}: Sealift looked before it wrote, "
+    "but a write by others in between may have been replaced"
+)
+_NO_ETAG = "0" * 32
+_BODY = b"Sealift tries whether this server heeds conditions. This object can be deleted."
+
+
+class Condition(StrEnum):
+    """What a write may demand: no object in its place, one with an ETag there, or a source with an ETag."""
+
+    ABSENT = "absent"
+    ETAG = "etag"
+    SOURCE = "source"
+
+
+class Heeded(NamedTuple):
+    """The conditions that a server heeds on one operation (`CopyObject`, …) in one bucket."""
+
+    operation: str
+    conditions: frozenset[Condition]
+
+    def covers(self, guard: Guard) -> bool:
+        """Whether the server itself keeps this guard."""
+        wanted = {Condition.ABSENT} if guard.absent else {Condition.ETAG} if guard.etag is not None else set()
+        return self.conditions >= wanted
+
+
+def look_first(store: Store) -> Store:
+    """The store, made safe for guarded writes on a server that may ignore their conditions.
+
+    A store that says that its server heeds them (`heeds_conditions`) is returned as it is.
+    """
+    if store.heeds_conditions:
+        return store
+    return cast("Store", ConditionalWrites(store))
+
+
+class ConditionalWrites:
+    """A Store around another one. See the module; what is not defined here is passed on as it is."""
+
+    def __init__(self, store: Store):
+        self._store = store
+        self._tried: dict[tuple[str, str], asyncio.Task[Heeded]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def put(
+        self,
+        bucket: str,
+        key: str,
+        data: bytes,
+        attributes: Attributes,
+        *,
+        guard: Guard,
+        checksum: Checksum | None = None,
+    ) -> Written:
+        """PutObject. Raises Rejected for a write that would replace an object unguarded."""
+
+        async def write() -> Written:
+            return await self._store.put(bucket, key, data, attributes, guard=guard, checksum=checksum)
+
+        if guard == UNGUARDED:
+            return await write()
+        return await self._guarded(await self._heeded(bucket, key, _try_put), bucket, key, guard, write)
+
+    async def copy(
+        self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
+    ) -> Written:
+        """CopyObject. Raises Rejected for a write that would replace an object unguarded."""
+
+        async def write() -> Written:
+            return await self._store.copy(source, source_etag, bucket, key, settings, guard=guard)
+
+        heeded = await self._heeded(bucket, key, _try_copy)
+        await self._check_source(heeded, source, source_etag)
+        return await self._guarded(heeded, bucket, key, guard, write)
+
+    async def copy_part(
+        self,
+        source: ObjectRef,
+        source_etag: str,
+        start: int,
+        end: int,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+    ) -> PartDone:
+        """UploadPartCopy."""
+        await self._check_source(await self._heeded(bucket, key, _try_copy_part), source, source_etag)
+        return await self._store.copy_part(source, source_etag, start, end, bucket, key, upload_id, number)
+
+    async def complete_multipart(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartDone],
+        *,
+        guard: Guard,
+        checksum: Checksum | None = None,
+    ) -> Written:
+        """CompleteMultipartUpload. Raises Rejected for a write that would replace an object unguarded."""
+
+        async def write() -> Written:
+            return await self._store.complete_multipart(bucket, key, upload_id, parts, guard=guard, checksum=checksum)
+
+        if guard == UNGUARDED:
+            return await write()
+        return await self._guarded(await self._heeded(bucket, key, _try_complete), bucket, key, guard, write)
+
+    async def _heeded(self, bucket: str, key: str, attempt: _Trial) -> Heeded:
+        """What the server heeds, tried once. A trial that failed is made again by the next write."""
+        name = bucket, attempt.__name__
+        task = self._tried.get(name)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._tried[name] = asyncio.ensure_future(self._try(bucket, key, attempt))
+        return await asyncio.shield(task)
+
+    async def _try(self, bucket: str, key: str, attempt: _Trial) -> Heeded:
+        async with _trial_objects(self._store, bucket, key) as objects:
+            return await attempt(objects)
+
+    async def _guarded(
+        self, heeded: Heeded, bucket: str, key: str, guard: Guard, write: Callable[[], Coroutine[Any, Any, Written]]
+    ) -> Written:
+        if heeded.covers(guard):
+            return await write()
+        await self._look(heeded.operation, ObjectRef(bucket, key), guard)
+        return (await write())._replace(note=LOOKED_FIRST.format(operation=heeded.operation))
+
+    async def _look(self, operation: str, place: ObjectRef, guard: Guard) -> None:
+        """Do what the server does not: refuse the write if the place is not as the guard demands."""
+        there = await find(self._store, place)
+        etag = there.etag if there else None
+        if etag != guard.etag:
+            what = f"it has the ETag {etag}" if there else "nothing is there"
+            raise PreconditionFailed(operation, str(place), "PreconditionFailed", what, 412)
+        if there is not None and not await self._store.is_versioned(place.bucket):
+            raise Rejected(
+                operation,
+                str(place),
+                "ConditionsIgnored",
+                "this server ignores If-Match, and the bucket keeps no versions: a newer object could be lost. "
+                "Enable versioning at the destination, or remove the object there first",
+                400,
+            )
+
+    async def _check_source(self, heeded: Heeded, source: ObjectRef, etag: str | None) -> None:
+        if etag is None or Condition.SOURCE in heeded.conditions:
+            return
+        there = await self._store.head(source)
+        if there.etag != etag:
+            what = f"the source has the ETag {there.etag}"
+            raise PreconditionFailed(heeded.operation, str(source), "PreconditionFailed", what, 412)
+
+
+class _TrialObjects(NamedTuple):
+    """Two objects of our own, and what has to be removed after the trial: (key, version id)."""
+
+    store: Store
+    bucket: str
+    keys: tuple[str, str]
+    made: list[tuple[str, str | None]]
+
+    async def is_refused(self, key: str, write: Coroutine[Any, Any, Written]) -> bool:
+        """Whether the server refuses a write whose condition does not hold. A 404 for what is there does not count."""
+        try:
+            written = await write
+        except (PreconditionFailed, Conflict):
+            return True
+        except NotFound as error:
+            if error.code == "NoSuchBucket":
+                raise
+            return False
+        self.made.append((key, written.version_id))
+        return False
+
+
+_Trial = Callable[[_TrialObjects], Coroutine[Any, Any, Heeded]]
+
+
+@contextlib.asynccontextmanager
+async def _trial_objects(store: Store, bucket: str, beside: str) -> AsyncIterator[_TrialObjects]:
+    """Put the objects beside a key, so that a policy that allows the key allows them, and remove all that was made.
+
+    Where the credentials may not delete, the two objects stay.
+    """
+    name = f"{beside[:200]}.sealift-{secrets.token_hex(8)}"
+    objects = _TrialObjects(store, bucket, (f"{name}-a", f"{name}-b"), [])
+    try:
+        for key in objects.keys:
+            written = await store.put(bucket, key, _BODY, Attributes(), guard=UNGUARDED)
+            objects.made.append((key, written.version_id))
+        yield objects
+    finally:
+        with contextlib.suppress(Denied, NotFound):
+            for key, version_id in objects.made:
+                await store.delete(bucket, key, version_id=version_id)
+
+
+async def _try_put(objects: _TrialObjects) -> Heeded:
+    key = objects.keys[0]
+
+    def put(guard: Guard) -> Coroutine[Any, Any, Written]:
+        return objects.store.put(objects.bucket, key, _BODY, Attributes(), guard=guard)
+
+    return Heeded("PutObject", await _try_guards(objects, key, put))
+
+
+async def _try_copy(objects: _TrialObjects) -> Heeded:
+    source, key = ObjectRef(objects.bucket, objects.keys[0]), objects.keys[1]
+
+    def copy(guard: Guard, source_etag: str | None = None) -> Coroutine[Any, Any, Written]:
+        return objects.store.copy(source, source_etag, objects.bucket, key, CopySettings(), guard=guard)
+
+    found = await _try_guards(objects, key, copy)
+    if await objects.is_refused(key, copy(UNGUARDED, _NO_ETAG)):
+        found |= {Condition.SOURCE}
+    return Heeded("CopyObject", found)
+
+
+async def _try_complete(objects: _TrialObjects) -> Heeded:
+    store, bucket, key = objects.store, objects.bucket, objects.keys[0]
+
+    async def complete(guard: Guard) -> Written:
+        async with _trial_upload(objects, key) as upload_id:
+            part = await store.put_part(bucket, key, upload_id, 1, _BODY)
+            return await store.complete_multipart(bucket, key, upload_id, [part], guard=guard)
+
+    return Heeded("CompleteMultipartUpload", await _try_guards(objects, key, complete))
+
+
+async def _try_copy_part(objects: _TrialObjects) -> Heeded:
+    source, key = ObjectRef(objects.bucket, objects.keys[0]), objects.keys[1]
+    async with _trial_upload(objects, key) as upload_id:
+        try:
+            await objects.store.copy_part(source, _NO_ETAG, 0, len(_BODY), objects.bucket, key, upload_id, 1)
+        except PreconditionFailed:
+            return Heeded("UploadPartCopy", frozenset({Condition.SOURCE}))
+    return Heeded("UploadPartCopy", frozenset())
+
+
+async def _try_guards(
+    objects: _TrialObjects, key: str, write: Callable[[Guard], Coroutine[Any, Any, Written]]
+) -> frozenset[Condition]:
+    """Write over an object of ours under conditions that do not hold."""
+    guards = {Condition.ABSENT: ABSENT, Condition.ETAG: Guard(etag=_NO_ETAG)}
+    return frozenset([name for name, guard in guards.items() if await objects.is_refused(key, write(guard))])
+
+
+@contextlib.asynccontextmanager
+async def _trial_upload(objects: _TrialObjects, key: str) -> AsyncIterator[str]:
+    """A multipart upload that is aborted in the end; one that was completed is gone already."""
+    upload_id = await objects.store.create_multipart(objects.bucket, key, Attributes())
+    try:
+        yield upload_id
+    finally:
+        with contextlib.suppress(StoreError):
+            await objects.store.abort_multipart(objects.bucket, key, upload_id)

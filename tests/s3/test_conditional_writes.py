@@ -1,0 +1,248 @@
+"""Guarded writes on servers that heed conditions, that ignore them, and that answer oddly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections import Counter
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from jobs.core.model import Attributes, ObjectRef
+from jobs.errors import Denied, NotFound, PreconditionFailed, Rejected
+from jobs.s3.conditional_writes import ConditionalWrites, look_first
+from jobs.s3.endpoints import aws_endpoint, given_endpoint
+from jobs.s3.memory import MemoryStore
+from jobs.s3.sessions import open_store
+from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, PartDone, Store, Written
+from tests.servers import Server
+
+PLAIN = Attributes()
+
+
+class Careless(MemoryStore):
+    """A server that ignores every condition of a write, and counts what it is asked."""
+
+    heeds_conditions = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: Counter[str] = Counter()
+
+    async def put(self, *args: Any, guard: Guard, **more: Any) -> Written:
+        self.asked["put"] += 1
+        return await super().put(*args, guard=UNGUARDED, **more)
+
+    async def copy(self, source: ObjectRef, source_etag: str | None, *args: Any, guard: Guard) -> Written:
+        self.asked["copy"] += 1
+        return await super().copy(source, None, *args, guard=UNGUARDED)
+
+    async def complete_multipart(self, *args: Any, guard: Guard, **more: Any) -> Written:
+        self.asked["complete"] += 1
+        return await super().complete_multipart(*args, guard=UNGUARDED, **more)
+
+    async def copy_part(self, source: ObjectRef, source_etag: str, *args: Any) -> PartDone:
+        return PartDone(1, "etag")
+
+
+def careless(*, versioned: bool = False) -> Careless:
+    store = Careless()
+    store.create_bucket("b", versioned=versioned)
+    return store
+
+
+def keys(store: Store) -> list[str]:
+    page = asyncio.run(store.list_versions("b", ""))
+    return sorted({entry.key for entry in page.entries})
+
+
+def put(store: Store, key: str, data: bytes) -> Written:
+    return asyncio.run(store.put("b", key, data, PLAIN, guard=UNGUARDED))
+
+
+def content(store: Store, key: str) -> bytes:
+    return asyncio.run(store.get(ObjectRef("b", key))).data
+
+
+async def upload(store: Store, key: str, data: bytes, guard: Guard) -> Written:
+    upload_id = await store.create_multipart("b", key, PLAIN)
+    part = await store.put_part("b", key, upload_id, 1, data)
+    return await store.complete_multipart("b", key, upload_id, [part], guard=guard)
+
+
+def write(store: Store, how: str, guard: Guard) -> Written:
+    """Write `new` at the key `k` by one of the three operations."""
+    if how == "put":
+        return asyncio.run(store.put("b", "k", b"new", PLAIN, guard=guard))
+    if how == "copy":
+        return asyncio.run(store.copy(ObjectRef("b", "s"), None, "b", "k", CopySettings(), guard=guard))
+    return asyncio.run(upload(store, "k", b"new", guard))
+
+
+@pytest.mark.parametrize("how", ["put", "copy", "complete"])
+@pytest.mark.parametrize("versioned", [True, False])
+def test_an_object_that_must_not_be_there_is_never_replaced(how: str, versioned: bool) -> None:
+    bare = careless(versioned=versioned)
+    put(bare, "k", b"newer")
+    put(bare, "s", b"new")
+    store = look_first(bare)
+    with pytest.raises(PreconditionFailed):
+        write(store, how, ABSENT)
+    assert content(bare, "k") == b"newer"
+    assert keys(bare) == ["k", "s"]
+
+
+@pytest.mark.parametrize("how", ["put", "copy", "complete"])
+def test_a_write_that_was_only_looked_at_says_so(how: str) -> None:
+    bare = careless()
+    put(bare, "s", b"new")
+    written = write(look_first(bare), how, ABSENT)
+    assert "ignores conditions on" in written.note
+    assert content(bare, "k") == b"new"
+    assert keys(bare) == ["k", "s"]
+
+
+@pytest.mark.parametrize("how", ["put", "copy", "complete"])
+def test_what_would_be_lost_for_good_is_not_replaced(how: str) -> None:
+    bare = careless()
+    old = put(bare, "k", b"old")
+    put(bare, "s", b"new")
+    with pytest.raises(Rejected, match="Enable versioning"):
+        write(look_first(bare), how, Guard(etag=old.etag))
+    assert content(bare, "k") == b"old"
+
+
+@pytest.mark.parametrize("how", ["put", "copy", "complete"])
+def test_a_version_that_stays_may_be_covered(how: str) -> None:
+    bare = careless(versioned=True)
+    old = put(bare, "k", b"old")
+    put(bare, "s", b"new")
+    store = look_first(bare)
+    assert "ignores conditions" in write(store, how, Guard(etag=old.etag)).note
+    with pytest.raises(PreconditionFailed):
+        write(store, how, Guard(etag=old.etag))
+    assert content(bare, "k") == b"new"
+
+
+def test_a_source_that_has_moved_on_is_not_copied() -> None:
+    bare = careless()
+    put(bare, "s", b"new")
+    store = look_first(bare)
+
+    async def copy_part() -> None:
+        upload_id = await store.create_multipart("b", "k", PLAIN)
+        await store.copy_part(ObjectRef("b", "s"), "0" * 32, 0, 3, "b", "k", upload_id, 1)
+
+    with pytest.raises(PreconditionFailed, match="the source has the ETag"):
+        asyncio.run(store.copy(ObjectRef("b", "s"), "0" * 32, "b", "k", CopySettings(), guard=ABSENT))
+    with pytest.raises(PreconditionFailed, match="the source has the ETag"):
+        asyncio.run(copy_part())
+    assert keys(bare) == ["s"]
+
+
+def test_a_server_is_tried_once_for_each_operation_whoever_asks() -> None:
+    bare = careless()
+    put(bare, "s", b"new")
+    store = look_first(bare)
+    bare.asked.clear()
+
+    async def copies() -> None:
+        jobs = [
+            store.copy(ObjectRef("b", "s"), None, "b", f"k{number}", CopySettings(), guard=ABSENT)
+            for number in range(20)
+        ]
+        await asyncio.gather(*jobs)
+
+    asyncio.run(copies())
+    assert bare.asked == {"copy": 20 + 3, "put": 2}
+
+
+class Refusing(Careless):
+    """Denies the first write, as a role may that was made a moment ago."""
+
+    refusals = 1
+
+    async def put(self, *args: Any, guard: Guard, **more: Any) -> Written:
+        if self.refusals:
+            self.refusals -= 1
+            raise Denied("PutObject", "b", "AccessDenied", "", 403)
+        return await super().put(*args, guard=guard, **more)
+
+
+def test_a_trial_that_failed_is_made_again() -> None:
+    bare = Refusing()
+    bare.create_bucket("b")
+    store = look_first(bare)
+    with pytest.raises(Denied):
+        write(store, "put", ABSENT)
+    assert "ignores conditions" in write(store, "put", ABSENT).note
+
+
+class Odd(MemoryStore):
+    """Answers 404 to every If-Match, as a server does that does not know what is there."""
+
+    heeds_conditions = False
+
+    async def put(self, *args: Any, guard: Guard, **more: Any) -> Written:
+        if guard.etag is not None:
+            raise NotFound("PutObject", "b/k", "NoSuchKey", "", 404)
+        return await super().put(*args, guard=guard, **more)
+
+
+def test_a_404_for_an_object_that_is_there_is_no_proof_that_conditions_hold() -> None:
+    bare = Odd()
+    bare.create_bucket("b", versioned=True)
+    put(bare, "k", b"old")
+    with pytest.raises(PreconditionFailed):
+        write(look_first(bare), "put", Guard(etag="1" * 32))
+
+
+def test_a_server_that_heeds_conditions_is_used_as_it_is(seaweed: Server) -> None:
+    assert _note_of_a_copy(seaweed) == ""
+
+
+def test_moto_ignores_the_conditions_of_a_copy(moto_server: Server) -> None:
+    assert "CopyObject" in _note_of_a_copy(moto_server)
+
+
+def _note_of_a_copy(server: Server) -> str:
+    """Copy an object where nothing is; then again, which is refused. Nothing else is left in the bucket."""
+    bucket = f"t-{uuid.uuid4().hex[:12]}"
+    client = server.client()
+    client.create_bucket(Bucket=bucket)
+    client.put_object(Bucket=bucket, Key="s", Body=b"new")
+    source = ObjectRef(bucket, "s")
+
+    async def copies() -> str:
+        store = look_first(open_store(server.endpoint, None, None, max_in_flight=4))
+        assert isinstance(store, ConditionalWrites)
+        note = (await store.copy(source, None, bucket, "k", CopySettings(), guard=ABSENT)).note
+        with pytest.raises(PreconditionFailed):
+            await store.copy(source, None, bucket, "k", CopySettings(), guard=ABSENT)
+        await store.close()
+        return note
+
+    with mock.patch.dict(os.environ, server.environment()):
+        note = asyncio.run(copies())
+    assert [each["Key"] for each in client.list_objects_v2(Bucket=bucket)["Contents"]] == ["k", "s"]
+    return note
+
+
+@pytest.mark.parametrize(
+    ("url", "is_aws"),
+    [
+        ("https://s3.eu-central-1.amazonaws.com", True),
+        ("https://bucket.vpce-1a2b-3c4d.s3.us-east-1.vpce.amazonaws.com", True),
+        ("https://s3.cn-north-1.amazonaws.com.cn:443", True),
+        ("http://s3.eu-central-1.amazonaws.com", False),
+        ("https://amazonaws.com.example.org", False),
+        ("https://s3amazonaws.com", False),
+        ("http://127.0.0.1:8333", False),
+    ],
+)
+def test_only_aws_is_believed(url: str, is_aws: bool) -> None:
+    assert given_endpoint(url).is_aws is is_aws
+    assert aws_endpoint("eu-central-1").is_aws
