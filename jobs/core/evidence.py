@@ -7,13 +7,50 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html (when an ETag is
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import NamedTuple
 
 from jobs.core.model import Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_STRENGTH = ("SHA512", "SHA256", "SHA1", "MD5", "XXHASH128", "CRC64NVME", "XXHASH3", "XXHASH64", "CRC32C", "CRC32")
+
+
+class Protection(StrEnum):
+    """What equal values of an algorithm protect against.
+
+    ACCIDENT: bits that flip, bytes that are cut off or mixed up. Anybody can make other content with the same value:
+    CRCs are linear, XXHASH has no secret. INTENT: that as well, and somebody who makes other content for a value that
+    is given. Nobody can do that today for MD5 or SHA-1 either, though two contents of one MD5 or SHA-1 can be made
+    by somebody who makes both: https://www.rfc-editor.org/rfc/rfc6151, https://www.rfc-editor.org/rfc/rfc6194.
+    """
+
+    ACCIDENT = "accident"
+    INTENT = "intent"
+
+
+PROTECTION: Mapping[str, Protection] = {
+    "SHA512": Protection.INTENT,
+    "SHA256": Protection.INTENT,
+    "SHA1": Protection.INTENT,
+    "MD5": Protection.INTENT,
+    "XXHASH128": Protection.ACCIDENT,
+    "CRC64NVME": Protection.ACCIDENT,
+    "XXHASH3": Protection.ACCIDENT,
+    "XXHASH64": Protection.ACCIDENT,
+    "CRC32C": Protection.ACCIDENT,
+    "CRC32": Protection.ACCIDENT,
+}
+"""What each algorithm of S3 protects against, the strongest first. One that is not here proves nothing."""
+
+_STRENGTH = tuple(PROTECTION)
+
+
+def protects(algorithm: str, against: Protection) -> bool:
+    """Whether equal values of the algorithm protect against that. Algorithms that are not known do not."""
+    known = PROTECTION.get(algorithm)
+    return known is Protection.INTENT or (known is not None and known is against)
 
 
 class Verdict(NamedTuple):
@@ -34,51 +71,59 @@ def is_md5_etag(info: ObjectInfo) -> bool:
     return is_md5(info.etag) and info.attributes.sse in (None, "", "AES256")
 
 
-def compare(source: ObjectInfo, destination: ObjectInfo) -> Verdict:
-    """What stored sizes, checksums and ETags prove.
+def compare(source: ObjectInfo, destination: ObjectInfo, against: Protection = Protection.ACCIDENT) -> Verdict:
+    """What stored sizes, checksums and ETags prove. All that is comparable has to agree.
 
-    | sizes  | a comparable checksum | both ETags MD5 | verdict                  |
-    |--------|-----------------------|----------------|--------------------------|
-    | differ |                       |                | different                |
-    | equal  | one differs           |                | different, `checksum`    |
-    | equal  | all equal, one or more|                | same, `checksum`         |
-    | equal  | none                  | differ         | different, `md5_etag`    |
-    | equal  | none                  | equal          | same, `md5_etag`         |
-    | equal  | none                  | no             | unknown, with the reason |
+    | sizes  | comparable checksums and MD5 ETags              | verdict                         |
+    |--------|-------------------------------------------------|---------------------------------|
+    | differ |                                                 | different                       |
+    | equal  | one differs                                     | different, by that one          |
+    | equal  | all equal, one of them protects `against` that  | same, by the strongest of these |
+    | equal  | all equal, none of them protects `against` that | unknown, with the reason        |
+    | equal  | none                                            | unknown, with the reason        |
 
     Full-object checksums of one algorithm are always comparable. Composite ones depend on where
-    the parts were cut, so that only equal ones say something.
+    the parts were cut, so that only equal ones say something. ETags are comparable where both are MD5s.
     """
     if source.size_bytes != destination.size_bytes:
         sizes = f"{source.size_bytes} bytes at the source, {destination.size_bytes} at the destination"
         return Verdict(False, Evidence.NONE, f"size differs: {sizes}")
     proofs = _comparable(source.checksums, destination.checksums)
-    for algorithm, equal in proofs:
-        if not equal:
-            return Verdict(False, Evidence.CHECKSUM, f"{algorithm} differs")
-    if proofs:
-        return Verdict(True, Evidence.CHECKSUM)
     if is_md5_etag(source) and is_md5_etag(destination):
-        equal = source.etag == destination.etag
-        return Verdict(equal, Evidence.MD5_ETAG, "" if equal else "MD5 differs")
+        proofs.append(_Proof("MD5", source.etag == destination.etag, Evidence.MD5_ETAG))
+    for proof in proofs:
+        if not proof.is_equal:
+            return Verdict(False, proof.evidence, f"{proof.algorithm} differs")
+    for proof in proofs:
+        if protects(proof.algorithm, against):
+            return Verdict(True, proof.evidence)
+    if proofs:
+        names = " and ".join(proof.algorithm for proof in proofs)
+        return Verdict(None, Evidence.NONE, f"only {names} agree, and other content can be made to have the same")
     return Verdict(
         None, Evidence.NONE, f"nothing comparable: source {_known(source)}, destination {_known(destination)}"
     )
 
 
-def _comparable(source: tuple[Checksum, ...], destination: tuple[Checksum, ...]) -> list[tuple[str, bool]]:
-    """(algorithm, equal) for each pair that proves something, the strongest algorithm first."""
-    others = {(checksum.algorithm, checksum.is_composite): checksum.value for checksum in destination}
-    proofs = []
-    for checksum in source:
-        value = others.get((checksum.algorithm, checksum.is_composite))
-        if (
-            value is not None
-            and checksum.algorithm in _STRENGTH
-            and (value == checksum.value or not checksum.is_composite)
-        ):
-            proofs.append((checksum.algorithm, value == checksum.value))
-    return sorted(proofs, key=lambda proof: _STRENGTH.index(proof[0]))
+class _Proof(NamedTuple):
+    """Two values of one algorithm, and whether they are equal."""
+
+    algorithm: str
+    is_equal: bool
+    evidence: Evidence
+
+
+def _comparable(source: Sequence[Checksum], destination: Sequence[Checksum]) -> list[_Proof]:
+    """Each pair of checksums that proves something, the strongest algorithm first."""
+    proofs = [
+        _Proof(ours.algorithm, ours.value == theirs.value, Evidence.CHECKSUM)
+        for ours in source
+        for theirs in destination
+        if (ours.algorithm, ours.is_composite) == (theirs.algorithm, theirs.is_composite)
+        and ours.algorithm in PROTECTION
+        and (ours.value == theirs.value or not ours.is_composite)
+    ]
+    return sorted(proofs, key=lambda proof: _STRENGTH.index(proof.algorithm))
 
 
 def _known(info: ObjectInfo) -> str:

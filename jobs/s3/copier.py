@@ -146,8 +146,9 @@ def _copied(
 def _proof(etag: str | None, written: Written, source: ObjectInfo | None) -> tuple[Evidence, str | None]:
     """What the answer to a copy proves: its checksum is the source's, or both ETags are one MD5."""
     if source is not None:
+        known_etag = written.etag if written.etag == source.etag else ""  # another one may be that of a KMS key
         described = ObjectInfo(
-            source.size_bytes, written.etag, 0.0, None, "STANDARD", written.checksums, source.attributes
+            source.size_bytes, known_etag, 0.0, None, "STANDARD", written.checksums, source.attributes
         )
         verdict = compare(source, described)
         return (verdict.evidence if verdict.same else Evidence.NONE), best_checksum(described)

@@ -6,8 +6,6 @@ For whoever is about to delete the original: nothing that the ledger or an index
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -15,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 from jobs.core.archive import ArchiveRecord, Member
-from jobs.core.evidence import Verdict, best_checksum, compare, is_md5_etag
+from jobs.core.evidence import Protection, Verdict, compare
 from jobs.core.expiry import Proof
 from jobs.core.model import Checksum, Location, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
@@ -31,11 +29,11 @@ from jobs.errors import (
 )
 from jobs.s3.archive_reader import ArchiveReader, MemberRead, is_large
 from jobs.s3.archives import archive_ref
-from jobs.s3.checksums import ALGORITHMS, Hasher
+from jobs.s3.checksums import Hasher
 from jobs.s3.content import RANGE_BYTES, Side, compare_content
 from jobs.s3.lookup import find
-from jobs.s3.member_source import prove
 from jobs.s3.store import Store
+from jobs.s3.stored_checksums import ContentCheck
 from jobs.s3.streams import ByteBudget, read_ranges
 from jobs.s3.tries import do_all, try_often
 
@@ -99,9 +97,11 @@ class Copies:
                 return _unknown(f"nothing is at {proof.place}")
             if copy.etag != proof.etag:
                 return _unknown(f"{proof.place} is another object now, with the ETag {copy.etag}")
-            verdict = compare(info, copy)
+            verdict = compare(info, copy, Protection.INTENT)
             if verdict.same is not None:
                 return verdict
+            if info.is_archived:
+                return _unknown(f"the original must be restored before its bytes can be compared: {verdict.reason}")
             sides = Side(self.source, ref, info), Side(self.destination, there, copy)
             verdict, _ = await try_often(lambda: compare_content(*sides, self.budget))
         except _REFUSALS as error:
@@ -146,12 +146,12 @@ class Copies:
             return _unknown(f"the member of {proof.place} cannot be proven: {read.reason}")
         if len(data) != info.size_bytes:
             return _differs(proof)
-        sha256 = await asyncio.to_thread(hashlib.sha256, data)
-        evidence = await asyncio.to_thread(prove, info, data, sha256.digest())
-        if evidence is None:
+        check = ContentCheck(info)
+        await asyncio.to_thread(check.update, data)
+        if check.is_refuted:
             return _differs(proof)
-        if evidence is not Evidence.NONE:
-            return Verdict(True, evidence)
+        if check.evidence is not Evidence.NONE:
+            return Verdict(True, check.evidence)
         try:
             original = (await try_often(lambda: self.source.get(ref, if_match=info.etag))).data
         except _REFUSALS as error:
@@ -163,15 +163,16 @@ class Copies:
         ref, info, proof = pair
         if member.size_bytes != info.size_bytes:
             return _differs(proof)
-        expected = _expected(info)
-        hasher = Hasher(expected.algorithm if expected else "SHA256")
+        check, hasher = ContentCheck(info), Hasher("SHA256")
         async with aclosing(cast("AsyncGenerator[bytes, None]", reader.stream(member))) as pieces:
             async for piece in pieces:
-                await asyncio.to_thread(hasher.update, piece)
-        if expected is not None:
-            is_same = hasher.spelled() == f"{expected.algorithm}:{expected.value}"
-            evidence = Evidence.MD5_ETAG if expected.algorithm == "MD5" else Evidence.CHECKSUM
-            return Verdict(True, evidence) if is_same else _differs(proof)
+                await asyncio.to_thread(check.update, piece)
+                if check.evidence is Evidence.NONE:
+                    await asyncio.to_thread(hasher.update, piece)
+        if check.is_refuted:
+            return _differs(proof)
+        if check.evidence is not Evidence.NONE:
+            return Verdict(True, check.evidence)
         try:
             is_same = hasher.spelled() == await self._digest(ref, info)
         except _REFUSALS as error:
@@ -189,16 +190,6 @@ class Copies:
             async for piece in pieces:
                 await asyncio.to_thread(hasher.update, piece)
         return hasher.spelled()
-
-
-def _expected(info: ObjectInfo) -> Checksum | None:
-    """What S3 keeps of the whole content: its strongest full-object checksum, else an ETag that is an MD5."""
-    algorithm, _, value = (best_checksum(info) or "").partition(":")
-    if algorithm in ALGORITHMS:
-        return Checksum(algorithm, value)
-    if is_md5_etag(info):
-        return Checksum("MD5", base64.b64encode(bytes.fromhex(info.etag)).decode())
-    return None
 
 
 def _record(proof: Proof) -> ArchiveRecord:

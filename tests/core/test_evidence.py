@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.core.evidence import best_checksum, compare
+from jobs.core.evidence import PROTECTION, Protection, best_checksum, compare, protects
 from jobs.core.model import Attributes, Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
 
@@ -11,6 +11,8 @@ CRC_A, CRC_B = Checksum("CRC64NVME", "AAAA"), Checksum("CRC64NVME", "BBBB")
 SHA_A, SHA_B = Checksum("SHA256", "AAAA"), Checksum("SHA256", "BBBB")
 PARTS_A, PARTS_B = Checksum("SHA256", "AAAA-2", True), Checksum("SHA256", "BBBB-2", True)
 NEW = Checksum("BLAKE9", "AAAA")
+XXH_A = Checksum("XXHASH128", "AAAA")
+MD5_SUM = Checksum("MD5", "AAAA")
 
 
 def info(etag: str = MD5_A, *checksums: Checksum, size: int = 10, sse: str | None = None) -> ObjectInfo:
@@ -21,7 +23,18 @@ def info(etag: str = MD5_A, *checksums: Checksum, size: int = 10, sse: str | Non
     ("source", "destination", "same", "evidence"),
     [
         pytest.param(info(size=1), info(size=2), False, Evidence.NONE, id="sizes differ"),
-        pytest.param(info(MD5_A, CRC_A), info(MD5_B, CRC_A), True, Evidence.CHECKSUM, id="a checksum outranks ETags"),
+        pytest.param(info(MD5_A, CRC_A), info(MD5_B, CRC_A), False, Evidence.MD5_ETAG, id="the ETags differ"),
+        pytest.param(info(MD5_A, SHA_A), info(MD5_B, SHA_A), False, Evidence.MD5_ETAG, id="all have to agree"),
+        pytest.param(info(MD5_A, CRC_A), info(MD5_A, CRC_A), True, Evidence.CHECKSUM, id="both agree"),
+        pytest.param(
+            info(MD5_A, CRC_A), info("x-2", CRC_A), True, Evidence.CHECKSUM, id="a multipart ETag is not compared"
+        ),
+        pytest.param(
+            info(MD5_A, CRC_A), info(MD5_B, CRC_A, sse="aws:kms"), True, Evidence.CHECKSUM, id="nor one of a KMS key"
+        ),
+        pytest.param(
+            info(MD5_A, CRC_A, CRC_B), info(MD5_A, CRC_A), False, Evidence.CHECKSUM, id="two of one algorithm"
+        ),
         pytest.param(info(MD5_A, CRC_A), info(MD5_A, CRC_B), False, Evidence.CHECKSUM, id="a checksum differs"),
         pytest.param(
             info(MD5_A, CRC_A, SHA_A), info(MD5_A, CRC_A, SHA_B), False, Evidence.CHECKSUM, id="one of two differs"
@@ -52,3 +65,34 @@ def test_compare(source: ObjectInfo, destination: ObjectInfo, same: bool | None,
 def test_the_best_checksum_is_the_strongest_full_object_one() -> None:
     assert best_checksum(info(MD5_A, CRC_A, PARTS_A, SHA_B)) == "SHA256:BBBB"
     assert best_checksum(info(MD5_A, PARTS_A)) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "same", "evidence"),
+    [
+        pytest.param(info("x-2", CRC_A), info("y-2", CRC_A), None, Evidence.NONE, id="a CRC can be forged"),
+        pytest.param(info("x-2", CRC_A), info("y-2", CRC_B), False, Evidence.CHECKSUM, id="one that differs disproves"),
+        pytest.param(info("x-2", XXH_A), info("y-2", XXH_A), None, Evidence.NONE, id="XXHASH has no secret"),
+        pytest.param(info("x-2", CRC_A, SHA_A), info("y-2", CRC_A, SHA_A), True, Evidence.CHECKSUM, id="SHA-256"),
+        pytest.param(info("x-2", MD5_SUM), info("y-2", MD5_SUM), True, Evidence.CHECKSUM, id="an MD5 as a checksum"),
+        pytest.param(info(MD5_A, CRC_A), info(MD5_A, CRC_A), True, Evidence.MD5_ETAG, id="an MD5 as an ETag"),
+        pytest.param(info("x-2", PARTS_A), info("y-2", PARTS_A), True, Evidence.CHECKSUM, id="a composite of SHA-256"),
+        pytest.param(info("x-2", NEW), info("y-2", NEW), None, Evidence.NONE, id="an unknown algorithm"),
+    ],
+)
+def test_compare_where_somebody_may_want_them_to_look_the_same(
+    source: ObjectInfo, destination: ObjectInfo, same: bool | None, evidence: Evidence
+) -> None:
+    for one, other in ((source, destination), (destination, source)):
+        verdict = compare(one, other, Protection.INTENT)
+        assert (verdict.same, verdict.evidence) == (same, evidence)
+        assert bool(verdict.reason) == (same is not True)
+
+
+def test_each_algorithm_says_what_it_protects_against() -> None:
+    strong = {name for name, protection in PROTECTION.items() if protection is Protection.INTENT}
+    assert strong == {"SHA1", "SHA256", "SHA512", "MD5"}
+    for name in PROTECTION:
+        assert protects(name, Protection.ACCIDENT)
+        assert protects(name, Protection.INTENT) is (name in strong)
+    assert not any(protects("BLAKE9", each) for each in Protection)

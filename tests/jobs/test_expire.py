@@ -35,7 +35,7 @@ def test_a_current_version_is_hidden_first_and_removed_a_grace_period_later() ->
     assert one(store, row, grace_days=30).reason == "in the grace period: written less than 30 days ago"
     store.now += 31 * DAY
     hidden = one(store, row, grace_days=30)
-    assert (hidden.status, hidden.evidence) == (Status.EXPIRED, Evidence.CHECKSUM)
+    assert (hidden.status, hidden.evidence) == (Status.EXPIRED, Evidence.MD5_ETAG)
     assert "hidden by the delete marker" in hidden.reason
     assert store.contents() == {("k", ref.version_id): b"content"}
     kept = asyncio.run(job_of_another_run(store, 30).process([row]))

@@ -1,0 +1,57 @@
+"""Checksums that S3 keeps of an object's whole content, held against bytes that come from somewhere else."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jobs.core.evidence import PROTECTION, Protection, is_md5_etag, protects
+from jobs.core.model import ObjectInfo
+from jobs.core.outcome import Evidence
+from jobs.s3.checksums import ALGORITHMS, Hasher
+
+
+class Stored(NamedTuple):
+    """One checksum of the whole content: its algorithm, its base64, and what it is evidence as."""
+
+    algorithm: str
+    value: str
+    evidence: Evidence
+
+
+def stored_checksums(info: ObjectInfo) -> list[Stored]:
+    """All that can be computed from the bytes alone, the strongest first: full-object checksums, an MD5 ETag."""
+    found = [
+        Stored(each.algorithm, each.value, Evidence.CHECKSUM)
+        for each in info.checksums
+        if not each.is_composite and each.algorithm in ALGORITHMS and each.algorithm in PROTECTION
+    ]
+    if is_md5_etag(info):
+        found.append(Stored("MD5", base64.b64encode(bytes.fromhex(info.etag)).decode(), Evidence.MD5_ETAG))
+    strength = list(PROTECTION)
+    return sorted(found, key=lambda each: strength.index(each.algorithm))
+
+
+class ContentCheck:
+    """Bytes, piece by piece, against everything that S3 keeps of an object's content."""
+
+    def __init__(self, info: ObjectInfo):
+        self._stored: Sequence[Stored] = stored_checksums(info)
+        self._hashers = {each.algorithm: Hasher(each.algorithm) for each in self._stored}
+
+    def update(self, data: bytes) -> None:
+        """The next piece."""
+        for hasher in self._hashers.values():
+            hasher.update(data)
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether one of the checksums is of other bytes than these."""
+        return any(self._hashers[each.algorithm].spelled() != f"{each.algorithm}:{each.value}" for each in self._stored)
+
+    @property
+    def evidence(self) -> Evidence:
+        """The strongest that protects against intent, NONE where there is no such: then the bytes must be compared."""
+        strong = [each for each in self._stored if protects(each.algorithm, Protection.INTENT)]
+        return strong[0].evidence if strong else Evidence.NONE
