@@ -15,13 +15,14 @@ run, not missing. Locks are never bypassed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from jobs.core.evidence import Verdict
 from jobs.core.expiry import Original, Proof, Step, Terms, decide
-from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion, is_exact
+from jobs.core.model import Location, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import (
     Conflict,
@@ -51,13 +52,17 @@ GROUP_BYTES = 256 * 1024**2
 REQUESTS_AT_ONCE = 64
 GROUPS_AT_ONCE = 2
 
+FRESH_SECONDS = 5.0
+"""A copy that was looked at longer ago is looked at once more, directly before its original goes."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExpireOptions:
-    """`delete`: do it; else say what would be done."""
+    """`delete`: do it; else say what would be done. `copies`: URIs of the places where copies count."""
 
     grace_seconds: float
     delete: bool = False
+    copies: Sequence[str] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ExpireOptions:
@@ -100,7 +105,10 @@ class _Doomed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """The expire job of one worker: `process` takes what `chains` cuts out of a shard."""
+    """The expire job of one worker: `process` takes what `chains` cuts out of a shard.
+
+    `places`: where copies count, unless the options name others.
+    """
 
     source: Store
     copies: Copies
@@ -108,6 +116,7 @@ class Expire:
     options: ExpireOptions
     tombstones: Tombstones
     clock: Callable[[], float]
+    places: Sequence[Location]
     deletes: ExactDeletes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -133,7 +142,7 @@ class Expire:
         known by its tombstone. Raises ConfigError for a server that deletes whatever the condition says.
         """
         is_versioned = await try_often(lambda: self.source.is_versioned(self.bucket))
-        terms = Terms(self.clock(), self.options.grace_seconds, is_versioned)
+        terms = Terms(self.clock(), self.options.grace_seconds, is_versioned, self._places)
         looked = await do_all(lambda row: self._look(row, is_versioned), rows, REQUESTS_AT_ONCE)
         seen, outcomes = await self._sort(rows, looked)
         doomed: list[_Doomed] = []
@@ -144,6 +153,7 @@ class Expire:
                 unproven.append(each)
             else:
                 outcomes[each.row.row] = _kept(each.row, decision.reason)
+        looked_at = _seconds()
         verdicts = await self.copies.compare([self._pair(each) for each in unproven])
         for each, verdict in zip(unproven, verdicts, strict=True):
             decision = decide(each.row, each.proof, each.original, verdict, terms)
@@ -151,9 +161,13 @@ class Expire:
                 outcomes[each.row.row] = _kept(each.row, decision.reason)
             else:
                 doomed.append(_Doomed(each, each.proof, decision.step, verdict))
-        gone = await self._delete(doomed) if self.options.delete else map(_spared, doomed)
+        gone = await self._delete(doomed, looked_at) if self.options.delete else map(_spared, doomed)
         outcomes |= {outcome.row: outcome for outcome in gone}
         return [outcomes[row.row] for row in rows]
+
+    @property
+    def _places(self) -> Sequence[Location]:
+        return [Location.parse(uri) for uri in self.options.copies] or self.places
 
     async def _sort(
         self, rows: Sequence[ObjectVersion], looked: Sequence[_Seen | Outcome | None]
@@ -202,11 +216,12 @@ class Expire:
             raise ValueError(f"row {seen.row.row} has no proof")
         return Pair(ObjectRef(self.bucket, seen.row.key, version_id), seen.info, seen.proof)
 
-    async def _delete(self, doomed: Sequence[_Doomed]) -> list[Outcome]:
-        """Announce, delete, confirm."""
+    async def _delete(self, doomed: Sequence[_Doomed], looked_at: float) -> list[Outcome]:
+        """Announce, look at the copies once more, delete, confirm."""
         if not doomed:
             return []
         name = await self.tombstones.announce([self._tombstone(each) for each in doomed])
+        doomed, kept = await self._look_again(doomed, looked_at)
         exact = [each for each in doomed if each.is_exact]
         guarded = [each for each in doomed if not each.is_exact]
         if guarded:
@@ -223,7 +238,15 @@ class Expire:
             if each.seen.row.row in gone
         ]
         await self.tombstones.confirm(name, stones)
-        return [outcome for outcome, _ in outcomes]
+        return kept + [outcome for outcome, _ in outcomes]
+
+    async def _look_again(self, doomed: Sequence[_Doomed], looked_at: float) -> tuple[list[_Doomed], list[Outcome]]:
+        """Those whose copy is still one, and the outcomes of the others."""
+        reasons = [""] * len(doomed)
+        if _seconds() - looked_at > FRESH_SECONDS:
+            reasons = await self.copies.find_lost([each.proof for each in doomed])
+        kept = [_kept(each.seen.row, reason) for each, reason in zip(doomed, reasons, strict=True) if reason]
+        return [each for each, reason in zip(doomed, reasons, strict=True) if not reason], kept
 
     async def _delete_guarded(self, doomed: _Doomed) -> tuple[Outcome, str | None]:
         """The current object, if it still has the proven ETag: hidden by a marker or, without versions, removed.
@@ -265,6 +288,11 @@ class Expire:
             doomed.verdict.evidence.value,
             recorded_at=self.clock(),
         )
+
+
+def _seconds() -> float:
+    """A clock that nobody sets."""
+    return asyncio.get_running_loop().time()
 
 
 def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:

@@ -192,7 +192,8 @@ def make_job(
         copies = Copies(source, destination, budget, bool(spec.options.get("streamed")))
         tombstones = Tombstones(ledger.store, ledger.location, route.source.bucket, spec.run_id)
         expiry = ExpireOptions.from_dict(spec.options)
-        return Expire(source, copies, route.source.bucket, expiry, tombstones, time.time)
+        places = [route.destination]
+        return Expire(source, copies, route.source.bucket, expiry, tombstones, time.time, places)
     if spec.job == "restore":
         return _restore(spec, source, destination, budget, ledger, in_flight)
     raise ConfigError(f"run {spec.run_id} is a {spec.job!r} run, which this Sealift does not know")

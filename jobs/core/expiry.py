@@ -13,14 +13,14 @@ original is the one that was proven, that its copy is there, and that the bytes 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from jobs.core.evidence import Verdict
-from jobs.core.model import NULL_VERSION, ObjectLock, ObjectVersion, is_exact
+from jobs.core.model import NULL_VERSION, Location, ObjectInfo, ObjectLock, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Status
 
 PROOFS: Mapping[str, frozenset[Status]] = {
@@ -99,11 +99,15 @@ class Original(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """When a version may go: `now` (epoch seconds), the grace period, and whether the bucket keeps versions now."""
+    """When a version may go: `now` (epoch seconds), the grace period, and whether the bucket keeps versions now.
+
+    `places`: where the operator says that copies are; a copy elsewhere does not count.
+    """
 
     now: float
     grace_seconds: float
     is_versioned: bool
+    places: Sequence[Location]
 
 
 class Decision(NamedTuple):
@@ -123,6 +127,7 @@ def decide(
     |--------------------------------------------------------------|--------------------------------------------|
     | no proof, or the row is a delete marker                      | kept                                       |
     | another version, ETag or size than the proven one            | kept                                       |
+    | the copy is not in one of the places that are named          | kept                                       |
     | legal hold, or retention that has not ended                  | kept                                       |
     | written, proven or hidden within the grace period            | kept                                       |
     | it lies beneath others, and no version id names it alone     | kept                                       |
@@ -156,6 +161,10 @@ def _reason_to_keep(row: ObjectVersion, proof: Proof | None, original: Original,
         return f"the object proven had the ETag {row.etag}, this one has {original.etag}"
     if row.size_bytes not in (None, original.size_bytes):
         return f"the object proven had {row.size_bytes} bytes, this one has {original.size_bytes}"
+    if not any(proof.bucket == each.bucket and proof.key.startswith(each.key) for each in terms.places):
+        return (
+            f"its copy {proof.place} is not in {' or '.join(map(str, terms.places))}, where this run looks for copies"
+        )
     return _locked(original.lock, terms.now) or _in_grace(proof, original, terms) or _unnamed(original, terms)
 
 
@@ -192,3 +201,28 @@ def _unnamed(original: Original, terms: Terms) -> str:
     return (
         "it is a null version beneath others in a bucket whose versioning is suspended: S3 cannot delete it by its ETag"
     )
+
+
+def refuse_copy(proof: Proof, current: ObjectInfo | None) -> str:
+    """Why the object is no copy that anybody can rely on; empty when it is one. `current`: what its key has now.
+
+    | what the key of the copy, or of its archive, has now                          | a copy |
+    |-------------------------------------------------------------------------------|--------|
+    | nothing, or a delete marker                                                   | no     |
+    | another ETag, or another version than the proven one                          | no     |
+    | a date on which a lifecycle rule removes it (`x-amz-expiration`)              | no     |
+    | an archived object, of which no restored copy is there                        | no     |
+    | any other                                                                     | yes    |
+
+    A version beneath others is no copy: nobody reads it, and a lifecycle rule for noncurrent versions, of which HEAD
+    says nothing, may remove it any day.
+    """
+    if current is None:
+        return f"nothing is at {proof.place}, or a delete marker is: copy it again"
+    if current.etag != proof.etag:
+        return f"{proof.place} is another object now, with the ETag {current.etag}: copy it again"
+    if proof.version_id not in (None, current.version_id or NULL_VERSION):
+        return f"the current version of {proof.place} is {current.version_id}, proven was {proof.version_id}: verify it"
+    if current.expiration is not None:
+        return f"a lifecycle rule will remove {proof.place} ({current.expiration}): except it from that rule"
+    return f"{proof.place} must be restored before its bytes can be compared" if current.is_archived else ""

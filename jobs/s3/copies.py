@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 
 from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.evidence import Protection, Verdict, compare
-from jobs.core.expiry import Proof
+from jobs.core.expiry import Proof, refuse_copy
 from jobs.core.model import Checksum, Location, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.core.policy_choices import ArchiveFormat
@@ -28,7 +28,6 @@ from jobs.errors import (
     Rejected,
 )
 from jobs.s3.archive_reader import ArchiveReader, MemberRead, is_large
-from jobs.s3.archives import archive_ref
 from jobs.s3.checksums import Hasher
 from jobs.s3.content import RANGE_BYTES, Side, compare_content
 from jobs.s3.lookup import find
@@ -63,8 +62,8 @@ class Copies:
     async def compare(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """For each pair: whether the copy is the original, bit by bit. What cannot be read is not known to be.
 
-        A copy that is not the very object that the proof pins (ETag, version) is no copy. Raises Unavailable where
-        trying again may help.
+        A copy that is not the very object that the proof pins (ETag, version), and current at its key, is no copy.
+        Raises Unavailable where trying again may help.
         """
         verdicts: dict[int, Verdict] = {}
         archives: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
@@ -75,7 +74,7 @@ class Copies:
             elif proof.member is None:
                 replicas.append(place)
             else:
-                archives[proof.bucket, proof.key, proof.version_id, proof.etag].append(place)
+                archives[_place(proof)].append(place)
 
         async def replica(place: int) -> None:
             verdicts[place] = await self._compare_replica(pairs[place])
@@ -88,15 +87,26 @@ class Copies:
         await do_all(archive, archives.values(), ARCHIVES_AT_ONCE)
         return [verdicts[place] for place in range(len(pairs))]
 
+    async def find_lost(self, proofs: Sequence[Proof]) -> list[str]:
+        """For each proof, why its copy is none any more; empty where it is as it was. Each place is asked once."""
+        places = {_place(proof): proof for proof in proofs}
+
+        async def look(proof: Proof) -> str:
+            try:
+                return await self._check_there(proof)
+            except _REFUSALS as error:
+                return _refused(proof, error).reason
+
+        reasons = dict(zip(places, await do_all(look, places.values(), COPIES_AT_ONCE), strict=True))
+        return [reasons[_place(proof)] for proof in proofs]
+
     async def _compare_replica(self, pair: Pair) -> Verdict:
         ref, info, proof = pair
-        there = ObjectRef(proof.bucket, proof.key, proof.version_id)
         try:
-            copy = await try_often(lambda: find(self.destination, there))
-            if copy is None:
-                return _unknown(f"nothing is at {proof.place}")
-            if copy.etag != proof.etag:
-                return _unknown(f"{proof.place} is another object now, with the ETag {copy.etag}")
+            copy = await self._find(proof)
+            if (reason := refuse_copy(proof, copy)) or copy is None:
+                return _unknown(reason)
+            there = ObjectRef(proof.bucket, proof.key, copy.version_id)
             verdict = compare(info, copy, Protection.INTENT)
             if verdict.same is not None:
                 return verdict
@@ -115,8 +125,8 @@ class Copies:
         places = {id(member): place for place, member in enumerate(members)}
         verdicts: dict[int, Verdict] = {}
         try:
-            if not all(member.size_bytes for member in members):
-                await self._check_there(reader.record)
+            if reason := await self._check_there(pairs[0].proof):
+                return [_unknown(reason)] * len(pairs)
             small = [member for member in members if not is_large(member)]
             found = reader.read(small)
             async with aclosing(cast("AsyncGenerator[list[MemberRead], None]", found)) as reads:
@@ -132,11 +142,13 @@ class Copies:
             return [verdicts.get(place, why) for place in range(len(pairs))]
         return [verdicts[place] for place in range(len(pairs))]
 
-    async def _check_there(self, record: ArchiveRecord) -> None:
-        """Empty members are proven without a byte being read: the archive has to be there all the same."""
-        ref = archive_ref(record)
-        if (await try_often(lambda: self.destination.head(ref))).etag != record.etag:
-            raise PreconditionFailed("HeadObject", str(ref), "PreconditionFailed", "another ETag", 412)
+    async def _find(self, proof: Proof) -> ObjectInfo | None:
+        """What is current at the key of the copy, or of its archive."""
+        return await try_often(lambda: find(self.destination, ObjectRef(proof.bucket, proof.key)))
+
+    async def _check_there(self, proof: Proof) -> str:
+        """Why the copy, or its archive, is not there any more. Empty members are proven by nothing else."""
+        return refuse_copy(proof, await self._find(proof))
 
     async def _judge(self, pair: Pair, read: MemberRead) -> Verdict:
         """A member's bytes against what S3 keeps of the original, else against the original's bytes."""
@@ -190,6 +202,10 @@ class Copies:
             async for piece in pieces:
                 await asyncio.to_thread(hasher.update, piece)
         return hasher.spelled()
+
+
+def _place(proof: Proof) -> tuple[object, ...]:
+    return proof.bucket, proof.key, proof.version_id, proof.etag
 
 
 def _record(proof: Proof) -> ArchiveRecord:

@@ -178,6 +178,7 @@ def object_info(headers: Headers, *, whole: bool = False) -> ObjectInfo:
         parts_count=_number(headers.get("x-amz-mp-parts-count")),
         is_archived=_is_archived(headers, storage_class),
         is_restoring='ongoing-request="true"' in headers.get("x-amz-restore", ""),
+        expiration=headers.get("x-amz-expiration"),
     )
 
 

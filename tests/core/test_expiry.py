@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,17 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.evidence import Verdict
-from jobs.core.expiry import Decision, Original, Proof, Step, Terms, decide
-from jobs.core.model import ObjectLock, ObjectVersion
+from jobs.core.expiry import Decision, Original, Proof, Step, Terms, decide, refuse_copy
+from jobs.core.model import Location, ObjectInfo, ObjectLock, ObjectVersion
 from jobs.core.outcome import Evidence
 
 DAY = 86_400.0
 NOW = 1_000 * DAY
-TERMS = Terms(NOW, 30 * DAY, True)
+TERMS = Terms(NOW, 30 * DAY, True, [Location("cold"), Location("b", "copies/")])
 ROW = ObjectVersion(0, "k", "v1", size_bytes=3, etag="e", last_modified=0.0)
 PROOF = Proof("run", NOW - 40 * DAY, "cold", "a.tar", None, "archive-etag")
 ORIGINAL = Original("v1", "e", 3, 0.0)
 SAME = Verdict(True, Evidence.CHECKSUM)
+
+
+def found(**other: Any) -> ObjectInfo:
+    """What HEAD says of a copy that is one."""
+    return replace(ObjectInfo(3, "e", 0.0, "v1", "STANDARD"), **other)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +33,9 @@ SAME = Verdict(True, Evidence.CHECKSUM)
     [
         ({"proof": None}, "no proof"),
         ({"row": ROW._replace(is_delete_marker=True)}, "delete marker"),
+        ({"proof": Proof("run", 0.0, "b", "other/k", None, "e")}, "not in s3://cold/ or s3://b/copies/"),
+        ({"proof": Proof("run", 0.0, "c", "copies/k", None, "e")}, "not in s3://cold/ or s3://b/copies/"),
+        ({"terms": TERMS._replace(places=[])}, "where this run looks"),
         ({"row": ROW._replace(etag=None)}, "of which object"),
         ({"original": ORIGINAL._replace(version_id="v2")}, "this one is v2"),
         ({"original": ORIGINAL._replace(etag="f")}, "ETag"),
@@ -35,7 +44,7 @@ SAME = Verdict(True, Evidence.CHECKSUM)
         ({"original": ORIGINAL._replace(lock=ObjectLock("GOVERNANCE", "1972-10-01T00:00:00Z"))}, "GOVERNANCE"),
         ({"original": ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", "some day"))}, "cannot be read"),
         ({"original": ORIGINAL._replace(last_modified=NOW - 29 * DAY)}, "written less than 30 days ago"),
-        ({"proof": Proof("run", NOW - DAY, "b", "k", None, "e")}, "proven less than 30 days ago"),
+        ({"proof": Proof("run", NOW - DAY, "b", "copies/k", None, "e")}, "proven less than 30 days ago"),
         ({"original": ORIGINAL._replace(is_current=False, hidden_at=NOW - DAY)}, "hidden"),
         ({"verdict": Verdict(False, Evidence.CHECKSUM, "SHA256 differs")}, "not the same: SHA256 differs"),
         ({"verdict": Verdict(None, Evidence.NONE, "nothing comparable")}, "nothing proves now"),
@@ -74,6 +83,32 @@ def test_how_a_proven_original_goes(is_current: bool, is_versioned: bool, step: 
     assert decide(ROW, PROOF, original, SAME, terms) == Decision(step)
 
 
+COPY = Proof("run", 0.0, "b", "k", "v1", "e")
+
+
+@pytest.mark.parametrize(
+    ("proof", "current", "reason"),
+    [
+        (COPY, None, "nothing is at s3://b/k"),
+        (COPY, found(etag="f"), "another object now"),
+        (COPY, found(version_id="v2"), "the current version of s3://b/k is v2"),
+        (COPY, found(version_id=None), "the current version of s3://b/k is None"),
+        (replace(COPY, version_id="null"), found(), "the current version of s3://b/k is v1"),
+        (COPY, found(expiration='expiry-date="Fri, 25 Dec 2026 00:00:00 GMT", rule-id="tidy"'), "lifecycle rule"),
+        (COPY, found(is_archived=True), "must be restored"),
+        (COPY, found(), ""),
+        (replace(COPY, version_id=None), found(), ""),
+        (replace(COPY, version_id=None), found(version_id=None), ""),
+        (replace(COPY, version_id="null"), found(version_id=None), ""),
+        (replace(COPY, version_id="null"), found(version_id="null"), ""),
+    ],
+)
+def test_what_is_no_copy_that_anybody_can_rely_on(proof: Proof, current: ObjectInfo | None, reason: str) -> None:
+    refusal = refuse_copy(proof, current)
+    assert bool(refusal) == bool(reason)
+    assert reason in refusal
+
+
 def test_a_lock_that_has_ended_keeps_nothing() -> None:
     original = ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", "1970-01-02T00:00:00Z"))
     assert decide(ROW, PROOF, original, SAME, TERMS).step is Step.HIDE
@@ -81,7 +116,13 @@ def test_a_lock_that_has_ended_keeps_nothing() -> None:
 
 times = st.sampled_from([0.0, NOW - 31 * DAY, NOW - 29 * DAY, NOW])
 proofs = st.none() | st.builds(
-    Proof, st.just("run"), times, st.just("b"), st.just("k"), st.none(), st.sampled_from([None, "x"])
+    Proof,
+    st.just("run"),
+    times,
+    st.sampled_from(["b", "c"]),
+    st.sampled_from(["k", "copies/k"]),
+    st.none(),
+    st.sampled_from([None, "x"]),
 )
 locks = st.none() | st.builds(
     ObjectLock,
@@ -116,6 +157,7 @@ def test_nothing_goes_unless_everything_speaks_for_it(
     assert verdict is not None
     assert verdict.same is True
     assert verdict.evidence is not Evidence.NONE
+    assert (proof.bucket, proof.key) == ("b", "copies/k")
     assert (row.etag, row.size_bytes or 3) == (original.etag, original.size_bytes)
     assert row.version_id in (None, original.version_id or "null")
     assert max(proof.proven_at, original.last_modified, original.hidden_at or 0) <= NOW - 30 * DAY

@@ -147,7 +147,9 @@ def packed(store: Shop, refs: Sequence[ObjectRef], kind: ArchiveFormat = Archive
 def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0) -> Expire:
     copies = Copies(store, store, ByteBudget(16 << 20))
     tombstones = Tombstones(store, Location("ledger", "runs"), "docs", "run-1")
-    return Expire(store, copies, "docs", ExpireOptions(grace_days * DAY, delete), tombstones, lambda: store.now)
+    options = ExpireOptions(grace_days * DAY, delete)
+    places = [Location("copies"), Location("cold"), Location("docs")]
+    return Expire(store, copies, "docs", options, tombstones, lambda: store.now, places)
 
 
 def work(expire: Expire, rows: Sequence[ObjectVersion]) -> list[Outcome]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from jobs.core.expiry import Proof
 from jobs.core.model import Attributes, ObjectRef
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.policy_choices import ArchiveFormat
@@ -31,8 +32,6 @@ def summed(store: Shop, bucket: str, key: str, data: bytes, algorithm: str, **at
 def expire_against(store: Shop, ref: ObjectRef, other: ObjectRef) -> Outcome:
     """What becomes of the original where the ledger says that `other` is its copy."""
     info = asyncio.run(store.head(other))
-    from jobs.core.expiry import Proof
-
     return one(store, row_of(store, 0, ref, Proof("run", store.now, *other, info.etag)))
 
 

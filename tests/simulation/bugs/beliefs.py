@@ -70,9 +70,14 @@ def _equal_size_is_equal() -> Replacements:
 def _composite_differs() -> Replacements:
     real = jobs.core.evidence._comparable
 
-    def comparable(source: Any, destination: Any) -> list[tuple[str, bool]]:
+    def comparable(source: Any, destination: Any) -> list[Any]:
         others = {each.algorithm: each.value for each in destination}
-        composite = [(c.algorithm, others[c.algorithm] == c.value) for c in source if c.algorithm in others]
+        made = jobs.core.evidence._Proof
+        composite = [
+            made(c.algorithm, others[c.algorithm] == c.value, Evidence.CHECKSUM)
+            for c in source
+            if c.algorithm in others
+        ]
         return composite or real(source, destination)
 
     return [(jobs.core.evidence, "_comparable", comparable)]
