@@ -41,6 +41,7 @@ from jobs.s3.store import Store
 from jobs.s3.tries import do_all, try_often
 
 if TYPE_CHECKING:
+    from jobs.s3.announcements import Announcements
     from jobs.s3.tombstones import Tombstone, Tombstones
 
 T = TypeVar("T")
@@ -58,11 +59,10 @@ FRESH_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ExpireOptions:
-    """`delete`: do it; else say what would be done. `copies`: URIs of the places where copies count."""
+    """`delete`: do it; else say what would be done."""
 
     grace_seconds: float
     delete: bool = False
-    copies: Sequence[str] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ExpireOptions:
@@ -107,7 +107,8 @@ class _Doomed(NamedTuple):
 class Expire:
     """The expire job of one worker: `process` takes what `chains` cuts out of a shard.
 
-    `places`: where copies count, unless the options name others.
+    `places`: where copies count. `prefix`: no key outside of it is touched, whatever the rows say, so that other runs
+    may rely on that (`jobs.s3.announcements`).
     """
 
     source: Store
@@ -115,8 +116,10 @@ class Expire:
     bucket: str
     options: ExpireOptions
     tombstones: Tombstones
+    announcements: Announcements
     clock: Callable[[], float]
     places: Sequence[Location]
+    prefix: str = ""
     deletes: ExactDeletes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -142,7 +145,7 @@ class Expire:
         known by its tombstone. Raises ConfigError for a server that deletes whatever the condition says.
         """
         is_versioned = await try_often(lambda: self.source.is_versioned(self.bucket))
-        terms = Terms(self.clock(), self.options.grace_seconds, is_versioned, self._places)
+        terms = Terms(self.clock(), self.options.grace_seconds, is_versioned, self.places, self.prefix)
         looked = await do_all(lambda row: self._look(row, is_versioned), rows, REQUESTS_AT_ONCE)
         seen, outcomes = await self._sort(rows, looked)
         doomed: list[_Doomed] = []
@@ -164,10 +167,6 @@ class Expire:
         gone = await self._delete(doomed, looked_at) if self.options.delete else map(_spared, doomed)
         outcomes |= {outcome.row: outcome for outcome in gone}
         return [outcomes[row.row] for row in rows]
-
-    @property
-    def _places(self) -> Sequence[Location]:
-        return [Location.parse(uri) for uri in self.options.copies] or self.places
 
     async def _sort(
         self, rows: Sequence[ObjectVersion], looked: Sequence[_Seen | Outcome | None]
@@ -217,7 +216,7 @@ class Expire:
         return Pair(ObjectRef(self.bucket, seen.row.key, version_id), seen.info, seen.proof)
 
     async def _delete(self, doomed: Sequence[_Doomed], looked_at: float) -> list[Outcome]:
-        """Announce, look at the copies once more, delete, confirm."""
+        """Announce, look at the copies once more, delete, confirm. What is kept is announced no more then."""
         if not doomed:
             return []
         name = await self.tombstones.announce([self._tombstone(each) for each in doomed])
@@ -241,10 +240,18 @@ class Expire:
         return kept + [outcome for outcome, _ in outcomes]
 
     async def _look_again(self, doomed: Sequence[_Doomed], looked_at: float) -> tuple[list[_Doomed], list[Outcome]]:
-        """Those whose copy is still one, and the outcomes of the others."""
-        reasons = [""] * len(doomed)
+        """Those whose copy is still one, and is to stay; the outcomes of the others."""
+        proofs = [each.proof for each in doomed]
+        runs = await self.announcements.find(proofs)  # only now, when this run has announced what it deletes
+        reasons = [
+            f"its copy {proof.place} may go itself, as the expire run {run} has announced: copy it elsewhere"
+            if run
+            else ""
+            for proof, run in zip(proofs, runs, strict=True)
+        ]
         if _seconds() - looked_at > FRESH_SECONDS:
-            reasons = await self.copies.find_lost([each.proof for each in doomed])
+            lost = await self.copies.find_lost(proofs)
+            reasons = [reason or why for reason, why in zip(reasons, lost, strict=True)]
         kept = [_kept(each.seen.row, reason) for each, reason in zip(doomed, reasons, strict=True) if reason]
         return [each for each, reason in zip(doomed, reasons, strict=True) if not reason], kept
 

@@ -186,14 +186,20 @@ def make_job(
         options = CompactOptions.from_dict(spec.options)
         return Compact(source, destination, route, options, budget, index, spec.run_id, in_flight)
     if spec.job == "expire":
+        from jobs.runs.announcers import Announcers
+        from jobs.s3.announcements import Announcements
         from jobs.s3.copies import Copies
         from jobs.s3.tombstones import Tombstones
 
         copies = Copies(source, destination, budget, bool(spec.options.get("streamed")))
         tombstones = Tombstones(ledger.store, ledger.location, route.source.bucket, spec.run_id)
         expiry = ExpireOptions.from_dict(spec.options)
-        places = [route.destination]
-        return Expire(source, copies, route.source.bucket, expiry, tombstones, time.time, places)
+        places = [Location.parse(uri) for uri in spec.options.get("copies") or ()] or [route.destination]
+        concern = Announcers(ledger, spec, places).concern
+        announcements = Announcements(ledger.store, ledger.location, places, concern)
+        return Expire(
+            source, copies, route.source.bucket, expiry, tombstones, announcements, time.time, places, route.source.key
+        )
     if spec.job == "restore":
         return _restore(spec, source, destination, budget, ledger, in_flight)
     raise ConfigError(f"run {spec.run_id} is a {spec.job!r} run, which this Sealift does not know")

@@ -101,13 +101,15 @@ class Original(NamedTuple):
 class Terms(NamedTuple):
     """When a version may go: `now` (epoch seconds), the grace period, and whether the bucket keeps versions now.
 
-    `places`: where the operator says that copies are; a copy elsewhere does not count.
+    `places`: where the operator says that copies are; a copy elsewhere does not count. `prefix`: of the keys that the
+    run is about.
     """
 
     now: float
     grace_seconds: float
     is_versioned: bool
     places: Sequence[Location]
+    prefix: str = ""
 
 
 class Decision(NamedTuple):
@@ -127,6 +129,7 @@ def decide(
     |--------------------------------------------------------------|--------------------------------------------|
     | no proof, or the row is a delete marker                      | kept                                       |
     | another version, ETag or size than the proven one            | kept                                       |
+    | the key is outside of what the run is about                  | kept                                       |
     | the copy is not in one of the places that are named          | kept                                       |
     | legal hold, or retention that has not ended                  | kept                                       |
     | written, proven or hidden within the grace period            | kept                                       |
@@ -161,6 +164,8 @@ def _reason_to_keep(row: ObjectVersion, proof: Proof | None, original: Original,
         return f"the object proven had the ETag {row.etag}, this one has {original.etag}"
     if row.size_bytes not in (None, original.size_bytes):
         return f"the object proven had {row.size_bytes} bytes, this one has {original.size_bytes}"
+    if not row.key.startswith(terms.prefix):
+        return f"this run is about keys that begin with {terms.prefix!r} alone"
     if not any(proof.bucket == each.bucket and proof.key.startswith(each.key) for each in terms.places):
         return (
             f"its copy {proof.place} is not in {' or '.join(map(str, terms.places))}, where this run looks for copies"

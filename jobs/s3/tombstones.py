@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -119,9 +119,7 @@ class Tombstones:
 
     async def _latest(self) -> list[str]:
         """Of each group the file that says most: what is done, else what was intended."""
-        names = set(await self._names())
-        open_ = [name for name in names if name.endswith(INTENT) and name.removesuffix(INTENT) + DONE not in names]
-        return sorted(open_) + sorted(name for name in names if name.endswith(DONE))
+        return latest_of(await self._names())
 
     def _name(self, tombstones: Sequence[Tombstone]) -> str:
         self._count[0] += 1
@@ -155,6 +153,13 @@ class Tombstones:
 
     def _place(self, name: str) -> Location:
         return self.ledger.join(f"{FOLDER}{self.bucket}/{self.run_id}/{name}")
+
+
+def latest_of(names: Iterable[str]) -> list[str]:
+    """Of each group's files the one that says most: what is done, else what was intended. Intents come first."""
+    there = set(names)
+    open_ = [name for name in there if name.endswith(INTENT) and name.removesuffix(INTENT) + DONE not in there]
+    return sorted(open_) + sorted(name for name in there if name.endswith(DONE))
 
 
 def _values(column: Any) -> list[Any]:

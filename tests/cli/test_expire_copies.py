@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from tests.cli.conftest import World
 from tests.cli.test_expire import DELETE, expire, fill, keys, reasons, replicate
 from tests.forgery import with_crc32_of
@@ -32,3 +36,57 @@ def test_a_copy_that_nobody_reads_any_more_saves_its_original(versioned: World) 
     assert keys(world) == names[:3]
     for reason in ("nothing is at", "another object now", "the current version of"):
         assert reason in reasons(report)
+
+
+def expire_manifest(world: World, rows: str, *places: str) -> dict[str, Any]:
+    """Expire the rows of a manifest; their copies count in `places`."""
+    world.client.put_object(Bucket=world.ledger, Key="rows.csv", Body=rows.encode())
+    given = ["--manifest", f"s3://{world.ledger}/rows.csv", *DELETE, "--json"]
+    if "--copies" in world.sealift("expire", "--help").stdout:
+        given += ["--source", f"s3://{world.source}"]
+        given += [each for place in places for each in ("--copies", place)]
+    result = world.sealift("expire", *given)
+    assert result.stdout, result.stderr
+    return result.document | {"code": result.code}
+
+
+def both_ways(world: World, count: int) -> tuple[list[str], list[str]]:
+    """The same objects beneath x/ and y/, and the verify runs that prove each by the other."""
+    names = [f"{number:02}.json" for number in range(count)]
+    for name in names:
+        for folder in ("x", "y"):
+            world.put(f"{folder}/{name}", f"content of {name}".encode())
+    x, y = (f"s3://{world.source}/{folder}/" for folder in ("x", "y"))
+    runs = [
+        world.run("verify", "--source", x, "--destination", y),
+        world.run("verify", "--source", y, "--destination", x),
+    ]
+    assert [run["outcomes"] for run in runs] == [{"verified": count}] * 2
+    return names, [run["run_id"] for run in runs]
+
+
+@pytest.mark.parametrize("is_versioned", [False, True])
+def test_originals_that_prove_each_other_do_not_both_go_in_one_run(
+    is_versioned: bool, request: pytest.FixtureRequest
+) -> None:
+    world: World = request.getfixturevalue("versioned" if is_versioned else "world")
+    names, _ = both_ways(world, 6)
+    rows = "".join(f"{world.source},{folder}/{name}\n" for folder in ("x", "y") for name in names)
+    expire_manifest(world, rows, f"s3://{world.source}/x/", f"s3://{world.source}/y/")
+    there = set(keys(world))
+    assert all({f"x/{name}", f"y/{name}"} & there for name in names), there
+
+
+@pytest.mark.parametrize("is_versioned", [False, True])
+def test_originals_that_prove_each_other_do_not_both_go_in_two_runs(
+    is_versioned: bool, request: pytest.FixtureRequest
+) -> None:
+    world: World = request.getfixturevalue("versioned" if is_versioned else "world")
+    names, runs = both_ways(world, 3)
+    first = expire(world, runs[0], *DELETE)
+    assert first["outcomes"] == {"expired": 3}
+    second = expire(world, runs[1], *DELETE)
+    assert set(second["outcomes"]) == {"kept"}, second
+    third = expire(world, runs[0], *DELETE)  # versioned: what lies behind the markers may go, for y/ is still there
+    assert set(third["outcomes"]) == {"expired" if is_versioned else "missing"}, third
+    assert keys(world) == [f"y/{name}" for name in names]

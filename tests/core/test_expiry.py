@@ -36,6 +36,7 @@ def found(**other: Any) -> ObjectInfo:
         ({"proof": Proof("run", 0.0, "b", "other/k", None, "e")}, "not in s3://cold/ or s3://b/copies/"),
         ({"proof": Proof("run", 0.0, "c", "copies/k", None, "e")}, "not in s3://cold/ or s3://b/copies/"),
         ({"terms": TERMS._replace(places=[])}, "where this run looks"),
+        ({"terms": TERMS._replace(prefix="docs/")}, "keys that begin with 'docs/'"),
         ({"row": ROW._replace(etag=None)}, "of which object"),
         ({"original": ORIGINAL._replace(version_id="v2")}, "this one is v2"),
         ({"original": ORIGINAL._replace(etag="f")}, "ETag"),

@@ -19,6 +19,7 @@ from jobs.core.outcome import Outcome
 from jobs.core.policy_choices import ArchiveFormat
 from jobs.errors import StoreError
 from jobs.expire import Expire, ExpireOptions
+from jobs.s3.announcements import Announcements
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.archive_writer import ArchiveWriter
 from jobs.s3.copies import Copies
@@ -28,6 +29,7 @@ from jobs.s3.store import UNGUARDED, Deleted
 from jobs.s3.streams import ByteBudget
 from jobs.s3.tombstones import Tombstones
 
+LEDGER = Location("ledger", "runs")
 DAY = 86_400.0
 NOW = 1_750_000_000.0
 
@@ -146,10 +148,11 @@ def packed(store: Shop, refs: Sequence[ObjectRef], kind: ArchiveFormat = Archive
 
 def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0) -> Expire:
     copies = Copies(store, store, ByteBudget(16 << 20))
-    tombstones = Tombstones(store, Location("ledger", "runs"), "docs", "run-1")
+    tombstones = Tombstones(store, LEDGER, "docs", "run-1")
     options = ExpireOptions(grace_days * DAY, delete)
     places = [Location("copies"), Location("cold"), Location("docs")]
-    return Expire(store, copies, "docs", options, tombstones, lambda: store.now, places)
+    announcements = Announcements(store, LEDGER, places)
+    return Expire(store, copies, "docs", options, tombstones, announcements, lambda: store.now, places)
 
 
 def work(expire: Expire, rows: Sequence[ObjectVersion]) -> list[Outcome]:

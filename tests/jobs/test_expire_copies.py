@@ -142,6 +142,6 @@ def test_a_copy_counts_only_in_the_places_that_are_named() -> None:
     for proof in proofs:
         outcome = asyncio.run(made.process([row_of(store, 0, ref, proof)]))[0]
         assert (outcome.status, "not in s3://copies/backup/" in outcome.reason) == (Status.KEPT, True), outcome
-    named = replace(made, options=replace(made.options, copies=("s3://elsewhere", "s3://copies")))
+    named = replace(made, places=[Location("elsewhere"), Location("copies")])
     assert asyncio.run(named.process([row_of(store, 0, ref, proofs[0])]))[0].status is Status.KEPT
     assert asyncio.run(named.process([row_of(store, 0, ref, proofs[1])]))[0].status is Status.EXPIRED

@@ -1,0 +1,52 @@
+"""Announcers: which expire runs may have announced the copies of this one, by what their specs say of their places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from jobs.core.model import Location
+from jobs.core.run import RunSpec, Side
+from jobs.errors import LedgerError, UsageError
+from jobs.runs.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Announcers:
+    """Runs of one ledger, as the run of `spec` sees them, whose copies are in `places`.
+
+    An expire run deletes nothing outside of its spec's source, so that the announcements of a run whose source has
+    nothing in common with `places` need not be read. A run of which that cannot be known may have announced anything.
+    """
+
+    ledger: Ledger
+    spec: RunSpec
+    places: Sequence[Location]
+    _sources: dict[str, Side | None] = field(default_factory=dict)
+
+    async def concern(self, bucket: str, run_id: str) -> bool:
+        """Whether what the run has announced in the bucket may be a copy of this run's."""
+        source = await self._source_of(run_id)
+        if source is None or source.location.bucket != bucket:
+            return True
+        if not any(_overlap(source.location, place) for place in self.places):
+            return False
+        return not self._is_elsewhere(source)
+
+    def _is_elsewhere(self, source: Side) -> bool:
+        """Whether it is this run's own source, where the copies are on another service, in a bucket of that name."""
+        own = self.spec.source
+        is_own = replace(source, location=own.location) == own and source.location.bucket == own.location.bucket
+        return is_own and bool(self.spec.options.get("streamed"))
+
+    async def _source_of(self, run_id: str) -> Side | None:
+        if run_id not in self._sources:
+            try:
+                self._sources[run_id] = (await self.ledger.spec(run_id)).source
+            except (LedgerError, UsageError):
+                self._sources[run_id] = None
+        return self._sources[run_id]
+
+
+def _overlap(one: Location, other: Location) -> bool:
+    return one.bucket == other.bucket and (one.key.startswith(other.key) or other.key.startswith(one.key))
