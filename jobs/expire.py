@@ -8,6 +8,7 @@ checksums against the original's, else the bytes of both. Then `jobs.core.expiry
 - A current version in a bucket that keeps versions gets a delete marker, if it still has the proven ETag. Removing the
   marker undoes that. A later run, a grace period after that, removes the version behind it.
 - Any other version is removed for good: by its version id or, where there are none, only if it has the proven ETag.
+  A null version beneath others is removed by that id as well, while the bucket keeps versions: nobody writes it then.
 
 Tombstones are announced before anything goes (`jobs.s3.tombstones`): what a killed attempt deleted is `expired` by this
 run, not missing. Locks are never bypassed.
@@ -36,6 +37,7 @@ from jobs.errors import (
 )
 from jobs.s3.copies import Copies, Pair
 from jobs.s3.deletes import ExactDeletes
+from jobs.s3.lookup import KeyLooks
 from jobs.s3.originals import find_original
 from jobs.s3.store import Store
 from jobs.s3.tries import do_all, try_often
@@ -102,6 +104,11 @@ class _Doomed(NamedTuple):
         """Whether a version id is all that it takes to remove these bytes and no others."""
         return self.step is Step.REMOVE and is_exact(self.seen.original.version_id)
 
+    @property
+    def is_null(self) -> bool:
+        """Whether it is a null version beneath others: a condition would be asked of the one on top."""
+        return not self.seen.original.is_current and not is_exact(self.seen.original.version_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Expire:
@@ -146,7 +153,8 @@ class Expire:
         """
         is_versioned = await try_often(lambda: self.source.is_versioned(self.bucket))
         terms = Terms(self.clock(), self.options.grace_seconds, is_versioned, self.places, self.prefix)
-        looked = await do_all(lambda row: self._look(row, is_versioned), rows, REQUESTS_AT_ONCE)
+        looks = KeyLooks(self.source, self.bucket)
+        looked = await do_all(lambda row: self._look(row, is_versioned, looks), rows, REQUESTS_AT_ONCE)
         seen, outcomes = await self._sort(rows, looked)
         doomed: list[_Doomed] = []
         unproven: list[_Seen] = []
@@ -195,14 +203,14 @@ class Expire:
             await self.tombstones.settle(settled)
         return seen, outcomes
 
-    async def _look(self, row: ObjectVersion, is_versioned: bool) -> _Seen | Outcome | None:
+    async def _look(self, row: ObjectVersion, is_versioned: bool, looks: KeyLooks) -> _Seen | Outcome | None:
         """The original as it is now; None when it is gone; an outcome when S3 does not let us see it."""
         try:
             proof = Proof.decode(row.proof) if row.proof else None
         except ValueError as error:
             return _kept(row, f"the ledger was altered: {error}")
         try:
-            found = await try_often(lambda: find_original(self.source, self.bucket, row, is_versioned=is_versioned))
+            found = await find_original(looks, row, is_versioned=is_versioned)
         except (Denied, Redirected) as error:
             return _ended(row, Status.DENIED, str(error))
         except Rejected as error:
@@ -222,7 +230,8 @@ class Expire:
         name = await self.tombstones.announce([self._tombstone(each) for each in doomed])
         doomed, kept = await self._look_again(doomed, looked_at)
         exact = [each for each in doomed if each.is_exact]
-        guarded = [each for each in doomed if not each.is_exact]
+        nulls = [each for each in doomed if each.is_null]
+        guarded = [each for each in doomed if not each.is_exact and not each.is_null]
         if guarded:
             await self.deletes.check_conditions(guarded[0].seen.row.key)
         outcomes = await do_all(self._delete_guarded, guarded, REQUESTS_AT_ONCE)
@@ -230,6 +239,9 @@ class Expire:
             named = [(each.seen.row.key, str(each.seen.original.version_id)) for each in exact]
             told = await self.deletes.remove(named)
             outcomes += [_told(each, error) for each, error in zip(exact, told, strict=True)]
+        if nulls:
+            told = await self.deletes.remove_nulls([(each.seen.row.key, each.seen.original.etag) for each in nulls])
+            outcomes += [_told(each, error) for each, error in zip(nulls, told, strict=True)]
         gone = {outcome.row: marker for outcome, marker in outcomes if outcome.status is Status.EXPIRED}
         stones = [
             self._tombstone(each)._replace(marker_version_id=gone[each.seen.row.row])
@@ -266,7 +278,7 @@ class Expire:
         except (Denied, Rejected) as error:
             return _told(doomed, error)
         except (PreconditionFailed, NotFound) as error:
-            now = await self._look(row, doomed.step is Step.HIDE)
+            now = await self._look(row, doomed.step is Step.HIDE, KeyLooks(self.source, self.bucket))
             if isinstance(now, _Seen) and not now.is_moved:
                 raise Conflict(error.operation, error.target, "Raced", "it is there, and it is not") from error
             if now is not None and not (isinstance(now, _Seen) and now.original.marker_version_id):

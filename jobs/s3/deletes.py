@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from jobs.errors import ConfigError, Denied, NotFound, PreconditionFailed, StoreError
+from jobs.core.model import NULL_VERSION, ObjectRef
+from jobs.errors import ConfigError, Denied, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.store import DELETED_AT_ONCE, Deleted, Store
-from jobs.s3.tries import try_often
+from jobs.s3.tries import do_all, try_often
+
+LOOKS_AT_ONCE = 64
 
 
 @dataclass(slots=True)
@@ -23,13 +26,44 @@ class ExactDeletes:
     async def remove(self, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
         """Remove versions for good, each named by (key, version id); for each None, or why it is still there.
 
-        A version id names the same bytes for ever, so that nothing else need be asked. Not for `null`.
+        A version id names the same bytes for ever, so that nothing else need be asked. `null` does not: see
+        `remove_nulls`.
         """
         told: list[StoreError | None] = []
         for start in range(0, len(versions), DELETED_AT_ONCE):
             some = versions[start : start + DELETED_AT_ONCE]
             told += await try_often(partial(self.store.delete_versions, self.bucket, some))
         return told
+
+    async def remove_nulls(self, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
+        """Remove null versions that lie beneath others, each named by (key, ETag): for each None, or why it stays.
+
+        No condition reaches a version that is not current. But while a bucket keeps versions, nobody writes a null
+        version, so that it is enough to look directly before:
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersioningEnabledBuckets.html
+        """
+        if not await try_often(lambda: self.store.is_versioned(self.bucket)):
+            why = PreconditionFailed("GetBucketVersioning", self.bucket, "Suspended", "it keeps no versions any more")
+            return [why] * len(versions)
+        refused: dict[str, StoreError] = {}
+
+        async def look(version: tuple[str, str]) -> None:
+            try:
+                await self._check_null(*version)
+            except (NotFound, Denied, Rejected, PreconditionFailed) as error:
+                refused[version[0]] = error
+
+        await do_all(look, versions, LOOKS_AT_ONCE)
+        sound = [key for key, _ in versions if key not in refused]
+        told = await self.remove([(key, NULL_VERSION) for key in sound])
+        answers: dict[str, StoreError | None] = {**refused, **dict(zip(sound, told, strict=True))}
+        return [answers[key] for key, _ in versions]
+
+    async def _check_null(self, key: str, etag: str) -> None:
+        ref = ObjectRef(self.bucket, key, NULL_VERSION)
+        now = (await try_often(lambda: self.store.head(ref))).etag
+        if now != etag:
+            raise PreconditionFailed("HeadObject", str(ref), "PreconditionFailed", f"it has the ETag {now}", 412)
 
     async def take_current(self, key: str, etag: str) -> Deleted:
         """Delete the current object, if it has this ETag: hidden by a marker where versions are kept, else removed.

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from jobs.core.expiry import Original
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
-from jobs.s3.lookup import find, key_history
-from jobs.s3.store import Store
+from jobs.s3.lookup import KeyLooks, find
+from jobs.s3.tries import try_often
 
 
 async def find_original(
-    store: Store, bucket: str, row: ObjectVersion, *, is_versioned: bool
+    looks: KeyLooks, row: ObjectVersion, *, is_versioned: bool
 ) -> tuple[Original, ObjectInfo] | None:
     """The row's version and what HEAD says of it; None when it is gone.
 
     A row without a version id names the newest version that has its ETag; where there is none, what is current now
     is returned: it is for the caller to see that it is another. One request where the version is current.
     """
-    current = await find(store, ObjectRef(bucket, row.key))
+    current = await looks.current(row.key)
     is_it = current is not None and _names(row, current.version_id or NULL_VERSION, current.etag)
     has_others = is_versioned or is_exact(row.version_id)
     if current is not None and (is_it or not has_others):
         return _original(current), current
-    history = await key_history(store, bucket, row.key) if has_others else []
+    history = await looks.history(row.key) if has_others else []
     place = _place(row, history)
     if place is None:
         return (_original(current), current) if current is not None and row.version_id is None else None
-    info = await find(store, ObjectRef(bucket, row.key, history[place].version_id))
+    version = ObjectRef(looks.bucket, row.key, history[place].version_id)
+    info = await try_often(lambda: find(looks.store, version))
     if info is None:
         return None
     original = _original(info)._replace(version_id=info.version_id or history[place].version_id)

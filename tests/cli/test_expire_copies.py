@@ -90,3 +90,30 @@ def test_originals_that_prove_each_other_do_not_both_go_in_two_runs(
     third = expire(world, runs[0], *DELETE)  # versioned: what lies behind the markers may go, for y/ is still there
     assert set(third["outcomes"]) == {"expired" if is_versioned else "missing"}, third
     assert keys(world) == [f"y/{name}" for name in names]
+
+
+def enable_versioning(world: World) -> None:
+    world.client.put_bucket_versioning(Bucket=world.source, VersioningConfiguration={"Status": "Enabled"})
+
+
+def test_a_null_version_beneath_an_equal_newer_one_goes_and_the_newer_one_stays(world: World) -> None:
+    """The newer one was hidden, the null version stayed, and the outcome was `expired`."""
+    world.put("k", CONTENT)
+    enable_versioning(world)
+    newer = world.put("k", CONTENT)["VersionId"]
+    world.client.put_object(Bucket=world.ledger, Key="nulls.csv", Body=f"{world.source},k,null\n".encode())
+    run_id = replicate(world, "--manifest", f"s3://{world.ledger}/nulls.csv")
+    report = expire(world, run_id, *DELETE)
+    assert report["outcomes"] == {"expired": 1}, report
+    assert [(each.version_id, each.is_delete_marker) for each in world.history(world.source, "k")] == [(newer, False)]
+
+
+def test_a_null_version_is_hidden_and_then_removed(world: World) -> None:
+    """As in any bucket that did not keep versions in the beginning. It was called expired twice, and stayed."""
+    world.put("k", CONTENT)
+    enable_versioning(world)
+    run_id = replicate(world)
+    assert expire(world, run_id, *DELETE)["outcomes"] == {"expired": 1}
+    assert [each.is_delete_marker for each in world.history(world.source, "k")] == [False, True]
+    assert expire(world, run_id, *DELETE)["outcomes"] == {"expired": 1}
+    assert [each.is_delete_marker for each in world.history(world.source, "k")] == [True]

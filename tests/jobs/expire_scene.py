@@ -70,7 +70,7 @@ class Shop(MemoryStore):
             found = {}
             for each in (await self.list_versions(bucket, "")).entries:
                 if not each.is_delete_marker:
-                    ref = ObjectRef(bucket, each.key, each.version_id if each.version_id != "null" else None)
+                    ref = ObjectRef(bucket, each.key, each.version_id)
                     found[each.key, each.version_id] = (await self.get(ref)).data
             return found
 
