@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from jobs.core.model import NULL_VERSION, ObjectRef
-from jobs.errors import ConfigError, Denied, NotFound, PreconditionFailed, Rejected, StoreError
-from jobs.s3.store import DELETED_AT_ONCE, Deleted, Store
+from jobs.core.expiry import Step
+from jobs.core.model import NULL_VERSION, Attributes, ObjectRef
+from jobs.errors import ConfigError, Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.s3.store import DELETED_AT_ONCE, UNGUARDED, Deleted, Store
 from jobs.s3.tries import do_all, try_often
 
 LOOKS_AT_ONCE = 64
+WRONG = "0123456789abcdef" * 2
+"""An ETag that no object has."""
 
 
 @dataclass(slots=True)
@@ -21,7 +24,7 @@ class ExactDeletes:
 
     store: Store
     bucket: str
-    _heeds_conditions: bool = field(default=False, init=False)
+    _checked: set[Step] = field(default_factory=set, init=False)
 
     async def remove(self, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
         """Remove versions for good, each named by (key, version id); for each None, or why it is still there.
@@ -68,26 +71,66 @@ class ExactDeletes:
     async def take_current(self, key: str, etag: str) -> Deleted:
         """Delete the current object, if it has this ETag: hidden by a marker where versions are kept, else removed.
 
-        Call `check_conditions` before. Raises PreconditionFailed or NotFound when it is another, or gone. It may be
-        this very request that did it, when its first answer was lost and it was repeated: look again then.
+        Call `check_hiding` or `check_removing` before. Raises PreconditionFailed or NotFound when it is another, or
+        gone. It may be this very request that did it, when its first answer was lost and it was sent again: look.
         """
         return await self.store.delete(self.bucket, key, if_match=etag)
 
-    async def check_conditions(self, beside: str) -> None:
-        """Once: does this server heed If-Match at all? Asked of a key that is not there, beside one that is.
+    async def check_hiding(self, originals: Sequence[tuple[str, str]]) -> StoreError | None:
+        """Once: does this server heed If-Match where a marker would hide an object? Else why that is not known.
 
-        Raises ConfigError when it does not: nothing can be deleted safely then where there are no version ids.
+        `originals`: (key, ETag) of current objects that are about to be hidden. Each is asked with an ETag that it
+        does not have, until one is refused for that. No other object is there to ask, as one that is written for it
+        may be locked for years. Raises ConfigError for a server that hides it all the same; that is undone at once.
         """
-        if self._heeds_conditions:
+        why: StoreError | None = None
+        for key, etag in [] if Step.HIDE in self._checked else originals:
+            wrong = WRONG if etag != WRONG else WRONG[::-1]
+            try:
+                made = await try_often(partial(self.store.delete, self.bucket, key, if_match=wrong))
+            except PreconditionFailed:
+                self._checked.add(Step.HIDE)
+                return None
+            except (NotFound, Denied, Rejected) as error:
+                why = error
+            else:
+                if made.version_id:
+                    await try_often(partial(self.store.delete, self.bucket, key, version_id=made.version_id))
+                raise self._careless()
+        if isinstance(why, NotFound):
+            return Conflict(why.operation, why.target, "Raced", "what was to be hidden is gone: look again")
+        return why
+
+    async def check_removing(self, beside: str) -> None:
+        """Once: does this server heed If-Match where an object would be removed? Asked of an empty one beside that key.
+
+        Raises ConfigError when it does not, or when that cannot be found out: nothing can be deleted safely then.
+        """
+        if Step.REMOVE in self._checked:
             return
         probe = f"{beside[:200]}.sealift-{secrets.token_hex(8)}"
         try:
-            made = await try_often(lambda: self.store.delete(self.bucket, probe, if_match="0" * 32))
-        except (PreconditionFailed, NotFound, Denied):
-            self._heeds_conditions = True
-            return
-        if made.version_id:
-            await self.store.delete(self.bucket, probe, version_id=made.version_id)
-        raise ConfigError(
+            made = await try_often(lambda: self.store.put(self.bucket, probe, b"", Attributes(), guard=UNGUARDED))
+            try:
+                await try_often(lambda: self.store.delete(self.bucket, probe, if_match=WRONG))
+            except PreconditionFailed:
+                self._checked.add(Step.REMOVE)
+            finally:
+                await self._remove_probe(probe, made.version_id)
+        except (NotFound, Denied, Rejected) as error:
+            raise ConfigError(
+                f"it cannot be found out whether the server of s3://{self.bucket} heeds If-Match, and nothing is "
+                f"deleted: {error}; permit s3:PutObject and s3:DeleteObject beside the originals"
+            ) from error
+        if Step.REMOVE not in self._checked:
+            raise self._careless()
+
+    async def _remove_probe(self, probe: str, version_id: str | None) -> None:
+        left = await try_often(lambda: self.store.delete(self.bucket, probe, version_id=version_id))
+        if left.is_delete_marker and version_id is None:  # versioning is suspended
+            await try_often(lambda: self.store.delete(self.bucket, probe, version_id=left.version_id or NULL_VERSION))
+
+    def _careless(self) -> ConfigError:
+        return ConfigError(
             f"the server of s3://{self.bucket} deletes whatever If-Match says: nothing can be deleted safely there"
         )

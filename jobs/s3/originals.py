@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from jobs.core.expiry import Original
+from typing import NamedTuple
+
+from jobs.core.expiry import Original, Proof, Step
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.s3.lookup import KeyLooks, find
 from jobs.s3.tries import try_often
+
+
+class Seen(NamedTuple):
+    """A row whose original is there: what S3 says of it, and what the row's proof is."""
+
+    row: ObjectVersion
+    proof: Proof | None
+    original: Original
+    info: ObjectInfo
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether it is beneath others now, or another object is in its place."""
+        return not self.original.is_current or self.row.etag != self.original.etag
+
+    def is_done_by(self, step: Step) -> bool:
+        """Whether that is what a step that was announced leaves behind."""
+        is_replaced = self.row.etag != self.original.etag
+        return is_replaced or (step is Step.HIDE and self.original.marker_version_id is not None)
 
 
 async def find_original(

@@ -117,3 +117,24 @@ def test_a_null_version_is_hidden_and_then_removed(world: World) -> None:
     assert [each.is_delete_marker for each in world.history(world.source, "k")] == [False, True]
     assert expire(world, run_id, *DELETE)["outcomes"] == {"expired": 1}
     assert [each.is_delete_marker for each in world.history(world.source, "k")] == [True]
+
+
+@pytest.mark.parametrize("is_versioned", [False, True])
+def test_a_bucket_at_another_endpoint_of_the_same_service_is_no_copy_of_itself(
+    is_versioned: bool, request: pytest.FixtureRequest
+) -> None:
+    """It was verified against itself, and its only objects went."""
+    world: World = request.getfixturevalue("versioned" if is_versioned else "world")
+    names = fill(world, 3)
+    alias = world.server.endpoint.replace("127.0.0.1", "localhost")
+    assert alias != world.server.endpoint
+    given = ["--destination", f"s3://{world.source}", "--destination-endpoint", alias]
+    verified = world.run("verify", *given)
+    assert verified["outcomes"] == {"verified": 3}
+    result = world.sealift("expire", "--run", verified["run_id"], *DELETE)
+    assert result.code == 10, result
+    assert "by another name" in result.stderr
+    assert keys(world) == names
+    listed = world.client.list_object_versions(Bucket=world.source)
+    assert [each["Key"] for each in listed["Versions"]] == names
+    assert "DeleteMarkers" not in listed

@@ -112,7 +112,8 @@ def test_a_copy_that_went_while_bytes_were_read_is_looked_at_once_more(
 ) -> None:
     store = Slow()
     store.create_bucket("docs")
-    monkeypatch.setattr("jobs.expire._seconds", store.time)
+    for module in ("jobs.expire", "jobs.s3.removals"):
+        monkeypatch.setattr(f"{module}.seconds", store.time)
     refs = [store.put_now("docs", key, CONTENT, sse="aws:kms") for key in ("k", "l")]
     proofs = packed(store, refs) if is_packed else [replica(store, ref) for ref in refs]
     home = store._buckets

@@ -13,6 +13,7 @@ import jobs.s3.archive_reader
 import jobs.s3.archive_upload
 import jobs.s3.member_copier
 import jobs.s3.member_source
+import jobs.s3.originals
 import jobs.s3.unhiding
 import jobs.verify_archives
 from jobs.core.evidence import Verdict
@@ -70,7 +71,7 @@ def _hide_nothing() -> Replacements:
 
 
 def _two_steps_at_once() -> Replacements:
-    return [(jobs.expire._Seen, "is_done_by", lambda self, step: False)]
+    return [(jobs.s3.originals.Seen, "is_done_by", lambda self, step: False)]
 
 
 def _dry_runs_delete() -> Replacements:

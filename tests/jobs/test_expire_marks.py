@@ -1,0 +1,268 @@
+"""The bucket of the originals by another name, and servers that ignore conditions: found out before anything goes."""
+
+from __future__ import annotations
+
+import asyncio
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from jobs.core.expiry import Proof
+from jobs.core.model import Location, ObjectRef, ObjectVersion
+from jobs.core.outcome import Status
+from jobs.errors import ConfigError, Denied, NotFound
+from jobs.expire import Expire
+from jobs.s3.copies import Copies
+from jobs.s3.marks import LONG_KEY, _names
+from jobs.s3.store import Deleted, Page
+from jobs.s3.streams import ByteBudget
+from tests.jobs.expire_scene import Shop, job, one, replica, row_of, work
+
+CONTENT = b"content"
+VERSIONED = pytest.mark.parametrize("versioned", [True, False])
+
+
+def history(store: Shop, bucket: str = "docs") -> list[tuple[str, bool]]:
+    entries = asyncio.run(store.list_versions(bucket, "")).entries
+    return [(each.key, each.is_delete_marker) for each in entries]
+
+
+def stocked(kind: type[Shop] = Shop, *, versioned: bool) -> tuple[Any, ObjectRef]:
+    """A shop with one original."""
+    store = kind()
+    store.create_bucket("docs", versioned=versioned)
+    return store, store.put_now("docs", "k", CONTENT)
+
+
+def row_by(store: Shop, ref: ObjectRef, bucket: str) -> ObjectVersion:
+    """The original is proven by what is at its key in that bucket."""
+    copy = ref._replace(bucket=bucket)
+    return row_of(store, 0, ref, Proof("run", store.now, *copy, asyncio.run(store.head(copy)).etag))
+
+
+def job_with(store: Shop, place: str, *, streamed: bool = False) -> Expire:
+    copies = Copies(store, store, ByteBudget(16 << 20), streamed)
+    return replace(job(store), copies=copies, places=[Location(place)])
+
+
+@VERSIONED
+def test_the_bucket_by_another_name_is_no_place_for_copies(versioned: bool) -> None:
+    """An access point's alias, for example."""
+    store, ref = stocked(versioned=versioned)
+    named = store._buckets.named
+    named["docs-0a1b2c-s3alias"] = named["docs"]
+    row = row_by(store, ref, "docs-0a1b2c-s3alias")
+    with pytest.raises(ConfigError, match="is s3://docs by another name"):
+        work(job_with(store, "docs-0a1b2c-s3alias"), [row])
+    assert history(store) == [("k", False)]
+    assert asyncio.run(store.list_objects("ledger", "")).entries == []  # not even announced
+
+
+@VERSIONED
+def test_the_same_service_at_another_endpoint_is_no_place_for_copies(versioned: bool) -> None:
+    store, ref = stocked(versioned=versioned)
+    with pytest.raises(ConfigError, match="by another name"):
+        work(job_with(store, "docs", streamed=True), [row_by(store, ref, "docs")])
+    assert history(store) == [("k", False)]
+
+
+class Gateway(Shop):
+    """Its bucket `gate` is what another bucket has beneath `folder/`."""
+
+    async def list_versions(self, bucket: str, prefix: str, **more: Any) -> Page:
+        if bucket != "gate":
+            return await super().list_versions(bucket, prefix, **more)
+        return await super().list_versions("docs", f"folder/{prefix}", **more)
+
+    async def head(self, ref: ObjectRef, **more: Any) -> Any:
+        if ref.bucket != "gate":
+            return await super().head(ref, **more)
+        return await super().head(ref._replace(bucket="docs", key=f"folder/{ref.key}"), **more)
+
+
+def test_a_part_of_the_bucket_by_another_name_is_no_place_for_copies() -> None:
+    store = Gateway()
+    store.create_bucket("docs")
+    ref = store.put_now("docs", "folder/k", CONTENT)
+    proof = Proof("run", store.now, "gate", "k", ref.version_id, asyncio.run(store.head(ref)).etag)
+    with pytest.raises(ConfigError, match="by another name"):
+        work(job_with(store, "gate"), [row_of(store, 0, ref, proof)])
+    assert history(store) == [("folder/k", False)]
+
+
+@VERSIONED
+def test_a_replica_with_the_same_version_ids_and_dates_is_a_place_for_copies(versioned: bool) -> None:
+    store, ref = stocked(versioned=versioned)
+    named = store._buckets.named
+    named["copies"] = deepcopy(named["docs"])
+    assert work(job_with(store, "copies"), [row_by(store, ref, "copies")])[0].status is Status.EXPIRED
+    assert history(store, "copies") == [("k", False)]
+    assert all(".sealift-" not in key for key, _ in history(store))
+
+
+class Counting(Shop):
+    """`marks`: what was written and listed of marks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marks: list[str] = []
+
+    def _count(self, name: str, key: str) -> None:
+        if ".sealift-" in key:
+            self.marks.append(name)
+
+    async def delete(self, bucket: str, key: str, **more: Any) -> Deleted:
+        self._count("delete", key)
+        return await super().delete(bucket, key, **more)
+
+    async def put(self, bucket: str, key: str, *given: Any, **more: Any) -> Any:
+        self._count("put", key)
+        return await super().put(bucket, key, *given, **more)
+
+    async def list_versions(self, bucket: str, prefix: str, **more: Any) -> Page:
+        self._count("list", prefix)
+        return await super().list_versions(bucket, prefix, **more)
+
+    async def list_objects(self, bucket: str, prefix: str, **more: Any) -> Page:
+        self._count("list", prefix)
+        return await super().list_objects(bucket, prefix, **more)
+
+
+@VERSIONED
+@pytest.mark.parametrize("delete", [True, False])
+def test_a_mark_is_left_once_a_worker_and_never_in_a_dry_run(
+    versioned: bool, delete: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.expire.GROUP_ROWS", 2)
+    store = Counting()
+    store.create_bucket("docs", versioned=versioned)
+    refs = [store.put_now("docs", f"k{number}", CONTENT) for number in range(6)]
+    rows = [row_of(store, number, ref, replica(store, ref)) for number, ref in enumerate(refs)]
+    status = Status.EXPIRED if delete else Status.SKIPPED
+    assert {each.status for each in work(job(store, delete=delete), rows)} == {status}
+    if not delete:
+        assert store.marks == []
+    elif versioned:
+        assert store.marks == ["delete", "list", "list", "list", "delete"]
+    else:  # the second is for the condition
+        assert store.marks == ["put", "list", "list", "delete", "put", "delete", "delete"]
+    assert all(".sealift-" not in key for key, _ in history(store))
+
+
+def test_copies_in_the_bucket_of_the_originals_need_no_mark() -> None:
+    store, ref = stocked(Counting, versioned=True)
+    copy = store.put_now("docs", "backup/k", CONTENT)
+    proof = Proof("run", store.now, *copy, asyncio.run(store.head(copy)).etag)
+    assert one(store, row_of(store, 0, ref, proof)).status is Status.EXPIRED
+    assert store.marks == []
+
+
+class Late(Shop):
+    """Its listings show what was written only later."""
+
+    async def list_versions(self, bucket: str, prefix: str, **more: Any) -> Page:
+        return Page([], [], None) if ".sealift-" in prefix else await super().list_versions(bucket, prefix, **more)
+
+
+class Barred(Counting):
+    """Nobody may list the copies."""
+
+    async def list_versions(self, bucket: str, prefix: str, **more: Any) -> Page:
+        if bucket == "copies":
+            raise Denied("ListObjectVersions", bucket, "AccessDenied", "no", 403)
+        return await super().list_versions(bucket, prefix, **more)
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [(Late, "does not list what was written"), (Barred, "cannot be found out.*s3:ListBucketVersions")],
+)
+def test_where_the_two_cannot_be_told_apart_nothing_goes(kind: type[Shop], problem: str) -> None:
+    store, ref = stocked(kind, versioned=True)
+    with pytest.raises(ConfigError, match=problem):
+        one(store, row_of(store, 0, ref, replica(store, ref)))
+    assert [each for each in store._buckets.named["docs"].versions["k"] if each.is_delete_marker] == []
+    assert kind is Late or list(store._buckets.named["docs"].versions) == ["k"]
+
+
+@pytest.mark.parametrize("name", ["copies-x--ol-s3", "m1234.mrap"])
+def test_an_access_point_that_is_no_bucket_is_no_place_for_copies(name: str) -> None:
+    store, ref = stocked(versioned=True)
+    store.create_bucket(name)
+    store.put_now(name, "k", CONTENT)
+    info = asyncio.run(store.head(ObjectRef(name, "k")))
+    proof = Proof("run", store.now, name, "k", info.version_id, info.etag)
+    with pytest.raises(ConfigError, match="name the bucket itself"):
+        work(job_with(store, name), [row_of(store, 0, ref, proof)])
+
+
+@pytest.mark.parametrize("key", ["k", "docs/" + "x" * 1019, "docs/" + "ü" * 505, "a" * LONG_KEY])
+def test_a_mark_has_a_name_that_s3_takes_and_keeps_the_prefix(key: str) -> None:
+    tail = key[-200:]
+    mark, mapped = _names(key, "backup/" + tail)
+    assert len(mark.encode()) <= 1024
+    assert mark.startswith(key[:5])
+    assert mapped == "backup/" + mark[len(key) - len(tail) :]
+    assert ".sealift-" in mark
+
+
+class Careless(Shop):
+    """It ignores If-Match, and answers 404 where nothing is: that was taken for heeding it."""
+
+    async def delete(self, bucket: str, key: str, *, if_match: str | None = None, **more: Any) -> Deleted:
+        if if_match is not None:
+            versions = self._buckets.named[bucket].versions.get(key, [])
+            if not versions or versions[-1].is_delete_marker:
+                raise NotFound("DeleteObject", key, "NoSuchKey", "nothing there", 404)
+        return await super().delete(bucket, key, **more)
+
+
+@VERSIONED
+def test_a_server_that_ignores_if_match_and_answers_404_for_what_is_not_there_is_found_out(versioned: bool) -> None:
+    store, ref = stocked(Careless, versioned=versioned)
+    row = row_of(store, 0, ref, replica(store, ref))
+    with pytest.raises(ConfigError, match="whatever If-Match says"):
+        one(store, row)
+    assert history(store) == [("k", False)]
+
+
+class Forbidding(Shop):
+    """What may be asked of it is limited: `denied` are the keys that nobody may delete."""
+
+    denied: frozenset[str] = frozenset()
+
+    async def delete(self, bucket: str, key: str, *, if_match: str | None = None, **more: Any) -> Deleted:
+        if if_match is not None and key in self.denied:
+            raise Denied("DeleteObject", key, "AccessDenied", "no", 403)
+        return await super().delete(bucket, key, if_match=if_match, **more)
+
+
+@pytest.mark.parametrize("denied", [{"k0"}, {"k0", "k1", "k2"}])
+def test_a_delete_that_is_denied_does_not_say_that_the_server_heeds_if_match(denied: set[str]) -> None:
+    store = Forbidding()
+    store.create_bucket("docs")
+    store.denied = frozenset(denied)
+    refs = [store.put_now("docs", f"k{number}", CONTENT) for number in range(3)]
+    rows = [row_of(store, number, ref, replica(store, ref)) for number, ref in enumerate(refs)]
+    outcomes = work(job(store), rows)
+    gone = [each.key for each in outcomes if each.status is Status.EXPIRED]
+    assert gone == [f"k{number}" for number in range(3) if f"k{number}" not in denied]
+    assert all("AccessDenied" in each.reason for each in outcomes if each.status is Status.KEPT)
+
+
+def test_where_no_probe_can_be_written_nothing_goes() -> None:
+    class ReadOnly(Shop):
+        async def put(self, bucket: str, key: str, *given: Any, **more: Any) -> Any:
+            if ".sealift-" in key:
+                raise Denied("PutObject", key, "AccessDenied", "no", 403)
+            return await super().put(bucket, key, *given, **more)
+
+    store, ref = stocked(ReadOnly, versioned=False)
+    store.put_now("docs", "backup/k", CONTENT)
+    copy = Proof("run", store.now, "docs", "backup/k", None, asyncio.run(store.head(ref)).etag)
+    for row in (row_of(store, 0, ref, replica(store, ref)), row_of(store, 0, ref, copy)):
+        with pytest.raises(ConfigError, match=r"permit.*s3:PutObject"):
+            one(store, row)
+    assert history(store) == [("backup/k", False), ("k", False)]
