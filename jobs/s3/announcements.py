@@ -16,27 +16,22 @@ pyarrow loads with this module: import it where it is used.
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.core.expiry import Proof, Step
-from jobs.core.model import Location, ObjectRef, is_exact
+from jobs.core.model import Location, is_exact
 from jobs.errors import LedgerError
-from jobs.s3.listing import list_all
 from jobs.s3.store import Marker, Store
-from jobs.s3.tombstones import FOLDER, latest_of
+from jobs.s3.tombstones import FOLDER, Tombstones
 from jobs.s3.tries import do_all, try_often
 
 FILES_AT_ONCE = 16
-_COLUMNS = ["key", "version_id", "etag", "step"]
 
 
 class Announced(NamedTuple):
@@ -84,12 +79,14 @@ class Announcements:
 
     async def _look(self, bucket: str) -> defaultdict[str, list[Announced]]:
         """By key."""
-        folders = [run_id for run_id in await self._run_ids(bucket) if await self.concerns(bucket, run_id)]
-        names = [name for some in await do_all(self._names(bucket), folders, FILES_AT_ONCE) for name in some]
-        read = await do_all(self._kept(bucket), names, FILES_AT_ONCE)
+        runs = [run_id for run_id in await self._run_ids(bucket) if await self.concerns(bucket, run_id)]
+        folders = [Tombstones(self.store, self.ledger, bucket, run_id) for run_id in runs]
+        named = await do_all(lambda folder: folder.latest(), folders, FILES_AT_ONCE)
+        files = [(folder, name) for folder, names in zip(folders, named, strict=True) for name in names]
         found: defaultdict[str, list[Announced]] = defaultdict(list)
-        for each in (each for some in read for each in some):
-            found[each.key].append(each)
+        for rows in await do_all(self._kept, files, FILES_AT_ONCE):
+            for each in rows:
+                found[each.key].append(each)
         return found
 
     async def _run_ids(self, bucket: str) -> list[str]:
@@ -103,33 +100,20 @@ class Announcements:
                 return found
             after = page.next_marker
 
-    def _names(self, bucket: str) -> Callable[[str], Awaitable[list[str]]]:
-        async def names(run_id: str) -> list[str]:
-            """Of each group the file that says most."""
-            folder = self.ledger.join(f"{FOLDER}{bucket}/{run_id}/")
-            async with aclosing(list_all(self.store, folder, versions=False, concurrency=1)) as pages:
-                return latest_of([entry.key async for page in pages for entry in page])
-
-        return names
-
-    def _kept(self, bucket: str) -> Callable[[str], Awaitable[list[Announced]]]:
-        async def kept(name: str) -> list[Announced]:
-            if name not in self._read:
-                self._read[name] = [each for each in await self._rows(name) if self._is_inside(bucket, each.key)]
-            return self._read[name]
-
-        return kept
+    async def _kept(self, file: tuple[Tombstones, str]) -> list[Announced]:
+        folder, name = file
+        place = f"{folder.bucket}/{folder.run_id}/{name}"
+        if place not in self._read:
+            try:
+                stones = await folder.read(name)
+            except (pa.ArrowException, KeyError) as error:
+                raise LedgerError(f"{self.ledger}/{FOLDER}{place} is no file of tombstones: {error}") from error
+            self._read[place] = [
+                Announced(folder.run_id, each.key, each.version_id, each.etag, each.step)
+                for each in stones
+                if self._is_inside(folder.bucket, each.key)
+            ]
+        return self._read[place]
 
     def _is_inside(self, bucket: str, key: str) -> bool:
         return any(place.bucket == bucket and key.startswith(place.key) for place in self.places)
-
-    async def _rows(self, name: str) -> Iterable[Announced]:
-        data = (await try_often(lambda: self.store.get(ObjectRef(self.ledger.bucket, name)))).data
-        try:
-            columns = [column.to_pylist() for column in pq.read_table(io.BytesIO(data), columns=_COLUMNS).columns]
-        except pa.ArrowException as error:
-            raise LedgerError(f"s3://{self.ledger.bucket}/{name} is no file of tombstones: {error}") from error
-        if len(columns) != len(_COLUMNS):
-            raise LedgerError(f"s3://{self.ledger.bucket}/{name} is no file of tombstones: it lacks columns")
-        run_id = name.split("/")[-2]
-        return [Announced(run_id, *row) for row in zip(*columns, strict=True)]

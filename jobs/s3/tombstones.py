@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -101,7 +101,7 @@ class Tombstones:
     async def announced(self, first_row: int, last_row: int) -> dict[int, Tombstone]:
         """By row, all between the two that this run deleted, or may have, whichever attempt it was."""
         found: dict[int, Tombstone] = {}
-        for name in await self._latest():
+        for name in await self.latest():
             first, last, *_ = name.split("-")
             if int(first) <= last_row and int(last) >= first_row:
                 found |= {each.row: each for each in await self._read(name)}
@@ -109,7 +109,7 @@ class Tombstones:
 
     async def hidden(self) -> AsyncIterator[list[Tombstone]]:
         """All versions that this run hid, or may have (of these nobody knows the marker), each once."""
-        names = await self._latest()
+        names = await self.latest()
         spans = [tuple(map(int, name.split("-")[:2])) for name in names if name.endswith(INTENT)]
         done: set[int] = set()
         for name in reversed(names):  # what is done comes first
@@ -117,9 +117,15 @@ class Tombstones:
             yield [each for each in stones if each.step is Step.HIDE and each.row not in done]
             done |= {each.row for each in stones if any(first <= each.row <= last for first, last in spans)}
 
-    async def _latest(self) -> list[str]:
+    async def latest(self) -> list[str]:
         """Of each group the file that says most: what is done, else what was intended."""
-        return latest_of(await self._names())
+        there = set(await self._names())
+        open_ = [name for name in there if name.endswith(INTENT) and name.removesuffix(INTENT) + DONE not in there]
+        return sorted(open_) + sorted(name for name in there if name.endswith(DONE))
+
+    async def read(self, name: str) -> list[Tombstone]:
+        """The tombstones of one file."""
+        return await self._read(name)
 
     def _name(self, tombstones: Sequence[Tombstone]) -> str:
         self._count[0] += 1
@@ -153,13 +159,6 @@ class Tombstones:
 
     def _place(self, name: str) -> Location:
         return self.ledger.join(f"{FOLDER}{self.bucket}/{self.run_id}/{name}")
-
-
-def latest_of(names: Iterable[str]) -> list[str]:
-    """Of each group's files the one that says most: what is done, else what was intended. Intents come first."""
-    there = set(names)
-    open_ = [name for name in there if name.endswith(INTENT) and name.removesuffix(INTENT) + DONE not in there]
-    return sorted(open_) + sorted(name for name in there if name.endswith(DONE))
 
 
 def _values(column: Any) -> list[Any]:

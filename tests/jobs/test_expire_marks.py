@@ -154,7 +154,7 @@ def test_a_mark_is_left_once_a_worker_and_never_in_a_dry_run(
 def test_copies_in_the_bucket_of_the_originals_need_no_mark() -> None:
     store, ref = stocked(Counting, versioned=True)
     copy = store.put_now("docs", "backup/k", CONTENT)
-    proof = Proof("run", store.now, *copy, asyncio.run(store.head(copy)).etag)
+    proof = Proof("run", store.now, copy.bucket, copy.key, copy.version_id, asyncio.run(store.head(copy)).etag)
     assert one(store, row_of(store, 0, ref, proof)).status is Status.EXPIRED
     assert store.marks == []
 

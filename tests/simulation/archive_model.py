@@ -5,6 +5,7 @@ It reads archives by itself (`archive_contents`), and knows of Sealift only what
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +32,7 @@ COMPARED_BYTES = 500
 CHAINS_AT_ONCE = {"compact": 2, "verify": 2, "expire": 2, "restore": 4}
 PARTS_AT_ONCE = 4
 _READS = frozenset({"head", "get", "get_tags", "list_objects", "list_versions", "is_versioned"})
+MARK = re.compile(r"[.]sealift-[0-9a-f]{16}$")
 _MAKES = frozenset({"put", "copy", "complete_multipart"})
 
 
@@ -110,7 +112,9 @@ class ArchiveModel(Model):
         if bucket == LEDGER:
             self._written(request)
             return
-        if name in ("delete", "delete_versions"):
+        if bucket == SOURCE and MARK.search(str(request.key)):
+            self._marked(request)
+        elif name in ("delete", "delete_versions"):
             self.deletes.done(request, before)
         elif name in _MAKES:
             after = self.world.versions(bucket, request.key)[-1]
@@ -121,6 +125,18 @@ class ArchiveModel(Model):
             "create_multipart", "put_part", "copy_part", "abort_multipart", "request_restore",
         ):  # fmt: skip
             self.violate("only what is asked", f"{process.name}: {name} {request.key}")
+
+    def _marked(self, request: Request) -> None:
+        """Expire finds out whether the copies' bucket is this one: by an empty object, or a marker over nothing."""
+        is_fine = self._job(request.process) == "expire" and (request.name != "put" or not request.arguments[2])
+        self.demand(
+            is_fine or request.name in _READS,
+            "only what is asked",
+            f"{request.process.name}: {request.name} {request.key}",
+        )
+        for version in self.world.versions(SOURCE, request.key):
+            if not version.is_delete_marker and not any(each is version for each in self.sources[request.key]):
+                self.original(request.key, version)
 
     def _job(self, process: Process) -> str:
         return str(self.specs[process.run_id]["job"]) if process.run_id in self.specs else "none"

@@ -31,6 +31,7 @@ import jobs.s3.archives
 import jobs.s3.copies
 import jobs.s3.deletes
 import jobs.s3.expired_rows
+import jobs.s3.marks
 import jobs.s3.member_copier
 import jobs.s3.member_source
 import jobs.s3.member_tables
@@ -304,6 +305,7 @@ def chances(chance: Callable[[], float], clock: Callable[[], float]) -> Replacem
         (jobs.s3.tombstones, "secrets", secrets),
         (jobs.s3.tombstones, "time", time),
         (jobs.s3.deletes, "secrets", secrets),
+        (jobs.s3.marks, "secrets", secrets),
         (jobs.cli.worker, "time", time),
         (jobs.compact, "MemberSource", partial(MemberSource, clock=clock)),
         (jobs.restore, "PacedGate", partial(PacedGate, clock=clock)),
