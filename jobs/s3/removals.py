@@ -94,12 +94,7 @@ class Removals:
         """Those whose copy is still one, and is to stay; the outcomes of the others."""
         proofs = [each.proof for each in doomed]
         runs = await self.announcements.find(proofs)  # only now, when this run has announced what it deletes
-        reasons = [
-            f"its copy {proof.place} may go itself, as the expire run {run} has announced: copy it elsewhere"
-            if run
-            else ""
-            for proof, run in zip(proofs, runs, strict=True)
-        ]
+        reasons = [_announced(proof, run) if run else "" for proof, run in zip(proofs, runs, strict=True)]
         if seconds() - looked_at > FRESH_SECONDS:
             lost = await self.copies.find_lost(proofs)
             reasons = [reason or why for reason, why in zip(reasons, lost, strict=True)]
@@ -155,6 +150,10 @@ class Removals:
             doomed.verdict.evidence.value,
             recorded_at=self.clock(),
         )
+
+
+def _announced(proof: Proof, run_id: str) -> str:
+    return f"its copy {proof.place} may go itself, as the expire run {run_id} has announced: copy it elsewhere"
 
 
 def seconds() -> float:
