@@ -134,6 +134,8 @@ class ArchiveModel(Model):
             "only what is asked",
             f"{request.process.name}: {request.name} {request.key}",
         )
+        if request.name == "delete":
+            self.deletes.gone(request.key)
         for version in self.world.versions(SOURCE, request.key):
             if not version.is_delete_marker and not any(each is version for each in self.sources[request.key]):
                 self.original(request.key, version)
