@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from jobs.cli.console import emit, human_bytes, shown, table
-from jobs.cli.options import LocationType, json_option, ledger_location, ledger_option, side, side_options
+from jobs.cli.options import (
+    LocationType,
+    json_option,
+    ledger_location,
+    ledger_option,
+    prefix_option,
+    side,
+    side_options,
+)
 from jobs.config import Settings
 from jobs.core.archive import Member
 from jobs.core.model import Location
@@ -54,7 +62,7 @@ def list_archives(archives: Location | None, ledger: str | None, as_json: bool) 
 
 @archives.command()
 @click.argument("archive", type=LocationType())
-@click.option("--prefix", default="", help="Only members whose keys begin with this.")
+@prefix_option("Only members whose keys begin with this.")
 @click.option("--limit", default=50, show_default=True, help="Only the first so many members.")
 @ledger_option()
 @json_option()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jobs.cli import launch
-from jobs.cli.options import WhenType, json_option, ledger_option, plan_options, stack
+from jobs.cli.options import WhenType, json_option, ledger_option, manifest_option, plan_options, prefix_option, stack
 from jobs.cli.pairs import Chosen, choose, pair_options
 from jobs.cli.placement import batch_options
 from jobs.cli.transfer import launch_and_report
@@ -22,10 +22,10 @@ from jobs.errors import LimitExceeded
 @click.command()
 @pair_options()
 @stack(
-    click.option("--prefix", default="", help="Take only source keys that begin with this."),
+    prefix_option("Take only source keys that begin with this."),
     click.option("--newer-than", type=WhenType(), help="Take only objects modified after: 30d, 12h, 2026-11-01."),
     click.option("--older-than", type=WhenType(), help="Take only objects modified before."),
-    click.option("--manifest", metavar="URI", help="Which rows: manifest.json, .csv, .parquet, run:ID. Default: all."),
+    manifest_option("Which rows: manifest.json, .csv, .parquet, run:ID. Default: all."),
 )
 @ledger_option()
 @plan_options()

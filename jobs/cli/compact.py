@@ -22,6 +22,7 @@ from jobs.cli.options import (
     json_option,
     ledger_location,
     ledger_option,
+    manifest_option,
     plan_options,
     side,
     side_options,
@@ -44,7 +45,7 @@ PAYBACK_MONTHS = 24.0
 
 @click.command()
 @click.option("--source", type=LocationType(), help="What to pack: a bucket or a prefix in it.")
-@click.option("--manifest", metavar="URI", help="Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows).")
+@manifest_option("Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows).")
 @click.option("--archives", type=LocationType(), help="Where the archives go.")
 @click.option("--pair", "pair_name", metavar="NAME", help="What and where as a pair of the policy says; needs --rule.")
 @click.option("--rule", metavar="NAME", help="Which of the pair's archive rules.")

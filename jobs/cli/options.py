@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,9 @@ from jobs.core.selection import parse_size, parse_when
 from jobs.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""A run's id is one folder in the ledger: no slash, and neither `.` nor `..`."""
 
 
 class LocationType(click.ParamType[Location]):
@@ -48,6 +52,52 @@ class WhenType(click.ParamType[float]):
         return value if isinstance(value, float) else parse_when(value, time.time())
 
 
+class RunType(click.ParamType[str]):
+    """20261125T003345Z-compact-1f3a"""
+
+    name = "RUN"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The run's id, which is a folder's name, or UsageError."""
+        return check_run_id(value, param.opts[-1] if param and param.opts else "RUN")
+
+
+class TextType(click.ParamType[str]):
+    """Any text but an empty one, which is what a script's unset variable leaves."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text, or UsageError."""
+        if not value:
+            what = param.opts[-1] if param and param.opts else "a value"
+            raise UsageError(f"{what} is empty: name what you mean, or leave it out")
+        return str(value)
+
+
+class ManifestType(TextType):
+    """s3://bucket/manifest.json, run:RUN or proven:RUN"""
+
+    name = "URI"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The URI, or UsageError."""
+        uri = super().convert(value, param, ctx)
+        for kind in ("run:", "proven:"):
+            if uri.startswith(kind):
+                check_run_id(uri.removeprefix(kind), f"--manifest {kind}")
+        return uri
+
+
+def check_run_id(value: str, what: str) -> str:
+    """A run's id. Raises UsageError for an empty one, and for one that no run can have."""
+    if not value.strip():
+        raise UsageError(f"{what}: the run's id is empty: see `sealift runs list`")
+    if not _RUN_ID.fullmatch(value):
+        raise UsageError(f"{what}: {value!r} is not the id of a run: see `sealift runs list`")
+    return value
+
+
 def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     """Several option decorators as one, in the order they are shown."""
 
@@ -57,6 +107,25 @@ def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
         return function
 
     return apply
+
+
+def prefix_option(text: str) -> Callable[[F], F]:
+    """--prefix"""
+    return click.option("--prefix", type=TextType(), callback=lambda _, __, value: value or "", help=text)
+
+
+def manifest_option(text: str) -> Callable[[F], F]:
+    """--manifest"""
+    return click.option("--manifest", type=ManifestType(), metavar="URI", help=text)
+
+
+def checksums_options() -> Callable[[F], F]:
+    """--source-checksums, --destination-checksums"""
+    text = "Evidence at rest: manifest.json of a Compute checksum job's report."
+    return stack(
+        click.option("--source-checksums", type=TextType(), metavar="URI", help=text),
+        click.option("--destination-checksums", type=TextType(), metavar="URI", help="The same of the destination."),
+    )
 
 
 def ledger_option() -> Callable[[F], F]:

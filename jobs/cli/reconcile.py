@@ -15,7 +15,17 @@ import click
 from jobs.cli import launch
 from jobs.cli.comparison import compare, make_spec, record, side_store
 from jobs.cli.console import emit, say
-from jobs.cli.options import LocationType, json_option, ledger_location, ledger_option, side_options, stack
+from jobs.cli.options import (
+    LocationType,
+    RunType,
+    TextType,
+    checksums_options,
+    json_option,
+    ledger_location,
+    ledger_option,
+    side_options,
+    stack,
+)
 from jobs.cli.placement import batch_options
 from jobs.cli.reporting import report_text
 from jobs.config import Settings
@@ -32,8 +42,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--source-inventory", metavar="URI", help="manifest.json, or a folder: its latest complete report.")
-@click.option("--destination-inventory", metavar="URI", help="The same of the destination.")
+@click.option(
+    "--source-inventory", type=TextType(), metavar="URI", help="manifest.json, or a folder: its latest complete report."
+)
+@click.option("--destination-inventory", type=TextType(), metavar="URI", help="The same of the destination.")
 @click.option("--day", metavar="YYYY-MM-DD", help="Of folders, the reports of that day (UTC).")
 @click.option("--source", type=LocationType(), help="Which bucket and prefix; listed now when no inventory is given.")
 @click.option("--destination", type=LocationType(), help="The same of the destination.")
@@ -45,9 +57,14 @@ if TYPE_CHECKING:
     metavar="FROM=TO",
     help="A source prefix and the destination prefix that stands for it. May be repeated; other keys are excluded.",
 )
-@click.option("--version-map", multiple=True, metavar="RUN", help="A replicate run whose copies have own version ids.")
-@click.option("--source-checksums", metavar="URI", help="Evidence at rest: a Compute checksum job's manifest.json.")
-@click.option("--destination-checksums", metavar="URI", help="The same of the destination.")
+@click.option(
+    "--version-map",
+    multiple=True,
+    type=RunType(),
+    metavar="RUN",
+    help="A replicate run whose copies have own version ids.",
+)
+@checksums_options()
 @click.option("--margin", default="15m", show_default=True, help="How much older than a report to judge: 15m, 2h.")
 @click.option("--confirm", is_flag=True, help="HEAD each suspicion on both sides before it is called a finding.")
 @click.option("--confirm-limit", default=100_000, show_default=True, help="Ask for no more rows than these.")

@@ -17,11 +17,14 @@ from jobs import __version__
 from jobs.cli import launch
 from jobs.cli.options import (
     LocationType,
+    TextType,
     WhenType,
     json_option,
     ledger_location,
     ledger_option,
+    manifest_option,
     plan_options,
+    prefix_option,
     side,
     side_options,
 )
@@ -49,12 +52,14 @@ from jobs.s3.copier import COPY_LIMIT_BYTES, KEEP
     type=WhenType(),
     help="With --as-of, for a bucket that events fill: how its source was, by the journal's events since then.",
 )
-@click.option("--key", "keys", multiple=True, metavar="KEY", help="This key. May be repeated.")
-@click.option("--prefix", default="", help="Keys that begin with this.")
+@click.option("--key", "keys", type=TextType(), multiple=True, metavar="KEY", help="This key. May be repeated.")
+@prefix_option("Keys that begin with this.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Keys that match. May be repeated.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out keys that match. May be repeated.")
-@click.option("--manifest", metavar="URI", help="Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows).")
-@click.option("--bucket", metavar="NAME", help="Only what was in this bucket, where archives are of several.")
+@manifest_option("Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows).")
+@click.option(
+    "--bucket", type=TextType(), metavar="NAME", help="Only what was in this bucket, where archives are of several."
+)
 @click.option("--destination", type=LocationType(), required=True, help="Where the objects go.")
 @click.option("--in-place", is_flag=True, help="Allow the original bucket as destination. Nothing is replaced there.")
 @click.option(
