@@ -27,7 +27,12 @@ def say(message: str) -> None:
 
 def emit(document: Any, *, as_json: bool, text: str) -> None:
     """The command's answer on stdout: one JSON document, or text."""
-    click.echo(_visible(json.dumps(document, indent=2, ensure_ascii=False), "\n") if as_json else safe(text))
+    click.echo(visible_json(json.dumps(document, indent=2, ensure_ascii=False)) if as_json else safe(text))
+
+
+def visible_json(text: str) -> str:
+    """JSON that says the same, safe for a terminal and a log."""
+    return _visible(text, "\n")
 
 
 def safe(text: str) -> str:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli import launch
-from jobs.cli.console import say, table
-from jobs.cli.options import ledger_location, ledger_option
+from jobs.cli.console import say, table, visible_json
+from jobs.cli.options import RunType, ledger_location, ledger_option
 from jobs.config import Settings
 from jobs.errors import ConfigError, UsageError
 from jobs.s3.columns import TABLES
@@ -32,7 +32,9 @@ TABLE_ROWS = 1_000
 
 @click.command()
 @click.argument("sql", required=False)
-@click.option("--run", "run_id", metavar="RUN", help="Only this run's rows. Default: the whole ledger's.")
+@click.option(
+    "--run", "run_id", type=RunType(), metavar="RUN", help="Only this run's rows. Default: the whole ledger's."
+)
 @click.option(
     "--format",
     "file_format",
@@ -51,6 +53,9 @@ def query(
 
     Only the files of the tables that the SQL names are fetched, with --run only that run's; they lie in
     a scratch folder (TMPDIR) meanwhile. SQL reaches nothing else: no other file, no network, no writing.
+
+    CSV is for people: text that a spreadsheet takes for a formula gets a ' in front, and control characters become
+    escapes. Parquet and JSON say exactly what is there.
 
     \b
     sealift query --tables
@@ -101,7 +106,8 @@ def _documents(answer: Answer) -> Any:
     """The pieces of one JSON array, an object for each row."""
     start = "["
     for row in answer.rows():
-        yield f"{start}\n  {json.dumps({name: plain(value) for name, value in row.items()}, ensure_ascii=False)}"
+        text = json.dumps({name: plain(value) for name, value in row.items()}, ensure_ascii=False)
+        yield f"{start}\n  {visible_json(text)}"
         start = ","
     yield "[]\n" if start == "[" else "\n]\n"
 

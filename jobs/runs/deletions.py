@@ -8,12 +8,15 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.core.run import Plan
 from jobs.runs.folding import open_fold
 from jobs.runs.ledger import Ledger
-from jobs.s3.sql import quoted
+from jobs.s3.sql import harmless, quoted
+
+if TYPE_CHECKING:
+    import duckdb
 
 SHOWN_DELETIONS = 100
 
@@ -47,9 +50,20 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
             uris = {}
             for kind, mime in (("parquet", "application/vnd.apache.parquet"), ("csv", "text/csv; charset=utf-8")):
                 path = folder / f"deletions.{kind}"
-                connection.execute(f"COPY deletions TO {quoted(str(path))} (FORMAT {kind})")
+                rows = _harmless_rows(connection) if kind == "csv" else "FROM deletions"
+                connection.execute(f"COPY ({rows}) TO {quoted(str(path))} (FORMAT {kind})")
                 uris[kind] = await ledger.write_path(run_id, path.name, path, mime)
             shown: Any = connection.sql(
                 f"SELECT key, version_id, size_bytes, status, evidence, copy FROM deletions LIMIT {SHOWN_DELETIONS}"
             ).to_arrow_table()
             return uris | {"rows": counted[0], "bytes": counted[1], "shown": shown.to_pylist()}
+
+
+def _harmless_rows(connection: duckdb.DuckDBPyConnection) -> str:
+    """The rows for people: nothing is a formula or moves the cursor; `escaped` says where text was changed."""
+    table = connection.table("deletions")
+    names = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "VARCHAR"]
+    texts = {name: harmless(name) for name in names}
+    safe = ", ".join(f"{text} AS {name}" for name, (text, _) in texts.items())
+    is_changed = " OR ".join(changed for _, changed in texts.values())
+    return f"SELECT * REPLACE ({safe}), {is_changed} AS escaped FROM deletions"

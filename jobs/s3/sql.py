@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,12 +84,22 @@ class Answer:
             yield from batch.to_pylist()
 
     def write(self, file_format: str) -> Path:
-        """A file with the rows: `csv` (with a header) or `parquet`."""
+        """A file with the rows: `csv` (with a header, and harmless to those who open it) or `parquet`."""
         path = self.scratch(file_format)
         options = {"csv": "FORMAT csv, HEADER", "parquet": "FORMAT parquet, COMPRESSION zstd"}[file_format]
         with refusals():
-            self._connection.execute(f"COPY (FROM __answer) TO {quoted(str(path))} ({options})")
+            rows = f"SELECT {self._harmless()} FROM __answer" if file_format == "csv" else "FROM __answer"
+            self._connection.execute(f"COPY ({rows}) TO {quoted(str(path))} ({options})")
         return path
+
+    def _harmless(self) -> str:
+        """All columns, those with text as `harmless` makes them."""
+        answer, columns = self._connection.table("__answer"), []
+        for column, kind in zip(answer.columns, answer.types, strict=True):
+            name = identifier(column)
+            text, _ = harmless(f"CAST({name} AS VARCHAR)")
+            columns.append(name if _NUMBERS.fullmatch(str(kind)) else f"{text} AS {name}")
+        return ", ".join(columns)
 
     def _batches(self, sql: str) -> Iterator[pa.RecordBatch]:
         with refusals():
@@ -130,6 +141,27 @@ def defused(*columns: str) -> tuple[str, str]:
     is_formula = {name: f"regexp_matches({name}, '{_FORMULA}')" for name in columns}
     safe = (f"CASE WHEN {test} THEN '''' || {name} ELSE {name} END AS {name}" for name, test in is_formula.items())
     return ", ".join(safe), " OR ".join(f"coalesce({test}, false)" for test in is_formula.values())
+
+
+_CONTROL = r"[\p{C}\x{2028}\x{2029}]"
+"""Control characters, what turns the reading direction around or hides, and line separators."""
+_NUMBERS = re.compile(r"BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*|DATE|TIME.*|INTERVAL")
+"""Types whose values are never anybody's text."""
+
+
+def harmless(name: str) -> tuple[str, str]:
+    r"""For a CSV file that people open: a column's text in SQL, and a condition that says whether it was changed.
+
+    As `defused`, and control characters become escapes such as `\u001b`: a terminal must not obey a key.
+    """
+    is_formula, has_control = f"regexp_matches({name}, '{_FORMULA}')", f"regexp_matches({name}, '{_CONTROL}')"
+    code = "printf('%x', unicode(c))"
+    written = rf"CASE WHEN length({code}) > 4 THEN '\U' || lpad({code}, 8, '0') ELSE '\u' || lpad({code}, 4, '0') END"
+    escape = f"lambda c: CASE WHEN regexp_matches(c, '{_CONTROL}') THEN {written} ELSE c END"
+    visible = f"array_to_string(list_transform(regexp_extract_all({name}, '(?s).'), {escape}), '')"
+    mark = f"CASE WHEN {is_formula} THEN {quoted(chr(39))} ELSE '' END"
+    text = f"{mark} || CASE WHEN {has_control} THEN {visible} ELSE {name} END"
+    return text, f"coalesce({is_formula} OR {has_control}, false)"
 
 
 def quoted(value: object) -> str:
