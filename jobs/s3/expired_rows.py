@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from jobs.core.expiry import Step
 from jobs.core.model import Location, ObjectRef
+from jobs.errors import LedgerError
 from jobs.s3.listing import list_all
 from jobs.s3.store import Store
 from jobs.s3.tables import manifest_schema
@@ -26,11 +27,14 @@ from jobs.s3.tries import try_often
 FILES_AT_ONCE = 16
 
 
-async def expired_rows(store: Store, ledger: Location, bucket: str, prefix: str = "") -> AsyncIterator[pa.RecordBatch]:
+async def expired_rows(
+    store: Store, ledger: Location, bucket: str, prefix: str = ""
+) -> AsyncGenerator[pa.RecordBatch, None]:
     """Rows in `manifest_schema()`, `archive` being where the copy is: versions that were removed, and delete markers
     that hide others. Both are the expiry's doing: the bucket's users still had these objects.
 
-    Of what was announced and never confirmed the versions are told, but no markers: nobody knows them.
+    Of what was announced and never confirmed the versions are told, but no markers: nobody knows them. Rows of another
+    run or bucket than the file's folder says are left out. Raises LedgerError for a file that Sealift did not write.
     """
     folder = ledger.join(f"{FOLDER}{bucket}/")
     names: set[str] = set()
@@ -40,11 +44,24 @@ async def expired_rows(store: Store, ledger: Location, bucket: str, prefix: str 
     told = [name for name in names if name.endswith(DONE) or name.removesuffix(INTENT) + DONE not in names]
     for start in range(0, len(told), FILES_AT_ONCE):
         keys = sorted(told)[start : start + FILES_AT_ONCE]
-        for data in await asyncio.gather(*(_read(store, ObjectRef(ledger.bucket, key)) for key in keys)):
-            table = pq.read_table(io.BytesIO(data))
-            batch = _as_rows(table.filter(pc.starts_with(table["key"], prefix)))
+        contents = await asyncio.gather(*(_read(store, ObjectRef(ledger.bucket, key)) for key in keys))
+        for key, data in zip(keys, contents, strict=True):
+            run_id = key[len(folder.key) :].partition("/")[0]
+            try:
+                batch = _as_rows(_own(pq.read_table(io.BytesIO(data)), run_id, bucket, prefix))
+            except (pa.ArrowException, KeyError) as error:
+                where = Location(ledger.bucket, key)
+                raise LedgerError(f"{where} is not what Sealift writes ({error}): it was altered") from error
             if batch.num_rows:
                 yield batch
+
+
+def _own(table: pa.Table, run_id: str, bucket: str, prefix: str) -> pa.Table:
+    """The rows of this run, bucket and prefix."""
+    own: Any = pc.and_(
+        pc.equal(table["run_id"], pa.scalar(run_id)), pc.equal(table["source_bucket"], pa.scalar(bucket))
+    )
+    return table.filter(pc.and_(own, pc.starts_with(table["key"], prefix)))
 
 
 async def _read(store: Store, ref: ObjectRef) -> bytes:

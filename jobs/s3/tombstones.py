@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.core.expiry import Step
@@ -83,6 +84,8 @@ class Tombstones:
     run_id: str
     _id: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(4)}")
     _count: list[int] = field(default_factory=lambda: [0])
+    foreign: set[str] = field(default_factory=set)
+    """Files of the run's folder with tombstones of another run or bucket: these are ignored."""
 
     async def announce(self, intents: Sequence[Tombstone]) -> str:
         """Write down what is about to go; the name under which `confirm` says that it has."""
@@ -135,8 +138,13 @@ class Tombstones:
     async def _read(self, name: str) -> list[Tombstone]:
         place = self._place(name)
         data = (await try_often(lambda: self.store.get(ObjectRef(*place)))).data
-        table = pq.read_table(io.BytesIO(data), columns=list(Tombstone._fields))
-        columns = [_values(column) for column in table.columns]
+        table = pq.read_table(io.BytesIO(data), columns=[*Tombstone._fields, "run_id", "source_bucket"])
+        run_ids: Any = pc.equal(table["run_id"], pa.scalar(self.run_id))
+        buckets: Any = pc.equal(table["source_bucket"], pa.scalar(self.bucket))
+        own = table.filter(pc.and_(run_ids, buckets)).drop_columns(["run_id", "source_bucket"])
+        if own.num_rows < table.num_rows:
+            self.foreign.add(name)
+        columns = [_values(column) for column in own.columns]
         return [(made := Tombstone(*row))._replace(step=Step(made.step)) for row in zip(*columns, strict=True)]
 
     async def _names(self) -> list[str]:

@@ -1,5 +1,8 @@
 """Taking back what an expire run hid: its delete markers are removed, exactly these.
 
+A tombstone only says where to look. S3's own listing of the key has to say that the id is a delete marker's, and that
+it lies directly above the version that the tombstone names: a version with content is never removed.
+
 pyarrow loads with this module: import it where it is used.
 """
 
@@ -7,17 +10,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import NamedTuple, cast
 
+from jobs.core.model import NULL_VERSION, Listed, is_exact
 from jobs.errors import StoreError
 from jobs.s3.deletes import ExactDeletes
 from jobs.s3.lookup import key_history
 from jobs.s3.store import Store
 from jobs.s3.tombstones import Tombstone, Tombstones
-from jobs.s3.tries import try_often
+from jobs.s3.tries import do_all, try_often
 
 CLOCKS_SECONDS = 300.0
 """How far our clock and S3's may be apart."""
+LISTED_AT_ONCE = 16
 
 
 class Problem(NamedTuple):
@@ -34,8 +40,12 @@ class Unhidden(NamedTuple):
     problems: list[Problem]
 
 
-async def unhide(store: Store, tombstones: Tombstones) -> Unhidden:
-    """Remove the delete markers of one run; doing so again is harmless.
+class _Refused(Exception):
+    """What a tombstone names is not a marker that its run has set. The message says why."""
+
+
+async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Unhidden:
+    """Remove the delete markers of one run, of keys that begin with `prefix`; doing so again is harmless.
 
     Of what an attempt was killed over, the marker directly above the version is taken, if it is not older than that
     attempt. What lies above a marker stays where it is.
@@ -43,23 +53,59 @@ async def unhide(store: Store, tombstones: Tombstones) -> Unhidden:
     deletes = ExactDeletes(store, tombstones.bucket)
     removed = 0
     problems: list[Problem] = []
+
+    async def find(stone: Tombstone) -> str | Problem | None:
+        if not stone.key.startswith(prefix):
+            return Problem(stone.key, f"it is not in s3://{tombstones.bucket}/{prefix}: nothing was done")
+        try:
+            return await _marker(store, tombstones.bucket, stone)
+        except _Refused as refusal:
+            return Problem(stone.key, str(refusal))
+
     async with aclosing(cast("AsyncGenerator[list[Tombstone], None]", tombstones.hidden())) as groups:
         async for stones in groups:
-            named = [(each.key, await _marker(store, tombstones.bucket, each)) for each in stones]
-            known = [(key, marker) for key, marker in named if marker is not None]
+            named = list(zip(stones, await do_all(find, stones, LISTED_AT_ONCE), strict=True))
+            problems += [each for _, each in named if isinstance(each, Problem)]
+            known = [(stone.key, each) for stone, each in named if isinstance(each, str)]
             for (key, _), error in zip(known, await deletes.remove(known), strict=True):
                 removed += error is None
                 problems += [Problem(key, str(error))] if isinstance(error, StoreError) else []
+    for name in sorted(tombstones.foreign):
+        problems.append(Problem(name, "this file of the ledger holds tombstones of another run or bucket: ignored"))
     return Unhidden(removed, problems)
 
 
 async def _marker(store: Store, bucket: str, stone: Tombstone) -> str | None:
-    if stone.marker_version_id is not None:
-        return stone.marker_version_id
-    history = await try_often(lambda: key_history(store, bucket, stone.key))
-    ids = [each.version_id for each in history]
-    if stone.version_id not in ids[:-1]:
+    """The id of the marker that hides what a tombstone names; None where nothing hides it any more.
+
+    A marker whose version is gone meanwhile is taken if it hides nothing else. Raises _Refused.
+    """
+    history = await try_often(partial(key_history, store, bucket, stone.key))
+    place = next((at for at, each in enumerate(history) if _is_named(stone, each)), None)
+    if stone.marker_version_id is None:
+        above = history[place + 1] if place is not None and place + 1 < len(history) else None
+        is_ours = above is not None and above.last_modified >= stone.recorded_at - CLOCKS_SECONDS
+        return _checked(above) if above is not None and above.is_delete_marker and is_ours else None
+    at = next((at for at, each in enumerate(history) if each.version_id == stone.marker_version_id), None)
+    if at is None:
         return None
-    above = history[ids.index(stone.version_id) + 1]
-    is_ours = above.is_delete_marker and above.last_modified >= stone.recorded_at - CLOCKS_SECONDS
-    return above.version_id if is_ours else None
+    if not history[at].is_delete_marker:
+        raise _Refused(f"{stone.marker_version_id} is not a delete marker but a version: the ledger was altered")
+    if at != (0 if place is None else place + 1):
+        raise _Refused(
+            f"the delete marker {stone.marker_version_id} does not lie directly above the version {stone.version_id}, "
+            "which the run hid: look at the key's versions, and remove the marker yourself if it is to go"
+        )
+    return _checked(history[at])
+
+
+def _is_named(stone: Tombstone, each: Listed) -> bool:
+    version_id = stone.version_id or NULL_VERSION
+    return each.version_id == version_id and not each.is_delete_marker and each.etag == stone.etag
+
+
+def _checked(marker: Listed) -> str:
+    """The marker's id. A null marker has none of its own: a client's write may take its place at any moment."""
+    if not is_exact(marker.version_id):
+        raise _Refused("its delete marker has the id null, which is not its alone: remove it yourself")
+    return str(marker.version_id)
