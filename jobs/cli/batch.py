@@ -17,7 +17,7 @@ from jobs.config import Settings
 from jobs.core import price
 from jobs.core.arrays import WORK, Placement, spread
 from jobs.core.pace import watch_seconds
-from jobs.core.run import Plan, RunSpec
+from jobs.core.run import Plan, RunSpec, worker_pins
 from jobs.errors import ConfigError, Interrupted, StoreError, UsageError
 from jobs.runs.batch import BatchExecutor, Submitted, describe_failure, exit_codes, unfinished_shards
 from jobs.runs.ledger import Ledger
@@ -67,7 +67,7 @@ async def submit(
     """Send all shards of a published plan to Batch; the first submission of a run is found by a second."""
     links = {"after": after, "follows": follows}
     submission = spread(spec.run_id, 0, placement, range(len(plan.shards)), str(ledger.location), **links)
-    return await BatchExecutor(ledger, Batch()).submit(submission)
+    return await BatchExecutor(ledger, Batch()).submit(submission, worker_pins(spec, plan))
 
 
 async def resubmit(

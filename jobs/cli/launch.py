@@ -25,7 +25,7 @@ from jobs.cli.reporting import publish as publish_report
 from jobs.config import Settings
 from jobs.core.model import Location, Route
 from jobs.core.price import part_rule
-from jobs.core.run import Plan, RunSpec, RunState, Side
+from jobs.core.run import Plan, RunSpec, RunState, Side, worker_pins
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LimitExceeded, NotFound, StoreError, UsageError
 from jobs.report import summarize
@@ -146,9 +146,11 @@ async def execute(spec: RunSpec, plan: Plan, ledger_location: Location, settings
     """Run the shards on this machine with a progress bar; shard → exit code."""
     from jobs.runs.local import LocalExecutor
 
+    pins = worker_pins(spec, plan)
+
     def command(shard: int) -> Sequence[str]:
         program = [sys.executable, "-m", "jobs", "worker", spec.run_id]
-        return [*program, "--shard", str(shard), "--ledger", str(ledger_location)]
+        return [*program, "--shard", str(shard), "--ledger", str(ledger_location), *pins]
 
     executor = LocalExecutor(command, min(settings.processes, len(plan.shards)) or 1)
     with meter(spec.job, plan.rows) as shown, _stopped_by_signals(executor.stop):
@@ -189,7 +191,7 @@ async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int
         from jobs.runs.deletions import write_deletions
 
         deletions = await write_deletions(ledger, spec.run_id, plan)
-        details = {"dry_run": not spec.options["delete"], "deletions": deletions}
+        details = {"dry_run": not spec.options["delete"], "deletions": deletions, "expiry": dict(plan.expiry)}
     report = summarize(
         spec,
         plan,

@@ -15,13 +15,13 @@ import click
 
 from jobs import __version__
 from jobs.cli.log import WorkerLog, nowhere, to_stderr
-from jobs.cli.options import ledger_location, ledger_option
+from jobs.cli.options import RunType, ledger_location, ledger_option
 from jobs.compact import ARCHIVES_AT_ONCE, Compact, CompactOptions
 from jobs.config import Settings
 from jobs.core.model import Location, Route
-from jobs.core.run import RunSpec, Side
+from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest
 from jobs.core.thawing import Tier
-from jobs.errors import ConfigError, ExitCode, SealiftError, UsageError
+from jobs.errors import ConfigError, ExitCode, LedgerError, SealiftError, UsageError
 from jobs.expire import GROUPS_AT_ONCE, Expire, ExpireOptions
 from jobs.replicate import Replicate, ReplicateOptions
 from jobs.restore import CHAINS_AT_ONCE, Restore, RestoreOptions
@@ -40,11 +40,14 @@ PROGRESS_SECONDS = 0.5
 
 
 @click.command(hidden=True)
-@click.argument("run_id")
+@click.argument("run_id", type=RunType())
 @click.option("--shard", type=click.IntRange(min=0), envvar="AWS_BATCH_JOB_ARRAY_INDEX", help="Which shard.")
 @click.option("--submission", type=click.IntRange(min=0), help="In AWS Batch: the shards of this child of it.")
+@click.option(
+    "--run-sha256", metavar="HEX", help="What the run's spec and plan have to be: nothing is deleted without."
+)
 @ledger_option()
-def worker(run_id: str, shard: int | None, submission: int | None, ledger: str | None) -> None:
+def worker(run_id: str, shard: int | None, submission: int | None, run_sha256: str | None, ledger: str | None) -> None:
     """Work through one shard of a run, or through those of one child of a submission to AWS Batch.
 
     Progress goes to stdout for the local executor; within AWS Batch, or with SEALIFT_LOG=json, a log of JSON lines
@@ -54,9 +57,10 @@ def worker(run_id: str, shard: int | None, submission: int | None, ledger: str |
     location = ledger_location(ledger, settings)
     _yield_to_others()
     if submission is not None:
-        asyncio.run(_work_child(settings, location, run_id, submission, shard or 0))  # a plain job has no index
+        child = shard or 0  # a plain job has no index
+        asyncio.run(_work_child(settings, location, run_id, submission, child, run_sha256))
     elif shard is not None:
-        asyncio.run(_work(settings, _open(location), run_id, shard))
+        asyncio.run(_work(settings, _open(location), run_id, shard, run_sha256))
     else:
         raise UsageError("no shard: give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
 
@@ -70,14 +74,16 @@ def _yield_to_others() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-async def _work_child(settings: Settings, location: Location, run_id: str, submission: int, child: int) -> None:
+async def _work_child(
+    settings: Settings, location: Location, run_id: str, submission: int, child: int, run_sha256: str | None
+) -> None:
     """Work through the shards of a child. What keeps it from working is written into the ledger, too."""
     from jobs.runs.batch import child_shards, record_error
 
     ledger = _open(location)
     try:
         for shard in await child_shards(ledger, run_id, submission, child):
-            await _work(settings, ledger, run_id, shard)
+            await _work(settings, ledger, run_id, shard, run_sha256)
     except SealiftError as error:
         if error.exit_code != ExitCode.TRANSIENT:
             await record_error(
@@ -90,13 +96,22 @@ def _open(location: Location) -> Ledger:
     return Ledger(open_store(None, None, None, max_in_flight=8), location)
 
 
-async def _work(settings: Settings, ledger: Ledger, run_id: str, shard: int) -> None:
+def _check_digest(spec: RunSpec, plan: Plan, run_sha256: str | None) -> None:
+    """Nothing that deletes works by what the ledger alone says. Raises UsageError, LedgerError."""
+    if run_sha256 is None and is_destructive(spec):
+        raise UsageError(f"run {spec.run_id} deletes: only `sealift expire --yes-delete` starts its workers")
+    if run_sha256 is not None and run_sha256 != run_digest(spec, plan):
+        raise LedgerError(f"run {spec.run_id}: its spec or plan is not the one that was started: it was altered")
+
+
+async def _work(settings: Settings, ledger: Ledger, run_id: str, shard: int, run_sha256: str | None) -> None:
     spec = await ledger.spec(run_id)
     if spec.sealift_version != __version__:
         raise ConfigError(
             f"run {run_id} was planned by Sealift {spec.sealift_version}, this worker is {__version__}: use one version"
         )
     plan = await ledger.plan(run_id)
+    _check_digest(spec, plan, run_sha256)
     if shard >= len(plan.shards):
         raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
     source, destination = open_sides(spec, settings.in_flight)
@@ -108,6 +123,7 @@ async def _work(settings: Settings, ledger: Ledger, run_id: str, shard: int) -> 
         WorkerLimits(
             settings.in_flight, settings.checkpoint_rows, settings.checkpoint_seconds, settings.patience_seconds
         ),
+        shard_sha256=plan.shards[shard].sha256 if run_sha256 is not None else None,
     )
     if isinstance(attempt.job, Compact):
         attempt.chains = attempt.job.chains

@@ -141,15 +141,16 @@ def retry_strategy(attempts: int) -> dict[str, Any]:
     }
 
 
-def payload(submission: Submission, stage: str, work_id: str | None = None) -> dict[str, Any]:
-    """The SubmitJob request of a stage. The report waits for the whole of `work_id`.
+def payload(submission: Submission, stage: str, work_id: str | None = None, pins: Sequence[str] = ()) -> dict[str, Any]:
+    """The SubmitJob request of a stage. The report waits for the whole of `work_id`. `pins`: for each worker.
 
     Raises UsageError when the request is larger than Batch takes.
     """
     placement, run_id = submission.placement, submission.run_id
     is_work = stage == WORK
     command = ["worker", run_id, "--submission", str(submission.number)] if is_work else ["runs", "report", run_id]
-    overrides: dict[str, Any] = {"command": [*command, "--ledger", submission.ledger]}
+    command += ["--ledger", submission.ledger, *(pins if is_work else ())]
+    overrides: dict[str, Any] = {"command": command}
     resources = {"VCPU": placement.vcpus, "MEMORY": placement.memory_mib}
     wanted = [{"type": kind, "value": f"{value:g}"} for kind, value in resources.items() if value is not None]
     if wanted and is_work:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -90,10 +92,11 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class ShardSummary:
-    """One shard of a plan: its rows and their bytes."""
+    """One shard of a plan: its rows and their bytes. `sha256`: of its file, where the job deletes."""
 
     rows: int
     size_bytes: int
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,8 @@ class Plan:
     `excluded`: rows left out, by the filter that did it. `requests`: by kind (`copy`, `head`,
     `get`, `put`, `list`, `tagging`, `part`, …). `dollars` by item, from the price table named by
     `price_table`; `seconds` is an estimate. `savings`: what a compaction saves a month, and what it leaves alone.
-    `restore`: what a restore has to thaw, in which tier and how long that takes.
+    `restore`: what a restore has to thaw, in which tier and how long that takes. `expiry`: where an expire run finds
+    originals and copies, and what share of what is there it may delete.
     """
 
     rows: int
@@ -116,6 +120,7 @@ class Plan:
     seconds: float = 0.0
     savings: Mapping[str, Any] = field(default_factory=dict)
     restore: Mapping[str, Any] = field(default_factory=dict)
+    expiry: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def total_dollars(self) -> float:
@@ -125,11 +130,31 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with the total."""
         shown = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        shown |= {"shards": [asdict(shard) for shard in self.shards], "total_dollars": self.total_dollars}
-        return {name: value for name, value in shown.items() if value or name not in ("savings", "restore")}
+        shards = [{name: value for name, value in asdict(shard).items() if value != ""} for shard in self.shards]
+        shown |= {"shards": shards, "total_dollars": self.total_dollars}
+        return {name: value for name, value in shown.items() if value or name not in ("savings", "restore", "expiry")}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
         """The inverse of `to_dict`."""
         known = {name: value for name, value in data.items() if name not in ("total_dollars", "spec_version")}
         return cls(**known | {"shards": tuple(ShardSummary(**shard) for shard in data["shards"])})
+
+
+def is_destructive(spec: RunSpec) -> bool:
+    """Whether the run's workers delete originals."""
+    return spec.job == "expire" and bool(spec.options.get("delete"))
+
+
+def run_digest(spec: RunSpec, plan: Plan) -> str:
+    """The SHA-256 of a run's spec and plan, and so of its shards, whose own digests are in the plan.
+
+    Who starts a worker passes it on the command line. The worker compares it with what the ledger says.
+    """
+    text = json.dumps([spec.to_dict(), plan.to_dict()], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def worker_pins(spec: RunSpec, plan: Plan) -> tuple[str, ...]:
+    """What a worker's command line says of a run that deletes, so that nobody can change it in the ledger."""
+    return ("--run-sha256", run_digest(spec, plan)) if is_destructive(spec) else ()

@@ -53,9 +53,10 @@ class BatchExecutor:
     ledger: Ledger
     batch: Batch
 
-    async def submit(self, submission: Submission) -> Submitted:
+    async def submit(self, submission: Submission, pins: Sequence[str] = ()) -> Submitted:
         """Submit the work and the report; what has been submitted before, by whomever, is found.
 
+        `pins` go onto each worker's command line: the ledger does not hold them.
         The first to write the submission's document decides how: a later caller goes on with that
         one. Raises StoreError when Batch refuses; the ledger then says so too, unless trying again may help.
         """
@@ -63,7 +64,7 @@ class BatchExecutor:
         ids: dict[str, str] = {}
         try:
             for stage in STAGES:
-                ids[stage] = await self._submit_stage(submission, stage, ids.get(WORK), is_new=is_new)
+                ids[stage] = await self._submit_stage(submission, stage, ids.get(WORK), pins, is_new=is_new)
         except SealiftError as error:
             if error.exit_code != ExitCode.TRANSIENT:  # else it may be there: the same submission, again, will look
                 name = f"{_folder(submission.number)}-refused-{_stamp()}.json"
@@ -115,10 +116,12 @@ class BatchExecutor:
             return Submission.from_dict(await self.ledger.document(submission.run_id, name)), False
         return submission, True
 
-    async def _submit_stage(self, submission: Submission, stage: str, work_id: str | None, *, is_new: bool) -> str:
+    async def _submit_stage(
+        self, submission: Submission, stage: str, work_id: str | None, pins: Sequence[str], *, is_new: bool
+    ) -> str:
         if not is_new and (known := await self._recorded(submission, stage)):
             return known
-        request = payload(submission, stage, work_id)
+        request = payload(submission, stage, work_id, pins)
         job_id = await asyncio.to_thread(self.batch.submit, request, is_new=is_new)
         record = {"job_id": job_id, "name": request["jobName"], "queue": request["jobQueue"]}
         try:

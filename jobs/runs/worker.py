@@ -7,6 +7,7 @@ checkpoints, progress, and stopping on a signal.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import random
 import secrets
@@ -19,7 +20,7 @@ from typing import NamedTuple, Protocol
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status
 from jobs.core.pace import Pace, backoff_seconds
-from jobs.errors import Conflict, Interrupted, PreconditionFailed, StoreError, Throttled, Unavailable
+from jobs.errors import Conflict, Interrupted, LedgerError, PreconditionFailed, StoreError, Throttled, Unavailable
 from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.tables import read_outcomes, read_shard, write_outcomes
 
@@ -69,7 +70,10 @@ class WorkerLimits:
 
 @dataclass(slots=True)
 class Worker:
-    """One attempt at one shard. `chains` says which rows the job gets at once: those of a key, if nothing else."""
+    """One attempt at one shard. `chains` says which rows the job gets at once: those of a key, if nothing else.
+
+    `shard_sha256`: what the shard's file has to be, where a changed one could do harm.
+    """
 
     ledger: Ledger
     run_id: str
@@ -79,6 +83,7 @@ class Worker:
     chains: Callable[[Iterable[ObjectVersion]], Iterable[list[ObjectVersion]]] = keys_of
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_checkpoint: Callable[[Sequence[Outcome]], None] = lambda outcomes: None
+    shard_sha256: str | None = None
     clock: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
     attempt: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}")
@@ -110,6 +115,8 @@ class Worker:
         self._last_answer = self._last_checkpoint = self.clock()
         await self._count_settled()
         shard = await self.ledger.shard(self.run_id, self.shard)
+        if self.shard_sha256 is not None and hashlib.sha256(shard).hexdigest() != self.shard_sha256:
+            raise LedgerError(f"run {self.run_id}: shard {self.shard} is not the one that was planned: it was altered")
         tasks: set[asyncio.Task[None]] = set()
         try:
             for rows in self._chains(read_shard(shard)):
