@@ -81,7 +81,8 @@ async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[
 async def open_fold(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> duckdb.DuckDBPyConnection | None:
     """A database in `folder` with `folded`, one outcome for each row, and `manifest`, the rows of the run's shards.
 
-    `folded` has the columns of an outcome, `bad` and `shard`. None: there is no outcome yet.
+    `folded` has the columns of an outcome, `bad`, `shard` and `file` (`outcomes-<shard>-<name of the checkpoint>`).
+    None: there is no outcome yet.
     """
     if not await _download_outcomes(ledger, run_id, folder):
         return None
@@ -125,7 +126,7 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
     connection.execute(
         f"""
         CREATE TABLE folded AS
-        SELECT * EXCLUDE (place, filename),
+        SELECT * EXCLUDE (place, filename), parse_filename(filename) AS file,
                status NOT IN ({good}) AS bad,
                regexp_extract(filename, 'outcomes-(\\d+)-', 1)::INTEGER AS shard
         FROM (SELECT *, row_number() OVER (

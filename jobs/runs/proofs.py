@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import aclosing, closing
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -20,6 +21,7 @@ from jobs.core.run import RunSpec
 from jobs.runs.folding import open_fold
 from jobs.runs.ledger import Ledger
 from jobs.s3.archive_index import ArchiveIndex
+from jobs.s3.listing import list_all
 from jobs.s3.member_tables import INDEX_SCHEMA
 from jobs.s3.sql import quoted
 
@@ -30,14 +32,21 @@ PROVEN = """
     "offset" BIGINT, frame_start BIGINT, frame_offset BIGINT, frame_length BIGINT
 """
 """The columns of a table of proofs. The last seven are those of an archive's member."""
+_WRITTEN_FIELDS: list[pa.Field[Any]] = [pa.field("file", pa.string()), pa.field("written_at", pa.float64())]
 
 
 async def take_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    """Add what a run has proven, of objects, to the table `proven` of this connection, in the columns of `PROVEN`."""
+    """Add what a run has proven, of objects, to the table `proven` of this connection, in the columns of `PROVEN`.
+
+    A proof dates from its outcome's time, or from when S3 got the checkpoint that holds it, if that is later: a time
+    in the ledger may be forged, and a grace period begins with it.
+    """
     folder.mkdir()
     fold = await open_fold(ledger, spec.run_id, await ledger.plan(spec.run_id), folder)
     if fold is None:
         return
+    written = folder / "written.parquet"
+    pq.write_table(await _written(ledger, spec.run_id), written)
     statuses = ", ".join(quoted(status.value) for status in sorted(PROOFS[spec.job]))
     rows = folder / "proven.parquet"
     with closing(fold):
@@ -48,8 +57,10 @@ async def take_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: d
                 SELECT manifest.key, manifest.version_id, is_latest,
                        coalesce(manifest.size_bytes, folded.size_bytes) AS size_bytes,
                        coalesce(folded.etag, manifest.etag) AS etag, epoch(last_modified) AS last_modified,
-                       storage_class, epoch(finished_at) AS proven_at, destination_version_id, destination_etag
-                FROM folded JOIN manifest USING (row) WHERE status IN ({statuses}) AND NOT is_delete_marker
+                       storage_class, greatest(epoch(finished_at), written_at) AS proven_at, destination_version_id,
+                       destination_etag
+                FROM folded JOIN manifest USING (row) JOIN read_parquet({quoted(str(written))}) USING (file)
+                WHERE status IN ({statuses}) AND NOT is_delete_marker
             ) TO {quoted(str(rows))} (FORMAT parquet)
             """,
         )
@@ -66,6 +77,18 @@ async def take_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: d
     else:
         sql = _replicas_sql(spec, rows)
     await asyncio.to_thread(connection.execute, f"INSERT INTO proven BY NAME {sql}")
+
+
+async def _written(ledger: Ledger, run_id: str) -> pa.Table:
+    """When S3 got each checkpoint of a run, by the file's name in a fold."""
+    folder = ledger.location.join(f"runs/{run_id}/outcomes/")
+    times: dict[str, float] = {}
+    async with aclosing(list_all(ledger.store, folder, versions=False)) as pages:
+        async for page in pages:
+            for entry in page:
+                shard, _, name = entry.key[len(folder.key) :].partition("/")
+                times[f"outcomes-{shard:0>5}-{name}"] = entry.last_modified
+    return pa.table({"file": list(times), "written_at": list(times.values())}, pa.schema(_WRITTEN_FIELDS))
 
 
 def _replicas_sql(spec: RunSpec, rows: Path) -> str:
