@@ -23,6 +23,30 @@ def savings_lines(savings: Mapping[str, Any]) -> list[str]:
     return lines + [f"  left alone  {rows:,}: {why}" for why, rows in list(savings["left_alone"].items())[:10]]
 
 
+def expiry_lines(expiry: Mapping[str, Any]) -> list[str]:
+    """Where an expire run finds originals and copies, and what share of what is there would go, for people."""
+    if not expiry:
+        return []
+    who = "as the ledger says: check it, a run that deletes wants to hear it from you" if expiry["claimed"] else ""
+    shares = ", ".join(
+        f"{share['eligible']:,} of {share['listed']:,} {what}"
+        for what, share in (("current objects", expiry["current"]), ("versions", expiry["versions"]))
+    )
+    return [
+        f"  originals in {expiry['source']['uri']}, {_reached(expiry['source'])}",
+        *(f"  copies in    {uri}, {_reached(expiry['destination'])}" for uri in expiry["copies"]),
+        *([f"               {who}"] if who else []),
+        f"  share     {shares} in {expiry['prefix']}",
+    ]
+
+
+def _reached(side: Mapping[str, Any]) -> str:
+    """How a side is reached, for people."""
+    named = ", ".join(f"{name} {side[name]}" for name in ("region", "profile") if side[name])
+    endpoint = f"reached by endpoint {side['endpoint']}" if side["endpoint"] else "reached as boto3 finds it"
+    return f"{endpoint}{f' ({named})' if named else ''}"
+
+
 def thaw_lines(restore: Mapping[str, Any]) -> list[str]:
     """What a restore has to thaw, for people; nothing for other runs."""
     if not restore:

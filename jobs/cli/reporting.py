@@ -67,9 +67,11 @@ def _worked(report: Mapping[str, Any]) -> str:
     lines += [f"  {each['rows']:>8,} × {each['status']}: {shown(each['reason'])}" for each in report["reasons"][:10]]
     lines += _deletions(report.get("deletions"))
     if report.get("dry_run"):
-        lines.append("  nothing was deleted: this was a dry run, the same with --yes-delete deletes")
+        named = "with --source, --copies and" if report.get("expiry", {}).get("claimed") else "with"
+        lines.append(f"  nothing was deleted: this was a dry run, the same {named} --yes-delete deletes")
     if report["state"] != "complete":
-        lines.append(f"  go on with  sealift runs retry {report['run_id']}")
+        again = "the same command again" if report["job"] == "expire" else f"sealift runs retry {report['run_id']}"
+        lines.append(f"  go on with  {again}")
     elif report["failures"]:
         lines.append(f"  failed rows  {report['failures_manifest']}")
         if "deletions" not in report:

@@ -11,7 +11,7 @@ import click
 
 from jobs.cli import batch, launch, placement
 from jobs.cli.console import emit, human_bytes, meter, table
-from jobs.cli.options import json_option, ledger_location, ledger_option
+from jobs.cli.options import RunType, json_option, ledger_location, ledger_option
 from jobs.cli.reporting import report_text
 from jobs.cli.transfer import follow_and_report, launch_and_report, plan_text, run_and_report
 from jobs.config import Settings
@@ -43,7 +43,7 @@ def list_runs(ledger: str | None, limit: int, as_json: bool) -> int:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", type=RunType(), metavar="RUN")
 @ledger_option()
 @json_option()
 def show(run_id: str, ledger: str | None, as_json: bool) -> int:
@@ -52,7 +52,7 @@ def show(run_id: str, ledger: str | None, as_json: bool) -> int:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", type=RunType(), metavar="RUN")
 @ledger_option()
 @json_option()
 def watch(run_id: str, ledger: str | None, as_json: bool) -> int:
@@ -61,7 +61,7 @@ def watch(run_id: str, ledger: str | None, as_json: bool) -> int:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", type=RunType(), metavar="RUN")
 @ledger_option()
 @json_option()
 def cancel(run_id: str, ledger: str | None, as_json: bool) -> int:
@@ -70,7 +70,7 @@ def cancel(run_id: str, ledger: str | None, as_json: bool) -> int:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", type=RunType(), metavar="RUN")
 @ledger_option()
 @click.option("--executor", type=click.Choice(["local", "batch"]), help="Default: where the run was.")
 @placement.batch_options()
@@ -79,7 +79,8 @@ def cancel(run_id: str, ledger: str | None, as_json: bool) -> int:
 def retry(run_id: str, ledger: str | None, **given: Any) -> int:
     """Go on with a run that stopped, or act on the rows that failed, and nothing else.
 
-    A run with rows that have no outcome goes on where it was. The failed rows of a replicate run
+    A run with rows that have no outcome goes on where it was. An expire run does not: start the same `sealift expire`
+    again, which plans with the places that you name, and leaves out what has gone. The failed rows of a replicate run
     become a new replicate run, those of a compact or restore run a new one of its kind. Those of a verify run are
     copied anew: what verify proved wrong may be overwritten, exactly those objects, and nothing else
     that is newer.
@@ -88,7 +89,7 @@ def retry(run_id: str, ledger: str | None, **given: Any) -> int:
 
 
 @runs.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", type=RunType(), metavar="RUN")
 @ledger_option()
 @json_option()
 def report(run_id: str, ledger: str | None, as_json: bool) -> int:
@@ -207,6 +208,14 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
     if given["executor"] is None and await ledger.names(run_id, "batch/"):
         given = given | {"executor": "batch"}
     if ended is None:
+        if spec.job == "expire":
+            from jobs.cli.expire_places import command_of
+
+            raise UsageError(
+                f"run {run_id} is an expire run: it does not go on by what the ledger says of it. Start it again, and "
+                "what has gone is left out. This is what the ledger claims it was: check where originals and copies "
+                f"are, then start  {command_of(spec)}"
+            )
         if spec.job == "reconcile":
             raise UsageError(f"run {run_id} was not finished: start the reconciliation again, as a new run")
         if not placement.is_batch(given, settings):

@@ -14,16 +14,18 @@ from jobs.cli.console import emit, human_bytes, human_seconds, say
 from jobs.cli.options import (
     LocationType,
     SizeType,
+    checksums_options,
     filter_options,
     json_option,
     ledger_location,
     ledger_option,
+    manifest_option,
     plan_options,
     side,
     side_options,
     stack,
 )
-from jobs.cli.plan_lines import savings_lines, thaw_lines
+from jobs.cli.plan_lines import expiry_lines, savings_lines, thaw_lines
 from jobs.cli.reporting import report_text
 from jobs.config import Settings
 from jobs.core.arrays import WORK
@@ -40,11 +42,7 @@ from jobs.s3.copier import COPY_LIMIT_BYTES, KEEP
 
 _COMMON = stack(
     click.option("--source", type=LocationType(), help="What to take: a bucket or a prefix in it."),
-    click.option(
-        "--manifest",
-        metavar="URI",
-        help="Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows), proven:ID (its others).",
-    ),
+    manifest_option("Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows), proven:ID (its others)."),
     click.option("--destination", type=LocationType(), help="Where the copies are or go."),
     click.option("--versions", type=click.Choice(["current", "all"]), default="current", show_default=True),
     ledger_option(),
@@ -108,10 +106,7 @@ def replicate(**given: Any) -> int:
 @click.command()
 @_COMMON
 @click.option("--deep", is_flag=True, help="Read and compare the bytes of both sides.")
-@click.option(
-    "--source-checksums", metavar="URI", help="Evidence at rest: manifest.json of a Compute checksum job's report."
-)
-@click.option("--destination-checksums", metavar="URI", help="The same of the destination.")
+@checksums_options()
 @click.option("--archives", type=LocationType(), help="Instead of copies: read the archives beneath this once more.")
 @side_options("archives")
 @click.option("--sample", metavar="1/N", help="Take one Nth of the keys, or archives, always the same one.")
@@ -324,6 +319,7 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
         f"  duration  about {human_seconds(plan.seconds)}",
         *savings_lines(plan.savings),
         *thaw_lines(plan.restore),
+        *expiry_lines(plan.expiry),
     ]
     if plan.excluded:
         lines.append(f"  left out  {', '.join(f'{count:,} by {name}' for name, count in plan.excluded.items())}")

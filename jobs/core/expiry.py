@@ -49,6 +49,7 @@ class Proof:
     """Where the ledger says that a copy is. `member`: its row in the archive's index, when it is in an archive.
 
     `bucket`, `key`, `version_id` and `etag` are the copy's, or its archive's. `proven_at` is epoch seconds.
+    `objection`: why it counts for nothing, as the plan found.
     """
 
     run_id: str
@@ -58,6 +59,7 @@ class Proof:
     version_id: str | None
     etag: str | None
     member: Mapping[str, Any] | None = None
+    objection: str = ""
 
     @property
     def place(self) -> str:
@@ -127,7 +129,7 @@ def decide(
 
     | the row, its proof and the original                          | decision                                   |
     |--------------------------------------------------------------|--------------------------------------------|
-    | no proof, or the row is a delete marker                      | kept                                       |
+    | no proof, one that the plan objects to, or a delete marker   | kept                                       |
     | another version, ETag or size than the proven one            | kept                                       |
     | the key is outside of what the run is about                  | kept                                       |
     | the copy is not in one of the places that are named          | kept                                       |
@@ -154,6 +156,8 @@ def decide(
 def _reason_to_keep(row: ObjectVersion, proof: Proof | None, original: Original, terms: Terms) -> str:
     if proof is None:
         return "the ledger has no proof of a copy"
+    if proof.objection:
+        return str(proof.objection)
     if row.is_delete_marker:
         return "a delete marker has no copy"
     if row.etag is None or proof.etag is None:

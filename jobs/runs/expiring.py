@@ -1,20 +1,22 @@
 """Planning an expire run: what earlier runs proved, where the copies are, and the rows that this makes.
 
-The rows are the proven ones of one run, or those of a manifest with the latest proof that any run has of each. Each row
-carries its proof (`jobs.core.expiry.Proof`). Members of one archive stand together, in the archive's order, so that
-they are read together. pyarrow and duckdb load with this module, so import it where it is used.
+The rows are the proven ones of one run, or those of a manifest with the latest proof that any run has of each. Where
+originals and copies are, the caller says: the ledger's rows and proofs of other places are left out. Each row carries
+its proof (`jobs.core.expiry.Proof`). Members of one archive come together, in the archive's order, so that they are
+read together. pyarrow and duckdb load with this module, so import it where it is used.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -26,6 +28,7 @@ from jobs.core.model import Location
 from jobs.core.run import RunSpec, ShardSummary
 from jobs.runs.ledger import Ledger
 from jobs.runs.proofs import PROVEN, take_proofs
+from jobs.runs.shares import NOTHING, Share, expired_before, weigh
 from jobs.s3.sql import Database, quoted
 from jobs.s3.tables import expiry_schema, manifest_schema, write_parquet
 
@@ -35,22 +38,34 @@ BATCH_ROWS = 10_000
 WriteShard = Callable[[int, bytes], Awaitable[None]]
 
 _MEMBER = ("sha256", "offset", "frame_start", "frame_offset", "frame_length")
+OWN_PLACE = "its copy lies where this run deletes: name a narrower --source, or another copy in --copies"
+"""Why a proof counts for nothing: the copy is itself a row of the run, or could be one."""
+
 _ROW = ("key", "version_id", "is_latest", "size_bytes", "etag", "last_modified", "storage_class")
+
+
+class Scope(NamedTuple):
+    """Where originals and copies are. `is_apart`: they are on different services, where bucket names say nothing."""
+
+    source: Location
+    copies: Sequence[Location]
+    is_apart: bool = False
 
 
 @dataclass(slots=True)
 class Candidates:
-    """The rows of an expire run, and what share of what is there they are.
+    """The rows of an expire run, and what shares of what is there they are.
 
-    `listed`: the versions that the prefix holds. `eligible`: the rows that are among them, with a proof that is old
-    enough, of originals that are. `by_class` counts all rows by storage class: (rows, rows in archives).
+    `current` and `versions`: of the current objects, and of all versions, those that would go and those that `prefix`
+    holds. `by_class` counts all rows by storage class: (rows, rows in archives). `excluded`: what was left out, by why.
     """
 
     prefix: Location
     rows: int = 0
     size_bytes: int = 0
-    listed: int = 0
-    eligible: int = 0
+    current: Share = NOTHING
+    versions: Share = NOTHING
+    excluded: dict[str, int] = field(default_factory=dict)
     shards: list[ShardSummary] = field(default_factory=list)
     by_class: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -60,7 +75,7 @@ async def plan_candidates(
     runs: Sequence[RunSpec],
     wanted: AsyncIterator[pa.RecordBatch] | None,
     *,
-    prefix: Location,
+    scope: Scope,
     list_prefix: Callable[[Location], AsyncIterator[pa.RecordBatch]],
     write_shard: WriteShard,
     scratch_directory: Path,
@@ -71,9 +86,10 @@ async def plan_candidates(
     """What `runs` have proven, of `wanted` (in `manifest_schema()`) or all, written as shards in `expiry_schema()`.
 
     A wanted row that nobody has proven is a row without a proof. `older_than`: epoch seconds that written and proven
-    have to be before to count as eligible. `prefix` holds the rows; of wanted rows, it is narrowed to their folder.
-    `list_prefix` lists it. `write_shard(number, parquet)` is awaited for each shard, in order.
+    have to be before to count for a share. The shares are those of the scope's source; of wanted rows, of their folder
+    in it, which `list_prefix` lists. `write_shard(number, parquet)` is awaited for each shard, in order.
     """
+    prefix = scope.source
     with TemporaryDirectory(prefix="expiring-", dir=scratch_directory) as scratch:
         folder = Path(scratch)
         database = Database(folder, memory_limit=MEMORY_LIMIT)
@@ -83,15 +99,48 @@ async def plan_candidates(
                 await take_proofs(ledger, spec, folder / str(number), connection)
             if wanted is not None:
                 await _spool(wanted, folder / "wanted.parquet")
-            await asyncio.to_thread(_choose, connection, folder / "wanted.parquet" if wanted is not None else None)
+            rows = folder / "wanted.parquet" if wanted is not None else None
+            excluded = await asyncio.to_thread(_narrow, connection, scope, rows)
+            await asyncio.to_thread(_choose, connection, scope.source, rows)
             if wanted is not None:
                 first, last = _one(connection, "SELECT coalesce(min(key), ''), coalesce(max(key), '') FROM chosen")
-                prefix = prefix._replace(key=_shared_folder(first, last))
+                prefix = prefix._replace(key=max(_shared_folder(first, last), prefix.key, key=len))
             await _spool(list_prefix(prefix), folder / "listed.parquet")
-            found = Candidates(prefix)
-            await asyncio.to_thread(_weigh, connection, folder / "listed.parquet", older_than, found)
+            connection.execute(f"CREATE VIEW there AS FROM read_parquet({quoted(str(folder / 'listed.parquet'))})")
+            excluded["earlier expire runs"] = await expired_before(connection, ledger, prefix, folder)
+            found = Candidates(prefix, excluded={why: count for why, count in excluded.items() if count})
+            found.current, found.versions = await asyncio.to_thread(weigh, connection, older_than)
+            found.by_class = await asyncio.to_thread(_count_classes, connection)
             await _write(connection, write_shard, rows_per_shard, processes, found)
             return found
+
+
+def _narrow(connection: duckdb.DuckDBPyConnection, scope: Scope, wanted: Path | None) -> dict[str, int]:
+    """Leave out what lies elsewhere than the scope says; how many rows that are, by why.
+
+    A proof whose copy lies in the scope's source gets an objection: it may be the original of another row, so that each
+    would be the proof of the other. What the ledger says of runs is not asked: chains of runs come to the same.
+    """
+    source = scope.source
+    is_inside = f"starts_with(key, {quoted(source.key)})"
+    outside = f"FROM read_parquet({quoted(str(wanted))})" if wanted is not None else "FROM proven"
+    (elsewhere,) = _one(connection, f"SELECT count(*) {outside} WHERE NOT {is_inside}")
+    connection.execute(f"DELETE FROM proven WHERE NOT {is_inside}")
+    if wanted is not None:
+        connection.execute(f"DELETE FROM proven WHERE key NOT IN (SELECT key FROM read_parquet({quoted(str(wanted))}))")
+    is_copy = " OR ".join(_lies_in("copy_bucket", "copy_key", place) for place in scope.copies) or "false"
+    (unnamed,) = _one(
+        connection, f"SELECT count(DISTINCT (key, version_id, etag)) FROM proven WHERE NOT coalesce({is_copy}, false)"
+    )
+    connection.execute(f"DELETE FROM proven WHERE NOT coalesce({is_copy}, false)")
+    own = "false" if scope.is_apart else _lies_in("copy_bucket", "copy_key", source)
+    connection.execute("ALTER TABLE proven ADD COLUMN objection VARCHAR")
+    connection.execute(f"UPDATE proven SET objection = {quoted(OWN_PLACE)} WHERE {own}")
+    return {"--source": elsewhere, "--copies": unnamed}
+
+
+def _lies_in(bucket: str, key: str, place: Location) -> str:
+    return f"({bucket} = {quoted(place.bucket)} AND starts_with({key}, {quoted(place.key)}))"
 
 
 async def _spool(rows: AsyncIterator[pa.RecordBatch], path: Path) -> None:
@@ -100,10 +149,10 @@ async def _spool(rows: AsyncIterator[pa.RecordBatch], path: Path) -> None:
             writer.write_batch(batch)
 
 
-def _choose(connection: duckdb.DuckDBPyConnection, wanted: Path | None) -> None:
+def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Path | None) -> None:
     """The table `chosen`: each version once, with its latest proof; as old as the first proof of the same copy.
 
-    Of the wanted rows also those without one.
+    A proof without an objection comes first. Of the wanted rows also those without one.
     """
     connection.execute(
         """
@@ -111,13 +160,14 @@ def _choose(connection: duckdb.DuckDBPyConnection, wanted: Path | None) -> None:
         SELECT * REPLACE (min(proven_at) OVER (
                    PARTITION BY key, version_id, etag, copy_bucket, copy_key, copy_version_id, copy_etag) AS proven_at)
         FROM proven
-        QUALIFY row_number() OVER (PARTITION BY key, version_id, etag ORDER BY proven.proven_at DESC, run_id DESC) = 1
+        QUALIFY row_number() OVER (PARTITION BY key, version_id, etag
+            ORDER BY objection IS NULL DESC, proven.proven_at DESC, run_id DESC) = 1
         """
     )
     if wanted is None:
-        connection.execute("CREATE VIEW chosen AS FROM latest")
+        connection.execute("CREATE TABLE chosen AS FROM latest")
         return
-    names = ", ".join(f'latest."{name}"' for name in _names() if name not in _ROW)
+    names = ", ".join(f'latest."{name}"' for name in (*_names(), "objection") if name not in _ROW)
     connection.execute(
         f"""
         CREATE TABLE chosen AS
@@ -129,9 +179,10 @@ def _choose(connection: duckdb.DuckDBPyConnection, wanted: Path | None) -> None:
         LEFT JOIN latest ON latest.key = rows.key
             AND (rows.version_id IS NULL OR latest.version_id IS NULL OR latest.version_id = rows.version_id)
             AND (rows.etag IS NULL OR latest.etag = rows.etag)
-        WHERE NOT rows.is_delete_marker
+        WHERE NOT rows.is_delete_marker AND starts_with(rows.key, {quoted(source.key)})
         QUALIFY row_number() OVER (PARTITION BY rows.key, rows.version_id
-            ORDER BY latest.version_id = rows.version_id DESC NULLS LAST, latest.proven_at DESC NULLS LAST) = 1
+            ORDER BY latest.version_id = rows.version_id DESC NULLS LAST, latest.objection IS NULL DESC,
+                     latest.proven_at DESC NULLS LAST) = 1
         """
     )
 
@@ -140,24 +191,12 @@ def _names() -> list[str]:
     return [line.split()[0].strip('"') for line in PROVEN.replace("\n", " ").split(",")]
 
 
-def _weigh(connection: duckdb.DuckDBPyConnection, listed: Path, older_than: float, found: Candidates) -> None:
-    """Count what is there, and what of it would go."""
-    there = f"read_parquet({quoted(str(listed))})"
-    (found.listed,) = _one(connection, f"SELECT count(*) FROM {there} WHERE NOT is_delete_marker")
-    (found.eligible,) = _one(
-        connection,
-        f"""
-        SELECT count(*) FROM chosen SEMI JOIN {there} AS there
-            ON there.key = chosen.key AND there.etag = chosen.etag
-            AND (there.version_id IS NULL OR chosen.version_id IS NULL OR there.version_id = chosen.version_id)
-        WHERE copy_etag IS NOT NULL AND greatest(proven_at, coalesce(last_modified, 0)) <= {older_than!r}
-        """,
-    )
+def _count_classes(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, int]]:
+    """All rows by storage class, and how many of them are in archives."""
     counted = (
         "SELECT coalesce(storage_class, 'STANDARD'), count(*), count(*) FILTER (in_archive) FROM chosen GROUP BY 1"
     )
-    for name, of_class, packed in connection.execute(counted).fetchall():
-        found.by_class[name] = of_class, packed
+    return {name: (of_class, packed) for name, of_class, packed in connection.execute(counted).fetchall()}
 
 
 async def _write(
@@ -171,9 +210,10 @@ async def _write(
     wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
     tables = _tables(connection, max(1, -(-rows // max(wanted, 1))))
     while (table := await asyncio.to_thread(next, tables, None)) is not None:
-        await write_shard(len(found.shards), write_parquet(table))
+        data = write_parquet(table)
+        await write_shard(len(found.shards), data)
         own_bytes = sum(size or 0 for size in table["size_bytes"].to_pylist())
-        found.shards.append(ShardSummary(table.num_rows, own_bytes))
+        found.shards.append(ShardSummary(table.num_rows, own_bytes, hashlib.sha256(data).hexdigest()))
         found.rows += table.num_rows
         found.size_bytes += own_bytes
 
@@ -222,6 +262,7 @@ def _row(number: int, values: dict[str, Any]) -> dict[str, Any]:
         values["copy_version_id"],
         values["copy_etag"],
         member,
+        values["objection"] or "",
     )
     return row | {"proof": proof.encode()}
 

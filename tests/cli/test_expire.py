@@ -28,8 +28,13 @@ def compact(world: World, *arguments: str) -> str:
     return str(report["run_id"])
 
 
+def places(world: World) -> list[str]:
+    """Where this world's originals and copies are, as an operator says it."""
+    return ["--source", f"s3://{world.source}", "--copies", f"s3://{world.destination}"]
+
+
 def expire(world: World, run_id: str, *arguments: str, **extra: str) -> dict[str, Any]:
-    result = world.sealift("expire", "--run", run_id, *arguments, "--json", **extra)
+    result = world.sealift("expire", "--run", run_id, *places(world), *arguments, "--json", **extra)
     assert result.stdout, result.stderr
     return result.document | {"code": result.code}
 
@@ -79,7 +84,9 @@ def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
     for name in names:  # the version that was current lies behind a marker, the older one of names[0] is gone
         assert [each.is_delete_marker for each in world.history(world.source, name)] == [False, True]
     again = expire(world, run_id, *DELETE)
-    assert (again["code"], again["outcomes"]) == (3, {"expired": 6, "missing": 1})
+    assert (again["code"], again["outcomes"]) == (0, {"expired": 6})
+    left = world.sealift("runs", "show", again["run_id"], "--json").document["plan"]["excluded"]
+    assert left == {"earlier expire runs": 1}
     assert {each.is_delete_marker for name in names for each in world.history(world.source, name)} == {True}
 
 
@@ -105,8 +112,8 @@ def test_a_replica_lets_its_original_be_hidden_then_removed_but_only_if_it_is_on
     world = versioned
     names = fill(world, 5)
     run_id = replicate(world)
-    refused = world.sealift("expire", "--run", run_id, "--grace", "0s", "--yes-delete")
-    assert (refused.code, "5 of the 5 object versions" in refused.stderr) == (2, True)
+    refused = world.sealift("expire", "--run", run_id, *places(world), "--grace", "0s", "--yes-delete")
+    assert (refused.code, "5 of the 5 current objects" in refused.stderr) == (2, True)
     in_grace = expire(world, run_id, "--max-share", "100%", "--yes-delete")
     assert (in_grace["code"], in_grace["outcomes"]) == (3, {"kept": 5})
     assert "in the grace period" in reasons(in_grace)
@@ -125,11 +132,12 @@ def test_a_replica_lets_its_original_be_hidden_then_removed_but_only_if_it_is_on
     assert keys(world) == names[:3]  # the version that was proven lay beneath the new one of `changed`
     assert [each.version_id for each in world.history(world.source, changed)] == [before["VersionId"]]
     assert [each.is_delete_marker for each in world.history(world.source, names[4])] == [False, True]
-    undone = world.sealift("expire", "--undo", report["run_id"], "--json").document
+    undo = ["--undo", report["run_id"], "--source", f"s3://{world.source}", "--json"]
+    undone = world.sealift("expire", *undo).document
     assert (undone["undone"], undone["problems"]) == (2, [])
     assert keys(world) == names
     world.client.delete_object(Bucket=world.source, Key=names[3])  # hidden again, by somebody
-    assert expire(world, run_id, *DELETE)["outcomes"] == {"expired": 2, "kept": 3}
+    assert expire(world, run_id, *DELETE)["outcomes"] == {"expired": 2, "kept": 2}
     assert [each.is_delete_marker for each in world.history(world.source, names[3])] == [True]
     stones = json.loads(world.sealift("query", "SELECT * FROM tombstones", "--format", "json").stdout)
     assert sorted((each["key"], each["step"]) for each in stones) == sorted(
@@ -147,13 +155,14 @@ def test_the_rows_of_a_manifest_go_by_whatever_run_has_proven_them(world: World)
     world.sealift("compact", *given, "--include", "docs/01*", "--storage-class", "STANDARD")
     rows = "".join(f"{world.source},{name}\n" for name in names[:3])
     world.client.put_object(Bucket=world.ledger, Key="rows.csv", Body=rows.encode())
-    given = ["--manifest", f"s3://{world.ledger}/rows.csv", "--grace", "0s", "--json", "--yes-delete"]
+    given = ["--manifest", f"s3://{world.ledger}/rows.csv", *places(world), "--copies", f"s3://{world.ledger}/packed"]
+    given += ["--grace", "0s", "--json", "--yes-delete"]
     report = world.sealift("expire", *given)
     assert report.document["outcomes"] == {"expired": 2, "kept": 1}, report.stderr
     assert "no proof" in reasons(report.document)
     assert keys(world) == names[2:]
     bare = world.sealift("expire", *given[:-2], "--max-share", "10%")
-    assert "2 × missing" in bare.stdout
+    assert "left out  2 by earlier expire runs" in bare.stderr
     assert "nothing was deleted" in bare.stdout
 
 
@@ -161,7 +170,7 @@ def test_the_rows_of_a_manifest_go_by_whatever_run_has_proven_them(world: World)
 def test_a_run_that_was_killed_while_it_deleted_is_gone_on_with(world: World) -> None:
     fill(world, 120)
     run_id = replicate(world)
-    process = world.start("expire", "--run", run_id, *DELETE, SEALIFT_ROWS_PER_SHARD="50")
+    process = world.start("expire", "--run", run_id, *places(world), *DELETE, SEALIFT_ROWS_PER_SHARD="50")
     while process.poll() is None and not world.client.list_objects_v2(
         Bucket=world.ledger, Prefix="runs/tombstones/"
     ).get("Contents"):
@@ -169,10 +178,19 @@ def test_a_run_that_was_killed_while_it_deleted_is_gone_on_with(world: World) ->
     for pid in [*workers_of(process), process.pid]:
         os.kill(pid, signal.SIGKILL)
     process.communicate()
-    (expiry,) = [run for run in world.sealift("runs", "list", "--json").document["runs"] if run["job"] == "expire"]
-    report = world.sealift("runs", "retry", expiry["run_id"], "--json").document
-    assert (report["state"], report["outcomes"]) == ("complete", {"expired": 120})
-    assert len(world.sealift("runs", "show", expiry["run_id"], "--json").document["plan"]["shards"]) == 3
+    (killed,) = [run for run in world.sealift("runs", "list", "--json").document["runs"] if run["job"] == "expire"]
+    left = len(keys(world))
+    assert left < 120
+    retried = world.sealift("runs", "retry", killed["run_id"])
+    assert (retried.code, len(keys(world))) == (2, left)
+    command = retried.stderr[retried.stderr.index("sealift expire") :].split()
+    assert command[:4] == ["sealift", "expire", "--run", run_id]
+    assert {"--source", "--copies", "--yes-delete"} <= set(command)
+    report = world.sealift(*command[1:], "--json").document
+    assert (report["state"], report["outcomes"]) == ("complete", {"expired": left} if left else {})
+    assert report["expiry"]["versions"] == {"eligible": left, "listed": left}
+    plan = world.sealift("runs", "show", report["run_id"], "--json").document["plan"]
+    assert plan["excluded"] == {"earlier expire runs": 120 - left}
     assert keys(world) == []
     assert len(keys(world, world.destination)) == 120
 

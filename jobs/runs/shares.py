@@ -1,0 +1,93 @@
+"""What share of a prefix an expire run may delete: of the current objects, and of all versions, each for itself.
+
+Many noncurrent versions would hide that every current object goes. The times are those of S3's own listing: a manifest
+or the ledger may say others. A row that the listing does not have counts, too, unless an expire run has deleted it.
+
+Both tables are in the connection: `chosen`, the rows with their proofs, and `there`, the listing of the prefix.
+duckdb and pyarrow load with this module, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+import pyarrow.parquet as pq
+
+from jobs.core.model import NULL_VERSION, Location
+from jobs.runs.ledger import Ledger
+from jobs.s3.expired_rows import expired_rows
+from jobs.s3.sql import quoted
+from jobs.s3.tables import manifest_schema
+
+
+class Share(NamedTuple):
+    """How many would go of how many there are."""
+
+    eligible: int = 0
+    listed: int = 0
+
+    def exceeds(self, limit: float) -> bool:
+        """Whether it is more than this part of all; 1.0 allows everything."""
+        return limit < 1.0 and self.eligible > limit * self.listed
+
+
+NOTHING = Share()
+
+
+def _is_same(row: str, other: str) -> str:
+    """SQL: whether a row names that version. A missing id names any, and is the null version's."""
+    return f"""{other}.key = {row}.key AND {other}.etag = {row}.etag AND ({row}.version_id IS NULL
+        OR coalesce({other}.version_id, {quoted(NULL_VERSION)}) = {row}.version_id)"""
+
+
+async def expired_before(connection: duckdb.DuckDBPyConnection, ledger: Ledger, prefix: Location, folder: Path) -> int:
+    """Take the rows out of `chosen` that an earlier expire run has deleted, which S3 no longer lists; how many.
+
+    So the same command goes on where a killed one stopped. Tombstones are read only where rows are missing.
+    """
+    missing = f"NOT EXISTS (FROM there WHERE {_is_same('chosen', 'there')})"
+    (count,) = _one(connection, f"SELECT count(*) FROM chosen WHERE {missing}")
+    if not count:
+        return 0
+    path = folder / "gone.parquet"
+    with pq.ParquetWriter(path, manifest_schema(), compression="lz4") as writer:
+        async with aclosing(expired_rows(ledger.store, ledger.location, prefix.bucket, prefix.key)) as batches:
+            async for batch in batches:
+                writer.write_batch(batch)
+    gone = (
+        f"(FROM read_parquet({quoted(str(path))}) AS gone WHERE NOT is_delete_marker AND {_is_same('chosen', 'gone')})"
+    )
+    (count,) = _one(connection, f"DELETE FROM chosen WHERE {missing} AND EXISTS {gone}")
+    return int(count)
+
+
+def weigh(connection: duckdb.DuckDBPyConnection, older_than: float) -> tuple[Share, Share]:
+    """(current objects, all versions) that would go, of what is there.
+
+    A row would go if its proof counts, and if that and the listed original are older than `older_than`.
+    """
+    listed = _one(connection, "SELECT count(*) FILTER (is_latest), count(*) FROM there WHERE NOT is_delete_marker")
+    eligible = _one(
+        connection,
+        f"""
+        SELECT count(*) FILTER (coalesce(is_current, true)), count(*)
+        FROM chosen LEFT JOIN (
+            SELECT chosen.key, chosen.version_id, chosen.etag, bool_or(there.is_latest) AS is_current,
+                   min(epoch(there.last_modified)) AS modified
+            FROM chosen JOIN there ON {_is_same("chosen", "there")} AND NOT there.is_delete_marker
+            GROUP BY ALL
+        ) AS found ON found.key = chosen.key AND found.etag = chosen.etag
+            AND found.version_id IS NOT DISTINCT FROM chosen.version_id
+        WHERE copy_etag IS NOT NULL AND objection IS NULL
+            AND greatest(proven_at, coalesce(modified, 0)) <= {older_than!r}
+        """,
+    )
+    return Share(eligible[0], listed[0]), Share(eligible[1], listed[1])
+
+
+def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    found: Any = connection.execute(sql).fetchall()
+    return found[0]

@@ -1,0 +1,94 @@
+"""Shares of an expire run, and since when a proof counts: by S3's listing and clock, never by the ledger's word."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from jobs.core.model import Location, ObjectVersion
+from jobs.core.outcome import Outcome, Status
+from jobs.core.run import Plan, RunSpec, ShardSummary, Side
+from jobs.runs.ledger import Checkpoint, Ledger
+from jobs.runs.proofs import PROVEN, take_proofs
+from jobs.runs.shares import Share, weigh
+from jobs.s3.memory import MemoryStore
+from jobs.s3.tables import shard_schema, version_batch, write_outcomes, write_parquet
+
+NOW = 1_750_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("share", "limit", "exceeds"),
+    [
+        (Share(1, 2), 0.5, False),
+        (Share(2, 3), 0.5, True),
+        (Share(1, 0), 0.99, True),
+        (Share(3, 0), 1.0, False),
+        (Share(0, 0), 0.0, False),
+    ],
+)
+def test_a_share_is_exceeded_by_more_than_the_limit_unless_all_may_go(
+    share: Share, limit: float, exceeds: bool
+) -> None:
+    assert share.exceeds(limit) is exceeds
+
+
+def weighed(chosen: list[tuple[object, ...]], there: list[ObjectVersion], older_than: float) -> tuple[Share, Share]:
+    connection = duckdb.connect()
+    connection.execute(
+        "CREATE TABLE chosen (key VARCHAR, version_id VARCHAR, etag VARCHAR, last_modified DOUBLE, proven_at DOUBLE,"
+        " copy_etag VARCHAR, objection VARCHAR)"
+    )
+    for row in chosen:
+        connection.execute("INSERT INTO chosen VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    listed = pa.Table.from_batches([version_batch(there)])
+    connection.register("there", listed)
+    return weigh(connection, older_than)
+
+
+def listed(key: str, version_id: str | None, etag: str, *, is_latest: bool = True) -> ObjectVersion:
+    return ObjectVersion(0, key, version_id, is_latest=is_latest, etag=etag, last_modified=NOW - 100)
+
+
+def test_current_objects_and_versions_count_each_for_itself_and_what_is_not_listed_counts_for_both() -> None:
+    there = [listed("a", "2", "e"), listed("a", "1", "o", is_latest=False), listed("b", None, "f")]
+    rows = [
+        ("a", "2", "e", 0.0, NOW - 50, "copy", None),
+        ("a", "1", "o", 0.0, NOW - 50, "copy", None),
+        ("b", None, "f", NOW + 1e9, NOW - 50, "copy", None),  # whatever a manifest says of its time
+        ("gone", None, "g", 0.0, NOW - 50, "copy", None),
+        ("b", "null", "other", 0.0, NOW - 50, "copy", None),
+        ("unproven", None, "g", 0.0, None, None, None),
+        ("b", "null", "f", 0.0, NOW - 50, "copy", "its copy counts for nothing"),
+    ]
+    assert weighed(rows, there, NOW) == (Share(4, 2), Share(5, 3))
+    assert weighed(rows, there, NOW - 60) == (Share(0, 2), Share(0, 3))
+
+
+def test_a_grace_period_begins_when_s3_got_the_proof_whatever_the_ledger_says(tmp_path: Path) -> None:
+    async def prove(said: float) -> float:
+        store = MemoryStore(clock=lambda: NOW)
+        store.create_bucket("ledger")
+        ledger = Ledger(store, Location("ledger"))
+        sides = Side(Location("docs")), Side(Location("copies"))
+        spec = RunSpec("r", "replicate", NOW, *sides, "m", {"streamed": False})
+        await ledger.create(spec)
+        row = ObjectVersion(0, "k", etag="e", size_bytes=1, last_modified=1.0)
+        rows = pa.Table.from_batches([version_batch([row])])
+        shard = rows.add_column(0, "row", pa.array([0], pa.int64())).cast(shard_schema())
+        await ledger.write_shard("r", 0, write_parquet(shard))
+        await ledger.publish_plan("r", Plan(1, 1, (ShardSummary(1, 1),)))
+        outcome = Outcome(0, "k", None, Status.COPIED, etag="e", destination_etag="e", finished_at=said, attempt="a")
+        await ledger.write_checkpoint("r", Checkpoint(0, "a", 0, 1, 0, 1), write_outcomes([outcome]))
+        connection = duckdb.connect()
+        connection.execute(f"CREATE TABLE proven ({PROVEN})")
+        await take_proofs(ledger, spec, tmp_path / f"{said:.0f}", connection)
+        ((proven_at,),) = connection.execute("SELECT proven_at FROM proven").fetchall()
+        return float(proven_at)
+
+    assert asyncio.run(prove(1.0)) == NOW
+    assert asyncio.run(prove(NOW + 5)) == NOW + 5
