@@ -143,8 +143,8 @@ def defused(*columns: str) -> tuple[str, str]:
     return ", ".join(safe), " OR ".join(f"coalesce({test}, false)" for test in is_formula.values())
 
 
-_CONTROL = r"[\p{C}\x{2028}\x{2029}]"
-"""Control characters, what turns the reading direction around or hides, and line separators."""
+_CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\p{Cf}\p{Co}\x{2028}\x{2029}]"
+"""Control characters but tab and newline, which a CSV file quotes, and what turns the reading direction or hides."""
 _NUMBERS = re.compile(r"BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*|DATE|TIME.*|INTERVAL")
 """Types whose values are never anybody's text."""
 
