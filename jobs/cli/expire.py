@@ -29,7 +29,7 @@ from jobs.cli.options import RunType, json_option, ledger_location, ledger_optio
 from jobs.cli.placement import batch_options
 from jobs.cli.transfer import launch_and_report
 from jobs.config import Settings
-from jobs.core.expiry import PROOFS
+from jobs.core.expiry import EXPIRED_BEFORE, PROOFS
 from jobs.core.run import RunSpec
 from jobs.core.selection import Selection, parse_age
 from jobs.errors import ConfigError, ExitCode, UsageError
@@ -140,7 +140,21 @@ async def _start(given: dict[str, Any], options: dict[str, Any], ledger: Ledger,
         },
         price_table=given["price_table"],
     )
-    return await launch_and_report(request, ledger, settings, given | {"dry_run": False, "yes": True}, plan_run)
+    return await launch_and_report(request, ledger, settings, given | {"dry_run": False, "yes": True}, _plan_rows)
+
+
+async def _plan_rows(request: launch.Request, ledger: Ledger, settings: Settings) -> launch.Planned:
+    """The plan. Raises ConfigError for one without rows, unless an earlier run has expired them all."""
+    planned = await plan_run(request, ledger, settings)
+    left_out = planned.plan.excluded
+    if planned.plan.rows or EXPIRED_BEFORE in left_out:
+        return planned
+    planned.discard()
+    why = ", ".join(f"{count:,} by {name}" for name, count in left_out.items())
+    raise ConfigError(
+        f"nothing to expire: {planned.spec.manifest} has no rows in {planned.spec.source.location} with copies in "
+        f"{', '.join(request.options['copies'])}{f' (left out: {why})' if why else ''}"
+    )
 
 
 async def _claims(ledger: Ledger, given: Mapping[str, Any], proving: RunSpec | None) -> Places:

@@ -78,12 +78,6 @@ async def plan_run(request: launch.Request, ledger: Ledger, settings: Settings) 
             processes=settings.processes,
         )
         what = request.manifest or f"{PROVEN_BY}{runs[0].run_id}"
-        if not found.rows and not found.excluded.get("earlier expire runs"):
-            left_out = ", ".join(f"{count:,} by {why}" for why, count in found.excluded.items())
-            raise ConfigError(
-                f"nothing to expire: {what} has no rows in {scope.source} with copies in "
-                f"{', '.join(map(str, scope.copies))}{f' (left out: {left_out})' if left_out else ''}"
-            )
         _check_share(found, request.options)
         shares = {
             "current": found.current._asdict(),

@@ -29,6 +29,8 @@ PROOFS: Mapping[str, frozenset[Status]] = {
     "verify": frozenset({Status.VERIFIED}),
 }
 """Which outcomes of which job say that there is a copy."""
+EXPIRED_BEFORE = "earlier expire runs"
+"""Why a plan leaves out rows that have gone already."""
 
 
 MEMBER_FIELDS = frozenset(

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.core import shards
-from jobs.core.expiry import Proof
+from jobs.core.expiry import EXPIRED_BEFORE, Proof
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, ShardSummary
 from jobs.runs.ledger import Ledger
@@ -107,7 +107,7 @@ async def plan_candidates(
                 prefix = prefix._replace(key=max(_shared_folder(first, last), prefix.key, key=len))
             await _spool(list_prefix(prefix), folder / "listed.parquet")
             connection.execute(f"CREATE VIEW there AS FROM read_parquet({quoted(str(folder / 'listed.parquet'))})")
-            excluded["earlier expire runs"] = await expired_before(connection, ledger, prefix, folder)
+            excluded[EXPIRED_BEFORE] = await expired_before(connection, ledger, prefix, folder)
             found = Candidates(prefix, excluded={why: count for why, count in excluded.items() if count})
             found.current, found.versions = await asyncio.to_thread(weigh, connection, older_than)
             found.by_class = await asyncio.to_thread(_count_classes, connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -37,7 +38,7 @@ def test_a_share_is_exceeded_by_more_than_the_limit_unless_all_may_go(
     assert share.exceeds(limit) is exceeds
 
 
-def weighed(chosen: list[tuple[object, ...]], there: list[ObjectVersion], older_than: float) -> tuple[Share, Share]:
+def weighed(chosen: Sequence[tuple[object, ...]], there: list[ObjectVersion], older_than: float) -> tuple[Share, Share]:
     connection = duckdb.connect()
     connection.execute(
         "CREATE TABLE chosen (key VARCHAR, version_id VARCHAR, etag VARCHAR, last_modified DOUBLE, proven_at DOUBLE,"

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import jobs.cli.compact
-import jobs.cli.expire
+import jobs.cli.expire_plan
 import jobs.cli.restore
 import jobs.cli.restore_plan
 import jobs.cli.restore_rows
@@ -50,7 +50,7 @@ async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: Archiv
     planners: dict[str, launch.Planner] = {
         "compact": jobs.cli.compact.plan_run,
         "verify": jobs.cli.verification.plan_run,
-        "expire": jobs.cli.expire.plan_run,
+        "expire": jobs.cli.expire_plan.plan_run,
         "restore": partial(jobs.cli.restore.plan_run, keys=()),
     }
     settings = Settings(None, "local", 1, 4, 3, 2.0, 60.0, 1_000_000, schedule.rows_per_shard)
@@ -66,8 +66,8 @@ async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: Archiv
     def open_store(*given: Any, **named: Any) -> Any:
         return Opened(process)
 
-    commands = (jobs.cli.compact, jobs.cli.expire, jobs.cli.restore, jobs.cli.verification)
-    openers = (launch, jobs.cli.expire, jobs.cli.verification, jobs.cli.restore_plan, jobs.cli.restore_rows)
+    commands = (jobs.cli.compact, jobs.cli.expire_plan, jobs.cli.restore, jobs.cli.verification)
+    openers = (launch, jobs.cli.expire_plan, jobs.cli.verification, jobs.cli.restore_plan, jobs.cli.restore_rows)
     places: list[tuple[Any, str, Any]] = [(module, "open_store", open_store) for module in openers]
     places.append((launch, "failures_of", failures_of))
     with TemporaryDirectory() as folder, replaced([*places, *((module, "time", time) for module in commands)]):

@@ -237,7 +237,8 @@ class ArchiveCourse(Course):
             source, options = archives, {"archives": True, "sample": None, "rotate": False}
         elif step is Step.EXPIRE:
             options = {"grace_seconds": schedule.grace_seconds, "delete": schedule.deletes, "max_share": 1.0}
-            options |= {"proofs": [earlier], "streamed": False}
+            options |= {"proofs": [earlier], "streamed": False, "claimed": False}
+            options |= {"copies": [str(Location(DESTINATION))]}
             destination = Side(Location(DESTINATION, self._prefix_of(earlier)))
         else:
             is_history = step is Step.RESTORE_AS_OF

@@ -18,11 +18,11 @@ from jobs.core import shards
 from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.expiry import PROOFS, Proof, Step
 from jobs.core.history import current_at, pick, pick_asked
-from jobs.core.model import Location, ObjectRef, ObjectVersion
-from jobs.core.outcome import fold
+from jobs.core.model import NULL_VERSION, Location, ObjectRef, ObjectVersion
+from jobs.core.outcome import Outcome, fold
 from jobs.core.packing import PackingRule, cut, period
 from jobs.core.run import Plan, RunSpec, ShardSummary
-from jobs.runs.ledger import Ledger
+from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.archive_index import ArchiveIndex
 from jobs.s3.archives import list_archives
 from jobs.s3.listing import list_all
@@ -115,11 +115,11 @@ class Planner:
         """`jobs.runs.expiring.plan_candidates`: what one run has proven, members in their archive's order."""
         proving = await self.ledger.spec(spec.options["proofs"][0])
         plan = await self.ledger.plan(proving.run_id)
-        files = [
-            await self.ledger.checkpoint_data(proving.run_id, each)
-            for each in await self.ledger.checkpoints(proving.run_id)
-        ]
-        chosen = fold(outcome for data in files for outcome in tables.read_outcomes(data))
+        names = await self.ledger.checkpoints(proving.run_id)
+        files = [await self.ledger.checkpoint_data(proving.run_id, each) for each in names]
+        outcomes = [list(tables.read_outcomes(data)) for data in files]
+        chosen = fold(outcome for some in outcomes for outcome in some)
+        proven_at = await self._proven_at(proving.run_id, names, outcomes)
         found: list[tuple[tuple[Any, ...], ObjectVersion]] = []
         members: dict[tuple[Any, ...], list[tuple[ArchiveRecord, Member]]] = defaultdict(list)
         if proving.job == "compact":
@@ -137,7 +137,7 @@ class Planner:
                 row = row._replace(etag=etag, is_delete_marker=False)
                 if proving.job != "compact":
                     proof = Proof(
-                        proving.run_id, int(outcome.finished_at * 1e6) / 1e6, proving.destination.location.bucket,
+                        proving.run_id, proven_at[outcome], proving.destination.location.bucket,
                         proving.destination.location.key + row.key, outcome.destination_version_id,
                         outcome.destination_etag,
                     )  # fmt: skip
@@ -149,14 +149,45 @@ class Planner:
                     if row.version_id in (None, each[1].version_id)
                 ]
                 for record, member in sorted(named, key=lambda each: each[0].location)[:1]:
-                    proof = _proof_of(proving.run_id, outcome.finished_at, record, member, row)
+                    proof = _proof_of(proving.run_id, proven_at[outcome], record, member, row)
                     place = record.location.key, member.offset if member.frame_offset is None else member.frame_offset
                     found.append((
                         (1, *place, member.offset),
                         row._replace(version_id=row.version_id or member.version_id, proof=proof.encode()),
                     ))  # fmt: skip
         found.sort(key=lambda each: (*each[0], each[1].key.encode(), each[1].version_id or "~"))
-        return planned(spec, self._even([row for _, row in found]))
+        return planned(spec, self._even(await self._unexpired([row for _, row in found])))
+
+    async def _proven_at(
+        self, run_id: str, names: Sequence[Checkpoint], outcomes: Sequence[Sequence[Outcome]]
+    ) -> dict[Outcome, float]:
+        """`jobs.runs.proofs`: an outcome's own time, or when S3 got its checkpoint, if that is later."""
+        folder, written = self.ledger.location.join(f"runs/{run_id}/outcomes/"), dict[str, float]()
+        async with aclosing(list_all(self.ledger.store, folder, versions=False, concurrency=1)) as pages:
+            async for page in pages:
+                written |= {entry.key[len(folder.key) :]: entry.last_modified for entry in page}
+        return {
+            outcome: max(int(outcome.finished_at * 1e6) / 1e6, written[f"{name.shard:05d}/{name.name}"])
+            for name, some in zip(names, outcomes, strict=True)
+            for outcome in some
+        }
+
+    async def _unexpired(self, rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
+        """`jobs.runs.shares`: without what an earlier expire run has removed, and S3 does not list any more."""
+        gone = [stone for stone in await self._expired() if not stone.is_delete_marker]
+        if not gone:
+            return list(rows)
+        there = await self.listing(versions=await self.store.is_versioned(SOURCE))
+        there = [each for each in there if not each.is_delete_marker]
+
+        def is_among(row: ObjectVersion, others: Sequence[ObjectVersion]) -> bool:
+            return any(
+                (each.key, each.etag) == (row.key, row.etag)
+                and row.version_id in (None, each.version_id or NULL_VERSION)
+                for each in others
+            )
+
+        return [row for row in rows if is_among(row, there) or not is_among(row, gone)]
 
     async def restore(self, spec: RunSpec, asked: Sequence[ObjectVersion] | None = None) -> launch.Planned:
         """`jobs.runs.restoring.plan_restore`: of each key's history the version that is wanted, archive by archive.
