@@ -90,9 +90,11 @@ async def _version_map(run_ids: tuple[str, ...], ledger: Ledger, scratch: Path) 
     paths: list[Path] = []
     for run_id in run_ids:
         await ledger.spec(run_id)
-        for checkpoint in await ledger.checkpoints(run_id):
+        plan = await ledger.plan(run_id)
+        numbers = plan.row_numbers()
+        for checkpoint in await ledger.checkpoints(run_id, plan=plan):
             path = scratch / f"outcomes-{len(paths):06d}.parquet"
-            path.write_bytes(await ledger.checkpoint_data(run_id, checkpoint))
+            path.write_bytes(await ledger.checkpoint_data(run_id, checkpoint, numbers[checkpoint.shard]))
             paths.append(path)
     return paths
 

@@ -146,6 +146,7 @@ async def _work(settings: Settings, ledger: Ledger, run_id: str, shard: int, run
         plan.shards[shard].rows,
         write=to_stderr if settings.log_json else nowhere,
     )
+    attempt.plan = plan
     attempt.on_checkpoint = log.count
     attempt.on_progress = log.progress if settings.in_batch else _Printer()  # stdout is the local executor's
     gc.freeze()  # what is loaded by now stays: collections need not walk it for each few hundred rows

@@ -172,7 +172,7 @@ async def unfinished_shards(ledger: Ledger, run_id: str, plan: Plan) -> list[int
 
     rows: Counter[int] = Counter()
     attempts: dict[int, set[str]] = {}
-    checkpoints = await ledger.checkpoints(run_id)
+    checkpoints = await ledger.checkpoints(run_id, plan=plan)
     for checkpoint in checkpoints:
         rows[checkpoint.shard] += checkpoint.rows
         attempts.setdefault(checkpoint.shard, set()).add(checkpoint.attempt)
@@ -181,10 +181,11 @@ async def unfinished_shards(ledger: Ledger, run_id: str, plan: Plan) -> list[int
         for shard, seen in attempts.items()
         if len(seen) > 1 and shard < len(plan.shards) and rows[shard] >= plan.shards[shard].rows
     }
+    numbers = plan.row_numbers()
     settled: dict[int, set[int]] = {shard: set() for shard in unclear}
     for checkpoint in checkpoints:
         if checkpoint.shard in unclear:
-            data = await ledger.checkpoint_data(run_id, checkpoint)
+            data = await ledger.checkpoint_data(run_id, checkpoint, numbers[checkpoint.shard])
             settled[checkpoint.shard].update(outcome.row for outcome in read_outcomes(data))
     return [
         shard

@@ -53,11 +53,11 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
     """
     with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
         folder = Path(scratch)
-        if not await _download_outcomes(ledger, run_id, folder):
+        if not await _download_outcomes(ledger, run_id, plan, folder):
             return Folded(0, 0, {}, {}, [], 0, 0.0, 0, b"", b"")
         connection = _fold_files(folder)
         shards = [row[0] for row in connection.execute("SELECT DISTINCT shard FROM folded WHERE bad").fetchall()]
-        await _download_shards(ledger, run_id, folder, shards)
+        await _download_shards(ledger, run_id, plan, folder, shards)
         return _count(connection, folder, has_failures=bool(shards))
 
 
@@ -84,34 +84,34 @@ async def open_fold(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> du
     `folded` has the columns of an outcome, `bad`, `shard` and `file` (`outcomes-<shard>-<name of the checkpoint>`).
     None: there is no outcome yet.
     """
-    if not await _download_outcomes(ledger, run_id, folder):
+    if not await _download_outcomes(ledger, run_id, plan, folder):
         return None
     connection = _fold_files(folder)
-    await _download_shards(ledger, run_id, folder, range(len(plan.shards)))
+    await _download_shards(ledger, run_id, plan, folder, range(len(plan.shards)))
     connection.execute(f"CREATE VIEW manifest AS FROM read_parquet('{folder}/shard-*.parquet')")
     return connection
 
 
-async def _download_outcomes(ledger: Ledger, run_id: str, folder: Path) -> int:
+async def _download_outcomes(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> int:
     """Fetch all checkpoints of a run; how many there are."""
-    checkpoints = await ledger.checkpoints(run_id)
+    checkpoints, numbers = await ledger.checkpoints(run_id, plan=plan), plan.row_numbers()
     gate = asyncio.Semaphore(DOWNLOADS)
 
     async def download(checkpoint: Checkpoint) -> None:
         async with gate:
-            data = await ledger.checkpoint_data(run_id, checkpoint)
+            data = await ledger.checkpoint_data(run_id, checkpoint, numbers[checkpoint.shard])
         (folder / f"outcomes-{checkpoint.shard:05d}-{checkpoint.name}").write_bytes(data)
 
     await asyncio.gather(*(download(checkpoint) for checkpoint in checkpoints))
     return len(checkpoints)
 
 
-async def _download_shards(ledger: Ledger, run_id: str, folder: Path, shards: Iterable[int]) -> None:
-    gate = asyncio.Semaphore(DOWNLOADS)
+async def _download_shards(ledger: Ledger, run_id: str, plan: Plan, folder: Path, shards: Iterable[int]) -> None:
+    gate, numbers = asyncio.Semaphore(DOWNLOADS), plan.row_numbers()
 
     async def download(shard: int) -> None:
         async with gate:
-            (folder / f"shard-{shard:05d}.parquet").write_bytes(await ledger.shard(run_id, shard))
+            (folder / f"shard-{shard:05d}.parquet").write_bytes(await ledger.shard(run_id, shard, numbers[shard]))
 
     await asyncio.gather(*(download(shard) for shard in shards))
 

@@ -24,11 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from jobs.core.agreement import (
+    checkpoint_disagreement,
+    plan_disagreement,
+    shard_disagreement,
+    spec_disagreement,
+)
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.pace import backoff_seconds
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
 from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
 from jobs.s3.store import ABSENT, Marker, Store
+from jobs.s3.tables import read_outcome_numbers, read_row_numbers
 from jobs.s3.uploads import upload_file
 
 _JSON = Attributes(headers={"content-type": "application/json"})
@@ -55,7 +62,7 @@ class Checkpoint(NamedTuple):
 
     @classmethod
     def parse(cls, shard: int, name: str) -> Checkpoint:
-        """The inverse of `name`. Raises LedgerError for a file that is none."""
+        """The inverse of `name`. Raises LedgerError for another file."""
         parts = name.removesuffix(".parquet").split("-")
         if len(parts) != 5 or not all(part.isascii() and part.isdigit() for part in parts[1:]):
             raise LedgerError(f"{name!r} in the outcomes of shard {shard} is no checkpoint: remove it")
@@ -82,47 +89,72 @@ class Ledger:
             raise LedgerError(f"the ledger holds run {spec.run_id} already: {self.uri(spec.run_id)}") from error
 
     async def spec(self, run_id: str) -> RunSpec:
-        """The run's spec. Raises LedgerError when there is no such run."""
+        """The run's spec. Raises LedgerError when there is no such run, or its spec is another one's."""
         document = await self._read_json(run_id, "spec.json", "the ledger has no run")
-        return self._parsed(run_id, "spec.json", document, RunSpec.from_dict)
+        spec: RunSpec = self._parsed(run_id, "spec.json", document, RunSpec.from_dict)
+        self._demand(run_id, "spec.json", spec_disagreement(run_id, spec))
+        return spec
 
     async def write_shard(self, run_id: str, shard: int, data: bytes) -> None:
         """One worker's slice of the manifest, as Parquet."""
         await self._write(run_id, f"shards/{shard:05d}.parquet", data, _BINARY)
 
-    async def shard(self, run_id: str, shard: int) -> bytes:
-        """The slice's Parquet file. Raises LedgerError when the run has no such shard."""
+    async def shard(self, run_id: str, shard: int, numbers: range) -> bytes:
+        """The slice's Parquet file, which has exactly the rows of these numbers (`Plan.row_numbers`).
+
+        Raises LedgerError when the run has no such shard, or it has other rows.
+        """
+        name = f"shards/{shard:05d}.parquet"
         try:
-            return await self._read(run_id, f"shards/{shard:05d}.parquet")
+            data = await self._read(run_id, name)
         except NotFound as error:
             raise LedgerError(f"run {run_id} has no shard {shard}: see plan.json in {self.uri(run_id)}") from error
+        self._demand(run_id, name, shard_disagreement(read_row_numbers(data), numbers))
+        return data
 
     async def publish_plan(self, run_id: str, plan: Plan) -> None:
         """The plan: from now on the run's shards are valid."""
         await self._write_json(run_id, "plan.json", plan.to_dict() | {"spec_version": SPEC_VERSION})
 
     async def plan(self, run_id: str) -> Plan:
-        """The run's plan. Raises LedgerError when planning did not finish."""
+        """The run's plan. Raises LedgerError when planning did not finish, or the plan does not add up."""
         document = await self._read_json(run_id, "plan.json", "planning did not finish; start anew: run")
-        return self._parsed(run_id, "plan.json", document, Plan.from_dict)
+        plan = self._parsed(run_id, "plan.json", document, Plan.from_dict)
+        self._demand(run_id, "plan.json", plan_disagreement(run_id, plan))
+        return plan
 
     async def write_checkpoint(self, run_id: str, checkpoint: Checkpoint, data: bytes) -> None:
         """One outcome file."""
         await self._write(run_id, f"outcomes/{checkpoint.shard:05d}/{checkpoint.name}", data, _BINARY)
 
-    async def checkpoints(self, run_id: str, shard: int | None = None) -> list[Checkpoint]:
-        """All checkpoints of the run, or of one of its shards, in the order of their names."""
+    async def checkpoints(self, run_id: str, shard: int | None = None, *, plan: Plan | None = None) -> list[Checkpoint]:
+        """All checkpoints of the run, or of one of its shards, in the order of their names.
+
+        Raises LedgerError for a file that is no checkpoint, and for one of a shard that the plan does not have.
+        """
         folder = self._at(run_id, "outcomes/").key
         prefix = folder if shard is None else f"{folder}{shard:05d}/"
         found = []
         async for key in self._keys(prefix):
             number, _, name = key[len(folder) :].partition("/")
+            if not (number.isascii() and number.isdigit()):
+                raise LedgerError(f"{self.uri(run_id, f'outcomes/{number}')} is no shard's folder: remove it")
+            if plan is not None and int(number) >= len(plan.shards):
+                self._demand(run_id, f"outcomes/{number}/", f"belongs to none of the plan's {len(plan.shards)} shards")
             found.append(Checkpoint.parse(int(number), name))
         return found
 
-    async def checkpoint_data(self, run_id: str, checkpoint: Checkpoint) -> bytes:
-        """The Parquet file of a checkpoint."""
-        return await self._read(run_id, f"outcomes/{checkpoint.shard:05d}/{checkpoint.name}")
+    async def checkpoint_data(self, run_id: str, checkpoint: Checkpoint, rows: range) -> bytes:
+        """The Parquet file of a checkpoint, whose shard has the rows of these numbers.
+
+        Raises LedgerError when its rows are not those that its name and its shard say.
+        """
+        name = f"outcomes/{checkpoint.shard:05d}/{checkpoint.name}"
+        data = await self._read(run_id, name)
+        numbers, bad_rows = read_outcome_numbers(data)
+        named = (checkpoint.rows, checkpoint.bad_rows)
+        self._demand(run_id, name, checkpoint_disagreement(numbers, bad_rows, named, rows))
+        return data
 
     async def write_failures(self, run_id: str, parquet: bytes, csv: bytes) -> str:
         """The rows that need attention; returns the Parquet file's URI, for the report that is about them.
@@ -219,6 +251,14 @@ class Ledger:
             version = document.get("spec_version")
             raise LedgerError(f"{self.uri(run_id, name)} is of version {version}, this Sealift reads {SPEC_VERSION}")
         return document
+
+    def _demand(self, run_id: str, name: str, disagreement: str) -> None:
+        """Raise LedgerError for a document that disagrees with the rest of its run (`jobs.core.agreement`)."""
+        if disagreement:
+            raise LedgerError(
+                f"{self.uri(run_id, name)} {disagreement}: Sealift does not write such a run, nothing of it is "
+                f"started or reported. Find out who wrote it, remove {self.uri(run_id)}, then start a new run"
+            )
 
     def _parsed(self, run_id: str, name: str, data: bytes | Mapping[str, Any], parse: Callable[[Any], T]) -> T:
         """JSON, or what was JSON, made into something. Raises LedgerError."""

@@ -20,7 +20,7 @@ async def find_standing(ledger: Ledger, run_id: str, plan: Plan) -> Standing:
     """Where the run stands now."""
     done = [0] * len(plan.shards)
     bad_rows = size_bytes = 0
-    for checkpoint in await ledger.checkpoints(run_id):
+    for checkpoint in await ledger.checkpoints(run_id, plan=plan):
         done[checkpoint.shard] += checkpoint.rows
         bad_rows += checkpoint.bad_rows
         size_bytes += checkpoint.size_bytes

@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status
 from jobs.core.pace import Pace, backoff_seconds
+from jobs.core.run import Plan
 from jobs.errors import Conflict, Interrupted, LedgerError, PreconditionFailed, StoreError, Throttled, Unavailable
 from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.tables import read_outcomes, read_shard, write_outcomes
@@ -73,6 +74,7 @@ class Worker:
     """One attempt at one shard. `chains` says which rows the job gets at once: those of a key, if nothing else.
 
     `shard_sha256`: what the shard's file has to be, where a changed one could do harm.
+    `plan` is the run's, None: as the ledger has it. The shard's file must have the rows that it gives the shard.
     """
 
     ledger: Ledger
@@ -86,6 +88,7 @@ class Worker:
     shard_sha256: str | None = None
     clock: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
+    plan: Plan | None = None
     attempt: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}")
     _pace: Pace = field(init=False)
     _pending: list[Outcome] = field(default_factory=list, init=False)
@@ -113,8 +116,9 @@ class Worker:
         """
         self._pace = Pace(self.limits.in_flight)
         self._last_answer = self._last_checkpoint = self.clock()
-        await self._count_settled()
-        shard = await self.ledger.shard(self.run_id, self.shard)
+        numbers = (self.plan or await self.ledger.plan(self.run_id)).row_numbers()[self.shard]
+        await self._count_settled(numbers)
+        shard = await self.ledger.shard(self.run_id, self.shard, numbers)
         if self.shard_sha256 is not None and hashlib.sha256(shard).hexdigest() != self.shard_sha256:
             raise LedgerError(f"run {self.run_id}: shard {self.shard} is not the one that was planned: it was altered")
         tasks: set[asyncio.Task[None]] = set()
@@ -148,10 +152,10 @@ class Worker:
             )
         return self._done
 
-    async def _count_settled(self) -> None:
+    async def _count_settled(self, numbers: range) -> None:
         """Find the rows that earlier attempts at this shard have accounted for."""
         for checkpoint in await self.ledger.checkpoints(self.run_id, self.shard):
-            for outcome in read_outcomes(await self.ledger.checkpoint_data(self.run_id, checkpoint)):
+            for outcome in read_outcomes(await self.ledger.checkpoint_data(self.run_id, checkpoint, numbers)):
                 if outcome.row not in self._settled:
                     self._settled.add(outcome.row)
                     self._count(outcome)

@@ -14,7 +14,7 @@ from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from jobs.core.model import Listed, ObjectVersion
-from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -135,6 +135,26 @@ def read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[Object
         schema = expiry_schema() if "proof" in file.schema_arrow.names else shard_schema()
         for batch in file.iter_batches(batch_size=batch_rows):
             yield list(starmap(ObjectVersion, zip(*_columns(batch, schema), strict=True)))
+
+
+def read_row_numbers(data: bytes) -> list[int]:
+    """The numbers of a shard's rows, in order. Raises LedgerError for another file."""
+    with _unaltered("a shard"):
+        return _whole_column(data, "row")
+
+
+def read_outcome_numbers(data: bytes) -> tuple[list[int], int]:
+    """The row numbers of a checkpoint's outcomes, and how many ended badly. Raises LedgerError for another file."""
+    with _unaltered("a checkpoint"):
+        statuses: list[str] = _whole_column(data, "status")
+        return _whole_column(data, "row"), sum(Status(status) not in GOOD for status in statuses)
+
+
+def _whole_column(data: bytes, name: str) -> list[Any]:
+    import pyarrow.parquet as pq
+
+    column: list[Any] = pq.read_table(io.BytesIO(data), columns=[name])[name].to_pylist()
+    return column
 
 
 def write_outcomes(outcomes: Sequence[Outcome]) -> bytes:

@@ -15,6 +15,7 @@ from jobs.cli.log import PROGRESS_SECONDS, WorkerLog
 from jobs.config import Settings
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
+from jobs.core.run import Plan, ShardSummary
 from jobs.errors import ConfigError, Denied, Interrupted
 from jobs.runs.ledger import Ledger
 from jobs.runs.worker import Progress, Worker, WorkerLimits
@@ -49,7 +50,8 @@ def worked(rows: int) -> list[str]:
         versions = [ObjectVersion(row, f"key-{row:09d}", None) for row in range(rows)]
         columns = {name: [getattr(row, name) for row in versions] for name in shard_schema().names}
         await ledger.write_shard("run", 3, write_parquet(pa.table(columns, schema=shard_schema())))
-        worker = Worker(ledger, "run", 3, Mixed(), WorkerLimits(checkpoint_rows=1_000))
+        plan = Plan(rows, 0, (*[ShardSummary(0, 0)] * 3, ShardSummary(rows, 0)))
+        worker = Worker(ledger, "run", 3, Mixed(), WorkerLimits(checkpoint_rows=1_000), plan=plan)
         log = WorkerLog("replicate", "run", 3, worker.attempt, "1.2.3", rows, write=lines.append)
         worker.on_checkpoint, worker.on_progress = log.count, log.progress
         with log:

@@ -44,7 +44,7 @@ from jobs.s3.tables import read_outcomes, read_shard, shard_schema, write_outcom
 from tests.scheduler.shapes import eventbridge, from_sns, notification, probe, record
 from tests.simulation.loop import run_at_once
 
-RUN = "20261125T000000Z-replicate-aaa"
+RUN = "19700101T000000Z-replicate-aaaaaa"
 ARCHIVE = ArchiveRecord(
     Location("bucket", "a.tar.zst"), ArchiveFormat.TAR_ZST, 1_000, "etag", None, "STANDARD", 0, 0, "", "", "bucket", 0.0
 )

@@ -38,6 +38,7 @@ attempts = st.lists(
             attempt=st.sampled_from(["a", "b"]),
         ),
         max_size=5,
+        unique_by=lambda outcome: outcome.row,  # as a worker writes them
     ),
     max_size=4,
 )
@@ -55,7 +56,8 @@ async def folded(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -
     await ledger.write_shard("run", 0, write_parquet(pa.table(columns, schema=shard_schema())))
     for number, outcomes in enumerate(checkpoints):
         if outcomes:
-            checkpoint = Checkpoint(0, "attempt", number, len(outcomes), 0, 0)
+            bad_rows = sum(each.status not in GOOD for each in outcomes)
+            checkpoint = Checkpoint(0, "attempt", number, len(outcomes), bad_rows, 0)
             await ledger.write_checkpoint("run", checkpoint, write_outcomes(outcomes))
     return await fold_run(ledger, "run", PLAN)
 

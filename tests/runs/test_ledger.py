@@ -16,7 +16,7 @@ from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.memory import MemoryStore
 
 SPEC = RunSpec(
-    "20261125T000000Z-verify-1",
+    "19700101T000001Z-verify-800abc",
     "verify",
     1.5,
     Side(Location("aaa", "x/")),
@@ -104,7 +104,7 @@ def test_a_shard_written_twice_with_other_content_is_an_error() -> None:
         with pytest.raises(PreconditionFailed):
             await ledger.write_shard("run", 0, b"2")
         with pytest.raises(LedgerError, match="no shard 5"):
-            await ledger.shard("run", 5)
+            await ledger.shard("run", 5, range(1))
 
     asyncio.run(scene())
 

@@ -11,6 +11,7 @@ import pytest
 
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status, fold
+from jobs.core.run import Plan, ShardSummary
 from jobs.errors import Conflict, Interrupted, Throttled, Unavailable
 from jobs.runs import worker as worker_module
 from jobs.runs.ledger import Ledger
@@ -46,6 +47,7 @@ async def ledger_with_a_shard(versions_per_key: int = 1) -> Ledger:
     rows = [ObjectVersion(row, f"k{row // versions_per_key:03d}", f"v{row}") for row in range(ROWS)]
     columns = {name: [getattr(row, name) for row in rows] for name in shard_schema().names}
     await ledger.write_shard("run", 0, write_parquet(pa.table(columns, schema=shard_schema())))
+    await ledger.publish_plan("run", Plan(ROWS, 0, (ShardSummary(ROWS, 0),)))
     return ledger
 
 
@@ -53,7 +55,7 @@ async def outcomes_of(ledger: Ledger) -> list[Outcome]:
     return [
         outcome
         for checkpoint in await ledger.checkpoints("run")
-        for outcome in read_outcomes(await ledger.checkpoint_data("run", checkpoint))
+        for outcome in read_outcomes(await ledger.checkpoint_data("run", checkpoint, range(ROWS)))
     ]
 
 

@@ -40,7 +40,7 @@ from tests.simulation.archive_others import ArchiveOthers
 from tests.simulation.archive_plans import Planner, demand_equal
 from tests.simulation.archive_schedule import ARCHIVES, ArchiveSchedule
 from tests.simulation.course import PLACE, Course
-from tests.simulation.processes import EPOCH, Process
+from tests.simulation.processes import EPOCH, Process, second_of
 from tests.simulation.schedule import DESTINATION, LEDGER, PREFIX, SOURCE, Step
 
 COLD = Location(DESTINATION, ARCHIVES)
@@ -105,7 +105,7 @@ class ArchiveCourse(Course):
 
     async def _begin(self, step: Step) -> None:
         """Give the command once, whatever comes of it; what is under way then comes to its end."""
-        run_id = f"20231114T2213{next(self._numbers):02d}Z-expire-aaa"
+        run_id = f"20231114T2213{next(self._numbers):02d}Z-expire-aaaaaa"
         self.model.began(run_id, self.world.loop.time())
         await self.world.spawn("command once", self._command(step, run_id, self._proving), run_id=run_id).ended
         await self._rest()
@@ -251,9 +251,8 @@ class ArchiveCourse(Course):
                 "sse": None, "kms_key_id": None, "multipart_threshold_bytes": 40, "part_size_bytes": 24,
                 "requester_pays": False, "streamed": False,
             }  # fmt: skip
-        created_at = EPOCH + self.world.loop.time()
         return RunSpec(
-            run_id, _JOBS[step], created_at, source, destination, "asked", options,
+            run_id, _JOBS[step], second_of(run_id), source, destination, "asked", options,
             self._retried or None, __version__,
         )  # fmt: skip
 

@@ -115,8 +115,9 @@ class Planner:
         """`jobs.runs.expiring.plan_candidates`: what one run has proven, members in their archive's order."""
         proving = await self.ledger.spec(spec.options["proofs"][0])
         plan = await self.ledger.plan(proving.run_id)
+        numbers = plan.row_numbers()
         names = await self.ledger.checkpoints(proving.run_id)
-        files = [await self.ledger.checkpoint_data(proving.run_id, each) for each in names]
+        files = [await self.ledger.checkpoint_data(proving.run_id, each, numbers[each.shard]) for each in names]
         outcomes = [list(tables.read_outcomes(data)) for data in files]
         chosen = fold(outcome for some in outcomes for outcome in some)
         proven_at = await self._proven_at(proving.run_id, names, outcomes)
@@ -129,7 +130,7 @@ class Planner:
                     for member in await self._members(record):
                         members[member.key, record.etag, member.etag].append((record, member))
         for shard in range(len(plan.shards)):
-            for row in tables.read_slice(await self.ledger.shard(proving.run_id, shard)):
+            for row in tables.read_slice(await self.ledger.shard(proving.run_id, shard, numbers[shard])):
                 outcome = chosen.get(row.row)
                 if outcome is None or outcome.status not in PROOFS[proving.job] or row.is_delete_marker:
                     continue

@@ -27,7 +27,7 @@ from jobs.s3.streams import ByteBudget
 from jobs.verify import Verify, VerifyOptions
 from tests.simulation import tables
 from tests.simulation.model import Model
-from tests.simulation.processes import EPOCH, KILLED, Process
+from tests.simulation.processes import KILLED, Process, second_of
 from tests.simulation.schedule import DESTINATION, LEDGER, PREFIX, SOURCE, Schedule, Step
 from tests.simulation.world import World
 
@@ -94,7 +94,7 @@ class Course:
         run_id = ""
         for _ in range(4 + 2 * len(self.schedule.faults)):
             if run_id not in self.model.rows:  # planning did not come to an end: anew
-                run_id = f"20231114T2213{next(self._numbers):02d}Z-{_job(step)}-aaa"
+                run_id = f"20231114T2213{next(self._numbers):02d}Z-{_job(step)}-aaaaaa"
                 self.model.began(run_id, self.world.loop.time())
             command = self.world.spawn(f"command {run_id[13:15]}", self._command(step, run_id, earlier), run_id=run_id)
             await command.ended
@@ -162,7 +162,7 @@ class Course:
                     rows += [_row(*each) for each in page]
         sides = Side(ROUTE.source), Side(ROUTE.destination)
         job, retry_of = _job(step), earlier if step is Step.RETRY else None
-        return RunSpec(run_id, job, EPOCH, *sides, manifest, options, retry_of, __version__), rows
+        return RunSpec(run_id, job, second_of(run_id), *sides, manifest, options, retry_of, __version__), rows
 
     async def _run_shard(self, run_id: str, shard: int) -> int:
         """As the local executor does: three attempts while they are killed or end with 75."""

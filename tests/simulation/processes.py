@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import calendar
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 EPOCH = 1_700_000_000.0
 KILLED = -9
+
+
+def second_of(run_id: str) -> float:
+    """When a run was planned, by its id."""
+    return float(calendar.timegm(time.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%SZ")))
 
 
 class Gone(BaseException):

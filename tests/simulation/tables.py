@@ -143,6 +143,15 @@ def _read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[Objec
     yield read_slice(data)
 
 
+def _read_row_numbers(data: bytes) -> list[int]:
+    return [row.row for row in read_slice(data)]
+
+
+def _read_outcome_numbers(data: bytes) -> tuple[list[int], int]:
+    outcomes = read_outcomes(data)
+    return [each.row for each in outcomes], sum(each.status not in GOOD for each in outcomes)
+
+
 def _manifest(rows: Sequence[ObjectVersion]) -> Any:
     import pyarrow as pa
 
@@ -158,11 +167,11 @@ def _manifest(rows: Sequence[ObjectVersion]) -> Any:
 
 async def fold_purely(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
     """What `jobs.runs.folding.fold_run` does, for few rows; the failures as a pickle."""
-    checkpoints = await ledger.checkpoints(run_id)
+    checkpoints, numbers = await ledger.checkpoints(run_id, plan=plan), plan.row_numbers()
     outcomes = [
         outcome
         for checkpoint in checkpoints
-        for outcome in read_outcomes(await ledger.checkpoint_data(run_id, checkpoint))
+        for outcome in read_outcomes(await ledger.checkpoint_data(run_id, checkpoint, numbers[checkpoint.shard]))
     ]
     if not checkpoints:
         return Folded(0, 0, {}, {}, [], 0, 0.0, 0, b"", b"")
@@ -170,7 +179,9 @@ async def fold_purely(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
     bad = {row for row, outcome in chosen.items() if outcome.status not in GOOD}
     rows: dict[int, ObjectVersion] = {}
     for shard in range(len(plan.shards)) if bad else ():
-        rows |= {row.row: row for row in read_slice(await ledger.shard(run_id, shard)) if row.row in bad}
+        rows |= {
+            row.row: row for row in read_slice(await ledger.shard(run_id, shard, numbers[shard])) if row.row in bad
+        }
     return count(chosen, rows)
 
 
@@ -215,13 +226,13 @@ async def fold_fully(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
     rows: dict[int, ObjectVersion] = {}
 
     class Watched(Ledger):
-        async def checkpoint_data(self, run_id: str, checkpoint: Any) -> bytes:
-            data = await Ledger.checkpoint_data(self, run_id, checkpoint)
+        async def checkpoint_data(self, run_id: str, checkpoint: Any, rows: range) -> bytes:
+            data = await Ledger.checkpoint_data(self, run_id, checkpoint, rows)
             seen.extend(read_outcomes(data))
             return data
 
-        async def shard(self, run_id: str, shard: int) -> bytes:
-            data = await Ledger.shard(self, run_id, shard)
+        async def shard(self, run_id: str, shard: int, numbers: range) -> bytes:
+            data = await Ledger.shard(self, run_id, shard, numbers)
             rows.update({row.row: row for row in read_slice(data)})
             return data
 
@@ -255,6 +266,8 @@ SCALE: list[tuple[Any, str, Any]] = [
 ]
 FAST: list[tuple[Any, str, Any]] = [
     *SCALE,
+    (jobs.runs.ledger, "read_row_numbers", _read_row_numbers),
+    (jobs.runs.ledger, "read_outcome_numbers", _read_outcome_numbers),
     (jobs.runs.worker, "read_shard", _read_shard),
     (jobs.runs.worker, "read_outcomes", read_outcomes),
     (jobs.runs.worker, "write_outcomes", _write_outcomes),

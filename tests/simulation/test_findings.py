@@ -201,7 +201,7 @@ def test_a_report_names_the_failures_that_it_counts():
         ledger = Ledger(store, Location("ledger"))
         rows = [ObjectVersion(row, f"k{row}") for row in range(2)]
         side = RunSide(Location("source"))
-        spec = RunSpec("20231114T221300Z-verify-aaa", "verify", 0.0, side, side, "listing")
+        spec = RunSpec("20231114T221300Z-verify-aaaaaa", "verify", 1_699_999_980.0, side, side, "listing")
         plan = Plan(2, 0, (ShardSummary(2, 0),))
         columns = {name: [getattr(row, name) for row in rows] for name in shard_schema().names}
         await ledger.write_shard(spec.run_id, 0, write_parquet(pa.table(columns, schema=shard_schema())))

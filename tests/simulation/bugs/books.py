@@ -49,15 +49,15 @@ def _report_counts_no_failures() -> Replacements:
 def _resume_from_a_wrong_row() -> Replacements:
     real = Worker._count_settled
 
-    async def count_settled(self: Worker) -> None:
-        await real(self)
+    async def count_settled(self: Worker, numbers: range) -> None:
+        await real(self, numbers)
         self._settled = {row + 1 for row in self._settled}
 
     return [(Worker, "_count_settled", count_settled)]
 
 
 def _resume_from_the_start() -> Replacements:
-    async def count_settled(self: Worker) -> None:
+    async def count_settled(self: Worker, numbers: range) -> None:
         await self.ledger.checkpoints(self.run_id, self.shard)
 
     return [(Worker, "_count_settled", count_settled)]

@@ -1,0 +1,90 @@
+"""Agreement of a run's id, spec, plan, shards and checkpoints. Pure.
+
+Each of them can be written by anybody who may write to the ledger. Whoever acts on a run asks here
+first, through `jobs.runs.ledger`. Every function returns what disagrees; an empty text means that
+all is well.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+import time
+from collections.abc import Collection, Sequence
+
+from jobs.core.run import Plan, RunSpec
+
+_RUN_ID = re.compile(r"(\d{8}T\d{6}Z)-([a-z]+)-[0-9a-f]{6}")
+_STAMP = "%Y%m%dT%H%M%SZ"
+_WITHOUT_SHARDS = "reconcile"
+
+
+def run_job(run_id: str) -> str | None:
+    """The job that a run's id names. None for an id that no planner makes (`new_run_id`)."""
+    found = _RUN_ID.fullmatch(run_id)
+    return found[2] if found and _second(found[1]) is not None else None
+
+
+def spec_disagreement(run_id: str, spec: RunSpec) -> str:
+    """Compare a spec with the id by which its run was asked for, the name of its folder."""
+    if spec.run_id != run_id:
+        return f"is the spec of run {spec.run_id!r}"
+    job = run_job(run_id)
+    if job is None:
+        return f"belongs to {run_id!r}, which is no id of a run (TIME-JOB-NUMBER)"
+    if spec.job != job:
+        return f"asks for the job {spec.job!r}, the run's id for {job!r}"
+    if not _is_within(spec.created_at, run_id):
+        return f"was made at another time (created_at {spec.created_at}) than the run's id says"
+    return ""
+
+
+def plan_disagreement(run_id: str, plan: Plan) -> str:
+    """Compare a plan with its own shards. A reconciliation has none."""
+    if run_job(run_id) == _WITHOUT_SHARDS:
+        return "has shards, which no reconciliation has" if plan.shards else ""
+    counts: list[object] = [count for shard in plan.shards for count in (shard.rows, shard.size_bytes)]
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        return "has a shard whose rows or bytes are no counts"
+    totals = (sum(shard.rows for shard in plan.shards), sum(shard.size_bytes for shard in plan.shards))
+    if totals != (plan.rows, plan.size_bytes):
+        wanted = f"{plan.rows:,} rows of {plan.size_bytes:,} bytes"
+        return f"promises {wanted}, its shards have {totals[0]:,} rows of {totals[1]:,} bytes"
+    return ""
+
+
+def shard_disagreement(numbers: Sequence[int], rows: range) -> str:
+    """Compare the row numbers of a shard's file with those that the plan gives it: all of them, in order."""
+    if len(numbers) != len(rows):
+        return f"has {len(numbers):,} rows, the plan says {len(rows):,}"
+    if list(numbers) != list(rows):
+        return f"has other row numbers than {_span(rows)}, which the plan gives this shard"
+    return ""
+
+
+def checkpoint_disagreement(numbers: Collection[int], bad_rows: int, named: tuple[int, int], rows: range) -> str:
+    """Compare a checkpoint's rows with the counts in its name (rows, bad rows) and with its shard's row numbers."""
+    if (len(numbers), bad_rows) != named:
+        counts = f"{len(numbers):,} rows, {bad_rows:,} of them bad"
+        return f"has {counts}, its name says {named[0]:,} and {named[1]:,}"
+    if len(set(numbers)) != len(numbers):
+        return "has two outcomes for one row"
+    if not all(number in rows for number in numbers):
+        return f"has outcomes for other rows than {_span(rows)}, which the plan gives its shard"
+    return ""
+
+
+def _is_within(created_at: object, run_id: str) -> bool:
+    """Whether a time, from a document that may hold anything, is in the second that a run's id names."""
+    return isinstance(created_at, int | float) and _second(run_id.partition("-")[0]) == created_at // 1
+
+
+def _second(stamp: str) -> int | None:
+    try:
+        return calendar.timegm(time.strptime(stamp, _STAMP))
+    except ValueError:
+        return None
+
+
+def _span(rows: range) -> str:
+    return f"{rows.start:,} to {rows.stop - 1:,}"
