@@ -15,8 +15,9 @@ from jobs.core.policy import Policy
 from jobs.errors import Conflict, PreconditionFailed, Unavailable
 from jobs.policies import load_policy, read_policy
 from jobs.s3.conditional_writes import look_first
+from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.sessions import open_store
-from jobs.s3.store import ABSENT, Store
+from jobs.s3.store import Store
 from scheduler.settings import Settings
 
 T = TypeVar("T")
@@ -101,7 +102,7 @@ class Sandbox:
         attributes = Attributes(headers={"content-type": "application/json"})
         for attempt in range(1, WRITE_TRIES + 1):
             try:
-                await self.store().put(place.bucket, place.key, data, attributes, guard=ABSENT)
+                await self.store().put(place.bucket, place.key, data, attributes, guard=ledger_guard(name))
             except PreconditionFailed:  # ours, if it is the same: then the answer to an earlier try was lost
                 return await self.read(name) == data
             except (Unavailable, Conflict):

@@ -34,20 +34,35 @@ locals {
     }
   }] }
 
-  # A run's documents and outcomes are written once; whoever writes them says so (If-None-Match: *), or is refused.
+  # What lies in the ledger is written once; whoever writes says so (If-None-Match: *), or is refused. A damaged index of an
+  # archive may be replaced by who names the one that it replaces (If-Match). The table is jobs/core/ledger_files.py's.
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
-  ledger_denies = { (local.ledger.bucket) = [{
-    Sid       = "RunsAreWrittenOnce"
-    Effect    = "Deny"
-    Principal = "*"
-    Action    = "s3:PutObject"
-    Resource = [for name in ["spec.json", "plan.json", "report.json", "shards/*", "outcomes/*"] :
-    "${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}runs/*/${name}"]
-    Condition = {
-      Null = { "s3:if-none-match" = "true" }
-      Bool = { "s3:ObjectCreationOperation" = "true" }
-    }
-  }] }
+  ledger_denies = { (local.ledger.bucket) = [
+    {
+      Sid       = "LedgerIsWrittenOnce"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:PutObject"
+      Resource = [for folder in [
+        "runs", "tombstones", "catalog", "nights", "journal", "backlog", "manifests", "starts", "told", "removed", "thawing",
+      ] : "${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}${folder}/*"]
+      Condition = {
+        Null = { "s3:if-none-match" = "true" }
+        Bool = { "s3:ObjectCreationOperation" = "true" }
+      }
+    },
+    {
+      Sid       = "IndexesAreReplacedKnowingly"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:PutObject"
+      Resource  = ["${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}archives/*.parquet"]
+      Condition = {
+        Null = { "s3:if-none-match" = "true", "s3:if-match" = "true" }
+        Bool = { "s3:ObjectCreationOperation" = "true" }
+      }
+    },
+  ] }
 }
 
 resource "aws_s3_bucket_policy" "this" {

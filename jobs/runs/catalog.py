@@ -21,8 +21,8 @@ from jobs.core.outcome import GOOD, Status
 from jobs.runs.ledger import Ledger
 from jobs.runs.views import CATALOG_POINTER, open_views
 from jobs.s3.columns import TABLES
+from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.sql import MEMORY_LIMIT, Database, quoted, refusals
-from jobs.s3.store import ABSENT
 
 FILE_BYTES = 64_000_000
 
@@ -103,6 +103,6 @@ def _listed(statuses: frozenset[Status]) -> str:
 
 async def _write(ledger: Ledger, name: str, data: bytes) -> None:
     """Write once. What a failure leaves behind has no pointer, and nobody reads it."""
-    place = ledger.location.join(f"catalog/{name}")
+    place, guard = ledger.location.join(f"catalog/{name}"), ledger_guard(f"catalog/{name}")
     kind = "application/json" if name.endswith(".json") else "application/vnd.apache.parquet"
-    await ledger.store.put(place.bucket, place.key, data, Attributes(headers={"content-type": kind}), guard=ABSENT)
+    await ledger.store.put(place.bucket, place.key, data, Attributes(headers={"content-type": kind}), guard=guard)

@@ -34,7 +34,8 @@ from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.pace import backoff_seconds
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
 from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
-from jobs.s3.store import ABSENT, Marker, Store
+from jobs.s3.ledger_guard import ledger_guard
+from jobs.s3.store import Marker, Store
 from jobs.s3.tables import read_outcome_numbers, read_row_numbers
 from jobs.s3.uploads import upload_file
 
@@ -180,7 +181,8 @@ class Ledger:
         """The same of a local file of any size."""
         with contextlib.suppress(PreconditionFailed):
             attributes = Attributes(headers={"content-type": content_type})
-            await upload_file(self.store, path, self._at(run_id, name), attributes, guard=ABSENT)
+            guard = ledger_guard(f"runs/{run_id}/{name}")
+            await upload_file(self.store, path, self._at(run_id, name), attributes, guard=guard)
         return self.uri(run_id, name)
 
     async def publish_report(self, run_id: str, report: dict[str, Any]) -> dict[str, Any]:
@@ -272,10 +274,10 @@ class Ledger:
         """Write once. Raises PreconditionFailed when other bytes are there; the same bytes are our own
         earlier try, whose answer was lost.
         """
-        place = self._at(run_id, name)
+        place, guard = self._at(run_id, name), ledger_guard(f"runs/{run_id}/{name}")
         for attempt in range(1, WRITE_TRIES + 1):
             try:
-                await self.store.put(place.bucket, place.key, data, attributes, guard=ABSENT)
+                await self.store.put(place.bucket, place.key, data, attributes, guard=guard)
                 return
             except PreconditionFailed:
                 if (await self.store.get(ObjectRef(place.bucket, place.key))).data != data:

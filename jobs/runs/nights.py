@@ -16,7 +16,7 @@ from jobs.core.nights import Stage, claim_name, record_name, summary_name
 from jobs.core.pace import backoff_seconds
 from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
 from jobs.runs.ledger import WRITE_TRIES, Ledger
-from jobs.s3.store import ABSENT
+from jobs.s3.ledger_guard import ledger_guard
 
 _JSON = Attributes(headers={"content-type": "application/json"})
 LOOK_SECONDS = 0.5
@@ -95,7 +95,7 @@ class NightBook:
         place, data = self.ledger.location.join(name), json.dumps(document, indent=2, ensure_ascii=False).encode()
         for attempt in range(1, WRITE_TRIES + 1):
             try:
-                await self.ledger.store.put(place.bucket, place.key, data, _JSON, guard=ABSENT)
+                await self.ledger.store.put(place.bucket, place.key, data, _JSON, guard=ledger_guard(name))
                 break
             except PreconditionFailed:
                 break

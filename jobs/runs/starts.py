@@ -9,7 +9,8 @@ from __future__ import annotations
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.starts import decode_record, encode_record, record_name
 from jobs.errors import PreconditionFailed
-from jobs.s3.store import ABSENT, Store
+from jobs.s3.ledger_guard import ledger_guard
+from jobs.s3.store import Store
 from jobs.s3.tries import try_often
 
 _JSON = Attributes(headers={"content-type": "application/json"})
@@ -20,9 +21,9 @@ async def stand(store: Store, ledger: Location, name: str, job_id: str) -> str:
 
     Raises StoreError when the ledger cannot be asked.
     """
-    place = ledger.join(record_name(name))
+    place, guard = ledger.join(record_name(name)), ledger_guard(record_name(name))
     try:
-        await try_often(lambda: store.put(place.bucket, place.key, encode_record(job_id), _JSON, guard=ABSENT))
+        await try_often(lambda: store.put(place.bucket, place.key, encode_record(job_id), _JSON, guard=guard))
     except PreconditionFailed:
         return decode_record((await try_often(lambda: store.get(ObjectRef(*place)))).data)
     return job_id

@@ -29,9 +29,10 @@ from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError, UsageError
 from jobs.s3.archive_upload import ArchiveUpload
+from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.member_tables import RECORD, from_batch, write_index
 from jobs.s3.ranged_tables import KeyRange, RangedTable, holds, open_table, overlaps
-from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, Store
+from jobs.s3.store import Marker, Store
 from jobs.s3.tries import try_often
 
 FOLDER = "archives/"
@@ -64,7 +65,7 @@ class ArchiveIndex:
         Somebody else's that is there already stands; the one that stands is returned.
         """
         place = self._place(record.location)
-        guard = ABSENT if damaged_etag is None else Guard(etag=damaged_etag)
+        guard = ledger_guard(_index_name(record.location), damaged_etag)
         upload = ArchiveUpload(self.store, place.bucket, place.key, _PARQUET, PART_BYTES, guard)
         with tempfile.TemporaryFile() as file:
             await asyncio.to_thread(write_index, own_index, record, file)
@@ -184,7 +185,7 @@ class ArchiveIndex:
         lines = [[key, etag, known[key, etag].to_dict()] for key, etag in sorted(known)]
         with contextlib.suppress(StoreError):  # who may only read the ledger looks a little longer the next time
             data = json.dumps(lines, ensure_ascii=False).encode()
-            await self.store.put(place.bucket, place.key, data, _JSON, guard=UNGUARDED)
+            await self.store.put(place.bucket, place.key, data, _JSON, guard=ledger_guard(_directory_name(bucket)))
 
     async def _open(self, archive: Location) -> RangedTable:
         place = self._place(archive)
@@ -201,10 +202,10 @@ class ArchiveIndex:
             after = page.next_marker
 
     def _place(self, archive: Location) -> Location:
-        return self.location.join(f"{FOLDER}{archive.bucket}/{archive.key}{SUFFIX}")
+        return self.location.join(_index_name(archive))
 
     def _directory_place(self, bucket: str) -> ObjectRef:
-        place = self.location.join(f"{FOLDER}{bucket}.directory.json")
+        place = self.location.join(_directory_name(bucket))
         return ObjectRef(place.bucket, place.key)
 
 
@@ -225,6 +226,14 @@ def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
         )
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DamagedArchive(f"{record.location}: its own index is damaged: {error}") from error
+
+
+def _index_name(archive: Location) -> str:
+    return f"{FOLDER}{archive.bucket}/{archive.key}{SUFFIX}"
+
+
+def _directory_name(bucket: str) -> str:
+    return f"{FOLDER}{bucket}.directory.json"
 
 
 def _record(table: RangedTable) -> ArchiveRecord:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.thawing import Tier, waiting_name
 from jobs.errors import Conflict, PreconditionFailed
-from jobs.s3.store import ABSENT, Restoring, Store
+from jobs.s3.ledger_guard import ledger_guard
+from jobs.s3.store import Restoring, Store
 from jobs.s3.tries import try_often
 
 _JSON = Attributes(headers={"content-type": "application/json"})
@@ -43,10 +44,11 @@ class Thaws:
             raise
 
     async def _request(self, store: Store, ref: ObjectRef, storage_class: str) -> None:
-        place = self.location.join(waiting_name(ref.bucket, ref.key, self.run_id))
+        name = waiting_name(ref.bucket, ref.key, self.run_id)
+        place, guard = self.location.join(name), ledger_guard(name)
         note = json.dumps({"version_id": ref.version_id, "tier": self.tier.value}).encode()
         with contextlib.suppress(PreconditionFailed):
-            await try_often(lambda: self.ledger.put(place.bucket, place.key, note, _JSON, guard=ABSENT))
+            await try_often(lambda: self.ledger.put(place.bucket, place.key, note, _JSON, guard=guard))
         days = None if storage_class == "INTELLIGENT_TIERING" else self.days
         answer = await try_often(lambda: store.request_restore(ref, days=days, tier=self.tier.value))
         if answer is Restoring.READY:

@@ -23,8 +23,10 @@ import pyarrow.parquet as pq
 
 from jobs.core.expiry import Step
 from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.errors import LedgerError, PreconditionFailed
+from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.listing import list_all
-from jobs.s3.store import UNGUARDED, Store
+from jobs.s3.store import Store
 from jobs.s3.tables import write_parquet
 from jobs.s3.tries import try_often
 
@@ -163,7 +165,14 @@ class Tombstones:
         ]
         place = self._place(name)
         data = write_parquet(pa.Table.from_arrays(arrays, schema=SCHEMA))
-        await try_often(lambda: self.store.put(place.bucket, place.key, data, _PARQUET, guard=UNGUARDED))
+        guard = ledger_guard(f"{FOLDER}{self.bucket}/{self.run_id}/{name}")
+        try:
+            await try_often(lambda: self.store.put(place.bucket, place.key, data, _PARQUET, guard=guard))
+        except PreconditionFailed as error:
+            if (await try_often(lambda: self.store.get(ObjectRef(*place)))).data != data:  # else the answer was lost
+                raise LedgerError(
+                    f"{place} was written by somebody else: find out who before you expire more"
+                ) from error
 
     def _place(self, name: str) -> Location:
         return self.ledger.join(f"{FOLDER}{self.bucket}/{self.run_id}/{name}")

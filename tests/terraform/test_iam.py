@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from jobs.core.ledger_files import LEDGER_FILES, Change
 from tests.terraform.iam import Answer, decide, listed
 
 NAME = "parcels"
@@ -239,13 +240,30 @@ def test_buckets_refuse_bypass_and_plain_http_to_everyone(example):
         assert decide(statements, "s3:GetObject", key, safe, root) is Answer.SILENT
 
 
-def test_documents_of_runs_are_written_once(example):
+@pytest.mark.parametrize(("pattern", "change"), LEDGER_FILES)
+def test_the_ledgers_bucket_lets_change_what_the_table_lets_change(example, pattern, change):
     statements = json.loads(example.all("aws_s3_bucket_policy", "this")["example-ledger"]["policy"])["Statement"]
-    write = {"aws:SecureTransport": "true", "s3:ObjectCreationOperation": "true"}
     role = f"arn:aws:iam::{ACCOUNT}:role/{NAME}-job-verify"
-    assert decide(statements, "s3:PutObject", OUTCOME, write, role) is Answer.DENIED
-    assert decide(statements, "s3:PutObject", OUTCOME, write | {"s3:if-none-match": "*"}, role) is Answer.SILENT
-    assert decide(statements, "s3:PutObject", POLICY_FILE, write, role) is Answer.SILENT
+    write = {"aws:SecureTransport": "true", "s3:ObjectCreationOperation": "true"}
+    part = write | {"s3:ObjectCreationOperation": "false"}  # CreateMultipartUpload and UploadPart take no condition
+    for name in (pattern.replace("*", "a"), pattern.replace("*", "a/b.csv"), pattern.replace("*", "20261125T0Z/c/d e")):
+        place = f"{S3}example-ledger/sealift/{name}"
+
+        def ask(context, place=place):
+            return decide(statements, "s3:PutObject", place, context, role)
+
+        assert ask(part) is Answer.SILENT
+        assert ask(write | {"s3:if-none-match": "*"}) is Answer.SILENT
+        assert ask(write) is (Answer.SILENT if change is Change.ALWAYS else Answer.DENIED)
+        assert ask(write | {"s3:if-match": "e"}) is (Answer.DENIED if change is Change.NEVER else Answer.SILENT)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_role_deletes_from_the_ledger_and_so_writes_again(example, role):
+    for pattern, _ in LEDGER_FILES:
+        place = f"{S3}example-ledger/sealift/{pattern.replace('*', 'a/b')}"
+        for action in ("s3:DeleteObject", "s3:DeleteObjectVersion"):
+            assert decide(example.statements(ROLES[role]), action, place) is Answer.DENIED
 
 
 def test_inventory_is_delivered_for_our_buckets_only(example):

@@ -1,0 +1,51 @@
+"""Ledger files: what lies below the ledger, and whether it may ever change. Pure.
+
+The first pattern that fits a name, relative to the ledger, says so. What fits none is written once.
+The same table is in the bucket's policy (terraform/bucket_policies.tf); tests/terraform holds both
+together. A file that may change decides nothing that could not be decided without it.
+
+| files                    | may change                                                           |
+|--------------------------|----------------------------------------------------------------------|
+| runs/ … thawing/         | never                                                                |
+| archives/….parquet       | a damaged index, by who names the ETag of the one that it replaces   |
+| archives/….directory.json| always: it repeats what the indexes say                              |
+| policy.yaml              | by Terraform only, no role of Sealift's may write it                 |
+| athena/                  | by Athena, which keeps results there; nothing of Sealift reads them  |
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+
+class Change(StrEnum):
+    """`never`: `If-None-Match: *`. `known`: that, or `If-Match`. `always`: without a condition."""
+
+    NEVER = "never"
+    KNOWN = "known"
+    ALWAYS = "always"
+
+
+LEDGER_FILES: tuple[tuple[str, Change], ...] = (
+    ("runs/*", Change.NEVER),
+    ("tombstones/*", Change.NEVER),
+    ("catalog/*", Change.NEVER),
+    ("nights/*", Change.NEVER),
+    ("journal/*", Change.NEVER),
+    ("backlog/*", Change.NEVER),
+    ("manifests/*", Change.NEVER),
+    ("starts/*", Change.NEVER),
+    ("told/*", Change.NEVER),
+    ("removed/*", Change.NEVER),
+    ("thawing/*", Change.NEVER),
+    ("archives/*.parquet", Change.KNOWN),
+    ("archives/*.directory.json", Change.ALWAYS),
+    ("policy.yaml", Change.ALWAYS),
+    ("athena/*", Change.ALWAYS),
+)
+
+
+def change_of(name: str) -> Change:
+    """Whether the file of this name, relative to the ledger, may change."""
+    return next((change for pattern, change in LEDGER_FILES if fnmatchcase(name, pattern)), Change.NEVER)

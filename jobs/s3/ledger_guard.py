@@ -1,0 +1,19 @@
+"""The guard of a write below the ledger, by the table of `jobs.core.ledger_files`."""
+
+from __future__ import annotations
+
+from jobs.core.ledger_files import Change, change_of
+from jobs.s3.store import ABSENT, UNGUARDED, Guard
+
+
+def ledger_guard(name: str, replaced_etag: str | None = None) -> Guard:
+    """The condition of a write of the file `name`, relative to the ledger.
+
+    `replaced_etag`: of the file that it replaces. Raises ValueError where the table does not let it change.
+    """
+    change = change_of(name)
+    if replaced_etag is not None:
+        if change is not Change.KNOWN:
+            raise ValueError(f"{name} is never replaced")
+        return Guard(etag=replaced_etag)
+    return UNGUARDED if change is Change.ALWAYS else ABSENT

@@ -1,0 +1,94 @@
+"""Writes below the ledger: each asks the table whether it may replace anything."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from jobs.core.expiry import Step
+from jobs.core.ledger_files import LEDGER_FILES, Change, change_of
+from jobs.core.model import Attributes, Location
+from jobs.errors import LedgerError, Unavailable
+from jobs.s3.ledger_guard import ledger_guard
+from jobs.s3.memory import MemoryStore
+from jobs.s3.store import ABSENT, UNGUARDED, Guard
+from jobs.s3.tombstones import Tombstone, Tombstones
+
+ROOT = Path(__file__).resolve().parents[2]
+WRITES = re.compile(r"\bguard=(?!guard\b|ledger_guard\(|self\.guard\b)")
+NOT_THE_LEDGER = {
+    "copier.py": "copies, guarded by what the job has seen",
+    "member_copier.py": "restored members",
+    "transfer.py": "copies in parts",
+    "inventory.py": "an inventory report, where the user asked for it",
+    "backup.py": "copies",
+    "likeness.py": "copies",
+}
+"""Modules that write somewhere else than to the ledger."""
+
+
+def test_what_is_in_no_table_is_written_once() -> None:
+    assert change_of("something/new.json") is Change.NEVER
+    assert ledger_guard("something/new.json") == ABSENT
+
+
+@pytest.mark.parametrize(("pattern", "change"), LEDGER_FILES)
+def test_the_guard_is_the_tables(pattern: str, change: Change) -> None:
+    name = pattern.replace("*", "a/b")
+    assert ledger_guard(name) == (UNGUARDED if change is Change.ALWAYS else ABSENT)
+    if change is Change.KNOWN:
+        assert ledger_guard(name, "etag") == Guard(etag="etag")
+    else:
+        with pytest.raises(ValueError, match="never replaced"):
+            ledger_guard(name, "etag")
+
+
+def test_no_module_that_writes_to_the_ledger_chooses_a_guard_of_its_own() -> None:
+    found: dict[str, list[str]] = {}
+    for path in [*(ROOT / "jobs").rglob("*.py"), *(ROOT / "scheduler").rglob("*.py")]:
+        is_store = path.name in ("store.py", "rest.py", "memory.py", "memory_buckets.py", "ledger_guard.py")
+        if not is_store and path.name not in NOT_THE_LEDGER and "jobs/local" not in str(path):
+            lines = [line for line in path.read_text().splitlines() if WRITES.search(line) or "UNGUARDED" in line]
+            found |= {path.name: lines} if lines else {}
+    assert found == {}
+
+
+TOMBSTONE = Tombstone(0, "key", "v1", "e", 1, 1.0, Step.HIDE, "s3://b/k", None, None, "content")
+
+
+def test_a_tombstone_that_somebody_else_has_written_is_not_replaced() -> None:
+    async def scene() -> None:
+        store = MemoryStore()
+        store.create_bucket("ledger")
+        stones = Tombstones(store, Location("ledger"), "source", "run")
+        name = await stones.announce([TOMBSTONE])
+        forged = f"tombstones/source/run/{name}-done.parquet"
+        await store.put("ledger", forged, b"forged", Attributes(), guard=ABSENT)
+        with pytest.raises(LedgerError, match="written by somebody else"):
+            await stones.confirm(name, [TOMBSTONE])
+
+    asyncio.run(scene())
+
+
+def test_a_tombstone_whose_answer_was_lost_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lossy(MemoryStore):
+        lost = 0
+
+        async def put(self, *args, **kwargs):
+            written = await super().put(*args, **kwargs)
+            if self.lost == 0:
+                self.lost += 1
+                raise Unavailable("PutObject", "x", "ConnectionReset")
+            return written
+
+    monkeypatch.setattr("jobs.s3.tries.backoff_seconds", lambda attempt, jitter: 0.0)
+
+    async def scene() -> None:
+        store = Lossy()
+        store.create_bucket("ledger")
+        await Tombstones(store, Location("ledger"), "source", "run").announce([TOMBSTONE])
+
+    asyncio.run(scene())
