@@ -24,6 +24,10 @@ from jobs.s3.lookup import find, key_history
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.streams import ByteBudget
 
+_SUPERSEDED = (
+    "the destination is newer and condemned, but this is not the source's current version, whose copy "
+    "it may be: verify again"
+)
 _REFUSALS = (NotFound, Denied, Redirected, ArchivedObject, Rejected)
 
 
@@ -97,6 +101,10 @@ class Replicate:
         if action.prove and source and destination:
             verdict, checksum = await self._read_both(ref, source, target, destination)
             action = decide(row, source, destination, verdict, self.options.overwrite)
+        if action.copy and source and destination and row.condemned_etag == destination.etag:
+            alone = decide(row._replace(condemned_etag=None), source, destination, verdict, self.options.overwrite)
+            if not alone.copy and not await self._is_current(ref, source):
+                action = alone._replace(reason=_SUPERSEDED)
         if action.copy and source:
             return await self.copier.copy(row, source, Guard(etag=action.replaces) if action.replaces else ABSENT)
         if action.status is None:
@@ -112,6 +120,13 @@ class Replicate:
                 checksum=checksum or best_checksum(source),
             )
         return outcome._replace(destination_etag=destination.etag if destination else None)
+
+    async def _is_current(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
+        """Whether a version is what the source has on top, so that nothing newer can be its copy's successor."""
+        if ref.version_id is None:
+            return True
+        now = await find(self.source, ref._replace(version_id=None))
+        return now is not None and (now.etag, now.version_id) == (seen.etag, seen.version_id)
 
     async def _replay(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Reproduce one key's history, oldest first, on top of what the destination has of it already.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 import secrets
 import shutil
 import signal
@@ -27,7 +28,7 @@ from jobs.core.model import Location, Route
 from jobs.core.price import part_rule
 from jobs.core.run import Plan, RunSpec, RunState, Side, worker_pins
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, ExitCode, LimitExceeded, NotFound, StoreError, UsageError
+from jobs.errors import ConfigError, ExitCode, LedgerError, LimitExceeded, NotFound, StoreError, UsageError
 from jobs.report import summarize
 from jobs.runs.ledger import Ledger
 from jobs.s3.sessions import boto_client, open_store
@@ -269,7 +270,13 @@ async def failures_of(ledger: Ledger, run_id: str) -> str:
         raise ConfigError(f"run {run_id} has not ended: finish it with `sealift runs retry {run_id}` first")
     if not earlier["failures_manifest"]:
         raise ConfigError(f"run {run_id} has no failed rows: there is nothing to do")
-    return str(earlier["failures_manifest"])
+    uri, folder = str(earlier["failures_manifest"]), ledger.uri(run_id)
+    if not re.fullmatch(r"failures(-[0-9a-f]{16})?\.parquet", uri.removeprefix(folder)):
+        raise LedgerError(
+            f"{ledger.uri(run_id, 'report.json')} names {uri} as the failed rows, which is no file of the run's: "
+            "the report was altered. Verify again"
+        )
+    return uri
 
 
 async def _listed(store: Store, places: Sequence[Location], versions: bool) -> AsyncIterator[pa.RecordBatch]:

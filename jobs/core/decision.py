@@ -42,7 +42,8 @@ def decide(
     """The action for a row of the manifest.
 
     `source` and `destination` are what HEAD says (None: not there), `verdict` how they compare
-    (None when one is not there). The first line that fits decides:
+    (None when one is not there). A condemned ETag comes from a file in the ledger: it never replaces what
+    is not different now. The first line that fits decides:
 
     | source            | destination                     | verdict   | overwrite | action                     |
     |-------------------|---------------------------------|-----------|-----------|----------------------------|
@@ -54,8 +55,8 @@ def decide(
     | archived          | there                           | same      |           | same                       |
     | archived          | there                           | different |           | archived                   |
     | archived          | there                           | unknown   |           | archived                   |
-    | there             | the condemned ETag              |           |           | copy over it               |
     | there             | there                           | unknown   |           | prove                      |
+    | there             | the condemned ETag              | different |           | copy over it               |
     | there             | there                           | different | never     | changed: it is in the way  |
     | there             | there                           | different | always    | copy over it               |
     | there             | older than the source           | different | older     | copy over it               |
@@ -73,10 +74,10 @@ def decide(
         return Action(status=Status.SAME)
     if source.is_archived:
         return Action(status=Status.ARCHIVED, reason=_ARCHIVED)
-    if row.condemned_etag == destination.etag:
-        return Action(copy=True, replaces=destination.etag)
     if verdict.same is None:
         return Action(prove=True)
+    if row.condemned_etag == destination.etag:
+        return Action(copy=True, replaces=destination.etag)
     if overwrite is Overwrite.NEVER:
         return Action(status=Status.CHANGED, reason=f"another object is at the destination ({verdict.reason})")
     if overwrite is Overwrite.ALWAYS or destination.last_modified < source.last_modified:
