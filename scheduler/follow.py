@@ -30,6 +30,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from jobs.core.agreement import run_job
 from jobs.core.arrays import REPORT, WORK
 from jobs.core.coverage import match
 from jobs.core.events import Kind, ObjectEvent, parse_document
@@ -95,7 +96,7 @@ class _Follower:
             if found["stage"] == WORK:
                 return await self._work_ended(found["run"], found["number"], status)
             return await self._report_ended(found["run"], job)
-        started = await read_start(self.sandbox, name)
+        started = await read_start(self.sandbox, self.policy, name)
         if started is None:
             return _did("ignored", name)
         if started.job == REPORT:
@@ -174,7 +175,9 @@ class _Follower:
             return _did("ended", str(job["jobName"]))
         if await self._is_second(job):
             return _did("ignored", str(job["jobName"]))
-        text = f"sealift {' '.join(started.command)}\n\nended with exit code {code}: {_why(job)}"
+        command = (job.get("container") or {}).get("command")  # as Batch says, and no claim
+        what = f"sealift {' '.join(map(str, command))}" if command else f"The job {job['jobName']}"
+        text = f"{what}\n\nended with exit code {code}: {_why(job)}"
         text += "\nIts report names the rows: sealift runs list" if has_findings else ""
         subject = f"Sealift {started.job} of {started.pair or started.once}"
         return await self._tell(
@@ -234,7 +237,10 @@ async def _restored(sandbox: Sandbox, policy: Policy, event: ObjectEvent) -> dic
     if event.kind is not Kind.RESTORE_COMPLETED:
         return _did("ignored", about)
     waiting = await sandbox.names(waiting_name(event.bucket, event.key))
-    runs = [name.removesuffix(".json") for name in waiting if "/" not in name]  # a key may be another one's folder
+    named = [name.removesuffix(".json") for name in waiting if "/" not in name]  # a key may be another one's folder
+    runs = [run_id for run_id in named if run_job(run_id) == "restore"]
+    if len(runs) < len(named):
+        say("warning", "notes ignored", about=about, names=sorted({*named} - {*runs}), reason="no restore's run ids")
     if runs:
         for run_id in runs:
             command = ("runs", "retry", run_id, "--ledger", str(sandbox.settings.ledger), "--yes")

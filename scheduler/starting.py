@@ -1,9 +1,10 @@
 """Starting a Batch job once, whatever the duplicates, the lost answers and the crashes in between.
 
-    <ledger>/starts/<job name>.json             claimed: what is to be started, and why; written before it is
+    <ledger>/starts/<job name>.json             claimed: what is to be started, and when; written before it is
     <ledger>/starts/<job name>.submitted.json   its id
 
-The job's name says what it is for, so that a second caller asks for the same one. A claim without an id is
+A claim is a lock and no order: what is submitted comes from the trigger and the policy, never from a claim. The
+job's name says what it is for, so that a second caller asks for the same one. A claim without an id is
 somebody's who may have crashed: Batch is asked for a job of that name first. Of two that submit at once the first to
 write the id wins, and the other one's job is ended before it starts.
 
@@ -23,14 +24,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jobs.core.arrays import NAME_CHARS_MAX, retry_strategy
+from jobs.core.agreement import run_job
+from jobs.core.arrays import NAME_CHARS_MAX, REPORT, retry_strategy
 from jobs.core.policy import Policy
 from jobs.core.starts import decode_record, encode_record, record_name
 from jobs.errors import NotFound
 from jobs.s3.batch import Batch
+from scheduler.log import say
 from scheduler.sandbox import Sandbox
 
 ATTEMPTS = 3
+_NIGHT = re.compile(r"\d{4}-\d\d-\d\d")
 _ODD = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -65,7 +69,6 @@ async def start(sandbox: Sandbox, policy: Policy, what: Start, batch: Batch | No
         known = await _submitted(sandbox, name)
         if known is not None:
             return told | {"job_id": known, "is_new": False}
-        what = await read_start(sandbox, name) or what
     edge = batch or Batch()
     job_id = await asyncio.to_thread(edge.submit, _request(sandbox, policy, what, name), is_new=is_new)
     if not await sandbox.write_once(record_name(name), encode_record(job_id)):
@@ -76,13 +79,33 @@ async def start(sandbox: Sandbox, policy: Policy, what: Start, batch: Batch | No
     return told | {"job_id": job_id, "is_new": is_new}
 
 
-async def read_start(sandbox: Sandbox, name: str) -> Start | None:
-    """What a Batch job of ours was started for; None for another one's."""
+async def read_start(sandbox: Sandbox, policy: Policy, name: str) -> Start | None:
+    """What a Batch job of ours was started for, without its command; None for another one's.
+
+    The claim only says how the job's name is to be read: what it says has to make that name, by the policy.
+    """
     try:
         claim = json.loads(await sandbox.read(f"starts/{name}.json"))
+        start = Start(str(claim["pair"]), str(claim["job"]), str(claim["once"]), ())
     except NotFound:
         return None
-    return Start(claim["pair"], claim["job"], claim["once"], tuple(claim["command"]))
+    except (ValueError, KeyError, TypeError) as error:
+        say("warning", "claim ignored", job_name=name, reason=f"it is no claim: {error!r}")
+        return None
+    if start.name(policy) != name or not _is_ours(policy, start):
+        say("warning", "claim ignored", job_name=name, reason="it does not fit the job's name and the policy")
+        return None
+    return start
+
+
+def _is_ours(policy: Policy, start: Start) -> bool:
+    if start.job == "restore":
+        return not start.pair and run_job(start.once) == "restore"
+    if start.job == REPORT:
+        return not start.pair and run_job(start.once.rpartition("-")[0]) is not None
+    if start.job == "nightly" and not _NIGHT.fullmatch(start.once):
+        return False
+    return start.job in _OWN_DEFINITION and policy.pair(start.pair) is not None
 
 
 async def is_started(sandbox: Sandbox, policy: Policy, what: Start) -> bool:

@@ -84,7 +84,8 @@ async def resubmit(
         states = await executor.states(last)
         is_at_work = any(not state.has_ended for state in states.values())
         if not last.is_whole and not last.refusal and (is_at_work or not last.job_ids):
-            return await executor.submit(last.submission)
+            placement = place(given, settings, spec.job, last.submission.placement)
+            return await executor.submit(replace(last.submission, placement=placement))
         if is_at_work:
             if not given["as_json"]:
                 say(f"run {spec.run_id} is at work in Batch already: following it")

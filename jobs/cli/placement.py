@@ -61,7 +61,10 @@ def is_batch(given: Mapping[str, Any], settings: Settings) -> bool:
 
 
 def place(given: Mapping[str, Any], settings: Settings, job: str, earlier: Placement | None = None) -> Placement:
-    """Where and how the jobs of a run run, by options, an earlier submission and settings, in this order.
+    """Where and how the jobs of a run run, by options, settings and an earlier submission, in this order.
+
+    The earlier submission comes from the ledger: it may say how much a job gets, but neither queue nor job definition,
+    which decide under which role it runs.
 
     `{job}` in the name of a job definition stands for the run's job, so that each has a role of its own.
 
@@ -72,13 +75,15 @@ def place(given: Mapping[str, Any], settings: Settings, job: str, earlier: Place
         queue = settings.batch_queue_on_demand
         if queue is None:
             raise UsageError("--on-demand needs a queue: set SEALIFT_BATCH_QUEUE_ON_DEMAND or give --queue")
-    queue = queue or (earlier.queue if earlier else settings.batch_queue)
-    definition = given.get("job_definition") or (earlier.job_definition if earlier else settings.batch_job_definition)
+    queue = queue or settings.batch_queue
+    definition = given.get("job_definition") or settings.batch_job_definition
     if not queue:
         raise UsageError("no job queue: give --queue or set SEALIFT_BATCH_QUEUE")
     if not definition:
         raise UsageError("no job definition: give --job-definition or set SEALIFT_BATCH_JOB_DEFINITION")
     definition = definition.replace("{job}", job)
+    if earlier is not None and not (given.get("queue") or given.get("on_demand") or given.get("job_definition")):
+        _demand_same(earlier, queue, definition)
     base = earlier or Placement(queue, definition)
     memory, tags = given.get("memory"), dict(_tag(text) for text in given.get("tag") or ())
     return Placement(
@@ -92,6 +97,15 @@ def place(given: Mapping[str, Any], settings: Settings, job: str, earlier: Place
         attempts=given.get("attempts") or base.attempts,
         tags=tags or base.tags,
     )
+
+
+def _demand_same(earlier: Placement, queue: str, definition: str) -> None:
+    there, here = (earlier.queue, earlier.job_definition), (queue, definition)
+    if there != here:
+        raise UsageError(
+            f"the ledger says that the run was sent to queue {there[0]!r} as {there[1]!r}, your settings say "
+            f"{here[0]!r} as {here[1]!r}: name the ones to use with --queue and --job-definition"
+        )
 
 
 def check_sides(*sides: Side | None) -> None:

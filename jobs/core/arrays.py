@@ -20,6 +20,7 @@ from typing import Any
 from jobs.errors import ExitCode, UsageError
 
 CHILDREN_MAX = 10_000
+SHARDS_MAX = 1_000_000
 PAYLOAD_BYTES_MAX = 30 * 1024
 NAME_CHARS_MAX = 128
 TIMEOUT_SECONDS_MIN = 60
@@ -105,7 +106,9 @@ class Submission:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Submission:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`. Raises ValueError for ranges of more shards than a run has."""
+        if sum(last - first + 1 for first, last in data["shards"]) > SHARDS_MAX:
+            raise ValueError(f"more than {SHARDS_MAX:,} shards")
         shards = [shard for first, last in data["shards"] for shard in range(first, last + 1)]
         known = {name: data[name] for name in ("run_id", "number", "per_child", "ledger", "follows", "after")}
         return cls(**known, shards=shards, placement=Placement(**data["placement"]))

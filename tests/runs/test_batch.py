@@ -17,7 +17,7 @@ from jobs.core.arrays import Placement, Submission, spread
 from jobs.core.model import Location
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, ShardSummary
-from jobs.errors import ConfigError, Rejected, Unavailable
+from jobs.errors import ConfigError, LedgerError, Rejected, Unavailable
 from jobs.runs.batch import BatchExecutor, child_shards, exit_codes, unfinished_shards
 from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.batch import Batch, ChildFailure, JobState
@@ -69,12 +69,15 @@ def submission(shards: int = 3, number: int = 0) -> Submission:
     return spread(RUN, number, PLACEMENT, range(shards), "s3://ledger/sealift")
 
 
-def test_a_second_submission_finds_the_first_whatever_it_asks_for(site: Site) -> None:
+def test_a_second_submission_finds_the_first_whatever_shards_it_asks_for(site: Site) -> None:
     first = asyncio.run(site.executor().submit(submission()))
     second = asyncio.run(site.executor().submit(submission()))
-    other = spread(RUN, 0, Placement("calm", "other"), range(9), "s3://ledger/sealift")
-    third = asyncio.run(site.executor().submit(other))
+    placement = submission().placement
+    third = asyncio.run(site.executor().submit(spread(RUN, 0, placement, range(9), "s3://ledger/sealift")))
     assert first == second == third
+    for forged in (Placement("calm", placement.job_definition), Placement(placement.queue, "sealift-expire")):
+        with pytest.raises(LedgerError, match="--queue and --job-definition"):
+            asyncio.run(site.executor().submit(spread(RUN, 0, forged, range(9), "s3://ledger/sealift")))
     assert site.server.names() == [f"{RUN}-000-work", f"{RUN}-000-report"]
     assert asyncio.run(site.executor().latest(RUN)) == first
 

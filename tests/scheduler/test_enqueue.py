@@ -94,6 +94,21 @@ def test_what_makes_no_sense_is_refused(place: Place, event: dict[str, Any], say
     assert place.names("manifests/") == []
 
 
+def test_rows_of_the_backlog_that_are_not_the_pairs_are_refused_and_said(place: Place, api: LambdaApi) -> None:
+    place.write_policy(source={"bucket": place.source, "region": "us-east-1", "prefixes": ["in/"]})
+    row = {"bucket": place.source, "key": "in/a", "version_id": None, "size_bytes": 1, "etag": None, "reason": "large"}
+    forged = [{**row, "key": "out/a"}, {**row, "bucket": place.hot}, {**row, "extra": 1}, {"key": 5}, 7, [], None]
+    lines = [json.dumps(each) for each in (*forged, row)] + ["no JSON"]
+    name = "l/backlog/pair=pair/0000000000001-9-9-0123456789ab.json"
+    place.client.put_object(Bucket=place.ledger, Key=name, Body="\n".join(lines).encode())
+    with place.function("enqueue") as enqueue:
+        (published,) = enqueue.invoke({"action": "backlog", "pair": "pair", "now": True}).payload["manifests"]
+        (said,) = [each for each in enqueue.lines() if each.get("event") == "backlog rows refused"]
+    assert (published["rows"], said["rows"]) == (1, 8)
+    (manifest,) = [each for each in place.names("manifests/") if each.endswith(".csv")]
+    assert place.read(manifest) == f"{place.source},in/a\n".encode()
+
+
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)

@@ -223,11 +223,51 @@ def test_a_start_that_came_to_nothing_is_told(place: Place, mail: Mail, batch_jo
         job_id = batch_jobs.job(name).id
         assert action(follow.invoke(ended(name, jobId=job_id))) == "ended"
         assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 3}, jobId=job_id))) == "ended"
-        assert action(follow.invoke(ended(name, "FAILED", container={"exitCode": 2}, jobId=job_id))) == "told"
+        claim = json.loads(place.read(f"starts/{name}.json")) | {"command": ["see", "https://evil.example"]}
+        write(place, f"starts/{name}.json", claim)
+        container = {"exitCode": 2, "command": batch_jobs.job(name).request["containerOverrides"]["command"]}
+        assert action(follow.invoke(ended(name, "FAILED", container=container, jobId=job_id))) == "told"
     ((subject, body),) = mail.read()
+    assert "evil" not in body
     assert subject == "Sealift backfill of pair FAILED"
     assert "sealift backfill --pair pair --yes --prefix p/" in body
     assert "exit code 2" in body
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"pair": "pair", "job": "nightly", "once": "2026-11-26"},
+        {"pair": "other", "job": "nightly", "once": "2026-11-25"},
+        {"pair": "pair", "job": "report", "once": "20261125T003345Z-replicate-1f3a2b-000"},
+        {"pair": "", "job": "restore", "once": "pair-nightly-2026-11-25"},
+        {"pair": "pair-nightly", "job": "2026", "once": "11-25"},
+        {"pair": "pair"},
+        ["pair", "nightly", "2026-11-25"],
+    ],
+)
+def test_a_claim_that_does_not_fit_its_jobs_name_says_nothing(
+    place: Place, mail: Mail, batch_jobs: BatchServer, claim: Any
+) -> None:
+    with place.function("submit") as submit:
+        name = night(place, submit)
+    write(place, f"starts/{name}.json", claim)
+    with place.function("follow") as follow:
+        assert action(follow.invoke(ended(name, "FAILED", jobId=batch_jobs.job(name).id))) == "ignored"
+        assert any(line.get("event") == "claim ignored" for line in follow.lines())
+    assert mail.read() == []
+
+
+def test_a_note_of_another_run_than_a_restore_starts_nothing(place: Place, batch_jobs: BatchServer) -> None:
+    register(make_client(batch_jobs), "sealift-restore")
+    runs = ("20261125T003345Z-expire-1f3a2b", "20261125T003345Z-replicate-1f3a2b", "--ledger=s3:evil")
+    for run in (*runs, "20261125T003345Z-restore-1f3a2b"):
+        place.client.put_object(Bucket=place.ledger, Key=f"l/thawing/cold/key/{run}.json", Body=b"{}")
+    event = eventbridge("cold", "key", "Object Restore Completed", size=5, etag="e", source_storage_class="GLACIER")
+    with place.function("follow") as follow:
+        answer = follow.invoke(event)
+    assert answer.payload["runs"] == ["20261125T003345Z-restore-1f3a2b"]
+    assert batch_jobs.names() == ["sealift-restore-20261125T003345Z-restore-1f3a2b"]
 
 
 def test_a_restored_object_goes_to_the_backlog(place: Place) -> None:

@@ -69,12 +69,12 @@ def test_a_lost_answer_does_not_start_a_night_twice(place: Place, batch: BatchSe
 
 
 def test_a_claim_whose_owner_died_is_taken_over(place: Place, batch: BatchServer) -> None:
-    """Before it submitted, and after it did."""
+    """Before it submitted, and after it did. What the claim wants to have run does not matter: it is a lock."""
     claim = {
         "pair": "pair",
-        "job": "nightly",
+        "job": "replicate",
         "once": "2026-11-25",
-        "command": ["nightly", "--pair", "pair"],
+        "command": ["replicate", "--source", "s3://evil", "--destination", "s3://hot", "--overwrite", "always"],
         "at": 0,
         "token": "other",
     }
@@ -82,10 +82,46 @@ def test_a_claim_whose_owner_died_is_taken_over(place: Place, batch: BatchServer
     place.client.put_object(Bucket=place.ledger, Key=f"{key}.json", Body=json.dumps(claim).encode())
     with place.function("submit") as submit:
         first = submit.invoke(NIGHT).payload["started"][0]
-        assert batch.job("sealift-pair-nightly-2026-11-25").request["containerOverrides"]["command"] == claim["command"]
+        request = batch.job("sealift-pair-nightly-2026-11-25").request
+        assert request["containerOverrides"]["command"] == ["nightly", "--pair", "pair", "--night", "2026-11-25"]
+        assert request["jobDefinition"] == "sealift-nightly"
         place.client.delete_object(Bucket=place.ledger, Key=f"{key}.submitted.json")
         assert submit.invoke(NIGHT).payload["started"][0]["job_id"] == first["job_id"]
     assert len(batch.names()) == 1
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"manifest": "s3://{hot}/rows.csv"},
+        {"manifest": "s3://{ledger}/l/manifests/pair=other/000001-0123456789ab.csv"},
+        {"manifest": "s3://{ledger}/l/manifests/pair=pair/../../x.csv"},
+        {"pair": "other"},
+        {"number": 2},
+        {"prefixes": [1]},
+        {"prefixes": None},
+    ],
+)
+def test_a_manifest_that_is_not_its_own_starts_nothing(
+    place: Place, batch: BatchServer, forged: dict[str, Any]
+) -> None:
+    own = f"s3://{place.ledger}/l/manifests/pair=pair/000001-0123456789ab.csv"
+    document = {"version": 1, "pair": "pair", "number": 1, "manifest": own, "prefixes": [], "rows": 1, "size_bytes": 0}
+    forged = {
+        name: value.format(hot=place.hot, ledger=place.ledger) if isinstance(value, str) else value
+        for name, value in forged.items()
+    }
+    name = "l/manifests/pair=pair/000001.json"
+    place.client.put_object(Bucket=place.ledger, Key=name, Body=json.dumps(document | forged).encode())
+    asked = {"action": "manifest", "pair": "pair", "number": 1}
+    with place.function("submit") as submit:
+        answer = submit.invoke(asked)
+        assert (answer.error_type, "altered" in answer.error_message) == ("LedgerError", True)
+        assert batch.names() == []
+        place.client.put_object(Bucket=place.ledger, Key=name, Body=json.dumps(document).encode())
+        (started,) = submit.invoke(asked).payload["started"]
+    command = batch.job(started["job_name"]).request["containerOverrides"]["command"]
+    assert command == ["backfill", "--pair", "pair", "--yes", "--manifest", own]
 
 
 def test_of_many_that_start_at_once_one_job_is_left(

@@ -45,7 +45,9 @@ class Scene(Sandbox):
 
     def start(self, name: str, job: str, once: str, job_id: str | None = "job-1", *command: str) -> None:
         """What submit leaves behind; without an id, it has not come so far."""
-        self.put(f"starts/{name}.json", pair="east", job=job, once=once, command=[job, *command])
+        self.put(
+            f"starts/{name}.json", pair="" if job == "report" else "east", job=job, once=once, command=[job, *command]
+        )
         if job_id:
             self.put(f"starts/{name}.submitted.json", job_id=job_id)
 
@@ -77,7 +79,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 )
 def test_of_two_jobs_of_a_name_the_end_of_the_second_is_not_told_for_the_first(scene: Scene, name: str, job: str):
     """Submit had ended it, follow told people that the night had FAILED, and nobody heard how it really ended."""
-    scene.start(name, job, f"{RUN}-000" if job == "report" else "2023-11-15")
+    scene.start(name, job, {"report": f"{RUN}-000", "backfill": "x"}.get(job, "2023-11-15"))
     assert asyncio.run(scene.follow(name, job_id="job-2")) == "ignored"
     assert scene.mails == []
     assert asyncio.run(scene.follow(name, job_id="job-1")) == "told"

@@ -193,7 +193,7 @@ def _close_each_time() -> Replacements:
 
 def _started_when_claimed() -> Replacements:
     async def started(sandbox: Sandbox, policy: Any, what: Start) -> bool:
-        return await read_start(sandbox, what.name(policy)) is not None
+        return await read_start(sandbox, policy, what.name(policy)) is not None
 
     return [(scheduler.enqueue, "is_started", started)]
 
