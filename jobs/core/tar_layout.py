@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from jobs.core.archive import BLOCK_BYTES, Member
+from jobs.core.member_attributes import member_defect
 from jobs.core.member_names import INDEX_NAME, Names
 from jobs.core.model import Checksum
 
@@ -62,7 +63,7 @@ def read_records(records: Mapping[str, str], name: str, size_bytes: int, mtime: 
     Raises KeyError or ValueError for a header that is not Sealift's.
     """
     checksums = _map(records, "checksums")
-    return Member(
+    member = Member(
         key=json.loads(records[f"{VENDOR}key"]) if f"{VENDOR}key" in records else name,
         version_id=records.get(f"{VENDOR}version-id"),
         is_latest=records.get(f"{VENDOR}is-latest", "true") == "true",
@@ -76,6 +77,9 @@ def read_records(records: Mapping[str, str], name: str, size_bytes: int, mtime: 
         checksums=tuple(Checksum(algorithm, value, "-" in value) for algorithm, value in checksums.items()),
         sha256=records.get(f"{VENDOR}sha256"),
     )
+    if defect := member_defect(member):
+        raise ValueError(defect)
+    return member
 
 
 def _map(records: Mapping[str, str], name: str) -> dict[str, str]:

@@ -96,7 +96,7 @@ class ArchiveIndex:
     async def record(self, archive: Location) -> ArchiveRecord | None:
         """What is known of an archive; None for one that is not finished, or not indexed."""
         try:
-            return _record(await self._open(archive))
+            return _record(await self._open(archive), archive)
         except NotFound:
             return None
 
@@ -164,7 +164,7 @@ class ArchiveIndex:
 
         async def read(key: str) -> ArchiveRecord:
             async with gate:
-                return _record(await self._open(Location(bucket, key)))
+                return _record(await self._open(Location(bucket, key)), Location(bucket, key))
 
         read_now = dict(zip(missing, await asyncio.gather(*map(read, missing)), strict=True))
         found = {(key, etag): known.get((key, etag)) or read_now[key] for key, etag in entries}
@@ -176,7 +176,8 @@ class ArchiveIndex:
         place = self._directory_place(bucket)
         try:
             lines = json.loads((await self.store.get(place)).data)
-            return {(key, etag): ArchiveRecord.from_dict(record) for key, etag, record in lines}
+            known = {(key, etag): ArchiveRecord.from_dict(record) for key, etag, record in lines}
+            return {name: record for name, record in known.items() if record.location == Location(bucket, name[0])}
         except (NotFound, ValueError, TypeError, KeyError, DamagedArchive):
             return {}  # it is derived: whatever is wrong with it, the indexes themselves are asked
 
@@ -236,8 +237,12 @@ def _directory_name(bucket: str) -> str:
     return f"{FOLDER}{bucket}.directory.json"
 
 
-def _record(table: RangedTable) -> ArchiveRecord:
+def _record(table: RangedTable, archive: Location) -> ArchiveRecord:
+    """The record in an index. Raises DamagedArchive for one of another archive: members are read from where it says."""
     try:
-        return ArchiveRecord.from_dict(json.loads(table.metadata[RECORD]))
+        record = ArchiveRecord.from_dict(json.loads(table.metadata[RECORD]))
     except (KeyError, ValueError, TypeError, UsageError) as error:
         raise DamagedArchive(f"{table.ref} is no index of an archive: {error!r}") from error
+    if record.location != archive:
+        raise DamagedArchive(f"{table.ref} is the index of {record.location}, not of {archive}: it was altered")
+    return record

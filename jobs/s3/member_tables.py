@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.core.archive import ArchiveRecord, Member
+from jobs.core.member_attributes import member_defect
 from jobs.core.model import Checksum
 from jobs.core.tar_layout import encode_map
 from jobs.errors import DamagedArchive
@@ -64,12 +65,22 @@ def to_batch(members: Sequence[Member]) -> pa.RecordBatch:
 
 
 def from_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[Member]:
-    """The inverse of `to_batch`; columns beside a member's are ignored. Raises DamagedArchive for other tables."""
+    """The inverse of `to_batch`; columns beside a member's are ignored.
+
+    Raises DamagedArchive for other tables, and for a member that no restore could bring back as it says.
+    """
     try:
         columns = _columns(batch)
-    except (pa.ArrowException, KeyError, ValueError, AttributeError) as error:
+    except (pa.ArrowException, KeyError, ValueError, AttributeError, TypeError) as error:
         raise DamagedArchive(f"an index has other columns than members have: {error!r}") from error
-    return map(Member._make, zip(*columns, strict=True))
+    members = [Member._make(values) for values in zip(*columns, strict=True)]
+    for member in members:
+        if defect := member_defect(member):
+            raise DamagedArchive(
+                f"the index is damaged, or was altered, at member {member.key!r}: {defect}. "
+                "Make it again from the archive itself: sealift archives reindex"
+            )
+    return iter(members)
 
 
 def _columns(batch: pa.RecordBatch | pa.Table) -> list[list[Any]]:

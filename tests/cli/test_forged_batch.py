@@ -24,9 +24,14 @@ def planned(yard: Fleet) -> str:
 
 
 def submission(world: World, run_id: str, /, **other: Any) -> dict[str, Any]:
-    placement = {"queue": "spot", "job_definition": "sealift-replicate", "share": None, "priority": None}
+    placement: dict[str, Any] = {
+        "queue": "spot",
+        "job_definition": "sealift-replicate",
+        "share": None,
+        "priority": None,
+    }
     placement |= {"vcpus": None, "memory_mib": None, "timeout_seconds": None, "attempts": 5, "tags": {}}
-    document = {"spec_version": 1, "run_id": run_id, "number": 0, "shards": [[0, 0]], "per_child": 1}
+    document: dict[str, Any] = {"spec_version": 1, "run_id": run_id, "number": 0, "shards": [[0, 0]], "per_child": 1}
     document |= {"ledger": f"s3://{world.ledger}/runs", "follows": None, "after": None, "token": "x", "at": 0}
     placement |= {name: other.pop(name) for name in tuple(other) if name in placement}
     return document | {"placement": placement} | other

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.archive import FRAME_BYTES, LOCATOR_BYTES, Member
+from jobs.core.member_attributes import MEMBER_HEADERS
 from jobs.core.model import Attributes, Checksum, Location
 from jobs.core.policy_choices import ArchiveFormat
 from jobs.core.tar_layout import read_records
@@ -34,6 +35,9 @@ TAR, ZST = ArchiveFormat.TAR, ArchiveFormat.TAR_ZST
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 maps = st.dictionaries(texts, texts, max_size=3)
+values = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r\n"), max_size=20)
+headers = st.dictionaries(st.sampled_from(sorted(MEMBER_HEADERS)), values, max_size=3)
+metadata = st.dictionaries(st.text("abc-_.09", min_size=1, max_size=9), values, max_size=3)
 contents = st.lists(
     st.tuples(
         st.builds(
@@ -41,8 +45,8 @@ contents = st.lists(
             st.text(st.sampled_from(list("ab/.%\n é日")), min_size=1, max_size=30) | texts.filter(bool),
             version_id=st.none() | st.sampled_from(["v1", "v2"]),
             is_latest=st.booleans(),
-            headers=maps,
-            metadata=maps,
+            headers=headers,
+            metadata=metadata,
             tags=maps,
             storage_class=st.sampled_from(["STANDARD", "GLACIER_IR"]),
             checksums=st.just(()) | st.just((Checksum("CRC64NVME", "AAAA"), Checksum("SHA256", "abc-2", True))),

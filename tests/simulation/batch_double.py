@@ -181,7 +181,7 @@ def _state_change(job: Job, status: str, index: int | None = None) -> dict[str, 
         "jobQueue": f"arn:aws:batch:us-east-1:123456789012:job-queue/{QUEUE}",
         "status": status,
         "statusReason": job.reason,
-        "container": {} if job.exit_code is None else {"exitCode": job.exit_code},
+        "container": {"command": list(job.command)} | ({} if job.exit_code is None else {"exitCode": job.exit_code}),
     }
     if job.size:
         detail["arrayProperties"] = {"size": job.size} if index is None else {"size": job.size, "index": index}
