@@ -223,9 +223,10 @@ def test_a_refused_submission_is_in_the_ledger_and_can_go_elsewhere(fleet: Fleet
     [run] = fleet.sealift("runs", "list", "--json").document["runs"]
     assert run["state"] == "incomplete"
     assert "ShareIdentifier is required" in fleet.show(run["run_id"])["batch"]["refused"]
-    retried = fleet.sealift(
-        "runs", "retry", run["run_id"], "--share", "night", "--priority", "7", "--tag", "team=a", "--json"
-    )
+    how = ["--share", "night", "--priority", "7", "--tag", "team=a", "--json"]
+    unnamed = fleet.sealift("runs", "retry", run["run_id"], *how)  # the ledger alone sends nothing elsewhere
+    assert (unnamed.code, "'fair'" in unnamed.stderr) == (2, True), unnamed.stderr
+    retried = fleet.sealift("runs", "retry", run["run_id"], "--queue", "fair", *how)
     assert retried.code == 0, retried.stderr
     complete(retried.document)
     request = fleet.batch.job(f"{run['run_id']}-001-work").request

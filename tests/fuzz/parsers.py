@@ -169,7 +169,8 @@ _SPEC = RunSpec(
     RUN, "replicate", 0.0, Side(Location("bucket-a")), Side(Location("bucket-b")), "s3://bucket-a/m.csv", {"x": 1}
 )
 _PLAN = Plan(1, 2, (ShardSummary(1, 2),)).to_dict() | {"spec_version": 1}
-MEMBER = Member("a/b", "v1", True, 3, "etag", 1.5, "GLACIER", {"a": "b"}, {}, {}, (Checksum("CRC32", "AAAA"),), "00")
+_SUMS = (Checksum("CRC32", "AAAA"),)
+MEMBER = Member("a/b", "v1", True, 3, "etag", 1.5, "GLACIER", {"expires": "b"}, {}, {}, _SUMS, "0" * 64)
 _ENTRY = (
     b"<Key>a%20b</Key><LastModified>2026-11-25T00:00:00.000Z</LastModified><ETag>&quot;e&quot;</ETag><Size>3</Size>"
 )
