@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from jobs.errors import ConfigError
 
+PARENT_PIPE = "SEALIFT_PARENT_PIPE"
+"""Says that stdin is a pipe whose other end this process's parent holds, for as long as it lives."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -78,6 +81,11 @@ class Settings:
             batch_queue_on_demand=values.get("SEALIFT_BATCH_QUEUE_ON_DEMAND") or None,
             batch_job_definition=values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
         )
+
+    @staticmethod
+    def has_parent_pipe(environment: Mapping[str, str] | None = None) -> bool:
+        """Whether this process is to end with its parent, which holds the other end of stdin."""
+        return bool((os.environ if environment is None else environment).get(PARENT_PIPE))
 
     @staticmethod
     def begun_as(environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:

@@ -89,6 +89,10 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """The `sealift` command. SIGTERM ends it as Ctrl-C does, so that it leaves no scratch files behind."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if Settings.has_parent_pipe():
+        from jobs.cli.parent import watch_parent
+
+        watch_parent()
     leave(run(arguments))
 
 

@@ -75,12 +75,12 @@ async def resubmit(
 ) -> Submitted | None:
     """Go on with a run that has no report; None when all of its rows are accounted for.
 
-    Jobs that are at work, or were submitted by halves, are found; otherwise the shards that are left
-    are submitted anew, where and how the last time unless the options say otherwise.
+    Jobs that are at work, or were submitted by halves, are found, unless they were cancelled. Otherwise the shards
+    that are left are submitted again, where and how the last time unless the options say otherwise.
     """
     executor = BatchExecutor(ledger, Batch())
     last = await executor.latest(spec.run_id)
-    if last is not None:
+    if last is not None and not await executor.is_superseded(last.submission):
         states = await executor.states(last)
         is_at_work = any(not state.has_ended for state in states.values())
         if not last.is_whole and not last.refusal and (is_at_work or not last.job_ids):
@@ -178,7 +178,7 @@ def _signalled() -> Iterator[asyncio.Event]:
 
 
 async def cancel(ledger: Ledger, run_id: str) -> Submitted:
-    """Terminate the run's jobs. Raises UsageError for a run that is not in Batch."""
+    """Stop the run's workers and terminate its jobs. Raises UsageError for a run that is not in Batch."""
     executor = BatchExecutor(ledger, Batch())
     submitted = await executor.latest(run_id)
     if submitted is None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import __version__
 from jobs.cli.checksums import attest
+from jobs.cli.claims import claim_run, say_superseded
 from jobs.cli.console import meter
 from jobs.cli.reporting import PAGE
 from jobs.cli.reporting import publish as publish_report
@@ -144,16 +145,19 @@ async def publish(planned: Planned, ledger: Ledger) -> None:
 
 
 async def execute(spec: RunSpec, plan: Plan, ledger_location: Location, settings: Settings) -> dict[int, int]:
-    """Run the shards on this machine with a progress bar; shard → exit code."""
+    """Run the shards on this machine with a progress bar; shard → exit code. Workers of earlier launches stop."""
     from jobs.runs.local import LocalExecutor
 
+    launch_id = await claim_run(spec.run_id, ledger_location, settings) if plan.shards else ""
     pins = worker_pins(spec, plan)
 
     def command(shard: int) -> Sequence[str]:
-        program = [sys.executable, "-m", "jobs", "worker", spec.run_id]
-        return [*program, "--shard", str(shard), "--ledger", str(ledger_location), *pins]
+        # -P: not the `jobs` of the folder that the command was called in
+        program = [sys.executable, "-P", "-m", "jobs", "worker", spec.run_id]
+        return [*program, "--shard", str(shard), "--launch", launch_id, "--ledger", str(ledger_location), *pins]
 
-    executor = LocalExecutor(command, min(settings.processes, len(plan.shards)) or 1)
+    processes = min(settings.processes, len(plan.shards)) or 1
+    executor = LocalExecutor(command, processes, on_superseded=say_superseded(spec.run_id))
     with meter(spec.job, plan.rows) as shown, _stopped_by_signals(executor.stop):
         lock = threading.Lock()
 

@@ -10,10 +10,12 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import click
 
 from jobs import __version__
+from jobs.cli import parent
 from jobs.cli.log import WorkerLog, nowhere, to_stderr
 from jobs.cli.options import RunType, ledger_location, ledger_option
 from jobs.compact import ARCHIVES_AT_ONCE, Compact, CompactOptions
@@ -21,13 +23,15 @@ from jobs.config import Settings
 from jobs.core.model import Location, Route
 from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest
 from jobs.core.thawing import Tier
-from jobs.errors import ConfigError, ExitCode, LedgerError, SealiftError, UsageError
+from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, UsageError
 from jobs.expire import GROUPS_AT_ONCE, Expire, ExpireOptions
 from jobs.replicate import Replicate, ReplicateOptions
 from jobs.restore import CHAINS_AT_ONCE, Restore, RestoreOptions
+from jobs.runs.leases import Lease, holder
 from jobs.runs.ledger import Ledger
 from jobs.runs.worker import Job, Progress, Worker, WorkerLimits
 from jobs.s3.conditional_writes import look_first
+from jobs.s3.fenced import fenced
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 from jobs.s3.streams import ByteBudget
@@ -37,17 +41,27 @@ from jobs.verify_archives import ARCHIVES_AT_ONCE as ARCHIVES_READ_AT_ONCE
 from jobs.verify_archives import VerifyArchives
 
 PROGRESS_SECONDS = 0.5
+ALONE_GRACE_SECONDS = 1.0
+"""How long requests in flight may go on when the parent, or the reader of stdout, is gone."""
 
 
 @click.command(hidden=True)
 @click.argument("run_id", type=RunType())
 @click.option("--shard", type=click.IntRange(min=0), envvar="AWS_BATCH_JOB_ARRAY_INDEX", help="Which shard.")
 @click.option("--submission", type=click.IntRange(min=0), help="In AWS Batch: the shards of this child of it.")
+@click.option("--launch", "launch_id", metavar="ID", help="The launch that starts it; it stops when there is another.")
 @click.option(
     "--run-sha256", metavar="HEX", help="What the run's spec and plan have to be: nothing is deleted without."
 )
 @ledger_option()
-def worker(run_id: str, shard: int | None, submission: int | None, run_sha256: str | None, ledger: str | None) -> None:
+def worker(
+    run_id: str,
+    shard: int | None,
+    submission: int | None,
+    launch_id: str | None,
+    run_sha256: str | None,
+    ledger: str | None,
+) -> None:
     """Work through one shard of a run, or through those of one child of a submission to AWS Batch.
 
     Progress goes to stdout for the local executor; within AWS Batch, or with SEALIFT_LOG=json, a log of JSON lines
@@ -56,11 +70,12 @@ def worker(run_id: str, shard: int | None, submission: int | None, run_sha256: s
     settings = Settings.from_environment()
     location = ledger_location(ledger, settings)
     _yield_to_others()
+    stops = _Stops()
     if submission is not None:
         child = shard or 0  # a plain job has no index
-        asyncio.run(_work_child(settings, location, run_id, submission, child, run_sha256))
+        asyncio.run(_work_child(settings, location, run_id, submission, child, run_sha256, stops))
     elif shard is not None:
-        asyncio.run(_work(settings, _open(location), run_id, shard, run_sha256))
+        asyncio.run(_work(settings, _open(location), run_id, shard, launch_id, run_sha256, stops))
     else:
         raise UsageError("no shard: give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
 
@@ -75,15 +90,21 @@ def _yield_to_others() -> None:
 
 
 async def _work_child(
-    settings: Settings, location: Location, run_id: str, submission: int, child: int, run_sha256: str | None
+    settings: Settings,
+    location: Location,
+    run_id: str,
+    submission: int,
+    child: int,
+    run_sha256: str | None,
+    stops: _Stops,
 ) -> None:
     """Work through the shards of a child. What keeps it from working is written into the ledger, too."""
-    from jobs.runs.batch import child_shards, record_error
+    from jobs.runs.batch import child_shards, launch_name, record_error
 
     ledger = _open(location)
     try:
         for shard in await child_shards(ledger, run_id, submission, child):
-            await _work(settings, ledger, run_id, shard, run_sha256)
+            await _work(settings, ledger, run_id, shard, launch_name(submission), run_sha256, stops)
     except SealiftError as error:
         if error.exit_code != ExitCode.TRANSIENT:
             await record_error(
@@ -104,7 +125,15 @@ def _check_digest(spec: RunSpec, plan: Plan, run_sha256: str | None) -> None:
         raise LedgerError(f"run {spec.run_id}: its spec or plan is not the one that was started: it was altered")
 
 
-async def _work(settings: Settings, ledger: Ledger, run_id: str, shard: int, run_sha256: str | None) -> None:
+async def _work(
+    settings: Settings,
+    ledger: Ledger,
+    run_id: str,
+    shard: int,
+    launch_id: str | None,
+    run_sha256: str | None,
+    stops: _Stops,
+) -> None:
     spec = await ledger.spec(run_id)
     if spec.sealift_version != __version__:
         raise ConfigError(
@@ -114,7 +143,8 @@ async def _work(settings: Settings, ledger: Ledger, run_id: str, shard: int, run
     _check_digest(spec, plan, run_sha256)
     if shard >= len(plan.shards):
         raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
-    source, destination = open_sides(spec, settings.in_flight)
+    lease = Lease(ledger, run_id, shard, launch_id, holder(settings.batch_job_id))
+    source, destination = (fenced(each, lease.hold) for each in open_sides(spec, settings.in_flight))
     attempt = Worker(
         ledger,
         run_id,
@@ -123,6 +153,7 @@ async def _work(settings: Settings, ledger: Ledger, run_id: str, shard: int, run
         WorkerLimits(
             settings.in_flight, settings.checkpoint_rows, settings.checkpoint_seconds, settings.patience_seconds
         ),
+        lease=lease,
         shard_sha256=plan.shards[shard].sha256 if run_sha256 is not None else None,
     )
     if isinstance(attempt.job, Compact):
@@ -148,15 +179,22 @@ async def _work(settings: Settings, ledger: Ledger, run_id: str, shard: int, run
     )
     attempt.plan = plan
     attempt.on_checkpoint = log.count
-    attempt.on_progress = log.progress if settings.in_batch else _Printer()  # stdout is the local executor's
+    printer = _Printer(attempt)
+    attempt.on_progress = log.progress if settings.in_batch else printer  # stdout is the local executor's
     gc.freeze()  # what is loaded by now stays: collections need not walk it for each few hundred rows
     gc.set_threshold(50_000, 20, 20)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, attempt.stop)
-    with log:
-        done = await attempt.run()
+    stops.listen(attempt)
+    try:
+        with log:
+            done = await attempt.run()
+    except Interrupted:
+        if lease.superseded_by and not settings.in_batch:
+            printer.print({"superseded_by": lease.superseded_by})
+        raise
     if not settings.in_batch:
-        _print(done)
+        printer.print(done)
+        if printer.is_broken:
+            raise Interrupted(f"run {run_id}, shard {shard}: all rows are done, but nobody reads it: stdout is closed")
 
 
 def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
@@ -241,18 +279,45 @@ def _restore(
     return Restore(source, archives, destination, route, options, budget, index, thaws, in_flight)
 
 
-class _Printer:
-    """Prints progress, at most once per `PROGRESS_SECONDS`."""
+class _Stops:
+    """SIGTERM, Ctrl-C and the end of the parent, whichever attempt of this process is at work, or about to be."""
 
     def __init__(self) -> None:
-        self._last = 0.0
+        self._attempt: Worker | None = None
+        self._is_signalled = False
+
+    def listen(self, attempt: Worker) -> None:
+        """Stop this attempt from now on, and at once if a signal came before it."""
+        self._attempt = attempt
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop)
+        if self._is_signalled:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._is_signalled = True
+        if self._attempt is not None:
+            self._attempt.stop(ALONE_GRACE_SECONDS if parent.is_gone() else None)
+
+
+class _Printer:
+    """Prints progress, at most once per `PROGRESS_SECONDS`. Without a reader, the attempt stops."""
+
+    def __init__(self, attempt: Worker) -> None:
+        self._attempt, self._last, self.is_broken = attempt, 0.0, False
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
         if now - self._last >= PROGRESS_SECONDS:
             self._last = now
-            _print(progress)
+            self.print(progress)
 
-
-def _print(progress: Progress) -> None:
-    click.echo(json.dumps(progress))
+    def print(self, document: Any) -> None:
+        """A line of JSON."""
+        if self.is_broken:
+            return
+        try:
+            click.echo(json.dumps(document))
+        except OSError:
+            self.is_broken = True
+            self._attempt.stop(ALONE_GRACE_SECONDS)

@@ -1,7 +1,8 @@
 """The local executor: the worker's own command, one process per core, on this machine.
 
 A slot per core hands the shards out. Each runs as a process of its own that starts exactly as
-a container does, so that killing one costs that shard's work in flight and nothing else.
+a container does, so that killing one costs that shard's work in flight and nothing else. This process holds the
+other end of a worker's stdin: however it ends, the worker notices, and stops.
 """
 
 from __future__ import annotations
@@ -24,15 +25,22 @@ ATTEMPTS = 3
 
 @dataclass(slots=True)
 class LocalExecutor:
-    """Runs shards with `command(shard)`, which prints a Progress as a JSON line now and then."""
+    """Runs shards with `command(shard)`, which prints a Progress as a JSON line now and then.
+
+    `tied`: the variables that say to a worker that it is to end with this process. A worker that prints a JSON object
+    says that another launch has the run: all workers stop, and `on_superseded` hears by whom.
+    """
 
     command: Callable[[int], Sequence[str]]
     processes: int
+    tied: Mapping[str, str] = field(default_factory=dict)
     on_progress: Callable[[Mapping[int, Progress]], None] = lambda progress: None
+    on_superseded: Callable[[str], None] = lambda by: None
     _progress: dict[int, Progress] = field(default_factory=dict, init=False)
     _running: dict[int, subprocess.Popen[str]] = field(default_factory=dict, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _stopping: bool = field(default=False, init=False)
+    _superseded: bool = field(default=False, init=False)
 
     def run(self, shards: Sequence[int]) -> dict[int, int]:
         """Work through the shards; shard → the exit code of its last attempt (killed: minus the signal)."""
@@ -59,7 +67,12 @@ class LocalExecutor:
     def _start(self, shard: int) -> int:
         # A session of its own: Ctrl-C reaches the parent alone, which then asks each worker to stop.
         process = subprocess.Popen(
-            self.command(shard), stdout=subprocess.PIPE, text=True, env=dict(os.environ), start_new_session=True
+            self.command(shard),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | self.tied,
+            start_new_session=True,
         )
         self._running[shard] = process
         if self._stopping:
@@ -70,6 +83,17 @@ class LocalExecutor:
                     with self._lock:
                         self._progress[shard] = Progress._make(json.loads(line))
                     self.on_progress(self._progress)
+                elif line.startswith("{"):
+                    self._supersede(str(json.loads(line)["superseded_by"]))
         code = process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
         del self._running[shard]
         return code
+
+    def _supersede(self, by: str) -> None:
+        with self._lock:
+            is_known, self._superseded = self._superseded, True
+        if not is_known:
+            self.stop()
+            self.on_superseded(by)

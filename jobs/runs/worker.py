@@ -22,11 +22,15 @@ from jobs.core.outcome import GOOD, Outcome, Status
 from jobs.core.pace import Pace, backoff_seconds
 from jobs.core.run import Plan
 from jobs.errors import Conflict, Interrupted, LedgerError, PreconditionFailed, StoreError, Throttled, Unavailable
+from jobs.runs.leases import LOOK_SECONDS, Lease
 from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.tables import read_outcomes, read_shard, write_outcomes
 
 TRIES = 8
 """How often one row is tried before it is called failed."""
+LOST_GRACE_SECONDS = 5.0
+"""How long requests in flight may go on when another attempt has the shard; it waits longer than that."""
+WAIT_SECONDS = 0.5
 
 
 class Job(Protocol):
@@ -73,8 +77,9 @@ class WorkerLimits:
 class Worker:
     """One attempt at one shard. `chains` says which rows the job gets at once: those of a key, if nothing else.
 
-    `shard_sha256`: what the shard's file has to be, where a changed one could do harm.
     `plan` is the run's, None: as the ledger has it. The shard's file must have the rows that it gives the shard.
+    `shard_sha256`: what the shard's file has to be, where a changed one could do harm.
+    `lease`: the right to work at it, whose loss ends the attempt.
     """
 
     ledger: Ledger
@@ -89,6 +94,7 @@ class Worker:
     clock: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
     plan: Plan | None = None
+    lease: Lease | None = None
     attempt: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}")
     _pace: Pace = field(init=False)
     _pending: list[Outcome] = field(default_factory=list, init=False)
@@ -97,23 +103,60 @@ class Worker:
     _last_checkpoint: float = field(default=0.0, init=False)
     _last_answer: float = field(default=0.0, init=False)
     _stopping: bool = field(default=False, init=False)
-    _stopped_at: float = field(default=0.0, init=False)
+    _must_end_at: float = field(default=float("inf"), init=False)
+    _why: str = field(default="", init=False)
     _settled: set[int] = field(default_factory=set, init=False)
     _in_flight: int = field(default=0, init=False)
     _broken: BaseException | None = field(default=None, init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
-    def stop(self) -> None:
-        """Begin nothing new, let what is in flight end, checkpoint, and raise Interrupted from `run`."""
-        self._stopping, self._stopped_at = True, self.clock()
+    def stop(self, grace_seconds: float | None = None, why: str = "") -> None:
+        """Begin nothing new, let what is in flight end, checkpoint, and raise Interrupted (`why`) from `run`.
+
+        No delete begins any more; with a grace of its own, no write either.
+        """
+        grace = self.limits.grace_seconds if grace_seconds is None else grace_seconds
+        self._stopping, self._why = True, self._why or why
+        self._must_end_at = min(self._must_end_at, self.clock() + grace)
+        if self.lease is not None:
+            self.lease.end_deletes()
+            if grace_seconds is not None:
+                self.lease.end_writes(self._reason())
         self._wake.set()
 
     async def run(self) -> Progress:
         """Work until each row of the shard has an outcome in the ledger.
 
-        Raises Interrupted after `stop`, Unavailable when S3 answers nothing any more; a
+        Raises Interrupted after `stop` or when the lease is lost, Unavailable when S3 answers nothing any more; a
         checkpoint has been written by then, and another attempt goes on from there.
         """
+        if self.lease is None:
+            return await self._run()
+        keeper: asyncio.Task[None] | None = None
+        try:
+            await self.lease.claim(self._must_end)
+            keeper = asyncio.create_task(self._keep(self.lease))
+            return await self._run()
+        finally:
+            if keeper is not None:
+                keeper.cancel()
+            await self.lease.end()
+
+    async def _keep(self, lease: Lease) -> None:
+        """Look now and then whether the lease is lost, and stop then."""
+        while not self._must_end():
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await lease.look()
+            except Interrupted as error:
+                self.stop(LOST_GRACE_SECONDS, str(error))
+            except (Unavailable, Conflict):
+                continue  # before the next write, the lease is looked after again
+            except Exception as error:  # noqa: BLE001  the run ends with it; see `_run`
+                self._broken = self._broken or error
+                self._wake.set()
+
+    async def _run(self) -> Progress:
         self._pace = Pace(self.limits.in_flight)
         self._last_answer = self._last_checkpoint = self.clock()
         numbers = (self.plan or await self.ledger.plan(self.run_id)).row_numbers()[self.shard]
@@ -135,8 +178,8 @@ class Worker:
                 task.add_done_callback(tasks.discard)
                 if self._checkpoint_is_due():
                     await self._checkpoint()
-            while tasks and self._broken is None and not self._grace_is_over():
-                await asyncio.wait(tuple(tasks), timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            while tasks and self._broken is None and self.clock() < self._must_end_at:
+                await asyncio.wait(tuple(tasks), timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if self._checkpoint_is_due():
                     await self._checkpoint()
         finally:
@@ -147,10 +190,13 @@ class Worker:
         if self._broken is not None:
             raise self._broken
         if self._stopping:
-            raise Interrupted(
-                f"run {self.run_id}, shard {self.shard}: stopped after a checkpoint; run it again to go on"
-            )
+            raise Interrupted(self._reason())
         return self._done
+
+    def _reason(self) -> str:
+        return self._why or (
+            f"run {self.run_id}, shard {self.shard}: stopped after a checkpoint; run it again to go on"
+        )
 
     async def _count_settled(self, numbers: range) -> None:
         """Find the rows that earlier attempts at this shard have accounted for."""
@@ -171,7 +217,9 @@ class Worker:
             outcomes = await self._process(rows)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001  the run ends with it; see `run`
+        except Interrupted as error:  # these rows have no outcome
+            self.stop(None if self._stopping else LOST_GRACE_SECONDS, str(error))
+        except BaseException as error:  # noqa: BLE001  the run ends with it; see `_run`
             self._broken = self._broken or error
         else:
             now = self.clock()
@@ -194,6 +242,8 @@ class Worker:
                 if attempt == TRIES or self._stopping:
                     return self._failed(rows, error)
                 await asyncio.sleep(backoff_seconds(attempt, self.chance()))
+                if self._must_end():
+                    raise asyncio.CancelledError from error  # no outcome: another attempt does these rows
             else:
                 self._last_answer = self.clock()
                 self._pace.succeed(self._last_answer - began)
@@ -220,9 +270,6 @@ class Worker:
         if self._stopping:
             raise asyncio.CancelledError  # no outcome: another attempt does these rows
         return [Outcome(row.row, row.key, row.version_id, Status.FAILED, reason, etag=row.etag) for row in rows]
-
-    def _grace_is_over(self) -> bool:
-        return self._stopping and self.clock() - self._stopped_at > self.limits.grace_seconds
 
     def _must_end(self) -> bool:
         return self._stopping or self._broken is not None

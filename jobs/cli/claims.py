@@ -1,0 +1,37 @@
+"""The claim of a command on a run: earlier commands and submissions stop, and people are told which."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+from jobs.cli.console import say
+from jobs.config import Settings
+from jobs.core.model import Location
+from jobs.runs.leases import LEASE_SECONDS, holder, launch, open_leases
+from jobs.runs.ledger import Ledger
+from jobs.s3.sessions import open_store
+
+SHOWN_LEASES = 8
+
+
+async def claim_run(run_id: str, location: Location, settings: Settings) -> str:
+    """Claim the run for this command; say which attempts may still be at work. The launch's id."""
+    ledger = Ledger(open_store(None, None, None, max_in_flight=8), location)
+    try:
+        launch_id, who = f"local-{secrets.token_hex(8)}", holder(settings.batch_job_id)
+        claimed = await launch(ledger, run_id, launch_id, who, "another command that works on this run")
+        others = await open_leases(ledger, run_id, SHOWN_LEASES) if claimed.number > 0 else []
+    finally:
+        await ledger.store.close()
+    if others:
+        say(
+            f"run {run_id} has attempts that have not ended: {'; '.join(map(str, others))}. "
+            f"Those still at work stop now. Their shards wait for that, {LEASE_SECONDS:.0f} s at most"
+        )
+    return launch_id
+
+
+def say_superseded(run_id: str) -> Callable[[str], None]:
+    """Says who has claimed the run since."""
+    return lambda by: say(f"run {run_id}: {by}; this command stops")

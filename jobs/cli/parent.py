@@ -1,0 +1,44 @@
+"""The process that started this one: when it is gone, this one stops.
+
+Whoever starts a process of Sealift that must not outlive it (`TIED`) holds the other end of its stdin. A pipe closes
+whatever ends its holder, `kill -9` included. Linux could send a signal instead (PR_SET_PDEATHSIG, prctl(2)), but it
+does so when the *thread* that has forked ends, and the local executor starts workers from threads of a pool.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+from jobs.config import PARENT_PIPE
+from jobs.errors import ExitCode
+
+PATIENCE_SECONDS = 12.0
+"""So long after its parent's end a process that hangs is ended: before a new attempt no longer waits for it."""
+
+_gone = threading.Event()
+
+
+def is_gone() -> bool:
+    """Whether the parent, if there is one to watch, has ended."""
+    return _gone.is_set()
+
+
+def watch_parent(patience_seconds: float = PATIENCE_SECONDS) -> None:
+    """When stdin closes, end this process as SIGTERM does; after `patience_seconds` more, without its help."""
+    os.environ.pop(PARENT_PIPE, None)  # what this process starts has another parent
+    threading.Thread(target=_watch, args=(patience_seconds,), name="parent", daemon=True).start()
+
+
+def _watch(patience_seconds: float) -> None:
+    try:
+        while os.read(0, 4096):
+            pass
+    except OSError:
+        pass  # as good as closed
+    _gone.set()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(patience_seconds)
+    os._exit(ExitCode.TRANSIENT)

@@ -1,0 +1,276 @@
+"""Leases: who may work at a run, and at one of its shards. The last one to claim may, all others stop.
+
+    <ledger>/runs/<run id>/
+      launches/000000.json             a command, a submission to Batch, or a cancel: the last one counts
+      leases/00000/000000.json         an attempt at shard 0: the last one counts
+      leases/00000/000000-ended.json   that attempt has ended and sends no request any more
+
+All are written once, under the next free number. A worker asks for the number after its own, and stops when it is
+there. It sends no write unless such a look, `FRESH_SECONDS` old at most, has found nothing. So a new attempt has its
+shard for itself `LEASE_SECONDS` after its own claim at the latest, and at once where the one before it has ended. No
+clock is compared with another one: each worker measures from its own requests, on a clock that runs in suspension, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, NoReturn
+
+from jobs.core.model import Location, ObjectRef
+from jobs.errors import Interrupted, LedgerError, NotFound, PreconditionFailed, StoreError, Unavailable
+from jobs.runs.ledger import Ledger
+from jobs.s3.tries import try_often
+
+LOOK_SECONDS = 4.0
+FRESH_SECONDS = 5.0
+DELETE_FRESH_SECONDS = 1.0
+"""How old the last look may be when a write, or a delete, is sent."""
+LEASE_SECONDS = 20.0
+"""How long an attempt waits for one before it that has not ended: the last request of that one is over by then."""
+POLL_SECONDS = 1.0
+
+LAUNCHES, LEASES, ENDED = "launches/", "leases/", "-ended.json"
+BATCH = "batch-"
+"""How the ids of launches begin that are submissions to Batch."""
+
+
+def elapsed_seconds() -> float:
+    """A clock that nobody sets and that goes on while the machine sleeps, where the system has one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def holder(batch_job_id: str | None) -> dict[str, Any]:
+    """This process, for the people who read of it in the ledger."""
+    return {"host": os.uname().nodename, "pid": os.getpid(), "batch_job_id": batch_job_id, "at": time.time()}
+
+
+class Launch(NamedTuple):
+    """A launch by its number in the run, and what it is called: `batch-000` is the first submission to Batch."""
+
+    number: int
+    id: str
+
+
+class OpenLease(NamedTuple):
+    """An attempt at a shard that has not ended, and the process that made it."""
+
+    shard: int
+    number: int
+    holder: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(float(self.holder.get("at", 0))))
+        return f"shard {self.shard} by {holder_text(self.holder)} since {since}"
+
+
+def holder_text(document: Mapping[str, Any]) -> str:
+    """Who wrote a launch or a lease, for people."""
+    if document.get("batch_job_id"):
+        return f"Batch job {document['batch_job_id']}"
+    return f"process {document.get('pid')} on {document.get('host')}"
+
+
+async def launch(ledger: Ledger, run_id: str, launch_id: str, who: Mapping[str, Any], what: str) -> Launch:
+    """Claim the run: the workers of all launches before this one stop. `what` it is, for people.
+
+    A launch of this id that is the last one already is found.
+    """
+    last = await last_launch(ledger, run_id)
+    if last is not None and last.id == launch_id:
+        return last
+    document = {**who, "id": launch_id, "what": what, "token": secrets.token_hex(8)}
+    number = await _write_next(ledger, run_id, LAUNCHES, 0 if last is None else last.number + 1, document)
+    return Launch(number, launch_id)
+
+
+async def last_launch(ledger: Ledger, run_id: str) -> Launch | None:
+    """The launch that counts; None for a run whose workers were all started by hand."""
+    names = await ledger.names(run_id, LAUNCHES)
+    if not names:
+        return None
+    last = max(names, key=_number)
+    return Launch(_number(last), await _launch_id(ledger, run_id, last))
+
+
+async def launch_ids(ledger: Ledger, run_id: str) -> set[str]:
+    """What all launches of a run are called."""
+    names = await ledger.names(run_id, LAUNCHES)
+    return {await _launch_id(ledger, run_id, name) for name in names}
+
+
+async def _launch_id(ledger: Ledger, run_id: str, name: str) -> str:
+    return str((await ledger.document(run_id, LAUNCHES + name)).get("id", ""))
+
+
+async def open_leases(ledger: Ledger, run_id: str, limit: int) -> list[OpenLease]:
+    """The attempts that have not ended, at most so many: at work, killed, or about to find out that they may not."""
+    names = set(await ledger.names(run_id, LEASES))
+    claims = sorted(name for name in names if _is_open(name, names))[:limit]
+    found = []
+    for name in claims:
+        shard, _, file = name.partition("/")
+        found.append(OpenLease(int(shard), _number(file), await ledger.document(run_id, LEASES + name)))
+    return found
+
+
+@dataclass(slots=True)
+class Lease:
+    """One attempt's right to work at a shard. `launch_id`: the launch that started it; None: a person did, by hand."""
+
+    ledger: Ledger
+    run_id: str
+    shard: int
+    launch_id: str | None = None
+    who: Mapping[str, Any] = field(default_factory=dict)
+    clock: Callable[[], float] = elapsed_seconds
+    superseded_by: str = field(default="", init=False)
+    """The launch that has claimed the whole run since, if one has."""
+    _launch: Launch | None = field(default=None, init=False)
+    _number: int = field(default=-1, init=False)
+    _looked_at: float = field(default=0.0, init=False)
+    _refusal: str = field(default="", init=False)
+    _may_delete: bool = field(default=True, init=False)
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    async def claim(self, must_end: Callable[[], bool]) -> None:
+        """Claim the shard, and wait for attempts before this one that may be at work, unless `must_end`.
+
+        Raises Interrupted when another launch has claimed the run, or another attempt the shard.
+        """
+        self._looked_at = self.clock()
+        self._launch = await last_launch(self.ledger, self.run_id)
+        if self.launch_id is not None and (self._launch is None or self._launch.id != self.launch_id):
+            name = f"{LAUNCHES}{self._launch.number if self._launch else 0:06d}.json"
+            self._lose(name, await self.ledger.document(self.run_id, name))
+        names = await self.ledger.names(self.run_id, self._folder)
+        document = {**self.who, "launch": self.launch_id, "token": secrets.token_hex(8)}
+        self._number = await _write_next(self.ledger, self.run_id, self._folder, _next(names), document)
+        claimed_at = self.clock()
+        while self._number > 0 and await self._has_rival() and not must_end():
+            if self.clock() - claimed_at >= LEASE_SECONDS:
+                break
+            await self.look()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def look(self) -> None:
+        """Raises Interrupted when another launch has claimed the run, or another attempt the shard, since."""
+        began = self.clock()
+        following = 0 if self._launch is None else self._launch.number + 1
+        launches, claims = f"{LAUNCHES}{following:06d}.json", f"{self._folder}{self._number + 1:06d}.json"
+        for name, is_there in zip(
+            (launches, claims), await asyncio.gather(self._exists(launches), self._exists(claims)), strict=True
+        ):
+            if not is_there:
+                continue
+            document = await self.ledger.document(self.run_id, name)
+            if name == launches and document.get("id") == self.launch_id:  # two callers made the same submission
+                self._launch = Launch(following, str(document["id"]))
+                return
+            self._lose(name, document)
+        self._looked_at = began
+
+    async def hold(self, *, deletes: bool = False) -> None:
+        """Call before each write. Raises Interrupted when it may not be sent."""
+        limit = DELETE_FRESH_SECONDS if deletes else FRESH_SECONDS
+        while self._may_send(deletes=deletes) and self.clock() - self._looked_at > limit:
+            async with self._looking:
+                if self.clock() - self._looked_at > limit:
+                    await self._look_often()
+
+    def end_deletes(self) -> None:
+        """Let no delete begin any more: the attempt is to end."""
+        self._may_delete = False
+
+    def end_writes(self, why: str) -> None:
+        """Let no write begin any more."""
+        self._refusal = self._refusal or why
+
+    async def end(self) -> None:
+        """Write down that nothing is sent any more, so that the next attempt need not wait."""
+        if self._number >= 0:
+            with contextlib.suppress(StoreError):  # then it waits
+                name = f"{self._folder}{self._number:06d}{ENDED}"
+                await self.ledger.write_document(self.run_id, name, {"at": time.time()})
+
+    @property
+    def _folder(self) -> str:
+        return f"{LEASES}{self.shard:05d}/"
+
+    def _may_send(self, *, deletes: bool) -> bool:
+        """True. Raises Interrupted where it is not."""
+        if self._refusal:
+            raise Interrupted(self._refusal)
+        if deletes and not self._may_delete:
+            raise Interrupted(f"run {self.run_id}, shard {self.shard}: stopped before a delete; run it again to go on")
+        return True
+
+    async def _look_often(self) -> None:
+        try:
+            await try_often(self.look)
+        except Unavailable as error:
+            self.end_writes(
+                f"run {self.run_id}: the ledger does not say whether shard {self.shard} is still ours: {error}"
+            )
+
+    async def _has_rival(self) -> bool:
+        """Whether an attempt before this one has not ended, as far as the ledger knows.
+
+        The local executor waits for a worker's end before it starts the next one at a shard: one of the same launch is
+        dead.
+        """
+        names = await self.ledger.names(self.run_id, self._folder)
+        open_ = [name for name in names if _is_open(name, names) and _number(name) < self._number]
+        if self.launch_id is None or self.launch_id.startswith(BATCH):
+            return bool(open_)
+        documents = [await self.ledger.document(self.run_id, self._folder + name) for name in open_]
+        return any(document.get("launch") != self.launch_id for document in documents)
+
+    async def _exists(self, name: str) -> bool:
+        place = Location.parse(self.ledger.uri(self.run_id, name))
+        try:
+            await self.ledger.store.head(ObjectRef(place.bucket, place.key))
+        except NotFound:
+            return False
+        return True
+
+    def _lose(self, name: str, document: Mapping[str, Any]) -> NoReturn:
+        if name.startswith(LAUNCHES):
+            self.superseded_by = f"{document.get('what', 'another command')} ({holder_text(document)}) took over"
+            why = f"run {self.run_id}: {self.superseded_by}"
+        else:
+            why = f"run {self.run_id}, shard {self.shard}: {holder_text(document)} took over"
+        self.end_writes(why)
+        raise Interrupted(why)
+
+
+async def _write_next(ledger: Ledger, run_id: str, folder: str, number: int, document: Mapping[str, Any]) -> int:
+    """Write the document under the first free number, from this one on; the number."""
+    while True:
+        try:
+            await ledger.write_document(run_id, f"{folder}{number:06d}.json", document)
+            return number
+        except PreconditionFailed:
+            number += 1
+
+
+def _next(names: Sequence[str]) -> int:
+    return max(map(_number, names), default=-1) + 1
+
+
+def _number(name: str) -> int:
+    """The number that a document is named by. Raises LedgerError for an invalid name."""
+    digits = name.rpartition("/")[2].removesuffix(ENDED).removesuffix(".json")
+    if not (digits.isascii() and digits.isdigit()):
+        raise LedgerError(f"{name!r} is not a lease or a launch: remove it from the ledger")
+    return int(digits)
+
+
+def _is_open(name: str, names: Collection[str]) -> bool:
+    """Whether it is the claim of an attempt whose end is not written down."""
+    return not name.endswith(ENDED) and name.removesuffix(".json") + ENDED not in names
