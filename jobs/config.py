@@ -6,10 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from jobs.core.parentage import PARENT_PIPE
 from jobs.errors import ConfigError
-
-PARENT_PIPE = "SEALIFT_PARENT_PIPE"
-"""Says that stdin is a pipe whose other end this process's parent holds, for as long as it lives."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The process that started this one: when it is gone, this one stops.
 
-Whoever starts a process of Sealift that must not outlive it (`TIED`) holds the other end of its stdin. A pipe closes
-whatever ends its holder, `kill -9` included. Linux could send a signal instead (PR_SET_PDEATHSIG, prctl(2)), but it
-does so when the *thread* that has forked ends, and the local executor starts workers from threads of a pool.
+A process of Sealift that must not outlive its parent (`jobs.core.parentage`) has a pipe for its stdin, whose other end
+the parent holds. The pipe closes whatever ends the parent, `kill -9` included. Linux could send a signal instead
+(PR_SET_PDEATHSIG, prctl(2)). But it does so when the *thread* that has forked ends, and the local executor starts
+workers from the threads of a pool.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import threading
 import time
 
-from jobs.config import PARENT_PIPE
+from jobs.core.parentage import PARENT_PIPE
 from jobs.errors import ExitCode
 
 PATIENCE_SECONDS = 12.0

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.core.parentage import TIED
 from jobs.errors import ExitCode
 from jobs.local.servers import stop
 from jobs.s3.batch import Batch
@@ -82,6 +83,7 @@ class LocalBatch(Batch):
             code = job.process.poll()
             if code is None:
                 continue
+            _close(job.process)
             self._running.remove(job)
             if code not in (ExitCode.DONE, ExitCode.FINDINGS) and job.attempt < ATTEMPTS and _is_transient(code):
                 self._waiting.append(job)
@@ -97,6 +99,7 @@ class LocalBatch(Batch):
         for job in self._running:
             if job.process is not None:
                 stop(job.process, is_patient=True)
+                _close(job.process)
         self._running.clear()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -108,13 +111,18 @@ class LocalBatch(Batch):
         with (self._folder / f"{job.job_id}.log").open("ab") as log:
             job.process = subprocess.Popen(
                 [*self._command, *container["command"]],
-                env=os.environ | given,
-                stdin=subprocess.DEVNULL,
+                env=os.environ | given | TIED,
+                stdin=subprocess.PIPE,  # it closes when this process ends, however it does
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
         self._running.append(job)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 class StartedRuns:

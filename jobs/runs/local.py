@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from jobs.core.parentage import TIED
 from jobs.errors import ExitCode
 from jobs.runs.worker import Progress
 
@@ -27,13 +28,12 @@ ATTEMPTS = 3
 class LocalExecutor:
     """Runs shards with `command(shard)`, which prints a Progress as a JSON line now and then.
 
-    `tied`: the variables that say to a worker that it is to end with this process. A worker that prints a JSON object
-    says that another launch has the run: all workers stop, and `on_superseded` hears by whom.
+    A worker that prints a JSON object says that another launch has the run: all workers stop, and `on_superseded` hears
+    by whom.
     """
 
     command: Callable[[int], Sequence[str]]
     processes: int
-    tied: Mapping[str, str] = field(default_factory=dict)
     on_progress: Callable[[Mapping[int, Progress]], None] = lambda progress: None
     on_superseded: Callable[[str], None] = lambda by: None
     _progress: dict[int, Progress] = field(default_factory=dict, init=False)
@@ -71,7 +71,7 @@ class LocalExecutor:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | self.tied,
+            env=os.environ | TIED,
             start_new_session=True,
         )
         self._running[shard] = process

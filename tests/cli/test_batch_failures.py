@@ -101,7 +101,7 @@ def test_a_child_started_twice_accounts_for_each_row_once(fleet: Fleet) -> None:
     work = fleet.batch.job(f"{result.document['run_id']}-000-work")
     for index in (0, 3):
         both = work.children[index].attempts[0].running
-        assert [await_value(running.poll) for running in both] == [Exit(0), Exit(0)]
+        assert {await_value(running.poll, 60) for running in both} <= {Exit(0), Exit(75)}  # one of them takes over
 
 
 @pytest.mark.slow

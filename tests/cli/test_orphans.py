@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -95,7 +97,7 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
 @pytest.mark.slow
 def test_a_retry_at_once_after_a_kill_writes_each_object_once(versioned: World) -> None:
     fill(versioned, ROWS)
-    process = replicate(versioned, "--versions", "all", SEALIFT_ROWS_PER_SHARD="1500")
+    process = replicate(versioned, "--overwrite", "always", SEALIFT_IN_FLIGHT="1")
     await_(lambda: count(versioned, versioned.destination) > 100, process)
     workers = kill(process)
     assert workers
@@ -170,3 +172,44 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     retried = fleet.sealift("runs", "retry", run_id, "--json")
     assert (retried.code, retried.document["outcomes"]) == (0, {"expired": FLEET_ROWS}), retried.stderr
     assert count(world, world.source) == 0
+
+
+HANGING = "import signal, time; from jobs.cli.parent import watch_parent; watch_parent(0.2); " + (
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('hangs', flush=True); time.sleep(60)"
+)
+
+
+def test_a_process_that_hangs_is_ended_after_its_parent_all_the_same() -> None:
+    command = [sys.executable, "-c", HANGING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"hangs\n"
+        process.stdin.close()
+        assert process.wait(20) == 75
+
+
+LOCAL_BATCH = """
+import os, signal, sys
+from pathlib import Path
+from jobs.local.started_runs import LocalBatch
+batch = LocalBatch(Path(sys.argv[1]))
+batch.submit({"jobName": "job", "containerOverrides": {"command": sys.argv[2:], "environment": []}}, is_new=True)
+batch.step()
+print(batch._running[0].process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_jobs_of_sealift_local_end_when_it_is_killed(world: World, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and never answers
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        sides = ["--source", "s3://any", "--source-endpoint", endpoint, "--destination", f"s3://{world.destination}"]
+        command = [sys.executable, "-c", LOCAL_BATCH, str(tmp_path), "replicate", *sides]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, env=world.environment(), **pipes) as local:  # type: ignore[call-overload]
+            assert local.stdout is not None
+            job = int(local.stdout.readline())
+            await_value(lambda: list((tmp_path / "scratch").glob("sealift-plan-*")) or None)
+            local.kill()
+        await_value(lambda: is_gone(job))

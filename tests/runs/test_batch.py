@@ -102,9 +102,9 @@ def test_a_lost_answer_makes_no_second_job(site: Site, lost: int) -> None:
     assert site.server.names() == [f"{RUN}-000-work", f"{RUN}-000-report"]
 
 
-@pytest.mark.parametrize(("writes", "known"), [(0, []), (1, ["work"]), (2, ["work", "report"])])
+@pytest.mark.parametrize(("writes", "known"), [(0, []), (1, []), (2, ["work"]), (3, ["work", "report"])])
 def test_a_submitter_that_died_is_gone_on_with(site: Site, writes: int, known: list[str]) -> None:
-    """It could write so many documents: the jobs that Batch has by then are one more than the ledger knows."""
+    """It could write so many documents: submission, launch, jobs. Batch has one more job by then than the ledger."""
     original = Ledger.write_document
     written: list[str] = []
 

@@ -1,0 +1,7 @@
+"""How a process says to one that it starts that the two end together."""
+
+from __future__ import annotations
+
+PARENT_PIPE = "SEALIFT_PARENT_PIPE"
+"""The variable that is set where stdin is a pipe whose other end the parent holds for as long as it lives."""
+TIED = {PARENT_PIPE: "1"}
