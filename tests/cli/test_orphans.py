@@ -97,11 +97,12 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
 @pytest.mark.slow
 def test_a_retry_at_once_after_a_kill_writes_each_object_once(versioned: World) -> None:
     fill(versioned, ROWS)
-    process = replicate(versioned, "--overwrite", "always", SEALIFT_IN_FLIGHT="1")
-    await_(lambda: count(versioned, versioned.destination) > 100, process)
+    busy = {"SEALIFT_IN_FLIGHT": "128", "SEALIFT_PROCESSES": "1", "SEALIFT_CHECKPOINT_ROWS": "5000"}
+    process = replicate(versioned, "--versions", "all", **busy)
+    await_(lambda: count(versioned, versioned.destination) > 0, process)
     workers = kill(process)
     assert workers
-    retried = versioned.sealift("runs", "retry", run_of(versioned, "replicate"), "--json")
+    retried = versioned.sealift("runs", "retry", run_of(versioned, "replicate"), "--json", **busy)
     assert retried.code == 0, retried.stderr
     assert sum(retried.document["outcomes"].values()) == ROWS
     assert versions(versioned) == ROWS

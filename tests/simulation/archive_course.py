@@ -259,8 +259,8 @@ class ArchiveCourse(Course):
     def _prefix_of(self, run_id: str) -> str:
         return ARCHIVES if self.model.specs[run_id]["job"] == "compact" else PREFIX
 
-    def _make_job(self, process: Process, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
-        return make_job(spec, process.connect(), process.connect(), budget, ledger, self.schedule.in_flight)
+    def _make_job(self, process: Process, store: Store, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
+        return make_job(spec, store, store, budget, ledger, self.schedule.in_flight)
 
 
 async def _write_deletions(ledger: Ledger, run_id: str, plan: Any) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class ArchiveModel(Model):
 
     def _written(self, request: Request) -> None:
         name, key = request.name, request.key
-        if name == "list_objects" and request.process.shard >= 0:
+        if name == "list_objects" and request.process.shard >= 0 and "/outcomes/" in key:
             attempt = self._records.attempts[request.process]
             if attempt.settled is None:
                 attempt.settled = set(self._records.settled[request.process.run_id, request.process.shard])

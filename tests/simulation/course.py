@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from jobs import __version__
@@ -19,10 +20,14 @@ from jobs.core.run import RunSpec, Side
 from jobs.errors import ExitCode, LedgerError
 from jobs.replicate import Replicate, ReplicateOptions
 from jobs.report import exit_code
+from jobs.runs import leases
+from jobs.runs.leases import Lease
 from jobs.runs.ledger import Ledger
 from jobs.runs.local import ATTEMPTS
 from jobs.runs.worker import Job, Worker, WorkerLimits
+from jobs.s3.fenced import fenced
 from jobs.s3.listing import list_all
+from jobs.s3.store import Store
 from jobs.s3.streams import ByteBudget
 from jobs.verify import Verify, VerifyOptions
 from tests.simulation import tables
@@ -123,7 +128,8 @@ class Course:
                 await launch.publish(await self._plan(process, ledger, step, run_id, earlier), ledger)
             spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
             shards = range(len(plan.shards))
-            codes = await asyncio.gather(*(self._run_shard(run_id, shard) for shard in shards))
+            claimed = await leases.launch(ledger, run_id, f"local-{next(self._numbers)}", {}, "a command")
+            codes = await asyncio.gather(*(self._run_shard(run_id, shard, claimed.id) for shard in shards))
             report = await launch.conclude(spec, plan, ledger, dict(zip(shards, codes, strict=True)))
             return int(exit_code(report))
 
@@ -164,21 +170,21 @@ class Course:
         job, retry_of = _job(step), earlier if step is Step.RETRY else None
         return RunSpec(run_id, job, second_of(run_id), *sides, manifest, options, retry_of, __version__), rows
 
-    async def _run_shard(self, run_id: str, shard: int) -> int:
+    async def _run_shard(self, run_id: str, shard: int, launch_id: str) -> int:
         """As the local executor does: three attempts while they are killed or end with 75."""
         code = int(ExitCode.TRANSIENT)
         for _ in range(ATTEMPTS):
-            worker = self._start(run_id, shard)
+            worker = self._start(run_id, shard, launch_id)
             code = await worker.ended
             if code not in AGAIN:
                 break
         return code
 
-    def _start(self, run_id: str, shard: int) -> Process:
+    def _start(self, run_id: str, shard: int, launch_id: str | None = None) -> Process:
+        """A worker of a launch, or one that a person starts by hand."""
         number = next(self._numbers)
-        return self.world.spawn(
-            f"worker {number} shard {shard}", lambda process: self._work(process, number), run_id=run_id, shard=shard
-        )
+        work = partial(self._work, number=number, launch_id=launch_id)
+        return self.world.spawn(f"worker {number} shard {shard}", work, run_id=run_id, shard=shard)
 
     def _start_twin(self, process: Process) -> None:
         """Another attempt at the worker's shard; beside a command, a second operator who says `runs retry`."""
@@ -188,7 +194,7 @@ class Course:
             name = f"command {next(self._numbers)} of a second operator"
             self.world.spawn(name, self._command(Step.RETRY, process.run_id, ""), run_id=process.run_id)
 
-    async def _work(self, process: Process, number: int) -> int:
+    async def _work(self, process: Process, number: int, launch_id: str | None) -> int:
         """What `sealift worker` does."""
         schedule, ledger = self.schedule, self._ledger(process)
         spec = await ledger.spec(process.run_id)
@@ -196,7 +202,8 @@ class Course:
         if process.shard >= len(plan.shards):
             raise LedgerError(f"no shard {process.shard}")
         budget = ByteBudget(self.model.budget_bytes(spec.job))
-        job = self._make_job(process, spec, ledger, budget)
+        lease = Lease(ledger, process.run_id, process.shard, launch_id, clock=self.world.loop.time)
+        job = self._make_job(process, fenced(process.connect(), lease.hold), spec, ledger, budget)
         in_flight = self.model.rows_at_once(spec.job)
         limits = WorkerLimits(in_flight, schedule.checkpoint_rows, 2.0, 60.0, 20.0)
         worker = Worker(
@@ -207,6 +214,7 @@ class Course:
             limits,
             clock=process.clock,
             chance=self.world.chance,
+            lease=lease,
             attempt=f"{number:016x}",
         )
         worker.chains = getattr(job, "chains", worker.chains)
@@ -218,11 +226,10 @@ class Course:
         self.model.finished(process)
         return 0
 
-    def _make_job(self, process: Process, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
-        source, destination = process.connect(), process.connect()
+    def _make_job(self, process: Process, store: Store, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
         if spec.job == "replicate":
-            return Replicate(source, destination, ROUTE, ReplicateOptions.from_dict(spec.options), budget)
-        return Verify(source, destination, ROUTE, VerifyOptions.from_dict(spec.options), budget)
+            return Replicate(store, store, ROUTE, ReplicateOptions.from_dict(spec.options), budget)
+        return Verify(store, store, ROUTE, VerifyOptions.from_dict(spec.options), budget)
 
     def _ledger(self, process: Process) -> Ledger:
         return Ledger(process.connect(), PLACE, self.world.chance)

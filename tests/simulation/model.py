@@ -22,6 +22,9 @@ from tests.simulation.schedule import DESTINATION, LEDGER, OTHERS, PREFIX, SOURC
 
 BUDGET_BYTES = 40
 """A worker's budget for object data, of jobs that copy or compare."""
+_CHANGES = frozenset({
+    "put", "copy", "delete", "delete_versions", "create_multipart", "copy_part", "put_part", "complete_multipart",
+})  # fmt: skip
 
 
 class Model(Facts, Observer):
@@ -33,6 +36,8 @@ class Model(Facts, Observer):
         self._records, self._copies = Records(self), Copies(self)
         self._uploads: dict[str, Process] = {}
         self._aborts: set[str] = set()
+        self._at_work: dict[tuple[str, int], Process] = {}
+        """By run and shard, the attempt that was the last to begin with a row."""
 
     # How much at once.
 
@@ -70,6 +75,10 @@ class Model(Facts, Observer):
 
     def asked(self, request: Request) -> None:
         process = request.process
+        if request.name in _CHANGES and request.bucket != LEDGER and process.shard >= 0:
+            last = self._at_work.get((process.run_id, process.shard))
+            what = f"{process.name} sends {request.name} {request.key}, after {last and last.name} has begun"
+            self.demand(last in (None, process), "one attempt at a shard", what)
         if request.name == "abort_multipart":
             self._aborts.add(request.arguments[2])
         elif request.size_bytes and process.bytes_asked > self.most_bytes(process):
@@ -82,7 +91,7 @@ class Model(Facts, Observer):
         if bucket == LEDGER:
             if name == "put":
                 self._records.written(request)
-            elif name == "list_objects" and request.process.shard >= 0:
+            elif name == "list_objects" and request.process.shard >= 0 and "/outcomes/" in request.key:
                 attempt = self._records.attempts[request.process]
                 if attempt.settled is None:
                     attempt.settled = set(self._records.settled[request.process.run_id, request.process.shard])
@@ -104,6 +113,8 @@ class Model(Facts, Observer):
 
     def working(self, process: Process, rows: Sequence[ObjectVersion]) -> None:
         attempt = self._records.attempts[process]
+        if not attempt.has_begun:
+            attempt.has_begun, self._at_work[process.run_id, process.shard] = True, process
         attempt.at_work += 1
         if attempt.at_work > self.rows_at_once(self.specs[process.run_id]["job"]):
             self.violate("bounded", f"{process.name} has {attempt.at_work} rows in flight")

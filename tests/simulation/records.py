@@ -27,6 +27,7 @@ class Attempt:
     returned: set[int] = field(default_factory=set)
     written: set[int] = field(default_factory=set)
     at_work: int = 0
+    has_begun: bool = False
 
 
 class Records:

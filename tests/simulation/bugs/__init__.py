@@ -1,8 +1,17 @@
 """Planted bugs: each a small patch in memory that breaks a promise, so that one sees whether the simulator notices."""
 
-from tests.simulation.bugs import archives, beliefs, books, events, expiries, nights, requests
+from tests.simulation.bugs import archives, beliefs, books, events, expiries, leases, nights, requests
 from tests.simulation.bugs.bug import Bug
 
-BUGS = [*requests.BUGS, *beliefs.BUGS, *books.BUGS, *events.BUGS, *archives.BUGS, *expiries.BUGS, *nights.BUGS]
+BUGS = [
+    *requests.BUGS,
+    *beliefs.BUGS,
+    *books.BUGS,
+    *events.BUGS,
+    *archives.BUGS,
+    *expiries.BUGS,
+    *leases.BUGS,
+    *nights.BUGS,
+]
 
 __all__ = ["BUGS", "Bug"]

@@ -1,0 +1,34 @@
+"""Planted in the leases of runs and shards: attempts that work beside each other."""
+
+from __future__ import annotations
+
+from jobs.runs.leases import Lease
+from tests.simulation.bugs.bug import Bug, Replacements
+
+
+def _no_look() -> Replacements:
+    async def look(self: Lease) -> None:
+        self._looked_at = self.clock()
+
+    return [(Lease, "look", look)]
+
+
+def _no_wait() -> Replacements:
+    async def has_rival(self: Lease) -> bool:
+        return False
+
+    return [(Lease, "_has_rival", has_rival)]
+
+
+def _no_hold() -> Replacements:
+    async def hold(self: Lease, *, deletes: bool = False) -> None:
+        pass
+
+    return [(Lease, "hold", hold)]
+
+
+BUGS = [
+    Bug("no look", "a worker never looks whether another attempt has its shard", 400, _no_look),
+    Bug("no wait", "a worker begins while the attempt before it may be at work", 400, _no_wait),
+    Bug("no hold", "a write is sent although the last look is old", 400, _no_hold),
+]
