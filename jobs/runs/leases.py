@@ -152,9 +152,10 @@ class Lease:
         document = {**self.who, "launch": self.launch_id, "token": secrets.token_hex(8)}
         self._number = await _write_next(self.ledger, self.run_id, self._folder, _next(names), document)
         claimed_at = self.clock()
-        while self._number > 0 and await self._has_rival() and not must_end():
+        while self._number > 0 and (rivals := await self._rivals()) and not must_end():
             if self.clock() - claimed_at >= LEASE_SECONDS:
-                break
+                await asyncio.gather(*map(self._write_end, rivals))
+                return
             await self.look()
             await asyncio.sleep(POLL_SECONDS)
 
@@ -194,9 +195,7 @@ class Lease:
     async def end(self) -> None:
         """Write down that nothing is sent any more, so that the next attempt need not wait."""
         if self._number >= 0:
-            with contextlib.suppress(StoreError):  # then it waits
-                name = f"{self._folder}{self._number:06d}{ENDED}"
-                await self.ledger.write_document(self.run_id, name, {"at": time.time()})
+            await self._write_end(self._number)
 
     @property
     def _folder(self) -> str:
@@ -218,18 +217,29 @@ class Lease:
                 f"run {self.run_id}: the ledger does not say whether shard {self.shard} is still ours: {error}"
             )
 
-    async def _has_rival(self) -> bool:
-        """Whether an attempt before this one has not ended, as far as the ledger knows.
+    async def _rivals(self) -> list[int]:
+        """The attempts before this one that may be at work, by number.
 
         The local executor waits for a worker's end before it starts the next one at a shard: one of the same launch is
         dead.
         """
         names = await self.ledger.names(self.run_id, self._folder)
-        open_ = [name for name in names if _is_open(name, names) and _number(name) < self._number]
+        open_ = [_number(name) for name in names if _is_open(name, names) and _number(name) < self._number]
         if self.launch_id is None or self.launch_id.startswith(BATCH):
-            return bool(open_)
-        documents = [await self.ledger.document(self.run_id, self._folder + name) for name in open_]
-        return any(document.get("launch") != self.launch_id for document in documents)
+            return open_
+        rivals = []
+        for number in open_:
+            document = await self.ledger.document(self.run_id, f"{self._folder}{number:06d}.json")
+            if document.get("launch") == self.launch_id:
+                await self._write_end(number)
+            else:
+                rivals.append(number)
+        return rivals
+
+    async def _write_end(self, number: int) -> None:
+        with contextlib.suppress(StoreError):  # then the next attempt waits
+            name = f"{self._folder}{number:06d}{ENDED}"
+            await self.ledger.write_document(self.run_id, name, {"at": time.time(), "by": dict(self.who)})
 
     async def _exists(self, name: str) -> bool:
         place = Location.parse(self.ledger.uri(self.run_id, name))

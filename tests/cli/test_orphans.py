@@ -42,6 +42,14 @@ def versions(world: World) -> int:
     return sum(len(page.get("Versions", [])) + len(page.get("DeleteMarkers", [])) for page in pages)
 
 
+def checkpointed(world: World, run_id: str) -> int:
+    """How many outcomes all attempts together have written, by the names of their checkpoints."""
+    pages = world.client.get_paginator("list_objects_v2").paginate(
+        Bucket=world.ledger, Prefix=f"runs/runs/{run_id}/outcomes/"
+    )
+    return sum(int(entry["Key"].split("-")[-3]) for page in pages for entry in page["Contents"])
+
+
 def replicate(world: World, *arguments: str, **extra: str) -> subprocess.Popen[str]:
     sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
     return world.start("replicate", *sides, "--json", *arguments, **FAST_CHECKPOINTS | extra)
@@ -95,17 +103,17 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
 
 
 @pytest.mark.slow
-def test_a_retry_at_once_after_a_kill_writes_each_object_once(versioned: World) -> None:
+def test_a_retry_at_once_after_a_kill_does_each_row_once(versioned: World) -> None:
     fill(versioned, ROWS)
-    busy = {"SEALIFT_IN_FLIGHT": "128", "SEALIFT_PROCESSES": "1", "SEALIFT_CHECKPOINT_ROWS": "5000"}
-    process = replicate(versioned, "--versions", "all", **busy)
+    process = replicate(versioned)
     await_(lambda: count(versioned, versioned.destination) > 0, process)
-    workers = kill(process)
-    assert workers
-    retried = versioned.sealift("runs", "retry", run_of(versioned, "replicate"), "--json", **busy)
+    assert kill(process)
+    run_id = run_of(versioned, "replicate")
+    retried = versioned.sealift("runs", "retry", run_id, "--json", SEALIFT_IN_FLIGHT="512")
     assert retried.code == 0, retried.stderr
     assert sum(retried.document["outcomes"].values()) == ROWS
     assert versions(versioned) == ROWS
+    assert checkpointed(versioned, run_id) == ROWS
 
 
 @pytest.mark.slow
@@ -123,6 +131,7 @@ def test_a_retry_beside_a_command_at_work_takes_over_and_says_from_whom(versione
     assert "Traceback" not in stderr + retried.stderr
     assert sum(retried.document["outcomes"].values()) == ROWS
     assert versions(versioned) == ROWS
+    assert checkpointed(versioned, run_of(versioned, "replicate")) == ROWS
 
 
 def test_a_worker_whose_reader_leaves_checkpoints_and_ends_with_75(world: World) -> None:

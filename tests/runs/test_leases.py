@@ -100,6 +100,18 @@ def test_the_next_attempt_waits_for_one_that_has_not_ended_and_then_has_the_shar
     asyncio.run(scene())
 
 
+def test_a_dead_attempt_is_waited_for_once(site: Site) -> None:
+    async def scene() -> None:
+        await site.claimed()
+        second = await site.claimed()
+        await second.end()
+        waited = site.now
+        await site.claimed()
+        assert site.now == waited >= LEASE_SECONDS
+
+    asyncio.run(scene())
+
+
 def test_the_next_attempt_does_not_wait_for_one_that_has_ended(site: Site) -> None:
     async def scene() -> None:
         old = await site.claimed()

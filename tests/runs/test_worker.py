@@ -9,14 +9,17 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pytest
 
-from jobs.core.model import Location, ObjectVersion
+from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status, fold
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import Conflict, Interrupted, Throttled, Unavailable
 from jobs.runs import worker as worker_module
+from jobs.runs.leases import Lease, launch
 from jobs.runs.ledger import Ledger
 from jobs.runs.worker import TRIES, Worker, WorkerLimits
+from jobs.s3.fenced import fenced
 from jobs.s3.memory import MemoryStore
+from jobs.s3.store import UNGUARDED, Store
 from jobs.s3.tables import read_outcomes, shard_schema, write_parquet
 
 ROWS = 60
@@ -210,3 +213,77 @@ def test_two_attempts_at_once_both_finish_and_the_fold_takes_one_outcome_a_row()
         assert len(fold(outcomes)) == ROWS
 
     asyncio.run(scene())
+
+
+def test_a_worker_stops_after_a_checkpoint_when_another_launch_claims_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.001)
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        started = await launch(ledger, "run", "batch-000", {}, "submission 0 to Batch")
+
+        async def cancelled_soon(row: ObjectVersion) -> Status:
+            if row.row == 25:
+                await launch(ledger, "run", "cancel-1", {}, "sealift runs cancel")
+            if row.row > 25:
+                await asyncio.sleep(0.01)
+            return Status.COPIED
+
+        worker = Worker(ledger, "run", 0, Scripted(cancelled_soon), LIMITS, lease=Lease(ledger, "run", 0, started.id))
+        with pytest.raises(Interrupted, match="sealift runs cancel"):
+            await worker.run()
+        assert 25 <= len(await outcomes_of(ledger)) < ROWS
+        assert await ledger.names("run", "leases/") == ["00000/000000-ended.json", "00000/000000.json"]
+
+    asyncio.run(scene())
+
+
+def test_rows_whose_write_is_refused_get_no_outcome_and_end_the_attempt() -> None:
+    async def refused(row: ObjectVersion) -> Status:
+        if row.row >= 30:
+            raise Interrupted("process 7 on box took over")
+        return await copied(row)
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        job = Scripted(refused)
+        with pytest.raises(Interrupted, match="took over"):
+            await Worker(ledger, "run", 0, job, LIMITS).run()
+        rows = sorted(outcome.row for outcome in await outcomes_of(ledger))
+        assert rows == list(range(30))
+        assert job.calls <= 30 + LIMITS.in_flight
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(("grace", "refused"), [(None, "delete"), (1.0, "delete put")])
+def test_a_stopped_worker_sends_no_delete_and_with_nobody_there_no_write(grace: float | None, refused: str) -> None:
+    store = MemoryStore()
+    store.create_bucket("data", versioned=False)
+    refusals: list[str] = []
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        lease = Lease(ledger, "run", 0)
+        held = fenced(store, lease.hold)
+
+        async def work(row: ObjectVersion) -> Status:
+            if row.row == 25:
+                worker.stop(grace)
+                for name, send in (("delete", held.delete("data", "x")), ("put", put(held))):
+                    try:
+                        await send
+                    except Interrupted:
+                        refusals.append(name)
+            return await copied(row)
+
+        worker = Worker(ledger, "run", 0, Scripted(work), LIMITS, lease=lease)
+        with pytest.raises(Interrupted):
+            await worker.run()
+
+    asyncio.run(scene())
+    assert refusals == refused.split()
+
+
+async def put(store: Store) -> None:
+    await store.put("data", "x", b"", Attributes(), guard=UNGUARDED)

@@ -14,10 +14,10 @@ def _no_look() -> Replacements:
 
 
 def _no_wait() -> Replacements:
-    async def has_rival(self: Lease) -> bool:
-        return False
+    async def rivals(self: Lease) -> list[int]:
+        return []
 
-    return [(Lease, "_has_rival", has_rival)]
+    return [(Lease, "_rivals", rivals)]
 
 
 def _no_hold() -> Replacements:
@@ -28,7 +28,7 @@ def _no_hold() -> Replacements:
 
 
 BUGS = [
-    Bug("no look", "a worker never looks whether another attempt has its shard", 400, _no_look),
-    Bug("no wait", "a worker begins while the attempt before it may be at work", 400, _no_wait),
+    Bug("no look", "a worker never looks whether another attempt has its shard", 2_000, _no_look),
+    Bug("no wait", "a worker begins while the attempt before it may be at work", 100, _no_wait),
     Bug("no hold", "a write is sent although the last look is old", 400, _no_hold),
 ]
