@@ -23,6 +23,7 @@ from tests.cli.test_expire import DELETE
 from tests.cli.test_resume import FAST_CHECKPOINTS, workers_of
 
 ROWS = 3_000
+COPIED_ROWS = 1_500
 FEW_ROWS = 600
 
 
@@ -104,22 +105,22 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
 
 @pytest.mark.slow
 def test_a_retry_at_once_after_a_kill_does_each_row_once(versioned: World) -> None:
-    fill(versioned, ROWS)
-    process = replicate(versioned)
+    fill(versioned, COPIED_ROWS)
+    process = replicate(versioned, SEALIFT_IN_FLIGHT="1")
     await_(lambda: count(versioned, versioned.destination) > 0, process)
     assert kill(process)
     run_id = run_of(versioned, "replicate")
-    retried = versioned.sealift("runs", "retry", run_id, "--json", SEALIFT_IN_FLIGHT="512")
+    retried = versioned.sealift("runs", "retry", run_id, "--json", SEALIFT_IN_FLIGHT="64")
     assert retried.code == 0, retried.stderr
-    assert sum(retried.document["outcomes"].values()) == ROWS
-    assert versions(versioned) == ROWS
-    assert checkpointed(versioned, run_id) == ROWS
+    assert sum(retried.document["outcomes"].values()) == COPIED_ROWS
+    assert versions(versioned) == COPIED_ROWS
+    assert checkpointed(versioned, run_id) == COPIED_ROWS
 
 
 @pytest.mark.slow
 def test_a_retry_beside_a_command_at_work_takes_over_and_says_from_whom(versioned: World) -> None:
-    fill(versioned, ROWS)
-    first = replicate(versioned, "--versions", "all")
+    fill(versioned, COPIED_ROWS)
+    first = replicate(versioned, SEALIFT_IN_FLIGHT="1")
     await_(lambda: count(versioned, versioned.destination) > 100, first)
     worker = workers_of(first)[0]
     retried = versioned.sealift("runs", "retry", run_of(versioned, "replicate"), "--json")
@@ -129,9 +130,9 @@ def test_a_retry_beside_a_command_at_work_takes_over_and_says_from_whom(versione
     assert first.returncode == 75, stderr
     assert "took over" in stderr
     assert "Traceback" not in stderr + retried.stderr
-    assert sum(retried.document["outcomes"].values()) == ROWS
-    assert versions(versioned) == ROWS
-    assert checkpointed(versioned, run_of(versioned, "replicate")) == ROWS
+    assert sum(retried.document["outcomes"].values()) == COPIED_ROWS
+    assert versions(versioned) == COPIED_ROWS
+    assert checkpointed(versioned, run_of(versioned, "replicate")) == COPIED_ROWS
 
 
 def test_a_worker_whose_reader_leaves_checkpoints_and_ends_with_75(world: World) -> None:

@@ -20,15 +20,7 @@ def _no_wait() -> Replacements:
     return [(Lease, "_rivals", rivals)]
 
 
-def _no_hold() -> Replacements:
-    async def hold(self: Lease, *, deletes: bool = False) -> None:
-        pass
-
-    return [(Lease, "hold", hold)]
-
-
 BUGS = [
     Bug("no look", "a worker never looks whether another attempt has its shard", 2_000, _no_look),
     Bug("no wait", "a worker begins while the attempt before it may be at work", 100, _no_wait),
-    Bug("no hold", "a write is sent although the last look is old", 400, _no_hold),
 ]
