@@ -116,7 +116,8 @@ def run(arguments: list[str] | None = None) -> int:
         result = cli.main(args=arguments, standalone_mode=False, prog_name="sealift")
         return int(result) if isinstance(result, int) else int(ExitCode.DONE)
     except SealiftError as error:
-        say(f"sealift: {' '.join(str(error).split())}")
+        with contextlib.suppress(OSError):  # the terminal may be gone, with the parent
+            say(f"sealift: {' '.join(str(error).split())}")
         return int(error.exit_code)
     except click.exceptions.Abort:
         click.echo("sealift: interrupted", err=True)

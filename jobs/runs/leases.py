@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import secrets
 import time
@@ -47,7 +48,8 @@ def elapsed_seconds() -> float:
 
 def holder(batch_job_id: str | None) -> dict[str, Any]:
     """This process, for the people who read of it in the ledger."""
-    return {"host": os.uname().nodename, "pid": os.getpid(), "batch_job_id": batch_job_id, "at": time.time()}
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {"host": os.uname().nodename, "pid": os.getpid(), "batch_job_id": batch_job_id, "since": since}
 
 
 class Launch(NamedTuple):
@@ -65,8 +67,7 @@ class OpenLease(NamedTuple):
     holder: Mapping[str, Any]
 
     def __str__(self) -> str:
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(float(self.holder.get("at", 0))))
-        return f"shard {self.shard} by {holder_text(self.holder)} since {since}"
+        return f"shard {self.shard} by {holder_text(self.holder)} since {self.holder.get('since')}"
 
 
 def holder_text(document: Mapping[str, Any]) -> str:
@@ -92,10 +93,8 @@ async def launch(ledger: Ledger, run_id: str, launch_id: str, who: Mapping[str, 
 async def last_launch(ledger: Ledger, run_id: str) -> Launch | None:
     """The launch that counts; None for a run whose workers were all started by hand."""
     names = await ledger.names(run_id, LAUNCHES)
-    if not names:
-        return None
-    last = max(names, key=_number)
-    return Launch(_number(last), await _launch_id(ledger, run_id, last))
+    number = _next(names) - 1
+    return Launch(number, await _launch_id(ledger, run_id, f"{number:06d}.json")) if number >= 0 else None
 
 
 async def launch_ids(ledger: Ledger, run_id: str) -> set[str]:
@@ -114,8 +113,8 @@ async def open_leases(ledger: Ledger, run_id: str, limit: int) -> list[OpenLease
     claims = sorted(name for name in names if _is_open(name, names))[:limit]
     found = []
     for name in claims:
-        shard, _, file = name.partition("/")
-        found.append(OpenLease(int(shard), _number(file), await ledger.document(run_id, LEASES + name)))
+        shard = _number(name.partition("/")[0])
+        found.append(OpenLease(shard, _number(name), await ledger.document(run_id, LEASES + name)))
     return found
 
 
@@ -270,7 +269,9 @@ async def _write_next(ledger: Ledger, run_id: str, folder: str, number: int, doc
 
 
 def _next(names: Sequence[str]) -> int:
-    return max(map(_number, names), default=-1) + 1
+    """The first number that is free. A worker looks there: a forged document further on must not hide the next one."""
+    taken = set(map(_number, names))
+    return next(number for number in itertools.count() if number not in taken)
 
 
 def _number(name: str) -> int:

@@ -82,14 +82,22 @@ class LocalExecutor:
                 if line.startswith("["):
                     with self._lock:
                         self._progress[shard] = Progress._make(json.loads(line))
-                    self.on_progress(self._progress)
+                    self._show()
                 elif line.startswith("{"):
                     self._supersede(str(json.loads(line)["superseded_by"]))
         code = process.wait()
         if process.stdin is not None:
             process.stdin.close()
         del self._running[shard]
+        if self._stopping and code == -signal.SIGTERM:  # ours came before it could listen, or after
+            return int(ExitCode.TRANSIENT)
         return code
+
+    def _show(self) -> None:
+        try:
+            self.on_progress(self._progress)
+        except OSError:  # nobody reads it any more
+            self.stop()
 
     def _supersede(self, by: str) -> None:
         with self._lock:

@@ -19,7 +19,7 @@ from jobs.s3.fenced import fenced
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Store
 
-WHO = {"host": "box", "pid": 7, "at": 0.0}
+WHO = {"host": "box", "pid": 7, "since": "1970-01-01T00:00:00Z"}
 
 
 class Counting:
@@ -287,5 +287,19 @@ def test_a_name_that_is_not_ours_is_an_error_not_a_guess(site: Site, name: str) 
         await site.ledger.write_document("run", name, {"id": "x"})
         with pytest.raises(LedgerError, match="remove it"):
             await site.claimed()
+
+    asyncio.run(scene())
+
+
+def test_a_forged_launch_further_on_does_not_hide_the_next_one(site: Site) -> None:
+    async def scene() -> None:
+        started = await launch(site.ledger, "run", "batch-000", WHO, "submission 0 to Batch")
+        lease = await site.claimed(started.id)
+        await site.ledger.write_document("run", "launches/000009.json", {"id": "batch-000"})
+        await site.ledger.write_document("run", "leases/00000/000009.json", {})
+        assert (await launch(site.ledger, "run", "cancel-1", WHO, "sealift runs cancel")).number == 1
+        site.now += 100
+        with pytest.raises(Interrupted, match="sealift runs cancel"):
+            await lease.hold()
 
     asyncio.run(scene())
