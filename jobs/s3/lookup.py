@@ -26,17 +26,39 @@ async def find(store: Store, ref: ObjectRef) -> ObjectInfo | None:
         return None
 
 
+class KeyPages:
+    """The versions and delete markers of exactly one key, read newest first, a page at a time.
+
+    A page is one LIST, which costs the same however much it brings.
+    """
+
+    def __init__(self, store: Store, bucket: str, key: str):
+        self._store, self._bucket, self._key = store, bucket, key
+        self._newest_first: list[Listed] = []
+        self._after: Marker | None = None
+        self.pages = 0
+        self.is_whole = False
+
+    async def read_page(self) -> None:
+        """Read the next page. Raises StoreError."""
+        page = await self._store.list_versions(self._bucket, self._key, after=self._after)
+        self._newest_first += [entry for entry in page.entries if entry.key == self._key]
+        past = bool(page.entries) and page.entries[-1].key != self._key
+        self._after, self.is_whole = page.next_marker, page.next_marker is None or past
+        self.pages += 1
+
+    @property
+    def versions(self) -> list[Listed]:
+        """What has been read, oldest first."""
+        return in_order(self._newest_first[::-1])
+
+
 async def key_history(store: Store, bucket: str, key: str) -> list[Listed]:
     """All versions and delete markers of exactly this key, oldest first."""
-    found: list[Listed] = []
-    after: Marker | None = None
-    while True:
-        page = await store.list_versions(bucket, key, after=after)
-        found += [entry for entry in page.entries if entry.key == key]
-        past = bool(page.entries) and page.entries[-1].key != key
-        if page.next_marker is None or past:
-            return in_order(found[::-1])
-        after = page.next_marker
+    pages = KeyPages(store, bucket, key)
+    while not pages.is_whole:
+        await pages.read_page()
+    return pages.versions
 
 
 @dataclass(frozen=True, slots=True)

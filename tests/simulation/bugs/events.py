@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_plus
 
-import jobs.backup
 import jobs.core.events
+import jobs.s3.key_backup
 import jobs.s3.likeness
 import scheduler.backlog
 import scheduler.backup
@@ -27,8 +27,8 @@ from tests.simulation.bugs.bug import Bug, Replacements
 def _bet_wins_always() -> Replacements:
     real = Backup._bet
 
-    async def bet(self: Backup, row: Any) -> Any:
-        found = await real(self, row)
+    async def bet(self: Backup, row: Any, likeness: Likeness) -> Any:
+        found = await real(self, row, likeness)
         return found and found._replace(is_newest=True)
 
     return [(Backup, "_bet", bet)]
@@ -39,14 +39,14 @@ def _no_restore() -> Replacements:
         step = succession.next_step(*arguments, **named)
         return Step(Act.DONE) if step.act is Act.RESTORE else step
 
-    return [(jobs.backup, "next_step", next_step)]
+    return [(jobs.s3.key_backup, "next_step", next_step)]
 
 
 def _write_unguarded() -> Replacements:
     def guard(copies: Sequence[Listed]) -> Guard:
         return UNGUARDED
 
-    return [(jobs.backup, "_guard", guard)]
+    return [(jobs.s3.key_backup, "_guard", guard)]
 
 
 def _acknowledge_everything() -> Replacements:
@@ -112,21 +112,21 @@ def _ignore_metadata() -> Replacements:
 
 
 def _equal_size_is_alike() -> Replacements:
-    async def compare(self: Likeness, version: Listed, copy: Listed) -> Verdict:
+    async def compare(self: Likeness, version: Listed, copy: Listed, *, may_read: bool) -> Verdict:
         return Verdict(True, Evidence.CHECKSUM)
 
     return [(Likeness, "_compare", compare)]
 
 
 def _trust_the_listing() -> Replacements:
-    return [(jobs.backup, "NULL_VERSION", "never")]
+    return [(jobs.s3.likeness, "_check_listed", lambda listed, info, ref: None)]
 
 
 def _hide_what_waits() -> Replacements:
     def newest(history: Sequence[Listed], *, mirrors_deletes: bool) -> int | None:
         return succession.newest(history[:-1], mirrors_deletes=mirrors_deletes)
 
-    return [(jobs.backup, "newest", newest)]
+    return [(jobs.s3.key_backup, "newest", newest)]
 
 
 BUGS = [
