@@ -14,18 +14,18 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
-from jobs.core.coverage import match
 from jobs.core.events import ObjectEvent
-from jobs.core.policy import Policy
 from jobs.errors import LedgerError
 from scheduler.log import say
 from scheduler.sandbox import Sandbox
 
 MANIFEST_VERSION = 1
+_BARE = re.compile(r"[!#-+.-~-]*")
+"""What a field of a manifest may hold as it is: nothing that ends a line or a field, and no quotes."""
 
 
 class Waiting(NamedTuple):
@@ -77,15 +77,11 @@ async def waiting(sandbox: Sandbox, pair: str) -> list[Waiting]:
     """What no manifest has taken, the oldest first. Raises StoreError, LedgerError."""
     _, taken = await _latest(sandbox, pair)
     names = await sandbox.names(f"backlog/pair={pair}/")
-    return [_parse(name) for name in names if name not in taken]
+    return [each for name in names if name not in taken and (each := _parse(name, pair)) is not None]
 
 
 async def publish(sandbox: Sandbox, pair: str, taking: Iterable[Waiting], reason: str) -> Published | None:
-    """A manifest of what waits; None when there is nothing left that another one has not taken.
-
-    Rows that are no rows, or not the pair's by the policy, are left out, and the log says so.
-    """
-    policy = await sandbox.policy()
+    """A manifest of what waits; None when there is nothing left that another one has not taken."""
     wanted = {each.name for each in taking}
     while True:
         number, taken = await _latest(sandbox, pair)
@@ -94,7 +90,7 @@ async def publish(sandbox: Sandbox, pair: str, taking: Iterable[Waiting], reason
             return None
         rows: dict[tuple[str, str, str | None], BacklogRow] = {}
         for name in names:
-            for row in _rows_of(policy, pair, name, await sandbox.read(f"backlog/pair={pair}/{name}")):
+            for row in _read_rows(f"backlog/pair={pair}/{name}", await sandbox.read(f"backlog/pair={pair}/{name}")):
                 rows[row.bucket, row.key, row.version_id] = row
         # Lifecycle removes old objects of the backlog: what is not there any more need not be remembered.
         there = set(await sandbox.names(f"backlog/pair={pair}/"))
@@ -118,16 +114,8 @@ async def publish_listed(
 
 async def read_manifest(sandbox: Sandbox, pair: str, number: int) -> Published:
     """A manifest that was published. Raises NotFound, LedgerError."""
-    published = _published(_document(await sandbox.read(f"manifests/pair={pair}/{number:06d}.json"), pair))
-    folder = str(sandbox.place(f"manifests/pair={pair}/"))
-    name = (published.manifest or folder).removeprefix(folder)
-    is_own = published.manifest is None or re.fullmatch(rf"{number:06d}-[0-9a-f]{{12}}\.csv", name)
-    if (published.pair, published.number) != (pair, number) or not is_own:
-        raise LedgerError(
-            f"the manifest {number} of {pair} says that it is number {published.number} of {published.pair} "
-            f"and names {published.manifest}: it was altered. Remove {folder}{number:06d}.json, and list its rows again"
-        )
-    return published
+    document = _document(await sandbox.read(f"manifests/pair={pair}/{number:06d}.json"), pair)
+    return _published(document)
 
 
 async def numbers(sandbox: Sandbox, pair: str) -> list[int]:
@@ -194,49 +182,45 @@ def _document(data: bytes, pair: str) -> dict[str, Any]:
 
 
 def _published(document: Mapping[str, Any]) -> Published:
-    try:
-        made = Published(
-            document["pair"],
-            document["number"],
-            document["manifest"],
-            tuple(document["prefixes"]),
-            document["rows"],
-            document["size_bytes"],
-        )
-    except (KeyError, TypeError) as error:
-        raise LedgerError(
-            f"a manifest of the backlog is not what Sealift writes ({error!r}): it was altered"
-        ) from error
-    if not all(isinstance(text, str) for text in (made.pair, made.manifest or "", *made.prefixes)):
-        raise LedgerError(f"the manifest {made.number} of {made.pair} names no texts: it was altered")
-    return made
+    prefixes = tuple(document["prefixes"])
+    return Published(
+        document["pair"],
+        document["number"],
+        document["manifest"],
+        prefixes,
+        document["rows"],
+        document["size_bytes"],
+    )
 
 
-def _rows_of(policy: Policy, pair: str, name: str, data: bytes) -> list[BacklogRow]:
-    """The rows of an object of the backlog that are the pair's."""
-    rows, refused = [], 0
-    for line in data.splitlines():
-        try:
-            row = BacklogRow(**json.loads(line))
-            ours = match(policy, row.bucket, row.key)
-        except (ValueError, TypeError, AttributeError):
-            ours = None
-        if ours is not None and ours.name == pair:
-            rows.append(row)
-        else:
-            refused += 1
-    if refused:
-        say(
-            "warning",
-            "backlog rows refused",
-            pair=pair,
-            name=name,
-            rows=refused,
-            reason="not the pair's, by the policy",
-        )
-    return rows
+def _parse(name: str, pair: str) -> Waiting | None:
+    """What a name of the backlog says; None, and a line in the log, for one that Sealift has not written."""
+    stamp, *more = name.removesuffix(".json").split("-")
+    if len(more) != 3 or not all(each.isascii() and each.isdigit() for each in (stamp, *more[:2])):
+        say("error", "stray object", name=f"backlog/pair={pair}/{name}")
+        return None
+    return Waiting(name, int(stamp) / 1000, int(more[0]), int(more[1]))
 
 
-def _parse(name: str) -> Waiting:
-    stamp, rows, size_bytes, _ = name.removesuffix(".json").split("-")
-    return Waiting(name, int(stamp) / 1000, int(rows), int(size_bytes))
+def _read_rows(name: str, data: bytes) -> Iterator[BacklogRow]:
+    """The rows of a backlog object. One that no manifest can hold is left out, and said, so that the others run."""
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line:
+            try:
+                yield check_row(json.loads(line))
+            except (ValueError, TypeError, RecursionError) as error:
+                say("error", "backlog row left out", name=name, line=number, error=f"{type(error).__name__}: {error}")
+
+
+def check_row(document: Mapping[str, Any]) -> BacklogRow:
+    """The row of a document, if a manifest can hold it. Raises ValueError, TypeError."""
+    row = BacklogRow(**document)
+    texts, key = (row.bucket, row.version_id or "", row.etag or "", row.reason), row.key
+    if not key or not all(isinstance(text, str) for text in (key, *texts)):
+        raise TypeError("bucket, key, version id, ETag and reason are no texts")
+    key.encode()  # UnicodeEncodeError is a ValueError
+    if not _BARE.fullmatch(row.bucket) or not _BARE.fullmatch(row.version_id or ""):
+        raise ValueError("bucket or version id has characters that neither can have")
+    if type(row.size_bytes or 0) is not int or (row.size_bytes or 0) < 0:
+        raise ValueError(f"the size is {row.size_bytes!r}")
+    return row

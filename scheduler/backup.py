@@ -71,7 +71,7 @@ async def handle(
     Raises PolicyError, StoreError, ConfigError: then all have failed; UsageError for what is no batch of messages.
     """
     messages = event.get("Records")
-    if not isinstance(messages, list) or not all("messageId" in each and "body" in each for each in messages):
+    if not isinstance(messages, list) or not all(map(_is_message, messages)):
         raise UsageError("this is no batch of SQS messages: put a queue between the events and this function")
     try:
         policy = await sandbox.policy()
@@ -102,6 +102,8 @@ class _Batch:
     told: list[_Told] = field(default_factory=list)
     to_backlog: dict[str, list[tuple[_Told, str]]] = field(default_factory=lambda: defaultdict(list))
     jobs: dict[str, Backup] = field(default_factory=dict)
+    unknown_buckets: set[str] = field(default_factory=set)
+    removals_known: dict[tuple[str | None, ...], bool] = field(default_factory=dict)
 
     async def handle(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
@@ -124,13 +126,15 @@ class _Batch:
     def _parse(self, message: Mapping[str, Any]) -> list[_Told]:
         message_id = str(message["messageId"])
         try:
-            events = parse_message(message["body"])
+            return [self._placed(_Told(message_id, event)) for event in parse_message(message["body"])]
         except UsageError as error:
-            say("error", "unreadable", message=message_id, error=str(error))
-            told = _Told(message_id, ObjectEvent(Kind.OTHER, "unreadable", ""))
-            self._end(told, Ending.FAILED, f"message {message_id}: {error}")
-            return [told]
-        return [self._placed(_Told(message_id, event)) for event in events]
+            reason = str(error)
+        except Exception as error:  # noqa: BLE001  whatever it is, the other messages have nothing to do with it
+            reason = _unforeseen(error)
+        say("error", "unreadable", message=message_id, error=reason)
+        told = _Told(message_id, ObjectEvent(Kind.OTHER, "unreadable", ""))
+        self._end(told, Ending.FAILED, f"message {message_id}: {reason}")
+        return [told]
 
     def _placed(self, told: _Told) -> _Told:
         """With its pair; an event that nothing has to be done for gets its ending at once."""
@@ -143,7 +147,9 @@ class _Batch:
                 self._end(told, Ending.SKIPPED, "no pair covers the key")
             else:
                 reason = f"{event.bucket} is no pair's source: add a pair, or stop its notifications"
-                say("error", "unknown bucket", bucket=event.bucket, message=told.message_id)
+                if event.bucket not in self.unknown_buckets:
+                    say("error", "unknown bucket", bucket=event.bucket, message=told.message_id)
+                self.unknown_buckets.add(event.bucket)
                 self._end(told, Ending.FAILED, reason)
         elif event.kind is Kind.OTHER:
             self._end(told, Ending.SKIPPED, "an event that no copy depends on")
@@ -164,15 +170,19 @@ class _Batch:
             self._end_all(group, Ending.DENIED, str(error))
         except SealiftError as error:
             self._end_all(group, Ending.FAILED, str(error))
+        except Exception as error:  # noqa: BLE001  a bug of ours with this key: the others are to be copied all the same
+            self._end_all(group, Ending.FAILED, _unforeseen(error))
 
     async def _settle(self, group: list[_Told], progress: Progress) -> None:
         pair = group[0].pair
         assert pair is not None
         mirrors = pair.deletes is Deletes.MIRROR
         rows: dict[int, _Told] = {}
+        removed: set[tuple[str | None, str | None]] = set()
         for number, told in enumerate(group):
             event = told.event
-            if event.removes_bytes:
+            if event.removes_bytes and (event.version_id, event.sequencer) not in removed:
+                removed.add((event.version_id, event.sequencer))
                 await removals.remember(self.sandbox, event)
             if event.kind in _WANTS_COPY:
                 if (event.size_bytes or 0) > pair.thresholds.lambda_max_size:
@@ -248,9 +258,10 @@ class _Batch:
         for told in group:
             if removals.explains(told.event, event):
                 return "gone: it was deleted afterwards"
-        if await removals.is_known(self.sandbox, event):
-            return "gone: it was deleted afterwards"
-        return ""
+        asked = (event.bucket, event.key, event.version_id, event.sequencer)
+        if asked not in self.removals_known:
+            self.removals_known[asked] = await removals.is_known(self.sandbox, event)
+        return "gone: it was deleted afterwards" if self.removals_known[asked] else ""
 
     def _out_of_time(self, told: _Told, *, can_wait: bool) -> None:
         if told.entry is not None:
@@ -304,6 +315,14 @@ class _Batch:
             destination_key=pair.copy_key(event.key) if pair else None,
             event_at=event.event_time,
         )
+
+
+def _is_message(message: Any) -> bool:
+    return isinstance(message, Mapping) and "messageId" in message and "body" in message
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"unforeseen {type(error).__name__} ({error}): report this as a bug of Sealift"
 
 
 def _row(number: int, event: ObjectEvent) -> ObjectVersion:

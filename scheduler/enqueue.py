@@ -90,6 +90,10 @@ async def _listed(sandbox: Sandbox, policy: Policy, pair: Pair, event: Mapping[s
         ) from error
     if len(rows) > LISTED_MAX:
         raise UsageError(f"{len(rows):,} rows: at most {LISTED_MAX:,} at once; write a manifest and start a backfill")
+    try:
+        rows = [backlog.check_row(row._asdict()) for row in rows]
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"no object can have such a key or version id: {error}") from error
     strange = [row.key for row in rows if match(policy, bucket, row.key) is not pair]
     if strange:
         raise UsageError(f"{len(strange):,} keys are not the pair {pair.name}'s, {strange[0]!r} is the first")

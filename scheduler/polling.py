@@ -30,7 +30,8 @@ def poll(
 ) -> Polled:
     """Hand one batch of messages to `function` (an SQS event → `batchItemFailures`); waits only for the first of them.
 
-    A function that raises SealiftError has failed with all of them. Raises StoreError when the queue does not answer.
+    A function that raises anything has failed with all of them, as with Lambda. Raises StoreError when the queue does
+    not answer.
     """
     received: dict[str, Message] = {}
     while len(received) < batch_messages:
@@ -46,8 +47,9 @@ def poll(
     try:
         failures = function(to_event(messages)).get("batchItemFailures", ())
         failed = {each["itemIdentifier"] for each in failures}
-    except SealiftError as error:
-        say("error", "batch failed", error=str(error), messages=len(messages))
+    except Exception as error:  # noqa: BLE001  the next batch has nothing to do with it
+        what = str(error) if isinstance(error, SealiftError) else f"{type(error).__name__}: {error}"
+        say("error", "batch failed", error=what, messages=len(messages))
         failed = {message.message_id for message in messages}
     queue.delete(message for message in messages if message.message_id not in failed)
     return Polled(len(messages), len(failed))

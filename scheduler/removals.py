@@ -14,6 +14,7 @@ import json
 
 from jobs.core.events import ObjectEvent, order_of
 from jobs.core.model import NULL_VERSION
+from jobs.s3.store import Marker
 from scheduler.sandbox import Sandbox
 
 
@@ -24,12 +25,16 @@ async def remember(sandbox: Sandbox, event: ObjectEvent) -> None:
 
 
 async def is_known(sandbox: Sandbox, event: ObjectEvent) -> bool:
-    """Whether a removal is known that explains why the event's object is not there."""
-    for name in await sandbox.names(_folder(event)):
-        version_id, _, order = name.rpartition("!")
-        if _is_of(event, None if version_id == NULL_VERSION else version_id, order):
-            return True
-    return False
+    """Whether a removal is known that explains why the event's object is not there.
+
+    One LIST, however many are known: names of one version id sort by what came first.
+    """
+    of_version = f"{_folder(event)}{event.version_id or NULL_VERSION}!"
+    place = sandbox.place(of_version)
+    after = None if event.version_id else Marker(place.key + order_of(event.sequencer))
+    page = await sandbox.store().list_objects(place.bucket, place.key, after=after, max_keys=1)
+    orders = [entry.key[len(place.key) :] for entry in page.entries]
+    return any(_is_of(event, event.version_id, order) for order in orders)
 
 
 def explains(removal: ObjectEvent, event: ObjectEvent) -> bool:

@@ -5,7 +5,9 @@
     SNS around either        {"Type": "Notification", "Message": "<one of these>"}
     S3's test message        {"Service": "Amazon S3", "Event": "s3:TestEvent", …}
 
-Unknown fields are ignored, missing optional ones are None, an unknown major version is refused. Sources:
+Unknown fields are ignored, missing optional ones are None, an unknown major version is refused. So is a value that S3
+never sends (a key that is not UTF-8, a sequencer that is a number, an endless size): it would break what is written
+of it, the ledger's names and lines among them, for other events too. Sources:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
 """
@@ -13,18 +15,33 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote_plus
 
-from jobs.core.model import parse_time
+from jobs.core.model import NULL_VERSION, parse_time
 from jobs.errors import UsageError
 
 RECORD_MAJOR = "2"
 DETAIL_MAJOR = "0"
+KEY_BYTES = 1024
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
 _SHOWN_CHARACTERS = 200
+_NAME_CHARACTERS = 100
+_SIZE_LIMIT = 1 << 63
+_LATEST = 253_402_300_799.0
+"""The last second of the year 9999: what is later has no date."""
+_SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,64}")
+_VERSION_ID = re.compile(r"[A-Za-z0-9._~=+-]{1,512}")
+"""URL-ready text (https://docs.aws.amazon.com/AmazonS3/latest/userguide/versioning-workflows.html). S3's own are of 32
+characters; longer ones than these would not fit into the ledger's names."""
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+"""Buckets of before 2018 may have capitals and 255 characters."""
+_ETAG = re.compile(r"[!-~]{1,256}")
 
 
 class Kind(StrEnum):
@@ -76,7 +93,7 @@ def parse_message(body: str) -> list[ObjectEvent]:
     """The events in the body of one message, in its order. Raises UsageError when it is none, or of an unknown kind."""
     try:
         document = json.loads(body)
-    except (ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"the message is not JSON ({error}): {_shown(body)}") from error
     return parse_document(document)
 
@@ -85,9 +102,9 @@ def parse_document(document: Any) -> list[ObjectEvent]:
     """The same from parsed JSON, as a function that is invoked without a queue gets it."""
     try:
         return _parse(document)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise UsageError(f"the message is no S3 event ({what}): {_shown(json.dumps(document))}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+        what = _shown(f"{type(error).__name__}: {error}")
+        raise UsageError(f"the message is no S3 event ({what}): {_shown(document)}") from error
 
 
 def _parse(document: Any) -> list[ObjectEvent]:
@@ -96,7 +113,7 @@ def _parse(document: Any) -> list[ObjectEvent]:
     if document.get("Type") == "Notification" and "Message" in document:
         return parse_message(document["Message"])
     if document.get("Event") == "s3:TestEvent":
-        return [ObjectEvent(Kind.TEST, "s3:TestEvent", str(document.get("Bucket", "")))]
+        return [ObjectEvent(Kind.TEST, "s3:TestEvent", _shown(document.get("Bucket", "")))]
     if "detail-type" in document:
         return [_from_eventbridge(document)]
     records = document["Records"]
@@ -115,7 +132,7 @@ _KINDS = {
 def _from_record(record: Mapping[str, Any]) -> ObjectEvent:
     version = str(record["eventVersion"])
     if version.partition(".")[0] != RECORD_MAJOR:
-        raise UsageError(f"an S3 event of version {version}; this Sealift reads {RECORD_MAJOR}.x: update it")
+        raise UsageError(f"an S3 event of version {_shown(version)}; this Sealift reads {RECORD_MAJOR}.x: update it")
     name = str(record["eventName"]).removeprefix("s3:")
     family, _, action = name.partition(":")
     kind = _KINDS.get(family, Kind.OTHER)
@@ -127,13 +144,13 @@ def _from_record(record: Mapping[str, Any]) -> ObjectEvent:
     thing = told["object"]
     return ObjectEvent(
         kind,
-        name,
-        _text(told["bucket"]["name"]),
-        unquote_plus(_text(thing["key"]), errors="surrogateescape"),
+        name[:_NAME_CHARACTERS],
+        _bucket(told["bucket"]["name"]),
+        _key(unquote_plus(_text(thing["key"]), errors="surrogateescape")),
         _version(thing.get("versionId")),
         _size(thing.get("size")),
         _etag(thing.get("eTag")),
-        thing.get("sequencer"),
+        _sequencer(thing.get("sequencer")),
         _time(record.get("eventTime")),
     )
 
@@ -144,7 +161,9 @@ def _from_eventbridge(event: Mapping[str, Any]) -> ObjectEvent:
         raise ValueError(f"the event comes from {event.get('source')!r}, not from aws.s3")
     version = str(detail["version"])
     if version.partition(".")[0] != DETAIL_MAJOR:
-        raise UsageError(f"an EventBridge event of version {version}; this Sealift reads {DETAIL_MAJOR}: update it")
+        raise UsageError(
+            f"an EventBridge event of version {_shown(version)}; this Sealift reads {DETAIL_MAJOR}: update it"
+        )
     kind = {"Object Created": Kind.CREATED, "Object Restore Completed": Kind.RESTORE_COMPLETED}.get(name, Kind.OTHER)
     if name == "Object Deleted":
         makes_marker = detail.get("deletion-type") == "Delete Marker Created"
@@ -155,13 +174,13 @@ def _from_eventbridge(event: Mapping[str, Any]) -> ObjectEvent:
     thing = detail["object"]
     return ObjectEvent(
         kind,
-        name,
-        _text(detail["bucket"]["name"]),
-        _text(thing["key"]),
+        name[:_NAME_CHARACTERS],
+        _bucket(detail["bucket"]["name"]),
+        _key(_text(thing["key"])),
         _version(thing.get("version-id")),
         _size(thing.get("size")),
         _etag(thing.get("etag")),
-        thing.get("sequencer"),
+        _sequencer(thing.get("sequencer")),
         _time(event.get("time")),
     )
 
@@ -172,21 +191,65 @@ def _text(value: Any) -> str:
     return value
 
 
+def _bucket(value: Any) -> str:
+    return _formed("bucket", value, _BUCKET)
+
+
+def _key(key: str) -> str:
+    """A key that S3 can have. A lone surrogate, which is how bytes that are not UTF-8 are decoded, is in none."""
+    size_bytes = len(key.encode())  # UnicodeEncodeError is a ValueError
+    if size_bytes > KEY_BYTES:
+        raise ValueError(f"a key of {size_bytes:,} bytes: S3 has keys of at most {KEY_BYTES:,}")
+    return key
+
+
 def _version(value: Any) -> str | None:
-    return None if value in (None, "", "null") else _text(value)
+    return None if value in (None, "", NULL_VERSION) else _formed("version id", value, _VERSION_ID)
+
+
+def _sequencer(value: Any) -> str | None:
+    return None if value in (None, "") else _formed("sequencer", value, _SEQUENCER)
+
+
+def _formed(what: str, value: Any, pattern: re.Pattern[str]) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise ValueError(f"the {what} is {value!r}")
+    return value
 
 
 def _size(value: Any) -> int | None:
-    return None if value is None else int(value)
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not math.isfinite(value):
+        raise ValueError(f"the size is {value}")
+    size_bytes = int(value)
+    if not 0 <= size_bytes < _SIZE_LIMIT:
+        raise ValueError("the size is no number of bytes that an object can have")
+    return size_bytes
 
 
 def _etag(value: Any) -> str | None:
-    return None if value in (None, "") else _text(value).strip('"')
+    return None if value in (None, "") else _formed("ETag", _text(value).strip('"'), _ETAG)
 
 
 def _time(value: Any) -> float | None:
-    return None if value is None else parse_time(value)
+    if value is None:
+        return None
+    at_seconds = parse_time(value)
+    if not 0.0 <= at_seconds <= _LATEST:
+        raise ValueError("the time is of no year that there is")
+    return at_seconds
 
 
-def _shown(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+def _shown(value: Any) -> str:
+    """The beginning of something that nobody knows, without what no file or terminal can hold."""
+    text = value if isinstance(value, str) else _spelled(value)
+    text = text[:_SHOWN_CHARACTERS].encode("utf-8", "backslashreplace").decode()
+    return text if len(text) < _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def _spelled(value: Any) -> str:
+    try:
+        return json.dumps(value, default=str)
+    except (ValueError, RecursionError):  # a document may be nested deeper than can be written
+        return f"a {type(value).__name__}"

@@ -89,9 +89,17 @@ def to_lines(entries: Iterable[Entry]) -> bytes:
     lines = []
     for entry in entries:
         document = entry._asdict() | {"recorded_at": _shown(entry.recorded_at), "event_at": _shown(entry.event_at)}
-        # a key that is no UTF-8 (S3 lets none in, a proxy might) has to get through as well
-        lines.append(json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+        lines.append(json.dumps(_encodable(document), ensure_ascii=False).encode() + b"\n")
     return b"".join(lines)
+
+
+def _encodable(document: dict[str, Any]) -> dict[str, Any]:
+    r"""The texts without lone surrogates, which no reader of JSON accepts: `\udcff` instead, as six characters."""
+    return {name: _written(value) if isinstance(value, str) else value for name, value in document.items()}
+
+
+def _written(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def from_document(document: object) -> Entry:

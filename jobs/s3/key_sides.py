@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from jobs.core.copy_candidates import CopyIndex
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion
 from jobs.core.succession import SKEW_SECONDS
+from jobs.errors import Rejected
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.store import Store
 
@@ -81,12 +82,19 @@ async def _describe(
     """HEAD of each version that a row names and the pages do not show; what is gone is left out."""
     places = places_of(rows, whole)
     absent = {row.version_id or NULL_VERSION: row for row, place in zip(rows, places, strict=True) if place is None}
-    answers = await asyncio.gather(*(find(source, at_source._replace(version_id=each)) for each in absent))
+    answers = await asyncio.gather(*(_find(source, at_source._replace(version_id=each)) for each in absent))
     return [
         info
         for row, info in zip(absent.values(), answers, strict=True)
         if info is not None and (row.version_id is not None or row.etag in (None, info.etag))
     ]
+
+
+async def _find(source: Store, ref: ObjectRef) -> ObjectInfo | None:
+    try:
+        return await find(source, ref)
+    except Rejected:  # 400: an id that S3 has never given to a version
+        return None
 
 
 def _listed(key: str, info: ObjectInfo) -> Listed:

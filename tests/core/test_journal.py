@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,8 +81,15 @@ def test_what_is_no_line_says_why(change: dict[str, object], message: str) -> No
         from_document(json.loads(to_lines([entry()])) | change)
 
 
-def test_a_key_that_is_no_utf_8_gets_through() -> None:
-    assert json.loads(to_lines([entry("a\udc80b")]))["key"] == "a\udc80b"
+@pytest.mark.parametrize("key", ["a\udc80b", "\ud800", "\udfff\ud800"])
+def test_a_lone_surrogate_does_not_make_the_file_unreadable(key: str, tmp_path: Path) -> None:
+    """DuckDB and Athena refuse a whole file with such a line, and with it each query of the journal."""
+    file = tmp_path / "journal.json"
+    file.write_bytes(to_lines([entry("good"), entry(key), entry("also good")._replace(reason=key)]))
+    query = f"SELECT key, reason FROM read_json('{file}', format = 'newline_delimited')"
+    rows = duckdb.connect().execute(query).fetchall()
+    escaped = "".join(f"\\u{ord(letter):04x}" if letter > "\ud7ff" else letter for letter in key)
+    assert rows == [("good", ""), (escaped, ""), ("also good", escaped)]
 
 
 def test_an_outcome_adds_what_is_known_of_the_copy() -> None:

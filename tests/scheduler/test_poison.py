@@ -1,0 +1,318 @@
+"""Poison: a message that S3 never sends fails by itself, and every other message is handled as if it were not there."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jobs.core.journal import from_document
+from jobs.errors import Rejected, StoreError, UsageError
+from jobs.s3.queues import Message
+from scheduler import backlog
+from scheduler.backlog import BacklogRow
+from scheduler.enqueue import handle as enqueue
+from scheduler.polling import Polled, poll
+from tests.scheduler.conftest import Place
+from tests.scheduler.shapes import batch, eventbridge, from_sns, message, notification, record
+from tests.scheduler.test_batches import Scene
+
+DEEP = "[" * 900 + "]" * 900
+MALFORMED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a key that is not UTF-8": lambda event: _set(event, key="%FF"),
+    "a lone surrogate": lambda event: _set(event, key="\ud800"),
+    "a key of 1,025 bytes": lambda event: _set(event, key="ä" * 513),
+    "a key that is a number": lambda event: _set(event, key=5),
+    "a numeric sequencer": lambda event: _set(event, sequencer=55),
+    "a sequencer that is a path": lambda event: _set(event, sequencer="../../x"),
+    "a sequencer of a megabyte": lambda event: _set(event, sequencer="A" * 1_000_000),
+    "an endless size": lambda event: _dumped(event, "size", "1e999"),
+    "a size that is not a number": lambda event: _dumped(event, "size", "NaN"),
+    "a size of 400 digits": lambda event: _dumped(event, "size", "9" * 400),
+    "a size of 5,000 digits": lambda event: _dumped(event, "size", "9" * 5_000),
+    "a negative size": lambda event: _set(event, size=-1),
+    "a nested size": lambda event: _dumped(event, "size", DEEP),
+    "a nested key": lambda event: _dumped(event, "key", DEEP),
+    "a nested version": lambda event: _dumped(event, "versionId", DEEP),
+    "a version id with a line break": lambda event: _set(event, versionId="v\n,x"),
+    "a version id with a slash": lambda event: _set(event, versionId="../v"),
+    "a version id of 2,000 characters": lambda event: _set(event, versionId="v" * 2_000),
+    "a version id that is a list": lambda event: _set(event, versionId=[]),
+    "an ETag with a line break": lambda event: _set(event, eTag='"\r\nx: y"'),
+    "a bucket with a line break": lambda event: _bucket(event, "a\nb"),
+    "a bucket that is a surrogate": lambda event: _bucket(event, "\udc80"),
+    "a bucket that is an object": lambda event: _bucket(event, {"name": "source"}),
+    "a year that no date has": lambda event: _top(event, eventTime="9999-12-31T23:59:59-23:59"),
+    "a time without a zone in the year 1": lambda event: _top(event, eventTime="0001-01-01T00:00:00"),
+    "a time that is a number": lambda event: _top(event, eventTime=1.5),
+    "another major version": lambda event: _top(event, eventVersion="\ud800" * 100_000),
+    "records that are no list": lambda event: {"Records": event},
+    "nested documents": lambda event: '{"Records": ' + "[" * 2_000 + "]" * 2_000 + "}",
+    "a megabyte of nothing": lambda event: " " * 1_000_000,
+    "a body that is no text": lambda event: None,
+    "SNS around something else": lambda event: {"Type": "Notification", "Message": {"Records": []}},
+    "SNS around poison": lambda event: from_sns(_set(event, sequencer=5)),
+    "EventBridge with a numeric sequencer": lambda event: eventbridge("source", "poison", sequencer=5),
+    "EventBridge with a surrogate": lambda event: eventbridge("source", "\udfff"),
+    "EventBridge with a list": lambda event: eventbridge("source", "k") | {"detail": ["version"]},
+}
+
+
+def _set(event: dict[str, Any], **values: Any) -> dict[str, Any]:
+    event["Records"][0]["s3"]["object"] |= values
+    return event
+
+
+def _bucket(event: dict[str, Any], name: Any) -> dict[str, Any]:
+    event["Records"][0]["s3"]["bucket"]["name"] = name
+    return event
+
+
+def _top(event: dict[str, Any], **values: Any) -> dict[str, Any]:
+    event["Records"][0] |= values
+    return event
+
+
+def _dumped(event: dict[str, Any], name: str, spelled: str) -> str:
+    """With a value that only the text of JSON can have."""
+    return json.dumps(_set(event, **{name: "@here"})).replace('"@here"', spelled)
+
+
+def _with_body(body: Any, message_id: str) -> dict[str, Any]:
+    return message("", message_id) | {"body": body if isinstance(body, str) or body is None else json.dumps(body)}
+
+
+def check_ledger(scene: Scene) -> None:
+    """Each line of the journal and of the backlog can be read by everybody."""
+    for line in scene.lines("journal/"):
+        from_document(line)
+        json.dumps(line, ensure_ascii=False).encode()
+    scene.sandbox.run(_publish(scene))
+
+
+async def _publish(scene: Scene) -> None:
+    waiting = await backlog.waiting(scene.sandbox, "pair")
+    published = await backlog.publish(scene.sandbox, "pair", waiting, "due") if waiting else None
+    assert (published.rows if published else 0) <= sum(each.rows for each in waiting)
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_a_malformed_message_fails_alone(what: str, tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    before, poison, after = scene.put("before"), scene.put("poison"), scene.put("after")
+    twin = copy.deepcopy(poison)
+    messages = [
+        message(before, "before"),
+        _with_body(MALFORMED[what](poison), "poison"),
+        message(twin, "twin"),
+        message(after, "after"),
+    ]
+    assert scene.invoke({"Records": messages}) == ["poison"]
+    assert [scene.copy_of(key) for key in ("before", "poison", "after")] == [b"body"] * 3
+    assert sorted(status for _, status in scene.endings()) == ["copied", "copied", "copied", "failed"]
+    check_ledger(scene)
+
+
+ODD: st.SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(st.characters(codec=None), max_size=20),
+    st.sampled_from([10**400, "%FF", "\ud800", "null", "", "a\nb", {}, [], [{}], "9" * 5_000, "../x", "x" * 3_000]),
+    st.sampled_from(["ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated", "ObjectRestore:Completed"]),
+)
+
+
+def _paths(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    return [path, *(deeper for name, value in inner for deeper in _paths(value, (*path, name)))]
+
+
+def _mutated(document: Any, data: st.DataObject) -> Any:
+    """The document with something in it replaced, left out or put into something else."""
+    path = data.draw(st.sampled_from(_paths(document)))
+    value = data.draw(ODD)
+    if not path:
+        return value
+    owner = document
+    for name in path[:-1]:
+        owner = owner[name]
+    how = data.draw(st.sampled_from(["replace", "remove", "wrap"]))
+    if how == "remove":
+        del owner[path[-1]]
+    else:
+        owner[path[-1]] = value if how == "replace" else [owner[path[-1]]]
+    return document
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_whatever_one_message_says_the_others_are_handled(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """One of four is changed anywhere, as JSON or as text; another one is of the same key."""
+    scene = Scene(tmp_path_factory.getbasetemp(), data.draw(st.sampled_from(["retain", "mirror"])))
+    bodies: list[Any] = [scene.put("a"), scene.put("b"), scene.put("b", b"more"), scene.put("c")]
+    shape = data.draw(st.sampled_from(["plain", "bridge", "sns", "bridge in sns"]))
+    poison = copy.deepcopy(bodies[1])
+    if "bridge" in shape:
+        thing = poison["Records"][0]["s3"]["object"]
+        poison = eventbridge("source", "b", version_id=thing["versionId"], sequencer=thing["sequencer"], size=4)
+    for _ in range(data.draw(st.integers(1, 2))):
+        poison = _mutated(poison, data)
+    body = json.dumps(poison)
+    if data.draw(st.booleans()):
+        cut = data.draw(st.integers(0, len(body)))
+        end = data.draw(st.integers(cut, min(len(body), cut + 5)))
+        body = body[:cut] + data.draw(st.text(st.characters(codec=None), max_size=5)) + body[end:]
+    if "sns" in shape:
+        body = json.dumps({"Type": "Notification", "Message": body})
+    messages = [message(each, f"m{number}") for number, each in enumerate(bodies)]
+    messages.insert(data.draw(st.integers(0, 4)), _with_body(body, "poison"))
+    assert set(scene.invoke({"Records": messages})) <= {"poison"}
+    assert [scene.copy_of(key) for key in "abc"] == [b"body", b"more", b"body"]
+    done = {line["sequencer"] for line in scene.lines("journal/") if line["status"] in ("copied", "same")}
+    assert done >= {body["Records"][0]["s3"]["object"]["sequencer"] for body in bodies}
+    check_ledger(scene)
+
+
+def test_an_error_that_nobody_foresaw_fails_its_key_alone(scene_: Scene) -> None:
+    def fail(operation: str, arguments: tuple[Any, ...]) -> None:
+        if operation == "copy" and "b" in arguments:
+            raise ZeroDivisionError("a bug")
+
+    scene_.store.fail = fail
+    assert scene_.invoke(batch(scene_.put("a"), scene_.put("b"), scene_.put("c"))) == ["m1"]
+    (line,) = [line for line in scene_.lines("journal/") if line["key"] == "b"]
+    assert (line["status"], "ZeroDivisionError" in line["reason"]) == ("failed", True)
+
+
+@pytest.fixture
+def scene_(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_a_version_id_that_s3_refuses_does_not_fail_the_other_events_of_its_key(scene_: Scene) -> None:
+    """S3 answers 400 for an id that it has never given; it is asked for what lies beyond the first page."""
+    good = [scene_.put("k", b"%d" % number) for number in range(1_200)]
+    assert scene_.invoke(batch(good[-1])) == []
+    bogus = scene_.told("k", "ObjectCreated:Put", versionId="bogus", eTag="e", size=4)
+
+    def fail(operation: str, arguments: tuple[Any, ...]) -> StoreError | None:
+        is_bogus = operation == "head" and arguments[0].version_id == "bogus"
+        return Rejected("HeadObject", "k", "400", "", 400) if is_bogus else None
+
+    scene_.store.fail = fail
+    assert scene_.invoke(batch(good[0], bogus, good[-2])) == []
+    assert [status for _, status in scene_.endings()][1:] == ["copied", "superseded", "copied"]
+
+
+def test_a_batch_whose_messages_are_none_is_refused(scene_: Scene) -> None:
+    with pytest.raises(UsageError, match="no batch of SQS messages"):
+        scene_.invoke({"Records": [None]})
+
+
+# The backlog.
+
+
+def test_a_poisoned_row_of_the_backlog_does_not_hold_the_others_up(
+    scene_: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = json.dumps(BacklogRow("source", "good", "v", 5, "e", "")._asdict())
+    bad: list[str] = [
+        "{",
+        "[]",
+        "{}",
+        DEEP * 10,
+        good.replace('"v"', '"v\\n"'),
+        good.replace('"v"', '"v,w"'),
+        good.replace('"v"', "7"),
+        good.replace('"source"', '"a,b"'),
+        good.replace("good", "\\ud800"),
+        good.replace("5", "NaN"),
+        good.replace("5", "1e999"),
+        good.replace('"good"', '""'),
+    ]
+    data = "\n".join([good, *bad, good.replace("good", "b")]).encode() + b"\xff\n"
+    sandbox = scene_.sandbox
+    sandbox.run(sandbox.write_once("backlog/pair=pair/0001790000000-13-65-aa.json", data))
+    sandbox.run(sandbox.write_once("backlog/pair=pair/stray.json", b"?"))
+    waiting = sandbox.run(backlog.waiting(sandbox, "pair"))
+    assert [each.rows for each in waiting] == [13]
+    published = sandbox.run(backlog.publish(sandbox, "pair", waiting, "due"))
+    assert published is not None
+    assert published.rows == 1
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sum(line["event"] == "backlog row left out" for line in said) == len(bad) + 1
+    assert [line["name"] for line in said if line["event"] == "stray object"] == ["backlog/pair=pair/stray.json"]
+
+
+@pytest.mark.parametrize(
+    "event", [{"keys": ["\ud800"]}, {"keys": [""]}, {"rows": [{"key": "k", "version_id": "v\nsource,other"}]}]
+)
+def test_a_caller_that_lists_what_no_object_can_be_is_told_so(scene_: Scene, event: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="no object can have"):
+        scene_.sandbox.run(enqueue(scene_.sandbox, {"pair": "pair", **event}))
+
+
+# The poller.
+
+
+class OneBatch:
+    """A queue of which one batch is left."""
+
+    def __init__(self, *bodies: str) -> None:
+        self.waiting = [Message(str(number), "", body, 1, 0.0) for number, body in enumerate(bodies)]
+        self.deleted: list[Message] = []
+
+    def receive(self, *, limit: int, wait_seconds: int) -> list[Message]:
+        received, self.waiting = self.waiting[:limit], self.waiting[limit:]
+        return received
+
+    def delete(self, messages: Any) -> None:
+        self.deleted += messages
+
+
+@pytest.mark.parametrize("answer", [ZeroDivisionError("a bug"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no")])
+def test_a_function_that_breaks_loses_no_message_and_does_not_end_the_poller(answer: Exception) -> None:
+    queue = OneBatch("{}", "{}")
+
+    def function(event: Any) -> Any:
+        raise answer
+
+    assert poll(queue, function) == Polled(2, 2)  # type: ignore[arg-type]
+    assert queue.deleted == []
+
+
+# Over a real server.
+
+
+def test_poison_in_a_batch_leaves_a_journal_that_can_be_queried(place: Place) -> None:
+    good = [place.event(key) for key in ("a", "b")]
+    poison = [
+        notification(record(place.source, "x", sequencer=5)),
+        json.dumps(notification(record(place.source, "x", size="@"))).replace('"@"', "1e999"),
+        eventbridge(place.source, "\ud800"),
+        notification(record("\udc80", "x")),
+        json.dumps(notification(record(place.source, "x"))).replace('"x"', '"%FF"'),
+    ]
+    with place.function("backup") as backup:
+        failed = backup.invoke(batch(good[0], *poison, good[1])).failed
+    assert failed == [f"m{number}" for number in range(1, 6)]
+    assert [place.copy_of(key) for key in ("a", "b")] == [b"body", b"body"]
+    command = [sys.executable, "-m", "jobs", "query", "--format", "json", "SELECT key, status FROM journal ORDER BY 1"]
+    done = subprocess.run(command, env=place.environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [(row["key"], row["status"]) for row in json.loads(done.stdout)]
+    assert rows == [("", "failed")] * 5 + [("a", "copied"), ("b", "copied")]
