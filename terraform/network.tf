@@ -22,6 +22,85 @@ locals {
   )
 }
 
+# Where the endpoints lead to. Whatever a role or a leaked key may do elsewhere, from this network it reaches these
+# places only, and only as a principal of this account.
+# https://docs.aws.amazon.com/vpc/latest/privatelink/vpc-endpoints-access.html
+locals {
+  by_our_principals = { "aws:PrincipalAccount" = local.account }
+
+  reached_buckets = distinct(concat(local.named[*].bucket, [for place in var.restore_to : split("/", place)[0]]))
+  s3_endpoint_policy = {
+    Version = "2012-10-17"
+    Statement = [
+      {
+        # By name and by account: a bucket that was deleted may come back as somebody else's.
+        Sid       = "OurBuckets"
+        Effect    = "Allow"
+        Principal = "*"
+        Action    = "s3:*"
+        Resource  = flatten([for bucket in local.reached_buckets : ["arn:${local.partition}:s3:::${bucket}", "arn:${local.partition}:s3:::${bucket}/*"]])
+        Condition = { StringEquals = merge(local.by_our_principals, { "aws:ResourceAccount" = concat([local.account], var.source_accounts) }) }
+      },
+      {
+        # ECR keeps layers in a bucket of AWS's, and signs the requests for them itself: no condition on the principal holds.
+        # https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html#ecr-minimum-s3-perms
+        Sid       = "ImageLayers"
+        Effect    = "Allow"
+        Principal = "*"
+        Action    = "s3:GetObject"
+        Resource  = ["arn:${local.partition}:s3:::prod-${local.region}-starport-layer-bucket/*"]
+      },
+    ]
+  }
+
+  endpoint_statements = merge(
+    { for service in ["ecr.api", "ecr.dkr"] : service => [
+      {
+        Sid       = "LogIn"
+        Effect    = "Allow"
+        Principal = "*"
+        Action    = "ecr:GetAuthorizationToken"
+        Resource  = "*" # a login is the registry's, not a repository's
+        Condition = { StringEquals = local.by_our_principals }
+      },
+      {
+        Sid       = "PullTheImage"
+        Effect    = "Allow"
+        Principal = "*"
+        Action    = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        Resource  = aws_ecr_repository.this.arn
+        Condition = { StringEquals = local.by_our_principals }
+      },
+    ] },
+    {
+      logs = [{
+        Sid       = "WriteLogs"
+        Effect    = "Allow"
+        Principal = "*"
+        Action    = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        Resource  = "${aws_cloudwatch_log_group.batch.arn}:*"
+        Condition = { StringEquals = local.by_our_principals }
+      }]
+      batch = [{
+        Sid       = "JobsOfThisAccount"
+        Effect    = "Allow"
+        Principal = "*"
+        Action = ["batch:SubmitJob", "batch:TagResource", "batch:TerminateJob", "batch:DescribeJobs",
+        "batch:DescribeJobQueues", "batch:DescribeJobDefinitions", "batch:ListJobs"]
+        Resource  = "*" # Batch offers no resource for what describes and lists
+        Condition = { StringEquals = local.by_our_principals }
+      }]
+    },
+  )
+
+  # ECS has no policies for the endpoints of its agents, and its documentation is of two minds about `ecs` itself. They
+  # lead to ECS alone, and only hosts of `compute: ec2_spot` use them.
+  endpoint_policies = merge(
+    { for service, statements in local.endpoint_statements : service => jsonencode({ Version = "2012-10-17", Statement = statements }) },
+    { s3 = jsonencode(local.s3_endpoint_policy) },
+  )
+}
+
 resource "aws_vpc" "this" {
   for_each = local.vpc
 
@@ -68,6 +147,7 @@ resource "aws_vpc_endpoint" "s3" {
   service_name      = "com.amazonaws.${local.region}.s3"
   vpc_endpoint_type = "Gateway"
   route_table_ids   = [aws_route_table.private[each.key].id]
+  policy            = local.endpoint_policies["s3"]
   tags              = { Name = "${local.name}-s3" }
 }
 
@@ -81,6 +161,7 @@ resource "aws_vpc_endpoint" "interface" {
   subnet_ids          = local.subnet_ids
   security_group_ids  = [aws_security_group.endpoint["this"].id]
   private_dns_enabled = true
+  policy              = lookup(local.endpoint_policies, each.value.service, null)
   tags                = { Name = "${local.name}-${each.key}" }
 }
 

@@ -59,6 +59,11 @@ output "dashboard" {
   value       = "https://${local.region}.console.${local.partition == "aws" ? "aws.amazon.com" : "amazonaws.cn"}/cloudwatch/home?region=${local.region}#dashboards/dashboard/${local.name}"
 }
 
+output "s3_endpoint_policy" {
+  description = "For the S3 endpoint of subnets that you give (subnet_ids): the policy that endpoints made here have."
+  value       = jsonencode(local.s3_endpoint_policy)
+}
+
 output "athena_workgroup" {
   description = "The Athena workgroup with the named queries."
   value       = aws_athena_workgroup.this.name

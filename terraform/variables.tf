@@ -127,6 +127,18 @@ variable "source_kms_key_arns" {
   }
 }
 
+variable "source_accounts" {
+  description = "Other accounts that own buckets of the policy or of restore_to. The workers' network reaches no bucket of any account but these and this one."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for account in var.source_accounts : can(regex("^[0-9]{12}$", account))])
+    error_message = "Each must be an account's id, 12 digits."
+  }
+}
+
 variable "restore_to" {
   description = "Where restores may write, as `bucket/prefix`. Nowhere by default: who restores says where."
   type        = list(string)

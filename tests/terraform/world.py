@@ -36,8 +36,9 @@ class Terraform:
         done = self.run("plan", "-no-color", "-input=false", f"-var-file={SETTINGS}", f"-var=policy_file={policy_file}")
         return done.returncode, " ".join(re.sub(r"[│╷╵]", " ", done.stdout + done.stderr).split())
 
-    def apply(self, policy_file: str) -> State:
-        chosen = [f"-var-file={SETTINGS}", f"-var=policy_file={policy_file}"]
+    def apply(self, policy_file: str, *variables: str) -> State:
+        """Apply it; `variables` as `name=value`, in Terraform's syntax."""
+        chosen = [f"-var-file={SETTINGS}", f"-var=policy_file={policy_file}", *(f"-var={each}" for each in variables)]
         done = self.run("apply", "-no-color", "-auto-approve", "-input=false", *chosen)
         assert done.returncode == 0, done.stdout + done.stderr
         shown = self.run("show", "-json")
