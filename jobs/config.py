@@ -21,7 +21,8 @@ class Settings:
     `json` for a worker's log on stderr, `none` for none; `json` is the default within AWS Batch, which
     sets `AWS_BATCH_JOB_ID` (`in_batch`, `batch_job_id`). `SEALIFT_START`: the name by which the functions have
     started this job. `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_QUEUE_ON_DEMAND`
-    and `SEALIFT_BATCH_JOB_DEFINITION` say where `--executor batch` sends its jobs.
+    and `SEALIFT_BATCH_JOB_DEFINITION` say where `--executor batch` sends its jobs. `SEALIFT_SYSTEM` is the
+    policy's name: jobs bear it as the tag `sealift:system`, by which roles may end them.
     """
 
     ledger: str | None
@@ -40,6 +41,7 @@ class Settings:
     batch_queue: str | None = None
     batch_queue_on_demand: str | None = None
     batch_job_definition: str | None = None
+    system: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -78,6 +80,7 @@ class Settings:
             batch_queue=values.get("SEALIFT_BATCH_QUEUE") or None,
             batch_queue_on_demand=values.get("SEALIFT_BATCH_QUEUE_ON_DEMAND") or None,
             batch_job_definition=values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
+            system=values.get("SEALIFT_SYSTEM") or None,
         )
 
     @staticmethod

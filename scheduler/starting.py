@@ -26,6 +26,7 @@ from typing import Any
 
 from jobs.core.agreement import run_job
 from jobs.core.arrays import NAME_CHARS_MAX, REPORT, retry_strategy
+from jobs.core.arrays import NAME_CHARS_MAX, SYSTEM_TAG, retry_strategy
 from jobs.core.policy import Policy
 from jobs.core.starts import decode_record, encode_record, record_name
 from jobs.errors import NotFound
@@ -138,7 +139,11 @@ def _request(sandbox: Sandbox, policy: Policy, what: Start, name: str) -> dict[s
         "jobDefinition": definition.replace("{job}", what.job if what.job in _OWN_DEFINITION else "replicate"),
         "containerOverrides": {"command": list(what.command), "environment": _pairs(environment)},
         "retryStrategy": retry_strategy(ATTEMPTS),
-        "tags": {"sealift:start": what.job, **({"sealift:pair": what.pair} if what.pair else {})},
+        "tags": {
+            SYSTEM_TAG: str(policy.name),
+            "sealift:start": what.job,
+            **({"sealift:pair": what.pair} if what.pair else {}),
+        },
         "propagateTags": True,
     }
 

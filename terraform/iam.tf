@@ -182,11 +182,21 @@ locals {
         "arn:${local.partition}:batch:${local.region}:${local.account}:job-definition/${name}:*",
       ]]))
     } if length(names) > 0],
-    [for action in ["batch:TagResource", "batch:TerminateJob"] : {
-      Sid      = "${trimprefix(action, "batch:")}OfJobs"
+    # Both name a job by its id, which is Batch's to choose. SubmitJob with tags asks for TagResource, on a job that is
+    # not there yet, so that no condition can tell it from one on another's job; what is ended bears our tag.
+    # https://docs.aws.amazon.com/service-authorization/latest/reference/list_batch.html
+    [for jobs in ["arn:${local.partition}:batch:${local.region}:${local.account}:job/*"] : {
+      Sid      = "TagJobs"
       Effect   = "Allow"
-      Action   = action
-      Resource = "arn:${local.partition}:batch:${local.region}:${local.account}:job/*" # a job's id is Batch's to choose
+      Action   = "batch:TagResource"
+      Resource = jobs
+    } if length(each.submits) > 0],
+    [for jobs in ["arn:${local.partition}:batch:${local.region}:${local.account}:job/*"] : {
+      Sid       = "EndOurJobs"
+      Effect    = "Allow"
+      Action    = "batch:TerminateJob"
+      Resource  = jobs
+      Condition = { StringEquals = { "aws:ResourceTag/sealift:system" = local.name } }
     } if length(each.submits) > 0],
     [for actions in [["batch:DescribeJobs", "batch:DescribeJobQueues", "batch:DescribeJobDefinitions", "batch:ListJobs"]] : {
       Sid      = "SeeJobs"

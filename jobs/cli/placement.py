@@ -11,7 +11,7 @@ import click
 
 from jobs.cli.options import SizeType, stack
 from jobs.config import Settings
-from jobs.core.arrays import Placement
+from jobs.core.arrays import SYSTEM_TAG, Placement
 from jobs.core.run import Side
 from jobs.errors import UsageError
 from jobs.s3.batch import Batch
@@ -85,6 +85,7 @@ def place(given: Mapping[str, Any], settings: Settings, job: str, earlier: Place
     if earlier is not None and not (given.get("queue") or given.get("on_demand") or given.get("job_definition")):
         _demand_same(earlier, queue, definition)
     base = earlier or Placement(queue, definition)
+    system = {SYSTEM_TAG: settings.system} if settings.system else {}
     memory, tags = given.get("memory"), dict(_tag(text) for text in given.get("tag") or ())
     return Placement(
         queue=queue,
@@ -95,7 +96,7 @@ def place(given: Mapping[str, Any], settings: Settings, job: str, earlier: Place
         memory_mib=-(-memory // 1024**2) if memory else base.memory_mib,
         timeout_seconds=_first(given.get("timeout"), base.timeout_seconds),
         attempts=given.get("attempts") or base.attempts,
-        tags=tags or base.tags,
+        tags={**(tags or base.tags), **system},
     )
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
+from jobs.cli import placement
+from jobs.config import Settings
+from jobs.core.arrays import SYSTEM_TAG, WORK, payload, spread
 from jobs.core.ledger_files import LEDGER_FILES, Change
 from tests.terraform.iam import Answer, decide, listed
 
@@ -298,6 +302,62 @@ def test_replication_writes_replicas_and_reads_hot_buckets(example):
     for place in set(EVERYWHERE) - {REPLICA}:
         assert decide(statements, "s3:ReplicateObject", place) is Answer.SILENT
         assert decide(statements, "s3:PutObject", place) is Answer.SILENT
+
+
+def test_roles_end_only_jobs_of_this_system(example):
+    """By the tag that every submission brings; a job of another system, or without a tag, is not ended."""
+    job = f"arn:aws:batch:{REGION}:{ACCOUNT}:job/0b1c2d3e"
+    tag = f"aws:ResourceTag/{SYSTEM_TAG}"
+    ending = set()
+    for role in ROLES:
+        assert ask(example, role, "batch:TerminateJob", job, {}) is Answer.SILENT
+        assert ask(example, role, "batch:TerminateJob", job, {tag: "another"}) is Answer.SILENT
+        assert ask(example, role, "batch:CancelJob", job, {tag: NAME}) is Answer.SILENT
+        if ask(example, role, "batch:TerminateJob", job, {tag: NAME}) is Answer.ALLOWED:
+            ending.add(role)
+    assert ending == {role for role in ROLES if submitted(example, role)}
+
+
+def test_jobs_bear_the_tag_by_which_they_are_ended(example):
+    """What the functions submit, and what the command line submits with the environment that Terraform gives it."""
+    settings = Settings.from_environment(example.output("environment"))
+    assert settings.system == NAME
+    placed = placement.place({"tag": ("team=a",)}, settings, "replicate")
+    request = payload(spread("20261125T000000Z-replicate-1f3a", 0, placed, [0], "s3://l/p"), WORK)
+    assert request["tags"] == {
+        SYSTEM_TAG: NAME,
+        "team": "a",
+        "sealift:run": "20261125T000000Z-replicate-1f3a",
+        "sealift:stage": WORK,
+    }
+    forged = replace(placed, tags={SYSTEM_TAG: "another"})  # from the ledger, for a retry
+    assert placement.place({}, settings, "replicate", forged).tags == {SYSTEM_TAG: NAME}
+
+
+def submitted(example, role) -> set[str]:
+    """The jobs whose definition a role may submit."""
+    return {job for job in JOBS if ask(example, role, "batch:SubmitJob", definition(job), {}) is Answer.ALLOWED}
+
+
+def test_each_definition_has_few_submitters_and_expire_none(example):
+    """Who may submit a job runs commands of Sealift under the job's role."""
+    submitters = {job: {role for role in ROLES if job in submitted(example, role)} for job in JOBS}
+    assert submitters == {
+        "inventory": {"inventory"},
+        "replicate": {"follow", "replicate", "reconcile", "backfill", "nightly"},
+        "verify": {"replicate", "verify", "reconcile", "backfill", "nightly", "compact", "restore"},
+        "reconcile": {"submit", "reconcile"},
+        "nightly": {"submit"},
+        "backfill": {"submit"},
+        "compact": {"compact"},
+        "restore": {"follow", "restore"},
+        "expire": set(),
+    }
+    for role in ROLES:  # in another queue, of another system, or another account: nobody
+        for foreign in (QUEUE.replace(NAME, "another"), definition("verify").replace(ACCOUNT, "9" * 12)):
+            assert ask(example, role, "batch:SubmitJob", foreign, {}) is Answer.SILENT
+        for action in ("batch:RegisterJobDefinition", "batch:UpdateJobQueue", "batch:CancelJob", "iam:PassRole"):
+            assert ask(example, role, action, "*", {}) is Answer.SILENT
 
 
 REVIEWED_WILDCARDS = {

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from jobs.cli import cli
 from jobs.config import Settings
-from jobs.core.arrays import retry_strategy
+from jobs.core.arrays import SYSTEM_TAG, retry_strategy
 from jobs.core.model import Location
 from jobs.core.policy_choices import StorageClass
 from jobs.core.policy_words import TimeZone
@@ -123,6 +123,7 @@ def test_names_are_those_that_functions_guess(example):
     what = Start("scans", "nightly", "2026-11-25", ("nightly", "--pair", "scans"))
     asyncio.run(start(Sandbox(bare, open_region=lambda region: store), policy, what, recorder))
     assert recorder.request["jobQueue"] == example.output("job_queues")["spot"]
+    assert recorder.request["tags"][SYSTEM_TAG] == policy.name == example.output("environment")["SEALIFT_SYSTEM"]
     assert recorder.request["jobDefinition"] == example.output("job_definitions")["nightly"]
     assert example.output("topic").endswith(f":{policy.name}-alarms")
 
