@@ -37,13 +37,36 @@ resource "aws_kms_key" "this" {
         },
       ],
       [
-        for service in ["events", "cloudwatch", "budgets"] : {
-          Sid       = "${title(service)}Publishes" # to queues and topics
+        for service in ["cloudwatch", "budgets"] : {
+          Sid       = "${title(service)}Publishes" # to the topic
           Effect    = "Allow"
           Principal = { Service = "${service}.amazonaws.com" }
           Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
           Resource  = "*"
           Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+        } if each.key == local.region
+      ],
+      # EventBridge sends no source account to an encrypted topic, and its messages would be lost without a word. What SNS
+      # and SQS encrypt for is in their encryption context: our topic, our queues.
+      # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html#compatibility-with-aws-services
+      [
+        for service in ["events"] : {
+          Sid       = "EventsToQueues"
+          Effect    = "Allow"
+          Principal = { Service = "${service}.amazonaws.com" }
+          Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
+          Resource  = "*"
+          Condition = { ArnLike = { "kms:EncryptionContext:aws:sqs:arn" = "arn:${local.partition}:sqs:${local.region}:${local.account}:${local.name}-*" } }
+        } if each.key == local.region
+      ],
+      [
+        for service in ["events"] : {
+          Sid       = "EventsToTopics"
+          Effect    = "Allow"
+          Principal = { Service = "${service}.amazonaws.com" }
+          Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
+          Resource  = "*"
+          Condition = { ArnLike = { "kms:EncryptionContext:aws:sns:topicArn" = "arn:${local.partition}:sns:${local.region}:${local.account}:${local.name}-*" } }
         } if each.key == local.region
       ],
       [

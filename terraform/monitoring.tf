@@ -60,14 +60,26 @@ resource "aws_sns_topic_policy" "alarms" {
   arn = each.value.arn
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [{
-      Sid       = "AlarmsRulesAndBudgets"
-      Effect    = "Allow"
-      Principal = { Service = ["cloudwatch.amazonaws.com", "events.amazonaws.com", "budgets.amazonaws.com"] }
-      Action    = "sns:Publish"
-      Resource  = each.value.arn
-      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
-    }]
+    Statement = concat(
+      [{
+        Sid       = "AlarmsAndBudgets"
+        Effect    = "Allow"
+        Principal = { Service = ["cloudwatch.amazonaws.com", "budgets.amazonaws.com"] }
+        Action    = "sns:Publish"
+        Resource  = each.value.arn
+        Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+      }],
+      # EventBridge takes no conditions on an encrypted topic. A rule of another account has to bring a role of its own,
+      # which this statement does not allow.
+      # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-service-cross-account.html
+      [for rules in [[for pattern in values(local.event_patterns) : pattern if pattern.to == "topic"]] : {
+        Sid       = "Rules"
+        Effect    = "Allow"
+        Principal = { Service = "events.amazonaws.com" }
+        Action    = "sns:Publish"
+        Resource  = each.value.arn
+      } if length(rules) > 0],
+    )
   })
 }
 

@@ -86,6 +86,9 @@ resource "aws_iam_role" "replication" {
 
   name        = "${local.name}-replication"
   description = "S3 carries hot buckets to their twins"
+  # No source account: S3 documents none for replication, and one that it does not send would stop replication without a
+  # word. A configuration takes iam:PassRole in this account, and the role reads our hot buckets only.
+  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/setting-repl-config-perm-overview.html
   assume_role_policy = jsonencode({
     Version   = "2012-10-17"
     Statement = [{ Effect = "Allow", Principal = { Service = "s3.amazonaws.com" }, Action = "sts:AssumeRole" }]

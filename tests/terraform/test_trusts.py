@@ -1,0 +1,174 @@
+"""Every rendered trust and resource policy: whom it lets in, for which account, and each wildcard with its reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.terraform.iam import Answer, decide, listed
+
+ACCOUNT, STRANGER = "123456789012", "999999999999"
+NAME, REGION = "parcels", "eu-central-1"
+
+RESOURCE_POLICIES = {
+    "aws_s3_bucket_policy": "policy",
+    "aws_sqs_queue_policy": "policy",
+    "aws_sns_topic_policy": "policy",
+    "aws_kms_key": "policy",
+    "aws_vpc_endpoint": "policy",
+}
+WITHOUT_ACCOUNT = {
+    (f"{NAME}-host", "ec2.amazonaws.com"): "EC2 sends no source account; an instance profile takes iam:PassRole here",
+    (f"{NAME}-replication", "s3.amazonaws.com"): "S3 documents none for replication; it takes iam:PassRole here",
+    (
+        "alarms",
+        "events.amazonaws.com",
+    ): "EventBridge takes no conditions on an encrypted topic; a foreign rule needs a role",
+}
+"""(role or resource, service) → why its statement names no account, and what bounds it instead."""
+
+WILDCARD_RESOURCES = {
+    ("aws_kms_key", "*"): "in a key's policy: this key",
+    ("aws_vpc_endpoint", "LogIn"): "a login is the registry's",
+    ("aws_vpc_endpoint", "JobsOfThisAccount"): "Batch offers no resource for what describes and lists",
+    ("aws_iam_role_policy", "SeeJobs"): "Batch offers no resource for what describes and lists",
+    ("aws_iam_role_policy", "LogInToEcr"): "a login is the registry's",
+}
+WILDCARD_ACTIONS = {
+    ("aws_s3_bucket_policy", "TlsOnly"): "a Deny: whatever the action",
+    ("aws_kms_key", "TheAccountAdministersItsKey"): "KMS's own default; without it a mistake locks everybody out",
+    ("aws_vpc_endpoint", "OurBuckets"): "an endpoint's policy grants nothing: roles say which actions",
+}
+"""(type, Sid) of Allow statements with a wildcard that stands alone, and of any with one in an action."""
+
+
+def trusts(state) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(role, statement) of each assume-role policy."""
+    for values in state.all_values("aws_iam_role"):
+        for statement in json.loads(values["assume_role_policy"])["Statement"]:
+            yield values["name"], statement
+
+
+def resource_statements(state) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(type, resource, statement) of each policy that is attached to a resource."""
+    for kind, attribute in RESOURCE_POLICIES.items():
+        for key, values in state.all(kind).items():
+            for statement in json.loads(values[attribute])["Statement"] if values[attribute] else []:
+                yield kind, "alarms" if kind == "aws_sns_topic_policy" else key, statement
+
+
+def services(statement) -> list[str]:
+    principal = statement.get("Principal")
+    return listed(principal["Service"]) if isinstance(principal, dict) and "Service" in principal else []
+
+
+def names_account(statement) -> bool:
+    """Whether the service has to act for this account: by its number, or by ARNs that all have it in them."""
+    tests = [item for each in statement.get("Condition", {}).values() for item in each.items()]
+    return any(
+        listed(values) == [ACCOUNT]
+        if name == "aws:SourceAccount"
+        else all(f":{ACCOUNT}:" in value for value in listed(values))
+        for name, values in tests
+        if name in ("aws:SourceAccount", "aws:SourceArn") or name.startswith("kms:EncryptionContext:aws:")
+    )
+
+
+@pytest.mark.parametrize("world", ["example", "hosts"])
+def test_every_service_acts_for_this_account_only(request, world):
+    state = request.getfixturevalue(world)
+    found = [(role, statement) for role, statement in trusts(state)]
+    found += [(resource, statement) for _, resource, statement in resource_statements(state) if services(statement)]
+    assert len(found) > 30
+    without = {
+        (who, service)
+        for who, statement in found
+        for service in services(statement)
+        if statement["Effect"] == "Allow" and not names_account(statement)
+    }
+    expected = {each for each in WITHOUT_ACCOUNT if world == "hosts" or each[0] == f"{NAME}-replication"}
+    assert without == expected
+
+
+def test_every_trust_is_of_one_service_and_nobody_else(example):
+    for role, statement in trusts(example):
+        assert list(statement["Principal"]) == ["Service"], role
+        assert isinstance(statement["Principal"]["Service"], str), role
+        assert statement["Action"] == "sts:AssumeRole", role
+
+
+def test_functions_of_another_account_cannot_have_a_role(example):
+    mine = {
+        "aws:SourceAccount": ACCOUNT,
+        "aws:SourceArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{NAME}-backup",
+    }
+    theirs = {"aws:SourceAccount": STRANGER, "aws:SourceArn": mine["aws:SourceArn"].replace(ACCOUNT, STRANGER)}
+    asked = 0
+    for role, statement in trusts(example):
+        if services(statement) == ["lambda.amazonaws.com"]:
+            asked += 1
+            trust = [{**statement, "Resource": "*"}]
+            ask = ("sts:AssumeRole", role)
+            assert decide(trust, *ask, mine, "lambda.amazonaws.com") is Answer.ALLOWED
+            assert decide(trust, *ask, theirs, "lambda.amazonaws.com") is Answer.SILENT
+            assert decide(trust, *ask, {}, "lambda.amazonaws.com") is Answer.SILENT
+    assert asked == 4
+
+
+def test_functions_are_called_by_our_rules_only(example):
+    permissions = list(example.all_values("aws_lambda_permission"))
+    assert permissions
+    for values in permissions:
+        assert values["principal"] == "events.amazonaws.com"
+        assert values["source_arn"].startswith(f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{NAME}-")
+
+
+def test_events_reach_encrypted_queues_and_the_encrypted_topic(hosts):
+    """EventBridge sends no source account to a topic. What is encrypted for says whose it is."""
+    key = [statement for _, resource, statement in resource_statements(hosts) if resource == REGION]
+    contexts = {
+        "kms:EncryptionContext:aws:sqs:arn": f"arn:aws:sqs:{REGION}:{{}}:{NAME}-objects",
+        "kms:EncryptionContext:aws:sns:topicArn": f"arn:aws:sns:{REGION}:{{}}:{NAME}-alarms",
+    }
+    for name, arn in contexts.items():
+        for action in ("kms:GenerateDataKey", "kms:Decrypt"):
+            ours, theirs = {name: arn.format(ACCOUNT)}, {name: arn.format(STRANGER)}
+            assert decide(key, action, "*", ours, "events.amazonaws.com") is Answer.ALLOWED
+            assert decide(key, action, "*", theirs, "events.amazonaws.com") is Answer.SILENT
+            assert decide(key, action, "*", {}, "events.amazonaws.com") is Answer.SILENT
+    topic = [statement for kind, _, statement in resource_statements(hosts) if kind == "aws_sns_topic_policy"]
+    arn = contexts["kms:EncryptionContext:aws:sns:topicArn"].format(ACCOUNT)
+    assert decide(topic, "sns:Publish", arn, {}, "events.amazonaws.com") is Answer.ALLOWED
+    assert decide(topic, "sns:Publish", arn, {}, "cloudwatch.amazonaws.com") is Answer.SILENT
+    mine = {"aws:SourceAccount": ACCOUNT}
+    assert decide(topic, "sns:Publish", arn, mine, "cloudwatch.amazonaws.com") is Answer.ALLOWED
+
+
+def test_nobody_is_let_in_who_is_not_named(example):
+    """A principal `*` only denies, but for endpoints, whose conditions name this account."""
+    for kind, resource, statement in resource_statements(example):
+        if statement["Principal"] in ("*", {"AWS": "*"}) and kind != "aws_vpc_endpoint":
+            assert statement["Effect"] == "Deny", (resource, statement)
+
+
+def test_every_wildcard_is_known_with_its_reason(example):
+    every = [(kind, statement) for kind, _, statement in resource_statements(example)]
+    every += [
+        ("aws_iam_role_policy", statement)
+        for values in example.all_values("aws_iam_role_policy")
+        for statement in json.loads(values["policy"])["Statement"]
+    ]
+    resources, actions = set(), set()
+    for kind, statement in every:
+        assert "NotAction" not in statement
+        assert "NotPrincipal" not in statement
+        sid = statement.get("Sid", "")
+        if any("*" in action for action in listed(statement["Action"])):
+            actions.add((kind, sid))
+        if statement["Effect"] == "Allow" and "*" in listed(statement["Resource"]):
+            resources.add((kind, "*" if kind == "aws_kms_key" else sid))
+    assert actions == set(WILDCARD_ACTIONS)
+    assert resources == set(WILDCARD_RESOURCES)
