@@ -47,7 +47,7 @@ class LocalBatch(Batch):
     arguments are given to.
     """
 
-    def __init__(self, folder: Path, command: Sequence[str] = (sys.executable, "-m", "jobs")):
+    def __init__(self, folder: Path, command: Sequence[str] = (sys.executable, "-P", "-m", "jobs")):
         super().__init__()
         self._folder, self._command = folder, command
         self._scratch = folder / "scratch"
