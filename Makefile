@@ -1,7 +1,8 @@
 # Every target makes its own virtual environment from the lock; nothing but Python, make and a package index is needed.
 # Variables: PYTHON, PYTHON313, PYTEST_ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, UPGRADE.
 # For the simulator and the fuzzer: SEEDS, SEED, SECONDS, PARSERS.
-# For the image: ENGINE, BASE, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS, REPOSITORY.
+# For the image: ENGINE, BASE, ALLOW_TAG, VARIABLES, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS,
+# REPOSITORY.
 
 PYTHON ?= python3
 PYTHON313 ?= python3.13
@@ -14,7 +15,7 @@ PYTEST_ARGS ?= -n 3  # half of a test is waiting for a server
 SOURCES := jobs scheduler images tests
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-slow test-313 simulate simulate-nightly simulate-bugs fuzz demo bench image image-push lambda \
+.PHONY: help test lint pytest test-slow test-313 simulate simulate-nightly simulate-bugs fuzz demo bench image sbom image-push lambda \
 	container-test container-bench format lock clean
 
 help: ## This list
@@ -95,10 +96,19 @@ SECRETS = $(if $(PIP_CONF),--secret id=pip.conf$(comma)src=$(PIP_CONF)) \
 	$(if $(CA_BUNDLE),--secret id=ca$(comma)src=$(CA_BUNDLE)) \
 	$(if $(PIP_INDEX_URL),--secret id=index$(comma)env=PIP_INDEX_URL)
 
-image: ## The container image; BASE=… PLATFORM=linux/arm64 ENGINE=docker PIP_CONF=… CA_BUNDLE=…
-	$(ENGINE) build --file images/Dockerfile --tag $(IMAGE):$(TAG) $(if $(BASE),--build-arg BASE=$(BASE)) \
+# A base by tag is another image tomorrow, with other packages in it, and nothing would say so.
+BY_DIGEST = $(shell printf '%s\n' '$(BASE)' | grep -cE '^[^@[:space:]]+@sha256:[0-9a-f]{64}$$')
+image: ## The container image; BASE=name@sha256:… PLATFORM=linux/arm64 ENGINE=docker VARIABLES=… PIP_CONF=… CA_BUNDLE=…
+	$(if $(BASE),,$(error no base image: make image BASE=docker.io/library/python@sha256:…, see images/Dockerfile))
+	$(if $(ALLOW_TAG)$(filter 1,$(BY_DIGEST)),,$(error $(BASE) is no digest, so it may be another image \
+		tomorrow: name it BASE=name@sha256:<64 hex digits>, or say ALLOW_TAG=1 for a build that is not repeated))
+	$(ENGINE) build --file images/Dockerfile --tag $(IMAGE):$(TAG) --build-arg BASE=$(BASE) \
+		--build-arg VARIABLES="$(VARIABLES)" \
 		$(if $(PLATFORM),--platform $(PLATFORM)) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
 		$(SECRETS) $(BUILD_OPTIONS) .
+
+sbom: $(VENV)/dev.stamp ## build/sbom.cdx.json, CycloneDX: the image's packages, Python's and Debian's, checked against the lock
+	@mkdir -p build && $(BIN)/python images/sbom.py --engine "$(ENGINE)" --image $(IMAGE):$(TAG) --to build/sbom.cdx.json
 
 # podman writes the pushed digest to a file; Docker learns it, and keeps it with the image.
 image-push: ## Push the image to REPOSITORY=host/name; the last line is its reference by digest, for a job definition

@@ -15,10 +15,11 @@ from tests.containers.podman import Podman, build_base, build_image, missing, po
 
 @dataclass(frozen=True)
 class Built:
-    """The image under test."""
+    """The image under test, and the base that it was built on."""
 
     podman: Podman
     image: str
+    base: str
 
     def run(self, *arguments: str, entrypoint: str | None = None) -> str:
         """stdout of a container that ends by itself, run as a job definition asks: read-only, no capability."""
@@ -36,4 +37,5 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         pytest.skip("no containers here")
     folder: Path = tmp_path_factory.mktemp("podman")
     with podman_in(folder) as podman:
-        yield Built(podman, build_image(podman, build_base(podman)))
+        base = build_base(podman)
+        yield Built(podman, build_image(podman, base), base)

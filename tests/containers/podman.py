@@ -27,6 +27,8 @@ TOOLS = ("podman", "runc", "conmon", "mmdebstrap")
 PACKAGES = ("podman", "runc", "crun", "netavark", "nftables", "catatonit", "mmdebstrap")
 SUITE = "trixie"
 BASE = "localhost/base:test"
+VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_BATCH", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""What the image under test lets jobs bring: its S3 is another one, and there are no roles here."""
 _NOT_STARTED = 125, 126, 127
 """What `podman run` itself exits with when there was no container, or nothing in it to run."""
 _KILLED = 128 + 9
@@ -100,16 +102,21 @@ def podman_in(folder: Path) -> Iterator[Podman]:
 
 
 def build_base(podman: Podman) -> str:
-    """A Debian with Python, made from Debian's packages: what `FROM` would otherwise pull from a registry."""
+    """A Debian with Python, made from Debian's packages, by digest: what `FROM` would otherwise pull."""
     if podman.run("images", "--quiet", BASE):
-        return BASE
+        return _digest(podman)
     archive = podman.folder / "base.tar"
     packages = "--include=python3-minimal,python3-venv,ca-certificates"
     slim = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
     _checked(["mmdebstrap", "--quiet", "--variant=minbase", packages, *slim, SUITE, str(archive)], dict(os.environ))
     podman.run("import", "--quiet", str(archive), BASE)
     archive.unlink()
-    return BASE
+    return _digest(podman)
+
+
+def _digest(podman: Podman) -> str:
+    digest = podman.run("image", "inspect", "--format", "{{.Digest}}", BASE).strip()
+    return f"{BASE.rpartition(':')[0]}@{digest}"
 
 
 def build_image(podman: Podman, base: str) -> str:
@@ -118,6 +125,7 @@ def build_image(podman: Podman, base: str) -> str:
     hard = {name: resource.getrlimit(number)[1] for name, number in limits.items()}
     options = ["--network=host", *(f"--ulimit={name}={limit}:{limit}" for name, limit in hard.items() if limit >= 0)]
     command = ["make", "--no-print-directory", "image", f"BASE={base}", "IMAGE=localhost/sealift"]
+    command.append(f"VARIABLES={' '.join(VARIABLES)}")
     _checked(
         [*command, f"ENGINE={' '.join(podman.command())}", f"BUILD_OPTIONS={' '.join(options)}"], podman.environment()
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from typing import Any
 
@@ -25,7 +26,7 @@ def test_what_a_registry_and_a_scanner_see(built: Built) -> None:
     image = inspected(built)
     assert image["Size"] <= SIZE_BYTES_MAX
     config = image["Config"]
-    assert config["Entrypoint"] == ["sealift"]
+    assert config["Entrypoint"][-6:] == ["/opt/sealift/bin/python", "-I", "-B", "-u", "-m", "jobs.container"]
     # A number: an orchestrator that refuses root cannot look a name up.
     uid, _, gid = config["User"].partition(":")
     assert int(uid) >= 1000
@@ -33,6 +34,7 @@ def test_what_a_registry_and_a_scanner_see(built: Built) -> None:
     labels = config["Labels"]
     assert labels["org.opencontainers.image.version"] == jobs.__version__
     assert len(labels["org.opencontainers.image.revision"]) >= 7
+    assert re.fullmatch(r"localhost/base@sha256:[0-9a-f]{64}", labels["org.opencontainers.image.base.name"])
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
 
 

@@ -1,0 +1,51 @@
+"""`make image` wants its base by digest: a tag is another image tomorrow. Nothing is built here."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGEST = f"sha256:{'0a' * 32}"
+
+
+def make(*variables: str) -> subprocess.CompletedProcess[str]:
+    """What `make image` would do."""
+    command = ["make", "--dry-run", "--no-print-directory", "image", "ENGINE=podman", *variables]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("base", [f"docker.io/library/python@{DIGEST}", f"python:3.13-slim@{DIGEST}"])
+def test_a_base_by_digest_is_built_on(base: str) -> None:
+    done = make(f"BASE={base}")
+    assert done.returncode == 0, done.stderr
+    assert f"--build-arg BASE={base} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    "base",
+    ["python:3.13-slim", "docker.io/library/python", f"python@{DIGEST[:-1]}", f"@{DIGEST}", f"python@{DIGEST}0"],
+)
+def test_a_base_that_may_change_is_refused(base: str) -> None:
+    done = make(f"BASE={base}")
+    assert done.returncode != 0
+    assert f"{base} is no digest" in done.stderr
+    assert "BASE=name@sha256:<64 hex digits>" in done.stderr
+
+
+def test_without_a_base_nothing_is_built() -> None:
+    done = make()
+    assert done.returncode != 0
+    assert "no base image: make image BASE=" in done.stderr
+    (default,) = [line for line in (ROOT / "images" / "Dockerfile").read_text().splitlines() if line[:8] == "ARG BASE"][
+        :1
+    ]
+    assert default == "ARG BASE"  # nor does `docker build` without make find one
+
+
+def test_a_tag_is_taken_by_who_says_so() -> None:
+    done = make("BASE=python:3.13-slim", "ALLOW_TAG=1")
+    assert done.returncode == 0, done.stderr
+    assert "--build-arg BASE=python:3.13-slim " in done.stdout
