@@ -56,6 +56,9 @@ def local(file: str | None, port: int, data: Path | None, retry: int, as_json: b
     them as they do with AWS. Everything listens on 127.0.0.1, credentials are new at each start, Ctrl-C ends it all.
     It needs: pip install 'sealift[local]'
 
+    Other users of this machine can delete the data: S3 and the servers behind it ask for credentials, but the queues,
+    and the master and the gRPC ports of SeaweedFS, ask for none. Use it where you trust everybody who can log in.
+
     \b
     sealift local
     sealift local --policy policy.yaml --data ./playground --port 9000
@@ -114,6 +117,7 @@ def _welcome(system: System, folder: Path) -> str:
             f"  sealift nightly --pair {first.name} --margin 0s",
             "  sealift events redrive --dry-run",
             "",
+            "Other users of this machine can change the data: not all of its ports on 127.0.0.1 ask for credentials.",
             f"Logs are in {folder}. Ctrl-C ends it.",
         ]
     )

@@ -1,5 +1,9 @@
 """SeaweedFS, the S3 behind `sealift local`, on loopback only.
 
+S3 takes one pair of credentials. The filer and the volume server behind it would serve every object to
+anybody on the machine, so they demand tokens, signed with keys of this start that only this process has.
+The master's HTTP and all gRPC ports have no such lock short of certificates: `sealift local` says so.
+
 It keeps versions and checks conditions as S3 does, but tells no queue of anything: the relay does. It runs in a
 session of its own, so that Ctrl-C reaches only whoever has to stop things in order.
 """
@@ -10,6 +14,7 @@ import contextlib
 import os
 import random
 import resource
+import secrets
 import shutil
 import signal
 import socket
@@ -32,6 +37,8 @@ OPEN_FILES = 8192
 """A night opens over 400 connections at once, and the relay has two files for each; many shells allow 1,024."""
 _INSTALL = "it comes with: pip install 'sealift[local]'"
 _OFF = ("webdav", "admin.ui", "master.telemetry")
+_TOKEN_KEYS = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
+"""What the volume server and the filer ask for, to write and to read: `weed scaffold -config=security`."""
 # Every listener of `weed mini` that can be given a port; what is left at its default would collide.
 _LISTENERS = ("s3", "master", "filer", "volume", "admin")
 _MORE_LISTENERS = ("s3.port.iceberg", "s3.port.lance")
@@ -63,6 +70,7 @@ def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool)
         raise ConfigError(f"there is no `weed` (SeaweedFS) here: {_INSTALL}")
     data = folder / "s3"
     data.mkdir(exist_ok=True)
+    data.chmod(0o700)
     sockets = tempfile.TemporaryDirectory(prefix="sealift-")  # a socket's path may have 107 bytes only
 
     def command(ports: Sequence[int]) -> list[str]:
@@ -83,7 +91,8 @@ def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool)
 
     count = 2 * len(_LISTENERS) + len(_MORE_LISTENERS)
     # _LISTENERS begins with s3: the first port is the one that is asked
-    running = _running("SeaweedFS", command, count, folder / "weed.log", credentials, keeps_data=keeps_data)
+    keys = {f"WEED_JWT_{name}_KEY": secrets.token_hex(32) for name in _TOKEN_KEYS}
+    running = _running("SeaweedFS", command, count, folder / "weed.log", {**credentials, **keys}, keeps_data=keeps_data)
     with sockets, running as server:
         yield server
 
