@@ -16,7 +16,7 @@ SOURCES := jobs scheduler images tests
 
 .DEFAULT_GOAL := help
 .PHONY: help test lint pytest test-slow test-313 simulate simulate-nightly simulate-bugs fuzz demo bench image sbom image-push lambda \
-	container-test container-bench format lock clean
+	container-test container-bench terraform-lock format lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -132,6 +132,12 @@ container-test: $(VENV)/dev.stamp ## The image's own test: array jobs in contain
 
 container-bench: $(VENV)/dev.stamp ## How soon a container copies, and the batch path beside the local path
 	$(BIN)/python -m tests.benchmarks.containers
+
+# It needs the provider's registry, which signs the hashes; `terraform init` then refuses any other provider.
+TERRAFORM ?= terraform
+terraform-lock: ## terraform/.terraform.lock.hcl with the provider's hashes for Linux and macOS; commit it
+	$(TERRAFORM) -chdir=terraform providers lock -platform=linux_amd64 -platform=linux_arm64 \
+		-platform=darwin_amd64 -platform=darwin_arm64
 
 format: $(VENV)/dev.stamp ## Mend what ruff can mend
 	$(BIN)/ruff check --fix $(SOURCES)
