@@ -271,6 +271,12 @@ locals {
         Resource = "${local.bucket_arns[local.ledger.bucket]}/${local.policy_key}"
       },
     ],
+    [for name in [lookup(local.job_names, "expire", null)] : {
+      Sid      = "NobodyStartsExpire" # but a person
+      Effect   = "Deny"
+      Action   = "batch:SubmitJob"
+      Resource = ["arn:${local.partition}:batch:*:*:job-definition/${name}", "arn:${local.partition}:batch:*:*:job-definition/${name}:*"]
+    } if name != null],
     [for resources in [local.deletable[role]] : {
       Sid         = "NoDeletesElsewhere"
       Effect      = "Deny"

@@ -203,9 +203,12 @@ def test_delete_markers_are_put_by_whom_and_where_the_policy_mirrors_deletes(exa
 
 @pytest.mark.parametrize("role", ROLES)
 def test_what_is_denied_stays_denied_to_an_administrator_in_the_role(example, role):
-    """Even with `s3:*` on everything attached beside it."""
-    everything = [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]
+    """Even with `s3:*` and `batch:*` on everything attached beside it."""
+    everything = [{"Effect": "Allow", "Action": ["s3:*", "batch:*"], "Resource": "*"}]
     statements = [*example.statements(ROLES[role]), *everything]
+    assert decide(statements, "batch:SubmitJob", definition("replicate")) is Answer.ALLOWED
+    assert decide(statements, "batch:SubmitJob", definition("expire")) is Answer.DENIED
+    assert decide(statements, "batch:SubmitJob", definition("expire").rpartition(":")[0]) is Answer.DENIED
     assert decide(statements, "s3:GetObject", UNRELATED) is Answer.ALLOWED
     for place in EVERYWHERE:
         assert decide(statements, "s3:BypassGovernanceRetention", place) is Answer.DENIED
