@@ -1,4 +1,4 @@
-"""The image's entry point: `sealift`, with an environment that no submitter of a job can bend.
+"""The image's entry point: `sealift`, with an environment that the submitter of a job does not control.
 
 SubmitJob replaces the command and the variables of a job definition, but no entry point. The image's
 is this module, run by the path of an interpreter that reads no PYTHON* variable (`python -I`). Within
@@ -15,8 +15,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from jobs.errors import ConfigError
-
-# Imports below this line wait for the clean environment: OpenSSL, for one, reads its variables when it is loaded.
 
 PREFIXES = ("AWS_BATCH_", "SEALIFT_", "LC_")
 NAMES = frozenset(
@@ -53,7 +51,13 @@ FIXED = {
 VARIABLES = Path(sys.prefix) / "variables"
 """The names that the image was built to let in beside these: `make image VARIABLES=…`."""
 
-_CONSEQUENCES = frozenset({"CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"})
+_CONSEQUENCES = frozenset(
+    {
+        *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"),
+        *("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        *("AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"),
+    }
+)
 
 
 def main() -> None:
@@ -65,7 +69,7 @@ def main() -> None:
         sys.exit(int(error.exit_code))
     os.environ.clear()
     os.environ.update(environment)
-    from jobs.cli import main as run
+    from jobs.cli import main as run  # now, not before: OpenSSL reads its variables when it is loaded
 
     run()
 
@@ -73,18 +77,19 @@ def main() -> None:
 def permitted(environment: Mapping[str, str], built_in: Collection[str] = ()) -> dict[str, str]:
     """The variables that the program gets. `built_in`: further names that the image lets in.
 
-    Raises ConfigError for variables that say where requests go, or as whom: a job without them would work
-    elsewhere than it was meant to. All others are left out.
+    Raises ConfigError for variables that change where requests go, or with which credentials: without them
+    the job would work in another place than its submitter meant. All others are left out.
     """
     if not environment.get("AWS_BATCH_JOB_ID"):
         return dict(environment)
     known = {name: value for name, value in environment.items() if _is_known(name) or name in built_in}
     refused = sorted(name for name in environment if name not in known and name not in FIXED and _matters(name))
     if refused:
+        names = " ".join(refused)
         raise ConfigError(
-            f"this job brings {', '.join(refused)}: within AWS Batch, where requests go and with which credentials is "
-            "not for a job to say. Take the variables out of the job definition or the submission, or build the image "
-            f"for them: make image VARIABLES='{' '.join(refused)}'"
+            f"a job in AWS Batch cannot bring {', '.join(refused)}: such variables change where requests go, or with "
+            "which credentials. Remove them from the job definition and the submission, or build an image that lets "
+            f"them in: make image VARIABLES='{names}'"
         )
     return FIXED | known
 
@@ -94,7 +99,7 @@ def _is_known(name: str) -> bool:
 
 
 def _matters(name: str) -> bool:
-    return name.startswith("AWS_") or name.upper().endswith("_PROXY") or name in _CONSEQUENCES
+    return name.startswith("AWS_ENDPOINT_URL") or name.upper().endswith("_PROXY") or name in _CONSEQUENCES
 
 
 def _built_in() -> list[str]:

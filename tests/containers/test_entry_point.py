@@ -97,7 +97,9 @@ def test_a_job_cannot_be_sent_to_other_servers_or_with_other_keys(built: Built) 
     brought = {"AWS_ENDPOINT_URL": "http://evil", "HTTPS_PROXY": "http://evil", "AWS_SESSION_TOKEN": "evil"}
     code, stdout, stderr = start(built, IN_BATCH | brought, "--version")
     assert (code, stdout) == (ExitCode.CONFIG, "")
-    assert stderr.startswith("sealift: this job brings AWS_ENDPOINT_URL, AWS_SESSION_TOKEN, HTTPS_PROXY: ")
+    assert stderr.startswith(
+        "sealift: a job in AWS Batch cannot bring AWS_ENDPOINT_URL, AWS_SESSION_TOKEN, HTTPS_PROXY: "
+    )
 
 
 def test_what_the_image_was_built_to_let_in_comes_in(built: Built) -> None:

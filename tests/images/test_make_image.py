@@ -45,7 +45,7 @@ def test_without_a_base_nothing_is_built() -> None:
     assert default == "ARG BASE"  # nor does `docker build` without make find one
 
 
-def test_a_tag_is_taken_by_who_says_so() -> None:
+def test_allow_tag_accepts_a_tag() -> None:
     done = make("BASE=python:3.13-slim", "ALLOW_TAG=1")
     assert done.returncode == 0, done.stderr
     assert "--build-arg BASE=python:3.13-slim " in done.stdout

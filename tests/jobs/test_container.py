@@ -25,12 +25,12 @@ CODE = (
     *("LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GLIBC_TUNABLES", "GCONV_PATH", "LOCPATH"),
     *("OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES", "MALLOC_CONF", "MALLOC_ARENA_MAX"),
     *("DUCKDB_EXTENSION_DIRECTORY", "ARROW_DEFAULT_MEMORY_POOL", "BOTO_CONFIG", "EDITOR", "PAGER", "BROWSER"),
+    *("AWS_DATA_PATH", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_NEW_IN_ECS", "AWS_CONTAINER_AUTHORIZATION_TOKEN"),
 )
 ELSEWHERE = (
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_BATCH", "AWS_ENDPOINT_URL_STS", "AWS_CA_BUNDLE"),
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"),
-    *("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_ROLE_ARN"),
-    *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_DATA_PATH", "AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+    *("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"),
     *("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
@@ -48,7 +48,7 @@ def test_a_job_brings_no_code(name: str) -> None:
 
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_a_job_that_would_send_requests_elsewhere_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"brings {name}: .* make image VARIABLES='{name}'"):
+    with pytest.raises(ConfigError, match=rf"cannot bring {name}: .* make image VARIABLES='{name}'"):
         permitted(IN_BATCH | OF_ECS | {name: "http://evil"})
     assert permitted(IN_BATCH | {name: "http://own"}, [name])[name] == "http://own"
 
@@ -60,7 +60,7 @@ def test_files_of_configuration_and_the_host_are_out_of_reach(name: str) -> None
 
 @given(st.dictionaries(st.text(min_size=1, max_size=12), st.text(max_size=5)))
 def test_nothing_passes_that_is_not_on_a_list(brought: dict[str, str]) -> None:
-    kept = permitted({**{f"X{name}": value for name, value in brought.items()}, **IN_BATCH})
+    kept = permitted({**{f"X{name}X": value for name, value in brought.items()}, **IN_BATCH})
     assert {name for name in kept if name not in FIXED and name not in NAMES} == set(IN_BATCH)
 
 
@@ -92,7 +92,7 @@ def test_the_entry_point_is_the_command_line() -> None:
 def test_a_refusal_is_one_line_and_an_exit_code() -> None:
     done = enter("--version", **IN_BATCH, AWS_ENDPOINT_URL_S3="http://evil", HTTPS_PROXY="http://u:secret@evil")
     assert (done.returncode, done.stdout) == (ExitCode.CONFIG, "")
-    assert done.stderr.startswith("sealift: this job brings AWS_ENDPOINT_URL_S3, HTTPS_PROXY: ")
+    assert done.stderr.startswith("sealift: a job in AWS Batch cannot bring AWS_ENDPOINT_URL_S3, HTTPS_PROXY: ")
     assert done.stderr.count("\n") == 1
     assert "secret" not in done.stderr
 
