@@ -220,7 +220,12 @@ class PodmanRunner:
         path = self.logs / child.log_stream.replace("/", "_")
         with path.open("ab") as log:
             process = subprocess.Popen(
-                command, env=self.podman.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command,
+                cwd=self.podman.folder,  # conmon leaves a file named oom where it was started
+                env=self.podman.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         container = Container(self.podman, name, process, path)
         self.containers.append(container)
