@@ -1,32 +1,42 @@
-"""HTTP/1.1 over a pool of connections on asyncio; answers are parsed by llhttp (`httptools`).
+"""HTTP/1.1 over a pool of connections on asyncio; `answers` makes answers of their bytes.
 
 Small on purpose: a request's bytes go out, a status, headers and a body come back, at a quarter of the
 processor time that the AWS Common Runtime takes for it through its Python binding (DESIGN.md, section 7).
-A large body is received into its own buffer, without copies.
+
+An answer never belongs to another request. A connection has one request at a time. It serves the next one only if
+nothing came after the last answer: neither with it, nor later, nor into the socket, where it waits to be read.
+What a server sends after the next request was sent, and not for it, no client can tell from its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple, cast
+import select
+from typing import Any, NamedTuple
 
-import httptools
-
-from jobs.s3.dialing import Dialer, NoAnswer
+from jobs.s3.answers import BUFFER_BYTES, MAX_BODY_BYTES, Answer, NoAnswer, Response
+from jobs.s3.dialing import Dialer
 
 SILENCE_SECONDS = 300.0
 """CopyObject of 5 GB may think for minutes; S3 sends spaces meanwhile."""
+ANSWER_SECONDS = 300.0
+PACE_BYTES = 16 * 1024
+"""A second, request and answer together, is the least that a server gets `ANSWER_SECONDS` prolonged for."""
 SWEEP_SECONDS = 10.0
-BUFFER_BYTES = 256 * 1024
-MAX_BODY_BYTES = 1 << 30
 
 
-class Response(NamedTuple):
-    """An answer: header names in lower case."""
+class Bounds(NamedTuple):
+    """What an answer may come to: bytes of its body, and seconds without counting those that its bytes take.
 
-    status: int
-    headers: dict[str, str]
-    body: bytes
+    `is_bodiless`: the answer has headers only (HEAD).
+    """
+
+    body_bytes: int = MAX_BODY_BYTES
+    seconds: float = ANSWER_SECONDS
+    is_bodiless: bool = False
+
+
+ANY = Bounds()
 
 
 class Pool:
@@ -44,11 +54,8 @@ class Pool:
         self._sweep: asyncio.TimerHandle | None = None
         self.buffer = memoryview(bytearray(BUFFER_BYTES))  # for what all connections receive but large bodies
 
-    async def exchange(self, host: str, head: bytes, body: bytes | None, *, is_bodiless: bool = False) -> Response:
-        """Send a request to `host` (`name` or `name:port`) and wait for the whole answer. Raises NoAnswer.
-
-        `is_bodiless`: the answer has headers only (HEAD).
-        """
+    async def exchange(self, host: str, head: bytes, body: bytes | None, bounds: Bounds = ANY) -> Response:
+        """Send a request to `host` (`name` or `name:port`) and wait for the whole answer. Raises NoAnswer."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._adopt(loop)
@@ -56,14 +63,14 @@ class Pool:
             idle = self._idle.setdefault(host, [])
             while idle:
                 connection = idle.pop()
-                if not connection.is_closed:
+                if connection.is_quiet():
                     try:
-                        return await self._use(connection, idle, head, body, is_bodiless)
+                        return await self._use(connection, idle, head, body, bounds)
                     except NoAnswer as error:
                         if not error.is_stale:
                             raise
             connection = await self._dialer.connect(host, lambda: _Connection(self.buffer, loop))
-            return await self._use(connection, idle, head, body, is_bodiless)
+            return await self._use(connection, idle, head, body, bounds)
 
     def close(self) -> None:
         """Close what is open."""
@@ -81,13 +88,13 @@ class Pool:
         self._loop, self._gate, self._sweep = loop, asyncio.Semaphore(self._limit), None
 
     async def _use(
-        self, connection: _Connection, idle: list[_Connection], head: bytes, body: bytes | None, is_bodiless: bool
+        self, connection: _Connection, idle: list[_Connection], head: bytes, body: bytes | None, bounds: Bounds
     ) -> Response:
         self._busy.add(connection)
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._close_silent)
         try:
-            response = await connection.send(head, body, is_bodiless)
+            response = await connection.send(head, body, bounds)
         except BaseException:  # also a cancelled caller: what is still to come belongs to nobody
             connection.abort()
             raise
@@ -100,10 +107,10 @@ class Pool:
         return response
 
     def _close_silent(self) -> None:
-        """Give up on servers that have said nothing for long; they would be waited for forever."""
+        """Give up on servers that are silent or slow for long; they would be waited for forever."""
         loop = asyncio.get_running_loop()
-        for connection in [each for each in self._busy if loop.time() - each.heard_at > SILENCE_SECONDS]:
-            connection.fail(NoAnswer("ReadTimeout", f"no byte for {SILENCE_SECONDS:.0f} s"))
+        for connection in list(self._busy):
+            connection.check_time(loop.time())
         self._sweep = loop.call_later(SWEEP_SECONDS, self._close_silent) if self._busy else None
 
 
@@ -114,20 +121,22 @@ class _Connection(asyncio.BufferedProtocol):
         self._buffer, self._loop = buffer, loop
         self._transport: Any = None
         self._waiter: asyncio.Future[Response] | None = None
-        self._is_used = self._is_bodiless = False
+        self._answer: Answer | None = None
+        self._bounds, self._sent_at, self._sent_bytes, self._heard_at = ANY, 0.0, 0, 0.0
+        self._socket_events = select.poll()
+        self._is_used = False
         self.is_closed = self.is_kept = False
-        self.heard_at = 0.0
-        self._status = self._filled = 0
-        self._headers: dict[str, str] = {}
-        self._chunks: list[bytes] = []
-        self._pending: memoryview | None = None
-        self._large: memoryview | None = None
-        self._begin()
 
-    async def send(self, head: bytes, body: bytes | None, is_bodiless: bool) -> Response:
-        self._begin()
-        self._is_bodiless = is_bodiless
-        self.heard_at = self._loop.time()
+    def is_quiet(self) -> bool:
+        """Whether an idle connection is open, and no bytes or end of it wait in the socket. Else it is closed."""
+        if not self.is_closed and self._socket_events.poll(0):
+            self.abort()
+        return not self.is_closed
+
+    async def send(self, head: bytes, body: bytes | None, bounds: Bounds) -> Response:
+        self._answer = Answer(bounds.body_bytes, is_bodiless=bounds.is_bodiless)
+        self._bounds, self._sent_bytes = bounds, len(body) if body else 0
+        self._sent_at = self._heard_at = self._loop.time()
         self._waiter = self._loop.create_future()
         if body is None or len(body) < BUFFER_BYTES:
             self._transport.write(head + body if body else head)
@@ -135,9 +144,19 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.writelines((head, body))
         return await self._waiter
 
+    def check_time(self, now: float) -> None:
+        """Give up on a server that says nothing for long, or too little for the time it takes."""
+        exchanged = self._sent_bytes + (self._answer.received_bytes if self._answer else 0)
+        if now - self._heard_at > SILENCE_SECONDS:
+            self.fail(NoAnswer("ReadTimeout", f"no byte for {SILENCE_SECONDS:.0f} s"))
+        elif now - self._sent_at > self._bounds.seconds + exchanged / PACE_BYTES:
+            message = f"no whole answer after {now - self._sent_at:.0f} s, {exchanged} bytes were exchanged"
+            self.fail(NoAnswer("ReadTimeout", message))
+
     def fail(self, error: Exception) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
+        self._answer = None
         self.abort()
 
     def abort(self) -> None:
@@ -149,86 +168,40 @@ class _Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._socket_events.register(transport.get_extra_info("socket"), select.POLLIN)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer if self._large is None else self._large[self._filled :]
+        answer = self._answer
+        return self._buffer if answer is None or answer.large is None else answer.rest
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.heard_at = self._loop.time()
-        if self._large is not None:
-            self._filled += nbytes
-            if self._filled == len(self._large):
-                self._finish(self._large.obj)
-            return
-        if self._waiter is None or self._waiter.done():  # nobody asked
+        answer = self._answer
+        if answer is None:  # nobody asked
             self.abort()
             return
+        self._heard_at = self._loop.time()
         try:
-            self._parser.feed_data(self._buffer[:nbytes])
-        except httptools.HttpParserError as error:
-            self.fail(NoAnswer("MalformedAnswer", f"no HTTP: {error}"))
+            response = answer.feed(self._buffer[:nbytes]) if answer.large is None else answer.fill(nbytes)
+        except NoAnswer as error:
+            self.fail(error)
+            return
+        if response is not None:
+            # The server may answer while a body is still on its way: who knows what it does with the rest?
+            is_sent = not self._sent_bytes or not self._transport.get_write_buffer_size()
+            self._finish(response, is_kept=answer.is_kept and is_sent)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
-        if self._waiter is None or self._waiter.done():
+        answer = self._answer
+        if answer is None:
             return
-        if self._has_headers and not {"content-length", "transfer-encoding"} & self._headers.keys():
-            self._finish(b"".join(self._chunks))  # the end of the connection is the end of the body
-            return
-        why = f": {exc}" if exc else ""
-        if self._status:
-            self.fail(NoAnswer("IncompleteBody", f"the connection broke off{why}"))
-        else:
-            self.fail(NoAnswer("ConnectionLost", f"the server closed the connection{why}", is_stale=self._is_used))
+        try:
+            self._finish(answer.end(f": {exc}" if exc else ""), is_kept=False)
+        except NoAnswer as error:
+            error.is_stale = self._is_used and not answer.is_started
+            self.fail(error)
 
-    # --- llhttp's side ------------------------------------------------------------------------
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._status = self._status or 1  # something came: the request has been heard
-        self._headers[name.decode("latin-1").lower()] = value.decode("utf-8", "surrogateescape")
-
-    def on_headers_complete(self) -> None:
-        self._status = self._parser.get_status_code()
-        self._has_headers = self._status >= 200
-        if self._is_bodiless:
-            self._finish(b"")
-            return
-        length = self._headers.get("content-length", "")
-        size_bytes = int(length) if length.isdecimal() else 0
-        if size_bytes > MAX_BODY_BYTES:
-            self.fail(NoAnswer("BodyTooLarge", f"the answer has {size_bytes} bytes"))
-        elif size_bytes > BUFFER_BYTES:
-            self._pending = memoryview(bytearray(size_bytes))
-
-    def on_body(self, data: bytes) -> None:
-        if self._pending is None:
-            self._chunks.append(data)
-        else:
-            self._pending[self._filled : self._filled + len(data)] = data
-            self._filled += len(data)
-            self._large = self._pending  # the rest needs no parser
-
-    def on_message_complete(self) -> None:
-        if self._status < 200:  # 100 Continue: the answer is still to come
-            self._headers, self._status = {}, 0
-        else:
-            self._finish(self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks))
-
-    # ------------------------------------------------------------------------------------------
-
-    def _begin(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self._headers, self._chunks = {}, []
-        self._pending = self._large = None
-        self._filled = self._status = 0
-        self._has_headers = False
-
-    def _finish(self, body: object) -> None:
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            return
-        self._is_used = True
-        self.is_kept = self._parser.should_keep_alive() and not self.is_closed
-        # A bytearray that nobody writes to any more: making it `bytes` would copy it.
-        waiter.set_result(Response(self._status, self._headers, cast("bytes", body)))
-        self._large = self._pending = None
+    def _finish(self, response: Response, *, is_kept: bool) -> None:
+        self._answer, self._is_used, self.is_kept = None, True, is_kept and not self.is_closed
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(response)

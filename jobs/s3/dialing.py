@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from jobs.s3.answers import NoAnswer
 from jobs.s3.proxies import Proxies, Proxy
 
 CONNECT_SECONDS = 10.0
@@ -18,14 +19,6 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-des
 HEAD_BYTES_MAX = 1 << 16
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
-
-
-class NoAnswer(Exception):
-    """Nothing that is an answer came: `code` says why, `is_stale` that an idle connection had been closed unseen."""
-
-    def __init__(self, code: str, message: str, *, is_stale: bool = False):
-        super().__init__(message)
-        self.code, self.is_stale = code, is_stale
 
 
 class Dialer:

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/general/latest/gr/s3.html (a test holds them equal t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -20,6 +21,12 @@ _SUFFIXES = {
     "us-isof-": "csp.hci.ic.gov",
 }
 """How regions outside of `amazonaws.com` begin."""
+
+
+BUCKET = re.compile("[A-Za-z0-9._-]{1,255}")
+"""What may stand for a bucket in a path or a host name: old buckets may have capitals and underscores."""
+PLAIN = re.compile("[!$&-;=A-Z_a-z~%\\[\\]]+")
+"""Characters of an endpoint's URL: neither a query, a fragment nor anything that no URL holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +59,37 @@ class Endpoint:
 
 def given_endpoint(url: str) -> Endpoint:
     """The endpoint of a URL, path-style. Raises ConfigError."""
-    parts = urlsplit(url)
+    expected = "expected http://host:port or https://host"
     try:
+        parts = urlsplit(url)
         port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or "@" in parts.netloc:
-        raise ConfigError(f"endpoint {url!r}: expected http://host:port or https://host")
+    except ValueError:  # brackets that do not match, a port that is no number
+        raise ConfigError(f"endpoint {masked(url)!r}: {expected}") from None
+    if "@" in parts.netloc:
+        advice = "give credentials in the environment or a profile, not in the URL"
+        raise ConfigError(f"endpoint {masked(url)!r}: {expected}; {advice}")
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not PLAIN.fullmatch(url):
+        raise ConfigError(f"endpoint {masked(url)!r}: {expected}")
     return Endpoint(parts.netloc, parts.scheme == "https", parts.path.rstrip("/"))
+
+
+def masked(url: str) -> str:
+    """The URL as it may be shown: without what may be a password, and without a query, which may hold a token."""
+    scheme, slashes, rest = url.partition("//") if "//" in url else ("", "", url)
+    return f"{scheme}{slashes}***@{rest.rpartition('@')[2]}" if "@" in rest else url.partition("?")[0]
+
+
+def is_loopback(endpoint: Endpoint) -> bool:
+    """Whether requests to it stay on this machine."""
+    from ipaddress import ip_address  # seldom needed
+
+    name = urlsplit(f"//{endpoint.host}").hostname or ""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def aws_endpoint(region: str, *, is_fips: bool = False, is_dualstack: bool = False) -> Endpoint:

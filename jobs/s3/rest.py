@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.errors import ArchivedObject, Conflict, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3 import wire
+from jobs.s3.answers import MAX_BODY_BYTES, Response
 from jobs.s3.checksums import full_object
-from jobs.s3.connections import Response
 from jobs.s3.pages import parse_page
+from jobs.s3.read_checks import Asked, check_copied_version, described, received
 from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Restoring, Written
 from jobs.s3.transport import Transport
 
@@ -35,25 +36,22 @@ class RestStore:
         """HeadObject."""
         query = "" if ref.version_id is None and part_number is None else _query(ref, partNumber=part_number)
         answer = await self.transport.send("HeadObject", "HEAD", ref, query=query, headers=[_WITH_CHECKSUMS])
-        return wire.object_info(answer.headers)
+        return described(ref, answer)
 
     async def get(self, ref: ObjectRef, *, start: int = 0, end: int | None = None, if_match: str | None = None) -> Body:
         """GetObject, the whole body in memory."""
-        headers = [_WITH_CHECKSUMS]
+        headers, asked, answer_bytes = [_WITH_CHECKSUMS], Asked(start, end, if_match), MAX_BODY_BYTES
         if if_match is not None:
             headers.append(("If-Match", f'"{if_match}"'))
-        is_ranged = start > 0 or end is not None
-        if is_ranged:
+        if asked.is_ranged:
             if end is not None and end <= start:  # S3 would ignore such a range and send everything
                 raise Rejected("GetObject", str(ref), "InvalidRange", f"bytes {start} to {end} are none", 416)
             headers.append(("Range", f"bytes={start}-{'' if end is None else end - 1}"))
-        answer = await self.transport.send("GetObject", "GET", ref, query=_query(ref), headers=headers)
-        if str(len(answer.body)) != answer.headers.get("content-length", str(len(answer.body))):
-            raise Unavailable("GetObject", str(ref), "IncompleteBody", "the connection broke off", answer.status)
-        data = answer.body
-        if is_ranged and answer.status == 200:  # a server without ranges
-            data = data[start:end]
-        return Body(data, wire.object_info(answer.headers, whole=True))
+            answer_bytes = MAX_BODY_BYTES if end is None else end - start
+        answer = await self.transport.send(
+            "GetObject", "GET", ref, query=_query(ref), headers=headers, answer_bytes=answer_bytes
+        )
+        return received(ref, asked, answer)
 
     async def put(
         self,
@@ -83,6 +81,7 @@ class RestStore:
         headers += wire.settings_headers(settings)
         place = ObjectRef(bucket, key)
         answer = await self.transport.send("CopyObject", "PUT", place, headers=headers)
+        check_copied_version("CopyObject", source, place, answer)
         return _result("CopyObject", place, answer)
 
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
@@ -188,6 +187,7 @@ class RestStore:
         query = wire.query(partNumber=number, uploadId=upload_id)
         place = ObjectRef(bucket, key)
         answer = await self.transport.send("UploadPartCopy", "PUT", place, query=query, headers=headers)
+        check_copied_version("UploadPartCopy", source, place, answer)
         result = _result("UploadPartCopy", place, answer)
         return PartDone(number, result.etag, result.checksums)
 

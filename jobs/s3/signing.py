@@ -13,6 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jobs.s3.heads import check_head
+
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 UNSIGNED = "UNSIGNED-PAYLOAD"
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -52,6 +54,7 @@ class Signer:
         """All headers of the signed request, names in lower case and in order, `authorization` last.
 
         `path` and `query` are as they go over the wire, percent-encoded. `headers` must hold `host`.
+        Raises InvalidHead for what would be another request than the one that is signed.
         """
         second = int(epoch_seconds)
         if second != self._second:
@@ -64,12 +67,15 @@ class Signer:
             pairs.append(("x-amz-security-token", credentials.token))
         pairs.sort()
         names = ";".join([name for name, _ in pairs])
-        lines = "".join([f"{name}:{_trimmed(value)}\n" for name, value in pairs])
+        lines = "".join([f"{name}:{value}\n" for name, value in pairs])
+        if "  " in lines or ": " in lines or " \n" in lines:  # seldom: the values need not be looked at one by one
+            lines = "".join([f"{name}:{_trimmed(value)}\n" for name, value in pairs])
         canonical = f"{method}\n{path}\n{_canonical_query(query)}\n{lines}\n{names}\n{payload_sha256}"
+        credential = f"Credential={credentials.access_key}/{scope}"
+        check_head(canonical, len(pairs) + 5, names, pairs, credential)
         digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
         key = self._signing_key(credentials.secret_key, stamp[:8])
         signature = hmac.digest(key, f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}".encode(), "sha256").hex()
-        credential = f"Credential={credentials.access_key}/{scope}"
         pairs.append(("authorization", f"{_ALGORITHM} {credential}, SignedHeaders={names}, Signature={signature}"))
         return pairs
 

@@ -13,14 +13,15 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 
-from jobs import __version__
 from jobs.core.model import ObjectRef
 from jobs.core.pace import backoff_seconds
 from jobs.errors import Redirected, Rejected, StoreError, Unavailable, store_error
 from jobs.s3 import wire
-from jobs.s3.connections import Pool, Response
-from jobs.s3.dialing import Dialer, NoAnswer
-from jobs.s3.endpoints import Endpoint
+from jobs.s3.answers import NoAnswer, Response
+from jobs.s3.connections import Bounds, Pool
+from jobs.s3.dialing import Dialer
+from jobs.s3.endpoints import BUCKET, PLAIN, Endpoint
+from jobs.s3.heads import InvalidHead, request_head
 from jobs.s3.proxies import Proxies
 from jobs.s3.signing import EMPTY_SHA256, UNSIGNED, Credentials, Signer
 
@@ -30,6 +31,12 @@ TRIES_UNANSWERED = 3
 """One after the other without a word in answer, however patient: the address is more often wrong than busy."""
 HASHED_BYTES = 1 << 20
 """Larger bodies are hashed beside the event loop."""
+XML_BYTES = 16 << 20
+"""An answer in XML. A thousand keys of 1,024 bytes, each byte percent-encoded or an entity, take some 7 MiB."""
+ERROR_BYTES = 64 << 10
+"""An error, where an object's bytes were asked for."""
+LATE_SECONDS = 1800.0
+"""S3 may take minutes for 5 GB, and sends spaces meanwhile."""
 _LATE_ERRORS = frozenset({"CopyObject", "UploadPartCopy", "CompleteMultipartUpload"})
 _CODE_BY_STATUS = {
     301: "PermanentRedirect",
@@ -45,7 +52,9 @@ _CODE_BY_STATUS = {
     500: "InternalError",
     503: "SlowDown",
 }
-_AGENT = f"user-agent: sealift/{__version__}\r\n"
+_OF_HEAD = Bounds(0, is_bodiless=True)
+_OF_LATE = Bounds(XML_BYTES, LATE_SECONDS)
+_OF_XML = Bounds(XML_BYTES)
 
 
 class Transport:
@@ -85,24 +94,27 @@ class Transport:
         query: str = "",
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
+        answer_bytes: int = XML_BYTES,
     ) -> Response:
         """Send one request and wait for the whole answer. Raises a StoreError for anything but success, ConfigError for
         a proxy that is none.
 
-        `place` is the request's bucket and key; its version id is only for messages. When the
-        caller is cancelled, so is the request.
+        `place` is the request's bucket and key; its version id is only for messages. `answer_bytes`: what was
+        asked for, a larger answer is refused. When the caller is cancelled, so is the request. No redirect is
+        followed: what is signed goes to the endpoint alone.
         """
-        host, prefix = self._addresses.get(place.bucket) or self._address(place.bucket)
+        host, prefix = self._addresses.get(place.bucket) or self._address(operation, place)
         path = prefix + wire.quote_key(place.key)
         payload = await self._payload_sha256(body) if body else EMPTY_SHA256
         fields = [("host", host), *headers, *self._always]
-        if any("\n" in value or "\r" in value for _, value in headers):
-            raise Rejected(operation, str(place), "InvalidHeader", "a header's value has a line break in it", 400)
         try:
-            response = await self._exchange(operation, method, host, path, query, fields, body, payload)
+            bounds = self._bounds(operation, method, answer_bytes)
+            response = await self._exchange(method, host, path, query, fields, body, payload, bounds)
         except NoAnswer as error:
             message = f"{error} (endpoint {self.endpoint})"
             raise Unavailable(operation, str(place), error.code, message) from error
+        except (InvalidHead, UnicodeEncodeError) as error:
+            raise Rejected(operation, str(place), "InvalidHeader", f"{error}: nothing was sent", 400) from error
         if not 200 <= response.status < 300:
             raise self._failure(operation, place, response)
         if operation in _LATE_ERRORS and b"<Error" in response.body and (late := wire.parse_error(response.body)):
@@ -115,7 +127,6 @@ class Transport:
 
     async def _exchange(
         self,
-        operation: str,
         method: str,
         host: str,
         path: str,
@@ -123,9 +134,9 @@ class Transport:
         fields: Sequence[tuple[str, str]],
         body: bytes | None,
         payload_sha256: str,
+        bounds: Bounds,
     ) -> Response:
         """The answer of S3; what may pass is asked for again, with full jitter."""
-        is_bodiless = method == "HEAD"
         target, extra = f"{path}?{query}" if query else path, ""
         proxy = None if self.endpoint.is_tls else self._proxies.of(host)  # TLS goes through it unseen
         if proxy:
@@ -133,9 +144,9 @@ class Transport:
         unanswered = 0
         for attempt in range(1, self._tries + 1):
             signed = self._signer.sign(self._credentials(), time.time(), method, path, query, fields, payload_sha256)
-            head = _head(method, target, signed, body, extra)
+            head = request_head(method, target, signed, None if body is None else len(body), extra)
             try:
-                response = await self._pool.exchange(host, head, body, is_bodiless=is_bodiless)
+                response = await self._pool.exchange(host, head, body, bounds)
                 if proxy and response.status == 407:
                     raise NoAnswer("ProxyDenied", proxy.wants_password)
                 if response.status < 500 or attempt == self._tries:
@@ -148,6 +159,13 @@ class Transport:
             await asyncio.sleep(backoff_seconds(attempt, random.random()))
         raise AssertionError("a transport that never tries")
 
+    def _bounds(self, operation: str, method: str, answer_bytes: int) -> Bounds:
+        if method == "HEAD":
+            return _OF_HEAD
+        if operation in _LATE_ERRORS:
+            return _OF_LATE
+        return _OF_XML if answer_bytes == XML_BYTES else Bounds(max(answer_bytes, ERROR_BYTES))
+
     async def _payload_sha256(self, body: bytes) -> str:
         """What the signature covers: the body's hash, where TLS does not protect the body already."""
         if self.endpoint.is_tls:
@@ -156,8 +174,16 @@ class Transport:
             return hashlib.sha256(body).hexdigest()
         return (await asyncio.to_thread(hashlib.sha256, body)).hexdigest()
 
-    def _address(self, bucket: str) -> tuple[str, str]:
-        return self._addresses.setdefault(bucket, self.endpoint.address(bucket))
+    def _address(self, operation: str, place: ObjectRef) -> tuple[str, str]:
+        if not BUCKET.fullmatch(place.bucket) or not place.bucket.strip("."):
+            message = f"{place.bucket!r} is no bucket name: expected letters, digits, '.', '-' and '_'"
+            raise Rejected(operation, str(place), "InvalidBucketName", message, 400)
+        host, prefix = self.endpoint.address(place.bucket)
+        if not PLAIN.fullmatch(host + prefix):
+            raise Rejected(
+                operation, str(place), "InvalidEndpoint", "the endpoint has a line break or space in it", 400
+            )
+        return self._addresses.setdefault(place.bucket, (host, prefix))
 
     def _failure(self, operation: str, place: ObjectRef, response: Response) -> StoreError:
         target, status, headers = str(place), response.status, response.headers
@@ -173,11 +199,3 @@ class Transport:
             advice = f"the bucket is in {where}, {self.region} was asked: use --source-region or --destination-region"
             return Redirected(operation, target, code, advice, status)
         return failure
-
-
-def _head(method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes | None, extra: str) -> bytes:
-    """The request up to its body. `extra`: lines that are not signed."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    length = f"content-length: {len(body) if body else 0}\r\n" if method in ("PUT", "POST") else ""
-    text = f"{method} {target} HTTP/1.1\r\n{lines}{length}{extra}{_AGENT}\r\n"
-    return text.encode("utf-8", "surrogateescape")

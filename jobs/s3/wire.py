@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from html import unescape
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote as quote_strictly
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -59,6 +59,11 @@ class ErrorBody(NamedTuple):
     region: str
 
 
+def quote(text: str, safe: str = "") -> str:
+    """Percent-encoded. What is no UTF-8 is for S3 to refuse: no text of a key or an event may raise here."""
+    return quote_strictly(text, safe, errors="surrogatepass")
+
+
 def quote_key(key: str) -> str:
     """The key as a URL path: everything but letters, digits, `-._~` and `/` percent-encoded, nothing normalised."""
     return quote(key, safe="/")
@@ -67,21 +72,19 @@ def quote_key(key: str) -> str:
 def query(**parameters: str | int | None) -> str:
     """`max_keys=5` → `max-keys=5`; None is left out; an empty string stays, as `name=`."""
     return "&".join(
-        f"{name.replace('_', '-')}={quote(str(value), safe='')}"
-        for name, value in parameters.items()
-        if value is not None
+        f"{name.replace('_', '-')}={quote(str(value))}" for name, value in parameters.items() if value is not None
     )
 
 
 def copy_source(ref: ObjectRef) -> str:
     """The value of `x-amz-copy-source`."""
-    version = f"?versionId={quote(ref.version_id, safe='')}" if ref.version_id else ""
+    version = f"?versionId={quote(ref.version_id)}" if ref.version_id else ""
     return f"/{ref.bucket}/{quote(ref.key, safe='/')}{version}"
 
 
 def encode_tags(tags: Mapping[str, str]) -> str:
     """The value of `x-amz-tagging`."""
-    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in tags.items())
+    return "&".join(f"{quote(name)}={quote(value)}" for name, value in tags.items())
 
 
 def unquote_etag(text: str) -> str:
@@ -319,4 +322,5 @@ def complete_body(parts: Sequence[PartDone]) -> bytes:
         sums = "".join(f"<Checksum{c.algorithm}>{escape(c.value)}</Checksum{c.algorithm}>" for c in part.checksums)
         etag = escape(part.etag)
         rows.append(f'<Part><PartNumber>{part.number}</PartNumber><ETag>"{etag}"</ETag>{sums}</Part>')
-    return f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{"".join(rows)}</CompleteMultipartUpload>'.encode()
+    text = f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{"".join(rows)}</CompleteMultipartUpload>'
+    return text.encode("utf-8", "surrogateescape")  # as the server's headers were decoded

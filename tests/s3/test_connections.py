@@ -14,8 +14,9 @@ import trustme
 from jobs.core.model import ObjectRef
 from jobs.errors import Rejected, Unavailable
 from jobs.s3 import connections
-from jobs.s3.connections import Pool, Response
-from jobs.s3.dialing import Dialer, NoAnswer
+from jobs.s3.answers import NoAnswer, Response
+from jobs.s3.connections import Bounds, Pool
+from jobs.s3.dialing import Dialer
 from jobs.s3.endpoints import Endpoint
 from jobs.s3.proxies import Proxies
 from jobs.s3.signing import Credentials
@@ -67,7 +68,7 @@ def answering(*pieces: bytes, then_close: bool = False) -> Serve:
 
 def once(serve: Serve, *, is_bodiless: bool = False) -> Response:
     async def use(pool: Pool, host: str) -> Response:
-        return await pool.exchange(host, REQUEST, None, is_bodiless=is_bodiless)
+        return await pool.exchange(host, REQUEST, None, Bounds(is_bodiless=is_bodiless))
 
     answer = talk(serve, use)
     assert isinstance(answer, Response)
@@ -103,8 +104,15 @@ def test_header_values_are_utf8_and_names_in_lower_case() -> None:
     assert once(answering(OK)).headers == {"content-length": "2", "x-amz-meta-name": "café"}
 
 
-def test_the_end_of_the_connection_is_the_end_of_a_body_without_length() -> None:
-    assert once(answering(b"HTTP/1.0 200 OK\r\n\r\nall", b" of it", then_close=True)).body == b"all of it"
+def test_the_end_of_the_connection_is_the_end_of_an_error_without_length() -> None:
+    assert once(answering(b"HTTP/1.0 503 Busy\r\n\r\nall", b" of it", then_close=True)).body == b"all of it"
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_body_whose_end_is_the_connection_s_end_may_be_cut_off_and_is_refused(version: bytes) -> None:
+    with pytest.raises(NoAnswer, match="no length") as caught:
+        once(answering(b"HTTP/%b 200 OK\r\nETag: e\r\n\r\nhalf of" % version, then_close=True))
+    assert caught.value.code == "IncompleteBody"
 
 
 def test_the_answer_to_head_has_a_length_but_no_body() -> None:
@@ -121,7 +129,7 @@ def test_the_answer_to_head_has_a_length_but_no_body() -> None:
         ([b"HTTP/1.1 200 OK\r\nConte"], "ConnectionLost"),
         ([], "ConnectionLost"),
         ([b"SSH-2.0-OpenSSH_9.2\r\n"], "MalformedAnswer"),
-        ([b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n"], "BodyTooLarge"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n"], "AnswerTooLarge"),
     ],
 )
 def test_what_is_no_whole_answer_is_none(pieces: list[bytes], code: str) -> None:

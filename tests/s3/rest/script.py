@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from jobs.core.model import ObjectRef
 from jobs.s3.rest import RestStore
@@ -21,7 +22,10 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AW
 
 @dataclass
 class Reply:
-    """What the server answers; `length`: a Content-Length that may lie. Status 0: it hangs up without a word."""
+    """What the server answers; `length`: a Content-Length that may lie. Status 0: it hangs up without a word.
+
+    A version that is asked for is the one that is sent, unless `headers` name another; an empty value: none.
+    """
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -63,8 +67,11 @@ class Script:
                     self.close_connection = True
                     return
                 self.send_response(reply.status)
-                for name, value in reply.headers.items():
-                    self.send_header(name, value)
+                asked = parse_qs(urlsplit(self.path).query).get("versionId", [""])[0]
+                asked = asked if asked.isascii() and asked.isprintable() else ""
+                for name, value in ({"x-amz-version-id": asked} | reply.headers).items():
+                    if value or name != "x-amz-version-id":
+                        self.send_header(name, value)
                 if "Content-Length" not in reply.headers:
                     self.send_header("Content-Length", str(len(reply.body) if reply.length is None else reply.length))
                 self.end_headers()

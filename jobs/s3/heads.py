@@ -1,0 +1,51 @@
+"""The head of a request, up to its body. Pure.
+
+Names and values come from objects, archive indexes, policies, profiles and the environment. None of them may end
+a line: what follows would be a header of somebody else's choice, or another request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from jobs import __version__
+
+_NAMES = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+(;[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
+_AGENT = f"user-agent: sealift/{__version__}\r\n"
+_BREAKS = re.compile("[\r\n\0]")
+
+
+class InvalidHead(ValueError):
+    """A name or value that would make other headers of the request than were meant."""
+
+
+def check_head(canonical: str, line_ends: int, names: str, pairs: Sequence[tuple[str, str]], credential: str) -> None:
+    """Raises InvalidHead for a line break or a name that is no token.
+
+    `canonical`: the request as it is signed, of which every part is there once, with so many `line_ends` of its own.
+    `names`: those of `pairs`, with semicolons between.
+    """
+    if canonical.count("\n") != line_ends or "\r" in canonical or "\0" in canonical or _BREAKS.search(credential):
+        name = next((name for name, value in pairs if _BREAKS.search(name) or _BREAKS.search(value)), None)
+        what = f"the header {name!r}" if name is not None else "the address, region or access key"
+        raise InvalidHead(f"{what} has a line break or NUL in it")  # the value is not shown: it may be a secret
+    if names.count(";") >= len(pairs) or not _are_tokens(names):
+        name = next((name for name, _ in pairs if ";" in name or not _NAMES.fullmatch(name)), names)
+        raise InvalidHead(f"{name!r} is no name of a header")
+
+
+def request_head(
+    method: str, target: str, headers: Sequence[tuple[str, str]], body_bytes: int | None, extra: str
+) -> bytes:
+    """The request line and all headers, as `check_head` has found them harmless. `extra`: lines that are not signed."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    length = f"content-length: {body_bytes or 0}\r\n" if method in ("PUT", "POST") else ""
+    text = f"{method} {target} HTTP/1.1\r\n{lines}{length}{extra}{_AGENT}\r\n"
+    return text.encode("utf-8", "surrogateescape")
+
+
+@lru_cache(1024)
+def _are_tokens(names: str) -> bool:
+    return _NAMES.fullmatch(names) is not None

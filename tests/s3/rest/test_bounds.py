@@ -1,0 +1,147 @@
+"""No server makes the client hold more than was asked for, or wait for ever."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import pytest
+
+from jobs import errors
+from jobs.core.model import Attributes, ObjectRef
+from jobs.s3 import connections, transport
+from jobs.s3.rest import RestStore
+from jobs.s3.store import UNGUARDED, CopySettings
+from tests.s3.rest.raw import head, raw_server, use
+
+REF = ObjectRef("bucket", "k")
+PIECE = 60_000
+FLOOD = 40 << 20
+HEAD_BYTES_MAX = 8 << 20
+"""What the client may hold of what is no body, with all that belongs to a connection."""
+CHUNKED = head(Transfer_Encoding="chunked", ETag='"e"')
+
+Request = Callable[[RestStore], Awaitable[Any]]
+
+
+def flooded(first: bytes, piece: bytes, request: Request) -> tuple[str, int, int]:
+    """What a flood ends in: the error, how many pieces the server could send, and the client's memory at its peak."""
+    sent = 0
+
+    def answer(method: str, path: str) -> Iterable[bytes]:
+        nonlocal sent
+        if first:
+            yield first
+        for _ in range(FLOOD // len(piece)):
+            sent += 1
+            yield piece
+
+    with raw_server(answer) as server:
+        tracemalloc.start()
+        try:
+            with pytest.raises(errors.StoreError) as caught:
+                use(server, request)
+            return caught.value.code, sent, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+
+FLOODS = {
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"x-amz-meta-a: b\r\n" * (PIECE // 17)),
+    "header names": (b"HTTP/1.1 200 OK\r\n", b"x" * PIECE),
+    "one header": (b"HTTP/1.1 200 OK\r\nX: ", b"x" * PIECE),
+    "a reason": (b"HTTP/1.1 200 ", b"x" * PIECE),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * (PIECE // 25)),
+    "interim answers with headers": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * (PIECE // 37)),
+    "line breaks": (b"", b"\r\n" * (PIECE // 2)),
+    "chunk extensions": (CHUNKED + b"1;", b"x" * PIECE),
+    "a trailer": (CHUNKED + b"0\r\nX: ", b"x" * PIECE),
+    "trailers": (CHUNKED + b"0\r\n", b"a: b\r\n" * (PIECE // 6)),
+    "zeros of a chunk's size": (CHUNKED, b"0" * PIECE),
+    "tiny chunks": (CHUNKED, b"1\r\nx\r\n" * (PIECE // 6)),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_what_is_no_body_is_bounded(name: str) -> None:
+    first, piece = FLOODS[name]
+    code, sent, peak_bytes = flooded(first, piece, lambda store: store.get(REF, start=0, end=8 << 20))
+    assert code in ("AnswerTooLarge", "MalformedAnswer")
+    assert peak_bytes < HEAD_BYTES_MAX
+    assert sent * len(piece) < FLOOD
+
+
+REQUESTS: dict[str, tuple[Request, int]] = {
+    "GetObject": (lambda store: store.get(REF, start=5, end=1_005), 1_000),
+    "ListObjectsV2": (lambda store: store.list_objects("bucket", ""), 7 << 20),
+    "ListObjectVersions": (lambda store: store.list_versions("bucket", ""), 7 << 20),
+    "GetObjectTagging": (lambda store: store.get_tags(REF), 1 << 16),
+    "DeleteObjects": (lambda store: store.delete_versions("bucket", [("k", "v")]), 7 << 20),
+    "CopyObject": (lambda store: store.copy(REF, None, "bucket", "b", CopySettings(), guard=UNGUARDED), 1 << 16),
+    "PutObject": (lambda store: store.put("bucket", "b", b"x", Attributes(), guard=UNGUARDED), 0),
+    "DeleteObject": (lambda store: store.delete("bucket", "b"), 0),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_body_is_bounded_by_what_was_asked_for(name: str) -> None:
+    request, _ = REQUESTS[name]
+    code, sent, peak_bytes = flooded(CHUNKED, b"%x\r\n%b\r\n" % (PIECE, b"x" * PIECE), request)
+    assert code == "AnswerTooLarge"
+    assert sent * PIECE < FLOOD
+    assert peak_bytes < transport.XML_BYTES + HEAD_BYTES_MAX
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_length_beyond_what_was_asked_for_is_refused_before_a_byte_of_it(name: str) -> None:
+    tracemalloc.start()
+    try:
+        with (
+            raw_server(lambda *_: [head(Content_Length=1 << 30, ETag='"e"')]) as server,
+            pytest.raises(errors.Unavailable, match="AnswerTooLarge"),
+        ):
+            use(server, REQUESTS[name][0])
+        assert tracemalloc.get_traced_memory()[1] < HEAD_BYTES_MAX
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_page_of_the_longest_keys_fits_into_the_bound() -> None:
+    """A thousand keys of 1,024 bytes that are all percent-encoded: three characters for a byte."""
+    entry = b"<Contents><Key>%b</Key><Size>1</Size><ETag>&quot;%b&quot;</ETag></Contents>" % (b"%E4" * 1024, b"e" * 32)
+    page = b"<ListBucketResult><EncodingType>url</EncodingType>" + entry * 1000 + b"</ListBucketResult>"
+    with raw_server(lambda *_: [head(Content_Length=len(page)) + page]) as server:
+        assert len(use(server, lambda store: store.list_objects("bucket", "")).entries) == 1000
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(transport, "_OF_HEAD", transport._OF_HEAD._replace(seconds=0.3))
+    monkeypatch.setattr(transport, "_OF_LATE", transport._OF_LATE._replace(seconds=20.0))
+
+
+DRIPS = {
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X: a\r\n"),
+    "letters": (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+    "interim answers": (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
+}
+
+
+@pytest.mark.usefixtures("short_waits")
+@pytest.mark.parametrize("name", DRIPS)
+def test_a_server_that_drips_is_given_up(name: str) -> None:
+    first, drop = DRIPS[name]
+    with raw_server(lambda *_: [first or drop, *[drop] * 2_000]) as server, pytest.raises(errors.Unavailable) as caught:
+        use(server, lambda store: store.head(REF))
+    assert caught.value.code == "ReadTimeout"
+
+
+@pytest.mark.usefixtures("short_waits")
+def test_a_copy_that_takes_long_and_sends_spaces_meanwhile_is_waited_for() -> None:
+    """S3 sends the head of a 200 early, and spaces before the XML, so that nobody takes it for dead."""
+    result = b'<?xml version="1.0"?><CopyObjectResult><ETag>"e"</ETag></CopyObjectResult>'
+    pieces = [CHUNKED, *[b"1\r\n \r\n"] * 300, b"%x\r\n%b\r\n0\r\n\r\n" % (len(result), result)]
+    with raw_server(lambda *_: pieces) as server:
+        assert use(server, REQUESTS["CopyObject"][0]).etag == "e"
