@@ -48,6 +48,10 @@ class SealiftError(Exception):
     exit_code = ExitCode.BUG
 
 
+class SealiftWarning(UserWarning):
+    """Something that works, and that its operator should know of: a line on stderr, once for each text."""
+
+
 class UsageError(SealiftError):
     """The command line asks for something that makes no sense."""
 

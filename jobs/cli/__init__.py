@@ -9,14 +9,15 @@ import os
 import signal
 import sys
 import traceback
-from typing import NoReturn
+import warnings
+from typing import NoReturn, TextIO
 
 import click
 
 from jobs import __version__
 from jobs.cli.console import say
 from jobs.config import Settings
-from jobs.errors import ExitCode, SealiftError
+from jobs.errors import ExitCode, SealiftError, SealiftWarning
 
 _COMMANDS = {
     "inventory": ("jobs.cli.inventory", "inventory", "List a bucket into a report of S3 Inventory's shape."),
@@ -46,6 +47,20 @@ Exit codes:
    3  rows that did not end well, or differences
   10  bad configuration, manifest or ledger
   75  transient or interrupted: run it again"""
+
+
+_show_others = warnings.showwarning
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int,
+    file: TextIO | None = None, line: str | None = None,
+) -> None:  # fmt: skip
+    """Python's hook for warnings: ours are a line for people, others what they always were."""
+    if issubclass(category, SealiftWarning):
+        say(f"sealift: warning: {message}")
+    else:
+        _show_others(message, category, filename, lineno, file, line)
 
 
 class _LazyGroup(click.Group):
@@ -111,7 +126,8 @@ def leave(code: int) -> NoReturn:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code. Errors become one line on stderr."""
+    """Run the command line; returns the exit code. Errors and warnings become one line each on stderr."""
+    warnings.showwarning = _show_warning
     try:
         result = cli.main(args=arguments, standalone_mode=False, prog_name="sealift")
         return int(result) if isinstance(result, int) else int(ExitCode.DONE)

@@ -16,13 +16,19 @@ PLAIN_INTERVAL_SECONDS = 10.0
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
+_USER = re.compile("(https?://)[^\\s/@]+@")
 _OURS = re.compile("\x1b\\[[01]m")
 """The only control sequences that we write ourselves: a table's headings are bold."""
 
 
 def say(message: str) -> None:
     """A line for people, on stderr, so that stdout stays what was asked for."""
-    click.echo(safe(message), err=True)
+    click.echo(safe(without_passwords(message)), err=True)
+
+
+def without_passwords(text: str) -> str:
+    """The text without the user and password of a URL: messages of libraries name endpoints and proxies as given."""
+    return _USER.sub(r"\1***@", text)
 
 
 def emit(document: Any, *, as_json: bool, text: str) -> None:

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import click
 
+from jobs.cli.console import without_passwords
 from jobs.core.metrics import Metric, Unit, embed
 from jobs.core.outcome import GOOD, Outcome, Status
 from jobs.errors import ExitCode, SealiftError
@@ -127,5 +128,5 @@ class WorkerLog:
 
 
 def _short(message: str) -> str:
-    line = " ".join(message.split())
+    line = without_passwords(" ".join(message.split()))
     return line if len(line) <= _MESSAGE_CHARACTERS else line[: _MESSAGE_CHARACTERS - 1] + "…"

@@ -15,6 +15,7 @@ from jobs.core.model import Location
 from jobs.core.run import Side
 from jobs.core.selection import parse_size, parse_when
 from jobs.errors import UsageError
+from jobs.s3.endpoints import given_endpoint
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -139,10 +140,22 @@ def json_option() -> Callable[[F], F]:
     return click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON document on stdout.")
 
 
+def _checked_endpoint(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
+    """Refuse what no request can go to before a run records it, passwords above all. Raises ConfigError."""
+    if url:
+        given_endpoint(url)
+    return url
+
+
 def side_options(side: str) -> Callable[[F], F]:
     """--source-endpoint, --source-region, --source-profile (or --destination-…)."""
     return stack(
-        click.option(f"--{side}-endpoint", metavar="URL", help=f"Endpoint of the {side}. Default: as boto3 finds it."),
+        click.option(
+            f"--{side}-endpoint",
+            metavar="URL",
+            callback=_checked_endpoint,
+            help=f"Endpoint of the {side}. Default: as boto3 finds it.",
+        ),
         click.option(f"--{side}-region", metavar="NAME", help=f"Region of the {side}."),
         click.option(f"--{side}-profile", metavar="NAME", help=f"Credentials profile for the {side}."),
     )

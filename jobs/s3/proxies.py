@@ -7,14 +7,17 @@ https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-proxy.html
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from jobs.errors import ConfigError
+from jobs.s3.endpoints import masked
 
 PORT = 80
+_HOST = re.compile("[A-Za-z0-9._:%-]+")
 
 
 class Proxy(NamedTuple):
@@ -59,14 +62,18 @@ class Proxies:
 
 
 def _parse(url: str) -> Proxy:
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    whole = url if "://" in url else f"http://{url}"
     try:
-        port = parts.port or PORT
-    except ValueError:
+        parts = urlsplit(whole)
+        port = PORT if parts.port is None else parts.port
+    except ValueError:  # a port that is no number, as in a password with a slash; brackets that do not match
         port = 0
-    if parts.scheme != "http" or not parts.hostname or not port:
-        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        raise ConfigError(f"proxy {shown}: expected http://host:port in HTTP_PROXY and HTTPS_PROXY, or no proxy")
+    if not port or parts.scheme != "http" or not parts.hostname or not _HOST.fullmatch(parts.hostname):
+        advice = "in a password, / ? # @ : are written as %2F %3F %23 %40 %3A"
+        raise ConfigError(
+            f"proxy {masked(whole)}: expected http://[user:password@]host:port in HTTP_PROXY and HTTPS_PROXY, or no "
+            f"proxy; {advice}"
+        )
     if parts.username is None:
         return Proxy(parts.hostname, port)
     user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.errors import ConfigError
+from jobs.errors import ConfigError, SealiftWarning
 from jobs.s3.signing import Credentials
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def open_store(
     found = found or _from_botocore(profile, needs_endpoint=endpoint is None)
     region = region or found.region or DEFAULT_REGION
     address = _endpoint(endpoint or found.endpoint, region, found)
+    if not is_paced:  # a paced caller is a worker, and whoever planned its run was warned
+        _warn_if_readable(address, found)
     transport = Transport(
         address,
         region,
@@ -155,14 +158,28 @@ def _configured_endpoint(session: Any) -> str | None:
 
 def _endpoint(url: str | None, region: str, found: _Found) -> Endpoint:
     """The endpoint of the URL; without one, AWS's for the region."""
-    from jobs.s3.endpoints import aws_endpoint, given_endpoint
+    from jobs.s3.endpoints import aws_endpoint, given_endpoint, masked
 
     if not url:
         return aws_endpoint(region, is_fips=found.is_fips, is_dualstack=found.is_dualstack)
     if found.is_fips or found.is_dualstack:
         named = "AWS_USE_FIPS_ENDPOINT" if found.is_fips else "AWS_USE_DUALSTACK_ENDPOINT"
-        raise ConfigError(f"endpoint {url!r}: {named} asks for one of AWS's; set it for that side's profile alone")
+        raise ConfigError(
+            f"endpoint {masked(url)!r}: {named} asks for one of AWS's; set it for that side's profile alone"
+        )
     return given_endpoint(url)
+
+
+def _warn_if_readable(address: Endpoint, found: _Found) -> None:
+    """Warn of temporary credentials whose token crosses a network in the clear, once for each endpoint."""
+    from jobs.s3.endpoints import is_loopback
+
+    if not address.is_tls and not is_loopback(address) and found.credentials().token:
+        message = (
+            f"endpoint {address} is not encrypted: everyone on the way can read what is copied, "
+            "and the session token of the temporary credentials; use https://"
+        )
+        warnings.warn(message, SealiftWarning, stacklevel=1)
 
 
 def _credentials(session: Any, profile: str | None) -> Callable[[], Credentials]:

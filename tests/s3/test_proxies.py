@@ -97,7 +97,12 @@ def test_hosts_of_no_proxy_are_reached_without(monkeypatch: pytest.MonkeyPatch) 
         assert ask(urlsplit(server).netloc) == BODY
 
 
-@pytest.mark.parametrize("url", ["https://harbour:s3cret@proxy:3128", "socks5://proxy", "http://proxy:port", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://harbour:s3cret@proxy:3128", "socks5://proxy", "http://proxy:port", "http://", "http://[::1",
+     "http://harbour:s3cret/x@proxy:3128", "harbour:s3cret?x@proxy:3128", "http://harbour:s3cret#x@proxy",
+     "http://proxy:0", "http://pro xy:3128"],
+)  # fmt: skip
 def test_what_is_no_http_proxy_is_told_without_its_password(url: str) -> None:
     with pytest.raises(ConfigError, match="HTTPS_PROXY") as caught:
         Proxies(is_tls=True, urls={"https": url}).of("harbour.example")
