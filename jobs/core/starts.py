@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 
+from jobs.errors import LedgerError
+
 
 def record_name(name: str) -> str:
     """Where the record of a job's name lies in the ledger."""
@@ -20,5 +22,8 @@ def encode_record(job_id: str) -> bytes:
 
 
 def decode_record(data: bytes) -> str:
-    """The id of the job that stands."""
-    return str(json.loads(data)["job_id"])
+    """The id of the job that holds the claim. Raises LedgerError."""
+    try:
+        return str(json.loads(data)["job_id"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise LedgerError(f"a claim of starts/ cannot be read ({error}): the ledger was altered") from error

@@ -85,9 +85,11 @@ class NightBook:
                 raise
             return None
         try:
-            document: dict[str, Any] = json.loads(data)
-        except ValueError as error:
+            document = json.loads(data)
+        except (ValueError, RecursionError) as error:
             raise LedgerError(f"{place} is not JSON ({error}): the ledger was altered") from error
+        if not isinstance(document, dict):
+            raise LedgerError(f"{place} is no JSON object: the ledger was altered")
         return document
 
     async def _write(self, name: str, document: Mapping[str, Any]) -> dict[str, Any]:

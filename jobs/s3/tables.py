@@ -130,7 +130,7 @@ def read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[Object
     """The rows of a shard file, `batch_rows` at a time. Raises LedgerError for a file that is none."""
     import pyarrow.parquet as pq
 
-    with _unaltered("a shard"):
+    with unaltered("a shard"):
         file = pq.ParquetFile(io.BytesIO(data))
         schema = expiry_schema() if "proof" in file.schema_arrow.names else shard_schema()
         for batch in file.iter_batches(batch_size=batch_rows):
@@ -176,7 +176,7 @@ def read_outcomes(data: bytes) -> Iterator[Outcome]:
     """The outcomes of a Parquet file that `write_outcomes` made. Raises LedgerError for another one."""
     import pyarrow.parquet as pq
 
-    with _unaltered("a checkpoint"):
+    with unaltered("a checkpoint"):
         for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
             for values in zip(*_columns(batch, outcome_schema()), strict=True):
                 outcome = Outcome._make(values)
@@ -184,7 +184,8 @@ def read_outcomes(data: bytes) -> Iterator[Outcome]:
 
 
 @contextlib.contextmanager
-def _unaltered(what: str) -> Iterator[None]:
+def unaltered(what: str) -> Iterator[None]:
+    """Any error of a reader within is a LedgerError."""
     import pyarrow as pa
 
     try:

@@ -1,5 +1,8 @@
 """`python -m tests.fuzz [NAME …]`: atheris looks for bytes that a parser does not expect.
 
+The corpus of `tests/fuzz/corpus/<name>/` and the seeds of `parsers` are where it begins. With `--finds FOLDER`, what is
+new and interesting is written to `FOLDER/<name>/`, so that a later run goes on from it.
+
 Each parser has a process of its own, with 2 GiB of memory at most and ten seconds for one input. What breaks it is
 left in `build/fuzz/<name>/`; it becomes a line of `FINDINGS` in `tests/fuzz/test_parsers.py`.
 """
@@ -15,6 +18,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path("build/fuzz")
+CORPUS = Path(__file__).with_name("corpus")
 MEMORY_BYTES = 2 << 30
 
 
@@ -23,19 +27,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("names", nargs="*", help="parsers (default: all)")
     parser.add_argument("--seconds", type=int, default=60, help="how long each (default 60)")
+    parser.add_argument("--finds", type=Path, default=FOLDER, help="where new inputs are written (build/fuzz)")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.alone:
-        fuzz(given.alone, given.seconds)
+        fuzz(given.alone, given.seconds, given.finds)
     from tests.fuzz.parsers import PARSERS
 
-    broken = [name for name in given.names or [each.name for each in PARSERS] if not is_sound(name, given.seconds)]
+    broken = [
+        name
+        for name in given.names or [each.name for each in PARSERS]
+        if not is_sound(name, given.seconds, given.finds)
+    ]
     return 1 if broken else 0
 
 
-def is_sound(name: str, seconds: int) -> bool:
+def is_sound(name: str, seconds: int, finds: Path) -> bool:
     """Fuzz a parser in a process of its own, and say how it went."""
-    command = [sys.executable, "-m", "tests.fuzz", "--alone", name, "--seconds", str(seconds)]
+    command = [sys.executable, "-m", "tests.fuzz", "--alone", name, "--seconds", str(seconds), "--finds", str(finds)]
     ended = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     lines = ended.stderr.splitlines()
     last = next((line for line in reversed(lines) if "exec/s" in line or "Done" in line), "")
@@ -45,7 +54,12 @@ def is_sound(name: str, seconds: int) -> bool:
     return ended.returncode == 0
 
 
-def fuzz(name: str, seconds: int) -> None:
+def folder_name(name: str) -> str:
+    """The folder of a parser's corpus."""
+    return name.replace(" ", "-")
+
+
+def fuzz(name: str, seconds: int, finds: Path) -> None:
     """Never returns: libFuzzer ends the process."""
     import atheris
 
@@ -54,7 +68,7 @@ def fuzz(name: str, seconds: int) -> None:
     with atheris.instrument_imports(include=["jobs", "json", "csv"]):
         from tests.fuzz.parsers import PARSERS
     parser = next(each for each in PARSERS if each.name == name)
-    folder = FOLDER / name.replace(" ", "-")
+    folder = finds / folder_name(name)
     corpus = folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(parser.seeds):
@@ -64,8 +78,9 @@ def fuzz(name: str, seconds: int) -> None:
         with contextlib.suppress(*parser.raises):
             parser.parse(data)
 
+    kept = [str(CORPUS / folder_name(name))] if (CORPUS / folder_name(name)).is_dir() else []
     limits = ["-rss_limit_mb=2048", "-timeout=10", f"-max_total_time={seconds}", f"-artifact_prefix={folder}{os.sep}"]
-    atheris.Setup([sys.argv[0], *limits, "-max_len=4096", str(corpus)], attempt)
+    atheris.Setup([sys.argv[0], *limits, "-max_len=4096", str(corpus), *kept], attempt)
     atheris.Fuzz()
 
 

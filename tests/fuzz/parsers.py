@@ -21,11 +21,13 @@ import zstandard
 from jobs.core.archive import ArchiveRecord, Locator, Member
 from jobs.core.checksum_rows import parse_row
 from jobs.core.events import parse_message
+from jobs.core.expiry import Step
 from jobs.core.journal import Ending, Entry, to_lines
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.policy_choices import ArchiveFormat
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
+from jobs.core.starts import decode_record, encode_record
 from jobs.core.tar_layout import Layout, read_records
 from jobs.core.told_history import told_row
 from jobs.errors import SealiftError
@@ -41,6 +43,8 @@ from jobs.s3.memory import MemoryStore
 from jobs.s3.pages import parse_page
 from jobs.s3.store import UNGUARDED
 from jobs.s3.tables import read_outcomes, read_shard, shard_schema, write_outcomes, write_parquet
+from jobs.s3.tombstones import DONE, FOLDER, Tombstone, Tombstones
+from tests.fuzz.conversations import CUT, HEAD, LATE, NEXT, WAITING, play
 from tests.scheduler.shapes import eventbridge, from_sns, notification, probe, record
 from tests.simulation.loop import run_at_once
 
@@ -152,6 +156,20 @@ def _tar_records(data: bytes) -> object:
     return [read_records(each.pax_headers, each.name, each.size, float(each.mtime)) for each in entries]
 
 
+def _tombstones(data: bytes) -> object:
+    store = _in_store(**{f"{FOLDER}bucket/{RUN}/0-9-0{DONE}": data})
+    return run_at_once(Tombstones(store, Location("bucket"), "bucket", RUN)._read(f"0-9-0{DONE}"))
+
+
+def _tombstone() -> bytes:
+    """The file of one tombstone."""
+    store = _in_store()
+    stone = Tombstone(3, "k", "v", "e", 3, 1.5, Step.HIDE, "s3://b/k", None, None, "etag", "m", 2.5)
+    run_at_once(Tombstones(store, Location("bucket"), "bucket", RUN).settle([stone]))
+    page = run_at_once(store.list_objects("bucket", ""))
+    return run_at_once(store.get(ObjectRef("bucket", page.entries[0].key))).data
+
+
 def _json(document: Any) -> bytes:
     return json.dumps(document).encode()
 
@@ -255,4 +273,14 @@ PARSERS = [
     Parser("checkpoint", _checkpoint_name, [b"0123456789abcdef-000000-3-2-9.parquet"]),
     Parser("outcomes", _outcomes, [write_outcomes([Outcome(0, "k", None, Status.COPIED)])]),
     Parser("shard", _shard, [write_parquet(_SHARD)]),
+    Parser("tombstones", _tombstones, [_tombstone()]),
+    Parser("claim", decode_record, [encode_record("job")]),
+    Parser(
+        "connection",
+        play,
+        [
+            bytes([0, NEXT, HEAD, 1, NEXT, 7, 0]),
+            bytes([3, 19, CUT, 20, LATE, 0, NEXT, 12, 22, NEXT, 0, WAITING, 0, NEXT, 0]),
+        ],
+    ),
 ]

@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from tests.fuzz.__main__ import CORPUS, folder_name
 from tests.fuzz.parsers import PARSERS, Parser, parquet
 
 BY_NAME = {parser.name: parser for parser in PARSERS}
@@ -34,6 +35,11 @@ FINDINGS = [
     ("own index", parquet(key=["kkkk"], size_bytes=[3]).replace(b"kkkk", b"k\xe9kk")),
     ("shard", BY_NAME["outcomes"].seeds[0]),
     ("outcomes", BY_NAME["shard"].seeds[0]),
+    ("tombstones", b"PAR1"),
+    ("tombstones", BY_NAME["shard"].seeds[0]),
+    ("claim", b"[]"),
+    ("claim", b"{}"),
+    ("claim", b"\xff"),
     ("checkpoint", "a-²-0-0-0.parquet".encode()),
     (
         "inventory",
@@ -41,7 +47,7 @@ FINDINGS = [
     ),
     *(
         (name, DEEP)
-        for name in ("events", "inventory", "spec", "plan", "report", "locator", "policy", "checksum report")
+        for name in ("events", "claim", "inventory", "spec", "plan", "report", "locator", "policy", "checksum report")
     ),
 ]
 
@@ -55,6 +61,12 @@ def test_what_is_well_formed_is_read(parser: Parser):
 @pytest.mark.parametrize(("name", "data"), FINDINGS, ids=lambda value: str(value)[:40])
 def test_what_the_fuzzer_found_is_told_as_an_error_of_ours(name: str, data: bytes):
     _attempt(BY_NAME[name], data)
+
+
+@pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: parser.name)
+def test_what_the_fuzzer_kept_is_read_or_told_as_an_error_of_ours(parser: Parser):
+    for path in sorted((CORPUS / folder_name(parser.name)).glob("*")):
+        _attempt(parser, path.read_bytes())
 
 
 @pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: parser.name)
