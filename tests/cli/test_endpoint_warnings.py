@@ -1,0 +1,84 @@
+"""What the command line says, and never says, of endpoints."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from jobs import cli
+from jobs.cli.console import without_passwords
+from jobs.cli.log import _short
+from jobs.errors import ConfigError, ExitCode, SealiftWarning
+from jobs.s3.sessions import open_store
+
+
+@pytest.fixture(autouse=True)
+def temporary_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_SESSION_TOKEN", "token"),
+        ("AWS_CONFIG_FILE", f"{tmp_path}/config"),
+        ("AWS_SHARED_CREDENTIALS_FILE", f"{tmp_path}/credentials"),
+    ):
+        monkeypatch.setenv(name, value)
+
+
+def test_temporary_credentials_without_tls_warn_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        cli.run(["--version"])  # as any command, it takes over how warnings are shown
+        for _ in range(3):
+            open_store("http://store.example:9000", None, None)
+    told = capsys.readouterr().err
+    assert told.count("sealift: warning: endpoint http://store.example:9000 is not encrypted") == 1
+    assert "session token" in told
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://127.0.0.1:9000", "http://localhost:9", "http://[::1]:9", "https://a.example"]
+)
+def test_what_stays_on_this_machine_or_is_encrypted_warns_of_nothing(endpoint: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_store(endpoint, None, None)
+
+
+def test_long_lived_credentials_have_no_token_to_warn_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SESSION_TOKEN")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_store("http://store.example:9000", None, None)
+
+
+def test_a_warning_is_of_our_own_kind() -> None:
+    with pytest.warns(SealiftWarning):
+        open_store("http://other.example:9000", None, None)
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_an_endpoint_with_a_password_is_refused_before_anything_is_recorded(
+    side: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "replicate",
+        "--source",
+        "s3://source-a/",
+        "--destination",
+        "s3://replica-b/",
+        "--ledger",
+        "s3://ledger-c/",
+    ]
+    code = cli.run([*arguments, f"--{side}-endpoint", "http://harbour:s3/cret@127.0.0.1:9"])
+    told = capsys.readouterr()
+    assert code == ExitCode.CONFIG == ConfigError.exit_code
+    assert "http://***@127.0.0.1:9" in told.err
+    assert "cret" not in told.err + told.out
+
+
+def test_messages_of_libraries_are_shown_without_passwords() -> None:
+    text = 'Could not connect to "http://harbour:s3cret@store:9/bucket" (proxy https://u@p)'
+    shown = 'Could not connect to "http://***@store:9/bucket" (proxy https://***@p)'
+    assert without_passwords(text) == _short(text) == shown
+    assert without_passwords("s3://bucket//a:b@c and mail@example.com") == "s3://bucket//a:b@c and mail@example.com"
