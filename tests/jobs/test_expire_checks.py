@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -143,3 +144,15 @@ def test_a_replica_that_reading_shows_to_be_another_is_none() -> None:
     proof = replica(store, ref, OTHER)
     outcome = one(store, row_of(store, 0, ref, proof))
     assert (outcome.status, "content differs" in outcome.reason) == (Status.KEPT, True), outcome
+
+
+@pytest.mark.parametrize("size_bytes", SIZES)
+def test_a_member_that_is_not_what_its_index_says_is_no_copy(size_bytes: int) -> None:
+    store = shop(versioned=False)
+    ref = store.put_now("docs", "k", _padded(CONTENT, size_bytes))
+    (proof,) = packed(store, [ref])
+    damaged = replace(proof, member={**(proof.member or {}), "sha256": "0" * 64})
+    outcome = one(store, row_of(store, 0, ref, damaged))
+    assert outcome.status is Status.KEPT, outcome
+    assert "cannot be proven" in outcome.reason or "not the index's" in outcome.reason
+    assert store.contents() == {("k", "null"): _padded(CONTENT, size_bytes)}
