@@ -266,3 +266,21 @@ def test_where_no_probe_can_be_written_nothing_goes() -> None:
         with pytest.raises(ConfigError, match=r"permit.*s3:PutObject"):
             one(store, row)
     assert history(store) == [("backup/k", False), ("k", False)]
+
+
+def test_a_denied_question_leaves_open_whether_the_server_heeds_if_match() -> None:
+    """The first key may not be deleted, the second is deleted whatever the condition says."""
+
+    class Both(Careless):
+        async def delete(self, bucket: str, key: str, *, if_match: str | None = None, **more: Any) -> Deleted:
+            if if_match is not None and key == "k0":
+                raise Denied("DeleteObject", key, "AccessDenied", "no", 403)
+            return await super().delete(bucket, key, if_match=if_match, **more)
+
+    store = Both()
+    store.create_bucket("docs")
+    refs = [store.put_now("docs", f"k{number}", CONTENT) for number in range(2)]
+    rows = [row_of(store, number, ref, replica(store, ref)) for number, ref in enumerate(refs)]
+    with pytest.raises(ConfigError, match="whatever If-Match says"):
+        work(job(store), rows)
+    assert history(store) == [("k0", False), ("k1", False)]
