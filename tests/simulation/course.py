@@ -202,8 +202,11 @@ class Course:
         if process.shard >= len(plan.shards):
             raise LedgerError(f"no shard {process.shard}")
         budget = ByteBudget(self.model.budget_bytes(spec.job))
-        lease = Lease(ledger, process.run_id, process.shard, launch_id, clock=self.world.loop.time)
-        job = self._make_job(process, fenced(process.connect(), lease.hold), spec, ledger, budget)
+        lease, store = None, process.connect()
+        if schedule.has_leases:
+            lease = Lease(ledger, process.run_id, process.shard, launch_id, clock=self.world.loop.time)
+            store = fenced(store, lease.hold)
+        job = self._make_job(process, store, spec, ledger, budget)
         in_flight = self.model.rows_at_once(spec.job)
         limits = WorkerLimits(in_flight, schedule.checkpoint_rows, 2.0, 60.0, 20.0)
         worker = Worker(

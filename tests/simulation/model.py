@@ -75,7 +75,8 @@ class Model(Facts, Observer):
 
     def asked(self, request: Request) -> None:
         process = request.process
-        if request.name in _CHANGES and request.bucket != LEDGER and process.shard >= 0:
+        is_write = request.name in _CHANGES and request.bucket != LEDGER
+        if is_write and process.shard >= 0 and self.schedule.has_leases:
             last = self._at_work.get((process.run_id, process.shard))
             what = f"{process.name} sends {request.name} {request.key}, after {last and last.name} has begun"
             self.demand(last in (None, process), "one attempt at a shard", what)
