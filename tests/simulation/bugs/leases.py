@@ -6,13 +6,6 @@ from jobs.runs.leases import Lease
 from tests.simulation.bugs.bug import Bug, Replacements
 
 
-def _no_look() -> Replacements:
-    async def look(self: Lease) -> None:
-        self._looked_at = self.clock()
-
-    return [(Lease, "look", look)]
-
-
 def _no_wait() -> Replacements:
     async def rivals(self: Lease) -> list[int]:
         return []
@@ -20,7 +13,4 @@ def _no_wait() -> Replacements:
     return [(Lease, "_rivals", rivals)]
 
 
-BUGS = [
-    Bug("no look", "a worker never looks whether another attempt has its shard", 2_000, _no_look),
-    Bug("no wait", "a worker begins while the attempt before it may be at work", 100, _no_wait),
-]
+BUGS = [Bug("no wait", "a worker begins while the attempt before it may be at work", 200, _no_wait)]
