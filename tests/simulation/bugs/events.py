@@ -119,7 +119,10 @@ def _equal_size_is_alike() -> Replacements:
 
 
 def _trust_the_listing() -> Replacements:
-    return [(jobs.s3.likeness, "_check_listed", lambda listed, info, ref: None)]
+    return [
+        (jobs.s3.likeness, "_check_listed", lambda listed, info, ref: None),
+        (Likeness, "remember_source", lambda self, info: None),  # what was asked before it was listed
+    ]
 
 
 def _hide_what_waits() -> Replacements:
