@@ -25,8 +25,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jobs.core.agreement import run_job
-from jobs.core.arrays import NAME_CHARS_MAX, REPORT, retry_strategy
-from jobs.core.arrays import NAME_CHARS_MAX, SYSTEM_TAG, retry_strategy
+from jobs.core.arrays import NAME_CHARS_MAX, REPORT, SYSTEM_TAG, retry_strategy
 from jobs.core.policy import Policy
 from jobs.core.starts import decode_record, encode_record, record_name
 from jobs.errors import NotFound

@@ -139,13 +139,13 @@ def read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[Object
 
 def read_row_numbers(data: bytes) -> list[int]:
     """The numbers of a shard's rows, in order. Raises LedgerError for another file."""
-    with _unaltered("a shard"):
+    with unaltered("a shard"):
         return _whole_column(data, "row")
 
 
 def read_outcome_numbers(data: bytes) -> tuple[list[int], int]:
     """The row numbers of a checkpoint's outcomes, and how many ended badly. Raises LedgerError for another file."""
-    with _unaltered("a checkpoint"):
+    with unaltered("a checkpoint"):
         statuses: list[str] = _whole_column(data, "status")
         return _whole_column(data, "row"), sum(Status(status) not in GOOD for status in statuses)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,9 +11,9 @@ from tests.servers import Server
 
 
 @pytest.fixture
-def careless(moto_server: Server) -> Iterator[World]:
+def careless(moto_server: Server) -> World:
     """Unversioned buckets on such a server."""
-    yield make_world(moto_server, versioned=False)
+    return make_world(moto_server, versioned=False)
 
 
 def put_copy(world: World, key: str, body: bytes) -> None:
