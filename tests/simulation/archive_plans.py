@@ -18,7 +18,7 @@ from jobs.core import shards
 from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.expiry import PROOFS, Proof, Step
 from jobs.core.history import current_at, pick, pick_asked
-from jobs.core.model import NULL_VERSION, Location, ObjectRef, ObjectVersion
+from jobs.core.model import NULL_VERSION, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, fold
 from jobs.core.packing import PackingRule, cut, period
 from jobs.core.run import Plan, RunSpec, ShardSummary
@@ -137,9 +137,10 @@ class Planner:
                 etag = outcome.etag or row.etag
                 row = row._replace(etag=etag, is_delete_marker=False)
                 if proving.job != "compact":
+                    route = Route(proving.source.location, proving.destination.location)
                     proof = Proof(
                         proving.run_id, proven_at[outcome], proving.destination.location.bucket,
-                        proving.destination.location.key + row.key, outcome.destination_version_id,
+                        route.target_of(row).key, outcome.destination_version_id,
                         outcome.destination_etag,
                     )  # fmt: skip
                     found.append(((0, "", 0, 0), row._replace(proof=proof.encode())))

@@ -11,6 +11,9 @@ from tests.simulation.archive_schedule import ArchiveSchedule, make_archive_sche
 from tests.simulation.course import Course
 from tests.simulation.event_course import EventCourse
 from tests.simulation.event_schedule import EventSchedule, make_event_schedule
+from tests.simulation.last_copy_course import LastCopyCourse
+from tests.simulation.last_copy_schedule import LastCopySchedule, make_last_copy_schedule
+from tests.simulation.last_copy_schedule import smaller as fewer_acts
 from tests.simulation.night_course import NightCourse
 from tests.simulation.night_schedule import NightSchedule, fewer_asked, make_night_schedule
 from tests.simulation.schedule import Schedule, make_schedule
@@ -55,6 +58,7 @@ COURSES = {
     "archives": CourseKind(
         ArchiveSchedule, lambda seed: make_archive_schedule(seed, is_full=False), ArchiveCourse, smaller
     ),
+    "last copies": CourseKind(LastCopySchedule, make_last_copy_schedule, LastCopyCourse, fewer_acts),
     "nights": CourseKind(NightSchedule, make_night_schedule, NightCourse, fewer_asked),
 }
 SHARES = ("commands", "archives", "commands", "events", "commands", "nights", "commands", "events")

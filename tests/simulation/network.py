@@ -134,6 +134,7 @@ class Network:
         if request.name in _WRITES:
             there = world.versions(request.bucket, request.key)
             before = there[-1] if there else None
+        world.observer.applies(request)
         result: Any
         try:
             result = run_at_once(getattr(world.memory, request.name)(*request.arguments, **request.named))

@@ -1,0 +1,281 @@
+"""The course of a last-copy schedule: replications, verifications and compactions, then expiries of what they prove.
+
+Real: the jobs as `sealift worker` makes them, the worker, the ledger, tombstones, `--undo`, which runs an expiry takes
+as proofs. Stand-ins: processes, planning for few rows, and who types commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, cast
+
+import jobs.cli.expire
+from jobs import __version__
+from jobs.cli import launch
+from jobs.cli.worker import make_job
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
+from jobs.core.run import RunSpec, Side
+from jobs.errors import ExitCode
+from jobs.runs.ledger import Ledger
+from jobs.runs.worker import Job
+from jobs.s3.listing import list_all
+from jobs.s3.store import UNGUARDED, Store
+from jobs.s3.streams import ByteBudget
+from tests.simulation import tables
+from tests.simulation.archive_course import ArchiveCourse
+from tests.simulation.archive_plans import Planner, planned
+from tests.simulation.course import PLACE, _row
+from tests.simulation.last_copies import ROGUE
+from tests.simulation.last_copy_model import LastCopyModel
+from tests.simulation.last_copy_others import OWN, LastCopyOthers
+from tests.simulation.last_copy_schedule import Act, LastCopySchedule, World
+from tests.simulation.loop import run_at_once
+from tests.simulation.peculiar_memory import PeculiarMemory, twin_of
+from tests.simulation.processes import EPOCH, Connection, Process
+from tests.simulation.schedule import DESTINATION, LEDGER, PREFIX, SOURCE, Put, Step, content
+from tests.simulation.tables import PART_BYTES
+
+ALIAS = "alias"
+COLD = Location(DESTINATION, "cold/")
+_EQUAL = frozenset({World.HONEST, World.MUTUAL, World.HIDDEN, World.WEAK, World.NULL, World.ALIAS})
+"""Worlds in which the copies may be there at the beginning."""
+
+
+class LastCopyCourse(ArchiveCourse):
+    """Plays one schedule; what was wrong is in `model.violations`. `expired`: the latest expire run."""
+
+    schedule: LastCopySchedule  # type: ignore[assignment]
+    model: LastCopyModel  # type: ignore[assignment]
+
+    def __init__(self, schedule: LastCopySchedule):
+        super().__init__(schedule)
+        self.memory = PeculiarMemory.of(self.world.memory)
+        self.world.memory = self.memory
+        self.sides = self._make_sides()
+        self.memory.create_bucket(SOURCE, schedule.is_source_versioned)
+        self.memory.create_bucket(DESTINATION, schedule.is_destination_versioned)
+        self.memory.create_bucket(LEDGER)
+        self.memory.create_bucket(ROGUE)
+        if schedule.alias_of:
+            self.memory.add_name(ALIAS, schedule.alias_of)
+        self.model.copies.memory = self.memory
+        self.world.others = self.doers = LastCopyOthers(self)
+        self.expired = ""
+        self._proofs: dict[bool, str] = {}
+        self._ids = 0
+
+    def _make_model(self) -> Any:
+        return LastCopyModel(self.schedule)
+
+    def _make_sides(self) -> tuple[Location, Location]:
+        if self.schedule.is_one_bucket:
+            return Location(SOURCE, "x/"), Location(SOURCE, "y/")
+        if self.schedule.alias_of == SOURCE:
+            return Location(SOURCE), Location(ALIAS)
+        return Location(SOURCE), Location(ALIAS if self.schedule.alias_of else DESTINATION, PREFIX)
+
+    @property
+    def now(self) -> float:
+        """The world's time, epoch seconds."""
+        return EPOCH + self.world.loop.now
+
+    def proving(self, *, is_back: bool) -> str:
+        """The latest run that may have proven copies in a direction; empty when there is none."""
+        return self._proofs.get(is_back, "")
+
+    # What is there at the beginning.
+
+    def play(self) -> Any:
+        """Run the schedule to its end."""
+        self._fill()
+        self.world.run_to_end(self._operate(), self._replacements(), self.model)
+        return self.model
+
+    def attributes(self) -> Attributes:
+        """What users' objects carry."""
+        return Attributes(sse="aws:kms") if self.schedule.is_opaque else Attributes()
+
+    def _fill(self) -> None:
+        schedule, (x, y) = self.schedule, self.sides
+        for put in schedule.source:
+            self._put(x, put)
+        if Act.REPLICATE not in schedule.acts and schedule.world in _EQUAL and schedule.alias_of != SOURCE:
+            for put in schedule.source:
+                self._put(y, put, is_twin=schedule.world is World.WEAK and put.content % 3 > 0)
+        if schedule.world is World.WEAK and Act.REPLICATE in schedule.acts:
+            self._put(y, schedule.source[0], is_twin=True)
+        if schedule.world is World.CONDITION and schedule.picks[0] % 2:
+            self._put(y, schedule.source[0]._replace(content=schedule.source[0].content + 1))
+        if schedule.world is World.NULL:
+            self.memory.enable_versioning(SOURCE)
+            for put in schedule.second:
+                self._put(x, put)
+        if schedule.world is World.TOMBSTONE:
+            self._put(x, Put(OWN, 7, 4_711))
+        self.world._setup_clock = None
+
+    def _put(self, side: Location, put: Put, *, is_twin: bool = False) -> None:
+        assert self.world._setup_clock is not None
+        self.world._setup_clock += 7.0
+        data, key, memory = content(put.content, put.size_bytes), side.key + put.key, self.memory
+        if is_twin:
+            data = twin_of(data, self.schedule.default_checksum or "CRC32") or data
+        if put.parts > 1:
+            upload = run_at_once(memory.create_multipart(side.bucket, key, self.attributes()))
+            size = max(len(data) // put.parts, PART_BYTES)
+            cuts = [*range(0, len(data) - size + 1, size)][: put.parts]
+            pieces = [data[start:end] for start, end in pairwise([*cuts, len(data)])]
+            parts = [run_at_once(memory.put_part(side.bucket, key, upload, n, each)) for n, each in enumerate(pieces, 1)]
+            run_at_once(memory.complete_multipart(side.bucket, key, upload, parts, guard=UNGUARDED))
+        else:
+            run_at_once(memory.put(side.bucket, key, data, self.attributes(), guard=UNGUARDED))
+        self.model.copies.written(key, data)
+
+    # Who acts.
+
+    async def _operate(self) -> None:
+        schedule = self.schedule
+        for act, pick, pause_seconds in zip(schedule.acts, schedule.picks, schedule.pauses_seconds, strict=True):
+            await asyncio.sleep(pause_seconds)
+            if act is Act.MEDDLE:
+                self.doers.hide_copy(pick)
+            elif act is Act.EDIT:
+                self.doers.edit(pick)
+            elif act is Act.FORGE:
+                self.doers.forge(pick)
+            elif act is Act.UNDO:
+                self._expired = self.expired
+                await self._undo()
+            else:
+                await self._run(act)
+        await self._rest()
+
+    async def _run(self, act: Act) -> None:
+        if act.value.startswith("expire") and self.schedule.is_suspended:
+            self.memory.suspend(SOURCE)
+        if act is Act.EXPIRE_AT_ONCE:
+            tasks = [asyncio.ensure_future(self._end(each)) for each in (Act.EXPIRE, Act.EXPIRE_BACK)]
+            await asyncio.gather(*tasks)
+        else:
+            await self._end(act)
+
+    async def _end(self, act: Act) -> None:
+        """Give the command until the run has a report, or is refused."""
+        is_expiry, is_back = act.value.startswith("expire"), act.value.endswith("back")
+        if is_expiry and not self.schedule.by_manifest and not self.proving(is_back=is_back):
+            return
+        run_id = ""
+        for _ in range(3 + len(self.schedule.faults)):
+            if run_id not in self.model.rows:
+                self._ids += 1
+                run_id = f"20231114T22{self._ids // 60:02d}{self._ids % 60:02d}Z-{act.value.split()[0]}-aaa"
+                self.model.began(run_id, self.world.loop.time())
+            command = self.world.spawn(f"command {run_id[11:15]}", self._command(cast(Step, act), run_id, ""), run_id=run_id)
+            await command.ended
+            if run_id in self.model.reports:
+                break
+            if command.code not in (None, int(ExitCode.TRANSIENT)):
+                self.model.count(f"refused {command.code}")
+                break
+            await asyncio.sleep(10.0)
+        if is_expiry and run_id in self.model.rows:
+            self.expired = run_id
+        elif run_id in self.model.reports:
+            self._proofs[is_back] = run_id
+
+    # What is planned.
+
+    async def _plan(self, process: Process, ledger: Ledger, step: Any, run_id: str, earlier: str) -> launch.Planned:
+        act: Act = step
+        if act.value.startswith("expire"):
+            return await self._plan_expiry(process, ledger, act, run_id)
+        if act is Act.COMPACT:
+            store = process.connect()
+            spec = replace(self._spec(Step.COMPACT, run_id, ""), source=Side(self.sides[0]))
+            planner = Planner(store, ledger, COLD, self.schedule.rows_per_shard)
+            return planner.compact(spec, await self._listing(store, self.sides[0], versions=False), all_versions=False)
+        source, destination = self.sides[::-1] if act is Act.VERIFY_BACK else self.sides
+        options: dict[str, Any] = {
+            "all_versions": self.schedule.all_versions, "streamed": False, "overwrite": self.schedule.overwrite.value,
+            "multipart_threshold_bytes": 40, "part_size_bytes": 24, "deep": False,
+        }  # fmt: skip
+        job, sides = act.value.split()[0], (Side(source), Side(destination))
+        spec = RunSpec(run_id, job, self.now, *sides, "listing", options, None, __version__)
+        rows = await self._listing(process.connect(), source, versions=self.schedule.all_versions)
+        return await tables.plan(spec, rows, rows_per_shard=self.schedule.rows_per_shard, is_full=False)
+
+    async def _listing(self, store: Store, place: Location, *, versions: bool) -> list[ObjectVersion]:
+        rows: list[ObjectVersion] = []
+        async with aclosing(list_all(store, place, versions=versions, concurrency=1)) as pages:
+            async for page in pages:
+                rows += [_row(*each) for each in page]
+        return [row for row in rows if not row.key.endswith(OWN)]
+
+    async def _plan_expiry(self, process: Process, ledger: Ledger, act: Act, run_id: str) -> launch.Planned:
+        is_back = act is Act.EXPIRE_BACK
+        bucket = self.sides[is_back].bucket
+        runs = await self._proving_runs(ledger, bucket, is_back=is_back)
+        planner = Planner(process.connect(), ledger, COLD, self.schedule.rows_per_shard)
+        latest: dict[tuple[Any, ...], ObjectVersion] = {}
+        source, destination = Side(Location(bucket), *_reach(runs[-1].source)), runs[-1].destination
+        options = {
+            "grace_seconds": self.schedule.grace_seconds, "delete": True, "max_share": 1.0,
+            "proofs": [each.run_id for each in runs], "streamed": launch.is_streamed(source, destination),
+        }  # fmt: skip
+        spec = RunSpec(run_id, "expire", self.now, source, destination, "asked", options, None, __version__)
+        side = self.sides[is_back].key
+        for run in runs:
+            found = await planner.expire(replace(spec, options=options | {"proofs": [run.run_id]}))
+            for row in _rows(found):
+                if act is Act.EXPIRE_BOTH or row.key.startswith(side):
+                    latest[row.key, row.version_id, row.etag] = row
+        return planned(spec, planner._even(list(latest.values())))
+
+    async def _proving_runs(self, ledger: Ledger, bucket: str, *, is_back: bool) -> list[RunSpec]:
+        if self.schedule.by_manifest:
+            return await jobs.cli.expire._proving_runs(ledger, bucket)
+        return [await jobs.cli.expire._proving_run(ledger, self.proving(is_back=is_back))]
+
+    # How workers reach buckets.
+
+    def _make_job(self, process: Process, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
+        stores = (_connect(process, spec.source), _connect(process, spec.destination))
+        return make_job(spec, *stores, budget, ledger, self.schedule.in_flight)
+
+
+def _rows(found: launch.Planned) -> list[ObjectVersion]:
+    files = [(found.scratch / f"{number:05d}.parquet").read_bytes() for number in range(len(found.plan.shards))]
+    return [row for data in files for row in pickle.loads(data)]
+
+
+def _reach(side: Side) -> tuple[str | None, str | None, str | None]:
+    return side.endpoint, side.region, side.profile
+
+
+def _connect(process: Process, side: Side) -> Store:
+    return cast(Store, Elsewhere(process)) if side.endpoint else process.connect()
+
+
+class Elsewhere(Connection):
+    """Another server, which somebody else runs: whatever bucket is named, it answers out of its own."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        ask = super().__getattr__(name)
+
+        def elsewhere(*arguments: Any, **named: Any) -> Coroutine[Any, Any, Any]:
+            return ask(*(_rogue(each) for each in arguments), **named)
+
+        return elsewhere
+
+
+def _rogue(argument: Any) -> Any:
+    if isinstance(argument, ObjectRef):
+        return argument._replace(bucket=ROGUE)
+    return ROGUE if argument in (SOURCE, DESTINATION) else argument
+
+
