@@ -61,7 +61,7 @@ COURSES = {
     "last copies": CourseKind(LastCopySchedule, make_last_copy_schedule, LastCopyCourse, fewer_acts),
     "nights": CourseKind(NightSchedule, make_night_schedule, NightCourse, fewer_asked),
 }
-SHARES = ("commands", "archives", "commands", "events", "commands", "nights", "commands", "events")
+SHARES = ("commands", "archives", "commands", "events", "commands", "nights", "last copies", "events")
 """The course of a seed, by what is left when it is divided by their number."""
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROGUE = "rogue"
 """A bucket of somebody else's server: what is there is no copy."""
-SIDES = (PREFIX, "x/", "y/")
+SIDES = (PREFIX, "x/", "y/", "z/")
 """The prefixes below which a key is an object's name."""
 
 

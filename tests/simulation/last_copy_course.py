@@ -42,8 +42,10 @@ from tests.simulation.tables import PART_BYTES
 
 ALIAS = "alias"
 COLD = Location(DESTINATION, "cold/")
-_EQUAL = frozenset({World.HONEST, World.MUTUAL, World.HIDDEN, World.WEAK, World.NULL, World.ALIAS})
+_EQUAL = frozenset({World.HONEST, World.MUTUAL, World.CYCLE, World.HIDDEN, World.WEAK, World.NULL, World.ALIAS})
 """Worlds in which the copies may be there at the beginning."""
+_WAYS = {"back": 1, "round": 2}
+"""Which side a run begins at, by the last word of the act; others begin at the first."""
 
 
 class LastCopyCourse(ArchiveCourse):
@@ -55,7 +57,7 @@ class LastCopyCourse(ArchiveCourse):
     def __init__(self, schedule: LastCopySchedule):
         super().__init__(schedule)
         self.memory = PeculiarMemory.of(self.world.memory)
-        self.world.memory = self.memory
+        self.world.memory, self.memory.ignored = self.memory, schedule.ignored
         self.sides = self._make_sides()
         self.memory.create_bucket(SOURCE, schedule.is_source_versioned)
         self.memory.create_bucket(DESTINATION, schedule.is_destination_versioned)
@@ -66,27 +68,45 @@ class LastCopyCourse(ArchiveCourse):
         self.model.copies.memory = self.memory
         self.world.others = self.doers = LastCopyOthers(self)
         self.expired = ""
-        self._proofs: dict[bool, str] = {}
+        self._proofs: dict[int, str] = {}
+        self.model.struck = self._strike
         self._ids = 0
 
     def _make_model(self) -> Any:
         return LastCopyModel(self.schedule)
 
-    def _make_sides(self) -> tuple[Location, Location]:
+    def _make_sides(self) -> tuple[Location, ...]:
+        if self.schedule.world is World.CYCLE:
+            return tuple(Location(SOURCE, prefix) for prefix in ("x/", "y/", "z/"))
         if self.schedule.is_one_bucket:
             return Location(SOURCE, "x/"), Location(SOURCE, "y/")
-        if self.schedule.alias_of == SOURCE:
-            return Location(SOURCE), Location(ALIAS)
-        return Location(SOURCE), Location(ALIAS if self.schedule.alias_of else DESTINATION, PREFIX)
+        return Location(SOURCE), Location(DESTINATION, PREFIX)
+
+    def copies_of(self, way: int) -> Location:
+        """Where the copies of a side's objects are, by the name that the command is given."""
+        place = self.sides[(way + 1) % len(self.sides)]
+        if self.schedule.world is World.ALIAS and self.schedule.alias_of == SOURCE:
+            return Location(ALIAS, self.sides[0].key)
+        return place._replace(bucket=ALIAS) if place.bucket == self.schedule.alias_of else place
+
+    def _replacements(self) -> list[tuple[Any, str, Any]]:
+        return [*super()._replacements(), (jobs.cli.expire, "say", lambda text: None)]
 
     @property
     def now(self) -> float:
         """The world's time, epoch seconds."""
         return EPOCH + self.world.loop.now
 
-    def proving(self, *, is_back: bool) -> str:
-        """The latest run that may have proven copies in a direction; empty when there is none."""
-        return self._proofs.get(is_back, "")
+    def proving(self, way: int) -> str:
+        """The latest run that may have proven copies of a side's objects; empty when there is none."""
+        return self._proofs.get(way, "")
+
+    def _strike(self, key: str) -> None:
+        """A delete is on its way, the first: others act at this moment."""
+        if self.schedule.strike == "edit":
+            self.doers.write(self.sides[0].bucket, key, b"just now")
+        elif self.schedule.strike == "hide":
+            self.doers.hide_copy(self.schedule.picks[0])
 
     # What is there at the beginning.
 
@@ -101,12 +121,14 @@ class LastCopyCourse(ArchiveCourse):
         return Attributes(sse="aws:kms") if self.schedule.is_opaque else Attributes()
 
     def _fill(self) -> None:
-        schedule, (x, y) = self.schedule, self.sides
+        schedule, x, y = self.schedule, self.sides[0], self.sides[1]
         for put in schedule.source:
             self._put(x, put)
-        if Act.REPLICATE not in schedule.acts and schedule.world in _EQUAL and schedule.alias_of != SOURCE:
-            for put in schedule.source:
-                self._put(y, put, is_twin=schedule.world is World.WEAK and put.content % 3 > 0)
+        if Act.REPLICATE not in schedule.acts and schedule.world in _EQUAL:
+            has_own = schedule.world is not World.ALIAS or schedule.alias_of != SOURCE
+            for side in self.sides[1:] if has_own else ():
+                for put in schedule.source:
+                    self._put(side, put, is_twin=schedule.world is World.WEAK and put.content % 3 > 0)
         if schedule.world is World.WEAK and Act.REPLICATE in schedule.acts:
             self._put(y, schedule.source[0], is_twin=True)
         if schedule.world is World.CONDITION and schedule.picks[0] % 2:
@@ -159,15 +181,15 @@ class LastCopyCourse(ArchiveCourse):
         if act.value.startswith("expire") and self.schedule.is_suspended:
             self.memory.suspend(SOURCE)
         if act is Act.EXPIRE_AT_ONCE:
-            tasks = [asyncio.ensure_future(self._end(each)) for each in (Act.EXPIRE, Act.EXPIRE_BACK)]
-            await asyncio.gather(*tasks)
+            each = (Act.EXPIRE, Act.EXPIRE_BACK, Act.EXPIRE_ROUND)[: len(self.sides)]
+            await asyncio.gather(*(self._end(one) for one in each))
         else:
             await self._end(act)
 
     async def _end(self, act: Act) -> None:
         """Give the command until the run has a report, or is refused."""
-        is_expiry, is_back = act.value.startswith("expire"), act.value.endswith("back")
-        if is_expiry and not self.schedule.by_manifest and not self.proving(is_back=is_back):
+        is_expiry, way = act.value.startswith("expire"), _way(act)
+        if is_expiry and not self.schedule.by_manifest and not self.proving(way):
             return
         run_id = ""
         for _ in range(3 + len(self.schedule.faults)):
@@ -186,7 +208,7 @@ class LastCopyCourse(ArchiveCourse):
         if is_expiry and run_id in self.model.rows:
             self.expired = run_id
         elif run_id in self.model.reports:
-            self._proofs[is_back] = run_id
+            self._proofs[way] = run_id
 
     # What is planned.
 
@@ -199,7 +221,7 @@ class LastCopyCourse(ArchiveCourse):
             spec = replace(self._spec(Step.COMPACT, run_id, ""), source=Side(self.sides[0]))
             planner = Planner(store, ledger, COLD, self.schedule.rows_per_shard)
             return planner.compact(spec, await self._listing(store, self.sides[0], versions=False), all_versions=False)
-        source, destination = self.sides[::-1] if act is Act.VERIFY_BACK else self.sides
+        source, destination = self.sides[_way(act)], self.copies_of(_way(act))
         options: dict[str, Any] = {
             "all_versions": self.schedule.all_versions, "streamed": False, "overwrite": self.schedule.overwrite.value,
             "multipart_threshold_bytes": 40, "part_size_bytes": 24, "deep": False,
@@ -217,9 +239,8 @@ class LastCopyCourse(ArchiveCourse):
         return [row for row in rows if not row.key.endswith(OWN)]
 
     async def _plan_expiry(self, process: Process, ledger: Ledger, act: Act, run_id: str) -> launch.Planned:
-        is_back = act is Act.EXPIRE_BACK
-        bucket = self.sides[is_back].bucket
-        runs = await self._proving_runs(ledger, bucket, is_back=is_back)
+        bucket = self.sides[_way(act)].bucket
+        runs = await self._proving_runs(ledger, bucket, _way(act))
         planner = Planner(process.connect(), ledger, COLD, self.schedule.rows_per_shard)
         latest: dict[tuple[Any, ...], ObjectVersion] = {}
         source, destination = Side(Location(bucket), *_reach(runs[-1].source)), runs[-1].destination
@@ -228,7 +249,7 @@ class LastCopyCourse(ArchiveCourse):
             "proofs": [each.run_id for each in runs], "streamed": launch.is_streamed(source, destination),
         }  # fmt: skip
         spec = RunSpec(run_id, "expire", self.now, source, destination, "asked", options, None, __version__)
-        side = self.sides[is_back].key
+        side = self.sides[_way(act)].key
         for run in runs:
             found = await planner.expire(replace(spec, options=options | {"proofs": [run.run_id]}))
             for row in _rows(found):
@@ -236,16 +257,20 @@ class LastCopyCourse(ArchiveCourse):
                     latest[row.key, row.version_id, row.etag] = row
         return planned(spec, planner._even(list(latest.values())))
 
-    async def _proving_runs(self, ledger: Ledger, bucket: str, *, is_back: bool) -> list[RunSpec]:
+    async def _proving_runs(self, ledger: Ledger, bucket: str, way: int) -> list[RunSpec]:
         if self.schedule.by_manifest:
             return await jobs.cli.expire._proving_runs(ledger, bucket)
-        return [await jobs.cli.expire._proving_run(ledger, self.proving(is_back=is_back))]
+        return [await jobs.cli.expire._proving_run(ledger, self.proving(way))]
 
     # How workers reach buckets.
 
     def _make_job(self, process: Process, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
         stores = (_connect(process, spec.source), _connect(process, spec.destination))
         return make_job(spec, *stores, budget, ledger, self.schedule.in_flight)
+
+
+def _way(act: Act) -> int:
+    return _WAYS.get(act.value.split()[-1], 0)
 
 
 def _rows(found: launch.Planned) -> list[ObjectVersion]:

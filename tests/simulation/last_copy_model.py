@@ -5,7 +5,7 @@ It does not check the ledger's books, which the other courses do: here somebody 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -39,7 +39,8 @@ class LastCopyModel(Facts, Observer):
         self.copies = LastCopies(self)
         self._calls: dict[tuple[str, str], float] = {}
         self._before: dict[int, dict[str, list[Version]]] = {}
-        self.is_forged = False
+        self.struck: Callable[[str], None] | None = None
+        """Called once, when the first delete of an original is on its way."""
         self.start_twin: Any
 
     # What a course asks of its model.
@@ -75,6 +76,13 @@ class LastCopyModel(Facts, Observer):
 
     def broke(self, process: Process, error: BaseException) -> None:
         self.violate("only errors of the tree", f"{process.name}: {type(error).__name__}: {error}")
+
+    def asked(self, request: Request) -> None:
+        if request.name in _DELETES and self.struck is not None and self._job(request.process) == "expire":
+            [key, *_] = _keys(request)
+            if PROBE not in key:
+                strike, self.struck = self.struck, None
+                strike(key)
 
     def applies(self, request: Request) -> None:
         if request.bucket != LEDGER and request.name in _DELETES | _WRITES:

@@ -14,7 +14,7 @@ from jobs.core.model import Attributes
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.s3.memory_buckets import Version
 from jobs.s3.store import UNGUARDED
-from jobs.s3.tombstones import DONE, Tombstone
+from jobs.s3.tombstones import DONE, INTENT, Tombstone
 from tests.simulation import archive_tables, tables
 from tests.simulation.archive_contents import content_places
 from tests.simulation.archive_schedule import ARCHIVES
@@ -128,12 +128,12 @@ class LastCopyOthers(Others):
             900 + pick % 9, key, "hidden", top.etag, 1, 0.0, Step.HIDE, "s3://copy", None, None, "checksum",
             top.version_id, 0.0,
         )  # fmt: skip
-        name = f"x/tombstones/{bucket}/{run_id}/{stone.row}-{stone.row}-0000000000000forged{DONE}"
+        name = f"x/tombstones/{bucket}/{run_id}/{stone.row}-{stone.row}-0000000000000forged{(DONE, INTENT)[pick % 2]}"
         self._put(name, archive_tables._sealed(archive_tables._encoder.encode([stone])))
 
     def _forge_run(self, pick: int) -> None:
         """A later run than all others: its copies are on another server, which has them."""
-        run_id = self._course.proving(is_back=False)
+        run_id = self._course.proving(0)
         if not run_id:
             return
         forged, folder = "20991114T000000Z-verify-bad", f"x/runs/{run_id}/"
@@ -178,7 +178,7 @@ class LastCopyOthers(Others):
         if version.is_delete_marker or not indexes:
             return
         record, members = archive_tables.read_index(indexes[-1].data)
-        chosen = [each for each in members if each.size_bytes]
+        chosen = [each for each in members if each.size_bytes and each.byte_range[1] <= len(version.data)]
         if not chosen:
             return
         self._world.observer.touched(DESTINATION, key)

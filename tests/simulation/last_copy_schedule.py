@@ -19,9 +19,12 @@ class Act(StrEnum):
     REPLICATE = "replicate"
     VERIFY = "verify"
     VERIFY_BACK = "verify back"
+    VERIFY_ROUND = "verify round"
+    """The third side of three against the first."""
     COMPACT = "compact"
     EXPIRE = "expire"
     EXPIRE_BACK = "expire back"
+    EXPIRE_ROUND = "expire round"
     EXPIRE_BOTH = "expire both"
     EXPIRE_AT_ONCE = "expire at once"
     UNDO = "undo"
@@ -35,6 +38,7 @@ class World(StrEnum):
 
     HONEST = "nothing is odd"
     MUTUAL = "each side is the other's copy"
+    CYCLE = "each of three sides is another's copy"
     HIDDEN = "others hide copies"
     ALIAS = "a bucket has two names"
     WEAK = "contents share a CRC"
@@ -49,12 +53,15 @@ V, B, R, C, E, U, M = (
     Act.VERIFY, Act.VERIFY_BACK, Act.REPLICATE, Act.COMPACT, Act.EXPIRE, Act.UNDO, Act.MEDDLE,
 )
 F, X, T, O, D = Act.FORGE, Act.EXPIRE_BACK, Act.EXPIRE_BOTH, Act.EXPIRE_AT_ONCE, Act.EDIT
+W, Z = Act.VERIFY_ROUND, Act.EXPIRE_ROUND
 _ACTS: dict[World, tuple[tuple[Act, ...], ...]] = {
     World.HONEST: ((R, E), (C, E), (V, E), (R, E, E), (C, E, E), (R, E, U), (R, V, C, E)),
     World.MUTUAL: (
         (V, B, T), (V, B, T, T), (V, B, E, X), (V, B, E, X, E, X), (V, B, E, E, X, X), (V, B, O), (V, B, O, O),
         (B, V, X, E, E), (C, V, B, E, X), (V, B, O, E, X),
+        (V, B, E, U, X), (V, B, E, U, T),
     ),
+    World.CYCLE: ((V, B, W, T), (V, B, W, E, X, Z), (V, B, W, O), (V, B, W, O, O), (V, B, W, X, Z, E, E, X, Z)),
     World.HIDDEN: ((R, M, E), (C, M, E), (V, M, E), (R, E, M, E), (C, E, M, E), (R, M, M, E, E)),
     World.ALIAS: ((V, E), (V, E, E), (V, B, E, X), (V, B, T)),
     World.WEAK: ((V, E), (V, E, E), (R, V, E)),
@@ -65,14 +72,15 @@ _ACTS: dict[World, tuple[tuple[Act, ...], ...]] = {
     World.CONDITION: ((R, E), (R, D, E), (V, E), (C, E), (R,)),
 }  # fmt: skip
 _WEIGHTS = {
-    World.HONEST: 3, World.MUTUAL: 5, World.HIDDEN: 5, World.ALIAS: 2, World.WEAK: 2, World.NULL: 2,
-    World.TOMBSTONE: 1, World.PLACE: 1, World.MEMBER: 2, World.CONDITION: 2,
+    World.HONEST: 3, World.MUTUAL: 5, World.CYCLE: 2, World.HIDDEN: 5, World.ALIAS: 2, World.WEAK: 2, World.NULL: 2,
+    World.TOMBSTONE: 2, World.PLACE: 2, World.MEMBER: 2, World.CONDITION: 3,
 }  # fmt: skip
 _FAULTS = {
     Kind.LOST: 4, Kind.HALF: 2, Kind.LATE: 5, Kind.REPEAT: 3, Kind.SLOW: 4, Kind.SLOW_ANSWER: 3, Kind.KILL: 3,
     Kind.KILL_AFTER: 4, Kind.KILL_ALL: 2, Kind.STOP: 2, Kind.TWIN: 4, Kind.REFUSED: 2, Kind.FLIP: 2,
     Kind.TARGET_MARK: 3, Kind.TARGET_PUT: 3, Kind.SOURCE_PUT: 2,
 }  # fmt: skip
+_STRIKES = {World.CONDITION: ("edit", "edit", "")}
 KEYS = ("a", "b/c", "ü", "d e")
 IGNORED = (
     frozenset({"delete"}), frozenset({"delete", "copy"}), frozenset({"copy"}), frozenset({"delete of what is there"}),
@@ -85,6 +93,7 @@ class LastCopySchedule(ArchiveSchedule):
 
     `by_manifest`: expire runs take all that the ledger has proven. `second`: what is written above null versions.
     `alias_of`: the bucket that has a second name. `ignored`: the conditions that the server does not heed.
+    `strike`: what others do, to the original (`edit`) or to a copy (`hide`), when the first delete is on its way.
     `is_opaque`: objects are encrypted with KMS. `is_suspended`: versioning is, before the first expire run.
     """
 
@@ -95,6 +104,7 @@ class LastCopySchedule(ArchiveSchedule):
     by_manifest: bool = False
     second: tuple[Put, ...] = ()
     alias_of: str = ""
+    strike: str = ""
     ignored: frozenset[str] = frozenset()
     is_opaque: bool = False
     is_suspended: bool = False
@@ -114,6 +124,7 @@ def make_last_copy_schedule(seed: int) -> LastCopySchedule:
     span = 30 + 25 * len(acts)
     faults = tuple(sorted(Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds))
     is_one_bucket = world in (World.MUTUAL, World.HIDDEN) and C not in acts and (T in acts or roll() < 0.4)
+    is_one_bucket |= world is World.CYCLE
     is_versioned = roll() < 0.7
     return LastCopySchedule(
         seed=seed,
@@ -130,7 +141,8 @@ def make_last_copy_schedule(seed: int) -> LastCopySchedule:
         is_one_bucket=is_one_bucket,
         by_manifest=T in acts or world is World.PLACE or roll() < 0.3,
         second=tuple(_second(chance, put) for put in source if roll() < 0.7) if world is World.NULL else (),
-        alias_of=pick(("source", "source", "destination")) if world is World.ALIAS else "",
+        alias_of=_alias(chance, world, is_one_bucket),
+        strike="" if world is World.HONEST else pick(_STRIKES.get(world, ("", "", "", "", "edit", "hide"))),
         ignored=pick(IGNORED) if world is World.CONDITION else frozenset(),
         is_opaque=is_opaque,
         is_suspended=world is World.NULL and roll() < 0.3,
@@ -143,6 +155,14 @@ def make_last_copy_schedule(seed: int) -> LastCopySchedule:
         pauses_seconds=tuple(pick((5.0, 90.0, 90.0)) for _ in acts),
         kind=ArchiveFormat.TAR if world is World.MEMBER else pick((ArchiveFormat.TAR, ArchiveFormat.TAR_ZST)),
     )
+
+
+def _alias(chance: random.Random, world: World, is_one_bucket: bool) -> str:
+    """The bucket that has a second name, by which copies in it are known."""
+    if world is World.ALIAS:
+        return chance.choice(("source", "source", "destination"))
+    is_mutual = world is World.MUTUAL and chance.random() < 0.2
+    return ("source" if is_one_bucket else "destination") if is_mutual else ""
 
 
 def _checksum(chance: random.Random, world: World) -> str | None:
@@ -179,7 +199,7 @@ def smaller(schedule: LastCopySchedule) -> Iterable[LastCopySchedule]:
             source=tuple(each for each in schedule.source if each is not put),
             second=tuple(each for each in schedule.second if each.key != put.key),
         )
-    for plain in ({"grace_seconds": 0.0}, {"is_opaque": False}, {"is_suspended": False}, {"rows_per_shard": 4}):
+    for plain in ({"grace_seconds": 0.0}, {"is_opaque": False}, {"is_suspended": False}, {"rows_per_shard": 4}, {"strike": ""}):
         simpler = replace(schedule, **plain)
         if simpler != schedule:
             yield simpler
