@@ -168,6 +168,8 @@ class Deletes:
                 model.known_limits["replicas with comparable checksums are not read: a flipped bit was not seen"] += 1
             else:
                 model.violate("no byte is lost", f"{who}: no copy of it can be read")
+        elif not model.known_limits["a header or a frame's sum was damaged, what the index names was not"]:
+            model.last_copies.deleted(key, version, since, who)
         model.demand(
             step is Step.HIDE or self.hidden.get(id(version)) != run_id,
             "one run takes one step",

@@ -19,6 +19,7 @@ from tests.simulation.archive_deletes import Deletes
 from tests.simulation.archive_locks import Locks
 from tests.simulation.archive_schedule import ARCHIVES, ArchiveSchedule
 from tests.simulation.facts import stand
+from tests.simulation.last_copies import LastCopies
 from tests.simulation.model import Model
 from tests.simulation.processes import Process, Request
 from tests.simulation.records import Records
@@ -46,6 +47,7 @@ class ArchiveModel(Model):
         self.holdings = ArchiveCopies(self)
         self.deletes = Deletes(self)
         self.locks = Locks(self)
+        self.last_copies = LastCopies(self)
         self.books = ArchiveBooks(self)
         self._records = Records(self, self.books.check)
         self.calls: dict[tuple[Process, str], float] = {}
@@ -73,12 +75,16 @@ class ArchiveModel(Model):
     def original(self, key: str, version: Version) -> None:
         super().original(key, version)
         self.deletes.gone(key)
+        if not version.is_delete_marker:
+            self.last_copies.written(key, version.data)
 
     def removed(self, key: str, version: Version) -> None:
         self.deletes.gone(key)
 
     def touched(self, bucket: str, key: str) -> None:
         super().touched(bucket, key)
+        if bucket == DESTINATION:
+            self.last_copies.taking(bucket, key if key.startswith(ARCHIVES) else PREFIX + key)
         self.touch_times[bucket, key] = self.world.loop.time()
 
     def placed(self, key: str, version: Version | None, run_id: str) -> None:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from jobs.s3.memory_buckets import Bucket, Version
 from tests.simulation.archive_contents import entries
 from tests.simulation.archive_schedule import ARCHIVES
+from tests.simulation.peculiar_memory import PeculiarMemory
 from tests.simulation.schedule import LEDGER, PREFIX
 
 if TYPE_CHECKING:
     from tests.simulation.facts import Judge
-    from tests.simulation.peculiar_memory import PeculiarMemory
 
 ROGUE = "rogue"
 """A bucket of somebody else's server: what is there is no copy."""
@@ -35,11 +35,10 @@ def name_of(key: str) -> str:
 
 
 class LastCopies:
-    """Keeps what users had. `memory`: the server."""
+    """Keeps what users had."""
 
     def __init__(self, judge: Judge):
         self.judge = judge
-        self.memory: PeculiarMemory
         self.contents: defaultdict[str, set[bytes]] = defaultdict(set)
         """By name, all contents that were ever current at a place of users."""
         self._ends: defaultdict[tuple[str, bytes], list[float]] = defaultdict(list)
@@ -56,14 +55,15 @@ class LastCopies:
 
     def _homes(self) -> list[Bucket]:
         """The buckets, each once."""
-        named = self.memory._buckets.named
+        named = self.judge.world.memory._buckets.named
         return list({id(home): home for name, home in named.items() if name not in (LEDGER, ROGUE)}.values())
 
     def _current(self, home: Bucket) -> Iterator[tuple[str, Version]]:
+        memory = self.judge.world.memory
+        expiring = memory.expiring if isinstance(memory, PeculiarMemory) else {}
         for key, versions in home.versions.items():
-            top = versions[-1]
-            if not top.is_delete_marker and not self.memory.is_expiring(top):
-                yield key, top
+            if not versions[-1].is_delete_marker and id(versions[-1]) not in expiring:
+                yield key, versions[-1]
 
     # What others do.
 
@@ -74,7 +74,7 @@ class LastCopies:
     def taking(self, bucket: str, key: str) -> None:
         """Others are about to hide or remove what is current there."""
         now = self.judge.world.loop.time()
-        versions = self.memory._buckets.named[bucket].versions.get(key, [])
+        versions = self.judge.world.versions(bucket, key)
         top = versions[-1] if versions else None
         for name, contents in self.contents.items():
             for content in contents if top is not None and not top.is_delete_marker else ():

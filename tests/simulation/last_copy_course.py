@@ -65,7 +65,6 @@ class LastCopyCourse(ArchiveCourse):
         self.memory.create_bucket(ROGUE)
         if schedule.alias_of:
             self.memory.add_name(ALIAS, schedule.alias_of)
-        self.model.copies.memory = self.memory
         self.world.others = self.doers = LastCopyOthers(self)
         self.expired = ""
         self._proofs: dict[int, str] = {}
@@ -124,7 +123,7 @@ class LastCopyCourse(ArchiveCourse):
         schedule, x, y = self.schedule, self.sides[0], self.sides[1]
         for put in schedule.source:
             self._put(x, put)
-        if Act.REPLICATE not in schedule.acts and schedule.world in _EQUAL:
+        if Act.VERIFY in schedule.acts and Act.REPLICATE not in schedule.acts and schedule.world in _EQUAL:
             has_own = schedule.world is not World.ALIAS or schedule.alias_of != SOURCE
             for side in self.sides[1:] if has_own else ():
                 for put in schedule.source:

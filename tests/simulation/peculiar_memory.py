@@ -101,9 +101,10 @@ class PeculiarMemory(MemoryStore):
         """A lifecycle rule will remove the version."""
         self._buckets.expiring[id(version)] = 'expiry-date="Fri, 23 Dec 2033 00:00:00 GMT", rule-id="rule"'
 
-    def is_expiring(self, version: Version) -> bool:
-        """Whether a lifecycle rule will remove it."""
-        return id(version) in self._buckets.expiring
+    @property
+    def expiring(self) -> dict[int, str]:
+        """The versions (ids in memory) that a lifecycle rule will remove."""
+        return self._buckets.expiring
 
     async def delete(
         self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
