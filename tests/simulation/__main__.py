@@ -87,22 +87,26 @@ def explain(seed: int, promise: str, what: str) -> None:
 def summary(tally: Tally, seconds: float, *, is_long: bool) -> str:
     """The figures of a campaign."""
     speed, by_cpu = tally.schedules / seconds, tally.schedules / tally.cpu_seconds
+    worlds = Counter({name: count for name, count in tally.branches.items() if name.startswith("world ")})
+    outcomes = tally.branches - worlds
     lines = [
         f"{tally.schedules:,} schedules in {seconds:.1f} s: {speed:.0f} a second "
         f"({by_cpu:.0f} a second of CPU, {tally.cpu_seconds:.1f} s of CPU in all)",
         f"{tally.full:,} of them ({tally.full / tally.schedules:.2%}) with the real DuckDB planner and fold, Parquet "
         "and the page, each held equal to the pure stand-ins",
         "courses: " + ", ".join(f"{count:,} of {name}" for name, count in sorted(tally.courses.items())),
-        f"{tally.requests:,} requests, {tally.steps:,} steps, {len(tally.branches):,} kinds of outcome, "
+        f"{tally.requests:,} requests, {tally.steps:,} steps, {len(outcomes):,} kinds of outcome, "
         f"{len(tally.answers):,} kinds of answer",
         f"violations: {len(tally.violations)}",
         "faults:",
         *_counts(tally.faults),
         "accepted limits that showed:",
         *_counts(tally.known_limits),
+        "worlds of last copies, and what came of them:",
+        *(f"  {count:>9,}  {name}" for name, count in sorted(worlds.items())),
     ]
     if is_long:
-        lines += ["outcomes:", *_counts(tally.branches), "answers:", *_counts(tally.answers)]
+        lines += ["outcomes:", *_counts(outcomes), "answers:", *_counts(tally.answers)]
     return "\n".join(lines)
 
 
