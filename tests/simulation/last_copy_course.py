@@ -42,7 +42,10 @@ from tests.simulation.tables import PART_BYTES
 
 ALIAS = "alias"
 COLD = Location(DESTINATION, "cold/")
-_EQUAL = frozenset({World.HONEST, World.MUTUAL, World.CYCLE, World.HIDDEN, World.WEAK, World.NULL, World.ALIAS})
+_EQUAL = frozenset({
+    World.HONEST, World.MUTUAL, World.CYCLE, World.HIDDEN, World.WEAK, World.NULL, World.ALIAS,
+    World.ORPHAN,
+})  # fmt: skip
 """Worlds in which the copies may be there at the beginning."""
 _WAYS = {"back": 1, "round": 2}
 """Which side a run begins at, by the last word of the act; others begin at the first."""
@@ -100,12 +103,20 @@ class LastCopyCourse(ArchiveCourse):
         """The latest run that may have proven copies of a side's objects; empty when there is none."""
         return self._proofs.get(way, "")
 
-    def _strike(self, key: str) -> None:
+    def _strike(self, process: Process, key: str) -> None:
         """A delete is on its way, the first: others act at this moment."""
-        if self.schedule.strike == "edit":
+        if self.schedule.strike == "kill":
+            self._kill_command(process)
+        elif self.schedule.strike == "edit":
             self.doers.write(self.sides[0].bucket, key, b"just now")
         elif self.schedule.strike == "hide":
             self.doers.hide_copy(self.schedule.picks[0])
+
+    def _kill_command(self, worker: Process) -> None:
+        for each in self.world.processes:
+            if each.name.startswith("command") and each.run_id == worker.run_id and each.code is None:
+                self.world.kill(each)
+                self.model.killed_at[worker.run_id] = self.world.loop.time()
 
     # What is there at the beginning.
 
@@ -203,7 +214,7 @@ class LastCopyCourse(ArchiveCourse):
             if command.code not in (None, int(ExitCode.TRANSIENT)):
                 self.model.count(f"refused {command.code}")
                 break
-            await asyncio.sleep(10.0)
+            await asyncio.sleep(10.0 if self.schedule.is_tied else 0.1)
         if is_expiry and run_id in self.model.rows:
             self.expired = run_id
         elif run_id in self.model.reports:

@@ -25,6 +25,8 @@ from tests.simulation.schedule import LEDGER
 
 PROBE = ".sealift-"
 """What the keys of Sealift's own probes have in them."""
+WHEEL_SECONDS = 0.5
+"""So soon after its command a worker that is tied to it has stopped to delete."""
 _WRITES = frozenset({"put", "copy", "complete_multipart"})
 _DELETES = frozenset({"delete", "delete_versions"})
 
@@ -39,8 +41,11 @@ class LastCopyModel(Facts, Observer):
         self.copies = LastCopies(self)
         self._calls: dict[tuple[str, str], float] = {}
         self._before: dict[int, dict[str, list[Version]]] = {}
-        self.struck: Callable[[str], None] | None = None
+        self.struck: Callable[[Process, str], None] | None = None
         """Called once, when the first delete of an original is on its way."""
+        self.killed_at: dict[str, float] = {}
+        """By run, when somebody killed its command."""
+        self._deleters: dict[tuple[str, int], int] = {}
         self.start_twin: Any
 
     # What a course asks of its model.
@@ -82,7 +87,20 @@ class LastCopyModel(Facts, Observer):
             [key, *_] = _keys(request)
             if PROBE not in key:
                 strike, self.struck = self.struck, None
-                strike(key)
+                strike(request.process, key)
+        if request.name in _DELETES and self.schedule.world is World.ORPHAN and request.bucket != LEDGER:
+            self._check_wheel(request.process)
+
+    def _check_wheel(self, process: Process) -> None:
+        """A worker that is tied to its command ends with it; none goes on beside a later one."""
+        run_id, now = process.run_id, self.world.loop.time()
+        number = self.world.processes.index(process)
+        latest = self._deleters[run_id, process.shard] = max(number, self._deleters.get((run_id, process.shard), -1))
+        self.demand(number == latest, "one attempt at a time", f"{process.name} deletes beside a later one")
+        killed_at = self.killed_at.get(run_id, now)
+        commands = [each for each in self.world.processes if each.run_id == run_id and each.name.startswith("command")]
+        if self.schedule.is_tied and not any(each.code is None and not each.is_dead for each in commands):
+            self.demand(now - killed_at < WHEEL_SECONDS, "nobody deletes alone", f"{process.name} goes on")
 
     def applies(self, request: Request) -> None:
         if request.bucket != LEDGER and request.name in _DELETES | _WRITES:

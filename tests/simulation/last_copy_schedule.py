@@ -47,6 +47,7 @@ class World(StrEnum):
     PLACE = "a run is forged"
     MEMBER = "an archive's member is forged"
     CONDITION = "the server ignores conditions"
+    ORPHAN = "a command is killed, its workers are not"
 
 
 V, B, R, C, E, U, M = (
@@ -70,18 +71,21 @@ _ACTS: dict[World, tuple[tuple[Act, ...], ...]] = {
     World.PLACE: ((V, F, E), (V, F, E, E)),
     World.MEMBER: ((C, F, E), (C, F, E, E), (C, E, F, E)),
     World.CONDITION: ((R, E), (R, D, E), (V, E), (C, E), (R,)),
+    World.ORPHAN: ((R, E), (C, E), (V, E)),
 }  # fmt: skip
 _WEIGHTS = {
     World.HONEST: 3, World.MUTUAL: 5, World.CYCLE: 2, World.HIDDEN: 5, World.ALIAS: 2, World.WEAK: 2, World.NULL: 2,
-    World.TOMBSTONE: 2, World.PLACE: 2, World.MEMBER: 2, World.CONDITION: 3,
+    World.TOMBSTONE: 2, World.PLACE: 2, World.MEMBER: 2, World.CONDITION: 3, World.ORPHAN: 1,
 }  # fmt: skip
 _FAULTS = {
     Kind.LOST: 4, Kind.HALF: 2, Kind.LATE: 5, Kind.REPEAT: 3, Kind.SLOW: 4, Kind.SLOW_ANSWER: 3, Kind.KILL: 3,
     Kind.KILL_AFTER: 4, Kind.KILL_ALL: 2, Kind.STOP: 2, Kind.TWIN: 4, Kind.REFUSED: 2, Kind.FLIP: 2,
     Kind.TARGET_MARK: 3, Kind.TARGET_PUT: 3, Kind.SOURCE_PUT: 2,
 }  # fmt: skip
-_STRIKES = {World.CONDITION: ("edit", "edit", "")}
+_STRIKES = {World.CONDITION: ("edit", "edit", ""), World.HONEST: ("",), World.ORPHAN: ("kill",)}
 KEYS = ("a", "b/c", "ü", "d e")
+MANY = tuple(f"n{number}" for number in range(8))
+"""So many that a worker is at work for a while."""
 IGNORED = (
     frozenset({"delete"}), frozenset({"delete", "copy"}), frozenset({"copy"}), frozenset({"delete of what is there"}),
 )  # fmt: skip
@@ -94,6 +98,7 @@ class LastCopySchedule(ArchiveSchedule):
     `by_manifest`: expire runs take all that the ledger has proven. `second`: what is written above null versions.
     `alias_of`: the bucket that has a second name. `ignored`: the conditions that the server does not heed.
     `strike`: what others do, to the original (`edit`) or to a copy (`hide`), when the first delete is on its way.
+    Or somebody kills the command (`kill`). `is_tied`: workers notice when their command has ended.
     `is_opaque`: objects are encrypted with KMS. `is_suspended`: versioning is, before the first expire run.
     """
 
@@ -105,6 +110,7 @@ class LastCopySchedule(ArchiveSchedule):
     second: tuple[Put, ...] = ()
     alias_of: str = ""
     strike: str = ""
+    is_tied: bool = False
     ignored: frozenset[str] = frozenset()
     is_opaque: bool = False
     is_suspended: bool = False
@@ -116,7 +122,7 @@ def make_last_copy_schedule(seed: int) -> LastCopySchedule:
     pick, roll = chance.choice, chance.random
     world = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
     acts = pick(_ACTS[world])
-    keys = chance.sample(KEYS, pick((1, 1, 2, 2, 3)))
+    keys = list(MANY) if world is World.ORPHAN else chance.sample(KEYS, pick((1, 1, 2, 2, 3)))
     is_opaque = roll() < (0.7 if world is World.MEMBER else 0.15)
     source = tuple(_put(chance, key) for key in keys)
     count = 0 if roll() < 0.4 else chance.randint(1, 3)
@@ -142,12 +148,13 @@ def make_last_copy_schedule(seed: int) -> LastCopySchedule:
         by_manifest=T in acts or world is World.PLACE or roll() < 0.3,
         second=tuple(_second(chance, put) for put in source if roll() < 0.7) if world is World.NULL else (),
         alias_of=_alias(chance, world, is_one_bucket),
-        strike="" if world is World.HONEST else pick(_STRIKES.get(world, ("", "", "", "", "edit", "hide"))),
+        strike=pick(_STRIKES.get(world, ("", "", "", "", "edit", "hide"))),
+        is_tied=roll() < 0.5,
         ignored=pick(IGNORED) if world is World.CONDITION else frozenset(),
         is_opaque=is_opaque,
         is_suspended=world is World.NULL and roll() < 0.3,
         overwrite=pick((Overwrite.OLDER, Overwrite.NEVER)) if world is World.CONDITION else Overwrite.OLDER,
-        rows_per_shard=pick((1, 4)),
+        rows_per_shard=100 if world is World.ORPHAN else pick((1, 4)),
         in_flight=2,
         checkpoint_rows=pick((1, 5)),
         is_in_order=roll() < 0.3,
