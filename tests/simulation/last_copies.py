@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from jobs.s3.memory_buckets import Bucket, Version
-from tests.simulation.archive_contents import entries
+from tests.simulation.archive_contents import at_its_place, entries
 from tests.simulation.archive_schedule import ARCHIVES
+from tests.simulation.archive_tables import read_index
 from tests.simulation.peculiar_memory import PeculiarMemory
 from tests.simulation.schedule import LEDGER, PREFIX
 
@@ -44,6 +45,8 @@ class LastCopies:
         self._ends: defaultdict[tuple[str, bytes], list[float]] = defaultdict(list)
         """When others took a readable one away."""
         self._flips: set[tuple[str, bytes]] = set()
+        self._damaged: set[int] = set()
+        """Archives (their versions' ids in memory) in which a bit flipped."""
 
     # What is there.
 
@@ -81,9 +84,10 @@ class LastCopies:
                 if content in _contents_in(key, top, name):
                     self._ends[name, content].append(now)
 
-    def flipped(self, key: str, before: bytes) -> None:
-        """A bit of a replica flipped, while S3 says what it said before."""
+    def flipped(self, key: str, version: Version, before: bytes) -> None:
+        """A bit flipped, while S3 says of the object what it said before."""
         self._flips.add((name_of(key), before))
+        self._damaged.add(id(version))
 
     # What Sealift does.
 
@@ -96,8 +100,22 @@ class LastCopies:
             limits["others took a last copy away after it was looked at"] += 1
         elif (name, content) in self._flips:
             limits["replicas with comparable checksums are not read: a flipped bit was not seen"] += 1
+        elif self._is_in_damaged(name, content):
+            limits["a header or a frame's sum was damaged, what the index names was not"] += 1
         else:
             self.judge.violate("the last good copy stays", f"{who}: {key} {version.version_id} was the last one")
+
+    def _is_in_damaged(self, name: str, content: bytes) -> bool:
+        """Whether an archive that tar cannot read any more has the content where its index says."""
+        memory = self.judge.world.memory
+        for bucket, home in memory._buckets.named.items():
+            for key, top in self._current(home):
+                indexes = memory._buckets.named[LEDGER].versions.get(f"x/archives/{bucket}/{key}.parquet", [])
+                if id(top) in self._damaged and indexes:
+                    _, members = read_index(indexes[-1].data)
+                    if any(at_its_place(top.data, each) == content for each in members if name_of(each.key) == name):
+                        return True
+        return False
 
 
 def _contents_in(key: str, top: Version, name: str) -> list[bytes]:

@@ -254,9 +254,12 @@ class LastCopyCourse(ArchiveCourse):
         planner = Planner(process.connect(), ledger, COLD, self.schedule.rows_per_shard)
         latest: dict[tuple[Any, ...], ObjectVersion] = {}
         source, destination = Side(Location(bucket), *_reach(runs[-1].source)), runs[-1].destination
+        ways = range(len(self.sides)) if act is Act.EXPIRE_BOTH else [_way(act)]
+        places = [COLD, *(self.copies_of(way) for way in ways)]
         options = {
             "grace_seconds": self.schedule.grace_seconds, "delete": True, "max_share": 1.0,
             "proofs": [each.run_id for each in runs], "streamed": launch.is_streamed(source, destination),
+            "copies": [str(each) for each in places],
         }  # fmt: skip
         spec = RunSpec(run_id, "expire", self.now, source, destination, "asked", options, None, __version__)
         side = self.sides[_way(act)].key

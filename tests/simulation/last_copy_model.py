@@ -25,7 +25,7 @@ from tests.simulation.schedule import LEDGER
 
 PROBE = ".sealift-"
 """What the keys of Sealift's own probes have in them."""
-WHEEL_SECONDS = 0.5
+WHEEL_SECONDS = 0.1
 """So soon after its command a worker that is tied to it has stopped to delete."""
 _WRITES = frozenset({"put", "copy", "complete_multipart"})
 _DELETES = frozenset({"delete", "delete_versions"})
@@ -74,7 +74,7 @@ class LastCopyModel(Facts, Observer):
         self.copies.taking(bucket, key)
 
     def flipped(self, bucket: str, key: str, version: Version, before: bytes) -> None:
-        self.copies.flipped(key, before)
+        self.copies.flipped(key, version, before)
 
     def twin(self, process: Process) -> None:
         self.start_twin(process)

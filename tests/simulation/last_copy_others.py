@@ -54,8 +54,7 @@ class LastCopyOthers(Others):
             at, before = pick // 64 % len(version.data), version.data
             self._world.observer.touched(bucket, key)
             version.data = before[:at] + bytes([before[at] ^ 1 << pick % 8]) + before[at + 1 :]
-            if not key.startswith(ARCHIVES):
-                self._world.observer.flipped(bucket, key, version, before)
+            self._world.observer.flipped(bucket, key, version, before)
             self._world.note("flipped", bucket, key, version.version_id, at)
 
     def meddle(self, kind: Kind, pick: int, request: Request) -> None:
