@@ -33,11 +33,13 @@ from jobs.verify import Verify, VerifyOptions
 from tests.simulation import tables
 from tests.simulation.model import Model
 from tests.simulation.processes import KILLED, Process, second_of
-from tests.simulation.schedule import DESTINATION, LEDGER, PREFIX, SOURCE, Schedule, Step
+from tests.simulation.schedule import DESTINATION, LEDGER, PREFIX, SOURCE, Kind, Schedule, Step
 from tests.simulation.world import World
 
 PLACE = Location(LEDGER, "x")
 ROUTE = Route(Location(SOURCE), Location(DESTINATION, PREFIX))
+DOUBLING = {Kind.TWIN, Kind.KILL, Kind.KILL_AFTER, Kind.KILL_ALL}
+"""Faults that may leave a worker beside which another one begins."""
 AGAIN = (KILLED, int(ExitCode.TRANSIENT))
 
 
@@ -128,8 +130,11 @@ class Course:
                 await launch.publish(await self._plan(process, ledger, step, run_id, earlier), ledger)
             spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
             shards = range(len(plan.shards))
-            claimed = await leases.launch(ledger, run_id, f"local-{next(self._numbers)}", {}, "a command")
-            codes = await asyncio.gather(*(self._run_shard(run_id, shard, claimed.id) for shard in shards))
+            launch_id = None
+            if self._has_leases():
+                name = f"local-{next(self._numbers)}"
+                launch_id = (await leases.launch(ledger, run_id, name, {}, "a command")).id
+            codes = await asyncio.gather(*(self._run_shard(run_id, shard, launch_id) for shard in shards))
             report = await launch.conclude(spec, plan, ledger, dict(zip(shards, codes, strict=True)))
             return int(exit_code(report))
 
@@ -170,7 +175,7 @@ class Course:
         job, retry_of = _job(step), earlier if step is Step.RETRY else None
         return RunSpec(run_id, job, second_of(run_id), *sides, manifest, options, retry_of, __version__), rows
 
-    async def _run_shard(self, run_id: str, shard: int, launch_id: str) -> int:
+    async def _run_shard(self, run_id: str, shard: int, launch_id: str | None) -> int:
         """As the local executor does: three attempts while they are killed or end with 75."""
         code = int(ExitCode.TRANSIENT)
         for _ in range(ATTEMPTS):
@@ -202,8 +207,8 @@ class Course:
         if process.shard >= len(plan.shards):
             raise LedgerError(f"no shard {process.shard}")
         budget = ByteBudget(self.model.budget_bytes(spec.job))
-        lease, store = None, process.connect()
-        if schedule.has_leases:
+        lease, store = None, self._connect(process)
+        if self._has_leases():
             lease = Lease(ledger, process.run_id, process.shard, launch_id, clock=self.world.loop.time)
             store = fenced(store, lease.hold)
         job = self._make_job(process, store, spec, ledger, budget)
@@ -228,6 +233,14 @@ class Course:
             self.model.rests(process, budget)
         self.model.finished(process)
         return 0
+
+    def _has_leases(self) -> bool:
+        """Only where two attempts can be at work at once: leases cost a third of the requests."""
+        return any(fault.kind in DOUBLING for fault in self.schedule.faults)
+
+    def _connect(self, process: Process) -> Store:
+        """How a worker reaches the buckets."""
+        return process.connect()
 
     def _make_job(self, process: Process, store: Store, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
         if spec.job == "replicate":

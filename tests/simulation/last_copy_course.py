@@ -21,8 +21,10 @@ from jobs.cli.worker import make_job
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.run import RunSpec, Side
 from jobs.errors import ExitCode
+from jobs.runs import leases
 from jobs.runs.ledger import Ledger
 from jobs.runs.worker import Job
+from jobs.s3.fenced import fenced
 from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED, Store
 from jobs.s3.streams import ByteBudget
@@ -36,11 +38,13 @@ from tests.simulation.last_copy_others import OWN, LastCopyOthers
 from tests.simulation.last_copy_schedule import Act, LastCopySchedule, World
 from tests.simulation.loop import run_at_once
 from tests.simulation.peculiar_memory import PeculiarMemory, twin_of
-from tests.simulation.processes import EPOCH, Connection, Process
+from tests.simulation.processes import EPOCH, Connection, Process, second_of
 from tests.simulation.schedule import DESTINATION, LEDGER, PREFIX, SOURCE, Put, Step, content
 from tests.simulation.tables import PART_BYTES
 
-ALIAS = "alias"
+ALIAS = "alias-"
+"""How the second name of a bucket begins."""
+ALONE_GRACE_SECONDS = 1.0
 COLD = Location(DESTINATION, "cold/")
 _EQUAL = frozenset({
     World.HONEST, World.MUTUAL, World.CYCLE, World.HIDDEN, World.WEAK, World.NULL, World.ALIAS,
@@ -66,12 +70,14 @@ class LastCopyCourse(ArchiveCourse):
         self.memory.create_bucket(DESTINATION, schedule.is_destination_versioned)
         self.memory.create_bucket(LEDGER)
         self.memory.create_bucket(ROGUE)
-        if schedule.alias_of:
-            self.memory.add_name(ALIAS, schedule.alias_of)
+        for bucket in (SOURCE, DESTINATION):
+            self.memory.add_name(ALIAS + bucket, bucket)
         self.world.others = self.doers = LastCopyOthers(self)
         self.expired = ""
         self._proofs: dict[int, str] = {}
         self.model.struck = self._strike
+        self._launches: dict[str, str] = {}
+        self._leases: dict[Process, leases.Lease] = {}
         self._ids = 0
 
     def _make_model(self) -> Any:
@@ -88,8 +94,8 @@ class LastCopyCourse(ArchiveCourse):
         """Where the copies of a side's objects are, by the name that the command is given."""
         place = self.sides[(way + 1) % len(self.sides)]
         if self.schedule.world is World.ALIAS and self.schedule.alias_of == SOURCE:
-            return Location(ALIAS, self.sides[0].key)
-        return place._replace(bucket=ALIAS) if place.bucket == self.schedule.alias_of else place
+            return Location(ALIAS + SOURCE, self.sides[0].key)
+        return place._replace(bucket=ALIAS + place.bucket) if self.schedule.alias_of in (place.bucket, "both") else place
 
     def _replacements(self) -> list[tuple[Any, str, Any]]:
         return [*super()._replacements(), (jobs.cli.expire, "say", lambda text: None)]
@@ -117,6 +123,31 @@ class LastCopyCourse(ArchiveCourse):
             if each.name.startswith("command") and each.run_id == worker.run_id and each.code is None:
                 self.world.kill(each)
                 self.model.killed_at[worker.run_id] = self.world.loop.time()
+        if self.schedule.is_tied:
+            self.world.loop.call_later(0.01, self._end_workers, worker.run_id, context=self.world.outside)
+
+    def _end_workers(self, run_id: str) -> None:
+        """The pipe from the command has closed."""
+        for each in self.world.processes:
+            if each.run_id == run_id and each.shard >= 0 and each.code is None and not each.is_dead:
+                stop: Any = each.stop
+                if stop is not None:
+                    stop(ALONE_GRACE_SECONDS)
+
+    # Launches and leases, where commands are killed.
+
+    async def _claim(self, process: Process, ledger: Ledger) -> None:
+        if self.schedule.world is World.ORPHAN:
+            self._launches[process.run_id] = launch_id = f"batch-{len(self.world.processes):03d}"
+            await leases.launch(ledger, process.run_id, launch_id, {}, "another command")
+
+    def _lease(self, process: Process, ledger: Ledger) -> leases.Lease | None:
+        if self.schedule.world is not World.ORPHAN:
+            return None
+        launch_id = self._launches.get(process.run_id)
+        lease = leases.Lease(ledger, process.run_id, process.shard, launch_id, {}, self.world.loop.time)
+        self._leases[process] = lease
+        return lease
 
     # What is there at the beginning.
 
@@ -205,7 +236,7 @@ class LastCopyCourse(ArchiveCourse):
         for _ in range(3 + len(self.schedule.faults)):
             if run_id not in self.model.rows:
                 self._ids += 1
-                run_id = f"20231114T22{self._ids // 60:02d}{self._ids % 60:02d}Z-{act.value.split()[0]}-aaa"
+                run_id = f"20231114T22{self._ids // 60:02d}{self._ids % 60:02d}Z-{act.value.split()[0]}-aaaaaa"
                 self.model.began(run_id, self.world.loop.time())
             command = self.world.spawn(f"command {run_id[11:15]}", self._command(cast(Step, act), run_id, ""), run_id=run_id)
             await command.ended
@@ -237,7 +268,7 @@ class LastCopyCourse(ArchiveCourse):
             "multipart_threshold_bytes": 40, "part_size_bytes": 24, "deep": False,
         }  # fmt: skip
         job, sides = act.value.split()[0], (Side(source), Side(destination))
-        spec = RunSpec(run_id, job, self.now, *sides, "listing", options, None, __version__)
+        spec = RunSpec(run_id, job, second_of(run_id), *sides, "listing", options, None, __version__)
         rows = await self._listing(process.connect(), source, versions=self.schedule.all_versions)
         return await tables.plan(spec, rows, rows_per_shard=self.schedule.rows_per_shard, is_full=False)
 
@@ -261,7 +292,7 @@ class LastCopyCourse(ArchiveCourse):
             "proofs": [each.run_id for each in runs], "streamed": launch.is_streamed(source, destination),
             "copies": [str(each) for each in places],
         }  # fmt: skip
-        spec = RunSpec(run_id, "expire", self.now, source, destination, "asked", options, None, __version__)
+        spec = RunSpec(run_id, "expire", second_of(run_id), source, destination, "asked", options, None, __version__)
         side = self.sides[_way(act)].key
         for run in runs:
             found = await planner.expire(replace(spec, options=options | {"proofs": [run.run_id]}))
@@ -278,7 +309,9 @@ class LastCopyCourse(ArchiveCourse):
     # How workers reach buckets.
 
     def _make_job(self, process: Process, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
-        stores = (_connect(process, spec.source), _connect(process, spec.destination))
+        stores = [_connect(process, spec.source), _connect(process, spec.destination)]
+        if process in self._leases:
+            stores = [fenced(store, self._leases[process].hold) for store in stores]
         return make_job(spec, *stores, budget, ledger, self.schedule.in_flight)
 
 

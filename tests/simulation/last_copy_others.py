@@ -21,7 +21,7 @@ from tests.simulation.archive_schedule import ARCHIVES
 from tests.simulation.last_copies import ROGUE
 from tests.simulation.loop import run_at_once
 from tests.simulation.others import Others
-from tests.simulation.processes import Request
+from tests.simulation.processes import Request, second_of
 from tests.simulation.schedule import DESTINATION, LEDGER, SOURCE, Kind
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class LastCopyOthers(Others):
         run_id = self._course.proving(0)
         if not run_id:
             return
-        forged, folder = "20991114T000000Z-verify-bad", f"x/runs/{run_id}/"
+        forged, folder = "20231114T221300Z-verify-bbbbbb", f"x/runs/{run_id}/"
         rows = self._course.model.rows[run_id]
         outcomes = []
         for row in rows:
@@ -154,6 +154,8 @@ class LastCopyOthers(Others):
                 if name in ("spec.json", "report.json"):
                     document: dict[str, Any] = json.loads(data)
                     document |= {"run_id": forged}
+                    if "created_at" in document:
+                        document["created_at"] = second_of(forged)
                     if name == "spec.json":
                         document["destination"] |= {"uri": f"s3://{DESTINATION}/copy/", "endpoint": "https://rogue"}
                     data = json.dumps(document).encode()

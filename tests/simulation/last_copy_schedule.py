@@ -96,7 +96,7 @@ class LastCopySchedule(ArchiveSchedule):
     """Acts in a world. `is_one_bucket`: both sides are prefixes of one bucket. `picks`: dice for each act.
 
     `by_manifest`: expire runs take all that the ledger has proven. `second`: what is written above null versions.
-    `alias_of`: the bucket that has a second name. `ignored`: the conditions that the server does not heed.
+    `alias_of`: the bucket whose copies are known by a second name. `ignored`: the conditions that the server does not heed.
     `strike`: what others do, to the original (`edit`) or to a copy (`hide`), when the first delete is on its way.
     Or somebody kills the command (`kill`). `is_tied`: workers notice when their command has ended.
     `is_opaque`: objects are encrypted with KMS. `is_suspended`: versioning is, before the first expire run.
@@ -169,7 +169,7 @@ def _alias(chance: random.Random, world: World, is_one_bucket: bool) -> str:
     if world is World.ALIAS:
         return chance.choice(("source", "source", "destination"))
     is_mutual = world is World.MUTUAL and chance.random() < 0.2
-    return ("source" if is_one_bucket else "destination") if is_mutual else ""
+    return ("source" if is_one_bucket else chance.choice(("destination", "both"))) if is_mutual else ""
 
 
 def _checksum(chance: random.Random, world: World) -> str | None:

@@ -46,6 +46,8 @@ FINDINGS = {
     "what is hidden is no copy": scene(World.MUTUAL, V, B, E, X, X, is_destination_versioned=False),
     "both sides at once": scene(World.MUTUAL, V, B, O, **PLAIN),
     "both sides, one known by a second name": scene(World.MUTUAL, V, B, E, X, alias_of="destination"),
+    "both sides at once, both known by second names": scene(World.MUTUAL, V, B, O, alias_of="both"),
+    "both sides in one run, by a second name": scene(World.MUTUAL, V, B, T, alias_of="source", **ONE_BUCKET),
     "three sides, one after the other": scene(World.CYCLE, V, B, W, E, X, Z, is_one_bucket=True),
     "three sides in one run": scene(World.CYCLE, V, B, W, T, **ONE_BUCKET),
     "a copy below a marker": scene(World.HIDDEN, R, M, E, pick=MARK),
