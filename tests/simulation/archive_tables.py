@@ -42,7 +42,7 @@ import jobs.verify_archives
 from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.expiry import Step
 from jobs.core.model import Attributes, ObjectRef
-from jobs.errors import DamagedArchive
+from jobs.errors import DamagedArchive, PreconditionFailed
 from jobs.s3.announcements import Announced, Announcements
 from jobs.s3.archive_reader import ArchiveReader
 from jobs.s3.listing import list_all
@@ -50,7 +50,7 @@ from jobs.s3.member_source import MemberSource
 from jobs.s3.member_tables import RECORD
 from jobs.s3.paced_gate import PacedGate
 from jobs.s3.ranged_tables import KeyRange
-from jobs.s3.store import UNGUARDED, Store
+from jobs.s3.store import ABSENT, Store
 from jobs.s3.tombstones import Tombstone, Tombstones
 from jobs.s3.tries import try_often
 from tests.simulation.loop import LABEL
@@ -233,7 +233,11 @@ _real_read_table, _real_from_batch = pq.read_table, jobs.s3.member_tables.from_b
 
 async def _write_stones(self: Tombstones, name: str, tombstones: Sequence[Tombstone]) -> None:
     place, data = self._place(name), _sealed(_encoder.encode(tombstones))
-    await try_often(lambda: self.store.put(place.bucket, place.key, data, Attributes(), guard=UNGUARDED))
+    try:
+        await try_often(lambda: self.store.put(place.bucket, place.key, data, Attributes(), guard=ABSENT))
+    except PreconditionFailed:
+        if (await try_often(lambda: self.store.get(ObjectRef(*place)))).data != data:  # else the answer was lost
+            raise
 
 
 async def _read_stones(self: Tombstones, name: str) -> list[Tombstone]:

@@ -8,42 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Callable, Coroutine
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
 
 import jobs.cli.expire
+import jobs.cli.expire_plan
 from jobs import __version__
 from jobs.cli import launch
 from jobs.cli.worker import make_job
-from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
+from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.run import RunSpec, Side
 from jobs.errors import ExitCode
-from jobs.runs import leases
 from jobs.runs.ledger import Ledger
 from jobs.runs.worker import Job
-from jobs.s3.fenced import fenced
+from jobs.s3.conditional_writes import look_first
 from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED, Store
 from jobs.s3.streams import ByteBudget
 from tests.simulation import tables
 from tests.simulation.archive_course import ArchiveCourse
 from tests.simulation.archive_plans import Planner, planned
-from tests.simulation.course import PLACE, _row
+from tests.simulation.course import _row
+from tests.simulation.elsewhere import Elsewhere
 from tests.simulation.last_copies import ROGUE
 from tests.simulation.last_copy_model import LastCopyModel
 from tests.simulation.last_copy_others import OWN, LastCopyOthers
 from tests.simulation.last_copy_schedule import Act, LastCopySchedule, World
 from tests.simulation.loop import run_at_once
 from tests.simulation.peculiar_memory import PeculiarMemory, twin_of
-from tests.simulation.processes import EPOCH, Connection, Process, second_of
+from tests.simulation.processes import EPOCH, Process, second_of
 from tests.simulation.schedule import DESTINATION, LEDGER, PREFIX, SOURCE, Put, Step, content
 from tests.simulation.tables import PART_BYTES
 
-ALIAS = "alias-"
-"""How the second name of a bucket begins."""
+ALIAS = "alias-"  # how the second name of a bucket begins
 ALONE_GRACE_SECONDS = 1.0
 COLD = Location(DESTINATION, "cold/")
 _EQUAL = frozenset({
@@ -58,7 +58,7 @@ _WAYS = {"back": 1, "round": 2}
 class LastCopyCourse(ArchiveCourse):
     """Plays one schedule; what was wrong is in `model.violations`. `expired`: the latest expire run."""
 
-    schedule: LastCopySchedule  # type: ignore[assignment]
+    schedule: LastCopySchedule
     model: LastCopyModel  # type: ignore[assignment]
 
     def __init__(self, schedule: LastCopySchedule):
@@ -76,8 +76,6 @@ class LastCopyCourse(ArchiveCourse):
         self.expired = ""
         self._proofs: dict[int, str] = {}
         self.model.struck = self._strike
-        self._launches: dict[str, str] = {}
-        self._leases: dict[Process, leases.Lease] = {}
         self._ids = 0
 
     def _make_model(self) -> Any:
@@ -95,14 +93,16 @@ class LastCopyCourse(ArchiveCourse):
         place = self.sides[(way + 1) % len(self.sides)]
         if self.schedule.world is World.ALIAS and self.schedule.alias_of == SOURCE:
             return Location(ALIAS + SOURCE, self.sides[0].key)
-        return place._replace(bucket=ALIAS + place.bucket) if self.schedule.alias_of in (place.bucket, "both") else place
+        return (
+            place._replace(bucket=ALIAS + place.bucket) if self.schedule.alias_of in (place.bucket, "both") else place
+        )
 
     def _replacements(self) -> list[tuple[Any, str, Any]]:
-        return [*super()._replacements(), (jobs.cli.expire, "say", lambda text: None)]
+        return [*super()._replacements(), (jobs.cli.expire_plan, "say", lambda text: None)]
 
     @property
     def now(self) -> float:
-        """The world's time, epoch seconds."""
+        """The world's time."""
         return EPOCH + self.world.loop.now
 
     def proving(self, way: int) -> str:
@@ -133,21 +133,6 @@ class LastCopyCourse(ArchiveCourse):
                 stop: Any = each.stop
                 if stop is not None:
                     stop(ALONE_GRACE_SECONDS)
-
-    # Launches and leases, where commands are killed.
-
-    async def _claim(self, process: Process, ledger: Ledger) -> None:
-        if self.schedule.world is World.ORPHAN:
-            self._launches[process.run_id] = launch_id = f"batch-{len(self.world.processes):03d}"
-            await leases.launch(ledger, process.run_id, launch_id, {}, "another command")
-
-    def _lease(self, process: Process, ledger: Ledger) -> leases.Lease | None:
-        if self.schedule.world is not World.ORPHAN:
-            return None
-        launch_id = self._launches.get(process.run_id)
-        lease = leases.Lease(ledger, process.run_id, process.shard, launch_id, {}, self.world.loop.time)
-        self._leases[process] = lease
-        return lease
 
     # What is there at the beginning.
 
@@ -193,7 +178,9 @@ class LastCopyCourse(ArchiveCourse):
             size = max(len(data) // put.parts, PART_BYTES)
             cuts = [*range(0, len(data) - size + 1, size)][: put.parts]
             pieces = [data[start:end] for start, end in pairwise([*cuts, len(data)])]
-            parts = [run_at_once(memory.put_part(side.bucket, key, upload, n, each)) for n, each in enumerate(pieces, 1)]
+            parts = [
+                run_at_once(memory.put_part(side.bucket, key, upload, n, each)) for n, each in enumerate(pieces, 1)
+            ]
             run_at_once(memory.complete_multipart(side.bucket, key, upload, parts, guard=UNGUARDED))
         else:
             run_at_once(memory.put(side.bucket, key, data, self.attributes(), guard=UNGUARDED))
@@ -238,7 +225,9 @@ class LastCopyCourse(ArchiveCourse):
                 self._ids += 1
                 run_id = f"20231114T22{self._ids // 60:02d}{self._ids % 60:02d}Z-{act.value.split()[0]}-aaaaaa"
                 self.model.began(run_id, self.world.loop.time())
-            command = self.world.spawn(f"command {run_id[11:15]}", self._command(cast(Step, act), run_id, ""), run_id=run_id)
+            command = self.world.spawn(
+                f"command {run_id[11:15]}", self._command(cast(Step, act), run_id, ""), run_id=run_id
+            )
             await command.ended
             if run_id in self.model.reports:
                 break
@@ -284,8 +273,10 @@ class LastCopyCourse(ArchiveCourse):
         runs = await self._proving_runs(ledger, bucket, _way(act))
         planner = Planner(process.connect(), ledger, COLD, self.schedule.rows_per_shard)
         latest: dict[tuple[Any, ...], ObjectVersion] = {}
-        source, destination = Side(Location(bucket), *_reach(runs[-1].source)), runs[-1].destination
-        ways = range(len(self.sides)) if act is Act.EXPIRE_BOTH else [_way(act)]
+        is_both = act is Act.EXPIRE_BOTH
+        source = Side(Location(bucket) if is_both else self.sides[_way(act)])
+        destination = self._named_destination(_way(act), runs)
+        ways = range(len(self.sides)) if is_both else [_way(act)]
         places = [COLD, *(self.copies_of(way) for way in ways)]
         options = {
             "grace_seconds": self.schedule.grace_seconds, "delete": True, "max_share": 1.0,
@@ -297,22 +288,37 @@ class LastCopyCourse(ArchiveCourse):
         for run in runs:
             found = await planner.expire(replace(spec, options=options | {"proofs": [run.run_id]}))
             for row in _rows(found):
-                if act is Act.EXPIRE_BOTH or row.key.startswith(side):
+                if is_both or row.key.startswith(side):
                     latest[row.key, row.version_id, row.etag] = row
         return planned(spec, planner._even(list(latest.values())))
 
+    def _named_destination(self, way: int, runs: Sequence[RunSpec]) -> Side:
+        """Where copies are: as the operator says, whatever the proving runs do."""
+        return Side(self.copies_of(way))
+
     async def _proving_runs(self, ledger: Ledger, bucket: str, way: int) -> list[RunSpec]:
         if self.schedule.by_manifest:
-            return await jobs.cli.expire._proving_runs(ledger, bucket)
+            return await jobs.cli.expire_plan.proving_runs(ledger, bucket)
         return [await jobs.cli.expire._proving_run(ledger, self.proving(way))]
+
+    async def _unhide(self, process: Process, run_id: str) -> int:
+        """Where a tombstone is forged, the undo says what it did not do."""
+        code = await super()._unhide(process, run_id)
+        return 0 if self.schedule.world is World.TOMBSTONE and code == ExitCode.FINDINGS else code
 
     # How workers reach buckets.
 
-    def _make_job(self, process: Process, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
-        stores = [_connect(process, spec.source), _connect(process, spec.destination)]
-        if process in self._leases:
-            stores = [fenced(store, self._leases[process].hold) for store in stores]
-        return make_job(spec, *stores, budget, ledger, self.schedule.in_flight)
+    def _has_leases(self) -> bool:
+        return self.schedule.world is World.ORPHAN or super()._has_leases()
+
+    def _connect(self, process: Process) -> Store:
+        return look_first(process.connect())
+
+    def _make_job(self, process: Process, store: Store, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
+        source, destination = (
+            Elsewhere(process) if side.endpoint else store for side in (spec.source, spec.destination)
+        )
+        return make_job(spec, cast(Store, source), cast(Store, destination), budget, ledger, self.schedule.in_flight)
 
 
 def _way(act: Act) -> int:
@@ -322,31 +328,3 @@ def _way(act: Act) -> int:
 def _rows(found: launch.Planned) -> list[ObjectVersion]:
     files = [(found.scratch / f"{number:05d}.parquet").read_bytes() for number in range(len(found.plan.shards))]
     return [row for data in files for row in pickle.loads(data)]
-
-
-def _reach(side: Side) -> tuple[str | None, str | None, str | None]:
-    return side.endpoint, side.region, side.profile
-
-
-def _connect(process: Process, side: Side) -> Store:
-    return cast(Store, Elsewhere(process)) if side.endpoint else process.connect()
-
-
-class Elsewhere(Connection):
-    """Another server, which somebody else runs: whatever bucket is named, it answers out of its own."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        ask = super().__getattr__(name)
-
-        def elsewhere(*arguments: Any, **named: Any) -> Coroutine[Any, Any, Any]:
-            return ask(*(_rogue(each) for each in arguments), **named)
-
-        return elsewhere
-
-
-def _rogue(argument: Any) -> Any:
-    if isinstance(argument, ObjectRef):
-        return argument._replace(bucket=ROGUE)
-    return ROGUE if argument in (SOURCE, DESTINATION) else argument
-
-

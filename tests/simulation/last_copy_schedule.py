@@ -53,16 +53,16 @@ class World(StrEnum):
 V, B, R, C, E, U, M = (
     Act.VERIFY, Act.VERIFY_BACK, Act.REPLICATE, Act.COMPACT, Act.EXPIRE, Act.UNDO, Act.MEDDLE,
 )
-F, X, T, O, D = Act.FORGE, Act.EXPIRE_BACK, Act.EXPIRE_BOTH, Act.EXPIRE_AT_ONCE, Act.EDIT
+F, X, T, Q, D = Act.FORGE, Act.EXPIRE_BACK, Act.EXPIRE_BOTH, Act.EXPIRE_AT_ONCE, Act.EDIT
 W, Z = Act.VERIFY_ROUND, Act.EXPIRE_ROUND
 _ACTS: dict[World, tuple[tuple[Act, ...], ...]] = {
     World.HONEST: ((R, E), (C, E), (V, E), (R, E, E), (C, E, E), (R, E, U), (R, V, C, E)),
     World.MUTUAL: (
-        (V, B, T), (V, B, T, T), (V, B, E, X), (V, B, E, X, E, X), (V, B, E, E, X, X), (V, B, O), (V, B, O, O),
-        (B, V, X, E, E), (C, V, B, E, X), (V, B, O, E, X),
+        (V, B, T), (V, B, T, T), (V, B, E, X), (V, B, E, X, E, X), (V, B, E, E, X, X), (V, B, Q), (V, B, Q, Q),
+        (B, V, X, E, E), (C, V, B, E, X), (V, B, Q, E, X),
         (V, B, E, U, X), (V, B, E, U, T),
     ),
-    World.CYCLE: ((V, B, W, T), (V, B, W, E, X, Z), (V, B, W, O), (V, B, W, O, O), (V, B, W, X, Z, E, E, X, Z)),
+    World.CYCLE: ((V, B, W, T), (V, B, W, E, X, Z), (V, B, W, Q), (V, B, W, Q, Q), (V, B, W, X, Z, E, E, X, Z)),
     World.HIDDEN: ((R, M, E), (C, M, E), (V, M, E), (R, E, M, E), (C, E, M, E), (R, M, M, E, E)),
     World.ALIAS: ((V, E), (V, E, E), (V, B, E, X), (V, B, T)),
     World.WEAK: ((V, E), (V, E, E), (R, V, E)),
@@ -96,7 +96,7 @@ class LastCopySchedule(ArchiveSchedule):
     """Acts in a world. `is_one_bucket`: both sides are prefixes of one bucket. `picks`: dice for each act.
 
     `by_manifest`: expire runs take all that the ledger has proven. `second`: what is written above null versions.
-    `alias_of`: the bucket whose copies are known by a second name. `ignored`: the conditions that the server does not heed.
+    `alias_of`: the bucket whose copies are known by a second name. `ignored`: the conditions that are not heeded.
     `strike`: what others do, to the original (`edit`) or to a copy (`hide`), when the first delete is on its way.
     Or somebody kills the command (`kill`). `is_tied`: workers notice when their command has ended.
     `is_opaque`: objects are encrypted with KMS. `is_suspended`: versioning is, before the first expire run.

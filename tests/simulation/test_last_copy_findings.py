@@ -1,4 +1,4 @@
-"""How the last good copy went: the shortest scene of each way that the simulator found, and what a mend must not stop."""
+"""How the last good copy went: the shortest scene of each way that the simulator found."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.simulation.peculiar_memory import twin_of
 from tests.simulation.schedule import Put
 
 V, B, W, R, C = Act.VERIFY, Act.VERIFY_BACK, Act.VERIFY_ROUND, Act.REPLICATE, Act.COMPACT
-E, X, Z, T, O = Act.EXPIRE, Act.EXPIRE_BACK, Act.EXPIRE_ROUND, Act.EXPIRE_BOTH, Act.EXPIRE_AT_ONCE
+E, X, Z, T, Q = Act.EXPIRE, Act.EXPIRE_BACK, Act.EXPIRE_ROUND, Act.EXPIRE_BOTH, Act.EXPIRE_AT_ONCE
 M, F, U = Act.MEDDLE, Act.FORGE, Act.UNDO
 MARK, PUT, REMOVE, LIFECYCLE = 0, 8, 16, 24
 """Dice that pick what is done to a copy."""
@@ -44,9 +44,9 @@ FINDINGS = {
     ),
     "one side is hidden, the other one too": scene(World.MUTUAL, V, B, E, X),
     "what is hidden is no copy": scene(World.MUTUAL, V, B, E, X, X, is_destination_versioned=False),
-    "both sides at once": scene(World.MUTUAL, V, B, O, **PLAIN),
+    "both sides at once": scene(World.MUTUAL, V, B, Q, **PLAIN),
     "both sides, one known by a second name": scene(World.MUTUAL, V, B, E, X, alias_of="destination"),
-    "both sides at once, both known by second names": scene(World.MUTUAL, V, B, O, alias_of="both"),
+    "both sides at once, both known by second names": scene(World.MUTUAL, V, B, Q, alias_of="both"),
     "both sides in one run, by a second name": scene(World.MUTUAL, V, B, T, alias_of="source", **ONE_BUCKET),
     "three sides, one after the other": scene(World.CYCLE, V, B, W, E, X, Z, is_one_bucket=True),
     "three sides in one run": scene(World.CYCLE, V, B, W, T, **ONE_BUCKET),
