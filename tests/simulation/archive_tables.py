@@ -29,6 +29,7 @@ import jobs.s3.archive_reader
 import jobs.s3.archive_upload
 import jobs.s3.archive_writer
 import jobs.s3.archives
+import jobs.s3.conditional_writes
 import jobs.s3.copies
 import jobs.s3.deletes
 import jobs.s3.expired_rows
@@ -43,7 +44,6 @@ from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.expiry import Step
 from jobs.core.model import Attributes, ObjectRef
 from jobs.errors import DamagedArchive, PreconditionFailed
-from jobs.s3.announcements import Announced, Announcements
 from jobs.s3.archive_reader import ArchiveReader
 from jobs.s3.listing import list_all
 from jobs.s3.member_source import MemberSource
@@ -254,11 +254,6 @@ def read_stones(data: bytes) -> list[Tombstone]:
     return [(made := Tombstone(*row))._replace(step=Step(made.step)) for row in rows]
 
 
-async def _announced(self: Announcements, name: str) -> list[Announced]:
-    stones = read_stones((await try_often(lambda: self.store.get(ObjectRef(self.ledger.bucket, name)))).data)
-    return [Announced(name.split("/")[-2], each.key, each.version_id, each.etag, each.step) for each in stones]
-
-
 SCALE: Replacements = [
     (jobs.compact, "PART_BYTES", PART_OF_ARCHIVE_BYTES),
     (jobs.compact, "ROOM_BYTES", 65_536),
@@ -293,7 +288,6 @@ FAST: Replacements = [
     (jobs.s3.member_tables, "from_batch", _from_batch),
     (jobs.s3.tombstones.Tombstones, "_write", _write_stones),
     (jobs.s3.tombstones.Tombstones, "_read", _read_stones),
-    (Announcements, "_rows", _announced),
     (pq, "read_table", _read_table),
 ]
 
@@ -316,6 +310,7 @@ def chances(chance: Callable[[], float], clock: Callable[[], float]) -> Replacem
         (jobs.s3.tries, "random", SimpleNamespace(random=chance)),
         (jobs.s3.tombstones, "secrets", secrets),
         (jobs.runs.leases, "secrets", secrets),
+        (jobs.s3.conditional_writes, "secrets", secrets),
         (jobs.runs.leases, "time", time),
         (jobs.s3.tombstones, "time", time),
         (jobs.s3.deletes, "secrets", secrets),

@@ -75,6 +75,8 @@ class PeculiarMemory(MemoryStore):
     """`ignored`: which requests heed no condition: `copy`, `delete`, or the `delete of what is there` only."""
 
     ignored: frozenset[str] = frozenset()
+    heeds_conditions = False
+    """Nobody knows: it is tried."""
     _buckets: PeculiarBuckets
 
     @classmethod

@@ -71,6 +71,11 @@ class Connection:
     def __init__(self, process: Process):
         self._process = process
 
+    @property
+    def heeds_conditions(self) -> bool:
+        """What is known of the server."""
+        return self._process.world.memory.heeds_conditions
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         async def ask(*arguments: Any, **named: Any) -> Any:
             return await self._process.world.network.ask(self._process, name, arguments, named)
