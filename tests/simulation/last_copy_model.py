@@ -45,6 +45,8 @@ class LastCopyModel(Facts, Observer):
         """Called once, when the first delete of an original is on its way."""
         self.killed_at: dict[str, float] = {}
         """By run, when somebody killed its command."""
+        self._tried: list[tuple[str, Version]] = []
+        """What was hidden where a server ignores that it must not; the marker has to be taken away at once."""
         self._deleters: dict[tuple[str, int], int] = {}
         self.start_twin: Any
 
@@ -85,7 +87,7 @@ class LastCopyModel(Facts, Observer):
     def asked(self, request: Request) -> None:
         if request.name in _DELETES and self.struck is not None and self._job(request.process) == "expire":
             [key, *_] = _keys(request)
-            if PROBE not in key:
+            if PROBE not in key and not self._is_trial(request):
                 strike, self.struck = self.struck, None
                 strike(request.process, key)
         if request.name in _DELETES and self.schedule.world is World.ORPHAN and request.bucket != LEDGER:
@@ -133,6 +135,9 @@ class LastCopyModel(Facts, Observer):
         hidden = before[-1:] if after and after[-1].is_delete_marker and after[-1] not in before else []
         lost = [each for each in [*removed, *hidden] if not each.is_delete_marker and PROBE not in key]
         who = f"{process.name}: {request.name} {request.bucket}"
+        if self._is_trial(request):
+            self._tried += [(key, version) for version in lost]
+            lost = []
         for version in lost:
             since = self._calls.get((process.name, key), self.world.loop.time())
             self.copies.deleted(key, version, since, who)
@@ -143,6 +148,11 @@ class LastCopyModel(Facts, Observer):
                 self.violate("only expire deletes", f"{who}: {key} {version.version_id} ({job})")
             else:
                 self._check_named(process.run_id, key, version, who)
+
+    def _is_trial(self, request: Request) -> bool:
+        """Whether it is a delete with an ETag that no row has: is it refused, as it should be?"""
+        etag = request.named.get("if_match")
+        return etag is not None and all(etag != row.etag for row in self.rows.get(request.process.run_id, []))
 
     def _check_named(self, run_id: str, key: str, version: Version, who: str) -> None:
         """A row names the version: by its id or, where it has none, by its ETag."""
@@ -231,8 +241,14 @@ class LastCopyModel(Facts, Observer):
         self.count("undone")
 
     def check_end(self) -> None:
-        """All is checked when it happens."""
+        """All is checked when it happens, but for what was hidden for a moment."""
         self.count("played")
+        now = self.world.loop.time()
+        for key, version in self._tried:
+            if any(each.is_dead for each in self.world.processes):
+                self.known_limits["a trial of If-Match hid an original, and its process was killed"] += 1
+            else:
+                self.copies.deleted(key, version, now, "a trial of If-Match")
 
 
 def _keys(request: Request) -> list[str]:
