@@ -80,8 +80,8 @@ class LastCopies:
         versions = self.judge.world.versions(bucket, key)
         top = versions[-1] if versions else None
         for name, contents in self.contents.items():
-            for content in contents if top is not None and not top.is_delete_marker else ():
-                if content in _contents_in(key, top, name):
+            for content in contents:
+                if top is not None and not top.is_delete_marker and content in _contents_in(key, top, name):
                     self._ends[name, content].append(now)
 
     def flipped(self, key: str, version: Version, before: bytes) -> None:

@@ -45,8 +45,8 @@ class LastCopyModel(Facts, Observer):
         """Called once, when the first delete of an original is on its way."""
         self.killed_at: dict[str, float] = {}
         """By run, when somebody killed its command."""
-        self._tried: list[tuple[str, Version]] = []
-        """What was hidden where a server ignores that it must not; the marker has to be taken away at once."""
+        self._tried: list[tuple[str, str, Version]] = []
+        """Markers that hid something where a server ignores conditions; they have to be taken away at once."""
         self._deleters: dict[tuple[str, int], int] = {}
         self.start_twin: Any
 
@@ -136,8 +136,8 @@ class LastCopyModel(Facts, Observer):
         lost = [each for each in [*removed, *hidden] if not each.is_delete_marker and PROBE not in key]
         who = f"{process.name}: {request.name} {request.bucket}"
         if self._is_trial(request):
-            self._tried += [(key, version) for version in lost]
-            lost = []
+            self._tried += [(request.bucket, key, marker) for marker in after[-1:] if hidden]
+            lost = [] if hidden else lost
         for version in lost:
             since = self._calls.get((process.name, key), self.world.loop.time())
             self.copies.deleted(key, version, since, who)
@@ -243,12 +243,12 @@ class LastCopyModel(Facts, Observer):
     def check_end(self) -> None:
         """All is checked when it happens, but for what was hidden for a moment."""
         self.count("played")
-        now = self.world.loop.time()
-        for key, version in self._tried:
-            if any(each.is_dead for each in self.world.processes):
-                self.known_limits["a trial of If-Match hid an original, and its process was killed"] += 1
-            else:
-                self.copies.deleted(key, version, now, "a trial of If-Match")
+        for bucket, key, marker in self._tried:
+            if any(each is marker for each in self.world.versions(bucket, key)):
+                if any(each.is_dead for each in self.world.processes):
+                    self.known_limits["a trial of If-Match hid an original, and its process was killed"] += 1
+                else:
+                    self.violate("a trial hides nothing for long", f"{bucket}/{key}: {marker.version_id} is there")
 
 
 def _keys(request: Request) -> list[str]:

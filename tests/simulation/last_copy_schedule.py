@@ -194,11 +194,10 @@ def smaller(schedule: LastCopySchedule) -> Iterable[LastCopySchedule]:
     """Schedules a step simpler."""
     for index in range(len(schedule.acts)):
         if len(schedule.acts) > 1:
-            kept = [place for place in range(len(schedule.acts)) if place != index]
-            acts, picks, pauses = (
-                tuple(values[place] for place in kept)
-                for values in (schedule.acts, schedule.picks, schedule.pauses_seconds)
-            )
+            before, after = slice(index), slice(index + 1, None)
+            acts = schedule.acts[before] + schedule.acts[after]
+            picks = schedule.picks[before] + schedule.picks[after]
+            pauses = schedule.pauses_seconds[before] + schedule.pauses_seconds[after]
             yield replace(schedule, acts=acts, picks=picks, pauses_seconds=pauses)
     for put in schedule.source if len(schedule.source) > 1 else ():
         yield replace(

@@ -19,12 +19,12 @@ MARK, PUT, REMOVE, LIFECYCLE = 0, 8, 16, 24
 """Dice that pick what is done to a copy."""
 ONE = (Put("a", 20, 7),)
 TWO = (Put("a", 20, 7), Put("b/c", 40, 8))
-PLAIN = {"is_source_versioned": False, "is_destination_versioned": False}
-ONE_BUCKET = {"is_one_bucket": True, "by_manifest": True}
+PLAIN: dict[str, Any] = {"is_source_versioned": False, "is_destination_versioned": False}
+ONE_BUCKET: dict[str, Any] = {"is_one_bucket": True, "by_manifest": True}
 
 
 def scene(world: World, *acts: Act, pick: int = 0, **given: Any) -> LastCopySchedule:
-    known = {"source": ONE, "is_in_order": True, "default_checksum": "CRC64NVME"} | given
+    known: dict[str, Any] = {"source": ONE, "is_in_order": True, "default_checksum": "CRC64NVME"} | given
     return LastCopySchedule(
         seed=1,
         world=world,

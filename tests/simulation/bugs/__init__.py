@@ -1,6 +1,6 @@
 """Planted bugs: each a small patch in memory that breaks a promise, so that one sees whether the simulator notices."""
 
-from tests.simulation.bugs import archives, beliefs, books, events, expiries, leases, nights, requests
+from tests.simulation.bugs import archives, beliefs, books, events, expiries, last_copies, leases, nights, requests
 from tests.simulation.bugs.bug import Bug
 
 BUGS = [
@@ -11,6 +11,7 @@ BUGS = [
     *archives.BUGS,
     *expiries.BUGS,
     *leases.BUGS,
+    *last_copies.BUGS,
     *nights.BUGS,
 ]
 
