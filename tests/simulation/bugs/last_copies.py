@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import jobs.core.evidence
+import jobs.core.expiry
 import jobs.s3.copies
 import jobs.s3.stored_checksums
 import jobs.s3.unhiding
@@ -76,10 +77,9 @@ def _copy_not_current() -> Replacements:
 
 
 def _lifecycle_unseen() -> Replacements:
-    real = jobs.s3.copies.refuse_copy
 
     def refuse(proof: Proof, current: ObjectInfo | None) -> str:
-        return real(proof, current and replace(current, expiration=None))
+        return jobs.core.expiry.refuse_copy(proof, current and replace(current, expiration=None))
 
     return [(jobs.s3.copies, "refuse_copy", refuse)]
 
