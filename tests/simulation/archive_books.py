@@ -18,6 +18,8 @@ from tests.simulation.schedule import DESTINATION, SOURCE, Kind
 if TYPE_CHECKING:
     from tests.simulation.archive_model import ArchiveModel
 
+PROBE = ".sealift-"
+"""What the keys of Sealift's own probes and marks have in them, which are nobody's objects."""
 _OUTCOMES = {
     "compact": {"packed", "skipped", "changed", "missing", "denied", "archived", "failed"},
     "verify": {"verified", "mismatched", "unverifiable", "missing", "archived", "denied", "failed"},
@@ -43,7 +45,7 @@ class ArchiveBooks:
         if spec["job"] == "verify":
             self._check_all_members(run_id)
         elif spec["job"] == "restore" and spec["options"]["is_history"] and spec["retry_of"] is None:
-            for key in list(self.model.sources):
+            for key in [each for each in self.model.sources if PROBE not in each]:
                 self._check_as_of(run_id, key, spec["options"]["at"])
 
     def _check_all_members(self, run_id: str) -> None:

@@ -16,6 +16,7 @@ from jobs.errors import StoreError
 from jobs.s3.memory_buckets import Version
 from jobs.s3.streams import ByteBudget
 from tests.simulation import tables
+from tests.simulation.archive_books import PROBE
 from tests.simulation.archive_model import BUDGETS_BYTES, CHAINS_AT_ONCE, READING_BYTES
 from tests.simulation.facts import Facts, stand
 from tests.simulation.last_copies import LastCopies
@@ -23,8 +24,6 @@ from tests.simulation.last_copy_schedule import LastCopySchedule, World
 from tests.simulation.processes import Observer, Process, Request
 from tests.simulation.schedule import LEDGER
 
-PROBE = ".sealift-"
-"""What the keys of Sealift's own probes have in them."""
 TRIAL = "a trial of If-Match hid an original, and its worker ended before it took that back"
 WHEEL_SECONDS = 0.1
 """So soon after its command a worker that is tied to it has stopped to delete."""
