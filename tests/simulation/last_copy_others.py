@@ -16,13 +16,12 @@ from jobs.s3.memory_buckets import Version
 from jobs.s3.store import UNGUARDED
 from jobs.s3.tombstones import DONE, INTENT, Tombstone
 from tests.simulation import archive_tables, tables
-from tests.simulation.archive_contents import content_places
 from tests.simulation.archive_schedule import ARCHIVES
 from tests.simulation.last_copies import ROGUE
 from tests.simulation.loop import run_at_once
 from tests.simulation.others import Others
 from tests.simulation.processes import Request, second_of
-from tests.simulation.schedule import DESTINATION, LEDGER, SOURCE, Kind
+from tests.simulation.schedule import DESTINATION, LEDGER, Kind
 
 if TYPE_CHECKING:
     from tests.simulation.last_copy_course import LastCopyCourse
@@ -161,7 +160,8 @@ class LastCopyOthers(Others):
                     data = json.dumps(document).encode()
                 self._put(f"x/runs/{forged}/{name}", data)
         self._put(
-            f"x/runs/{forged}/outcomes/00000/{'f' * 16}-000001-{len(rows)}-0-1.parquet", tables._write_outcomes(outcomes)
+            f"x/runs/{forged}/outcomes/00000/{'f' * 16}-000001-{len(rows)}-0-1.parquet",
+            tables._write_outcomes(outcomes),
         )
 
     def _original(self, key: str) -> bytes:

@@ -51,7 +51,13 @@ class World(StrEnum):
 
 
 V, B, R, C, E, U, M = (
-    Act.VERIFY, Act.VERIFY_BACK, Act.REPLICATE, Act.COMPACT, Act.EXPIRE, Act.UNDO, Act.MEDDLE,
+    Act.VERIFY,
+    Act.VERIFY_BACK,
+    Act.REPLICATE,
+    Act.COMPACT,
+    Act.EXPIRE,
+    Act.UNDO,
+    Act.MEDDLE,
 )
 F, X, T, Q, D = Act.FORGE, Act.EXPIRE_BACK, Act.EXPIRE_BOTH, Act.EXPIRE_AT_ONCE, Act.EDIT
 W, Z = Act.VERIFY_ROUND, Act.EXPIRE_ROUND
@@ -211,7 +217,13 @@ def smaller(schedule: LastCopySchedule) -> Iterable[LastCopySchedule]:
             source=tuple(each for each in schedule.source if each is not put),
             second=tuple(each for each in schedule.second if each.key != put.key),
         )
-    for plain in ({"grace_seconds": 0.0}, {"is_opaque": False}, {"is_suspended": False}, {"rows_per_shard": 4}, {"strike": ""}):
+    for plain in (
+        {"grace_seconds": 0.0},
+        {"is_opaque": False},
+        {"is_suspended": False},
+        {"rows_per_shard": 4},
+        {"strike": ""},
+    ):
         simpler = replace(schedule, **plain)
         if simpler != schedule:
             yield simpler
