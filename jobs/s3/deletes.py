@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ class ExactDeletes:
     store: Store
     bucket: str
     _checked: set[Step] = field(default_factory=set, init=False)
+    _is_careless: bool = field(default=False, init=False)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def remove(self, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
         """Remove versions for good, each named by (key, version id); for each None, or why it is still there.
@@ -83,23 +86,37 @@ class ExactDeletes:
         does not have, until one is refused for that. No other object is there to ask, as one that is written for it
         may be locked for years. Raises ConfigError for a server that hides it all the same; that is undone at once.
         """
-        why: StoreError | None = None
-        for key, etag in [] if Step.HIDE in self._checked else originals:
-            wrong = WRONG if etag != WRONG else WRONG[::-1]
-            try:
-                made = await try_often(partial(self.store.delete, self.bucket, key, if_match=wrong))
-            except PreconditionFailed:
-                self._checked.add(Step.HIDE)
-                return None
-            except (NotFound, Denied, Rejected) as error:
-                why = error
-            else:
-                if made.version_id:
-                    await try_often(partial(self.store.delete, self.bucket, key, version_id=made.version_id))
+        async with self._turn:  # a second trial would hide a second original
+            if self._is_careless:
                 raise self._careless()
-        if isinstance(why, NotFound):
-            return Conflict(why.operation, why.target, "Raced", "what was to be hidden is gone: look again")
-        return why
+            why: StoreError | None = None
+            for key, etag in [] if Step.HIDE in self._checked else originals:
+                wrong = WRONG if etag != WRONG else WRONG[::-1]
+                try:
+                    made = await try_often(partial(self.store.delete, self.bucket, key, if_match=wrong))
+                except PreconditionFailed:
+                    self._checked.add(Step.HIDE)
+                    return None
+                except (NotFound, Denied, Rejected) as error:
+                    why = error
+                else:
+                    self._is_careless = True
+                    await self._show_again(key, made.version_id)
+                    raise self._careless()
+            if isinstance(why, NotFound):
+                return Conflict(why.operation, why.target, "Raced", "what was to be hidden is gone: look again")
+            return why
+
+    async def _show_again(self, key: str, marker_id: str | None) -> None:
+        """Remove the marker of a trial, also when the worker is told to end meanwhile."""
+        if marker_id is None:
+            return
+        remove = partial(self.store.delete, self.bucket, key, version_id=marker_id)
+        try:
+            await try_often(remove)
+        except asyncio.CancelledError:
+            await try_often(remove)
+            raise
 
     async def check_removing(self, beside: str) -> None:
         """Once: does this server heed If-Match where an object would be removed? Asked of an empty one beside that key.

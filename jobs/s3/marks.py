@@ -1,11 +1,12 @@
 """Marks: whether the copies' bucket is that of the originals by another name, found out before anything is deleted.
 
-An access point's alias, another endpoint of the same service, a gateway in front of it: under each of them an original
-looks like its own copy. Nothing that S3 says of an object tells the two apart: S3 replicas have the version ids, the
-ETags and even the dates of their originals. A write does: a mark is left beside an original and looked for on the
-copies' side. S3 shows what was written at once to whoever lists the same bucket, by whatever name
-(https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel). That the mark is listed on its
-own side is seen first. A replica of the bucket gets the mark later, or never. Where it is faster, nothing is deleted.
+Another endpoint of the same service, a gateway in front of it, an access point: under each of them an original looks
+like its own copy. Names that are an access point's are refused. Nothing that S3 says of an object tells the rest apart:
+S3 replicas have the version ids, the ETags and even the dates of their originals. A write does: a mark is left beside
+an original and looked for on the copies' side. S3 shows what was written at once to whoever lists the same bucket, by
+any name (https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel). That the mark is listed
+on its own side is seen first. A replica of the bucket gets the mark later, or never. Where it is faster, nothing is
+deleted.
 
 Where versions are kept, the mark is a delete marker of a key that nobody has: no lock holds it, and no right to write
 objects is needed. Elsewhere it is an empty object.
@@ -26,9 +27,10 @@ from jobs.s3.tries import try_often
 LONG_KEY = 200
 """From this many characters on, a mark's name takes the place of the key's end, so that no name is too long."""
 
-COMPUTED = ("--ol-s3", ".mrap")
-"""Names of Object Lambda and Multi-Region Access Points end so. What the first shows is computed, and the second shows
-now this bucket, now that one: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
+SECOND_NAMES = ("-s3alias", "--ol-s3", ".mrap")
+"""The aliases of access points, of Object Lambda and of Multi-Region Access Points end so, and no bucket's name may:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html. What is announced to go is looked up by
+the bucket's own name. Object Lambda shows what is computed, a Multi-Region Access Point now this bucket, now that."""
 
 _REFUSALS = (Denied, NotFound, Redirected, Rejected)
 
@@ -53,8 +55,8 @@ class Marks:
             if copy.bucket in self._known:
                 return
             for bucket in (self.bucket, copy.bucket):
-                if bucket.endswith(COMPUTED):
-                    raise ConfigError(f"{bucket} is an access point that is no bucket's alone: name the bucket itself")
+                if bucket.endswith(SECOND_NAMES):
+                    raise ConfigError(f"{bucket} is the alias of an access point: name the bucket itself")
             if copy.bucket != self.bucket or not self.is_one_service:
                 await self._compare(key, copy)
             self._known.add(copy.bucket)

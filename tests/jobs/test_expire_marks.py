@@ -15,6 +15,7 @@ from jobs.core.outcome import Status
 from jobs.errors import ConfigError, Denied, NotFound
 from jobs.expire import Expire
 from jobs.s3.copies import Copies
+from jobs.s3.deletes import WRONG, ExactDeletes
 from jobs.s3.marks import LONG_KEY, _names
 from jobs.s3.store import Deleted, Page
 from jobs.s3.streams import ByteBudget
@@ -49,13 +50,13 @@ def job_with(store: Shop, place: str, *, streamed: bool = False) -> Expire:
 
 @VERSIONED
 def test_the_bucket_by_another_name_is_no_place_for_copies(versioned: bool) -> None:
-    """An access point's alias, for example."""
+    """A gateway's, for example."""
     store, ref = stocked(versioned=versioned)
     named = store._buckets.named
-    named["docs-0a1b2c-s3alias"] = named["docs"]
-    row = row_by(store, ref, "docs-0a1b2c-s3alias")
+    named["docs-too"] = named["docs"]
+    row = row_by(store, ref, "docs-too")
     with pytest.raises(ConfigError, match="is s3://docs by another name"):
-        work(job_with(store, "docs-0a1b2c-s3alias"), [row])
+        work(job_with(store, "docs-too"), [row])
     assert history(store) == [("k", False)]
     assert asyncio.run(store.list_objects("ledger", "")).entries == []  # not even announced
 
@@ -187,7 +188,7 @@ def test_where_the_two_cannot_be_told_apart_nothing_goes(kind: type[Shop], probl
     assert kind is Late or list(store._buckets.named["docs"].versions) == ["k"]
 
 
-@pytest.mark.parametrize("name", ["copies-x--ol-s3", "m1234.mrap"])
+@pytest.mark.parametrize("name", ["copies-0a1b2c-s3alias", "copies-x--ol-s3", "m1234.mrap"])
 def test_an_access_point_that_is_no_bucket_is_no_place_for_copies(name: str) -> None:
     store, ref = stocked(versioned=True)
     store.create_bucket(name)
@@ -284,3 +285,67 @@ def test_a_denied_question_leaves_open_whether_the_server_heeds_if_match() -> No
     with pytest.raises(ConfigError, match="whatever If-Match says"):
         work(job(store), rows)
     assert history(store) == [("k0", False), ("k1", False)]
+
+
+class SlowToShow(Careless):
+    """It ignores If-Match, and is slow to remove a marker: `removing` says that it has been asked to."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.removing = asyncio.Event()
+        self.trials = 0
+
+    async def delete(
+        self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
+    ) -> Deleted:
+        self.trials += if_match == WRONG
+        if version_id is not None and not self.removing.is_set():
+            self.removing.set()
+            await asyncio.sleep(3600)
+        return await super().delete(bucket, key, version_id=version_id, if_match=if_match)
+
+
+def test_a_trial_that_is_cut_off_shows_the_original_again() -> None:
+    store, _ = stocked(SlowToShow, versioned=True)
+    etag = asyncio.run(store.head(ObjectRef("docs", "k"))).etag
+
+    async def cut_off() -> None:
+        deletes = ExactDeletes(store, "docs")
+        trial = asyncio.create_task(deletes.check_hiding([("k", etag)]))
+        await store.removing.wait()
+        trial.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trial
+
+    asyncio.run(cut_off())
+    assert history(store) == [("k", False)]
+
+
+def test_one_original_at_most_is_asked_for_a_trial() -> None:
+    store, _ = stocked(SlowToShow, versioned=True)
+    store.removing.set()
+    etag = asyncio.run(store.head(ObjectRef("docs", "k"))).etag
+
+    async def together() -> list[Any]:
+        deletes = ExactDeletes(store, "docs")
+        return await asyncio.gather(*(deletes.check_hiding([("k", etag)]) for _ in range(3)), return_exceptions=True)
+
+    assert all(isinstance(each, ConfigError) for each in asyncio.run(together()))
+    assert store.trials == 1
+    assert history(store) == [("k", False)]
+
+
+class Forgetful(Shop):
+    """It answers 404 to any If-Match, for what is there as well, and deletes nothing then."""
+
+    async def delete(self, bucket: str, key: str, *, if_match: str | None = None, **more: Any) -> Deleted:
+        if if_match is not None:
+            raise NotFound("DeleteObject", key, "NoSuchKey", "nothing there", 404)
+        return await super().delete(bucket, key, if_match=if_match, **more)
+
+
+def test_a_404_for_a_probe_that_is_there_does_not_say_that_the_server_heeds_if_match() -> None:
+    store, ref = stocked(Forgetful, versioned=False)
+    with pytest.raises(ConfigError, match="cannot be found out whether"):
+        one(store, row_of(store, 0, ref, replica(store, ref)))
+    assert history(store) == [("k", False)]
