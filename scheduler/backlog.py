@@ -18,7 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
+from jobs.core.coverage import match
 from jobs.core.events import ObjectEvent
+from jobs.core.policy import Policy
 from jobs.errors import LedgerError
 from scheduler.log import say
 from scheduler.sandbox import Sandbox
@@ -81,7 +83,11 @@ async def waiting(sandbox: Sandbox, pair: str) -> list[Waiting]:
 
 
 async def publish(sandbox: Sandbox, pair: str, taking: Iterable[Waiting], reason: str) -> Published | None:
-    """A manifest of what waits; None when there is nothing left that another one has not taken."""
+    """A manifest of what waits; None when there is nothing left that another one has not taken.
+
+    Rows that are no rows, or not the pair's by the policy, are left out, and the log says so.
+    """
+    policy = await sandbox.policy()
     wanted = {each.name for each in taking}
     while True:
         number, taken = await _latest(sandbox, pair)
@@ -90,7 +96,7 @@ async def publish(sandbox: Sandbox, pair: str, taking: Iterable[Waiting], reason
             return None
         rows: dict[tuple[str, str, str | None], BacklogRow] = {}
         for name in names:
-            for row in _read_rows(f"backlog/pair={pair}/{name}", await sandbox.read(f"backlog/pair={pair}/{name}")):
+            for row in _rows_of(policy, pair, name, await sandbox.read(f"backlog/pair={pair}/{name}")):
                 rows[row.bucket, row.key, row.version_id] = row
         # Lifecycle removes old objects of the backlog: what is not there any more need not be remembered.
         there = set(await sandbox.names(f"backlog/pair={pair}/"))
@@ -114,8 +120,16 @@ async def publish_listed(
 
 async def read_manifest(sandbox: Sandbox, pair: str, number: int) -> Published:
     """A manifest that was published. Raises NotFound, LedgerError."""
-    document = _document(await sandbox.read(f"manifests/pair={pair}/{number:06d}.json"), pair)
-    return _published(document)
+    published = _published(_document(await sandbox.read(f"manifests/pair={pair}/{number:06d}.json"), pair))
+    folder = str(sandbox.place(f"manifests/pair={pair}/"))
+    name = (published.manifest or folder).removeprefix(folder)
+    is_own = published.manifest is None or re.fullmatch(rf"{number:06d}-[0-9a-f]{{12}}\.csv", name)
+    if (published.pair, published.number) != (pair, number) or not is_own:
+        raise LedgerError(
+            f"the manifest {number} of {pair} says that it is number {published.number} of {published.pair} "
+            f"and names {published.manifest}: it was altered. Remove {folder}{number:06d}.json, and list its rows again"
+        )
+    return published
 
 
 async def numbers(sandbox: Sandbox, pair: str) -> list[int]:
@@ -182,15 +196,38 @@ def _document(data: bytes, pair: str) -> dict[str, Any]:
 
 
 def _published(document: Mapping[str, Any]) -> Published:
-    prefixes = tuple(document["prefixes"])
-    return Published(
-        document["pair"],
-        document["number"],
-        document["manifest"],
-        prefixes,
-        document["rows"],
-        document["size_bytes"],
-    )
+    try:
+        made = Published(
+            document["pair"],
+            document["number"],
+            document["manifest"],
+            tuple(document["prefixes"]),
+            document["rows"],
+            document["size_bytes"],
+        )
+    except (KeyError, TypeError) as error:
+        raise LedgerError(
+            f"a manifest of the backlog is not what Sealift writes ({error!r}): it was altered"
+        ) from error
+    if not all(isinstance(text, str) for text in (made.pair, made.manifest or "", *made.prefixes)):
+        raise LedgerError(f"the manifest {made.number} of {made.pair} names no texts: it was altered")
+    return made
+
+
+def _rows_of(policy: Policy, pair: str, name: str, data: bytes) -> list[BacklogRow]:
+    """The rows of an object of the backlog that a manifest can hold and that are the pair's by the policy."""
+    rows = list(_read_rows(f"backlog/pair={pair}/{name}", data))
+    own = [row for row in rows if (ours := match(policy, row.bucket, row.key)) is not None and ours.name == pair]
+    if len(own) < len(rows):
+        say(
+            "warning",
+            "backlog rows refused",
+            pair=pair,
+            name=name,
+            rows=len(rows) - len(own),
+            reason="not the pair's, by the policy",
+        )
+    return own
 
 
 def _parse(name: str, pair: str) -> Waiting | None:

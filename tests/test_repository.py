@@ -17,7 +17,7 @@ from jobs.errors import ExitCode
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 HEAVY = {"awscrt", "boto3", "botocore", "duckdb", "joblib", "pyarrow", "rich", "smart_open"}
-MODULE_LINES_MAX = 330
+MODULE_LINES_MAX = 450
 
 
 def requirements(lock: Path) -> list[str]:

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.core.arrays import STAGES, TERMINATED, WORK, Submission, payload
+from jobs.core.arrays import CHILDREN_MAX, STAGES, TERMINATED, WORK, Submission, payload
 from jobs.core.run import Plan
 from jobs.errors import ExitCode, LedgerError, PreconditionFailed, SealiftError
 from jobs.runs import leases
@@ -58,8 +58,9 @@ class BatchExecutor:
         """Submit the work and the report; what has been submitted before, by whomever, is found.
 
         `pins` go onto each worker's command line: the ledger does not hold them.
-        The first to write the submission's document decides how: a later caller goes on with that
-        one. Raises StoreError when Batch refuses; the ledger then says so too, unless trying again may help.
+        The first to write the submission's document decides which shards: a later caller goes on with that one.
+        Raises LedgerError where it names another queue or job definition, StoreError when Batch refuses; the ledger
+        then says so too, unless trying again may help.
         """
         submission, is_new = await self._claim(submission)
         await self._launch(submission, is_new=is_new)
@@ -86,18 +87,28 @@ class BatchExecutor:
         if not names:
             return None
         number = max(int(name[:3]) for name in names)
-        document = await self.ledger.document(run_id, f"{_folder(number)}.json")
+        submission = await read_submission(self.ledger, run_id, number)
         ids = {}
         for stage in STAGES:
             if f"{number:03d}-{stage}.json" in names:
                 ids[stage] = str((await self.ledger.document(run_id, _record(number, stage)))["job_id"])
         refused = [name for name in names if name.startswith(f"{number:03d}-refused-")]
         refusal = (await self.ledger.document(run_id, f"batch/{refused[-1]}"))["error"] if refused else ""
-        return Submitted(Submission.from_dict(document), ids, refusal)
+        return Submitted(submission, ids, refusal)
 
     async def states(self, submitted: Submitted) -> dict[str, JobState]:
-        """The jobs by stage, by one request; a stage that Batch does not know (any more) is left out."""
+        """The jobs by stage, by one request; a stage that Batch does not know (any more) is left out.
+
+        Raises LedgerError for a job of another name: the ledger's record of its id is another one's.
+        """
         known = await asyncio.to_thread(self.batch.describe, list(submitted.job_ids.values()))
+        for stage, job_id in submitted.job_ids.items():
+            submission, name = submitted.submission, submitted.submission.name(stage)
+            if job_id in known and known[job_id].name != name:
+                raise LedgerError(
+                    f"{self.ledger.uri(submission.run_id, _record(submission.number, stage))} names the job "
+                    f"{job_id}, which is {known[job_id].name} and not {name}: it was altered. Remove it"
+                )
         return {stage: known[job_id] for stage, job_id in submitted.job_ids.items() if job_id in known}
 
     async def failures(self, submitted: Submitted, limit: int = SHOWN_FAILURES) -> list[ChildFailure]:
@@ -107,12 +118,13 @@ class BatchExecutor:
         return await asyncio.to_thread(self.batch.failures, submitted.job_ids[WORK], limit)
 
     async def cancel(self, submitted: Submitted, reason: str) -> None:
-        """End its jobs; workers checkpoint on the way, and the run can be gone on with.
+        """End its jobs; workers checkpoint on the way, and the run can be gone on with. Raises as `states` does.
 
         The ledger says so first: a worker whose termination is lost, or that has yet to start, reads it there.
         """
         run_id, what = submitted.submission.run_id, "sealift runs cancel"
         await leases.launch(self.ledger, run_id, f"cancel-{_stamp()}", leases.holder(None), what)
+        await self.states(submitted)
         for stage in reversed(STAGES):
             if stage in submitted.job_ids:
                 await asyncio.to_thread(self.batch.terminate, submitted.job_ids[stage], reason)
@@ -132,8 +144,20 @@ class BatchExecutor:
         try:
             await self.ledger.write_document(submission.run_id, name, document)
         except PreconditionFailed:
-            return Submission.from_dict(await self.ledger.document(submission.run_id, name)), False
+            first = await read_submission(self.ledger, submission.run_id, submission.number)
+            return self._agreed(submission, first), False
         return submission, True
+
+    def _agreed(self, ours: Submission, first: Submission) -> Submission:
+        """The submission that was first, if it is what its settings allow. Raises LedgerError."""
+        there, here = first.placement, ours.placement
+        if (there.queue, there.job_definition) != (here.queue, here.job_definition):
+            raise LedgerError(
+                f"{self.ledger.uri(ours.run_id, f'{_folder(ours.number)}.json')} sends the run to queue "
+                f"{there.queue!r} as {there.job_definition!r}, this command to {here.queue!r} as "
+                f"{here.job_definition!r}: give the same --queue and --job-definition, or find out who wrote it"
+            )
+        return first
 
     async def _submit_stage(
         self, submission: Submission, stage: str, work_id: str | None, pins: Sequence[str], *, is_new: bool
@@ -168,8 +192,25 @@ def launch_name(number: int) -> str:
 
 async def child_shards(ledger: Ledger, run_id: str, number: int, child: int) -> Sequence[int]:
     """The shards that a child of a submission takes. Raises LedgerError, UsageError."""
-    document = await ledger.document(run_id, f"{_folder(number)}.json")
-    return Submission.from_dict(document).shards_of(child)
+    return (await read_submission(ledger, run_id, number)).shards_of(child)
+
+
+async def read_submission(ledger: Ledger, run_id: str, number: int) -> Submission:
+    """A submission's document. Raises LedgerError for one that is another run's, or sends workers to another ledger."""
+    name = f"{_folder(number)}.json"
+    document = await ledger.document(run_id, name)
+    try:
+        made = Submission.from_dict(document)
+        is_own = (made.run_id, made.number, made.ledger) == (run_id, number, str(ledger.location))
+        is_sound = made.per_child > 0 and 0 < made.children <= CHILDREN_MAX
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LedgerError(f"{ledger.uri(run_id, name)} is no submission ({error!r}): it was altered") from error
+    if not (is_own and is_sound):
+        raise LedgerError(
+            f"{ledger.uri(run_id, name)} is about run {made.run_id!r}, submission {made.number!r}, in {made.ledger!r}: "
+            "it was altered. Find out who wrote it, remove it, then go on with `sealift runs retry`"
+        )
+    return made
 
 
 async def record_error(ledger: Ledger, run_id: str, what: str, error: SealiftError, job_id: str | None) -> None:

@@ -27,7 +27,7 @@ from jobs.errors import LedgerError, PreconditionFailed
 from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.listing import list_all
 from jobs.s3.store import Store
-from jobs.s3.tables import write_parquet
+from jobs.s3.tables import unaltered, write_parquet
 from jobs.s3.tries import try_often
 
 FOLDER = "tombstones/"
@@ -140,14 +140,15 @@ class Tombstones:
     async def _read(self, name: str) -> list[Tombstone]:
         place = self._place(name)
         data = (await try_often(lambda: self.store.get(ObjectRef(*place)))).data
-        table = pq.read_table(io.BytesIO(data), columns=[*Tombstone._fields, "run_id", "source_bucket"])
-        run_ids: Any = pc.equal(table["run_id"], pa.scalar(self.run_id))
-        buckets: Any = pc.equal(table["source_bucket"], pa.scalar(self.bucket))
-        own = table.filter(pc.and_(run_ids, buckets)).drop_columns(["run_id", "source_bucket"])
-        if own.num_rows < table.num_rows:
-            self.foreign.add(name)
-        columns = [_values(column) for column in own.columns]
-        return [(made := Tombstone(*row))._replace(step=Step(made.step)) for row in zip(*columns, strict=True)]
+        with unaltered(f"the tombstones {name}"):
+            table = pq.read_table(io.BytesIO(data), columns=[*Tombstone._fields, "run_id", "source_bucket"])
+            run_ids: Any = pc.equal(table["run_id"], pa.scalar(self.run_id))
+            buckets: Any = pc.equal(table["source_bucket"], pa.scalar(self.bucket))
+            own = table.filter(pc.and_(run_ids, buckets)).select(list(Tombstone._fields))
+            if own.num_rows < table.num_rows:
+                self.foreign.add(name)
+            columns = [_values(column) for column in own.columns]
+            return [(made := Tombstone(*row))._replace(step=Step(made.step)) for row in zip(*columns, strict=True)]
 
     async def _names(self) -> list[str]:
         folder = self._place("")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import calendar
 import io
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -46,13 +48,14 @@ def edit_rows(world: World, name: str, **values: Any) -> None:
 
 
 def copy_run(world: World, run_id: str, new_id: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """Another run with the same shards and outcomes, and another spec. It has no pages and no deletions."""
+    """Another run with the same shards and outcomes, and a spec that agrees with its id. It has no pages."""
     for name in names(world, f"runs/{run_id}/"):
         if not name.endswith((".html", "deletions.csv", "deletions.parquet")):
             write(world, name.replace(run_id, new_id), read(world, name))
 
     def renamed(spec: dict[str, Any]) -> None:
         spec["run_id"] = new_id
+        spec["created_at"] = calendar.timegm(time.strptime(new_id[:16], "%Y%m%dT%H%M%SZ"))
         change(spec)
 
     edit_json(world, f"runs/{new_id}/spec.json", renamed)

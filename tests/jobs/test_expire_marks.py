@@ -296,7 +296,7 @@ class SlowToShow(Careless):
         self.trials = 0
 
     async def delete(
-        self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
+        self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None, **more: Any
     ) -> Deleted:
         self.trials += if_match == WRONG
         if version_id is not None and not self.removing.is_set():

@@ -199,8 +199,11 @@ def test_announcements_are_listed_each_time_and_read_once() -> None:
 def test_what_is_no_tombstone_ends_the_run() -> None:
     store = shop()
     store.put_now("ledger", "runs/tombstones/b/run/0-0-x-intent.parquet", b"PAR1 or something")
-    with pytest.raises(LedgerError, match=r"0-0-x-intent[.]parquet is no file of tombstones"):
+    with pytest.raises(LedgerError, match=r"0-0-x-intent[.]parquet of the run cannot be read"):
         asyncio.run(Announcements(store, LEDGER, []).find([Proof("run", 0.0, "b", "k", "v", "e")]))
+
+
+OTHER = "19700101T000000Z-expire-aaaaaa"
 
 
 def _spec(run_id: str, source: Side, *, streamed: bool = False) -> RunSpec:
@@ -225,11 +228,11 @@ def test_which_runs_announcements_are_read(source: Side | None, streamed: bool, 
     store = shop()
     ledger = Ledger(store, LEDGER)
     if source is not None:
-        asyncio.run(ledger.create(_spec("other", source)))
+        asyncio.run(ledger.create(_spec(OTHER, source)))
     own = _spec("own", Side(Location("bbb", "x/")), streamed=streamed)
     announcers = Announcers(ledger, own, [Location("bbb", "x/"), Location("copies")])
     for _ in range(2):
-        assert asyncio.run(announcers.concern("bbb", "other")) is is_concerned
+        assert asyncio.run(announcers.concern("bbb", OTHER)) is is_concerned
 
 
 def test_a_row_outside_of_what_the_run_is_about_is_kept() -> None:

@@ -26,6 +26,10 @@ NOT_THE_LEDGER = {
     "inventory.py": "an inventory report, where the user asked for it",
     "backup.py": "copies",
     "likeness.py": "copies",
+    "key_backup.py": "copies",
+    "conditional_writes.py": "objects of its own at a destination, and what other modules write",
+    "marks.py": "a mark beside originals",
+    "deletes.py": "a probe beside originals",
 }
 """Modules that write somewhere else than to the ledger."""
 
