@@ -48,7 +48,7 @@ def test_a_forged_run_does_not_decide_where_the_copies_are(world: World) -> None
         spec["source"]["endpoint"] = spec["destination"]["endpoint"] = alias
         spec["destination"]["uri"] = f"s3://{world.ledger}/forged/"
 
-    ledger_forgery.copy_run(world, run_id, "29990101T000000Z-verify-ffffff", elsewhere)
+    ledger_forgery.copy_run(world, run_id, "29990101T000000Z-replicate-ffffff", elsewhere)
     for name in names:  # where the forged run says that copies are
         world.client.put_object(Bucket=world.ledger, Key=f"forged/{name}", Body=world.copy_of(name))
         world.client.delete_object(Bucket=world.destination, Key=name)

@@ -16,6 +16,7 @@ import pytest
 
 from tests.cli.conftest import World, discard, make_world
 from tests.cli.test_compact import ALL, archive_keys, compact, fill
+from tests.cli.test_expire import DELETE, places
 from tests.cli.test_resume import workers_of
 from tests.servers import Server
 
@@ -234,7 +235,7 @@ def test_a_bucket_comes_back_as_it_was(versioned: World) -> None:
         time.sleep(max(0.0, next_second - time.time()))  # S3 dates to the second
     run_id = compact(world, ALL, "--versions", "all", "--format", "tar")["run_id"]
     # Older versions go, current ones are hidden: for the bucket's users nothing of that counts.
-    gone = world.sealift("expire", "--run", run_id, "--grace", "0s", "--max-share", "100%", "--yes-delete", "--json")
+    gone = world.sealift("expire", "--run", run_id, *places(world), *DELETE, "--json")
     assert gone.document["outcomes"] == {"expired": 6}, gone.stdout
     assert keys_of(world, source) == []
     expected[time.time() + 1] = dict(state)
