@@ -103,9 +103,9 @@ def test_rows_of_the_backlog_that_are_not_the_pairs_are_refused_and_said(place: 
     place.client.put_object(Bucket=place.ledger, Key=name, Body="\n".join(lines).encode())
     with place.function("enqueue") as enqueue:
         (published,) = enqueue.invoke({"action": "backlog", "pair": "pair", "now": True}).payload["manifests"]
-        lines = enqueue.lines()
-    (refused,) = [each for each in lines if each.get("event") == "backlog rows refused"]
-    left_out = [each for each in lines if each.get("event") == "backlog row left out"]
+        log = enqueue.lines()
+    (refused,) = [each for each in log if each.get("event") == "backlog rows refused"]
+    left_out = [each for each in log if each.get("event") == "backlog row left out"]
     assert (published["rows"], refused["rows"], len(left_out)) == (1, 2, 6)
     (manifest,) = [each for each in place.names("manifests/") if each.endswith(".csv")]
     assert place.read(manifest) == f"{place.source},in/a\n".encode()
