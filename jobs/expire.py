@@ -16,7 +16,9 @@ run, not missing. Locks are never bypassed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -69,7 +71,7 @@ class Expire:
     """The expire job of one worker: `process` takes what `chains` cuts out of a shard.
 
     `places`: where copies count. `prefix`: no key outside of it is touched, whatever the rows say, so that other runs
-    may rely on that (`jobs.s3.announcements`).
+    may rely on that (`jobs.s3.announcements`). `planned_at`: epoch seconds at which the run was planned.
     """
 
     source: Store
@@ -81,6 +83,7 @@ class Expire:
     clock: Callable[[], float]
     places: Sequence[Location]
     prefix: str = ""
+    planned_at: float = math.inf
     removals: Removals = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,13 +108,14 @@ class Expire:
             yield group
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """One outcome for each row, in order.
+        """One outcome for each row, in order; none for rows that were not taken up before the worker had to stop.
 
         Raises Unavailable, Conflict or PreconditionFailed where trying again may help: what is gone by then is
         known by its tombstone. Raises ConfigError for a server that deletes whatever the condition says.
         """
         is_versioned = await try_often(lambda: self.source.is_versioned(self.bucket))
-        terms = Terms(self.clock(), self.options.grace_seconds, is_versioned, self.places, self.prefix)
+        now = min(self.clock(), self.planned_at)  # shares were weighed then: what is due since was not
+        terms = Terms(now, self.options.grace_seconds, is_versioned, self.places, self.prefix)
         looks = KeyLooks(self.source, self.bucket)
         looked = await do_all(lambda row: self._look(row, is_versioned, looks), rows, REQUESTS_AT_ONCE)
         seen, outcomes = await self._sort(rows, looked)
@@ -123,17 +127,35 @@ class Expire:
                 unproven.append(each)
             else:
                 outcomes[each.row.row] = _kept(each.row, decision.reason)
-        looked_at = seconds()
-        verdicts = await self.copies.compare([self._pair(each) for each in unproven])
-        for each, verdict in zip(unproven, verdicts, strict=True):
-            decision = decide(each.row, each.proof, each.original, verdict, terms)
-            if decision.step is None or each.proof is None:
-                outcomes[each.row.row] = _kept(each.row, decision.reason)
-            else:
-                doomed.append(Doomed(each, each.proof, decision.step, verdict))
-        gone = await self.removals.remove(doomed, looked_at) if self.options.delete else map(spared, doomed)
+        async with self._claimed(unproven, is_versioned) as others:
+            rivals = {
+                each.row.row: others[each.proof.bucket]
+                for each in unproven
+                if each.proof is not None and each.proof.bucket in others
+            }
+            unproven = [each for each in unproven if each.row.row not in rivals]
+            looked_at = seconds()
+            verdicts = await self.copies.compare([self._pair(each) for each in unproven])
+            for each, verdict in zip(unproven, verdicts, strict=True):
+                decision = decide(each.row, each.proof, each.original, verdict, terms)
+                if decision.step is None or each.proof is None:
+                    outcomes[each.row.row] = _kept(each.row, decision.reason)
+                else:
+                    doomed.append(Doomed(each, each.proof, decision.step, verdict))
+            gone = await self.removals.remove(doomed, looked_at) if self.options.delete else map(spared, doomed)
         outcomes |= {outcome.row: outcome for outcome in gone}
-        return [outcomes[row.row] for row in rows]
+        outcomes |= {row.row: _kept(row, _rival(rivals[row.row])) for row in rows if row.row in rivals}
+        return [outcomes[row.row] for row in rows if row.row in outcomes]
+
+    @asynccontextmanager
+    async def _claimed(self, unproven: Sequence[Seen], is_versioned: bool) -> AsyncIterator[Mapping[str, str]]:
+        """The bucket claimed, where something may go. Yields the runs that delete in the buckets of the copies now."""
+        buckets = sorted({each.proof.bucket for each in unproven if each.proof})
+        if not self.options.delete or not buckets:
+            yield {}
+            return
+        async with self.removals.marks.claim(self.tombstones.run_id, buckets, is_versioned=is_versioned) as others:
+            yield others
 
     async def _sort(
         self, rows: Sequence[ObjectVersion], looked: Sequence[Seen | Outcome | None]
@@ -188,3 +210,7 @@ class Expire:
 
 def _kept(row: ObjectVersion, reason: str) -> Outcome:
     return keep(row, reason)
+
+
+def _rival(run_id: str) -> str:
+    return f"the expire run {run_id} deletes where its copy is: give the command again when that run has ended"

@@ -253,7 +253,16 @@ def make_job(
         concern = Announcers(ledger, spec, places).concern
         announcements = Announcements(ledger.store, ledger.location, places, concern)
         return Expire(
-            source, copies, route.source.bucket, expiry, tombstones, announcements, time.time, places, route.source.key
+            source,
+            copies,
+            route.source.bucket,
+            expiry,
+            tombstones,
+            announcements,
+            time.time,
+            places,
+            route.source.key,
+            spec.created_at,
         )
     if spec.job == "restore":
         return _restore(spec, source, destination, budget, ledger, in_flight)

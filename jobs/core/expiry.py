@@ -138,6 +138,7 @@ def decide(
     | legal hold, or retention that has not ended                  | kept                                       |
     | written, proven or hidden within the grace period            | kept                                       |
     | it lies beneath others, and no version id names it alone     | kept                                       |
+    | it is current, in a bucket whose versioning is suspended     | kept                                       |
     | copy and original not compared yet                           | compare them, and decide again             |
     | they differ, or nothing proves that they are the same        | kept                                       |
     | it is current, in a bucket that keeps versions               | HIDE                                       |
@@ -206,7 +207,12 @@ def _in_grace(proof: Proof, original: Original, terms: Terms) -> str:
 
 
 def _unnamed(original: Original, terms: Terms) -> str:
-    """The null version beneath others can be removed only by an id that somebody may write anew meanwhile."""
+    """Where versioning is suspended, no condition reaches what lies beneath others, and what is on top hides others."""
+    if original.is_current and original.version_id is not None and not terms.is_versioned:
+        return (
+            "the versioning of its bucket is suspended: a delete marker would replace it, and removing it would bring "
+            "an older version back. Enable versioning first"
+        )
     if original.is_current or is_exact(original.version_id) or terms.is_versioned:
         return ""
     return (

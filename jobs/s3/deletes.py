@@ -79,6 +79,11 @@ class ExactDeletes:
         """
         return await self.store.delete(self.bucket, key, if_match=etag)
 
+    async def check_versioned(self) -> None:
+        """Raises Conflict when the bucket keeps no versions any more: what should be hidden would be gone."""
+        if not await try_often(lambda: self.store.is_versioned(self.bucket)):
+            raise Conflict("GetBucketVersioning", self.bucket, "Raced", "it has been suspended meanwhile: look again")
+
     async def check_hiding(self, originals: Sequence[tuple[str, str]]) -> StoreError | None:
         """Once: does this server heed If-Match where a marker would hide an object? Else why that is not known.
 

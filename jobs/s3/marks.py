@@ -10,17 +10,26 @@ deleted.
 
 Where versions are kept, the mark is a delete marker of a key that nobody has: no lock holds it, and no right to write
 objects is needed. Elsewhere it is an empty object.
+
+A claim is a mark that says, while a group of rows is worked on, that a run deletes in this bucket. Two runs may delete
+objects that are each other's copies. Their announcements miss each other where they have two ledgers, or know a bucket
+by another name, but both look into the same buckets. Each claims the bucket of its originals first, looks for claims of
+others in the buckets of the copies then, and proves the copies after that. Suppose that both deleted. Then neither saw
+the other's claim, so each had ended its deletes before the other one looked (or had not claimed yet, and saw the claim
+of the other later). The other one then proved a copy that was gone already, and kept its original.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from jobs.core.model import NULL_VERSION, Attributes, Location
-from jobs.errors import ConfigError, Denied, NotFound, Redirected, Rejected
+from jobs.core.model import NULL_VERSION, Attributes, Listed, Location
+from jobs.errors import ConfigError, Denied, Interrupted, NotFound, Redirected, Rejected
 from jobs.s3.store import UNGUARDED, Store
 from jobs.s3.tries import try_often
 
@@ -31,6 +40,12 @@ SECOND_NAMES = ("-s3alias", "--ol-s3", ".mrap")
 """The aliases of access points, of Object Lambda and of Multi-Region Access Points end so, and no bucket's name may:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html. What is announced to go is looked up by
 the bucket's own name. Object Lambda shows what is computed, a Multi-Region Access Point now this bucket, now that."""
+
+CLAIM = ".sealift-expiring-"
+"""The keys of claims begin so, at the root of the bucket: `.sealift-expiring-<run id>.sealift-<16 hex>`."""
+
+CLAIM_SECONDS = 3600.0
+"""A claim that is older than another by so much is of a worker that was killed: a group takes minutes."""
 
 _REFUSALS = (Denied, NotFound, Redirected, Rejected)
 
@@ -46,25 +61,74 @@ class Marks:
     bucket: str
     destination: Store
     is_one_service: bool
-    _known: set[str] = field(default_factory=set)
+    _known: set[tuple[str, ...]] = field(default_factory=set)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def tell_apart(self, key: str, copy: Location) -> None:
-        """Raises ConfigError unless it is certain that the copy's bucket is another than that of the original."""
+    async def tell_apart(self, key: str, copy: Location, *, is_replica: bool = True) -> None:
+        """Raises ConfigError unless it is certain that the copy is another object than the original.
+
+        The buckets are told apart once. Keys are told apart once for each way in which a copy's key is made from an
+        original's: some servers take `x//k` and `/x/k` for `x/k`. Members of archives (not `is_replica`) are inside
+        of an object that no original is.
+        """
+        is_same = copy.bucket == self.bucket and self.is_one_service
+        way = (copy.bucket, *_prefixes(key, copy.key)) if is_replica else (copy.bucket,)
         async with self._turn:
-            if copy.bucket in self._known:
+            if way in self._known:
                 return
             for bucket in (self.bucket, copy.bucket):
                 if bucket.endswith(SECOND_NAMES):
                     raise ConfigError(f"{bucket} is the alias of an access point: name the bucket itself")
-            if copy.bucket != self.bucket or not self.is_one_service:
-                await self._compare(key, copy)
-            self._known.add(copy.bucket)
+            if is_replica or not is_same:
+                await self._compare(key, copy, is_same=is_same)
+            self._known.add(way)
 
-    async def _compare(self, key: str, copy: Location) -> None:
+    @asynccontextmanager
+    async def claim(self, run_id: str, buckets: Iterable[str], *, is_versioned: bool) -> AsyncIterator[dict[str, str]]:
+        """Claim the bucket of the originals while the block runs. Yields the run of others' claims, by copies' bucket.
+
+        Raises ConfigError where it cannot be found out whether others have claims.
+        """
+        mark = f"{CLAIM}{run_id}.sealift-{secrets.token_hex(8)}"
+        try:
+            await self._leave(mark, is_versioned)
+            try:
+                own = await self._listed(self.source, self.bucket, mark)
+                if not own:
+                    raise ConfigError(f"s3://{self.bucket} does not list {mark}, written just now: nothing is deleted")
+                since = own[-1].last_modified - CLAIM_SECONDS
+                listed = {bucket: await self._listed(self.destination, bucket, CLAIM) for bucket in buckets}
+            except BaseException:
+                await self._remove(mark, is_versioned)
+                raise
+        except _REFUSALS as error:
+            raise ConfigError(
+                f"it cannot be found out whether another expire run deletes where the copies are, and nothing is "
+                f"deleted: {error}; permit s3:DeleteObject and s3:DeleteObjectVersion (without versions s3:PutObject) "
+                f"of {CLAIM}* in s3://{self.bucket}, and listing the versions on both sides"
+            ) from error
+        others = {
+            bucket: each.key.removeprefix(CLAIM).partition(".")[0]
+            for bucket, entries in listed.items()
+            for each in entries
+            if not each.key.startswith(f"{CLAIM}{run_id}.") and each.last_modified > since
+        }
+        try:
+            yield others
+        finally:
+            with suppress(Interrupted):  # a worker that has to stop sends no delete: its claim grows old
+                await self._remove(mark, is_versioned)
+
+    async def _listed(self, store: Store, bucket: str, prefix: str) -> list[Listed]:
+        listing = store.list_versions if await try_often(lambda: store.is_versioned(bucket)) else store.list_objects
+        return (await try_often(lambda: listing(bucket, prefix))).entries
+
+    async def _compare(self, key: str, copy: Location, *, is_same: bool) -> None:
         try:
             is_versioned = await try_often(lambda: self.source.is_versioned(self.bucket))
             mark, *names = _names(key, copy.key)
+            if is_same and names == [mark]:
+                return  # one key of one bucket: `Copies` refuses that by itself
             await self._leave(mark, is_versioned)
             try:
                 if not await self._is_listed(self.source, self.bucket, mark, is_versioned):
@@ -74,7 +138,7 @@ class Marks:
                     )
                 found = [
                     name
-                    for name in dict.fromkeys((mark, *names))
+                    for name in dict.fromkeys(names if is_same else (mark, *names))
                     if await self._is_listed(self.destination, copy.bucket, name, is_versioned)
                 ]
             finally:
@@ -87,8 +151,8 @@ class Marks:
             ) from error
         if found:
             raise ConfigError(
-                f"s3://{copy.bucket} is s3://{self.bucket} by another name: a mark written to {mark} there is at "
-                f"{found[0]} here. The copies are the originals themselves, and nothing is deleted"
+                f"{copy} is an original in s3://{self.bucket} by another name: a mark written to {mark} there is "
+                f"at {found[0]} here. The copies are the originals themselves, and nothing is deleted"
             )
 
     async def _leave(self, mark: str, is_versioned: bool) -> None:
@@ -111,6 +175,14 @@ class Marks:
             return
         for each in (await try_often(lambda: self.source.list_versions(self.bucket, mark))).entries:
             await try_often(partial(self.source.delete, self.bucket, mark, version_id=each.version_id))
+
+
+def _prefixes(key: str, copy_key: str) -> tuple[str, str]:
+    """What has to be replaced in the one key to get the other: both without the end that they share."""
+    shared = 0
+    while shared < min(len(key), len(copy_key)) and key[-1 - shared] == copy_key[-1 - shared]:
+        shared += 1
+    return key[: len(key) - shared], copy_key[: len(copy_key) - shared]
 
 
 def _names(key: str, copy_key: str) -> tuple[str, str]:

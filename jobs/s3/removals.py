@@ -6,6 +6,7 @@ Nothing else deletes originals. The order is the safety: see `jobs.s3.announceme
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +15,16 @@ from jobs.core.evidence import Verdict
 from jobs.core.expiry import Proof, Step
 from jobs.core.model import Location, ObjectVersion, is_exact
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
+from jobs.errors import (
+    Conflict,
+    Denied,
+    Interrupted,
+    NotFound,
+    PreconditionFailed,
+    Rejected,
+    StoreError,
+    Unavailable,
+)
 from jobs.s3.copies import Copies
 from jobs.s3.deletes import ExactDeletes
 from jobs.s3.marks import Marks
@@ -66,21 +76,14 @@ class Removals:
         """Announce, look at the copies once more, delete, confirm. What is kept is announced no more then."""
         if not doomed:
             return []
-        for copy in {each.proof.bucket: each for each in doomed}.values():
-            await self.marks.tell_apart(copy.seen.row.key, Location(copy.proof.bucket, copy.proof.key))
+        for each in doomed:
+            copy = Location(each.proof.bucket, each.proof.key)
+            await self.marks.tell_apart(each.seen.row.key, copy, is_replica=each.proof.member is None)
         name = await self.tombstones.announce([self._tombstone(each) for each in doomed])
         doomed, kept = await self._look_again(doomed, looked_at)
-        exact = [each for each in doomed if each.is_exact]
-        nulls = [each for each in doomed if each.is_null]
-        guarded = [each for each in doomed if not each.is_exact and not each.is_null]
-        outcomes = await self._delete_all_guarded(guarded)
-        if exact:
-            named = [(each.seen.row.key, str(each.seen.original.version_id)) for each in exact]
-            told = await self.deletes.remove(named)
-            outcomes += [_told(each, error) for each, error in zip(exact, told, strict=True)]
-        if nulls:
-            told = await self.deletes.remove_nulls([(each.seen.row.key, each.seen.original.etag) for each in nulls])
-            outcomes += [_told(each, error) for each, error in zip(nulls, told, strict=True)]
+        outcomes: list[tuple[Outcome, str | None]] = []
+        with contextlib.suppress(Interrupted):  # raised before a request is sent: what has gone is known, and confirmed
+            await self._delete(doomed, outcomes)
         gone = {outcome.row: marker for outcome, marker in outcomes if outcome.status is Status.EXPIRED}
         stones = [
             self._tombstone(each)._replace(marker_version_id=gone[each.seen.row.row])
@@ -89,6 +92,19 @@ class Removals:
         ]
         await self.tombstones.confirm(name, stones)
         return kept + [outcome for outcome, _ in outcomes]
+
+    async def _delete(self, doomed: Sequence[Doomed], outcomes: list[tuple[Outcome, str | None]]) -> None:
+        """Delete, and add each outcome when it is known. Raises Interrupted when no more may be sent."""
+        exact = [each for each in doomed if each.is_exact]
+        nulls = [each for each in doomed if each.is_null]
+        await self._delete_all_guarded([each for each in doomed if not each.is_exact and not each.is_null], outcomes)
+        if exact:
+            named = [(each.seen.row.key, str(each.seen.original.version_id)) for each in exact]
+            told = await self.deletes.remove(named)
+            outcomes += [_told(each, error) for each, error in zip(exact, told, strict=True)]
+        if nulls:
+            told = await self.deletes.remove_nulls([(each.seen.row.key, each.seen.original.etag) for each in nulls])
+            outcomes += [_told(each, error) for each, error in zip(nulls, told, strict=True)]
 
     async def _look_again(self, doomed: Sequence[Doomed], looked_at: float) -> tuple[list[Doomed], list[Outcome]]:
         """Those whose copy is still one, and is to stay; the outcomes of the others."""
@@ -101,14 +117,27 @@ class Removals:
         kept = [keep(each.seen.row, reason) for each, reason in zip(doomed, reasons, strict=True) if reason]
         return [each for each, reason in zip(doomed, reasons, strict=True) if not reason], kept
 
-    async def _delete_all_guarded(self, guarded: Sequence[Doomed]) -> list[tuple[Outcome, str | None]]:
+    async def _delete_all_guarded(self, guarded: Sequence[Doomed], outcomes: list[tuple[Outcome, str | None]]) -> None:
         """Those that a condition protects, if this server heeds it."""
         hiding = [(each.seen.row.key, each.seen.original.etag) for each in guarded if each.step is Step.HIDE]
+        if hiding:
+            await self.deletes.check_versioned()
         if error := await self.deletes.check_hiding(hiding):
-            return [_told(each, error) for each in guarded]
+            outcomes += [_told(each, error) for each in guarded]
+            return
         if guarded and not hiding:
             await self.deletes.check_removing(guarded[0].seen.row.key)
-        return await do_all(self._delete_guarded, guarded, REQUESTS_AT_ONCE)
+        stops: list[Interrupted] = []
+
+        async def delete(each: Doomed) -> None:
+            try:
+                outcomes.append(await self._delete_guarded(each))
+            except Interrupted as stop:  # the others may have been sent
+                stops.append(stop)
+
+        await do_all(delete, guarded, REQUESTS_AT_ONCE)
+        if stops:
+            raise stops[0]
 
     async def _delete_guarded(self, doomed: Doomed) -> tuple[Outcome, str | None]:
         """The current object, if it still has the proven ETag: hidden by a marker or, without versions, removed.

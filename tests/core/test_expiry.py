@@ -79,9 +79,21 @@ def test_what_keeps_an_original(change: dict[str, Any], reason: str) -> None:
 )
 def test_how_a_proven_original_goes(is_current: bool, is_versioned: bool, step: Step) -> None:
     original = ORIGINAL._replace(is_current=is_current, hidden_at=None if is_current else NOW - 31 * DAY)
+    row = ROW
+    if is_current and not is_versioned:  # where there never were versions, an object has no version id
+        original, row = original._replace(version_id=None), ROW._replace(version_id=None)
     terms = TERMS._replace(is_versioned=is_versioned)
-    assert decide(ROW, PROOF, original, None, terms) == Decision(prove=True)
-    assert decide(ROW, PROOF, original, SAME, terms) == Decision(step)
+    assert decide(row, PROOF, original, None, terms) == Decision(prove=True)
+    assert decide(row, PROOF, original, SAME, terms) == Decision(step)
+
+
+@pytest.mark.parametrize("version_id", ["v1", "null"])
+def test_what_is_current_where_versioning_is_suspended_stays(version_id: str) -> None:
+    """Removing it would bring an older version back."""
+    original = ORIGINAL._replace(version_id=version_id)
+    terms = TERMS._replace(is_versioned=False)
+    decision = decide(ROW._replace(version_id=version_id), PROOF, original, SAME, terms)
+    assert (decision.step, "suspended" in decision.reason) == (None, True)
 
 
 COPY = Proof("run", 0.0, "b", "k", "v1", "e")

@@ -260,7 +260,11 @@ class ArchiveCourse(Course):
         return ARCHIVES if self.model.specs[run_id]["job"] == "compact" else PREFIX
 
     def _make_job(self, process: Process, store: Store, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
-        return make_job(spec, store, store, budget, ledger, self.schedule.in_flight)
+        return make_job(self._timed(spec), store, store, budget, ledger, self.schedule.in_flight)
+
+    def _timed(self, spec: RunSpec) -> RunSpec:
+        """With the time at which it was planned: the seconds in its id are made up."""
+        return replace(spec, created_at=EPOCH + self.model.starts[spec.run_id])
 
 
 async def _write_deletions(ledger: Ledger, run_id: str, plan: Any) -> dict[str, Any]:

@@ -318,7 +318,8 @@ class LastCopyCourse(ArchiveCourse):
         source, destination = (
             Elsewhere(process) if side.endpoint else store for side in (spec.source, spec.destination)
         )
-        return make_job(spec, cast(Store, source), cast(Store, destination), budget, ledger, self.schedule.in_flight)
+        stores = cast(Store, source), cast(Store, destination)
+        return make_job(self._timed(spec), *stores, budget, ledger, self.schedule.in_flight)
 
 
 def _way(act: Act) -> int:

@@ -97,10 +97,8 @@ IGNORED = (
 )  # fmt: skip
 
 
-SECOND_NAMES = ("destination", "destination")
-"""Which bucket's copies have second names, of two. `both` belongs here as soon as the scene "both sides at once, both
-known by second names" of `test_last_copy_findings` holds.
-"""
+SECOND_NAMES = ("destination", "both")
+"""Which bucket's copies have second names, of two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

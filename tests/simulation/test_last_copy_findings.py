@@ -78,7 +78,6 @@ def test_the_last_good_copy_stays(name: str):
     assert play(FINDINGS[name]).model.violations == []
 
 
-@pytest.mark.xfail(strict=True, reason="announcements are looked up by the name of the bucket")
 def test_two_sides_that_are_known_by_second_names_do_not_go_at_once():
     schedule = scene(World.MUTUAL, V, B, Q, alias_of="both")
     assert play(schedule).model.violations == []

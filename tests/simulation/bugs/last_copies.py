@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,16 @@ from jobs.s3.removals import Doomed, Removals
 from jobs.s3.tombstones import Tombstone
 from tests.simulation.bugs.bug import Bug, Replacements
 from tests.simulation.last_copy_course import LastCopyCourse
+
+
+def _claims_unseen() -> Replacements:
+    """Claims are left and never looked at. Announcements alone miss each other by second names."""
+
+    @asynccontextmanager
+    async def claim(self: Marks, run_id: str, buckets: Iterable[str], **named: Any) -> AsyncIterator[dict[str, str]]:
+        yield {}
+
+    return [(Marks, "claim", claim)]
 
 
 def _mutual_proof() -> Replacements:
@@ -59,7 +70,7 @@ def _announcements(found: Callable[[Any, Sequence[Proof], list[str]], list[str]]
 
 
 def _look_before_announcing() -> Replacements:
-    return _announcements(lambda removals, copies, runs: runs, is_early=True)
+    return [*_announcements(lambda removals, copies, runs: runs, is_early=True), *_claims_unseen()]
 
 
 def _own_rows_unseen() -> Replacements:
@@ -85,7 +96,7 @@ def _lifecycle_unseen() -> Replacements:
 
 
 def _alias_unseen() -> Replacements:
-    async def tell_apart(self: Marks, *given: Any) -> None:
+    async def tell_apart(self: Marks, *given: Any, **named: Any) -> None:
         return None
 
     return [(Marks, "tell_apart", tell_apart)]
@@ -152,6 +163,7 @@ def _bug(name: str, what: str, seeds: int, plant: Callable[[], Replacements]) ->
 BUGS = [
     _bug("mutual-proof", "what is announced to go counts as a copy", 400, _mutual_proof),
     _bug("look-before-announcing", "two runs at once look before they announce", 2_000, _look_before_announcing),
+    _bug("claims-unseen", "two runs that know buckets by other names do not see each other", 4_000, _claims_unseen),
     _bug("own-rows-unseen", "a run's own rows count as copies", 1_000, _own_rows_unseen),
     _bug("copy-not-current", "a version below others is a copy", 400, _copy_not_current),
     _bug("lifecycle-unseen", "what a lifecycle rule will remove is a copy", 400, _lifecycle_unseen),
