@@ -35,6 +35,11 @@ locals {
     covered = distinct(flatten([for name, pair in local.expiring : [for prefix in local.archived_prefixes[name] :
       pair.archive.side == "source" ? "${local.bucket_arns[pair.source.bucket]}/${prefix}*" : "${local.bucket_arns[pair.destination.bucket]}/${pair.destination.prefix}${prefix}*"
     ]]))
+
+    # where expire says that it is deleting: `CLAIM` in jobs/s3/marks.py
+    claims = distinct([for name, pair in local.expiring :
+      "${local.bucket_arns[pair.archive.side == "source" ? pair.source.bucket : pair.destination.bucket]}/${local.claim}*"
+    ])
   }
 
   # bucket → the prefixes that are listed there
@@ -84,7 +89,8 @@ locals {
   )
 
   # What each role may delete: delete markers where the policy mirrors deletes; for expire, what archives cover.
-  deletable = { for role, each in local.roles : role => role == "expire" ? local.objects.covered : each.marks ? local.objects.mirrored : [] }
+  claim     = ".sealift-expiring-"
+  deletable = { for role, each in local.roles : role => role == "expire" ? concat(local.objects.covered, local.objects.claims) : each.marks ? local.objects.mirrored : [] }
 
   statements = { for role, each in local.roles : role => concat(
     [
@@ -106,7 +112,8 @@ locals {
       Action   = ["s3:ListBucket", "s3:ListBucketVersions"]
       Resource = "arn:${local.partition}:s3:::${bucket}"
       Condition = { StringLikeIfExists = { "s3:prefix" = distinct(flatten([
-        for kind in concat(each.lists, ["ledger"]) : [for prefix in lookup(local.listed[kind], bucket, []) : "${prefix}*"]
+        [for kind in concat(each.lists, ["ledger"]) : [for prefix in lookup(local.listed[kind], bucket, []) : "${prefix}*"]],
+        role == "expire" ? ["${local.claim}*"] : [],
       ])) } }
     }],
     [for buckets in [distinct(flatten([for kind in each.lists : keys(local.listed[kind])]))] : {
@@ -135,7 +142,7 @@ locals {
       Action   = "s3:DeleteObject"
       Resource = resources
     } if each.marks && length(resources) > 0],
-    [for resources in [local.objects.covered] : {
+    [for resources in [concat(local.objects.covered, local.objects.claims)] : {
       Sid      = "ExpireWhatArchivesCover"
       Effect   = "Allow"
       Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]

@@ -12,6 +12,7 @@ from jobs.cli import placement
 from jobs.config import Settings
 from jobs.core.arrays import SYSTEM_TAG, WORK, payload, spread
 from jobs.core.ledger_files import LEDGER_FILES, Change
+from jobs.s3.marks import CLAIM
 from tests.terraform.iam import Answer, decide, listed
 
 NAME = "parcels"
@@ -112,6 +113,10 @@ MUST_BE_ALLOWED = [
     ("restore", "s3:GetObject", ARCHIVE, {}),
     ("expire", "s3:DeleteObjectVersion", SCAN, {}),
     ("expire", "s3:DeleteObject", f"{S3}example-scans/signatures/1Z.png", {}),
+    ("expire", "s3:DeleteObject", f"{S3}example-scans/{CLAIM}run.sealift-0", {}),
+    ("expire", "s3:DeleteObjectVersion", f"{S3}example-scans/{CLAIM}run.sealift-0", {}),
+    ("expire", "s3:ListBucketVersions", f"{S3}example-scans", {"s3:prefix": CLAIM}),
+    ("expire", "s3:ListBucketVersions", f"{S3}example-archives-fra", {"s3:prefix": CLAIM}),
     ("expire", "s3:GetObject", ARCHIVE, {}),
     ("expire", "s3:GetObject", REPLICA, {}),
 ]
