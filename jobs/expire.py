@@ -108,10 +108,11 @@ class Expire:
             yield group
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """One outcome for each row, in order; none for rows that were not taken up before the worker had to stop.
+        """One outcome for each row, in order.
 
         Raises Unavailable, Conflict or PreconditionFailed where trying again may help: what is gone by then is
-        known by its tombstone. Raises ConfigError for a server that deletes whatever the condition says.
+        known by its tombstone. Raises ConfigError for a server that deletes whatever the condition says, PartlyDone
+        when the worker has to stop.
         """
         is_versioned = await try_often(lambda: self.source.is_versioned(self.bucket))
         now = min(self.clock(), self.planned_at)  # shares were weighed then: what is due since was not
@@ -145,7 +146,7 @@ class Expire:
             gone = await self.removals.remove(doomed, looked_at) if self.options.delete else map(spared, doomed)
         outcomes |= {outcome.row: outcome for outcome in gone}
         outcomes |= {row.row: _kept(row, _rival(rivals[row.row])) for row in rows if row.row in rivals}
-        return [outcomes[row.row] for row in rows if row.row in outcomes]
+        return [outcomes[row.row] for row in rows]
 
     @asynccontextmanager
     async def _claimed(self, unproven: Sequence[Seen], is_versioned: bool) -> AsyncIterator[Mapping[str, str]]:

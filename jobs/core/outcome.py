@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
+
+from jobs.errors import Interrupted
 
 
 class Status(StrEnum):
@@ -127,3 +129,14 @@ def weight_sql(column: str) -> str:
     """The precedence of a status as a SQL CASE, for folds that are larger than memory."""
     cases = " ".join(f"WHEN '{status.value}' THEN {weight}" for status, weight in _WEIGHT.items())
     return f"CASE {column} {cases} END"
+
+
+class PartlyDone(Interrupted):
+    """A job had to stop in the middle of its rows. `outcomes` are of those that it has done."""
+
+    def __init__(self, message: str, outcomes: Sequence[Outcome]):
+        super().__init__(message)
+        self.outcomes = tuple(outcomes)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.outcomes)

@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from jobs.core.model import ObjectVersion
-from jobs.core.outcome import GOOD, Outcome, Status
+from jobs.core.outcome import GOOD, Outcome, PartlyDone, Status
 from jobs.core.pace import Pace, backoff_seconds
 from jobs.core.run import Plan
 from jobs.errors import Conflict, Interrupted, LedgerError, PreconditionFailed, StoreError, Throttled, Unavailable
@@ -217,20 +217,24 @@ class Worker:
             outcomes = await self._process(rows)
         except asyncio.CancelledError:
             raise
-        except Interrupted as error:  # these rows have no outcome
+        except Interrupted as error:  # the other rows have no outcome
+            self._take(error.outcomes if isinstance(error, PartlyDone) else ())
             self.stop(None if self._stopping else LOST_GRACE_SECONDS, str(error))
         except BaseException as error:  # noqa: BLE001  the run ends with it; see `_run`
             self._broken = self._broken or error
         else:
-            now = self.clock()
-            for outcome in outcomes:
-                if outcome.row not in self._settled:
-                    self._pending.append(outcome._replace(finished_at=now, attempt=self.attempt))
-                    self._count(outcome)
+            self._take(outcomes)
         finally:
             self._in_flight -= 1
             self._wake.set()
             self.on_progress(self._done._replace(in_flight=self._in_flight))
+
+    def _take(self, outcomes: Iterable[Outcome]) -> None:
+        now = self.clock()
+        for outcome in outcomes:
+            if outcome.row not in self._settled:
+                self._pending.append(outcome._replace(finished_at=now, attempt=self.attempt))
+                self._count(outcome)
 
     async def _process(self, rows: list[ObjectVersion]) -> list[Outcome]:
         for attempt in range(1, TRIES + 1):

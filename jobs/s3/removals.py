@@ -6,7 +6,6 @@ Nothing else deletes originals. The order is the safety: see `jobs.s3.announceme
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from jobs.core.evidence import Verdict
 from jobs.core.expiry import Proof, Step
 from jobs.core.model import Location, ObjectVersion, is_exact
-from jobs.core.outcome import Outcome, Status
+from jobs.core.outcome import Outcome, PartlyDone, Status
 from jobs.errors import (
     Conflict,
     Denied,
@@ -73,7 +72,10 @@ class Removals:
     look: Callable[[ObjectVersion, bool], Awaitable[Seen | Outcome | None]]
 
     async def remove(self, doomed: Sequence[Doomed], looked_at: float) -> list[Outcome]:
-        """Announce, look at the copies once more, delete, confirm. What is kept is announced no more then."""
+        """Announce, look at the copies once more, delete, confirm. What is kept is announced no more then.
+
+        Raises PartlyDone when the worker has to stop.
+        """
         if not doomed:
             return []
         for each in doomed:
@@ -82,8 +84,11 @@ class Removals:
         name = await self.tombstones.announce([self._tombstone(each) for each in doomed])
         doomed, kept = await self._look_again(doomed, looked_at)
         outcomes: list[tuple[Outcome, str | None]] = []
-        with contextlib.suppress(Interrupted):  # raised before a request is sent: what has gone is known, and confirmed
+        stop: Interrupted | None = None
+        try:
             await self._delete(doomed, outcomes)
+        except Interrupted as error:  # raised before a request is sent: what has gone is known
+            stop = error
         gone = {outcome.row: marker for outcome, marker in outcomes if outcome.status is Status.EXPIRED}
         stones = [
             self._tombstone(each)._replace(marker_version_id=gone[each.seen.row.row])
@@ -91,7 +96,10 @@ class Removals:
             if each.seen.row.row in gone
         ]
         await self.tombstones.confirm(name, stones)
-        return kept + [outcome for outcome, _ in outcomes]
+        done = kept + [outcome for outcome, _ in outcomes]
+        if stop is not None:
+            raise PartlyDone(str(stop), done) from stop
+        return done
 
     async def _delete(self, doomed: Sequence[Doomed], outcomes: list[tuple[Outcome, str | None]]) -> None:
         """Delete, and add each outcome when it is known. Raises Interrupted when no more may be sent."""

@@ -12,7 +12,7 @@ import pytest
 
 from jobs.core.expiry import Proof
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
-from jobs.core.outcome import Outcome, Status
+from jobs.core.outcome import Outcome, PartlyDone, Status
 from jobs.errors import Conflict, Interrupted
 from jobs.expire import Expire
 from jobs.s3.announcements import Announcements
@@ -148,11 +148,12 @@ def test_a_worker_that_has_to_stop_accounts_for_what_it_has_deleted(versioned: b
     refs = [store.put_now("docs", f"k{number}", b"content") for number in range(5)]
     store.etag = asyncio.run(store.head(refs[0])).etag
     rows = [row_of(store, number, ref, replica(store, ref)) for number, ref in enumerate(refs)]
-    outcomes = work(job(store), rows)
+    with pytest.raises(PartlyDone) as stop:
+        work(job(store), rows)
     gone = {f"k{number}" for number in range(5)} - set(current(store, "docs"))
     assert len(gone) == 2
-    assert {each.key for each in outcomes if each.status is Status.EXPIRED} == gone
-    assert len(outcomes) == 2
+    assert {each.key for each in stop.value.outcomes if each.status is Status.EXPIRED} == gone
+    assert len(stop.value.outcomes) == 2
     names = [each.key for each in asyncio.run(store.list_objects("ledger", "")).entries]
     assert [name for name in names if name.endswith("-done.parquet")]
 
