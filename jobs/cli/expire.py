@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,12 +141,15 @@ async def _start(given: dict[str, Any], options: dict[str, Any], ledger: Ledger,
         },
         price_table=given["price_table"],
     )
-    return await launch_and_report(request, ledger, settings, given | {"dry_run": False, "yes": True}, _plan_rows)
+    planner = partial(_plan_rows, given.get("is_own"))
+    return await launch_and_report(request, ledger, settings, given | {"dry_run": False, "yes": True}, planner)
 
 
-async def _plan_rows(request: launch.Request, ledger: Ledger, settings: Settings) -> launch.Planned:
+async def _plan_rows(
+    is_own: Callable[[str], bool] | None, request: launch.Request, ledger: Ledger, settings: Settings
+) -> launch.Planned:
     """The plan. Raises ConfigError for one without rows, unless an earlier run has expired them all."""
-    planned = await plan_run(request, ledger, settings)
+    planned = await plan_run(request, ledger, settings, is_own)
     left_out = planned.plan.excluded
     if planned.plan.rows or EXPIRED_BEFORE in left_out:
         return planned

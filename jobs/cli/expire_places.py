@@ -16,8 +16,9 @@ import click
 from click.core import ParameterSource
 
 from jobs.cli.options import LocationType, side_options, stack
-from jobs.cli.pairs import choose
+from jobs.cli.pairs import Chosen, choose
 from jobs.config import Settings
+from jobs.core.coverage import match
 from jobs.core.model import Location
 from jobs.core.policy_choices import ArchiveSide
 from jobs.core.run import RunSpec, Side
@@ -64,6 +65,7 @@ def places_options() -> Callable[[F], F]:
 def by_pair(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """The options with the places, the grace period and the share of a pair's archive. Not for an event loop.
 
+    `source` is only as narrow as one prefix can be: `is_own` says which keys below it are the pair's.
     Raises UsageError for a pair that the policy lets nothing expire of, and for options that it replaces.
     """
     context = click.get_current_context()
@@ -80,6 +82,7 @@ def by_pair(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     return {
         **given,
         "source": Location(side.bucket, shared if is_source else pair.copy_key(shared)),
+        "is_own": _is_own(chosen, pair.copy_key("") if not is_source else ""),
         "source_region": given["source_region"] or side.region,
         "copies": (Location(archive.bucket, archive.prefix),),
         "copies_region": given["copies_region"] or archive.region,
@@ -87,6 +90,16 @@ def by_pair(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
         "max_share": f"{float(archive.expire.max_share) * 100:g}%",
         "ledger": f"s3://{chosen.ledger.bucket}/{chosen.ledger.key}",
     }
+
+
+def _is_own(chosen: Chosen, added: str) -> Callable[[str], bool]:
+    """Whether a key is one of the pair's, as the policy decides it; `added` is what its copies' keys begin with."""
+    bucket = chosen.pair.source.bucket
+
+    def is_own(key: str) -> bool:
+        return key.startswith(added) and match(chosen.policy, bucket, key[len(added) :]) is chosen.pair
+
+    return is_own
 
 
 def named_side(given: Mapping[str, Any], name: str, location: Location) -> Side:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -33,8 +33,13 @@ if TYPE_CHECKING:
     from jobs.s3.manifests import Manifest
 
 
-async def plan_run(request: launch.Request, ledger: Ledger, settings: Settings) -> launch.Planned:
-    """Find what is proven, weigh it against its prefix, cut it into shards. Raises LimitExceeded, LedgerError, …"""
+async def plan_run(
+    request: launch.Request, ledger: Ledger, settings: Settings, is_own: Callable[[str], bool] | None = None
+) -> launch.Planned:
+    """Find what is proven, weigh it against its prefix, cut it into shards. Raises LimitExceeded, LedgerError, …
+
+    `is_own`: which keys are the pair's that the run is for.
+    """
     from jobs.runs.expiring import Scope, plan_candidates
     from jobs.runs.planning import read_price_table
 
@@ -46,6 +51,7 @@ async def plan_run(request: launch.Request, ledger: Ledger, settings: Settings) 
         source.location,
         [Location.parse(uri) for uri in request.options["copies"]],
         launch.is_streamed(source, destination),
+        is_own,
     )
     scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
     try:

@@ -45,11 +45,15 @@ _ROW = ("key", "version_id", "is_latest", "size_bytes", "etag", "last_modified",
 
 
 class Scope(NamedTuple):
-    """Where originals and copies are. `is_apart`: they are on different services, where bucket names say nothing."""
+    """Where originals and copies are. `is_apart`: they are on different services, where bucket names say nothing.
+
+    `is_own`: which keys of the source are those of the pair that the run is for; None: all are, there is no pair.
+    """
 
     source: Location
     copies: Sequence[Location]
     is_apart: bool = False
+    is_own: Callable[[str], bool] | None = None
 
 
 @dataclass(slots=True)
@@ -97,15 +101,16 @@ async def plan_candidates(
             connection.execute(f"CREATE TABLE proven ({PROVEN})")
             for number, spec in enumerate(runs):
                 await take_proofs(ledger, spec, folder / str(number), connection)
+            foreign = await asyncio.to_thread(_drop_foreign, connection, scope.is_own, folder / "foreign.parquet")
             if wanted is not None:
-                await _spool(wanted, folder / "wanted.parquet")
+                foreign = await _spool(wanted, folder / "wanted.parquet", scope.is_own)
             rows = folder / "wanted.parquet" if wanted is not None else None
-            excluded = await asyncio.to_thread(_narrow, connection, scope, rows)
+            excluded = {"--pair": foreign} | await asyncio.to_thread(_narrow, connection, scope, rows)
             await asyncio.to_thread(_choose, connection, scope.source, rows)
             if wanted is not None:
                 first, last = _one(connection, "SELECT coalesce(min(key), ''), coalesce(max(key), '') FROM chosen")
                 prefix = prefix._replace(key=max(_shared_folder(first, last), prefix.key, key=len))
-            await _spool(list_prefix(prefix), folder / "listed.parquet")
+            await _spool(list_prefix(prefix), folder / "listed.parquet", scope.is_own)
             connection.execute(f"CREATE VIEW there AS FROM read_parquet({quoted(str(folder / 'listed.parquet'))})")
             excluded[EXPIRED_BEFORE] = await expired_before(connection, ledger, prefix, folder)
             found = Candidates(prefix, excluded={why: count for why, count in excluded.items() if count})
@@ -143,10 +148,31 @@ def _lies_in(bucket: str, key: str, place: Location) -> str:
     return f"({bucket} = {quoted(place.bucket)} AND starts_with({key}, {quoted(place.key)}))"
 
 
-async def _spool(rows: AsyncIterator[pa.RecordBatch], path: Path) -> None:
+async def _spool(rows: AsyncIterator[pa.RecordBatch], path: Path, is_own: Callable[[str], bool] | None = None) -> int:
+    """Write the rows whose keys are the run's own; how many others there are."""
+    foreign = 0
     with pq.ParquetWriter(path, manifest_schema(), compression="lz4") as writer:
         async for batch in rows:
-            writer.write_batch(batch)
+            keys: list[Any] = batch["key"].to_pylist()
+            own = batch if is_own is None else batch.filter(pa.array([is_own(key) for key in keys], pa.bool_()))
+            foreign += batch.num_rows - own.num_rows
+            writer.write_batch(own)
+    return foreign
+
+
+def _drop_foreign(connection: duckdb.DuckDBPyConnection, is_own: Callable[[str], bool] | None, path: Path) -> int:
+    """Take the proofs of keys that are not the run's own out of `proven`; how many these are."""
+    if is_own is None:
+        return 0
+    schema = pa.schema([pa.field("key", pa.string())])
+    with pq.ParquetWriter(path, schema, compression="lz4") as writer:
+        for batch in connection.sql("SELECT DISTINCT key FROM proven").to_arrow_reader(BATCH_ROWS):
+            keys = [key for key in batch["key"].to_pylist() if not is_own(key)]
+            writer.write_batch(pa.RecordBatch.from_pydict({"key": keys}, schema))
+    (count,) = connection.execute(
+        f"DELETE FROM proven WHERE key IN (SELECT key FROM read_parquet({quoted(str(path))}))"
+    ).fetchone() or (0,)
+    return int(count)
 
 
 def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Path | None) -> None:
