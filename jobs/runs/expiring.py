@@ -28,7 +28,7 @@ from jobs.core.model import Location
 from jobs.core.run import RunSpec, ShardSummary
 from jobs.runs.ledger import Ledger
 from jobs.runs.proofs import PROVEN, take_proofs
-from jobs.runs.shares import NOTHING, Share, expired_before, weigh
+from jobs.runs.shares import NOTHING, Share, expired_before, span_of_listed, span_of_proven, weigh
 from jobs.s3.sql import Database, quoted
 from jobs.s3.tables import expiry_schema, manifest_schema, write_parquet
 
@@ -90,8 +90,9 @@ async def plan_candidates(
     """What `runs` have proven, of `wanted` (in `manifest_schema()`) or all, written as shards in `expiry_schema()`.
 
     A wanted row that nobody has proven is a row without a proof. `older_than`: epoch seconds that written and proven
-    have to be before to count for a share. The shares are those of the scope's source; of wanted rows, of their folder
-    in it, which `list_prefix` lists. `write_shard(number, parquet)` is awaited for each shard, in order.
+    have to be before to count for a share. The shares are those of the scope's source; of wanted rows, of the folder
+    in it of those that have a proof and are there: `list_prefix` lists it. `write_shard(number, parquet)` is awaited
+    for each shard, in order.
     """
     prefix = scope.source
     with TemporaryDirectory(prefix="expiring-", dir=scratch_directory) as scratch:
@@ -108,11 +109,15 @@ async def plan_candidates(
             excluded = {"--pair": foreign} | await asyncio.to_thread(_narrow, connection, scope, rows)
             await asyncio.to_thread(_choose, connection, scope.source, rows)
             if wanted is not None:
-                first, last = _one(connection, "SELECT coalesce(min(key), ''), coalesce(max(key), '') FROM chosen")
-                prefix = prefix._replace(key=max(_shared_folder(first, last), prefix.key, key=len))
+                prefix = _narrowed(prefix, span_of_proven(connection))
             await _spool(list_prefix(prefix), folder / "listed.parquet", scope.is_own)
             connection.execute(f"CREATE VIEW there AS FROM read_parquet({quoted(str(folder / 'listed.parquet'))})")
             excluded[EXPIRED_BEFORE] = await expired_before(connection, ledger, prefix, folder)
+            if wanted is not None:
+                prefix = _narrowed(prefix, span_of_listed(connection))
+                there = f"FROM read_parquet({quoted(str(folder / 'listed.parquet'))})"
+                beneath = f"starts_with(key, {quoted(prefix.key)})"
+                connection.execute(f"CREATE OR REPLACE VIEW there AS {there} WHERE {beneath}")
             found = Candidates(prefix, excluded={why: count for why, count in excluded.items() if count})
             found.current, found.versions = await asyncio.to_thread(weigh, connection, older_than)
             found.by_class = await asyncio.to_thread(_count_classes, connection)
@@ -178,7 +183,8 @@ def _drop_foreign(connection: duckdb.DuckDBPyConnection, is_own: Callable[[str],
 def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Path | None) -> None:
     """The table `chosen`: each version once, with its latest proof; as old as the first proof of the same copy.
 
-    A proof without an objection comes first. Of the wanted rows also those without one.
+    A proof without an objection comes first. Of the wanted rows also those without one. A row without an id that
+    comes to a version which another row names is that row once more.
     """
     connection.execute(
         """
@@ -196,7 +202,7 @@ def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Pat
     names = ", ".join(f'latest."{name}"' for name in (*_names(), "objection") if name not in _ROW)
     connection.execute(
         f"""
-        CREATE TABLE chosen AS
+        CREATE TABLE chosen AS WITH wanted AS (
         SELECT rows.key, coalesce(rows.version_id, latest.version_id) AS version_id, rows.is_latest,
                coalesce(rows.size_bytes, latest.size_bytes) AS size_bytes, coalesce(rows.etag, latest.etag) AS etag,
                coalesce(epoch(rows.last_modified), latest.last_modified) AS last_modified,
@@ -208,7 +214,10 @@ def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Pat
         WHERE NOT rows.is_delete_marker AND starts_with(rows.key, {quoted(source.key)})
         QUALIFY row_number() OVER (PARTITION BY rows.key, rows.version_id
             ORDER BY latest.version_id = rows.version_id DESC NULLS LAST, latest.objection IS NULL DESC,
-                     latest.proven_at DESC NULLS LAST) = 1
+                     latest.proven_at DESC NULLS LAST) = 1)
+        FROM wanted
+        QUALIFY row_number() OVER (PARTITION BY key, version_id ORDER BY is_latest DESC NULLS LAST) = 1
+            AND (version_id IS NOT NULL OR count(version_id) OVER (PARTITION BY key, etag) = 0)
         """
     )
 
@@ -296,6 +305,14 @@ def _row(number: int, values: dict[str, Any]) -> dict[str, Any]:
 def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
     found: Any = connection.execute(sql).fetchall()
     return found[0]
+
+
+def _narrowed(prefix: Location, span: tuple[str | None, str | None]) -> Location:
+    """The folder below the prefix that all keys between two share; the prefix itself where there are no keys."""
+    first, last = span
+    if first is None or last is None:
+        return prefix
+    return prefix._replace(key=max(_shared_folder(first, last), prefix.key, key=len))
 
 
 def _shared_folder(first_key: str, last_key: str) -> str:

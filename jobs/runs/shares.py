@@ -37,6 +37,10 @@ class Share(NamedTuple):
 NOTHING = Share()
 
 
+COUNTS = "(copy_etag IS NOT NULL AND objection IS NULL)"
+"""SQL: whether a chosen row has a proof that counts."""
+
+
 def _is_same(row: str, other: str) -> str:
     """SQL: whether a row names that version. A missing id names any, and is the null version's."""
     return f"""{other}.key = {row}.key AND {other}.etag = {row}.etag AND ({row}.version_id IS NULL
@@ -64,6 +68,28 @@ async def expired_before(connection: duckdb.DuckDBPyConnection, ledger: Ledger, 
     return int(count)
 
 
+def span_of_proven(connection: duckdb.DuckDBPyConnection) -> tuple[str | None, str | None]:
+    """The first and the last key of the rows whose proof counts; of all rows where none does."""
+    counting = f"FILTER (WHERE {COUNTS})"
+    first, last = _one(
+        connection,
+        f"SELECT coalesce(min(key) {counting}, min(key)), coalesce(max(key) {counting}, max(key)) FROM chosen",
+    )
+    return first, last
+
+
+def span_of_listed(connection: duckdb.DuckDBPyConnection) -> tuple[str | None, str | None]:
+    """The first and the last key of the rows whose proof counts and which are there; None where there are none."""
+    first, last = _one(
+        connection,
+        f"""
+        SELECT min(key), max(key) FROM chosen
+        WHERE {COUNTS} AND EXISTS (FROM there WHERE {_is_same("chosen", "there")} AND NOT there.is_delete_marker)
+        """,
+    )
+    return first, last
+
+
 def weigh(connection: duckdb.DuckDBPyConnection, older_than: float) -> tuple[Share, Share]:
     """(current objects, all versions) that would go, of what is there.
 
@@ -81,8 +107,7 @@ def weigh(connection: duckdb.DuckDBPyConnection, older_than: float) -> tuple[Sha
             GROUP BY ALL
         ) AS found ON found.key = chosen.key AND found.etag = chosen.etag
             AND found.version_id IS NOT DISTINCT FROM chosen.version_id
-        WHERE copy_etag IS NOT NULL AND objection IS NULL
-            AND greatest(proven_at, coalesce(modified, 0)) <= {older_than!r}
+        WHERE {COUNTS} AND greatest(proven_at, coalesce(modified, 0)) <= {older_than!r}
         """,
     )
     return Share(eligible[0], listed[0]), Share(eligible[1], listed[1])

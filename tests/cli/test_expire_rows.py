@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import World
 from tests.cli.pair_policy import write_policy
-from tests.cli.test_expire import compact, keys
+from tests.cli.test_expire import DELETE, compact, keys, places, replicate
 from tests.cli.test_expire_places import manifest
 from tests.servers import REGION
 
@@ -52,3 +52,42 @@ def test_a_share_is_counted_over_what_the_pair_covers(world: World, tmp_path: Pa
     refused = world.sealift("expire", *given, "--yes-delete")
     assert (refused.code, "2 of the 2 current objects" in refused.stderr) == (2, True), refused.stderr
     assert len(keys(world)) == 5
+
+
+def test_a_row_of_nothing_does_not_widen_what_a_share_is_counted_over(world: World) -> None:
+    names = [f"a/{n}" for n in range(2)]
+    for name in (*names, *(f"b/{n}" for n in range(8))):
+        world.put(name, name.encode())
+    replicate(world, "--include", "a/*")
+    world.client.delete_object(Bucket=world.source, Key="b/0")
+    limits = ["--grace", "0s", "--max-share", "50%", "--yes-delete"]
+    for nothing in ("zzz-not-there", "b/0", "b/1"):  # never there, there no more, there without a proof
+        rows = manifest(world, [*names, nothing])
+        refused = world.sealift("expire", "--manifest", rows, *places(world), *limits)
+        assert (refused.code, f"2 of the 2 current objects in s3://{world.source}/a/" in refused.stderr) == (2, True)
+    assert len(keys(world)) == 9
+
+
+def test_a_proven_row_that_is_gone_does_not_widen_what_a_share_is_counted_over(world: World) -> None:
+    for name in ("a/0", "a/1", "b/0", "b/1", "b/2", "b/3", "b/4"):
+        world.put(name, name.encode())
+    replicate(world)
+    world.client.delete_object(Bucket=world.source, Key="b/0")
+    limits = ["--grace", "0s", "--max-share", "50%", "--yes-delete"]
+    rows = manifest(world, ["a/0", "a/1", "b/0"])
+    refused = world.sealift("expire", "--manifest", rows, *places(world), *limits)
+    assert (refused.code, "of the 2 current objects" in refused.stderr) == (2, True), refused.stderr
+    assert len(keys(world)) == 6
+
+
+def test_a_version_that_a_manifest_names_with_and_without_its_id_counts_once(versioned: World) -> None:
+    world = versioned
+    ids = {name: world.put(name, name.encode())["VersionId"] for name in ("d/1", "d/2")}
+    replicate(world)
+    rows = "".join(f"{world.source},{name},{each}\n" for name in ids for each in ("", ids[name], ids[name]))
+    world.client.put_object(Bucket=world.ledger, Key="rows.csv", Body=rows.encode())
+    done = world.sealift("expire", "--manifest", f"s3://{world.ledger}/rows.csv", *places(world), *DELETE, "--json")
+    assert done.document["outcomes"] == {"expired": 2}, done.stderr
+    assert done.document["expiry"]["versions"] == {"eligible": 2, "listed": 2}
+    for name in ids:
+        assert [each.is_delete_marker for each in world.history(world.source, name)] == [False, True]
