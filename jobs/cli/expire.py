@@ -196,8 +196,13 @@ async def _undo(ledger: Ledger, run_id: str, given: Mapping[str, Any]) -> int:
         await store.close()
     problems = [each._asdict() for each in undone.problems]
     lines = [f"{undone.markers:,} delete markers of {run_id} are gone from {source.location}."]
+    if undone.lost:
+        lines.append(
+            f"{undone.lost:,} versions that it hid or removed are gone for good and cannot come back: "
+            "restore them from their copies."
+        )
     lines += [f"  {shown(each.key)}: {each.problem}" for each in undone.problems[:20]]
-    document = {"run_id": run_id, "undone": undone.markers, "problems": problems}
+    document = {"run_id": run_id, "undone": undone.markers, "lost": undone.lost, "problems": problems}
     emit(document, as_json=given["as_json"], text="\n".join(lines))
     return int(ExitCode.FINDINGS) if problems else 0
 

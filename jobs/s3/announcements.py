@@ -22,11 +22,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-import pyarrow as pa
-
 from jobs.core.expiry import Proof, Step
 from jobs.core.model import Location, is_exact
-from jobs.errors import LedgerError
 from jobs.s3.store import Marker, Store
 from jobs.s3.tombstones import FOLDER, Tombstones
 from jobs.s3.tries import do_all, try_often
@@ -104,13 +101,9 @@ class Announcements:
         folder, name = file
         place = f"{folder.bucket}/{folder.run_id}/{name}"
         if place not in self._read:
-            try:
-                stones = await folder.read(name)
-            except (pa.ArrowException, KeyError) as error:
-                raise LedgerError(f"{self.ledger}/{FOLDER}{place} is no file of tombstones: {error}") from error
             self._read[place] = [
                 Announced(folder.run_id, each.key, each.version_id, each.etag, each.step)
-                for each in stones
+                for each in await folder.read(name)
                 if self._is_inside(folder.bucket, each.key)
             ]
         return self._read[place]

@@ -17,10 +17,9 @@ import pyarrow.parquet as pq
 
 from jobs.core.expiry import Step
 from jobs.core.model import Location, ObjectRef
-from jobs.errors import LedgerError
 from jobs.s3.listing import list_all
 from jobs.s3.store import Store
-from jobs.s3.tables import manifest_schema
+from jobs.s3.tables import manifest_schema, unaltered
 from jobs.s3.tombstones import DONE, FOLDER, INTENT
 from jobs.s3.tries import try_often
 
@@ -47,11 +46,8 @@ async def expired_rows(
         contents = await asyncio.gather(*(_read(store, ObjectRef(ledger.bucket, key)) for key in keys))
         for key, data in zip(keys, contents, strict=True):
             run_id = key[len(folder.key) :].partition("/")[0]
-            try:
+            with unaltered(f"the tombstones {Location(ledger.bucket, key)}"):
                 batch = _as_rows(_own(pq.read_table(io.BytesIO(data)), run_id, bucket, prefix))
-            except (pa.ArrowException, KeyError) as error:
-                where = Location(ledger.bucket, key)
-                raise LedgerError(f"{where} is not what Sealift writes ({error}): it was altered") from error
             if batch.num_rows:
                 yield batch
 

@@ -10,6 +10,7 @@ An intent without a done is what was killed in between: some, all or none of it 
 from __future__ import annotations
 
 import io
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -52,6 +53,7 @@ _FIELDS: list[pa.Field[Any]] = [
     pa.field("source_bucket", pa.string(), nullable=False),
 ]
 SCHEMA = pa.schema(_FIELDS)
+_NAME = re.compile(r"([0-9]{1,18})-([0-9]{1,18})-.*")
 
 
 class Tombstone(NamedTuple):
@@ -88,6 +90,8 @@ class Tombstones:
     _count: list[int] = field(default_factory=lambda: [0])
     foreign: set[str] = field(default_factory=set)
     """Files of the run's folder with tombstones of another run or bucket: these are ignored."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Files that `taken` has left out since Sealift did not write them, each with what is wrong with it."""
 
     async def announce(self, intents: Sequence[Tombstone]) -> str:
         """Write down what is about to go; the name under which `confirm` says that it has."""
@@ -107,19 +111,26 @@ class Tombstones:
         """By row, all between the two that this run deleted, or may have, whichever attempt it was."""
         found: dict[int, Tombstone] = {}
         for name in await self.latest():
-            first, last, *_ = name.split("-")
-            if int(first) <= last_row and int(last) >= first_row:
+            span = _span(name)
+            if span is None or (span[0] <= last_row and span[1] >= first_row):
                 found |= {each.row: each for each in await self._read(name)}
         return found
 
-    async def hidden(self) -> AsyncIterator[list[Tombstone]]:
-        """All versions that this run hid, or may have (of these nobody knows the marker), each once."""
+    async def taken(self) -> AsyncIterator[list[Tombstone]]:
+        """All versions that this run hid or removed, or may have (of these nobody knows the marker), each once.
+
+        A file that cannot be read is left out, and is in `unreadable` from then on.
+        """
         names = await self.latest()
-        spans = [tuple(map(int, name.split("-")[:2])) for name in names if name.endswith(INTENT)]
+        spans = [span for name in names if name.endswith(INTENT) and (span := _span(name)) is not None]
         done: set[int] = set()
         for name in reversed(names):  # what is done comes first
-            stones = await self._read(name)
-            yield [each for each in stones if each.step is Step.HIDE and each.row not in done]
+            try:
+                stones = await self._read(name)
+            except LedgerError as error:
+                self.unreadable[name] = str(error)
+                continue
+            yield [each for each in stones if each.row not in done]
             done |= {each.row for each in stones if any(first <= each.row <= last for first, last in spans)}
 
     async def latest(self) -> list[str]:
@@ -140,8 +151,10 @@ class Tombstones:
     async def _read(self, name: str) -> list[Tombstone]:
         place = self._place(name)
         data = (await try_often(lambda: self.store.get(ObjectRef(*place)))).data
-        with unaltered(f"the tombstones {name}"):
-            table = pq.read_table(io.BytesIO(data), columns=[*Tombstone._fields, "run_id", "source_bucket"])
+        with unaltered(f"the tombstones {place}"):
+            if _span(name) is None:
+                raise ValueError("its name does not begin with its first and last row")
+            table = pq.read_table(io.BytesIO(data)).select(SCHEMA.names).cast(SCHEMA)
             run_ids: Any = pc.equal(table["run_id"], pa.scalar(self.run_id))
             buckets: Any = pc.equal(table["source_bucket"], pa.scalar(self.bucket))
             own = table.filter(pc.and_(run_ids, buckets)).select(list(Tombstone._fields))
@@ -177,6 +190,12 @@ class Tombstones:
 
     def _place(self, name: str) -> Location:
         return self.ledger.join(f"{FOLDER}{self.bucket}/{self.run_id}/{name}")
+
+
+def _span(name: str) -> tuple[int, int] | None:
+    """The first and the last row of a file, by its name; None for a name that Sealift does not give."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else (int(match[1]), int(match[2]))
 
 
 def _values(column: Any) -> list[Any]:

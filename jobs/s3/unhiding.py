@@ -8,11 +8,12 @@ pyarrow loads with this module: import it where it is used.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import NamedTuple, cast
 
+from jobs.core.expiry import Step
 from jobs.core.model import NULL_VERSION, Listed, is_exact
 from jobs.errors import StoreError
 from jobs.s3.deletes import ExactDeletes
@@ -27,17 +28,29 @@ LISTED_AT_ONCE = 16
 
 
 class Problem(NamedTuple):
-    """A marker that is still there, and why."""
+    """A marker that is still there, or a file of the ledger that is left out, and why."""
 
     key: str
     problem: str
 
 
 class Unhidden(NamedTuple):
-    """How many markers are gone now, and those that are not."""
+    """How many markers are gone now, and those that are not.
+
+    `lost`: versions that the run hid or removed, of which S3 has no more: no undo brings them back.
+    """
 
     markers: int
     problems: list[Problem]
+    lost: int = 0
+
+
+class _Found(NamedTuple):
+    """The marker to remove, if there is one, or a problem; whether the version is gone for good."""
+
+    marker: str | None = None
+    problem: str = ""
+    is_lost: bool = False
 
 
 class _Refused(Exception):
@@ -51,36 +64,40 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Unhi
     attempt. What lies above a marker stays where it is.
     """
     deletes = ExactDeletes(store, tombstones.bucket)
-    removed = 0
+    removed = lost = 0
     problems: list[Problem] = []
 
-    async def find(stone: Tombstone) -> str | Problem | None:
+    async def find(stone: Tombstone) -> _Found:
         if not stone.key.startswith(prefix):
-            return Problem(stone.key, f"it is not in s3://{tombstones.bucket}/{prefix}: nothing was done")
+            there = f"it is not in s3://{tombstones.bucket}/{prefix}: nothing was done"
+            return _Found(problem=there if stone.step is Step.HIDE else "")
+        history = await try_often(partial(key_history, store, tombstones.bucket, stone.key))
+        is_lost = not any(_is_named(stone, each) for each in history)
         try:
-            return await _marker(store, tombstones.bucket, stone)
+            return _Found(_marker(history, stone) if stone.step is Step.HIDE else None, is_lost=is_lost)
         except _Refused as refusal:
-            return Problem(stone.key, str(refusal))
+            return _Found(problem=str(refusal), is_lost=is_lost)
 
-    async with aclosing(cast("AsyncGenerator[list[Tombstone], None]", tombstones.hidden())) as groups:
+    async with aclosing(cast("AsyncGenerator[list[Tombstone], None]", tombstones.taken())) as groups:
         async for stones in groups:
             named = list(zip(stones, await do_all(find, stones, LISTED_AT_ONCE), strict=True))
-            problems += [each for _, each in named if isinstance(each, Problem)]
-            known = [(stone.key, each) for stone, each in named if isinstance(each, str)]
+            lost += sum(found.is_lost for _, found in named)
+            problems += [Problem(stone.key, found.problem) for stone, found in named if found.problem]
+            known = [(stone.key, found.marker) for stone, found in named if found.marker is not None]
             for (key, _), error in zip(known, await deletes.remove(known), strict=True):
                 removed += error is None
                 problems += [Problem(key, str(error))] if isinstance(error, StoreError) else []
     for name in sorted(tombstones.foreign):
         problems.append(Problem(name, "this file of the ledger holds tombstones of another run or bucket: ignored"))
-    return Unhidden(removed, problems)
+    problems += [Problem(name, why) for name, why in sorted(tombstones.unreadable.items())]
+    return Unhidden(removed, problems, lost)
 
 
-async def _marker(store: Store, bucket: str, stone: Tombstone) -> str | None:
+def _marker(history: Sequence[Listed], stone: Tombstone) -> str | None:
     """The id of the marker that hides what a tombstone names; None where nothing hides it any more.
 
     A marker whose version is gone meanwhile is taken if it hides nothing else. Raises _Refused.
     """
-    history = await try_often(partial(key_history, store, bucket, stone.key))
     place = next((at for at, each in enumerate(history) if _is_named(stone, each)), None)
     if stone.marker_version_id is None:
         above = history[place + 1] if place is not None and place + 1 < len(history) else None
@@ -101,7 +118,7 @@ async def _marker(store: Store, bucket: str, stone: Tombstone) -> str | None:
 
 def _is_named(stone: Tombstone, each: Listed) -> bool:
     version_id = stone.version_id or NULL_VERSION
-    return each.version_id == version_id and not each.is_delete_marker and each.etag == stone.etag
+    return (each.version_id or NULL_VERSION) == version_id and not each.is_delete_marker and each.etag == stone.etag
 
 
 def _checked(marker: Listed) -> str:

@@ -82,3 +82,30 @@ def test_tombstones_of_another_run_or_bucket_are_refused(versioned: World) -> No
         assert "of another run or bucket" in report["problems"][0]["problem"]
         ledger_forgery.write(world, name, honest)
     assert undo(world, run_id)["undone"] == 2
+
+
+def test_undo_says_how_many_versions_are_gone_for_good(world: World) -> None:
+    run_id = hidden(world)  # nothing keeps versions here: what was deleted is gone
+    report = undo(world, run_id)
+    assert (report["code"], report["undone"], report["lost"], keys(world)) == (0, 0, 2, [])
+    text = world.sealift("expire", "--undo", run_id, "--source", f"s3://{world.source}/").stdout
+    assert "2 versions that it hid or removed are gone for good and cannot come back" in text
+
+
+def test_undo_counts_what_a_later_run_removed_behind_its_markers(versioned: World) -> None:
+    world = versioned
+    fill(world, 2)
+    proving = replicate(world)
+    first = expire(world, proving, *DELETE)["run_id"]
+    second = expire(world, proving, *DELETE)
+    assert second["outcomes"] == {"expired": 2}
+    for run_id in (first, second["run_id"]):
+        report = undo(world, run_id)
+        assert (report["lost"], keys(world)) == (2, [])
+    world.put("new", b"content")
+    assert undo(world, hidden_again(world))["lost"] == 0
+    assert keys(world) == ["new"]
+
+
+def hidden_again(world: World) -> str:
+    return str(expire(world, replicate(world), *DELETE)["run_id"])
