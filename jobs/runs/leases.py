@@ -6,9 +6,11 @@
       leases/00000/000000-ended.json   that attempt has ended and sends no request any more
 
 All are written once, under the next free number. A worker asks for the number after its own, and stops when it is
-there. It sends no write unless such a look, `FRESH_SECONDS` old at most, has found nothing. So a new attempt has its
-shard for itself `LEASE_SECONDS` after its own claim at the latest, and at once where the one before it has ended. No
-clock is compared with another one: each worker measures from its own requests, on a clock that runs in suspension, too.
+there. It sends no write unless such a look has found nothing. It looks again where the last look is older than
+`FRESH_SECONDS`, and where that new look takes long, it must have begun `OLDEST_LOOK_SECONDS` ago at most. So a new
+attempt has its shard for itself `LEASE_SECONDS` after its own claim at the latest, and at once where the one before it
+has ended. No clock is compared with another one: each worker measures from its own requests, on a clock that runs in
+suspension, too.
 """
 
 from __future__ import annotations
@@ -31,7 +33,13 @@ from jobs.s3.tries import try_often
 LOOK_SECONDS = 4.0
 FRESH_SECONDS = 5.0
 DELETE_FRESH_SECONDS = 1.0
-"""How old the last look may be when a write, or a delete, is sent."""
+"""A write, or a delete, looks again first where the last look began longer ago than this."""
+OLDEST_LOOK_SECONDS = 10.0
+"""How long ago that new look may have begun when the request is sent: the ledger may answer slowly.
+
+A look that began after the next attempt's claim finds it. So an old attempt sends its last request at most 10 s after
+that claim. The next attempt sends its first one `LEASE_SECONDS` after it, which leaves the last request 10 s to end.
+"""
 LEASE_SECONDS = 20.0
 """How long an attempt waits for one before it that has not ended: the last request of that one is over by then."""
 POLL_SECONDS = 1.0
@@ -133,6 +141,8 @@ class Lease:
     _launch: Launch | None = field(default=None, init=False)
     _number: int = field(default=-1, init=False)
     _looked_at: float = field(default=0.0, init=False)
+    """When the last look that ended well began."""
+    _look_ended_at: float = field(default=0.0, init=False)
     _refusal: str = field(default="", init=False)
     _may_delete: bool = field(default=True, init=False)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -171,17 +181,20 @@ class Lease:
             document = await self.ledger.document(self.run_id, name)
             if name == launches and document.get("id") == self.launch_id:  # two callers made the same submission
                 self._launch = Launch(following, str(document["id"]))
+                await self.look()
                 return
             self._lose(name, document)
-        self._looked_at = began
+        self._looked_at = max(self._looked_at, began)  # a slow look may end after one that began later
+        self._look_ended_at = self.clock()
 
     async def hold(self, *, deletes: bool = False) -> None:
         """Call before each write. Raises Interrupted when it may not be sent."""
-        limit = DELETE_FRESH_SECONDS if deletes else FRESH_SECONDS
-        while self._may_send(deletes=deletes) and self.clock() - self._looked_at > limit:
-            async with self._looking:
-                if self.clock() - self._looked_at > limit:
+        limit, called_at = DELETE_FRESH_SECONDS if deletes else FRESH_SECONDS, self.clock()
+        if self._may_send(deletes=deletes) and self._age() > limit:
+            async with self._looking:  # many wait here at once: the look of one is good for all
+                if self._look_ended_at < called_at or self._age() > OLDEST_LOOK_SECONDS:
                     await self._look_often()
+            self._may_send(deletes=deletes)
 
     def end_deletes(self) -> None:
         """Let no delete begin any more: the attempt is to end."""
@@ -208,13 +221,26 @@ class Lease:
             raise Interrupted(f"run {self.run_id}, shard {self.shard}: stopped before a delete; run it again to go on")
         return True
 
+    def _age(self) -> float:
+        return self.clock() - self._looked_at
+
     async def _look_often(self) -> None:
         try:
-            await try_often(self.look)
+            await try_often(self._look_in_time)
         except Unavailable as error:
             self.end_writes(
                 f"run {self.run_id}: the ledger does not say whether shard {self.shard} is still ours: {error}"
             )
+
+    async def _look_in_time(self) -> None:
+        """Raises Unavailable when the look took longer than a write may rely on."""
+        await self.look()
+        if (seconds := self._age()) > OLDEST_LOOK_SECONDS:
+            limit = f"a write needs an answer within {OLDEST_LOOK_SECONDS:.0f} s"
+            why = (
+                f"the ledger takes too long to answer, {seconds:.1f} s: {limit}. Run it again when the ledger is faster"
+            )
+            raise Unavailable("look at", self.ledger.uri(self.run_id, self._folder), "SlowAnswer", why)
 
     async def _rivals(self) -> list[int]:
         """The attempts before this one that may be at work, by number.

@@ -23,18 +23,24 @@ WHO = {"host": "box", "pid": 7, "since": "1970-01-01T00:00:00Z"}
 
 
 class Counting:
-    """A store that counts requests by name, and does not answer while `is_silent`."""
+    """A store that counts requests by name, does not answer while `is_silent`, and takes `seconds` for an answer."""
 
     def __init__(self, store: Store):
         self._store = store
         self.requests: list[str] = []
         self.is_silent = False
+        self.seconds = 0.0
+        self.answers: asyncio.Event | None = None
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         async def ask(*arguments: Any, **named: Any) -> Any:
             self.requests.append(name)
             if self.is_silent:
                 raise Unavailable(name, "ledger", "TimedOut")
+            if self.answers is not None:
+                await self.answers.wait()
+            if self.seconds:
+                await asyncio.sleep(self.seconds)
             return await getattr(self._store, name)(*arguments, **named)
 
         return ask
@@ -254,6 +260,105 @@ def test_many_who_ask_at_once_look_once(site: Site) -> None:
         assert site.store.requests == ["head", "head"]
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+def test_a_write_is_sent_though_the_ledger_answers_more_slowly_than_a_look_is_fresh(site: Site, deletes: bool) -> None:
+    async def scene() -> None:
+        lease = await site.claimed()
+        site.now += 100
+        site.store.seconds = 3.5  # for each of the two requests of a look, on the clock of both
+        async with asyncio.timeout(10):
+            await lease.hold(deletes=deletes)
+        assert site.store.requests.count("head") == 2
+
+    asyncio.run(scene())
+
+
+def test_many_who_wait_for_a_slow_look_share_it(site: Site) -> None:
+    async def scene() -> None:
+        lease = await site.claimed()
+        site.now += 100
+        site.store.requests.clear()
+        site.store.seconds = 3.5
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(lease.hold(deletes=True) for _ in range(64)))
+        assert site.store.requests == ["head", "head"]
+
+    asyncio.run(scene())
+
+
+def test_a_slow_look_that_finds_a_newer_attempt_sends_nothing(site: Site) -> None:
+    async def scene() -> None:
+        old = await site.claimed()
+        claiming = asyncio.create_task(site.claimed())
+        await asyncio.sleep(1)
+        site.now += 100
+        site.store.seconds = 3.5
+        with pytest.raises(Interrupted, match="took over"):
+            async with asyncio.timeout(10):
+                await old.hold()
+        await claiming
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+def test_a_ledger_that_answers_too_slowly_to_be_relied_on_ends_the_attempt_with_a_reason(
+    site: Site, monkeypatch: pytest.MonkeyPatch, deletes: bool
+) -> None:
+    monkeypatch.setattr(tries, "backoff_seconds", lambda attempt, jitter: 0.0)
+
+    async def scene() -> None:
+        lease = await site.claimed()
+        site.now += 100
+        site.store.seconds = leases.OLDEST_LOOK_SECONDS  # both requests of a look take it, on one clock
+        with pytest.raises(Interrupted, match=r"s3://ledger/.*takes too long to answer, 20\.0 s"):
+            async with asyncio.timeout(10):
+                await lease.hold(deletes=deletes)
+
+    asyncio.run(scene())
+
+
+def test_a_ledger_that_is_slow_for_a_while_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tries, "backoff_seconds", lambda attempt, jitter: 0.0)
+
+    async def scene() -> None:
+        lease = await site.claimed()
+        site.now += 100
+        site.store.seconds = leases.OLDEST_LOOK_SECONDS
+        holding = asyncio.create_task(lease.hold())
+        while site.now < 130:
+            await asyncio.sleep(0)
+        site.store.seconds = 0.0
+        async with asyncio.timeout(10):
+            await holding
+
+    asyncio.run(scene())
+
+
+def test_a_look_that_ends_late_does_not_make_a_later_one_old(site: Site) -> None:
+    async def scene() -> None:
+        lease = await site.claimed()
+        site.now += 100
+        site.store.answers = asyncio.Event()
+        late = asyncio.create_task(lease.look())
+        while "head" not in site.store.requests:
+            await asyncio.sleep(0)
+        late_answers, site.store.answers = site.store.answers, None
+        site.now += leases.FRESH_SECONDS + 0.1
+        await lease.look()
+        late_answers.set()
+        await late
+        site.store.requests.clear()
+        await lease.hold()
+        assert site.store.requests == []
+
+    asyncio.run(scene())
+
+
+def test_the_last_request_of_an_old_attempt_has_time_to_end() -> None:
+    assert leases.FRESH_SECONDS <= leases.OLDEST_LOOK_SECONDS <= LEASE_SECONDS / 2
 
 
 def test_after_a_stop_deletes_end_and_writes_in_flight_may_go_on(site: Site) -> None:
