@@ -253,6 +253,7 @@ async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, As
         from jobs.runs.folding import proven_rows
 
         spec, plan = await ledger.spec(uri[7:]), await ledger.plan(uri[7:])
+        _check_has_outcomes(spec)
         return source or spec.source, uri, proven_rows(ledger, spec.run_id, plan)
     if uri.startswith("run:"):
         source = source or (await ledger.spec(uri[4:])).source
@@ -267,8 +268,11 @@ async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, As
 
 
 async def failures_of(ledger: Ledger, run_id: str) -> str:
-    """The URI of the failed rows of a run. Raises ConfigError when it has none, or has not ended."""
-    await ledger.spec(run_id)
+    """The URI of the failed rows of a run. Raises ConfigError when it has none, or has not ended.
+
+    Raises UsageError for a run that only compares.
+    """
+    _check_has_outcomes(await ledger.spec(run_id))
     earlier = await ledger.report(run_id)
     if earlier is None:
         raise ConfigError(f"run {run_id} has not ended: finish it with `sealift runs retry {run_id}` first")
@@ -281,6 +285,15 @@ async def failures_of(ledger: Ledger, run_id: str) -> str:
             "the report was altered. Verify again"
         )
     return uri
+
+
+def _check_has_outcomes(spec: RunSpec) -> None:
+    """Raises UsageError for a reconcile run: it finds differences and works at no row."""
+    if spec.job == "reconcile":
+        raise UsageError(
+            f"run {spec.run_id} is a reconcile run: it only compared, so it has no failed or proven rows. "
+            "Start the comparison again with `sealift reconcile --repair` to copy and verify what differs"
+        )
 
 
 async def _listed(store: Store, places: Sequence[Location], versions: bool) -> AsyncIterator[pa.RecordBatch]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.cli.conftest import World
+from tests.cli.conftest import World, discard, make_world
+from tests.servers import Server
 
 
 def test_list_show_report_and_watch_agree_on_a_run(world: World) -> None:
@@ -74,3 +77,25 @@ def test_failed_rows_are_a_manifest(world: World) -> None:
         "verify", "--manifest", f"proven:{again['run_id']}", "--destination", f"s3://{world.destination}/x/"
     )
     assert proven["outcomes"] == {"verified": 2}
+
+
+@pytest.mark.parametrize("kind", ["run", "proven"])
+@pytest.mark.parametrize("job", ["replicate", "verify", "compact"])
+def test_a_reconcile_run_has_no_rows_to_work_on(compared: tuple[World, str], job: str, kind: str) -> None:
+    world, run_id = compared
+    place = "--archives" if job == "compact" else "--destination"
+    refused = world.sealift(job, "--manifest", f"{kind}:{run_id}", place, f"s3://{world.destination}/x")
+    assert (refused.code, refused.stdout) == (2, "")
+    assert run_id in refused.stderr
+    assert "reconcile --repair" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def compared(seaweed: Server) -> Iterator[tuple[World, str]]:
+    """A reconcile run that found one copy missing."""
+    world = make_world(seaweed, versioned=False)
+    world.put("a")
+    pair = ("--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}")
+    yield world, world.sealift("reconcile", *pair, "--margin", "0s", "--json").document["run_id"]
+    discard(world)
