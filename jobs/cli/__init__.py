@@ -16,8 +16,9 @@ import click
 
 from jobs import __version__
 from jobs.cli.console import say
+from jobs.cli.streams import name_stdout_in_errors, open_missing_streams
 from jobs.config import Settings
-from jobs.errors import ExitCode, SealiftError, SealiftWarning
+from jobs.errors import ConfigError, ExitCode, SealiftError, SealiftWarning
 
 _COMMANDS = {
     "inventory": ("jobs.cli.inventory", "inventory", "List a bucket into a report of S3 Inventory's shape."),
@@ -103,6 +104,8 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The `sealift` command. SIGTERM ends it as Ctrl-C does, so that it leaves no scratch files behind."""
+    open_missing_streams()
+    name_stdout_in_errors()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if Settings.has_parent_pipe():
         from jobs.cli.parent import watch_parent
@@ -120,7 +123,9 @@ def leave(code: int) -> NoReturn:
     """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+        with contextlib.suppress(
+            OSError, ValueError, ConfigError
+        ):  # nobody reads it, it is closed, or its disk is full
             stream.flush()
     os._exit(code)
 
@@ -130,22 +135,26 @@ def run(arguments: list[str] | None = None) -> int:
     warnings.showwarning = _show_warning
     try:
         result = cli.main(args=arguments, standalone_mode=False, prog_name="sealift")
+        sys.stdout.flush()
         return int(result) if isinstance(result, int) else int(ExitCode.DONE)
     except SealiftError as error:
         with contextlib.suppress(OSError):  # the terminal may be gone, with the parent
             say(f"sealift: {' '.join(str(error).split())}")
         return int(error.exit_code)
     except click.exceptions.Abort:
-        click.echo("sealift: interrupted", err=True)
+        with contextlib.suppress(OSError):
+            say("sealift: interrupted")
         return int(ExitCode.TRANSIENT)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         return int(ExitCode.USAGE)
-    except SystemExit:  # click's, when the reader of stdout went away: what it wanted was not all said
+    except (SystemExit, BrokenPipeError):  # the reader of stdout went away: what it wanted was not all said
         return int(ExitCode.TRANSIENT)
     except Exception:  # noqa: BLE001  the last stop: whatever comes here is a bug of ours
-        traceback.print_exc()
-        click.echo("sealift: this is a bug in Sealift; please report the lines above", err=True)
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+            click.echo("sealift: this is a bug in Sealift; please report the lines above", err=True)
         return int(ExitCode.BUG)

@@ -22,8 +22,16 @@ _OURS = re.compile("\x1b\\[[01]m")
 
 
 def say(message: str) -> None:
-    """A line for people, on stderr, so that stdout stays what was asked for."""
-    click.echo(safe(without_passwords(message)), err=True)
+    """A line for people, on stderr, so that stdout stays what was asked for.
+
+    A full disk that refuses the line does not keep a run from its work. A reader that went away ends the command.
+    """
+    try:
+        click.echo(safe(without_passwords(message)), err=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        return
 
 
 def without_passwords(text: str) -> str:
