@@ -89,8 +89,10 @@ def _write(answer: Answer, file_format: str, output: Path | None) -> None:
     if file_format in ("csv", "parquet"):
         path = answer.write(file_format)
     else:
+        from jobs.runs.views import usable
+
         path = answer.scratch(file_format)
-        with path.open("w", encoding="utf-8") as file:
+        with usable(path.parent), path.open("w", encoding="utf-8") as file:
             file.writelines(_documents(answer) if file_format == "json" else [_grid(answer), "\n"])
     try:
         if output is not None:

@@ -62,20 +62,28 @@ async def open_views(
             raise LedgerError(f"the ledger {ledger.location} has no run {run_id}: see `sealift runs list`")
         run_ids = [run_id]
     with TemporaryDirectory(prefix="sealift-views-") as scratch:
-        try:
+        with usable(scratch):
             database = Database(Path(scratch), memory_limit=memory_limit)
-            try:
-                for name in names:
+        try:
+            for name in names:
+                with usable(scratch):
                     relation = await _RELATIONS[name](ledger, run_ids, database.files / name)
-                    if name == "catalog" and run_id is not None and relation:
-                        relation = f"(FROM {relation} WHERE run_id = {quoted(run_id)})"
-                    with _readable(ledger, name):
-                        database.define(name, TABLES[name], relation)
-                yield database
-            finally:
-                database.connection.close()
-        except OSError as error:
-            raise ConfigError(f"cannot use the scratch folder {scratch}: {error}; free space or set TMPDIR") from error
+                if name == "catalog" and run_id is not None and relation:
+                    relation = f"(FROM {relation} WHERE run_id = {quoted(run_id)})"
+                with _readable(ledger, name):
+                    database.define(name, TABLES[name], relation)
+            yield database  # an OSError of the caller's is about something else
+        finally:
+            database.connection.close()
+
+
+@contextmanager
+def usable(scratch: str | Path) -> Iterator[None]:
+    """Around what writes into a scratch folder. Raises ConfigError when that fails."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"cannot use the scratch folder {scratch}: {error}; free space or set TMPDIR") from error
 
 
 async def list_keys(store: Store, location: Location) -> list[str]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.errors import ConfigError
+from jobs.runs.views import usable
 from tests.cli.conftest import World
 
 HOSTILE = [
@@ -159,3 +163,32 @@ def test_a_catalog_that_was_not_finished_is_not_read(ran: tuple[World, str]) -> 
     assert ask(world, "SELECT * FROM catalog") == []
     assert world.sealift("catalog", "rebuild", "--json").document["rows"] == 5
     assert len(ask(world, "SELECT * FROM catalog")) == 5
+
+
+@pytest.mark.parametrize("file_format", ["csv", "json", "parquet"])
+def test_a_reader_that_goes_away_is_an_interruption(world: World, file_format: str) -> None:
+    process = world.start("query", "SELECT * FROM range(400000)", "--format", file_format)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert (process.wait(60), process.stderr.read()) == (75, "")
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("file_format", ["table", "csv", "json"])
+@pytest.mark.parametrize("rows", [1, 400_000])
+def test_a_full_disk_behind_stdout_is_named(world: World, file_format: str, rows: int) -> None:
+    with Path("/dev/full").open("w") as full:
+        sql = f"SELECT * FROM range({rows})"
+        command = [sys.executable, "-m", "jobs", "query", sql, "--format", file_format]
+        ended = subprocess.run(
+            command, check=False, env=world.environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert ended.returncode == 10
+    assert "cannot write to stdout: No space left on device" in ended.stderr
+    assert "scratch" not in ended.stderr
+
+
+def test_a_full_scratch_folder_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"scratch folder .*free space or set TMPDIR"), usable(tmp_path):
+        (tmp_path / "no folder" / "file").write_text("x")
