@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
+import struct
+import sys
 from typing import Any, NamedTuple
 
 from jobs.s3.answers import BUFFER_BYTES, MAX_BODY_BYTES, Answer, NoAnswer, Response
@@ -23,6 +26,9 @@ ANSWER_SECONDS = 300.0
 PACE_BYTES = 16 * 1024
 """A second, request and answer together, is the least that a server gets `ANSWER_SECONDS` prolonged for."""
 SWEEP_SECONDS = 10.0
+_TCP_INFO_BYTES = 128
+_ACKED_AT = 120
+"""Where Linux's `struct tcp_info` has `tcpi_bytes_acked`, eight bytes (linux/tcp.h; its fields never move)."""
 
 
 class Bounds(NamedTuple):
@@ -123,6 +129,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[Response] | None = None
         self._answer: Answer | None = None
         self._bounds, self._sent_at, self._sent_bytes, self._heard_at = ANY, 0.0, 0, 0.0
+        self._progress = (0, 0)
         self._socket_events = select.poll()
         self._is_used = False
         self.is_closed = self.is_kept = False
@@ -138,6 +145,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._bounds, self._sent_bytes = bounds, len(body) if body else 0
         self._sent_at = self._heard_at = self._loop.time()
         self._waiter = self._loop.create_future()
+        self._progress = (0, 0)
         if body is None or len(body) < BUFFER_BYTES:
             self._transport.write(head + body if body else head)
         else:
@@ -145,13 +153,22 @@ class _Connection(asyncio.BufferedProtocol):
         return await self._waiter
 
     def check_time(self, now: float) -> None:
-        """Give up on a server that says nothing for long, or too little for the time it takes."""
+        """Give up on a server that neither says nor takes anything for long, or too little for the time it takes."""
+        if self._sent_bytes and (progress := self._sending()) != self._progress:  # the body goes out, if slowly
+            self._progress, self._heard_at = progress, now
         exchanged = self._sent_bytes + (self._answer.received_bytes if self._answer else 0)
         if now - self._heard_at > SILENCE_SECONDS:
-            self.fail(NoAnswer("ReadTimeout", f"no byte for {SILENCE_SECONDS:.0f} s"))
+            self.fail(NoAnswer("ReadTimeout", f"no byte came or went for {SILENCE_SECONDS:.0f} s"))
         elif now - self._sent_at > self._bounds.seconds + exchanged / PACE_BYTES:
             message = f"no whole answer after {now - self._sent_at:.0f} s, {exchanged} bytes were exchanged"
             self.fail(NoAnswer("ReadTimeout", message))
+
+    def _sending(self) -> tuple[int, int]:
+        """What changes while the server takes bytes: how many it has acknowledged, and how many wait here.
+
+        With TLS asyncio shows none that wait. The kernel may hold megabytes of both.
+        """
+        return _acked_bytes(self._transport.get_extra_info("socket")), self._transport.get_write_buffer_size()
 
     def fail(self, error: Exception) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -205,3 +222,14 @@ class _Connection(asyncio.BufferedProtocol):
         self._answer, self._is_used, self.is_kept = None, True, is_kept and not self.is_closed
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(response)
+
+
+def _acked_bytes(endpoint: Any) -> int:
+    """How many bytes of a TCP connection have reached the other side, 0 where the system does not say."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        known = endpoint.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return 0
+    return struct.unpack_from("=Q", known, _ACKED_AT)[0] if len(known) == _TCP_INFO_BYTES else 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from unittest import mock
@@ -229,6 +231,95 @@ def test_a_host_that_does_not_exist_is_told_by_name() -> None:
 
     with pytest.raises(NoAnswer, match=r"no-such-host\.invalid"):
         asyncio.run(run())
+
+
+# --- uploads ------------------------------------------------------------------------------------------------------
+
+BODY = bytes(6 << 20)
+SIP = 32 * 1024
+
+
+def upload(serve: Serve, *, is_tls: bool = False, silence: float = 0.5, pace: int = 16 * 1024) -> Response:
+    """Send BODY to a server whose kernel buffers little, with short waits."""
+    authority = trustme.CA()
+
+    async def run() -> Response:
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SIP)
+        inward, outward = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+        authority.issue_cert("127.0.0.1").configure_cert(inward)
+        authority.configure_trust(outward)
+        over = asyncio.Event()
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await serve(reader, writer)
+                await over.wait()
+            writer.close()
+
+        server = await asyncio.start_server(handle, sock=listening, limit=SIP, ssl=inward if is_tls else None)
+        pool = Pool(1, Dialer(outward if is_tls else None, DIRECT))
+        head = b"PUT / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(BODY)
+        try:
+            return await pool.exchange(f"127.0.0.1:{listening.getsockname()[1]}", head, BODY, Bounds(seconds=1.0))
+        finally:
+            over.set()
+            pool.close()
+            server.close()
+
+    with (
+        mock.patch.object(connections, "SILENCE_SECONDS", silence),
+        mock.patch.object(connections, "SWEEP_SECONDS", 0.02),
+        mock.patch.object(connections, "PACE_BYTES", pace),
+    ):
+        return asyncio.run(asyncio.wait_for(run(), 20))
+
+
+async def sip(reader: asyncio.StreamReader, seconds: float) -> None:
+    """Read a little at a time for so long: an uplink that is slow, but never stops."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while loop.time() < end:
+        await reader.read(SIP)
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_a_body_that_is_still_being_sent_is_no_silence(is_tls: bool) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await sip(reader, 1.5)
+        writer.write(OK)
+
+    assert upload(serve, is_tls=is_tls).body == b"ok"
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_a_server_that_neither_reads_nor_answers_is_given_up(is_tls: bool) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+    with pytest.raises(NoAnswer, match="no byte came or went for") as caught:
+        upload(serve, is_tls=is_tls)
+    assert caught.value.code == "ReadTimeout"
+
+
+def test_a_server_that_reads_everything_and_never_answers_is_given_up() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(len(BODY))
+
+    with pytest.raises(NoAnswer, match="no byte came or went for"):
+        upload(serve)
+
+
+def test_a_server_that_reads_slower_than_the_least_pace_is_given_up() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await sip(reader, 15)
+
+    with pytest.raises(NoAnswer, match="no whole answer after"):
+        upload(serve, pace=16 << 20)
 
 
 # --- TLS and the transport above ------------------------------------------------------------------------------------
