@@ -6,18 +6,20 @@ import datetime
 from unittest import mock
 from urllib.parse import quote
 
+import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.s3.heads import InvalidHead
 from jobs.s3.signing import EMPTY_SHA256, Credentials, Signer
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=20)
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=12).map("x-amz-meta-{}".format)
-# botocore collapses every kind of white space, S3's rule names spaces only.
-VALUES = TEXT.filter(lambda text: text.split() == text.split(" ") or not text.split())
+BLANKS = " \t\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2003\u2028\u2029\u202f\u205f\u3000"
+VALUES = st.lists(st.sampled_from(BLANKS) | TEXT, max_size=8).map("".join)
 
 
 def signed_by_botocore(
@@ -62,6 +64,25 @@ def test_a_signature_is_botocores(
         credentials, epoch_seconds, region, method, path, query, headers
     )
     assert ("x-amz-security-token", token) in ours or token is None
+
+
+@pytest.mark.parametrize("value", ["a\tb", "\ta", "a\t", "a \t b", "a  b", " a", "a ", "a\xa0b", "\t", " "])
+def test_blanks_within_a_value_are_one_space_and_around_it_none(value: str) -> None:
+    credentials, headers = (
+        Credentials("a", "one"),
+        {"Host": "bucket.example", "x-amz-meta-a": value, "x-amz-meta-b": "c"},
+    )
+    ours = Signer("us-east-1").sign(credentials, 0, "PUT", "/k", "", list(headers.items()))
+    expected = signed_by_botocore(credentials, 0, "us-east-1", "PUT", "/k", "", headers)
+    assert dict(ours)["authorization"] == expected
+    assert dict(ours)["x-amz-meta-a"] == value
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\n", "\na", "a\r", "\ra", "a\r\nb", "a\t\n\tb", "\n"])
+def test_a_line_break_is_no_blank(value: str) -> None:
+    headers = [("host", "bucket.example"), ("x-amz-meta-a", value)]
+    with pytest.raises(InvalidHead, match="x-amz-meta-a"):
+        Signer("us-east-1").sign(Credentials("a", "one"), 0, "PUT", "/k", "", headers)
 
 
 def test_the_key_changes_with_the_day_and_with_the_credentials() -> None:

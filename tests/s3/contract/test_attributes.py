@@ -55,6 +55,14 @@ async def test_tags_may_be_in_any_script(s: Subject) -> None:
     assert await s.store.get_tags(ref) == {"ключ": "значение 港"}
 
 
+@contract("a\tb", "a \t b", "a  b", "a\xa0b", "a\u2003 b")
+async def test_metadata_with_blanks_of_any_kind_comes_back(s: Subject, value: str) -> None:
+    bucket = s.bucket()
+    metadata = {"columns": value}
+    await s.put(bucket, "k", b"", Attributes(metadata=metadata))
+    assert (await s.store.head(ObjectRef(bucket, "k"))).attributes.metadata == metadata
+
+
 @contract()
 async def test_metadata_beyond_ascii_comes_back(s: Subject) -> None:
     bucket = s.bucket()
