@@ -16,12 +16,12 @@ BUFFER_BYTES = 256 * 1024
 FRAMING_BYTES = 64 * 1024
 """Of an answer with its interim answers, all but the body: heads, chunk sizes, extensions, trailers. S3 sends 8 KiB at
 most (2 KiB of them metadata). Bodies may add a quarter of their size, for small chunks."""
-_SINGLE = frozenset(
-    {
-        "etag", "last-modified", "content-range", "content-length", "transfer-encoding", "content-type",
-        "cache-control", "content-disposition", "content-encoding", "content-language", "expires",
-    }
-)  # fmt: skip
+_SINGLE = frozenset({"etag", "last-modified", "content-range", "content-length", "transfer-encoding"})
+"""What tells one object and one body from others, with S3's own headers: it must be there once."""
+_LISTS = frozenset({"cache-control", "content-encoding", "content-language"})
+"""Lists: that they come twice is the same as one list of both (RFC 9110, section 5.3). Proxies add to them."""
+_DESCRIBING = frozenset({"content-type", "content-disposition", "expires"})
+"""One value each. They decide nothing but what an object's attributes are."""
 _ANY = frozenset({"x-amz-request-id", "x-amz-id-2"})
 _NAMES_MAX = 1024
 _BODILESS = (204, 304)
@@ -38,11 +38,12 @@ class NoAnswer(Exception):
 
 
 class Response(NamedTuple):
-    """An answer: header names in lower case."""
+    """An answer: header names in lower case. `doubtful`: headers of one value that came with several."""
 
     status: int
     headers: dict[str, str]
     body: bytes
+    doubtful: frozenset[str] = frozenset()
 
 
 class Answer:
@@ -56,6 +57,7 @@ class Answer:
     large: memoryview | None = None
     _has_head = False
     _headers: dict[str, str]
+    _doubtful: frozenset[str] = frozenset()
     _received = _filled = _status = 0
     _pending: memoryview | None = None
     _response: Response | None = None
@@ -142,7 +144,8 @@ class Answer:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header or a trailer."""
-        self._fields.append((name, value))  # what comes after the head is never looked at
+        # Blanks around a value are no part of it (RFC 9110, section 5.5). What follows the head is never looked at.
+        self._fields.append((name, value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """The head of an answer is whole."""
@@ -157,7 +160,7 @@ class Answer:
             _names.get(name) or _lower(name): value.decode("utf-8", "surrogateescape") for name, value in self._fields
         }
         if len(headers) < len(self._fields):
-            self._check_repeated()
+            self._settle_repeated()
         if not 200 <= status < 600:
             self._refuse("MalformedAnswer", f"status {status}")
         elif "transfer-encoding" in headers and headers["transfer-encoding"].strip().lower() != "chunked":
@@ -189,12 +192,17 @@ class Answer:
 
     # ------------------------------------------------------------------------------------------
 
-    def _check_repeated(self) -> None:
+    def _settle_repeated(self) -> None:
         """Two different values of a header that decides leave open what the answer says."""
+        values: dict[str, dict[str, None]] = {}
         for name, value in self._fields:
-            field = _lower(name)
-            if self._headers[field] != value.decode("utf-8", "surrogateescape") and _is_single(field):
-                self._refuse("MalformedAnswer", f"two different headers {field}")
+            values.setdefault(_lower(name), {})[value.decode("utf-8", "surrogateescape")] = None
+        several = {field for field, each in values.items() if len(each) > 1}
+        for field in sorted(filter(_is_single, several)):
+            self._refuse("MalformedAnswer", two_different(field))
+        for field in several & _LISTS:
+            self._headers[field] = ", ".join(values[field])
+        self._doubtful = _DESCRIBING & several
 
     def _expect_body(self) -> None:
         """What the head says of the body's length. llhttp has refused lengths that are no digits, or two of them."""
@@ -213,7 +221,7 @@ class Answer:
             return
         self.is_kept = self._parser.should_keep_alive()
         # A bytearray that nobody writes to any more: making it `bytes` would copy it.
-        self._response = Response(self._status, self._headers, cast("bytes", body))
+        self._response = Response(self._status, self._headers, cast("bytes", body), self._doubtful)
 
     def _let_go(self, error: NoAnswer) -> NoAnswer:
         """The error, whose traceback refers to us; what was received for nothing is given back at once."""
@@ -226,6 +234,11 @@ class Answer:
 
     def _refuse(self, code: str, message: str) -> None:
         self._error = self._error or NoAnswer(code, message)
+
+
+def two_different(field: str) -> str:
+    """Why an answer with two values of this header is refused."""
+    return f"two different headers {field}"
 
 
 def _is_single(field: str) -> bool:

@@ -13,10 +13,14 @@ from typing import NamedTuple
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.errors import PreconditionFailed, StoreError, Unavailable
 from jobs.s3 import wire
-from jobs.s3.answers import Response
+from jobs.s3.answers import Response, two_different
 from jobs.s3.store import Body
 
 _RANGE = re.compile("bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
+_NO_LENGTH = (
+    "the answer has no Content-Length, so that the object's size is unknown: "
+    "have the server, or the proxy before it, send it with the answers to HEAD"
+)
 
 
 class Asked(NamedTuple):
@@ -36,9 +40,11 @@ def described(ref: ObjectRef, answer: Response) -> ObjectInfo:
     """What a HEAD says. Raises Unavailable if it does not name size and ETag, or another version than `ref`."""
     if ref.version_id is not None:
         _check_version("HeadObject", ref, answer)
-    info = wire.object_info(answer.headers)
-    if "content-length" not in answer.headers or not info.etag:
-        raise _malformed("HeadObject", ref, answer, "no Content-Length or no ETag in the answer")
+    info = _info("HeadObject", ref, answer)
+    if "content-length" not in answer.headers:
+        raise Unavailable("HeadObject", str(ref), "NoContentLength", _NO_LENGTH, answer.status)
+    if not info.etag:
+        raise _malformed("HeadObject", ref, answer, "no ETag in the answer")
     return info
 
 
@@ -59,7 +65,14 @@ def received(ref: ObjectRef, asked: Asked, answer: Response) -> Body:
                 raise _malformed("GetObject", ref, answer, f"no byte {asked.start} in the {size_bytes} that came")
     else:
         raise _malformed("GetObject", ref, answer, f"status {answer.status}")
-    return Body(data, replace(wire.object_info(answer.headers), size_bytes=size_bytes))
+    return Body(data, replace(_info("GetObject", ref, answer), size_bytes=size_bytes))
+
+
+def _info(operation: str, ref: ObjectRef, answer: Response) -> ObjectInfo:
+    """What the headers say of the object. Raises Unavailable for an attribute with two values."""
+    if answer.doubtful:
+        raise _malformed(operation, ref, answer, two_different(min(answer.doubtful)))
+    return wire.object_info(answer.headers)
 
 
 def _size_by_range(ref: ObjectRef, asked: Asked, answer: Response) -> int:
