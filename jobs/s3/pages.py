@@ -18,10 +18,14 @@ from urllib.parse import unquote_plus
 
 from jobs.core.model import Listed
 from jobs.s3.store import Marker, Page
-from jobs.s3.wire import parse_xml
+from jobs.s3.wire import Malformed, parse_xml
+from jobs.s3.xml_bounds import excess
 
 _FIELDS = ("Key", "VersionId", "IsLatest", "Size", "ETag", "LastModified", "StorageClass", "ChecksumAlgorithm")
 _ENTRIES = frozenset({"Contents", "Version", "DeleteMarker"})
+_TAGS_MAX = 100
+"""Of one entry that is taken apart by a regular expression."""
+_DIGITS_MAX = 18
 _TAG = re.compile(r"<(/?\w+)>")
 
 Row = Sequence[str | None]
@@ -51,11 +55,23 @@ def _layout(tags: tuple[str, ...]) -> _Layout:
 
 @lru_cache(4096)  # one second's objects share their time
 def _epoch_seconds(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise Malformed(f"LastModified is {text[:40]!r}") from error
+
+
+def _size_bytes(text: str) -> int:
+    """`int` would take signs, spaces and underscores."""
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
+        raise Malformed(f"Size is {text[:40]!r}")
+    return int(text)
 
 
 def parse_page(body: bytes) -> Page:
-    """The answer to ListObjectsV2 or ListObjectVersions. Raises `wire.Malformed`, KeyError or ValueError."""
+    """The answer to ListObjectsV2 or ListObjectVersions. Raises `wire.Malformed`."""
+    if beyond := excess(body):
+        raise Malformed(f"a page with {beyond}")
     rows, rest = _take_apart(body)
     root = parse_xml(rest)
     space = root.tag[: root.tag.find("}") + 1]
@@ -101,7 +117,10 @@ def _take_apart(body: bytes) -> tuple[list[Row], bytes]:
         return [], body
     end += len(name) + 3
     text = body[start:end].decode("utf-8", "replace")
-    layout = _layout(tuple(_TAG.findall(text[: text.index(f"</{name}>") + len(name) + 3])))
+    tags = _TAG.findall(text[: text.index(f"</{name}>") + len(name) + 3])
+    if len(tags) > _TAGS_MAX:
+        return [], body
+    layout = _layout(tuple(tags))
     rows = layout.expression.findall(text)
     if "<!" in text or "<?" in text or text.count("<") != len(rows) * layout.tags or "�" in text:
         return [], body
@@ -127,18 +146,18 @@ def _plain(text: str) -> str:
 def _entries(
     rows: Iterable[Row], is_versions: bool, decode: Callable[[str | None], str], *, is_marker: bool = False
 ) -> list[Listed]:
-    """Raises KeyError for a row without a key."""
+    """Raises Malformed for a row without a key."""
     entries = []
     for key, version_id, is_latest, size, etag, modified, storage_class, algorithm in rows:
         if key is None:
-            raise KeyError("Key")
+            raise Malformed("an entry without a key")
         entries.append(
             Listed(
                 decode(key),
                 version_id if is_versions else None,
                 not is_versions or is_latest == "true",
                 is_marker,
-                None if is_marker or size is None else int(size),
+                None if is_marker or size is None else _size_bytes(size),
                 None if is_marker or etag is None else etag.strip('"'),
                 _epoch_seconds(modified or "1970-01-01T00:00:00Z"),
                 None if is_marker else storage_class or "STANDARD",

@@ -285,7 +285,7 @@ class RestStore:
         answer = await self.transport.send(operation, "GET", place, query=query)
         try:
             return parse_page(answer.body)
-        except (wire.Malformed, KeyError, ValueError) as error:
+        except wire.Malformed as error:
             raise _malformed(operation, place, answer, error) from error
 
 

@@ -8,10 +8,8 @@ read can be written back unchanged
 
 from __future__ import annotations
 
-import calendar
 import re
 from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from html import unescape
 from typing import NamedTuple
 from urllib.parse import quote as quote_strictly
@@ -20,7 +18,9 @@ from xml.sax.saxutils import escape
 
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef
 from jobs.errors import StoreError, store_error
+from jobs.s3.http_dates import parse_http_date
 from jobs.s3.store import CopySettings, Guard, PartDone, Written
+from jobs.s3.xml_bounds import excess, is_too_deep
 
 Headers = Mapping[str, str]
 Pairs = list[tuple[str, str]]
@@ -42,7 +42,6 @@ _META = "x-amz-meta-"
 _CHECKSUM = "x-amz-checksum-"
 _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
 _ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-_MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
 _ETAG = re.compile(rb"<ETag>([^<\x80-\xff]*)</ETag>")
 _CHECKSUM_ELEMENT = re.compile(rb"<Checksum([A-Z0-9]+)>([^<\x80-\xff]*)</")
 
@@ -149,19 +148,6 @@ def header_checksums(headers: Headers) -> tuple[Checksum, ...]:
     )
 
 
-def parse_http_date(text: str) -> float:
-    """`Wed, 25 Nov 2026 00:33:40 GMT` → epoch seconds; 0.0 when it is no date."""
-    try:
-        clock = (int(text[17:19]), int(text[20:22]), int(text[23:25]))
-        return float(calendar.timegm((int(text[12:16]), _MONTHS[text[8:11]], int(text[5:7]), *clock)))
-    except (ValueError, KeyError):
-        pass
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except ValueError:
-        return 0.0
-
-
 def object_info(headers: Headers, *, whole: bool = False) -> ObjectInfo:
     """What HEAD or GET said. `whole`: the size is the object's, even if the answer is a range of it."""
     size = headers.get("content-length", "0")
@@ -221,6 +207,8 @@ def parse_result(headers: Headers, body: bytes) -> Written:
 
     Raises Malformed when the body has no ETag: then nothing is known of what happened.
     """
+    if beyond := excess(body):
+        raise Malformed(f"XML with {beyond}")
     match = _ETAG.search(body)
     # The second is for a server that spells its XML otherwise than S3.
     etag = unescape(match.group(1).decode()) if match else parse_xml(body).findtext("{*}ETag")
@@ -237,13 +225,19 @@ def parse_result(headers: Headers, body: bytes) -> Written:
 
 
 def parse_xml(body: bytes) -> ElementTree.Element:
-    """The document's root. Raises Malformed for anything that is no XML, and for a DOCTYPE (S3 sends none)."""
-    if b"<!DOCTYPE" in body or b"\0" in body:  # the second: UTF-16, where the first would not be seen
-        raise Malformed("XML with a DOCTYPE or in another encoding than UTF-8")
+    """The document's root. Raises Malformed for invalid XML, for a DOCTYPE (S3 sends none), and above the bounds.
+
+    The document is UTF-8 whatever it declares: in EBCDIC the DOCTYPE would not be seen.
+    """
+    if (beyond := excess(body)) or b"<!DOCTYPE" in body or b"\0" in body:  # the last: UTF-16
+        raise Malformed(f"XML with {beyond or 'a DOCTYPE, or in another encoding than UTF-8'}")
     try:
-        return ElementTree.fromstring(body.lstrip())
-    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two: an encoding of no such name
-        raise Malformed(f"no XML: {error}") from error
+        root = ElementTree.fromstring(body.lstrip(), ElementTree.XMLParser(encoding="utf-8"))
+    except (ElementTree.ParseError, ValueError) as error:
+        raise Malformed(f"invalid XML: {error}") from error
+    if is_too_deep(root):
+        raise Malformed("XML with more levels than any answer of S3")
+    return root
 
 
 def parse_error(body: bytes) -> ErrorBody | None:

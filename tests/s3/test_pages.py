@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.s3.pages import _take_apart, parse_page
+from jobs.s3.wire import Malformed
 
 LEGAL = st.text(st.characters(min_codepoint=32, blacklist_categories=["Cs", "Co", "Cn"]), min_size=1, max_size=12)
 VALUES = {
@@ -79,3 +80,30 @@ def test_a_page_that_was_cut_off_is_malformed(cut: int) -> None:
     body = b"<ListBucketResult><Contents><Key>a</Key></Contents><Contents><Key>b</Key></Contents></ListBucketResult>"
     with pytest.raises(Malformed):
         parse_page(body[:-cut])
+
+
+@pytest.mark.parametrize("comment", ["", "<!-- by the parser -->"], ids=["apart", "parser"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        "<Size>-1</Size>",
+        "<Size>+1</Size>",
+        "<Size>1_0</Size>",
+        "<Size> 1</Size>",
+        "<Size>٣</Size>",
+        f"<Size>{'9' * 19}</Size>",
+        f"<Size>{'9' * 5_000}</Size>",
+        "<LastModified>0001-01-01T00:00:00</LastModified>",
+        "<LastModified>0001-01-01T00:00:00+23:59</LastModified><Size>-1</Size>",
+        "<LastModified>yesterday</LastModified>",
+    ],
+)
+def test_a_number_or_a_date_that_no_object_has_is_malformed(field: str, comment: str) -> None:
+    entry = f"<Contents><Key>k</Key>{comment}{field}</Contents>"
+    with pytest.raises(Malformed):
+        parse_page(f"<ListBucketResult>{entry}</ListBucketResult>".encode())
+
+
+def test_an_entry_without_a_key_is_malformed() -> None:
+    with pytest.raises(Malformed):
+        parse_page(b"<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Attributes, Checksum, Listed, ObjectLock, ObjectRef
 from jobs.s3 import wire
+from jobs.s3.http_dates import parse_http_date
 from jobs.s3.pages import parse_page
 from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, PartDone, Written
 
@@ -169,10 +170,11 @@ def test_an_answer_without_an_etag_is_malformed(body: bytes) -> None:
         wire.parse_result({}, body)
 
 
-@pytest.mark.parametrize("name", ["ETF-8", "utf-7", "rot13", "x" * 70])
-def test_an_encoding_that_nobody_knows_is_malformed(name: str) -> None:
+@pytest.mark.parametrize("name", ["ETF-8", "utf-7", "rot13", "cp037", "x" * 70])
+def test_a_document_is_utf_8_whatever_it_declares(name: str) -> None:
+    assert wire.parse_xml(f'<?xml version="1.0" encoding="{name}"?><R>ä</R>'.encode()).text == "ä"
     with pytest.raises(wire.Malformed):
-        wire.parse_xml(f'<?xml version="1.0" encoding="{name}"?><R/>'.encode())
+        wire.parse_xml(f'<?xml version="1.0" encoding="{name}"?><R>ä</R>'.encode("latin-1"))
 
 
 BOMB = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><R><ETag>&b;</ETag></R>'
@@ -194,10 +196,16 @@ def test_errors_are_read_and_anything_else_is_none() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("Wed, 25 Nov 2026 00:33:40 GMT", 1795566820.0), ("25 Nov 2026 00:33:40 +0000", 1795566820.0), ("soon", 0.0)],
+    [
+        ("Wed, 25 Nov 2026 00:33:40 GMT", 1795566820.0),
+        ("25 Nov 2026 00:33:40 +0000", 1795566820.0),
+        ("soon", 0.0),
+        ("31 Dec 9999 23:59:59 -9999", 0.0),
+        (f"25 Nov 2026 00:33:40 +{'9' * 12}", 0.0),
+    ],
 )
 def test_http_dates(text: str, seconds: float) -> None:
-    assert wire.parse_http_date(text) == seconds
+    assert parse_http_date(text) == seconds
 
 
 def test_the_body_of_complete_lists_parts_in_order_with_their_checksums() -> None:
