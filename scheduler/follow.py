@@ -23,10 +23,11 @@ answer lost in between tells twice rather than never.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -35,11 +36,12 @@ from jobs.core.arrays import REPORT, WORK
 from jobs.core.coverage import match
 from jobs.core.events import Kind, ObjectEvent, parse_document
 from jobs.core.metrics import Metric, Unit
+from jobs.core.night_documents import summary_defect
 from jobs.core.nights import Stage, summary_name
 from jobs.core.outcome import Status
 from jobs.core.policy import Policy
 from jobs.core.thawing import waiting_name
-from jobs.errors import ExitCode, NotFound, UsageError
+from jobs.errors import ExitCode, LedgerError, NotFound, UsageError
 from jobs.report import findings_count, verdict
 from jobs.s3.services import publish
 from scheduler import backlog
@@ -124,10 +126,18 @@ class _Follower:
             text = f"Run {run_id} ended without a report: {_why(job)}. See: sealift runs show {run_id}"
             # Under the job's name: what goes on with the run later has an end of its own, and so it is with nights.
             return await self._tell(str(job["jobName"]), f"Sealift: {run_id} has no report", text)
-        pair = ((await self._document(f"runs/{run_id}/spec.json")) or {}).get("options", {}).get("pair")
+        spec = await self._document(f"runs/{run_id}/spec.json")
+        with _readable(f"the report or the spec of run {run_id}"):
+            told = self._told_of_report(run_id, report, spec or {})
+        return await self._tell(run_id, *told)
+
+    def _told_of_report(
+        self, run_id: str, report: Mapping[str, Any], spec: Mapping[str, Any]
+    ) -> tuple[str, str, str | None, list[Metric]]:
+        pair = spec.get("options", {}).get("pair")
         metrics = [Metric("Findings", Unit.COUNT, findings_count(report))]
         if (dollars := report.get("planned_dollars")) is not None:
-            metrics.append(Metric("PlannedDollars", Unit.NONE, dollars))
+            metrics.append(Metric("PlannedDollars", Unit.NONE, float(dollars)))
         counts = report.get("outcomes") or {name: each["rows"] for name, each in report.get("categories", {}).items()}
         lines = [
             verdict(report),
@@ -138,7 +148,7 @@ class _Follower:
             f"report: {self.sandbox.place(f'runs/{run_id}/report.json')}",
         ]
         subject = f"Sealift {report['job']}: {verdict(report)}"
-        return await self._tell(run_id, subject, "\n".join(lines), pair, metrics)
+        return subject, "\n".join(lines), pair if isinstance(pair, str) else None, metrics
 
     async def _night_ended(self, started: Start, job: Mapping[str, Any]) -> dict[str, Any]:
         summary = await self._document(summary_name(started.pair, date.fromisoformat(started.once)))
@@ -152,6 +162,8 @@ class _Follower:
             failed = [Metric("NightSucceeded", Unit.COUNT, 0)]
             subject = f"Sealift night of {started.pair} FAILED"
             return await self._tell(str(job["jobName"]), subject, text, started.pair, failed)
+        if defect := summary_defect(summary):
+            raise LedgerError(f"the summary of the night {started.once} of {started.pair} {defect}: it was altered")
         metrics = [
             Metric("NightSucceeded", Unit.COUNT, 1),
             Metric("Findings", Unit.COUNT, int(summary["left"])),
@@ -215,10 +227,23 @@ class _Follower:
 
     async def _document(self, name: str) -> dict[str, Any] | None:
         try:
-            document: dict[str, Any] = json.loads(await self.sandbox.read(name))
+            document = json.loads(await self.sandbox.read(name))
         except NotFound:
             return None
+        except (ValueError, RecursionError) as error:
+            raise LedgerError(f"{self.sandbox.place(name)} is not JSON ({error}): it was altered") from error
+        if not isinstance(document, dict):
+            raise LedgerError(f"{self.sandbox.place(name)} is no JSON object: it was altered")
         return document
+
+
+@contextlib.contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Raises LedgerError for what is not as Sealift writes it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise LedgerError(f"{what} is not what Sealift writes ({error!r}): it was altered") from error
 
 
 def _verified_share(stages: Sequence[Mapping[str, Any]]) -> list[Metric]:

@@ -89,7 +89,7 @@ async def read_start(sandbox: Sandbox, policy: Policy, name: str) -> Start | Non
         start = Start(str(claim["pair"]), str(claim["job"]), str(claim["once"]), ())
     except NotFound:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         say("warning", "claim ignored", job_name=name, reason=f"it is no claim: {error!r}")
         return None
     if start.name(policy) != name or not _is_ours(policy, start):

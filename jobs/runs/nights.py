@@ -12,6 +12,7 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from jobs.core.model import Attributes, ObjectRef
+from jobs.core.night_documents import claim_defect, record_defect, summary_defect
 from jobs.core.nights import Stage, claim_name, record_name, summary_name
 from jobs.core.pace import backoff_seconds
 from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
@@ -44,19 +45,19 @@ class NightBook:
 
     async def summary(self) -> dict[str, Any] | None:
         """The night's summary; None while it has not ended."""
-        return await self._read(summary_name(self.pair, self.night))
+        return await self._read(summary_name(self.pair, self.night), summary_defect)
 
     async def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """End the night; the summary that stands."""
-        return await self._write(summary_name(self.pair, self.night), summary)
+        return await self._write(summary_name(self.pair, self.night), summary, summary_defect)
 
     async def claim(self, intended: Mapping[str, Any]) -> dict[str, Any]:
         """Begin the night, or go on with it: the claim that stands."""
-        return await self._write(claim_name(self.pair, self.night), intended)
+        return await self._write(claim_name(self.pair, self.night), intended, claim_defect)
 
     async def record(self, stage: Stage, number: int, record: Mapping[str, Any]) -> dict[str, Any]:
         """Say which run is the stage's before it is made; the record that stands."""
-        return await self._write(record_name(self.pair, self.night, stage, number), record)
+        return await self._write(record_name(self.pair, self.night, stage, number), record, record_defect)
 
     async def standing(
         self, stage: Stage, is_made: Callable[[str], Awaitable[bool]], patience_seconds: float
@@ -67,7 +68,7 @@ class NightBook:
         `patience_seconds` after its record. Then it never will be, and another one may take its place.
         """
         number = 1
-        while (record := await self._read(record_name(self.pair, self.night, stage, number))) is not None:
+        while (record := await self._record(stage, number)) is not None:
             until = time.time() + min(patience_seconds, record["written_at"] + patience_seconds - time.time())
             while record["refused"] is None and not await is_made(record["run_id"]) and time.time() < until:
                 await asyncio.sleep(LOOK_SECONDS)
@@ -76,7 +77,10 @@ class NightBook:
             number += 1
         return Standing(None, number)
 
-    async def _read(self, name: str) -> dict[str, Any] | None:
+    async def _record(self, stage: Stage, number: int) -> dict[str, Any] | None:
+        return await self._read(record_name(self.pair, self.night, stage, number), record_defect)
+
+    async def _read(self, name: str, find_defect: Callable[[Mapping[str, Any]], str]) -> dict[str, Any] | None:
         place = self.ledger.location.join(name)
         try:
             data = (await self.ledger.store.get(ObjectRef(*place))).data
@@ -90,9 +94,13 @@ class NightBook:
             raise LedgerError(f"{place} is not JSON ({error}): the ledger was altered") from error
         if not isinstance(document, dict):
             raise LedgerError(f"{place} is no JSON object: the ledger was altered")
+        if defect := find_defect(document):
+            raise LedgerError(f"{place} {defect}: the ledger was altered")
         return document
 
-    async def _write(self, name: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    async def _write(
+        self, name: str, document: Mapping[str, Any], find_defect: Callable[[Mapping[str, Any]], str]
+    ) -> dict[str, Any]:
         """Write once → what is there now, ours or whoever's came first."""
         place, data = self.ledger.location.join(name), json.dumps(document, indent=2, ensure_ascii=False).encode()
         for attempt in range(1, WRITE_TRIES + 1):
@@ -105,7 +113,7 @@ class NightBook:
                 if attempt == WRITE_TRIES:
                     raise
                 await asyncio.sleep(backoff_seconds(attempt, random.random()))
-        there = await self._read(name)
+        there = await self._read(name, find_defect)
         if there is None:
             raise LedgerError(f"{place} was written and is not there: something removes objects of the ledger")
         return there

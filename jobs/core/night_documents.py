@@ -1,0 +1,108 @@
+"""Documents of a night as they may be: whoever may write to the ledger can write anything. Pure.
+
+Each function returns what is wrong with a document, an empty text for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+COUNT_LIMIT = 1 << 63
+
+
+def claim_defect(document: Mapping[str, Any]) -> str:
+    """The claim of a night, which says what the night does."""
+    return _defect(document, _CLAIM)
+
+
+def record_defect(document: Mapping[str, Any]) -> str:
+    """The record of a stage, which names its run."""
+    return _defect(document, _RECORD) or _defect(document["notes"], _NOTES, is_whole=False)
+
+
+def summary_defect(document: Mapping[str, Any]) -> str:
+    """The summary of a night, which people and exit codes come from."""
+    if defect := _defect(document, _SUMMARY):
+        return defect
+    defects = (_defect(stage, _STAGE) or _defect(stage, _MORE, is_whole=False) for stage in document["stages"])
+    return next(filter(None, defects), "")
+
+
+def _defect(document: Mapping[str, Any], fields: Mapping[str, Callable[[Any], bool]], *, is_whole: bool = True) -> str:
+    """The first field that has another kind of value. `is_whole`: none may be missing."""
+    for name, is_fit in fields.items():
+        if name not in document:
+            if is_whole:
+                return f"has no {name}"
+        elif not is_fit(document[name]):
+            return f"has the {name} {document[name]!r:.100}"
+    return ""
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_optional_text(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < COUNT_LIMIT
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < COUNT_LIMIT  # type: ignore[arg-type]
+
+
+def _is_slice(value: object) -> bool:
+    """`[3, 7]`: the fourth of seven slices."""
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)) and value[0] < value[1]
+
+
+def _is_tally(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_count, value.values()))
+
+
+_CLAIM: Mapping[str, Callable[[Any], bool]] = {
+    "night": _is_text,
+    "began_at": _is_number,
+    "sample": _is_slice,
+    "deep": lambda value: value is None or _is_slice(value),
+    "margin_seconds": lambda value: _is_number(value) and value >= 0,
+}
+_RECORD: Mapping[str, Callable[[Any], bool]] = {
+    "run_id": _is_text,
+    "refused": _is_optional_text,
+    "notes": lambda value: isinstance(value, dict),
+    "written_at": _is_number,
+}
+_NOTES: Mapping[str, Callable[[Any], bool]] = {
+    "repairable_rows": _is_count,
+    "is_listed": lambda value: isinstance(value, bool),
+}
+_SUMMARY: Mapping[str, Callable[[Any], bool]] = {
+    "night": _is_text,
+    "pair": _is_text,
+    "state": _is_text,
+    "verdict": _is_text,
+    "left": _is_count,
+    "exit_code": lambda value: _is_count(value) and value < 256,
+    "seconds": _is_number,
+    "stages": lambda value: isinstance(value, list) and all(isinstance(stage, dict) for stage in value),
+    "summary": _is_text,
+}
+_STAGE: Mapping[str, Callable[[Any], bool]] = {
+    "stage": _is_text,
+    "run_id": _is_optional_text,
+    "state": _is_optional_text,
+    "refused": _is_optional_text,
+    "counts": _is_tally,
+    "left": _is_count,
+}
+_MORE: Mapping[str, Callable[[Any], bool]] = {
+    "rows": lambda value: value is None or _is_count(value),
+    "report_html": _is_optional_text,
+}
