@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
@@ -26,6 +26,9 @@ from scheduler.log import say
 from scheduler.sandbox import Sandbox
 
 MANIFEST_VERSION = 1
+COUNT_LIMIT = 1 << 63
+_MANIFEST = re.compile(r"[0-9]{6,18}\.json")
+_STAMP = re.compile(r"([0-9]{1,15})-([0-9]{1,18})-([0-9]{1,18})-[^-]*")
 _BARE = re.compile(r"[!#-+.-~-]*")
 """What a field of a manifest may hold as it is: nothing that ends a line or a field, and no quotes."""
 
@@ -135,7 +138,7 @@ async def read_manifest(sandbox: Sandbox, pair: str, number: int) -> Published:
 async def numbers(sandbox: Sandbox, pair: str) -> list[int]:
     """The numbers of all manifests of a pair, in order."""
     names = await sandbox.names(f"manifests/pair={pair}/")
-    return [int(name.removesuffix(".json")) for name in names if name.endswith(".json")]
+    return [int(name.removesuffix(".json")) for name in names if _MANIFEST.fullmatch(name)]
 
 
 async def _write(
@@ -180,38 +183,61 @@ def _to_csv(rows: Sequence[BacklogRow]) -> bytes:
 
 async def _latest(sandbox: Sandbox, pair: str) -> tuple[int, set[str]]:
     """The number of the latest manifest (0: none), and the names in the backlog that are taken."""
-    names = [name for name in await sandbox.names(f"manifests/pair={pair}/") if name.endswith(".json")]
-    if not names:
+    last = max(await numbers(sandbox, pair), default=0)
+    if not last:
         return 0, set()
-    document = _document(await sandbox.read(f"manifests/pair={pair}/{names[-1]}"), pair)
-    return int(document["number"]), set(document["taken"])
+    document = _document(await sandbox.read(f"manifests/pair={pair}/{last:06d}.json"), pair)
+    if document["number"] != last or document.get("taken") is None:
+        raise LedgerError(f"manifest {last} of {pair} does not say what it has taken: the ledger was altered")
+    return last, set(document["taken"])
 
 
 def _document(data: bytes, pair: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(data)
-    if document.get("version") != MANIFEST_VERSION:
+    try:
+        document: dict[str, Any] = json.loads(data)
         version = document.get("version")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise LedgerError(f"a manifest of {pair} cannot be read ({error}): the ledger was altered") from error
+    if version != MANIFEST_VERSION:
         raise LedgerError(f"a manifest of {pair} is of version {version}: this Sealift reads {MANIFEST_VERSION}")
+    if odd := [name for name, is_fit in _FIELDS.items() if not is_fit(document.get(name))]:
+        raise LedgerError(f"a manifest of {pair} has the {odd[0]} {document.get(odd[0])!r}: the ledger was altered")
     return document
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < COUNT_LIMIT
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+_FIELDS: Mapping[str, Callable[[object], bool]] = {
+    "pair": _is_text,
+    "number": _is_count,
+    "manifest": lambda value: value is None or _is_text(value),
+    "prefixes": _is_list,
+    "rows": _is_count,
+    "size_bytes": _is_count,
+    "taken": lambda value: value is None or _is_list(value),
+}
+"""What the fields of a manifest's document may hold."""
+
+
 def _published(document: Mapping[str, Any]) -> Published:
-    try:
-        made = Published(
-            document["pair"],
-            document["number"],
-            document["manifest"],
-            tuple(document["prefixes"]),
-            document["rows"],
-            document["size_bytes"],
-        )
-    except (KeyError, TypeError) as error:
-        raise LedgerError(
-            f"a manifest of the backlog is not what Sealift writes ({error!r}): it was altered"
-        ) from error
-    if not all(isinstance(text, str) for text in (made.pair, made.manifest or "", *made.prefixes)):
-        raise LedgerError(f"the manifest {made.number} of {made.pair} names no texts: it was altered")
-    return made
+    return Published(
+        document["pair"],
+        document["number"],
+        document.get("manifest"),
+        tuple(document["prefixes"]),
+        document["rows"],
+        document["size_bytes"],
+    )
 
 
 def _rows_of(policy: Policy, pair: str, name: str, data: bytes) -> list[BacklogRow]:
@@ -232,11 +258,11 @@ def _rows_of(policy: Policy, pair: str, name: str, data: bytes) -> list[BacklogR
 
 def _parse(name: str, pair: str) -> Waiting | None:
     """What a name of the backlog says; None, and a line in the log, for one that Sealift has not written."""
-    stamp, *more = name.removesuffix(".json").split("-")
-    if len(more) != 3 or not all(each.isascii() and each.isdigit() for each in (stamp, *more[:2])):
+    found = _STAMP.fullmatch(name.removesuffix(".json"))
+    if found is None:
         say("error", "stray object", name=f"backlog/pair={pair}/{name}")
         return None
-    return Waiting(name, int(stamp) / 1000, int(more[0]), int(more[1]))
+    return Waiting(name, int(found[1]) / 1000, int(found[2]), int(found[3]))
 
 
 def _read_rows(name: str, data: bytes) -> Iterator[BacklogRow]:
@@ -252,12 +278,12 @@ def _read_rows(name: str, data: bytes) -> Iterator[BacklogRow]:
 def check_row(document: Mapping[str, Any]) -> BacklogRow:
     """The row of a document, if a manifest can hold it. Raises ValueError, TypeError."""
     row = BacklogRow(**document)
-    texts, key = (row.bucket, row.version_id or "", row.etag or "", row.reason), row.key
+    texts, key = (row.bucket, row.reason, *(text for text in (row.version_id, row.etag) if text is not None)), row.key
     if not key or not all(isinstance(text, str) for text in (key, *texts)):
         raise TypeError("bucket, key, version id, ETag and reason are no texts")
     key.encode()  # UnicodeEncodeError is a ValueError
     if not _BARE.fullmatch(row.bucket) or not _BARE.fullmatch(row.version_id or ""):
         raise ValueError("bucket or version id has characters that neither can have")
-    if type(row.size_bytes or 0) is not int or (row.size_bytes or 0) < 0:
+    if row.size_bytes is not None and not _is_count(row.size_bytes):
         raise ValueError(f"the size is {row.size_bytes!r}")
     return row

@@ -8,13 +8,14 @@ tar and zstd pass over, are the `Locator` of that index. A member's bytes are ha
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from jobs.core.model import Checksum, Location, ObjectInfo, ObjectVersion
 from jobs.core.policy_choices import ArchiveFormat
-from jobs.errors import DamagedArchive
+from jobs.errors import DamagedArchive, UsageError
 
 ARCHIVE_VERSION = 1
 """The version of the format; a reader refuses a higher one."""
@@ -26,6 +27,8 @@ FRAME_BYTES = 64 * 1024
 CHUNK_BYTES = 8 * 1024**2
 """A larger member is read, and in `tar.zst` compressed, in pieces of this size, each a frame of its own."""
 
+COUNT_MAX = 2**63 - 1
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SKIPPABLE_MAGIC = (0x184D2A5E).to_bytes(4, "little")
 """A zstd frame that decoders skip: https://www.rfc-editor.org/rfc/rfc8878#section-3.1.2"""
 LOCATOR_BYTES = BLOCK_BYTES
@@ -120,12 +123,43 @@ class ArchiveRecord:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ArchiveRecord:
-        """The inverse of `to_dict`. Raises DamagedArchive for a version that this program does not know."""
-        if data.get("archive_version", 0) > ARCHIVE_VERSION:
-            version = data["archive_version"]
-            raise DamagedArchive(f"{data.get('location')} is of archive version {version}: update Sealift")
-        known = {name: data[name] for name in cls.__dataclass_fields__}
-        return cls(**known | {"location": Location.parse(data["location"]), "format": ArchiveFormat(data["format"])})
+        """The inverse of `to_dict`. Raises DamagedArchive for another document, or one of a later version."""
+        try:
+            version = data.get("archive_version", 0)
+            if version > ARCHIVE_VERSION:
+                raise DamagedArchive(f"{data.get('location')} is of archive version {version}: update Sealift")
+            known = {name: data[name] for name in cls.__dataclass_fields__}
+            location = Location.parse(data["location"])
+            found = cls(**known | {"location": location, "format": ArchiveFormat(data["format"])})
+        except (KeyError, ValueError, TypeError, AttributeError, UsageError) as error:
+            raise DamagedArchive(f"a record of an archive cannot be read: {error!r}") from error
+        if odd := [name for name in cls.__dataclass_fields__ if not _is_fit(name, getattr(found, name))]:
+            raise DamagedArchive(f"a record of an archive has the {odd[0]} {getattr(found, odd[0])!r}")
+        return found
+
+
+_COUNTS = frozenset({"size_bytes", "members", "member_bytes", "archive_version"})
+_OPTIONAL = frozenset({"version_id", "checksum", "run_id"})
+
+
+def _is_fit(name: str, value: object) -> bool:
+    """Whether a field of a record may have this value."""
+    if name in _COUNTS:
+        return _is_count(value)
+    if name == "created_at":
+        return type(value) in (int, float) and abs(cast("float", value)) < COUNT_MAX
+    if name in ("location", "format"):
+        return True
+    return is_text(value) or (value is None and name in _OPTIONAL)
+
+
+def _is_count(value: object, is_optional: bool = False) -> bool:
+    return (type(value) is int and 0 <= value <= COUNT_MAX) or (value is None and is_optional)
+
+
+def is_text(value: object) -> bool:
+    """Whether it is a text that UTF-8 can hold: no lone surrogate, which JSON can."""
+    return isinstance(value, str) and not _SURROGATE.search(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +192,11 @@ class Locator:
         try:
             data = json.loads(tail[-LOCATOR_BYTES:].removeprefix(_SKIPPABLE_HEADER))["sealift"]
             found = cls(**data)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedArchive("the end of the archive does not say where its index is: it was cut short") from error
-        if not all(value is None or isinstance(value, int) for value in asdict(found).values()):
-            raise DamagedArchive("the end of the archive says where its index is in words")
+        required = {"offset", "size_bytes", "archive_version"}
+        if not all(_is_count(value, name not in required) for name, value in asdict(found).items()):
+            raise DamagedArchive("the end of the archive says where its index is, and not in numbers of bytes")
         if found.archive_version > ARCHIVE_VERSION:
             raise DamagedArchive(f"the archive is of version {found.archive_version}: update Sealift")
         return found

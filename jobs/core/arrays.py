@@ -108,9 +108,15 @@ class Submission:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Submission:
-        """The inverse of `to_dict`. Raises ValueError for ranges of more shards than a run has."""
-        if sum(last - first + 1 for first, last in data["shards"]) > SHARDS_MAX:
-            raise ValueError(f"more than {SHARDS_MAX:,} shards")
+        """The inverse of `to_dict`. Raises ValueError, KeyError, TypeError for another document.
+
+        Each range is checked before any is laid out: `[[0, 10¹²], [10¹², 0]]` has two shards by its sum.
+        """
+        ends = [-1, *(end for ends in data["shards"] for end in ends)]
+        if not all(type(end) is int and -1 <= end < SHARDS_MAX for end in ends) or ends != sorted(ends):
+            raise ValueError(f"the shards are no ascending ranges of numbers below {SHARDS_MAX:,}")
+        if type(data["per_child"]) is not int or data["per_child"] < 1 or type(data["number"]) is not int:
+            raise ValueError("number or per_child is no number")
         shards = [shard for first, last in data["shards"] for shard in range(first, last + 1)]
         known = {name: data[name] for name in ("run_id", "number", "per_child", "ledger", "follows", "after")}
         return cls(**known, shards=shards, placement=Placement(**data["placement"]))

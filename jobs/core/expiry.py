@@ -13,6 +13,7 @@ original is the one that was proven, that its copy is there, and that the bytes 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -79,10 +80,18 @@ class Proof:
         try:
             found = cls(**json.loads(text))
             found = replace(found, proven_at=float(found.proven_at))
-        except (TypeError, ValueError) as error:
+            is_place = set(found.member or ()) <= MEMBER_FIELDS
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"no proof: {error}") from error
-        if not set(found.member or ()) <= MEMBER_FIELDS:
+        texts = (found.run_id, found.bucket, found.key, found.objection, found.version_id or "", found.etag or "")
+        if (
+            not is_place
+            or not isinstance(found.member, dict | None)
+            or not all(isinstance(each, str) for each in texts)
+        ):
             raise ValueError("no proof: it says other things than where a copy is")
+        if not math.isfinite(found.proven_at):
+            raise ValueError(f"no proof: its time is {found.proven_at}")
         return found
 
 

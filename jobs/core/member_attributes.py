@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from jobs.core.archive import Member
+from jobs.core.archive import Member, is_text
 
 MEMBER_HEADERS = frozenset(
     {
@@ -35,10 +35,18 @@ _CHECKSUM = re.compile(r"[A-Za-z0-9+/=]{1,128}(-\d{1,5})?")
 
 
 def member_defect(member: Member) -> str:
-    """What of a member no restore could send; empty: nothing."""
+    """What of a member no restore could send or find; empty: nothing."""
+    if not is_text(member.key) or not member.key:
+        return "it has no key"
+    places = (member.size_bytes, member.offset, member.frame_start, member.frame_offset, member.frame_length)
+    if None in places[:2] or any(place is not None and place < 0 for place in places):
+        return "it has no size or place in the archive that is a number of bytes"
+    at_seconds: Any = member.last_modified
+    if at_seconds is None:
+        return "it has no time"
     maps: dict[str, Any] = {"headers": member.headers, "metadata": member.metadata, "tags": member.tags}
     for name, values in maps.items():
-        if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        if not isinstance(values, dict) or not all(map(is_text, (*values, *values.values()))):
             return f"its {name} are no map of texts"
     strange = [name for name in member.headers if name not in MEMBER_HEADERS]
     if strange:
@@ -53,6 +61,9 @@ def member_defect(member: Member) -> str:
     if member.sha256 is not None and not _SHA256.fullmatch(member.sha256):
         return f"{member.sha256!r} is no SHA-256"
     for checksum in member.checksums:
+        value: Any = checksum.value
+        if not isinstance(value, str):
+            return "a checksum is no text"
         if not (_ALGORITHM.fullmatch(checksum.algorithm) and _CHECKSUM.fullmatch(checksum.value)):
             return f"{checksum.algorithm}:{checksum.value!r} is no checksum"
     return ""

@@ -24,7 +24,7 @@ from typing import Any
 
 from jobs.core.arrays import CHILDREN_MAX, STAGES, TERMINATED, WORK, Submission, payload
 from jobs.core.run import Plan
-from jobs.errors import ExitCode, LedgerError, PreconditionFailed, SealiftError
+from jobs.errors import ExitCode, LedgerError, PreconditionFailed, SealiftError, UsageError
 from jobs.runs import leases
 from jobs.runs.ledger import Ledger
 from jobs.s3.batch import Batch, ChildFailure, JobState
@@ -86,14 +86,14 @@ class BatchExecutor:
         names = await self.ledger.names(run_id, "batch/")
         if not names:
             return None
-        number = max(int(name[:3]) for name in names)
+        number = max(map(_number, names))
         submission = await read_submission(self.ledger, run_id, number)
         ids = {}
         for stage in STAGES:
             if f"{number:03d}-{stage}.json" in names:
-                ids[stage] = str((await self.ledger.document(run_id, _record(number, stage)))["job_id"])
+                ids[stage] = await _job_id(self.ledger, run_id, _record(number, stage))
         refused = [name for name in names if name.startswith(f"{number:03d}-refused-")]
-        refusal = (await self.ledger.document(run_id, f"batch/{refused[-1]}"))["error"] if refused else ""
+        refusal = str((await self.ledger.document(run_id, f"batch/{refused[-1]}")).get("error")) if refused else ""
         return Submitted(submission, ids, refusal)
 
     async def states(self, submitted: Submitted) -> dict[str, JobState]:
@@ -180,7 +180,7 @@ class BatchExecutor:
 
     async def _recorded(self, submission: Submission, stage: str) -> str | None:
         try:
-            return str((await self.ledger.document(submission.run_id, _record(submission.number, stage)))["job_id"])
+            return await _job_id(self.ledger, submission.run_id, _record(submission.number, stage))
         except LedgerError:
             return None
 
@@ -203,7 +203,7 @@ async def read_submission(ledger: Ledger, run_id: str, number: int) -> Submissio
         made = Submission.from_dict(document)
         is_own = (made.run_id, made.number, made.ledger) == (run_id, number, str(ledger.location))
         is_sound = made.per_child > 0 and 0 < made.children <= CHILDREN_MAX
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise LedgerError(f"{ledger.uri(run_id, name)} is no submission ({error!r}): it was altered") from error
     if not (is_own and is_sound):
         raise LedgerError(
@@ -211,6 +211,21 @@ async def read_submission(ledger: Ledger, run_id: str, number: int) -> Submissio
             "it was altered. Find out who wrote it, remove it, then go on with `sealift runs retry`"
         )
     return made
+
+
+async def _job_id(ledger: Ledger, run_id: str, name: str) -> str:
+    job_id = (await ledger.document(run_id, name)).get("job_id")
+    if not isinstance(job_id, str):
+        raise LedgerError(f"{ledger.uri(run_id, name)} has no job_id: it was altered")
+    return job_id
+
+
+def _number(name: str) -> int:
+    """The number of a submission, from the name of one of its documents. Raises LedgerError."""
+    digits = name[:3]
+    if not (len(digits) == 3 and digits.isascii() and digits.isdigit()):
+        raise LedgerError(f"batch/{name!r} is no document of a submission: remove it from the ledger")
+    return int(digits)
 
 
 async def record_error(ledger: Ledger, run_id: str, what: str, error: SealiftError, job_id: str | None) -> None:

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError, UsageError
+from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.member_tables import RECORD, from_batch, write_index
@@ -143,7 +143,7 @@ class ArchiveIndex:
         begins = overlaps(prefix)
         async with aclosing(table.scan(lambda group: begins(group) and is_wanted(group))) as groups:
             async for group in groups:
-                taken = group.filter(pc.starts_with(group["key"], prefix)) if prefix else group
+                taken = group.filter(pc.starts_with(_keys(group), prefix)) if prefix else group
                 if taken.num_rows:
                     yield taken
 
@@ -151,7 +151,7 @@ class ArchiveIndex:
         table = await self._open(archive)
         async with aclosing(table.scan(holds(key))) as groups:
             async for group in groups:
-                taken = group.filter(pc.equal(group["key"], pa.scalar(key)))
+                taken = group.filter(pc.equal(_keys(group), pa.scalar(key)))
                 for member in from_batch(taken):
                     if version_id is None or member.version_id == version_id:
                         yield member
@@ -178,7 +178,7 @@ class ArchiveIndex:
             lines = json.loads((await self.store.get(place)).data)
             known = {(key, etag): ArchiveRecord.from_dict(record) for key, etag, record in lines}
             return {name: record for name, record in known.items() if record.location == Location(bucket, name[0])}
-        except (NotFound, ValueError, TypeError, KeyError, DamagedArchive):
+        except (NotFound, ValueError, TypeError, KeyError, RecursionError, DamagedArchive):
             return {}  # it is derived: whatever is wrong with it, the indexes themselves are asked
 
     async def _write_directory(self, bucket: str, known: Mapping[tuple[str, str], ArchiveRecord]) -> None:
@@ -229,6 +229,13 @@ def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
         raise DamagedArchive(f"{record.location}: its own index is damaged: {error}") from error
 
 
+def _keys(table: pa.Table) -> Any:
+    try:
+        return table["key"].cast(pa.string())
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise DamagedArchive(f"an index has no column of keys ({error}): sealift archives reindex") from error
+
+
 def _index_name(archive: Location) -> str:
     return f"{FOLDER}{archive.bucket}/{archive.key}{SUFFIX}"
 
@@ -241,7 +248,7 @@ def _record(table: RangedTable, archive: Location) -> ArchiveRecord:
     """The record in an index. Raises DamagedArchive for one of another archive: members are read from where it says."""
     try:
         record = ArchiveRecord.from_dict(json.loads(table.metadata[RECORD]))
-    except (KeyError, ValueError, TypeError, UsageError) as error:
+    except (KeyError, ValueError, RecursionError, DamagedArchive) as error:
         raise DamagedArchive(f"{table.ref} is no index of an archive: {error!r}") from error
     if record.location != archive:
         raise DamagedArchive(f"{table.ref} is the index of {record.location}, not of {archive}: it was altered")

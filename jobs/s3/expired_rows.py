@@ -6,21 +6,19 @@ pyarrow loads with this module: import it where it is used.
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from jobs.core.expiry import Step
 from jobs.core.model import Location, ObjectRef
 from jobs.s3.listing import list_all
 from jobs.s3.store import Store
 from jobs.s3.tables import manifest_schema, unaltered
-from jobs.s3.tombstones import DONE, FOLDER, INTENT
+from jobs.s3.tombstones import DONE, FOLDER, INTENT, read_tombstones
 from jobs.s3.tries import try_often
 
 FILES_AT_ONCE = 16
@@ -47,7 +45,7 @@ async def expired_rows(
         for key, data in zip(keys, contents, strict=True):
             run_id = key[len(folder.key) :].partition("/")[0]
             with unaltered(f"the tombstones {Location(ledger.bucket, key)}"):
-                batch = _as_rows(_own(pq.read_table(io.BytesIO(data)), run_id, bucket, prefix))
+                batch = _as_rows(_own(read_tombstones(data), run_id, bucket, prefix))
             if batch.num_rows:
                 yield batch
 

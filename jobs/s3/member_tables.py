@@ -71,7 +71,7 @@ def from_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[Member]:
     """
     try:
         columns = _columns(batch)
-    except (pa.ArrowException, KeyError, ValueError, AttributeError, TypeError) as error:
+    except (pa.ArrowException, KeyError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise DamagedArchive(f"an index has other columns than members have: {error!r}") from error
     members = [Member._make(values) for values in zip(*columns, strict=True)]
     for member in members:
@@ -86,7 +86,7 @@ def from_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[Member]:
 def _columns(batch: pa.RecordBatch | pa.Table) -> list[list[Any]]:
     columns: list[list[Any]] = []
     for field in SCHEMA:
-        column: Any = batch.column(field.name)
+        column: Any = batch.column(field.name).cast(field.type)
         if pa.types.is_timestamp(field.type):
             columns.append([value / 1e6 for value in column.cast(pa.int64()).to_pylist()])
         elif field.name in _MAPS:

@@ -51,17 +51,27 @@ class RangedTable:
         return found
 
     def groups(self) -> Iterator[KeyRange]:
-        """The row groups, in order."""
+        """The row groups, in order. Raises DamagedArchive for one that cannot be in the file."""
         for number in range(self.footer.num_row_groups):
-            group = self.footer.row_group(number)
-            columns = [group.column(index) for index in range(group.num_columns)]
-            start = min(
-                min(each.data_page_offset, each.dictionary_page_offset or each.data_page_offset) for each in columns
-            )
-            end = start + sum(each.total_compressed_size for each in columns)
-            keys = group.column(0).statistics
-            known = keys is not None and keys.has_min_max
-            yield KeyRange(number, start, end, keys.min if known else None, keys.max if known else None)
+            try:
+                group = self._group(number)
+            except (pa.ArrowException, IndexError, ValueError, OSError, TypeError) as error:
+                raise _damaged(self.ref, error) from error
+            yield group
+
+    def _group(self, number: int) -> KeyRange:
+        group = self.footer.row_group(number)
+        columns = [group.column(index) for index in range(group.num_columns)]
+        start = min(
+            min(each.data_page_offset, each.dictionary_page_offset or each.data_page_offset) for each in columns
+        )
+        end = start + sum(each.total_compressed_size for each in columns)
+        keys = group.column(0).statistics
+        known = keys is not None and keys.has_min_max
+        first, last = (keys.min, keys.max) if known else (None, None)
+        if not 0 <= start < end <= self.size_bytes or not all(isinstance(key, str | None) for key in (first, last)):
+            raise ValueError(f"row group {number} is not where the file is, or has no keys")
+        return KeyRange(number, start, end, first, last)
 
     async def read(self, group: KeyRange) -> pa.Table:
         """One row group, by one ranged read. Raises DamagedArchive for one that cannot be decoded."""
@@ -132,7 +142,7 @@ def within(first_key: str, last_key: str) -> Callable[[KeyRange], bool]:
 def _parse(ref: ObjectRef, footer: bytes) -> Any:
     try:
         return pq.read_metadata(io.BytesIO(footer))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(ref, error) from error
 
 

@@ -130,7 +130,7 @@ def read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[Object
     """The rows of a shard file, `batch_rows` at a time. Raises LedgerError for a file that is none."""
     import pyarrow.parquet as pq
 
-    with unaltered("a shard"):
+    with unaltered("a shard of the run"):
         file = pq.ParquetFile(io.BytesIO(data))
         schema = expiry_schema() if "proof" in file.schema_arrow.names else shard_schema()
         for batch in file.iter_batches(batch_size=batch_rows):
@@ -139,13 +139,13 @@ def read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[Object
 
 def read_row_numbers(data: bytes) -> list[int]:
     """The numbers of a shard's rows, in order. Raises LedgerError for another file."""
-    with unaltered("a shard"):
+    with unaltered("a shard of the run"):
         return _whole_column(data, "row")
 
 
 def read_outcome_numbers(data: bytes) -> tuple[list[int], int]:
     """The row numbers of a checkpoint's outcomes, and how many ended badly. Raises LedgerError for another file."""
-    with unaltered("a checkpoint"):
+    with unaltered("a checkpoint of the run"):
         statuses: list[str] = _whole_column(data, "status")
         return _whole_column(data, "row"), sum(Status(status) not in GOOD for status in statuses)
 
@@ -176,7 +176,7 @@ def read_outcomes(data: bytes) -> Iterator[Outcome]:
     """The outcomes of a Parquet file that `write_outcomes` made. Raises LedgerError for another one."""
     import pyarrow.parquet as pq
 
-    with unaltered("a checkpoint"):
+    with unaltered("a checkpoint of the run"):
         for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
             for values in zip(*_columns(batch, outcome_schema()), strict=True):
                 outcome = Outcome._make(values)
@@ -192,7 +192,15 @@ def unaltered(what: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise LedgerError(f"{what} of the run cannot be read ({reason}): the ledger was altered") from error
+        raise LedgerError(f"{what} cannot be read ({reason}): the ledger was altered") from error
+
+
+def fit(rows: pa.RecordBatch | pa.Table, field: pa.Field[Any]) -> Any:
+    """A column in its field's type: a file may have it in another. Raises ArrowException, KeyError, ValueError."""
+    column: Any = rows.column(field.name).cast(field.type)
+    if column.null_count and not field.nullable:
+        raise ValueError(f"a row has no {field.name}")
+    return column
 
 
 def _columns(batch: pa.RecordBatch, schema: pa.Schema) -> Iterable[list[object]]:
@@ -200,7 +208,7 @@ def _columns(batch: pa.RecordBatch, schema: pa.Schema) -> Iterable[list[object]]
     import pyarrow as pa
 
     for field in schema:
-        column = batch.column(field.name)
+        column = fit(batch, field)
         if pa.types.is_timestamp(field.type):
             micros = column.cast(pa.int64()).to_pylist()
             yield [None if value is None else value / 1e6 for value in micros]

@@ -28,7 +28,7 @@ from jobs.errors import LedgerError, PreconditionFailed
 from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.listing import list_all
 from jobs.s3.store import Store
-from jobs.s3.tables import unaltered, write_parquet
+from jobs.s3.tables import fit, unaltered, write_parquet
 from jobs.s3.tries import try_often
 
 FOLDER = "tombstones/"
@@ -154,7 +154,7 @@ class Tombstones:
         with unaltered(f"the tombstones {place}"):
             if _span(name) is None:
                 raise ValueError("its name does not begin with its first and last row")
-            table = pq.read_table(io.BytesIO(data)).select(SCHEMA.names).cast(SCHEMA)
+            table = read_tombstones(data)
             run_ids: Any = pc.equal(table["run_id"], pa.scalar(self.run_id))
             buckets: Any = pc.equal(table["source_bucket"], pa.scalar(self.bucket))
             own = table.filter(pc.and_(run_ids, buckets)).select(list(Tombstone._fields))
@@ -196,6 +196,12 @@ def _span(name: str) -> tuple[int, int] | None:
     """The first and the last row of a file, by its name; None for a name that Sealift does not give."""
     match = _NAME.fullmatch(name)
     return None if match is None else (int(match[1]), int(match[2]))
+
+
+def read_tombstones(data: bytes) -> pa.Table:
+    """A file's rows in the types of `SCHEMA`. Raises ArrowException, KeyError, ValueError, OSError for another file."""
+    table = pq.read_table(io.BytesIO(data), columns=SCHEMA.names)
+    return pa.table([fit(table, field) for field in SCHEMA], schema=SCHEMA)
 
 
 def _values(column: Any) -> list[Any]:

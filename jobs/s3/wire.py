@@ -227,7 +227,7 @@ def parse_result(headers: Headers, body: bytes) -> Written:
 def parse_xml(body: bytes) -> ElementTree.Element:
     """The document's root. Raises Malformed for invalid XML, for a DOCTYPE (S3 sends none), and above the bounds.
 
-    The document is UTF-8 whatever it declares: in EBCDIC the DOCTYPE would not be seen.
+    The document is UTF-8 whatever it declares: in another encoding a DOCTYPE might not be seen.
     """
     if (beyond := excess(body)) or b"<!DOCTYPE" in body or b"\0" in body:  # the last: UTF-16
         raise Malformed(f"XML with {beyond or 'a DOCTYPE, or in another encoding than UTF-8'}")

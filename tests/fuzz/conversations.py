@@ -59,11 +59,11 @@ class Step(NamedTuple):
 
 def play(program: bytes) -> list[str]:
     """Have the conversation; what became of each request. Raises AssertionError if one got another one's answer."""
-    return _loop().run_until_complete(_converse(list(_requests(program))))
+    return own_loop().run_until_complete(_converse(list(_requests(program))))
 
 
 @cache
-def _loop() -> asyncio.AbstractEventLoop:
+def own_loop() -> asyncio.AbstractEventLoop:
     """One for all conversations: a loop for each would take longer than the conversation."""
     return asyncio.new_event_loop()
 

@@ -45,6 +45,7 @@ from jobs.s3.store import UNGUARDED
 from jobs.s3.tables import read_outcomes, read_shard, shard_schema, write_outcomes, write_parquet
 from jobs.s3.tombstones import DONE, FOLDER, Tombstone, Tombstones
 from tests.fuzz.conversations import CUT, HEAD, LATE, NEXT, WAITING, play
+from tests.fuzz.ledger_readers import EXPIRED_ROWS, READERS
 from tests.scheduler.shapes import eventbridge, from_sns, notification, probe, record
 from tests.simulation.loop import run_at_once
 
@@ -244,9 +245,10 @@ PARSERS = [
         parse_page,
         [
             b"<ListBucketResult>" + _PAGE + b"<Contents>" + _ENTRY + b"</Contents></ListBucketResult>",
+            b"<ListVersionsResult>" + _PAGE + b"<Version>" + _ENTRY + b"</Version></ListVersionsResult>",
             b"<ListVersionsResult>" + _PAGE + b"<DeleteMarker>" + _ENTRY + b"</DeleteMarker></ListVersionsResult>",
         ],
-        (wire.Malformed, KeyError, ValueError),
+        (wire.Malformed,),
     ),
     Parser(
         "answers",
@@ -283,4 +285,6 @@ PARSERS = [
             bytes([3, 19, CUT, 20, LATE, 0, NEXT, 12, 22, NEXT, 0, WAITING, 0, NEXT, 0]),
         ],
     ),
+    *(Parser(name, read, seeds) for name, read, seeds in READERS),
+    Parser("expired rows", EXPIRED_ROWS, [_tombstone()]),
 ]

@@ -14,6 +14,13 @@ from tests.fuzz.parsers import PARSERS, Parser, parquet
 BY_NAME = {parser.name: parser for parser in PARSERS}
 MUTATIONS = 300
 STRANGE = [b"null", b"-1", b'"', b"<", b"\xff", b"%", b"9" * 30, b"[]"]
+
+
+def _seed(name: str, **changes: object) -> bytes:
+    """The well-formed document of a parser, with these values."""
+    return json.dumps(json.loads(BY_NAME[name].seeds[0]) | changes).encode()
+
+
 DEEP = b"[" * 100_000
 FINDINGS = [
     ("policy", b"pairs:\n  - a\npairs: text\npairs: []\n"),
@@ -44,6 +51,35 @@ FINDINGS = [
     (
         "inventory",
         json.dumps(json.loads(BY_NAME["inventory"].seeds[0]) | {"creationTimestamp": "9" * 5_000}).encode(),
+    ),
+    ("backlog", _seed("backlog", version_id=[])),
+    ("backlog manifest", _seed("backlog manifest", taken=[[]])),
+    ("backlog manifest", b"[]"),
+    ("submission", _seed("submission", shards=[[0, -(10**9)], [0, 10**9]])),
+    ("submission", _seed("submission", per_child=0)),
+    ("submission", _seed("submission", placement={"queue": 1})),
+    ("archive directory", b'[["a.tar.zst", "e", []]]'),
+    ("archive directory", BY_NAME["archive directory"].seeds[0].replace(b'"s3://archives/a.tar.zst"', b'"a"')),
+    ("archive directory", BY_NAME["archive directory"].seeds[0].replace(b'"first_key": "a/b"', b'"first_key": 1')),
+    ("night record", _seed("night record", written_at="now")),
+    ("night record", b"{}"),
+    ("night claim", _seed("night claim", sample=7)),
+    ("night summary", _seed("night summary", stages=[7])),
+    ("night message", _seed("night message", stages=7)),
+    ("report message", _seed("report message", outcomes=[7])),
+    ("report message", b"[7]"),
+    ("proof", _seed("proof", member=[[]])),
+    ("proof", _seed("proof", key=7)),
+    ("proof", _seed("proof", proven_at=10**400)),
+    ("expired rows", BY_NAME["shard"].seeds[0]),
+    ("archive index", BY_NAME["shard"].seeds[0]),
+    ("shard", parquet(row=[None], key=[None])),
+    *(
+        (name, DEEP)
+        for name in (
+            *("backlog", "backlog manifest", "submission", "archive directory", "night record", "report message"),
+            *("proof", "start", "launch", "lease"),
+        )
     ),
     *(
         (name, DEEP)
