@@ -232,8 +232,8 @@ _SUMMARY = {
     "seconds": 1.5, "stages": [_STAGE | {"rows": 3, "report_html": "s3://b/r"}], "summary": "s3://b/s",
 }  # fmt: skip
 _MANIFEST = {
-    "version": 1, "pair": "pair", "number": 1, "manifest": "s3://bucket/manifests/pair=pair/000001-0123456789ab.csv", "prefixes": ["a/"], "rows": 1,
-    "size_bytes": 3, "taken": ["0000000000000-1-3-ab.json"],
+    "version": 1, "pair": "pair", "number": 1, "manifest": "s3://bucket/manifests/pair=pair/000001-0123456789ab.csv",
+    "prefixes": ["a/"], "rows": 1, "size_bytes": 3, "taken": ["0000000000000-1-3-ab.json"],
 }  # fmt: skip
 _ROW = backlog.BacklogRow("source-of-ours", "a b", "v", 3, "etag", "too large")
 _WHO = {"host": "h", "pid": 1, "batch_job_id": None, "since": "s", "id": "launch", "what": "w", "spec_version": 1}
