@@ -21,17 +21,16 @@ class InvalidHead(ValueError):
     """A name or value that would make other headers of the request than were meant."""
 
 
-def check_head(canonical: str, line_ends: int, names: str, pairs: Sequence[tuple[str, str]], credential: str) -> None:
+def check_head(text: str, names: str, pairs: Sequence[tuple[str, str]]) -> None:
     """Raises InvalidHead for a line break or a name that is no token.
 
-    `canonical`: the request as it is signed, of which every part is there once, with so many `line_ends` of its own.
-    `names`: those of `pairs`, with semicolons between.
+    `text`: all parts of the request, one behind the other. `names`: those of `pairs`, with semicolons between.
     """
-    if canonical.count("\n") != line_ends or "\r" in canonical or "\0" in canonical or _BREAKS.search(credential):
+    if "\n" in text or "\r" in text or "\0" in text:
         name = next((name for name, value in pairs if _BREAKS.search(name) or _BREAKS.search(value)), None)
         what = f"the header {name!r}" if name is not None else "the address, region or access key"
         raise InvalidHead(f"{what} has a line break or NUL in it")  # the value is not shown: it may be a secret
-    if names.count(";") >= len(pairs) or not _are_tokens(names):
+    if not _are_tokens(names, len(pairs)):
         name = next((name for name, _ in pairs if ";" in name or not _NAMES.fullmatch(name)), names)
         raise InvalidHead(f"{name!r} is no name of a header")
 
@@ -47,5 +46,5 @@ def request_head(
 
 
 @lru_cache(1024)
-def _are_tokens(names: str) -> bool:
-    return _NAMES.fullmatch(names) is not None
+def _are_tokens(names: str, count: int) -> bool:
+    return names.count(";") < count and _NAMES.fullmatch(names) is not None

@@ -12,13 +12,12 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from html import unescape
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from jobs.core.model import Listed
 from jobs.s3.store import Marker, Page
-from jobs.s3.wire import Malformed, parse_xml
+from jobs.s3.wire import Malformed, parse_xml, plain
 from jobs.s3.xml_bounds import excess
 
 _FIELDS = ("Key", "VersionId", "IsLatest", "Size", "ETag", "LastModified", "StorageClass", "ChecksumAlgorithm")
@@ -131,16 +130,8 @@ def _take_apart(body: bytes) -> tuple[list[Row], bytes]:
         if place < 0:
             picked.append((None,) * len(rows))
         else:
-            picked.append([_plain(value) for value in columns[place]] if is_escaped else columns[place])
+            picked.append([plain(value) for value in columns[place]] if is_escaped else columns[place])
     return list(zip(*picked, strict=True)), body[:start] + body[end:]
-
-
-def _plain(text: str) -> str:
-    """The text without entities; those around an ETag are by far the most frequent."""
-    if "&" not in text:
-        return text
-    text = text.replace("&quot;", '"').replace("&#34;", '"')
-    return unescape(text) if "&" in text else text
 
 
 def _entries(

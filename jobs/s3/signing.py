@@ -74,7 +74,9 @@ class Signer:
             lines = "".join([f"{name}:{_trimmed(value)}\n" for name, value in pairs])
         canonical = f"{method}\n{path}\n{_canonical_query(query)}\n{lines}\n{names}\n{payload_sha256}"
         credential = f"Credential={credentials.access_key}/{scope}"
-        check_head(canonical, len(pairs) + 5, names, pairs, credential)
+        # Not in `canonical`, which has line ends of its own: to count them takes ten times as long.
+        values = "".join([value for _, value in pairs])
+        check_head(f"{method}{path}{query}{names}{values}{credential}", names, pairs)
         digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
         key = self._signing_key(credentials.secret_key, stamp[:8])
         signature = hmac.digest(key, f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}".encode(), "sha256").hex()

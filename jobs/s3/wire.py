@@ -35,6 +35,8 @@ CONTENT_HEADERS = (
     "x-amz-website-redirect-location",
 )
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.~/-]*")
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _LINE_ENDS = {"\r": "&#13;", "\n": "&#10;"}
 _DIGITS_MAX = 20
@@ -60,12 +62,12 @@ class ErrorBody(NamedTuple):
 
 def quote(text: str, safe: str = "") -> str:
     """Percent-encoded. What is no UTF-8 is for S3 to refuse: no text of a key or an event may raise here."""
-    return quote_strictly(text, safe, errors="surrogatepass")
+    return text if _PLAIN.fullmatch(text) else quote_strictly(text, safe, errors="surrogatepass")
 
 
 def quote_key(key: str) -> str:
     """The key as a URL path: everything but letters, digits, `-._~` and `/` percent-encoded, nothing normalised."""
-    return quote(key, safe="/")
+    return key if _PLAIN_KEY.fullmatch(key) else quote(key, safe="/")
 
 
 def query(**parameters: str | int | None) -> str:
@@ -78,7 +80,7 @@ def query(**parameters: str | int | None) -> str:
 def copy_source(ref: ObjectRef) -> str:
     """The value of `x-amz-copy-source`."""
     version = f"?versionId={quote(ref.version_id)}" if ref.version_id else ""
-    return f"/{ref.bucket}/{quote(ref.key, safe='/')}{version}"
+    return f"/{ref.bucket}/{quote_key(ref.key)}{version}"
 
 
 def encode_tags(tags: Mapping[str, str]) -> str:
@@ -211,7 +213,7 @@ def parse_result(headers: Headers, body: bytes) -> Written:
         raise Malformed(f"XML with {beyond}")
     match = _ETAG.search(body)
     # The second is for a server that spells its XML otherwise than S3.
-    etag = unescape(match.group(1).decode()) if match else parse_xml(body).findtext("{*}ETag")
+    etag = plain(match.group(1).decode()) if match else parse_xml(body).findtext("{*}ETag")
     if not etag:
         raise Malformed("no ETag in the answer")
     checksums: tuple[Checksum, ...] = ()
@@ -219,9 +221,17 @@ def parse_result(headers: Headers, body: bytes) -> Written:
         found = _CHECKSUM_ELEMENT.findall(body)
         composite = b"<ChecksumType>COMPOSITE<" in body
         checksums = tuple(
-            Checksum(name.decode(), unescape(value.decode()), composite or b"-" in value) for name, value in found
+            Checksum(name.decode(), plain(value.decode()), composite or b"-" in value) for name, value in found
         )
     return Written(unquote_etag(etag), headers.get("x-amz-version-id"), checksums)
+
+
+def plain(text: str) -> str:
+    """The text without entities; those around an ETag are by far the most frequent."""
+    if "&" not in text:
+        return text
+    text = text.replace("&quot;", '"').replace("&#34;", '"')
+    return unescape(text) if "&" in text else text
 
 
 def parse_xml(body: bytes) -> ElementTree.Element:

@@ -11,6 +11,8 @@ from itertools import islice
 from xml.etree.ElementTree import Element
 
 BYTES_MAX = 16 << 20
+SMALL_BYTES = 4096
+"""The answer to a copy, for example, is shorter. Nothing in it can grow beyond some MiB."""
 TAGS_MAX = 200_000
 """S3 lists or deletes 1,000 entries at once: 100 elements each."""
 ATTRIBUTES_MAX = 10_000
@@ -25,6 +27,8 @@ _LONG_NAMESPACE = re.compile(
 
 def excess(body: bytes) -> str:
     """Which bound the document exceeds, before it is parsed. Empty: none."""
+    if len(body) < SMALL_BYTES:
+        return ""
     if len(body) > BYTES_MAX:
         return f"more than {BYTES_MAX:,} bytes"
     if body.count(b"<") > TAGS_MAX:
