@@ -199,7 +199,7 @@ def test_announcements_are_listed_each_time_and_read_once() -> None:
 def test_what_is_no_tombstone_ends_the_run() -> None:
     store = shop()
     store.put_now("ledger", "runs/tombstones/b/run/0-0-x-intent.parquet", b"PAR1 or something")
-    with pytest.raises(LedgerError, match=r"0-0-x-intent[.]parquet of the run cannot be read"):
+    with pytest.raises(LedgerError, match=r"0-0-x-intent[.]parquet cannot be read"):
         asyncio.run(Announcements(store, LEDGER, []).find([Proof("run", 0.0, "b", "k", "v", "e")]))
 
 

@@ -235,8 +235,10 @@ class Course:
         return 0
 
     def _has_leases(self) -> bool:
-        """Only where two attempts can be at work at once: leases cost a third of the requests."""
-        return any(fault.kind in DOUBLING for fault in self.schedule.faults)
+        """Only where two attempts can be at work at once, as leases cost a third of the requests, and in half of these:
+        without leases, all else must hold as well.
+        """
+        return self.schedule.has_leases and any(fault.kind in DOUBLING for fault in self.schedule.faults)
 
     def _connect(self, process: Process) -> Store:
         """How a worker reaches the buckets."""
