@@ -19,12 +19,14 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from jobs.core.model import Attributes, Checksum, ObjectRef
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, PartDone, Store, Written
+from jobs.s3.tries import try_often
 
 LOOKED_FIRST = (
     "the server ignores conditions on {operation}: Sealift looked before it wrote, "
@@ -226,7 +228,7 @@ async def _trial_objects(store: Store, bucket: str, beside: str) -> AsyncIterato
     finally:
         with contextlib.suppress(Denied, NotFound):
             for key, version_id in objects.made:
-                await store.delete(bucket, key, version_id=version_id)
+                await try_often(partial(store.delete, bucket, key, version_id=version_id))
 
 
 async def _try_put(objects: _TrialObjects) -> Heeded:

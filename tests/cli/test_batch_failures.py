@@ -153,7 +153,7 @@ def test_retry_submits_only_the_shards_that_are_left(fleet: Fleet) -> None:
     assert fleet.batch.job(f"{run_id}-001-work").size == 2
     [intent] = [fleet.read(key) for key in fleet.keys(run_id, "batch/001.json")]
     assert intent["shards"] == [[1, 1], [3, 3]]
-    verified = fleet.sealift("runs", "retry", then["run_id"], "--json")
+    verified = fleet.sealift("runs", "retry", then["run_id"], "--json", "--job-definition", "sealift-replicate")
     assert verified.code == 0, verified.stderr
     complete(verified.document)
 

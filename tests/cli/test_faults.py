@@ -44,7 +44,8 @@ def to_its_end(world: World, *command: str, **extra: str) -> dict[str, Any]:
 
 def copies(world: World) -> dict[str, bytes]:
     pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=world.destination)
-    return {entry["Key"]: world.copy_of(entry["Key"]) for page in pages for entry in page.get("Contents", [])}
+    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    return {key: world.copy_of(key) for key in keys if ".sealift-" not in key}  # what a trial could not remove
 
 
 @pytest.mark.slow

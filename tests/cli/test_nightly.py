@@ -250,7 +250,8 @@ def test_two_starts_at_once_are_one_night(damaged: World, tmp_path: Path) -> Non
     settle()
     both = [damaged.start(*command(policy)) for _ in range(2)]
     texts = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [0, 0], texts
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 0], [0, 75]), texts  # of two commands at one run the later one works, the other one stops
     first, second = (json.loads(stdout) for stdout, _ in texts)
     assert first == second
     assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 3}
