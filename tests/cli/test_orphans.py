@@ -17,7 +17,6 @@ import pytest
 
 from tests.batch.account import await_value
 from tests.cli.conftest import World
-from tests.cli.fleet import ROWS as FLEET_ROWS
 from tests.cli.fleet import Fleet
 from tests.cli.test_expire import DELETE, places
 from tests.cli.test_resume import FAST_CHECKPOINTS, workers_of
@@ -162,14 +161,26 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = fleet.world
-    one_shard = {"SEALIFT_ROWS_PER_SHARD": str(FLEET_ROWS)}
+    fill(world, ROWS)  # several groups of rows, so that the worker is found in the middle
+    one_shard = {"SEALIFT_ROWS_PER_SHARD": str(ROWS)}
     proven = fleet.replicate(**one_shard).document["run_id"]
     fleet.batch.engine.max_running = 1
-    command = ["expire", "--run", proven, *places(world), *DELETE, "--job-definition", "sealift", "--json"]
+    command = [
+        "expire",
+        "--run",
+        proven,
+        *places(world),
+        *DELETE,
+        "--job-definition",
+        "sealift",
+        "--children",
+        "1",
+        "--json",
+    ]
     submitted = fleet.sealift(*command, "--detach", **one_shard)
     run_id = submitted.document["run_id"]
     job = await_value(lambda: fleet.batch.job(f"{run_id}-000-work"))
-    await_value(lambda: count(world, world.source) < FLEET_ROWS or job.has_ended, 60)
+    await_value(lambda: count(world, world.source) < ROWS or job.has_ended, 60)
     [process] = job.attempts[-1].running
     process.pause()
     monkeypatch.setattr(fleet.batch.engine, "terminate", lambda *arguments, **named: None)
