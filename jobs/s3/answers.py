@@ -145,7 +145,7 @@ class Answer:
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header or a trailer."""
         # Blanks around a value are no part of it (RFC 9110, section 5.5). What follows the head is never looked at.
-        self._fields.append((name, value.strip(b" \t")))
+        self._fields.append((name, value.strip()))  # of white space llhttp lets pass blanks and tabs alone
 
     def on_headers_complete(self) -> None:
         """The head of an answer is whole."""

@@ -141,7 +141,7 @@ class _Connection(asyncio.BufferedProtocol):
         return not self.is_closed
 
     async def send(self, head: bytes, body: bytes | None, bounds: Bounds) -> Response:
-        self._answer = Answer(bounds.body_bytes, is_bodiless=bounds.is_bodiless)
+        self._answer = Answer(bounds.body_bytes, bounds.is_bodiless)
         self._bounds, self._sent_bytes = bounds, len(body) if body else 0
         self._sent_at = self._heard_at = self._loop.time()
         self._waiter = self._loop.create_future()
@@ -205,7 +205,7 @@ class _Connection(asyncio.BufferedProtocol):
         if response is not None:
             # The server may answer while a body is still on its way: who knows what it does with the rest?
             is_sent = not self._sent_bytes or not self._transport.get_write_buffer_size()
-            self._finish(response, is_kept=answer.is_kept and is_sent)
+            self._finish(response, answer.is_kept and is_sent)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
@@ -213,12 +213,12 @@ class _Connection(asyncio.BufferedProtocol):
         if answer is None:
             return
         try:
-            self._finish(answer.end(f": {exc}" if exc else ""), is_kept=False)
+            self._finish(answer.end(f": {exc}" if exc else ""), False)
         except NoAnswer as error:
             error.is_stale = self._is_used and not answer.is_started
             self.fail(error)
 
-    def _finish(self, response: Response, *, is_kept: bool) -> None:
+    def _finish(self, response: Response, is_kept: bool) -> None:
         self._answer, self._is_used, self.is_kept = None, True, is_kept and not self.is_closed
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(response)

@@ -38,7 +38,7 @@ class Signer:
     def __init__(self, region: str):
         self._region = region
         self._second = -1
-        self._stamp = ""
+        self._stamp = self._day = self._scope = ""
         self._key_of: tuple[str, str] = ("", "")
         self._key = b""
 
@@ -60,8 +60,9 @@ class Signer:
         second = int(epoch_seconds)
         if second != self._second:
             self._second, self._stamp = second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
-        stamp = self._stamp
-        scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
+            self._day = self._stamp[:8]
+            self._scope = f"{self._day}/{self._region}/s3/aws4_request"
+        stamp, scope = self._stamp, self._scope
         pairs = [(name.lower(), value) for name, value in headers]
         pairs += (("x-amz-content-sha256", payload_sha256), ("x-amz-date", stamp))
         if credentials.token:
@@ -69,16 +70,16 @@ class Signer:
         pairs.sort()
         names = ";".join([name for name, _ in pairs])
         lines = "".join([f"{name}:{value}\n" for name, value in pairs])
-        is_plain = "".join([value for _, value in pairs]).isprintable()  # no white space but single spaces
-        if not is_plain or "  " in lines or ": " in lines or " \n" in lines:  # seldom: else no value is looked at
+        values = "".join([value for _, value in pairs])
+        is_plain = " ".join(values.split()) == values  # no white space but single spaces, within it
+        if not is_plain or ": " in lines or " \n" in lines:  # seldom: else no value is looked at
             lines = "".join([f"{name}:{_trimmed(value)}\n" for name, value in pairs])
         canonical = f"{method}\n{path}\n{_canonical_query(query)}\n{lines}\n{names}\n{payload_sha256}"
         credential = f"Credential={credentials.access_key}/{scope}"
-        # Not in `canonical`, which has line ends of its own: to count them takes ten times as long.
-        values = "".join([value for _, value in pairs])
+        # Not `canonical`, which has line ends of its own: to count them takes ten times as long.
         check_head(f"{method}{path}{query}{names}{values}{credential}", names, pairs)
         digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
-        key = self._signing_key(credentials.secret_key, stamp[:8])
+        key = self._signing_key(credentials.secret_key, self._day)
         signature = hmac.digest(key, f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}".encode(), "sha256").hex()
         pairs.append(("authorization", f"{_ALGORITHM} {credential}, SignedHeaders={names}, Signature={signature}"))
         return pairs
