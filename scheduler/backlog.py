@@ -86,7 +86,7 @@ async def waiting(sandbox: Sandbox, pair: str) -> list[Waiting]:
 
 
 async def publish(sandbox: Sandbox, pair: str, taking: Iterable[Waiting], reason: str) -> Published | None:
-    """A manifest of what waits; None when there is nothing left that another one has not taken.
+    """A manifest of what waits. None when there is nothing left that another one has not taken.
 
     Rows that are no rows, or not the pair's by the policy, are left out, and the log says so.
     """
@@ -257,7 +257,7 @@ def _rows_of(policy: Policy, pair: str, name: str, data: bytes) -> list[BacklogR
 
 
 def _parse(name: str, pair: str) -> Waiting | None:
-    """What a name of the backlog says; None, and a line in the log, for one that Sealift has not written."""
+    """What a name of the backlog says. None, and a line in the log, for one that Sealift has not written."""
     found = _STAMP.fullmatch(name.removesuffix(".json"))
     if found is None:
         say("error", "stray object", name=f"backlog/pair={pair}/{name}")

@@ -80,7 +80,7 @@ async def start(sandbox: Sandbox, policy: Policy, what: Start, batch: Batch | No
 
 
 async def read_start(sandbox: Sandbox, policy: Policy, name: str) -> Start | None:
-    """What a Batch job of ours was started for, without its command; None for another one's.
+    """What a Batch job of ours was started for, without its command. None for another one's.
 
     The claim only says how the job's name is to be read: what it says has to make that name, by the policy.
     """

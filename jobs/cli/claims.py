@@ -16,7 +16,7 @@ SHOWN_LEASES = 8
 
 
 async def claim_run(run_id: str, location: Location, settings: Settings) -> str:
-    """Claim the run for this command; say which attempts may still be at work. The launch's id."""
+    """Claim the run for this command. Say which attempts may still be at work. Returns the launch's id."""
     ledger = Ledger(open_store(None, None, None, max_in_flight=8), location)
     try:
         launch_id, who = f"local-{secrets.token_hex(8)}", holder(settings.batch_job_id)

@@ -93,7 +93,7 @@ def by_pair(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
 
 
 def _is_own(chosen: Chosen, added: str) -> Callable[[str], bool]:
-    """Whether a key is one of the pair's, as the policy decides it; `added` is what its copies' keys begin with."""
+    """Whether a key is one of the pair's, as the policy decides it. `added` is what its copies' keys begin with."""
     bucket = chosen.pair.source.bucket
 
     def is_own(key: str) -> bool:
@@ -108,7 +108,7 @@ def named_side(given: Mapping[str, Any], name: str, location: Location) -> Side:
 
 
 def complete(given: Mapping[str, Any], claims: Places) -> Places:
-    """What the command line says; of a place that it does not name, what the ledger claims."""
+    """What the command line says. Of a place that it does not name, what the ledger claims."""
     copies = given["copies"] or claims.copies
     source = named_side(given, "source", given["source"] or claims.source.location)
     destination = named_side(given, "copies", copies[0])

@@ -161,7 +161,7 @@ async def _listed(source: Side, prefix: Location) -> AsyncIterator[pa.RecordBatc
 
 
 def _check_share(found: Candidates, options: Mapping[str, Any]) -> None:
-    """Raises LimitExceeded when too large a share of what the prefix holds would go; a dry run only says so."""
+    """Raises LimitExceeded when too large a share of what the prefix holds would go. A dry run only says so."""
     shares = {"current objects": found.current, "object versions": found.versions}
     for what, share in shares.items():
         if share.exceeds(options["max_share"]):
@@ -175,7 +175,7 @@ def _check_share(found: Candidates, options: Mapping[str, Any]) -> None:
 
 
 def _forecast(found: Candidates, settings: Settings, prices: PriceTable) -> Plan:
-    """Two looks at each original, one at each copy, or a read of it; deletes are free of charge."""
+    """Two looks at each original, one at each copy, or a read of it. Deletes are free of charge."""
     packed = sum(of_class[1] for of_class in found.by_class.values())
     requests = {
         "head": found.rows + (found.rows - packed),

@@ -145,7 +145,7 @@ async def publish(planned: Planned, ledger: Ledger) -> None:
 
 
 async def execute(spec: RunSpec, plan: Plan, ledger_location: Location, settings: Settings) -> dict[int, int]:
-    """Run the shards on this machine with a progress bar; shard → exit code. Workers of earlier launches stop."""
+    """Run the shards on this machine with a progress bar. Shard → exit code. Workers of earlier launches stop."""
     from jobs.runs.local import LocalExecutor
 
     launch_id = await claim_run(spec.run_id, ledger_location, settings) if plan.shards else ""

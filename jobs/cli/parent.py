@@ -28,7 +28,7 @@ def is_gone() -> bool:
 
 
 def watch_parent(patience_seconds: float = PATIENCE_SECONDS) -> None:
-    """When stdin closes, end this process as SIGTERM does; after `patience_seconds` more, without its help."""
+    """When stdin closes, end this process as SIGTERM does. `patience_seconds` later it is ended without its help."""
     os.environ.pop(PARENT_PIPE, None)  # what this process starts has another parent
     threading.Thread(target=_watch, args=(patience_seconds,), name="parent", daemon=True).start()
 

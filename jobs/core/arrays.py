@@ -29,7 +29,7 @@ PRIORITY_MAX = 9999
 TERMINATED = 128 + 15
 """The exit code of a container that SIGTERM ended before Python could listen to it."""
 SYSTEM_TAG = "sealift:system"
-"""The tag with the policy's name; terraform/iam.tf lets roles end only jobs that bear it."""
+"""The tag with the policy's name. Terraform/iam.tf lets roles end only jobs that have it."""
 WORK, REPORT = "work", "report"
 STAGES = (WORK, REPORT)
 """The jobs that one submission of a run consists of, in the order in which they are submitted."""

@@ -26,7 +26,7 @@ NEAREST = 64
 
 
 class CopyIndex:
-    """The copies of one key, oldest first, found by size and by ETag; a copy that was just made is added on top."""
+    """The copies of one key, oldest first, found by size and by ETag. A copy that was just made is added on top."""
 
     def __init__(self, copies: Iterable[Listed]):
         self.copies: list[Listed] = []
@@ -41,7 +41,7 @@ class CopyIndex:
         return len(self.copies) - 1
 
     def add(self, copy: Listed) -> int:
-        """Put a copy on top; its place."""
+        """Put a copy on top. Returns its place."""
         self.copies.append(copy)
         if not copy.is_delete_marker:
             self._by_size[copy.size_bytes].append(self.top)
@@ -77,7 +77,7 @@ def is_made_after(version: Listed, copy: Listed) -> bool:
 
 
 def _nearest(places: Sequence[int], to: int) -> Iterator[int]:
-    """Ascending places, the nearest to `to` first; of two as near, the higher."""
+    """Ascending places, the nearest to `to` first. Of two as near, the higher."""
     above = bisect.bisect_left(places, to)
     below = above - 1
     while below >= 0 or above < len(places):

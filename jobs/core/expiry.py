@@ -230,7 +230,7 @@ def _unnamed(original: Original, terms: Terms) -> str:
 
 
 def refuse_copy(proof: Proof, current: ObjectInfo | None) -> str:
-    """Why the object is no copy that anybody can rely on; empty when it is one. `current`: what its key has now.
+    """Why the object is no copy that anybody can rely on. Empty means that it is one. `current`: what its key has now.
 
     | what the key of the copy, or of its archive, has now                          | a copy |
     |-------------------------------------------------------------------------------|--------|

@@ -35,7 +35,7 @@ _CHECKSUM = re.compile(r"[A-Za-z0-9+/=]{1,128}(-\d{1,5})?")
 
 
 def member_defect(member: Member) -> str:
-    """What of a member no restore could send or find; empty: nothing."""
+    """What of a member no restore could send or find. Empty means nothing."""
     if not is_text(member.key) or not member.key:
         return "it has no key"
     places = (member.size_bytes, member.offset, member.frame_start, member.frame_offset, member.frame_length)

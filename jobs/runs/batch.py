@@ -118,7 +118,7 @@ class BatchExecutor:
         return await asyncio.to_thread(self.batch.failures, submitted.job_ids[WORK], limit)
 
     async def cancel(self, submitted: Submitted, reason: str) -> None:
-        """End its jobs; workers checkpoint on the way, and the run can be gone on with. Raises as `states` does.
+        """End its jobs. Workers checkpoint on the way, and the run can be gone on with. Raises as `states` does.
 
         The ledger says so first: a worker whose termination is lost, or that has yet to start, reads it there.
         """

@@ -60,7 +60,7 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
 
 
 def _harmless_rows(connection: duckdb.DuckDBPyConnection) -> str:
-    """The rows for people: nothing is a formula or moves the cursor; `escaped` says where text was changed."""
+    """The rows for people: nothing is a formula or moves the cursor. `escaped` says where text was changed."""
     table = connection.table("deletions")
     names = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "VARCHAR"]
     texts = {name: harmless(name) for name in names}

@@ -126,7 +126,7 @@ async def plan_candidates(
 
 
 def _narrow(connection: duckdb.DuckDBPyConnection, scope: Scope, wanted: Path | None) -> dict[str, int]:
-    """Leave out what lies elsewhere than the scope says; how many rows that are, by why.
+    """Leave out what lies elsewhere than the scope says. Returns how many rows, by reason.
 
     A proof whose copy lies in the scope's source gets an objection: it may be the original of another row, so that each
     would be the proof of the other. What the ledger says of runs is not asked: chains of runs come to the same.
@@ -154,7 +154,7 @@ def _lies_in(bucket: str, key: str, place: Location) -> str:
 
 
 async def _spool(rows: AsyncIterator[pa.RecordBatch], path: Path, is_own: Callable[[str], bool] | None = None) -> int:
-    """Write the rows whose keys are the run's own; how many others there are."""
+    """Write the rows whose keys are the run's own. Returns how many others there are."""
     foreign = 0
     with pq.ParquetWriter(path, manifest_schema(), compression="lz4") as writer:
         async for batch in rows:
@@ -166,7 +166,7 @@ async def _spool(rows: AsyncIterator[pa.RecordBatch], path: Path, is_own: Callab
 
 
 def _drop_foreign(connection: duckdb.DuckDBPyConnection, is_own: Callable[[str], bool] | None, path: Path) -> int:
-    """Take the proofs of keys that are not the run's own out of `proven`; how many these are."""
+    """Take the proofs of keys that are not the run's own out of `proven`. Returns how many."""
     if is_own is None:
         return 0
     schema = pa.schema([pa.field("key", pa.string())])
@@ -308,7 +308,7 @@ def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
 
 
 def _narrowed(prefix: Location, span: tuple[str | None, str | None]) -> Location:
-    """The folder below the prefix that all keys between two share; the prefix itself where there are no keys."""
+    """The folder below the prefix that all keys between two share. The prefix itself where there are no keys."""
     first, last = span
     if first is None or last is None:
         return prefix

@@ -99,7 +99,7 @@ async def launch(ledger: Ledger, run_id: str, launch_id: str, who: Mapping[str, 
 
 
 async def last_launch(ledger: Ledger, run_id: str) -> Launch | None:
-    """The launch that counts; None for a run whose workers were all started by hand."""
+    """The launch that counts. None for a run whose workers were all started by hand."""
     names = await ledger.names(run_id, LAUNCHES)
     number = _next(names) - 1
     return Launch(number, await _launch_id(ledger, run_id, f"{number:06d}.json")) if number >= 0 else None
@@ -128,7 +128,7 @@ async def open_leases(ledger: Ledger, run_id: str, limit: int) -> list[OpenLease
 
 @dataclass(slots=True)
 class Lease:
-    """One attempt's right to work at a shard. `launch_id`: the launch that started it; None: a person did, by hand."""
+    """One attempt's right to work at a shard. `launch_id`: the launch that started it. None: a person did, by hand."""
 
     ledger: Ledger
     run_id: str
@@ -285,7 +285,7 @@ class Lease:
 
 
 async def _write_next(ledger: Ledger, run_id: str, folder: str, number: int, document: Mapping[str, Any]) -> int:
-    """Write the document under the first free number, from this one on; the number."""
+    """Write the document under the first free number, from this one on. Returns the number."""
     while True:
         try:
             await ledger.write_document(run_id, f"{folder}{number:06d}.json", document)

@@ -30,7 +30,7 @@ class Share(NamedTuple):
     listed: int = 0
 
     def exceeds(self, limit: float) -> bool:
-        """Whether it is more than this part of all; 1.0 allows everything."""
+        """Whether it is more than this part of all. 1.0 allows everything."""
         return limit < 1.0 and self.eligible > limit * self.listed
 
 
@@ -48,7 +48,7 @@ def _is_same(row: str, other: str) -> str:
 
 
 async def expired_before(connection: duckdb.DuckDBPyConnection, ledger: Ledger, prefix: Location, folder: Path) -> int:
-    """Take the rows out of `chosen` that an earlier expire run has deleted, which S3 no longer lists; how many.
+    """Take the rows out of `chosen` that an earlier expire run has deleted, which S3 no longer lists. Returns how many.
 
     So the same command goes on where a killed one stopped. Tombstones are read only where rows are missing.
     """
@@ -69,7 +69,7 @@ async def expired_before(connection: duckdb.DuckDBPyConnection, ledger: Ledger, 
 
 
 def span_of_proven(connection: duckdb.DuckDBPyConnection) -> tuple[str | None, str | None]:
-    """The first and the last key of the rows whose proof counts; of all rows where none does."""
+    """The first and the last key of the rows whose proof counts. Of all rows where none does."""
     counting = f"FILTER (WHERE {COUNTS})"
     first, last = _one(
         connection,
@@ -79,7 +79,7 @@ def span_of_proven(connection: duckdb.DuckDBPyConnection) -> tuple[str | None, s
 
 
 def span_of_listed(connection: duckdb.DuckDBPyConnection) -> tuple[str | None, str | None]:
-    """The first and the last key of the rows whose proof counts and which are there; None where there are none."""
+    """The first and the last key of the rows whose proof counts and which are there. None where there are none."""
     first, last = _one(
         connection,
         f"""

@@ -29,7 +29,7 @@ from jobs.s3.tables import read_outcomes, read_shard, write_outcomes
 TRIES = 8
 """How often one row is tried before it is called failed."""
 LOST_GRACE_SECONDS = 5.0
-"""How long requests in flight may go on when another attempt has the shard; it waits longer than that."""
+"""How long requests in flight may go on when another attempt has the shard. It waits longer than that."""
 WAIT_SECONDS = 0.5
 
 

@@ -224,7 +224,7 @@ class Answer:
         self._response = Response(self._status, self._headers, cast("bytes", body), self._doubtful)
 
     def _let_go(self, error: NoAnswer) -> NoAnswer:
-        """The error, whose traceback refers to us; what was received for nothing is given back at once."""
+        """The error, whose traceback refers to us. What was received for nothing is given back at once."""
         self._parser = self._pending = self.large = self._error = None
         self._chunks = []
         return error

@@ -67,7 +67,7 @@ def look_first(store: Store) -> Store:
 
 
 class ConditionalWrites:
-    """A Store around another one. See the module; what is not defined here is passed on as it is."""
+    """A Store around another one. See the module. What is not defined here is passed on as it is."""
 
     def __init__(self, store: Store):
         self._store = store
@@ -283,7 +283,7 @@ async def _try_guards(
 
 @contextlib.asynccontextmanager
 async def _trial_upload(objects: _TrialObjects, key: str) -> AsyncIterator[str]:
-    """A multipart upload that is aborted in the end; one that was completed is gone already."""
+    """A multipart upload that is aborted in the end. One that was completed is gone already."""
     upload_id = await objects.store.create_multipart(objects.bucket, key, Attributes())
     try:
         yield upload_id

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over a pool of connections on asyncio; `answers` makes answers of their bytes.
+"""HTTP/1.1 over a pool of connections on asyncio. `answers` makes answers of their bytes.
 
 Small on purpose: a request's bytes go out, a status, headers and a body come back, at a quarter of the
 processor time that the AWS Common Runtime takes for it through its Python binding (DESIGN.md, section 7).
@@ -113,7 +113,7 @@ class Pool:
         return response
 
     def _close_silent(self) -> None:
-        """Give up on servers that are silent or slow for long; they would be waited for forever."""
+        """Give up on servers that are silent or slow for long. They would be waited for forever."""
         loop = asyncio.get_running_loop()
         for connection in list(self._busy):
             connection.check_time(loop.time())

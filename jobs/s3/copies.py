@@ -88,7 +88,7 @@ class Copies:
         return [verdicts[place] for place in range(len(pairs))]
 
     async def find_lost(self, proofs: Sequence[Proof]) -> list[str]:
-        """For each proof, why its copy is none any more; empty where it is as it was. Each place is asked once."""
+        """For each proof, why its copy no longer counts. Empty means that it does. Each place is asked once."""
         places = {_place(proof): proof for proof in proofs}
 
         async def look(proof: Proof) -> str:

@@ -13,7 +13,7 @@ _DELETES = frozenset({"delete", "delete_versions"})
 
 
 class Hold(Protocol):
-    """Returns when a write, or a delete, may be sent; else it raises."""
+    """Returns when a write, or a delete, may be sent. Else it raises."""
 
     def __call__(self, *, deletes: bool = False) -> Awaitable[None]:
         """Ask for one request."""
@@ -21,7 +21,7 @@ class Hold(Protocol):
 
 
 def fenced(store: Store, hold: Hold) -> Store:
-    """The store, with `hold` before each write. Reads pass, and so does what only cleans up; all else is a write."""
+    """The store, with `hold` before each write. Reads pass, and so does what only cleans up. All else is a write."""
     return cast(Store, _FencedStore(store, hold))
 
 

@@ -9,7 +9,7 @@ _MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if na
 
 
 def parse_http_date(text: str) -> float:
-    """`Wed, 25 Nov 2026 00:33:40 GMT` → epoch seconds; 0.0 when it is no date."""
+    """`Wed, 25 Nov 2026 00:33:40 GMT` → epoch seconds. 0.0 when it is no date."""
     try:
         clock = (int(text[17:19]), int(text[20:22]), int(text[23:25]))
         return float(calendar.timegm((int(text[12:16]), _MONTHS[text[8:11]], int(text[5:7]), *clock)))

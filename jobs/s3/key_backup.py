@@ -40,7 +40,7 @@ _GONE = "the source object is gone"
 
 @dataclass(frozen=True, slots=True)
 class BackupOptions(CopyOptions):
-    """How to copy; whether deletes are mirrored; above which size this worker leaves an object to another."""
+    """How to copy. Whether deletes are mirrored. Above which size this worker leaves an object to another."""
 
     mirrors_deletes: bool = False
     limit_bytes: int | None = None
@@ -144,7 +144,7 @@ class KeyBackup:
         raise Conflict("backup", str(target), "Raced", f"others kept changing this key, {ROUNDS} times over: {last}")
 
     async def _take_steps(self, sides: KeySides) -> bool:
-        """Take every step that one look allows; True when none is left, and the source has not moved on meanwhile."""
+        """Take every step that one look allows. True when none is left, and the source has not moved on meanwhile."""
         look = _Look(sides, sides.whole)
         step = Step(Act.COPY)
         while step.act in (Act.COPY, Act.RESTORE):
@@ -167,7 +167,7 @@ class KeyBackup:
         return True
 
     async def _decide(self, look: _Look, named: Mapping[int, int | None], target: int | None) -> Step:
-        """The next step; versions are compared in the order in which the steps need to know."""
+        """The next step. Versions are compared in the order in which the steps need to know."""
         mirrors, copies = self.job.options.mirrors_deletes, look.sides.copies
         if target is not None and not look.has_sought_newest:
             look.has_sought_newest = True

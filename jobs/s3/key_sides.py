@@ -79,7 +79,7 @@ def _shows_newest(versions: Sequence[Listed]) -> bool:
 async def _describe(
     source: Store, at_source: ObjectRef, whole: Sequence[Listed], rows: Sequence[ObjectVersion]
 ) -> list[ObjectInfo]:
-    """HEAD of each version that a row names and the pages do not show; what is gone is left out."""
+    """HEAD of each version that a row names and the pages do not show. What is gone is left out."""
     places = places_of(rows, whole)
     absent = {row.version_id or NULL_VERSION: row for row, place in zip(rows, places, strict=True) if place is None}
     answers = await asyncio.gather(*(_find(source, at_source._replace(version_id=each)) for each in absent))

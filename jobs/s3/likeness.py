@@ -57,7 +57,7 @@ class Likeness:
     _has_md5_copies: bool = False
 
     async def find_copy(self, version: Listed, copies: CopyIndex, depth: int, *, is_newest: bool = False) -> int | None:
-        """The place of a copy of the version, the one on top if that is one; None when no likely copy is one.
+        """The place of a copy of the version, the one on top if that is one. None when no likely copy is one.
 
         `depth` and `is_newest`: as `CopyIndex.likely` takes them.
         Raises Unread, and Conflict where something without a version id has been overwritten since it was listed.
@@ -86,7 +86,7 @@ class Likeness:
         return len(possible) > LOOKS
 
     async def describe(self, version: Listed) -> ObjectInfo:
-        """What HEAD says of the source's version. Raises StoreError; Conflict where it has been overwritten."""
+        """What HEAD says of the source's version. Raises StoreError, Conflict where it has been overwritten."""
         info = self._infos.get((True, identity(version)))
         if info is None:
             ref = self._ref(version, True)
@@ -154,7 +154,7 @@ class Likeness:
         return verdict
 
     async def _find(self, listed: Listed, is_source: bool) -> ObjectInfo | None:
-        """What HEAD says of a listed version, asked once; None when it is gone."""
+        """What HEAD says of a listed version, asked once. None when it is gone."""
         known = (is_source, identity(listed))
         if known not in self._infos:
             ref = self._ref(listed, is_source)

@@ -65,7 +65,7 @@ def to_batch(members: Sequence[Member]) -> pa.RecordBatch:
 
 
 def from_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[Member]:
-    """The inverse of `to_batch`; columns beside a member's are ignored.
+    """The inverse of `to_batch`. Columns beside a member's are ignored.
 
     Raises DamagedArchive for other tables, and for a member that no restore could bring back as it says.
     """

@@ -90,7 +90,7 @@ def _size_by_range(ref: ObjectRef, asked: Asked, answer: Response) -> int:
 
 
 def _check_version(operation: str, ref: ObjectRef, answer: Response) -> None:
-    """S3 names the version that it answers with; a server that never heard of versions is none to ask for one."""
+    """S3 names the version that it answers with. A server that never heard of versions is none to ask for one."""
     version_id = answer.headers.get("x-amz-version-id")
     if version_id != ref.version_id and ref.version_id is not None and (version_id or "null") != ref.version_id:
         sent = f"version {version_id}" if version_id else "no version id"

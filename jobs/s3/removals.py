@@ -115,7 +115,7 @@ class Removals:
             outcomes += [_told(each, error) for each, error in zip(nulls, told, strict=True)]
 
     async def _look_again(self, doomed: Sequence[Doomed], looked_at: float) -> tuple[list[Doomed], list[Outcome]]:
-        """Those whose copy is still one, and is to stay; the outcomes of the others."""
+        """Those whose copy is still one, and is to stay. The outcomes of the others."""
         proofs = [each.proof for each in doomed]
         runs = await self.announcements.find(proofs)  # only now, when this run has announced what it deletes
         reasons = [_announced(proof, run) if run else "" for proof, run in zip(proofs, runs, strict=True)]
@@ -225,7 +225,7 @@ def spared(doomed: Doomed) -> Outcome:
 
 
 def _told(doomed: Doomed, error: StoreError | None) -> tuple[Outcome, str | None]:
-    """What S3's answer to a delete means; the delete marker is the caller's to add. Raises what may pass."""
+    """What S3's answer to a delete means. The delete marker is the caller's to add. Raises what may pass."""
     row = doomed.seen.row
     if error is None:
         return _expired(doomed, Status.EXPIRED, ""), None

@@ -193,7 +193,7 @@ class Tombstones:
 
 
 def _span(name: str) -> tuple[int, int] | None:
-    """The first and the last row of a file, by its name; None for a name that Sealift does not give."""
+    """The first and the last row of a file, by its name. None for a name that Sealift does not give."""
     match = _NAME.fullmatch(name)
     return None if match is None else (int(match[1]), int(match[2]))
 

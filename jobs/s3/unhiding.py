@@ -46,7 +46,7 @@ class Unhidden(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The marker to remove, if there is one, or a problem; whether the version is gone for good."""
+    """The marker to remove, if there is one, or a problem. Whether the version is gone for good."""
 
     marker: str | None = None
     problem: str = ""
@@ -58,7 +58,7 @@ class _Refused(Exception):
 
 
 async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Unhidden:
-    """Remove the delete markers of one run, of keys that begin with `prefix`; doing so again is harmless.
+    """Remove the delete markers of one run, of keys that begin with `prefix`. Doing so again is harmless.
 
     Of what an attempt was killed over, the marker directly above the version is taken, if it is not older than that
     attempt. What lies above a marker stays where it is.
@@ -94,7 +94,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Unhi
 
 
 def _marker(history: Sequence[Listed], stone: Tombstone) -> str | None:
-    """The id of the marker that hides what a tombstone names; None where nothing hides it any more.
+    """The id of the marker that hides what a tombstone names. None where nothing hides it any more.
 
     A marker whose version is gone meanwhile is taken if it hides nothing else. Raises _Refused.
     """

@@ -227,7 +227,7 @@ def parse_result(headers: Headers, body: bytes) -> Written:
 
 
 def plain(text: str) -> str:
-    """The text without entities; those around an ETag are by far the most frequent."""
+    """The text without entities. Those around an ETag are by far the most frequent."""
     if "&" not in text:
         return text
     text = text.replace("&quot;", '"').replace("&#34;", '"')
