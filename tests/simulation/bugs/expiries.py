@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ import jobs.s3.unhiding
 import jobs.verify_archives
 from jobs.core.evidence import Verdict
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.expire import ExpireOptions
+from jobs.expire import Expire, ExpireOptions
 from jobs.s3.copies import Copies
 from jobs.s3.deletes import ExactDeletes
 from jobs.s3.store import Deleted
@@ -71,7 +72,17 @@ def _hide_nothing() -> Replacements:
 
 
 def _two_steps_at_once() -> Replacements:
-    return [(jobs.s3.originals.Seen, "is_done_by", lambda self, step: False)]
+    """Two things keep a run from it: its tombstone, and that nothing is due that was hidden after the plan."""
+    real = Expire.__post_init__
+
+    def forget_the_plan(self: Expire) -> None:
+        object.__setattr__(self, "planned_at", math.inf)
+        real(self)
+
+    return [
+        (jobs.s3.originals.Seen, "is_done_by", lambda self, step: False),
+        (Expire, "__post_init__", forget_the_plan),
+    ]
 
 
 def _dry_runs_delete() -> Replacements:
@@ -119,7 +130,7 @@ def _undo_what_is_known() -> Replacements:
 
 BUGS = [
     Bug("believe-old-proofs", "an original goes on what the ledger says", 400, _believe_old_proofs, "archives"),
-    Bug("delete-unasked", "the current object goes, whichever it is by now", 1000, _delete_unasked, "archives"),
+    Bug("delete-unasked", "the current object goes, whichever it is by now", 2000, _delete_unasked, "archives"),
     Bug("announce-afterwards", "tombstones are written when it has gone", 400, _announce_afterwards, "archives"),
     Bug("forget-announcements", "what this run took is missing", 2000, _forget_announcements, "archives"),
     Bug("hide-nothing", "hidden is said, and no marker is there", 400, _hide_nothing, "archives"),
