@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.core.difference import Category
+from jobs.core.category import Category
 from jobs.core.mapping import PrefixMap
 from jobs.errors import ManifestError
 from jobs.s3.inventories import Inventory

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs.core.difference import FINDINGS, Category
+from jobs.core.category import FINDINGS, Category
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec, RunState
 from jobs.errors import ExitCode

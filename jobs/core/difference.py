@@ -11,29 +11,11 @@ says: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory.ht
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import NamedTuple
 
+from jobs.core.category import FINDINGS, Category
 from jobs.core.evidence import is_md5
 from jobs.core.model import Checksum
-
-
-class Category(StrEnum):
-    """What a key (or version) is. Every one in either report is exactly one of these."""
-
-    SAME = "same"
-    MISSING = "missing"
-    EXTRA = "extra"
-    DIFFERENT = "different"
-    STALE = "stale"
-    IN_FLIGHT = "in flight"
-    UNVERIFIABLE = "unverifiable"
-    EXCLUDED = "excluded"
-
-
-FINDINGS = frozenset({Category.MISSING, Category.EXTRA, Category.DIFFERENT, Category.STALE})
-"""The categories that say that something is wrong. What is in flight will be judged next time; what is unverifiable
-is shown with its reason, and is a finding only where S3 itself says that its replication FAILED."""
 
 PLAIN_ENCRYPTION = ("SSE-S3", "NOT-SSE")
 """The values of EncryptionStatus with which an ETag can be an MD5."""

@@ -17,12 +17,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from jobs.core.evidence import Verdict
 from jobs.core.model import NULL_VERSION, Location, ObjectInfo, ObjectLock, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Status
+from jobs.core.policy_choices import Step
 
 PROOFS: Mapping[str, frozenset[Status]] = {
     "compact": frozenset({Status.PACKED}),
@@ -38,13 +38,6 @@ MEMBER_FIELDS = frozenset(
     ("key", "size_bytes", "etag", "checksums", "sha256", "offset", "frame_start", "frame_offset", "frame_length")
 )
 """What a proof says of an archive's member: no more than it takes to find and to read it."""
-
-
-class Step(StrEnum):
-    """HIDE: a delete marker on top of the current version; removing it undoes that. REMOVE: the version is gone."""
-
-    HIDE = "hide"
-    REMOVE = "remove"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
+from jobs.core.timeline import in_order
 from jobs.core.told_history import JOURNAL, current_as_told
 
 V = TypeVar("V", bound=ObjectVersion | Listed)
@@ -54,25 +55,6 @@ def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion
         each.version_id == NULL_VERSION and _time(each) > at for each in own
     )
     return found[-1]._replace(archive=OVERWRITTEN) if is_unsure else found[-1]
-
-
-def in_order(listed: Sequence[V]) -> list[V]:
-    """One key's versions, oldest first, from a listing turned round: the null version goes where its time puts it.
-
-    S3 lists by time (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html), but some stores list
-    a null version beneath all others, whenever it was written.
-    """
-    found = next((place for place, each in enumerate(listed) if each.version_id == NULL_VERSION), None)
-    if found is None:
-        return list(listed)
-    null, before, after = listed[found], listed[:found], listed[found + 1 :]
-    rest = [*before, *after]
-    if null.is_latest:
-        return [*rest, null]
-    if all(_time(each) <= _time(null) for each in before) and all(_time(null) <= _time(each) for each in after):
-        return list(listed)
-    put = next((place for place, each in enumerate(rest) if _time(each) > _time(null)), len(rest))
-    return [*rest[:put], null, *rest[put:]]
 
 
 def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:

@@ -15,7 +15,7 @@ from datetime import date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any
 
-from jobs.core.difference import Category
+from jobs.core.category import Category
 from jobs.core.outcome import GOOD, Status
 from jobs.core.rota import Sample, next_number
 from jobs.errors import UsageError

@@ -1,4 +1,4 @@
-"""The closed lists of a policy file: storage classes, modes, formats. Values are spelled as S3 spells them."""
+"""Closed lists of words: storage classes, modes, formats, steps. Those of S3 are spelled as S3 spells them."""
 
 from __future__ import annotations
 
@@ -86,3 +86,10 @@ class Compute(StrEnum):
     FARGATE_SPOT = "fargate_spot"
     FARGATE = "fargate"
     EC2_SPOT = "ec2_spot"
+
+
+class Step(StrEnum):
+    """HIDE: a delete marker on top of the current version; removing it undoes that. REMOVE: the version is gone."""
+
+    HIDE = "hide"
+    REMOVE = "remove"

@@ -12,9 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from jobs.core.model import Listed
-
-SKEW_SECONDS = 300.0
-"""How far apart the clocks of two regions may be. A copy is never older than its source, less this."""
+from jobs.core.timeline import SKEW_SECONDS
 
 
 class Act(StrEnum):

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from jobs.core.model import NULL_VERSION, Listed, ObjectVersion
+
+V = TypeVar("V", bound=ObjectVersion | Listed)
 S = TypeVar("S")
 D = TypeVar("D")
+
+SKEW_SECONDS = 300.0
+"""How far apart the clocks of two regions may be. A copy is never older than its source, less this."""
 
 
 def align(source: Sequence[S], destination: Sequence[D], matches: Callable[[S, D], bool]) -> list[int | None]:
@@ -43,3 +49,26 @@ def align(source: Sequence[S], destination: Sequence[D], matches: Callable[[S, D
 def first_missing(alignment: Sequence[int | None]) -> int:
     """Where copying resumes: after the last version that is there. Earlier gaps cannot be filled."""
     return max((index + 1 for index, at in enumerate(alignment) if at is not None), default=0)
+
+
+def in_order(listed: Sequence[V]) -> list[V]:
+    """One key's versions, oldest first, from a listing turned round: the null version goes where its time puts it.
+
+    S3 lists by time (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html), but some stores list
+    a null version beneath all others, whenever it was written.
+    """
+    found = next((place for place, each in enumerate(listed) if each.version_id == NULL_VERSION), None)
+    if found is None:
+        return list(listed)
+    null, before, after = listed[found], listed[:found], listed[found + 1 :]
+    rest = [*before, *after]
+    if null.is_latest:
+        return [*rest, null]
+    if all(_time(each) <= _time(null) for each in before) and all(_time(null) <= _time(each) for each in after):
+        return list(listed)
+    put = next((place for place, each in enumerate(rest) if _time(each) > _time(null)), len(rest))
+    return [*rest[:put], null, *rest[put:]]
+
+
+def _time(version: ObjectVersion | Listed) -> float:
+    return version.last_modified or 0.0

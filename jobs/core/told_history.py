@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from jobs.core.journal import Entry
 from jobs.core.model import ObjectVersion
-from jobs.core.succession import SKEW_SECONDS
+from jobs.core.timeline import SKEW_SECONDS
 
 JOURNAL = "journal:"
 _MULTIPART = "-"

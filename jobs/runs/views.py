@@ -71,7 +71,7 @@ async def open_views(
                 if name == "catalog" and run_id is not None and relation:
                     relation = f"(FROM {relation} WHERE run_id = {quoted(run_id)})"
                 with _readable(ledger, name):
-                    database.define(name, TABLES[name], relation)
+                    database.define(name, TABLES[name].types, relation)
             yield database  # an OSError of the caller's is about something else
         finally:
             database.connection.close()

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.core.expiry import Step
 from jobs.core.model import Location, ObjectRef
+from jobs.core.policy_choices import Step
 from jobs.s3.listing import list_all
 from jobs.s3.store import Store
 from jobs.s3.tables import manifest_schema, unaltered

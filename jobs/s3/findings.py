@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from jobs.core.difference import Category
+from jobs.core.category import Category
 from jobs.core.mapping import PrefixMap
 from jobs.s3.judging import COMPOSITE
 from jobs.s3.sql import defused, quoted

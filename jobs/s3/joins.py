@@ -14,7 +14,8 @@ from pathlib import Path
 
 import duckdb
 
-from jobs.core.difference import CIRCUMSTANCE, Category
+from jobs.core.category import Category
+from jobs.core.difference import CIRCUMSTANCE
 from jobs.errors import ConfigError, ManifestError
 from jobs.s3.join_sides import JoinOptions, Side, SideTotals
 from jobs.s3.judging import SIDE_COLUMNS, judgements

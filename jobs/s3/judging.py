@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from jobs.core.category import Category
 from jobs.core.difference import (
     CIRCUMSTANCE,
     COMPARISON,
     FAILED,
     PENDING,
     PLAIN_ENCRYPTION,
-    Category,
     Judgement,
     Rule,
     compared_category,

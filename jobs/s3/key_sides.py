@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from jobs.core.copy_candidates import CopyIndex
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion
-from jobs.core.succession import SKEW_SECONDS
+from jobs.core.timeline import SKEW_SECONDS
 from jobs.errors import Rejected
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.store import Store

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from jobs.core.history import in_order
 from jobs.core.model import Listed, ObjectInfo, ObjectRef
+from jobs.core.timeline import in_order
 from jobs.errors import NotFound
 from jobs.s3.store import Marker, Store
 from jobs.s3.tries import try_often

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobs.core.evidence import Verdict
-from jobs.core.expiry import Proof, Step
+from jobs.core.expiry import Proof
 from jobs.core.model import Location, ObjectVersion, is_exact
 from jobs.core.outcome import Outcome, PartlyDone, Status
+from jobs.core.policy_choices import Step
 from jobs.errors import (
     Conflict,
     Denied,

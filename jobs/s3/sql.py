@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from jobs.errors import UsageError
-from jobs.s3.columns import Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,9 +40,9 @@ class Database:
         self.connection = duckdb.connect(":memory:", config=config)
         self.connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
 
-    def define(self, name: str, table: Table, relation: str | None) -> None:
-        """The view `name`: `relation` with at least the table's columns; empty when there is no relation."""
-        columns = ", ".join(f'NULL::{kind} AS "{column}"' for column, kind in table.types.items())
+    def define(self, name: str, types: Mapping[str, str], relation: str | None) -> None:
+        """The view `name`: `relation` with at least these columns (name → DuckDB type); empty without a relation."""
+        columns = ", ".join(f'NULL::{kind} AS "{column}"' for column, kind in types.items())
         empty = f"SELECT {columns} WHERE false"
         rest = f" UNION ALL BY NAME SELECT * FROM {relation}" if relation else ""
         self.connection.execute(f'CREATE VIEW "{name}" AS {empty}{rest}')
@@ -116,7 +115,7 @@ def check_select(sql: str) -> None:
         raise UsageError(f"SQL: give one SELECT; this is {found}")
 
 
-def named_tables(sql: str, tables: Mapping[str, Table]) -> list[str]:
+def named_tables(sql: str, tables: Iterable[str]) -> list[str]:
     """The tables whose names occur in the SQL outside strings and comments: at least those that it reads."""
     tokens = duckdb.tokenize(sql)
     ends = [start for start, _ in tokens[1:]] + [len(sql.encode())]

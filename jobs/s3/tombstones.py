@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.core.expiry import Step
 from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.policy_choices import Step
 from jobs.errors import LedgerError, PreconditionFailed
 from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.listing import list_all

@@ -13,8 +13,8 @@ from contextlib import aclosing
 from functools import partial
 from typing import NamedTuple, cast
 
-from jobs.core.expiry import Step
 from jobs.core.model import NULL_VERSION, Listed, is_exact
+from jobs.core.policy_choices import Step
 from jobs.errors import StoreError
 from jobs.s3.deletes import ExactDeletes
 from jobs.s3.lookup import key_history

@@ -7,7 +7,8 @@ import inspect
 import pytest
 
 from jobs.core.model import Listed
-from jobs.core.succession import SKEW_SECONDS, Act, Step, can_be_copy, newest, next_step
+from jobs.core.succession import Act, Step, can_be_copy, newest, next_step
+from jobs.core.timeline import SKEW_SECONDS
 
 
 def version(name: str, time: float = 0.0, size_bytes: int | None = 1, *, marker: bool = False) -> Listed:

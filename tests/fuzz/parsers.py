@@ -21,11 +21,10 @@ import zstandard
 from jobs.core.archive import ArchiveRecord, Locator, Member
 from jobs.core.checksum_rows import parse_row
 from jobs.core.events import parse_message
-from jobs.core.expiry import Step
 from jobs.core.journal import Ending, Entry, to_lines
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
-from jobs.core.policy_choices import ArchiveFormat
+from jobs.core.policy_choices import ArchiveFormat, Step
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.core.starts import decode_record, encode_record
 from jobs.core.tar_layout import Layout, read_records

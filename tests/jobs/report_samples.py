@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.core.difference import FINDINGS
+from jobs.core.category import FINDINGS
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, RunState, ShardSummary, Side
 from jobs.report import iso_time, summarize, summarize_reconcile

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.difference import Category, Facts, judge
+from jobs.core.category import Category
+from jobs.core.difference import Facts, judge
 from jobs.core.mapping import PrefixMap
 from jobs.s3.tables import manifest_schema
 from tests.jobs.reconcile_scene import (

@@ -13,12 +13,11 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.expiry import Step
 from jobs.core.history import current_at
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.core.packing import sort_key
-from jobs.core.policy_choices import ArchiveFormat
+from jobs.core.policy_choices import ArchiveFormat, Step
 from jobs.core.selection import Selection
 from jobs.core.thawing import Tier
 from jobs.errors import NotFound

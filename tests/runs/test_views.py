@@ -109,7 +109,7 @@ def test_a_locked_database_reads_its_own_folder_alone(tmp_path: Path) -> None:
     secret.write_text("a\n1\n")
     inside = tmp_path / "db"
     database = Database(inside)
-    database.define("runs", TABLES["runs"], None)
+    database.define("runs", TABLES["runs"].types, None)
     database.lock()
     for sql in (
         f"SELECT * FROM read_csv('{secret}')",

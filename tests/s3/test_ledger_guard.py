@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.core.expiry import Step
 from jobs.core.ledger_files import LEDGER_FILES, Change, change_of
 from jobs.core.model import Attributes, Location
+from jobs.core.policy_choices import Step
 from jobs.errors import LedgerError, Unavailable
 from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.memory import MemoryStore

@@ -41,8 +41,8 @@ import jobs.s3.tombstones
 import jobs.s3.tries
 import jobs.verify_archives
 from jobs.core.archive import ArchiveRecord, Member
-from jobs.core.expiry import Step
 from jobs.core.model import Attributes, ObjectRef
+from jobs.core.policy_choices import Step
 from jobs.errors import DamagedArchive, PreconditionFailed
 from jobs.s3.archive_reader import ArchiveReader
 from jobs.s3.listing import list_all
