@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from jobs.cli.console import emit, human_bytes, shown, table
+from jobs.cli.console import emit, table
 from jobs.cli.options import (
     LocationType,
     json_option,
@@ -21,8 +21,10 @@ from jobs.cli.options import (
 )
 from jobs.config import Settings
 from jobs.core.archive import Member
+from jobs.core.display import shown
 from jobs.core.model import Location
 from jobs.errors import ArchivedObject, DamagedArchive, ExitCode, LedgerError, NotFound
+from jobs.pages.figures import human_bytes
 from jobs.report import iso_time
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store

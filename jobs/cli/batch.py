@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.cli import launch
-from jobs.cli.console import meter, say
-from jobs.cli.placement import CHILDREN, check, place
 from jobs.config import Settings
 from jobs.core import price
 from jobs.core.arrays import WORK, Placement, spread
+from jobs.core.display import Display
 from jobs.core.pace import watch_seconds
 from jobs.core.run import Plan, RunSpec, worker_pins
 from jobs.errors import ConfigError, Interrupted, StoreError, UsageError
 from jobs.runs.batch import BatchExecutor, Submitted, describe_failure, exit_codes, unfinished_shards
 from jobs.runs.ledger import Ledger
+from jobs.runs.placing import CHILDREN, BatchOptions, check, place
 from jobs.runs.standing import find_standing
 from jobs.s3.batch import Batch, ChildFailure, JobState
 
@@ -71,7 +71,7 @@ async def submit(
 
 
 async def resubmit(
-    ledger: Ledger, spec: RunSpec, plan: Plan, given: Mapping[str, Any], settings: Settings
+    ledger: Ledger, spec: RunSpec, plan: Plan, options: BatchOptions, settings: Settings, display: Display
 ) -> Submitted | None:
     """Go on with a run that has no report; None when all of its rows are accounted for.
 
@@ -84,16 +84,15 @@ async def resubmit(
         states = await executor.states(last)
         is_at_work = any(not state.has_ended for state in states.values())
         if not last.is_whole and not last.refusal and (is_at_work or not last.job_ids):
-            placement = place(given, settings, spec.job, last.submission.placement)
+            placement = place(options, settings, spec.job, last.submission.placement)
             return await executor.submit(replace(last.submission, placement=placement))
         if is_at_work:
-            if not given["as_json"]:
-                say(f"run {spec.run_id} is at work in Batch already: following it")
+            display.say(f"run {spec.run_id} is at work in Batch already: following it")
             return last
     shards = await unfinished_shards(ledger, spec.run_id, plan)
     if not shards:
         return None
-    placement = place(given, settings, spec.job, last.submission.placement if last else None)
+    placement = place(options, settings, spec.job, last.submission.placement if last else None)
     await check(placement, spec.source, spec.destination)
     number = last.submission.number + 1 if last else 0
     return await executor.submit(spread(spec.run_id, number, placement, shards, str(ledger.location)))
@@ -108,7 +107,7 @@ class Followed:
     codes: Mapping[int, int]
 
 
-async def follow(submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger) -> Followed:
+async def follow(submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger, display: Display) -> Followed:
     """Show a run's progress until all of its rows are accounted for, or none of its jobs can do more; then its report.
 
     The report's own job makes it for those who do not wait, and for large runs. The first to publish one wins.
@@ -118,7 +117,7 @@ async def follow(submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger
     began = turned = next_ask = last_said = time.monotonic()
     states: Mapping[str, JobState] = {}
     last_summary, last_stage = "", (0, False)
-    with meter(spec.job, plan.rows) as shown, _signalled() as signalled:
+    with display.meter(spec.job, plan.rows) as shown, _signalled() as signalled:
         while True:
             standing, now = await find_standing(ledger, spec.run_id, plan), time.monotonic()
             shown.update(*standing)
@@ -137,7 +136,7 @@ async def follow(submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger
             summary = state_text(states.get(WORK))
             if summary != last_summary and now - last_said >= SAID_SECONDS:
                 last_said, last_summary = now, summary
-                say(f"{spec.job}: {summary}")
+                display.say(f"{spec.job}: {summary}")
             launch.load_reporting()
             share = BATCH_SHARE if is_accounted else LEDGER_SHARE
             await _pause(spec.run_id, watch_seconds(now - turned, share), signalled)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.cli.console import say, shown
+from jobs.core.display import Display, shown
 from jobs.core.model import Route
 from jobs.s3.store import Store
 
@@ -21,6 +21,7 @@ async def attest(
     store: Store,
     scratch: Path,
     now: float,
+    display: Display,
 ) -> tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]:
     """The rows with the checksums of the reports that a job's options name, and what these options become.
 
@@ -35,7 +36,7 @@ async def attest(
     found = await read_reports(store, route, uris, scratch)
     for side, each in found.items():
         lines = "".join(f"\n  {shown(bad.file)} line {bad.line}: {shown(bad.problem)}" for bad in each.examples)
-        say(
+        display.say(
             f"checksums at rest of the {side}: {each.evidence:,} objects; without: {each.failed:,} that S3 could not "
             f"read, {each.ambiguous:,} that contradict themselves, {each.rejected:,} lines of no use{lines}"
         )

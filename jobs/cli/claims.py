@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
-from jobs.cli.console import say
 from jobs.config import Settings
+from jobs.core.display import Display
 from jobs.core.model import Location
 from jobs.runs.leases import LEASE_SECONDS, holder, launch, open_leases
 from jobs.runs.ledger import Ledger
@@ -15,7 +15,7 @@ from jobs.s3.sessions import open_store
 SHOWN_LEASES = 8
 
 
-async def claim_run(run_id: str, location: Location, settings: Settings) -> str:
+async def claim_run(run_id: str, location: Location, settings: Settings, display: Display) -> str:
     """Claim the run for this command. Say which attempts may still be at work. Returns the launch's id."""
     ledger = Ledger(open_store(None, None, None, max_in_flight=8), location)
     try:
@@ -25,13 +25,13 @@ async def claim_run(run_id: str, location: Location, settings: Settings) -> str:
     finally:
         await ledger.store.close()
     if others:
-        say(
+        display.say(
             f"run {run_id} has attempts that have not ended: {'; '.join(map(str, others))}. "
             f"Those still at work stop now. Their shards wait for that, {LEASE_SECONDS:.0f} s at most"
         )
     return launch_id
 
 
-def say_superseded(run_id: str) -> Callable[[str], None]:
+def say_superseded(run_id: str, display: Display) -> Callable[[str], None]:
     """Says who has claimed the run since."""
-    return lambda by: say(f"run {run_id}: {by}; this command stops")
+    return lambda by: display.say(f"run {run_id}: {by}; this command stops")

@@ -31,6 +31,7 @@ from jobs.cli.placement import batch_options
 from jobs.cli.transfer import launch_and_report
 from jobs.compact import CompactOptions
 from jobs.config import Settings
+from jobs.core.display import Display
 from jobs.core.model import Location
 from jobs.core.packing import MEMBERS_MAX, TARGET_BYTES, Claim, PackingRule
 from jobs.core.policy_choices import ArchiveFormat, StorageClass
@@ -145,7 +146,7 @@ async def _start(given: dict[str, Any], claims: tuple[Claim, ...], place: Locati
 
 
 async def plan_run(
-    request: launch.Request, ledger: Ledger, settings: Settings, *, claims: tuple[Claim, ...] = ()
+    request: launch.Request, ledger: Ledger, settings: Settings, display: Display, *, claims: tuple[Claim, ...] = ()
 ) -> launch.Planned:
     """Read and filter the manifest, cut it into archives, weigh them. Raises ManifestError, ConfigError, …
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import __version__
-from jobs.cli.console import say
 from jobs.cli.reporting import PAGE, write_page
+from jobs.core.display import Display
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.report import summarize_reconcile
@@ -36,6 +36,7 @@ async def compare(
     options: Any,
     ledger: Ledger,
     scratch: Path,
+    display: Display,
     stores: tuple[Store, Store] | None = None,
 ) -> Reconciliation:
     """Join the two reports, as `jobs.reconcile.reconcile` says, with all that the options name.
@@ -64,9 +65,11 @@ async def compare(
         destination_store=stores[1] if stores else store,
         scratch=scratch / "join",
         evidence=Evidence(
-            source=await _evidence(given["source_checksums"], source.source_bucket, store, scratch / "ours.parquet"),
+            source=await _evidence(
+                given["source_checksums"], source.source_bucket, store, scratch / "ours.parquet", display
+            ),
             destination=await _evidence(
-                given["destination_checksums"], destination.source_bucket, store, scratch / "theirs.parquet"
+                given["destination_checksums"], destination.source_bucket, store, scratch / "theirs.parquet", display
             ),
         ),
         version_map=await _version_map(given["version_map"], ledger, scratch),
@@ -74,14 +77,14 @@ async def compare(
     )
 
 
-async def _evidence(uri: str | None, bucket: str, store: Any, path: Path) -> list[Path]:
+async def _evidence(uri: str | None, bucket: str, store: Any, path: Path, display: Display) -> list[Path]:
     if uri is None:
         return []
     from jobs.s3.evidence_files import write_evidence
 
     summary = await write_evidence(store, uri, path, bucket=bucket)
     if summary.rejected:
-        say(f"{uri}: {summary.rejected:,} lines are of no use; what they are about stays unproven")
+        display.say(f"{uri}: {summary.rejected:,} lines are of no use; what they are about stays unproven")
     return [path]
 
 

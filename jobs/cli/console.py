@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import click
 
+from jobs.core.display import Display, Meter, shown
+from jobs.pages.figures import human_bytes, human_seconds
+
 PLAIN_INTERVAL_SECONDS = 10.0
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 _USER = re.compile("(https?://)[^\\s/@]+@")
@@ -61,27 +63,6 @@ def _visible(text: str, kept: str) -> str:
     return "".join(c if c.isprintable() or c in kept else json.dumps(c)[1:-1] for c in text)
 
 
-def human_bytes(size_bytes: float) -> str:
-    """`1536` → `1.5 KiB`."""
-    unit = 0
-    while size_bytes >= 1024 and unit < len(_UNITS) - 1:
-        size_bytes, unit = size_bytes / 1024, unit + 1
-    return f"{size_bytes:.0f} {_UNITS[unit]}" if unit == 0 else f"{size_bytes:.1f} {_UNITS[unit]}"
-
-
-def human_seconds(seconds: float) -> str:
-    """`3723` → `1 h 02 min`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes = int(seconds // 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def shown(text: str) -> str:
-    """Text from a bucket, safe for a terminal: control characters become escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def table(headings: list[str], rows: list[list[str]]) -> str:
     """A table as text, wide enough for its cells."""
     from rich.console import Console
@@ -95,14 +76,6 @@ def table(headings: list[str], rows: list[list[str]]) -> str:
     with console.capture() as capture:
         console.print(grid)
     return capture.get().rstrip("\n")
-
-
-class Meter(Protocol):
-    """Shows how far a run is."""
-
-    def update(self, rows: int, bad_rows: int, size_bytes: int) -> None:
-        """Totals so far."""
-        ...
 
 
 @contextmanager
@@ -154,3 +127,24 @@ class _LiveMeter:
 def _details(rows: int, bad_rows: int, size_bytes: int, seconds: float) -> str:
     rate = rows / seconds if seconds > 0 else 0.0
     return f"{human_bytes(size_bytes)}, {rate:,.0f}/s, {bad_rows:,} errors"
+
+
+class Terminal:
+    """The display of the command line: messages and progress on stderr."""
+
+    say = staticmethod(say)
+    meter = staticmethod(meter)
+
+
+TERMINAL = Terminal()
+
+
+class _Quiet(Terminal):
+    """Progress, but no messages: stdout gets the one document that says it all."""
+
+    say = staticmethod(lambda message: None)
+
+
+def display(as_json: bool) -> Display:
+    """The display of a command, which says less where it prints JSON."""
+    return _Quiet() if as_json else TERMINAL

@@ -12,24 +12,15 @@ from typing import Any
 import click
 
 from jobs.cli import launch
-from jobs.cli.console import emit, say, shown
-from jobs.cli.expire_places import (
-    Places,
-    by_pair,
-    claimed_by,
-    claimed_by_run,
-    command_line,
-    complete,
-    is_named,
-    named_side,
-    places_options,
-    same_command,
-)
+from jobs.cli.console import emit, say
+from jobs.cli.expire_options import by_pair, complete, is_named, named_side, places_options, same_command
+from jobs.cli.expire_places import Places, claimed_by, claimed_by_run, command_line
 from jobs.cli.expire_plan import is_proof, open_manifest, plan_run, proving_runs
 from jobs.cli.options import RunType, json_option, ledger_location, ledger_option, manifest_option
 from jobs.cli.placement import batch_options
 from jobs.cli.transfer import launch_and_report
 from jobs.config import Settings
+from jobs.core.display import Display, shown
 from jobs.core.expiry import EXPIRED_BEFORE, PROOFS
 from jobs.core.run import RunSpec
 from jobs.core.selection import Selection, parse_age
@@ -146,10 +137,14 @@ async def _start(given: dict[str, Any], options: dict[str, Any], ledger: Ledger,
 
 
 async def _plan_rows(
-    is_own: Callable[[str], bool] | None, request: launch.Request, ledger: Ledger, settings: Settings
+    is_own: Callable[[str], bool] | None,
+    request: launch.Request,
+    ledger: Ledger,
+    settings: Settings,
+    display: Display,
 ) -> launch.Planned:
     """The plan. Raises ConfigError for one without rows, unless an earlier run has expired them all."""
-    planned = await plan_run(request, ledger, settings, is_own)
+    planned = await plan_run(request, ledger, settings, display, is_own)
     left_out = planned.plan.excluded
     if planned.plan.rows or EXPIRED_BEFORE in left_out:
         return planned

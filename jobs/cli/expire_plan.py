@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import __version__
 from jobs.cli import launch
-from jobs.cli.console import say
 from jobs.cli.expire_places import PROVEN_BY
 from jobs.config import Settings
 from jobs.core import price
+from jobs.core.display import Display
 from jobs.core.expiry import PROOFS
 from jobs.core.model import Location
 from jobs.core.price import PriceTable
@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
 
 async def plan_run(
-    request: launch.Request, ledger: Ledger, settings: Settings, is_own: Callable[[str], bool] | None = None
+    request: launch.Request,
+    ledger: Ledger,
+    settings: Settings,
+    display: Display,
+    is_own: Callable[[str], bool] | None = None,
 ) -> launch.Planned:
     """Find what is proven, weigh it against its prefix, cut it into shards. Raises LimitExceeded, LedgerError, …
 
@@ -84,7 +88,7 @@ async def plan_run(
             processes=settings.processes,
         )
         what = request.manifest or f"{PROVEN_BY}{runs[0].run_id}"
-        _check_share(found, request.options)
+        _check_share(found, request.options, display)
         shares = {
             "current": found.current._asdict(),
             "versions": found.versions._asdict(),
@@ -160,7 +164,7 @@ async def _listed(source: Side, prefix: Location) -> AsyncIterator[pa.RecordBatc
         await store.close()
 
 
-def _check_share(found: Candidates, options: Mapping[str, Any]) -> None:
+def _check_share(found: Candidates, options: Mapping[str, Any], display: Display) -> None:
     """Raises LimitExceeded when too large a share of what the prefix holds would go. A dry run only says so."""
     shares = {"current objects": found.current, "object versions": found.versions}
     for what, share in shares.items():
@@ -171,7 +175,7 @@ def _check_share(found: Candidates, options: Mapping[str, Any]) -> None:
             )
             if options["delete"]:
                 raise LimitExceeded(f"{text}: if that is meant, raise --max-share")
-            say(f"{text}: --yes-delete will refuse that without a larger --max-share")
+            display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")
 
 
 def _forecast(found: Candidates, settings: Settings, prices: PriceTable) -> Plan:

@@ -8,10 +8,11 @@ from typing import Any, Literal, cast
 
 import click
 
-from jobs.cli.console import emit, human_bytes, human_seconds, meter
+from jobs.cli.console import emit, meter
 from jobs.cli.options import LocationType, json_option, side_options
 from jobs.core.model import Location
 from jobs.inventory import write_inventory
+from jobs.pages.figures import human_bytes, human_seconds
 from jobs.s3.sessions import open_store
 
 

@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Any
 from jobs import __version__
 from jobs.cli.checksums import attest
 from jobs.cli.claims import claim_run, say_superseded
-from jobs.cli.console import meter
 from jobs.cli.reporting import PAGE
 from jobs.cli.reporting import publish as publish_report
 from jobs.config import Settings
+from jobs.core.display import Display
 from jobs.core.model import Location, Route
 from jobs.core.price import part_rule
 from jobs.core.run import Plan, RunSpec, RunState, Side, worker_pins
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, LimitExceeded, NotFound, StoreError, UsageError
-from jobs.report import summarize
+from jobs.report import exit_code, summarize
 from jobs.runs.ledger import Ledger
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import Store
@@ -67,11 +67,11 @@ class Planned:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-Planner = Callable[[Request, Ledger, Settings], Coroutine[Any, Any, Planned]]
+Planner = Callable[[Request, Ledger, Settings, Display], Coroutine[Any, Any, Planned]]
 """Reads, filters, spreads and prices what was asked for."""
 
 
-async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Planned:
+async def plan_run(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
     """Read and filter the manifest, cut it into shards, price it. Raises ManifestError, ConfigError, …"""
     from jobs.runs.planning import forecast, plan_rows, read_price_table
 
@@ -81,7 +81,7 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings) -> Plan
         source, description, batches = await manifest_rows(request, ledger)
         await check_sides(source, request.destination, dict(request.options))
         route = Route(source.location, request.destination.location)
-        batches, reports = await attest(batches, route, request.options, ledger.store, scratch, started)
+        batches, reports = await attest(batches, route, request.options, ledger.store, scratch, started, display)
         spec = RunSpec(
             run_id=new_run_id(request.job, started),
             job=request.job,
@@ -144,11 +144,13 @@ async def publish(planned: Planned, ledger: Ledger) -> None:
     await ledger.publish_plan(planned.spec.run_id, planned.plan)
 
 
-async def execute(spec: RunSpec, plan: Plan, ledger_location: Location, settings: Settings) -> dict[int, int]:
-    """Run the shards on this machine with a progress bar. Shard → exit code. Workers of earlier launches stop."""
+async def execute(
+    spec: RunSpec, plan: Plan, ledger_location: Location, settings: Settings, display: Display
+) -> dict[int, int]:
+    """Run the shards on this machine and show progress. Shard → exit code. Workers of earlier launches stop."""
     from jobs.runs.local import LocalExecutor
 
-    launch_id = await claim_run(spec.run_id, ledger_location, settings) if plan.shards else ""
+    launch_id = await claim_run(spec.run_id, ledger_location, settings, display) if plan.shards else ""
     pins = worker_pins(spec, plan)
 
     def command(shard: int) -> Sequence[str]:
@@ -157,8 +159,8 @@ async def execute(spec: RunSpec, plan: Plan, ledger_location: Location, settings
         return [*program, "--shard", str(shard), "--launch", launch_id, "--ledger", str(ledger_location), *pins]
 
     processes = min(settings.processes, len(plan.shards)) or 1
-    executor = LocalExecutor(command, processes, on_superseded=say_superseded(spec.run_id))
-    with meter(spec.job, plan.rows) as shown, _stopped_by_signals(executor.stop):
+    executor = LocalExecutor(command, processes, on_superseded=say_superseded(spec.run_id, display))
+    with display.meter(spec.job, plan.rows) as shown, _stopped_by_signals(executor.stop):
         lock = threading.Lock()
 
         def on_progress(progress: Mapping[int, Any]) -> None:
@@ -218,6 +220,12 @@ async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int
     if is_complete:
         return await publish_report(ledger, spec, report, folded.listed)
     return report
+
+
+def run_exit_code(report: Mapping[str, Any], codes: Mapping[int, int]) -> int:
+    """The report's exit code; that of the worst worker where workers broke and rows are left."""
+    worst = max((code for code in codes.values() if code in (1, 2, 10)), default=0)
+    return worst if report["state"] == "failed" and worst else int(exit_code(report))
 
 
 def open_ledger(location: Location) -> Ledger:

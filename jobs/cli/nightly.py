@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from jobs import __version__
-from jobs.cli import launch
-from jobs.cli.console import emit, human_seconds, say, table
+from jobs.cli import launch, placement
+from jobs.cli.console import display, emit, say, table
 from jobs.cli.options import json_option, ledger_option, stack
 from jobs.cli.pairs import Chosen, choose, pair_options
 from jobs.cli.placement import batch_options
@@ -35,6 +35,7 @@ from jobs.core.policy_choices import Deletes
 from jobs.core.run import RunState
 from jobs.core.selection import Selection, parse_age
 from jobs.errors import ExitCode, UsageError
+from jobs.pages.figures import human_seconds
 from jobs.report import iso_time
 from jobs.runs.nights import NightBook
 
@@ -97,7 +98,16 @@ class _Night:
         self, book: NightBook, chosen: Chosen, settings: Settings, given: dict[str, Any], claim: Mapping[str, Any]
     ):
         self.book, self.pair, self.scope, self.given, self.claim = book, chosen.pair, chosen.scope, given, claim
-        self.stages = Stages(book, chosen.policy, chosen.pair, chosen.scope, settings, given, claim["margin_seconds"])
+        self.stages = Stages(
+            book,
+            chosen.policy,
+            chosen.pair,
+            chosen.scope,
+            settings,
+            placement.chosen(given),
+            display(given["as_json"]),
+            claim["margin_seconds"],
+        )
         self.done: list[dict[str, Any]] = []
 
     async def run(self) -> dict[str, Any]:

@@ -1,11 +1,35 @@
-"""What a plan says beside its counts, for people."""
+"""Plans and reports as lines of text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.cli.console import human_bytes
+from jobs.cli.console import table
+from jobs.core.display import shown
+from jobs.core.run import Plan, RunSpec
+from jobs.pages.figures import human_bytes, human_seconds
+from jobs.report import counts, verdict
+
+SHOWN_DELETIONS = 20
+
+
+def plan_text(spec: RunSpec, plan: Plan) -> str:
+    """The plan for people."""
+    requests = ", ".join(f"{count:,} {kind}" for kind, count in plan.requests.items() if count) or "none"
+    lines = [
+        f"Plan of {spec.run_id}: {spec.job} {spec.manifest} → {spec.destination.location}",
+        f"  objects   {plan.rows:,} ({human_bytes(plan.size_bytes)}) in {len(plan.shards)} shards",
+        f"  requests  {requests}",
+        f"  cost      ${plan.total_dollars:,.4f} by {plan.price_table}",
+        f"  duration  about {human_seconds(plan.seconds)}",
+        *savings_lines(plan.savings),
+        *thaw_lines(plan.restore),
+        *expiry_lines(plan.expiry),
+    ]
+    if plan.excluded:
+        lines.append(f"  left out  {', '.join(f'{count:,} by {name}' for name, count in plan.excluded.items())}")
+    return "\n".join(lines)
 
 
 def savings_lines(savings: Mapping[str, Any]) -> list[str]:
@@ -60,3 +84,53 @@ def thaw_lines(restore: Mapping[str, Any]) -> list[str]:
         )
         lines += [f"            {uri}" for uri in restore["cold"][:10]]
     return lines
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """The report, in some lines."""
+    return _reconciled(report) if "categories" in report else _worked(report)
+
+
+def _worked(report: Mapping[str, Any]) -> str:
+    lines = [verdict(report), f"  outcomes  {counts(report['outcomes'])} ({human_bytes(report['bytes'])})"]
+    lines += [f"  {each['rows']:>8,} × {each['status']}: {shown(each['reason'])}" for each in report["reasons"][:10]]
+    lines += _deletions(report.get("deletions"))
+    if report.get("dry_run"):
+        named = "with --source, --copies and" if report.get("expiry", {}).get("claimed") else "with"
+        lines.append(f"  nothing was deleted: this was a dry run, the same {named} --yes-delete deletes")
+    if report["state"] != "complete":
+        again = "the same command again" if report["job"] == "expire" else f"sealift runs retry {report['run_id']}"
+        lines.append(f"  go on with  {again}")
+    elif report["failures"]:
+        lines.append(f"  failed rows  {report['failures_manifest']}")
+        if "deletions" not in report:
+            lines.append(f"  try them again with  sealift runs retry {report['run_id']}")
+    lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
+    return "\n".join(lines)
+
+
+def _deletions(deletions: Mapping[str, Any] | None) -> list[str]:
+    """What an expire run deleted, or would delete, and the proof of each: the first of it, and where all of it is."""
+    if not deletions or not deletions["rows"]:
+        return []
+    names = ("key", "version_id", "evidence", "copy")
+    first = deletions["shown"][:SHOWN_DELETIONS]
+    rows = [[human_bytes(each["size_bytes"] or 0), *(shown(each[name] or "") for name in names)] for each in first]
+    more = [f"  … and {deletions['rows'] - len(rows):,} more"] if deletions["rows"] > len(rows) else []
+    return [table(["size", "key", "version", "proof", "copy"], rows), *more, f"  deletions  {deletions['csv']}"]
+
+
+def _reconciled(report: Mapping[str, Any]) -> str:
+    found = [
+        [name, f"{each['rows']:,}", human_bytes(each["bytes"])]
+        for name, each in report["categories"].items()
+        if each["rows"]
+    ]
+    lines = [verdict(report), table(["category", "objects", "bytes"], found)]
+    lines += [f"  not judged   {each['rows']:,} × {shown(each['reason'])}" for each in report["unjudged"][:10]]
+    if confirmed := report.get("confirmed"):
+        lines.append(f"  confirmed    {counts(confirmed)}")
+    lines.append(f"  report       {report['report_html']}")
+    lines.append(f"  differences  {report['differences']['parquet']}")
+    lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
+    return "\n".join(lines)

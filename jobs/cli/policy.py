@@ -10,14 +10,16 @@ from typing import Any
 import click
 
 from jobs.cli.bind import bind
-from jobs.cli.console import emit, human_bytes, shown
+from jobs.cli.console import emit
 from jobs.cli.options import LocationType, json_option
 from jobs.config import Settings
 from jobs.core.coverage import Explanation, explain, to_dict
+from jobs.core.display import shown
 from jobs.core.model import Location
 from jobs.core.policy import Pair, Policy
 from jobs.core.policy_words import Age, Size, Word
 from jobs.errors import ExitCode, PolicyError, UsageError
+from jobs.pages.figures import human_bytes
 from jobs.policies import load_policy, read_policy
 
 

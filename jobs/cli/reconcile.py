@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli import launch
+from jobs.cli import launch, placement
 from jobs.cli.comparison import compare, make_spec, record, side_store
-from jobs.cli.console import emit, say
+from jobs.cli.console import TERMINAL, display, emit, say
 from jobs.cli.options import (
     LocationType,
     RunType,
@@ -27,7 +27,7 @@ from jobs.cli.options import (
     stack,
 )
 from jobs.cli.placement import batch_options
-from jobs.cli.reporting import report_text
+from jobs.cli.plan_lines import report_text
 from jobs.config import Settings
 from jobs.core.mapping import PrefixMap
 from jobs.core.model import Location
@@ -118,7 +118,7 @@ async def _reconcile(given: dict[str, Any], place: Location, settings: Settings)
             memory_limit_bytes=parse_size(given["join_memory"]),
             repairs_different=given["repair_different"],
         )
-        found = await compare(given, source, destination, options, ledger, scratch)
+        found = await compare(given, source, destination, options, ledger, scratch, TERMINAL)
         spec = make_spec(given, run_id, began, source, destination)
         report = await record(ledger, spec, options.margin_seconds, found)
         texts = [report_text(report)]
@@ -128,11 +128,13 @@ async def _reconcile(given: dict[str, Any], place: Location, settings: Settings)
                 say(texts.pop())
             if sys.stdin.isatty() and sys.stderr.isatty() and not given["yes"] and not given["as_json"]:
                 click.confirm(f"Copy {found.repairable_rows:,} objects?", abort=True, err=True)
-            from jobs.cli.repair import repair
+            from jobs.cli.repair import Limits, repair
 
-            repaired = await repair(spec, maps, ledger, settings, given)
+            limits = Limits(given["max_cost"], given["max_objects"])
+            places = placement.chosen(given)
+            repaired = await repair(spec, maps, ledger, settings, limits, places, display(given["as_json"]))
             report |= repaired.document
-            texts += repaired.texts
+            texts += map(report_text, repaired.reports)
             is_all = found.repairable_rows == found.findings and not found.unparsed_rows
             code = code if repaired.code == 0 and not is_all else repaired.code
     emit(report, as_json=given["as_json"], text="\n".join(texts))

@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from jobs.cli import launch
-from jobs.cli.placement import check, is_batch, place
-from jobs.cli.reporting import report_text
-from jobs.cli.stages import work
+from jobs.cli.work import work
 from jobs.config import Settings
+from jobs.core.display import Display
 from jobs.core.mapping import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.runs.ledger import Ledger
+from jobs.runs.placing import BatchOptions, check, is_batch, place
 
 JOBS = ("replicate", "verify")
 
 
 class Repaired(NamedTuple):
-    """What came of it: the runs' reports for the JSON document, the same for people, the exit code."""
+    """What came of it: the runs' reports by job for the JSON document, the same in order, the exit code."""
 
     document: dict[str, Any]
-    texts: list[str]
+    reports: list[dict[str, Any]]
     code: int
 
 
+class Limits(NamedTuple):
+    """What a repair may take; None: anything."""
+
+    max_cost: float | None
+    max_objects: int | None
+
+
 async def repair(
-    spec: RunSpec, maps: PrefixMap, ledger: Ledger, settings: Settings, given: Mapping[str, Any]
+    spec: RunSpec,
+    maps: PrefixMap,
+    ledger: Ledger,
+    settings: Settings,
+    limits: Limits,
+    options: BatchOptions,
+    display: Display,
 ) -> Repaired:
     """Replicate the rows of `repair.parquet` of a reconcile run, then verify them.
 
-    Raises LimitExceeded before anything is copied when the plan is larger or dearer than `given` allows.
+    Raises LimitExceeded before anything is copied when the plan is larger or dearer than the limits allow.
     """
     reports: dict[str, list[dict[str, Any]]] = {job: [] for job in JOBS}
-    texts, code = [], 0
+    in_order: list[dict[str, Any]] = []
+    code = 0
     manifest = ledger.uri(spec.run_id, "repair.parquet")
     for job in JOBS:
         for source_prefix, destination_prefix in maps.pairs:
@@ -48,11 +61,11 @@ async def repair(
                 options={"all_versions": spec.options["versions"] == "all", "deep": False},
                 retry_of=spec.run_id,
             )
-            report, own_code = await _run(request, ledger, settings, given)
+            report, own_code = await _run(request, ledger, settings, limits, options, display)
             reports[job].append(report)
-            texts.append(report_text(report))
+            in_order.append(report)
             code = code or own_code
-    return Repaired({"repair": reports["replicate"], "verification": reports["verify"]}, texts, code)
+    return Repaired({"repair": reports["replicate"], "verification": reports["verify"]}, in_order, code)
 
 
 def _at(side: Side, prefix: str) -> Side:
@@ -60,16 +73,20 @@ def _at(side: Side, prefix: str) -> Side:
 
 
 async def _run(
-    request: launch.Request, ledger: Ledger, settings: Settings, given: Mapping[str, Any]
+    request: launch.Request,
+    ledger: Ledger,
+    settings: Settings,
+    limits: Limits,
+    options: BatchOptions,
+    display: Display,
 ) -> tuple[dict[str, Any], int]:
     """Plan a run, do it where it belongs, and wait: its report and exit code."""
-    placement = place(given, settings, request.job) if is_batch(given, settings) else None
-    if placement is not None:
-        await check(placement, request.source, request.destination)
-    planned = await launch.plan_run(request, ledger, settings)
+    if is_batch(options, settings):
+        await check(place(options, settings, request.job), request.source, request.destination)
+    planned = await launch.plan_run(request, ledger, settings, display)
     try:
-        launch.check_limits(planned.plan, given["max_cost"], given["max_objects"])
+        launch.check_limits(planned.plan, *limits)
         await launch.publish(planned, ledger)
     finally:
         planned.discard()
-    return await work(planned.spec, planned.plan, ledger, settings, given)
+    return await work(planned.spec, planned.plan, ledger, settings, options, display)

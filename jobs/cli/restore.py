@@ -33,6 +33,7 @@ from jobs.cli.restore_plan import find_cold, forecast
 from jobs.cli.restore_rows import Wanted
 from jobs.cli.transfer import launch_and_report
 from jobs.config import Settings
+from jobs.core.display import Display
 from jobs.core.model import Location
 from jobs.core.policy_choices import StorageClass
 from jobs.core.run import RunSpec
@@ -165,7 +166,7 @@ async def _start(given: dict[str, Any], place: Location, settings: Settings) -> 
 
 
 async def plan_run(
-    request: launch.Request, ledger: Ledger, settings: Settings, *, keys: Sequence[str] = ()
+    request: launch.Request, ledger: Ledger, settings: Settings, display: Display, *, keys: Sequence[str] = ()
 ) -> launch.Planned:
     """Find what is asked for, choose versions, look at the archives, price it. Raises ConfigError, UsageError, …"""
     from jobs.runs.planning import read_price_table

@@ -10,14 +10,16 @@ from typing import Any
 import click
 
 from jobs.cli import batch, launch, placement
-from jobs.cli.console import emit, human_bytes, meter, table
+from jobs.cli.console import display, emit, meter, table
 from jobs.cli.options import RunType, json_option, ledger_location, ledger_option
-from jobs.cli.reporting import report_text
-from jobs.cli.transfer import follow_and_report, launch_and_report, plan_text, run_and_report
+from jobs.cli.plan_lines import plan_text, report_text
+from jobs.cli.transfer import follow_and_report, launch_and_report, run_and_report
 from jobs.config import Settings
 from jobs.core.selection import Selection
 from jobs.errors import LedgerError, UsageError
+from jobs.pages.figures import human_bytes
 from jobs.report import exit_code, findings_count
+from jobs.runs import placing
 from jobs.runs.batch import BatchExecutor
 from jobs.runs.ledger import Ledger
 from jobs.runs.standing import find_standing
@@ -207,6 +209,7 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
     spec, plan, ended = await ledger.spec(run_id), await ledger.plan(run_id), await ledger.report(run_id)
     if given["executor"] is None and await ledger.names(run_id, "batch/"):
         given = given | {"executor": "batch"}
+    options = placement.chosen(given)
     if ended is None:
         if spec.job == "expire":
             from jobs.cli.expire_places import command_of
@@ -218,9 +221,9 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
             )
         if spec.job == "reconcile":
             raise UsageError(f"run {run_id} was not finished: start the reconciliation again, as a new run")
-        if not placement.is_batch(given, settings):
+        if not placing.is_batch(options, settings):
             return await run_and_report(spec, plan, ledger, settings, as_json=given["as_json"])
-        submitted = await batch.resubmit(ledger, spec, plan, given, settings)
+        submitted = await batch.resubmit(ledger, spec, plan, options, settings, display(given["as_json"]))
         if submitted is None:
             return await _report(ledger, run_id, given["as_json"])
         return await follow_and_report([(submitted, spec, plan)], ledger, **_shown(given))

@@ -11,19 +11,21 @@ from pathlib import Path
 from posixpath import commonprefix
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.cli import batch, launch, placement
+from jobs.cli import launch
 from jobs.cli.comparison import compare, make_spec, record
-from jobs.cli.transfer import run_exit_code
+from jobs.cli.work import work
 from jobs.config import Settings
 from jobs.core.coverage import Scope
+from jobs.core.display import Display
 from jobs.core.nights import INVENTORY_HOURS_MAX, NIGHT_VERSION, Stage
 from jobs.core.pair_runs import Ceiling, prefix_map, sides
 from jobs.core.policy import Pair, Policy
-from jobs.core.run import Plan, RunSpec
 from jobs.errors import ConfigError, Denied, LedgerError, ManifestError, NotFound
 from jobs.report import exit_code
+from jobs.runs import placing
 from jobs.runs.ledger import Ledger
 from jobs.runs.nights import LOOK_SECONDS, NightBook
+from jobs.runs.placing import BatchOptions
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 
@@ -60,7 +62,8 @@ class Stages:
     pair: Pair
     scope: Scope
     settings: Settings
-    given: Mapping[str, Any]
+    options: BatchOptions
+    display: Display
     margin_seconds: float
 
     @property
@@ -90,7 +93,7 @@ class Stages:
             words = self._words(options.prefixes.pairs)
             with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
                 both, stores = (source.inventory, destination.inventory), (source.store, destination.store)
-                found = await compare(words, *both, options, self.ledger, Path(folder), stores)
+                found = await compare(words, *both, options, self.ledger, Path(folder), self.display, stores)
                 spec = make_spec(words, launch.new_run_id("reconcile", began), began, *both)
                 notes = {
                     "source_inventory": source.origin,
@@ -110,13 +113,13 @@ class Stages:
     async def transfer(self, stage: Stage, request: launch.Request) -> Done:
         """A replicate or verify run, within the pair's limits, to its end."""
         settings = self.settings
-        if placement.is_batch(self.given, settings):
-            placed = placement.place(self.given, settings, request.job)
-            await placement.check(placed, request.source, request.destination)
-            settings = placement.for_planning(settings, self.given)
+        if placing.is_batch(self.options, settings):
+            placed = placing.place(self.options, settings, request.job)
+            await placing.check(placed, request.source, request.destination)
+            settings = placing.for_planning(settings, self.options)
 
         async def make(name: Callable[..., Awaitable[bool]]) -> None:
-            planned = await launch.plan_run(request, self.ledger, settings)
+            planned = await launch.plan_run(request, self.ledger, settings, self.display)
             try:
                 refused = Ceiling.of(self.pair).refusal(planned.plan)
                 if await name(planned.spec.run_id, refused=refused) and refused is None:
@@ -128,7 +131,7 @@ class Stages:
         if standing["refused"] is not None:
             return Done(None, 0, standing["refused"])
         spec, plan = await self.ledger.spec(standing["run_id"]), await self.ledger.plan(standing["run_id"])
-        report, code = await work(spec, plan, self.ledger, self.settings, self.given)
+        report, code = await work(spec, plan, self.ledger, self.settings, self.options, self.display)
         return Done(report, code)
 
     async def _standing(
@@ -227,19 +230,3 @@ class Stages:
             words |= {name: side.location, f"{name}_endpoint": None, f"{name}_region": side.region}
             words[f"{name}_profile"] = None
         return words
-
-
-async def work(
-    spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, given: Mapping[str, Any]
-) -> tuple[dict[str, Any], int]:
-    """Work through a published plan where it belongs, from where it is → the report and the exit code."""
-    codes: Mapping[int, int] = {}
-    report = await ledger.report(spec.run_id)
-    if report is None and plan.shards:
-        if not placement.is_batch(given, settings):
-            codes = await launch.execute(spec, plan, ledger.location, settings)
-        elif (submitted := await batch.resubmit(ledger, spec, plan, dict(given), settings)) is not None:
-            followed = await batch.follow(submitted, spec, plan, ledger)
-            return followed.report, run_exit_code(followed.report, followed.codes)
-    report = report or await launch.conclude(spec, plan, ledger, codes)
-    return report, run_exit_code(report, codes)

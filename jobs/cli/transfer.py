@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import click
 
 from jobs.cli import batch, launch, placement, verification
-from jobs.cli.console import emit, human_bytes, human_seconds, say
+from jobs.cli.console import TERMINAL, emit, say
 from jobs.cli.options import (
     LocationType,
     SizeType,
@@ -25,8 +25,7 @@ from jobs.cli.options import (
     side_options,
     stack,
 )
-from jobs.cli.plan_lines import expiry_lines, savings_lines, thaw_lines
-from jobs.cli.reporting import report_text
+from jobs.cli.plan_lines import plan_text, report_text
 from jobs.config import Settings
 from jobs.core.arrays import WORK
 from jobs.core.decision import Overwrite
@@ -35,7 +34,7 @@ from jobs.core.rota import next_number, parse_fraction
 from jobs.core.run import Plan, RunSpec
 from jobs.core.selection import Selection
 from jobs.errors import Interrupted, Unavailable, UsageError
-from jobs.report import exit_code
+from jobs.runs import placing
 from jobs.runs.batch import Submitted, describe_failure
 from jobs.runs.ledger import Ledger
 from jobs.s3.copier import COPY_LIMIT_BYTES, KEEP
@@ -197,13 +196,14 @@ async def launch_and_report(
     plan_run: launch.Planner = launch.plan_run,
 ) -> int:
     """Plan, ask, run and report one request; the exit code."""
-    place = placement.place(given, settings, request.job) if placement.is_batch(given, settings) else None
+    options = placement.chosen(given)
+    place = placing.place(options, settings, request.job) if placing.is_batch(options, settings) else None
     if place is None:
-        planned = await plan_run(request, ledger, settings)
+        planned = await plan_run(request, ledger, settings, TERMINAL)
     else:
-        placement.check_sides(request.source, request.destination)
-        planning = plan_run(request, ledger, placement.for_planning(settings, given))
-        planned = await _checked(planning, placement.check(place))
+        placing.check_sides(request.source, request.destination)
+        planning = plan_run(request, ledger, placing.for_planning(settings, options), TERMINAL)
+        planned = await _checked(planning, placing.check(place))
     runs = [planned]
     if given.get("then_verify"):
         from jobs.runs.planning import read_price_table
@@ -265,30 +265,24 @@ async def follow_and_report(
         return 0
     reports, texts, code = [], [], 0
     for jobs, spec, plan in submitted:
-        followed = await batch.follow(jobs, spec, plan, ledger)
+        followed = await batch.follow(jobs, spec, plan, ledger, TERMINAL)
         children = [describe_failure(failure) for failure in followed.failures]
         reports.append(followed.report | ({"failed_children": children} if children else {}))
         texts += [report_text(followed.report), *map(batch.failure_text, children[:10])]
-        code = code or run_exit_code(followed.report, followed.codes)
+        code = code or launch.run_exit_code(followed.report, followed.codes)
     emit(reports[0] | ({"then": reports[1]} if len(reports) > 1 else {}), as_json=as_json, text="\n".join(texts))
     return code
 
 
 async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
     """Work through a published plan and print what came of it; the exit code."""
-    codes = await launch.execute(spec, plan, ledger.location, settings)
+    codes = await launch.execute(spec, plan, ledger.location, settings, TERMINAL)
     try:
         report = await launch.conclude(spec, plan, ledger, codes)
     except Unavailable as error:
         raise Interrupted(f"{error}; go on when it answers again with: sealift runs retry {spec.run_id}") from error
     emit(report, as_json=as_json, text=report_text(report))
-    return run_exit_code(report, codes)
-
-
-def run_exit_code(report: dict[str, Any], codes: Mapping[int, int]) -> int:
-    """The report's exit code; that of the worst worker where workers broke and rows are left."""
-    worst = max((code for code in codes.values() if code in (1, 2, 10)), default=0)
-    return worst if report["state"] == "failed" and worst else int(exit_code(report))
+    return launch.run_exit_code(report, codes)
 
 
 async def _next_slice(ledger: Ledger, job: str, source: Any, destination: Any, of: int) -> int:
@@ -306,21 +300,3 @@ async def _next_slice(ledger: Ledger, job: str, source: Any, destination: Any, o
 
 def _plan_document(spec: RunSpec, plan: Plan) -> dict[str, Any]:
     return {"run_id": spec.run_id, "job": spec.job, "state": "planned", "dry_run": True, **plan.to_dict()}
-
-
-def plan_text(spec: RunSpec, plan: Plan) -> str:
-    """The plan for people."""
-    requests = ", ".join(f"{count:,} {kind}" for kind, count in plan.requests.items() if count) or "none"
-    lines = [
-        f"Plan of {spec.run_id}: {spec.job} {spec.manifest} → {spec.destination.location}",
-        f"  objects   {plan.rows:,} ({human_bytes(plan.size_bytes)}) in {len(plan.shards)} shards",
-        f"  requests  {requests}",
-        f"  cost      ${plan.total_dollars:,.4f} by {plan.price_table}",
-        f"  duration  about {human_seconds(plan.seconds)}",
-        *savings_lines(plan.savings),
-        *thaw_lines(plan.restore),
-        *expiry_lines(plan.expiry),
-    ]
-    if plan.excluded:
-        lines.append(f"  left out  {', '.join(f'{count:,} by {name}' for name, count in plan.excluded.items())}")
-    return "\n".join(lines)

@@ -14,6 +14,7 @@ from jobs.cli import launch
 from jobs.config import Settings
 from jobs.core import price
 from jobs.core.archive import ArchiveRecord
+from jobs.core.display import Display
 from jobs.core.price import GIB, PriceTable
 from jobs.core.rota import Sample
 from jobs.core.run import Plan, RunSpec, Side
@@ -48,7 +49,7 @@ def make_request(given: Mapping[str, Any], archives: Side, sample: tuple[int, in
     )
 
 
-async def plan_run(request: launch.Request, ledger: Ledger, settings: Settings) -> launch.Planned:
+async def plan_run(request: launch.Request, ledger: Ledger, settings: Settings, display: Display) -> launch.Planned:
     """Find the archives, indexed or not, and make their members rows. Raises ConfigError when there are none."""
     from jobs.runs.archive_planning import plan_archives
     from jobs.runs.planning import read_price_table

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import batch, launch
+from jobs.cli.console import TERMINAL
 from jobs.core.model import Location
 from jobs.runs.batch import BatchExecutor
 from jobs.s3.batch import Batch
@@ -170,4 +171,4 @@ async def followed(fleet: Fleet, run_id: str) -> batch.Followed:
     ledger = launch.open_ledger(Location(fleet.world.ledger, "runs"))
     submitted = await BatchExecutor(ledger, Batch()).latest(run_id)
     assert submitted is not None
-    return await batch.follow(submitted, await ledger.spec(run_id), await ledger.plan(run_id), ledger)
+    return await batch.follow(submitted, await ledger.spec(run_id), await ledger.plan(run_id), ledger, TERMINAL)

@@ -21,6 +21,7 @@ from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
 from jobs.core.selection import Selection
 from jobs.runs.ledger import Ledger
+from tests.silent_display import SILENT
 from tests.simulation.archive_schedule import ArchiveSchedule
 from tests.simulation.processes import Connection, Process
 from tests.simulation.tables import replaced
@@ -71,5 +72,5 @@ async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: Archiv
     places: list[tuple[Any, str, Any]] = [(module, "open_store", open_store) for module in openers]
     places.append((launch, "failures_of", failures_of))
     with TemporaryDirectory() as folder, replaced([*places, *((module, "time", time) for module in commands)]):
-        planned = await planners[spec.job](request, ledger, settings)
+        planned = await planners[spec.job](request, ledger, settings, SILENT)
     return replace(planned, spec=spec)

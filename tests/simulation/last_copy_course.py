@@ -98,7 +98,7 @@ class LastCopyCourse(ArchiveCourse):
         )
 
     def _replacements(self) -> list[tuple[Any, str, Any]]:
-        return [*super()._replacements(), (jobs.cli.expire_plan, "say", lambda text: None)]
+        return super()._replacements()
 
     @property
     def now(self) -> float:

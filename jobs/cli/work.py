@@ -1,0 +1,29 @@
+"""The work of a planned run, wherever it belongs: on this machine or in AWS Batch, from where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jobs.cli import batch, launch
+from jobs.config import Settings
+from jobs.core.display import Display
+from jobs.core.run import Plan, RunSpec
+from jobs.runs.ledger import Ledger
+from jobs.runs.placing import BatchOptions, is_batch
+
+
+async def work(
+    spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, options: BatchOptions, display: Display
+) -> tuple[dict[str, Any], int]:
+    """Work through a published plan where it belongs, from where it is → the report and the exit code."""
+    codes: Mapping[int, int] = {}
+    report = await ledger.report(spec.run_id)
+    if report is None and plan.shards:
+        if not is_batch(options, settings):
+            codes = await launch.execute(spec, plan, ledger.location, settings, display)
+        elif (submitted := await batch.resubmit(ledger, spec, plan, options, settings, display)) is not None:
+            followed = await batch.follow(submitted, spec, plan, ledger, display)
+            return followed.report, launch.run_exit_code(followed.report, followed.codes)
+    report = report or await launch.conclude(spec, plan, ledger, codes)
+    return report, launch.run_exit_code(report, codes)

@@ -1,0 +1,31 @@
+"""Displays: how the engine tells a person what happens. Only the command line prints, so it passes one down. Pure."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+
+class Meter(Protocol):
+    """Shows how far a run is."""
+
+    def update(self, rows: int, bad_rows: int, size_bytes: int) -> None:
+        """Show the totals so far."""
+        ...
+
+
+class Display(Protocol):
+    """A place for messages and progress."""
+
+    def say(self, message: str) -> None:
+        """Show a line."""
+        ...
+
+    def meter(self, title: str, total_rows: int) -> AbstractContextManager[Meter]:
+        """Show progress towards `total_rows` while the block runs."""
+        ...
+
+
+def shown(text: str) -> str:
+    """Text from a bucket, safe for a terminal: control characters become escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,135 @@
+"""Placing a run: this machine or AWS Batch, which queue and job definition, and whether they are there."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from jobs.config import Settings
+from jobs.core.arrays import SYSTEM_TAG, Placement
+from jobs.core.run import Side
+from jobs.errors import UsageError
+from jobs.s3.batch import Batch
+
+T = TypeVar("T")
+CHILDREN = 16
+"""How many workers at once a plan counts on, unless the user says."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """What a command's options say of where its runs work. None: the settings decide.
+
+    `memory_bytes` and `vcpus` are a worker's. `children`: at least so many shards. `tags`: KEY=VALUE.
+    """
+
+    executor: str | None = None
+    detach: bool = False
+    then_verify: bool = False
+    queue: str | None = None
+    on_demand: bool = False
+    job_definition: str | None = None
+    children: int | None = None
+    share: str | None = None
+    priority: int | None = None
+    vcpus: float | None = None
+    memory_bytes: int | None = None
+    timeout_seconds: int | None = None
+    attempts: int | None = None
+    tags: tuple[str, ...] = field(default=())
+
+
+def is_batch(options: BatchOptions, settings: Settings) -> bool:
+    """Whether the run goes to AWS Batch. Raises UsageError for an executor that is neither."""
+    executor = options.executor or settings.executor
+    if executor not in ("local", "batch"):
+        raise UsageError(f"SEALIFT_EXECUTOR={executor!r}: expected local or batch")
+    if executor == "local":
+        for name, is_given in (("--detach", options.detach), ("--then-verify", options.then_verify)):
+            if is_given:
+                raise UsageError(f"{name} needs --executor batch")
+    return executor == "batch"
+
+
+def place(options: BatchOptions, settings: Settings, job: str, earlier: Placement | None = None) -> Placement:
+    """Where and how the jobs of a run run, by options, settings and an earlier submission, in this order.
+
+    The earlier submission comes from the ledger: it may say how much a job gets, but neither queue nor job definition,
+    which decide under which role it runs.
+
+    `{job}` in the name of a job definition stands for the run's job, so that each has a role of its own.
+
+    Raises UsageError when nobody names a queue or a job definition, or Batch would not take a value.
+    """
+    queue = options.queue
+    if options.on_demand and queue is None:
+        queue = settings.batch_queue_on_demand
+        if queue is None:
+            raise UsageError("--on-demand needs a queue: set SEALIFT_BATCH_QUEUE_ON_DEMAND or give --queue")
+    queue = queue or settings.batch_queue
+    definition = options.job_definition or settings.batch_job_definition
+    if not queue:
+        raise UsageError("no job queue: give --queue or set SEALIFT_BATCH_QUEUE")
+    if not definition:
+        raise UsageError("no job definition: give --job-definition or set SEALIFT_BATCH_JOB_DEFINITION")
+    definition = definition.replace("{job}", job)
+    if earlier is not None and not (options.queue or options.on_demand or options.job_definition):
+        _demand_same(earlier, queue, definition)
+    base = earlier or Placement(queue, definition)
+    system = {SYSTEM_TAG: settings.system} if settings.system else {}
+    memory, tags = options.memory_bytes, dict(_tag(text) for text in options.tags)
+    return Placement(
+        queue=queue,
+        job_definition=definition,
+        share=_first(options.share, base.share),
+        priority=_first(options.priority, base.priority),
+        vcpus=_first(options.vcpus, base.vcpus),
+        memory_mib=-(-memory // 1024**2) if memory else base.memory_mib,
+        timeout_seconds=_first(options.timeout_seconds, base.timeout_seconds),
+        attempts=options.attempts or base.attempts,
+        tags={**(tags or base.tags), **system},
+    )
+
+
+def _demand_same(earlier: Placement, queue: str, definition: str) -> None:
+    there, here = (earlier.queue, earlier.job_definition), (queue, definition)
+    if there != here:
+        raise UsageError(
+            f"the ledger says that the run was sent to queue {there[0]!r} as {there[1]!r}, your settings say "
+            f"{here[0]!r} as {here[1]!r}: name the ones to use with --queue and --job-definition"
+        )
+
+
+def check_sides(*sides: Side | None) -> None:
+    """Both must be reachable from a container. Raises UsageError."""
+    for side in sides:
+        if side is not None and side.profile:
+            raise UsageError(
+                f"{side.location} is reached by the profile {side.profile!r} of this machine, which containers do not "
+                "have: give the job definition a role that may reach both sides"
+            )
+
+
+async def check(placement: Placement, *sides: Side | None) -> None:
+    """Queue and job definition must be there, and the sides in reach of them. Raises ConfigError, UsageError."""
+    check_sides(*sides)
+    batch = Batch()
+    await asyncio.to_thread(batch.check_queue, placement.queue)
+    await asyncio.to_thread(batch.check_definition, placement.job_definition)
+
+
+def for_planning(settings: Settings, options: BatchOptions) -> Settings:
+    """The settings to plan with: so many workers at once as children are wanted."""
+    return replace(settings, processes=options.children or CHILDREN)
+
+
+def _first(value: T | None, otherwise: T | None) -> T | None:
+    return otherwise if value is None else value
+
+
+def _tag(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UsageError(f"--tag {text!r}: expected KEY=VALUE")
+    return key, value
