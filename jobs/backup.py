@@ -19,11 +19,11 @@ from typing import NamedTuple
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import ArchivedObject, ConfigError, Conflict, NotFound, PreconditionFailed
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.key_backup import BackupOptions, BackupStores, KeyBackup, Progress, Settled
 from jobs.s3.likeness import Likeness, identity
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT, Store
-from jobs.s3.streams import ByteBudget
 
 __all__ = ["Backup", "BackupOptions", "Progress", "Settled"]
 

@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from jobs.core.archive import ArchiveRecord, Member
+from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import best_checksum
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
 from jobs.core.packing import PackingRule, archive_location, cut, tar_bytes
-from jobs.core.parts import MAX_OBJECT_BYTES, choose_part_size
-from jobs.core.policy_choices import ArchiveFormat
+from jobs.core.part_sizes import MAX_OBJECT_BYTES, choose_part_size
 from jobs.core.savings import Economy, refusal, weigh
 from jobs.errors import ArchivedObject, Conflict, DamagedArchive, Denied, NotFound, PreconditionFailed
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.member_source import Content, MemberSource, Read
 from jobs.s3.store import Store, Written
-from jobs.s3.streams import ByteBudget
 
 if TYPE_CHECKING:
     from jobs.s3.archive_index import ArchiveIndex

@@ -36,8 +36,8 @@ from jobs.s3.lookup import KeyLooks
 from jobs.s3.marks import Marks
 from jobs.s3.originals import Seen, find_original
 from jobs.s3.removals import Doomed, Removals, ended, keep, seconds, spared
+from jobs.s3.retries import do_all, try_often
 from jobs.s3.store import Store
-from jobs.s3.tries import do_all, try_often
 
 if TYPE_CHECKING:
     from jobs.s3.announcements import Announcements

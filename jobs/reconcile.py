@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.core.category import Category
-from jobs.core.mapping import PrefixMap
+from jobs.core.prefix_map import PrefixMap
 from jobs.errors import ManifestError
 from jobs.s3.inventories import Inventory
 from jobs.s3.store import Store

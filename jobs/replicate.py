@@ -14,15 +14,15 @@ from typing import Any, Self
 
 from jobs.core.decision import Overwrite, decide
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5
+from jobs.core.histories import align, first_missing
 from jobs.core.model import Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.core.timeline import align, first_missing
 from jobs.errors import ArchivedObject, Conflict, Denied, NotFound, PreconditionFailed, Redirected, Rejected, StoreError
-from jobs.s3.content import Side, compare_content
-from jobs.s3.copier import Copier, CopyOptions
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.compare_bytes import Side, compare_content
+from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find, key_history
 from jobs.s3.store import ABSENT, Guard, Store
-from jobs.s3.streams import ByteBudget
 
 _SUPERSEDED = (
     "the destination is newer and condemned, but this is not the source's current version, whose copy "

@@ -37,15 +37,15 @@ from jobs.errors import (
 )
 from jobs.s3.archive_reader import ArchiveReader, MemberRead, is_large
 from jobs.s3.archives import archive_ref
-from jobs.s3.content import Side, compare_content
-from jobs.s3.copier import Copier, CopyOptions
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.compare_bytes import Side, compare_content
+from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find
 from jobs.s3.member_copier import MemberCopier, ended
 from jobs.s3.paced_gate import PacedGate
+from jobs.s3.retries import try_often
 from jobs.s3.store import ABSENT, Store
-from jobs.s3.streams import ByteBudget
 from jobs.s3.thaws import Thaws
-from jobs.s3.tries import try_often
 
 if TYPE_CHECKING:
     from jobs.s3.archive_index import ArchiveIndex

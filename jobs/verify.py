@@ -15,14 +15,14 @@ from typing import Any, TypeAlias
 
 from jobs.core.attestation import attested, compare_attested, parse_attestations, with_checksums
 from jobs.core.evidence import Verdict, best_checksum, compare
+from jobs.core.histories import align
 from jobs.core.model import Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.core.timeline import align
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Redirected, Rejected
-from jobs.s3.content import Side, check_content, compare_content
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.compare_bytes import Side, check_content, compare_content
 from jobs.s3.lookup import find, key_history
 from jobs.s3.store import Store
-from jobs.s3.streams import ByteBudget
 
 Checksums: TypeAlias = tuple[Checksum, ...]
 

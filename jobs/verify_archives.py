@@ -20,9 +20,9 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import ArchivedObject, DamagedArchive, Denied, NotFound, Redirected, Rejected, StoreError
 from jobs.s3.archive_reader import UNPROVEN, ArchiveReader, MemberRead, is_large
 from jobs.s3.archives import archive_ref, read_own_index
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.retries import try_often
 from jobs.s3.store import Store
-from jobs.s3.streams import ByteBudget
-from jobs.s3.tries import try_often
 
 if TYPE_CHECKING:
     from jobs.s3.archive_index import ArchiveIndex

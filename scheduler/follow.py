@@ -31,8 +31,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from jobs.aws.batch_arrays import REPORT, WORK
+from jobs.aws.clients import publish
 from jobs.core.agreement import run_job
-from jobs.core.arrays import REPORT, WORK
 from jobs.core.coverage import match
 from jobs.core.events import Kind, ObjectEvent, parse_document
 from jobs.core.metrics import Metric, Unit
@@ -42,7 +43,6 @@ from jobs.core.policy import Policy
 from jobs.core.thawing import waiting_name
 from jobs.errors import ExitCode, LedgerError, NotFound, UsageError
 from jobs.report import findings_count, verdict
-from jobs.s3.services import publish
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.log import measure, say

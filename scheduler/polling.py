@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jobs.aws.queues import BATCH_MESSAGES, Message, Queue
 from jobs.errors import SealiftError
-from jobs.s3.queues import BATCH_MESSAGES, Message, Queue
 from scheduler.log import say
 
 

@@ -24,12 +24,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jobs.aws.batch import Batch
+from jobs.aws.batch_arrays import NAME_CHARS_MAX, REPORT, SYSTEM_TAG, retry_strategy
 from jobs.core.agreement import run_job
-from jobs.core.arrays import NAME_CHARS_MAX, REPORT, SYSTEM_TAG, retry_strategy
 from jobs.core.policy import Policy
 from jobs.core.starts import decode_record, encode_record, record_name
 from jobs.errors import NotFound
-from jobs.s3.batch import Batch
 from scheduler.log import say
 from scheduler.sandbox import Sandbox
 

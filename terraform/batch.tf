@@ -220,7 +220,7 @@ resource "aws_batch_job_definition" "this" {
     } : name => value if local.is_fargate },
   ))
 
-  # Exit codes: jobs/errors.py; the same rules as a submission brings, jobs/core/arrays.py.
+  # Exit codes: jobs/errors.py; the same rules as a submission brings, jobs/aws/batch_arrays.py.
   retry_strategy {
     attempts = 5
 

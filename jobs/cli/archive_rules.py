@@ -8,11 +8,11 @@ from typing import Any
 
 from jobs.cli.pairs import choose
 from jobs.config import Settings
+from jobs.core.enums import ArchiveSide, Encryption
 from jobs.core.model import Location
 from jobs.core.packing import Claim
 from jobs.core.pair_runs import globs
 from jobs.core.policy import ArchiveRule, Pair
-from jobs.core.policy_choices import ArchiveSide, Encryption
 from jobs.errors import UsageError
 
 REPLACED = ("source", "manifest", "archives", "include", "exclude", "newer_than", "older_than", "min_size", "max_size")

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jobs.aws.batch import Batch, ChildFailure, JobState
+from jobs.aws.batch_arrays import WORK, Placement, spread
 from jobs.cli import launch
 from jobs.config import Settings
-from jobs.core import price
-from jobs.core.arrays import WORK, Placement, spread
+from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.pace import watch_seconds
 from jobs.core.run import Plan, RunSpec, worker_pins
@@ -22,7 +23,6 @@ from jobs.runs.batch import BatchExecutor, Submitted, describe_failure, exit_cod
 from jobs.runs.ledger import Ledger
 from jobs.runs.placing import CHILDREN, BatchOptions, check, place
 from jobs.runs.standing import find_standing
-from jobs.s3.batch import Batch, ChildFailure, JobState
 
 LEDGER_SHARE, BATCH_SHARE = 0.015, 0.25
 """Of the time so far, between two looks: the ledger says for a request or so how far a run is, Batch what has ended."""
@@ -34,14 +34,14 @@ SAID_SECONDS = 10.0
 SHOWN_ERRORS = 20
 
 
-def verifying(planned: launch.Planned, prices: price.PriceTable) -> launch.Planned:
+def verifying(planned: launch.Planned, prices: pricing.PriceTable) -> launch.Planned:
     """The run that verifies, shard by shard, what another one copies. Its price takes every row for an object."""
     spec, plan = planned.spec, planned.plan
     kept = ("all_versions", "requester_pays", "streamed", "cross_region", "sample")
     options = {name: spec.options[name] for name in kept if name in spec.options} | {"deep": False, "rotate": False}
-    group = price.Group("STANDARD", False, True, False, plan.rows, plan.size_bytes, plan.rows)
-    histogram = price.Histogram((group,), plan.rows)
-    requests = price.requests_for("verify", options, histogram)
+    group = pricing.Group("STANDARD", False, True, False, plan.rows, plan.size_bytes, plan.rows)
+    histogram = pricing.Histogram((group,), plan.rows)
+    requests = pricing.requests_for("verify", options, histogram)
     return replace(
         planned,
         spec=replace(
@@ -54,9 +54,9 @@ def verifying(planned: launch.Planned, prices: price.PriceTable) -> launch.Plann
         plan=replace(
             plan,
             requests=requests,
-            dollars=price.estimate("verify", options, histogram, prices),
+            dollars=pricing.estimate("verify", options, histogram, prices),
             price_table=prices.name,
-            seconds=price.estimate_seconds(requests, 0, min(len(plan.shards), CHILDREN) or 1),
+            seconds=pricing.estimate_seconds(requests, 0, min(len(plan.shards), CHILDREN) or 1),
         ),
     )
 

@@ -32,9 +32,9 @@ from jobs.cli.transfer import launch_and_report
 from jobs.compact import CompactOptions
 from jobs.config import Settings
 from jobs.core.display import Display
+from jobs.core.enums import ArchiveFormat, StorageClass
 from jobs.core.model import Location
 from jobs.core.packing import MEMBERS_MAX, TARGET_BYTES, Claim, PackingRule
-from jobs.core.policy_choices import ArchiveFormat, StorageClass
 from jobs.core.run import RunSpec, Side
 from jobs.core.savings import Economy
 from jobs.core.selection import Selection

@@ -34,7 +34,7 @@ def redrive(file: str | None, name: str | None, limit: int | None, dry_run: bool
     sealift events redrive --dry-run
     sealift events redrive --max 100
     """
-    from jobs.s3.message_moves import DeadLetters, Moved
+    from jobs.aws.dead_letters import DeadLetters, Moved
 
     policy = policies.read(file)
     letters = DeadLetters(name or f"{policy.name}-objects", str(policy.ledger.region))

@@ -14,8 +14,8 @@ from jobs.cli.options import LocationType, side_options, stack
 from jobs.cli.pairs import Chosen, choose
 from jobs.config import Settings
 from jobs.core.coverage import match
+from jobs.core.enums import ArchiveSide
 from jobs.core.model import Location
-from jobs.core.policy_choices import ArchiveSide
 from jobs.core.run import Side
 from jobs.errors import UsageError
 

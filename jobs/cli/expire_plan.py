@@ -16,11 +16,11 @@ from jobs import __version__
 from jobs.cli import launch
 from jobs.cli.expire_places import PROVEN_BY
 from jobs.config import Settings
-from jobs.core import price
+from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.expiry import PROOFS
 from jobs.core.model import Location
-from jobs.core.price import PriceTable
+from jobs.core.pricing import PriceTable
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import ConfigError, LedgerError, LimitExceeded, UsageError
 from jobs.runs.ledger import Ledger
@@ -199,5 +199,5 @@ def _forecast(found: Candidates, settings: Settings, prices: PriceTable) -> Plan
         requests={kind: count for kind, count in requests.items() if count},
         dollars={item: amount for item, amount in dollars.items() if amount},
         price_table=prices.name,
-        seconds=price.estimate_seconds(requests, found.size_bytes, settings.processes),
+        seconds=pricing.estimate_seconds(requests, found.size_bytes, settings.processes),
     )

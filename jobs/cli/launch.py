@@ -26,7 +26,7 @@ from jobs.cli.reporting import publish as publish_report
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location, Route
-from jobs.core.price import part_rule
+from jobs.core.pricing import part_rule
 from jobs.core.run import Plan, RunSpec, RunState, Side, worker_pins
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, LimitExceeded, NotFound, StoreError, UsageError

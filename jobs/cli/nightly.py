@@ -19,6 +19,7 @@ from jobs.cli.pairs import Chosen, choose, pair_options
 from jobs.cli.placement import batch_options
 from jobs.cli.stages import Done, Stages
 from jobs.config import Settings
+from jobs.core.enums import Deletes
 from jobs.core.nights import (
     NIGHT_VERSION,
     Stage,
@@ -31,7 +32,6 @@ from jobs.core.nights import (
     verdict,
 )
 from jobs.core.pair_runs import copy_options, globs, prefixes_below, sides
-from jobs.core.policy_choices import Deletes
 from jobs.core.run import RunState
 from jobs.core.selection import Selection, parse_age
 from jobs.errors import ExitCode, UsageError

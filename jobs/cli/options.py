@@ -15,7 +15,7 @@ from jobs.core.model import Location
 from jobs.core.run import Side
 from jobs.core.selection import parse_size, parse_when
 from jobs.errors import UsageError
-from jobs.s3.endpoints import given_endpoint
+from jobs.s3.http.endpoints import given_endpoint
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -29,8 +29,8 @@ from jobs.cli.options import (
 from jobs.cli.placement import batch_options
 from jobs.cli.plan_lines import report_text
 from jobs.config import Settings
-from jobs.core.mapping import PrefixMap
 from jobs.core.model import Location
+from jobs.core.prefix_map import PrefixMap
 from jobs.core.selection import parse_age, parse_size
 from jobs.errors import UsageError
 from jobs.report import exit_code

@@ -9,7 +9,7 @@ from jobs.cli import launch
 from jobs.cli.work import work
 from jobs.config import Settings
 from jobs.core.display import Display
-from jobs.core.mapping import PrefixMap
+from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.runs.ledger import Ledger

@@ -34,14 +34,14 @@ from jobs.cli.restore_rows import Wanted
 from jobs.cli.transfer import launch_and_report
 from jobs.config import Settings
 from jobs.core.display import Display
+from jobs.core.enums import StorageClass
 from jobs.core.model import Location
-from jobs.core.policy_choices import StorageClass
 from jobs.core.run import RunSpec
 from jobs.core.selection import Selection
 from jobs.core.thawing import DAYS, Tier
 from jobs.errors import UsageError
 from jobs.runs.ledger import Ledger
-from jobs.s3.copier import COPY_LIMIT_BYTES, KEEP
+from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
 
 
 @click.command()

@@ -7,17 +7,17 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jobs.core import price
+from jobs.core import pricing
 from jobs.core.archive import ArchiveRecord
 from jobs.core.model import Location
-from jobs.core.price import GIB, PriceTable
+from jobs.core.pricing import GIB, PriceTable
 from jobs.core.ranges import SPAN_BYTES
 from jobs.core.run import Plan, Side
 from jobs.core.thawing import Cold, Tier, refusal, weigh_thaw
 from jobs.errors import Denied, NotFound, Redirected, UsageError
 from jobs.s3.archives import archive_ref
+from jobs.s3.retries import try_often
 from jobs.s3.sessions import open_store
-from jobs.s3.tries import try_often
 
 if TYPE_CHECKING:
     from jobs.runs.restoring import Chosen
@@ -113,7 +113,7 @@ def forecast(
         requests={kind: count for kind, count in requests.items() if count},
         dollars={item: amount for item, amount in dollars.items() if amount},
         price_table=prices.name,
-        seconds=price.estimate_seconds(requests, 2 * chosen.size_bytes, processes),
+        seconds=pricing.estimate_seconds(requests, 2 * chosen.size_bytes, processes),
         restore=thaw.to_dict()
         | {
             "archives": len(chosen.archives),
@@ -139,5 +139,5 @@ def _copies(
     """Requests and dollars of versions that the bucket still has, which are copied as a replicate run copies."""
     if not options["is_history"] or not chosen.histogram.groups:
         return Counter(), defaultdict(float)
-    requests = Counter(price.requests_for("replicate", options, chosen.histogram))
-    return requests, defaultdict(float, price.estimate("replicate", options, chosen.histogram, prices))
+    requests = Counter(pricing.requests_for("replicate", options, chosen.histogram))
+    return requests, defaultdict(float, pricing.estimate("replicate", options, chosen.histogram, prices))

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from jobs.aws.batch import Batch
 from jobs.cli import batch, launch, placement
 from jobs.cli.console import display, emit, meter, table
 from jobs.cli.options import RunType, json_option, ledger_location, ledger_option
@@ -23,7 +24,6 @@ from jobs.runs import placing
 from jobs.runs.batch import BatchExecutor
 from jobs.runs.ledger import Ledger
 from jobs.runs.standing import find_standing
-from jobs.s3.batch import Batch
 
 WATCH_SECONDS = 2.0
 _PLANNERS = ("compact", "restore")

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from jobs.aws.batch_arrays import WORK
 from jobs.cli import batch, launch, placement, verification
 from jobs.cli.console import TERMINAL, emit, say
 from jobs.cli.options import (
@@ -27,17 +28,16 @@ from jobs.cli.options import (
 )
 from jobs.cli.plan_lines import plan_text, report_text
 from jobs.config import Settings
-from jobs.core.arrays import WORK
 from jobs.core.decision import Overwrite
 from jobs.core.model import Location
-from jobs.core.rota import next_number, parse_fraction
 from jobs.core.run import Plan, RunSpec
+from jobs.core.sampling import next_number, parse_fraction
 from jobs.core.selection import Selection
 from jobs.errors import Interrupted, Unavailable, UsageError
 from jobs.runs import placing
 from jobs.runs.batch import Submitted, describe_failure
 from jobs.runs.ledger import Ledger
-from jobs.s3.copier import COPY_LIMIT_BYTES, KEEP
+from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
 
 _COMMON = stack(
     click.option("--source", type=LocationType(), help="What to take: a bucket or a prefix in it."),

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from jobs import __version__
 from jobs.cli import launch
 from jobs.config import Settings
-from jobs.core import price
+from jobs.core import pricing
 from jobs.core.archive import ArchiveRecord
 from jobs.core.display import Display
-from jobs.core.price import GIB, PriceTable
-from jobs.core.rota import Sample
+from jobs.core.pricing import GIB, PriceTable
 from jobs.core.run import Plan, RunSpec, Side
+from jobs.core.sampling import Sample
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, UsageError
 from jobs.runs.ledger import Ledger
@@ -111,7 +111,7 @@ def _forecast(
 ) -> Plan:
     """Each archive is read once, by large ranges; then its own index by three requests."""
     size_bytes = sum(record.size_bytes for record in records)
-    gets = {record.location: -(-record.size_bytes // price.RANGE_BYTES) + 2 for record in records}
+    gets = {record.location: -(-record.size_bytes // pricing.RANGE_BYTES) + 2 for record in records}
     requests = {"head": 2 * len(records), "get": sum(gets.values())}
     dollars = {"gets": 0.0, "retrieval": 0.0}
     for record in records:
@@ -126,5 +126,5 @@ def _forecast(
         requests={kind: count for kind, count in requests.items() if count},
         dollars={item: amount for item, amount in dollars.items() if amount},
         price_table=prices.name,
-        seconds=price.estimate_seconds(requests, size_bytes, settings.processes),
+        seconds=pricing.estimate_seconds(requests, size_bytes, settings.processes),
     )

@@ -30,11 +30,11 @@ from jobs.restore import CHAINS_AT_ONCE, Restore, RestoreOptions
 from jobs.runs.leases import Lease, holder
 from jobs.runs.ledger import Ledger
 from jobs.runs.worker import Job, Progress, Worker, WorkerLimits
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.conditional_writes import look_first
-from jobs.s3.fenced import fenced
+from jobs.s3.fenced_store import fenced
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
-from jobs.s3.streams import ByteBudget
 from jobs.s3.thaws import Thaws
 from jobs.verify import Verify, VerifyOptions
 from jobs.verify_archives import ARCHIVES_AT_ONCE as ARCHIVES_READ_AT_ONCE

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, cast
 
+from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Checksum, Location, ObjectInfo, ObjectVersion
-from jobs.core.policy_choices import ArchiveFormat
 from jobs.errors import DamagedArchive, UsageError
 
 ARCHIVE_VERSION = 1

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from jobs.core.enums import Step
 from jobs.core.evidence import Verdict
 from jobs.core.model import NULL_VERSION, Location, ObjectInfo, ObjectLock, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Status
-from jobs.core.policy_choices import Step
 
 PROOFS: Mapping[str, frozenset[Status]] = {
     "compact": frozenset({Status.PACKED}),

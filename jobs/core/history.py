@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from jobs.core.histories import in_order
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
-from jobs.core.timeline import in_order
 from jobs.core.told_history import JOURNAL, current_as_told
 
 V = TypeVar("V", bound=ObjectVersion | Listed)

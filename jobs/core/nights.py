@@ -17,7 +17,7 @@ from typing import Any
 
 from jobs.core.category import Category
 from jobs.core.outcome import GOOD, Status
-from jobs.core.rota import Sample, next_number
+from jobs.core.sampling import Sample, next_number
 from jobs.errors import UsageError
 
 NIGHT_VERSION = 1

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from jobs.core.archive import BLOCK_BYTES
+from jobs.core.enums import ArchiveFormat
 from jobs.core.member_names import spell
 from jobs.core.model import Location, ObjectVersion
-from jobs.core.policy_choices import ArchiveFormat
 
 TARGET_BYTES = 1024**3
 MEMBERS_MAX = 65_536

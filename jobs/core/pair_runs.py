@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from jobs.core.coverage import Scope
-from jobs.core.mapping import PrefixMap
+from jobs.core.enums import Encryption
 from jobs.core.model import Location
 from jobs.core.policy import Pair
-from jobs.core.policy_choices import Encryption
+from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import Plan, Side
 from jobs.errors import UsageError
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from jobs.core.policy_choices import (
+from jobs.core.enums import (
     ArchiveFormat,
     ArchiveSide,
     Compute,

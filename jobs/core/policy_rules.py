@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
+from jobs.core.enums import ArchiveSide, Compute, Encryption, StorageClass
 from jobs.core.policy import (
     POLICY_VERSION,
     Archive,
@@ -19,7 +20,6 @@ from jobs.core.policy import (
     Policy,
     Replica,
 )
-from jobs.core.policy_choices import ArchiveSide, Compute, Encryption, StorageClass
 
 Steps = tuple[str | int, ...]
 

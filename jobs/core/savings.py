@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from jobs.core.enums import StorageClass
 from jobs.core.model import ObjectVersion
 from jobs.core.packing import tar_bytes
-from jobs.core.parts import count_parts
-from jobs.core.policy_choices import StorageClass
-from jobs.core.price import GIB, PriceTable
+from jobs.core.part_sizes import count_parts
+from jobs.core.pricing import GIB, PriceTable
 from jobs.errors import ConfigError
 
 MINIMUM_BYTES = {"STANDARD_IA": 128 * 1024, "ONEZONE_IA": 128 * 1024, "GLACIER_IR": 128 * 1024}

@@ -16,7 +16,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from jobs.core.rota import Sample
+from jobs.core.sampling import Sample
 from jobs.errors import UsageError
 
 FILTERS = (
@@ -40,7 +40,7 @@ class Selection:
     """Which rows are taken. None and empty tuples take everything.
 
     `newer_than` and `older_than` are epoch seconds (exclusive), sizes are inclusive. `versions` is
-    `current` or `all`; `sample` is (number, of), see `jobs.core.rota.Sample`. A row that does not
+    `current` or `all`; `sample` is (number, of), see `jobs.core.sampling.Sample`. A row that does not
     say its size, time or storage class is never dropped for it, nor is a delete marker, which has
     neither size nor class.
     """

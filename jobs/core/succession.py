@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import Listed
-from jobs.core.timeline import SKEW_SECONDS
 
 
 class Act(StrEnum):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from jobs.core.price import GIB, PriceTable
+from jobs.core.pricing import GIB, PriceTable
 
 DAYS_A_MONTH = 30.4
 DAYS = 7

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from jobs.core.histories import SKEW_SECONDS
 from jobs.core.journal import Entry
 from jobs.core.model import ObjectVersion
-from jobs.core.timeline import SKEW_SECONDS
 
 JOURNAL = "journal:"
 _MULTIPART = "-"

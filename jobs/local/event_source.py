@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.aws.queues import Queue
 from jobs.local.gauges import Unhandled
 from jobs.local.queue_server import ACCOUNT
-from jobs.s3.queues import Queue
 from scheduler.polling import Polled, poll
 
 Handler = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]
@@ -76,7 +76,7 @@ def make_queues(client: Any, name: str, retry_seconds: int) -> tuple[str, str]:
 
     `retry_seconds`: after so long a failed message comes again. Raises StoreError.
     """
-    from jobs.s3.services import call
+    from jobs.aws.clients import call
 
     dead = call(client, "CreateQueue", f"{name}-objects-dead", QueueName=f"{name}-objects-dead")["QueueUrl"]
     asked = call(client, "GetQueueAttributes", dead, QueueUrl=dead, AttributeNames=["QueueArn"])

@@ -12,13 +12,13 @@ import random
 import time
 from collections.abc import Callable
 
+from jobs.aws.queues import BATCH_MESSAGES, Queue
 from jobs.core.model import ObjectRef
 from jobs.core.pace import backoff_seconds
 from jobs.core.policy import Policy
 from jobs.errors import StoreError
 from jobs.local.gauges import Unhandled
 from jobs.local.notifications import Change, Exchange, read_changes, to_record
-from jobs.s3.queues import BATCH_MESSAGES, Queue
 from jobs.s3.store import Store
 
 

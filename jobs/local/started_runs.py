@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.aws.batch import Batch
 from jobs.core.parentage import TIED
 from jobs.errors import ExitCode
 from jobs.local.servers import stop
-from jobs.s3.batch import Batch
 from scheduler import enqueue, follow
 from scheduler.sandbox import Sandbox
 from scheduler.starting import ATTEMPTS, start

@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jobs.aws.clients import call, open_client
+from jobs.aws.queues import Depth, Queue
 from jobs.core.policy import Policy
 from jobs.errors import Conflict, SealiftError
 from jobs.local.event_source import Context, EventSource, make_queues
@@ -31,8 +33,6 @@ from jobs.local.relay import Relay
 from jobs.local.servers import RunningServer, allow_open_files, s3_server
 from jobs.local.started_runs import LocalBatch, StartedRuns
 from jobs.policies import read_policy
-from jobs.s3.queues import Depth, Queue
-from jobs.s3.services import call, open_client
 from jobs.s3.sessions import open_store
 from scheduler import backup
 from scheduler.log import say

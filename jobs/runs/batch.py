@@ -22,12 +22,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.core.arrays import CHILDREN_MAX, STAGES, TERMINATED, WORK, Submission, payload
+from jobs.aws.batch import Batch, ChildFailure, JobState
+from jobs.aws.batch_arrays import CHILDREN_MAX, STAGES, TERMINATED, WORK, Submission, payload
 from jobs.core.run import Plan
 from jobs.errors import ExitCode, LedgerError, PreconditionFailed, SealiftError, UsageError
 from jobs.runs import leases
 from jobs.runs.ledger import Ledger
-from jobs.s3.batch import Batch, ChildFailure, JobState
 
 SHOWN_FAILURES = 100
 """How many failed children are described: one request."""

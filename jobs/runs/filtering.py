@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.core.rota import Sample
+from jobs.core.sampling import Sample
 from jobs.core.selection import Selection, glob_pattern
 
 

@@ -18,11 +18,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.core import price, shards
+from jobs.core import pricing, shards
 from jobs.core.model import ObjectVersion
 from jobs.core.packing import Claim, PackingRule, cut
-from jobs.core.parts import count_parts
-from jobs.core.price import PriceTable
+from jobs.core.part_sizes import count_parts
+from jobs.core.pricing import PriceTable
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.savings import PART_BYTES, Economy, Savings, refusal, weigh
 from jobs.core.selection import Selection
@@ -84,7 +84,7 @@ async def plan_groups(
     with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as folder:
         try:
             excluded, _ = await spool(batches, selection, Path(folder) / "rows.parquet")
-            sorting = Sorting(Path(folder), price.COPY_THRESHOLD_BYTES, price.COPY_PART_BYTES, memory_limit)
+            sorting = Sorting(Path(folder), pricing.COPY_THRESHOLD_BYTES, pricing.COPY_PART_BYTES, memory_limit)
             try:
                 rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
                 wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
@@ -128,7 +128,7 @@ def forecast(grouped: Grouped, options: Mapping[str, Any], processes: int, price
         "puts": packed.puts,
         "gets": packed.gets,
         "retrieval": packed.retrieval,
-        "transfer": packed.size_bytes / price.GIB * per_gib * is_far,
+        "transfer": packed.size_bytes / pricing.GIB * per_gib * is_far,
     }
     return Plan(
         rows=grouped.rows,
@@ -138,7 +138,7 @@ def forecast(grouped: Grouped, options: Mapping[str, Any], processes: int, price
         requests={kind: count for kind, count in requests.items() if count},
         dollars={item: amount for item, amount in dollars.items() if amount},
         price_table=prices.name,
-        seconds=price.estimate_seconds(requests, packed.size_bytes + packed.archive_bytes, processes),
+        seconds=pricing.estimate_seconds(requests, packed.size_bytes + packed.archive_bytes, processes),
         savings=grouped.savings(),
     )
 

@@ -6,11 +6,11 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from jobs.aws.batch import Batch
+from jobs.aws.batch_arrays import SYSTEM_TAG, Placement
 from jobs.config import Settings
-from jobs.core.arrays import SYSTEM_TAG, Placement
 from jobs.core.run import Side
 from jobs.errors import UsageError
-from jobs.s3.batch import Batch
 
 T = TypeVar("T")
 CHILDREN = 16

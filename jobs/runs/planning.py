@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.core import price, shards
-from jobs.core.price import Histogram, PriceTable, load_price_table
+from jobs.core import pricing, shards
+from jobs.core.pricing import Histogram, PriceTable, load_price_table
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError
@@ -56,8 +56,8 @@ async def plan_rows(
     scratch_directory: Path,
     rows_per_shard: int = shards.ROWS_PER_SHARD,
     processes: int = 1,
-    multipart_threshold_bytes: int = price.COPY_THRESHOLD_BYTES,
-    part_size_bytes: int = price.COPY_PART_BYTES,
+    multipart_threshold_bytes: int = pricing.COPY_THRESHOLD_BYTES,
+    part_size_bytes: int = pricing.COPY_PART_BYTES,
     memory_limit: str = MEMORY_LIMIT,
 ) -> Planned:
     """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards.
@@ -93,16 +93,16 @@ def forecast(
 ) -> Plan:
     """The plan of a run: what its rows take in requests, dollars and time, by the job's options."""
     prices = prices or read_price_table()
-    requests = price.requests_for(job, options, planned.histogram)
+    requests = pricing.requests_for(job, options, planned.histogram)
     return Plan(
         rows=planned.rows,
         size_bytes=planned.size_bytes,
         shards=planned.shards,
         excluded=planned.excluded,
         requests=requests,
-        dollars=price.estimate(job, options, planned.histogram, prices),
+        dollars=pricing.estimate(job, options, planned.histogram, prices),
         price_table=prices.name,
-        seconds=price.estimate_seconds(requests, price.bytes_moved(job, options, planned.histogram), processes),
+        seconds=pricing.estimate_seconds(requests, pricing.bytes_moved(job, options, planned.histogram), processes),
     )
 
 

@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.core import price, shards
+from jobs.core import pricing, shards
 from jobs.core.history import UNKNOWN
 from jobs.core.model import ObjectVersion
-from jobs.core.price import Group, Histogram
+from jobs.core.pricing import Group, Histogram
 from jobs.core.run import ShardSummary
 from jobs.core.selection import Selection
 from jobs.core.told_history import JOURNAL
@@ -122,7 +122,7 @@ class _Planning:
 
     def count(self) -> None:
         """What the chosen rows add up to."""
-        chosen, part_bytes = self.chosen, price.RANGE_BYTES
+        chosen, part_bytes = self.chosen, pricing.RANGE_BYTES
         chosen.rows, chosen.size_bytes = map(
             int, self._query(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM {self._relation}")[0]
         )
@@ -137,7 +137,7 @@ class _Planning:
                 """
             )
         ]
-        limit, part = price.COPY_THRESHOLD_BYTES, price.COPY_PART_BYTES
+        limit, part = pricing.COPY_THRESHOLD_BYTES, pricing.COPY_PART_BYTES
         groups = self._query(
             f"""
             SELECT coalesce(storage_class, 'STANDARD'), coalesce(size_bytes > {limit}, false), size_bytes IS NOT NULL,

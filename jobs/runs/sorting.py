@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.core import shards
-from jobs.core.parts import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES
-from jobs.core.price import Group
+from jobs.core.part_sizes import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES
+from jobs.core.pricing import Group
 from jobs.s3.tables import manifest_schema
 
 BATCH_ROWS = 20_000

@@ -10,8 +10,8 @@ from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.starts import decode_record, encode_record, record_name
 from jobs.errors import PreconditionFailed
 from jobs.s3.ledger_guard import ledger_guard
+from jobs.s3.retries import try_often
 from jobs.s3.store import Store
-from jobs.s3.tries import try_often
 
 _JSON = Attributes(headers={"content-type": "application/json"})
 

@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
+from jobs.core.enums import Step
 from jobs.core.expiry import Proof
 from jobs.core.model import Location, is_exact
-from jobs.core.policy_choices import Step
+from jobs.s3.retries import do_all, try_often
 from jobs.s3.store import Marker, Store
 from jobs.s3.tombstones import FOLDER, Tombstones
-from jobs.s3.tries import do_all, try_often
 
 FILES_AT_ONCE = 16
 

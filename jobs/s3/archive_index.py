@@ -32,8 +32,8 @@ from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.member_tables import RECORD, from_batch, write_index
 from jobs.s3.ranged_tables import KeyRange, RangedTable, holds, open_table, overlaps
+from jobs.s3.retries import try_often
 from jobs.s3.store import Marker, Store
-from jobs.s3.tries import try_often
 
 FOLDER = "archives/"
 SUFFIX = ".parquet"

@@ -23,10 +23,10 @@ from jobs.core.outcome import Evidence
 from jobs.core.ranges import GAP_BYTES, SPAN_BYTES, Span, Wanted, coalesce
 from jobs.errors import DamagedArchive, Rejected
 from jobs.s3.archives import archive_ref, stream_member
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import ALGORITHMS, Hasher, digest
+from jobs.s3.retries import try_often
 from jobs.s3.store import Store
-from jobs.s3.streams import ByteBudget
-from jobs.s3.tries import try_often
 
 SPANS_AHEAD = 4
 """Requests for one archive in flight."""

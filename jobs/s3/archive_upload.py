@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from jobs.core.model import Attributes, Checksum, ObjectRef
-from jobs.core.parts import MIN_PART_BYTES
+from jobs.core.part_sizes import MIN_PART_BYTES
 from jobs.errors import Conflict, NotFound, StoreError
 from jobs.s3.checksums import Hasher, full_object
+from jobs.s3.retries import try_often
 from jobs.s3.store import ABSENT, Guard, PartDone, Store, Written
-from jobs.s3.tries import try_often
 
 PARTS_IN_FLIGHT = 4
 ALGORITHM = "CRC64NVME"

@@ -16,9 +16,9 @@ from typing import IO
 import zstandard
 
 from jobs.core.archive import CHUNK_BYTES, FRAME_BYTES, Locator, Member
+from jobs.core.enums import ArchiveFormat
 from jobs.core.model import ObjectRef
-from jobs.core.parts import MIN_PART_BYTES, choose_part_size, part_ranges
-from jobs.core.policy_choices import ArchiveFormat
+from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size, part_ranges
 from jobs.core.tar_layout import END_OF_TAR, Layout, Placed
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.member_tables import TableWriter

@@ -9,13 +9,13 @@ from contextlib import aclosing
 from typing import cast
 
 from jobs.core.archive import CHUNK_BYTES, LOCATOR_BYTES, ArchiveRecord, Locator, Member
+from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectRef
-from jobs.core.policy_choices import ArchiveFormat
 from jobs.errors import DamagedArchive, Rejected
+from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.listing import list_all
+from jobs.s3.retries import try_often
 from jobs.s3.store import Store
-from jobs.s3.streams import ByteBudget, read_ranges
-from jobs.s3.tries import try_often
 
 FED_BYTES = 4096
 

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple, cast
 from jobs.core.model import Attributes, Checksum, ObjectRef
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.lookup import find
+from jobs.s3.retries import try_often
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, PartDone, Store, Written
-from jobs.s3.tries import try_often
 
 LOOKED_FIRST = (
     "the server ignores conditions on {operation}: Sealift looked before it wrote, "

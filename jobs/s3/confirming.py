@@ -15,9 +15,9 @@ import duckdb
 import pyarrow as pa
 
 from jobs.core.difference import Facts, judge
-from jobs.core.mapping import PrefixMap
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.pace import Pace, backoff_seconds
+from jobs.core.prefix_map import PrefixMap
 from jobs.errors import Denied, NotFound, StoreError, Throttled, Unavailable
 from jobs.s3.judging import judgements
 from jobs.s3.store import Store

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 from jobs.core.archive import ArchiveRecord, Member
+from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import Protection, Verdict, compare
 from jobs.core.expiry import Proof, refuse_copy
 from jobs.core.model import Checksum, Location, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
-from jobs.core.policy_choices import ArchiveFormat
 from jobs.errors import (
     ArchivedObject,
     DamagedArchive,
@@ -28,13 +28,13 @@ from jobs.errors import (
     Rejected,
 )
 from jobs.s3.archive_reader import ArchiveReader, MemberRead, is_large
+from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.checksums import Hasher
-from jobs.s3.content import RANGE_BYTES, Side, compare_content
+from jobs.s3.compare_bytes import RANGE_BYTES, Side, compare_content
 from jobs.s3.lookup import find
+from jobs.s3.retries import do_all, try_often
 from jobs.s3.store import Store
 from jobs.s3.stored_checksums import ContentCheck
-from jobs.s3.streams import ByteBudget, read_ranges
-from jobs.s3.tries import do_all, try_often
 
 COPIES_AT_ONCE = 64
 ARCHIVES_AT_ONCE = 4

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Attributes, ObjectRef
-from jobs.core.policy_choices import Step
 from jobs.errors import ConfigError, Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.s3.retries import do_all, try_often
 from jobs.s3.store import DELETED_AT_ONCE, UNGUARDED, Deleted, Store
-from jobs.s3.tries import do_all, try_often
 
 LOOKS_AT_ONCE = 64
 WRONG = "0123456789abcdef" * 2

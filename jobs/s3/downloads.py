@@ -10,8 +10,8 @@ from typing import IO
 
 from jobs.core.model import ObjectRef
 from jobs.errors import Rejected
+from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.store import Body, Store
-from jobs.s3.streams import ByteBudget, read_ranges
 
 RANGE_BYTES = 8 << 20
 

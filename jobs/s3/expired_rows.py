@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.core.enums import Step
 from jobs.core.model import Location, ObjectRef
-from jobs.core.policy_choices import Step
 from jobs.s3.listing import list_all
+from jobs.s3.retries import try_often
 from jobs.s3.store import Store
 from jobs.s3.tables import manifest_schema, unaltered
 from jobs.s3.tombstones import DONE, FOLDER, INTENT, read_tombstones
-from jobs.s3.tries import try_often
 
 FILES_AT_ONCE = 16
 

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from jobs.core.category import Category
-from jobs.core.mapping import PrefixMap
+from jobs.core.prefix_map import PrefixMap
 from jobs.s3.judging import COMPOSITE
 from jobs.s3.sql import defused, quoted
 from jobs.s3.tables import manifest_schema

@@ -20,9 +20,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import Denied, ManifestError, NotFound
+from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.reports import fold_name
 from jobs.s3.store import Body, Store
-from jobs.s3.streams import ByteBudget, read_ranges
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import duckdb
 
-from jobs.core.mapping import PrefixMap
 from jobs.core.model import NULL_VERSION
+from jobs.core.prefix_map import PrefixMap
 from jobs.s3.judging import COMPOSITE, Judging, is_sealed_sql, replication_sql
 from jobs.s3.staged_reports import StagedReport
 

@@ -20,9 +20,9 @@ from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.core.told_history import told_row
 from jobs.errors import ManifestError
 from jobs.s3.listing import list_all
+from jobs.s3.retries import do_all, try_often
 from jobs.s3.store import Store
 from jobs.s3.tables import version_batch
-from jobs.s3.tries import do_all, try_often
 
 FILES_AT_ONCE = 64
 LATE_DAYS = 15

@@ -27,12 +27,12 @@ from jobs.core.model import Listed, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.succession import Act, Step, newest, next_step
 from jobs.errors import ArchivedObject, Conflict, NotFound, PreconditionFailed, StoreError
-from jobs.s3.copier import Copier, CopyOptions
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.key_sides import KeySides, look_at, places_of
 from jobs.s3.likeness import Identity, Likeness, Unread, identity
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT, Guard, Store
-from jobs.s3.streams import ByteBudget
 
 ROUNDS = 12
 _GONE = "the source object is gone"

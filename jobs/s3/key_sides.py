@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jobs.core.copy_candidates import CopyIndex
+from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion
-from jobs.core.timeline import SKEW_SECONDS
 from jobs.errors import Rejected
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.store import Store

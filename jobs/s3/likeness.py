@@ -12,10 +12,10 @@ from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence, Outcome
 from jobs.core.succession import can_be_copy
 from jobs.errors import Conflict
-from jobs.s3.content import Side, compare_content
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.compare_bytes import Side, compare_content
 from jobs.s3.lookup import find
 from jobs.s3.store import Store
-from jobs.s3.streams import ByteBudget
 
 _NOT_COMPARED = "x-amz-website-redirect-location"
 """CopyObject leaves it behind: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""

@@ -1,7 +1,7 @@
 """List a bucket in parallel, without knowing its keys beforehand.
 
 One worker starts with everything. Whenever a worker is idle, it looks for the place where a range
-that another one is listing branches (`jobs.core.keyspace`): the owner keeps the nearest branch, the
+that another one is listing branches (`jobs.s3.listing_forks`): the owner keeps the nearest branch, the
 others become ranges of their own. A range is a prefix: ranges are disjoint whatever the server's order,
 all versions of a key stay together, and S3's limits per prefix are spread.
 
@@ -16,9 +16,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 
-from jobs.core.keyspace import Fork, edge, find_fork, is_ordered
 from jobs.core.model import Listed, Location
 from jobs.errors import Rejected
+from jobs.s3.listing_forks import Fork, edge, find_fork, is_ordered
 from jobs.s3.store import Marker, Page, Store
 
 MAX_BRANCHES = 64

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from jobs.core.histories import in_order
 from jobs.core.model import Listed, ObjectInfo, ObjectRef
-from jobs.core.timeline import in_order
 from jobs.errors import NotFound
+from jobs.s3.retries import try_often
 from jobs.s3.store import Marker, Store
-from jobs.s3.tries import try_often
 
 T = TypeVar("T")
 

@@ -30,8 +30,8 @@ from functools import partial
 
 from jobs.core.model import NULL_VERSION, Attributes, Listed, Location
 from jobs.errors import ConfigError, Denied, Interrupted, NotFound, Redirected, Rejected
+from jobs.s3.retries import try_often
 from jobs.s3.store import UNGUARDED, Store
-from jobs.s3.tries import try_often
 
 LONG_KEY = 200
 """From this many characters on, a mark's name takes the place of the key's end, so that no name is too long."""

@@ -29,10 +29,10 @@ from jobs.errors import (
     Throttled,
     Unavailable,
 )
+from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.checksums import ALGORITHMS, Hasher, digest
+from jobs.s3.retries import try_often
 from jobs.s3.store import Store
-from jobs.s3.streams import ByteBudget, read_ranges
-from jobs.s3.tries import try_often
 
 SMALL_BYTES = CHUNK_BYTES
 """Up to this size an object comes whole, by one request."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from jobs.core.enums import Step
 from jobs.core.expiry import Original, Proof
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
-from jobs.core.policy_choices import Step
 from jobs.s3.lookup import KeyLooks, find
-from jobs.s3.tries import try_often
+from jobs.s3.retries import try_often
 
 
 class Seen(NamedTuple):

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from jobs.core.pace import Pace
 from jobs.errors import StoreError, Throttled
-from jobs.s3.tries import try_often
+from jobs.s3.retries import try_often
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.errors import PreconditionFailed, StoreError, Unavailable
 from jobs.s3 import wire
-from jobs.s3.answers import Response, two_different
+from jobs.s3.http.answers import Response, two_different
 from jobs.s3.store import Body
 
 _RANGE = re.compile("bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from jobs.core.enums import Step
 from jobs.core.evidence import Verdict
 from jobs.core.expiry import Proof
 from jobs.core.model import Location, ObjectVersion, is_exact
 from jobs.core.outcome import Outcome, PartlyDone, Status
-from jobs.core.policy_choices import Step
 from jobs.errors import (
     Conflict,
     Denied,
@@ -29,7 +29,7 @@ from jobs.s3.copies import Copies
 from jobs.s3.deletes import ExactDeletes
 from jobs.s3.marks import Marks
 from jobs.s3.originals import Seen
-from jobs.s3.tries import do_all
+from jobs.s3.retries import do_all
 
 if TYPE_CHECKING:
     from jobs.s3.announcements import Announcements

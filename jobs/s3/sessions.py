@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.errors import ConfigError, SealiftWarning
-from jobs.s3.signing import Credentials
+from jobs.s3.http.signing import Credentials
 
 if TYPE_CHECKING:
-    from jobs.s3.endpoints import Endpoint
-    from jobs.s3.rest import RestStore
+    from jobs.s3.http.endpoints import Endpoint
+    from jobs.s3.rest_store import RestStore
 
 DEFAULT_REGION = "us-east-1"
 
@@ -38,8 +38,8 @@ def open_store(
     `is_paced`: the caller heeds SlowDown itself, and is to hear of it soon. Raises ConfigError for an unknown
     profile, an endpoint that is no URL, or when there are no credentials.
     """
-    from jobs.s3.rest import RestStore
-    from jobs.s3.transport import TRIES_PACED, TRIES_PATIENT, Transport
+    from jobs.s3.http.transport import TRIES_PACED, TRIES_PATIENT, Transport
+    from jobs.s3.rest_store import RestStore
 
     found = _from_environment(os.environ) if profile is None else None
     found = found or _from_botocore(profile, needs_endpoint=endpoint is None)
@@ -158,7 +158,7 @@ def _configured_endpoint(session: Any) -> str | None:
 
 def _endpoint(url: str | None, region: str, found: _Found) -> Endpoint:
     """The endpoint of the URL; without one, AWS's for the region."""
-    from jobs.s3.endpoints import aws_endpoint, given_endpoint, masked
+    from jobs.s3.http.endpoints import aws_endpoint, given_endpoint, masked
 
     if not url:
         return aws_endpoint(region, is_fips=found.is_fips, is_dualstack=found.is_dualstack)
@@ -172,7 +172,7 @@ def _endpoint(url: str | None, region: str, found: _Found) -> Endpoint:
 
 def _warn_if_readable(address: Endpoint, found: _Found) -> None:
     """Warn of temporary credentials whose token crosses a network in the clear, once for each endpoint."""
-    from jobs.s3.endpoints import is_loopback
+    from jobs.s3.http.endpoints import is_loopback
 
     if not address.is_tls and not is_loopback(address) and found.credentials().token:
         message = (

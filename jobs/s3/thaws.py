@@ -16,8 +16,8 @@ from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.thawing import Tier, waiting_name
 from jobs.errors import Conflict, PreconditionFailed
 from jobs.s3.ledger_guard import ledger_guard
+from jobs.s3.retries import try_often
 from jobs.s3.store import Restoring, Store
-from jobs.s3.tries import try_often
 
 _JSON = Attributes(headers={"content-type": "application/json"})
 

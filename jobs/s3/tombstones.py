@@ -22,14 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jobs.core.enums import Step
 from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.core.policy_choices import Step
 from jobs.errors import LedgerError, PreconditionFailed
 from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.listing import list_all
+from jobs.s3.retries import try_often
 from jobs.s3.store import Store
 from jobs.s3.tables import fit, unaltered, write_parquet
-from jobs.s3.tries import try_often
 
 FOLDER = "tombstones/"
 INTENT, DONE = "-intent.parquet", "-done.parquet"

@@ -7,7 +7,7 @@ import contextlib
 from pathlib import Path
 
 from jobs.core.model import Attributes, Location
-from jobs.core.parts import choose_part_size, part_ranges
+from jobs.core.part_sizes import choose_part_size, part_ranges
 from jobs.errors import StoreError
 from jobs.s3.checksums import full_object
 from jobs.s3.store import Guard, Store

@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef
 from jobs.errors import StoreError, store_error
-from jobs.s3.http_dates import parse_http_date
+from jobs.s3.http.dates import parse_http_date
 from jobs.s3.store import CopySettings, Guard, PartDone, Written
 from jobs.s3.xml_bounds import SMALL_BYTES, excess, is_too_deep
 

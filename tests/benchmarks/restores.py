@@ -126,8 +126,8 @@ async def read_all(ledger: str, *, is_coalesced: bool) -> dict[str, Any]:
     """How long it takes to read and prove the tenth, and by how many requests."""
     from jobs.core.ranges import GAP_BYTES
     from jobs.s3 import archive_reader
+    from jobs.s3.byte_ranges import ByteBudget
     from jobs.s3.sessions import open_store
-    from jobs.s3.streams import ByteBudget
 
     if not is_coalesced:
         archive_reader.SPANS_AHEAD = 64

@@ -24,9 +24,9 @@ import pytest
 from jobs.core.model import Location
 from jobs.s3.archive_index import ArchiveIndex, Found
 from jobs.s3.archives import read_member, stream_member
-from jobs.s3.rest import RestStore
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
-from jobs.s3.streams import ByteBudget
 from tests.cli.conftest import World
 from tests.cli.pair_policy import write_policy
 from tests.cli.test_resume import workers_of

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.archive import ARCHIVE_VERSION, LOCATOR_BYTES, ArchiveRecord, Locator, Member
+from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location
-from jobs.core.policy_choices import ArchiveFormat
 from jobs.errors import DamagedArchive
 
 sizes = st.integers(0, 2**60)

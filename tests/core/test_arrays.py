@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.arrays import CHILDREN_MAX, REPORT, STAGES, WORK, Placement, Submission, payload, retry_strategy, spread
+from jobs.aws.batch_arrays import (
+    CHILDREN_MAX,
+    REPORT,
+    STAGES,
+    WORK,
+    Placement,
+    Submission,
+    payload,
+    retry_strategy,
+    spread,
+)
 from jobs.errors import ExitCode, UsageError
 from tests.batch.rules import check_shape, check_submission, model
 

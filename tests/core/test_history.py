@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.core.histories import in_order
 from jobs.core.history import DISPUTED, OVERWRITTEN, current_at, merge, pick, pick_asked, unite
 from jobs.core.model import ObjectVersion
-from jobs.core.timeline import in_order
 
 STEPS = st.lists(st.sampled_from(["put", "put", "delete", "archive", "expire", "hide", "wait", "wait"]), max_size=30)
 

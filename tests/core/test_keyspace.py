@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.core.keyspace import Fork, edge, find_fork, is_ordered, shared_length
+from jobs.s3.listing_forks import Fork, edge, find_fork, is_ordered, shared_length
 
 KEYS = st.sets(st.text(alphabet="a/0-é\U00010000", min_size=1, max_size=12), min_size=1, max_size=40)
 ORDERS = {"bytes": lambda key: key, "tree": lambda key: key.replace("/", "\0")}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.mapping import PrefixMap
+from jobs.core.prefix_map import PrefixMap
 from jobs.errors import UsageError
 
 texts = st.text("ab/'é", max_size=5)

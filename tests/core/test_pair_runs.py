@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.coverage import Scope
+from jobs.core.enums import Encryption, StorageClass
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.pair_runs import Ceiling, copy_options, globs, prefix_map, prefixes_below, sides
 from jobs.core.policy import Destination, Limits, Pair, Source
-from jobs.core.policy_choices import Encryption, StorageClass
 from jobs.core.policy_words import Bucket, Count, Dollars, Folder, KmsKey, PairName, Prefix, Region
 from jobs.core.run import Plan
 from jobs.core.selection import Selection

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.coverage import explain, match, scope, to_dict
+from jobs.core.enums import StorageClass
 from jobs.core.policy import Archive, ArchiveRule, Destination, Ledger, Pair, Policy, Source
-from jobs.core.policy_choices import StorageClass
 from jobs.core.policy_rules import find_mistakes
 from jobs.core.policy_words import (
     Age,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.price import (
+from jobs.core.pricing import (
     GIB,
     RANGE_BYTES,
     Group,

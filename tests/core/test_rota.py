@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.rota import Sample, next_number, parse_fraction
+from jobs.core.sampling import Sample, next_number, parse_fraction
 from jobs.errors import UsageError
 
 

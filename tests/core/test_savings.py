@@ -6,7 +6,7 @@ import pytest
 
 from jobs.core.model import ObjectVersion
 from jobs.core.packing import HEADER_BYTES
-from jobs.core.price import GIB, load_price_table
+from jobs.core.pricing import GIB, load_price_table
 from jobs.core.savings import INDEX_BYTES_PER_MEMBER, Economy, Savings, refusal, weigh
 from jobs.errors import ConfigError
 from jobs.runs.planning import read_price_table

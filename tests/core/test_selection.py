@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.rota import Sample
+from jobs.core.sampling import Sample
 from jobs.core.selection import FILTERS, Selection, matches_any, parse_size, parse_when
 from jobs.errors import UsageError
 

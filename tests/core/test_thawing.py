@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import pytest
 
-from jobs.core.price import GIB, load_price_table
+from jobs.core.pricing import GIB, load_price_table
 from jobs.core.thawing import Cold, Tier, refusal, weigh_thaw
 from jobs.errors import ConfigError
 

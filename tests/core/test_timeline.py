@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.timeline import align, first_missing
+from jobs.core.histories import align, first_missing
 
 histories = st.lists(st.sampled_from("abc"), max_size=6)
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
-from jobs.s3.answers import BUFFER_BYTES, FRAMING_BYTES, NoAnswer
-from jobs.s3.connections import Bounds, Pool
+from jobs.s3.http.answers import BUFFER_BYTES, FRAMING_BYTES, NoAnswer
+from jobs.s3.http.connection_pool import Bounds, Pool
 
 REQUESTS_MAX = 8
 BODY_BYTES = 1 << 20

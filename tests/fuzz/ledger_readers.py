@@ -8,13 +8,13 @@ from collections.abc import Callable, Coroutine
 from datetime import date
 from typing import Any
 
+from jobs.aws.batch_arrays import Placement, Submission, payload
 from jobs.cli.nightly import summary_text
 from jobs.core.archive import ArchiveRecord, Member
-from jobs.core.arrays import Placement, Submission, payload
+from jobs.core.enums import ArchiveFormat
 from jobs.core.expiry import Original, Proof, Terms, decide
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion
 from jobs.core.nights import Stage, claim_name, record_name, summary_name
-from jobs.core.policy_choices import ArchiveFormat
 from jobs.policies import parse_policy
 from jobs.runs import batch, leases
 from jobs.runs.ledger import Ledger

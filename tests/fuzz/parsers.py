@@ -20,11 +20,11 @@ import zstandard
 
 from jobs.core.archive import ArchiveRecord, Locator, Member
 from jobs.core.checksum_rows import parse_row
+from jobs.core.enums import ArchiveFormat, Step
 from jobs.core.events import parse_message
 from jobs.core.journal import Ending, Entry, to_lines
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
-from jobs.core.policy_choices import ArchiveFormat, Step
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.core.starts import decode_record, encode_record
 from jobs.core.tar_layout import Layout, read_records
@@ -37,9 +37,9 @@ from jobs.s3.archive_index import completed
 from jobs.s3.archives import cut_out
 from jobs.s3.inventories import open_inventory
 from jobs.s3.journal_rows import parse_journal
+from jobs.s3.list_pages import parse_page
 from jobs.s3.manifests import open_manifest
 from jobs.s3.memory import MemoryStore
-from jobs.s3.pages import parse_page
 from jobs.s3.store import UNGUARDED
 from jobs.s3.tables import read_outcomes, read_shard, shard_schema, write_outcomes, write_parquet
 from jobs.s3.tombstones import DONE, FOLDER, Tombstone, Tombstones

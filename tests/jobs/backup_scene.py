@@ -11,9 +11,9 @@ from typing import Any
 from jobs.backup import Backup, BackupOptions, Settled
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion, Route
 from jobs.errors import Conflict, StoreError, Unavailable
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
-from jobs.s3.streams import ByteBudget
 
 KEY = "k"
 ROUTE = Route(Location("source"), Location("hot", "copies/"))

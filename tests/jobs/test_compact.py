@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.compact import Compact, CompactOptions
+from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.packing import PackingRule, cut, sort_key
-from jobs.core.policy_choices import ArchiveFormat
 from jobs.core.savings import Economy
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled, Unavailable
 from jobs.runs.planning import read_price_table
 from jobs.s3.archive_index import ArchiveIndex
 from jobs.s3.archives import read_member
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Body
-from jobs.s3.streams import ByteBudget
 
 Fault = Callable[[str, ObjectRef], None]
 ECONOMY = Economy.of(read_price_table(), "GLACIER_IR", 0.0, None)
@@ -157,7 +157,7 @@ def test_a_cold_object_must_be_restored_first() -> None:
 
 @pytest.mark.parametrize("error", [Throttled, Unavailable])
 def test_what_may_pass_is_asked_for_again(error: type[StoreError], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.s3.tries.backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
     store, rows = filled(OBJECTS)
     store.fault = failing("k/5", error, times=3)
     assert {each.status for each in work(make(store), rows).values()} == {Status.PACKED}
@@ -165,7 +165,7 @@ def test_what_may_pass_is_asked_for_again(error: type[StoreError], monkeypatch: 
 
 
 def test_one_object_that_never_answers_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.s3.tries.backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
     store, rows = filled(OBJECTS)
     store.fault = failing("k/5", Unavailable)
     outcomes = work(make(store), rows)
@@ -273,7 +273,7 @@ def test_a_small_budget_is_enough_for_large_and_small_members() -> None:
 
 
 def test_bytes_that_are_not_the_sources_never_get_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.s3.tries.backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
     store, rows = filled(OBJECTS)
     honest = store.get
 

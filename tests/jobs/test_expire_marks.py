@@ -14,11 +14,11 @@ from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import ConfigError, Denied, NotFound
 from jobs.expire import Expire
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copies import Copies
 from jobs.s3.deletes import WRONG, ExactDeletes
 from jobs.s3.marks import CLAIM, LONG_KEY, _names
 from jobs.s3.store import Deleted, Page
-from jobs.s3.streams import ByteBudget
 from tests.jobs.expire_scene import Shop, job, one, replica, row_of, work
 
 CONTENT = b"content"

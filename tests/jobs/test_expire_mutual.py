@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from jobs.core.enums import Step
 from jobs.core.expiry import Proof
 from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
-from jobs.core.policy_choices import Step
 from jobs.core.run import RunSpec, Side
 from jobs.errors import LedgerError
 from jobs.expire import Expire

@@ -140,7 +140,7 @@ def test_what_may_pass_is_tried_again_as_a_whole(monkeypatch: pytest.MonkeyPatch
             raise Unavailable("HeadObject", str(ref), "InternalError", status=500)
 
     store.__class__ = Down
-    monkeypatch.setattr("jobs.s3.tries.backoff_seconds", lambda *given: 0.0)
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda *given: 0.0)
     with pytest.raises(Unavailable):
         one(store, row)
     store.__class__ = Shop

@@ -17,9 +17,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.core.enums import StorageClass
 from jobs.core.model import Attributes
 from jobs.core.policy import Policy
-from jobs.core.policy_choices import StorageClass
 from jobs.errors import ExitCode, PolicyError
 from jobs.policies import MAX_BYTES, load_policy, parse_policy, read_policy
 from jobs.policy_schema import make_schema

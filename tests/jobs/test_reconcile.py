@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from jobs.core.category import Category
 from jobs.core.difference import Facts, judge
-from jobs.core.mapping import PrefixMap
+from jobs.core.prefix_map import PrefixMap
 from jobs.s3.tables import manifest_schema
 from tests.jobs.reconcile_scene import (
     MADE,

@@ -12,9 +12,9 @@ from jobs.core.model import Attributes, Location, ObjectLock, ObjectRef, ObjectV
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import Conflict, Denied, PreconditionFailed, StoreError, Throttled
 from jobs.replicate import Replicate, ReplicateOptions
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, CopySettings
-from jobs.s3.streams import ByteBudget
 from tests.simulation.loop import run_at_once
 
 MIB = 1024 * 1024

@@ -17,17 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.archive import ArchiveRecord, Member
+from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.core.policy_choices import ArchiveFormat
 from jobs.core.thawing import Tier
 from jobs.errors import Denied, StoreError, Throttled, Unavailable
 from jobs.restore import Restore, RestoreOptions
 from jobs.s3.archive_index import ArchiveIndex
 from jobs.s3.archive_reader import ArchiveReader, MemberRead
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.memory_buckets import Version
 from jobs.s3.store import ABSENT, UNGUARDED, Restoring
-from jobs.s3.streams import ByteBudget
 from jobs.s3.thaws import Thaws
 from tests.jobs.test_compact import OBJECTS, failing, filled, make, work
 
@@ -109,7 +109,7 @@ def statuses(outcomes: dict[str, Outcome]) -> dict[str, int]:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.s3.tries.backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

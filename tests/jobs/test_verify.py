@@ -10,9 +10,9 @@ import pytest
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, StoreError
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
-from jobs.s3.streams import ByteBudget
 from jobs.verify import Verify, VerifyOptions
 
 

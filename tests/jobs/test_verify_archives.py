@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.archive import ArchiveRecord, Member
+from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
-from jobs.core.policy_choices import ArchiveFormat
 from jobs.errors import Denied
 from jobs.s3.archive_index import ArchiveIndex
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.archive_writer import ArchiveWriter
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.member_tables import from_batch
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
-from jobs.s3.streams import ByteBudget
 from jobs.verify_archives import VerifyArchives
 
 ARCHIVE = Location("cold", "a.tar.zst")

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from jobs.aws.clients import open_client
+from jobs.aws.queues import Depth, Queue, redrive
 from jobs.core.model import Attributes, Listed, Location
 from jobs.errors import Unavailable
 from jobs.local.event_source import Context, EventSource, make_queues
@@ -28,8 +30,6 @@ from jobs.local.gauges import Unhandled
 from jobs.local.notifier import Notifier
 from jobs.local.relay import Relay
 from jobs.policies import read_policy
-from jobs.s3.queues import Depth, Queue, redrive
-from jobs.s3.services import open_client
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED, Store
 from scheduler.backup import handle

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import yaml
 
+from jobs.aws.queues import Queue
 from jobs.core.model import Attributes
 from jobs.core.policy import Policy
 from jobs.errors import Unavailable
@@ -18,7 +19,6 @@ from jobs.local.notifications import Exchange
 from jobs.local.notifier import Notifier
 from jobs.policies import read_policy
 from jobs.s3.memory import MemoryStore
-from jobs.s3.queues import Queue
 from jobs.s3.store import UNGUARDED
 from tests.servers import REGION
 

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.arrays import Placement, Submission, spread
+from jobs.aws.batch import Batch, ChildFailure, JobState
+from jobs.aws.batch_arrays import Placement, Submission, spread
 from jobs.core.model import Location
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import ConfigError, LedgerError, Rejected, Unavailable
 from jobs.runs.batch import BatchExecutor, child_shards, exit_codes, unfinished_shards
 from jobs.runs.ledger import Checkpoint, Ledger
-from jobs.s3.batch import Batch, ChildFailure, JobState
 from jobs.s3.memory import MemoryStore
 from jobs.s3.tables import write_outcomes
 from tests.batch.account import Puppets, await_value, make_client, register

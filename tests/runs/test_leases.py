@@ -14,8 +14,8 @@ from jobs.errors import Interrupted, LedgerError, NotFound, Unavailable
 from jobs.runs import leases
 from jobs.runs.leases import LEASE_SECONDS, Lease, launch, launch_ids, open_leases
 from jobs.runs.ledger import Ledger
-from jobs.s3 import tries
-from jobs.s3.fenced import fenced
+from jobs.s3 import retries
+from jobs.s3.fenced_store import fenced
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Store
 
@@ -235,7 +235,7 @@ def test_a_submission_that_two_callers_make_is_one_launch(site: Site) -> None:
 
 
 def test_without_an_answer_from_the_ledger_nothing_is_sent(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tries, "backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(retries, "backoff_seconds", lambda attempt, jitter: 0.0)
 
     async def scene() -> None:
         lease = await site.claimed()
@@ -307,7 +307,7 @@ def test_a_slow_look_that_finds_a_newer_attempt_sends_nothing(site: Site) -> Non
 def test_a_ledger_that_answers_too_slowly_to_be_relied_on_ends_the_attempt_with_a_reason(
     site: Site, monkeypatch: pytest.MonkeyPatch, deletes: bool
 ) -> None:
-    monkeypatch.setattr(tries, "backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(retries, "backoff_seconds", lambda attempt, jitter: 0.0)
 
     async def scene() -> None:
         lease = await site.claimed()
@@ -321,7 +321,7 @@ def test_a_ledger_that_answers_too_slowly_to_be_relied_on_ends_the_attempt_with_
 
 
 def test_a_ledger_that_is_slow_for_a_while_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tries, "backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(retries, "backoff_seconds", lambda attempt, jitter: 0.0)
 
     async def scene() -> None:
         lease = await site.claimed()

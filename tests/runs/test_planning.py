@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.model import ObjectVersion
-from jobs.core.parts import choose_part_size, count_parts
-from jobs.core.price import Histogram
+from jobs.core.part_sizes import choose_part_size, count_parts
+from jobs.core.pricing import Histogram
 from jobs.core.run import Plan
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError

@@ -17,7 +17,7 @@ from jobs.runs import worker as worker_module
 from jobs.runs.leases import Lease, launch
 from jobs.runs.ledger import Ledger
 from jobs.runs.worker import TRIES, Worker, WorkerLimits
-from jobs.s3.fenced import fenced
+from jobs.s3.fenced_store import fenced
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Store
 from jobs.s3.tables import read_outcomes, shard_schema, write_parquet

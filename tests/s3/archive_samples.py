@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import pyarrow.parquet as pq
 
 from jobs.core.archive import ArchiveRecord, Member
+from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.core.policy_choices import ArchiveFormat
 from jobs.s3.archive_index import completed
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.archive_writer import ArchiveWriter

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.archive import ArchiveRecord, Member
+from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.core.policy_choices import ArchiveFormat
 from jobs.errors import DamagedArchive, NotFound
 from jobs.s3.archive_index import ArchiveIndex
 from jobs.s3.member_tables import INDEX_SCHEMA, ROW_GROUP_ROWS, TableWriter

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.archive import ArchiveRecord, Member
+from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location
 from jobs.core.outcome import Evidence
-from jobs.core.policy_choices import ArchiveFormat
 from jobs.s3.archive_reader import UNPROVEN, ArchiveReader, judge
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.archive_writer import ArchiveWriter
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.s3.memory import MemoryStore
-from jobs.s3.streams import ByteBudget
 
 BUDGET_BYTES = 40_000
 

@@ -15,14 +15,14 @@ import trustme
 
 from jobs.core.model import ObjectRef
 from jobs.errors import Rejected, Unavailable
-from jobs.s3 import connections
-from jobs.s3.answers import NoAnswer, Response
-from jobs.s3.connections import Bounds, Pool
-from jobs.s3.dialing import Dialer
-from jobs.s3.endpoints import Endpoint
-from jobs.s3.proxies import Proxies
-from jobs.s3.signing import Credentials
-from jobs.s3.transport import Transport
+from jobs.s3.http import connection_pool
+from jobs.s3.http.answers import NoAnswer, Response
+from jobs.s3.http.connect import Dialer
+from jobs.s3.http.connection_pool import Bounds, Pool
+from jobs.s3.http.endpoints import Endpoint
+from jobs.s3.http.proxies import Proxies
+from jobs.s3.http.signing import Credentials
+from jobs.s3.http.transport import Transport
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 DIRECT = Proxies(is_tls=False, urls={})
@@ -217,8 +217,8 @@ def test_a_server_that_falls_silent_is_given_up() -> None:
         await reader.read()
 
     with (
-        mock.patch.object(connections, "SILENCE_SECONDS", 0.05),
-        mock.patch.object(connections, "SWEEP_SECONDS", 0.02),
+        mock.patch.object(connection_pool, "SILENCE_SECONDS", 0.05),
+        mock.patch.object(connection_pool, "SWEEP_SECONDS", 0.02),
         pytest.raises(NoAnswer) as caught,
     ):
         once(serve)
@@ -268,9 +268,9 @@ def upload(serve: Serve, *, is_tls: bool = False, silence: float = 0.5, pace: in
             server.close()
 
     with (
-        mock.patch.object(connections, "SILENCE_SECONDS", silence),
-        mock.patch.object(connections, "SWEEP_SECONDS", 0.02),
-        mock.patch.object(connections, "PACE_BYTES", pace),
+        mock.patch.object(connection_pool, "SILENCE_SECONDS", silence),
+        mock.patch.object(connection_pool, "SWEEP_SECONDS", 0.02),
+        mock.patch.object(connection_pool, "PACE_BYTES", pace),
     ):
         return asyncio.run(asyncio.wait_for(run(), 20))
 

@@ -10,7 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from jobs.errors import ConfigError
-from jobs.s3.endpoints import Endpoint, aws_endpoint, given_endpoint
+from jobs.s3.http.endpoints import Endpoint, aws_endpoint, given_endpoint
 
 SESSION = boto3.session.Session("id", "secret")
 PARTITIONS = [(name, SESSION.get_available_regions("s3", name)) for name in SESSION.get_available_partitions()]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.core.enums import Step
 from jobs.core.ledger_files import LEDGER_FILES, Change, change_of
 from jobs.core.model import Attributes, Location
-from jobs.core.policy_choices import Step
 from jobs.errors import LedgerError, Unavailable
 from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.memory import MemoryStore
@@ -88,7 +88,7 @@ def test_a_tombstone_whose_answer_was_lost_is_recognised(monkeypatch: pytest.Mon
                 raise Unavailable("PutObject", "x", "ConnectionReset")
             return written
 
-    monkeypatch.setattr("jobs.s3.tries.backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
 
     async def scene() -> None:
         store = Lossy()

@@ -15,7 +15,7 @@ from jobs.s3.paced_gate import PacedGate
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.s3.tries.backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
 
 
 def test_no_more_runs_at_once_than_the_pace_allows_and_all_of_it_runs() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.s3.pages import _take_apart, parse_page
+from jobs.s3.list_pages import _take_apart, parse_page
 from jobs.s3.wire import Malformed
 
 LEGAL = st.text(st.characters(min_codepoint=32, blacklist_categories=["Cs", "Co", "Cn"]), min_size=1, max_size=12)

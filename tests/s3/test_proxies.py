@@ -11,10 +11,10 @@ import trustme
 
 from jobs.core.model import ObjectRef
 from jobs.errors import ConfigError, Unavailable
-from jobs.s3.endpoints import Endpoint
-from jobs.s3.proxies import Proxies, Proxy
-from jobs.s3.signing import Credentials
-from jobs.s3.transport import Transport
+from jobs.s3.http.endpoints import Endpoint
+from jobs.s3.http.proxies import Proxies, Proxy
+from jobs.s3.http.signing import Credentials
+from jobs.s3.http.transport import Transport
 from tests.http_proxy import http_proxy
 from tests.loopback import listening
 

@@ -8,8 +8,8 @@ import uuid
 import boto3
 import pytest
 
+from jobs.aws.queues import Depth, Queue, redrive
 from jobs.errors import ConfigError, StoreError
-from jobs.s3.queues import Depth, Queue, redrive
 from tests.servers import REGION, Server
 
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from jobs.aws.clients import open_client
 from jobs.errors import ConfigError
-from jobs.s3.services import open_client
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.s3.streams import ByteBudget, read_ranges
+from jobs.s3.byte_ranges import ByteBudget, read_ranges
 
 
 @settings(deadline=None)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Attributes, Checksum, Listed, ObjectLock, ObjectRef
 from jobs.s3 import wire
-from jobs.s3.http_dates import parse_http_date
-from jobs.s3.pages import parse_page
+from jobs.s3.http.dates import parse_http_date
+from jobs.s3.list_pages import parse_page
 from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, PartDone, Written
 
 NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'

@@ -8,8 +8,8 @@ import tracemalloc
 import pytest
 
 from jobs.s3 import wire
-from jobs.s3.pages import parse_page
-from jobs.s3.transport import XML_BYTES
+from jobs.s3.http.transport import XML_BYTES
+from jobs.s3.list_pages import parse_page
 from jobs.s3.xml_bounds import BYTES_MAX, DEPTH_MAX
 
 ROOM = BYTES_MAX - 1_000

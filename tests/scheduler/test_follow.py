@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
-from jobs.s3.queues import Queue
+from jobs.aws.queues import Queue
 from tests.batch.account import Puppets, make_client, register
 from tests.batch.server import BatchServer, batch_server
 from tests.scheduler.conftest import Place

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
-from jobs.s3.queues import Depth, Queue, redrive
+from jobs.aws.queues import Depth, Queue, redrive
 from scheduler.backup import handle
 from scheduler.polling import Polled, poll
 from tests.scheduler.shapes import notification, record

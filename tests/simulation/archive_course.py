@@ -30,8 +30,8 @@ from jobs.runs.ledger import Ledger
 from jobs.runs.worker import Job
 from jobs.s3.archive_index import ArchiveIndex
 from jobs.s3.archives import list_archives
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import Store
-from jobs.s3.streams import ByteBudget
 from jobs.s3.tombstones import Tombstones
 from jobs.s3.unhiding import unhide
 from tests.simulation import archive_commands, archive_tables, tables

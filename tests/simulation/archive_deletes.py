@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from jobs.core.policy_choices import Step
+from jobs.core.enums import Step
 from jobs.s3.memory_buckets import Version
 from jobs.s3.tombstones import DONE, INTENT, Tombstone
 from tests.simulation.archive_tables import read_stones

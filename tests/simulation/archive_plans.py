@@ -16,20 +16,20 @@ from typing import Any
 from jobs.cli import launch
 from jobs.core import shards
 from jobs.core.archive import ArchiveRecord, Member
+from jobs.core.enums import Step
 from jobs.core.expiry import PROOFS, Proof
 from jobs.core.history import current_at, pick, pick_asked
 from jobs.core.model import NULL_VERSION, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, fold
 from jobs.core.packing import PackingRule, cut, period
-from jobs.core.policy_choices import Step
 from jobs.core.run import Plan, RunSpec, ShardSummary
 from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.archive_index import ArchiveIndex
 from jobs.s3.archives import list_archives
 from jobs.s3.listing import list_all
+from jobs.s3.retries import try_often
 from jobs.s3.store import Store
 from jobs.s3.tombstones import DONE, FOLDER, INTENT
-from jobs.s3.tries import try_often
 from tests.simulation import archive_tables, tables
 from tests.simulation.schedule import SOURCE
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from jobs.core.policy_choices import ArchiveFormat
+from jobs.core.enums import ArchiveFormat
 from tests.simulation.schedule import FULL_EVERY, WEIGHTS, Fault, Kind, Put, Schedule, Step
 
 ARCHIVES = "cold/"

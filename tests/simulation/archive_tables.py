@@ -37,12 +37,12 @@ import jobs.s3.marks
 import jobs.s3.member_copier
 import jobs.s3.member_source
 import jobs.s3.member_tables
+import jobs.s3.retries
 import jobs.s3.tombstones
-import jobs.s3.tries
 import jobs.verify_archives
 from jobs.core.archive import ArchiveRecord, Member
+from jobs.core.enums import Step
 from jobs.core.model import Attributes, ObjectRef
-from jobs.core.policy_choices import Step
 from jobs.errors import DamagedArchive, PreconditionFailed
 from jobs.s3.archive_reader import ArchiveReader
 from jobs.s3.listing import list_all
@@ -50,9 +50,9 @@ from jobs.s3.member_source import MemberSource
 from jobs.s3.member_tables import RECORD
 from jobs.s3.paced_gate import PacedGate
 from jobs.s3.ranged_tables import KeyRange
+from jobs.s3.retries import try_often
 from jobs.s3.store import ABSENT, Store
 from jobs.s3.tombstones import Tombstone, Tombstones
-from jobs.s3.tries import try_often
 from tests.simulation.loop import LABEL
 from tests.simulation.tables import PART_BYTES
 
@@ -307,7 +307,7 @@ def chances(chance: Callable[[], float], clock: Callable[[], float]) -> Replacem
     time = SimpleNamespace(time=wall, time_ns=lambda: int(wall() * 1e9), monotonic=clock)
     secrets = SimpleNamespace(token_hex=token)
     return [
-        (jobs.s3.tries, "random", SimpleNamespace(random=chance)),
+        (jobs.s3.retries, "random", SimpleNamespace(random=chance)),
         (jobs.s3.tombstones, "secrets", secrets),
         (jobs.runs.leases, "secrets", secrets),
         (jobs.s3.conditional_writes, "secrets", secrets),

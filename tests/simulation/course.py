@@ -25,10 +25,10 @@ from jobs.runs.leases import Lease
 from jobs.runs.ledger import Ledger
 from jobs.runs.local import ATTEMPTS
 from jobs.runs.worker import Job, Worker, WorkerLimits
-from jobs.s3.fenced import fenced
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.fenced_store import fenced
 from jobs.s3.listing import list_all
 from jobs.s3.store import Store
-from jobs.s3.streams import ByteBudget
 from jobs.verify import Verify, VerifyOptions
 from tests.simulation import tables
 from tests.simulation.model import Model

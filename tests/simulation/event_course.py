@@ -18,16 +18,16 @@ import scheduler.backlog
 import scheduler.backup
 import scheduler.log
 import scheduler.sandbox
+from jobs.aws import queues
 from jobs.backup import Backup, BackupOptions
+from jobs.core.enums import Deletes
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.core.policy import Policy, Thresholds
-from jobs.core.policy_choices import Deletes
 from jobs.core.policy_words import Size
 from jobs.errors import Conflict, PreconditionFailed, SealiftError, Unavailable
 from jobs.policies import parse_policy
-from jobs.s3 import queues
-from jobs.s3.streams import ByteBudget
+from jobs.s3.byte_ranges import ByteBudget
 from scheduler.polling import to_event
 from scheduler.sandbox import Sandbox
 from scheduler.settings import Settings

@@ -24,10 +24,10 @@ from jobs.core.run import RunSpec, Side
 from jobs.errors import ExitCode
 from jobs.runs.ledger import Ledger
 from jobs.runs.worker import Job
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.conditional_writes import look_first
 from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED, Store
-from jobs.s3.streams import ByteBudget
 from tests.simulation import tables
 from tests.simulation.archive_course import ArchiveCourse
 from tests.simulation.archive_plans import Planner, planned

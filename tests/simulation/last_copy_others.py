@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jobs.core.archive import Member
+from jobs.core.enums import Step
 from jobs.core.model import Attributes
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.core.policy_choices import Step
 from jobs.s3.memory_buckets import Version
 from jobs.s3.store import UNGUARDED
 from jobs.s3.tombstones import DONE, INTENT, Tombstone

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from jobs.core.decision import Overwrite
-from jobs.core.policy_choices import ArchiveFormat
+from jobs.core.enums import ArchiveFormat
 from tests.simulation.archive_schedule import SIZES, ArchiveSchedule
 from tests.simulation.schedule import Fault, Kind, Put
 

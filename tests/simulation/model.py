@@ -12,8 +12,8 @@ from typing import Any
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import StoreError
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.memory_buckets import Version
-from jobs.s3.streams import ByteBudget
 from tests.simulation.copies import Copies
 from tests.simulation.facts import Facts, stand
 from tests.simulation.processes import Observer, Process, Request

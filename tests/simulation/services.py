@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-import jobs.s3.batch
-import jobs.s3.services
+import jobs.aws.batch
+import jobs.aws.clients
 import scheduler.enqueue
 import scheduler.follow
 import scheduler.starting
@@ -96,10 +96,10 @@ class Threads:
         threaded = SimpleNamespace(to_thread=self.to_thread, sleep=asyncio.sleep)
         return [
             *((module, "asyncio", threaded) for module in (scheduler.enqueue, scheduler.follow, scheduler.starting)),
-            (jobs.s3.batch, "time", SimpleNamespace(sleep=lambda seconds: self._next(0, "", (seconds,)))),
-            (jobs.s3.batch, "random", SimpleNamespace(random=self._draw)),
-            (jobs.s3.batch.Batch, "_client", lambda edge, tries: self._client("batch", tries)),
-            (jobs.s3.services, "open_client", lambda service, region=None, tries=6: self._client(service, tries)),
+            (jobs.aws.batch, "time", SimpleNamespace(sleep=lambda seconds: self._next(0, "", (seconds,)))),
+            (jobs.aws.batch, "random", SimpleNamespace(random=self._draw)),
+            (jobs.aws.batch.Batch, "_client", lambda edge, tries: self._client("batch", tries)),
+            (jobs.aws.clients, "open_client", lambda service, region=None, tries=6: self._client(service, tries)),
         ]
 
     async def to_thread(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

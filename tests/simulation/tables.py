@@ -18,16 +18,16 @@ from typing import Any
 import duckdb
 import msgspec
 
-import jobs.core.parts
+import jobs.core.part_sizes
 import jobs.runs.folding
 import jobs.runs.ledger
 import jobs.runs.worker
-import jobs.s3.content
-import jobs.s3.transfer
+import jobs.s3.compare_bytes
+import jobs.s3.multipart_copy
 from jobs.cli import launch
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status, fold
-from jobs.core.price import part_rule
+from jobs.core.pricing import part_rule
 from jobs.core.run import Plan, RunSpec
 from jobs.runs.folding import Folded
 from jobs.runs.ledger import Ledger
@@ -260,9 +260,9 @@ async def _publish_report(ledger: Ledger, spec: RunSpec, report: dict[str, Any],
 
 
 SCALE: list[tuple[Any, str, Any]] = [
-    (jobs.core.parts, "MIN_PART_BYTES", PART_BYTES),
-    (jobs.s3.transfer, "STREAM_PART_BYTES", RANGE_BYTES),
-    (jobs.s3.content, "RANGE_BYTES", RANGE_BYTES),
+    (jobs.core.part_sizes, "MIN_PART_BYTES", PART_BYTES),
+    (jobs.s3.multipart_copy, "STREAM_PART_BYTES", RANGE_BYTES),
+    (jobs.s3.compare_bytes, "RANGE_BYTES", RANGE_BYTES),
 ]
 FAST: list[tuple[Any, str, Any]] = [
     *SCALE,

@@ -10,11 +10,11 @@ import pytest
 
 from jobs.cli.archives import _renew
 from jobs.compact import Compact, CompactOptions
+from jobs.core.enums import ArchiveFormat
 from jobs.core.expiry import Proof
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Status
 from jobs.core.packing import PackingRule
-from jobs.core.policy_choices import ArchiveFormat
 from jobs.core.savings import Economy, Prices
 from jobs.core.thawing import Tier
 from jobs.errors import Conflict, DamagedArchive, Denied, Unavailable
@@ -22,10 +22,10 @@ from jobs.restore import Restore, RestoreOptions
 from jobs.s3.archive_index import ArchiveIndex, completed
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.archives import read_own_index
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copies import Copies, Pair
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Written
-from jobs.s3.streams import ByteBudget
 from jobs.s3.thaws import Thaws
 from tests.simulation.campaign import play
 from tests.simulation.courses import make

@@ -10,9 +10,9 @@ import pytest
 from jobs.backup import Backup, BackupOptions, Progress
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Written
-from jobs.s3.streams import ByteBudget
 from tests.simulation.test_findings import Meddling, ticking, world
 
 ROUTE = Route(Location("source"), Location("destination"))

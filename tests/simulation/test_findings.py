@@ -18,12 +18,12 @@ from jobs.errors import ArchivedObject, Conflict, Unavailable
 from jobs.replicate import Replicate, ReplicateOptions
 from jobs.runs.folding import fold_run
 from jobs.runs.ledger import Checkpoint, Ledger
-from jobs.s3.content import Side, compare_content
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.compare_bytes import Side, compare_content
 from jobs.s3.memory import MemoryStore
+from jobs.s3.multipart_copy import Transfer, stream
 from jobs.s3.store import UNGUARDED
-from jobs.s3.streams import ByteBudget
 from jobs.s3.tables import shard_schema, write_outcomes, write_parquet
-from jobs.s3.transfer import Transfer, stream
 from tests.simulation.campaign import play
 from tests.simulation.courses import make
 from tests.simulation.tables import PART_BYTES, SCALE, read_failures, replaced

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from jobs.aws.batch_arrays import SYSTEM_TAG, WORK, payload, spread
 from jobs.config import Settings
-from jobs.core.arrays import SYSTEM_TAG, WORK, payload, spread
 from jobs.core.ledger_files import LEDGER_FILES, Change
 from jobs.runs import placing
 from jobs.s3.marks import CLAIM

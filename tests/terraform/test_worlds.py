@@ -12,15 +12,15 @@ import pytest
 from click import Context
 from click.testing import CliRunner
 
+from jobs.aws.batch import Batch
+from jobs.aws.batch_arrays import SYSTEM_TAG, retry_strategy
 from jobs.cli import cli
 from jobs.config import Settings
-from jobs.core.arrays import SYSTEM_TAG, retry_strategy
+from jobs.core.enums import StorageClass
 from jobs.core.model import Location
-from jobs.core.policy_choices import StorageClass
 from jobs.core.policy_words import TimeZone
 from jobs.errors import ExitCode
 from jobs.policies import read_policy
-from jobs.s3.batch import Batch
 from jobs.s3.columns import TABLES
 from jobs.s3.memory import MemoryStore
 from scheduler.sandbox import Sandbox

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.s3.rest import RestStore
+from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
 from tests.loopback import listening
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from jobs.core.model import ObjectRef
-from jobs.s3.rest import RestStore
+from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
 from jobs.s3.store import ABSENT, CopySettings, PartDone
 

@@ -9,8 +9,8 @@ import pytest
 
 from jobs import errors
 from jobs.core.model import ObjectRef
-from jobs.s3.answers import Answer, Response
-from jobs.s3.rest import RestStore
+from jobs.s3.http.answers import Answer, Response
+from jobs.s3.rest_store import RestStore
 from tests.s3.rest.raw import raw_server, use
 
 REF = ObjectRef("bucket", "k")

@@ -10,8 +10,8 @@ import pytest
 
 from jobs import errors
 from jobs.core.model import Attributes, ObjectRef
-from jobs.s3 import connections, transport
-from jobs.s3.rest import RestStore
+from jobs.s3.http import connection_pool, transport
+from jobs.s3.rest_store import RestStore
 from jobs.s3.store import UNGUARDED, CopySettings
 from tests.s3.rest.raw import head, raw_server, use
 
@@ -117,7 +117,7 @@ def test_a_page_of_the_longest_keys_fits_into_the_bound() -> None:
 
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(connection_pool, "SWEEP_SECONDS", 0.05)
     monkeypatch.setattr(transport, "_OF_HEAD", transport._OF_HEAD._replace(seconds=0.3))
     monkeypatch.setattr(transport, "_OF_LATE", transport._OF_LATE._replace(seconds=20.0))
 

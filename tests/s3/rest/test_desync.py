@@ -10,7 +10,7 @@ import pytest
 
 from jobs import errors
 from jobs.core.model import Attributes, ObjectRef
-from jobs.s3.rest import RestStore
+from jobs.s3.rest_store import RestStore
 from jobs.s3.store import UNGUARDED, CopySettings
 from tests.s3.rest.raw import head, raw_server, use
 

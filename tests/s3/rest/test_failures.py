@@ -13,9 +13,9 @@ import pytest
 
 from jobs import errors
 from jobs.core.model import Attributes
-from jobs.s3.rest import RestStore
+from jobs.s3.http.transport import TRIES_PATIENT, TRIES_UNANSWERED
+from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
-from jobs.s3.transport import TRIES_PATIENT, TRIES_UNANSWERED
 from tests.s3.rest.script import REF, Reply, Script, ask, complete, copy, copy_part, error_body
 from tests.servers import free_ports
 

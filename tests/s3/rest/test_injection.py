@@ -11,12 +11,12 @@ import pytest
 
 from jobs import errors
 from jobs.core.model import Attributes, ObjectRef
-from jobs.s3.endpoints import Endpoint, given_endpoint
-from jobs.s3.rest import RestStore
+from jobs.s3.http.endpoints import Endpoint, given_endpoint
+from jobs.s3.http.signing import Credentials
+from jobs.s3.http.transport import Transport
+from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
-from jobs.s3.signing import Credentials
 from jobs.s3.store import UNGUARDED, CopySettings, PartDone
-from jobs.s3.transport import Transport
 from tests.s3.rest.raw import head, raw_server, use
 from tests.s3.rest.script import Reply, Script, ask
 

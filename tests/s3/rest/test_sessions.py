@@ -15,8 +15,8 @@ from botocore.loaders import Loader
 
 from jobs import errors
 from jobs.s3 import sessions
-from jobs.s3.endpoints import Endpoint
-from jobs.s3.rest import RestStore
+from jobs.s3.http.endpoints import Endpoint
+from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import boto_client, open_store
 from tests.s3.rest.script import REF, Reply, Script, ask
 

@@ -24,9 +24,9 @@ from jobs.core.packing import archive_location
 from jobs.core.tar_layout import Layout, Placed
 from jobs.s3.archive_reader import MemberRead
 from jobs.s3.archive_upload import ArchiveUpload
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.member_source import MemberSource
 from jobs.s3.store import UNGUARDED, Written
-from jobs.s3.streams import ByteBudget
 from jobs.verify_archives import VerifyArchives
 from tests.simulation.bugs.bug import Bug, Replacements
 

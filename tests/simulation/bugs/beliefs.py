@@ -6,13 +6,13 @@ from typing import Any
 
 import jobs.core.evidence
 import jobs.replicate
-import jobs.s3.copier
+import jobs.s3.copying
 import jobs.verify
 from jobs.core.decision import Overwrite
 from jobs.core.evidence import Verdict
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import NotFound, PreconditionFailed, Unavailable
-from jobs.s3.copier import Copier
+from jobs.s3.copying import Copier
 from tests.simulation.bugs.bug import Bug, Replacements
 
 
@@ -108,7 +108,7 @@ def _gone_versions_first() -> Replacements:
 
 
 def _destination_gone() -> Replacements:
-    return [(jobs.s3.copier, "_raced", lambda error: error)]
+    return [(jobs.s3.copying, "_raced", lambda error: error)]
 
 
 def _missing_is_same() -> Replacements:

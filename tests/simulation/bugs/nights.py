@@ -9,15 +9,15 @@ from datetime import UTC
 from types import SimpleNamespace
 from typing import Any, cast
 
+import jobs.aws.batch
 import jobs.runs.starts
-import jobs.s3.batch
 import scheduler.backlog
 import scheduler.enqueue
 import scheduler.follow
 import scheduler.submit
+from jobs.aws.clients import publish
 from jobs.core.model import Attributes
 from jobs.errors import NotFound
-from jobs.s3.services import publish
 from jobs.s3.store import UNGUARDED
 from scheduler.backlog import BacklogRow, Published
 from scheduler.follow import _did, _Follower
@@ -61,12 +61,12 @@ def _number_unguarded() -> Replacements:
 
 
 def _never_look() -> Replacements:
-    return [(jobs.s3.batch.Batch, "find", lambda self, queue, name: None)]
+    return [(jobs.aws.batch.Batch, "find", lambda self, queue, name: None)]
 
 
 def _submit_again() -> Replacements:
     """What boto3 would do by itself: try each request again."""
-    return [(jobs.s3.batch.Batch, "_submitter", property(lambda self: self._client(jobs.s3.batch.READ_TRIES)))]
+    return [(jobs.aws.batch.Batch, "_submitter", property(lambda self: self._client(jobs.aws.batch.READ_TRIES)))]
 
 
 def _any_capitals() -> Replacements:
@@ -74,11 +74,11 @@ def _any_capitals() -> Replacements:
         found = self._list(jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
         return min(((each["createdAt"], each["jobId"]) for each in found), default=(0, None))[1]
 
-    return [(jobs.s3.batch.Batch, "find", find)]
+    return [(jobs.aws.batch.Batch, "find", find)]
 
 
 def _leave_the_loser() -> Replacements:
-    return [(jobs.s3.batch.Batch, "terminate", lambda self, job_id, reason: None)]
+    return [(jobs.aws.batch.Batch, "terminate", lambda self, job_id, reason: None)]
 
 
 def _ask_nobody() -> Replacements:

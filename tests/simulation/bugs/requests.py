@@ -8,9 +8,9 @@ from typing import Any
 from jobs.core.model import ObjectRef
 from jobs.core.outcome import Outcome
 from jobs.core.pace import Pace
-from jobs.s3.copier import Copier
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.copying import Copier
 from jobs.s3.store import ABSENT, UNGUARDED
-from jobs.s3.streams import ByteBudget
 from tests.simulation.bugs.bug import Bug, Replacements
 from tests.simulation.processes import Connection
 

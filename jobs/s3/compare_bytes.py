@@ -9,9 +9,9 @@ from typing import NamedTuple
 from jobs.core.evidence import Verdict
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
+from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.checksums import Hasher
 from jobs.s3.store import Store
-from jobs.s3.streams import ByteBudget, read_ranges
 
 RANGE_BYTES = 8 * 1024 * 1024
 

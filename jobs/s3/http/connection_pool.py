@@ -17,8 +17,8 @@ import struct
 import sys
 from typing import Any, NamedTuple
 
-from jobs.s3.answers import BUFFER_BYTES, MAX_BODY_BYTES, Answer, NoAnswer, Response
-from jobs.s3.dialing import Dialer
+from jobs.s3.http.answers import BUFFER_BYTES, MAX_BODY_BYTES, Answer, NoAnswer, Response
+from jobs.s3.http.connect import Dialer
 
 SILENCE_SECONDS = 300.0
 """CopyObject of 5 GB may think for minutes; S3 sends spaces meanwhile."""

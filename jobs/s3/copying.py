@@ -10,9 +10,9 @@ from jobs.core.evidence import best_checksum, compare, is_md5_etag
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import Conflict, NotFound, PreconditionFailed, StoreError
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.multipart_copy import Transfer, copy_parts, stream
 from jobs.s3.store import CopySettings, Guard, Store, Written
-from jobs.s3.streams import ByteBudget
-from jobs.s3.transfer import Transfer, copy_parts, stream
 
 COPY_LIMIT_BYTES = 5_000_000_000
 """CopyObject takes sources up to 5 GB: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""

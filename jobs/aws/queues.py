@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from jobs.aws.clients import call, open_client
 from jobs.errors import ConfigError
-from jobs.s3.services import call, open_client
 
 BATCH_MESSAGES = 10
 """SQS receives, sends and deletes so many messages at once: API_ReceiveMessage."""

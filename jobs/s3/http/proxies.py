@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from jobs.errors import ConfigError
-from jobs.s3.endpoints import masked
+from jobs.s3.http.endpoints import masked
 
 PORT = 80
 _HOST = re.compile("[A-Za-z0-9._:%-]+")

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.errors import ArchivedObject, Conflict, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3 import wire
-from jobs.s3.answers import MAX_BODY_BYTES, Response
 from jobs.s3.checksums import full_object
-from jobs.s3.pages import parse_page
+from jobs.s3.http.answers import MAX_BODY_BYTES, Response
+from jobs.s3.http.transport import Transport
+from jobs.s3.list_pages import parse_page
 from jobs.s3.read_checks import Asked, check_copied_version, described, received
 from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Restoring, Written
-from jobs.s3.transport import Transport
 
 _WITH_CHECKSUMS = ("x-amz-checksum-mode", "ENABLED")
 

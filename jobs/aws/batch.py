@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from jobs.aws.clients import call, open_client
 from jobs.core.pace import backoff_seconds
 from jobs.errors import ConfigError, Throttled, Unavailable
-from jobs.s3.services import call, open_client
 
 DESCRIBED_AT_ONCE = 100
 READ_TRIES = 8

@@ -9,8 +9,8 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from jobs.s3.answers import NoAnswer
-from jobs.s3.proxies import Proxies, Proxy
+from jobs.s3.http.answers import NoAnswer
+from jobs.s3.http.proxies import Proxies, Proxy
 
 CONNECT_SECONDS = 10.0
 RESOLVE_SECONDS = 30.0

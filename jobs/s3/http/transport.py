@@ -17,13 +17,13 @@ from jobs.core.model import ObjectRef
 from jobs.core.pace import backoff_seconds
 from jobs.errors import Redirected, Rejected, StoreError, Unavailable, store_error
 from jobs.s3 import wire
-from jobs.s3.answers import NoAnswer, Response
-from jobs.s3.connections import Bounds, Pool
-from jobs.s3.dialing import Dialer
-from jobs.s3.endpoints import BUCKET, PLAIN, Endpoint
-from jobs.s3.heads import InvalidHead, request_head
-from jobs.s3.proxies import Proxies
-from jobs.s3.signing import EMPTY_SHA256, UNSIGNED, Credentials, Signer
+from jobs.s3.http.answers import NoAnswer, Response
+from jobs.s3.http.connect import Dialer
+from jobs.s3.http.connection_pool import Bounds, Pool
+from jobs.s3.http.endpoints import BUCKET, PLAIN, Endpoint
+from jobs.s3.http.proxies import Proxies
+from jobs.s3.http.request_heads import InvalidHead, request_head
+from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials, Signer
 
 TRIES_PACED = 2
 TRIES_PATIENT = 6

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from jobs.aws.clients import call, open_client
+from jobs.aws.queues import Queue, redrive
 from jobs.errors import ConfigError, StoreError, Unavailable
-from jobs.s3.queues import Queue, redrive
-from jobs.s3.services import call, open_client
 
 ASK_SECONDS = 1.0
 # An imitation that does not know the operation answers 500 and no code; SQS itself always says one.

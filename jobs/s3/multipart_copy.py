@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from jobs.core.evidence import is_md5_etag
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
-from jobs.core.parts import choose_part_size, part_ranges
+from jobs.core.part_sizes import choose_part_size, part_ranges
 from jobs.errors import StoreError, Unavailable
+from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.store import Guard, PartDone, Store, Written
-from jobs.s3.streams import ByteBudget, read_ranges
 
 PARTS_IN_FLIGHT = 8
 STREAM_PART_BYTES = 8 * 1024 * 1024
