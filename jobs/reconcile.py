@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
 from jobs.errors import ManifestError
-from jobs.s3.inventories import Inventory
+from jobs.inventory.report import Inventory
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:

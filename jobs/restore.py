@@ -136,7 +136,7 @@ class Restore:
     async def _members(self, rows: Sequence[ObjectVersion], archive: Location) -> dict[int, Member]:
         """Row number → the member that the row names."""
         from jobs.s3.member_tables import from_batch
-        from jobs.s3.ranged_tables import within
+        from jobs.tables.ranged_parquet import within
 
         by_key: dict[str, list[ObjectVersion]] = {}
         for row in rows:

@@ -22,8 +22,8 @@ from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
+    from jobs.inventory.report import Inventory
     from jobs.reconcile import Freshness, Reconciliation
-    from jobs.s3.inventories import Inventory
 
 SHOWN_FINDINGS = 1_000
 PARQUET, CSV = "application/vnd.apache.parquet", "text/csv; charset=utf-8"
@@ -80,7 +80,7 @@ async def compare(
 async def _evidence(uri: str | None, bucket: str, store: Any, path: Path, display: Display) -> list[Path]:
     if uri is None:
         return []
-    from jobs.s3.evidence_files import write_evidence
+    from jobs.checksum_reports.evidence import write_evidence
 
     summary = await write_evidence(store, uri, path, bucket=bucket)
     if summary.rejected:

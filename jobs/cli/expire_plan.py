@@ -29,8 +29,8 @@ from jobs.s3.sessions import boto_client, open_store
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jobs.manifests import Manifest
     from jobs.runs.expiring import Candidates
-    from jobs.s3.manifests import Manifest
 
 
 async def plan_run(
@@ -124,7 +124,7 @@ async def plan_run(
 
 async def open_manifest(uri: str, ledger: Ledger) -> Manifest:
     """The manifest at a URI."""
-    from jobs.s3.manifests import open_manifest as opened
+    from jobs.manifests import open_manifest as opened
 
     return await opened(uri, ledger.store, lambda: boto_client(None, None, None))
 
@@ -152,7 +152,7 @@ def is_proof(spec: RunSpec) -> bool:
 async def _listed(source: Side, prefix: Location) -> AsyncIterator[pa.RecordBatch]:
     """All versions beneath the prefix, as a manifest has them."""
     from jobs.s3.listing import list_all
-    from jobs.s3.tables import manifest_batch
+    from jobs.tables.rows import manifest_batch
 
     store = open_store(source.endpoint, source.region, source.profile, max_in_flight=16)
     try:

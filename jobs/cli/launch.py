@@ -254,7 +254,7 @@ async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, As
         versions = request.selection.versions == "all"
         places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
         return source, f"listing of {', '.join(map(str, places))}", _listed(store, places, versions)
-    from jobs.s3.manifests import open_manifest
+    from jobs.manifests import open_manifest
 
     uri = request.manifest
     if uri.startswith("proven:"):
@@ -306,7 +306,7 @@ def _check_has_outcomes(spec: RunSpec) -> None:
 
 async def _listed(store: Store, places: Sequence[Location], versions: bool) -> AsyncIterator[pa.RecordBatch]:
     from jobs.s3.listing import list_all
-    from jobs.s3.tables import manifest_batch
+    from jobs.tables.rows import manifest_batch
 
     for place in places:
         async with aclosing(list_all(store, place, versions=versions)) as pages:

@@ -24,7 +24,7 @@ from jobs.errors import ConfigError, UsageError
 from jobs.s3.columns import TABLES
 
 if TYPE_CHECKING:
-    from jobs.s3.sql import Answer
+    from jobs.tables.duck import Answer
 
 TABLE_ROWS = 1_000
 """What is longer than this nobody reads on a terminal."""
@@ -76,7 +76,7 @@ def query(
 
 async def _query(sql: str, run_id: str | None, file_format: str, output: Path | None, ledger: Any) -> None:
     from jobs.runs.views import open_views
-    from jobs.s3.sql import check_select, named_tables
+    from jobs.tables.duck import check_select, named_tables
 
     check_select(sql)
     async with open_views(ledger, named_tables(sql, TABLES), run_id) as database:

@@ -38,7 +38,7 @@ from jobs.runs.ledger import Ledger
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
-    from jobs.s3.inventories import Inventory
+    from jobs.inventory.report import Inventory
 
 
 @click.command()
@@ -145,7 +145,7 @@ async def _inventories(
     given: Mapping[str, Any], ledger: Ledger, run_id: str, began: float
 ) -> tuple[Inventory, Inventory]:
     """The two reports: found where the user says, or made now, in the ledger."""
-    from jobs.s3.inventory_folders import find_inventory
+    from jobs.inventory.find import find_inventory
 
     uris = given["source_inventory"], given["destination_inventory"]
     if all(uris):
@@ -158,8 +158,8 @@ async def _inventories(
         raise UsageError(
             "nothing to compare: give --source-inventory and --destination-inventory, or --source and --destination"
         )
-    from jobs.inventory import write_inventory
-    from jobs.s3.inventories import open_inventory
+    from jobs.inventory.report import open_inventory
+    from jobs.inventory.write import write_inventory
 
     made = []
     for name in ("source", "destination"):

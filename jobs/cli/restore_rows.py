@@ -53,7 +53,7 @@ class Wanted:
         """Rows in `manifest_schema()`: those asked for or listed, then those in archives."""
         from jobs.s3.archive_rows import archived_rows
         from jobs.s3.listing import list_all
-        from jobs.s3.tables import manifest_batch
+        from jobs.tables.rows import manifest_batch
 
         sought: list[str] | None = None
         if self.keys or self.request.manifest:
@@ -112,8 +112,8 @@ class Wanted:
         return f"{what} of {' and '.join(dict.fromkeys(places))}{when}"
 
     async def _asked(self) -> AsyncIterator[pa.RecordBatch]:
-        from jobs.s3.manifests import open_manifest
-        from jobs.s3.tables import manifest_batch
+        from jobs.manifests import open_manifest
+        from jobs.tables.rows import manifest_batch
 
         if self.keys:
             yield manifest_batch(

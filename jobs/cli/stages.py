@@ -30,7 +30,7 @@ from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
-    from jobs.s3.inventories import Inventory
+    from jobs.inventory.report import Inventory
 
 CONFIRM_LIMIT = 100_000
 
@@ -172,7 +172,7 @@ class Stages:
 
     async def _report(self, name: str) -> _Report:
         """A side's report: S3's, else one that is made by listing."""
-        from jobs.s3.inventory_folders import find_inventory
+        from jobs.inventory.find import find_inventory
 
         side = self.pair.source if name == "source" else self.pair.destination
         why = "the policy names no inventory bucket of its region"
@@ -192,8 +192,8 @@ class Stages:
 
     async def _listing(self, name: str) -> Inventory:
         """A report of a side made by listing, once a night: an earlier start may have made it."""
-        from jobs.inventory import write_inventory
-        from jobs.s3.inventory_folders import find_inventory
+        from jobs.inventory.find import find_inventory
+        from jobs.inventory.write import write_inventory
 
         target = self.ledger.location.join(f"inventories/nights/{self.pair.name}/{self.book.night}/{name}")
         side = sides(self.pair)[0 if name == "source" else 1]

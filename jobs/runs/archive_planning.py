@@ -24,8 +24,8 @@ from jobs.core.archive import ArchiveRecord
 from jobs.core.model import Location
 from jobs.core.run import ShardSummary
 from jobs.s3.archive_index import ArchiveIndex
-from jobs.s3.sql import Database, quoted
-from jobs.s3.tables import expiry_schema, write_parquet
+from jobs.tables.duck import Database, quoted
+from jobs.tables.rows import expiry_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
 BATCH_ROWS = 10_000

@@ -16,12 +16,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.checksum_reports.evidence import EvidenceSummary, write_evidence
 from jobs.core.model import Route
 from jobs.errors import ConfigError
-from jobs.s3.evidence_files import EvidenceSummary, write_evidence
-from jobs.s3.sql import Database, quoted
 from jobs.s3.store import Store
-from jobs.s3.tables import manifest_schema
+from jobs.tables.duck import Database, quoted
+from jobs.tables.rows import manifest_schema
 
 MEMORY_LIMIT = "256MB"
 BATCH_ROWS = 20_000

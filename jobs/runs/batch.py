@@ -248,7 +248,7 @@ async def unfinished_shards(ledger: Ledger, run_id: str, plan: Plan) -> list[int
     The names of the checkpoints say how many rows each has; only where several attempts worked at
     a shard, and so may have done rows twice, are the checkpoints read.
     """
-    from jobs.s3.tables import read_outcomes
+    from jobs.tables.rows import read_outcomes
 
     rows: Counter[int] = Counter()
     attempts: dict[int, set[str]] = {}

@@ -22,7 +22,7 @@ from jobs.runs.ledger import Ledger
 from jobs.runs.views import CATALOG_POINTER, open_views
 from jobs.s3.columns import TABLES
 from jobs.s3.ledger_guard import ledger_guard
-from jobs.s3.sql import MEMORY_LIMIT, Database, quoted, refusals
+from jobs.tables.duck import MEMORY_LIMIT, Database, quoted, refusals
 
 FILE_BYTES = 64_000_000
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.core.run import Plan
 from jobs.runs.folding import open_fold
 from jobs.runs.ledger import Ledger
-from jobs.s3.sql import harmless, quoted
+from jobs.tables.duck import harmless, quoted
 
 if TYPE_CHECKING:
     import duckdb

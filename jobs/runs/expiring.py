@@ -29,8 +29,8 @@ from jobs.core.run import RunSpec, ShardSummary
 from jobs.runs.ledger import Ledger
 from jobs.runs.proofs import PROVEN, take_proofs
 from jobs.runs.shares import NOTHING, Share, expired_before, span_of_listed, span_of_proven, weigh
-from jobs.s3.sql import Database, quoted
-from jobs.s3.tables import expiry_schema, manifest_schema, write_parquet
+from jobs.tables.duck import Database, quoted
+from jobs.tables.rows import expiry_schema, manifest_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
 BATCH_ROWS = 10_000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.core.outcome import GOOD, weight_sql
 from jobs.core.run import Plan
 from jobs.runs.ledger import Checkpoint, Ledger
-from jobs.s3.tables import manifest_schema, write_parquet
+from jobs.tables.rows import manifest_schema, write_parquet
 
 if TYPE_CHECKING:
     import duckdb
@@ -186,9 +186,9 @@ def _failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[byte
     """The rows that ended badly as a manifest. A destination that verify proved wrong is condemned by its ETag.
 
     Of a key the newest version comes first, as in a listing: that tells them apart where their times are equal. In the
-    CSV file, which is for people, a formula is defused (`jobs.s3.sql.defused`).
+    CSV file, which is for people, a formula is defused (`jobs.tables.duck.defused`).
     """
-    from jobs.s3.sql import defused, quoted
+    from jobs.tables.duck import defused, quoted
 
     reader = connection.sql(
         f"""

@@ -29,7 +29,7 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, spool
 from jobs.runs.sorting import Sorting
-from jobs.s3.tables import shard_schema, write_parquet
+from jobs.tables.rows import shard_schema, write_parquet
 
 _COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "proof"))
 

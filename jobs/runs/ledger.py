@@ -36,8 +36,8 @@ from jobs.core.run import SPEC_VERSION, Plan, RunSpec
 from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
 from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.store import Marker, Store
-from jobs.s3.tables import read_outcome_numbers, read_row_numbers
 from jobs.s3.uploads import upload_file
+from jobs.tables.rows import read_outcome_numbers, read_row_numbers
 
 _JSON = Attributes(headers={"content-type": "application/json"})
 _BINARY = Attributes(headers={"content-type": "application/vnd.apache.parquet"})

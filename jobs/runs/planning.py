@@ -28,7 +28,7 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
-from jobs.s3.tables import manifest_schema, shard_schema, write_parquet
+from jobs.tables.rows import manifest_schema, shard_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
 SPOOL_BYTES = 8 * 1024**2

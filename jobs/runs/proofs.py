@@ -23,7 +23,7 @@ from jobs.runs.ledger import Ledger
 from jobs.s3.archive_index import ArchiveIndex
 from jobs.s3.listing import list_all
 from jobs.s3.member_tables import INDEX_SCHEMA
-from jobs.s3.sql import quoted
+from jobs.tables.duck import quoted
 
 PROVEN = """
     key VARCHAR, version_id VARCHAR, is_latest BOOLEAN, size_bytes BIGINT, etag VARCHAR, last_modified DOUBLE,

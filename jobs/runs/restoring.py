@@ -31,8 +31,8 @@ from jobs.core.selection import Selection
 from jobs.core.told_history import JOURNAL
 from jobs.errors import ConfigError
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, spool
-from jobs.s3.sql import Database, quoted
-from jobs.s3.tables import manifest_schema, shard_schema, version_batch, write_parquet
+from jobs.tables.duck import Database, quoted
+from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_parquet
 
 BATCH_ROWS = 20_000
 _COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "proof"))

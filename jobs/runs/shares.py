@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from jobs.core.model import NULL_VERSION, Location
 from jobs.runs.ledger import Ledger
 from jobs.s3.expired_rows import expired_rows
-from jobs.s3.sql import quoted
-from jobs.s3.tables import manifest_schema
+from jobs.tables.duck import quoted
+from jobs.tables.rows import manifest_schema
 
 
 class Share(NamedTuple):

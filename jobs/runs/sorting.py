@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from jobs.core import shards
 from jobs.core.part_sizes import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES
 from jobs.core.pricing import Group
-from jobs.s3.tables import manifest_schema
+from jobs.tables.rows import manifest_schema
 
 BATCH_ROWS = 20_000
 FLUSH_ROWS = 50_000

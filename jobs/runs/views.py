@@ -27,8 +27,8 @@ from jobs.errors import ConfigError, LedgerError, NotFound
 from jobs.runs.ledger import Ledger
 from jobs.s3.columns import TABLES
 from jobs.s3.downloads import download
-from jobs.s3.sql import MEMORY_LIMIT, Database, quoted
 from jobs.s3.store import Marker, Store
+from jobs.tables.duck import MEMORY_LIMIT, Database, quoted
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ from jobs.core.run import Plan
 from jobs.errors import Conflict, Interrupted, LedgerError, PreconditionFailed, StoreError, Throttled, Unavailable
 from jobs.runs.leases import LOOK_SECONDS, Lease
 from jobs.runs.ledger import Checkpoint, Ledger
-from jobs.s3.tables import read_outcomes, read_shard, write_outcomes
+from jobs.tables.rows import read_outcomes, read_shard, write_outcomes
 
 TRIES = 8
 """How often one row is tried before it is called failed."""

@@ -31,9 +31,9 @@ from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.member_tables import RECORD, from_batch, write_index
-from jobs.s3.ranged_tables import KeyRange, RangedTable, holds, open_table, overlaps
 from jobs.s3.retries import try_often
 from jobs.s3.store import Marker, Store
+from jobs.tables.ranged_parquet import KeyRange, RangedTable, holds, open_table, overlaps
 
 FOLDER = "archives/"
 SUFFIX = ".parquet"

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from jobs.core.archive import ArchiveRecord
 from jobs.s3.archive_index import ArchiveIndex
-from jobs.s3.ranged_tables import KeyRange
-from jobs.s3.tables import manifest_schema
+from jobs.tables.ranged_parquet import KeyRange
+from jobs.tables.rows import manifest_schema
 
 _COLD = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 

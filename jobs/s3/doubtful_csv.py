@@ -10,10 +10,10 @@ from pathlib import Path
 
 import duckdb
 
-from jobs.s3.inventories import Inventory
-from jobs.s3.report_types import FIELDS, FLAG, NUMBER, TEXT, TIME
-from jobs.s3.reports import fold_name
-from jobs.s3.sql import identifier, quoted
+from jobs.inventory.data_files import fold_name
+from jobs.inventory.fields import FIELDS, FLAG, NUMBER, TEXT, TIME
+from jobs.inventory.report import Inventory
+from jobs.tables.duck import identifier, quoted
 
 _AS_PARQUET = "FORMAT parquet, COMPRESSION lz4, DICTIONARY_SIZE_LIMIT 1000, ROW_GROUP_SIZE 30720"
 

@@ -18,8 +18,8 @@ from jobs.core.model import Location, ObjectRef
 from jobs.s3.listing import list_all
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
-from jobs.s3.tables import manifest_schema, unaltered
 from jobs.s3.tombstones import DONE, FOLDER, INTENT, read_tombstones
+from jobs.tables.rows import manifest_schema, unaltered
 
 FILES_AT_ONCE = 16
 

@@ -15,8 +15,8 @@ import duckdb
 from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
 from jobs.s3.judging import COMPOSITE
-from jobs.s3.sql import defused, quoted
-from jobs.s3.tables import manifest_schema
+from jobs.tables.duck import defused, quoted
+from jobs.tables.rows import manifest_schema
 
 WORST_PREFIXES = 20
 PREFIX_DEPTH = 3

@@ -19,8 +19,8 @@ from jobs.core.difference import CIRCUMSTANCE
 from jobs.errors import ConfigError, ManifestError
 from jobs.s3.join_sides import JoinOptions, Side, SideTotals
 from jobs.s3.judging import SIDE_COLUMNS, judgements
-from jobs.s3.sql import quoted
 from jobs.s3.staged_reports import StagedReport
+from jobs.tables.duck import quoted
 
 MEMORY_LIMIT_BYTES = 640 << 20
 

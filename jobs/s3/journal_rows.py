@@ -22,7 +22,7 @@ from jobs.errors import ManifestError
 from jobs.s3.listing import list_all
 from jobs.s3.retries import do_all, try_often
 from jobs.s3.store import Store
-from jobs.s3.tables import version_batch
+from jobs.tables.rows import version_batch
 
 FILES_AT_ONCE = 64
 LATE_DAYS = 15

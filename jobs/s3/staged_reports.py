@@ -20,12 +20,12 @@ from typing import TypeAlias
 import duckdb
 
 from jobs.errors import ManifestError
-from jobs.s3.inventories import Inventory
+from jobs.inventory.data_files import fold_name
+from jobs.inventory.fields import FEW_VALUED, FIELDS, TEXT
+from jobs.inventory.report import Inventory
 from jobs.s3.report_statistics import has_no_key, scanned, statistics
-from jobs.s3.report_types import FEW_VALUED, FIELDS, TEXT
-from jobs.s3.reports import fold_name
-from jobs.s3.sql import identifier, quoted
 from jobs.s3.store import Store
+from jobs.tables.duck import identifier, quoted
 
 FETCHES = 4
 """Data files that are downloaded and checked at once."""

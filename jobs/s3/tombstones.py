@@ -29,7 +29,7 @@ from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.listing import list_all
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
-from jobs.s3.tables import fit, unaltered, write_parquet
+from jobs.tables.rows import fit, unaltered, write_parquet
 
 FOLDER = "tombstones/"
 INTENT, DONE = "-intent.parquet", "-done.parquet"

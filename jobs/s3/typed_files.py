@@ -15,9 +15,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from isal import igzip, isal_zlib
 
-from jobs.s3.report_rows import decode_keys, read_orc
-from jobs.s3.report_types import FEW_VALUED, FIELDS, FLAG, NUMBER, TEXT, TIME
-from jobs.s3.reports import fold_name
+from jobs.inventory.data_files import fold_name
+from jobs.inventory.fields import FEW_VALUED, FIELDS, FLAG, NUMBER, TEXT, TIME
+from jobs.inventory.rows import decode_keys, read_orc
 
 pc: Any = pyarrow.compute  # its stubs know too few overloads
 

@@ -15,7 +15,7 @@ import pytest
 
 from jobs.core.model import ObjectVersion
 from jobs.core.run import Plan, RunSpec, run_digest
-from jobs.s3.tables import version_batch, write_parquet
+from jobs.tables.rows import version_batch, write_parquet
 from tests.batch.account import make_client, register
 from tests.cli import ledger_forgery
 from tests.cli.conftest import Result, World

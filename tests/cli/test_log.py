@@ -20,7 +20,7 @@ from jobs.errors import ConfigError, Denied, Interrupted
 from jobs.runs.ledger import Ledger
 from jobs.runs.worker import Progress, Worker, WorkerLimits
 from jobs.s3.memory import MemoryStore
-from jobs.s3.tables import shard_schema, write_parquet
+from jobs.tables.rows import shard_schema, write_parquet
 from tests.cli.conftest import World
 from tests.core.test_metrics import problems
 

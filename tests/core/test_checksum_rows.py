@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.checksum_rows import Row, parse_row
+from jobs.checksum_reports.rows import Row, parse_row
 from jobs.core.model import Checksum
 
 GOOD = {

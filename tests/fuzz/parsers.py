@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from jobs.checksum_reports.rows import parse_row
 from jobs.core.archive import ArchiveRecord, Locator, Member
-from jobs.core.checksum_rows import parse_row
 from jobs.core.enums import ArchiveFormat, Step
 from jobs.core.events import parse_message
 from jobs.core.journal import Ending, Entry, to_lines
@@ -30,19 +30,19 @@ from jobs.core.starts import decode_record, encode_record
 from jobs.core.tar_layout import Layout, read_records
 from jobs.core.told_history import told_row
 from jobs.errors import SealiftError
+from jobs.inventory.report import open_inventory
+from jobs.manifests import open_manifest
 from jobs.policies import parse_policy
 from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3 import wire
 from jobs.s3.archive_index import completed
 from jobs.s3.archives import cut_out
-from jobs.s3.inventories import open_inventory
 from jobs.s3.journal_rows import parse_journal
 from jobs.s3.list_pages import parse_page
-from jobs.s3.manifests import open_manifest
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
-from jobs.s3.tables import read_outcomes, read_shard, shard_schema, write_outcomes, write_parquet
 from jobs.s3.tombstones import DONE, FOLDER, Tombstone, Tombstones
+from jobs.tables.rows import read_outcomes, read_shard, shard_schema, write_outcomes, write_parquet
 from tests.fuzz.conversations import CUT, HEAD, LATE, NEXT, WAITING, play
 from tests.fuzz.ledger_readers import EXPIRED_ROWS, READERS
 from tests.scheduler.shapes import eventbridge, from_sns, notification, probe, record

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from jobs.inventory.find import find_inventory
 from jobs.reconcile import ReconcileOptions, Reconciliation, reconcile
-from jobs.s3.inventory_folders import find_inventory
 from tests.s3.deliveries import deliver
 from tests.s3.shelf import Shelf
 

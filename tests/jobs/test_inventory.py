@@ -11,8 +11,8 @@ import pytest
 
 from jobs.core.model import Listed, Location
 from jobs.errors import ConfigError, NotFound, Unavailable
-from jobs.inventory import InventoryWritten, write_inventory
-from jobs.s3 import reports
+from jobs.inventory import data_files
+from jobs.inventory.write import InventoryWritten, write_inventory
 from tests.s3.shelf import Shelf
 
 NOW = 1764030820.25  # 2025-11-25T00:33:40Z
@@ -69,7 +69,7 @@ def test_a_report_has_the_shape_of_s3_inventory():
     ],
 )
 def test_the_schema_is_spelled_as_s3_spells_it(file_format, schema):
-    assert reports.file_schema(reports.report_columns(versions=True), file_format) == schema
+    assert data_files.file_schema(data_files.report_columns(versions=True), file_format) == schema
 
 
 def test_the_checksum_is_written_last_and_is_the_manifests_md5():
@@ -124,16 +124,16 @@ def test_an_empty_bucket_gives_a_report_without_files():
 
 
 def test_rows_are_written_in_bounded_groups_and_files(monkeypatch):
-    monkeypatch.setattr(reports, "GROUP_ROWS", 1000)
-    monkeypatch.setattr(reports, "FILE_ROWS", 2000)
+    monkeypatch.setattr(data_files, "GROUP_ROWS", 1000)
+    monkeypatch.setattr(data_files, "FILE_ROWS", 2000)
     groups = []
-    add = reports.ReportFile.add
+    add = data_files.ReportFile.add
 
     def record(file, pages):
         groups.append(sum(map(len, pages)))
         add(file, pages)
 
-    monkeypatch.setattr(reports.ReportFile, "add", record)
+    monkeypatch.setattr(data_files.ReportFile, "add", record)
     progress: list[tuple[int, int]] = []
     shelf = Shelf([listed(f"k{number:05d}") for number in range(9500)])
     written = write(shelf, on_progress=lambda rows, size_bytes: progress.append((rows, size_bytes)))

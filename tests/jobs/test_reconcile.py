@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jobs.core.category import Category
 from jobs.core.difference import Facts, judge
 from jobs.core.prefix_map import PrefixMap
-from jobs.s3.tables import manifest_schema
+from jobs.tables.rows import manifest_schema
 from tests.jobs.reconcile_scene import (
     MADE,
     ODD_KEYS,

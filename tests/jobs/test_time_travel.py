@@ -31,9 +31,9 @@ from jobs.s3.listing import list_all
 from jobs.s3.lookup import key_history
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
-from jobs.s3.tables import manifest_batch, read_shard
 from jobs.s3.thaws import Thaws
 from jobs.s3.tombstones import Tombstone, Tombstones
+from jobs.tables.rows import manifest_batch, read_shard
 from tests.jobs.test_compact import make, work
 
 KEYS = ("a", "b/c", "b/d")

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.checksum_reports.evidence import evidence_schema
 from jobs.core.attestation import Attestation, parse_attestations
 from jobs.core.model import Checksum, Location, Route
 from jobs.runs.attesting import MOST_VERSIONS, attest_rows
-from jobs.s3.evidence_files import evidence_schema
-from jobs.s3.tables import manifest_schema
+from jobs.tables.rows import manifest_schema
 
 ROUTE = Route(Location("src", "in/"), Location("dst", "out/"))
 

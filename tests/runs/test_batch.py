@@ -22,7 +22,7 @@ from jobs.errors import ConfigError, LedgerError, Rejected, Unavailable
 from jobs.runs.batch import BatchExecutor, child_shards, exit_codes, unfinished_shards
 from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.memory import MemoryStore
-from jobs.s3.tables import write_outcomes
+from jobs.tables.rows import write_outcomes
 from tests.batch.account import Puppets, await_value, make_client, register
 from tests.batch.runners import OUT_OF_MEMORY, Exit
 from tests.batch.server import BatchServer, batch_server

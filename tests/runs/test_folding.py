@@ -16,7 +16,7 @@ from jobs.core.run import Plan, ShardSummary
 from jobs.runs.folding import Folded, fold_run
 from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.memory import MemoryStore
-from jobs.s3.tables import manifest_schema, shard_schema, write_outcomes, write_parquet
+from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
 
 ROWS = 6
 KEYS = [f"k{row}" for row in range(ROWS)]

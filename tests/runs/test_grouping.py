@@ -19,7 +19,7 @@ from jobs.core.savings import Economy, refusal, weigh
 from jobs.core.selection import Selection
 from jobs.runs.grouping import Grouped, forecast, leave_out, plan_groups
 from jobs.runs.planning import read_price_table
-from jobs.s3.tables import manifest_batch, read_shard
+from jobs.tables.rows import manifest_batch, read_shard
 
 TABLE = read_price_table()
 DAY = 86_400.0

@@ -22,7 +22,7 @@ from jobs.errors import ConfigError
 from jobs.runs import sorting
 from jobs.runs.filtering import select_rows
 from jobs.runs.planning import Planned, forecast, plan_rows
-from jobs.s3.tables import manifest_schema, read_shard, shard_schema
+from jobs.tables.rows import manifest_schema, read_shard, shard_schema
 
 ALL = Selection(versions="all")
 MIB = 1024**2

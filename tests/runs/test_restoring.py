@@ -16,7 +16,7 @@ from jobs.core.history import pick_asked
 from jobs.core.model import ObjectVersion
 from jobs.core.selection import Selection
 from jobs.runs.restoring import Chosen, plan_restore
-from jobs.s3.tables import manifest_schema, read_shard
+from jobs.tables.rows import manifest_schema, read_shard
 
 KEYS = st.sampled_from([f"k/{n}" for n in range(12)] + ["é", "z"])
 ROWS = st.builds(

@@ -17,7 +17,7 @@ from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.runs.proofs import PROVEN, take_proofs
 from jobs.runs.shares import Share, weigh
 from jobs.s3.memory import MemoryStore
-from jobs.s3.tables import shard_schema, version_batch, write_outcomes, write_parquet
+from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_parquet
 
 NOW = 1_750_000_000.0
 

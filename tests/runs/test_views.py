@@ -16,9 +16,9 @@ from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.runs.views import open_views
 from jobs.s3.columns import TABLES
 from jobs.s3.memory import MemoryStore
-from jobs.s3.sql import Database, check_select, named_tables
 from jobs.s3.store import ABSENT
-from jobs.s3.tables import outcome_schema, shard_schema, write_outcomes, write_parquet
+from jobs.tables.duck import Database, check_select, named_tables
+from jobs.tables.rows import outcome_schema, shard_schema, write_outcomes, write_parquet
 
 RUN = "20261125T000000Z-verify-1"
 

@@ -21,8 +21,8 @@ from jobs.errors import DamagedArchive, NotFound
 from jobs.s3.archive_index import ArchiveIndex
 from jobs.s3.member_tables import INDEX_SCHEMA, ROW_GROUP_ROWS, TableWriter
 from jobs.s3.memory import MemoryStore
-from jobs.s3.ranged_tables import TAIL_BYTES, open_table
 from jobs.s3.store import UNGUARDED, Body
+from jobs.tables.ranged_parquet import TAIL_BYTES, open_table
 from tests.s3.archive_samples import member
 
 LEDGER = Location("ledger", "all")

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.checksum_reports.evidence import AMBIGUOUS, EvidenceSummary, evidence_schema, write_evidence
 from jobs.core.model import Checksum
 from jobs.errors import ManifestError, UsageError
-from jobs.s3.evidence_files import AMBIGUOUS, EvidenceSummary, evidence_schema, write_evidence
 from tests.s3.checksum_report import manifest, result_file, task
 from tests.s3.shelf import Shelf
 

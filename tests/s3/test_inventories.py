@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Listed, Location
 from jobs.errors import Denied, ManifestError
-from jobs.inventory import write_inventory
-from jobs.s3.inventories import open_inventory
-from jobs.s3.tables import manifest_schema
+from jobs.inventory.report import open_inventory
+from jobs.inventory.write import write_inventory
+from jobs.tables.rows import manifest_schema
 from tests.s3.shelf import Shelf
 
 NOW = 1764030820.0
@@ -208,7 +208,7 @@ def test_a_data_file_without_rows_is_no_error():
 
 
 def test_a_large_file_is_read_in_bounded_ranges(monkeypatch):
-    monkeypatch.setattr("jobs.s3.inventories.RANGE_BYTES", 1000)
+    monkeypatch.setattr("jobs.inventory.report.RANGE_BYTES", 1000)
     shelf = Shelf()
     lines = [LINE.replace("abc", hashlib.md5(str(number).encode()).hexdigest()) for number in range(2000)]
     publish(shelf, {DATA: csv(*lines)})

@@ -12,8 +12,8 @@ import pytest
 
 from jobs.core.model import Attributes, Location
 from jobs.errors import ManifestError, UsageError
-from jobs.s3.inventories import Inventory
-from jobs.s3.inventory_folders import find_inventory
+from jobs.inventory.find import find_inventory
+from jobs.inventory.report import Inventory
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import ABSENT
 from tests.s3.deliveries import deliver

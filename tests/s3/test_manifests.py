@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
+from jobs import manifests
 from jobs.errors import ConfigError, ManifestError, NotFound, Unavailable, UsageError
-from jobs.s3 import manifests
-from jobs.s3.manifests import open_manifest
-from jobs.s3.tables import manifest_schema
+from jobs.manifests import open_manifest
+from jobs.tables.rows import manifest_schema
 from tests.s3.shelf import Shelf
 
 NO_STORE: Any = None  # only inventories are read through the Store

@@ -49,10 +49,10 @@ from jobs.s3.listing import list_all
 from jobs.s3.member_source import MemberSource
 from jobs.s3.member_tables import RECORD
 from jobs.s3.paced_gate import PacedGate
-from jobs.s3.ranged_tables import KeyRange
 from jobs.s3.retries import try_often
 from jobs.s3.store import ABSENT, Store
 from jobs.s3.tombstones import Tombstone, Tombstones
+from jobs.tables.ranged_parquet import KeyRange
 from tests.simulation.loop import LABEL
 from tests.simulation.tables import PART_BYTES
 

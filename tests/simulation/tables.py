@@ -31,7 +31,7 @@ from jobs.core.pricing import part_rule
 from jobs.core.run import Plan, RunSpec
 from jobs.runs.folding import Folded
 from jobs.runs.ledger import Ledger
-from jobs.s3 import tables
+from jobs.tables import rows as tables
 from tests.simulation import databases
 from tests.simulation.cutting import Cut, cut
 

@@ -23,7 +23,7 @@ from jobs.s3.compare_bytes import Side, compare_content
 from jobs.s3.memory import MemoryStore
 from jobs.s3.multipart_copy import Transfer, stream
 from jobs.s3.store import UNGUARDED
-from jobs.s3.tables import shard_schema, write_outcomes, write_parquet
+from jobs.tables.rows import shard_schema, write_outcomes, write_parquet
 from tests.simulation.campaign import play
 from tests.simulation.courses import make
 from tests.simulation.tables import PART_BYTES, SCALE, read_failures, replaced

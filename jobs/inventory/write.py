@@ -24,7 +24,7 @@ from pathlib import Path
 
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.errors import ConfigError, NotFound, PreconditionFailed
-from jobs.s3 import inventories, reports
+from jobs.inventory import data_files, report
 from jobs.s3.listing import list_all
 from jobs.s3.store import ABSENT, Store
 
@@ -51,7 +51,7 @@ async def write_inventory(
     target_location: Location,
     *,
     versions: bool,
-    file_format: reports.FileFormat,
+    file_format: data_files.FileFormat,
     now: float,
     on_progress: Callable[[int, int], None] | None,
 ) -> InventoryWritten:
@@ -75,7 +75,7 @@ async def write_inventory(
     else:
         raise taken
 
-    columns = reports.report_columns(versions=versions)
+    columns = data_files.report_columns(versions=versions)
     with tempfile.TemporaryDirectory(prefix="sealift-") as folder:
         upload = _Upload(target, base, folder, source_location.bucket, columns, file_format)
         rows, size_bytes = await _list_into(upload, source, source_location, versions, on_progress)
@@ -86,10 +86,10 @@ async def write_inventory(
             "destinationBucket": f"arn:aws:s3:::{target_location.bucket}",
             "version": MANIFEST_VERSION,
             "creationTimestamp": str(int(now * 1000)),
-            "fileFormat": reports.MANIFEST_FORMATS[file_format],
-            "fileSchema": reports.file_schema(columns, file_format),
+            "fileFormat": data_files.MANIFEST_FORMATS[file_format],
+            "fileSchema": data_files.file_schema(columns, file_format),
             "files": upload.files,
-            "createdBy": inventories.CREATOR,
+            "createdBy": report.CREATOR,
         },
         indent=2,
     ).encode()
@@ -122,7 +122,7 @@ async def _list_into(
                 size_bytes += sum(entry.size_bytes or 0 for entry in page)
                 if on_progress:
                     on_progress(rows, size_bytes)
-                if waiting_rows >= reports.GROUP_ROWS:
+                if waiting_rows >= data_files.GROUP_ROWS:
                     if writing:
                         await writing
                     writing = asyncio.create_task(upload.add(waiting))
@@ -148,13 +148,13 @@ class _Upload:
         base: Location,
         folder: str,
         bucket: str,
-        columns: Sequence[reports.Column],
-        file_format: reports.FileFormat,
+        columns: Sequence[data_files.Column],
+        file_format: data_files.FileFormat,
     ):
         self.files: list[dict[str, str | int]] = []
         self._target, self._data, self._folder = target, base.join("data"), folder
         self._bucket, self._columns, self._format = bucket, columns, file_format
-        self._file: reports.ReportFile | None = None
+        self._file: data_files.ReportFile | None = None
 
     async def add(self, pages: list[Sequence[Listed]]) -> None:
         await asyncio.to_thread(self._encode, pages)
@@ -163,8 +163,8 @@ class _Upload:
 
     def _encode(self, pages: list[Sequence[Listed]]) -> None:
         if self._file is None:  # here, since the first file imports pyarrow, while the listing goes on
-            path = os.path.join(self._folder, f"{uuid.uuid4()}.{reports.EXTENSIONS[self._format]}")
-            self._file = reports.ReportFile(path, self._bucket, self._columns, self._format)
+            path = os.path.join(self._folder, f"{uuid.uuid4()}.{data_files.EXTENSIONS[self._format]}")
+            self._file = data_files.ReportFile(path, self._bucket, self._columns, self._format)
         self._file.add(pages)
 
     async def flush(self) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from jobs.core.checksum_rows import Row
+from jobs.checksum_reports.report import Rejected, fetch_result, open_report, read_rows
+from jobs.checksum_reports.rows import Row
 from jobs.errors import ManifestError
-from jobs.s3.checksum_reports import Rejected, fetch_result, open_report, read_rows
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _distinct(raw: Path, path: Path, folder: Path) -> tuple[int, int, int]:
 
     Grouping hashes is cheap; only the rows that share one are compared in full.
     """
-    from jobs.s3.sql import Database, quoted
+    from jobs.tables.duck import Database, quoted
 
     relation = f"read_parquet({quoted(str(raw))})"
     taken = ("etag", "algorithm", "value", "is_composite")

@@ -17,8 +17,8 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 
 from jobs.core.model import NULL_VERSION
-from jobs.s3.reports import fold_name
-from jobs.s3.tables import manifest_schema
+from jobs.inventory.data_files import fold_name
+from jobs.tables.rows import manifest_schema
 
 _Array: TypeAlias = Any
 pc: Any = pyarrow.compute  # its stubs know too few overloads

@@ -1,6 +1,6 @@
-"""Reading a manifest, whatever its form, as record batches in `jobs.s3.tables.manifest_schema()`.
+"""Reading a manifest, whatever its form, as record batches in `jobs.tables.rows.manifest_schema()`.
 
-- `….json`: an inventory's manifest.json (`jobs.s3.inventories`).
+- `….json`: an inventory's manifest.json (`jobs.inventory.report`).
 - `….csv`, `….csv.gz`: S3 Batch Operations' form, bucket,key[,version id] without a header. Keys are
   URL-encoded (https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-create-job.html) the way
   S3 itself writes them (a space is `+`), so they are decoded exactly once.
@@ -26,7 +26,7 @@ from urllib.parse import unquote_plus
 from jobs.core.model import Location
 from jobs.errors import ConfigError, Denied, ManifestError, Unavailable, UsageError, store_error
 from jobs.s3.store import Store
-from jobs.s3.tables import manifest_schema
+from jobs.tables.rows import manifest_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +63,7 @@ async def open_manifest(
     """
     name = uri.lower()
     if name.endswith(".json"):
-        from jobs.s3.inventories import open_inventory
+        from jobs.inventory.report import open_inventory
 
         inventory = await open_inventory(store, Location.parse(uri) if _is_on_s3(uri) else _local_path(uri))
         named, batches = inventory.source_bucket, inventory.batches(store)

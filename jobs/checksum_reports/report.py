@@ -3,7 +3,7 @@
     <prefix>/job-<id>/manifest.json      when it was made, its result files with their MD5s
     <prefix>/job-<id>/results/<hash>.csv a row for each task that succeeded; another file for those that failed
 
-What a row says: `jobs.core.checksum_rows`.
+What a row says: `jobs.checksum_reports.rows`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jobs.core.checksum_rows import Row, parse_row
+from jobs.checksum_reports.rows import Row, parse_row
 from jobs.core.model import Location, ObjectRef, parse_time
 from jobs.errors import ManifestError, NotFound, UsageError
 from jobs.s3.downloads import download

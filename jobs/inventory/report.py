@@ -20,8 +20,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import Denied, ManifestError, NotFound
+from jobs.inventory.data_files import fold_name
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
-from jobs.s3.reports import fold_name
 from jobs.s3.store import Body, Store
 
 if TYPE_CHECKING:
@@ -74,14 +74,14 @@ class Inventory:
         return any(fold_name(column) == "versionid" for column in self.columns)
 
     async def batches(self, store: Store) -> AsyncIterator[pa.RecordBatch]:
-        """Yield every row, in the columns of `jobs.s3.tables.manifest_schema`, a bounded batch at a time.
+        """Yield every row, in the columns of `jobs.tables.rows.manifest_schema`, a bounded batch at a time.
 
         Raises ManifestError for a data file that is missing, is not what the manifest promises, or cannot
         be read; no row of such a file comes.
         """
         import pyarrow as pa
 
-        from jobs.s3.report_rows import read_batches
+        from jobs.inventory.rows import read_batches
 
         for file in self.files:
             with tempfile.TemporaryDirectory(prefix="sealift-") as folder:

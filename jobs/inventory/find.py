@@ -18,7 +18,7 @@ from pathlib import Path
 
 from jobs.core.model import Location
 from jobs.errors import ManifestError, UsageError
-from jobs.s3.inventories import Inventory, open_inventory
+from jobs.inventory.report import Inventory, open_inventory
 from jobs.s3.store import Marker, Store
 
 _DATED = re.compile(r"(\d{4}-\d{2}-\d{2})T(\d{2}-\d{2})Z")
