@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from jobs.core.archive import ArchiveRecord, Member
+from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import best_checksum
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
@@ -29,8 +29,8 @@ from jobs.s3.member_source import Content, MemberSource, Read
 from jobs.s3.store import Store, Written
 
 if TYPE_CHECKING:
-    from jobs.s3.archive_index import ArchiveIndex
-    from jobs.s3.archive_writer import ArchiveWriter
+    from jobs.archives.index import ArchiveIndex
+    from jobs.archives.writer import ArchiveWriter
 
 ARCHIVES_AT_ONCE = 2
 """While one archive's last parts are written, the members of the next are read."""
@@ -111,8 +111,8 @@ class Compact:
 
     async def _adopt(self, archive: Location) -> ArchiveRecord | None:
         """Index an archive that was finished by an attempt that was killed before it could; None: there is none."""
-        from jobs.s3.archive_index import completed
-        from jobs.s3.archives import read_own_index
+        from jobs.archives.files import read_own_index
+        from jobs.archives.index import completed
 
         try:
             record, own_index = await read_own_index(self.destination, archive)
@@ -148,8 +148,8 @@ class Compact:
         return _ended(row, Status.FAILED, why)
 
     async def _pack(self, rows: Sequence[ObjectVersion], archive: Location) -> list[Outcome]:
+        from jobs.archives.writer import ArchiveWriter
         from jobs.s3.archive_upload import ArchiveUpload
-        from jobs.s3.archive_writer import ArchiveWriter
 
         is_tar = self.options.rule.format is ArchiveFormat.TAR
         attributes = Attributes(

@@ -10,7 +10,7 @@ checksums against the original's, else the bytes of both. Then `jobs.core.expiry
 - Any other version is removed for good: by its version id or, where there are none, only if it has the proven ETag.
   A null version beneath others is removed by that id as well, while the bucket keeps versions: nobody writes it then.
 
-Tombstones are announced before anything goes (`jobs.s3.tombstones`): what a killed attempt deleted is `expired` by this
+Tombstones are announced before anything goes (`jobs.ledger.tombstones`): what a killed attempt deleted is `expired` by this
 run, not missing. Locks are never bypassed.
 """
 
@@ -40,8 +40,8 @@ from jobs.s3.retries import do_all, try_often
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
+    from jobs.ledger.tombstones import Tombstone, Tombstones
     from jobs.s3.announcements import Announcements
-    from jobs.s3.tombstones import Tombstone, Tombstones
 
 T = TypeVar("T")
 

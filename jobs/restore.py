@@ -15,7 +15,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-from jobs.core.archive import ArchiveRecord, Member
+from jobs.archives.files import archive_ref
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.reader import ArchiveReader, MemberRead, is_large
 from jobs.core.evidence import compare
 from jobs.core.history import UNKNOWN
 from jobs.core.model import Location, ObjectInfo, ObjectRef, ObjectVersion, Route
@@ -35,8 +37,6 @@ from jobs.errors import (
     StoreError,
     Unavailable,
 )
-from jobs.s3.archive_reader import ArchiveReader, MemberRead, is_large
-from jobs.s3.archives import archive_ref
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import Side, compare_content
 from jobs.s3.copying import Copier, CopyOptions
@@ -48,7 +48,7 @@ from jobs.s3.store import ABSENT, Store
 from jobs.s3.thaws import Thaws
 
 if TYPE_CHECKING:
-    from jobs.s3.archive_index import ArchiveIndex
+    from jobs.archives.index import ArchiveIndex
 
 CHAIN_ROWS = 2_048
 """Rows of one archive that are handled at once: what a crash loses, and what one look into the index serves."""
@@ -135,7 +135,7 @@ class Restore:
 
     async def _members(self, rows: Sequence[ObjectVersion], archive: Location) -> dict[int, Member]:
         """Row number → the member that the row names."""
-        from jobs.s3.member_tables import from_batch
+        from jobs.archives.index_tables import from_batch
         from jobs.tables.ranged_parquet import within
 
         by_key: dict[str, list[ObjectVersion]] = {}

@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
-from jobs.core.archive import ArchiveRecord, Member
+from jobs.archives.files import archive_ref, read_own_index
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.reader import UNPROVEN, ArchiveReader, MemberRead, is_large
 from jobs.core.model import Location, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import ArchivedObject, DamagedArchive, Denied, NotFound, Redirected, Rejected, StoreError
-from jobs.s3.archive_reader import UNPROVEN, ArchiveReader, MemberRead, is_large
-from jobs.s3.archives import archive_ref, read_own_index
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
-    from jobs.s3.archive_index import ArchiveIndex
+    from jobs.archives.index import ArchiveIndex
 
 ARCHIVES_AT_ONCE = 2
 GAP_BYTES = 1024**2
@@ -110,7 +110,7 @@ class VerifyArchives:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        from jobs.s3.member_tables import from_batch
+        from jobs.archives.index_tables import from_batch
 
         problems = []
         if info.etag != record.etag:

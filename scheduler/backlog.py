@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
-from jobs.core.coverage import match
 from jobs.core.events import ObjectEvent
-from jobs.core.policy import Policy
 from jobs.errors import LedgerError
+from jobs.policy.coverage import match
+from jobs.policy.model import Policy
 from scheduler.log import say
 from scheduler.sandbox import Sandbox
 

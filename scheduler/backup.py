@@ -21,14 +21,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.backup import Backup, BackupOptions, Progress, Settled
-from jobs.core.coverage import match
 from jobs.core.enums import Deletes
 from jobs.core.events import Kind, ObjectEvent, order_of, parse_message
-from jobs.core.journal import SETTLED, Ending, Entry, file_name, to_lines
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.core.pace import backoff_seconds
-from jobs.core.policy import Pair, Policy
 from jobs.errors import (
     ArchivedObject,
     Conflict,
@@ -39,6 +36,9 @@ from jobs.errors import (
     Unavailable,
     UsageError,
 )
+from jobs.ledger.journal import SETTLED, Ending, Entry, file_name, to_lines
+from jobs.policy.coverage import match
+from jobs.policy.model import Pair, Policy
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP
 from scheduler import backlog, removals

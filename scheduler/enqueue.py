@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.aws.clients import invoke
-from jobs.core.coverage import match
 from jobs.core.metrics import Metric, Unit
-from jobs.core.policy import Pair, Policy
 from jobs.errors import UsageError
+from jobs.policy.coverage import match
+from jobs.policy.model import Pair, Policy
 from scheduler import backlog
 from scheduler.backlog import BacklogRow, Published, Waiting
 from scheduler.log import measure, say

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.pace import backoff_seconds
-from jobs.core.policy import Policy
 from jobs.errors import Conflict, PreconditionFailed, Unavailable
-from jobs.policies import load_policy, read_policy
+from jobs.ledger.guard import ledger_guard
+from jobs.policy.model import Policy
+from jobs.policy.reader import load_policy, read_policy
 from jobs.s3.conditional_writes import look_first
-from jobs.s3.ledger_guard import ledger_guard
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 from scheduler.settings import Settings

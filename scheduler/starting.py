@@ -10,7 +10,7 @@ write the id wins, and the other one's job is ended before it starts.
 
 Batch has no token for a submission and lists a job a moment late. So there may be a second job, whose submitter died
 before it wrote the id, or whose request arrived after it was given up. A job writes its id itself when it begins, if
-none is there (`jobs.runs.starts`; it knows its name by SEALIFT_START): of two that run one does the work.
+none is there (`jobs.ledger.start_claims`; it knows its name by SEALIFT_START): of two that run one does the work.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import Any
 
 from jobs.aws.batch import Batch
 from jobs.aws.batch_arrays import NAME_CHARS_MAX, REPORT, SYSTEM_TAG, retry_strategy
-from jobs.core.agreement import run_job
-from jobs.core.policy import Policy
-from jobs.core.starts import decode_record, encode_record, record_name
 from jobs.errors import NotFound
+from jobs.ledger.agreement import run_job
+from jobs.ledger.job_starts import decode_record, encode_record, record_name
+from jobs.policy.model import Policy
 from scheduler.log import say
 from scheduler.sandbox import Sandbox
 

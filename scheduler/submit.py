@@ -20,12 +20,12 @@ import zoneinfo
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from jobs.core.coverage import scope
 from jobs.core.events import ObjectEvent, parse_document
 from jobs.core.model import Location, parse_time
 from jobs.core.nights import find_night
-from jobs.core.policy import Pair, Policy
 from jobs.errors import UsageError
+from jobs.policy.coverage import scope
+from jobs.policy.model import Pair, Policy
 from scheduler.backlog import Published, read_manifest
 from scheduler.log import say
 from scheduler.sandbox import Sandbox, here

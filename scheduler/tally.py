@@ -10,9 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from jobs.core.events import ObjectEvent
-from jobs.core.journal import SETTLED, Ending, Entry
 from jobs.core.metrics import Metric, Unit
-from jobs.core.policy import Pair
+from jobs.ledger.journal import SETTLED, Ending, Entry
+from jobs.policy.model import Pair
 from scheduler.log import measure
 
 _COUNTS = {

@@ -1,4 +1,4 @@
-# The ledger in SQL for Athena: the tables of `sealift query`, jobs/s3/columns.py, with the same columns.
+# The ledger in SQL for Athena: the tables of `sealift query`, jobs/ledger/table_docs.py, with the same columns.
 #
 # Partitions are projected: no crawler, nothing to repair. Runs and generations of the catalog cannot be counted out, so
 # that a query names one: WHERE run_id = '…'. Where several attempts worked at a shard, Athena shows the outcomes of each;

@@ -1,5 +1,5 @@
 # The policy file, with what it leaves out filled in, and what is wrong in it. The same rules are in
-# jobs/core/policy_rules.py, which the command line and the functions ask; here they keep a mistake out of the plan.
+# jobs/policy/rules.py, which the command line and the functions ask; here they keep a mistake out of the plan.
 
 locals {
   policy  = yamldecode(file(var.policy_file))

@@ -11,9 +11,9 @@ from jobs.config import Settings
 from jobs.core.enums import ArchiveSide, Encryption
 from jobs.core.model import Location
 from jobs.core.packing import Claim
-from jobs.core.pair_runs import globs
-from jobs.core.policy import ArchiveRule, Pair
 from jobs.errors import UsageError
+from jobs.policy.model import ArchiveRule, Pair
+from jobs.policy.run_options import globs
 
 REPLACED = ("source", "manifest", "archives", "include", "exclude", "newer_than", "older_than", "min_size", "max_size")
 """What a rule says, so that the command line may not."""

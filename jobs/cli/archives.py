@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from jobs.archives.model import Member
 from jobs.cli.console import emit, table
 from jobs.cli.options import (
     LocationType,
@@ -20,17 +21,16 @@ from jobs.cli.options import (
     side_options,
 )
 from jobs.config import Settings
-from jobs.core.archive import Member
 from jobs.core.display import shown
 from jobs.core.model import Location
 from jobs.errors import ArchivedObject, DamagedArchive, ExitCode, LedgerError, NotFound
-from jobs.pages.figures import human_bytes
-from jobs.report import iso_time
+from jobs.reports.document import iso_time
+from jobs.reports.figures import human_bytes
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
-    from jobs.s3.archive_index import ArchiveIndex
+    from jobs.archives.index import ArchiveIndex
 
 _ARCHIVES = click.option(
     "--archives", type=LocationType(), help="Only archives below this. Default: all in the ledger."
@@ -101,7 +101,7 @@ def reindex(archives: Location, ledger: str | None, as_json: bool, **given: Any)
 
 
 def _index(ledger: str | None) -> ArchiveIndex:
-    from jobs.s3.archive_index import ArchiveIndex
+    from jobs.archives.index import ArchiveIndex
 
     location = ledger_location(ledger, Settings.from_environment())
     return ArchiveIndex(open_store(None, None, None, max_in_flight=64), location)
@@ -165,7 +165,7 @@ async def _reindex(index: ArchiveIndex, store: Store, archives: Location, as_jso
         async with gate:
             return await _renew(index, store, location)
 
-    from jobs.s3.archives import list_archives
+    from jobs.archives.files import list_archives
 
     renewed = await asyncio.gather(*[renew(location) async for location in list_archives(store, archives)])
     indexed = [str(each.archive) for each in renewed if each.is_new]
@@ -183,8 +183,8 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
 
     While an archive is cold its damaged index stays: nobody can say what is in it, and whoever asks shall hear that.
     """
-    from jobs.s3.archive_index import completed
-    from jobs.s3.archives import read_own_index
+    from jobs.archives.files import read_own_index
+    from jobs.archives.index import completed
 
     etag = await index.etag(location)
     if etag is not None and await _is_whole(index, location):

@@ -14,9 +14,9 @@ from jobs.cli.placement import batch_options
 from jobs.cli.transfer import launch_and_report
 from jobs.config import Settings
 from jobs.core.enums import Deletes
-from jobs.core.pair_runs import Ceiling, copy_options, globs, prefixes_below, sides
 from jobs.core.selection import Selection
 from jobs.errors import LimitExceeded
+from jobs.policy.run_options import Ceiling, copy_options, globs, prefixes_below, sides
 
 
 @click.command()

@@ -19,8 +19,8 @@ from jobs.core.display import Display
 from jobs.core.pace import watch_seconds
 from jobs.core.run import Plan, RunSpec, worker_pins
 from jobs.errors import ConfigError, Interrupted, StoreError, UsageError
+from jobs.ledger.ledger import Ledger
 from jobs.runs.batch import BatchExecutor, Submitted, describe_failure, exit_codes, unfinished_shards
-from jobs.runs.ledger import Ledger
 from jobs.runs.placing import CHILDREN, BatchOptions, check, place
 from jobs.runs.standing import find_standing
 

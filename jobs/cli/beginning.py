@@ -7,7 +7,7 @@ import asyncio
 from jobs.cli.options import ledger_location
 from jobs.config import Settings
 from jobs.errors import UsageError
-from jobs.runs.starts import stand
+from jobs.ledger.start_claims import stand
 from jobs.s3.sessions import open_store
 
 

@@ -32,7 +32,7 @@ def rebuild(ledger: str | None, as_json: bool) -> int:
 
 
 async def _rebuild(place: Location, as_json: bool) -> None:
-    from jobs.runs.catalog import rebuild_catalog
+    from jobs.ledger.catalog import rebuild_catalog
 
     made = await rebuild_catalog(launch.open_ledger(place), time.time())
     document = {"catalog": made.uri, "rows": made.rows, "runs": made.runs}

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location
+from jobs.ledger.ledger import Ledger
 from jobs.runs.leases import LEASE_SECONDS, holder, launch, open_leases
-from jobs.runs.ledger import Ledger
 from jobs.s3.sessions import open_store
 
 SHOWN_LEASES = 8

@@ -39,7 +39,7 @@ from jobs.core.run import RunSpec, Side
 from jobs.core.savings import Economy
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 
 PAYBACK_MONTHS = 24.0
 

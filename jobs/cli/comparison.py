@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import __version__
-from jobs.cli.reporting import PAGE, write_page
 from jobs.core.display import Display
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side
-from jobs.report import summarize_reconcile
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
+from jobs.reports.document import summarize_reconcile
+from jobs.reports.publish import PAGE, write_page
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from jobs.core.display import Display, Meter, shown
-from jobs.pages.figures import human_bytes, human_seconds
+from jobs.reports.figures import human_bytes, human_seconds
 
 PLAIN_INTERVAL_SECONDS = 10.0
 

@@ -25,7 +25,7 @@ from jobs.core.expiry import EXPIRED_BEFORE, PROOFS
 from jobs.core.run import RunSpec
 from jobs.core.selection import Selection, parse_age
 from jobs.errors import ConfigError, ExitCode, UsageError
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.s3.sessions import open_store
 
 GRACE = "30d"
@@ -168,7 +168,7 @@ async def _claims(ledger: Ledger, given: Mapping[str, Any], proving: RunSpec | N
 
 
 async def _undo(ledger: Ledger, run_id: str, given: Mapping[str, Any]) -> int:
-    from jobs.s3.tombstones import Tombstones
+    from jobs.ledger.tombstones import Tombstones
     from jobs.s3.unhiding import unhide
 
     spec = await ledger.spec(run_id)

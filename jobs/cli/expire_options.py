@@ -13,11 +13,11 @@ from jobs.cli.expire_places import Places, command_line, reach
 from jobs.cli.options import LocationType, side_options, stack
 from jobs.cli.pairs import Chosen, choose
 from jobs.config import Settings
-from jobs.core.coverage import match
 from jobs.core.enums import ArchiveSide
 from jobs.core.model import Location
 from jobs.core.run import Side
 from jobs.errors import UsageError
+from jobs.policy.coverage import match
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -23,7 +23,7 @@ from jobs.core.model import Location
 from jobs.core.pricing import PriceTable
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import ConfigError, LedgerError, LimitExceeded, UsageError
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.s3.sessions import boto_client, open_store
 
 if TYPE_CHECKING:

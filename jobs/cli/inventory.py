@@ -12,7 +12,7 @@ from jobs.cli.console import emit, meter
 from jobs.cli.options import LocationType, json_option, side_options
 from jobs.core.model import Location
 from jobs.inventory.write import write_inventory
-from jobs.pages.figures import human_bytes, human_seconds
+from jobs.reports.figures import human_bytes, human_seconds
 from jobs.s3.sessions import open_store
 
 

@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any
 from jobs import __version__
 from jobs.cli.checksums import attest
 from jobs.cli.claims import claim_run, say_superseded
-from jobs.cli.reporting import PAGE
-from jobs.cli.reporting import publish as publish_report
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location, Route
@@ -30,8 +28,10 @@ from jobs.core.pricing import part_rule
 from jobs.core.run import Plan, RunSpec, RunState, Side, worker_pins
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, LimitExceeded, NotFound, StoreError, UsageError
-from jobs.report import exit_code, summarize
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
+from jobs.reports.document import exit_code, summarize
+from jobs.reports.publish import PAGE
+from jobs.reports.publish import publish as publish_report
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import Store
 
@@ -176,7 +176,7 @@ async def execute(
 
 def load_reporting() -> None:
     """Load what `conclude` needs, while others work."""
-    for name in ("duckdb", "jobs.runs.folding", "jobs.pages.page"):
+    for name in ("duckdb", "jobs.runs.folding", "jobs.reports.html.page"):
         importlib.import_module(name)
 
 

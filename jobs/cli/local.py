@@ -20,7 +20,7 @@ from jobs.cli.console import say
 from jobs.cli.options import stack
 from jobs.config import Settings
 from jobs.errors import ConfigError, StoreError, UsageError
-from jobs.pages.figures import human_bytes, human_seconds
+from jobs.reports.figures import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from jobs.local.system import System

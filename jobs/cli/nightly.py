@@ -31,12 +31,12 @@ from jobs.core.nights import (
     parse_night,
     verdict,
 )
-from jobs.core.pair_runs import copy_options, globs, prefixes_below, sides
 from jobs.core.run import RunState
 from jobs.core.selection import Selection, parse_age
 from jobs.errors import ExitCode, UsageError
-from jobs.pages.figures import human_seconds
-from jobs.report import iso_time
+from jobs.policy.run_options import copy_options, globs, prefixes_below, sides
+from jobs.reports.document import iso_time
+from jobs.reports.figures import human_seconds
 from jobs.runs.nights import NightBook
 
 

@@ -11,10 +11,10 @@ import click
 from jobs.cli import policy as policies
 from jobs.cli.options import ledger_location, stack
 from jobs.config import Settings
-from jobs.core.coverage import Scope, scope
 from jobs.core.model import Location
-from jobs.core.policy import Pair, Policy
 from jobs.errors import UsageError
+from jobs.policy.coverage import Scope, scope
+from jobs.policy.model import Pair, Policy
 
 F = TypeVar("F", bound=Callable[..., Any])
 

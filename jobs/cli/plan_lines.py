@@ -8,8 +8,8 @@ from typing import Any
 from jobs.cli.console import table
 from jobs.core.display import shown
 from jobs.core.run import Plan, RunSpec
-from jobs.pages.figures import human_bytes, human_seconds
-from jobs.report import counts, verdict
+from jobs.reports.document import counts, verdict
+from jobs.reports.figures import human_bytes, human_seconds
 
 SHOWN_DELETIONS = 20
 

@@ -13,14 +13,14 @@ from jobs.cli.bind import bind
 from jobs.cli.console import emit
 from jobs.cli.options import LocationType, json_option
 from jobs.config import Settings
-from jobs.core.coverage import Explanation, explain, to_dict
 from jobs.core.display import shown
 from jobs.core.model import Location
-from jobs.core.policy import Pair, Policy
-from jobs.core.policy_words import Age, Size, Word
 from jobs.errors import ExitCode, PolicyError, UsageError
-from jobs.pages.figures import human_bytes
-from jobs.policies import load_policy, read_policy
+from jobs.policy.coverage import Explanation, explain, to_dict
+from jobs.policy.model import Pair, Policy
+from jobs.policy.reader import load_policy, read_policy
+from jobs.policy.words import Age, Size, Word
+from jobs.reports.figures import human_bytes
 
 
 @click.group()
@@ -92,7 +92,7 @@ def explain_object(
 @policy.command()
 def schema() -> int:
     """The JSON Schema of the policy file, for editors."""
-    from jobs.policy_schema import make_schema
+    from jobs.policy.json_schema import make_schema
 
     click.echo(json.dumps(make_schema(), indent=2, ensure_ascii=False))
     return int(ExitCode.DONE)

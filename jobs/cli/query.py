@@ -21,7 +21,7 @@ from jobs.cli.console import say, table, visible_json
 from jobs.cli.options import RunType, ledger_location, ledger_option
 from jobs.config import Settings
 from jobs.errors import ConfigError, UsageError
-from jobs.s3.columns import TABLES
+from jobs.ledger.table_docs import TABLES
 
 if TYPE_CHECKING:
     from jobs.tables.duck import Answer
@@ -75,7 +75,7 @@ def query(
 
 
 async def _query(sql: str, run_id: str | None, file_format: str, output: Path | None, ledger: Any) -> None:
-    from jobs.runs.views import open_views
+    from jobs.ledger.views import open_views
     from jobs.tables.duck import check_select, named_tables
 
     check_select(sql)
@@ -89,7 +89,7 @@ def _write(answer: Answer, file_format: str, output: Path | None) -> None:
     if file_format in ("csv", "parquet"):
         path = answer.write(file_format)
     else:
-        from jobs.runs.views import usable
+        from jobs.ledger.views import usable
 
         path = answer.scratch(file_format)
         with usable(path.parent), path.open("w", encoding="utf-8") as file:

@@ -33,8 +33,8 @@ from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.selection import parse_age, parse_size
 from jobs.errors import UsageError
-from jobs.report import exit_code
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
+from jobs.reports.document import exit_code
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from jobs.core.display import Display
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.runs.placing import BatchOptions, check, is_batch, place
 
 JOBS = ("replicate", "verify")

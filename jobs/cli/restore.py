@@ -40,7 +40,7 @@ from jobs.core.run import RunSpec
 from jobs.core.selection import Selection
 from jobs.core.thawing import DAYS, Tier
 from jobs.errors import UsageError
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
 
 
@@ -169,9 +169,9 @@ async def plan_run(
     request: launch.Request, ledger: Ledger, settings: Settings, display: Display, *, keys: Sequence[str] = ()
 ) -> launch.Planned:
     """Find what is asked for, choose versions, look at the archives, price it. Raises ConfigError, UsageError, …"""
+    from jobs.archives.index import ArchiveIndex
     from jobs.runs.planning import read_price_table
     from jobs.runs.restoring import plan_restore
-    from jobs.s3.archive_index import ArchiveIndex
 
     started = time.time()
     if request.source is None:

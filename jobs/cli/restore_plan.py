@@ -7,15 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jobs.archives.files import archive_ref
+from jobs.archives.model import ArchiveRecord
+from jobs.archives.spans import SPAN_BYTES
 from jobs.core import pricing
-from jobs.core.archive import ArchiveRecord
 from jobs.core.model import Location
 from jobs.core.pricing import GIB, PriceTable
-from jobs.core.ranges import SPAN_BYTES
 from jobs.core.run import Plan, Side
 from jobs.core.thawing import Cold, Tier, refusal, weigh_thaw
 from jobs.errors import Denied, NotFound, Redirected, UsageError
-from jobs.s3.archives import archive_ref
 from jobs.s3.retries import try_often
 from jobs.s3.sessions import open_store
 

@@ -11,16 +11,16 @@ from jobs.core.history import current_at, pick, pick_asked
 from jobs.core.model import Listed, ObjectVersion
 from jobs.core.run import Side
 from jobs.errors import ConfigError, UsageError
-from jobs.report import iso_time
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
+from jobs.reports.document import iso_time
 from jobs.s3.sessions import boto_client, open_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jobs.core.archive import ArchiveRecord
+    from jobs.archives.index import ArchiveIndex
+    from jobs.archives.model import ArchiveRecord
     from jobs.runs.restoring import Choose
-    from jobs.s3.archive_index import ArchiveIndex
 
 KEYS_SOUGHT = 200_000
 """So many keys of a manifest are looked up by themselves; with more, whole archives are."""
@@ -76,7 +76,7 @@ class Wanted:
             async for batch in archived_rows(self.index, list(records.values()), self.request.selection.prefix, sought):
                 yield batch
         if self.options["is_history"] and not self.is_retry:
-            from jobs.s3.expired_rows import expired_rows
+            from jobs.ledger.expired_rows import expired_rows
 
             bucket, prefix = self.source.location.bucket, self.request.selection.prefix
             async for batch in expired_rows(self.ledger.store, self.ledger.location, bucket, prefix):

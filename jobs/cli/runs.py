@@ -18,11 +18,11 @@ from jobs.cli.transfer import follow_and_report, launch_and_report, run_and_repo
 from jobs.config import Settings
 from jobs.core.selection import Selection
 from jobs.errors import LedgerError, UsageError
-from jobs.pages.figures import human_bytes
-from jobs.report import exit_code, findings_count
+from jobs.ledger.ledger import Ledger
+from jobs.reports.document import exit_code, findings_count
+from jobs.reports.figures import human_bytes
 from jobs.runs import placing
 from jobs.runs.batch import BatchExecutor
-from jobs.runs.ledger import Ledger
 from jobs.runs.standing import find_standing
 
 WATCH_SECONDS = 2.0

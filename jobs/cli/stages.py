@@ -15,15 +15,15 @@ from jobs.cli import launch
 from jobs.cli.comparison import compare, make_spec, record
 from jobs.cli.work import work
 from jobs.config import Settings
-from jobs.core.coverage import Scope
 from jobs.core.display import Display
 from jobs.core.nights import INVENTORY_HOURS_MAX, NIGHT_VERSION, Stage
-from jobs.core.pair_runs import Ceiling, prefix_map, sides
-from jobs.core.policy import Pair, Policy
 from jobs.errors import ConfigError, Denied, LedgerError, ManifestError, NotFound
-from jobs.report import exit_code
+from jobs.ledger.ledger import Ledger
+from jobs.policy.coverage import Scope
+from jobs.policy.model import Pair, Policy
+from jobs.policy.run_options import Ceiling, prefix_map, sides
+from jobs.reports.document import exit_code
 from jobs.runs import placing
-from jobs.runs.ledger import Ledger
 from jobs.runs.nights import LOOK_SECONDS, NightBook
 from jobs.runs.placing import BatchOptions
 from jobs.s3.sessions import open_store

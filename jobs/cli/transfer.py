@@ -34,9 +34,9 @@ from jobs.core.run import Plan, RunSpec
 from jobs.core.sampling import next_number, parse_fraction
 from jobs.core.selection import Selection
 from jobs.errors import Interrupted, Unavailable, UsageError
+from jobs.ledger.ledger import Ledger
 from jobs.runs import placing
 from jobs.runs.batch import Submitted, describe_failure
-from jobs.runs.ledger import Ledger
 from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
 
 _COMMON = stack(

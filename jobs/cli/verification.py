@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import __version__
+from jobs.archives.model import ArchiveRecord
 from jobs.cli import launch
 from jobs.config import Settings
 from jobs.core import pricing
-from jobs.core.archive import ArchiveRecord
 from jobs.core.display import Display
 from jobs.core.pricing import GIB, PriceTable
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.core.sampling import Sample
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, UsageError
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ def make_request(given: Mapping[str, Any], archives: Side, sample: tuple[int, in
 
 async def plan_run(request: launch.Request, ledger: Ledger, settings: Settings, display: Display) -> launch.Planned:
     """Find the archives, indexed or not, and make their members rows. Raises ConfigError when there are none."""
+    from jobs.archives.files import list_archives
+    from jobs.archives.index import ArchiveIndex
     from jobs.runs.archive_planning import plan_archives
     from jobs.runs.planning import read_price_table
-    from jobs.s3.archive_index import ArchiveIndex
-    from jobs.s3.archives import list_archives
 
     started = time.time()
     side = request.destination

@@ -9,7 +9,7 @@ from jobs.cli import batch, launch
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.run import Plan, RunSpec
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.runs.placing import BatchOptions, is_batch
 
 

@@ -25,10 +25,10 @@ from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest
 from jobs.core.thawing import Tier
 from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, UsageError
 from jobs.expire import GROUPS_AT_ONCE, Expire, ExpireOptions
+from jobs.ledger.ledger import Ledger
 from jobs.replicate import Replicate, ReplicateOptions
 from jobs.restore import CHAINS_AT_ONCE, Restore, RestoreOptions
 from jobs.runs.leases import Lease, holder
-from jobs.runs.ledger import Ledger
 from jobs.runs.worker import Job, Progress, Worker, WorkerLimits
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.conditional_writes import look_first
@@ -229,22 +229,22 @@ def make_job(
     if spec.job == "replicate":
         return Replicate(source, destination, route, ReplicateOptions.from_dict(spec.options), budget)
     if spec.job == "verify" and spec.options.get("archives"):
-        from jobs.s3.archive_index import ArchiveIndex
+        from jobs.archives.index import ArchiveIndex
 
         return VerifyArchives(destination, ArchiveIndex(ledger.store, ledger.location), budget)
     if spec.job == "verify":
         return Verify(source, destination, route, VerifyOptions.from_dict(spec.options), budget)
     if spec.job == "compact":
-        from jobs.s3.archive_index import ArchiveIndex
+        from jobs.archives.index import ArchiveIndex
 
         index = ArchiveIndex(ledger.store, ledger.location)
         options = CompactOptions.from_dict(spec.options)
         return Compact(source, destination, route, options, budget, index, spec.run_id, in_flight)
     if spec.job == "expire":
+        from jobs.ledger.tombstones import Tombstones
         from jobs.runs.announcers import Announcers
         from jobs.s3.announcements import Announcements
         from jobs.s3.copies import Copies
-        from jobs.s3.tombstones import Tombstones
 
         copies = Copies(source, destination, budget, bool(spec.options.get("streamed")))
         tombstones = Tombstones(ledger.store, ledger.location, route.source.bucket, spec.run_id)
@@ -273,7 +273,7 @@ def _restore(
     spec: RunSpec, source: Store, destination: Store, budget: ByteBudget, ledger: Ledger, in_flight: int
 ) -> Restore:
     """The archives may be on a third service."""
-    from jobs.s3.archive_index import ArchiveIndex
+    from jobs.archives.index import ArchiveIndex
 
     archives, named = source, spec.options["archives"]
     if named is not None:

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from jobs.core.archive import BLOCK_BYTES
+from jobs.archives.member_names import spell
+from jobs.archives.model import BLOCK_BYTES
 from jobs.core.enums import ArchiveFormat
-from jobs.core.member_names import spell
 from jobs.core.model import Location, ObjectVersion
 
 TARGET_BYTES = 1024**3

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from jobs.core.histories import SKEW_SECONDS
-from jobs.core.journal import Entry
 from jobs.core.model import ObjectVersion
+from jobs.ledger.journal import Entry
 
 JOURNAL = "journal:"
 _MULTIPART = "-"

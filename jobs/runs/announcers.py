@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, Side
 from jobs.errors import LedgerError, UsageError
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)

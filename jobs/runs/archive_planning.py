@@ -19,11 +19,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.model import ArchiveRecord
 from jobs.core import shards
-from jobs.core.archive import ArchiveRecord
 from jobs.core.model import Location
 from jobs.core.run import ShardSummary
-from jobs.s3.archive_index import ArchiveIndex
 from jobs.tables.duck import Database, quoted
 from jobs.tables.rows import expiry_schema, write_parquet
 

@@ -26,8 +26,8 @@ from jobs.aws.batch import Batch, ChildFailure, JobState
 from jobs.aws.batch_arrays import CHILDREN_MAX, STAGES, TERMINATED, WORK, Submission, payload
 from jobs.core.run import Plan
 from jobs.errors import ExitCode, LedgerError, PreconditionFailed, SealiftError, UsageError
+from jobs.ledger.ledger import Ledger
 from jobs.runs import leases
-from jobs.runs.ledger import Ledger
 
 SHOWN_FAILURES = 100
 """How many failed children are described: one request."""

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from jobs.core.run import Plan
+from jobs.ledger.ledger import Ledger
 from jobs.runs.folding import open_fold
-from jobs.runs.ledger import Ledger
 from jobs.tables.duck import harmless, quoted
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.core.outcome import GOOD, weight_sql
 from jobs.core.run import Plan
-from jobs.runs.ledger import Checkpoint, Ledger
+from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.tables.rows import manifest_schema, write_parquet
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import Interrupted, LedgerError, NotFound, PreconditionFailed, StoreError, Unavailable
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.s3.retries import try_often
 
 LOOK_SECONDS = 4.0

@@ -16,8 +16,8 @@ from jobs.core.night_documents import claim_defect, record_defect, summary_defec
 from jobs.core.nights import Stage, claim_name, record_name, summary_name
 from jobs.core.pace import backoff_seconds
 from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
-from jobs.runs.ledger import WRITE_TRIES, Ledger
-from jobs.s3.ledger_guard import ledger_guard
+from jobs.ledger.guard import ledger_guard
+from jobs.ledger.ledger import WRITE_TRIES, Ledger
 
 _JSON = Attributes(headers={"content-type": "application/json"})
 LOOK_SECONDS = 0.5

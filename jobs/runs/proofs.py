@@ -15,14 +15,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.index_tables import INDEX_SCHEMA
 from jobs.core.expiry import PROOFS
 from jobs.core.model import Location
 from jobs.core.run import RunSpec
+from jobs.ledger.ledger import Ledger
 from jobs.runs.folding import open_fold
-from jobs.runs.ledger import Ledger
-from jobs.s3.archive_index import ArchiveIndex
 from jobs.s3.listing import list_all
-from jobs.s3.member_tables import INDEX_SCHEMA
 from jobs.tables.duck import quoted
 
 PROVEN = """

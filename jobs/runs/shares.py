@@ -17,8 +17,8 @@ import duckdb
 import pyarrow.parquet as pq
 
 from jobs.core.model import NULL_VERSION, Location
-from jobs.runs.ledger import Ledger
-from jobs.s3.expired_rows import expired_rows
+from jobs.ledger.expired_rows import expired_rows
+from jobs.ledger.ledger import Ledger
 from jobs.tables.duck import quoted
 from jobs.tables.rows import manifest_schema
 

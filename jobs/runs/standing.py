@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jobs.core.run import Plan
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 
 
 class Standing(NamedTuple):

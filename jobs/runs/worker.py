@@ -22,8 +22,8 @@ from jobs.core.outcome import GOOD, Outcome, PartlyDone, Status
 from jobs.core.pace import Pace, backoff_seconds
 from jobs.core.run import Plan
 from jobs.errors import Conflict, Interrupted, LedgerError, PreconditionFailed, StoreError, Throttled, Unavailable
+from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.leases import LOOK_SECONDS, Lease
-from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.tables.rows import read_outcomes, read_shard, write_outcomes
 
 TRIES = 8

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.core.archive import ArchiveRecord
-from jobs.s3.archive_index import ArchiveIndex
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.model import ArchiveRecord
 from jobs.tables.ranged_parquet import KeyRange
 from jobs.tables.rows import manifest_schema
 

@@ -12,7 +12,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-from jobs.core.archive import ArchiveRecord, Member
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.reader import ArchiveReader, MemberRead, is_large
 from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import Protection, Verdict, compare
 from jobs.core.expiry import Proof, refuse_copy
@@ -27,7 +28,6 @@ from jobs.errors import (
     Redirected,
     Rejected,
 )
-from jobs.s3.archive_reader import ArchiveReader, MemberRead, is_large
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.checksums import Hasher
 from jobs.s3.compare_bytes import RANGE_BYTES, Side, compare_content

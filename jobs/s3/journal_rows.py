@@ -15,10 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.core.journal import Entry, from_document
 from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.core.told_history import told_row
 from jobs.errors import ManifestError
+from jobs.ledger.journal import Entry, from_document
 from jobs.s3.listing import list_all
 from jobs.s3.retries import do_all, try_often
 from jobs.s3.store import Store

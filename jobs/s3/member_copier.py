@@ -9,13 +9,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
-from jobs.core.archive import Member
+from jobs.archives.model import Member
+from jobs.archives.reader import ArchiveReader, MemberRead
 from jobs.core.evidence import compare, is_md5
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.part_sizes import choose_part_size
 from jobs.errors import Conflict, PreconditionFailed
-from jobs.s3.archive_reader import ArchiveReader, MemberRead
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import ALGORITHMS

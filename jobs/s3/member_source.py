@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jobs.core.archive import CHUNK_BYTES, Member, describe
+from jobs.archives.model import CHUNK_BYTES, Member, describe
 from jobs.core.evidence import is_md5_etag
 from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence, Status

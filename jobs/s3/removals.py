@@ -32,8 +32,8 @@ from jobs.s3.originals import Seen
 from jobs.s3.retries import do_all
 
 if TYPE_CHECKING:
+    from jobs.ledger.tombstones import Tombstone, Tombstones
     from jobs.s3.announcements import Announcements
-    from jobs.s3.tombstones import Tombstone, Tombstones
 
 REQUESTS_AT_ONCE = 64
 
@@ -171,7 +171,7 @@ class Removals:
         return outcome._replace(reason=f"hidden by the delete marker {marker_id}: removing that undoes it"), marker_id
 
     def _tombstone(self, doomed: Doomed) -> Tombstone:
-        from jobs.s3.tombstones import Tombstone
+        from jobs.ledger.tombstones import Tombstone
 
         (row, _, original, _), proof = doomed.seen, doomed.proof
         return Tombstone(

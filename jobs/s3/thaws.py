@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.thawing import Tier, waiting_name
 from jobs.errors import Conflict, PreconditionFailed
-from jobs.s3.ledger_guard import ledger_guard
+from jobs.ledger.guard import ledger_guard
 from jobs.s3.retries import try_often
 from jobs.s3.store import Restoring, Store
 

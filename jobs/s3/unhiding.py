@@ -16,11 +16,11 @@ from typing import NamedTuple, cast
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, is_exact
 from jobs.errors import StoreError
+from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.deletes import ExactDeletes
 from jobs.s3.lookup import key_history
 from jobs.s3.retries import do_all, try_often
 from jobs.s3.store import Store
-from jobs.s3.tombstones import Tombstone, Tombstones
 
 CLOCKS_SECONDS = 300.0
 """How far our clock and S3's may be apart."""

@@ -147,9 +147,9 @@ WORKLOADS: dict[str, Callable[[Bench], Workload]] = {
 
 async def read_one(ledger: str, key: str) -> dict[str, Any]:
     """Find and read one member; what the last of the reads took."""
+    from jobs.archives.files import read_member
+    from jobs.archives.index import ArchiveIndex
     from jobs.core.model import Location
-    from jobs.s3.archive_index import ArchiveIndex
-    from jobs.s3.archives import read_member
     from jobs.s3.sessions import open_store
 
     store = open_store(None, None, None)

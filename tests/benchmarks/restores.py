@@ -21,7 +21,7 @@ from tests.benchmarks.peers import SEALIFT, Client, Run
 from tests.benchmarks.workloads import Bench, Target, Workload, peak_mib, speed_against, uri
 
 if TYPE_CHECKING:
-    from jobs.core.archive import ArchiveRecord, Member
+    from jobs.archives.model import ArchiveRecord, Member
 
 SIZE_BYTES = 4096
 PREFIXES = ("current/2020/01/0", "current/2020/01/10/")
@@ -106,8 +106,8 @@ WORKLOADS: dict[str, Callable[[Bench], Workload]] = {"restore": restore, "restor
 
 async def find_members(ledger: str) -> list[tuple[ArchiveRecord, list[Member]]]:
     """The tenth by archive, out of the index."""
+    from jobs.archives.index import ArchiveIndex
     from jobs.core.model import Location
-    from jobs.s3.archive_index import ArchiveIndex
     from jobs.s3.sessions import open_store
 
     store = open_store(None, None, None)
@@ -124,8 +124,8 @@ async def find_members(ledger: str) -> list[tuple[ArchiveRecord, list[Member]]]:
 
 async def read_all(ledger: str, *, is_coalesced: bool) -> dict[str, Any]:
     """How long it takes to read and prove the tenth, and by how many requests."""
-    from jobs.core.ranges import GAP_BYTES
-    from jobs.s3 import archive_reader
+    from jobs.archives import reader as archive_reader
+    from jobs.archives.spans import GAP_BYTES
     from jobs.s3.byte_ranges import ByteBudget
     from jobs.s3.sessions import open_store
 

@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.archives.files import read_member, stream_member
+from jobs.archives.index import ArchiveIndex, Found
 from jobs.core.model import Location
-from jobs.s3.archive_index import ArchiveIndex, Found
-from jobs.s3.archives import read_member, stream_member
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store

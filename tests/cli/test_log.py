@@ -17,7 +17,7 @@ from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import ConfigError, Denied, Interrupted
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.runs.worker import Progress, Worker, WorkerLimits
 from jobs.s3.memory import MemoryStore
 from jobs.tables.rows import shard_schema, write_parquet

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from jobs.policies import parse_policy, read_policy
+from jobs.policy.reader import parse_policy, read_policy
 from tests.cli.conftest import Result
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "policy.example.yaml"

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import ConfigError
-from jobs.runs.views import usable
+from jobs.ledger.views import usable
 from tests.cli.conftest import World
 
 HOSTILE = [

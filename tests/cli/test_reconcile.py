@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from jobs.report import schema
+from jobs.reports.document import schema
 from jobs.s3.checksums import full_object
 from tests.cli.conftest import Result, World
 from tests.cli.test_checksums_at_rest import report as checksum_report

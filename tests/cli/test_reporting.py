@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 
 from jobs.cli.launch import new_run_id
-from jobs.report import schema
+from jobs.reports.document import schema
 from tests.cli.conftest import World
 
 

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.cli.launch import new_run_id
-from jobs.core.agreement import (
+from jobs.core.model import Location
+from jobs.core.run import Plan, RunSpec, ShardSummary, Side
+from jobs.ledger.agreement import (
     checkpoint_disagreement,
     plan_disagreement,
     run_job,
     shard_disagreement,
     spec_disagreement,
 )
-from jobs.core.model import Location
-from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 
 JOBS = st.sampled_from(["replicate", "verify", "compact", "restore", "expire", "reconcile"])
 TIMES = st.floats(0, 4e9, allow_nan=False)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.archive import ARCHIVE_VERSION, LOCATOR_BYTES, ArchiveRecord, Locator, Member
+from jobs.archives.model import ARCHIVE_VERSION, LOCATOR_BYTES, ArchiveRecord, Locator, Member
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location
 from jobs.errors import DamagedArchive

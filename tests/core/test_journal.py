@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.journal import SETTLED, Ending, Entry, file_name, from_document, to_lines
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.s3.columns import TABLES
+from jobs.ledger.journal import SETTLED, Ending, Entry, file_name, from_document, to_lines
+from jobs.ledger.table_docs import TABLES
 
 
 def entry(key: str = "k", ending: Ending = Ending.COPIED) -> Entry:

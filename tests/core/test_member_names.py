@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.member_names import NAME_BYTES, Names, spell, spell_flat, spell_version
+from jobs.archives.member_names import NAME_BYTES, Names, spell, spell_flat, spell_version
 
 # Few different characters, so that keys collide and nest.
 hostile = st.text(st.sampled_from(list("ab/.%\\\n\0é~:i\u0308")), min_size=1, max_size=12)

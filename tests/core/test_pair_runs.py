@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.coverage import Scope
 from jobs.core.enums import Encryption, StorageClass
 from jobs.core.model import Location, ObjectVersion, Route
-from jobs.core.pair_runs import Ceiling, copy_options, globs, prefix_map, prefixes_below, sides
-from jobs.core.policy import Destination, Limits, Pair, Source
-from jobs.core.policy_words import Bucket, Count, Dollars, Folder, KmsKey, PairName, Prefix, Region
 from jobs.core.run import Plan
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
+from jobs.policy.coverage import Scope
+from jobs.policy.model import Destination, Limits, Pair, Source
+from jobs.policy.run_options import Ceiling, copy_options, globs, prefix_map, prefixes_below, sides
+from jobs.policy.words import Bucket, Count, Dollars, Folder, KmsKey, PairName, Prefix, Region
 
 ARN = "arn:aws:kms:eu-west-1:111122223333:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"
 texts = st.text("ab/*?[]!é-", max_size=6)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.coverage import explain, match, scope, to_dict
 from jobs.core.enums import StorageClass
-from jobs.core.policy import Archive, ArchiveRule, Destination, Ledger, Pair, Policy, Source
-from jobs.core.policy_rules import find_mistakes
-from jobs.core.policy_words import (
+from jobs.policy.coverage import explain, match, scope, to_dict
+from jobs.policy.model import Archive, ArchiveRule, Destination, Ledger, Pair, Policy, Source
+from jobs.policy.rules import find_mistakes
+from jobs.policy.words import (
     Age,
     Bucket,
     Count,

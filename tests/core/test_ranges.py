@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.ranges import Span, Wanted, coalesce
+from jobs.archives.spans import Span, Wanted, coalesce
 
 STRETCHES = st.lists(
     st.builds(

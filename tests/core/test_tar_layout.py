@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.archive import BLOCK_BYTES, Member
-from jobs.core.tar_layout import END_OF_TAR, Layout, encode_map, read_records
+from jobs.archives.model import BLOCK_BYTES, Member
+from jobs.archives.tar_layout import END_OF_TAR, Layout, encode_map, read_records
 
 sizes = st.integers(0, 3000) | st.sampled_from([8 * 1024**3 - 1, 8 * 1024**3, 48 * 1024**4])
 

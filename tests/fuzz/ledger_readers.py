@@ -8,23 +8,23 @@ from collections.abc import Callable, Coroutine
 from datetime import date
 from typing import Any
 
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.index_tables import TableWriter, write_index
+from jobs.archives.model import ArchiveRecord, Member
 from jobs.aws.batch_arrays import Placement, Submission, payload
 from jobs.cli.nightly import summary_text
-from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.enums import ArchiveFormat
 from jobs.core.expiry import Original, Proof, Terms, decide
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion
 from jobs.core.nights import Stage, claim_name, record_name, summary_name
-from jobs.policies import parse_policy
+from jobs.ledger.expired_rows import expired_rows
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.tombstones import FOLDER as TOMBSTONES
+from jobs.policy.reader import parse_policy
 from jobs.runs import batch, leases
-from jobs.runs.ledger import Ledger
 from jobs.runs.nights import NightBook
-from jobs.s3.archive_index import ArchiveIndex
-from jobs.s3.expired_rows import expired_rows
-from jobs.s3.member_tables import TableWriter, write_index
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
-from jobs.s3.tombstones import FOLDER as TOMBSTONES
 from scheduler import backlog, follow, starting
 from scheduler.sandbox import Sandbox
 from scheduler.settings import Settings

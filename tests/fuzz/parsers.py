@@ -18,30 +18,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from jobs.archives.files import cut_out
+from jobs.archives.index import completed
+from jobs.archives.model import ArchiveRecord, Locator, Member
+from jobs.archives.tar_layout import Layout, read_records
 from jobs.checksum_reports.rows import parse_row
-from jobs.core.archive import ArchiveRecord, Locator, Member
 from jobs.core.enums import ArchiveFormat, Step
 from jobs.core.events import parse_message
-from jobs.core.journal import Ending, Entry, to_lines
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
-from jobs.core.starts import decode_record, encode_record
-from jobs.core.tar_layout import Layout, read_records
 from jobs.core.told_history import told_row
 from jobs.errors import SealiftError
 from jobs.inventory.report import open_inventory
+from jobs.ledger.job_starts import decode_record, encode_record
+from jobs.ledger.journal import Ending, Entry, to_lines
+from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.ledger.tombstones import DONE, FOLDER, Tombstone, Tombstones
 from jobs.manifests import open_manifest
-from jobs.policies import parse_policy
-from jobs.runs.ledger import Checkpoint, Ledger
+from jobs.policy.reader import parse_policy
 from jobs.s3 import wire
-from jobs.s3.archive_index import completed
-from jobs.s3.archives import cut_out
 from jobs.s3.journal_rows import parse_journal
 from jobs.s3.list_pages import parse_page
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
-from jobs.s3.tombstones import DONE, FOLDER, Tombstone, Tombstones
 from jobs.tables.rows import read_outcomes, read_shard, shard_schema, write_outcomes, write_parquet
 from tests.fuzz.conversations import CUT, HEAD, LATE, NEXT, WAITING, play
 from tests.fuzz.ledger_readers import EXPIRED_ROWS, READERS

@@ -12,22 +12,22 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from jobs.core.archive import Member
+from jobs.archives.index_tables import from_batch
+from jobs.archives.model import Member
+from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.expiry import Proof
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome
 from jobs.errors import StoreError
 from jobs.expire import Expire, ExpireOptions
+from jobs.ledger.tombstones import Tombstones
 from jobs.s3.announcements import Announcements
 from jobs.s3.archive_upload import ArchiveUpload
-from jobs.s3.archive_writer import ArchiveWriter
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copies import Copies
-from jobs.s3.member_tables import from_batch
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Deleted
-from jobs.s3.tombstones import Tombstones
 
 LEDGER = Location("ledger", "runs")
 DAY = 86_400.0

@@ -7,7 +7,7 @@ from typing import Any
 from jobs.core.category import FINDINGS
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, RunState, ShardSummary, Side
-from jobs.report import iso_time, summarize, summarize_reconcile
+from jobs.reports.document import iso_time, summarize, summarize_reconcile
 
 MIDNIGHT = 1_764_028_800.0  # 2025-11-25T00:00:00Z
 DAY = 86_400.0

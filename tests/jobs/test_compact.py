@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.archives.files import read_member
+from jobs.archives.index import ArchiveIndex
 from jobs.compact import Compact, CompactOptions
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
@@ -20,8 +22,6 @@ from jobs.core.packing import PackingRule, cut, sort_key
 from jobs.core.savings import Economy
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled, Unavailable
 from jobs.runs.planning import read_price_table
-from jobs.s3.archive_index import ArchiveIndex
-from jobs.s3.archives import read_member
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Body

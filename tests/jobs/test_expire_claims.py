@@ -15,10 +15,10 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, PartlyDone, Status
 from jobs.errors import Conflict, Interrupted
 from jobs.expire import Expire
+from jobs.ledger.tombstones import Tombstones
 from jobs.s3.announcements import Announcements
 from jobs.s3.marks import CLAIM, CLAIM_SECONDS
 from jobs.s3.store import UNGUARDED, Deleted
-from jobs.s3.tombstones import Tombstones
 from tests.jobs.expire_scene import Shop, job, replica, row_of, shop, work
 
 VERSIONED = pytest.mark.parametrize("versioned", [True, False])

@@ -17,11 +17,11 @@ from jobs.core.outcome import Outcome, Status
 from jobs.core.run import RunSpec, Side
 from jobs.errors import LedgerError
 from jobs.expire import Expire
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.runs.announcers import Announcers
-from jobs.runs.ledger import Ledger
 from jobs.s3.announcements import Announced, Announcements
 from jobs.s3.store import Body, Page
-from jobs.s3.tombstones import Tombstone, Tombstones
 from tests.jobs.expire_scene import LEDGER, Shop, job, row_of, shop, work
 
 CONTENT = b"content"

@@ -16,10 +16,10 @@ from jsonschema import Draft202012Validator
 
 from jobs.core.run import RunState
 from jobs.errors import ExitCode
-from jobs.pages import figures
-from jobs.pages.page import render
-from jobs.pages.visible import visible, visible_text
-from jobs.report import counts, exit_code, schema, verdict
+from jobs.reports import figures
+from jobs.reports.document import counts, exit_code, schema, verdict
+from jobs.reports.html.page import render
+from jobs.reports.html.visible import visible, visible_text
 from tests.jobs.report_samples import HOSTILE, HOSTILE_SHOWN, finding, findings, reconciliation, run
 
 FREE_TEXT = st.text(st.characters(codec=None), max_size=40)  # with lone surrogates: what a broken input may hold
@@ -334,5 +334,5 @@ def test_figures(shown: str, expected: str):
 
 
 def test_the_charts_leave_the_import_path_alone() -> None:
-    importlib.import_module("jobs.pages.charts")
+    importlib.import_module("jobs.reports.html.charts")
     assert [finder for finder in sys.meta_path if not hasattr(finder, "find_spec")] == []

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from jobs.pages.page import render
+from jobs.reports.html.page import render
 from tests.jobs.report_samples import HOSTILE_SHOWN, finding, findings, reconciliation, run
 
 CHROMIUM = shutil.which("chromium")

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from jobs.core.enums import StorageClass
 from jobs.core.model import Attributes
-from jobs.core.policy import Policy
 from jobs.errors import ExitCode, PolicyError
-from jobs.policies import MAX_BYTES, load_policy, parse_policy, read_policy
-from jobs.policy_schema import make_schema
+from jobs.policy.json_schema import make_schema
+from jobs.policy.model import Policy
+from jobs.policy.reader import MAX_BYTES, load_policy, parse_policy, read_policy
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 
@@ -385,7 +385,7 @@ def test_the_schemas_defaults_are_the_programs():
 
 
 def test_reading_a_policy_loads_nothing_heavy():
-    code = "import sys, jobs.policies; print(*{name.partition('.')[0] for name in sys.modules})"
+    code = "import sys, jobs.policy.reader; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "yaml" in loaded
     assert not {"click", "rich", "pyarrow", "duckdb", "boto3", "botocore", "awscrt", "asyncio"} & set(loaded)

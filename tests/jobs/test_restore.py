@@ -16,15 +16,15 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.archive import ArchiveRecord, Member
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.reader import ArchiveReader, MemberRead
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.thawing import Tier
 from jobs.errors import Denied, StoreError, Throttled, Unavailable
 from jobs.restore import Restore, RestoreOptions
-from jobs.s3.archive_index import ArchiveIndex
-from jobs.s3.archive_reader import ArchiveReader, MemberRead
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.memory_buckets import Version
 from jobs.s3.store import ABSENT, UNGUARDED, Restoring

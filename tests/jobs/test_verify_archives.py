@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.archive import ArchiveRecord, Member
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.index_tables import from_batch
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import Denied
-from jobs.s3.archive_index import ArchiveIndex
 from jobs.s3.archive_upload import ArchiveUpload
-from jobs.s3.archive_writer import ArchiveWriter
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.member_tables import from_batch
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from jobs.verify_archives import VerifyArchives
@@ -51,7 +51,7 @@ def shelf(kind: ArchiveFormat, *, storage_class: str = "STANDARD", forged: bool 
         writer.index_file.seek(0)
         own = writer.index_file.read()
         if forged:
-            from jobs.s3.member_tables import TableWriter
+            from jobs.archives.index_tables import TableWriter
 
             members = [
                 each._replace(sha256="0" * 64) if each.key == "k3" else each

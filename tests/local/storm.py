@@ -29,7 +29,7 @@ from jobs.local.event_source import Context, EventSource, make_queues
 from jobs.local.gauges import Unhandled
 from jobs.local.notifier import Notifier
 from jobs.local.relay import Relay
-from jobs.policies import read_policy
+from jobs.policy.reader import read_policy
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED, Store
 from scheduler.backup import handle

@@ -12,12 +12,12 @@ import yaml
 
 from jobs.aws.queues import Queue
 from jobs.core.model import Attributes
-from jobs.core.policy import Policy
 from jobs.errors import Unavailable
 from jobs.local.gauges import Unhandled
 from jobs.local.notifications import Exchange
 from jobs.local.notifier import Notifier
-from jobs.policies import read_policy
+from jobs.policy.model import Policy
+from jobs.policy.reader import read_policy
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from tests.servers import REGION

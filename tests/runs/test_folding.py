@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status, fold
 from jobs.core.run import Plan, ShardSummary
+from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.folding import Folded, fold_run
-from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.memory import MemoryStore
 from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
 

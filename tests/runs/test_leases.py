@@ -11,9 +11,9 @@ import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import Interrupted, LedgerError, NotFound, Unavailable
+from jobs.ledger.ledger import Ledger
 from jobs.runs import leases
 from jobs.runs.leases import LEASE_SECONDS, Lease, launch, launch_ids, open_leases
-from jobs.runs.ledger import Ledger
 from jobs.s3 import retries
 from jobs.s3.fenced_store import fenced
 from jobs.s3.memory import MemoryStore

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.errors import LedgerError, PreconditionFailed, Unavailable
-from jobs.runs.ledger import Checkpoint, Ledger
+from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.s3.memory import MemoryStore
 
 SPEC = RunSpec(
@@ -76,7 +76,7 @@ def test_a_write_whose_answer_was_lost_is_recognised(monkeypatch: pytest.MonkeyP
                 raise Unavailable("PutObject", "x", "ConnectionReset")
             return written
 
-    monkeypatch.setattr("jobs.runs.ledger.backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr("jobs.ledger.ledger.backoff_seconds", lambda attempt, jitter: 0.0)
 
     async def scene() -> None:
         ledger = open_ledger(Lossy())

@@ -13,7 +13,7 @@ import pytest
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
-from jobs.runs.ledger import Checkpoint, Ledger
+from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.proofs import PROVEN, take_proofs
 from jobs.runs.shares import Share, weigh
 from jobs.s3.memory import MemoryStore

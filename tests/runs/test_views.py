@@ -12,9 +12,9 @@ import pytest
 from jobs.core.model import Attributes, Location
 from jobs.core.outcome import Evidence, Outcome, Status, fold
 from jobs.errors import LedgerError, UsageError
-from jobs.runs.ledger import Checkpoint, Ledger
-from jobs.runs.views import open_views
-from jobs.s3.columns import TABLES
+from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.ledger.table_docs import TABLES
+from jobs.ledger.views import open_views
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import ABSENT
 from jobs.tables.duck import Database, check_select, named_tables

@@ -13,9 +13,9 @@ from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status, fold
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import Conflict, Interrupted, Throttled, Unavailable
+from jobs.ledger.ledger import Ledger
 from jobs.runs import worker as worker_module
 from jobs.runs.leases import Lease, launch
-from jobs.runs.ledger import Ledger
 from jobs.runs.worker import TRIES, Worker, WorkerLimits
 from jobs.s3.fenced_store import fenced
 from jobs.s3.memory import MemoryStore

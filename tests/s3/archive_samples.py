@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 
 import pyarrow.parquet as pq
 
-from jobs.core.archive import ArchiveRecord, Member
+from jobs.archives.files import read_own_index
+from jobs.archives.index import completed
+from jobs.archives.index_tables import from_batch
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.s3.archive_index import completed
 from jobs.s3.archive_upload import ArchiveUpload
-from jobs.s3.archive_writer import ArchiveWriter
-from jobs.s3.archives import read_own_index
-from jobs.s3.member_tables import from_batch
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 

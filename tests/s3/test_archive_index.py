@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.archive import ArchiveRecord, Member
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.index_tables import INDEX_SCHEMA, ROW_GROUP_ROWS, TableWriter
+from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import DamagedArchive, NotFound
-from jobs.s3.archive_index import ArchiveIndex
-from jobs.s3.member_tables import INDEX_SCHEMA, ROW_GROUP_ROWS, TableWriter
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Body
 from jobs.tables.ranged_parquet import TAIL_BYTES, open_table

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.archive import ArchiveRecord, Member
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.reader import UNPROVEN, ArchiveReader, judge
+from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location
 from jobs.core.outcome import Evidence
-from jobs.s3.archive_reader import UNPROVEN, ArchiveReader, judge
 from jobs.s3.archive_upload import ArchiveUpload
-from jobs.s3.archive_writer import ArchiveWriter
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.s3.memory import MemoryStore
@@ -51,7 +51,7 @@ async def packed(store: MemoryStore, kind: ArchiveFormat, contents: list[bytes])
             await writer.add(described(f"k{number:03}", data), data)
         written = await writer.finish()
         writer.index_file.seek(0)
-        from jobs.s3.member_tables import from_batch
+        from jobs.archives.index_tables import from_batch
 
         members = list(from_batch(pq.read_table(writer.index_file)))
         record = ArchiveRecord(

@@ -19,13 +19,13 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.archive import FRAME_BYTES, LOCATOR_BYTES, Member
+from jobs.archives.files import cut_out, read_member, read_own_index, stream_member
+from jobs.archives.member_attributes import MEMBER_HEADERS
+from jobs.archives.model import FRAME_BYTES, LOCATOR_BYTES, Member
+from jobs.archives.tar_layout import read_records
 from jobs.core.enums import ArchiveFormat
-from jobs.core.member_attributes import MEMBER_HEADERS
 from jobs.core.model import Attributes, Checksum, Location
-from jobs.core.tar_layout import read_records
 from jobs.errors import DamagedArchive, PreconditionFailed
-from jobs.s3.archives import cut_out, read_member, read_own_index, stream_member
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from tests.s3.archive_samples import Packed, altered, member, packed

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.core.journal import Ending, Entry, file_name, to_lines
 from jobs.core.model import Attributes, Location
 from jobs.errors import ManifestError
+from jobs.ledger.journal import Ending, Entry, file_name, to_lines
 from jobs.s3.journal_rows import LATE_DAYS, journal_rows
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from jobs.core.enums import Step
-from jobs.core.ledger_files import LEDGER_FILES, Change, change_of
 from jobs.core.model import Attributes, Location
 from jobs.errors import LedgerError, Unavailable
-from jobs.s3.ledger_guard import ledger_guard
+from jobs.ledger.guard import ledger_guard
+from jobs.ledger.tombstones import Tombstone, Tombstones
+from jobs.ledger.write_rules import LEDGER_FILES, Change, change_of
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import ABSENT, UNGUARDED, Guard
-from jobs.s3.tombstones import Tombstone, Tombstones
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITES = re.compile(r"\bguard=(?!guard\b|ledger_guard\(|self\.guard\b)")

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.aws.queues import Message
-from jobs.core.journal import from_document
 from jobs.errors import Rejected, StoreError, UsageError
+from jobs.ledger.journal import from_document
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.enqueue import handle as enqueue

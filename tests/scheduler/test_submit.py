@@ -12,7 +12,7 @@ import pytest
 
 from jobs.aws.batch import Batch
 from jobs.core.model import Location
-from jobs.policies import read_policy
+from jobs.policy.reader import read_policy
 from jobs.s3.memory import MemoryStore
 from scheduler.sandbox import Sandbox
 from scheduler.settings import Settings

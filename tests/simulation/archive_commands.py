@@ -20,7 +20,7 @@ from jobs.config import Settings
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
 from jobs.core.selection import Selection
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 from tests.silent_display import SILENT
 from tests.simulation.archive_schedule import ArchiveSchedule
 from tests.simulation.processes import Connection, Process

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import zstandard
 
-from jobs.core.archive import Member
+from jobs.archives.model import Member
 from jobs.s3.memory_buckets import Version
 
 _VENDOR = "SEALIFT."

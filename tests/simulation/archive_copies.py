@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobs.core.archive import ArchiveRecord, Member
+from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.model import Location, ObjectVersion
 from jobs.s3.memory_buckets import Version
 from tests.simulation.archive_contents import at_its_place, carried_by, carried_in, entries

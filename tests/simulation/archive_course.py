@@ -15,6 +15,8 @@ from typing import Any
 
 import jobs.runs.deletions
 from jobs import __version__
+from jobs.archives.files import list_archives
+from jobs.archives.index import ArchiveIndex
 from jobs.cli import launch
 from jobs.cli.archives import _renew
 from jobs.cli.worker import make_job
@@ -26,13 +28,11 @@ from jobs.core.run import RunSpec, Side
 from jobs.core.savings import Economy, Prices
 from jobs.core.thawing import Tier
 from jobs.errors import ExitCode
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.tombstones import Tombstones
 from jobs.runs.worker import Job
-from jobs.s3.archive_index import ArchiveIndex
-from jobs.s3.archives import list_archives
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import Store
-from jobs.s3.tombstones import Tombstones
 from jobs.s3.unhiding import unhide
 from tests.simulation import archive_commands, archive_tables, tables
 from tests.simulation.archive_model import ArchiveModel

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
+from jobs.archives.files import list_archives
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.model import ArchiveRecord, Member
 from jobs.cli import launch
 from jobs.core import shards
-from jobs.core.archive import ArchiveRecord, Member
 from jobs.core.enums import Step
 from jobs.core.expiry import PROOFS, Proof
 from jobs.core.history import current_at, pick, pick_asked
@@ -23,13 +25,11 @@ from jobs.core.model import NULL_VERSION, Location, ObjectRef, ObjectVersion, Ro
 from jobs.core.outcome import Outcome, fold
 from jobs.core.packing import PackingRule, cut, period
 from jobs.core.run import Plan, RunSpec, ShardSummary
-from jobs.runs.ledger import Checkpoint, Ledger
-from jobs.s3.archive_index import ArchiveIndex
-from jobs.s3.archives import list_archives
+from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.ledger.tombstones import DONE, FOLDER, INTENT
 from jobs.s3.listing import list_all
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
-from jobs.s3.tombstones import DONE, FOLDER, INTENT
 from tests.simulation import archive_tables, tables
 from tests.simulation.schedule import SOURCE
 
@@ -230,7 +230,7 @@ class Planner:
             return [member async for part in parts for member in part]
 
     async def _expired(self) -> list[ObjectVersion]:
-        """`jobs.s3.expired_rows`."""
+        """`jobs.ledger.expired_rows`."""
         folder, names = self.ledger.location.join(f"{FOLDER}{SOURCE}/"), set[str]()
         async with aclosing(list_all(self.ledger.store, folder, versions=False, concurrency=1)) as pages:
             async for page in pages:

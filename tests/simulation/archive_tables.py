@@ -19,39 +19,39 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import jobs.archives.files
+import jobs.archives.index
+import jobs.archives.index_tables
+import jobs.archives.reader
+import jobs.archives.writer
 import jobs.cli.worker
 import jobs.compact
 import jobs.expire
+import jobs.ledger.expired_rows
+import jobs.ledger.tombstones
 import jobs.restore
 import jobs.runs.leases
-import jobs.s3.archive_index
-import jobs.s3.archive_reader
 import jobs.s3.archive_upload
-import jobs.s3.archive_writer
-import jobs.s3.archives
 import jobs.s3.conditional_writes
 import jobs.s3.copies
 import jobs.s3.deletes
-import jobs.s3.expired_rows
 import jobs.s3.marks
 import jobs.s3.member_copier
 import jobs.s3.member_source
-import jobs.s3.member_tables
 import jobs.s3.retries
-import jobs.s3.tombstones
 import jobs.verify_archives
-from jobs.core.archive import ArchiveRecord, Member
+from jobs.archives.index_tables import RECORD
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.reader import ArchiveReader
 from jobs.core.enums import Step
 from jobs.core.model import Attributes, ObjectRef
 from jobs.errors import DamagedArchive, PreconditionFailed
-from jobs.s3.archive_reader import ArchiveReader
+from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.listing import list_all
 from jobs.s3.member_source import MemberSource
-from jobs.s3.member_tables import RECORD
 from jobs.s3.paced_gate import PacedGate
 from jobs.s3.retries import try_often
 from jobs.s3.store import ABSENT, Store
-from jobs.s3.tombstones import Tombstone, Tombstones
 from jobs.tables.ranged_parquet import KeyRange
 from tests.simulation.loop import LABEL
 from tests.simulation.tables import PART_BYTES
@@ -228,7 +228,7 @@ def _from_batch(batch: Any) -> Iterator[Member]:
     return iter(batch.members) if isinstance(batch, Group) else _real_from_batch(batch)
 
 
-_real_read_table, _real_from_batch = pq.read_table, jobs.s3.member_tables.from_batch
+_real_read_table, _real_from_batch = pq.read_table, jobs.archives.index_tables.from_batch
 
 
 async def _write_stones(self: Tombstones, name: str, tombstones: Sequence[Tombstone]) -> None:
@@ -250,7 +250,7 @@ def read_stones(data: bytes) -> list[Tombstone]:
     if data[:4] != b"PAR1":
         return _stones.decode(_unsealed(data))
     table = _real_read_table(io.BytesIO(data), columns=list(Tombstone._fields))
-    rows = zip(*map(jobs.s3.tombstones._values, table.columns), strict=True)
+    rows = zip(*map(jobs.ledger.tombstones._values, table.columns), strict=True)
     return [(made := Tombstone(*row))._replace(step=Step(made.step)) for row in rows]
 
 
@@ -258,15 +258,15 @@ SCALE: Replacements = [
     (jobs.compact, "PART_BYTES", PART_OF_ARCHIVE_BYTES),
     (jobs.compact, "ROOM_BYTES", 65_536),
     (jobs.compact, "SERVER_SIDE_BYTES", COPIED_BYTES),
-    (jobs.s3.archive_writer, "FRAME_BYTES", SPAN_BYTES),
-    (jobs.s3.archive_writer, "CHUNK_BYTES", SMALL_BYTES),
-    (jobs.s3.archive_writer, "MIN_PART_BYTES", PART_BYTES),
-    (jobs.s3.archive_writer, "COPY_PART_BYTES", SMALL_BYTES),
+    (jobs.archives.writer, "FRAME_BYTES", SPAN_BYTES),
+    (jobs.archives.writer, "CHUNK_BYTES", SMALL_BYTES),
+    (jobs.archives.writer, "MIN_PART_BYTES", PART_BYTES),
+    (jobs.archives.writer, "COPY_PART_BYTES", SMALL_BYTES),
     (jobs.s3.archive_upload, "MIN_PART_BYTES", PART_BYTES),
-    (jobs.s3.archive_reader, "CHUNK_BYTES", SMALL_BYTES),
-    (jobs.s3.archive_reader, "FURTHEST_BYTES", 4 * SPAN_BYTES),
-    (jobs.s3.archives, "CHUNK_BYTES", SMALL_BYTES),
-    (jobs.s3.archives, "list_all", partial(list_all, concurrency=1)),
+    (jobs.archives.reader, "CHUNK_BYTES", SMALL_BYTES),
+    (jobs.archives.reader, "FURTHEST_BYTES", 4 * SPAN_BYTES),
+    (jobs.archives.files, "CHUNK_BYTES", SMALL_BYTES),
+    (jobs.archives.files, "list_all", partial(list_all, concurrency=1)),
     (jobs.s3.member_source, "CHUNK_BYTES", SMALL_BYTES),
     (jobs.s3.member_source, "SMALL_BYTES", SMALL_BYTES),
     (jobs.s3.member_source, "LEAST_HELD_BYTES", LEAST_HELD_BYTES),
@@ -278,16 +278,16 @@ SCALE: Replacements = [
     (jobs.expire, "GROUP_ROWS", GROUP_ROWS),
 ]
 FAST: Replacements = [
-    (jobs.s3.archive_writer, "TableWriter", MemberTable),
-    (jobs.s3.archive_index, "write_index", write_index),
-    (jobs.s3.archive_index, "open_table", open_table),
-    (jobs.s3.archive_index, "completed", completed),
-    (jobs.s3.archive_index, "from_batch", _from_batch),
-    (jobs.s3.archive_index, "pa", _ARROW),
-    (jobs.s3.archive_index, "pc", _COMPUTE),
-    (jobs.s3.member_tables, "from_batch", _from_batch),
-    (jobs.s3.tombstones.Tombstones, "_write", _write_stones),
-    (jobs.s3.tombstones.Tombstones, "_read", _read_stones),
+    (jobs.archives.writer, "TableWriter", MemberTable),
+    (jobs.archives.index, "write_index", write_index),
+    (jobs.archives.index, "open_table", open_table),
+    (jobs.archives.index, "completed", completed),
+    (jobs.archives.index, "from_batch", _from_batch),
+    (jobs.archives.index, "pa", _ARROW),
+    (jobs.archives.index, "pc", _COMPUTE),
+    (jobs.archives.index_tables, "from_batch", _from_batch),
+    (jobs.ledger.tombstones.Tombstones, "_write", _write_stones),
+    (jobs.ledger.tombstones.Tombstones, "_read", _read_stones),
     (pq, "read_table", _read_table),
 ]
 
@@ -308,16 +308,16 @@ def chances(chance: Callable[[], float], clock: Callable[[], float]) -> Replacem
     secrets = SimpleNamespace(token_hex=token)
     return [
         (jobs.s3.retries, "random", SimpleNamespace(random=chance)),
-        (jobs.s3.tombstones, "secrets", secrets),
+        (jobs.ledger.tombstones, "secrets", secrets),
         (jobs.runs.leases, "secrets", secrets),
         (jobs.s3.conditional_writes, "secrets", secrets),
         (jobs.runs.leases, "time", time),
-        (jobs.s3.tombstones, "time", time),
+        (jobs.ledger.tombstones, "time", time),
         (jobs.s3.deletes, "secrets", secrets),
         (jobs.s3.marks, "secrets", secrets),
         (jobs.cli.worker, "time", time),
         (jobs.compact, "MemberSource", partial(MemberSource, clock=clock)),
         (jobs.restore, "PacedGate", partial(PacedGate, clock=clock)),
-        (jobs.s3.archive_index, "tempfile", SimpleNamespace(TemporaryFile=io.BytesIO)),
-        (jobs.s3.archive_writer, "tempfile", SimpleNamespace(SpooledTemporaryFile=lambda size_bytes: io.BytesIO())),
+        (jobs.archives.index, "tempfile", SimpleNamespace(TemporaryFile=io.BytesIO)),
+        (jobs.archives.writer, "tempfile", SimpleNamespace(SpooledTemporaryFile=lambda size_bytes: io.BytesIO())),
     ]

@@ -18,11 +18,11 @@ from jobs.core.model import Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome
 from jobs.core.run import RunSpec, Side
 from jobs.errors import ExitCode, LedgerError
+from jobs.ledger.ledger import Ledger
 from jobs.replicate import Replicate, ReplicateOptions
-from jobs.report import exit_code
+from jobs.reports.document import exit_code
 from jobs.runs import leases
 from jobs.runs.leases import Lease
-from jobs.runs.ledger import Ledger
 from jobs.runs.local import ATTEMPTS
 from jobs.runs.worker import Job, Worker, WorkerLimits
 from jobs.s3.byte_ranges import ByteBudget

@@ -23,10 +23,10 @@ from jobs.backup import Backup, BackupOptions
 from jobs.core.enums import Deletes
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.outcome import Status
-from jobs.core.policy import Policy, Thresholds
-from jobs.core.policy_words import Size
 from jobs.errors import Conflict, PreconditionFailed, SealiftError, Unavailable
-from jobs.policies import parse_policy
+from jobs.policy.model import Policy, Thresholds
+from jobs.policy.reader import parse_policy
+from jobs.policy.words import Size
 from jobs.s3.byte_ranges import ByteBudget
 from scheduler.polling import to_event
 from scheduler.sandbox import Sandbox

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs.core.journal import SETTLED
 from jobs.errors import StoreError
+from jobs.ledger.journal import SETTLED
 from jobs.s3.memory_buckets import Version
 from tests.scheduler.shapes import record
 from tests.simulation.event_schedule import EventSchedule

@@ -22,7 +22,7 @@ from jobs.cli.worker import make_job
 from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.run import RunSpec, Side
 from jobs.errors import ExitCode
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.conditional_writes import look_first

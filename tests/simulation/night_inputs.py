@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from jobs.core.policy import Policy
-from jobs.policies import parse_policy
+from jobs.policy.model import Policy
+from jobs.policy.reader import parse_policy
 from tests.simulation.schedule import LEDGER
 
 POLICY = f"""

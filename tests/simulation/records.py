@@ -11,7 +11,7 @@ import msgspec
 
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome
-from jobs.runs.ledger import Checkpoint
+from jobs.ledger.ledger import Checkpoint
 from tests.simulation import tables
 from tests.simulation.facts import GOOD, Facts, stand
 from tests.simulation.processes import Process, Request

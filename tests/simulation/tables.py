@@ -19,8 +19,8 @@ import duckdb
 import msgspec
 
 import jobs.core.part_sizes
+import jobs.ledger.ledger
 import jobs.runs.folding
-import jobs.runs.ledger
 import jobs.runs.worker
 import jobs.s3.compare_bytes
 import jobs.s3.multipart_copy
@@ -29,8 +29,8 @@ from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status, fold
 from jobs.core.pricing import part_rule
 from jobs.core.run import Plan, RunSpec
+from jobs.ledger.ledger import Ledger
 from jobs.runs.folding import Folded
-from jobs.runs.ledger import Ledger
 from jobs.tables import rows as tables
 from tests.simulation import databases
 from tests.simulation.cutting import Cut, cut
@@ -266,13 +266,13 @@ SCALE: list[tuple[Any, str, Any]] = [
 ]
 FAST: list[tuple[Any, str, Any]] = [
     *SCALE,
-    (jobs.runs.ledger, "read_row_numbers", _read_row_numbers),
-    (jobs.runs.ledger, "read_outcome_numbers", _read_outcome_numbers),
+    (jobs.ledger.ledger, "read_row_numbers", _read_row_numbers),
+    (jobs.ledger.ledger, "read_outcome_numbers", _read_outcome_numbers),
     (jobs.runs.worker, "read_shard", _read_shard),
     (jobs.runs.worker, "read_outcomes", read_outcomes),
     (jobs.runs.worker, "write_outcomes", _write_outcomes),
     (jobs.runs.folding, "fold_run", fold_purely),
-    (jobs.runs.ledger, "json", SimpleNamespace(loads=msgspec.json.decode, dumps=_dumps)),
+    (jobs.ledger.ledger, "json", SimpleNamespace(loads=msgspec.json.decode, dumps=_dumps)),
     (launch, "publish_report", _publish_report),
 ]
 FULL: list[tuple[Any, str, Any]] = [

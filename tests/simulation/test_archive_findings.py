@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from jobs.archives.files import read_own_index
+from jobs.archives.index import ArchiveIndex, completed
 from jobs.cli.archives import _renew
 from jobs.compact import Compact, CompactOptions
 from jobs.core.enums import ArchiveFormat
@@ -19,9 +21,7 @@ from jobs.core.savings import Economy, Prices
 from jobs.core.thawing import Tier
 from jobs.errors import Conflict, DamagedArchive, Denied, Unavailable
 from jobs.restore import Restore, RestoreOptions
-from jobs.s3.archive_index import ArchiveIndex, completed
 from jobs.s3.archive_upload import ArchiveUpload
-from jobs.s3.archives import read_own_index
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copies import Copies, Pair
 from jobs.s3.memory import MemoryStore

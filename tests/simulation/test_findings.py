@@ -15,9 +15,9 @@ from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary
 from jobs.core.run import Side as RunSide
 from jobs.errors import ArchivedObject, Conflict, Unavailable
+from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.replicate import Replicate, ReplicateOptions
 from jobs.runs.folding import fold_run
-from jobs.runs.ledger import Checkpoint, Ledger
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import Side, compare_content
 from jobs.s3.memory import MemoryStore

@@ -12,8 +12,8 @@ import scheduler.enqueue
 import scheduler.follow
 import scheduler.submit
 from jobs.core.model import Attributes, Location
-from jobs.core.policy import Policy
 from jobs.errors import UsageError
+from jobs.policy.model import Policy
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog

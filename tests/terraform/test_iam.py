@@ -10,7 +10,7 @@ import pytest
 
 from jobs.aws.batch_arrays import SYSTEM_TAG, WORK, payload, spread
 from jobs.config import Settings
-from jobs.core.ledger_files import LEDGER_FILES, Change
+from jobs.ledger.write_rules import LEDGER_FILES, Change
 from jobs.runs import placing
 from jobs.s3.marks import CLAIM
 from tests.terraform.iam import Answer, decide, listed

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from jobs.errors import PolicyError
-from jobs.policies import read_policy
+from jobs.policy.reader import read_policy
 from tests.terraform.world import EXAMPLE, MODULE, ROOT
 
 BAD = sorted((MODULE / "tests" / "policies").glob("*.yaml"))

@@ -18,10 +18,10 @@ from jobs.cli import cli
 from jobs.config import Settings
 from jobs.core.enums import StorageClass
 from jobs.core.model import Location
-from jobs.core.policy_words import TimeZone
 from jobs.errors import ExitCode
-from jobs.policies import read_policy
-from jobs.s3.columns import TABLES
+from jobs.ledger.table_docs import TABLES
+from jobs.policy.reader import read_policy
+from jobs.policy.words import TimeZone
 from jobs.s3.memory import MemoryStore
 from scheduler.sandbox import Sandbox
 from scheduler.settings import Settings as FunctionSettings

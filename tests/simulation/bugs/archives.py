@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jobs.archives.index
+import jobs.archives.reader
 import jobs.compact
 import jobs.core.expiry
 import jobs.core.history
 import jobs.expire
-import jobs.s3.archive_index
-import jobs.s3.archive_reader
 import jobs.s3.archive_upload
 import jobs.s3.member_copier
 import jobs.s3.member_source
 import jobs.s3.unhiding
 import jobs.verify_archives
+from jobs.archives.model import ArchiveRecord, Member, describe
+from jobs.archives.reader import MemberRead
+from jobs.archives.tar_layout import Layout, Placed
 from jobs.compact import Compact
-from jobs.core.archive import ArchiveRecord, Member, describe
 from jobs.core.model import Location, ObjectRef
 from jobs.core.outcome import Evidence, Outcome
 from jobs.core.packing import archive_location
-from jobs.core.tar_layout import Layout, Placed
-from jobs.s3.archive_reader import MemberRead
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.member_source import MemberSource
@@ -154,7 +154,7 @@ def _write_over_archives() -> Replacements:
     ) -> ArchiveUpload:
         return ArchiveUpload(store, bucket, key, attributes, part_bytes, UNGUARDED)
 
-    places: list[Any] = [jobs.s3.archive_upload, jobs.s3.archive_index, jobs.s3.member_copier]
+    places: list[Any] = [jobs.s3.archive_upload, jobs.archives.index, jobs.s3.member_copier]
     return [(place, "ArchiveUpload", careless) for place in places]
 
 
@@ -163,7 +163,7 @@ def _restore_unproven() -> Replacements:
         return MemberRead(member, content, Evidence.CHECKSUM)
 
     return [
-        (jobs.s3.archive_reader, "judge", judge),
+        (jobs.archives.reader, "judge", judge),
         (jobs.s3.member_copier, "_carried_checksum", lambda member: None),
     ]
 
@@ -206,7 +206,7 @@ def _verify_believes() -> Replacements:
     def judge(member: Member, content: bytes) -> MemberRead:
         return MemberRead(member, content, Evidence.CHECKSUM)
 
-    return [(jobs.s3.archive_reader, "judge", judge)]
+    return [(jobs.archives.reader, "judge", judge)]
 
 
 def _claims_unsaid() -> Replacements:

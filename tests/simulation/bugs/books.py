@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import jobs.core.outcome
-import jobs.report
+import jobs.reports.document
 import jobs.runs.folding
 from jobs.cli import launch
 from jobs.core.model import Attributes
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import PreconditionFailed, Unavailable
-from jobs.runs.ledger import Checkpoint, Ledger
+from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.worker import Worker
 from jobs.s3.store import UNGUARDED
 from tests.simulation import tables
@@ -43,7 +43,7 @@ def _error_is_success() -> Replacements:
 
 
 def _report_counts_no_failures() -> Replacements:
-    return [(jobs.report, "_GOOD", {status.value for status in Status})]
+    return [(jobs.reports.document, "_GOOD", {status.value for status in Status})]
 
 
 def _resume_from_a_wrong_row() -> Replacements:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jobs.archives.reader
 import jobs.compact
 import jobs.core.expiry
 import jobs.core.history
 import jobs.expire
-import jobs.s3.archive_reader
 import jobs.s3.archive_upload
 import jobs.s3.member_copier
 import jobs.s3.member_source
@@ -20,10 +20,10 @@ import jobs.verify_archives
 from jobs.core.evidence import Verdict
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.expire import Expire, ExpireOptions
+from jobs.ledger.tombstones import INTENT, Tombstone, Tombstones
 from jobs.s3.copies import Copies
 from jobs.s3.deletes import ExactDeletes
 from jobs.s3.store import Deleted
-from jobs.s3.tombstones import INTENT, Tombstone, Tombstones
 from tests.simulation.bugs.bug import Bug, Replacements
 
 

@@ -18,13 +18,13 @@ from jobs.core.expiry import Proof
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.core.run import Side
+from jobs.ledger.tombstones import Tombstone
 from jobs.s3.announcements import Announcements
 from jobs.s3.copies import Copies
 from jobs.s3.deletes import ExactDeletes
 from jobs.s3.lookup import find
 from jobs.s3.marks import Marks
 from jobs.s3.removals import Doomed, Removals
-from jobs.s3.tombstones import Tombstone
 from tests.simulation.bugs.bug import Bug, Replacements
 from tests.simulation.last_copy_course import LastCopyCourse
 

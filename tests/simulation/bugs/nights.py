@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import jobs.aws.batch
-import jobs.runs.starts
+import jobs.ledger.start_claims
 import scheduler.backlog
 import scheduler.enqueue
 import scheduler.follow
@@ -85,7 +85,7 @@ def _ask_nobody() -> Replacements:
     async def stand(store: Any, ledger: Any, name: str, job_id: str) -> str:
         return job_id
 
-    return [(jobs.runs.starts, "stand", stand)]
+    return [(jobs.ledger.start_claims, "stand", stand)]
 
 
 def _publish_before_the_rows() -> Replacements:

@@ -14,9 +14,9 @@ import tarfile
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from jobs.core.archive import BLOCK_BYTES, Member
-from jobs.core.member_attributes import member_defect
-from jobs.core.member_names import INDEX_NAME, Names
+from jobs.archives.member_attributes import member_defect
+from jobs.archives.member_names import INDEX_NAME, Names
+from jobs.archives.model import BLOCK_BYTES, Member
 from jobs.core.model import Checksum
 
 END_OF_TAR = bytes(2 * BLOCK_BYTES)

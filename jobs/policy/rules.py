@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from jobs.core.enums import ArchiveSide, Compute, Encryption, StorageClass
-from jobs.core.policy import (
+from jobs.policy.model import (
     POLICY_VERSION,
     Archive,
     Batch,

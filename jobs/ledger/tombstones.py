@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from jobs.core.enums import Step
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import LedgerError, PreconditionFailed
-from jobs.s3.ledger_guard import ledger_guard
+from jobs.ledger.guard import ledger_guard
 from jobs.s3.listing import list_all
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store

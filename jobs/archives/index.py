@@ -25,12 +25,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.core.archive import ArchiveRecord, Member
+from jobs.archives.index_tables import RECORD, from_batch, write_index
+from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError
+from jobs.ledger.guard import ledger_guard
 from jobs.s3.archive_upload import ArchiveUpload
-from jobs.s3.ledger_guard import ledger_guard
-from jobs.s3.member_tables import RECORD, from_batch, write_index
 from jobs.s3.retries import try_often
 from jobs.s3.store import Marker, Store
 from jobs.tables.ranged_parquet import KeyRange, RangedTable, holds, open_table, overlaps
@@ -211,7 +211,7 @@ class ArchiveIndex:
 
 
 def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
-    """A record with the counts of the archive's own index, see `jobs.s3.archives.read_own_index`.
+    """A record with the counts of the archive's own index, see `jobs.archives.files.read_own_index`.
 
     Raises DamagedArchive for an index that cannot be read.
     """

@@ -18,10 +18,10 @@ from typing import Any
 
 from jobs.core.model import Attributes
 from jobs.core.outcome import GOOD, Status
-from jobs.runs.ledger import Ledger
-from jobs.runs.views import CATALOG_POINTER, open_views
-from jobs.s3.columns import TABLES
-from jobs.s3.ledger_guard import ledger_guard
+from jobs.ledger.guard import ledger_guard
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.table_docs import TABLES
+from jobs.ledger.views import CATALOG_POINTER, open_views
 from jobs.tables.duck import MEMORY_LIMIT, Database, quoted, refusals
 
 FILE_BYTES = 64_000_000

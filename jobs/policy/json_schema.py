@@ -1,7 +1,7 @@
 """The policy file's JSON Schema, for editors: completion, descriptions, and what a single value must look like.
 
-It is made from the types of `jobs.core.policy`. What values must not do together only
-`sealift policy check` knows (`jobs.core.policy_rules`). msgspec's own schema is not used: it cannot
+It is made from the types of `jobs.policy.model`. What values must not do together only
+`sealift policy check` knows (`jobs.policy.rules`). msgspec's own schema is not used: it cannot
 write a default whose type is one of our words.
 """
 
@@ -14,8 +14,8 @@ from enum import StrEnum
 from types import UnionType
 from typing import Any
 
-from jobs.core.policy import POLICY_VERSION, Policy
-from jobs.core.policy_words import Count, Dollars, Word
+from jobs.policy.model import POLICY_VERSION, Policy
+from jobs.policy.words import Count, Dollars, Word
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 from jobs.core.model import Location, ObjectRef
 from jobs.core.outcome import weight_sql
 from jobs.errors import ConfigError, LedgerError, NotFound
-from jobs.runs.ledger import Ledger
-from jobs.s3.columns import TABLES
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.table_docs import TABLES
 from jobs.s3.downloads import download
 from jobs.s3.store import Marker, Store
 from jobs.tables.duck import MEMORY_LIMIT, Database, quoted
@@ -51,7 +51,7 @@ class _File:
 async def open_views(
     ledger: Ledger, names: Sequence[str], run_id: str | None = None, *, memory_limit: str = MEMORY_LIMIT
 ) -> AsyncIterator[Database]:
-    """A database with the named tables of the ledger, or of one run. Names: `jobs.s3.columns.TABLES`.
+    """A database with the named tables of the ledger, or of one run. Names: `jobs.ledger.table_docs.TABLES`.
 
     The catalog and the journal are the ledger's; with a run the catalog has what that run proved.
     Raises LedgerError when there is no such run, StoreError, ConfigError when the scratch folder is full.

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import cast
 
-from jobs.core.archive import CHUNK_BYTES, LOCATOR_BYTES, ArchiveRecord, Locator, Member
+from jobs.archives.model import CHUNK_BYTES, LOCATOR_BYTES, ArchiveRecord, Locator, Member
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import DamagedArchive, Rejected

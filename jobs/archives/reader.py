@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple, cast
 
-from jobs.core.archive import CHUNK_BYTES, ArchiveRecord, Member
+from jobs.archives.files import archive_ref, stream_member
+from jobs.archives.model import CHUNK_BYTES, ArchiveRecord, Member
+from jobs.archives.spans import GAP_BYTES, SPAN_BYTES, Span, Wanted, coalesce
 from jobs.core.evidence import is_md5
 from jobs.core.outcome import Evidence
-from jobs.core.ranges import GAP_BYTES, SPAN_BYTES, Span, Wanted, coalesce
 from jobs.errors import DamagedArchive, Rejected
-from jobs.s3.archives import archive_ref, stream_member
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import ALGORITHMS, Hasher, digest
 from jobs.s3.retries import try_often

@@ -24,17 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from jobs.core.agreement import (
+from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.pace import backoff_seconds
+from jobs.core.run import SPEC_VERSION, Plan, RunSpec
+from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
+from jobs.ledger.agreement import (
     checkpoint_disagreement,
     plan_disagreement,
     shard_disagreement,
     spec_disagreement,
 )
-from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.core.pace import backoff_seconds
-from jobs.core.run import SPEC_VERSION, Plan, RunSpec
-from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
-from jobs.s3.ledger_guard import ledger_guard
+from jobs.ledger.guard import ledger_guard
 from jobs.s3.store import Marker, Store
 from jobs.s3.uploads import upload_file
 from jobs.tables.rows import read_outcome_numbers, read_row_numbers
@@ -255,7 +255,7 @@ class Ledger:
         return document
 
     def _demand(self, run_id: str, name: str, disagreement: str) -> None:
-        """Raise LedgerError for a document that disagrees with the rest of its run (`jobs.core.agreement`)."""
+        """Raise LedgerError for a document that disagrees with the rest of its run (`jobs.ledger.agreement`)."""
         if disagreement:
             raise LedgerError(
                 f"{self.uri(run_id, name)} {disagreement}: Sealift does not write such a run, nothing of it is "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from jobs.core.archive import Member, is_text
+from jobs.archives.model import Member, is_text
 
 MEMBER_HEADERS = frozenset(
     {

@@ -1,7 +1,7 @@
 """Agreement of a run's id, spec, plan, shards and checkpoints. Pure.
 
 Each of them can be written by anybody who may write to the ledger. Whoever acts on a run asks here
-first, through `jobs.runs.ledger`. Every function returns what disagrees; an empty text means that
+first, through `jobs.ledger.ledger`. Every function returns what disagrees; an empty text means that
 all is well.
 """
 

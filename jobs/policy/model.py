@@ -1,7 +1,7 @@
 """The policy: which buckets are protected, and how. One file, read by the command line, the Lambdas and Terraform.
 
-`jobs.policies` reads the file into these types; `jobs.core.policy_rules` says what may not stand
-together in it; `jobs.core.coverage` answers what it means for an object.
+`jobs.policy.reader` reads the file into these types; `jobs.policy.rules` says what may not stand
+together in it; `jobs.policy.coverage` answers what it means for an object.
 
 The names here are the names in the file. Sizes, ages and shares are words (`100 MiB`, `30d`, `1/30`);
 once parsed, `Size` is bytes, `Age` seconds, `OneIn` the N of 1/N, `Share` 0 to 1. What Terraform has to
@@ -27,7 +27,7 @@ from jobs.core.enums import (
     LockMode,
     StorageClass,
 )
-from jobs.core.policy_words import (
+from jobs.policy.words import (
     Age,
     Bucket,
     Count,

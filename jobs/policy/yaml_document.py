@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import yaml
 
-from jobs.core.policy_rules import Finding, Steps
 from jobs.errors import Mistake, PolicyError
+from jobs.policy.rules import Finding, Steps
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEPTH = 40

@@ -15,13 +15,13 @@ from typing import IO
 
 import zstandard
 
-from jobs.core.archive import CHUNK_BYTES, FRAME_BYTES, Locator, Member
+from jobs.archives.index_tables import TableWriter
+from jobs.archives.model import CHUNK_BYTES, FRAME_BYTES, Locator, Member
+from jobs.archives.tar_layout import END_OF_TAR, Layout, Placed
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import ObjectRef
 from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size, part_ranges
-from jobs.core.tar_layout import END_OF_TAR, Layout, Placed
 from jobs.s3.archive_upload import ArchiveUpload
-from jobs.s3.member_tables import TableWriter
 from jobs.s3.store import Written
 
 ZSTD_LEVEL = 3

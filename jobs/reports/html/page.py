@@ -15,10 +15,10 @@ from markupsafe import Markup
 
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
-from jobs.pages import figures
-from jobs.pages.charts import Bar, draw_bars, draw_columns
-from jobs.pages.visible import visible, visible_text
-from jobs.report import findings_count, verdict
+from jobs.reports import figures
+from jobs.reports.document import findings_count, verdict
+from jobs.reports.html.charts import Bar, draw_bars, draw_columns
+from jobs.reports.html.visible import visible, visible_text
 
 FINDINGS_SHOWN = 1_000
 """The page's bound: about 1 MB, which still goes by e-mail. The files of the report hold the rest."""
@@ -84,7 +84,7 @@ class Past(NamedTuple):
 def render(
     report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]], earlier: Sequence[Mapping[str, Any]] = ()
 ) -> str:
-    """The report document (`jobs.report.summarize` or `summarize_reconcile`) as one self-contained page.
+    """The report document (`jobs.reports.document.summarize` or `summarize_reconcile`) as one self-contained page.
 
     `findings` are rows with `key`, `category` or `status`, `reason`, and where known `destination_key`,
     `version_id`, `size_bytes`, `etag` and `last_modified` of both sides (`source_…`, `destination_…`); the
@@ -150,7 +150,7 @@ def _tone(report: Mapping[str, Any]) -> str:
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jobs.pages"),
+        loader=jinja2.PackageLoader("jobs.reports.html"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -2,7 +2,7 @@
 
     <ledger>/journal/dt=2026-11-25/<milliseconds>-<request>.json
 
-The columns are those of the table `journal` in `jobs.s3.columns`; `sealift query` and Athena read the lines as
+The columns are those of the table `journal` in `jobs.ledger.table_docs`; `sealift query` and Athena read the lines as
 they are.
 """
 

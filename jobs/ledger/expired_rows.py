@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 
 from jobs.core.enums import Step
 from jobs.core.model import Location, ObjectRef
+from jobs.ledger.tombstones import DONE, FOLDER, INTENT, read_tombstones
 from jobs.s3.listing import list_all
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
-from jobs.s3.tombstones import DONE, FOLDER, INTENT, read_tombstones
 from jobs.tables.rows import manifest_schema, unaltered
 
 FILES_AT_ONCE = 16

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jobs.core.model import Location, ObjectRef
-from jobs.core.policy import Defaults, Policy
-from jobs.core.policy_rules import Finding, Steps, find_mistakes
-from jobs.core.policy_words import TimeZone, Word
 from jobs.errors import Mistake, NotFound, PolicyError
-from jobs.policy_document import Document
+from jobs.policy.model import Defaults, Policy
+from jobs.policy.rules import Finding, Steps, find_mistakes
+from jobs.policy.words import TimeZone, Word
+from jobs.policy.yaml_document import Document
 
 if TYPE_CHECKING:
     from jobs.s3.store import Store

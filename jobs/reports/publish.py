@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError
-from jobs.runs.ledger import Ledger
+from jobs.ledger.ledger import Ledger
 
 EARLIER_RUNS = 30
 """How many earlier runs of the same job and pair the page compares with."""
@@ -30,7 +30,7 @@ async def write_page(
     ledger: Ledger, spec: RunSpec, report: dict[str, Any], findings: Sequence[Mapping[str, Any]]
 ) -> None:
     """The page alone: the run has not ended yet."""
-    from jobs.pages.page import render  # jinja2 and pygal load here
+    from jobs.reports.html.page import render  # jinja2 and pygal load here
 
     earlier = await earlier_reports(ledger, spec)
     page = await asyncio.to_thread(render, report, findings=findings, earlier=earlier)

@@ -11,7 +11,7 @@ import pygal  # type: ignore[import-untyped]  # pygal has no types
 from markupsafe import Markup
 from pygal.style import Style  # type: ignore[import-untyped]  # as above
 
-from jobs.pages.visible import visible_text
+from jobs.reports.html.visible import visible_text
 
 WIDTH = 360
 """A phone's width, so that text in a chart is as large there as text beside it."""

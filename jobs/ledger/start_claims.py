@@ -7,9 +7,9 @@ a second. The first to be recorded stands, by its submitter or by itself; the ot
 from __future__ import annotations
 
 from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.core.starts import decode_record, encode_record, record_name
 from jobs.errors import PreconditionFailed
-from jobs.s3.ledger_guard import ledger_guard
+from jobs.ledger.guard import ledger_guard
+from jobs.ledger.job_starts import decode_record, encode_record, record_name
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
 

@@ -14,10 +14,10 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.core.archive import ArchiveRecord, Member
-from jobs.core.member_attributes import member_defect
+from jobs.archives.member_attributes import member_defect
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.tar_layout import encode_map
 from jobs.core.model import Checksum
-from jobs.core.tar_layout import encode_map
 from jobs.errors import DamagedArchive
 
 ROW_GROUP_ROWS = 4096

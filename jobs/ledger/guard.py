@@ -1,8 +1,8 @@
-"""The guard of a write below the ledger, by the table of `jobs.core.ledger_files`."""
+"""The guard of a write below the ledger, by the table of `jobs.ledger.write_rules`."""
 
 from __future__ import annotations
 
-from jobs.core.ledger_files import Change, change_of
+from jobs.ledger.write_rules import Change, change_of
 from jobs.s3.store import ABSENT, UNGUARDED, Guard
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from jobs.core.coverage import Scope
 from jobs.core.enums import Encryption
 from jobs.core.model import Location
-from jobs.core.policy import Pair
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import Plan, Side
 from jobs.errors import UsageError
+from jobs.policy.coverage import Scope
+from jobs.policy.model import Pair
 
 
 class Ceiling(NamedTuple):

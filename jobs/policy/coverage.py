@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from jobs.core.model import Location
-from jobs.core.policy import ArchiveRule, Pair, Policy
-from jobs.core.policy_words import Age, Size
+from jobs.policy.model import ArchiveRule, Pair, Policy
+from jobs.policy.words import Age, Size
 
 
 class Scope(NamedTuple):
@@ -62,7 +62,7 @@ def scope(policy: Policy, pair: Pair) -> Scope:
         for prefix in other.source.prefixes
     )
     # A prefix of ours inside one of theirs inside one of ours is ours again, and no list of exclusions can say
-    # that: `jobs.core.policy_rules` refuses such a policy.
+    # that: `jobs.policy.rules` refuses such a policy.
     inside = tuple(prefix for prefix in theirs if prefix.startswith(pair.source.prefixes))
     return Scope(tuple(pair.source.prefixes), (*pair.source.exclude, *inside))
 
