@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     name_stdout_in_errors()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if Settings.has_parent_pipe():
-        from jobs.cli.parent import watch_parent
+        from jobs.runs.parent_process import watch_parent
 
         watch_parent()
     leave(run(arguments))

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from jobs.cli import launch
 from jobs.cli.options import WhenType, json_option, ledger_option, manifest_option, plan_options, prefix_option, stack
 from jobs.cli.pairs import Chosen, choose, pair_options
 from jobs.cli.placement import batch_options
@@ -17,6 +16,7 @@ from jobs.core.enums import Deletes
 from jobs.core.selection import Selection
 from jobs.errors import LimitExceeded
 from jobs.policy.run_options import Ceiling, copy_options, globs, prefixes_below, sides
+from jobs.runs import launch
 
 
 @click.command()

@@ -7,11 +7,11 @@ import time
 
 import click
 
-from jobs.cli import launch
 from jobs.cli.console import emit
 from jobs.cli.options import json_option, ledger_location, ledger_option
 from jobs.config import Settings
 from jobs.core.model import Location
+from jobs.runs import launch
 
 
 @click.group()

@@ -13,7 +13,6 @@ from typing import Any
 import click
 
 from jobs import __version__
-from jobs.cli import launch
 from jobs.cli.archive_rules import by_rule
 from jobs.cli.options import (
     LocationType,
@@ -40,6 +39,7 @@ from jobs.core.savings import Economy
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.runs import launch
 
 PAYBACK_MONTHS = 24.0
 

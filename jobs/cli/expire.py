@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from jobs.cli import launch
 from jobs.cli.console import emit, say
 from jobs.cli.expire_options import by_pair, complete, is_named, named_side, places_options, same_command
 from jobs.cli.expire_places import Places, claimed_by, claimed_by_run, command_line
@@ -26,6 +25,7 @@ from jobs.core.run import RunSpec
 from jobs.core.selection import Selection, parse_age
 from jobs.errors import ConfigError, ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.runs import launch
 from jobs.s3.sessions import open_store
 
 GRACE = "30d"

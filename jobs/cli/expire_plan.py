@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import __version__
-from jobs.cli import launch
 from jobs.cli.expire_places import PROVEN_BY
 from jobs.config import Settings
 from jobs.core import pricing
@@ -24,6 +23,7 @@ from jobs.core.pricing import PriceTable
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import ConfigError, LedgerError, LimitExceeded, UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.runs import launch
 from jobs.s3.sessions import boto_client, open_store
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from jobs import __version__
-from jobs.cli import launch, placement
+from jobs.cli import placement
 from jobs.cli.console import display, emit, say, table
 from jobs.cli.options import json_option, ledger_option, stack
 from jobs.cli.pairs import Chosen, choose, pair_options
@@ -37,6 +37,7 @@ from jobs.errors import ExitCode, UsageError
 from jobs.policy.run_options import copy_options, globs, prefixes_below, sides
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_seconds
+from jobs.runs import launch
 from jobs.runs.nights import NightBook
 
 

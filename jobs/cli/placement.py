@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from jobs.cli.options import SizeType, stack
-from jobs.runs.placing import CHILDREN, BatchOptions
+from jobs.runs.placement import CHILDREN, BatchOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 

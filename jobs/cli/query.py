@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli import launch
 from jobs.cli.console import say, table, visible_json
 from jobs.cli.options import RunType, ledger_location, ledger_option
 from jobs.config import Settings
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.table_docs import TABLES
+from jobs.runs import launch
 
 if TYPE_CHECKING:
     from jobs.tables.duck import Answer

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli import launch, placement
+from jobs.cli import placement
 from jobs.cli.comparison import compare, make_spec, record, side_store
 from jobs.cli.console import TERMINAL, display, emit, say
 from jobs.cli.options import (
@@ -35,6 +35,7 @@ from jobs.core.selection import parse_age, parse_size
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import exit_code
+from jobs.runs import launch
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:

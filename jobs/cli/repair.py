@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from jobs.cli import launch
-from jobs.cli.work import work
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
-from jobs.runs.placing import BatchOptions, check, is_batch, place
+from jobs.runs import launch
+from jobs.runs.placement import BatchOptions, check, is_batch, place
+from jobs.runs.work import work
 
 JOBS = ("replicate", "verify")
 

@@ -14,7 +14,6 @@ from typing import Any
 import click
 
 from jobs import __version__
-from jobs.cli import launch
 from jobs.cli.options import (
     LocationType,
     TextType,
@@ -41,6 +40,7 @@ from jobs.core.selection import Selection
 from jobs.core.thawing import DAYS, Tier
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.runs import launch
 from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
-from jobs.cli import launch
 from jobs.cli.restore_plan import records_of
 from jobs.core.history import current_at, pick, pick_asked
 from jobs.core.model import Listed, ObjectVersion
@@ -13,6 +12,7 @@ from jobs.core.run import Side
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import iso_time
+from jobs.runs import launch
 from jobs.s3.sessions import boto_client, open_store
 
 if TYPE_CHECKING:

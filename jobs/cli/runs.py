@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from jobs.aws.batch import Batch
-from jobs.cli import batch, launch, placement
+from jobs.cli import placement
 from jobs.cli.console import display, emit, meter, table
 from jobs.cli.options import RunType, json_option, ledger_location, ledger_option
 from jobs.cli.plan_lines import plan_text, report_text
@@ -21,9 +21,10 @@ from jobs.errors import LedgerError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import exit_code, findings_count
 from jobs.reports.figures import human_bytes
-from jobs.runs import placing
-from jobs.runs.batch import BatchExecutor
-from jobs.runs.standing import find_standing
+from jobs.runs import batch_follow, launch
+from jobs.runs import placement as placing
+from jobs.runs.batch_executor import BatchExecutor
+from jobs.runs.progress import find_standing
 
 WATCH_SECONDS = 2.0
 _PLANNERS = ("compact", "restore")
@@ -164,9 +165,9 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     }
     progress = f"{standing.rows:,} of {plan.rows:,} rows done, {human_bytes(standing.size_bytes)}, no report yet"
     text = plan_text(spec, plan) + "\n" + (report_text(ended) if ended else progress)
-    if (known := await batch.describe(ledger, run_id)) is not None:
+    if (known := await batch_follow.describe(ledger, run_id)) is not None:
         document["batch"] = known
-        text += "\n" + batch.batch_text(known)
+        text += "\n" + batch_follow.batch_text(known)
     emit(document, as_json=as_json, text=text)
     return 0
 
@@ -190,7 +191,7 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
     if ended is not None:
         emit(ended, as_json=as_json, text=f"Nothing to cancel: {report_text(ended)}")
         return 0
-    submitted = await batch.cancel(ledger, run_id)
+    submitted = await batch_follow.cancel(ledger, run_id)
     document = {"run_id": run_id, "state": "cancelled", "jobs": dict(submitted.job_ids)}
     text = f"Cancelled {run_id}: its workers checkpoint and end.\n  go on with  sealift runs retry {run_id}"
     emit(document, as_json=as_json, text=text)
@@ -223,7 +224,7 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
             raise UsageError(f"run {run_id} was not finished: start the reconciliation again, as a new run")
         if not placing.is_batch(options, settings):
             return await run_and_report(spec, plan, ledger, settings, as_json=given["as_json"])
-        submitted = await batch.resubmit(ledger, spec, plan, options, settings, display(given["as_json"]))
+        submitted = await batch_follow.resubmit(ledger, spec, plan, options, settings, display(given["as_json"]))
         if submitted is None:
             return await _report(ledger, run_id, given["as_json"])
         return await follow_and_report([(submitted, spec, plan)], ledger, **_shown(given))

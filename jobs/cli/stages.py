@@ -11,9 +11,7 @@ from pathlib import Path
 from posixpath import commonprefix
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.cli import launch
 from jobs.cli.comparison import compare, make_spec, record
-from jobs.cli.work import work
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.nights import INVENTORY_HOURS_MAX, NIGHT_VERSION, Stage
@@ -23,9 +21,10 @@ from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import Ceiling, prefix_map, sides
 from jobs.reports.document import exit_code
-from jobs.runs import placing
+from jobs.runs import launch, placement
 from jobs.runs.nights import LOOK_SECONDS, NightBook
-from jobs.runs.placing import BatchOptions
+from jobs.runs.placement import BatchOptions
+from jobs.runs.work import work
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 
@@ -113,10 +112,10 @@ class Stages:
     async def transfer(self, stage: Stage, request: launch.Request) -> Done:
         """A replicate or verify run, within the pair's limits, to its end."""
         settings = self.settings
-        if placing.is_batch(self.options, settings):
-            placed = placing.place(self.options, settings, request.job)
-            await placing.check(placed, request.source, request.destination)
-            settings = placing.for_planning(settings, self.options)
+        if placement.is_batch(self.options, settings):
+            placed = placement.place(self.options, settings, request.job)
+            await placement.check(placed, request.source, request.destination)
+            settings = placement.for_planning(settings, self.options)
 
         async def make(name: Callable[..., Awaitable[bool]]) -> None:
             planned = await launch.plan_run(request, self.ledger, settings, self.display)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from jobs.aws.batch_arrays import WORK
-from jobs.cli import batch, launch, placement, verification
+from jobs.cli import placement, verification
 from jobs.cli.console import TERMINAL, emit, say
 from jobs.cli.options import (
     LocationType,
@@ -35,8 +35,9 @@ from jobs.core.sampling import next_number, parse_fraction
 from jobs.core.selection import Selection
 from jobs.errors import Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.runs import placing
-from jobs.runs.batch import Submitted, describe_failure
+from jobs.runs import batch_follow, launch
+from jobs.runs import placement as placing
+from jobs.runs.batch_executor import Submitted, describe_failure
 from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
 
 _COMMON = stack(
@@ -208,7 +209,7 @@ async def launch_and_report(
     if given.get("then_verify"):
         from jobs.runs.planning import read_price_table
 
-        runs.append(batch.verifying(planned, read_price_table(request.price_table)))
+        runs.append(batch_follow.verifying(planned, read_price_table(request.price_table)))
     try:
         as_json = given["as_json"]
         for each in runs:
@@ -233,7 +234,7 @@ async def launch_and_report(
     after = settings.batch_job_id if given["detach"] else None  # else the work would wait for who waits for it
     for each in runs:
         follows = submitted[-1][0].job_ids[WORK] if submitted else None
-        jobs = await batch.submit(each.spec, each.plan, ledger, place, after=after, follows=follows)
+        jobs = await batch_follow.submit(each.spec, each.plan, ledger, place, after=after, follows=follows)
         submitted.append((jobs, each.spec, each.plan))
     return await follow_and_report(submitted, ledger, as_json=as_json, detach=given["detach"])
 
@@ -265,10 +266,10 @@ async def follow_and_report(
         return 0
     reports, texts, code = [], [], 0
     for jobs, spec, plan in submitted:
-        followed = await batch.follow(jobs, spec, plan, ledger, TERMINAL)
+        followed = await batch_follow.follow(jobs, spec, plan, ledger, TERMINAL)
         children = [describe_failure(failure) for failure in followed.failures]
         reports.append(followed.report | ({"failed_children": children} if children else {}))
-        texts += [report_text(followed.report), *map(batch.failure_text, children[:10])]
+        texts += [report_text(followed.report), *map(batch_follow.failure_text, children[:10])]
         code = code or launch.run_exit_code(followed.report, followed.codes)
     emit(reports[0] | ({"then": reports[1]} if len(reports) > 1 else {}), as_json=as_json, text="\n".join(texts))
     return code

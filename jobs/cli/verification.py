@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import __version__
 from jobs.archives.model import ArchiveRecord
-from jobs.cli import launch
 from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
@@ -21,6 +20,7 @@ from jobs.core.sampling import Sample
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.runs import launch
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from typing import Any
 import click
 
 from jobs import __version__
-from jobs.cli import parent
 from jobs.cli.log import WorkerLog, nowhere, to_stderr
 from jobs.cli.options import RunType, ledger_location, ledger_option
 from jobs.compact import ARCHIVES_AT_ONCE, Compact, CompactOptions
@@ -28,6 +27,7 @@ from jobs.expire import GROUPS_AT_ONCE, Expire, ExpireOptions
 from jobs.ledger.ledger import Ledger
 from jobs.replicate import Replicate, ReplicateOptions
 from jobs.restore import CHAINS_AT_ONCE, Restore, RestoreOptions
+from jobs.runs import parent_process
 from jobs.runs.leases import Lease, holder
 from jobs.runs.worker import Job, Progress, Worker, WorkerLimits
 from jobs.s3.byte_ranges import ByteBudget
@@ -99,7 +99,7 @@ async def _work_child(
     stops: _Stops,
 ) -> None:
     """Work through the shards of a child. What keeps it from working is written into the ledger, too."""
-    from jobs.runs.batch import child_shards, launch_name, record_error
+    from jobs.runs.batch_executor import child_shards, launch_name, record_error
 
     ledger = _open(location)
     try:
@@ -306,7 +306,7 @@ class _Stops:
     def _stop(self) -> None:
         self._is_signalled = True
         if self._attempt is not None:
-            self._attempt.stop(ALONE_GRACE_SECONDS if parent.is_gone() else None)
+            self._attempt.stop(ALONE_GRACE_SECONDS if parent_process.is_gone() else None)
 
 
 class _Printer:

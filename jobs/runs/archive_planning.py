@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.model import ArchiveRecord
-from jobs.core import shards
 from jobs.core.model import Location
 from jobs.core.run import ShardSummary
+from jobs.runs import sharding as shards
 from jobs.tables.duck import Database, quoted
 from jobs.tables.rows import expiry_schema, write_parquet
 

@@ -22,11 +22,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.core import shards
 from jobs.core.expiry import EXPIRED_BEFORE, Proof
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, ShardSummary
 from jobs.ledger.ledger import Ledger
+from jobs.runs import sharding as shards
 from jobs.runs.proofs import PROVEN, take_proofs
 from jobs.runs.shares import NOTHING, Share, expired_before, span_of_listed, span_of_proven, weigh
 from jobs.tables.duck import Database, quoted

@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.core import pricing, shards
+from jobs.core import pricing
 from jobs.core.model import ObjectVersion
 from jobs.core.packing import Claim, PackingRule, cut
 from jobs.core.part_sizes import count_parts
@@ -27,6 +27,7 @@ from jobs.core.run import Plan, ShardSummary
 from jobs.core.savings import PART_BYTES, Economy, Savings, refusal, weigh
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError
+from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, spool
 from jobs.runs.sorting import Sorting
 from jobs.tables.rows import shard_schema, write_parquet

@@ -21,11 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.core import pricing, shards
+from jobs.core import pricing
 from jobs.core.pricing import Histogram, PriceTable, load_price_table
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError
+from jobs.runs import sharding as shards
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
 from jobs.tables.rows import manifest_schema, shard_schema, write_parquet

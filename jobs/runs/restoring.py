@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.core import pricing, shards
+from jobs.core import pricing
 from jobs.core.history import UNKNOWN
 from jobs.core.model import ObjectVersion
 from jobs.core.pricing import Group, Histogram
@@ -30,6 +30,7 @@ from jobs.core.run import ShardSummary
 from jobs.core.selection import Selection
 from jobs.core.told_history import JOURNAL
 from jobs.errors import ConfigError
+from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, spool
 from jobs.tables.duck import Database, quoted
 from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_parquet

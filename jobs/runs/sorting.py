@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.core import shards
 from jobs.core.part_sizes import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES
 from jobs.core.pricing import Group
+from jobs.runs import sharding
 from jobs.tables.rows import manifest_schema
 
 BATCH_ROWS = 20_000
@@ -159,7 +159,7 @@ class Sorting:
         with pq.ParquetWriter(self._folder / "packed.parquet", schema) as writer:
             for batch in reader:
                 sizes_bytes: list[Any] = batch["size_bytes"].to_pylist()
-                packed = list(shards.pack(sizes_bytes, loads_bytes))
+                packed = list(sharding.pack(sizes_bytes, loads_bytes))
                 for shard, size_bytes in zip(packed, sizes_bytes, strict=True):
                     loads_bytes[shard] += size_bytes
                 writer.write_batch(

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs.aws.batch import Batch
-from jobs.cli import batch, launch
 from jobs.cli.console import TERMINAL
 from jobs.core.model import Location
-from jobs.runs.batch import BatchExecutor
+from jobs.runs import batch_follow as batch
+from jobs.runs import launch
+from jobs.runs.batch_executor import BatchExecutor
 from tests.batch.account import await_value, make_client, register
 from tests.batch.engine import Job
 from tests.batch.runners import Child, Exit, Process, Runner, Running, SubprocessRunner

@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from jobs.cli import batch
+from jobs.runs import batch_follow
 from tests.batch.account import await_value, make_client
 from tests.cli.fleet import ROWS, Fleet, LateReports, complete, followed
 
@@ -48,12 +48,12 @@ def test_who_follows_a_run_makes_its_report_and_waits_for_no_other_container(fle
 
 @pytest.mark.slow
 def test_the_report_of_a_large_run_is_left_to_its_own_job(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "REPORTED_HERE_ROWS", ROWS - 1)
+    monkeypatch.setattr(batch_follow, "REPORTED_HERE_ROWS", ROWS - 1)
     late = LateReports(fleet.runner, threading.Event())
     fleet.batch.engine.runner = late
     run_id = fleet.submitted()
 
-    async def follow_until_it_may() -> batch.Followed:
+    async def follow_until_it_may() -> batch_follow.Followed:
         following = asyncio.create_task(followed(fleet, run_id))
         await asyncio.to_thread(fleet.ended, f"{run_id}-000-work")
         looks = fleet.batch.calls["DescribeJobs"] + 3
@@ -194,7 +194,7 @@ def test_jobs_that_batch_has_forgotten_are_not_waited_for(fleet: Fleet) -> None:
         fleet.batch.engine.jobs.clear()
 
     variables = fleet.world.environment() | fleet.environment()
-    with mock.patch.dict(os.environ, variables), mock.patch.object(batch, "FORGOTTEN_SECONDS", 0.5):
+    with mock.patch.dict(os.environ, variables), mock.patch.object(batch_follow, "FORGOTTEN_SECONDS", 0.5):
         ended = asyncio.run(followed(fleet, run_id))
     assert ended.report["state"] == "incomplete"
     assert 0 < ended.report["accounted"] < ROWS

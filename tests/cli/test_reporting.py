@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jsonschema
 
-from jobs.cli.launch import new_run_id
 from jobs.reports.document import schema
+from jobs.runs.launch import new_run_id
 from tests.cli.conftest import World
 
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.cli.launch import new_run_id
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.ledger.agreement import (
@@ -18,6 +17,7 @@ from jobs.ledger.agreement import (
     shard_disagreement,
     spec_disagreement,
 )
+from jobs.runs.launch import new_run_id
 
 JOBS = st.sampled_from(["replicate", "verify", "compact", "restore", "expire", "reconcile"])
 TIMES = st.floats(0, 4e9, allow_nan=False)

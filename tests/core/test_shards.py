@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.shards import MAX_SHARDS, count_shards, hash_key, pack, shard_of
+from jobs.runs.sharding import MAX_SHARDS, count_shards, hash_key, pack, shard_of
 
 TIB = 1024**4
 

@@ -21,7 +21,8 @@ from jobs.ledger.expired_rows import expired_rows
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import FOLDER as TOMBSTONES
 from jobs.policy.reader import parse_policy
-from jobs.runs import batch, leases
+from jobs.runs import batch_executor as batch
+from jobs.runs import leases
 from jobs.runs.nights import NightBook
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED

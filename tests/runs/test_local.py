@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.runs.local import LocalExecutor
+from jobs.runs.local_executor import LocalExecutor
 
 HANGS = "import time; print('[1, 0, 1, 0]', flush=True); time.sleep(60)"
 SUPERSEDED = """import sys; print('{"superseded_by": "another command"}'); sys.exit(75)"""

@@ -15,12 +15,12 @@ import jobs.cli.restore
 import jobs.cli.restore_plan
 import jobs.cli.restore_rows
 import jobs.cli.verification
-from jobs.cli import launch
 from jobs.config import Settings
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
+from jobs.runs import launch
 from tests.silent_display import SILENT
 from tests.simulation.archive_schedule import ArchiveSchedule
 from tests.simulation.processes import Connection, Process

@@ -17,7 +17,6 @@ import jobs.runs.deletions
 from jobs import __version__
 from jobs.archives.files import list_archives
 from jobs.archives.index import ArchiveIndex
-from jobs.cli import launch
 from jobs.cli.archives import _renew
 from jobs.cli.worker import make_job
 from jobs.compact import CompactOptions
@@ -30,6 +29,7 @@ from jobs.core.thawing import Tier
 from jobs.errors import ExitCode
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import Tombstones
+from jobs.runs import launch
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import Store

@@ -16,8 +16,6 @@ from typing import Any
 from jobs.archives.files import list_archives
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.model import ArchiveRecord, Member
-from jobs.cli import launch
-from jobs.core import shards
 from jobs.core.enums import Step
 from jobs.core.expiry import PROOFS, Proof
 from jobs.core.history import current_at, pick, pick_asked
@@ -27,6 +25,7 @@ from jobs.core.packing import PackingRule, cut, period
 from jobs.core.run import Plan, RunSpec, ShardSummary
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.tombstones import DONE, FOLDER, INTENT
+from jobs.runs import launch, sharding
 from jobs.s3.listing import list_all
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
@@ -75,7 +74,7 @@ class Planner:
             ),
         )  # fmt: skip
         sizes = [row.size_bytes or 0 for _, row in order]
-        wanted = shards.count_shards(len(order), sum(sizes), rows_per_shard=self.rows_per_shard, processes=1) or 1
+        wanted = sharding.count_shards(len(order), sum(sizes), rows_per_shard=self.rows_per_shard, processes=1) or 1
         rows_max, bytes_max = -(-len(order) // wanted), -(-sum(sizes) // wanted)
         slices: list[list[ObjectVersion]] = [[]]
         for group in cut((row for _, row in order), PackingRule.from_dict(spec.options["rule"])):
@@ -250,7 +249,7 @@ class Planner:
 
     def _rows_each(self, rows: Sequence[ObjectVersion]) -> int:
         sizes = sum(row.size_bytes or 0 for row in rows)
-        wanted = shards.count_shards(len(rows), sizes, rows_per_shard=self.rows_per_shard, processes=1)
+        wanted = sharding.count_shards(len(rows), sizes, rows_per_shard=self.rows_per_shard, processes=1)
         return max(1, -(-len(rows) // max(wanted, 1)))
 
     def _even(self, rows: Sequence[ObjectVersion]) -> list[list[ObjectVersion]]:

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 from jobs import __version__
-from jobs.cli import launch
 from jobs.core.model import Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome
 from jobs.core.run import RunSpec, Side
@@ -21,9 +20,9 @@ from jobs.errors import ExitCode, LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.replicate import Replicate, ReplicateOptions
 from jobs.reports.document import exit_code
-from jobs.runs import leases
+from jobs.runs import launch, leases
 from jobs.runs.leases import Lease
-from jobs.runs.local import ATTEMPTS
+from jobs.runs.local_executor import ATTEMPTS
 from jobs.runs.worker import Job, Worker, WorkerLimits
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.fenced_store import fenced

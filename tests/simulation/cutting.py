@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from jobs.core import shards
 from jobs.core.model import ObjectVersion
 from jobs.core.run import ShardSummary
+from jobs.runs import sharding as shards
 
 
 class Cut(NamedTuple):

@@ -17,12 +17,12 @@ from typing import Any, cast
 import jobs.cli.expire
 import jobs.cli.expire_plan
 from jobs import __version__
-from jobs.cli import launch
 from jobs.cli.worker import make_job
 from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.run import RunSpec, Side
 from jobs.errors import ExitCode
 from jobs.ledger.ledger import Ledger
+from jobs.runs import launch
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.conditional_writes import look_first

@@ -24,12 +24,12 @@ import jobs.runs.folding
 import jobs.runs.worker
 import jobs.s3.compare_bytes
 import jobs.s3.multipart_copy
-from jobs.cli import launch
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status, fold
 from jobs.core.pricing import part_rule
 from jobs.core.run import Plan, RunSpec
 from jobs.ledger.ledger import Ledger
+from jobs.runs import launch
 from jobs.runs.folding import Folded
 from jobs.tables import rows as tables
 from tests.simulation import databases

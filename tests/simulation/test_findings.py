@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from jobs.cli.launch import conclude
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary
@@ -18,6 +17,7 @@ from jobs.errors import ArchivedObject, Conflict, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.replicate import Replicate, ReplicateOptions
 from jobs.runs.folding import fold_run
+from jobs.runs.launch import conclude
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import Side, compare_content
 from jobs.s3.memory import MemoryStore

@@ -11,7 +11,7 @@ import pytest
 from jobs.aws.batch_arrays import SYSTEM_TAG, WORK, payload, spread
 from jobs.config import Settings
 from jobs.ledger.write_rules import LEDGER_FILES, Change
-from jobs.runs import placing
+from jobs.runs import placement
 from jobs.s3.marks import CLAIM
 from tests.terraform.iam import Answer, decide, listed
 
@@ -330,7 +330,7 @@ def test_jobs_bear_the_tag_by_which_they_are_ended(example):
     """What the functions submit, and what the command line submits with the environment that Terraform gives it."""
     settings = Settings.from_environment(example.output("environment"))
     assert settings.system == NAME
-    placed = placing.place(placing.BatchOptions(tags=("team=a",)), settings, "replicate")
+    placed = placement.place(placement.BatchOptions(tags=("team=a",)), settings, "replicate")
     request = payload(spread("20261125T000000Z-replicate-1f3a", 0, placed, [0], "s3://l/p"), WORK)
     assert request["tags"] == {
         SYSTEM_TAG: NAME,
@@ -339,7 +339,7 @@ def test_jobs_bear_the_tag_by_which_they_are_ended(example):
         "sealift:stage": WORK,
     }
     forged = replace(placed, tags={SYSTEM_TAG: "another"})  # from the ledger, for a retry
-    assert placing.place(placing.BatchOptions(), settings, "replicate", forged).tags == {SYSTEM_TAG: NAME}
+    assert placement.place(placement.BatchOptions(), settings, "replicate", forged).tags == {SYSTEM_TAG: NAME}
 
 
 def submitted(example, role) -> set[str]:

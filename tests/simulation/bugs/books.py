@@ -10,11 +10,11 @@ from typing import Any
 import jobs.core.outcome
 import jobs.reports.document
 import jobs.runs.folding
-from jobs.cli import launch
 from jobs.core.model import Attributes
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import PreconditionFailed, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.runs import launch
 from jobs.runs.worker import Worker
 from jobs.s3.store import UNGUARDED
 from tests.simulation import tables

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import __version__
 from jobs.cli.checksums import attest
-from jobs.cli.claims import claim_run, say_superseded
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location, Route
@@ -32,6 +31,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.reports.document import exit_code, summarize
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
+from jobs.runs.run_claim import claim_run, say_superseded
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import Store
 
@@ -148,7 +148,7 @@ async def execute(
     spec: RunSpec, plan: Plan, ledger_location: Location, settings: Settings, display: Display
 ) -> dict[int, int]:
     """Run the shards on this machine and show progress. Shard → exit code. Workers of earlier launches stop."""
-    from jobs.runs.local import LocalExecutor
+    from jobs.runs.local_executor import LocalExecutor
 
     launch_id = await claim_run(spec.run_id, ledger_location, settings, display) if plan.shards else ""
     pins = worker_pins(spec, plan)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.cli import batch, launch
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.run import Plan, RunSpec
 from jobs.ledger.ledger import Ledger
-from jobs.runs.placing import BatchOptions, is_batch
+from jobs.runs import batch_follow, launch
+from jobs.runs.placement import BatchOptions, is_batch
 
 
 async def work(
@@ -22,8 +22,8 @@ async def work(
     if report is None and plan.shards:
         if not is_batch(options, settings):
             codes = await launch.execute(spec, plan, ledger.location, settings, display)
-        elif (submitted := await batch.resubmit(ledger, spec, plan, options, settings, display)) is not None:
-            followed = await batch.follow(submitted, spec, plan, ledger, display)
+        elif (submitted := await batch_follow.resubmit(ledger, spec, plan, options, settings, display)) is not None:
+            followed = await batch_follow.follow(submitted, spec, plan, ledger, display)
             return followed.report, launch.run_exit_code(followed.report, followed.codes)
     report = report or await launch.conclude(spec, plan, ledger, codes)
     return report, launch.run_exit_code(report, codes)

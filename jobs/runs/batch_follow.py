@@ -12,7 +12,6 @@ from typing import Any
 
 from jobs.aws.batch import Batch, ChildFailure, JobState
 from jobs.aws.batch_arrays import WORK, Placement, spread
-from jobs.cli import launch
 from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
@@ -20,9 +19,10 @@ from jobs.core.pace import watch_seconds
 from jobs.core.run import Plan, RunSpec, worker_pins
 from jobs.errors import ConfigError, Interrupted, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.runs.batch import BatchExecutor, Submitted, describe_failure, exit_codes, unfinished_shards
-from jobs.runs.placing import CHILDREN, BatchOptions, check, place
-from jobs.runs.standing import find_standing
+from jobs.runs import launch
+from jobs.runs.batch_executor import BatchExecutor, Submitted, describe_failure, exit_codes, unfinished_shards
+from jobs.runs.placement import CHILDREN, BatchOptions, check, place
+from jobs.runs.progress import find_standing
 
 LEDGER_SHARE, BATCH_SHARE = 0.015, 0.25
 """Of the time so far, between two looks: the ledger says for a request or so how far a run is, Batch what has ended."""
