@@ -140,7 +140,7 @@ def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of report.json, of runs and of reconciliations."""
     from importlib.resources import files
 
-    document: dict[str, Any] = json.loads(files("jobs").joinpath("report.schema.json").read_text("utf-8"))
+    document: dict[str, Any] = json.loads(files("jobs.reports").joinpath("report.schema.json").read_text("utf-8"))
     return document
 
 
