@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
-from jobs.core.events import ObjectEvent
+from jobs.backup.events import ObjectEvent
 from jobs.errors import LedgerError
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy

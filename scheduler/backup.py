@@ -20,9 +20,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.backup import Backup, BackupOptions, Progress, Settled
+from jobs.backup.events import Kind, ObjectEvent, order_of, parse_message
+from jobs.backup.job import Backup, BackupOptions, Progress, Settled
 from jobs.core.enums import Deletes
-from jobs.core.events import Kind, ObjectEvent, order_of, parse_message
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.core.pace import backoff_seconds

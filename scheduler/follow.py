@@ -33,16 +33,16 @@ from typing import Any
 
 from jobs.aws.batch_arrays import REPORT, WORK
 from jobs.aws.clients import publish
-from jobs.core.events import Kind, ObjectEvent, parse_document
+from jobs.backup.events import Kind, ObjectEvent, parse_document
 from jobs.core.metrics import Metric, Unit
 from jobs.core.nights import Stage, summary_name
 from jobs.core.outcome import Status
-from jobs.core.thawing import waiting_name
 from jobs.errors import ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.agreement import run_job
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
 from jobs.reports.document import findings_count, verdict
+from jobs.restore.thawing import waiting_name
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.log import measure, say

@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 
-from jobs.core.events import ObjectEvent, order_of
+from jobs.backup.events import ObjectEvent, order_of
 from jobs.core.model import NULL_VERSION
 from jobs.s3.store import Marker
 from scheduler.sandbox import Sandbox

@@ -20,7 +20,7 @@ import zoneinfo
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from jobs.core.events import ObjectEvent, parse_document
+from jobs.backup.events import ObjectEvent, parse_document
 from jobs.core.model import Location, parse_time
 from jobs.core.nights import find_night
 from jobs.errors import UsageError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from jobs.core.events import ObjectEvent
+from jobs.backup.events import ObjectEvent
 from jobs.core.metrics import Metric, Unit
 from jobs.ledger.journal import SETTLED, Ending, Entry
 from jobs.policy.model import Pair

@@ -36,7 +36,7 @@ locals {
       pair.archive.side == "source" ? "${local.bucket_arns[pair.source.bucket]}/${prefix}*" : "${local.bucket_arns[pair.destination.bucket]}/${pair.destination.prefix}${prefix}*"
     ]]))
 
-    # where expire says that it is deleting: `CLAIM` in jobs/s3/marks.py
+    # where expire says that it is deleting: `CLAIM` in jobs/expire/marks.py
     claims = distinct([for name, pair in local.expiring :
       "${local.bucket_arns[pair.archive.side == "source" ? pair.source.bucket : pair.destination.bucket]}/${local.claim}*"
     ])

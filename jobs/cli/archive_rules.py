@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.cli.pairs import choose
+from jobs.compact.packing import Claim
 from jobs.config import Settings
 from jobs.core.enums import ArchiveSide, Encryption
 from jobs.core.model import Location
-from jobs.core.packing import Claim
 from jobs.errors import UsageError
 from jobs.policy.model import ArchiveRule, Pair
 from jobs.policy.run_options import globs

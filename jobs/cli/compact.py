@@ -28,14 +28,14 @@ from jobs.cli.options import (
 )
 from jobs.cli.placement import batch_options
 from jobs.cli.transfer import launch_and_report
-from jobs.compact import CompactOptions
+from jobs.compact.job import CompactOptions
+from jobs.compact.packing import MEMBERS_MAX, TARGET_BYTES, Claim, PackingRule
+from jobs.compact.savings import Economy
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.enums import ArchiveFormat, StorageClass
 from jobs.core.model import Location
-from jobs.core.packing import MEMBERS_MAX, TARGET_BYTES, Claim, PackingRule
 from jobs.core.run import RunSpec, Side
-from jobs.core.savings import Economy
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
@@ -152,7 +152,7 @@ async def plan_run(
 
     `claims`: rows that are left to others.
     """
-    from jobs.runs.grouping import forecast, leave_out, plan_groups
+    from jobs.compact.plan import forecast, leave_out, plan_groups
     from jobs.runs.planning import read_price_table
 
     started = time.time()

@@ -13,17 +13,17 @@ import click
 
 from jobs.cli.console import emit, say
 from jobs.cli.expire_options import by_pair, complete, is_named, named_side, places_options, same_command
-from jobs.cli.expire_places import Places, claimed_by, claimed_by_run, command_line
-from jobs.cli.expire_plan import is_proof, open_manifest, plan_run, proving_runs
 from jobs.cli.options import RunType, json_option, ledger_location, ledger_option, manifest_option
 from jobs.cli.placement import batch_options
 from jobs.cli.transfer import launch_and_report
 from jobs.config import Settings
 from jobs.core.display import Display, shown
-from jobs.core.expiry import EXPIRED_BEFORE, PROOFS
 from jobs.core.run import RunSpec
 from jobs.core.selection import Selection, parse_age
 from jobs.errors import ConfigError, ExitCode, UsageError
+from jobs.expire.places import Places, claimed_by, claimed_by_run, command_line
+from jobs.expire.plan import is_proof, open_manifest, plan_run, proving_runs
+from jobs.expire.rules import EXPIRED_BEFORE, PROOFS
 from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
 from jobs.s3.sessions import open_store
@@ -168,8 +168,8 @@ async def _claims(ledger: Ledger, given: Mapping[str, Any], proving: RunSpec | N
 
 
 async def _undo(ledger: Ledger, run_id: str, given: Mapping[str, Any]) -> int:
+    from jobs.expire.undo import unhide
     from jobs.ledger.tombstones import Tombstones
-    from jobs.s3.unhiding import unhide
 
     spec = await ledger.spec(run_id)
     if spec.job != "expire":

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from jobs.cli.expire_places import Places, command_line, reach
 from jobs.cli.options import LocationType, side_options, stack
 from jobs.cli.pairs import Chosen, choose
 from jobs.config import Settings
@@ -17,6 +16,7 @@ from jobs.core.enums import ArchiveSide
 from jobs.core.model import Location
 from jobs.core.run import Side
 from jobs.errors import UsageError
+from jobs.expire.places import Places, command_line, reach
 from jobs.policy.coverage import match
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -28,8 +28,6 @@ from jobs.cli.options import (
     side_options,
 )
 from jobs.cli.placement import batch_options
-from jobs.cli.restore_plan import find_cold, forecast
-from jobs.cli.restore_rows import Wanted
 from jobs.cli.transfer import launch_and_report
 from jobs.config import Settings
 from jobs.core.display import Display
@@ -37,9 +35,11 @@ from jobs.core.enums import StorageClass
 from jobs.core.model import Location
 from jobs.core.run import RunSpec
 from jobs.core.selection import Selection
-from jobs.core.thawing import DAYS, Tier
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.restore.candidates import Wanted
+from jobs.restore.pricing import find_cold, forecast
+from jobs.restore.thawing import DAYS, Tier
 from jobs.runs import launch
 from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
 
@@ -170,8 +170,8 @@ async def plan_run(
 ) -> launch.Planned:
     """Find what is asked for, choose versions, look at the archives, price it. Raises ConfigError, UsageError, …"""
     from jobs.archives.index import ArchiveIndex
+    from jobs.restore.plan import plan_restore
     from jobs.runs.planning import read_price_table
-    from jobs.runs.restoring import plan_restore
 
     started = time.time()
     if request.source is None:

@@ -213,7 +213,7 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
     options = placement.chosen(given)
     if ended is None:
         if spec.job == "expire":
-            from jobs.cli.expire_places import command_of
+            from jobs.expire.places import command_of
 
             raise UsageError(
                 f"run {run_id} is an expire run: it does not go on by what the ledger says of it. Start it again, and "

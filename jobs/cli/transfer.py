@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from jobs.aws.batch_arrays import WORK
-from jobs.cli import placement, verification
+from jobs.cli import placement
 from jobs.cli.console import TERMINAL, emit, say
 from jobs.cli.options import (
     LocationType,
@@ -28,17 +28,18 @@ from jobs.cli.options import (
 )
 from jobs.cli.plan_lines import plan_text, report_text
 from jobs.config import Settings
-from jobs.core.decision import Overwrite
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec
 from jobs.core.sampling import next_number, parse_fraction
 from jobs.core.selection import Selection
 from jobs.errors import Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.replicate.decision import Overwrite
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import Submitted, describe_failure
 from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
+from jobs.verify import archives_plan
 
 _COMMON = stack(
     click.option("--source", type=LocationType(), help="What to take: a bucket or a prefix in it."),
@@ -159,8 +160,8 @@ async def _start_run(
         number = await _next_slice(ledger, job, source, destination, of) if given.get("rotate") else 0
         slice_ = (number, of)
     if is_of_archives:
-        request = verification.make_request(given, destination, slice_)
-        return await launch_and_report(request, ledger, settings, given, verification.plan_run)
+        request = archives_plan.make_request(given, destination, slice_)
+        return await launch_and_report(request, ledger, settings, given, archives_plan.plan_run)
     request = launch.Request(
         job=job,
         source=source,

@@ -17,16 +17,17 @@ import click
 from jobs import __version__
 from jobs.cli.log import WorkerLog, nowhere, to_stderr
 from jobs.cli.options import RunType, ledger_location, ledger_option
-from jobs.compact import ARCHIVES_AT_ONCE, Compact, CompactOptions
+from jobs.compact.job import ARCHIVES_AT_ONCE, Compact, CompactOptions
 from jobs.config import Settings
 from jobs.core.model import Location, Route
 from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest
-from jobs.core.thawing import Tier
 from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, UsageError
-from jobs.expire import GROUPS_AT_ONCE, Expire, ExpireOptions
+from jobs.expire.job import GROUPS_AT_ONCE, Expire, ExpireOptions
 from jobs.ledger.ledger import Ledger
-from jobs.replicate import Replicate, ReplicateOptions
-from jobs.restore import CHAINS_AT_ONCE, Restore, RestoreOptions
+from jobs.replicate.job import Replicate, ReplicateOptions
+from jobs.restore.job import CHAINS_AT_ONCE, Restore, RestoreOptions
+from jobs.restore.thaw_requests import Thaws
+from jobs.restore.thawing import Tier
 from jobs.runs import parent_process
 from jobs.runs.leases import Lease, holder
 from jobs.runs.worker import Job, Progress, Worker, WorkerLimits
@@ -35,10 +36,9 @@ from jobs.s3.conditional_writes import look_first
 from jobs.s3.fenced_store import fenced
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
-from jobs.s3.thaws import Thaws
-from jobs.verify import Verify, VerifyOptions
-from jobs.verify_archives import ARCHIVES_AT_ONCE as ARCHIVES_READ_AT_ONCE
-from jobs.verify_archives import VerifyArchives
+from jobs.verify.archives_job import ARCHIVES_AT_ONCE as ARCHIVES_READ_AT_ONCE
+from jobs.verify.archives_job import VerifyArchives
+from jobs.verify.job import Verify, VerifyOptions
 
 PROGRESS_SECONDS = 0.5
 ALONE_GRACE_SECONDS = 1.0
@@ -223,7 +223,7 @@ def make_job(
     """The job that the run's spec names. Raises ConfigError for one that this version does not know."""
     route = Route(spec.source.location, spec.destination.location)
     if spec.job == "replicate" and spec.options.get("from_events"):
-        from jobs.backup import Backup, BackupOptions
+        from jobs.backup.job import Backup, BackupOptions
 
         return Backup(source, destination, route, BackupOptions.from_dict(spec.options), budget)
     if spec.job == "replicate":
@@ -241,10 +241,10 @@ def make_job(
         options = CompactOptions.from_dict(spec.options)
         return Compact(source, destination, route, options, budget, index, spec.run_id, in_flight)
     if spec.job == "expire":
+        from jobs.expire.announcements import Announcements
+        from jobs.expire.announcers import Announcers
+        from jobs.expire.copy_checks import Copies
         from jobs.ledger.tombstones import Tombstones
-        from jobs.runs.announcers import Announcers
-        from jobs.s3.announcements import Announcements
-        from jobs.s3.copies import Copies
 
         copies = Copies(source, destination, budget, bool(spec.options.get("streamed")))
         tombstones = Tombstones(ledger.store, ledger.location, route.source.bucket, spec.run_id)

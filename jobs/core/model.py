@@ -57,11 +57,11 @@ class ObjectVersion(NamedTuple):
     `last_modified` (epoch seconds, UTC) and `storage_class` are None when the manifest does
     not say. `condemned_etag` is the destination ETag that an earlier verify run proved wrong:
     the one object that a replicate run may overwrite although it is newer. `source_attested` and
-    `destination_attested` are checksums that S3 computed at rest (`jobs.core.attestation`).
+    `destination_attested` are checksums that S3 computed at rest (`jobs.verify.attestation`).
     `known_checksum` (`ALGORITHM:base64`) is the content's, as an earlier run has proven it. `archive` is the URI of the
     archive that a restore takes it from; None: it is an object of its own; `journal:…`: it is an event
-    (`jobs.core.told_history`).
-    `proof` says where an expire run finds a copy (`jobs.core.expiry`); no manifest has it.
+    (`jobs.restore.as_of_journal`).
+    `proof` says where an expire run finds a copy (`jobs.expire.rules`); no manifest has it.
     """
 
     row: int

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TextIO
 
-from jobs.core.events import parse_message
+from jobs.backup.events import parse_message
 from jobs.errors import UsageError
 
 COUNTS = ("BackedUp", "Duplicates", "Deleted", "Superseded", "HandedOver", "Skipped", "Failed")

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import __version__
-from jobs.cli.checksums import attest
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location, Route
@@ -34,6 +33,7 @@ from jobs.reports.publish import publish as publish_report
 from jobs.runs.run_claim import claim_run, say_superseded
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import Store
+from jobs.verify.attest import attest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -195,7 +195,7 @@ async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int
         failures = await ledger.write_failures(spec.run_id, folded.failures_parquet, folded.failures_csv)
     details: dict[str, Any] = {}
     if is_complete and spec.job == "expire":
-        from jobs.runs.deletions import write_deletions
+        from jobs.expire.deletions_table import write_deletions
 
         deletions = await write_deletions(ledger, spec.run_id, plan)
         details = {"dry_run": not spec.options["delete"], "deletions": deletions, "expiry": dict(plan.expiry)}

@@ -141,7 +141,7 @@ class Sorting:
     def in_packing_order(self) -> Iterator[pa.RecordBatch]:
         """All rows by the month in which they were written, then by key, versions oldest first: for archives.
 
-        The same order as `jobs.core.packing.sort_key`; times as numbers.
+        The same order as `jobs.compact.packing.sort_key`; times as numbers.
         """
         self.connection.execute("SET threads = 1")
         names = ", ".join(manifest_schema().names)

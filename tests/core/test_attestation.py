@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.attestation import Attestation, attested, compare_attested, parse_attestations
 from jobs.core.model import Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
+from jobs.verify.attestation import Attestation, attested, compare_attested, parse_attestations
 
 CRC = Checksum("CRC32", "bS9TOQ==")
 OTHER = Checksum("CRC32", "AAAAAA==")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.copy_candidates import NEAREST, CopyIndex, is_made_after
+from jobs.backup.copy_candidates import NEAREST, CopyIndex, is_made_after
+from jobs.backup.succession import can_be_copy
 from jobs.core.model import Listed
-from jobs.core.succession import can_be_copy
 
 
 def listed(etag: str, time: float = 1000.0, size_bytes: int = 1, *, marker: bool = False, id: str = "v") -> Listed:

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from jobs.core.decision import Overwrite, decide
 from jobs.core.evidence import Verdict
 from jobs.core.model import ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence, Status
+from jobs.replicate.decision import Overwrite, decide
 
 ROW = ObjectVersion(0, "key", etag="e1", size_bytes=1, condemned_etag="bad")
 SOURCES = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.events import Kind, ObjectEvent, order_of, parse_document, parse_message
+from jobs.backup.events import Kind, ObjectEvent, order_of, parse_document, parse_message
 from jobs.errors import UsageError
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from jobs.core.enums import Step
 from jobs.core.evidence import Verdict
-from jobs.core.expiry import Decision, Original, Proof, Terms, decide, refuse_copy
 from jobs.core.model import Location, ObjectInfo, ObjectLock, ObjectVersion
 from jobs.core.outcome import Evidence
+from jobs.expire.rules import Decision, Original, Proof, Terms, decide, refuse_copy
 
 DAY = 86_400.0
 NOW = 1_000 * DAY

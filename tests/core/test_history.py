@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.histories import in_order
-from jobs.core.history import DISPUTED, OVERWRITTEN, current_at, merge, pick, pick_asked, unite
 from jobs.core.model import ObjectVersion
+from jobs.restore.as_of import DISPUTED, OVERWRITTEN, current_at, merge, pick, pick_asked, unite
 
 STEPS = st.lists(st.sampled_from(["put", "put", "delete", "archive", "expire", "hide", "wait", "wait"]), max_size=30)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.compact.packing import PackingRule, archive_location, common_folder, cut, period, sort_key, tar_bytes
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectVersion
-from jobs.core.packing import PackingRule, archive_location, common_folder, cut, period, sort_key, tar_bytes
 
 MONTH = 31 * 86_400.0
 rows = st.lists(

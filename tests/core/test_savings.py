@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from jobs.compact.packing import HEADER_BYTES
+from jobs.compact.savings import INDEX_BYTES_PER_MEMBER, Economy, Savings, refusal, weigh
 from jobs.core.model import ObjectVersion
-from jobs.core.packing import HEADER_BYTES
 from jobs.core.pricing import GIB, load_price_table
-from jobs.core.savings import INDEX_BYTES_PER_MEMBER, Economy, Savings, refusal, weigh
 from jobs.errors import ConfigError
 from jobs.runs.planning import read_price_table
 

@@ -6,9 +6,9 @@ import inspect
 
 import pytest
 
+from jobs.backup.succession import Act, Step, can_be_copy, newest, next_step
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import Listed
-from jobs.core.succession import Act, Step, can_be_copy, newest, next_step
 
 
 def version(name: str, time: float = 0.0, size_bytes: int | None = 1, *, marker: bool = False) -> Listed:

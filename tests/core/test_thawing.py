@@ -7,8 +7,8 @@ from importlib.resources import files
 import pytest
 
 from jobs.core.pricing import GIB, load_price_table
-from jobs.core.thawing import Cold, Tier, refusal, weigh_thaw
 from jobs.errors import ConfigError
+from jobs.restore.thawing import Cold, Tier, refusal, weigh_thaw
 
 PRICES = load_price_table((files("jobs.core") / "prices" / "us-east-1.json").read_text())
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.history import current_at
 from jobs.core.model import ObjectVersion
-from jobs.core.told_history import JOURNAL, told_row
 from jobs.ledger.journal import Ending, Entry
+from jobs.restore.as_of import current_at
+from jobs.restore.as_of_journal import JOURNAL, told_row
 
 STEPS = st.lists(st.sampled_from(["put", "put", "delete", "undelete", "purge"]), min_size=1, max_size=12)
 SPACING_SECONDS = 10.0

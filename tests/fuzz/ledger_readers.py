@@ -14,9 +14,9 @@ from jobs.archives.model import ArchiveRecord, Member
 from jobs.aws.batch_arrays import Placement, Submission, payload
 from jobs.cli.nightly import summary_text
 from jobs.core.enums import ArchiveFormat
-from jobs.core.expiry import Original, Proof, Terms, decide
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion
 from jobs.core.nights import Stage, claim_name, record_name, summary_name
+from jobs.expire.rules import Original, Proof, Terms, decide
 from jobs.ledger.expired_rows import expired_rows
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import FOLDER as TOMBSTONES

@@ -22,13 +22,12 @@ from jobs.archives.files import cut_out
 from jobs.archives.index import completed
 from jobs.archives.model import ArchiveRecord, Locator, Member
 from jobs.archives.tar_layout import Layout, read_records
+from jobs.backup.events import parse_message
 from jobs.checksum_reports.rows import parse_row
 from jobs.core.enums import ArchiveFormat, Step
-from jobs.core.events import parse_message
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
-from jobs.core.told_history import told_row
 from jobs.errors import SealiftError
 from jobs.inventory.report import open_inventory
 from jobs.ledger.job_starts import decode_record, encode_record
@@ -37,8 +36,9 @@ from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.tombstones import DONE, FOLDER, Tombstone, Tombstones
 from jobs.manifests import open_manifest
 from jobs.policy.reader import parse_policy
+from jobs.restore.as_of_journal import told_row
+from jobs.restore.journal_rows import parse_journal
 from jobs.s3 import wire
-from jobs.s3.journal_rows import parse_journal
 from jobs.s3.list_pages import parse_page
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.backup import Backup, BackupOptions, Settled
+from jobs.backup.job import Backup, BackupOptions, Settled
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion, Route
 from jobs.errors import Conflict, StoreError, Unavailable
 from jobs.s3.byte_ranges import ByteBudget

@@ -16,16 +16,16 @@ from jobs.archives.index_tables import from_batch
 from jobs.archives.model import Member
 from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
-from jobs.core.expiry import Proof
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome
 from jobs.errors import StoreError
-from jobs.expire import Expire, ExpireOptions
+from jobs.expire.announcements import Announcements
+from jobs.expire.copy_checks import Copies
+from jobs.expire.job import Expire, ExpireOptions
+from jobs.expire.rules import Proof
 from jobs.ledger.tombstones import Tombstones
-from jobs.s3.announcements import Announcements
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.copies import Copies
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Deleted
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from jobs.backup import Progress, Settled
+from jobs.backup.job import Progress, Settled
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import ConfigError, Unavailable

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.backup import Settled
+from jobs.backup.job import Settled
+from jobs.backup.key_sides import PAGES
+from jobs.backup.version_match import LOOKS
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
-from jobs.s3.key_sides import PAGES
-from jobs.s3.likeness import LOOKS
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, CopySettings
 from tests.jobs.backup_scene import COPY, KEY, Ticking, backup, history, run

@@ -8,7 +8,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.backup import Settled
+from jobs.backup.job import Settled
 from jobs.core.model import Attributes, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.s3.memory import MemoryStore

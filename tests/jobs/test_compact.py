@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from jobs.archives.files import read_member
 from jobs.archives.index import ArchiveIndex
-from jobs.compact import Compact, CompactOptions
+from jobs.compact.job import Compact, CompactOptions
+from jobs.compact.packing import PackingRule, cut, sort_key
+from jobs.compact.savings import Economy
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
-from jobs.core.packing import PackingRule, cut, sort_key
-from jobs.core.savings import Economy
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled, Unavailable
 from jobs.runs.planning import read_price_table
 from jobs.s3.byte_ranges import ByteBudget

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from jobs.core.enums import ArchiveFormat
-from jobs.core.expiry import Proof
 from jobs.core.model import ObjectLock, ObjectRef
 from jobs.core.outcome import Evidence, Status
+from jobs.expire.rules import Proof
 from tests.jobs.expire_scene import (
     DAY,
     Shop,

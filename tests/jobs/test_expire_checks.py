@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from jobs.core.enums import ArchiveFormat
-from jobs.core.expiry import Proof
 from jobs.core.model import Attributes, ObjectRef
 from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.expire.rules import Proof
 from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED
 from tests.forgery import with_crc32_of

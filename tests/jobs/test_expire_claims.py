@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from jobs.core.expiry import Proof
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, PartlyDone, Status
 from jobs.errors import Conflict, Interrupted
-from jobs.expire import Expire
+from jobs.expire.announcements import Announcements
+from jobs.expire.job import Expire
+from jobs.expire.marks import CLAIM, CLAIM_SECONDS
+from jobs.expire.rules import Proof
 from jobs.ledger.tombstones import Tombstones
-from jobs.s3.announcements import Announcements
-from jobs.s3.marks import CLAIM, CLAIM_SECONDS
 from jobs.s3.store import UNGUARDED, Deleted
 from tests.jobs.expire_scene import Shop, job, replica, row_of, shop, work
 

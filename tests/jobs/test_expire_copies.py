@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from jobs.core.expiry import Proof
 from jobs.core.model import Location, ObjectInfo, ObjectRef
 from jobs.core.outcome import Status
+from jobs.expire.rules import Proof
 from jobs.s3.store import Body, Written
 from tests.jobs.expire_scene import Shop, job, one, packed, replica, row_of, shop, work
 
@@ -112,7 +112,7 @@ def test_a_copy_that_went_while_bytes_were_read_is_looked_at_once_more(
 ) -> None:
     store = Slow()
     store.create_bucket("docs")
-    for module in ("jobs.expire", "jobs.s3.removals"):
+    for module in ("jobs.expire.job", "jobs.expire.removals"):
         monkeypatch.setattr(f"{module}.seconds", store.time)
     refs = [store.put_now("docs", key, CONTENT, sse="aws:kms") for key in ("k", "l")]
     proofs = packed(store, refs) if is_packed else [replica(store, ref) for ref in refs]

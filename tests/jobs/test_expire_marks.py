@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from jobs.core.expiry import Proof
 from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import ConfigError, Denied, NotFound
-from jobs.expire import Expire
+from jobs.expire.copy_checks import Copies
+from jobs.expire.deletes import WRONG, ExactDeletes
+from jobs.expire.job import Expire
+from jobs.expire.marks import CLAIM, LONG_KEY, _names
+from jobs.expire.rules import Proof
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.copies import Copies
-from jobs.s3.deletes import WRONG, ExactDeletes
-from jobs.s3.marks import CLAIM, LONG_KEY, _names
 from jobs.s3.store import Deleted, Page
 from tests.jobs.expire_scene import Shop, job, one, replica, row_of, work
 
@@ -142,7 +142,7 @@ class Counting(Shop):
 def test_a_mark_is_left_once_a_worker_and_never_in_a_dry_run(
     versioned: bool, delete: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.expire.GROUP_ROWS", 2)
+    monkeypatch.setattr("jobs.expire.job.GROUP_ROWS", 2)
     store = Counting()
     store.create_bucket("docs", versioned=versioned)
     refs = [store.put_now("docs", f"k{number}", CONTENT) for number in range(6)]

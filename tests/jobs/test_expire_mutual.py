@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from jobs.core.enums import Step
-from jobs.core.expiry import Proof
 from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import RunSpec, Side
 from jobs.errors import LedgerError
-from jobs.expire import Expire
+from jobs.expire.announcements import Announced, Announcements
+from jobs.expire.announcers import Announcers
+from jobs.expire.job import Expire
+from jobs.expire.rules import Proof
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import Tombstone, Tombstones
-from jobs.runs.announcers import Announcers
-from jobs.s3.announcements import Announced, Announcements
 from jobs.s3.store import Body, Page
 from tests.jobs.expire_scene import LEDGER, Shop, job, row_of, shop, work
 

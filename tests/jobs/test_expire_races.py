@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from jobs.core.model import Location, ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import ConfigError, Unavailable
+from jobs.expire.undo import unhide
 from jobs.ledger.tombstones import Tombstones
 from jobs.s3.store import Deleted
-from jobs.s3.unhiding import unhide
 from tests.jobs.expire_scene import (
     DAY,
     Shop,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.expiry import Proof
 from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import StoreError
+from jobs.expire.rules import Proof
 from jobs.s3.store import Page
 from tests.jobs.expire_scene import (
     Shop,

@@ -11,7 +11,7 @@ import pytest
 from jobs.core.model import Attributes, Location, ObjectLock, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import Conflict, Denied, PreconditionFailed, StoreError, Throttled
-from jobs.replicate import Replicate, ReplicateOptions
+from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, CopySettings

@@ -22,13 +22,13 @@ from jobs.archives.reader import ArchiveReader, MemberRead
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.core.thawing import Tier
 from jobs.errors import Denied, StoreError, Throttled, Unavailable
-from jobs.restore import Restore, RestoreOptions
+from jobs.restore.job import Restore, RestoreOptions
+from jobs.restore.thaw_requests import Thaws
+from jobs.restore.thawing import Tier
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.memory_buckets import Version
 from jobs.s3.store import ABSENT, UNGUARDED, Restoring
-from jobs.s3.thaws import Thaws
 from tests.jobs.test_compact import OBJECTS, failing, filled, make, work
 
 KINDS = [ArchiveFormat.TAR, ArchiveFormat.TAR_ZST]

@@ -14,25 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.archives.index import ArchiveIndex
+from jobs.compact.packing import sort_key
 from jobs.core.enums import ArchiveFormat, Step
-from jobs.core.history import current_at
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
-from jobs.core.packing import sort_key
 from jobs.core.selection import Selection
-from jobs.core.thawing import Tier
 from jobs.errors import NotFound
 from jobs.ledger.expired_rows import expired_rows
 from jobs.ledger.tombstones import Tombstone, Tombstones
-from jobs.restore import Restore, RestoreOptions
-from jobs.runs.restoring import plan_restore
-from jobs.s3.archive_rows import archived_rows
+from jobs.restore.archived_rows import archived_rows
+from jobs.restore.as_of import current_at
+from jobs.restore.job import Restore, RestoreOptions
+from jobs.restore.plan import plan_restore
+from jobs.restore.thaw_requests import Thaws
+from jobs.restore.thawing import Tier
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.listing import list_all
 from jobs.s3.lookup import key_history
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
-from jobs.s3.thaws import Thaws
 from jobs.tables.rows import manifest_batch, read_shard
 from tests.jobs.test_compact import make, work
 

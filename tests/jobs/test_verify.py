@@ -13,7 +13,7 @@ from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, St
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
-from jobs.verify import Verify, VerifyOptions
+from jobs.verify.job import Verify, VerifyOptions
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.events import Kind, parse_message
+from jobs.backup.events import Kind, parse_message
 from jobs.local.notifications import Change, Exchange, read_changes, to_record
 
 VERSION = {"x-amz-version-id": "v1", "etag": '"e1"'}

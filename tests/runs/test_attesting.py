@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.checksum_reports.evidence import evidence_schema
-from jobs.core.attestation import Attestation, parse_attestations
 from jobs.core.model import Checksum, Location, Route
-from jobs.runs.attesting import MOST_VERSIONS, attest_rows
 from jobs.tables.rows import manifest_schema
+from jobs.verify.attest_rows import MOST_VERSIONS, attest_rows
+from jobs.verify.attestation import Attestation, parse_attestations
 
 ROUTE = Route(Location("src", "in/"), Location("dst", "out/"))
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.compact.packing import Claim, PackingRule, cut, sort_key
+from jobs.compact.plan import Grouped, forecast, leave_out, plan_groups
+from jobs.compact.savings import Economy, refusal, weigh
 from jobs.core.model import Listed, ObjectVersion
-from jobs.core.packing import Claim, PackingRule, cut, sort_key
-from jobs.core.savings import Economy, refusal, weigh
 from jobs.core.selection import Selection
-from jobs.runs.grouping import Grouped, forecast, leave_out, plan_groups
 from jobs.runs.planning import read_price_table
 from jobs.tables.rows import manifest_batch, read_shard
 

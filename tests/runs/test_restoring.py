@@ -12,10 +12,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.history import pick_asked
 from jobs.core.model import ObjectVersion
 from jobs.core.selection import Selection
-from jobs.runs.restoring import Chosen, plan_restore
+from jobs.restore.as_of import pick_asked
+from jobs.restore.plan import Chosen, plan_restore
 from jobs.tables.rows import manifest_schema, read_shard
 
 KEYS = st.sampled_from([f"k/{n}" for n in range(12)] + ["é", "z"])

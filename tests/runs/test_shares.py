@@ -13,9 +13,9 @@ import pytest
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
+from jobs.expire.proofs import PROVEN, take_proofs
+from jobs.expire.shares import Share, weigh
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.runs.proofs import PROVEN, take_proofs
-from jobs.runs.shares import Share, weigh
 from jobs.s3.memory import MemoryStore
 from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_parquet
 

@@ -13,7 +13,7 @@ import pytest
 from jobs.core.model import Attributes, Location
 from jobs.errors import ManifestError
 from jobs.ledger.journal import Ending, Entry, file_name, to_lines
-from jobs.s3.journal_rows import LATE_DAYS, journal_rows
+from jobs.restore.journal_rows import LATE_DAYS, journal_rows
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 

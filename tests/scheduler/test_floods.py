@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.events import parse_document
+from jobs.backup.events import parse_document
 from scheduler import removals
 from scheduler.backup import handle
 from tests.scheduler.shapes import batch, notification, record

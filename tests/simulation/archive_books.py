@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobs.core.history import DISPUTED
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.restore.as_of import DISPUTED
 from jobs.s3.memory_buckets import Version
 from tests.simulation.archive_contents import at_its_place
 from tests.simulation.archive_copies import Copy

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import jobs.cli.compact
-import jobs.cli.expire_plan
 import jobs.cli.restore
-import jobs.cli.restore_plan
-import jobs.cli.restore_rows
-import jobs.cli.verification
+import jobs.expire.plan
+import jobs.restore.candidates
+import jobs.restore.pricing
+import jobs.verify.archives_plan
 from jobs.config import Settings
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
@@ -50,8 +50,8 @@ async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: Archiv
     )
     planners: dict[str, launch.Planner] = {
         "compact": jobs.cli.compact.plan_run,
-        "verify": jobs.cli.verification.plan_run,
-        "expire": jobs.cli.expire_plan.plan_run,
+        "verify": jobs.verify.archives_plan.plan_run,
+        "expire": jobs.expire.plan.plan_run,
         "restore": partial(jobs.cli.restore.plan_run, keys=()),
     }
     settings = Settings(None, "local", 1, 4, 3, 2.0, 60.0, 1_000_000, schedule.rows_per_shard)
@@ -67,8 +67,8 @@ async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: Archiv
     def open_store(*given: Any, **named: Any) -> Any:
         return Opened(process)
 
-    commands = (jobs.cli.compact, jobs.cli.expire_plan, jobs.cli.restore, jobs.cli.verification)
-    openers = (launch, jobs.cli.expire_plan, jobs.cli.verification, jobs.cli.restore_plan, jobs.cli.restore_rows)
+    commands = (jobs.cli.compact, jobs.expire.plan, jobs.cli.restore, jobs.verify.archives_plan)
+    openers = (launch, jobs.expire.plan, jobs.verify.archives_plan, jobs.restore.pricing, jobs.restore.candidates)
     places: list[tuple[Any, str, Any]] = [(module, "open_store", open_store) for module in openers]
     places.append((launch, "failures_of", failures_of))
     with TemporaryDirectory() as folder, replaced([*places, *((module, "time", time) for module in commands)]):

@@ -13,27 +13,27 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import jobs.runs.deletions
+import jobs.expire.deletions_table
 from jobs import __version__
 from jobs.archives.files import list_archives
 from jobs.archives.index import ArchiveIndex
 from jobs.cli.archives import _renew
 from jobs.cli.worker import make_job
-from jobs.compact import CompactOptions
-from jobs.core.history import DISPUTED
+from jobs.compact.job import CompactOptions
+from jobs.compact.packing import PackingRule
+from jobs.compact.savings import Economy, Prices
 from jobs.core.model import Location, ObjectRef, ObjectVersion
-from jobs.core.packing import PackingRule
 from jobs.core.run import RunSpec, Side
-from jobs.core.savings import Economy, Prices
-from jobs.core.thawing import Tier
 from jobs.errors import ExitCode
+from jobs.expire.undo import unhide
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import Tombstones
+from jobs.restore.as_of import DISPUTED
+from jobs.restore.thawing import Tier
 from jobs.runs import launch
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import Store
-from jobs.s3.unhiding import unhide
 from tests.simulation import archive_commands, archive_tables, tables
 from tests.simulation.archive_model import ArchiveModel
 from tests.simulation.archive_others import ArchiveOthers
@@ -71,7 +71,11 @@ class ArchiveCourse(Course):
 
     def _replacements(self) -> list[tuple[Any, str, Any]]:
         world, is_full = self.world, self.schedule.is_full
-        own = [] if is_full else [*archive_tables.FAST, (jobs.runs.deletions, "write_deletions", _write_deletions)]
+        own = (
+            []
+            if is_full
+            else [*archive_tables.FAST, (jobs.expire.deletions_table, "write_deletions", _write_deletions)]
+        )
         chances = archive_tables.chances(world.chance, world.loop.time)
         return [*super()._replacements(), *archive_tables.SCALE, *own, *chances]
 

@@ -16,15 +16,15 @@ from typing import Any
 from jobs.archives.files import list_archives
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.model import ArchiveRecord, Member
+from jobs.compact.packing import PackingRule, cut, period
 from jobs.core.enums import Step
-from jobs.core.expiry import PROOFS, Proof
-from jobs.core.history import current_at, pick, pick_asked
 from jobs.core.model import NULL_VERSION, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, fold
-from jobs.core.packing import PackingRule, cut, period
 from jobs.core.run import Plan, RunSpec, ShardSummary
+from jobs.expire.rules import PROOFS, Proof
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.tombstones import DONE, FOLDER, INTENT
+from jobs.restore.as_of import current_at, pick, pick_asked
 from jobs.runs import launch, sharding
 from jobs.s3.listing import list_all
 from jobs.s3.retries import try_often
@@ -64,7 +64,7 @@ class Planner:
     # What the verbs do with rows.
 
     def compact(self, spec: RunSpec, rows: Sequence[ObjectVersion], *, all_versions: bool) -> launch.Planned:
-        """`jobs.runs.grouping.plan_groups`: in packing order, whole groups to a shard."""
+        """`jobs.compact.plan.plan_groups`: in packing order, whole groups to a shard."""
         taken = [row for row in rows if all_versions or (row.is_latest and not row.is_delete_marker)]
         order = sorted(
             enumerate(taken),
@@ -85,7 +85,7 @@ class Planner:
         return planned(spec, slices, len(rows) - len(taken))
 
     async def verify(self, spec: RunSpec) -> launch.Planned:
-        """`jobs.runs.archive_planning.plan_archives`: the members of each archive, then itself; then lost archives."""
+        """`jobs.verify.archives_rows.plan_archives`: the members of each archive, then itself; then lost archives."""
         listed = [each async for each in list_archives(self.store, self.archives)]
         records = await self.index.records(self.archives)
         members = [(record, member) for record in records for member in await self._members(record)]
@@ -112,7 +112,7 @@ class Planner:
         return planned(spec, slices)
 
     async def expire(self, spec: RunSpec) -> launch.Planned:
-        """`jobs.runs.expiring.plan_candidates`: what one run has proven, members in their archive's order."""
+        """`jobs.expire.candidates.plan_candidates`: what one run has proven, members in their archive's order."""
         proving = await self.ledger.spec(spec.options["proofs"][0])
         plan = await self.ledger.plan(proving.run_id)
         numbers = plan.row_numbers()
@@ -163,7 +163,7 @@ class Planner:
     async def _proven_at(
         self, run_id: str, names: Sequence[Checkpoint], outcomes: Sequence[Sequence[Outcome]]
     ) -> dict[Outcome, float]:
-        """`jobs.runs.proofs`: an outcome's own time, or when S3 got its checkpoint, if that is later."""
+        """`jobs.expire.proofs`: an outcome's own time, or when S3 got its checkpoint, if that is later."""
         folder, written = self.ledger.location.join(f"runs/{run_id}/outcomes/"), dict[str, float]()
         async with aclosing(list_all(self.ledger.store, folder, versions=False, concurrency=1)) as pages:
             async for page in pages:
@@ -175,7 +175,7 @@ class Planner:
         }
 
     async def _unexpired(self, rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
-        """`jobs.runs.shares`: without what an earlier expire run has removed, and S3 does not list any more."""
+        """`jobs.expire.shares`: without what an earlier expire run has removed, and S3 does not list any more."""
         gone = [stone for stone in await self._expired() if not stone.is_delete_marker]
         if not gone:
             return list(rows)
@@ -192,7 +192,7 @@ class Planner:
         return [row for row in rows if is_among(row, there) or not is_among(row, gone)]
 
     async def restore(self, spec: RunSpec, asked: Sequence[ObjectVersion] | None = None) -> launch.Planned:
-        """`jobs.runs.restoring.plan_restore`: of each key's history the version that is wanted, archive by archive.
+        """`jobs.restore.plan.plan_restore`: of each key's history the version that is wanted, archive by archive.
 
         `asked`: the rows that an earlier restore left, which are looked up anew.
         """

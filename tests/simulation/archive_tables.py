@@ -25,30 +25,30 @@ import jobs.archives.index_tables
 import jobs.archives.reader
 import jobs.archives.writer
 import jobs.cli.worker
-import jobs.compact
-import jobs.expire
+import jobs.compact.job
+import jobs.compact.member_reader
+import jobs.expire.copy_checks
+import jobs.expire.deletes
+import jobs.expire.job
+import jobs.expire.marks
 import jobs.ledger.expired_rows
 import jobs.ledger.tombstones
-import jobs.restore
+import jobs.restore.job
+import jobs.restore.member_writer
 import jobs.runs.leases
 import jobs.s3.archive_upload
 import jobs.s3.conditional_writes
-import jobs.s3.copies
-import jobs.s3.deletes
-import jobs.s3.marks
-import jobs.s3.member_copier
-import jobs.s3.member_source
 import jobs.s3.retries
-import jobs.verify_archives
+import jobs.verify.archives_job
 from jobs.archives.index_tables import RECORD
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import ArchiveReader
+from jobs.compact.member_reader import MemberSource
 from jobs.core.enums import Step
 from jobs.core.model import Attributes, ObjectRef
 from jobs.errors import DamagedArchive, PreconditionFailed
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.listing import list_all
-from jobs.s3.member_source import MemberSource
 from jobs.s3.paced_gate import PacedGate
 from jobs.s3.retries import try_often
 from jobs.s3.store import ABSENT, Store
@@ -255,9 +255,9 @@ def read_stones(data: bytes) -> list[Tombstone]:
 
 
 SCALE: Replacements = [
-    (jobs.compact, "PART_BYTES", PART_OF_ARCHIVE_BYTES),
-    (jobs.compact, "ROOM_BYTES", 65_536),
-    (jobs.compact, "SERVER_SIDE_BYTES", COPIED_BYTES),
+    (jobs.compact.job, "PART_BYTES", PART_OF_ARCHIVE_BYTES),
+    (jobs.compact.job, "ROOM_BYTES", 65_536),
+    (jobs.compact.job, "SERVER_SIDE_BYTES", COPIED_BYTES),
     (jobs.archives.writer, "FRAME_BYTES", SPAN_BYTES),
     (jobs.archives.writer, "CHUNK_BYTES", SMALL_BYTES),
     (jobs.archives.writer, "MIN_PART_BYTES", PART_BYTES),
@@ -267,15 +267,15 @@ SCALE: Replacements = [
     (jobs.archives.reader, "FURTHEST_BYTES", 4 * SPAN_BYTES),
     (jobs.archives.files, "CHUNK_BYTES", SMALL_BYTES),
     (jobs.archives.files, "list_all", partial(list_all, concurrency=1)),
-    (jobs.s3.member_source, "CHUNK_BYTES", SMALL_BYTES),
-    (jobs.s3.member_source, "SMALL_BYTES", SMALL_BYTES),
-    (jobs.s3.member_source, "LEAST_HELD_BYTES", LEAST_HELD_BYTES),
-    (jobs.s3.member_copier, "PART_BYTES", 16),
-    (jobs.restore, "ArchiveReader", partial(ArchiveReader, gap_bytes=600, span_bytes=SPAN_BYTES)),
-    (jobs.restore, "CHAIN_ROWS", GROUP_ROWS),
-    (jobs.s3.copies, "ArchiveReader", partial(ArchiveReader, gap_bytes=600, span_bytes=SPAN_BYTES)),
-    (jobs.verify_archives, "ArchiveReader", partial(ArchiveReader, span_bytes=SPAN_BYTES)),
-    (jobs.expire, "GROUP_ROWS", GROUP_ROWS),
+    (jobs.compact.member_reader, "CHUNK_BYTES", SMALL_BYTES),
+    (jobs.compact.member_reader, "SMALL_BYTES", SMALL_BYTES),
+    (jobs.compact.member_reader, "LEAST_HELD_BYTES", LEAST_HELD_BYTES),
+    (jobs.restore.member_writer, "PART_BYTES", 16),
+    (jobs.restore.job, "ArchiveReader", partial(ArchiveReader, gap_bytes=600, span_bytes=SPAN_BYTES)),
+    (jobs.restore.job, "CHAIN_ROWS", GROUP_ROWS),
+    (jobs.expire.copy_checks, "ArchiveReader", partial(ArchiveReader, gap_bytes=600, span_bytes=SPAN_BYTES)),
+    (jobs.verify.archives_job, "ArchiveReader", partial(ArchiveReader, span_bytes=SPAN_BYTES)),
+    (jobs.expire.job, "GROUP_ROWS", GROUP_ROWS),
 ]
 FAST: Replacements = [
     (jobs.archives.writer, "TableWriter", MemberTable),
@@ -313,11 +313,11 @@ def chances(chance: Callable[[], float], clock: Callable[[], float]) -> Replacem
         (jobs.s3.conditional_writes, "secrets", secrets),
         (jobs.runs.leases, "time", time),
         (jobs.ledger.tombstones, "time", time),
-        (jobs.s3.deletes, "secrets", secrets),
-        (jobs.s3.marks, "secrets", secrets),
+        (jobs.expire.deletes, "secrets", secrets),
+        (jobs.expire.marks, "secrets", secrets),
         (jobs.cli.worker, "time", time),
-        (jobs.compact, "MemberSource", partial(MemberSource, clock=clock)),
-        (jobs.restore, "PacedGate", partial(PacedGate, clock=clock)),
+        (jobs.compact.job, "MemberSource", partial(MemberSource, clock=clock)),
+        (jobs.restore.job, "PacedGate", partial(PacedGate, clock=clock)),
         (jobs.archives.index, "tempfile", SimpleNamespace(TemporaryFile=io.BytesIO)),
         (jobs.archives.writer, "tempfile", SimpleNamespace(SpooledTemporaryFile=lambda size_bytes: io.BytesIO())),
     ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.core.decision import Overwrite
 from jobs.core.model import ObjectVersion
+from jobs.replicate.decision import Overwrite
 from jobs.s3.memory_buckets import Version
 from tests.simulation.facts import Facts
 from tests.simulation.processes import Process, Request

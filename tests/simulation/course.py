@@ -18,7 +18,7 @@ from jobs.core.outcome import Outcome
 from jobs.core.run import RunSpec, Side
 from jobs.errors import ExitCode, LedgerError
 from jobs.ledger.ledger import Ledger
-from jobs.replicate import Replicate, ReplicateOptions
+from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.reports.document import exit_code
 from jobs.runs import launch, leases
 from jobs.runs.leases import Lease
@@ -28,7 +28,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.fenced_store import fenced
 from jobs.s3.listing import list_all
 from jobs.s3.store import Store
-from jobs.verify import Verify, VerifyOptions
+from jobs.verify.job import Verify, VerifyOptions
 from tests.simulation import tables
 from tests.simulation.model import Model
 from tests.simulation.processes import KILLED, Process, second_of

@@ -19,7 +19,7 @@ import scheduler.backup
 import scheduler.log
 import scheduler.sandbox
 from jobs.aws import queues
-from jobs.backup import Backup, BackupOptions
+from jobs.backup.job import Backup, BackupOptions
 from jobs.core.enums import Deletes
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.outcome import Status

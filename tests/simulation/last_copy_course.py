@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any, cast
 
 import jobs.cli.expire
-import jobs.cli.expire_plan
+import jobs.expire.plan
 from jobs import __version__
 from jobs.cli.worker import make_job
 from jobs.core.model import Attributes, Location, ObjectVersion
@@ -298,7 +298,7 @@ class LastCopyCourse(ArchiveCourse):
 
     async def _proving_runs(self, ledger: Ledger, bucket: str, way: int) -> list[RunSpec]:
         if self.schedule.by_manifest:
-            return await jobs.cli.expire_plan.proving_runs(ledger, bucket)
+            return await jobs.expire.plan.proving_runs(ledger, bucket)
         return [await jobs.cli.expire._proving_run(ledger, self.proving(way))]
 
     async def _unhide(self, process: Process, run_id: str) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from jobs.core.decision import Overwrite
 from jobs.core.enums import ArchiveFormat
+from jobs.replicate.decision import Overwrite
 from tests.simulation.archive_schedule import SIZES, ArchiveSchedule
 from tests.simulation.schedule import Fault, Kind, Put
 

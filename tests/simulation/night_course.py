@@ -21,8 +21,8 @@ import scheduler.sandbox
 import scheduler.starting
 import scheduler.submit
 from jobs.core.model import Attributes
-from jobs.core.thawing import waiting_name
 from jobs.errors import ExitCode
+from jobs.restore.thawing import waiting_name
 from jobs.s3.store import UNGUARDED
 from scheduler.backlog import BacklogRow
 from tests.simulation.batch_double import QUEUE, Batch

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
-from jobs.core.decision import Overwrite
+from jobs.replicate.decision import Overwrite
 
 SOURCE, DESTINATION, LEDGER = "source", "destination", "ledger"
 PREFIX = "copy/"

@@ -11,22 +11,22 @@ import pytest
 from jobs.archives.files import read_own_index
 from jobs.archives.index import ArchiveIndex, completed
 from jobs.cli.archives import _renew
-from jobs.compact import Compact, CompactOptions
+from jobs.compact.job import Compact, CompactOptions
+from jobs.compact.packing import PackingRule
+from jobs.compact.savings import Economy, Prices
 from jobs.core.enums import ArchiveFormat
-from jobs.core.expiry import Proof
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Status
-from jobs.core.packing import PackingRule
-from jobs.core.savings import Economy, Prices
-from jobs.core.thawing import Tier
 from jobs.errors import Conflict, DamagedArchive, Denied, Unavailable
-from jobs.restore import Restore, RestoreOptions
+from jobs.expire.copy_checks import Copies, Pair
+from jobs.expire.rules import Proof
+from jobs.restore.job import Restore, RestoreOptions
+from jobs.restore.thaw_requests import Thaws
+from jobs.restore.thawing import Tier
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.copies import Copies, Pair
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Written
-from jobs.s3.thaws import Thaws
 from tests.simulation.campaign import play
 from tests.simulation.courses import make
 from tests.simulation.tables import PART_BYTES, SCALE, replaced

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.backup import Backup, BackupOptions, Progress
+from jobs.backup.job import Backup, BackupOptions, Progress
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.s3.byte_ranges import ByteBudget

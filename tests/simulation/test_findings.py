@@ -15,7 +15,7 @@ from jobs.core.run import Plan, RunSpec, ShardSummary
 from jobs.core.run import Side as RunSide
 from jobs.errors import ArchivedObject, Conflict, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.replicate import Replicate, ReplicateOptions
+from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.runs.folding import fold_run
 from jobs.runs.launch import conclude
 from jobs.s3.byte_ranges import ByteBudget

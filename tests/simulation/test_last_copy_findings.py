@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.decision import Overwrite
+from jobs.replicate.decision import Overwrite
 from tests.simulation.campaign import play
 from tests.simulation.last_copy_schedule import Act, LastCopySchedule, World
 from tests.simulation.peculiar_memory import twin_of

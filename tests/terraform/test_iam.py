@@ -10,9 +10,9 @@ import pytest
 
 from jobs.aws.batch_arrays import SYSTEM_TAG, WORK, payload, spread
 from jobs.config import Settings
+from jobs.expire.marks import CLAIM
 from jobs.ledger.write_rules import LEDGER_FILES, Change
 from jobs.runs import placement
-from jobs.s3.marks import CLAIM
 from tests.terraform.iam import Answer, decide, listed
 
 NAME = "parcels"

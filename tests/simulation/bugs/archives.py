@@ -7,27 +7,27 @@ from typing import Any
 
 import jobs.archives.index
 import jobs.archives.reader
-import jobs.compact
-import jobs.core.expiry
-import jobs.core.history
-import jobs.expire
+import jobs.compact.job
+import jobs.compact.member_reader
+import jobs.expire.job
+import jobs.expire.rules
+import jobs.expire.undo
+import jobs.restore.as_of
+import jobs.restore.member_writer
 import jobs.s3.archive_upload
-import jobs.s3.member_copier
-import jobs.s3.member_source
-import jobs.s3.unhiding
-import jobs.verify_archives
+import jobs.verify.archives_job
 from jobs.archives.model import ArchiveRecord, Member, describe
 from jobs.archives.reader import MemberRead
 from jobs.archives.tar_layout import Layout, Placed
-from jobs.compact import Compact
+from jobs.compact.job import Compact
+from jobs.compact.member_reader import MemberSource
+from jobs.compact.packing import archive_location
 from jobs.core.model import Location, ObjectRef
 from jobs.core.outcome import Evidence, Outcome
-from jobs.core.packing import archive_location
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.member_source import MemberSource
 from jobs.s3.store import UNGUARDED, Written
-from jobs.verify_archives import VerifyArchives
+from jobs.verify.archives_job import VerifyArchives
 from tests.simulation.bugs.bug import Bug, Replacements
 
 
@@ -100,7 +100,7 @@ def _one_name_for_all() -> Replacements:
     def location(archives: Location, bucket: str, rows: Sequence[Any], rule: Any) -> Location:
         return archive_location(archives, bucket, [row._replace(etag=None, size_bytes=0) for row in rows[:1]], rule)
 
-    return [(jobs.compact, "archive_location", location)]
+    return [(jobs.compact.job, "archive_location", location)]
 
 
 def _pack_the_latest() -> Replacements:
@@ -117,7 +117,7 @@ def _no_read_guard() -> Replacements:
 
 
 def _no_tags() -> Replacements:
-    return [(jobs.s3.member_source, "describe", lambda row, info, tags, sha256: describe(row, info, {}, sha256))]
+    return [(jobs.compact.member_reader, "describe", lambda row, info, tags, sha256: describe(row, info, {}, sha256))]
 
 
 def _tags_of_the_latest() -> Replacements:
@@ -154,7 +154,7 @@ def _write_over_archives() -> Replacements:
     ) -> ArchiveUpload:
         return ArchiveUpload(store, bucket, key, attributes, part_bytes, UNGUARDED)
 
-    places: list[Any] = [jobs.s3.archive_upload, jobs.archives.index, jobs.s3.member_copier]
+    places: list[Any] = [jobs.s3.archive_upload, jobs.archives.index, jobs.restore.member_writer]
     return [(place, "ArchiveUpload", careless) for place in places]
 
 
@@ -164,32 +164,32 @@ def _restore_unproven() -> Replacements:
 
     return [
         (jobs.archives.reader, "judge", judge),
-        (jobs.s3.member_copier, "_carried_checksum", lambda member: None),
+        (jobs.restore.member_writer, "_carried_checksum", lambda member: None),
     ]
 
 
 def _restore_over() -> Replacements:
-    return [(jobs.s3.member_copier, "ABSENT", UNGUARDED)]
+    return [(jobs.restore.member_writer, "ABSENT", UNGUARDED)]
 
 
 def _restore_without_metadata() -> Replacements:
-    real = jobs.s3.member_copier.MemberCopier._attributes
+    real = jobs.restore.member_writer.MemberCopier._attributes
 
     def attributes(self: Any, member: Member) -> Any:
         return real(self, member._replace(metadata={}))
 
-    return [(jobs.s3.member_copier.MemberCopier, "_attributes", attributes)]
+    return [(jobs.restore.member_writer.MemberCopier, "_attributes", attributes)]
 
 
 def _in_the_way_is_same() -> Replacements:
     async def compare(self: Any, there: Any, member: Member) -> Evidence:
         return Evidence.CHECKSUM
 
-    return [(jobs.s3.member_copier.MemberCopier, "_compare", compare)]
+    return [(jobs.restore.member_writer.MemberCopier, "_compare", compare)]
 
 
 def _history_without_archives() -> Replacements:
-    return [(jobs.core.history, "merge", lambda listed, archived: list(listed))]
+    return [(jobs.restore.as_of, "merge", lambda listed, archived: list(listed))]
 
 
 def _verify_skips_the_first() -> Replacements:
@@ -210,12 +210,12 @@ def _verify_believes() -> Replacements:
 
 
 def _claims_unsaid() -> Replacements:
-    real = jobs.verify_archives._member_outcome
+    real = jobs.verify.archives_job._member_outcome
 
     def outcome(row: Any, archive: Location, read: MemberRead) -> Outcome:
         return real(row._replace(proof=None), archive, read)
 
-    return [(jobs.verify_archives, "_member_outcome", outcome)]
+    return [(jobs.verify.archives_job, "_member_outcome", outcome)]
 
 
 def _no_budget() -> Replacements:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import jobs.core.evidence
-import jobs.replicate
+import jobs.replicate.job
 import jobs.s3.copying
-import jobs.verify
-from jobs.core.decision import Overwrite
+import jobs.verify.job
 from jobs.core.evidence import Verdict
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import NotFound, PreconditionFailed, Unavailable
+from jobs.replicate.decision import Overwrite
 from jobs.s3.copying import Copier
 from tests.simulation.bugs.bug import Bug, Replacements
 
@@ -56,7 +56,7 @@ def _same_without_looking() -> Replacements:
 
 
 def _compare_multipart_etags() -> Replacements:
-    return [(jobs.core.evidence, "is_md5", bool), (jobs.replicate, "is_md5", bool)]
+    return [(jobs.core.evidence, "is_md5", bool), (jobs.replicate.job, "is_md5", bool)]
 
 
 def _equal_size_is_equal() -> Replacements:
@@ -64,7 +64,7 @@ def _equal_size_is_equal() -> Replacements:
         equal = source.size_bytes == destination.size_bytes
         return Verdict(equal, Evidence.CHECKSUM if equal else Evidence.NONE)
 
-    return [(jobs.replicate, "compare", compare), (jobs.core.attestation, "compare", compare)]
+    return [(jobs.replicate.job, "compare", compare), (jobs.verify.attestation, "compare", compare)]
 
 
 def _composite_differs() -> Replacements:
@@ -87,24 +87,24 @@ def _deep_reads_nothing() -> Replacements:
     async def compare_content(source: Any, destination: Any, budget: Any) -> tuple[Verdict, None]:
         return Verdict(True, Evidence.CONTENT), None
 
-    return [(jobs.verify, "compare_content", compare_content)]
+    return [(jobs.verify.job, "compare_content", compare_content)]
 
 
 def _overwrite_what_is_newer() -> Replacements:
-    from jobs.core.decision import decide as real
+    from jobs.replicate.decision import decide as real
 
     def decide(row: Any, source: Any, destination: Any, verdict: Any, overwrite: Any) -> Any:
         return real(row, source, destination, verdict, Overwrite.ALWAYS)
 
-    return [(jobs.replicate, "decide", decide)]
+    return [(jobs.replicate.job, "decide", decide)]
 
 
 def _older_on_top() -> Replacements:
-    return [(jobs.replicate, "first_missing", lambda alignment: 0)]
+    return [(jobs.replicate.job, "first_missing", lambda alignment: 0)]
 
 
 def _gone_versions_first() -> Replacements:
-    return [(jobs.replicate, "_place_of", lambda gone, rows, versions: 0)]
+    return [(jobs.replicate.job, "_place_of", lambda gone, rows, versions: 0)]
 
 
 def _destination_gone() -> Replacements:
@@ -112,13 +112,13 @@ def _destination_gone() -> Replacements:
 
 
 def _missing_is_same() -> Replacements:
-    real = jobs.replicate.Replicate._refused
+    real = jobs.replicate.job.Replicate._refused
 
     def refused(self: Any, row: Any, error: Any) -> Outcome:
         outcome = real(self, row, error)
         return outcome._replace(status=Status.SAME) if isinstance(error, NotFound) else outcome
 
-    return [(jobs.replicate.Replicate, "_refused", refused)]
+    return [(jobs.replicate.job.Replicate, "_refused", refused)]
 
 
 BUGS = [

@@ -7,19 +7,19 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_plus
 
-import jobs.core.events
-import jobs.s3.key_backup
-import jobs.s3.likeness
+import jobs.backup.events
+import jobs.backup.key_backup
+import jobs.backup.version_match
 import scheduler.backlog
 import scheduler.backup
 import scheduler.removals
-from jobs.backup import Backup
-from jobs.core import succession
+from jobs.backup import succession
+from jobs.backup.job import Backup
+from jobs.backup.succession import Act, Step
+from jobs.backup.version_match import Likeness
 from jobs.core.evidence import Verdict
 from jobs.core.model import Listed
 from jobs.core.outcome import Evidence
-from jobs.core.succession import Act, Step
-from jobs.s3.likeness import Likeness
 from jobs.s3.store import UNGUARDED, Guard
 from tests.simulation.bugs.bug import Bug, Replacements
 
@@ -39,14 +39,14 @@ def _no_restore() -> Replacements:
         step = succession.next_step(*arguments, **named)
         return Step(Act.DONE) if step.act is Act.RESTORE else step
 
-    return [(jobs.s3.key_backup, "next_step", next_step)]
+    return [(jobs.backup.key_backup, "next_step", next_step)]
 
 
 def _write_unguarded() -> Replacements:
     def guard(copies: Sequence[Listed]) -> Guard:
         return UNGUARDED
 
-    return [(jobs.s3.key_backup, "_guard", guard)]
+    return [(jobs.backup.key_backup, "_guard", guard)]
 
 
 def _acknowledge_everything() -> Replacements:
@@ -70,7 +70,7 @@ def _decode_twice() -> Replacements:
     def decode(text: str, errors: str = "replace") -> str:
         return unquote_plus(unquote_plus(text, errors=errors), errors=errors)
 
-    return [(jobs.core.events, "unquote_plus", decode)]
+    return [(jobs.backup.events, "unquote_plus", decode)]
 
 
 def _forget_removals() -> Replacements:
@@ -108,7 +108,7 @@ def _publish_half_the_backlog() -> Replacements:
 
 
 def _ignore_metadata() -> Replacements:
-    return [(jobs.s3.likeness, "_carried", lambda info: ())]
+    return [(jobs.backup.version_match, "_carried", lambda info: ())]
 
 
 def _equal_size_is_alike() -> Replacements:
@@ -120,7 +120,7 @@ def _equal_size_is_alike() -> Replacements:
 
 def _trust_the_listing() -> Replacements:
     return [
-        (jobs.s3.likeness, "_check_listed", lambda listed, info, ref: None),
+        (jobs.backup.version_match, "_check_listed", lambda listed, info, ref: None),
         (Likeness, "remember_source", lambda self, info: None),  # what was asked before it was listed
     ]
 
@@ -129,7 +129,7 @@ def _hide_what_waits() -> Replacements:
     def newest(history: Sequence[Listed], *, mirrors_deletes: bool) -> int | None:
         return succession.newest(history[:-1], mirrors_deletes=mirrors_deletes)
 
-    return [(jobs.s3.key_backup, "newest", newest)]
+    return [(jobs.backup.key_backup, "newest", newest)]
 
 
 BUGS = [

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import jobs.archives.reader
-import jobs.compact
-import jobs.core.expiry
-import jobs.core.history
-import jobs.expire
+import jobs.compact.job
+import jobs.compact.member_reader
+import jobs.expire.job
+import jobs.expire.originals
+import jobs.expire.rules
+import jobs.expire.undo
+import jobs.restore.as_of
+import jobs.restore.member_writer
 import jobs.s3.archive_upload
-import jobs.s3.member_copier
-import jobs.s3.member_source
-import jobs.s3.originals
-import jobs.s3.unhiding
-import jobs.verify_archives
+import jobs.verify.archives_job
 from jobs.core.evidence import Verdict
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.expire import Expire, ExpireOptions
+from jobs.expire.copy_checks import Copies
+from jobs.expire.deletes import ExactDeletes
+from jobs.expire.job import Expire, ExpireOptions
 from jobs.ledger.tombstones import INTENT, Tombstone, Tombstones
-from jobs.s3.copies import Copies
-from jobs.s3.deletes import ExactDeletes
 from jobs.s3.store import Deleted
 from tests.simulation.bugs.bug import Bug, Replacements
 
@@ -80,7 +80,7 @@ def _two_steps_at_once() -> Replacements:
         real(self)
 
     return [
-        (jobs.s3.originals.Seen, "is_done_by", lambda self, step: False),
+        (jobs.expire.originals.Seen, "is_done_by", lambda self, step: False),
         (Expire, "__post_init__", forget_the_plan),
     ]
 
@@ -93,18 +93,18 @@ def _dry_runs_delete() -> Replacements:
 
 
 def _no_grace() -> Replacements:
-    return [(jobs.core.expiry, "_in_grace", lambda proof, original, terms: "")]
+    return [(jobs.expire.rules, "_in_grace", lambda proof, original, terms: "")]
 
 
 def _no_locks() -> Replacements:
-    return [(jobs.core.expiry, "_locked", lambda lock, now: "")]
+    return [(jobs.expire.rules, "_locked", lambda lock, now: "")]
 
 
 def _kept_is_expired() -> Replacements:
     def kept(row: Any, reason: str) -> Outcome:
         return Outcome(row.row, row.key, row.version_id, Status.EXPIRED, reason, etag=row.etag)
 
-    return [(jobs.expire, "_kept", kept)]
+    return [(jobs.expire.job, "_kept", kept)]
 
 
 def _empty_is_proven() -> Replacements:
@@ -118,14 +118,14 @@ def _undo_the_version() -> Replacements:
     async def marker(store: Any, bucket: str, stone: Tombstone) -> str | None:
         return stone.version_id
 
-    return [(jobs.s3.unhiding, "_marker", marker)]
+    return [(jobs.expire.undo, "_marker", marker)]
 
 
 def _undo_what_is_known() -> Replacements:
     async def marker(store: Any, bucket: str, stone: Tombstone) -> str | None:
         return stone.marker_version_id
 
-    return [(jobs.s3.unhiding, "_marker", marker)]
+    return [(jobs.expire.undo, "_marker", marker)]
 
 
 BUGS = [

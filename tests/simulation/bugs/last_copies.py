@@ -8,23 +8,23 @@ from dataclasses import replace
 from typing import Any
 
 import jobs.core.evidence
-import jobs.core.expiry
-import jobs.s3.copies
+import jobs.expire.copy_checks
+import jobs.expire.rules
+import jobs.expire.undo
 import jobs.s3.stored_checksums
-import jobs.s3.unhiding
 import tests.simulation.last_copy_course
 from jobs.core.evidence import Verdict
-from jobs.core.expiry import Proof
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.core.run import Side
+from jobs.expire.announcements import Announcements
+from jobs.expire.copy_checks import Copies
+from jobs.expire.deletes import ExactDeletes
+from jobs.expire.marks import Marks
+from jobs.expire.removals import Doomed, Removals
+from jobs.expire.rules import Proof
 from jobs.ledger.tombstones import Tombstone
-from jobs.s3.announcements import Announcements
-from jobs.s3.copies import Copies
-from jobs.s3.deletes import ExactDeletes
 from jobs.s3.lookup import find
-from jobs.s3.marks import Marks
-from jobs.s3.removals import Doomed, Removals
 from tests.simulation.bugs.bug import Bug, Replacements
 from tests.simulation.last_copy_course import LastCopyCourse
 
@@ -90,9 +90,9 @@ def _copy_not_current() -> Replacements:
 def _lifecycle_unseen() -> Replacements:
 
     def refuse(proof: Proof, current: ObjectInfo | None) -> str:
-        return jobs.core.expiry.refuse_copy(proof, current and replace(current, expiration=None))
+        return jobs.expire.rules.refuse_copy(proof, current and replace(current, expiration=None))
 
-    return [(jobs.s3.copies, "refuse_copy", refuse)]
+    return [(jobs.expire.copy_checks, "refuse_copy", refuse)]
 
 
 def _alias_unseen() -> Replacements:
@@ -124,7 +124,7 @@ def _undo_removes_versions() -> Replacements:
     async def marker(store: Any, bucket: str, stone: Tombstone) -> str | None:
         return stone.marker_version_id
 
-    return [(jobs.s3.unhiding, "_marker", marker)]
+    return [(jobs.expire.undo, "_marker", marker)]
 
 
 def _ledger_decides_places() -> Replacements:

@@ -1,0 +1,315 @@
+"""One key being settled: each version that its rows name is stored, and the source's newest is on top.
+
+A look shows both sides (`jobs.backup.key_sides`), `jobs.backup.succession` decides from it. All steps that one look allows
+are taken, each write on the condition that the top is what it was. Then one HEAD asks whether the source has moved on.
+If it has, or if a condition failed, somebody else was there, and everything is looked at again.
+
+The requests for one event do not grow with the number of versions of its key:
+
+| event                                        | requests                                                       |
+|----------------------------------------------|----------------------------------------------------------------|
+| a new key                                    | HEAD, CopyObject, HEAD                                         |
+| the newest version of a key                  | HEAD, CopyObject (refused), 2 LISTs, 1 or 2 HEADs, CopyObject, HEAD |
+| the same again                               | HEAD, CopyObject (refused), 2 LISTs, HEAD                      |
+| an older version                             | at most `PAGES` LISTs more, `LOOKS` HEADs more, 2 CopyObjects  |
+| each further event of the key in one batch   | HEAD, at most `LOOKS` HEADs, CopyObject                        |
+
+Where neither checksums nor ETags can be compared, the bytes of the versions that are compared are read besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from jobs.backup.key_sides import KeySides, look_at, places_of
+from jobs.backup.succession import Act, Step, newest, next_step
+from jobs.backup.version_match import Identity, Likeness, Unread, identity
+from jobs.core.model import Listed, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.outcome import Outcome, Status
+from jobs.errors import ArchivedObject, Conflict, NotFound, PreconditionFailed, StoreError
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.copying import Copier, CopyOptions
+from jobs.s3.lookup import find
+from jobs.s3.store import ABSENT, Guard, Store
+
+ROUNDS = 12
+_GONE = "the source object is gone"
+
+
+@dataclass(frozen=True, slots=True)
+class BackupOptions(CopyOptions):
+    """How to copy. Whether deletes are mirrored. Above which size this worker leaves an object to another."""
+
+    mirrors_deletes: bool = False
+    limit_bytes: int | None = None
+
+
+class Settled(NamedTuple):
+    """What became of one key.
+
+    `outcomes`: row number → outcome; a row that is in `left` has none, since it is above the limit.
+    `history` is the source's, oldest first, as last seen (None: nobody had to look). `is_marked`: a delete
+    marker was made.
+    """
+
+    outcomes: dict[int, Outcome]
+    left: frozenset[int] = frozenset()
+    history: Sequence[Listed] | None = None
+    is_marked: bool = False
+
+
+class BackupStores:
+    """A pair's two sides, and how to copy between them and within the destination."""
+
+    def __init__(self, source: Store, destination: Store, route: Route, options: BackupOptions, budget: ByteBudget):
+        self.source, self.destination, self.route = source, destination, route
+        self.options, self.budget = options, budget
+        self.copier = Copier(source, destination, route, options, budget)
+        inside = Route(Location(route.destination.bucket), Location(route.destination.bucket))
+        self.restorer = Copier(destination, destination, inside, replace(options, streamed=False), budget)
+
+
+@dataclass(slots=True)
+class Progress:
+    """`owes_newest`: an older version was put on top, and the newest was not put back yet."""
+
+    owes_newest: bool = False
+
+
+@dataclass(slots=True)
+class _Look:
+    """What one look at both sides showed, kept up to date while steps are taken.
+
+    `history`: the source's versions that count, oldest first. `found`: by a version's identity, the place of its copy.
+    """
+
+    sides: KeySides
+    history: list[Listed]
+    found: dict[Identity, int] = field(default_factory=dict)
+    has_sought_newest: bool = False
+    has_written: bool = False
+
+    def places(self) -> dict[int, int]:
+        """The same by the version's place in the history."""
+        named = enumerate(map(identity, self.history))
+        return {place: self.found[version] for place, version in named if version in self.found}
+
+    def add(self, version: Listed, key: str, outcome: Outcome) -> int:
+        """The place of a copy that was just made at `key`: on top, and newer than all that was listed before."""
+        self.has_written = True
+        listed = (each.last_modified for each in (*self.sides.whole, *self.sides.copies.copies[-1:]))
+        copy = version._replace(
+            key=key,
+            version_id=outcome.destination_version_id,
+            etag=outcome.destination_etag,
+            last_modified=max(listed) + 1.0,
+        )
+        return self.sides.copies.add(copy)
+
+
+@dataclass(slots=True)
+class KeyBackup:
+    """One key being settled."""
+
+    job: BackupStores
+    key: str
+    rows: Sequence[ObjectVersion]
+    outcomes: dict[int, Outcome]
+    progress: Progress
+    likeness: Likeness
+    is_marked: bool = False
+    left: set[int] = field(default_factory=set)
+    refused: set[Identity] = field(default_factory=set)
+
+    async def settle(self) -> Settled:
+        """What `jobs.backup.job.Backup.settle` promises. Raises StoreError."""
+        source, target = ObjectRef(self.job.route.source.bucket, self.key), self._target()
+        last: StoreError | None = None
+        for _ in range(ROUNDS):
+            sides = await look_at(self.job.source, source, self.job.destination, target, self.rows)
+            for info in sides.described:
+                self.likeness.remember_source(info)
+            try:
+                if await self._take_steps(sides):
+                    return Settled(self.outcomes, frozenset(self.left), sides.whole, self.is_marked)
+            except Unread:
+                self.left |= {row.row for row in self.rows if row.row not in self.outcomes}
+                return Settled(self.outcomes, frozenset(self.left), sides.whole, self.is_marked)
+            except (PreconditionFailed, Conflict, NotFound) as error:  # somebody was first, or it has gone: look again
+                if isinstance(error, NotFound) and error.code == "NoSuchBucket":
+                    raise
+                last = error
+        raise Conflict("backup", str(target), "Raced", f"others kept changing this key, {ROUNDS} times over: {last}")
+
+    async def _take_steps(self, sides: KeySides) -> bool:
+        """Take every step that one look allows. True when none is left, and the source has not moved on meanwhile."""
+        look = _Look(sides, sides.whole)
+        step = Step(Act.COPY)
+        while step.act in (Act.COPY, Act.RESTORE):
+            look.history = [version for version in sides.whole if identity(version) not in self.refused]
+            target = newest(look.history, mirrors_deletes=self.job.options.mirrors_deletes)
+            named = dict(zip((row.row for row in self.rows), places_of(self.rows, look.history), strict=True))
+            step = await self._decide(look, named, target)
+            if step.act is Act.COPY:
+                await self._copy(look, step.place, target, [row for row in self.rows if named[row.row] == step.place])
+            elif step.act is Act.RESTORE:
+                await self._restore(look, step.place, target)
+        if step.act is Act.MARK and newest(sides.whole, mirrors_deletes=True) is None:
+            await self.job.destination.delete(*self._target()[:2])
+            self.is_marked = True
+            return False
+        if look.has_written and not await self._is_newest(look, target):
+            return False
+        self.progress.owes_newest = False
+        self._conclude(look, named)
+        return True
+
+    async def _decide(self, look: _Look, named: Mapping[int, int | None], target: int | None) -> Step:
+        """The next step. Versions are compared in the order in which the steps need to know."""
+        mirrors, copies = self.job.options.mirrors_deletes, look.sides.copies
+        if target is not None and not look.has_sought_newest:
+            look.has_sought_newest = True
+            await self._find(look, target, is_newest=True)
+        asked = {place for row, place in named.items() if row not in self.outcomes and row not in self.left}
+        wanted: list[int] = []
+        for place in sorted(place for place in asked if place is not None):
+            wanted.append(place)
+            if place != target and not await self._find(look, place):
+                return next_step(
+                    look.history, copies.copies, wanted, look.places(), older_on_top=False, mirrors_deletes=mirrors
+                )
+        is_older_on_top = False
+        if target is not None and look.found.get(identity(look.history[target])) != copies.top:
+            await self._find(look, target, is_newest=True, is_again=True)
+            is_older_on_top = await self._is_older_on_top(look, target)
+        return next_step(
+            look.history,
+            copies.copies,
+            wanted,
+            look.places(),
+            older_on_top=is_older_on_top,
+            mirrors_deletes=mirrors,
+        )
+
+    async def _find(self, look: _Look, place: int, *, is_newest: bool = False, is_again: bool = False) -> bool:
+        """Whether the version at `place` has a copy, which `look.found` then names."""
+        version = look.history[place]
+        if is_again or identity(version) not in look.found:
+            depth = len(look.history) - 1 - place
+            at = await self.likeness.find_copy(version, look.sides.copies, depth, is_newest=is_newest)
+            if at is None:
+                return False
+            look.found[identity(version)] = at
+        return True
+
+    async def _is_older_on_top(self, look: _Look, target: int) -> bool:
+        """Whether an older version's copy may be on top of the newest one's."""
+        copies = look.sides.copies
+        if self.job.options.mirrors_deletes or identity(look.history[target]) not in look.found:
+            return False  # then it is put on top in any case
+        if copies.copies[copies.top].is_delete_marker:
+            return False
+        is_older = await self.likeness.is_older_on_top(look.history[:target], copies.copies[copies.top])
+        return is_older or not look.sides.is_whole
+
+    async def _is_newest(self, look: _Look, target: int | None) -> bool:
+        """Whether the version that was put on top is still the newest one of the source."""
+        if target is None:
+            return False
+        info = await find(self.job.source, ObjectRef(self.job.route.source.bucket, self.key))
+        return info is not None and identity(info) == identity(look.history[target])
+
+    async def _copy(self, look: _Look, place: int, target: int | None, rows: Sequence[ObjectVersion]) -> None:
+        """Put a source version on top."""
+        version, copies = look.history[place], look.sides.copies.copies
+        covered = None if target is None else look.found.get(identity(look.history[target]))
+        size_bytes, limit = version.size_bytes or 0, self.job.options.limit_bytes
+        to_restore = copies[covered].size_bytes or 0 if covered is not None else 0
+        if limit is not None and max(size_bytes, to_restore) > limit:
+            self._refuse(version, rows, None)
+            return
+        row = _row(version, rows)
+        info = await self.likeness.describe(version)
+        if info.is_archived:
+            self._refuse(version, rows, Status.ARCHIVED)
+            return
+        # An older version has to be covered again, or hidden where everything was deleted.
+        self.progress.owes_newest = self.progress.owes_newest or target is None or covered is not None
+        try:
+            outcome = await self.job.copier.copy(row, info, _guard(copies))
+        except ArchivedObject:
+            self._refuse(version, rows, Status.ARCHIVED)
+            return
+        self.likeness.remember(identity(version), outcome)
+        look.found[identity(version)] = look.add(version, self._target().key, outcome)
+        for asked in rows:
+            self.outcomes[asked.row] = outcome._replace(row=asked.row, version_id=asked.version_id)
+
+    async def _restore(self, look: _Look, place: int, target: int | None) -> None:
+        """Put a copy that the destination has on top again."""
+        copies = look.sides.copies.copies
+        copy, row = copies[place], _row(copies[place], ())
+        info = await self.job.destination.head(self.job.restorer.route.source_of(row))
+        self.progress.owes_newest = True
+        outcome = await self.job.restorer.copy(row, info, _guard(copies))
+        self.likeness.remember_twin(copy, outcome)
+        assert target is not None
+        look.found[identity(look.history[target])] = look.add(copy, copy.key, outcome)
+
+    def _refuse(self, version: Listed, rows: Sequence[ObjectVersion], status: Status | None) -> None:
+        """A version that cannot be copied here: decide as if it were not there."""
+        self.refused.add(identity(version))
+        if status is None:
+            self.left |= {row.row for row in rows}
+            return
+        reason = "the source must be restored from its archive class first"
+        for row in rows:
+            self.outcomes[row.row] = Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+
+    def _conclude(self, look: _Look, named: Mapping[int, int | None]) -> None:
+        """The outcomes of rows that nothing was done for: they were there already, or are gone."""
+        for row in self.rows:
+            if row.row in self.outcomes or row.row in self.left:
+                continue
+            index = named[row.row]
+            if index is None:
+                self.outcomes[row.row] = Outcome(row.row, row.key, row.version_id, Status.MISSING, _GONE, etag=row.etag)
+                continue
+            version = look.history[index]
+            copy = look.sides.copies.copies[look.found[identity(version)]]
+            self.outcomes[row.row] = Outcome(
+                row.row,
+                row.key,
+                row.version_id,
+                Status.SAME,
+                evidence=self.likeness.evidence(version, copy),
+                size_bytes=version.size_bytes or 0,
+                etag=version.etag,
+                destination_version_id=copy.version_id,
+                destination_etag=copy.etag,
+            )
+
+    def _target(self) -> ObjectRef:
+        return self.job.route.target_of(ObjectVersion(-1, self.key))
+
+
+def _row(version: Listed, rows: Sequence[ObjectVersion]) -> ObjectVersion:
+    number = rows[0].row if rows else -1
+    return ObjectVersion(
+        number,
+        version.key,
+        version.version_id,
+        version.is_latest,
+        False,
+        version.size_bytes,
+        version.etag,
+        version.last_modified,
+        version.storage_class,
+    )
+
+
+def _guard(copies: Sequence[Listed]) -> Guard:
+    top = copies[-1] if copies else None
+    return ABSENT if top is None or top.is_delete_marker else Guard(etag=top.etag)

@@ -1,0 +1,266 @@
+"""compact: pack small cold objects into few archives, with an index that finds and reads any one of them again.
+
+A group of rows (`jobs.compact.packing`) becomes one archive. Its name follows from what is to be in it, and its
+index, written last, says that it is finished: another attempt, another run over the same objects, or two
+at once find it, and read nothing again.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.compact.member_reader import Content, MemberSource, Read
+from jobs.compact.packing import PackingRule, archive_location, cut, tar_bytes
+from jobs.compact.savings import Economy, refusal, weigh
+from jobs.core.enums import ArchiveFormat
+from jobs.core.evidence import best_checksum
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.pace import Pace
+from jobs.core.part_sizes import MAX_OBJECT_BYTES, choose_part_size
+from jobs.errors import ArchivedObject, Conflict, DamagedArchive, Denied, NotFound, PreconditionFailed
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.store import Store, Written
+
+if TYPE_CHECKING:
+    from jobs.archives.index import ArchiveIndex
+    from jobs.archives.writer import ArchiveWriter
+
+ARCHIVES_AT_ONCE = 2
+"""While one archive's last parts are written, the members of the next are read."""
+
+PART_BYTES = 8 * 1024**2
+SERVER_SIDE_BYTES = 64 * 1024**2
+"""From this size on S3 copies a member itself into a plain tar, where what S3 knows of it proves the copy."""
+
+ROOM_BYTES = 1024**3
+"""Left of S3's largest object for headers and the index."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompactOptions:
+    """How to pack. `streamed`: the archives are on another service than the objects."""
+
+    rule: PackingRule
+    economy: Economy
+    storage_class: str = "GLACIER_IR"
+    sse: str | None = None
+    kms_key_id: str | None = None
+    streamed: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, for a run's options."""
+        return {
+            "rule": self.rule.to_dict(),
+            "economy": self.economy.to_dict(),
+            "storage_class": self.storage_class,
+            "sse": self.sse,
+            "kms_key_id": self.kms_key_id,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CompactOptions:
+        """From a run's spec, whose other options are somebody else's."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        parsed = {"rule": PackingRule.from_dict(data["rule"]), "economy": Economy.from_dict(data["economy"])}
+        return cls(**known | parsed)
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """The compact job of one worker: `process` takes a group, as `chains` cuts them out of a shard."""
+
+    source: Store
+    destination: Store
+    route: Route
+    options: CompactOptions
+    budget: ByteBudget
+    index: ArchiveIndex
+    run_id: str
+    in_flight: int = 512
+    _pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_pace", Pace(self.in_flight))
+
+    def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
+        """The rows of a shard, group by group."""
+        return cut(rows, self.options.rule)
+
+    async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """Pack one group; one outcome for each row, in order.
+
+        Raises Unavailable, Conflict or PreconditionFailed where trying again may help.
+        """
+        why = refusal(weigh(rows, self.options.economy), self.options.economy)
+        if why is not None:
+            return [_ended(row, Status.SKIPPED, why) for row in rows]
+        if sum(map(tar_bytes, rows)) > MAX_OBJECT_BYTES - ROOM_BYTES:
+            return [_ended(row, Status.SKIPPED, "too big: an archive cannot hold it") for row in rows]
+        archive = archive_location(self.route.destination, self.route.source.bucket, rows, self.options.rule)
+        record = await self.index.record(archive) or await self._adopt(archive)
+        if record is not None:
+            return await self._account(rows, record)
+        return await self._pack(rows, archive)
+
+    async def _adopt(self, archive: Location) -> ArchiveRecord | None:
+        """Index an archive that was finished by an attempt that was killed before it could; None: there is none."""
+        from jobs.archives.files import read_own_index
+        from jobs.archives.index import completed
+
+        try:
+            record, own_index = await read_own_index(self.destination, archive)
+            return await self.index.publish(completed(record, own_index), io.BytesIO(own_index))
+        except NotFound as error:
+            if error.code == "NoSuchBucket":
+                raise
+            return None
+        except (ArchivedObject, DamagedArchive):
+            return None  # it is packed again, and compared with what is there
+
+    async def _account(self, rows: Sequence[ObjectVersion], record: ArchiveRecord) -> list[Outcome]:
+        """The outcomes of rows whose archive is finished: what is not in it is looked at once more."""
+        asked = {(row.key, row.version_id): row for row in rows}
+        packed: dict[int, Outcome] = {}
+        async for part in self.index.members(record.location):
+            for member in part:
+                row = asked.get((member.key, member.version_id)) or asked.get((member.key, None))
+                if row is not None:
+                    packed[row.row] = _packed(row, member, Evidence.NONE)
+        outcomes = []
+        for row in rows:
+            outcome = packed.get(row.row)
+            outcomes.append(await self._look(row, record) if outcome is None else _placed(outcome, record))
+        return outcomes
+
+    async def _look(self, row: ObjectVersion, record: ArchiveRecord) -> Outcome:
+        """What kept a row out of its archive."""
+        read = await self._reader().fetch(row)
+        if read.member is None:
+            return _ended(row, read.status, read.reason)
+        why = f"it could not be read when {record.location} was written: compact it again"
+        return _ended(row, Status.FAILED, why)
+
+    async def _pack(self, rows: Sequence[ObjectVersion], archive: Location) -> list[Outcome]:
+        from jobs.archives.writer import ArchiveWriter
+        from jobs.s3.archive_upload import ArchiveUpload
+
+        is_tar = self.options.rule.format is ArchiveFormat.TAR
+        attributes = Attributes(
+            headers={"content-type": "application/x-tar" if is_tar else "application/zstd"},
+            metadata={"sealift-source": self.route.source.bucket, "sealift-run": self.run_id},
+            storage_class=self.options.storage_class,
+            sse=self.options.sse,
+            kms_key_id=self.options.kms_key_id,
+        )
+        expected_bytes = min(sum(map(tar_bytes, rows)) + ROOM_BYTES, MAX_OBJECT_BYTES)
+        part_bytes = choose_part_size(expected_bytes, PART_BYTES)
+        upload = ArchiveUpload(self.destination, archive.bucket, archive.key, attributes, part_bytes)
+        writer = ArchiveWriter(upload, self.options.rule.format)
+        outcomes: list[Outcome] = []
+        try:
+            async with aclosing(cast("AsyncGenerator[Read, None]", self._reader().read(rows))) as reads:
+                async for read in reads:
+                    outcomes += [await self._add(writer, read)]
+            record = await self._publish(writer, archive) if writer.members else None
+        finally:
+            await writer.close()
+        return [_placed(outcome, record) for outcome in outcomes]
+
+    async def _add(self, writer: ArchiveWriter, read: Read) -> Outcome:
+        """Put what was read into the archive. Raises Conflict when the object goes away meanwhile."""
+        member, info = read.member, read.info
+        if member is None or info is None:
+            return _ended(read.row, read.status, read.reason)
+        if read.data is not None:
+            await writer.add(member, read.data)
+            return _packed(read.row, member, read.evidence)
+        ref = ObjectRef(self.route.source.bucket, member.key, read.row.version_id or info.version_id)
+        known = best_checksum(info)
+        try:
+            if self._is_copied(member) and known is not None:
+                return _packed(read.row, await writer.add_copy(member, ref), Evidence.NONE)
+            content = Content(self.source, ref, member, known, self.budget)
+            return _packed(read.row, await writer.add_stream(member, content.pieces()), content.evidence)
+        except (NotFound, Denied, ArchivedObject) as error:
+            raise Conflict(error.operation, error.target, "Changed", "it changed while it was packed") from error
+
+    def _is_copied(self, member: Member) -> bool:
+        is_tar = self.options.rule.format is ArchiveFormat.TAR
+        return is_tar and not self.options.streamed and member.size_bytes >= SERVER_SIDE_BYTES
+
+    async def _publish(self, writer: ArchiveWriter, archive: Location) -> ArchiveRecord:
+        """Finish the archive, then its index. An archive of that name that is there already has to be this one."""
+        checksum = None
+        try:
+            written = await writer.finish()
+        except PreconditionFailed as error:
+            written = await self._find_same(writer, archive, error)
+        if writer.upload.checksum is not None:
+            checksum = f"{writer.upload.checksum.algorithm}:{writer.upload.checksum.value}"
+        record = ArchiveRecord(
+            location=archive,
+            format=self.options.rule.format,
+            size_bytes=writer.upload.size_bytes,
+            etag=written.etag,
+            version_id=written.version_id,
+            storage_class=self.options.storage_class,
+            members=writer.members,
+            member_bytes=writer.member_bytes,
+            first_key=writer.first_key,
+            last_key=writer.last_key,
+            source_bucket=self.route.source.bucket,
+            created_at=(await self.destination.head(ObjectRef(*archive, written.version_id))).last_modified,
+            checksum=checksum,
+            run_id=self.run_id,
+        )
+        writer.index_file.seek(0)
+        return await self.index.publish(record, writer.index_file)
+
+    async def _find_same(self, writer: ArchiveWriter, archive: Location, error: PreconditionFailed) -> Written:
+        """The archive that somebody else finished meanwhile. Raises Conflict when its bytes are others."""
+        info = await self.destination.head(ObjectRef(*archive))
+        is_same = info.size_bytes == writer.upload.size_bytes
+        if is_same and writer.upload.checksum in info.checksums:
+            return Written(info.etag, info.version_id, info.checksums)
+        raise Conflict(
+            error.operation,
+            error.target,
+            "OtherArchive",
+            "another archive of this name holds other content: an object changed meanwhile",
+        ) from error
+
+    def _reader(self) -> MemberSource:
+        return MemberSource(self.source, self.route.source.bucket, self.budget, self._pace, self.options.rule.tags)
+
+
+def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
+    return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+
+
+def _placed(outcome: Outcome, record: ArchiveRecord | None) -> Outcome:
+    """With the archive's answer, where the row is in one."""
+    if record is None or outcome.status is not Status.PACKED:
+        return outcome
+    return outcome._replace(destination_etag=record.etag, destination_version_id=record.version_id)
+
+
+def _packed(row: ObjectVersion, member: Member, evidence: Evidence) -> Outcome:
+    checksum = None if member.sha256 is None else f"SHA256:{base64.b64encode(bytes.fromhex(member.sha256)).decode()}"
+    return Outcome(
+        row.row,
+        row.key,
+        row.version_id,
+        Status.PACKED,
+        "",
+        evidence,
+        member.size_bytes,
+        member.etag,
+        checksum=checksum,
+    )

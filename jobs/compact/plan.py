@@ -1,0 +1,208 @@
+"""Planning a compaction: the rows in packing order, cut into archives, weighed, spread over shards.
+
+Groups stay whole: a shard holds one group after the other, as `jobs.compact.packing` finds them again.
+pyarrow and duckdb load with this module, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.compact.packing import Claim, PackingRule, cut
+from jobs.compact.savings import PART_BYTES, Economy, Savings, refusal, weigh
+from jobs.core import pricing
+from jobs.core.model import ObjectVersion
+from jobs.core.part_sizes import count_parts
+from jobs.core.pricing import PriceTable
+from jobs.core.run import Plan, ShardSummary
+from jobs.core.selection import Selection
+from jobs.errors import ConfigError
+from jobs.runs import sharding as shards
+from jobs.runs.planning import MEMORY_LIMIT, WriteShard, spool
+from jobs.runs.sorting import Sorting
+from jobs.tables.rows import shard_schema, write_parquet
+
+_COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "proof"))
+
+
+@dataclass(slots=True)
+class Grouped:
+    """A manifest cut into archives. `left_alone` counts rows by the reason why they are not packed."""
+
+    rows: int = 0
+    size_bytes: int = 0
+    shards: list[ShardSummary] = field(default_factory=list)
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    archives: int = 0
+    parts: int = 0
+    packed: Savings = field(default_factory=Savings)
+    left_alone: Counter[str] = field(default_factory=Counter)
+
+    def savings(self) -> dict[str, Any]:
+        """What the plan says of it, JSON-ready. The dollars before and after are a month's."""
+        return {
+            "archives": self.archives,
+            "members": self.packed.members,
+            "member_bytes": self.packed.size_bytes,
+            "archive_bytes": self.packed.archive_bytes,
+            "monthly_before": self.packed.before,
+            "monthly_after": self.packed.after,
+            "cost": self.packed.cost,
+            "early_delete": self.packed.early_delete,
+            "break_even_months": self.packed.break_even_months,
+            "left_alone": dict(self.left_alone),
+        }
+
+
+async def plan_groups(
+    batches: AsyncIterator[pa.RecordBatch],
+    selection: Selection,
+    rule: PackingRule,
+    economy: Economy,
+    *,
+    write_shard: WriteShard,
+    scratch_directory: Path,
+    rows_per_shard: int = shards.ROWS_PER_SHARD,
+    processes: int = 1,
+    memory_limit: str = MEMORY_LIMIT,
+) -> Grouped:
+    """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards of whole groups.
+
+    `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
+    empty. Raises ConfigError when the scratch directory cannot hold the rows.
+    """
+    grouped = Grouped()
+    with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as folder:
+        try:
+            excluded, _ = await spool(batches, selection, Path(folder) / "rows.parquet")
+            sorting = Sorting(Path(folder), pricing.COPY_THRESHOLD_BYTES, pricing.COPY_PART_BYTES, memory_limit)
+            try:
+                rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
+                wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+                limit = ShardSummary(-(-rows // max(wanted, 1)), -(-size_bytes // max(wanted, 1)))
+                spread = _Spread(sorting.in_packing_order(), rule, economy, grouped, limit)
+                tables = spread.shards()
+                while (table := await asyncio.to_thread(next, tables, None)) is not None:
+                    await write_shard(len(grouped.shards), await asyncio.to_thread(_encode, table, grouped))
+            finally:
+                sorting.connection.close()
+        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
+            message = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"cannot sort the manifest in {scratch_directory}: {message}; free space there or set TMPDIR"
+            ) from error
+    grouped.excluded = dict(excluded) | ({"duplicate": duplicates} if duplicates else {})
+    return grouped
+
+
+async def leave_out(batches: AsyncIterator[pa.RecordBatch], claims: Sequence[Claim]) -> AsyncIterator[pa.RecordBatch]:
+    """The rows (in `manifest_schema()`) that no earlier rule claims: the first rule that holds, applies."""
+    async for batch in batches:
+        taken = batch
+        for claim in claims:
+            modified: Any = taken["last_modified"]
+            is_old = pc.less(modified, pa.scalar(int(claim.older_than * 1e6), pa.int64()).cast(modified.type))
+            is_small = pc.less(taken["size_bytes"], pa.scalar(claim.smaller_than_bytes, pa.int64()))
+            begins: Any = pc.starts_with(taken["key"], claim.prefix)
+            claimed: Any = pc.and_kleene(pc.and_kleene(begins, is_old), is_small)
+            taken = taken.filter(pc.invert(pc.fill_null(claimed, False)))
+        yield taken
+
+
+def forecast(grouped: Grouped, options: Mapping[str, Any], processes: int, prices: PriceTable) -> Plan:
+    """The plan of a compaction. `early_delete` is not in its dollars: expiring the originals costs that."""
+    packed = grouped.packed
+    requests = {"put": grouped.archives, "part": grouped.parts, "get": packed.members}
+    per_gib = prices.internet_per_gib if options.get("streamed") else prices.cross_region_per_gib
+    is_far = bool(options.get("streamed") or options.get("cross_region"))
+    dollars = {
+        "puts": packed.puts,
+        "gets": packed.gets,
+        "retrieval": packed.retrieval,
+        "transfer": packed.size_bytes / pricing.GIB * per_gib * is_far,
+    }
+    return Plan(
+        rows=grouped.rows,
+        size_bytes=grouped.size_bytes,
+        shards=tuple(grouped.shards),
+        excluded=grouped.excluded,
+        requests={kind: count for kind, count in requests.items() if count},
+        dollars={item: amount for item, amount in dollars.items() if amount},
+        price_table=prices.name,
+        seconds=pricing.estimate_seconds(requests, packed.size_bytes + packed.archive_bytes, processes),
+        savings=grouped.savings(),
+    )
+
+
+@dataclass(slots=True)
+class _Spread:
+    """Rows in packing order, cut into groups and these into shards; counts go into `grouped` on the way."""
+
+    batches: Iterator[pa.RecordBatch]
+    rule: PackingRule
+    economy: Economy
+    grouped: Grouped
+    limit: ShardSummary
+    _pending: deque[pa.RecordBatch] = field(default_factory=deque)
+
+    def shards(self) -> Iterator[pa.Table]:
+        """A table for each shard: at least one group, and more while it is under the limit."""
+        rows = size_bytes = 0
+        for group in cut(self._rows(), self.rule):
+            self._weigh(group)
+            rows += len(group)
+            size_bytes += sum(row.size_bytes or 0 for row in group)
+            if rows >= self.limit.rows or size_bytes >= self.limit.size_bytes > 0:
+                yield self._take(rows)
+                rows = size_bytes = 0
+        if rows:
+            yield self._take(rows)
+
+    def _rows(self) -> Iterator[ObjectVersion]:
+        for batch in self.batches:
+            self._pending.append(batch)
+            for values in zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True):
+                row = ObjectVersion(0, *values)
+                yield row if row.last_modified is None else row._replace(last_modified=row.last_modified / 1e6)
+
+    def _weigh(self, group: list[ObjectVersion]) -> None:
+        savings = weigh(group, self.economy)
+        why = refusal(savings, self.economy)
+        if why is not None:
+            self.grouped.left_alone[why] += len(group)
+            return
+        self.grouped.archives += 1
+        self.grouped.parts += count_parts(savings.archive_bytes, PART_BYTES)
+        self.grouped.packed = self.grouped.packed.plus(savings)
+
+    def _take(self, rows: int) -> pa.Table:
+        """The first of the pending rows."""
+        taken = []
+        while rows:
+            batch = self._pending.popleft()
+            taken.append(batch.slice(0, rows))
+            if batch.num_rows > rows:
+                self._pending.appendleft(batch.slice(rows))
+            rows -= taken[-1].num_rows
+        return pa.Table.from_batches(taken)
+
+
+def _encode(table: pa.Table, grouped: Grouped) -> bytes:
+    """A shard's file, its rows numbered; counts it."""
+    numbers = pa.array(range(grouped.rows, grouped.rows + table.num_rows), pa.int64())
+    numbered = table.add_column(0, "row", numbers).cast(shard_schema())
+    size_bytes = sum(size for size in table["size_bytes"].to_pylist() if size is not None)
+    grouped.rows += table.num_rows
+    grouped.size_bytes += size_bytes
+    grouped.shards.append(ShardSummary(table.num_rows, size_bytes))
+    return write_parquet(numbered)

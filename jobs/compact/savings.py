@@ -1,0 +1,191 @@
+"""What packing a group of objects saves a month, what doing it costs, and whether that pays.
+
+S3 bills small objects of the cold classes for more than their bytes. Rules of the classes:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html and
+https://aws.amazon.com/s3/pricing/ (its footnotes). The saving begins when the originals are expired.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from jobs.compact.packing import tar_bytes
+from jobs.core.enums import StorageClass
+from jobs.core.model import ObjectVersion
+from jobs.core.part_sizes import count_parts
+from jobs.core.pricing import GIB, PriceTable
+from jobs.errors import ConfigError
+
+MINIMUM_BYTES = {"STANDARD_IA": 128 * 1024, "ONEZONE_IA": 128 * 1024, "GLACIER_IR": 128 * 1024}
+"""A smaller object is billed as if it had so many bytes."""
+
+OVERHEAD_BYTES = {"GLACIER": (32 * 1024, 8 * 1024), "DEEP_ARCHIVE": (32 * 1024, 8 * 1024)}
+"""For each object: so many bytes more in its class, and so many in STANDARD."""
+
+MINIMUM_DAYS = {each.value: each.minimum_days for each in StorageClass}
+
+DAYS_A_MONTH = 30.4
+INDEX_BYTES_PER_MEMBER = 200
+"""The index, kept in STANDARD."""
+
+PART_BYTES = 8 * 1024**2
+
+
+class Prices(NamedTuple):
+    """What one storage class costs, as far as packing is concerned. Dollars."""
+
+    storage_per_gib_month: float
+    put_per_1000: float
+    part_per_1000: float
+    get_per_1000: float
+    retrieval_per_gib: float
+
+
+@dataclass(frozen=True, slots=True)
+class Economy:
+    """What decides whether packing pays: prices by class, the archives' class, and how patient the user is.
+
+    `payback_months` None packs everything. `at` (epoch seconds) is when the originals' early deletion is reckoned.
+    """
+
+    prices: Mapping[str, Prices]
+    storage_class: str
+    at: float
+    payback_months: float | None = 24.0
+
+    @classmethod
+    def of(cls, table: PriceTable, storage_class: str, at: float, payback_months: float | None) -> Economy:
+        """From a price table. Raises ConfigError for one without prices of storage."""
+        silent = [name for name, of in table.storage_classes.items() if not of.storage_per_gib_month]
+        if silent and payback_months is not None:
+            raise ConfigError(f"the price table's {silent[0]} lacks storage_per_gib_month: what packing saves needs it")
+        prices = {
+            name: Prices(*(getattr(of, each) for each in Prices._fields)) for name, of in table.storage_classes.items()
+        }
+        return cls(prices, storage_class, at, payback_months)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, for a run's options: the worker decides by the numbers of the plan."""
+        return {
+            "prices": {name: list(of) for name, of in self.prices.items()},
+            "storage_class": self.storage_class,
+            "at": self.at,
+            "payback_months": self.payback_months,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Economy:
+        """The inverse of `to_dict`."""
+        prices = {name: Prices(*of) for name, of in data["prices"].items()}
+        return cls(prices, data["storage_class"], data["at"], data["payback_months"])
+
+    def of_class(self, name: str | None) -> Prices:
+        """The prices of a class; the dearest of each kind where the table lacks it."""
+        known = self.prices.get(name or "STANDARD")
+        return known or Prices(*map(max, zip(*self.prices.values(), strict=True)))
+
+
+class Savings(NamedTuple):
+    """Of one group or, added up, of many. Dollars; `before` and `after` a month; `early_delete` is once.
+
+    `cost` is the whole price of packing, `early_delete` (what S3 bills for originals that leave their class before
+    its minimum stay) included. No compression is counted on: what is in the objects is not known before they are read.
+    """
+
+    members: int = 0
+    size_bytes: int = 0
+    archive_bytes: int = 0
+    before: float = 0.0
+    after: float = 0.0
+    gets: float = 0.0
+    retrieval: float = 0.0
+    puts: float = 0.0
+    early_delete: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """Everything that packing and expiring cost once."""
+        return self.gets + self.retrieval + self.puts + self.early_delete
+
+    @property
+    def break_even_months(self) -> float | None:
+        """After how long it has paid; None: never."""
+        saved = self.before - self.after
+        return self.cost / saved if saved > 0 else None
+
+    def plus(self, other: Savings) -> Savings:
+        """Both together."""
+        return Savings._make(a + b for a, b in zip(self, other, strict=True))
+
+
+def weigh(rows: Iterable[ObjectVersion], economy: Economy) -> Savings:
+    """What packing these rows into one archive saves and costs."""
+    dollars: defaultdict[str, float] = defaultdict(float)
+    members = size_bytes = archive_bytes = 0
+    for row in rows:
+        size = row.size_bytes or 0
+        members += 1
+        size_bytes += size
+        archive_bytes += tar_bytes(row)
+        monthly = _monthly(size, row.storage_class, economy)
+        prices = economy.of_class(row.storage_class)
+        dollars["before"] += monthly
+        dollars["gets"] += prices.get_per_1000 / 1000
+        dollars["retrieval"] += size / GIB * prices.retrieval_per_gib
+        dollars["early_delete"] += monthly * _months_left(row, economy.at)
+    written = economy.of_class(economy.storage_class)
+    parts = count_parts(archive_bytes, PART_BYTES)
+    requests = parts * written.part_per_1000 + (2 * written.put_per_1000 if parts > 1 else 0.0)
+    return Savings(
+        members,
+        size_bytes,
+        archive_bytes,
+        dollars["before"],
+        _monthly(archive_bytes, economy.storage_class, economy)
+        + members * INDEX_BYTES_PER_MEMBER / GIB * economy.of_class("STANDARD").storage_per_gib_month,
+        dollars["gets"],
+        dollars["retrieval"],
+        requests / 1000,
+        dollars["early_delete"],
+    )
+
+
+def refusal(savings: Savings, economy: Economy) -> str | None:
+    """Why a group is left alone; None: packing it pays.
+
+    | the archive costs a month      | paid back within `payback_months` | packed?            |
+    |--------------------------------|-----------------------------------|--------------------|
+    | anything, and patience is None |                                   | yes                |
+    | as much as the originals, more |                                   | no, never pays     |
+    | less                           | yes                               | yes                |
+    | less                           | no                                | no, says how long  |
+    """
+    if economy.payback_months is None:
+        return None
+    months = savings.break_even_months
+    if months is None:
+        return f"would not pay: {economy.storage_class} saves nothing on these objects"
+    if months > economy.payback_months:
+        shown = f"{months:.0f}" if months < 10_000 else "more than 10,000"
+        return f"would not pay: breaks even after {shown} months, the limit is {economy.payback_months:g}"
+    return None
+
+
+def _monthly(size_bytes: int, storage_class: str | None, economy: Economy) -> float:
+    """What an object costs a month."""
+    name = storage_class or "STANDARD"
+    more, in_standard = OVERHEAD_BYTES.get(name, (0, 0))
+    billed = max(size_bytes, MINIMUM_BYTES.get(name, 0)) + more
+    standard = economy.of_class("STANDARD").storage_per_gib_month
+    return (billed * economy.of_class(name).storage_per_gib_month + in_standard * standard) / GIB
+
+
+def _months_left(row: ObjectVersion, at: float) -> float:
+    """How long the original would have to stay in its class to be free to go."""
+    days = MINIMUM_DAYS.get(row.storage_class or "STANDARD", 0)
+    if not days or row.last_modified is None:
+        return 0.0
+    return max(0.0, days - (at - row.last_modified) / 86_400) / DAYS_A_MONTH

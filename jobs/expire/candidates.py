@@ -1,0 +1,323 @@
+"""Planning an expire run: what earlier runs proved, where the copies are, and the rows that this makes.
+
+The rows are the proven ones of one run, or those of a manifest with the latest proof that any run has of each. Where
+originals and copies are, the caller says: the ledger's rows and proofs of other places are left out. Each row carries
+its proof (`jobs.expire.rules.Proof`). Members of one archive come together, in the archive's order, so that they are
+read together. pyarrow and duckdb load with this module, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.core.model import Location
+from jobs.core.run import RunSpec, ShardSummary
+from jobs.expire.proofs import PROVEN, take_proofs
+from jobs.expire.rules import EXPIRED_BEFORE, Proof
+from jobs.expire.shares import NOTHING, Share, expired_before, span_of_listed, span_of_proven, weigh
+from jobs.ledger.ledger import Ledger
+from jobs.runs import sharding as shards
+from jobs.tables.duck import Database, quoted
+from jobs.tables.rows import expiry_schema, manifest_schema, write_parquet
+
+MEMORY_LIMIT = "256MB"
+BATCH_ROWS = 10_000
+
+WriteShard = Callable[[int, bytes], Awaitable[None]]
+
+_MEMBER = ("sha256", "offset", "frame_start", "frame_offset", "frame_length")
+OWN_PLACE = "its copy lies where this run deletes: name a narrower --source, or another copy in --copies"
+"""Why a proof counts for nothing: the copy is itself a row of the run, or could be one."""
+
+_ROW = ("key", "version_id", "is_latest", "size_bytes", "etag", "last_modified", "storage_class")
+
+
+class Scope(NamedTuple):
+    """Where originals and copies are. `is_apart`: they are on different services, where bucket names say nothing.
+
+    `is_own`: which keys of the source are those of the pair that the run is for; None: all are, there is no pair.
+    """
+
+    source: Location
+    copies: Sequence[Location]
+    is_apart: bool = False
+    is_own: Callable[[str], bool] | None = None
+
+
+@dataclass(slots=True)
+class Candidates:
+    """The rows of an expire run, and what shares of what is there they are.
+
+    `current` and `versions`: of the current objects, and of all versions, those that would go and those that `prefix`
+    holds. `by_class` counts all rows by storage class: (rows, rows in archives). `excluded`: what was left out, by why.
+    """
+
+    prefix: Location
+    rows: int = 0
+    size_bytes: int = 0
+    current: Share = NOTHING
+    versions: Share = NOTHING
+    excluded: dict[str, int] = field(default_factory=dict)
+    shards: list[ShardSummary] = field(default_factory=list)
+    by_class: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+async def plan_candidates(
+    ledger: Ledger,
+    runs: Sequence[RunSpec],
+    wanted: AsyncIterator[pa.RecordBatch] | None,
+    *,
+    scope: Scope,
+    list_prefix: Callable[[Location], AsyncIterator[pa.RecordBatch]],
+    write_shard: WriteShard,
+    scratch_directory: Path,
+    older_than: float,
+    rows_per_shard: int = shards.ROWS_PER_SHARD,
+    processes: int = 1,
+) -> Candidates:
+    """What `runs` have proven, of `wanted` (in `manifest_schema()`) or all, written as shards in `expiry_schema()`.
+
+    A wanted row that nobody has proven is a row without a proof. `older_than`: epoch seconds that written and proven
+    have to be before to count for a share. The shares are those of the scope's source; of wanted rows, of the folder
+    in it of those that have a proof and are there: `list_prefix` lists it. `write_shard(number, parquet)` is awaited
+    for each shard, in order.
+    """
+    prefix = scope.source
+    with TemporaryDirectory(prefix="expiring-", dir=scratch_directory) as scratch:
+        folder = Path(scratch)
+        database = Database(folder, memory_limit=MEMORY_LIMIT)
+        with closing(database.connection) as connection:
+            connection.execute(f"CREATE TABLE proven ({PROVEN})")
+            for number, spec in enumerate(runs):
+                await take_proofs(ledger, spec, folder / str(number), connection)
+            foreign = await asyncio.to_thread(_drop_foreign, connection, scope.is_own, folder / "foreign.parquet")
+            if wanted is not None:
+                foreign = await _spool(wanted, folder / "wanted.parquet", scope.is_own)
+            rows = folder / "wanted.parquet" if wanted is not None else None
+            excluded = {"--pair": foreign} | await asyncio.to_thread(_narrow, connection, scope, rows)
+            await asyncio.to_thread(_choose, connection, scope.source, rows)
+            if wanted is not None:
+                prefix = _narrowed(prefix, span_of_proven(connection))
+            await _spool(list_prefix(prefix), folder / "listed.parquet", scope.is_own)
+            connection.execute(f"CREATE VIEW there AS FROM read_parquet({quoted(str(folder / 'listed.parquet'))})")
+            excluded[EXPIRED_BEFORE] = await expired_before(connection, ledger, prefix, folder)
+            if wanted is not None:
+                prefix = _narrowed(prefix, span_of_listed(connection))
+                there = f"FROM read_parquet({quoted(str(folder / 'listed.parquet'))})"
+                beneath = f"starts_with(key, {quoted(prefix.key)})"
+                connection.execute(f"CREATE OR REPLACE VIEW there AS {there} WHERE {beneath}")
+            found = Candidates(prefix, excluded={why: count for why, count in excluded.items() if count})
+            found.current, found.versions = await asyncio.to_thread(weigh, connection, older_than)
+            found.by_class = await asyncio.to_thread(_count_classes, connection)
+            await _write(connection, write_shard, rows_per_shard, processes, found)
+            return found
+
+
+def _narrow(connection: duckdb.DuckDBPyConnection, scope: Scope, wanted: Path | None) -> dict[str, int]:
+    """Leave out what lies elsewhere than the scope says. Returns how many rows, by reason.
+
+    A proof whose copy lies in the scope's source gets an objection: it may be the original of another row, so that each
+    would be the proof of the other. What the ledger says of runs is not asked: chains of runs come to the same.
+    """
+    source = scope.source
+    is_inside = f"starts_with(key, {quoted(source.key)})"
+    outside = f"FROM read_parquet({quoted(str(wanted))})" if wanted is not None else "FROM proven"
+    (elsewhere,) = _one(connection, f"SELECT count(*) {outside} WHERE NOT {is_inside}")
+    connection.execute(f"DELETE FROM proven WHERE NOT {is_inside}")
+    if wanted is not None:
+        connection.execute(f"DELETE FROM proven WHERE key NOT IN (SELECT key FROM read_parquet({quoted(str(wanted))}))")
+    is_copy = " OR ".join(_lies_in("copy_bucket", "copy_key", place) for place in scope.copies) or "false"
+    (unnamed,) = _one(
+        connection, f"SELECT count(DISTINCT (key, version_id, etag)) FROM proven WHERE NOT coalesce({is_copy}, false)"
+    )
+    connection.execute(f"DELETE FROM proven WHERE NOT coalesce({is_copy}, false)")
+    own = "false" if scope.is_apart else _lies_in("copy_bucket", "copy_key", source)
+    connection.execute("ALTER TABLE proven ADD COLUMN objection VARCHAR")
+    connection.execute(f"UPDATE proven SET objection = {quoted(OWN_PLACE)} WHERE {own}")
+    return {"--source": elsewhere, "--copies": unnamed}
+
+
+def _lies_in(bucket: str, key: str, place: Location) -> str:
+    return f"({bucket} = {quoted(place.bucket)} AND starts_with({key}, {quoted(place.key)}))"
+
+
+async def _spool(rows: AsyncIterator[pa.RecordBatch], path: Path, is_own: Callable[[str], bool] | None = None) -> int:
+    """Write the rows whose keys are the run's own. Returns how many others there are."""
+    foreign = 0
+    with pq.ParquetWriter(path, manifest_schema(), compression="lz4") as writer:
+        async for batch in rows:
+            keys: list[Any] = batch["key"].to_pylist()
+            own = batch if is_own is None else batch.filter(pa.array([is_own(key) for key in keys], pa.bool_()))
+            foreign += batch.num_rows - own.num_rows
+            writer.write_batch(own)
+    return foreign
+
+
+def _drop_foreign(connection: duckdb.DuckDBPyConnection, is_own: Callable[[str], bool] | None, path: Path) -> int:
+    """Take the proofs of keys that are not the run's own out of `proven`. Returns how many."""
+    if is_own is None:
+        return 0
+    schema = pa.schema([pa.field("key", pa.string())])
+    with pq.ParquetWriter(path, schema, compression="lz4") as writer:
+        for batch in connection.sql("SELECT DISTINCT key FROM proven").to_arrow_reader(BATCH_ROWS):
+            keys = [key for key in batch["key"].to_pylist() if not is_own(key)]
+            writer.write_batch(pa.RecordBatch.from_pydict({"key": keys}, schema))
+    (count,) = connection.execute(
+        f"DELETE FROM proven WHERE key IN (SELECT key FROM read_parquet({quoted(str(path))}))"
+    ).fetchone() or (0,)
+    return int(count)
+
+
+def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Path | None) -> None:
+    """The table `chosen`: each version once, with its latest proof; as old as the first proof of the same copy.
+
+    A proof without an objection comes first. Of the wanted rows also those without one. A row without an id that
+    comes to a version which another row names is that row once more.
+    """
+    connection.execute(
+        """
+        CREATE TABLE latest AS
+        SELECT * REPLACE (min(proven_at) OVER (
+                   PARTITION BY key, version_id, etag, copy_bucket, copy_key, copy_version_id, copy_etag) AS proven_at)
+        FROM proven
+        QUALIFY row_number() OVER (PARTITION BY key, version_id, etag
+            ORDER BY objection IS NULL DESC, proven.proven_at DESC, run_id DESC) = 1
+        """
+    )
+    if wanted is None:
+        connection.execute("CREATE TABLE chosen AS FROM latest")
+        return
+    names = ", ".join(f'latest."{name}"' for name in (*_names(), "objection") if name not in _ROW)
+    connection.execute(
+        f"""
+        CREATE TABLE chosen AS WITH wanted AS (
+        SELECT rows.key, coalesce(rows.version_id, latest.version_id) AS version_id, rows.is_latest,
+               coalesce(rows.size_bytes, latest.size_bytes) AS size_bytes, coalesce(rows.etag, latest.etag) AS etag,
+               coalesce(epoch(rows.last_modified), latest.last_modified) AS last_modified,
+               coalesce(rows.storage_class, latest.storage_class) AS storage_class, {names}
+        FROM read_parquet({quoted(str(wanted))}, file_row_number = true) AS rows
+        LEFT JOIN latest ON latest.key = rows.key
+            AND (rows.version_id IS NULL OR latest.version_id IS NULL OR latest.version_id = rows.version_id)
+            AND (rows.etag IS NULL OR latest.etag = rows.etag)
+        WHERE NOT rows.is_delete_marker AND starts_with(rows.key, {quoted(source.key)})
+        QUALIFY row_number() OVER (PARTITION BY rows.key, rows.version_id
+            ORDER BY latest.version_id = rows.version_id DESC NULLS LAST, latest.objection IS NULL DESC,
+                     latest.proven_at DESC NULLS LAST) = 1)
+        FROM wanted
+        QUALIFY row_number() OVER (PARTITION BY key, version_id ORDER BY is_latest DESC NULLS LAST) = 1
+            AND (version_id IS NOT NULL OR count(version_id) OVER (PARTITION BY key, etag) = 0)
+        """
+    )
+
+
+def _names() -> list[str]:
+    return [line.split()[0].strip('"') for line in PROVEN.replace("\n", " ").split(",")]
+
+
+def _count_classes(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, int]]:
+    """All rows by storage class, and how many of them are in archives."""
+    counted = (
+        "SELECT coalesce(storage_class, 'STANDARD'), count(*), count(*) FILTER (in_archive) FROM chosen GROUP BY 1"
+    )
+    return {name: (of_class, packed) for name, of_class, packed in connection.execute(counted).fetchall()}
+
+
+async def _write(
+    connection: duckdb.DuckDBPyConnection,
+    write_shard: WriteShard,
+    rows_per_shard: int,
+    processes: int,
+    found: Candidates,
+) -> None:
+    rows, size_bytes = _one(connection, "SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM chosen")
+    wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+    tables = _tables(connection, max(1, -(-rows // max(wanted, 1))))
+    while (table := await asyncio.to_thread(next, tables, None)) is not None:
+        data = write_parquet(table)
+        await write_shard(len(found.shards), data)
+        own_bytes = sum(size or 0 for size in table["size_bytes"].to_pylist())
+        found.shards.append(ShardSummary(table.num_rows, own_bytes, hashlib.sha256(data).hexdigest()))
+        found.rows += table.num_rows
+        found.size_bytes += own_bytes
+
+
+def _tables(connection: duckdb.DuckDBPyConnection, rows_each: int) -> Iterator[pa.Table]:
+    """The chosen rows as shards of so many rows, numbered from 0."""
+    reader: Any = connection.sql(
+        "FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN copy_key END, "
+        'coalesce(frame_offset, "offset"), "offset", key, version_id'
+    ).to_arrow_reader(BATCH_ROWS)
+    pending: list[pa.RecordBatch] = []
+    number = waiting = 0
+    for found in reader:
+        rows = [_row(number + place, values) for place, values in enumerate(found.to_pylist())]
+        batch = pa.RecordBatch.from_pylist(rows, expiry_schema())
+        number += batch.num_rows
+        while waiting + batch.num_rows >= rows_each:
+            head, batch = batch.slice(0, rows_each - waiting), batch.slice(rows_each - waiting)
+            yield pa.Table.from_batches([*pending, head])
+            pending, waiting = [], 0
+        if batch.num_rows:
+            pending.append(batch)
+            waiting += batch.num_rows
+    if pending:
+        yield pa.Table.from_batches(pending)
+
+
+def _row(number: int, values: dict[str, Any]) -> dict[str, Any]:
+    modified = values["last_modified"]
+    row = {name: values[name] for name in _ROW} | {"row": number, "is_delete_marker": False}
+    row["last_modified"] = None if modified is None else int(modified * 1e6)
+    if values["copy_etag"] is None:
+        return row
+    member = None
+    if values["in_archive"]:
+        member = {name: values[name] for name in _MEMBER} | {"key": values["key"], "size_bytes": values["size_bytes"]}
+        member["etag"] = values["etag"]
+        member["checksums"] = [
+            [name, value, "-" in value] for name, value in json.loads(values["checksums"] or "{}").items()
+        ]
+    proof = Proof(
+        values["run_id"],
+        values["proven_at"],
+        values["copy_bucket"],
+        values["copy_key"],
+        values["copy_version_id"],
+        values["copy_etag"],
+        member,
+        values["objection"] or "",
+    )
+    return row | {"proof": proof.encode()}
+
+
+def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    found: Any = connection.execute(sql).fetchall()
+    return found[0]
+
+
+def _narrowed(prefix: Location, span: tuple[str | None, str | None]) -> Location:
+    """The folder below the prefix that all keys between two share. The prefix itself where there are no keys."""
+    first, last = span
+    if first is None or last is None:
+        return prefix
+    return prefix._replace(key=max(_shared_folder(first, last), prefix.key, key=len))
+
+
+def _shared_folder(first_key: str, last_key: str) -> str:
+    """The folder, with its `/`, that all keys between the two share; empty when there is none."""
+    shared = 0
+    while shared < min(len(first_key), len(last_key)) and first_key[shared] == last_key[shared]:
+        shared += 1
+    return first_key[: first_key.rfind("/", 0, shared) + 1]

@@ -1,0 +1,252 @@
+"""Copies against their originals, as both are now: replicas by checksums or bytes, members out of archives by bytes.
+
+For whoever is about to delete the original: nothing that the ledger or an index says of the content is believed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.reader import ArchiveReader, MemberRead, is_large
+from jobs.core.enums import ArchiveFormat
+from jobs.core.evidence import Protection, Verdict, compare
+from jobs.core.model import Checksum, Location, ObjectInfo, ObjectRef
+from jobs.core.outcome import Evidence
+from jobs.errors import (
+    ArchivedObject,
+    DamagedArchive,
+    Denied,
+    NotFound,
+    PreconditionFailed,
+    Redirected,
+    Rejected,
+)
+from jobs.expire.rules import Proof, refuse_copy
+from jobs.s3.byte_ranges import ByteBudget, read_ranges
+from jobs.s3.checksums import Hasher
+from jobs.s3.compare_bytes import RANGE_BYTES, Side, compare_content
+from jobs.s3.lookup import find
+from jobs.s3.retries import do_all, try_often
+from jobs.s3.store import Store
+from jobs.s3.stored_checksums import ContentCheck
+
+COPIES_AT_ONCE = 64
+ARCHIVES_AT_ONCE = 4
+
+_REFUSALS = (NotFound, PreconditionFailed, ArchivedObject, Denied, Redirected, Rejected, DamagedArchive)
+
+
+class Pair(NamedTuple):
+    """An original, with the version id that names it, as HEAD described it, and where its copy should be."""
+
+    ref: ObjectRef
+    info: ObjectInfo
+    proof: Proof
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Compares copies with originals. `streamed`: they are on different services."""
+
+    source: Store
+    destination: Store
+    budget: ByteBudget
+    streamed: bool = False
+
+    async def compare(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        """For each pair: whether the copy is the original, bit by bit. What cannot be read is not known to be.
+
+        A copy that is not the very object that the proof pins (ETag, version), and current at its key, is no copy.
+        Raises Unavailable where trying again may help.
+        """
+        verdicts: dict[int, Verdict] = {}
+        archives: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
+        replicas: list[int] = []
+        for place, (ref, _, proof) in enumerate(pairs):
+            if not self.streamed and (proof.bucket, proof.key) == (ref.bucket, ref.key):
+                verdicts[place] = Verdict(False, Evidence.NONE, "the proof names the original itself")
+            elif proof.member is None:
+                replicas.append(place)
+            else:
+                archives[_place(proof)].append(place)
+
+        async def replica(place: int) -> None:
+            verdicts[place] = await self._compare_replica(pairs[place])
+
+        async def archive(places: Sequence[int]) -> None:
+            found = await self._compare_members([pairs[place] for place in places])
+            verdicts.update(zip(places, found, strict=True))
+
+        await do_all(replica, replicas, COPIES_AT_ONCE)
+        await do_all(archive, archives.values(), ARCHIVES_AT_ONCE)
+        return [verdicts[place] for place in range(len(pairs))]
+
+    async def find_lost(self, proofs: Sequence[Proof]) -> list[str]:
+        """For each proof, why its copy no longer counts. Empty means that it does. Each place is asked once."""
+        places = {_place(proof): proof for proof in proofs}
+
+        async def look(proof: Proof) -> str:
+            try:
+                return await self._check_there(proof)
+            except _REFUSALS as error:
+                return _refused(proof, error).reason
+
+        reasons = dict(zip(places, await do_all(look, places.values(), COPIES_AT_ONCE), strict=True))
+        return [reasons[_place(proof)] for proof in proofs]
+
+    async def _compare_replica(self, pair: Pair) -> Verdict:
+        ref, info, proof = pair
+        try:
+            copy = await self._find(proof)
+            if (reason := refuse_copy(proof, copy)) or copy is None:
+                return _unknown(reason)
+            there = ObjectRef(proof.bucket, proof.key, copy.version_id)
+            verdict = compare(info, copy, Protection.INTENT)
+            if verdict.same is not None:
+                return verdict
+            if info.is_archived:
+                return _unknown(f"the original must be restored before its bytes can be compared: {verdict.reason}")
+            sides = Side(self.source, ref, info), Side(self.destination, there, copy)
+            verdict, _ = await try_often(lambda: compare_content(*sides, self.budget))
+        except _REFUSALS as error:
+            return _refused(proof, error)
+        return verdict
+
+    async def _compare_members(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        """Members of one archive."""
+        reader = ArchiveReader(self.destination, _record(pairs[0].proof), self.budget)
+        members = [_member(pair.proof) for pair in pairs]
+        places = {id(member): place for place, member in enumerate(members)}
+        verdicts: dict[int, Verdict] = {}
+        try:
+            if reason := await self._check_there(pairs[0].proof):
+                return [_unknown(reason)] * len(pairs)
+            small = [member for member in members if not is_large(member)]
+            found = reader.read(small)
+            async with aclosing(cast("AsyncGenerator[list[MemberRead], None]", found)) as reads:
+                async for some in reads:
+                    for read in some:
+                        place = places[id(read.member)]
+                        verdicts[place] = await self._judge(pairs[place], read)
+            for place, member in enumerate(members):
+                if is_large(member):
+                    verdicts[place] = await self._judge_large(pairs[place], member, reader)
+        except _REFUSALS as error:
+            why = _refused(pairs[0].proof, error)
+            return [verdicts.get(place, why) for place in range(len(pairs))]
+        return [verdicts[place] for place in range(len(pairs))]
+
+    async def _find(self, proof: Proof) -> ObjectInfo | None:
+        """What is current at the key of the copy, or of its archive."""
+        return await try_often(lambda: find(self.destination, ObjectRef(proof.bucket, proof.key)))
+
+    async def _check_there(self, proof: Proof) -> str:
+        """Why the copy, or its archive, is not there any more. Empty members are proven by nothing else."""
+        return refuse_copy(proof, await self._find(proof))
+
+    async def _judge(self, pair: Pair, read: MemberRead) -> Verdict:
+        """A member's bytes against what S3 keeps of the original, else against the original's bytes."""
+        ref, info, proof = pair
+        data = read.data
+        if data is None:
+            return _unknown(f"the member of {proof.place} cannot be proven: {read.reason}")
+        if len(data) != info.size_bytes:
+            return _differs(proof)
+        check = ContentCheck(info)
+        await asyncio.to_thread(check.update, data)
+        if check.is_refuted:
+            return _differs(proof)
+        if check.evidence is not Evidence.NONE:
+            return Verdict(True, check.evidence)
+        try:
+            original = (await try_often(lambda: self.source.get(ref, if_match=info.etag))).data
+        except _REFUSALS as error:
+            return _unknown(f"the original cannot be read: {error}")
+        return Verdict(True, Evidence.CONTENT) if original == data else _differs(proof)
+
+    async def _judge_large(self, pair: Pair, member: Member, reader: ArchiveReader) -> Verdict:
+        """The same of a member that does not fit into memory."""
+        ref, info, proof = pair
+        if member.size_bytes != info.size_bytes:
+            return _differs(proof)
+        check, hasher = ContentCheck(info), Hasher("SHA256")
+        async with aclosing(cast("AsyncGenerator[bytes, None]", reader.stream(member))) as pieces:
+            async for piece in pieces:
+                await asyncio.to_thread(check.update, piece)
+                if check.evidence is Evidence.NONE:
+                    await asyncio.to_thread(hasher.update, piece)
+        if check.is_refuted:
+            return _differs(proof)
+        if check.evidence is not Evidence.NONE:
+            return Verdict(True, check.evidence)
+        try:
+            is_same = hasher.spelled() == await self._digest(ref, info)
+        except _REFUSALS as error:
+            return _unknown(f"the original cannot be read: {error}")
+        return Verdict(True, Evidence.CONTENT) if is_same else _differs(proof)
+
+    async def _digest(self, ref: ObjectRef, info: ObjectInfo) -> str:
+        """`SHA256:base64` of the original, read in ranges."""
+        hasher = Hasher("SHA256")
+
+        async def fetch(start: int, end: int) -> bytes:
+            return (await try_often(lambda: self.source.get(ref, start=start, end=end, if_match=info.etag))).data
+
+        async with aclosing(read_ranges(info.size_bytes, RANGE_BYTES, fetch, self.budget)) as pieces:
+            async for piece in pieces:
+                await asyncio.to_thread(hasher.update, piece)
+        return hasher.spelled()
+
+
+def _place(proof: Proof) -> tuple[object, ...]:
+    return proof.bucket, proof.key, proof.version_id, proof.etag
+
+
+def _record(proof: Proof) -> ArchiveRecord:
+    """As much of an archive as a reader needs: where it is, and what pins it."""
+    return ArchiveRecord(
+        location=Location(proof.bucket, proof.key),
+        format=ArchiveFormat.TAR,
+        size_bytes=0,
+        etag=proof.etag or "",
+        version_id=proof.version_id,
+        storage_class="",
+        members=0,
+        member_bytes=0,
+        first_key="",
+        last_key="",
+        source_bucket="",
+        created_at=0.0,
+    )
+
+
+def _member(proof: Proof) -> Member:
+    """Where the proof says that the member is, and by what the index knows it."""
+    known = dict(proof.member or {})
+    checksums = tuple(Checksum(*each) for each in known.pop("checksums", ()))
+    blank = Member("", None, True, 0, None, 0.0, "", {}, {}, {})
+    return blank._replace(**known, checksums=checksums)
+
+
+def _differs(proof: Proof) -> Verdict:
+    return Verdict(False, Evidence.CHECKSUM, f"the bytes in {proof.place} are not the original's")
+
+
+def _unknown(reason: str) -> Verdict:
+    return Verdict(None, Evidence.NONE, reason)
+
+
+def _refused(proof: Proof, error: Exception) -> Verdict:
+    if isinstance(error, NotFound):
+        return _unknown(f"nothing is at {proof.place}")
+    if isinstance(error, PreconditionFailed):
+        return _unknown(f"{proof.place} is not the object that was proven")
+    if isinstance(error, ArchivedObject):
+        return _unknown(f"{proof.place} must be restored before its bytes can be compared")
+    return _unknown(str(error))

@@ -1,0 +1,217 @@
+"""expire: delete originals whose copy is proven, now and by the copy itself. The only verb that deletes.
+
+A row brings a pointer (`jobs.expire.rules.Proof`): where the ledger says that a copy is. Nothing of that is believed.
+The job asks S3 what the original is, who holds it, and what is in the copy: the member's bytes out of its archive,
+hashed and held against what S3 keeps of the original (else against the original's own bytes); or the replica's
+checksums against the original's, else the bytes of both. Then `jobs.expire.rules.decide` says what happens:
+
+- A current version in a bucket that keeps versions gets a delete marker, if it still has the proven ETag. Removing the
+  marker undoes that. A later run, a grace period after that, removes the version behind it.
+- Any other version is removed for good: by its version id or, where there are none, only if it has the proven ETag.
+  A null version beneath others is removed by that id as well, while the bucket keeps versions: nobody writes it then.
+
+Tombstones are announced before anything goes (`jobs.ledger.tombstones`): what a killed attempt deleted is `expired` by this
+run, not missing. Locks are never bypassed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jobs.core.model import Location, ObjectRef, ObjectVersion
+from jobs.core.outcome import Outcome, Status
+from jobs.errors import (
+    Denied,
+    Redirected,
+    Rejected,
+)
+from jobs.expire.copy_checks import Copies, Pair
+from jobs.expire.deletes import ExactDeletes
+from jobs.expire.marks import Marks
+from jobs.expire.originals import Seen, find_original
+from jobs.expire.removals import Doomed, Removals, ended, keep, seconds, spared
+from jobs.expire.rules import Proof, Terms, decide
+from jobs.s3.lookup import KeyLooks
+from jobs.s3.retries import do_all, try_often
+from jobs.s3.store import Store
+
+if TYPE_CHECKING:
+    from jobs.expire.announcements import Announcements
+    from jobs.ledger.tombstones import Tombstone, Tombstones
+
+T = TypeVar("T")
+
+GROUP_ROWS = 500
+GROUP_BYTES = 256 * 1024**2
+"""What is proven together and then deleted together: little, so that little time lies between."""
+
+REQUESTS_AT_ONCE = 64
+GROUPS_AT_ONCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireOptions:
+    """`delete`: do it; else say what would be done."""
+
+    grace_seconds: float
+    delete: bool = False
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ExpireOptions:
+        """From a run's spec, whose other options are somebody else's."""
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The expire job of one worker: `process` takes what `chains` cuts out of a shard.
+
+    `places`: where copies count. `prefix`: no key outside of it is touched, whatever the rows say, so that other runs
+    may rely on that (`jobs.expire.announcements`). `planned_at`: epoch seconds at which the run was planned.
+    """
+
+    source: Store
+    copies: Copies
+    bucket: str
+    options: ExpireOptions
+    tombstones: Tombstones
+    announcements: Announcements
+    clock: Callable[[], float]
+    places: Sequence[Location]
+    prefix: str = ""
+    planned_at: float = math.inf
+    removals: Removals = field(init=False)
+
+    def __post_init__(self) -> None:
+        deletes = ExactDeletes(self.source, self.bucket)
+        marks = Marks(self.source, self.bucket, self.copies.destination, is_one_service=not self.copies.streamed)
+        removals = Removals(
+            self.copies, deletes, marks, self.tombstones, self.announcements, self.clock, self._look_by_itself
+        )
+        object.__setattr__(self, "removals", removals)
+
+    def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
+        """The rows of a shard, some at a time, in order."""
+        group: list[ObjectVersion] = []
+        size_bytes = 0
+        for row in rows:
+            if group and (len(group) == GROUP_ROWS or size_bytes + (row.size_bytes or 0) > GROUP_BYTES):
+                yield group
+                group, size_bytes = [], 0
+            group.append(row)
+            size_bytes += row.size_bytes or 0
+        if group:
+            yield group
+
+    async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """One outcome for each row, in order.
+
+        Raises Unavailable, Conflict or PreconditionFailed where trying again may help: what is gone by then is
+        known by its tombstone. Raises ConfigError for a server that deletes whatever the condition says, PartlyDone
+        when the worker has to stop.
+        """
+        is_versioned = await try_often(lambda: self.source.is_versioned(self.bucket))
+        now = min(self.clock(), self.planned_at)  # shares were weighed then: what is due since was not
+        terms = Terms(now, self.options.grace_seconds, is_versioned, self.places, self.prefix)
+        looks = KeyLooks(self.source, self.bucket)
+        looked = await do_all(lambda row: self._look(row, is_versioned, looks), rows, REQUESTS_AT_ONCE)
+        seen, outcomes = await self._sort(rows, looked)
+        doomed: list[Doomed] = []
+        unproven: list[Seen] = []
+        for each in seen:
+            decision = decide(each.row, each.proof, each.original, None, terms)
+            if decision.prove:
+                unproven.append(each)
+            else:
+                outcomes[each.row.row] = _kept(each.row, decision.reason)
+        async with self._claimed(unproven, is_versioned) as others:
+            rivals = {
+                each.row.row: others[each.proof.bucket]
+                for each in unproven
+                if each.proof is not None and each.proof.bucket in others
+            }
+            unproven = [each for each in unproven if each.row.row not in rivals]
+            looked_at = seconds()
+            verdicts = await self.copies.compare([self._pair(each) for each in unproven])
+            for each, verdict in zip(unproven, verdicts, strict=True):
+                decision = decide(each.row, each.proof, each.original, verdict, terms)
+                if decision.step is None or each.proof is None:
+                    outcomes[each.row.row] = _kept(each.row, decision.reason)
+                else:
+                    doomed.append(Doomed(each, each.proof, decision.step, verdict))
+            gone = await self.removals.remove(doomed, looked_at) if self.options.delete else map(spared, doomed)
+        outcomes |= {outcome.row: outcome for outcome in gone}
+        outcomes |= {row.row: _kept(row, _rival(rivals[row.row])) for row in rows if row.row in rivals}
+        return [outcomes[row.row] for row in rows]
+
+    @asynccontextmanager
+    async def _claimed(self, unproven: Sequence[Seen], is_versioned: bool) -> AsyncIterator[Mapping[str, str]]:
+        """The bucket claimed, where something may go. Yields the runs that delete in the buckets of the copies now."""
+        buckets = sorted({each.proof.bucket for each in unproven if each.proof})
+        if not self.options.delete or not buckets:
+            yield {}
+            return
+        async with self.removals.marks.claim(self.tombstones.run_id, buckets, is_versioned=is_versioned) as others:
+            yield others
+
+    async def _sort(
+        self, rows: Sequence[ObjectVersion], looked: Sequence[Seen | Outcome | None]
+    ) -> tuple[list[Seen], dict[int, Outcome]]:
+        """The originals that are there, and the outcomes of the rest. What this run took is not missing."""
+        announced: Mapping[int, Tombstone] = {}
+        if any(each is None or (isinstance(each, Seen) and each.is_moved) for each in looked):
+            announced = await self.tombstones.announced(rows[0].row, rows[-1].row)
+        seen: list[Seen] = []
+        outcomes: dict[int, Outcome] = {}
+        settled: list[Tombstone] = []
+        for row, each in zip(rows, looked, strict=True):
+            stone = announced.get(row.row)
+            if each is None and stone is None:
+                outcomes[row.row] = ended(row, Status.MISSING, "the original is gone already")
+            elif stone is not None and (each is None or (isinstance(each, Seen) and each.is_done_by(stone.step))):
+                outcomes[row.row] = ended(row, Status.EXPIRED, "by an earlier attempt of this run")
+                above = each.original.marker_version_id if isinstance(each, Seen) else None
+                marker_id = above or stone.marker_version_id  # known to an attempt that saw the version beneath it
+                settled.append(stone._replace(marker_version_id=marker_id, recorded_at=self.clock()))
+            elif isinstance(each, Seen):
+                seen.append(each)
+            elif each is not None:
+                outcomes[row.row] = each
+        if settled:
+            await self.tombstones.settle(settled)
+        return seen, outcomes
+
+    async def _look(self, row: ObjectVersion, is_versioned: bool, looks: KeyLooks) -> Seen | Outcome | None:
+        """The original as it is now; None when it is gone; an outcome when S3 does not let us see it."""
+        try:
+            proof = Proof.decode(row.proof) if row.proof else None
+        except ValueError as error:
+            return _kept(row, f"the ledger was altered: {error}")
+        try:
+            found = await find_original(looks, row, is_versioned=is_versioned)
+        except (Denied, Redirected) as error:
+            return ended(row, Status.DENIED, str(error))
+        except Rejected as error:
+            return ended(row, Status.FAILED, str(error))
+        return None if found is None else Seen(row, proof, *found)
+
+    async def _look_by_itself(self, row: ObjectVersion, is_versioned: bool) -> Seen | Outcome | None:
+        return await self._look(row, is_versioned, KeyLooks(self.source, self.bucket))
+
+    def _pair(self, seen: Seen) -> Pair:
+        version_id = seen.original.version_id
+        if seen.proof is None:
+            raise ValueError(f"row {seen.row.row} has no proof")
+        return Pair(ObjectRef(self.bucket, seen.row.key, version_id), seen.info, seen.proof)
+
+
+def _kept(row: ObjectVersion, reason: str) -> Outcome:
+    return keep(row, reason)
+
+
+def _rival(run_id: str) -> str:
+    return f"the expire run {run_id} deletes where its copy is: give the command again when that run has ended"

@@ -1,0 +1,77 @@
+"""The version that a row names, as S3 has it now: whether it is current, and since when others hide it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jobs.core.enums import Step
+from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
+from jobs.expire.rules import Original, Proof
+from jobs.s3.lookup import KeyLooks, find
+from jobs.s3.retries import try_often
+
+
+class Seen(NamedTuple):
+    """A row whose original is there: what S3 says of it, and what the row's proof is."""
+
+    row: ObjectVersion
+    proof: Proof | None
+    original: Original
+    info: ObjectInfo
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether it is beneath others now, or another object is in its place."""
+        return not self.original.is_current or self.row.etag != self.original.etag
+
+    def is_done_by(self, step: Step) -> bool:
+        """Whether that is what a step that was announced leaves behind."""
+        is_replaced = self.row.etag != self.original.etag
+        return is_replaced or (step is Step.HIDE and self.original.marker_version_id is not None)
+
+
+async def find_original(
+    looks: KeyLooks, row: ObjectVersion, *, is_versioned: bool
+) -> tuple[Original, ObjectInfo] | None:
+    """The row's version and what HEAD says of it; None when it is gone.
+
+    A row without a version id names the newest version that has its ETag; where there is none, what is current now
+    is returned: it is for the caller to see that it is another. One request where the version is current.
+    """
+    current = await looks.current(row.key)
+    is_it = current is not None and _names(row, current.version_id or NULL_VERSION, current.etag)
+    has_others = is_versioned or is_exact(row.version_id)
+    if current is not None and (is_it or not has_others):
+        return _original(current), current
+    history = await looks.history(row.key) if has_others else []
+    place = _place(row, history)
+    if place is None:
+        return (_original(current), current) if current is not None and row.version_id is None else None
+    version = ObjectRef(looks.bucket, row.key, history[place].version_id)
+    info = await try_often(lambda: find(looks.store, version))
+    if info is None:
+        return None
+    original = _original(info)._replace(version_id=info.version_id or history[place].version_id)
+    if place + 1 < len(history):
+        above = history[place + 1]
+        marker_id = above.version_id if above.is_delete_marker else None
+        original = original._replace(is_current=False, hidden_at=above.last_modified, marker_version_id=marker_id)
+    return original, info
+
+
+def _names(row: ObjectVersion, version_id: str | None, etag: str | None) -> bool:
+    return row.etag == etag if row.version_id is None else row.version_id == version_id
+
+
+def _place(row: ObjectVersion, history: list[Listed]) -> int | None:
+    """Where in a key's history (oldest first) the row's version is."""
+    places = [
+        place
+        for place, each in enumerate(history)
+        if not each.is_delete_marker and _names(row, each.version_id, each.etag)
+    ]
+    return places[-1] if places else None
+
+
+def _original(info: ObjectInfo) -> Original:
+    return Original(info.version_id, info.etag, info.size_bytes, info.last_modified, info.attributes.lock)

@@ -1,0 +1,203 @@
+"""Planning an expire run: which runs prove anything, the shares of what is there, the price."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs import __version__
+from jobs.config import Settings
+from jobs.core import pricing
+from jobs.core.display import Display
+from jobs.core.model import Location
+from jobs.core.pricing import PriceTable
+from jobs.core.run import Plan, RunSpec, Side
+from jobs.errors import ConfigError, LedgerError, LimitExceeded, UsageError
+from jobs.expire.places import PROVEN_BY
+from jobs.expire.rules import PROOFS
+from jobs.ledger.ledger import Ledger
+from jobs.runs import launch
+from jobs.s3.sessions import boto_client, open_store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jobs.expire.candidates import Candidates
+    from jobs.manifests import Manifest
+
+
+async def plan_run(
+    request: launch.Request,
+    ledger: Ledger,
+    settings: Settings,
+    display: Display,
+    is_own: Callable[[str], bool] | None = None,
+) -> launch.Planned:
+    """Find what is proven, weigh it against its prefix, cut it into shards. Raises LimitExceeded, LedgerError, …
+
+    `is_own`: which keys are the pair's that the run is for.
+    """
+    from jobs.expire.candidates import Scope, plan_candidates
+    from jobs.runs.planning import read_price_table
+
+    started = time.time()
+    source, destination = request.source, request.destination
+    if source is None:
+        raise UsageError("nothing to expire: give --source s3://bucket/prefix")
+    scope = Scope(
+        source.location,
+        [Location.parse(uri) for uri in request.options["copies"]],
+        launch.is_streamed(source, destination),
+        is_own,
+    )
+    scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
+    try:
+        wanted = None
+        if request.manifest is not None:
+            manifest = await open_manifest(request.manifest, ledger)
+            if manifest.bucket not in (None, scope.source.bucket):
+                raise ConfigError(
+                    f"{request.manifest} is about bucket {manifest.bucket}, --source says {scope.source.bucket}: "
+                    "name one bucket"
+                )
+            wanted = manifest.batches
+            runs = await proving_runs(ledger, scope.source.bucket)
+        else:
+            runs = [await ledger.spec(run_id) for run_id in request.options["proofs"]]
+
+        async def write_shard(number: int, data: bytes) -> None:
+            (scratch / f"{number:05d}.parquet").write_bytes(data)
+
+        found = await plan_candidates(
+            ledger,
+            runs,
+            wanted,
+            scope=scope,
+            list_prefix=partial(_listed, source),
+            write_shard=write_shard,
+            scratch_directory=scratch,
+            older_than=started - request.options["grace_seconds"],
+            rows_per_shard=settings.rows_per_shard,
+            processes=settings.processes,
+        )
+        what = request.manifest or f"{PROVEN_BY}{runs[0].run_id}"
+        _check_share(found, request.options, display)
+        shares = {
+            "current": found.current._asdict(),
+            "versions": found.versions._asdict(),
+            "prefix": str(found.prefix),
+        }
+        spec = RunSpec(
+            run_id=launch.new_run_id(request.job, started),
+            job=request.job,
+            created_at=started,
+            source=source,
+            destination=destination,
+            manifest=what,
+            options=dict(request.options)
+            | {"proofs": [each.run_id for each in runs], "streamed": scope.is_apart, "shares": shares},
+            sealift_version=__version__,
+        )
+        plan = replace(
+            _forecast(found, settings, read_price_table(request.price_table)),
+            excluded=found.excluded,
+            expiry=shares
+            | {
+                "source": source.to_dict(),
+                "destination": destination.to_dict(),
+                "copies": request.options["copies"],
+                "claimed": request.options["claimed"],
+            },
+        )
+        return launch.Planned(spec, plan, scratch)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+async def open_manifest(uri: str, ledger: Ledger) -> Manifest:
+    """The manifest at a URI."""
+    from jobs.manifests import open_manifest as opened
+
+    return await opened(uri, ledger.store, lambda: boto_client(None, None, None))
+
+
+async def proving_runs(ledger: Ledger, bucket: str) -> list[RunSpec]:
+    """All ended runs that may have proven copies of this bucket's objects, oldest first."""
+    found: list[RunSpec] = []
+    for run_id in await ledger.run_ids():
+        try:
+            spec = await ledger.spec(run_id)
+        except LedgerError:  # a run that was never planned
+            continue
+        if is_proof(spec) and spec.source.location.bucket == bucket and await ledger.report(run_id) is not None:
+            found.append(spec)
+    if not found:
+        raise ConfigError(f"no run of {ledger.location} has proven a copy of anything in {bucket}: nothing may go")
+    return found
+
+
+def is_proof(spec: RunSpec) -> bool:
+    """Whether a run may have proven copies elsewhere."""
+    return spec.job in PROOFS and spec.source.location != spec.destination.location
+
+
+async def _listed(source: Side, prefix: Location) -> AsyncIterator[pa.RecordBatch]:
+    """All versions beneath the prefix, as a manifest has them."""
+    from jobs.s3.listing import list_all
+    from jobs.tables.rows import manifest_batch
+
+    store = open_store(source.endpoint, source.region, source.profile, max_in_flight=16)
+    try:
+        versions = await store.is_versioned(prefix.bucket)
+        async with aclosing(list_all(store, prefix, versions=versions)) as pages:
+            async for page in pages:
+                yield manifest_batch(page)
+    finally:
+        await store.close()
+
+
+def _check_share(found: Candidates, options: Mapping[str, Any], display: Display) -> None:
+    """Raises LimitExceeded when too large a share of what the prefix holds would go. A dry run only says so."""
+    shares = {"current objects": found.current, "object versions": found.versions}
+    for what, share in shares.items():
+        if share.exceeds(options["max_share"]):
+            text = (
+                f"{share.eligible:,} of the {share.listed:,} {what} in {found.prefix} would go, "
+                f"more than {options['max_share']:.0%} of them"
+            )
+            if options["delete"]:
+                raise LimitExceeded(f"{text}: if that is meant, raise --max-share")
+            display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")
+
+
+def _forecast(found: Candidates, settings: Settings, prices: PriceTable) -> Plan:
+    """Two looks at each original, one at each copy, or a read of it. Deletes are free of charge."""
+    packed = sum(of_class[1] for of_class in found.by_class.values())
+    requests = {
+        "head": found.rows + (found.rows - packed),
+        "get": packed,
+        "delete": found.rows,
+        "list": -(-found.versions.listed // 1000),
+    }
+    dollars = {
+        "gets": sum(2 * rows * prices.of_class(name).get_per_1000 / 1000 for name, (rows, _) in found.by_class.items()),
+        "deletes": requests["delete"] * prices.delete_per_1000 / 1000,
+        "lists": requests["list"] * prices.list_per_1000 / 1000,
+    }
+    return Plan(
+        rows=found.rows,
+        size_bytes=found.size_bytes,
+        shards=tuple(found.shards),
+        requests={kind: count for kind, count in requests.items() if count},
+        dollars={item: amount for item, amount in dollars.items() if amount},
+        price_table=prices.name,
+        seconds=pricing.estimate_seconds(requests, found.size_bytes, settings.processes),
+    )

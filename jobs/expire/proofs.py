@@ -1,0 +1,135 @@
+"""What runs have proven: each version, where its copy or its archive's member is, and since when that is known.
+
+pyarrow and duckdb load with this module, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import aclosing, closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.index_tables import INDEX_SCHEMA
+from jobs.core.model import Location
+from jobs.core.run import RunSpec
+from jobs.expire.rules import PROOFS
+from jobs.ledger.ledger import Ledger
+from jobs.runs.folding import open_fold
+from jobs.s3.listing import list_all
+from jobs.tables.duck import quoted
+
+PROVEN = """
+    key VARCHAR, version_id VARCHAR, is_latest BOOLEAN, size_bytes BIGINT, etag VARCHAR, last_modified DOUBLE,
+    storage_class VARCHAR, run_id VARCHAR, proven_at DOUBLE, copy_bucket VARCHAR, copy_key VARCHAR,
+    copy_version_id VARCHAR, copy_etag VARCHAR, in_archive BOOLEAN, sha256 VARCHAR, checksums VARCHAR,
+    "offset" BIGINT, frame_start BIGINT, frame_offset BIGINT, frame_length BIGINT
+"""
+"""The columns of a table of proofs. The last seven are those of an archive's member."""
+_WRITTEN_FIELDS: list[pa.Field[Any]] = [pa.field("file", pa.string()), pa.field("written_at", pa.float64())]
+
+
+async def take_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    """Add what a run has proven, of objects, to the table `proven` of this connection, in the columns of `PROVEN`.
+
+    A proof dates from its outcome's time, or from when S3 got the checkpoint that holds it, if that is later: a time
+    in the ledger may be forged, and a grace period begins with it.
+    """
+    folder.mkdir()
+    fold = await open_fold(ledger, spec.run_id, await ledger.plan(spec.run_id), folder)
+    if fold is None:
+        return
+    written = folder / "written.parquet"
+    pq.write_table(await _written(ledger, spec.run_id), written)
+    statuses = ", ".join(quoted(status.value) for status in sorted(PROOFS[spec.job]))
+    rows = folder / "proven.parquet"
+    with closing(fold):
+        await asyncio.to_thread(
+            fold.execute,
+            f"""
+            COPY (
+                SELECT manifest.key, manifest.version_id, is_latest,
+                       coalesce(manifest.size_bytes, folded.size_bytes) AS size_bytes,
+                       coalesce(folded.etag, manifest.etag) AS etag, epoch(last_modified) AS last_modified,
+                       storage_class, greatest(epoch(finished_at), written_at) AS proven_at, destination_version_id,
+                       destination_etag
+                FROM folded JOIN manifest USING (row) JOIN read_parquet({quoted(str(written))}) USING (file)
+                WHERE status IN ({statuses}) AND NOT is_delete_marker
+            ) TO {quoted(str(rows))} (FORMAT parquet)
+            """,
+        )
+    etags = {
+        str(found)
+        for (found,) in connection.execute(
+            f"SELECT DISTINCT destination_etag FROM read_parquet({quoted(str(rows))})"
+        ).fetchall()
+    }
+    if spec.job == "compact":
+        members = folder / "members.parquet"
+        await _write_members(ArchiveIndex(ledger.store, ledger.location), spec.destination.location, etags, members)
+        sql = _members_sql(spec, rows, members)
+    else:
+        sql = _replicas_sql(spec, rows)
+    await asyncio.to_thread(connection.execute, f"INSERT INTO proven BY NAME {sql}")
+
+
+async def _written(ledger: Ledger, run_id: str) -> pa.Table:
+    """When S3 got each checkpoint of a run, by the file's name in a fold."""
+    folder = ledger.location.join(f"runs/{run_id}/outcomes/")
+    times: dict[str, float] = {}
+    async with aclosing(list_all(ledger.store, folder, versions=False)) as pages:
+        async for page in pages:
+            for entry in page:
+                shard, _, name = entry.key[len(folder.key) :].partition("/")
+                times[f"outcomes-{shard:0>5}-{name}"] = entry.last_modified
+    return pa.table({"file": list(times), "written_at": list(times.values())}, pa.schema(_WRITTEN_FIELDS))
+
+
+def _replicas_sql(spec: RunSpec, rows: Path) -> str:
+    source, destination = spec.source.location, spec.destination.location
+    key = f"""{quoted(destination.key)} || CASE WHEN starts_with(key, {quoted(source.key)})
+        THEN substr(key, length({quoted(source.key)}) + 1) ELSE key END"""
+    return f"""
+        SELECT key, version_id, is_latest, size_bytes, etag, last_modified, storage_class, proven_at,
+               {quoted(spec.run_id)} AS run_id, {quoted(destination.bucket)} AS copy_bucket, {key} AS copy_key,
+               destination_version_id AS copy_version_id, destination_etag AS copy_etag, false AS in_archive
+        FROM read_parquet({quoted(str(rows))})
+        """
+
+
+def _members_sql(spec: RunSpec, rows: Path, members: Path) -> str:
+    """Each row with the member that it became: of the archive with the outcome's ETag, of the same version."""
+    return f"""
+        SELECT rows.key, coalesce(rows.version_id, m.version_id) AS version_id, rows.is_latest, rows.size_bytes,
+               rows.etag, rows.last_modified, rows.storage_class, proven_at, {quoted(spec.run_id)} AS run_id,
+               copy_bucket, copy_key, copy_version_id, copy_etag, true AS in_archive, m.sha256, m.checksums, m."offset",
+               m.frame_start, m.frame_offset, m.frame_length
+        FROM read_parquet({quoted(str(rows))}) AS rows
+        JOIN read_parquet({quoted(str(members))}) AS m
+            ON m.key = rows.key AND m.copy_etag = destination_etag AND m.etag = rows.etag
+            AND (rows.version_id IS NULL OR m.version_id = rows.version_id)
+        QUALIFY row_number() OVER (PARTITION BY rows.key, rows.version_id, rows.etag ORDER BY copy_key) = 1
+        """
+
+
+async def _write_members(index: ArchiveIndex, archives: Location, etags: Iterable[str], path: Path) -> None:
+    """The members of the archives that have one of these ETags, with their archive's place and pins."""
+    more = ("copy_bucket", "copy_key", "copy_version_id", "copy_etag")
+    schema = pa.schema([*INDEX_SCHEMA, *(pa.field(name, pa.string()) for name in more)])
+    with pq.ParquetWriter(path, schema, compression="lz4") as writer:
+        for record in await index.records(archives):
+            if record.etag not in etags:
+                continue
+            values = record.location.bucket, record.location.key, record.version_id, record.etag
+            async with aclosing(index.tables(record.location)) as tables:
+                async for table in tables:
+                    taken = table
+                    for name, value in zip(more, values, strict=True):
+                        taken = taken.append_column(name, pa.array([value] * table.num_rows, pa.string()))
+                    writer.write_table(taken.cast(schema))

@@ -1,0 +1,128 @@
+"""Taking back what an expire run hid: its delete markers are removed, exactly these.
+
+A tombstone only says where to look. S3's own listing of the key has to say that the id is a delete marker's, and that
+it lies directly above the version that the tombstone names: a version with content is never removed.
+
+pyarrow loads with this module: import it where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import NamedTuple, cast
+
+from jobs.core.enums import Step
+from jobs.core.model import NULL_VERSION, Listed, is_exact
+from jobs.errors import StoreError
+from jobs.expire.deletes import ExactDeletes
+from jobs.ledger.tombstones import Tombstone, Tombstones
+from jobs.s3.lookup import key_history
+from jobs.s3.retries import do_all, try_often
+from jobs.s3.store import Store
+
+CLOCKS_SECONDS = 300.0
+"""How far our clock and S3's may be apart."""
+LISTED_AT_ONCE = 16
+
+
+class Problem(NamedTuple):
+    """A marker that is still there, or a file of the ledger that is left out, and why."""
+
+    key: str
+    problem: str
+
+
+class Unhidden(NamedTuple):
+    """How many markers are gone now, and those that are not.
+
+    `lost`: versions that the run hid or removed, of which S3 has no more: no undo brings them back.
+    """
+
+    markers: int
+    problems: list[Problem]
+    lost: int = 0
+
+
+class _Found(NamedTuple):
+    """The marker to remove, if there is one, or a problem. Whether the version is gone for good."""
+
+    marker: str | None = None
+    problem: str = ""
+    is_lost: bool = False
+
+
+class _Refused(Exception):
+    """What a tombstone names is not a marker that its run has set. The message says why."""
+
+
+async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Unhidden:
+    """Remove the delete markers of one run, of keys that begin with `prefix`. Doing so again is harmless.
+
+    Of what an attempt was killed over, the marker directly above the version is taken, if it is not older than that
+    attempt. What lies above a marker stays where it is.
+    """
+    deletes = ExactDeletes(store, tombstones.bucket)
+    removed = lost = 0
+    problems: list[Problem] = []
+
+    async def find(stone: Tombstone) -> _Found:
+        if not stone.key.startswith(prefix):
+            there = f"it is not in s3://{tombstones.bucket}/{prefix}: nothing was done"
+            return _Found(problem=there if stone.step is Step.HIDE else "")
+        history = await try_often(partial(key_history, store, tombstones.bucket, stone.key))
+        is_lost = not any(_is_named(stone, each) for each in history)
+        try:
+            return _Found(_marker(history, stone) if stone.step is Step.HIDE else None, is_lost=is_lost)
+        except _Refused as refusal:
+            return _Found(problem=str(refusal), is_lost=is_lost)
+
+    async with aclosing(cast("AsyncGenerator[list[Tombstone], None]", tombstones.taken())) as groups:
+        async for stones in groups:
+            named = list(zip(stones, await do_all(find, stones, LISTED_AT_ONCE), strict=True))
+            lost += sum(found.is_lost for _, found in named)
+            problems += [Problem(stone.key, found.problem) for stone, found in named if found.problem]
+            known = [(stone.key, found.marker) for stone, found in named if found.marker is not None]
+            for (key, _), error in zip(known, await deletes.remove(known), strict=True):
+                removed += error is None
+                problems += [Problem(key, str(error))] if isinstance(error, StoreError) else []
+    for name in sorted(tombstones.foreign):
+        problems.append(Problem(name, "this file of the ledger holds tombstones of another run or bucket: ignored"))
+    problems += [Problem(name, why) for name, why in sorted(tombstones.unreadable.items())]
+    return Unhidden(removed, problems, lost)
+
+
+def _marker(history: Sequence[Listed], stone: Tombstone) -> str | None:
+    """The id of the marker that hides what a tombstone names. None where nothing hides it any more.
+
+    A marker whose version is gone meanwhile is taken if it hides nothing else. Raises _Refused.
+    """
+    place = next((at for at, each in enumerate(history) if _is_named(stone, each)), None)
+    if stone.marker_version_id is None:
+        above = history[place + 1] if place is not None and place + 1 < len(history) else None
+        is_ours = above is not None and above.last_modified >= stone.recorded_at - CLOCKS_SECONDS
+        return _checked(above) if above is not None and above.is_delete_marker and is_ours else None
+    at = next((at for at, each in enumerate(history) if each.version_id == stone.marker_version_id), None)
+    if at is None:
+        return None
+    if not history[at].is_delete_marker:
+        raise _Refused(f"{stone.marker_version_id} is not a delete marker but a version: the ledger was altered")
+    if at != (0 if place is None else place + 1):
+        raise _Refused(
+            f"the delete marker {stone.marker_version_id} does not lie directly above the version {stone.version_id}, "
+            "which the run hid: look at the key's versions, and remove the marker yourself if it is to go"
+        )
+    return _checked(history[at])
+
+
+def _is_named(stone: Tombstone, each: Listed) -> bool:
+    version_id = stone.version_id or NULL_VERSION
+    return (each.version_id or NULL_VERSION) == version_id and not each.is_delete_marker and each.etag == stone.etag
+
+
+def _checked(marker: Listed) -> str:
+    """The marker's id. A null marker has none of its own: a client's write may take its place at any moment."""
+    if not is_exact(marker.version_id):
+        raise _Refused("its delete marker has the id null, which is not its alone: remove it yourself")
+    return str(marker.version_id)

@@ -1,0 +1,259 @@
+"""replicate: make each object version of a manifest exist at the destination, proven and guarded.
+
+A row whose size and ETag the manifest knows costs one request: a CopyObject that S3 performs
+only if the source is still what the manifest says and nothing is at the destination. Only when
+S3 says no does the job look at both sides and decide (`jobs.replicate.decision`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from jobs.core.evidence import Verdict, best_checksum, compare, is_md5
+from jobs.core.histories import align, first_missing
+from jobs.core.model import Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.errors import ArchivedObject, Conflict, Denied, NotFound, PreconditionFailed, Redirected, Rejected, StoreError
+from jobs.replicate.decision import Overwrite, decide
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.compare_bytes import Side, compare_content
+from jobs.s3.copying import Copier, CopyOptions
+from jobs.s3.lookup import find, key_history
+from jobs.s3.store import ABSENT, Guard, Store
+
+_SUPERSEDED = (
+    "the destination is newer and condemned, but this is not the source's current version, whose copy "
+    "it may be: verify again"
+)
+_REFUSALS = (NotFound, Denied, Redirected, ArchivedObject, Rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicateOptions(CopyOptions):
+    """How to copy, which versions, and what may be overwritten."""
+
+    all_versions: bool = False
+    overwrite: Overwrite = Overwrite.OLDER
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """From a run's spec, whose other options are not replicate's."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        return cls(**known | {"overwrite": Overwrite(known.get("overwrite", Overwrite.OLDER))})
+
+
+class Replicate:
+    """The replicate job of one worker (a `jobs.runs.worker.Job`)."""
+
+    def __init__(self, source: Store, destination: Store, route: Route, options: ReplicateOptions, budget: ByteBudget):
+        self.source, self.destination, self.route = source, destination, route
+        self.options, self.budget = options, budget
+        self.copier = Copier(source, destination, route, options, budget)
+
+    async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """The outcomes of one key's rows, oldest version first.
+
+        Raises Unavailable, Conflict or PreconditionFailed where trying again may help; doing so
+        is safe at any time.
+        """
+        if not self.options.all_versions:
+            return [await self._guarded(row, self._replicate(row)) for row in rows]
+        try:
+            return await self._replay(rows)
+        except _REFUSALS as error:  # while the two histories were compared: no row can be placed
+            return [self._refused(row, error) for row in rows]
+
+    async def _guarded(self, row: ObjectVersion, work: Awaitable[Outcome]) -> Outcome:
+        try:
+            return await work
+        except _REFUSALS as error:
+            return self._refused(row, error)
+
+    def _refused(self, row: ObjectVersion, error: StoreError) -> Outcome:
+        """An object's failure is data: what S3 refuses for good becomes the row's outcome."""
+        if isinstance(error, NotFound):
+            if error.code == "NoSuchBucket":
+                raise error
+            return self._ended(row, Status.MISSING, f"the source object is gone ({error.code})")
+        if isinstance(error, ArchivedObject):
+            return self._ended(row, Status.ARCHIVED, "the source must be restored from its archive class first")
+        return self._ended(row, Status.FAILED if isinstance(error, Rejected) else Status.DENIED, str(error))
+
+    async def _replicate(self, row: ObjectVersion) -> Outcome:
+        if row.is_delete_marker:
+            return self._ended(row, Status.FAILED, "a delete marker is reproduced only with --versions all")
+        if self.copier.is_simple(row):
+            try:
+                return await self.copier.copy_simply(row, ABSENT)
+            except PreconditionFailed:
+                pass  # the source has moved on, or something is there: look at both
+        return await self._look_and_copy(row)
+
+    async def _look_and_copy(self, row: ObjectVersion) -> Outcome:
+        ref, target = self.route.source_of(row), self.route.target_of(row)
+        source, destination = await asyncio.gather(find(self.source, ref), find(self.destination, target))
+        verdict = compare(source, destination) if source and destination else None
+        action = decide(row, source, destination, verdict, self.options.overwrite)
+        checksum = None
+        if action.prove and source and destination:
+            verdict, checksum = await self._read_both(ref, source, target, destination)
+            action = decide(row, source, destination, verdict, self.options.overwrite)
+        if action.copy and source and destination and row.condemned_etag == destination.etag:
+            alone = decide(row._replace(condemned_etag=None), source, destination, verdict, self.options.overwrite)
+            if not alone.copy and not await self._is_current(ref, source):
+                action = alone._replace(reason=_SUPERSEDED)
+        if action.copy and source:
+            return await self.copier.copy(row, source, Guard(etag=action.replaces) if action.replaces else ABSENT)
+        if action.status is None:
+            raise ValueError(f"no action for {ref}")
+        outcome = self._ended(row, action.status, action.reason)
+        if action.status is Status.SAME and source and destination and verdict:
+            return outcome._replace(
+                evidence=verdict.evidence,
+                size_bytes=source.size_bytes,
+                etag=source.etag,
+                destination_etag=destination.etag,
+                destination_version_id=destination.version_id,
+                checksum=checksum or best_checksum(source),
+            )
+        return outcome._replace(destination_etag=destination.etag if destination else None)
+
+    async def _is_current(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
+        """Whether a version is what the source has on top, so that nothing newer can be its copy's successor."""
+        if ref.version_id is None:
+            return True
+        now = await find(self.source, ref._replace(version_id=None))
+        return now is not None and (now.etag, now.version_id) == (seen.etag, seen.version_id)
+
+    async def _replay(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """Reproduce one key's history, oldest first, on top of what the destination has of it already.
+
+        The source's whole history says what is newer than what, also when `rows` are only some of it.
+        """
+        target = self.route.target_of(rows[0])
+        history = await key_history(self.destination, target.bucket, target.key)
+        versions = await self._in_history(rows) if history else list(rows)
+        matching = await self._matching(versions, history)
+        alignment = align(range(len(versions)), range(len(history)), lambda s, d: (s, d) in matching)
+        resume_at = first_missing(alignment)
+        current = history[-1] if history else None
+        outcomes = []
+        for row in rows:
+            index = versions.index(row)
+            at = alignment[index]
+            if at is not None:
+                outcome = self._there_already(row, history[at], matching[index, at])
+            elif index < resume_at:
+                reason = "a newer version is at the destination already; an older one cannot be put beneath it"
+                outcome = self._ended(row, Status.CHANGED, reason)
+            else:
+                outcome = await self._guarded(row, self._replay_one(row, current))
+                if outcome.status in (Status.COPIED, Status.DELETED):
+                    current = _as_listed(target.key, row, outcome)
+            outcomes.append(outcome)
+        return outcomes
+
+    async def _in_history(self, rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
+        """All versions of the rows' key that the source has or, by the rows, had: oldest first."""
+        listed = await key_history(self.source, self.route.source.bucket, rows[0].key)
+        ours = {row.version_id: row for row in rows}
+        versions = [ours.pop(each.version_id) if each.version_id in ours else _as_row(each) for each in listed]
+        for gone in ours.values():
+            versions.insert(_place_of(gone, rows, versions), gone)
+        return versions
+
+    def _there_already(self, row: ObjectVersion, there: Listed, evidence: Evidence) -> Outcome:
+        return self._ended(row, Status.SAME, "")._replace(
+            evidence=evidence,
+            size_bytes=row.size_bytes or 0,
+            etag=row.etag,
+            destination_etag=there.etag,
+            destination_version_id=there.version_id,
+        )
+
+    async def _replay_one(self, row: ObjectVersion, current: Listed | None) -> Outcome:
+        target = self.route.target_of(row)
+        if row.is_delete_marker:
+            deleted = await self.destination.delete(target.bucket, target.key)
+            return self._ended(row, Status.DELETED, "")._replace(destination_version_id=deleted.version_id)
+        guard = Guard(etag=current.etag) if current and current.etag and not current.is_delete_marker else ABSENT
+        source = await self.source.head(self.route.source_of(row))
+        if row.etag is not None and source.etag != row.etag:
+            return self._ended(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
+        if source.is_archived:
+            return self._ended(row, Status.ARCHIVED, "the source must be restored from its archive class first")
+        return await self.copier.copy(row, source, guard)
+
+    async def _matching(
+        self, rows: Sequence[ObjectVersion], history: Sequence[Listed]
+    ) -> dict[tuple[int, int], Evidence]:
+        """Which source rows and destination versions are the same, and by what evidence."""
+        matching: dict[tuple[int, int], Evidence] = {}
+        for s, row in enumerate(rows):
+            for d, there in enumerate(history):
+                if row.is_delete_marker or there.is_delete_marker:
+                    if row.is_delete_marker and there.is_delete_marker:
+                        matching[s, d] = Evidence.NONE
+                elif row.size_bytes == there.size_bytes and row.etag == there.etag and is_md5(row.etag):
+                    matching[s, d] = Evidence.MD5_ETAG
+                elif row.size_bytes in (None, there.size_bytes):
+                    verdict = await self._compare_versions(row, there)
+                    if verdict.same:
+                        matching[s, d] = verdict.evidence
+        return matching
+
+    async def _compare_versions(self, row: ObjectVersion, there: Listed) -> Verdict:
+        ref, target = self.route.source_of(row), self.route.target_of(row)._replace(version_id=there.version_id)
+        source, destination = await asyncio.gather(find(self.source, ref), find(self.destination, target))
+        if source is None or destination is None:
+            return Verdict(None, Evidence.NONE, "one of them is gone")
+        verdict = compare(source, destination)
+        if verdict.same is not None:
+            return verdict
+        verdict, _ = await self._read_both(ref, source, target, destination)
+        return verdict
+
+    async def _read_both(
+        self, ref: ObjectRef, source: ObjectInfo, target: ObjectRef, destination: ObjectInfo
+    ) -> tuple[Verdict, str | None]:
+        """Compare the bytes. Raises Conflict when one side went away since it was looked at: look again."""
+        try:
+            return await compare_content(
+                Side(self.source, ref, source), Side(self.destination, target, destination), self.budget
+            )
+        except NotFound as error:
+            if error.code == "NoSuchBucket":
+                raise
+            raise Conflict(error.operation, error.target, "Raced", "it went away while it was read") from error
+
+    def _ended(self, row: ObjectVersion, status: Status, reason: str) -> Outcome:
+        return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+
+
+def _as_row(there: Listed) -> ObjectVersion:
+    """A version that the manifest does not name."""
+    key, version_id, _, is_delete_marker, size_bytes, etag, modified, storage_class, _ = there
+    return ObjectVersion(-1, key, version_id, False, is_delete_marker, size_bytes, etag, modified, storage_class)
+
+
+def _place_of(gone: ObjectVersion, rows: Sequence[ObjectVersion], versions: Sequence[ObjectVersion]) -> int:
+    """Where in a history a version belongs that is not in it any more: between its neighbours among the rows, by time.
+
+    When in doubt late: nothing is then put on top of it that may be older.
+    """
+    at = rows.index(gone)
+    first = max((versions.index(row) + 1 for row in rows[:at] if row in versions), default=0)
+    last = min((versions.index(row) for row in rows[at + 1 :] if row in versions), default=len(versions))
+    if gone.last_modified is None:
+        return last
+    newer = (index for index in range(first, last) if (versions[index].last_modified or 0) > gone.last_modified)
+    return next(newer, last)
+
+
+def _as_listed(key: str, row: ObjectVersion, outcome: Outcome) -> Listed:
+    """What a listing would now show as the destination's current version."""
+    version_id, etag = outcome.destination_version_id, outcome.destination_etag
+    return Listed(key, version_id, True, row.is_delete_marker, row.size_bytes, etag, 0.0, None)

@@ -1,0 +1,148 @@
+"""The rows of a restore: candidates in the bucket and in archives, and how one of each key's is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
+
+from jobs.core.model import Listed, ObjectVersion
+from jobs.core.run import Side
+from jobs.errors import ConfigError, UsageError
+from jobs.ledger.ledger import Ledger
+from jobs.reports.document import iso_time
+from jobs.restore.as_of import current_at, pick, pick_asked
+from jobs.restore.pricing import records_of
+from jobs.runs import launch
+from jobs.s3.sessions import boto_client, open_store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jobs.archives.index import ArchiveIndex
+    from jobs.archives.model import ArchiveRecord
+    from jobs.restore.plan import Choose
+
+KEYS_SOUGHT = 200_000
+"""So many keys of a manifest are looked up by themselves; with more, whole archives are."""
+
+
+class Wanted:
+    """What was asked for: candidates, and how one of them is chosen."""
+
+    def __init__(self, request: launch.Request, ledger: Ledger, index: ArchiveIndex, keys: Sequence[str]):
+        if request.source is None:
+            raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
+        self.request, self.ledger, self.index, self.keys = request, ledger, index, keys
+        self.source: Side = request.source
+        self.options = request.options
+        named = self.options["archives"]
+        self.archives = Side.from_dict(named) if named else None
+        self.is_retry = bool(request.manifest) and bool(self.options["is_history"])
+
+    async def records(self) -> dict[str, ArchiveRecord]:
+        """The archives that are looked into, by URI. Raises UsageError when they are of several buckets."""
+        if self.archives is None:
+            self._check_place({self.source.location.bucket})
+            return {}
+        of = self.source.location.bucket if self.options["is_history"] else self.options["bucket"]
+        records = records_of(await self.index.records(self.archives.location), self.archives.location, of)
+        self._check_place({each.source_bucket for each in records.values()})
+        return records
+
+    async def candidates(self, records: dict[str, ArchiveRecord]) -> AsyncIterator[pa.RecordBatch]:
+        """Rows in `manifest_schema()`: those asked for or listed, then those in archives."""
+        from jobs.restore.archived_rows import archived_rows
+        from jobs.s3.listing import list_all
+        from jobs.tables.rows import manifest_batch
+
+        sought: list[str] | None = None
+        if self.keys or self.request.manifest:
+            sought = []
+            async for batch in self._asked():
+                if sought is not None:
+                    sought += [str(key) for key in batch["key"].to_pylist()]
+                    sought = sought if len(sought) <= KEYS_SOUGHT else None
+                yield batch
+        elif self.options["is_history"]:
+            store = open_store(self.source.endpoint, self.source.region, self.source.profile)
+            if self.archives is None and not await store.is_versioned(self.source.location.bucket):
+                raise ConfigError(
+                    f"{self.source.location.bucket} keeps no versions: how it was, only archives can tell"
+                )
+            place = self.source.location._replace(key=self.request.selection.prefix)
+            async for page in list_all(store, place, versions=True):
+                yield manifest_batch(page)
+        if not self.is_retry:
+            async for batch in archived_rows(self.index, list(records.values()), self.request.selection.prefix, sought):
+                yield batch
+        if self.options["is_history"] and not self.is_retry:
+            from jobs.ledger.expired_rows import expired_rows
+
+            bucket, prefix = self.source.location.bucket, self.request.selection.prefix
+            async for batch in expired_rows(self.ledger.store, self.ledger.location, bucket, prefix):
+                yield batch
+            if (since := self.options["journal_since"]) is not None:
+                from jobs.restore.journal_rows import journal_rows
+
+                until = self.options["at"]
+                async for batch in journal_rows(self.ledger.store, self.ledger.location, bucket, prefix, since, until):
+                    yield batch
+
+    def choose(self) -> Choose:
+        """How one key's version is chosen."""
+        at = self.options["at"]
+        if self.is_retry:
+            return lambda rows, archived: [*rows, *archived]
+        if self.keys or self.request.manifest:
+            return pick_asked
+        if at is None:
+            return lambda _, archived: _one(pick(archived[0]._replace(version_id=None, etag=None), archived))
+        return lambda rows, archived: _one(current_at(rows, archived, at))
+
+    def description(self) -> str:
+        """For people: where the rows came from."""
+        if self.request.manifest:
+            return self.request.manifest
+        what = f"keys {', '.join(self.keys[:3])}" if self.keys else f"{self.request.selection.prefix}*"
+        at = self.options["at"]
+        when = "" if at is None else f" as of {iso_time(at)}"
+        since = self.options.get("journal_since")
+        when += "" if since is None else f", told by events since {iso_time(since)}"
+        places = [str(each.location) for each in (self.source, self.archives) if each is not None]
+        return f"{what} of {' and '.join(dict.fromkeys(places))}{when}"
+
+    async def _asked(self) -> AsyncIterator[pa.RecordBatch]:
+        from jobs.manifests import open_manifest
+        from jobs.tables.rows import manifest_batch
+
+        if self.keys:
+            yield manifest_batch(
+                [Listed(key, None, True, False, None, None, 0.0, None) for key in dict.fromkeys(self.keys)]
+            )
+            return
+        uri = self.request.manifest or ""
+        if uri.startswith("run:"):
+            uri = await launch.failures_of(self.ledger, uri[4:])
+        manifest = await open_manifest(uri, self.ledger.store, lambda: boto_client(None, None, None))
+        async for batch in manifest.batches:
+            yield batch if self.is_retry else _forgetting_archives(batch)
+
+    def _check_place(self, buckets: set[str]) -> None:
+        """Originals are written to only where that was asked for."""
+        destination = self.request.destination
+        near = self.archives or self.source
+        bucket = destination.location.bucket
+        if bucket in buckets and not self.options["in_place"] and not launch.is_streamed(near, destination):
+            raise UsageError(f"{bucket} is the original bucket: name another, or add --in-place")
+
+
+def _forgetting_archives(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows of an earlier restore are looked up anew: another archive may have them, or the same one elsewhere."""
+    import pyarrow as pa
+
+    place = batch.schema.get_field_index("archive")
+    return batch.set_column(place, batch.schema.field(place), pa.nulls(batch.num_rows, pa.string()))
+
+
+def _one(version: ObjectVersion | None) -> list[ObjectVersion]:
+    return [] if version is None else [version]

@@ -1,0 +1,313 @@
+"""restore: archived members become objects again, and a bucket's versions what was current at a time.
+
+A row names one version and, in `archive`, the archive that holds it. Members of one archive are read by coalesced
+ranges and proven before they land; an archive that must be thawed is asked for, and its rows end as `thawing`. A
+version that the bucket still has is copied. Nothing is ever written over an object: what is there already is `same`, or
+in the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
+
+from jobs.archives.files import archive_ref
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.reader import ArchiveReader, MemberRead, is_large
+from jobs.core.evidence import compare
+from jobs.core.model import Location, ObjectInfo, ObjectRef, ObjectVersion, Route
+from jobs.core.outcome import Outcome, Status
+from jobs.core.pace import Pace
+from jobs.errors import (
+    ArchivedObject,
+    Conflict,
+    DamagedArchive,
+    Denied,
+    NotFound,
+    PreconditionFailed,
+    Redirected,
+    Rejected,
+    StoreError,
+    Unavailable,
+)
+from jobs.restore.as_of import UNKNOWN
+from jobs.restore.as_of_journal import JOURNAL
+from jobs.restore.member_writer import MemberCopier, ended
+from jobs.restore.thaw_requests import Thaws
+from jobs.restore.thawing import HOURS
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.compare_bytes import Side, compare_content
+from jobs.s3.copying import Copier, CopyOptions
+from jobs.s3.lookup import find
+from jobs.s3.paced_gate import PacedGate
+from jobs.s3.retries import try_often
+from jobs.s3.store import ABSENT, Store
+
+if TYPE_CHECKING:
+    from jobs.archives.index import ArchiveIndex
+
+CHAIN_ROWS = 2_048
+"""Rows of one archive that are handled at once: what a crash loses, and what one look into the index serves."""
+
+CHAINS_AT_ONCE = 4
+LARGE_AT_ONCE = 2
+"""Each holds a few parts beside the budget."""
+
+COMPARED_BYTES = 16 * 1024**2
+
+_REFUSALS = (NotFound, PreconditionFailed, ArchivedObject, Denied, Redirected)
+"""What S3 says of an archive as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions(CopyOptions):
+    """How to restore. `is_history`: rows without an archive are versions of the source bucket; else they are keys
+    that no archive has.
+    """
+
+    is_history: bool = False
+
+
+@dataclass(slots=True)
+class Restore:
+    """The restore job of one worker: `process` takes rows of one archive, as `chains` cuts them out of a shard.
+
+    `source` has the bucket's versions, `archives` the archives; `route` leads from the keys as they were.
+    """
+
+    source: Store
+    archives: Store
+    destination: Store
+    route: Route
+    options: RestoreOptions
+    budget: ByteBudget
+    index: ArchiveIndex
+    thaws: Thaws
+    in_flight: int = 512
+    _copier: Copier = field(init=False)
+    _writer: MemberCopier = field(init=False)
+    _gate: PacedGate = field(init=False)
+    _large: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._copier = Copier(self.source, self.destination, self.route, self.options, self.budget)
+        # What is compared while members are held needs memory of its own: nobody waits for what they hold.
+        self._writer = MemberCopier(self.destination, self.route, self.options, ByteBudget(COMPARED_BYTES))
+        self._gate, self._large = PacedGate(Pace(self.in_flight)), asyncio.Semaphore(LARGE_AT_ONCE)
+
+    def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
+        """The rows of a shard: those of one archive together, at most `CHAIN_ROWS` of them."""
+        for _, group in itertools.groupby(rows, key=lambda row: row.archive):
+            while chain := list(itertools.islice(group, CHAIN_ROWS)):
+                yield chain
+
+    async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """Restore rows of one archive; one outcome for each, in order. Raises Unavailable when nothing answers."""
+        archive = rows[0].archive
+        if archive in UNKNOWN:
+            return [ended(row, Status.UNRESTORABLE, UNKNOWN[archive]) for row in rows]
+        if archive is not None and archive.startswith(JOURNAL):
+            why = "it was there, says the journal, but no copy of it is: gone before it was copied, or expired since"
+            return [ended(row, Status.UNRESTORABLE, why) for row in rows]
+        if archive is not None:
+            return await self._from_archive(rows, Location.parse(archive))
+        if not self.options.is_history:
+            return [_absent(row) for row in rows]
+        return list(await asyncio.gather(*map(self._copy_guarded, rows)))
+
+    async def _from_archive(self, rows: Sequence[ObjectVersion], archive: Location) -> list[Outcome]:
+        try:
+            record = await self.index.record(archive)
+            members = {} if record is None else await self._members(rows, archive)
+        except DamagedArchive as error:
+            return [ended(row, Status.UNRESTORABLE, str(error)) for row in rows]
+        why = f"no archive is indexed at {archive}: see sealift archives reindex (or it is a copy that expire left)"
+        if record is None:
+            return [ended(row, Status.UNRESTORABLE, why) for row in rows]
+        found = [(row, members[row.row]) for row in rows if row.row in members]
+        outcomes = await self._from_record(record, found) if found else {}
+        lacking = f"the index of {archive} does not have it any more"
+        return [outcomes.get(row.row) or ended(row, Status.UNRESTORABLE, lacking) for row in rows]
+
+    async def _members(self, rows: Sequence[ObjectVersion], archive: Location) -> dict[int, Member]:
+        """Row number → the member that the row names."""
+        from jobs.archives.index_tables import from_batch
+        from jobs.tables.ranged_parquet import within
+
+        by_key: dict[str, list[ObjectVersion]] = {}
+        for row in rows:
+            by_key.setdefault(row.key, []).append(row)
+        found: dict[int, Member] = {}
+        is_wanted = within(min(by_key), max(by_key))
+        async with aclosing(self.index.tables(archive, is_wanted=is_wanted)) as tables:
+            async for table in tables:
+                for member in from_batch(table):
+                    for row in by_key.get(member.key, ()):
+                        if row.version_id in (None, member.version_id) and row.etag in (None, member.etag):
+                            found[row.row] = member
+        return found
+
+    async def _from_record(
+        self, record: ArchiveRecord, found: Sequence[tuple[ObjectVersion, Member]]
+    ) -> dict[int, Outcome]:
+        """The outcomes of members of one archive, by row number."""
+        ref = archive_ref(record)
+        try:
+            info = await try_often(lambda: self.archives.head(ref))
+            if info.is_archived:
+                raise ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
+        except _REFUSALS as error:
+            return await self._unreadable(record, found, error)
+        # An archive that was written anew is read as well: each member proves itself.
+        reader = ArchiveReader(self.archives, replace(record, etag=info.etag), self.budget)
+        small = {_name(member): (row, member) for row, member in found if not is_large(member)}
+        outcomes: dict[int, Outcome] = {}
+        reads = cast("AsyncGenerator[list[MemberRead], None]", reader.read([member for _, member in small.values()]))
+        async with aclosing(reads):
+            while True:
+                try:
+                    batch = await anext(reads, None)
+                except _REFUSALS as error:
+                    left = [each for each in found if each[0].row not in outcomes]
+                    return outcomes | await self._unreadable(record, left, error)
+                if batch is None:
+                    break
+                landed = await asyncio.gather(*(self._land(small[_name(read.member)][0], read) for read in batch))
+                outcomes.update((outcome.row, outcome) for outcome in landed)
+        large = [(row, member) for row, member in found if is_large(member)]
+        streamed = await asyncio.gather(*(self._stream(row, member, reader) for row, member in large))
+        outcomes.update((outcome.row, outcome) for outcome in streamed)
+        return outcomes
+
+    async def _land(self, row: ObjectVersion, read: MemberRead) -> Outcome:
+        return await self._guarded(row, self._gate.run(lambda: self._writer.put(row, read)))
+
+    async def _stream(self, row: ObjectVersion, member: Member, reader: ArchiveReader) -> Outcome:
+        try:
+            async with self._large:
+                return await self._guarded(row, try_often(lambda: self._writer.stream(row, member, reader)))
+        except ArchivedObject as error:
+            return (await self._unreadable(reader.record, [(row, member)], error))[row.row]
+
+    async def _guarded(self, row: ObjectVersion, work: Awaitable[Outcome]) -> Outcome:
+        """One object's failure is its row's outcome; only a service that does not answer stops the others.
+
+        Raises ArchivedObject.
+        """
+        try:
+            return await work
+        except (NotFound, Rejected, DamagedArchive, PreconditionFailed) as error:
+            if isinstance(error, NotFound) and error.code == "NoSuchBucket":
+                raise
+            return ended(row, Status.UNRESTORABLE, str(error))
+        except (Denied, Redirected) as error:
+            return ended(row, Status.DENIED, str(error))
+        except (Unavailable, Conflict) as error:
+            if isinstance(error, Unavailable) and error.status == 0:
+                raise
+            return ended(row, Status.FAILED, str(error))
+
+    async def _unreadable(
+        self, record: ArchiveRecord, found: Sequence[tuple[ObjectVersion, Member]], error: StoreError
+    ) -> dict[int, Outcome]:
+        """Outcomes of members whose archive cannot be read, now or for good. What is there already is `same`."""
+        settled = await asyncio.gather(*(self._settle(row, member) for row, member in found))
+        outcomes = {outcome.row: outcome for outcome in settled if outcome is not None}
+        left = [row for row, _ in found if row.row not in outcomes]
+        if isinstance(error, ArchivedObject) and left:
+            thawing = await self._thaw(left[0], archive_ref(record), record.storage_class)
+            return outcomes | {row.row: _like(thawing, row) for row in left}
+        status = Status.DENIED if isinstance(error, Denied | Redirected) else Status.UNRESTORABLE
+        return outcomes | {row.row: ended(row, status, _why(record, error)) for row in left}
+
+    async def _settle(self, row: ObjectVersion, member: Member) -> Outcome | None:
+        return await self._gate.run(lambda: self._writer.settle(row, member))
+
+    async def _thaw(self, row: ObjectVersion, ref: ObjectRef, storage_class: str) -> Outcome:
+        """Ask for the archive (or version); what the rows that wait for it end as. Raises Conflict: it has thawed."""
+        try:
+            await self.thaws.request(self.source if row.archive is None else self.archives, ref, storage_class)
+        except (Denied, Redirected) as error:
+            return ended(row, Status.DENIED, str(error))
+        except (NotFound, Rejected) as error:
+            return ended(row, Status.UNRESTORABLE, str(error))
+        hours = HOURS.get((storage_class, self.thaws.tier), 0.0)
+        within = f"up to {hours:g} hours" if hours >= 1 else "minutes"
+        why = f"{ref} is being restored ({self.thaws.tier.value}: {within}): retry the run then"
+        return ended(row, Status.THAWING, why)
+
+    async def _copy_guarded(self, row: ObjectVersion) -> Outcome:
+        try:
+            return await self._guarded(row, self._gate.run(lambda: self._copy(row)))
+        except ArchivedObject:
+            return await self._thaw(row, self.route.source_of(row), row.storage_class or "")
+
+    async def _copy(self, row: ObjectVersion) -> Outcome:
+        """Copy a version that the source bucket still has. Raises ArchivedObject for one that must be thawed first."""
+        if self._copier.is_simple(row):
+            try:
+                return _restored(await self._copier.copy_simply(row, ABSENT))
+            except PreconditionFailed:
+                pass  # something is there, or the source is not what the plan saw: look at both
+        ref, target = self.route.source_of(row), self.route.target_of(row)
+        source, there = await asyncio.gather(find(self.source, ref), find(self.destination, target))
+        if source is None or row.etag not in (None, source.etag):
+            return ended(row, Status.UNRESTORABLE, f"the version is gone from {ref}")
+        if there is not None:
+            return await self._compare(row, source, there)
+        if source.is_archived:
+            raise ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
+        try:
+            return _restored(await self._copier.copy(row, source, ABSENT))
+        except PreconditionFailed as error:  # what is there by now may be this very copy: its answer was lost
+            raise Conflict(error.operation, error.target, "Raced", "something changed meanwhile") from error
+
+    async def _compare(self, row: ObjectVersion, source: ObjectInfo, there: ObjectInfo) -> Outcome:
+        ref, target = self.route.source_of(row), self.route.target_of(row)
+        is_one_place = ref[:2] == target[:2] and not self.options.streamed
+        if is_one_place and (source.version_id, source.etag) == (there.version_id, there.etag):
+            return _as_it_is(row, there, "the object itself")
+        verdict = compare(source, there)
+        if verdict.same is None and not source.is_archived and not there.is_archived:
+            sides = Side(self.source, ref, source), Side(self.destination, target, there)
+            verdict, _ = await compare_content(*sides, self.budget)
+        if not verdict.same:
+            what = "an archived object" if there.is_archived else "another object"
+            why = f"{what} is at the destination (ETag {there.etag}); a restore never replaces one"
+            return ended(row, Status.UNRESTORABLE, why)._replace(destination_etag=there.etag)
+        return _as_it_is(row, there)._replace(evidence=verdict.evidence)
+
+
+def _as_it_is(row: ObjectVersion, there: ObjectInfo, reason: str = "") -> Outcome:
+    same = ended(row, Status.SAME, reason)
+    return same._replace(destination_etag=there.etag, destination_version_id=there.version_id)
+
+
+def _absent(row: ObjectVersion) -> Outcome:
+    if row.is_delete_marker:
+        return ended(row, Status.SKIPPED, "a delete marker has nothing to restore")
+    return ended(row, Status.UNRESTORABLE, "no archive has it")
+
+
+def _name(member: Member) -> tuple[str, str | None, int]:
+    return member.key, member.version_id, member.offset
+
+
+def _restored(outcome: Outcome) -> Outcome:
+    return outcome._replace(status=Status.RESTORED)
+
+
+def _like(outcome: Outcome, row: ObjectVersion) -> Outcome:
+    return ended(row, outcome.status, outcome.reason)
+
+
+def _why(record: ArchiveRecord, error: StoreError) -> str:
+    if isinstance(error, NotFound):
+        return f"the archive {record.location} is gone ({error.code})"
+    if isinstance(error, PreconditionFailed):
+        return f"the archive {record.location} was replaced while it was read"
+    return str(error)

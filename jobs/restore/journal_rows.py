@@ -1,0 +1,92 @@
+"""What events have told of a bucket, out of the ledger's journal, as rows for whoever asks how its source was.
+
+pyarrow loads with this module: import it where it is used.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.core.model import Location, ObjectRef, ObjectVersion
+from jobs.errors import ManifestError
+from jobs.ledger.journal import Entry, from_document
+from jobs.restore.as_of_journal import told_row
+from jobs.s3.listing import list_all
+from jobs.s3.retries import do_all, try_often
+from jobs.s3.store import Store
+from jobs.tables.rows import version_batch
+
+FILES_AT_ONCE = 64
+LATE_DAYS = 15
+"""An event may be told of so long after it happened: SQS keeps a message for 14 days at most."""
+
+
+async def journal_rows(
+    store: Store, ledger: Location, bucket: str, prefix: str, since: float, until: float
+) -> AsyncIterator[pa.RecordBatch]:
+    """Rows in `manifest_schema()`, as `restore/as_of_journal.py` reads them: events that copied into the bucket or hid
+    something there, as far as the journal was told of them from the day of `since` to `LATE_DAYS` after `until` (epoch
+    seconds).
+
+    Raises ManifestError, naming the object, for what is no journal.
+    """
+    day = datetime.fromtimestamp(since, UTC).date()
+    last = min(datetime.fromtimestamp(until, UTC) + timedelta(LATE_DAYS), datetime.now(UTC)).date()
+    while day <= last:
+        async with aclosing(_files(store, ledger, day)) as pages:
+            async for names in pages:
+                refs = [ObjectRef(ledger.bucket, name) for name in names]
+                found = await do_all(lambda ref: _read(store, ref), refs, FILES_AT_ONCE)
+                entries = (entry for each in found for entry in each if entry.destination_bucket == bucket)
+                rows = [row for row in map(told_row, entries) if row is not None and row.key.startswith(prefix)]
+                # no version in a bucket is named by what is no UTF-8, whatever a message said
+                if kept := [row for row in rows if _is_text(row)]:
+                    yield version_batch(kept)
+        day += timedelta(1)
+
+
+async def _files(store: Store, ledger: Location, day: date) -> AsyncGenerator[list[str], None]:
+    folder = ledger.join(f"journal/dt={day.isoformat()}/")
+    async with aclosing(list_all(store, folder, versions=False)) as pages:
+        async for page in pages:
+            yield sorted(entry.key for entry in page if entry.key.endswith((".json", ".jsonl", ".parquet")))
+
+
+async def _read(store: Store, ref: ObjectRef) -> list[Entry]:
+    return parse_journal(ref, (await try_often(lambda: store.get(ref))).data)
+
+
+def parse_journal(ref: ObjectRef, data: bytes) -> list[Entry]:
+    """The entries of one of the journal's objects. Raises ManifestError, naming the object, for what is none."""
+    try:
+        return [from_document(document) for document in _documents(ref.key, data)]
+    except (ValueError, OverflowError, RecursionError, OSError, pa.ArrowException) as error:
+        message = str(error).partition("\n")[0]
+        raise ManifestError(f"{ref} is no journal: {message}; put back an earlier version of it") from error
+
+
+def _documents(name: str, data: bytes) -> Iterable[Any]:
+    if name.endswith(".parquet"):
+        return (_in_text(row) for row in pq.read_table(io.BytesIO(data)).to_pylist())
+    return (json.loads(line) for line in data.splitlines() if line.strip())
+
+
+def _in_text(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of Parquet as a line of JSON has it."""
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+
+
+def _is_text(row: ObjectVersion) -> bool:
+    try:
+        "".join(value for value in row if isinstance(value, str)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

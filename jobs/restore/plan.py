@@ -1,0 +1,205 @@
+"""Planning a restore: of each key's history the version that is wanted, in the order of the archives, cut into shards.
+
+Candidates are spooled to disk and sorted there; one key's at a time are in memory.
+pyarrow and duckdb load with this module, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.core import pricing
+from jobs.core.model import ObjectVersion
+from jobs.core.pricing import Group, Histogram
+from jobs.core.run import ShardSummary
+from jobs.core.selection import Selection
+from jobs.errors import ConfigError
+from jobs.restore.as_of import UNKNOWN
+from jobs.restore.as_of_journal import JOURNAL
+from jobs.runs import sharding as shards
+from jobs.runs.planning import MEMORY_LIMIT, WriteShard, spool
+from jobs.tables.duck import Database, quoted
+from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_parquet
+
+BATCH_ROWS = 20_000
+_COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "proof"))
+
+Choose = Callable[[Sequence[ObjectVersion], Sequence[ObjectVersion]], list[ObjectVersion]]
+"""One key's rows (oldest first) and archived versions (preferred first) → what is restored of it, the newest last."""
+
+
+class Taken(NamedTuple):
+    """What is wanted of one archive: its URI, members, their bytes, and the parts of those that are large."""
+
+    archive: str
+    rows: int
+    size_bytes: int
+    large: int
+    parts: int
+
+
+@dataclass(slots=True)
+class Chosen:
+    """What will be restored. `groups`: the rows that the bucket still has, by what makes their price."""
+
+    rows: int = 0
+    size_bytes: int = 0
+    shards: list[ShardSummary] = field(default_factory=list)
+    excluded: Counter[str] = field(default_factory=Counter)
+    archives: list[Taken] = field(default_factory=list)
+    histogram: Histogram = field(default_factory=lambda: Histogram((), 0))
+
+
+async def plan_restore(
+    candidates: AsyncIterator[pa.RecordBatch],
+    selection: Selection,
+    choose: Choose,
+    *,
+    write_shard: WriteShard,
+    scratch_directory: Path,
+    rows_per_shard: int = shards.ROWS_PER_SHARD,
+    processes: int = 1,
+    memory_limit: str = MEMORY_LIMIT,
+) -> Chosen:
+    """Choose among `candidates` (in `manifest_schema()`, those with an `archive` are archived) and write shards.
+
+    A key's own rows come newest first, as listings have them. `write_shard(number, parquet)` is awaited once for each
+    shard, in order from 0, none of them empty. Raises ConfigError when the scratch directory cannot hold the rows.
+    """
+    chosen = Chosen()
+    with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as folder:
+        try:
+            chosen.excluded, _ = await spool(candidates, selection, Path(folder) / "rows.parquet")
+            with closing(Database(Path(folder), memory_limit=memory_limit).connection) as connection:
+                planning = _Planning(connection, Path(folder), choose, chosen)
+                await asyncio.to_thread(planning.choose_rows)
+                await asyncio.to_thread(planning.count)
+                wanted = shards.count_shards(
+                    chosen.rows, chosen.size_bytes, rows_per_shard=rows_per_shard, processes=processes
+                )
+                tables = planning.tables(-(-chosen.rows // max(wanted, 1)))
+                while (table := await asyncio.to_thread(next, tables, None)) is not None:
+                    summary = ShardSummary(table.num_rows, pc.sum(table["size_bytes"]).as_py() or 0)
+                    await write_shard(len(chosen.shards), await asyncio.to_thread(write_parquet, table))
+                    chosen.shards.append(summary)
+        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
+            message = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"cannot sort the rows in {scratch_directory}: {message}; free space there or set TMPDIR"
+            ) from error
+    return chosen
+
+
+@dataclass(slots=True)
+class _Planning:
+    """The spooled candidates, and what is chosen of them, on disk."""
+
+    connection: duckdb.DuckDBPyConnection
+    folder: Path
+    choose: Choose
+    chosen: Chosen
+
+    def choose_rows(self) -> None:
+        """Write what is wanted of each key to chosen.parquet."""
+        schema = manifest_schema()
+        with pq.ParquetWriter(self.folder / "chosen.parquet", schema, compression="lz4") as writer:
+            rows = self._chosen()
+            while batch := list(itertools.islice(rows, BATCH_ROWS)):
+                writer.write_batch(version_batch(batch))
+
+    def count(self) -> None:
+        """What the chosen rows add up to."""
+        chosen, part_bytes = self.chosen, pricing.RANGE_BYTES
+        chosen.rows, chosen.size_bytes = map(
+            int, self._query(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM {self._relation}")[0]
+        )
+        chosen.archives = [
+            Taken(archive, rows, int(size_bytes), large, int(parts))
+            for archive, rows, size_bytes, large, parts in self._query(
+                f"""
+                SELECT archive, count(*), sum(size_bytes), count(*) FILTER (size_bytes > {part_bytes}),
+                       coalesce(sum(ceil(size_bytes / {part_bytes})) FILTER (size_bytes > {part_bytes}), 0)
+                FROM {self._relation} WHERE archive NOT IN {tuple(UNKNOWN)} AND NOT starts_with(archive, '{JOURNAL}')
+                GROUP BY archive ORDER BY archive
+                """
+            )
+        ]
+        limit, part = pricing.COPY_THRESHOLD_BYTES, pricing.COPY_PART_BYTES
+        groups = self._query(
+            f"""
+            SELECT coalesce(storage_class, 'STANDARD'), coalesce(size_bytes > {limit}, false), size_bytes IS NOT NULL,
+                   false, count(*), coalesce(sum(size_bytes), 0)::BIGINT,
+                   coalesce(sum(greatest(1, ceil(size_bytes / {part}))), count(*))::BIGINT
+            FROM {self._relation} WHERE archive IS NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+            """
+        )
+        chosen.histogram = Histogram(tuple(Group(*each) for each in groups), sum(each[4] for each in groups))
+
+    def tables(self, rows_max: int) -> Iterator[pa.Table]:
+        """The rows shard by shard, numbered: those of an archive together, in its order; the others spread by hash."""
+        names = ", ".join(manifest_schema().names)
+        found: Any = self.connection.sql(
+            f"SELECT {names} FROM {self._relation} "
+            "ORDER BY archive NULLS FIRST, CASE WHEN archive IS NULL THEN hash(key) END, key"
+        )
+        first = 0
+        pending: list[pa.RecordBatch] = []
+        waiting = 0
+        for batch in found.to_arrow_reader(BATCH_ROWS):
+            while waiting + batch.num_rows >= rows_max:
+                head, batch = batch.slice(0, rows_max - waiting), batch.slice(rows_max - waiting)
+                yield _numbered([*pending, head], first)
+                first += rows_max
+                pending, waiting = [], 0
+            if batch.num_rows:
+                pending.append(batch)
+                waiting += batch.num_rows
+        if pending:
+            yield _numbered(pending, first)
+
+    @property
+    def _relation(self) -> str:
+        return f"read_parquet({quoted(str(self.folder / 'chosen.parquet'))})"
+
+    def _chosen(self) -> Iterator[ObjectVersion]:
+        for _, group in itertools.groupby(self._candidates(), key=attrgetter("key")):
+            rows = list(group)
+            own = [row for row in rows if row.archive is None]
+            found = self.choose(own, [row for row in rows if row.archive is not None])
+            if len(found) > 1:
+                self.chosen.excluded["older_version"] += len(found) - 1
+            yield from found[-1:]
+
+    def _candidates(self) -> Iterator[ObjectVersion]:
+        """By key; a key's own rows oldest first, then the archived ones, the preferred first."""
+        found: Any = self.connection.sql(
+            f"SELECT {', '.join(_COLUMNS)} FROM read_parquet({quoted(str(self.folder / 'rows.parquet'))}) "
+            "ORDER BY key, archive IS NOT NULL, CASE WHEN archive IS NULL THEN -place ELSE place END"
+        )
+        for batch in found.to_arrow_reader(BATCH_ROWS):
+            for values in zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True):
+                row = ObjectVersion(0, *values)
+                yield row if row.last_modified is None else row._replace(last_modified=row.last_modified / 1e6)
+
+    def _query(self, sql: str) -> list[tuple[Any, ...]]:
+        return self.connection.execute(sql).fetchall()
+
+
+def _numbered(batches: Sequence[pa.RecordBatch], first: int) -> pa.Table:
+    table = pa.Table.from_batches(batches)
+    numbers = pa.array(range(first, first + table.num_rows), pa.int64())
+    return table.add_column(0, "row", numbers).cast(shard_schema())

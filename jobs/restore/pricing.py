@@ -1,0 +1,143 @@
+"""What a restore will take: the archives as they are now, requests, dollars, hours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jobs.archives.files import archive_ref
+from jobs.archives.model import ArchiveRecord
+from jobs.archives.spans import SPAN_BYTES
+from jobs.core import pricing
+from jobs.core.model import Location
+from jobs.core.pricing import GIB, PriceTable
+from jobs.core.run import Plan, Side
+from jobs.errors import Denied, NotFound, Redirected, UsageError
+from jobs.restore.thawing import Cold, Tier, refusal, weigh_thaw
+from jobs.s3.retries import try_often
+from jobs.s3.sessions import open_store
+
+if TYPE_CHECKING:
+    from jobs.restore.plan import Chosen
+
+LOOKS_AT_ONCE = 64
+_UNREADABLE = (NotFound, Denied, Redirected)
+
+
+def records_of(records: Sequence[ArchiveRecord], archives: Location, bucket: str | None) -> dict[str, ArchiveRecord]:
+    """The archives of one bucket's objects, by URI. Raises UsageError when there are none, or of several buckets."""
+    buckets = {each.source_bucket for each in records}
+    if not records:
+        raise UsageError(f"the index knows no archives below {archives}: see sealift archives list, or reindex")
+    if bucket is None and len(buckets) > 1:
+        raise UsageError(f"{archives} has archives of {', '.join(sorted(buckets))}: say which with --bucket")
+    found = {str(each.location): each for each in records if bucket in (None, each.source_bucket)}
+    if not found:
+        raise UsageError(f"{archives} has no archives of {bucket}, only of {', '.join(sorted(buckets))}")
+    return found
+
+
+async def find_cold(
+    side: Side | None, records: Mapping[str, ArchiveRecord], archives: Sequence[str], tier: Tier
+) -> dict[str, Cold]:
+    """Those of the archives that must be thawed, by URI. What cannot be looked at, the run accounts for.
+
+    Raises UsageError when the tier cannot thaw one of them.
+    """
+    if side is None or not archives:
+        return {}
+    store = open_store(side.endpoint, side.region, side.profile, max_in_flight=LOOKS_AT_ONCE)
+    gate = asyncio.Semaphore(LOOKS_AT_ONCE)
+
+    async def look(uri: str) -> Cold | None:
+        async with gate:
+            try:
+                info = await try_often(lambda: store.head(archive_ref(records[uri])))
+            except _UNREADABLE:
+                return None
+        return Cold(info.storage_class, info.size_bytes, info.is_restoring) if info.is_archived else None
+
+    try:
+        known = [uri for uri in archives if uri in records]
+        found = dict(zip(known, await asyncio.gather(*map(look, known)), strict=True))
+    finally:
+        await store.close()
+    cold = {uri: each for uri, each in found.items() if each is not None}
+    for uri, each in cold.items():
+        if (why := refusal(each.storage_class, tier)) is not None:
+            raise UsageError(f"--tier {tier.value}: {uri} cannot be thawed so, {why}")
+    return cold
+
+
+def forecast(
+    chosen: Chosen,
+    records: Mapping[str, ArchiveRecord],
+    cold: Mapping[str, Cold],
+    options: Mapping[str, Any],
+    processes: int,
+    prices: PriceTable,
+) -> Plan:
+    """The plan of a restore: what must be thawed, then read by ranges or copied, and written.
+
+    Reading costs a request for each `SPAN_BYTES` of an archive's members at most, if they lie together.
+    """
+    tier, days = Tier(options["tier"]), int(options["days"])
+    versions = _cold_versions(chosen) if options["is_history"] else []
+    thaw = weigh_thaw([*cold.values(), *versions], tier, days, prices)
+    requests, dollars = _copies(chosen, options, prices)
+    per_gib = prices.internet_per_gib if options.get("streamed") else prices.cross_region_per_gib
+    is_far = bool(options.get("streamed") or options.get("cross_region"))
+    written = prices.of_class("STANDARD" if options["storage_class"] == "keep" else options["storage_class"])
+    for taken in chosen.archives:
+        read = prices.of_class(records[taken.archive].storage_class if taken.archive in records else "STANDARD")
+        small = taken.rows - taken.large
+        gets = -(-taken.size_bytes // SPAN_BYTES) + 1
+        requests.update(head=1, get=gets, put=small, create=taken.large, complete=taken.large, part=taken.parts)
+        dollars["gets"] += (gets + 1) * read.get_per_1000 / 1000
+        dollars["retrieval"] += taken.size_bytes / GIB * read.retrieval_per_gib
+        dollars["puts"] += (
+            (small + 2 * taken.large) * written.put_per_1000 + taken.parts * written.part_per_1000
+        ) / 1000
+        dollars["transfer"] += taken.size_bytes / GIB * per_gib * is_far
+    requests["restore"] = thaw.cold - thaw.restoring
+    dollars["thaw_requests"] += thaw.requests
+    dollars["thaw_retrieval"] += thaw.retrieval
+    dollars["thaw_storage"] += thaw.storage
+    return Plan(
+        rows=chosen.rows,
+        size_bytes=chosen.size_bytes,
+        shards=tuple(chosen.shards),
+        excluded=dict(chosen.excluded),
+        requests={kind: count for kind, count in requests.items() if count},
+        dollars={item: amount for item, amount in dollars.items() if amount},
+        price_table=prices.name,
+        seconds=pricing.estimate_seconds(requests, 2 * chosen.size_bytes, processes),
+        restore=thaw.to_dict()
+        | {
+            "archives": len(chosen.archives),
+            "members": sum(each.rows for each in chosen.archives),
+            "cold": sorted(cold),
+            "cold_versions": sum(each.objects for each in versions),
+        },
+    )
+
+
+def _cold_versions(chosen: Chosen) -> list[Cold]:
+    """Versions that the bucket has in a class that must be thawed; that some of them are, no listing tells."""
+    return [
+        Cold(group.storage_class, group.size_bytes, objects=group.rows)
+        for group in chosen.histogram.groups
+        if group.storage_class in ("GLACIER", "DEEP_ARCHIVE")
+    ]
+
+
+def _copies(
+    chosen: Chosen, options: Mapping[str, Any], prices: PriceTable
+) -> tuple[Counter[str], defaultdict[str, float]]:
+    """Requests and dollars of versions that the bucket still has, which are copied as a replicate run copies."""
+    if not options["is_history"] or not chosen.histogram.groups:
+        return Counter(), defaultdict(float)
+    requests = Counter(pricing.requests_for("replicate", options, chosen.histogram))
+    return requests, defaultdict(float, pricing.estimate("replicate", options, chosen.histogram, prices))

@@ -1,0 +1,55 @@
+"""Asking for archived objects to be thawed, and noting in the ledger who waits for them.
+
+    <ledger>/thawing/<bucket>/<key>/<run id>.json
+
+The note is written before S3 is asked, so that whoever hears that an object has thawed finds every run that waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass, field
+
+from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.errors import Conflict, PreconditionFailed
+from jobs.ledger.guard import ledger_guard
+from jobs.restore.thawing import Tier, waiting_name
+from jobs.s3.retries import try_often
+from jobs.s3.store import Restoring, Store
+
+_JSON = Attributes(headers={"content-type": "application/json"})
+
+
+@dataclass(frozen=True, slots=True)
+class Thaws:
+    """The requests of one worker: each object is asked for once. `ledger` and `location`: where notes go."""
+
+    ledger: Store
+    location: Location
+    run_id: str
+    tier: Tier
+    days: int
+    _asked: dict[ObjectRef, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def request(self, store: Store, ref: ObjectRef, storage_class: str) -> None:
+        """Ask for an object to be thawed. Raises what S3 says to that, and Conflict when it can be read already."""
+        if ref not in self._asked:
+            self._asked[ref] = asyncio.create_task(self._request(store, ref, storage_class))
+        try:
+            await asyncio.shield(self._asked[ref])
+        except Conflict:
+            self._asked.pop(ref, None)
+            raise
+
+    async def _request(self, store: Store, ref: ObjectRef, storage_class: str) -> None:
+        name = waiting_name(ref.bucket, ref.key, self.run_id)
+        place, guard = self.location.join(name), ledger_guard(name)
+        note = json.dumps({"version_id": ref.version_id, "tier": self.tier.value}).encode()
+        with contextlib.suppress(PreconditionFailed):
+            await try_often(lambda: self.ledger.put(place.bucket, place.key, note, _JSON, guard=guard))
+        days = None if storage_class == "INTELLIGENT_TIERING" else self.days
+        answer = await try_often(lambda: store.request_restore(ref, days=days, tier=self.tier.value))
+        if answer is Restoring.READY:
+            raise Conflict("RestoreObject", str(ref), "Thawed", "it can be read by now")

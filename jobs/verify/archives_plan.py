@@ -1,0 +1,130 @@
+"""The start of `sealift verify --archives`: which archives, this time, and all of their members as rows."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs import __version__
+from jobs.archives.model import ArchiveRecord
+from jobs.config import Settings
+from jobs.core import pricing
+from jobs.core.display import Display
+from jobs.core.pricing import GIB, PriceTable
+from jobs.core.run import Plan, RunSpec, Side
+from jobs.core.sampling import Sample
+from jobs.core.selection import Selection
+from jobs.errors import ConfigError, UsageError
+from jobs.ledger.ledger import Ledger
+from jobs.runs import launch
+from jobs.s3.sessions import open_store
+
+if TYPE_CHECKING:
+    from jobs.verify.archives_rows import PlannedArchives
+
+_OF_COPIES = (
+    *("source", "manifest", "deep", "source_checksums", "destination_checksums"),
+    *("include", "exclude", "newer_than", "older_than", "min_size", "max_size", "include_class"),
+)
+
+
+def make_request(given: Mapping[str, Any], archives: Side, sample: tuple[int, int] | None) -> launch.Request:
+    """What was asked. Raises UsageError for options that are about copies."""
+    foreign = [name for name in _OF_COPIES if given.get(name)]
+    if foreign:
+        option = foreign[0].replace("_", "-")
+        raise UsageError(f"--archives reads whole archives: leave out --{option}; --sample takes some of them")
+    return launch.Request(
+        job="verify",
+        source=archives,
+        destination=archives,
+        manifest=None,
+        selection=Selection(versions="all"),
+        options={"archives": True, "sample": list(sample) if sample else None, "rotate": given["rotate"]},
+        price_table=given["price_table"],
+    )
+
+
+async def plan_run(request: launch.Request, ledger: Ledger, settings: Settings, display: Display) -> launch.Planned:
+    """Find the archives, indexed or not, and make their members rows. Raises ConfigError when there are none."""
+    from jobs.archives.files import list_archives
+    from jobs.archives.index import ArchiveIndex
+    from jobs.runs.planning import read_price_table
+    from jobs.verify.archives_rows import plan_archives
+
+    started = time.time()
+    side = request.destination
+    scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
+    try:
+        index = ArchiveIndex(ledger.store, ledger.location)
+        store = open_store(side.endpoint, side.region, side.profile, max_in_flight=16)
+        try:
+            listed = [location async for location in list_archives(store, side.location)]
+        finally:
+            await store.close()
+        records = await index.records(side.location)
+        known = {record.location for record in records}
+        if not known and not listed:
+            raise ConfigError(
+                f"no archives are in {side.location}, and the index of {ledger.location} knows none there"
+            )
+        sample = Sample.from_list(request.options["sample"]) if request.options["sample"] else Sample(0, 1)
+        taken = [record for record in records if sample.contains(str(record.location))]
+        lost = [each for each in listed if each not in known and sample.contains(str(each))]
+        left_out = len(records) + len([each for each in listed if each not in known]) - len(taken) - len(lost)
+
+        async def write_shard(number: int, data: bytes) -> None:
+            (scratch / f"{number:05d}.parquet").write_bytes(data)
+
+        planned = await plan_archives(
+            index,
+            taken,
+            lost,
+            write_shard=write_shard,
+            scratch_directory=scratch,
+            rows_per_shard=settings.rows_per_shard,
+            processes=settings.processes,
+        )
+        spec = RunSpec(
+            run_id=launch.new_run_id(request.job, started),
+            job=request.job,
+            created_at=started,
+            source=side,
+            destination=side,
+            manifest=f"archives in {side.location}",
+            options=dict(request.options),
+            sealift_version=__version__,
+        )
+        plan = _forecast(planned, taken, settings, read_price_table(request.price_table), left_out)
+        return launch.Planned(spec, plan, scratch)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _forecast(
+    planned: PlannedArchives, records: Sequence[ArchiveRecord], settings: Settings, prices: PriceTable, left_out: int
+) -> Plan:
+    """Each archive is read once, by large ranges; then its own index by three requests."""
+    size_bytes = sum(record.size_bytes for record in records)
+    gets = {record.location: -(-record.size_bytes // pricing.RANGE_BYTES) + 2 for record in records}
+    requests = {"head": 2 * len(records), "get": sum(gets.values())}
+    dollars = {"gets": 0.0, "retrieval": 0.0}
+    for record in records:
+        of_class = prices.of_class(record.storage_class)
+        dollars["gets"] += (2 + gets[record.location]) * of_class.get_per_1000 / 1000
+        dollars["retrieval"] += record.size_bytes / GIB * of_class.retrieval_per_gib
+    return Plan(
+        rows=planned.rows,
+        size_bytes=planned.size_bytes,
+        shards=tuple(planned.shards),
+        excluded={"archives_of_other_samples": left_out} if left_out else {},
+        requests={kind: count for kind, count in requests.items() if count},
+        dollars={item: amount for item, amount in dollars.items() if amount},
+        price_table=prices.name,
+        seconds=pricing.estimate_seconds(requests, size_bytes, settings.processes),
+    )

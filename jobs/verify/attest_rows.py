@@ -1,0 +1,117 @@
+"""Rows joined with reports of checksums: what S3 computed at rest, for each row of a verify run. Out of core.
+
+pyarrow and duckdb load with this module, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.checksum_reports.evidence import EvidenceSummary, write_evidence
+from jobs.core.model import Route
+from jobs.errors import ConfigError
+from jobs.s3.store import Store
+from jobs.tables.duck import Database, quoted
+from jobs.tables.rows import manifest_schema
+
+MEMORY_LIMIT = "256MB"
+BATCH_ROWS = 20_000
+MOST_VERSIONS = 16
+"""Versions of one key whose checksums a row carries where it does not say which one it is about."""
+
+_SPELLED = (
+    "algorithm || CASE WHEN is_composite THEN ':COMPOSITE:' ELSE ':FULL_OBJECT:' END || value || ':' || "
+    "CASE WHEN version_id IS NOT NULL THEN 'version=' || version_id ELSE 'etag=' || etag END"
+)
+
+
+async def read_reports(store: Store, route: Route, uris: Mapping[str, str], folder: Path) -> dict[str, EvidenceSummary]:
+    """`uris`: `source` and `destination`, or one of them → what their reports came to; the evidence lies in `folder`.
+
+    Raises ManifestError for a report that is not about the side's bucket or cannot be trusted.
+    """
+    buckets = {"source": route.source.bucket, "destination": route.destination.bucket}
+    return {
+        side: await write_evidence(store, uri, folder / f"{side}-evidence.parquet", bucket=buckets[side])
+        for side, uri in uris.items()
+    }
+
+
+async def attest_rows(
+    batches: AsyncIterator[pa.RecordBatch], route: Route, folder: Path
+) -> AsyncIterator[pa.RecordBatch]:
+    """The same rows in the same order, with `source_attested` and `destination_attested` from the folder's evidence.
+
+    An attestation is spelled as in `jobs.verify.attestation`. It is for the worker to see whether the object is
+    still the one that was attested. Raises ConfigError when the folder cannot hold the rows.
+    """
+    with TemporaryDirectory(prefix="attesting-", dir=folder) as scratch:
+        try:
+            spool = Path(scratch, "rows.parquet")
+            with pq.ParquetWriter(spool, manifest_schema(), compression="lz4") as writer:
+                async for batch in batches:
+                    writer.write_batch(batch)
+            connection = Database(Path(scratch), memory_limit=MEMORY_LIMIT).connection
+            with closing(connection):
+                rows = iter(await asyncio.to_thread(_join, connection, spool, route, folder))
+                while (joined := await asyncio.to_thread(next, rows, None)) is not None:
+                    yield joined.select(manifest_schema().names).cast(manifest_schema())
+        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
+            first = str(error).partition("\n")[0]
+            raise ConfigError(f"cannot join the rows in {folder}: {first}; free space there or set TMPDIR") from error
+
+
+def _join(connection: duckdb.DuckDBPyConnection, spool: Path, route: Route, folder: Path) -> Any:
+    for side in ("source", "destination"):
+        _evidence(connection, side, folder / f"{side}-evidence.parquet")
+    source, destination = quoted(route.source.key), quoted(route.destination.key)
+    target = f"""{destination} || CASE WHEN starts_with(rows.key, {source})
+        THEN substr(rows.key, length({source}) + 1) ELSE rows.key END"""
+    names = ", ".join(f"rows.{name}" for name in manifest_schema().names if not name.endswith("_attested"))
+    found: Any = connection.sql(
+        f"""
+        SELECT {names}, coalesce(exact.attested, ours.attested) AS source_attested,
+               theirs.attested AS destination_attested
+        FROM read_parquet({quoted(str(spool))}, file_row_number = true) AS rows
+        LEFT JOIN source_evidence AS exact ON exact.key = rows.key AND exact.version_id = rows.version_id
+        LEFT JOIN source_keys AS ours ON ours.key = rows.key
+        LEFT JOIN destination_keys AS theirs ON theirs.key = {target}
+        ORDER BY rows.file_row_number
+        """
+    )
+    return found.to_arrow_reader(BATCH_ROWS)
+
+
+def _evidence(connection: duckdb.DuckDBPyConnection, side: str, path: Path) -> None:
+    """The views `<side>_evidence` (key, version_id, attested) and `<side>_keys` (key, attested), each key once."""
+    relation = f"read_parquet({quoted(str(path))})"
+    if not path.exists():
+        relation = "(SELECT NULL::VARCHAR AS key, NULL::VARCHAR AS version_id, NULL::VARCHAR AS attested WHERE false)"
+        connection.execute(f"CREATE VIEW {side}_evidence AS FROM {relation}")
+    else:
+        connection.execute(
+            f"CREATE VIEW {side}_evidence AS SELECT key, version_id, {_SPELLED} AS attested FROM {relation} "
+            "WHERE value IS NOT NULL AND coalesce(version_id, etag) IS NOT NULL"
+        )
+    connection.execute(
+        f"""
+        CREATE TABLE {side}_shared AS
+        SELECT hash(key) AS shared FROM {side}_evidence GROUP BY 1 HAVING count(*) > 1;
+        CREATE VIEW {side}_keys AS
+        SELECT key, attested FROM {side}_evidence WHERE hash(key) NOT IN (SELECT shared FROM {side}_shared)
+        UNION ALL
+        SELECT key, string_agg(attested, ' ') FROM (
+            FROM {side}_evidence WHERE hash(key) IN (SELECT shared FROM {side}_shared)
+            QUALIFY row_number() OVER (PARTITION BY key ORDER BY version_id NULLS FIRST) <= {MOST_VERSIONS})
+        GROUP BY key
+        """
+    )
