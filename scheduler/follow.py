@@ -35,10 +35,10 @@ from jobs.aws.batch_arrays import REPORT, WORK
 from jobs.aws.clients import publish
 from jobs.backup.events import Kind, ObjectEvent, parse_document
 from jobs.core.metrics import Metric, Unit
-from jobs.core.nights import Stage, summary_name
 from jobs.core.outcome import Status
 from jobs.errors import ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.agreement import run_job
+from jobs.nights.calendar import Stage, summary_name
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
 from jobs.reports.document import findings_count, verdict

@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 
 from jobs.backup.events import ObjectEvent, parse_document
 from jobs.core.model import Location, parse_time
-from jobs.core.nights import find_night
 from jobs.errors import UsageError
+from jobs.nights.calendar import find_night
 from jobs.policy.coverage import scope
 from jobs.policy.model import Pair, Policy
 from scheduler.backlog import Published, read_manifest

@@ -17,10 +17,12 @@ from jobs.cli.console import display, emit, say, table
 from jobs.cli.options import json_option, ledger_option, stack
 from jobs.cli.pairs import Chosen, choose, pair_options
 from jobs.cli.placement import batch_options
-from jobs.cli.stages import Done, Stages
 from jobs.config import Settings
 from jobs.core.enums import Deletes
-from jobs.core.nights import (
+from jobs.core.run import RunState
+from jobs.core.selection import Selection, parse_age
+from jobs.errors import ExitCode, UsageError
+from jobs.nights.calendar import (
     NIGHT_VERSION,
     Stage,
     due,
@@ -31,14 +33,12 @@ from jobs.core.nights import (
     parse_night,
     verdict,
 )
-from jobs.core.run import RunState
-from jobs.core.selection import Selection, parse_age
-from jobs.errors import ExitCode, UsageError
+from jobs.nights.records import NightBook
+from jobs.nights.stages import Done, Stages
 from jobs.policy.run_options import copy_options, globs, prefixes_below, sides
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_seconds
 from jobs.runs import launch
-from jobs.runs.nights import NightBook
 
 
 @click.command()

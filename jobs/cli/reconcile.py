@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli import placement
-from jobs.cli.comparison import compare, make_spec, record, side_store
 from jobs.cli.console import TERMINAL, display, emit, say
 from jobs.cli.options import (
     LocationType,
@@ -34,6 +33,7 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.core.selection import parse_age, parse_size
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.reconcile.run import compare, make_spec, record, side_store
 from jobs.reports.document import exit_code
 from jobs.runs import launch
 from jobs.s3.sessions import open_store
@@ -99,7 +99,7 @@ def reconcile(**given: Any) -> int:
 
 
 async def _reconcile(given: dict[str, Any], place: Location, settings: Settings) -> int:
-    from jobs.reconcile import ReconcileOptions
+    from jobs.reconcile.reconcile import ReconcileOptions
 
     if given["repair_different"] and not given["repair"]:
         raise UsageError("--repair-different needs --repair")
@@ -129,7 +129,7 @@ async def _reconcile(given: dict[str, Any], place: Location, settings: Settings)
                 say(texts.pop())
             if sys.stdin.isatty() and sys.stderr.isatty() and not given["yes"] and not given["as_json"]:
                 click.confirm(f"Copy {found.repairable_rows:,} objects?", abort=True, err=True)
-            from jobs.cli.repair import Limits, repair
+            from jobs.reconcile.repair import Limits, repair
 
             limits = Limits(given["max_cost"], given["max_objects"])
             places = placement.chosen(given)

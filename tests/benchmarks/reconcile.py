@@ -101,7 +101,7 @@ def _manifest(folder: Path, side: str) -> Path:
 def ours(folder: Path, memory_mib: int) -> dict[str, int]:
     """Sealift's: verified, judged, written."""
     from jobs.inventory.find import find_inventory
-    from jobs.reconcile import ReconcileOptions, reconcile
+    from jobs.reconcile.reconcile import ReconcileOptions, reconcile
 
     no_store: Any = None  # the reports are local
 

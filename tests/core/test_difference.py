@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.category import FINDINGS, Category
-from jobs.core.difference import CIRCUMSTANCE, COMPARISON, Facts, Rule, judge
 from jobs.core.model import Checksum
+from jobs.reconcile.rules import CIRCUMSTANCE, COMPARISON, Facts, Rule, judge
 
 MD5, OTHER_MD5 = "d41d8cd98f00b204e9800998ecf8427e", "0cc175b9c0f1b6a831c399e269772661"
 PARTS = f"{MD5}-2"

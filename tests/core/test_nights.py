@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.nights import (
+from jobs.errors import UsageError
+from jobs.nights.calendar import (
     Stage,
     begins_at,
     claim_name,
@@ -24,7 +25,6 @@ from jobs.core.nights import (
     summary_name,
     verdict,
 )
-from jobs.errors import UsageError
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe"]
 zones = st.sampled_from(ZONES).map(zoneinfo.ZoneInfo)

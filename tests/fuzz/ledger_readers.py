@@ -15,15 +15,15 @@ from jobs.aws.batch_arrays import Placement, Submission, payload
 from jobs.cli.nightly import summary_text
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef, ObjectVersion
-from jobs.core.nights import Stage, claim_name, record_name, summary_name
 from jobs.expire.rules import Original, Proof, Terms, decide
 from jobs.ledger.expired_rows import expired_rows
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import FOLDER as TOMBSTONES
+from jobs.nights.calendar import Stage, claim_name, record_name, summary_name
+from jobs.nights.records import NightBook
 from jobs.policy.reader import parse_policy
 from jobs.runs import batch_executor as batch
 from jobs.runs import leases
-from jobs.runs.nights import NightBook
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog, follow, starting

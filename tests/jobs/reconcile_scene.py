@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from jobs.inventory.find import find_inventory
-from jobs.reconcile import ReconcileOptions, Reconciliation, reconcile
+from jobs.reconcile.reconcile import ReconcileOptions, Reconciliation, reconcile
 from tests.s3.deliveries import deliver
 from tests.s3.shelf import Shelf
 

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.category import Category
-from jobs.core.difference import Facts, judge
 from jobs.core.prefix_map import PrefixMap
+from jobs.reconcile.rules import Facts, judge
 from jobs.tables.rows import manifest_schema
 from tests.jobs.reconcile_scene import (
     MADE,

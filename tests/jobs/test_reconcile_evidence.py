@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import ManifestError
-from jobs.reconcile import Evidence
+from jobs.reconcile.reconcile import Evidence
 from tests.jobs.reconcile_scene import (
     MADE,
     OLD,

@@ -9,9 +9,9 @@ import duckdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.difference import CIRCUMSTANCE, COMPARISON, Facts, Judgement, judge
 from jobs.core.model import Checksum
-from jobs.s3.judging import SIDE_COLUMNS, Judging, checksum_kind, is_sealed_sql, judgements, replication_sql
+from jobs.reconcile.rules import CIRCUMSTANCE, COMPARISON, Facts, Judgement, judge
+from jobs.reconcile.rules_sql import SIDE_COLUMNS, Judging, checksum_kind, is_sealed_sql, judgements, replication_sql
 
 MD5, OTHER_MD5 = "d41d8cd98f00b204e9800998ecf8427e", "0cc175b9c0f1b6a831c399e269772661"
 HORIZON = 1000.0

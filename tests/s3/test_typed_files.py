@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.s3.doubtful_csv import convert_csv
-from jobs.s3.staged_reports import UNPARSED
-from jobs.s3.typed_files import NotTyped, write_typed
+from jobs.reconcile.stage import UNPARSED
+from jobs.reconcile.stage_csv_rejects import convert_csv
+from jobs.reconcile.stage_typed import NotTyped, write_typed
 
 COLUMNS = ("Bucket", "Key", "VersionId", "IsLatest", "Size", "LastModifiedDate", "ETag", "StorageClass", "Unheard-Of")
 GOOD = ("b", "a%2Fb", "v", "true", "3", "2026-01-02T03:04:05.000Z", "e", "STANDARD", "x")

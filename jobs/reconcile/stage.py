@@ -23,7 +23,7 @@ from jobs.errors import ManifestError
 from jobs.inventory.data_files import fold_name
 from jobs.inventory.fields import FEW_VALUED, FIELDS, TEXT
 from jobs.inventory.report import Inventory
-from jobs.s3.report_statistics import has_no_key, scanned, statistics
+from jobs.reconcile.stage_statistics import has_no_key, scanned, statistics
 from jobs.s3.store import Store
 from jobs.tables.duck import identifier, quoted
 
@@ -112,7 +112,7 @@ _Written: TypeAlias = Mapping[str, "Future[Path | None]"]
 def _write_typed(pool: Executor, inventory: Inventory, places: Mapping[str, str]) -> _Written:
     if inventory.file_format == "Parquet":
         return {}
-    from jobs.s3.typed_files import write_typed
+    from jobs.reconcile.stage_typed import write_typed
 
     return {path: pool.submit(write_typed, Path(path), inventory.file_format, inventory.columns) for path in places}
 
@@ -146,7 +146,7 @@ def _stage(
 
 
 def _orc_files(places: Mapping[str, str], written: _Written) -> list[str]:
-    from jobs.s3.typed_files import NotTyped
+    from jobs.reconcile.stage_typed import NotTyped
 
     paths = []
     for path, place in places.items():
@@ -165,8 +165,8 @@ def _csv_files(
     folder: Path,
 ) -> list[str]:
     """Files that are not what they promise in every value are read again, row by row."""
-    from jobs.s3.doubtful_csv import convert_csv
-    from jobs.s3.typed_files import NotTyped
+    from jobs.reconcile.stage_csv_rejects import convert_csv
+    from jobs.reconcile.stage_typed import NotTyped
 
     paths, doubtful = [], {}
     for path, place in places.items():

@@ -14,7 +14,7 @@ import duckdb
 
 from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
-from jobs.s3.judging import COMPOSITE
+from jobs.reconcile.rules_sql import COMPOSITE
 from jobs.tables.duck import defused, quoted
 from jobs.tables.rows import manifest_schema
 
@@ -55,7 +55,7 @@ class Bucketful:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was written and how much of it there is. See `jobs.reconcile.Reconciliation`."""
+    """What was written and how much of it there is. See `jobs.reconcile.reconcile.Reconciliation`."""
 
     categories: dict[Category, tuple[int, int]]
     findings: int
@@ -77,7 +77,7 @@ def write_findings(
 ) -> Findings:
     """Write `differences.parquet`, `differences.csv` and `manifest.parquet` into the folder, and count.
 
-    `connection` holds the tables of `jobs.s3.joins.join_reports`. Differences have a row for each key (or version)
+    `connection` holds the tables of `jobs.reconcile.join.join_reports`. Differences have a row for each key (or version)
     that is neither the same nor excluded, by key. In the CSV a key that a spreadsheet would take for a formula begins
     with `'`, and the column `escaped` says so; the Parquet file has keys as they are.
     """

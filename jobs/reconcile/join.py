@@ -15,11 +15,11 @@ from pathlib import Path
 import duckdb
 
 from jobs.core.category import Category
-from jobs.core.difference import CIRCUMSTANCE
 from jobs.errors import ConfigError, ManifestError
-from jobs.s3.join_sides import JoinOptions, Side, SideTotals
-from jobs.s3.judging import SIDE_COLUMNS, judgements
-from jobs.s3.staged_reports import StagedReport
+from jobs.reconcile.join_side import JoinOptions, Side, SideTotals
+from jobs.reconcile.rules import CIRCUMSTANCE
+from jobs.reconcile.rules_sql import SIDE_COLUMNS, judgements
+from jobs.reconcile.stage import StagedReport
 from jobs.tables.duck import quoted
 
 MEMORY_LIMIT_BYTES = 640 << 20

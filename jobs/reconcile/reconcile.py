@@ -2,7 +2,7 @@
 
 No request per object is made. Missing, extra, different and stale keys (or versions) are findings, and so is whatever
 S3 says that its replication FAILED for, unless its content is proven to be the same. What is in flight is judged by the
-next reports; what is unverifiable is shown with its reason: neither is a finding. `jobs.core.difference` has the rules.
+next reports; what is unverifiable is shown with its reason: neither is a finding. `jobs.reconcile.rules` has the rules.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from jobs.s3.store import Store
 if TYPE_CHECKING:
     import duckdb
 
-    from jobs.s3.confirming import Confirmed, Suspects
-    from jobs.s3.findings import Bucketful, Findings
-    from jobs.s3.join_sides import SideTotals
-    from jobs.s3.staged_reports import StagedReport
+    from jobs.reconcile.confirm import Confirmed, Suspects
+    from jobs.reconcile.findings import Bucketful, Findings
+    from jobs.reconcile.join_side import SideTotals
+    from jobs.reconcile.stage import StagedReport
 
 CLOCK_SECONDS = 2 * 86_400
 """How much newer than its creationTimestamp a report's objects may be: a listing of a huge bucket takes that long."""
@@ -170,11 +170,11 @@ async def reconcile(
     Raises ManifestError for reports that cannot be compared or trusted, a StoreError when S3 refuses; the result
     folder is not there then.
     """
-    from jobs.s3.confirming import confirm
-    from jobs.s3.join_sides import JoinOptions
-    from jobs.s3.joins import connect, join_reports
-    from jobs.s3.judging import Judging
-    from jobs.s3.staged_reports import fetch_reports, stage_reports
+    from jobs.reconcile.confirm import confirm
+    from jobs.reconcile.join import connect, join_reports
+    from jobs.reconcile.join_side import JoinOptions
+    from jobs.reconcile.rules_sql import Judging
+    from jobs.reconcile.stage import fetch_reports, stage_reports
 
     _check_pair(source, destination, options)
     evidence = evidence or Evidence()
@@ -235,7 +235,7 @@ def _check_pair(source: Inventory, destination: Inventory, options: ReconcileOpt
 
 
 def _check_clock(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> None:
-    from jobs.s3.report_statistics import newest_modified
+    from jobs.reconcile.stage_statistics import newest_modified
 
     inventory, newest = staged.inventory, newest_modified(connection, staged)
     if newest is not None and newest > inventory.created_at + CLOCK_SECONDS:
@@ -254,7 +254,7 @@ def _write(
     totals: tuple[SideTotals, SideTotals],
 ) -> Reconciliation:
     """Write and count; the folder gets its name when all of it is there."""
-    from jobs.s3.findings import write_findings, write_unparsed
+    from jobs.reconcile.findings import write_findings, write_unparsed
 
     partial, result = scratch / "result.partial", scratch / "result"
     shutil.rmtree(partial, ignore_errors=True)

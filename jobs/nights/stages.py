@@ -11,18 +11,18 @@ from pathlib import Path
 from posixpath import commonprefix
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.cli.comparison import compare, make_spec, record
 from jobs.config import Settings
 from jobs.core.display import Display
-from jobs.core.nights import INVENTORY_HOURS_MAX, NIGHT_VERSION, Stage
 from jobs.errors import ConfigError, Denied, LedgerError, ManifestError, NotFound
 from jobs.ledger.ledger import Ledger
+from jobs.nights.calendar import INVENTORY_HOURS_MAX, NIGHT_VERSION, Stage
+from jobs.nights.records import LOOK_SECONDS, NightBook
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import Ceiling, prefix_map, sides
+from jobs.reconcile.run import compare, make_spec, record
 from jobs.reports.document import exit_code
 from jobs.runs import launch, placement
-from jobs.runs.nights import LOOK_SECONDS, NightBook
 from jobs.runs.placement import BatchOptions
 from jobs.runs.work import work
 from jobs.s3.sessions import open_store
@@ -77,7 +77,7 @@ class Stages:
             return await self.ledger.report(run_id) is not None
 
         async def make(name: Callable[..., Awaitable[bool]]) -> None:
-            from jobs.reconcile import ReconcileOptions
+            from jobs.reconcile.reconcile import ReconcileOptions
 
             began = time.time()
             source, destination = await self._report("source"), await self._report("destination")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 if TYPE_CHECKING:
-    from jobs.s3.staged_reports import StagedReport
+    from jobs.reconcile.stage import StagedReport
 
 
 def statistics(

@@ -23,7 +23,7 @@ from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.inventory.report import Inventory
-    from jobs.reconcile import Freshness, Reconciliation
+    from jobs.reconcile.reconcile import Freshness, Reconciliation
 
 SHOWN_FINDINGS = 1_000
 PARQUET, CSV = "application/vnd.apache.parquet", "text/csv; charset=utf-8"
@@ -39,15 +39,15 @@ async def compare(
     display: Display,
     stores: tuple[Store, Store] | None = None,
 ) -> Reconciliation:
-    """Join the two reports, as `jobs.reconcile.reconcile` says, with all that the options name.
+    """Join the two reports, as `jobs.reconcile.reconcile.reconcile` says, with all that the options name.
 
     `stores`: where the reports' data files are read from; None: as boto3 finds them.
     """
-    from jobs.reconcile import Evidence, reconcile
+    from jobs.reconcile.reconcile import Evidence, reconcile
 
     suspects = None
     if given["confirm"]:
-        from jobs.s3.confirming import Suspects
+        from jobs.reconcile.confirm import Suspects
 
         suspects = Suspects(
             side_store(given, "source"),

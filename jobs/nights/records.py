@@ -12,12 +12,12 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from jobs.core.model import Attributes, ObjectRef
-from jobs.core.night_documents import claim_defect, record_defect, summary_defect
-from jobs.core.nights import Stage, claim_name, record_name, summary_name
 from jobs.core.pace import backoff_seconds
 from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
 from jobs.ledger.guard import ledger_guard
 from jobs.ledger.ledger import WRITE_TRIES, Ledger
+from jobs.nights.calendar import Stage, claim_name, record_name, summary_name
+from jobs.nights.documents import claim_defect, record_defect, summary_defect
 
 _JSON = Attributes(headers={"content-type": "application/json"})
 LOOK_SECONDS = 0.5

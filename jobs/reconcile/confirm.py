@@ -1,6 +1,6 @@
 """A HEAD for each suspicion, before it is called a finding: what two reports said is asked of S3 itself.
 
-The rules stay those of `jobs.core.difference`; only the facts are fresh. A key that has changed since the reports is
+The rules stay those of `jobs.reconcile.rules`; only the facts are fresh. A key that has changed since the reports is
 in flight, as if the reports had said so. Imports pyarrow and duckdb: import this module where it is used.
 """
 
@@ -14,12 +14,12 @@ from typing import NamedTuple
 import duckdb
 import pyarrow as pa
 
-from jobs.core.difference import Facts, judge
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.pace import Pace, backoff_seconds
 from jobs.core.prefix_map import PrefixMap
 from jobs.errors import Denied, NotFound, StoreError, Throttled, Unavailable
-from jobs.s3.judging import judgements
+from jobs.reconcile.rules import Facts, judge
+from jobs.reconcile.rules_sql import judgements
 from jobs.s3.store import Store
 
 IN_FLIGHT = 64
@@ -77,7 +77,7 @@ async def confirm(
     *,
     all_versions: bool,
 ) -> Confirmed:
-    """Judge the findings in the table `judged` (see `jobs.s3.joins`) anew, by what S3 says of them now.
+    """Judge the findings in the table `judged` (see `jobs.reconcile.join`) anew, by what S3 says of them now.
 
     `horizon`: epoch seconds behind which nothing is judged.
 

@@ -1,4 +1,4 @@
-"""One report as a side of the join: its rows in scope, in the columns that the rules of `jobs.s3.judging` need.
+"""One report as a side of the join: its rows in scope, in the columns that the rules of `jobs.reconcile.rules_sql` need.
 
 Imports duckdb: import this module where it is used.
 """
@@ -13,8 +13,8 @@ import duckdb
 
 from jobs.core.model import NULL_VERSION
 from jobs.core.prefix_map import PrefixMap
-from jobs.s3.judging import COMPOSITE, Judging, is_sealed_sql, replication_sql
-from jobs.s3.staged_reports import StagedReport
+from jobs.reconcile.rules_sql import COMPOSITE, Judging, is_sealed_sql, replication_sql
+from jobs.reconcile.stage import StagedReport
 
 _ABSENT = "\0"
 """Stands in an expression for a field that the report does not have."""
@@ -30,12 +30,12 @@ _MADE_OF = {
 """The field that alone decides a column, of those that may say the same in all rows."""
 
 _ASKED_OF_BOTH = ("is_multipart", "is_sealed")
-"""No rule looks at these before it is known that both sides have the key (`core/difference.py`)."""
+"""No rule looks at these before it is known that both sides have the key (`reconcile/rules.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class JoinOptions:
-    """How two reports are joined. `version_map`: see `jobs.reconcile.reconcile`; evidence: Parquet files of a side."""
+    """How two reports are joined. `version_map`: see `jobs.reconcile.reconcile.reconcile`; evidence: Parquet files of a side."""
 
     judging: Judging
     prefixes: PrefixMap = field(default_factory=PrefixMap)

@@ -1,4 +1,4 @@
-"""The rules of `jobs.core.difference` as SQL: what `judge` says of one pair, said of a whole join by DuckDB.
+"""The rules of `jobs.reconcile.rules` as SQL: what `judge` says of one pair, said of a whole join by DuckDB.
 
 A side of the join is a relation whose columns are those of `SIDE_COLUMNS`, or some of them; an absent column is one
 that the report does not have. A test compares this with `judge` for every pair of facts that Hypothesis thinks of.
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jobs.core.category import Category
-from jobs.core.difference import (
+from jobs.reconcile.rules import (
     CIRCUMSTANCE,
     COMPARISON,
     FAILED,
@@ -61,7 +61,7 @@ def replication_sql(replication_status: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """How pairs are judged: see `jobs.core.difference.judge`. `horizon_us`: epoch microseconds (None: any)."""
+    """How pairs are judged: see `jobs.reconcile.rules.judge`. `horizon_us`: epoch microseconds (None: any)."""
 
     horizon_us: int | None
     all_versions: bool
