@@ -23,7 +23,7 @@ from jobs.errors import LedgerError
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
 from scheduler.log import say
-from scheduler.sandbox import Sandbox
+from scheduler.runtime import Sandbox
 
 MANIFEST_VERSION = 1
 COUNT_LIMIT = 1 << 63

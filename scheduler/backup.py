@@ -41,10 +41,10 @@ from jobs.policy.coverage import match
 from jobs.policy.model import Pair, Policy
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP
-from scheduler import backlog, removals
+from scheduler import backlog, removed_versions
+from scheduler.event_metrics import publish_metrics
 from scheduler.log import say
-from scheduler.sandbox import Sandbox, here
-from scheduler.tally import publish_metrics
+from scheduler.runtime import Sandbox, here
 
 KEYS_IN_FLIGHT = 32
 TRIES = 6
@@ -183,7 +183,7 @@ class _Batch:
             event = told.event
             if event.removes_bytes and (event.version_id, event.sequencer) not in removed:
                 removed.add((event.version_id, event.sequencer))
-                await removals.remember(self.sandbox, event)
+                await removed_versions.remember(self.sandbox, event)
             if event.kind in _WANTS_COPY:
                 if (event.size_bytes or 0) > pair.thresholds.lambda_max_size:
                     self._hand(told, f"larger than {pair.thresholds.lambda_max_size}")
@@ -256,11 +256,11 @@ class _Batch:
                 what = "a delete marker" if version.is_delete_marker else "a newer object"
                 return f"gone: {what} came after it"
         for told in group:
-            if removals.explains(told.event, event):
+            if removed_versions.explains(told.event, event):
                 return "gone: it was deleted afterwards"
         asked = (event.bucket, event.key, event.version_id, event.sequencer)
         if asked not in self.removals_known:
-            self.removals_known[asked] = await removals.is_known(self.sandbox, event)
+            self.removals_known[asked] = await removed_versions.is_known(self.sandbox, event)
         return "gone: it was deleted afterwards" if self.removals_known[asked] else ""
 
     def _out_of_time(self, told: _Told, *, can_wait: bool) -> None:

@@ -22,9 +22,9 @@ from jobs.policy.coverage import match
 from jobs.policy.model import Pair, Policy
 from scheduler import backlog
 from scheduler.backlog import BacklogRow, Published, Waiting
+from scheduler.batch_starts import is_started
 from scheduler.log import measure, say
-from scheduler.sandbox import Sandbox, here
-from scheduler.starting import is_started
+from scheduler.runtime import Sandbox, here
 from scheduler.submit import for_manifest
 
 LISTED_MAX = 10_000

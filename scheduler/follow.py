@@ -45,9 +45,9 @@ from jobs.reports.document import findings_count, verdict
 from jobs.restore.thawing import waiting_name
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
+from scheduler.batch_starts import Start, is_second, read_start, start
 from scheduler.log import measure, say
-from scheduler.sandbox import Sandbox, here
-from scheduler.starting import Start, is_second, read_start, start
+from scheduler.runtime import Sandbox, here
 
 _RUN = re.compile(r"(?P<run>\d{8}T\d{6}Z-[a-z]+-[0-9a-f]+)-(?P<number>\d{3})-(?P<stage>work|report)")
 _ENDED = ("SUCCEEDED", "FAILED")

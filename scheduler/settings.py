@@ -15,7 +15,7 @@ class Settings:
     """`SEALIFT_POLICY` (a path or s3://…) and `SEALIFT_LEDGER` (s3://bucket/prefix) are needed.
 
     `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_JOB_DEFINITION` and `SEALIFT_TOPIC` replace what the policy's name
-    stands for (`scheduler.starting`, `scheduler.follow`); None where they are not set.
+    stands for (`scheduler.batch_starts`, `scheduler.follow`); None where they are not set.
     """
 
     policy: str

@@ -27,9 +27,9 @@ from jobs.nights.calendar import find_night
 from jobs.policy.coverage import scope
 from jobs.policy.model import Pair, Policy
 from scheduler.backlog import Published, read_manifest
+from scheduler.batch_starts import Start, start
 from scheduler.log import say
-from scheduler.sandbox import Sandbox, here
-from scheduler.starting import Start, start
+from scheduler.runtime import Sandbox, here
 
 T = TypeVar("T")
 

@@ -22,8 +22,8 @@ from jobs.errors import ConfigError, ExitCode, SealiftError, SealiftWarning
 
 _COMMANDS = {
     "inventory": ("jobs.cli.inventory", "inventory", "List a bucket into a report of S3 Inventory's shape."),
-    "replicate": ("jobs.cli.transfer", "replicate", "Copy the objects of a manifest, guarded and proven."),
-    "verify": ("jobs.cli.transfer", "verify", "Prove that copies are the same as their originals."),
+    "replicate": ("jobs.cli.replicate", "replicate", "Copy the objects of a manifest, guarded and proven."),
+    "verify": ("jobs.cli.replicate", "verify", "Prove that copies are the same as their originals."),
     "reconcile": ("jobs.cli.reconcile", "reconcile", "Compare two inventories; report and repair what differs."),
     "compact": ("jobs.cli.compact", "compact", "Pack small cold objects into few archives."),
     "restore": ("jobs.cli.restore", "restore", "Bring objects back out of archives, or a bucket as it was."),
@@ -97,7 +97,7 @@ def cli() -> None:
       sealift runs list
     """
     if (begun := Settings.begun_as()) is not None:
-        from jobs.cli.beginning import demand_to_stand
+        from jobs.cli.job_start import demand_to_stand
 
         demand_to_stand(*begun)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.cli.pairs import choose
+from jobs.cli.pair_options import choose
 from jobs.compact.packing import Claim
 from jobs.config import Settings
 from jobs.core.enums import ArchiveSide, Encryption

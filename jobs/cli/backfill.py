@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from jobs.cli.batch_options import batch_options
 from jobs.cli.options import WhenType, json_option, ledger_option, manifest_option, plan_options, prefix_option, stack
-from jobs.cli.pairs import Chosen, choose, pair_options
-from jobs.cli.placement import batch_options
-from jobs.cli.transfer import launch_and_report
+from jobs.cli.pair_options import Chosen, choose, pair_options
+from jobs.cli.replicate import launch_and_report
 from jobs.config import Settings
 from jobs.core.enums import Deletes
 from jobs.core.selection import Selection

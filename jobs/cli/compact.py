@@ -14,6 +14,7 @@ import click
 
 from jobs import __version__
 from jobs.cli.archive_rules import by_rule
+from jobs.cli.batch_options import batch_options
 from jobs.cli.options import (
     LocationType,
     SizeType,
@@ -26,8 +27,7 @@ from jobs.cli.options import (
     side,
     side_options,
 )
-from jobs.cli.placement import batch_options
-from jobs.cli.transfer import launch_and_report
+from jobs.cli.replicate import launch_and_report
 from jobs.compact.job import CompactOptions
 from jobs.compact.packing import MEMBERS_MAX, TARGET_BYTES, Claim, PackingRule
 from jobs.compact.savings import Economy

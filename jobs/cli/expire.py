@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
+from jobs.cli.batch_options import batch_options
 from jobs.cli.console import emit, say
 from jobs.cli.expire_options import by_pair, complete, is_named, named_side, places_options, same_command
 from jobs.cli.options import RunType, json_option, ledger_location, ledger_option, manifest_option
-from jobs.cli.placement import batch_options
-from jobs.cli.transfer import launch_and_report
+from jobs.cli.replicate import launch_and_report
 from jobs.config import Settings
 from jobs.core.display import Display, shown
 from jobs.core.run import RunSpec

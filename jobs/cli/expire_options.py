@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from jobs.cli.options import LocationType, side_options, stack
-from jobs.cli.pairs import Chosen, choose
+from jobs.cli.pair_options import Chosen, choose
 from jobs.config import Settings
 from jobs.core.enums import ArchiveSide
 from jobs.core.model import Location

@@ -12,11 +12,11 @@ from typing import Any
 import click
 
 from jobs import __version__
-from jobs.cli import placement
+from jobs.cli import batch_options as placement
+from jobs.cli.batch_options import batch_options
 from jobs.cli.console import display, emit, say, table
 from jobs.cli.options import json_option, ledger_option, stack
-from jobs.cli.pairs import Chosen, choose, pair_options
-from jobs.cli.placement import batch_options
+from jobs.cli.pair_options import Chosen, choose, pair_options
 from jobs.config import Settings
 from jobs.core.enums import Deletes
 from jobs.core.run import RunState

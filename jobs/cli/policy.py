@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from jobs.cli.bind import bind
 from jobs.cli.console import emit
 from jobs.cli.options import LocationType, json_option
+from jobs.cli.policy_bind import bind
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli import placement
+from jobs.cli import batch_options as placement
+from jobs.cli.batch_options import batch_options
 from jobs.cli.console import TERMINAL, display, emit, say
 from jobs.cli.options import (
     LocationType,
@@ -25,8 +26,7 @@ from jobs.cli.options import (
     side_options,
     stack,
 )
-from jobs.cli.placement import batch_options
-from jobs.cli.plan_lines import report_text
+from jobs.cli.texts import report_text
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap

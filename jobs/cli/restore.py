@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from jobs import __version__
+from jobs.cli.batch_options import batch_options
 from jobs.cli.options import (
     LocationType,
     TextType,
@@ -27,8 +28,7 @@ from jobs.cli.options import (
     side,
     side_options,
 )
-from jobs.cli.placement import batch_options
-from jobs.cli.transfer import launch_and_report
+from jobs.cli.replicate import launch_and_report
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.enums import StorageClass

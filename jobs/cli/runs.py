@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from jobs.aws.batch import Batch
-from jobs.cli import placement
+from jobs.cli import batch_options
 from jobs.cli.console import display, emit, meter, table
 from jobs.cli.options import RunType, json_option, ledger_location, ledger_option
-from jobs.cli.plan_lines import plan_text, report_text
-from jobs.cli.transfer import follow_and_report, launch_and_report, run_and_report
+from jobs.cli.replicate import follow_and_report, launch_and_report, run_and_report
+from jobs.cli.texts import plan_text, report_text
 from jobs.config import Settings
 from jobs.core.selection import Selection
 from jobs.errors import LedgerError, UsageError
@@ -76,7 +76,7 @@ def cancel(run_id: str, ledger: str | None, as_json: bool) -> int:
 @click.argument("run_id", type=RunType(), metavar="RUN")
 @ledger_option()
 @click.option("--executor", type=click.Choice(["local", "batch"]), help="Default: where the run was.")
-@placement.batch_options()
+@batch_options.batch_options()
 @click.option("--yes", is_flag=True, help="Start without asking (on a terminal it asks).")
 @json_option()
 def retry(run_id: str, ledger: str | None, **given: Any) -> int:
@@ -210,7 +210,7 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
     spec, plan, ended = await ledger.spec(run_id), await ledger.plan(run_id), await ledger.report(run_id)
     if given["executor"] is None and await ledger.names(run_id, "batch/"):
         given = given | {"executor": "batch"}
-    options = placement.chosen(given)
+    options = batch_options.chosen(given)
     if ended is None:
         if spec.job == "expire":
             from jobs.expire.places import command_of

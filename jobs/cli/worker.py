@@ -15,8 +15,8 @@ from typing import Any
 import click
 
 from jobs import __version__
-from jobs.cli.log import WorkerLog, nowhere, to_stderr
 from jobs.cli.options import RunType, ledger_location, ledger_option
+from jobs.cli.worker_log import WorkerLog, nowhere, to_stderr
 from jobs.compact.job import ARCHIVES_AT_ONCE, Compact, CompactOptions
 from jobs.config import Settings
 from jobs.core.model import Location, Route

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.aws.queues import Queue
-from jobs.local.gauges import Unhandled
-from jobs.local.queue_server import ACCOUNT
+from jobs.local.sqs_server import ACCOUNT
+from jobs.local.status import Unhandled
 from scheduler.polling import Polled, poll
 
 Handler = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]

@@ -16,8 +16,8 @@ from jobs.aws.queues import BATCH_MESSAGES, Queue
 from jobs.core.model import ObjectRef
 from jobs.core.pace import backoff_seconds
 from jobs.errors import StoreError
-from jobs.local.gauges import Unhandled
 from jobs.local.notifications import Change, Exchange, read_changes, to_record
+from jobs.local.status import Unhandled
 from jobs.policy.model import Policy
 from jobs.s3.store import Store
 

@@ -24,19 +24,19 @@ from typing import Any, TypeVar
 from jobs.aws.clients import call, open_client
 from jobs.aws.queues import Depth, Queue
 from jobs.errors import Conflict, SealiftError
+from jobs.local.batch_queue import LocalBatch, StartedRuns
 from jobs.local.event_source import Context, EventSource, make_queues
-from jobs.local.gauges import FunctionLog, Unhandled
 from jobs.local.notifier import Notifier
-from jobs.local.queue_server import QueueServer
 from jobs.local.relay import Relay
-from jobs.local.servers import RunningServer, allow_open_files, s3_server
-from jobs.local.started_runs import LocalBatch, StartedRuns
+from jobs.local.seaweedfs import RunningServer, allow_open_files, s3_server
+from jobs.local.sqs_server import QueueServer
+from jobs.local.status import FunctionLog, Unhandled
 from jobs.policy.model import Policy
 from jobs.policy.reader import read_policy
 from jobs.s3.sessions import open_store
 from scheduler import backup
 from scheduler.log import say
-from scheduler.sandbox import here
+from scheduler.runtime import here
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import pytest
 
 from jobs import cli
 from jobs.cli.console import without_passwords
-from jobs.cli.log import _short
+from jobs.cli.worker_log import _short
 from jobs.errors import ConfigError, ExitCode, SealiftWarning
 from jobs.s3.sessions import open_store
 

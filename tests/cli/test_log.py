@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.cli.log import PROGRESS_SECONDS, WorkerLog
+from jobs.cli.worker_log import PROGRESS_SECONDS, WorkerLog
 from jobs.config import Settings
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status

@@ -218,7 +218,7 @@ def test_a_process_that_hangs_is_ended_after_its_parent_all_the_same() -> None:
 LOCAL_BATCH = """
 import os, signal, sys
 from pathlib import Path
-from jobs.local.started_runs import LocalBatch
+from jobs.local.batch_queue import LocalBatch
 batch = LocalBatch(Path(sys.argv[1]))
 batch.submit({"jobName": "job", "containerOverrides": {"command": sys.argv[2:], "environment": []}}, is_new=True)
 batch.step()

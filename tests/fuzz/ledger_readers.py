@@ -26,8 +26,8 @@ from jobs.runs import batch_executor as batch
 from jobs.runs import leases
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
-from scheduler import backlog, follow, starting
-from scheduler.sandbox import Sandbox
+from scheduler import backlog, batch_starts, follow
+from scheduler.runtime import Sandbox
 from scheduler.settings import Settings
 from tests.fuzz.conversations import own_loop
 from tests.simulation.loop import run_at_once
@@ -124,7 +124,7 @@ async def _ended(sandbox: Sandbox) -> object:
 
 
 async def _start(sandbox: Sandbox) -> object:
-    return await starting.read_start(sandbox, POLICY, JOB)
+    return await batch_starts.read_start(sandbox, POLICY, JOB)
 
 
 async def _job(ledger: Ledger) -> object:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from jobs.local.queue_server import QueueServer
+from jobs.local.sqs_server import QueueServer
 from tests.servers import REGION
 
 

@@ -26,14 +26,14 @@ from jobs.aws.queues import Depth, Queue, redrive
 from jobs.core.model import Attributes, Listed, Location
 from jobs.errors import Unavailable
 from jobs.local.event_source import Context, EventSource, make_queues
-from jobs.local.gauges import Unhandled
 from jobs.local.notifier import Notifier
 from jobs.local.relay import Relay
+from jobs.local.status import Unhandled
 from jobs.policy.reader import read_policy
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED, Store
 from scheduler.backup import handle
-from scheduler.sandbox import Sandbox
+from scheduler.runtime import Sandbox
 from scheduler.settings import Settings
 from tests.local.faults import faulty_relay
 from tests.servers import REGION, Server

@@ -6,7 +6,7 @@ import io
 import json
 
 from jobs.core.metrics import Metric, Unit, embed
-from jobs.local.gauges import COUNTS, Ages, FunctionLog, Unhandled
+from jobs.local.status import COUNTS, Ages, FunctionLog, Unhandled
 from tests.scheduler.shapes import notification, record
 
 AT = 1764028800.0  # 2025-11-25T00:00:00Z

@@ -13,9 +13,9 @@ import yaml
 from jobs.aws.queues import Queue
 from jobs.core.model import Attributes
 from jobs.errors import Unavailable
-from jobs.local.gauges import Unhandled
 from jobs.local.notifications import Exchange
 from jobs.local.notifier import Notifier
+from jobs.local.status import Unhandled
 from jobs.policy.model import Policy
 from jobs.policy.reader import read_policy
 from jobs.s3.memory import MemoryStore

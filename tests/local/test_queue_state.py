@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.local.queue_state import Counts, MemoryQueue
+from jobs.local.sqs_queue import Counts, MemoryQueue
 
 HIDDEN = 30.0
 _MOVES = st.lists(

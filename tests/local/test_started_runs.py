@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from jobs.errors import ExitCode
-from jobs.local.started_runs import AT_ONCE, LocalBatch
-from scheduler.starting import ATTEMPTS
+from jobs.local.batch_queue import AT_ONCE, LocalBatch
+from scheduler.batch_starts import ATTEMPTS
 
 WAIT_SECONDS = 30.0
 SCRIPT = """

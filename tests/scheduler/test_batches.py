@@ -19,7 +19,7 @@ from jobs.errors import Denied, NotFound, StoreError, Throttled, Unavailable
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from scheduler.backup import handle
-from scheduler.sandbox import Sandbox
+from scheduler.runtime import Sandbox
 from scheduler.settings import Settings
 from tests.scheduler.shapes import batch, message, notification, record
 
@@ -275,7 +275,7 @@ def test_messages_that_come_again_until_they_are_done_account_for_every_event(
     scene.store.fail = fail
     received = 0
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("scheduler.backup", "scheduler.sandbox"):  # nobody has to wait for a store in memory
+        for module in ("scheduler.backup", "scheduler.runtime"):  # nobody has to wait for a store in memory
             patch.setattr(f"{module}.backoff_seconds", lambda attempt, jitter: 0.0)
         while waiting:
             chance.shuffle(waiting)

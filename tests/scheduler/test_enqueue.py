@@ -15,7 +15,7 @@ import pytest
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.enqueue import handle
-from scheduler.sandbox import Sandbox
+from scheduler.runtime import Sandbox
 from tests.scheduler.conftest import Place
 from tests.scheduler.lambda_api import LambdaApi, lambda_api
 from tests.scheduler.shapes import batch

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from jobs.backup.events import parse_document
-from scheduler import removals
+from scheduler import removed_versions
 from scheduler.backup import handle
 from tests.scheduler.shapes import batch, notification, record
 from tests.scheduler.test_batches import Scene
@@ -122,10 +122,10 @@ def test_a_removal_among_thousands_of_its_key_is_found_by_one_list(scene: Scene,
     async def look_up() -> list[bool]:
         for number in range(0, 3_000, 2):
             version = None if version_id is None else f"{version_id}{number}"
-            await removals.remember(scene.sandbox, told("ObjectRemoved:Delete", number, version))
+            await removed_versions.remember(scene.sandbox, told("ObjectRemoved:Delete", number, version))
         scene.store.calls.clear()
         asked = [told("ObjectCreated:Put", number, version_id and f"{version_id}{number}") for number in (2_001, 2_998)]
-        return [await removals.is_known(scene.sandbox, event) for event in asked]
+        return [await removed_versions.is_known(scene.sandbox, event) for event in asked]
 
     expected = [True, False] if version_id is None else [False, True]
     assert scene.sandbox.run(look_up()) == expected

@@ -14,9 +14,9 @@ from jobs.aws.batch import Batch
 from jobs.core.model import Location
 from jobs.policy.reader import read_policy
 from jobs.s3.memory import MemoryStore
-from scheduler.sandbox import Sandbox
+from scheduler.batch_starts import Start, start
+from scheduler.runtime import Sandbox
 from scheduler.settings import Settings
-from scheduler.starting import Start, start
 from tests.batch.account import Puppets, make_client, register
 from tests.batch.server import BatchServer, batch_server
 from tests.scheduler.conftest import Place

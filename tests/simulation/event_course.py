@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 import scheduler.backlog
 import scheduler.backup
 import scheduler.log
-import scheduler.sandbox
+import scheduler.runtime
 from jobs.aws import queues
 from jobs.backup.job import Backup, BackupOptions
 from jobs.core.enums import Deletes
@@ -29,7 +29,7 @@ from jobs.policy.reader import parse_policy
 from jobs.policy.words import Size
 from jobs.s3.byte_ranges import ByteBudget
 from scheduler.polling import to_event
-from scheduler.sandbox import Sandbox
+from scheduler.runtime import Sandbox
 from scheduler.settings import Settings
 from tests.simulation import tables
 from tests.simulation.event_model import BUFFER_BYTES, EventModel
@@ -101,7 +101,7 @@ class EventCourse:
         random = SimpleNamespace(random=self.world.chance)
         secrets = SimpleNamespace(token_hex=self._token)
         return [
-            (scheduler.sandbox, "random", random),
+            (scheduler.runtime, "random", random),
             (scheduler.backup, "random", random),
             (scheduler.backup, "secrets", secrets),
             (scheduler.backlog, "secrets", secrets),

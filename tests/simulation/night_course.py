@@ -14,11 +14,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import scheduler.backlog
+import scheduler.batch_starts
 import scheduler.enqueue
 import scheduler.follow
 import scheduler.log
-import scheduler.sandbox
-import scheduler.starting
+import scheduler.runtime
 import scheduler.submit
 from jobs.core.model import Attributes
 from jobs.errors import ExitCode
@@ -75,8 +75,8 @@ class NightCourse:
         """What the functions take from the world around them, taken from the seed instead."""
         secrets = SimpleNamespace(token_hex=self._token)
         return [
-            (scheduler.sandbox, "random", SimpleNamespace(random=self.world.chance)),
-            (scheduler.starting, "secrets", secrets),
+            (scheduler.runtime, "random", SimpleNamespace(random=self.world.chance)),
+            (scheduler.batch_starts, "secrets", secrets),
             (scheduler.backlog, "secrets", secrets),
             (scheduler.follow, "secrets", secrets),
             (scheduler.log, "_write", lambda document: None),

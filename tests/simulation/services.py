@@ -16,9 +16,9 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 
 import jobs.aws.batch
 import jobs.aws.clients
+import scheduler.batch_starts
 import scheduler.enqueue
 import scheduler.follow
-import scheduler.starting
 from jobs.errors import StoreError
 from tests.simulation.loop import LABEL
 from tests.simulation.network import Network
@@ -95,7 +95,10 @@ class Threads:
         """What stands in the product for the real ones."""
         threaded = SimpleNamespace(to_thread=self.to_thread, sleep=asyncio.sleep)
         return [
-            *((module, "asyncio", threaded) for module in (scheduler.enqueue, scheduler.follow, scheduler.starting)),
+            *(
+                (module, "asyncio", threaded)
+                for module in (scheduler.enqueue, scheduler.follow, scheduler.batch_starts)
+            ),
             (jobs.aws.batch, "time", SimpleNamespace(sleep=lambda seconds: self._next(0, "", (seconds,)))),
             (jobs.aws.batch, "random", SimpleNamespace(random=self._draw)),
             (jobs.aws.batch.Batch, "_client", lambda edge, tries: self._client("batch", tries)),

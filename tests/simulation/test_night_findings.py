@@ -17,7 +17,7 @@ from jobs.policy.model import Policy
 from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog
-from scheduler.sandbox import Sandbox
+from scheduler.runtime import Sandbox
 from scheduler.settings import Settings
 from tests.simulation.loop import run_at_once
 from tests.simulation.night_course import ARN

@@ -23,9 +23,9 @@ from jobs.ledger.table_docs import TABLES
 from jobs.policy.reader import read_policy
 from jobs.policy.words import TimeZone
 from jobs.s3.memory import MemoryStore
-from scheduler.sandbox import Sandbox
+from scheduler.batch_starts import Start, start
+from scheduler.runtime import Sandbox
 from scheduler.settings import Settings as FunctionSettings
-from scheduler.starting import Start, start
 from tests.terraform.world import MODULE, ROOT
 
 GLUE_TYPES = {
@@ -116,7 +116,7 @@ class Recorder(Batch):
 
 
 def test_names_are_those_that_functions_guess(example):
-    """What jobs, queues and the topic are called without any setting: scheduler/starting.py, scheduler/follow.py."""
+    """What jobs, queues and the topic are called without any setting: scheduler/batch_starts.py, scheduler/follow.py."""
     policy, recorder, store = read_policy(str(ROOT / "policy.example.yaml")), Recorder(), MemoryStore()
     store.create_bucket(policy.ledger.bucket)
     bare = FunctionSettings(policy="s3://b/policy.yaml", ledger=Location.parse(policy.ledger.uri))

@@ -12,7 +12,7 @@ import jobs.backup.key_backup
 import jobs.backup.version_match
 import scheduler.backlog
 import scheduler.backup
-import scheduler.removals
+import scheduler.removed_versions
 from jobs.backup import succession
 from jobs.backup.job import Backup
 from jobs.backup.succession import Act, Step
@@ -77,7 +77,7 @@ def _forget_removals() -> Replacements:
     async def remember(sandbox: Any, event: Any) -> None:
         return None
 
-    return [(scheduler.removals, "remember", remember)]
+    return [(scheduler.removed_versions, "remember", remember)]
 
 
 def _mirror_always() -> Replacements:

@@ -20,9 +20,9 @@ from jobs.core.model import Attributes
 from jobs.errors import NotFound
 from jobs.s3.store import UNGUARDED
 from scheduler.backlog import BacklogRow, Published
+from scheduler.batch_starts import Start, is_started, read_start
 from scheduler.follow import _did, _Follower
-from scheduler.sandbox import Sandbox
-from scheduler.starting import Start, is_started, read_start
+from scheduler.runtime import Sandbox
 from scheduler.submit import for_manifest
 from tests.simulation.bugs.bug import Bug, Replacements
 

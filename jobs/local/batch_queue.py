@@ -20,10 +20,10 @@ from typing import Any
 from jobs.aws.batch import Batch
 from jobs.core.parentage import TIED
 from jobs.errors import ExitCode
-from jobs.local.servers import stop
+from jobs.local.seaweedfs import stop
 from scheduler import enqueue, follow
-from scheduler.sandbox import Sandbox
-from scheduler.starting import ATTEMPTS, start
+from scheduler.batch_starts import ATTEMPTS, start
+from scheduler.runtime import Sandbox
 from scheduler.submit import for_manifest
 
 LOOK_SECONDS = 2.0

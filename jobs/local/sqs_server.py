@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from jobs.local.queue_state import MemoryQueue, Stored
+from jobs.local.sqs_queue import MemoryQueue, Stored
 
 ACCOUNT = "123456789012"
 BATCH_MESSAGES = 10

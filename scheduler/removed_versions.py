@@ -15,7 +15,7 @@ import json
 from jobs.backup.events import ObjectEvent, order_of
 from jobs.core.model import NULL_VERSION
 from jobs.s3.store import Marker
-from scheduler.sandbox import Sandbox
+from scheduler.runtime import Sandbox
 
 
 async def remember(sandbox: Sandbox, event: ObjectEvent) -> None:

@@ -31,7 +31,7 @@ from jobs.ledger.agreement import run_job
 from jobs.ledger.job_starts import decode_record, encode_record, record_name
 from jobs.policy.model import Policy
 from scheduler.log import say
-from scheduler.sandbox import Sandbox
+from scheduler.runtime import Sandbox
 
 ATTEMPTS = 3
 _NIGHT = re.compile(r"\d{4}-\d\d-\d\d")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from jobs.aws.batch_arrays import WORK
-from jobs.cli import placement
+from jobs.cli import batch_options
 from jobs.cli.console import TERMINAL, emit, say
 from jobs.cli.options import (
     LocationType,
@@ -26,7 +26,7 @@ from jobs.cli.options import (
     side_options,
     stack,
 )
-from jobs.cli.plan_lines import plan_text, report_text
+from jobs.cli.texts import plan_text, report_text
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec
@@ -49,7 +49,7 @@ _COMMON = stack(
     ledger_option(),
     filter_options(),
     plan_options(),
-    placement.batch_options(),
+    batch_options.batch_options(),
     json_option(),
     side_options("source"),
     side_options("destination"),
@@ -198,7 +198,7 @@ async def launch_and_report(
     plan_run: launch.Planner = launch.plan_run,
 ) -> int:
     """Plan, ask, run and report one request; the exit code."""
-    options = placement.chosen(given)
+    options = batch_options.chosen(given)
     place = placing.place(options, settings, request.job) if placing.is_batch(options, settings) else None
     if place is None:
         planned = await plan_run(request, ledger, settings, TERMINAL)
