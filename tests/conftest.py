@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.servers import Server, moto, seaweedfs
+from tests.doubles.servers import Server, moto, seaweedfs
 
 # Based on Hypothesis' own choice, which with CI set is the same examples each time: what is slow is a busy machine.
 settings.register_profile("sealift", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -27,7 +27,7 @@ from tests.benchmarks.data import Data
 from tests.benchmarks.late_server import Missing
 from tests.benchmarks.measure import Sample, measure
 from tests.benchmarks.workloads import Bench, Workload
-from tests.servers import Server, seaweedfs
+from tests.doubles.servers import Server, seaweedfs
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "bench"

@@ -25,11 +25,11 @@ from typing import Any
 
 import boto3
 
-from tests.batch.runners import Child, Exit, Runner, SubprocessRunner
-from tests.batch.server import BatchServer, batch_server
 from tests.benchmarks.data import Data, Dataset
 from tests.containers.podman import Podman, PodmanRunner, build_base, build_image, missing, podman_in
-from tests.servers import REGION, Server, seaweedfs
+from tests.doubles.batch.runners import Child, Exit, Runner, SubprocessRunner
+from tests.doubles.batch.server import BatchServer, batch_server
+from tests.doubles.servers import REGION, Server, seaweedfs
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = 2

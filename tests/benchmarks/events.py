@@ -21,9 +21,9 @@ from unittest import mock
 from jobs.cli.local import SAMPLE
 from jobs.local.system import System, running
 from tests.benchmarks import soak
+from tests.doubles.servers import seaweedfs
 from tests.local.queue_process import queue_server
 from tests.local.storm import storm
-from tests.servers import seaweedfs
 
 QUICK = 100
 BURST = 2_000

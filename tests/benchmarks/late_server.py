@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.servers import free_ports
+from tests.doubles.servers import free_ports
 
 LATENCY_SECONDS = 0.04
 PACKAGES = "nginx-light libnginx-mod-http-echo"

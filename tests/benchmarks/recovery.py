@@ -19,8 +19,8 @@ from pathlib import Path
 from statistics import median
 
 from tests.benchmarks.data import Data, Dataset
-from tests.fault_proxy import Faults, fault_proxy
-from tests.servers import seaweedfs
+from tests.doubles.fault_proxy import Faults, fault_proxy
+from tests.doubles.servers import seaweedfs
 
 SLOT_SECONDS = 0.2
 CALM_SECONDS, STORM_SECONDS = 4.0, 4.0

@@ -19,7 +19,7 @@ import pytest
 from jobs.core.model import Listed
 from jobs.s3.lookup import key_history
 from jobs.s3.sessions import open_store
-from tests.servers import Server
+from tests.doubles.servers import Server
 
 if TYPE_CHECKING:
     from tests.cli.fleet import Fleet

@@ -18,11 +18,11 @@ from jobs.core.model import Location
 from jobs.runs import batch_follow as batch
 from jobs.runs import launch
 from jobs.runs.batch_executor import BatchExecutor
-from tests.batch.account import await_value, make_client, register
-from tests.batch.engine import Job
-from tests.batch.runners import Child, Exit, Process, Runner, Running, SubprocessRunner
-from tests.batch.server import BatchServer, batch_server
 from tests.cli.conftest import Result, World
+from tests.doubles.batch.account import await_value, make_client, register
+from tests.doubles.batch.engine import Job
+from tests.doubles.batch.runners import Child, Exit, Process, Runner, Running, SubprocessRunner
+from tests.doubles.batch.server import BatchServer, batch_server
 
 ROWS = 480
 SHARDS = 4

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from tests.cli.conftest import World
-from tests.servers import REGION
+from tests.doubles.servers import REGION
 
 
 def write_policy(world: World, folder: Path, *, inventory: bool = False, docs: Mapping[str, Any] | None = None) -> str:

@@ -11,8 +11,8 @@ from unittest import mock
 import pytest
 
 from jobs.runs import batch_follow
-from tests.batch.account import await_value, make_client
 from tests.cli.fleet import ROWS, Fleet, LateReports, complete, followed
+from tests.doubles.batch.account import await_value, make_client
 
 
 def test_eight_shards_replicated_by_an_array_job_with_a_report_stage(fleet: Fleet) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.batch.account import await_value
-from tests.batch.runners import OUT_OF_MEMORY, Child, Exit, SubprocessRunner
 from tests.cli.fleet import ROWS, SHARDS, Fleet, complete
+from tests.doubles.batch.account import await_value
+from tests.doubles.batch.runners import OUT_OF_MEMORY, Child, Exit, SubprocessRunner
 
 
 def test_a_reclaimed_child_checkpoints_exits_75_is_retried_and_completes(fleet: Fleet) -> None:

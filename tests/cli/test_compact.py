@@ -30,7 +30,7 @@ from jobs.s3.sessions import open_store
 from tests.cli.conftest import World
 from tests.cli.pair_policy import write_policy
 from tests.cli.test_resume import workers_of
-from tests.servers import REGION
+from tests.doubles.servers import REGION
 
 ALL = "--pack-all"
 

@@ -18,7 +18,7 @@ import boto3
 import pytest
 import yaml
 
-from tests.servers import REGION, Server
+from tests.doubles.servers import REGION, Server
 
 DEAD_ARN = "arn:aws:sqs:us-east-1:123456789012:mine-objects-dead"
 

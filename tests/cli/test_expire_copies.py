@@ -13,8 +13,8 @@ import pytest
 
 from tests.cli.conftest import Result, World
 from tests.cli.test_expire import DELETE, expire, fill, keys, places, reasons, replicate
-from tests.forgery import with_crc32_of
-from tests.servers import Server, moto
+from tests.doubles.forged_content import with_crc32_of
+from tests.doubles.servers import Server, moto
 
 CONTENT = b"content of the original, as it was written"
 OTHER = with_crc32_of(CONTENT, b"content of some object that means to be it")

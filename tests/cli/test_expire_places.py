@@ -16,13 +16,13 @@ import pytest
 from jobs.core.model import ObjectVersion
 from jobs.core.run import Plan, RunSpec, run_digest
 from jobs.tables.rows import version_batch, write_parquet
-from tests.batch.account import make_client, register
 from tests.cli import ledger_forgery
 from tests.cli.conftest import Result, World
 from tests.cli.fleet import Fleet
 from tests.cli.pair_policy import write_policy
 from tests.cli.test_expire import DELETE, NOW, compact, expire, fill, keys, places, reasons, replicate
-from tests.servers import REGION
+from tests.doubles.batch.account import make_client, register
+from tests.doubles.servers import REGION
 
 ALL = ("--grace", "0s", "--max-share", "100%", "--json")
 

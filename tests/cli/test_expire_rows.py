@@ -12,7 +12,7 @@ from tests.cli.conftest import World
 from tests.cli.pair_policy import write_policy
 from tests.cli.test_expire import DELETE, compact, keys, places, replicate
 from tests.cli.test_expire_places import manifest
-from tests.servers import REGION
+from tests.doubles.servers import REGION
 
 
 def pair_rule(world: World, max_share: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import World
-from tests.fault_proxy import Faults, fault_proxy
+from tests.doubles.fault_proxy import Faults, fault_proxy
 
 MIB = 1 << 20
 STORM = {"slow_down": 0.30, "refuse": 0.02, "lose": 0.03, "cut": 0.03, "stall": 0.02}

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.cli.conftest import World, make_world
-from tests.servers import Server
+from tests.doubles.servers import Server
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from jobs.core.run import Plan, ShardSummary
 from jobs.errors import ConfigError, Denied, Interrupted
 from jobs.ledger.ledger import Ledger
 from jobs.runs.worker import Progress, Worker, WorkerLimits
-from jobs.s3.memory import MemoryStore
 from jobs.tables.rows import shard_schema, write_parquet
 from tests.cli.conftest import World
 from tests.core.test_metrics import problems
+from tests.doubles.memory_store import MemoryStore
 
 ROWS_PER_SHARD = Settings.from_environment({}).rows_per_shard
 LOG_BYTES_PER_MILLION_ROWS_MAX = 64 * 1024

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.batch.account import await_value
 from tests.cli.conftest import World
 from tests.cli.fleet import Fleet
 from tests.cli.test_expire import DELETE, places
 from tests.cli.test_resume import FAST_CHECKPOINTS, workers_of
+from tests.doubles.batch.account import await_value
 
 ROWS = 3_000
 COPIED_ROWS = 1_500

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.cli.conftest import World
-from tests.http_proxy import http_proxy
+from tests.doubles.http_proxy import http_proxy
 
 
 def test_a_whole_run_goes_through_the_proxy(world: World) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.cli.conftest import World
-from tests.servers import Server, seaweedfs
+from tests.doubles.servers import Server, seaweedfs
 
 MIB = 1024 * 1024
 ODD = ["a b", "a+b", "100%", "a%20b", "ü", "u\u0308", "日本/送り状", "q?x=1&y#z", "a'b\"c<d>&e", "tab\tkey"]

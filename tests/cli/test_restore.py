@@ -18,7 +18,7 @@ from tests.cli.conftest import World, discard, make_world
 from tests.cli.test_compact import ALL, archive_keys, compact, fill
 from tests.cli.test_expire import DELETE, places
 from tests.cli.test_resume import workers_of
-from tests.servers import Server
+from tests.doubles.servers import Server
 
 EVERYTHING = ("--include", "*")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.batch.account import await_value
 from tests.cli.conftest import World, make_world
-from tests.servers import seaweedfs
+from tests.doubles.batch.account import await_value
+from tests.doubles.servers import seaweedfs
 
 ROWS = 1_500
 FAST_CHECKPOINTS = {"SEALIFT_CHECKPOINT_ROWS": "50", "SEALIFT_IN_FLIGHT": "8", "SEALIFT_PROCESSES": "2"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.conftest import World, discard, make_world
-from tests.servers import Server
+from tests.doubles.servers import Server
 
 
 def test_list_show_report_and_watch_agree_on_a_run(world: World) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.batch.runners import OUT_OF_MEMORY, Child, Exit
+from tests.doubles.batch.runners import OUT_OF_MEMORY, Child, Exit
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("podman", "runc", "conmon", "mmdebstrap")

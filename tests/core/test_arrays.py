@@ -21,7 +21,7 @@ from jobs.aws.batch_arrays import (
     spread,
 )
 from jobs.errors import ExitCode, UsageError
-from tests.batch.rules import check_shape, check_submission, model
+from tests.doubles.batch.rules import check_shape, check_submission, model
 
 RUN = "20261125T003345Z-replicate-1f3a2b"
 LEDGER = "s3://ledger/sealift"

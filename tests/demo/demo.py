@@ -17,7 +17,7 @@ from typing import Any
 from tests.demo import events_demo
 from tests.demo.documents import MULTIPART_KEY, documents, fill
 from tests.demo.narration import PAGES, expect, step
-from tests.servers import Server, seaweedfs
+from tests.doubles.servers import Server, seaweedfs
 
 SOURCE, REPLICA, LEDGER = "freight-documents", "freight-replica", "sealift-ledger"
 DAMAGED = tuple(document.key for document in documents()[100:400:75])

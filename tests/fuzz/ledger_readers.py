@@ -24,11 +24,11 @@ from jobs.nights.records import NightBook
 from jobs.policy.reader import parse_policy
 from jobs.runs import batch_executor as batch
 from jobs.runs import leases
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog, batch_starts, follow
 from scheduler.runtime import Sandbox
 from scheduler.settings import Settings
+from tests.doubles.memory_store import MemoryStore
 from tests.fuzz.conversations import own_loop
 from tests.simulation.loop import run_at_once
 

@@ -40,9 +40,9 @@ from jobs.restore.as_of_journal import told_row
 from jobs.restore.journal_rows import parse_journal
 from jobs.s3 import wire
 from jobs.s3.list_pages import parse_page
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import read_outcomes, read_shard, shard_schema, write_outcomes, write_parquet
+from tests.doubles.memory_store import MemoryStore
 from tests.fuzz.conversations import CUT, HEAD, LATE, NEXT, WAITING, play
 from tests.fuzz.ledger_readers import EXPIRED_ROWS, READERS
 from tests.scheduler.shapes import eventbridge, from_sns, notification, probe, record

@@ -12,8 +12,8 @@ from jobs.backup.job import Backup, BackupOptions, Settled
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion, Route
 from jobs.errors import Conflict, StoreError, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_store import MemoryStore
 
 KEY = "k"
 ROUTE = Route(Location("source"), Location("hot", "copies/"))

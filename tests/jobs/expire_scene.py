@@ -26,8 +26,8 @@ from jobs.expire.rules import Proof
 from jobs.ledger.tombstones import Tombstones
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Deleted
+from tests.doubles.memory_store import MemoryStore
 
 LEDGER = Location("ledger", "runs")
 DAY = 86_400.0

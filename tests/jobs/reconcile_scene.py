@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from jobs.inventory.find import find_inventory
 from jobs.reconcile.reconcile import ReconcileOptions, Reconciliation, reconcile
+from tests.doubles.list_store import Shelf
 from tests.s3.deliveries import deliver
-from tests.s3.shelf import Shelf
 
 MADE = 1_764_000_000.0
 OLD = MADE - 86_400.0

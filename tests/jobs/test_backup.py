@@ -10,8 +10,8 @@ from jobs.backup.job import Progress, Settled
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import ConfigError, Unavailable
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_store import MemoryStore
 from tests.jobs.backup_scene import (
     COPY,
     KEY,

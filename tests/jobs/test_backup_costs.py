@@ -17,8 +17,8 @@ from jobs.backup.key_sides import PAGES
 from jobs.backup.version_match import LOOKS
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, CopySettings
+from tests.doubles.memory_store import MemoryStore
 from tests.jobs.backup_scene import COPY, KEY, Ticking, backup, history, run
 
 MANY = 400

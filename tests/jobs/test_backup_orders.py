@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from jobs.backup.job import Settled
 from jobs.core.model import Attributes, ObjectVersion
 from jobs.core.outcome import Status
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_store import MemoryStore
 from tests.jobs.backup_scene import (
     COPY,
     KEY,

@@ -23,8 +23,8 @@ from jobs.core.outcome import Outcome, Status
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled, Unavailable
 from jobs.runs.planning import read_price_table
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Body
+from tests.doubles.memory_store import MemoryStore
 
 Fault = Callable[[str, ObjectRef], None]
 ECONOMY = Economy.of(read_price_table(), "GLACIER_IR", 0.0, None)

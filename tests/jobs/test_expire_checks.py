@@ -14,7 +14,7 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.expire.rules import Proof
 from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED
-from tests.forgery import with_crc32_of
+from tests.doubles.forged_content import with_crc32_of
 from tests.jobs.expire_scene import Shop, one, packed, replica, row_of, shop
 
 KMS = {"sse": "aws:kms"}

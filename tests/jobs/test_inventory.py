@@ -13,7 +13,7 @@ from jobs.core.model import Listed, Location
 from jobs.errors import ConfigError, NotFound, Unavailable
 from jobs.inventory import data_files
 from jobs.inventory.write import InventoryWritten, write_inventory
-from tests.s3.shelf import Shelf
+from tests.doubles.list_store import Shelf
 
 NOW = 1764030820.25  # 2025-11-25T00:33:40Z
 FOLDER = "reports/src/sealift/2025-11-25T00-33Z"

@@ -23,8 +23,8 @@ from jobs.errors import ExitCode, PolicyError
 from jobs.policy.json_schema import make_schema
 from jobs.policy.model import Policy
 from jobs.policy.reader import MAX_BYTES, load_policy, parse_policy, read_policy
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_store import MemoryStore
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "policy.example.yaml"
 TEXT = EXAMPLE.read_text()

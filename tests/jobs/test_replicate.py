@@ -13,8 +13,8 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import Conflict, Denied, PreconditionFailed, StoreError, Throttled
 from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, CopySettings
+from tests.doubles.memory_store import MemoryStore
 from tests.simulation.loop import run_at_once
 
 MIB = 1024 * 1024

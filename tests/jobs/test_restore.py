@@ -27,8 +27,8 @@ from jobs.restore.job import Restore, RestoreOptions
 from jobs.restore.thaw_requests import Thaws
 from jobs.restore.thawing import Tier
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.memory_buckets import Version
 from jobs.s3.store import ABSENT, UNGUARDED, Restoring
+from tests.doubles.memory_buckets import Version
 from tests.jobs.test_compact import OBJECTS, failing, filled, make, work
 
 KINDS = [ArchiveFormat.TAR, ArchiveFormat.TAR_ZST]

@@ -31,9 +31,9 @@ from jobs.restore.thawing import Tier
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.listing import list_all
 from jobs.s3.lookup import key_history
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import manifest_batch, read_shard
+from tests.doubles.memory_store import MemoryStore
 from tests.jobs.test_compact import make, work
 
 KEYS = ("a", "b/c", "b/d")

@@ -11,9 +11,9 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import Status
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, StoreError
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from jobs.verify.job import Verify, VerifyOptions
+from tests.doubles.memory_store import MemoryStore
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ from jobs.core.outcome import Outcome, Status
 from jobs.errors import Denied
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from jobs.verify.archives_job import VerifyArchives
+from tests.doubles.memory_store import MemoryStore
 
 ARCHIVE = Location("cold", "a.tar.zst")
 CONTENTS = {f"k{n}": hashlib.sha256(b"%d" % n).digest() * (n * 90) for n in range(12)}

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from jobs.local.sqs_server import QueueServer
-from tests.servers import REGION
+from tests.doubles.servers import REGION
 
 
 @contextlib.contextmanager

@@ -35,8 +35,8 @@ from jobs.s3.store import UNGUARDED, Store
 from scheduler.backup import handle
 from scheduler.runtime import Sandbox
 from scheduler.settings import Settings
+from tests.doubles.servers import REGION, Server
 from tests.local.faults import faulty_relay
-from tests.servers import REGION, Server
 
 WRITERS = 64
 CLIENTS = 64

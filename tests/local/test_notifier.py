@@ -18,9 +18,9 @@ from jobs.local.notifier import Notifier
 from jobs.local.status import Unhandled
 from jobs.policy.model import Policy
 from jobs.policy.reader import read_policy
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
-from tests.servers import REGION
+from tests.doubles.memory_store import MemoryStore
+from tests.doubles.servers import REGION
 
 
 @dataclass

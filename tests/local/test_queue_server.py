@@ -12,8 +12,8 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.doubles.servers import REGION, Server
 from tests.local.queue_process import queue_server
-from tests.servers import REGION, Server
 
 
 @pytest.fixture(scope="module")

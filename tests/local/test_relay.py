@@ -17,7 +17,7 @@ import pytest
 from jobs.errors import ConfigError
 from jobs.local.notifications import Change, Exchange, read_changes
 from jobs.local.relay import Relay
-from tests.servers import Server
+from tests.doubles.servers import Server
 
 MIB = 1024 * 1024
 

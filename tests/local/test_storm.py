@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.servers import Server
 from tests.local.queue_process import queue_server
 from tests.local.storm import storm
-from tests.servers import Server
 
 
 @pytest.mark.slow

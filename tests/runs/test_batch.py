@@ -21,11 +21,11 @@ from jobs.core.run import Plan, ShardSummary
 from jobs.errors import ConfigError, LedgerError, Rejected, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.batch_executor import BatchExecutor, child_shards, exit_codes, unfinished_shards
-from jobs.s3.memory import MemoryStore
 from jobs.tables.rows import write_outcomes
-from tests.batch.account import Puppets, await_value, make_client, register
-from tests.batch.runners import OUT_OF_MEMORY, Exit
-from tests.batch.server import BatchServer, batch_server
+from tests.doubles.batch.account import Puppets, await_value, make_client, register
+from tests.doubles.batch.runners import OUT_OF_MEMORY, Exit
+from tests.doubles.batch.server import BatchServer, batch_server
+from tests.doubles.memory_store import MemoryStore
 
 RUN = "20261125T003345Z-replicate-1f3a2b"
 PLACEMENT = Placement("spot", "sealift")

@@ -15,8 +15,8 @@ from jobs.core.outcome import GOOD, Evidence, Outcome, Status, fold
 from jobs.core.run import Plan, ShardSummary
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.folding import Folded, fold_run
-from jobs.s3.memory import MemoryStore
 from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
+from tests.doubles.memory_store import MemoryStore
 
 ROWS = 6
 KEYS = [f"k{row}" for row in range(ROWS)]

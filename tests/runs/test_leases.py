@@ -16,8 +16,8 @@ from jobs.runs import leases
 from jobs.runs.leases import LEASE_SECONDS, Lease, launch, launch_ids, open_leases
 from jobs.s3 import retries
 from jobs.s3.fenced_store import fenced
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Store
+from tests.doubles.memory_store import MemoryStore
 
 WHO = {"host": "box", "pid": 7, "since": "1970-01-01T00:00:00Z"}
 

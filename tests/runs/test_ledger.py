@@ -13,7 +13,7 @@ from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.errors import LedgerError, PreconditionFailed, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.s3.memory import MemoryStore
+from tests.doubles.memory_store import MemoryStore
 
 SPEC = RunSpec(
     "19700101T000001Z-verify-800abc",

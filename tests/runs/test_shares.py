@@ -16,8 +16,8 @@ from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.expire.proofs import PROVEN, take_proofs
 from jobs.expire.shares import Share, weigh
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.s3.memory import MemoryStore
 from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_parquet
+from tests.doubles.memory_store import MemoryStore
 
 NOW = 1_750_000_000.0
 

@@ -15,10 +15,10 @@ from jobs.errors import LedgerError, UsageError
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.ledger.views import open_views
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import ABSENT
 from jobs.tables.duck import Database, check_select, named_tables
 from jobs.tables.rows import outcome_schema, shard_schema, write_outcomes, write_parquet
+from tests.doubles.memory_store import MemoryStore
 
 RUN = "20261125T000000Z-verify-1"
 

@@ -18,9 +18,9 @@ from jobs.runs import worker as worker_module
 from jobs.runs.leases import Lease, launch
 from jobs.runs.worker import TRIES, Worker, WorkerLimits
 from jobs.s3.fenced_store import fenced
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Store
 from jobs.tables.rows import read_outcomes, shard_schema, write_parquet
+from tests.doubles.memory_store import MemoryStore
 
 ROWS = 60
 LIMITS = WorkerLimits(in_flight=8, checkpoint_rows=10, checkpoint_seconds=60, patience_seconds=5, grace_seconds=5)

@@ -20,9 +20,9 @@ from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import DamagedArchive, NotFound
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Body
 from jobs.tables.ranged_parquet import TAIL_BYTES, open_table
+from tests.doubles.memory_store import MemoryStore
 from tests.s3.archive_samples import member
 
 LEDGER = Location("ledger", "all")

@@ -20,7 +20,7 @@ from jobs.core.outcome import Evidence
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
-from jobs.s3.memory import MemoryStore
+from tests.doubles.memory_store import MemoryStore
 
 BUDGET_BYTES = 40_000
 

@@ -15,10 +15,10 @@ from jobs.core.model import Attributes, ObjectRef
 from jobs.errors import Denied, NotFound, PreconditionFailed, Rejected
 from jobs.s3.conditional_writes import ConditionalWrites, look_first
 from jobs.s3.http.endpoints import aws_endpoint, given_endpoint
-from jobs.s3.memory import MemoryStore
 from jobs.s3.sessions import open_store
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, PartDone, Store, Written
-from tests.servers import Server
+from tests.doubles.memory_store import MemoryStore
+from tests.doubles.servers import Server
 
 PLAIN = Attributes()
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from jobs.checksum_reports.evidence import AMBIGUOUS, EvidenceSummary, evidence_schema, write_evidence
 from jobs.core.model import Checksum
 from jobs.errors import ManifestError, UsageError
+from tests.doubles.list_store import Shelf
 from tests.s3.checksum_report import manifest, result_file, task
-from tests.s3.shelf import Shelf
 
 # After AWS's documented examples, the unbalanced quotes of the failure messages included.
 DOCUMENTED = (

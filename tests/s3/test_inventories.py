@@ -22,7 +22,7 @@ from jobs.errors import Denied, ManifestError
 from jobs.inventory.report import open_inventory
 from jobs.inventory.write import write_inventory
 from jobs.tables.rows import manifest_schema
-from tests.s3.shelf import Shelf
+from tests.doubles.list_store import Shelf
 
 NOW = 1764030820.0
 ODD_KEYS = ["a b", "a+b", "a%2Bb", "100%", "/x", "a//b", "a/../b", "t/", "é", "e\u0301", "\U00010000", 'q"uote']

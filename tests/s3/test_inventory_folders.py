@@ -14,8 +14,8 @@ from jobs.core.model import Attributes, Location
 from jobs.errors import ManifestError, UsageError
 from jobs.inventory.find import find_inventory
 from jobs.inventory.report import Inventory
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import ABSENT
+from tests.doubles.memory_store import MemoryStore
 from tests.s3.deliveries import deliver
 
 MONDAY = datetime(2026, 11, 23, 1, 5, tzinfo=UTC).timestamp()

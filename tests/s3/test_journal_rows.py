@@ -14,8 +14,8 @@ from jobs.core.model import Attributes, Location
 from jobs.errors import ManifestError
 from jobs.ledger.journal import Ending, Entry, file_name, to_lines
 from jobs.restore.journal_rows import LATE_DAYS, journal_rows
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_store import MemoryStore
 
 DAY_SECONDS = 86_400.0
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()

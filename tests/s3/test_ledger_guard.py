@@ -14,8 +14,8 @@ from jobs.errors import LedgerError, Unavailable
 from jobs.ledger.guard import ledger_guard
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.ledger.write_rules import LEDGER_FILES, Change, change_of
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import ABSENT, UNGUARDED, Guard
+from tests.doubles.memory_store import MemoryStore
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITES = re.compile(r"\bguard=(?!guard\b|ledger_guard\(|self\.guard\b)")

@@ -22,7 +22,7 @@ from jobs import manifests
 from jobs.errors import ConfigError, ManifestError, NotFound, Unavailable, UsageError
 from jobs.manifests import open_manifest
 from jobs.tables.rows import manifest_schema
-from tests.s3.shelf import Shelf
+from tests.doubles.list_store import Shelf
 
 NO_STORE: Any = None  # only inventories are read through the Store
 

@@ -15,8 +15,8 @@ from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.http.proxies import Proxies, Proxy
 from jobs.s3.http.signing import Credentials
 from jobs.s3.http.transport import Transport
-from tests.http_proxy import http_proxy
-from tests.loopback import listening
+from tests.doubles.http_proxy import http_proxy
+from tests.doubles.loopback import listening
 
 BODY = b"<ListBucketResult/>"
 PASSWORD = "Basic aGFyYm91cjpzM2NyZXQgJQ=="  # harbour:s3cret %

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.aws.queues import Depth, Queue, redrive
 from jobs.errors import ConfigError, StoreError
-from tests.servers import REGION, Server
+from tests.doubles.servers import REGION, Server
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import PreconditionFailed
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import ABSENT
 from jobs.s3.uploads import upload_file
+from tests.doubles.memory_store import MemoryStore
 
 PART = 5 << 20
 PLACE = Location("b", "k")

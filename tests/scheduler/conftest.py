@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.scheduler.runtime import Function, function
+from tests.doubles.lambda_runtime import Function, function
+from tests.doubles.servers import Server
 from tests.scheduler.shapes import notification, record
-from tests.servers import Server
 
 
 @dataclass

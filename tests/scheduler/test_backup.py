@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.servers import Server
 from tests.scheduler.conftest import Place
 from tests.scheduler.shapes import batch, eventbridge, from_sns, notification, probe, record
-from tests.servers import Server
 
 ODD_KEYS = ("plain", "a b+c", "ünïcode/日本", "100%25 sure", "tab\tand\nline", "q?x=1&y#z")
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import Denied, NotFound, StoreError, Throttled, Unavailable
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from scheduler.backup import handle
 from scheduler.runtime import Sandbox
 from scheduler.settings import Settings
+from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.shapes import batch, message, notification, record
 
 Fail = Callable[[str, tuple[Any, ...]], StoreError | None]

@@ -16,8 +16,8 @@ from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.enqueue import handle
 from scheduler.runtime import Sandbox
+from tests.doubles.lambda_invoke import LambdaApi, lambda_api
 from tests.scheduler.conftest import Place
-from tests.scheduler.lambda_api import LambdaApi, lambda_api
 from tests.scheduler.shapes import batch
 from tests.scheduler.test_batches import Scene
 

@@ -11,12 +11,12 @@ import boto3
 import pytest
 
 from jobs.aws.queues import Queue
-from tests.batch.account import Puppets, make_client, register
-from tests.batch.server import BatchServer, batch_server
+from tests.doubles.batch.account import Puppets, make_client, register
+from tests.doubles.batch.server import BatchServer, batch_server
+from tests.doubles.lambda_runtime import Answer, Function
+from tests.doubles.servers import REGION, Server
 from tests.scheduler.conftest import Place
-from tests.scheduler.runtime import Answer, Function
 from tests.scheduler.shapes import eventbridge
-from tests.servers import REGION, Server
 
 RUN = "20261125T003345Z-replicate-1f3a2b"
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.scheduler.runtime import ROOT
+from tests.doubles.lambda_runtime import ROOT
 
 HANDLERS = ("backup", "enqueue", "submit", "follow")
 HEAVY = {"aiohttp", "awscrt", "boto3", "botocore", "click", "duckdb", "jinja2", "joblib", "pandas", "pyarrow", "rich"}

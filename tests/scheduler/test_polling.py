@@ -14,9 +14,9 @@ import pytest
 from jobs.aws.queues import Depth, Queue, redrive
 from scheduler.backup import handle
 from scheduler.polling import Polled, poll
+from tests.doubles.servers import REGION, Server
 from tests.scheduler.shapes import notification, record
 from tests.scheduler.test_batches import Scene
-from tests.servers import REGION, Server
 
 RECEIVES = 3
 

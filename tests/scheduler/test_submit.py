@@ -13,12 +13,12 @@ import pytest
 from jobs.aws.batch import Batch
 from jobs.core.model import Location
 from jobs.policy.reader import read_policy
-from jobs.s3.memory import MemoryStore
 from scheduler.batch_starts import Start, start
 from scheduler.runtime import Sandbox
 from scheduler.settings import Settings
-from tests.batch.account import Puppets, make_client, register
-from tests.batch.server import BatchServer, batch_server
+from tests.doubles.batch.account import Puppets, make_client, register
+from tests.doubles.batch.server import BatchServer, batch_server
+from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.conftest import Place
 from tests.scheduler.shapes import eventbridge, notification, record
 

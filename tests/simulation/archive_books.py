@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.restore.as_of import DISPUTED
-from jobs.s3.memory_buckets import Version
+from tests.doubles.memory_buckets import Version
 from tests.simulation.archive_contents import at_its_place
 from tests.simulation.archive_copies import Copy
 from tests.simulation.archive_schedule import ARCHIVES

@@ -21,7 +21,7 @@ from jobs.core.run import RunSpec
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
-from tests.silent_display import SILENT
+from tests.doubles.silent_display import SILENT
 from tests.simulation.archive_schedule import ArchiveSchedule
 from tests.simulation.processes import Connection, Process
 from tests.simulation.tables import replaced

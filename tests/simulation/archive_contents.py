@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import zstandard
 
 from jobs.archives.model import Member
-from jobs.s3.memory_buckets import Version
+from tests.doubles.memory_buckets import Version
 
 _VENDOR = "SEALIFT."
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.model import Location, ObjectVersion
-from jobs.s3.memory_buckets import Version
+from tests.doubles.memory_buckets import Version
 from tests.simulation.archive_contents import at_its_place, carried_by, carried_in, entries
 from tests.simulation.archive_schedule import ARCHIVES
 from tests.simulation.archive_tables import read_index

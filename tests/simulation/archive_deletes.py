@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.core.enums import Step
 from jobs.ledger.tombstones import DONE, INTENT, Tombstone
-from jobs.s3.memory_buckets import Version
+from tests.doubles.memory_buckets import Version
 from tests.simulation.archive_tables import read_stones
 from tests.simulation.processes import Request
 from tests.simulation.schedule import PREFIX, SOURCE, Kind

@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.core.model import ObjectVersion
 from jobs.errors import StoreError
-from jobs.s3.memory_buckets import Version
+from tests.doubles.memory_buckets import Version
 from tests.simulation.archive_books import ArchiveBooks
 from tests.simulation.archive_copies import ArchiveCopies
 from tests.simulation.archive_deletes import Deletes

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from jobs.core.model import Attributes, ObjectLock
 from jobs.errors import Denied
-from jobs.s3.memory_buckets import Version
 from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_buckets import Version
 from tests.simulation.archive_contents import content_places
 from tests.simulation.archive_schedule import ARCHIVES, Lock
 from tests.simulation.loop import run_at_once

@@ -6,7 +6,7 @@ from typing import Any
 
 from jobs.core.model import ObjectVersion
 from jobs.replicate.decision import Overwrite
-from jobs.s3.memory_buckets import Version
+from tests.doubles.memory_buckets import Version
 from tests.simulation.facts import Facts
 from tests.simulation.processes import Process, Request
 from tests.simulation.schedule import DESTINATION, PREFIX, SOURCE

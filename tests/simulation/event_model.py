@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.errors import StoreError
 from jobs.ledger.journal import SETTLED
-from jobs.s3.memory_buckets import Version
+from tests.doubles.memory_buckets import Version
 from tests.scheduler.shapes import record
 from tests.simulation.event_schedule import EventSchedule
 from tests.simulation.facts import Judge

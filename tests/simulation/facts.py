@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Outcome
-from jobs.s3.memory_buckets import Version
+from tests.doubles.memory_buckets import Version
 from tests.simulation.schedule import Schedule
 from tests.simulation.world import World
 

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from jobs.s3.memory_buckets import Bucket, Version
+from tests.doubles.memory_buckets import Bucket, Version
 from tests.simulation.archive_contents import at_its_place, entries
 from tests.simulation.archive_schedule import ARCHIVES
 from tests.simulation.archive_tables import read_index

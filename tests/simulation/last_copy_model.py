@@ -14,7 +14,7 @@ from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import StoreError
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.memory_buckets import Version
+from tests.doubles.memory_buckets import Version
 from tests.simulation import tables
 from tests.simulation.archive_books import PROBE
 from tests.simulation.archive_model import BUDGETS_BYTES, CHAINS_AT_ONCE, READING_BYTES

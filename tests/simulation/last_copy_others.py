@@ -13,8 +13,8 @@ from jobs.core.enums import Step
 from jobs.core.model import Attributes
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.ledger.tombstones import DONE, INTENT, Tombstone
-from jobs.s3.memory_buckets import Version
 from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_buckets import Version
 from tests.simulation import archive_tables, tables
 from tests.simulation.archive_schedule import ARCHIVES
 from tests.simulation.last_copies import ROGUE

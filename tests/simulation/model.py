@@ -13,7 +13,7 @@ from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import StoreError
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.memory_buckets import Version
+from tests.doubles.memory_buckets import Version
 from tests.simulation.copies import Copies
 from tests.simulation.facts import Facts, stand
 from tests.simulation.processes import Observer, Process, Request

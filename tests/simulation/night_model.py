@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from jobs.errors import ExitCode, StoreError
-from jobs.s3.memory_buckets import Version
 from scheduler.backlog import BacklogRow
+from tests.doubles.memory_buckets import Version
 from tests.simulation.batch_double import BEHIND, Batch, Job
 from tests.simulation.facts import Judge
 from tests.simulation.lambda_double import Functions, Topic

@@ -7,9 +7,9 @@ from typing import Any
 
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.s3 import checksums
-from jobs.s3.memory import MemoryStore
-from jobs.s3.memory_buckets import Bucket, Buckets, Version, md5
 from jobs.s3.store import UNGUARDED, CopySettings, Deleted, Guard, Written
+from tests.doubles.memory_buckets import Bucket, Buckets, Version, md5
+from tests.doubles.memory_store import MemoryStore
 
 
 class PeculiarBuckets(Buckets):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from jobs.errors import StoreError
-from jobs.s3.memory_buckets import Version
 from jobs.s3.store import Store
+from tests.doubles.memory_buckets import Version
 from tests.simulation.loop import Mortal
 from tests.simulation.schedule import Kind
 

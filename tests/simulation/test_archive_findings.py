@@ -25,8 +25,8 @@ from jobs.restore.thaw_requests import Thaws
 from jobs.restore.thawing import Tier
 from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Written
+from tests.doubles.memory_store import MemoryStore
 from tests.simulation.campaign import play
 from tests.simulation.courses import make
 from tests.simulation.tables import PART_BYTES, SCALE, replaced

@@ -11,8 +11,8 @@ from jobs.backup.job import Backup, BackupOptions, Progress
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED, Written
+from tests.doubles.memory_store import MemoryStore
 from tests.simulation.test_findings import Meddling, ticking, world
 
 ROUTE = Route(Location("source"), Location("destination"))

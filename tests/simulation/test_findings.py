@@ -20,10 +20,10 @@ from jobs.runs.folding import fold_run
 from jobs.runs.launch import conclude
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import Side, compare_content
-from jobs.s3.memory import MemoryStore
 from jobs.s3.multipart_copy import Transfer, stream
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import shard_schema, write_outcomes, write_parquet
+from tests.doubles.memory_store import MemoryStore
 from tests.simulation.campaign import play
 from tests.simulation.courses import make
 from tests.simulation.tables import PART_BYTES, SCALE, read_failures, replaced

@@ -14,11 +14,11 @@ import scheduler.submit
 from jobs.core.model import Attributes, Location
 from jobs.errors import UsageError
 from jobs.policy.model import Policy
-from jobs.s3.memory import MemoryStore
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog
 from scheduler.runtime import Sandbox
 from scheduler.settings import Settings
+from tests.doubles.memory_store import MemoryStore
 from tests.simulation.loop import run_at_once
 from tests.simulation.night_course import ARN
 from tests.simulation.night_inputs import NONSENSE, read_policy

@@ -8,8 +8,8 @@ from contextvars import copy_context
 from typing import Any, Protocol
 
 from jobs.errors import ExitCode, Interrupted, SealiftError
-from jobs.s3.memory import MemoryStore
-from jobs.s3.memory_buckets import Version
+from tests.doubles.memory_buckets import Version
+from tests.doubles.memory_store import MemoryStore
 from tests.simulation.loop import LABEL, Loop, Stuck
 from tests.simulation.network import Network
 from tests.simulation.others import Others

@@ -22,10 +22,10 @@ from jobs.errors import ExitCode
 from jobs.ledger.table_docs import TABLES
 from jobs.policy.reader import read_policy
 from jobs.policy.words import TimeZone
-from jobs.s3.memory import MemoryStore
 from scheduler.batch_starts import Start, start
 from scheduler.runtime import Sandbox
 from scheduler.settings import Settings as FunctionSettings
+from tests.doubles.memory_store import MemoryStore
 from tests.terraform.world import MODULE, ROOT
 
 GLUE_TYPES = {

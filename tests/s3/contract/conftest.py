@@ -8,10 +8,10 @@ from unittest import mock
 
 import pytest
 
-from jobs.s3.memory import MemoryStore
 from jobs.s3.sessions import open_store
+from tests.doubles.memory_store import MemoryStore
+from tests.doubles.servers import Server
 from tests.s3.contract.checks import Subject
-from tests.servers import Server
 
 
 @pytest.fixture(scope="module")

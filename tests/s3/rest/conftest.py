@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from tests.s3.rest.script import CREDENTIALS, Script
+from tests.doubles.scripted_server import CREDENTIALS, Script
 
 
 @pytest.fixture

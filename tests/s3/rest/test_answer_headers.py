@@ -11,7 +11,7 @@ from jobs import errors
 from jobs.core.model import ObjectRef
 from jobs.s3.http.answers import Answer, Response
 from jobs.s3.rest_store import RestStore
-from tests.s3.rest.raw import raw_server, use
+from tests.doubles.raw_server import raw_server, use
 
 REF = ObjectRef("bucket", "k")
 PAGE = b"<ListBucketResult><Contents><Key>k</Key><Size>1</Size><ETag>e</ETag></Contents></ListBucketResult>"

@@ -13,7 +13,7 @@ from jobs.core.model import Attributes, ObjectRef
 from jobs.s3.http import connection_pool, transport
 from jobs.s3.rest_store import RestStore
 from jobs.s3.store import UNGUARDED, CopySettings
-from tests.s3.rest.raw import head, raw_server, use
+from tests.doubles.raw_server import head, raw_server, use
 
 REF = ObjectRef("bucket", "k")
 PIECE = 60_000

@@ -12,7 +12,7 @@ from jobs import errors
 from jobs.core.model import Attributes, ObjectRef
 from jobs.s3.rest_store import RestStore
 from jobs.s3.store import UNGUARDED, CopySettings
-from tests.s3.rest.raw import head, raw_server, use
+from tests.doubles.raw_server import head, raw_server, use
 
 KEYS = ("a", "b", "c", "d")
 

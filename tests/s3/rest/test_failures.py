@@ -16,8 +16,8 @@ from jobs.core.model import Attributes
 from jobs.s3.http.transport import TRIES_PATIENT, TRIES_UNANSWERED
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
-from tests.s3.rest.script import REF, Reply, Script, ask, complete, copy, copy_part, error_body
-from tests.servers import free_ports
+from tests.doubles.scripted_server import REF, Reply, Script, ask, complete, copy, copy_part, error_body
+from tests.doubles.servers import free_ports
 
 
 @pytest.mark.parametrize("request_", [copy, copy_part, complete])

@@ -17,8 +17,8 @@ from jobs.s3.http.transport import Transport
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED, CopySettings, PartDone
-from tests.s3.rest.raw import head, raw_server, use
-from tests.s3.rest.script import Reply, Script, ask
+from tests.doubles.raw_server import head, raw_server, use
+from tests.doubles.scripted_server import Reply, Script, ask
 
 REF = ObjectRef("bucket", "k")
 EVIL = ["a\r\nx-evil: 1", "a\nx-evil: 1", "a\rx-evil: 1", "a\0", "a\r\n\r\nGET /bucket/other HTTP/1.1\r\n\r\n"]

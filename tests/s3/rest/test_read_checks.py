@@ -6,7 +6,7 @@ import pytest
 
 from jobs import errors
 from jobs.core.model import ObjectRef
-from tests.s3.rest.script import Reply, Script, ask
+from tests.doubles.scripted_server import Reply, Script, ask
 
 REF, PINNED = ObjectRef("bucket", "k"), ObjectRef("bucket", "k", "v1")
 

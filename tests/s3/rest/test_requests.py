@@ -11,8 +11,8 @@ from jobs import errors
 from jobs.core.model import Attributes, Checksum, ObjectLock, ObjectRef
 from jobs.s3.sessions import open_store
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Marker, PartDone
-from tests.s3.rest.script import COPIED, REF, Reply, Script, ask, copy
-from tests.servers import Server
+from tests.doubles.scripted_server import COPIED, REF, Reply, Script, ask, copy
+from tests.doubles.servers import Server
 
 
 def test_a_copy_is_pinned_and_guarded(script: Script) -> None:

@@ -18,7 +18,7 @@ from jobs.s3 import sessions
 from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import boto_client, open_store
-from tests.s3.rest.script import REF, Reply, Script, ask
+from tests.doubles.scripted_server import REF, Reply, Script, ask
 
 
 def test_aws_buckets_become_part_of_the_host_name_unless_they_have_dots() -> None:

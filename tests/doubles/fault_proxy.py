@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from tests.loopback import listening
+from tests.doubles.loopback import listening
 
 STALL_SECONDS = 0.5
 HEAD_BYTES_MAX = 1 << 16

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from tests.loopback import listening
+from tests.doubles.loopback import listening
 
 
 @dataclass

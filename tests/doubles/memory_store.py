@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import Rejected, StoreError, store_error
 from jobs.s3 import checksums
-from jobs.s3.memory_buckets import (
+from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Restoring, Written
+from tests.doubles.memory_buckets import (
     Bucket,
     Buckets,
     check_digest,
@@ -25,7 +26,6 @@ from jobs.s3.memory_buckets import (
     precondition,
     refuse_archived,
 )
-from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Restoring, Written
 
 MINIMUM_PART_BYTES = 5 * 1024 * 1024
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.batch.account import Puppets, await_value, make_client, register, succeed
-from tests.batch.runners import OUT_OF_MEMORY, Child, Exit, SubprocessRunner
-from tests.batch.server import BatchServer, batch_server
+from tests.doubles.batch.account import Puppets, await_value, make_client, register, succeed
+from tests.doubles.batch.runners import OUT_OF_MEMORY, Child, Exit, SubprocessRunner
+from tests.doubles.batch.server import BatchServer, batch_server
 
 RETRY_75 = [
     {"onExitCode": "75", "action": "RETRY"},

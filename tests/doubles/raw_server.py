@@ -10,7 +10,7 @@ from typing import Any
 
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
-from tests.loopback import listening
+from tests.doubles.loopback import listening
 
 Answer = Callable[[str, str], Iterable[bytes]]
 """From a request's method and path to the pieces of its answer; an empty piece closes the connection."""

@@ -11,8 +11,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from tests.batch.runners import Child, Exit
-from tests.batch.server import BatchServer
+from tests.doubles.batch.runners import Child, Exit
+from tests.doubles.batch.server import BatchServer
 
 
 @dataclass

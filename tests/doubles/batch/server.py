@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.batch.engine import Engine, Job, new_id
-from tests.batch.rules import Refused, check_shape, check_submission, model, paths
-from tests.batch.runners import Runner
+from tests.doubles.batch.engine import Engine, Job, new_id
+from tests.doubles.batch.rules import Refused, check_shape, check_submission, model, paths
+from tests.doubles.batch.runners import Runner
 
 _ARN = "arn:aws:batch:us-east-1:123456789012"
 
