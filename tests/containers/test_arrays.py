@@ -13,13 +13,13 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.cli.conftest import Result, World, discard, make_world
 from tests.containers.conftest import Built
 from tests.containers.podman import PodmanRunner
 from tests.doubles.batch.engine import Job
 from tests.doubles.batch.runners import OUT_OF_MEMORY
 from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.servers import REGION, Server
+from tests.end_to_end.conftest import Result, World, discard, make_world
 
 ROWS = 1_500
 CHILDREN = 3

@@ -45,7 +45,7 @@ from jobs.tables.rows import read_outcomes, read_shard, shard_schema, write_outc
 from tests.doubles.memory_store import MemoryStore
 from tests.fuzz.conversations import CUT, HEAD, LATE, NEXT, WAITING, play
 from tests.fuzz.ledger_readers import EXPIRED_ROWS, READERS
-from tests.scheduler.shapes import eventbridge, from_sns, notification, probe, record
+from tests.scheduler.event_samples import eventbridge, from_sns, notification, probe, record
 from tests.simulation.loop import run_at_once
 
 RUN = "19700101T000000Z-replicate-aaaaaa"

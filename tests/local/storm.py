@@ -36,7 +36,7 @@ from scheduler.backup import handle
 from scheduler.runtime import Sandbox
 from scheduler.settings import Settings
 from tests.doubles.servers import REGION, Server
-from tests.local.faults import faulty_relay
+from tests.local.faulty_relay import faulty_relay
 
 WRITERS = 64
 CLIENTS = 64

@@ -15,7 +15,7 @@ import yaml
 
 from tests.doubles.lambda_runtime import Function, function
 from tests.doubles.servers import Server
-from tests.scheduler.shapes import notification, record
+from tests.scheduler.event_samples import notification, record
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 
 from tests.doubles.servers import Server
 from tests.scheduler.conftest import Place
-from tests.scheduler.shapes import batch, eventbridge, from_sns, notification, probe, record
+from tests.scheduler.event_samples import batch, eventbridge, from_sns, notification, probe, record
 
 ODD_KEYS = ("plain", "a b+c", "ünïcode/日本", "100%25 sure", "tab\tand\nline", "q?x=1&y#z")
 

@@ -18,8 +18,8 @@ from scheduler.enqueue import handle
 from scheduler.runtime import Sandbox
 from tests.doubles.lambda_invoke import LambdaApi, lambda_api
 from tests.scheduler.conftest import Place
-from tests.scheduler.shapes import batch
-from tests.scheduler.test_batches import Scene
+from tests.scheduler.event_samples import batch
+from tests.scheduler.test_backup_batches import Scene
 
 ODD_KEYS = ("plain", 'a,b"c', "a b+c", "ünïcode/日本", "100%25", "line\nbreak")
 

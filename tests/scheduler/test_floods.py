@@ -14,8 +14,8 @@ import pytest
 from jobs.backup.events import parse_document
 from scheduler import removed_versions
 from scheduler.backup import handle
-from tests.scheduler.shapes import batch, notification, record
-from tests.scheduler.test_batches import Scene
+from tests.scheduler.event_samples import batch, notification, record
+from tests.scheduler.test_backup_batches import Scene
 
 MANY = 200
 

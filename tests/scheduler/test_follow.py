@@ -16,7 +16,7 @@ from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.lambda_runtime import Answer, Function
 from tests.doubles.servers import REGION, Server
 from tests.scheduler.conftest import Place
-from tests.scheduler.shapes import eventbridge
+from tests.scheduler.event_samples import eventbridge
 
 RUN = "20261125T003345Z-replicate-1f3a2b"
 

@@ -22,8 +22,8 @@ from scheduler.backlog import BacklogRow
 from scheduler.enqueue import handle as enqueue
 from scheduler.polling import Polled, poll
 from tests.scheduler.conftest import Place
-from tests.scheduler.shapes import batch, eventbridge, from_sns, message, notification, record
-from tests.scheduler.test_batches import Scene
+from tests.scheduler.event_samples import batch, eventbridge, from_sns, message, notification, record
+from tests.scheduler.test_backup_batches import Scene
 
 DEEP = "[" * 900 + "]" * 900
 MALFORMED: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -15,8 +15,8 @@ from jobs.aws.queues import Depth, Queue, redrive
 from scheduler.backup import handle
 from scheduler.polling import Polled, poll
 from tests.doubles.servers import REGION, Server
-from tests.scheduler.shapes import notification, record
-from tests.scheduler.test_batches import Scene
+from tests.scheduler.event_samples import notification, record
+from tests.scheduler.test_backup_batches import Scene
 
 RECEIVES = 3
 

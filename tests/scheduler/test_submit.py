@@ -20,7 +20,7 @@ from tests.doubles.batch.account import Puppets, make_client, register
 from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.conftest import Place
-from tests.scheduler.shapes import eventbridge, notification, record
+from tests.scheduler.event_samples import eventbridge, notification, record
 
 NIGHT = {"action": "nightly", "pair": "pair", "scheduled_at": "2026-11-25T02:00:00Z"}
 

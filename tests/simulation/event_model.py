@@ -12,7 +12,7 @@ from typing import Any
 from jobs.errors import StoreError
 from jobs.ledger.journal import SETTLED
 from tests.doubles.memory_buckets import Version
-from tests.scheduler.shapes import record
+from tests.scheduler.event_samples import record
 from tests.simulation.event_schedule import EventSchedule
 from tests.simulation.facts import Judge
 from tests.simulation.processes import EPOCH, Observer, Process, Request

@@ -1,0 +1,278 @@
+"""The index: one key among many is found by a few ranged reads, whoever wrote what in between."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.index_tables import INDEX_SCHEMA, ROW_GROUP_ROWS, TableWriter
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.core.enums import ArchiveFormat
+from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.errors import DamagedArchive, NotFound
+from jobs.s3.store import UNGUARDED, Body
+from jobs.tables.ranged_parquet import TAIL_BYTES, open_table
+from tests.archives.samples import member
+from tests.doubles.memory_store import MemoryStore
+
+LEDGER = Location("ledger", "all")
+
+
+class Counting(MemoryStore):
+    """Counts requests by kind, and the bytes that were read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[str] = []
+        self.read_bytes = 0
+
+    async def head(self, ref: ObjectRef, **more: Any) -> Any:
+        self.requests.append("head")
+        return await super().head(ref, **more)
+
+    async def get(self, ref: ObjectRef, **more: Any) -> Body:
+        self.requests.append("get")
+        body = await super().get(ref, **more)
+        self.read_bytes += len(body.data)
+        return body
+
+    async def list_objects(self, *given: Any, **more: Any) -> Any:
+        self.requests.append("list")
+        return await super().list_objects(*given, **more)
+
+
+def record(name: str, members: list[Member], bucket: str = "cold") -> ArchiveRecord:
+    keys = [each.key for each in members]
+    return ArchiveRecord(
+        Location(bucket, name), ArchiveFormat.TAR, 5, "e", None, "GLACIER_IR", len(members), 7,
+        min(keys), max(keys), "docs", 1_700_000_000.0,
+    )  # fmt: skip
+
+
+def own_index(members: list[Member]) -> io.BytesIO:
+    file = io.BytesIO()
+    writer = TableWriter(file)
+    writer.add(members)
+    writer.close()
+    file.seek(0)
+    return file
+
+
+def on(store: MemoryStore, work: Callable[[ArchiveIndex], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        store.create_bucket("ledger")
+        return await work(ArchiveIndex(store, LEDGER))
+
+    return asyncio.run(run())
+
+
+async def publish(index: ArchiveIndex, name: str, members: list[Member], bucket: str = "cold") -> ArchiveRecord:
+    return await index.publish(record(name, members, bucket), own_index(members))
+
+
+def test_one_key_among_many_takes_few_requests_and_few_bytes() -> None:
+    store = Counting()
+    groups = [[member(f"k{group:02}/{n:06}", sha256=f"{n:064x}") for n in range(30_000)] for group in range(6)]
+
+    async def work(index: ArchiveIndex) -> None:
+        for number, group in enumerate(groups):
+            await publish(index, f"a{number}.tar", group)
+        await index.records()  # the directory is there from now on
+        store.requests, store.read_bytes = [], 0
+        (found,) = await index.find("k03/012345")
+        assert found.member == groups[3][12345]
+        assert found.record.location == Location("cold", "a3.tar")
+        assert sorted(store.requests) == ["get", "get", "get", "head", "list"]
+        size_bytes = (await store.head(ObjectRef("ledger", "all/archives/cold/a3.tar.parquet"))).size_bytes
+        assert store.read_bytes < TAIL_BYTES + size_bytes / 4 + 10_000
+
+    on(store, work)
+
+
+keys = st.text(st.sampled_from(list("abé/\n%")), min_size=1, max_size=6)
+archives = st.lists(st.lists(keys, min_size=1, max_size=12, unique=True).map(sorted), min_size=1, max_size=5)
+
+
+@pytest.mark.slow
+@given(archives, keys)
+@settings(max_examples=50, deadline=None)
+def test_every_key_is_found_in_every_archive_that_has_it(found_in: list[list[str]], other: str) -> None:
+    async def work(index: ArchiveIndex) -> None:
+        for number, names in enumerate(found_in):
+            await publish(index, f"{number}.tar", [member(name) for name in names])
+        for key in {other, *(name for names in found_in for name in names)}:
+            found = await index.find(key)
+            expected = {f"{number}.tar" for number, names in enumerate(found_in) if key in names}
+            assert {each.record.location.key for each in found} == expected
+            assert all(each.member.key == key for each in found)
+
+    on(MemoryStore(), work)
+
+
+@given(archives, keys)
+@settings(max_examples=50, deadline=None)
+def test_members_of_a_prefix_come_in_order(found_in: list[list[str]], prefix: str) -> None:
+    async def work(index: ArchiveIndex) -> None:
+        for number, names in enumerate(found_in):
+            await publish(index, f"{number}.tar", [member(name) for name in names])
+            parts = [part async for part in index.members(Location("cold", f"{number}.tar"), prefix)]
+            assert [each.key for part in parts for each in part] == [name for name in names if name.startswith(prefix)]
+
+    on(MemoryStore(), work)
+
+
+def test_a_prefix_reads_only_the_row_groups_that_hold_it() -> None:
+    store = Counting()
+    members = [member(f"k{n:06}") for n in range(5 * ROW_GROUP_ROWS)]
+
+    async def work(index: ArchiveIndex) -> None:
+        await publish(index, "a.tar", members)
+        store.requests = []
+        parts = [part async for part in index.members(Location("cold", "a.tar"), "k00001")]
+        assert [each for part in parts for each in part] == members[10:20]
+        assert store.requests.count("get") == 2
+
+    on(store, work)
+
+
+def test_versions_are_told_apart_and_the_newest_comes_first() -> None:
+    old, new = member("k", b"1", "v1", last_modified=1.0), member("k", b"2", "v2", last_modified=2.0)
+
+    async def work(index: ArchiveIndex) -> None:
+        await publish(index, "old.tar", [old])
+        await publish(index, "new.tar", [new])
+        assert [each.member for each in await index.find("k")] == [new, old]
+        assert [each.member for each in await index.find("k", version_id="v1")] == [old]
+
+    on(MemoryStore(), work)
+
+
+def test_an_archive_is_indexed_once_and_the_first_one_stands() -> None:
+    async def work(index: ArchiveIndex) -> None:
+        first = await publish(index, "a.tar", [member("k")])
+        second = await index.publish(replace(first, etag="other"), own_index([member("z")]))
+        assert second == first
+        assert await index.record(Location("cold", "a.tar")) == first
+        assert await index.find("z") == []
+
+    on(MemoryStore(), work)
+
+
+def test_archives_below_a_location_are_a_folder_of_their_own() -> None:
+    async def work(index: ArchiveIndex) -> None:
+        for name in ("x/a.tar", "x/y/b.tar", "xy/c.tar"):
+            await publish(index, name, [member("k")])
+        await publish(index, "x/d.tar", [member("k")], bucket="other")
+        below = await index.records(Location("cold", "x"))
+        assert [each.location.key for each in below] == ["x/a.tar", "x/y/b.tar"]
+        assert len(await index.records(Location("cold"))) == 3
+        assert len(await index.records()) == 4
+
+    on(MemoryStore(), work)
+
+
+@pytest.mark.parametrize("content", [b"", b"[", b'[["a.tar", "?", {}]]', b"{}", b"[1]"])
+def test_a_wrong_directory_only_costs_time(content: bytes) -> None:
+    store = MemoryStore()
+
+    async def work(index: ArchiveIndex) -> None:
+        await publish(index, "a.tar", [member("k")])
+        await store.put("ledger", "all/archives/cold.directory.json", content, Attributes(), guard=UNGUARDED)
+        assert len(await index.find("k")) == 1
+        await store.delete("ledger", "all/archives/cold/a.tar.parquet")
+        assert await index.find("k") == []
+
+    on(store, work)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"PAR1", b"x" * 100, b"x" * 100 + b"\xff\xff\xff\x7fPAR1", b"x" * 90 + b"\x09\0\0\0PAR1"]
+)
+def test_what_is_no_index_is_said_to_be_damaged(data: bytes) -> None:
+    store = MemoryStore()
+
+    async def work(index: ArchiveIndex) -> None:
+        await store.put("ledger", "all/archives/cold/a.tar.parquet", data, Attributes(), guard=UNGUARDED)
+        with pytest.raises(DamagedArchive, match="reindex"):
+            await index.record(Location("cold", "a.tar"))
+
+    on(store, work)
+
+
+def test_a_parquet_file_of_somebody_else_is_no_index() -> None:
+    store, sink = MemoryStore(), io.BytesIO()
+    pq.write_table(pa.table({"key": ["a"]}), sink)
+
+    async def work(index: ArchiveIndex) -> None:
+        await store.put("ledger", "all/archives/cold/a.tar.parquet", sink.getvalue(), Attributes(), guard=UNGUARDED)
+        with pytest.raises(DamagedArchive, match="no index"):
+            await index.record(Location("cold", "a.tar"))
+        assert await index.record(Location("cold", "b.tar")) is None
+        with pytest.raises(NotFound):
+            _ = [part async for part in index.members(Location("cold", "b.tar"))]
+
+    on(store, work)
+
+
+def test_a_footer_longer_than_the_tail_is_read_whole() -> None:
+    store, sink = MemoryStore(), io.BytesIO()
+    pq.write_table(pa.table({"key": [f"{n:05}" for n in range(2000)]}), sink, row_group_size=1)
+    store.create_bucket("b")
+
+    async def work() -> None:
+        await store.put("b", "t", sink.getvalue(), Attributes(), guard=UNGUARDED)
+        table = await open_table(store, ObjectRef("b", "t"))
+        groups = list(table.groups())
+        assert len(groups) == 2000
+        assert (await table.read(groups[1234])).to_pylist() == [{"key": "01234"}]
+
+    asyncio.run(work())
+
+
+def test_the_index_is_a_table_that_anybody_reads() -> None:
+    store = MemoryStore()
+
+    async def work(index: ArchiveIndex) -> None:
+        await publish(index, "a.tar", [member("k", tags={"b": "2", "a": "1"})])
+        data = (await store.get(ObjectRef("ledger", "all/archives/cold/a.tar.parquet"))).data
+        table = pq.read_table(io.BytesIO(data))
+        assert table.schema.equals(INDEX_SCHEMA)
+        (row,) = table.to_pylist()
+        assert (row["key"], row["archive"], row["tags"]) == ("k", "s3://cold/a.tar", '{"a":"1","b":"2"}')
+
+    on(store, work)
+
+
+def test_a_flipped_bit_among_the_rows_is_found_or_changes_nothing() -> None:
+    store = MemoryStore()
+    ref = ObjectRef("ledger", "all/archives/cold/a.tar.parquet")
+
+    async def work(index: ArchiveIndex) -> None:
+        await publish(index, "a.tar", [member(f"docs/{number}") for number in range(50)])
+        whole = (await store.get(ref)).data
+        rows_end = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+        expected = [each async for part in index.members(Location("cold", "a.tar")) for each in part]
+        found = 0
+        for bit in range(32, 8 * rows_end, 41):
+            flipped = bytearray(whole)
+            flipped[bit // 8] ^= 1 << bit % 8
+            await store.put(ref.bucket, ref.key, bytes(flipped), Attributes(), guard=UNGUARDED)
+            try:
+                read = [each async for part in index.members(Location("cold", "a.tar")) for each in part]
+            except DamagedArchive:
+                found += 1
+            else:
+                assert read == expected, f"bit {bit}"
+        assert found > 100
+
+    on(store, work)

@@ -1,0 +1,289 @@
+"""Archives: whatever goes in comes out, by stock tools and by ranged reads; damage is found and named."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import json
+import os
+import random
+import subprocess
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.archives.files import cut_out, read_member, read_own_index, stream_member
+from jobs.archives.member_attributes import MEMBER_HEADERS
+from jobs.archives.model import FRAME_BYTES, LOCATOR_BYTES, Member
+from jobs.archives.tar_layout import read_records
+from jobs.core.enums import ArchiveFormat
+from jobs.core.model import Attributes, Checksum, Location
+from jobs.errors import DamagedArchive, PreconditionFailed
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.store import UNGUARDED
+from tests.archives.samples import Packed, altered, member, packed
+
+MIB = 1 << 20
+TAR, ZST = ArchiveFormat.TAR, ArchiveFormat.TAR_ZST
+
+texts = st.text(st.characters(codec="utf-8"), max_size=20)
+maps = st.dictionaries(texts, texts, max_size=3)
+values = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r\n"), max_size=20)
+headers = st.dictionaries(st.sampled_from(sorted(MEMBER_HEADERS)), values, max_size=3)
+metadata = st.dictionaries(st.text("abc-_.09", min_size=1, max_size=9), values, max_size=3)
+contents = st.lists(
+    st.tuples(
+        st.builds(
+            member,
+            st.text(st.sampled_from(list("ab/.%\n é日")), min_size=1, max_size=30) | texts.filter(bool),
+            version_id=st.none() | st.sampled_from(["v1", "v2"]),
+            is_latest=st.booleans(),
+            headers=headers,
+            metadata=metadata,
+            tags=maps,
+            storage_class=st.sampled_from(["STANDARD", "GLACIER_IR"]),
+            checksums=st.just(()) | st.just((Checksum("CRC64NVME", "AAAA"), Checksum("SHA256", "abc-2", True))),
+            last_modified=st.integers(0, 2**33).map(float),
+        ),
+        st.binary(max_size=2000) | st.sampled_from([b"", b"x" * 512, b"y" * (FRAME_BYTES + 1)]),
+    ),
+    max_size=12,
+    unique_by=lambda each: (each[0].key, each[0].version_id),
+).map(lambda found: [(sized(each, data), data) for each, data in found])
+
+
+def sized(each: Member, data: bytes) -> Member:
+    return each._replace(size_bytes=len(data), sha256=member("k", data).sha256)
+
+
+def untarred(made: Packed) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
+    """Name → (entry, content) by Python's tarfile, without the index."""
+    data = made.data
+    if made.record.format is ZST:
+        data = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True).read()
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        for entry in tar:
+            file = tar.extractfile(entry)
+            assert file is not None
+            found[entry.name] = entry, file.read()
+    assert list(found)[-1] == "%index/sealift.parquet"
+    del found["%index/sealift.parquet"]
+    return found
+
+
+def unplaced(each: Member) -> Member:
+    return each._replace(offset=0, frame_start=None, frame_offset=None, frame_length=None)
+
+
+@pytest.mark.parametrize("kind", [TAR, ZST])
+@given(given_contents=contents)
+@settings(max_examples=60, deadline=None)
+def test_any_members_round_trip_and_any_of_them_can_be_cut_out(
+    kind: ArchiveFormat, given_contents: list[tuple[Member, bytes]]
+) -> None:
+    made = packed(given_contents, kind)
+    assert [unplaced(each) for each in made.members] == [each for each, _ in given_contents]
+    assert made.record.members == len(given_contents)
+    found = untarred(made)
+    assert [data for _, data in found.values()] == [data for _, data in given_contents]
+    described = [read_records(e.pax_headers, name, e.size, e.mtime) for name, (e, _) in found.items()]
+    assert described == [each for each, _ in given_contents]
+
+    async def read_all() -> None:
+        budget = ByteBudget(16 * MIB)
+        for each, (_, data) in zip(made.members, given_contents, strict=True):
+            assert await read_member(made.store, made.record, each) == data
+            assert b"".join([part async for part in stream_member(made.store, made.record, each, budget)]) == data
+            start, end = each.byte_range
+            assert end - start <= len(data) + FRAME_BYTES
+            assert cut_out(made.record, each, made.data, 0) == data
+
+    asyncio.run(read_all())
+
+
+@given(given_contents=contents, kind=st.sampled_from(ArchiveFormat))
+@settings(max_examples=20, deadline=None)
+def test_the_same_members_make_the_same_bytes(kind: ArchiveFormat, given_contents: list[tuple[Member, bytes]]) -> None:
+    assert packed(given_contents, kind).data == packed(given_contents, kind).data
+
+
+HOSTILE = [
+    "../../escape",
+    "/etc/absolute",
+    "a",
+    "a/b",
+    "a//b",
+    "a/",
+    "./a",
+    "new\nline",
+    "tab\tand\\backslash",
+    "C:\\windows",
+    "long/" + "n" * 300,
+    "deep/" * 60 + "end",
+    "-rf",
+    "na\u00efve/日本.txt",
+    "nai\u0308ve/日本.txt",
+    "100%/%2F",
+    "%index/sealift.parquet",
+    "%2F",
+]
+
+
+@pytest.mark.parametrize("kind", [TAR, ZST])
+@pytest.mark.parametrize("tool", ["tar", "bsdtar"])
+def test_stock_tar_unpacks_hostile_names_inside_the_folder(kind: ArchiveFormat, tool: str, tmp_path: Path) -> None:
+    given_contents = [(member(key, key.encode()), key.encode()) for key in HOSTILE]
+    given_contents.append((member("a", b"older", version_id="v0", is_latest=False), b"older"))
+    made = packed(given_contents, kind)
+    folder = tmp_path / "outer" / "inner"
+    folder.mkdir(parents=True)
+    (tmp_path / f"archive.{kind.value}").write_bytes(made.data)
+    command = [tool, "-xf", f"../../archive.{kind.value}"]
+    if tool == "tar":
+        command.insert(1, "--warning=no-unknown-keyword")
+    environment = os.environ | {"LC_ALL": "C.UTF-8"}
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert files.pop("%index/sealift.parquet")
+    assert files == {name: data for name, (_, data) in untarred(made).items()}
+    assert sorted(files.values()) == sorted(data for _, data in given_contents)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file() and folder not in path.parents} == {
+        f"archive.{kind.value}"
+    }
+
+
+@pytest.mark.parametrize("kind", [TAR, ZST])
+def test_large_members_are_streamed_in_parts(kind: ArchiveFormat) -> None:
+    rng = random.Random(7)
+    sizes = [10, 13 * MIB + 7, 100, 6 * MIB, 0, 3]
+    given_contents = [(member(f"k{n}", data), data) for n, data in enumerate(map(rng.randbytes, sizes))]
+    made = packed(given_contents, kind, streamed_from=5 * MIB)
+    assert [unplaced(each) for each in made.members] == [each for each, _ in given_contents]
+    assert [data for _, data in untarred(made).values()] == [data for _, data in given_contents]
+    assert made.store.uploads("cold") == []
+
+    async def read_all() -> None:
+        budget = ByteBudget(16 * MIB)
+        for each, (_, data) in zip(made.members, given_contents, strict=True):
+            assert b"".join([part async for part in stream_member(made.store, made.record, each, budget)]) == data
+            assert await read_member(made.store, made.record, each) == data
+
+    asyncio.run(read_all())
+
+
+@pytest.mark.parametrize(
+    "sizes", [[10, 20 * MIB], [20 * MIB, 10], [11 * MIB, 10 * MIB, 5, 12 * MIB + 1], [6 * MIB, 11 * MIB]]
+)
+def test_s3_copies_large_members_into_a_tar(sizes: list[int]) -> None:
+    rng = random.Random(8)
+    given_contents = [(member(f"k{n}", data), data) for n, data in enumerate(map(rng.randbytes, sizes))]
+    made = packed(given_contents, TAR, copied_from=10 * MIB)
+    assert [data for _, data in untarred(made).values()] == [data for _, data in given_contents]
+    assert [each.size_bytes for each in made.members] == sizes
+
+
+def zeros(count: int) -> list[tuple[Member, bytes]]:
+    return [(member(f"k{n:03}", bytes(100)), bytes(100)) for n in range(count)]
+
+
+def test_members_share_frames_and_a_frame_stays_small() -> None:
+    made = packed(zeros(200), ZST)
+    frames = {(each.frame_start, each.frame_offset, each.frame_length) for each in made.members}
+    assert 3 <= len(frames) <= 8
+    assert len(made.data) < 200 * 512
+
+
+@pytest.mark.parametrize("kind", [TAR, ZST])
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_flipped_bit_or_a_cut_is_found_and_the_member_named(kind: ArchiveFormat, data: st.DataObject) -> None:
+    rng = random.Random(9)
+    given_contents = [(member(f"k{n}", each), each) for n, each in enumerate(rng.randbytes(900) for _ in range(5))]
+    made = packed(given_contents, kind)
+    victim = data.draw(st.sampled_from(made.members))
+    start, end = victim.byte_range
+    place = data.draw(st.integers(start, end - 1))
+    broken = bytearray(made.data)
+    if data.draw(st.booleans()):
+        broken[place] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del broken[place:]
+    record = altered(made, bytes(broken))
+
+    async def read() -> bytes:
+        return await read_member(made.store, record, victim)
+
+    if kind is TAR or len(broken) < len(made.data):
+        with pytest.raises(DamagedArchive, match=victim.key):
+            asyncio.run(read())
+    else:  # the bit may be another member's of the same frame: what must never come is a wrong byte
+        with contextlib.suppress(DamagedArchive):
+            assert asyncio.run(read()) == given_contents[made.members.index(victim)][1]
+
+
+def test_another_archive_in_its_place_is_not_read() -> None:
+    made = packed(zeros(3), TAR)
+    altered(made, made.data + b"x")
+
+    async def read() -> bytes:
+        return await read_member(made.store, made.record, made.members[0])
+
+    # The version id pins it: what the record names is read, not what came later.
+    assert asyncio.run(read()) == bytes(100)
+    unversioned = replace(made.record, version_id=None)
+    with pytest.raises(PreconditionFailed):
+        asyncio.run(read_member(made.store, unversioned, made.members[0]))
+
+
+@pytest.mark.parametrize("kind", [TAR, ZST])
+def test_an_archive_that_was_cut_short_does_not_pass_for_one(kind: ArchiveFormat) -> None:
+    made = packed(zeros(3), kind)
+    for size_bytes in (0, 100, LOCATOR_BYTES, len(made.data) - 1, len(made.data) - LOCATOR_BYTES):
+        altered(made, made.data[:size_bytes])
+        with pytest.raises(DamagedArchive, match="packed/one"):
+            asyncio.run(read_own_index(made.store, made.record.location))
+
+
+def test_what_is_no_archive_is_refused() -> None:
+    made = packed(zeros(1), TAR)
+
+    async def read_notes() -> None:
+        await made.store.put("cold", "notes.txt", b"n" * 2000, Attributes(), guard=UNGUARDED)
+        await read_own_index(made.store, Location("cold", "notes.txt"))
+
+    with pytest.raises(DamagedArchive, match="no archive"):
+        asyncio.run(read_notes())
+
+
+def test_content_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="has 3 bytes"):
+        packed([(member("k", b"abc"), b"abcd")], TAR)
+
+
+def test_json_documents_shrink_to_a_quarter_of_their_tar_at_least() -> None:
+    rng = random.Random(4)
+
+    def document(number: int) -> bytes:
+        words = ["bill_of_lading", "invoice", "Harbour Logistics", "Nordic Freight", "steel bolt M8", "gasket set"]
+        items = [
+            {"sku": f"SKU-{rng.randrange(10**6):06}", "description": rng.choice(words), "price": rng.uniform(0, 900)}
+            for _ in range(24)
+        ]
+        text = json.dumps({"id": f"SL-{number:08}", "kind": rng.choice(words), "items": items})
+        return text.encode()[:2048].ljust(2048)
+
+    made = [(f"docs/{number // 100}/SL-{number:08}.json", document(number)) for number in range(1000)]
+    given_contents = [
+        (member(key, data, etag=hashlib.md5(data).hexdigest(), headers={"content-type": "application/json"}), data)
+        for key, data in made
+    ]
+    assert len(packed(given_contents, TAR).data) / len(packed(given_contents, ZST).data) >= 4

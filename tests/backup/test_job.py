@@ -1,0 +1,206 @@
+"""The backup job, one event at a time: what it costs, what it leaves to others, what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from jobs.backup.job import Progress, Settled
+from jobs.core.model import Attributes, ObjectRef, ObjectVersion
+from jobs.core.outcome import Status
+from jobs.errors import ConfigError, Unavailable
+from jobs.s3.store import UNGUARDED
+from tests.backup.scene import (
+    COPY,
+    KEY,
+    Ticking,
+    backup,
+    put,
+    run,
+)
+from tests.doubles.memory_store import MemoryStore
+
+
+def test_a_new_key_costs_three_requests_and_is_proven():
+    store = Ticking()
+    row = run(put(store, b"body", tags={"team": "blue"}))
+    store.requests.clear()
+    (outcome,) = run(backup(store).process([row]))
+    assert (outcome.status, outcome.evidence.value) == (Status.COPIED, "checksum")
+    assert store.requests == ["head", "copy", "head"]
+    assert run(store.get_tags(ObjectRef("hot", COPY))) == {"team": "blue"}
+
+
+def test_a_duplicate_writes_nothing():
+    store = Ticking()
+    row = run(put(store, b"body"))
+    run(backup(store).process([row]))
+    store.requests.clear()
+    (outcome,) = run(backup(store).process([row]))
+    assert outcome.status is Status.SAME
+    assert "copy" not in store.requests[2:]  # the bet, which S3 refused
+    assert len(run(store.copies())) == 1
+
+
+def test_a_late_older_version_is_stored_beneath_the_newest():
+    store = Ticking()
+    old, new = run(put(store, b"old")), run(put(store, b"new"))
+    run(backup(store).process([new]))
+    (outcome,) = run(backup(store).process([old]))
+    assert outcome.status is Status.COPIED
+    assert [copy[0] for copy in run(store.copies())] == [b"new", b"old", b"new"]
+
+
+def test_a_version_that_only_changes_metadata_is_copied_as_well():
+    store = Ticking()
+    first = run(put(store, b"body", metadata={"colour": "red"}))
+    run(backup(store).process([first]))
+    second = run(put(store, b"body", metadata={"colour": "green"}))
+    (outcome,) = run(backup(store).process([second]))
+    assert outcome.status is Status.COPIED
+    assert run(store.body("hot", COPY)) == (b"body", {"colour": "green"})
+
+
+def test_above_the_limit_a_row_is_left_and_nothing_is_written():
+    store = Ticking()
+    row = run(put(store, b"large body"))
+    settled = run(backup(store, limit_bytes=5).settle(KEY, [row]))
+    assert (settled.outcomes, settled.left) == ({}, {0})
+    assert run(store.copies()) == []
+    assert run(backup(store, limit_bytes=5).process([row]))[0].status is Status.FAILED
+
+
+def test_an_older_version_is_left_when_putting_the_newest_back_would_take_too_long():
+    store = Ticking()
+    old, new = run(put(store, b"old")), run(put(store, b"new and large"))
+    run(backup(store).process([new]))
+    settled = run(backup(store, limit_bytes=5).settle(KEY, [old]))
+    assert settled.left == {0}
+    assert [copy[0] for copy in run(store.copies())] == [b"new and large"]
+
+
+def test_an_older_version_stays_beneath_a_newer_one_while_the_newest_waits_for_a_larger_worker():
+    store = Ticking()
+    old, middle, large = run(put(store, b"old")), run(put(store, b"mid")), run(put(store, b"new and large"))
+    assert run(backup(store, limit_bytes=5).settle(KEY, [middle])).left == frozenset()
+    run(backup(store, limit_bytes=5).settle(KEY, [old]))
+    assert run(store.body("hot", COPY)) == (b"mid", {})
+    run(backup(store).process([large]))
+    assert [copy[0] for copy in run(store.copies())] == [b"mid", b"old", b"mid", b"new and large"]
+
+
+def test_an_archived_version_ends_as_such():
+    store = Ticking()
+    row = run(put(store, b"cold", storage_class="GLACIER"))
+    (outcome,) = run(backup(store).process([row]))
+    assert outcome.status is Status.ARCHIVED
+    store.restore(ObjectRef("source", KEY, row.version_id))
+    assert run(backup(store).process([row]))[0].status is Status.COPIED
+
+
+def test_a_destination_without_versions_is_refused():
+    store = MemoryStore()
+    for bucket in ("source", "hot"):
+        store.create_bucket(bucket, versioned=False)
+    row = run(put(store, b"body"))
+    with pytest.raises(ConfigError, match="keeps no versions"):
+        run(backup(store).process([row]))
+
+
+def test_a_removed_version_stays_at_the_destination():
+    store = Ticking()
+    row = run(put(store, b"body"))
+    run(backup(store, mirrors_deletes=True).process([row]))
+    run(store.delete("source", KEY, version_id=row.version_id))
+    settled = run(backup(store, mirrors_deletes=True).settle(KEY))
+    assert settled.is_marked
+    assert run(store.copies()) == [(b"body", {}), None]
+
+
+def test_a_writer_that_is_stopped_in_between_says_what_it_owes():
+    """Between the older version's append and the newest one's return there is a moment that must not be forgotten."""
+    store = Ticking()
+    old, new = run(put(store, b"old")), run(put(store, b"new"))
+    run(backup(store).process([new]))
+    progress = Progress()
+
+    async def fail() -> None:  # with the second copy, which is to bring the newest back
+        async def fail_again() -> None:
+            raise Unavailable("CopyObject", COPY, "InternalError", "injected", 500)
+
+        store.meanwhile = fail_again
+
+    store.meanwhile = fail
+    bet_lost = backup(store).settle(KEY, [old, old._replace(row=1)], progress)  # two rows: nothing is betted
+    with pytest.raises(Unavailable):
+        run(bet_lost)
+    assert [progress.owes_newest] == [True]
+    assert run(store.body("hot", COPY)) == (b"old", {})
+    run(backup(store).settle(KEY, [old], progress))
+    assert [progress.owes_newest] == [False]
+    assert run(store.body("hot", COPY)) == (b"new", {})
+
+
+def test_a_delete_that_is_handled_while_its_object_is_being_copied_is_not_forgotten():
+    """The delete's handler finds nothing to mark; then the copy arrives."""
+    store = Ticking()
+    row = run(put(store, b"body"))
+
+    async def delete() -> None:
+        await store.delete("source", KEY)
+        assert not (await backup(store, mirrors_deletes=True).settle(KEY)).is_marked
+
+    store.meanwhile = delete
+    settled = run(backup(store, mirrors_deletes=True).settle(KEY, [row]))
+    assert settled.outcomes[0].status is Status.COPIED
+    assert run(store.copies()) == [(b"body", {}), None]
+
+
+def test_one_of_two_handlers_of_one_event_copies():
+    store = Ticking()
+    run(backup(store).process([run(put(store, b"first"))]))
+    row = run(put(store, b"second"))
+
+    async def other() -> None:
+        assert (await backup(store).settle(KEY, [row])).outcomes[0].status is Status.COPIED
+
+    async def once_the_bet_is_lost() -> None:
+        store.meanwhile = other
+
+    store.meanwhile = once_the_bet_is_lost
+    assert run(backup(store).settle(KEY, [row])).outcomes[0].status is Status.SAME
+    assert [copy[0] for copy in run(store.copies())] == [b"first", b"second"]
+
+
+def test_where_deletes_are_retained_a_removed_newest_version_stays_on_top_of_its_copies():
+    store = Ticking()
+    old = run(put(store, b"old"))
+    run(backup(store).process([old]))
+    new = run(put(store, b"new"))
+    run(backup(store).process([new]))
+    run(store.delete("source", KEY, version_id=new.version_id))
+    assert run(backup(store).process([old]))[0].status is Status.SAME
+    assert run(store.body("hot", COPY)) == (b"new", {})
+
+
+def test_contents_that_only_reading_can_tell_apart_are_read_below_the_limit_only():
+    """A composite checksum proves nothing about a copy in one part."""
+    store = Ticking()
+
+    async def main() -> tuple[Sequence[ObjectVersion], Settled, Settled]:
+        upload = await store.create_multipart(
+            "source", KEY, Attributes(), checksum_algorithm="SHA256", is_composite=True
+        )
+        parts = [
+            await store.put_part("source", KEY, upload, number, body) for number, body in ((1, b"abc"), (2, b"def"))
+        ]
+        written = await store.complete_multipart("source", KEY, upload, parts, guard=UNGUARDED)
+        row = ObjectVersion(0, KEY, written.version_id, size_bytes=6, etag=written.etag)
+        await backup(store).settle(KEY, [row])
+        return [row], await backup(store, limit_bytes=5).settle(KEY, [row]), await backup(store).settle(KEY, [row])
+
+    _, left, read = run(main())
+    assert left.left == {0}
+    assert (read.outcomes[0].status, read.outcomes[0].evidence.value) == (Status.SAME, "content")
+    assert len(run(store.copies())) == 1

@@ -1,0 +1,305 @@
+"""The backup job and hot keys: what an event costs does not grow with the number of versions, and ends right."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.backup.job import Settled
+from jobs.backup.key_sides import PAGES
+from jobs.backup.version_match import LOOKS
+from jobs.core.model import Attributes, ObjectRef, ObjectVersion
+from jobs.core.outcome import Status
+from jobs.s3.store import UNGUARDED, CopySettings
+from tests.backup.scene import COPY, KEY, Ticking, backup, history, run
+from tests.doubles.memory_store import MemoryStore
+
+MANY = 400
+LATE_REQUESTS = 9 + LOOKS
+"""HEAD, 2 LISTs, the newest and the top, the version itself, `LOOKS` copies, 2 CopyObjects, HEAD."""
+
+
+@dataclass(frozen=True)
+class Writes:
+    """How the versions of a hot key differ. `reads`: GETs of one comparison that only the bytes can decide."""
+
+    name: str
+    body: Callable[[int], bytes] = lambda number: b"%08d" % number
+    metadata: Callable[[int], dict[str, str]] = lambda number: {}
+    is_opaque: bool = False
+    is_multipart: bool = False
+    has_checksums: bool = True
+    reads: int = 0
+
+    def __str__(self) -> str:
+        return self.name
+
+
+DISTINCT = Writes("other content, MD5 ETags")
+WRITES = [
+    DISTINCT,
+    Writes("other metadata alone", lambda number: b"constant", lambda number: {"at": str(number)}),
+    Writes("nothing different", lambda number: b"constant"),
+    Writes("opaque ETags, checksums", is_opaque=True),
+    Writes("opaque ETags, no checksums", is_opaque=True, has_checksums=False, reads=2),
+    Writes("multipart ETags, composite checksums", is_multipart=True, has_checksums=False, reads=2),
+    Writes(
+        "sometimes the same, sometimes opaque",
+        lambda number: b"%08d" % (number // 3),
+        lambda number: {"parity": str(number % 2)},
+        is_opaque=True,
+    ),
+]
+
+
+class Hot(Ticking):
+    """A source whose one key is written again and again, half a minute's versions to a second."""
+
+    def __init__(self, writes: Writes = DISTINCT, *, versioned: bool = True, step_seconds: float = 0.01) -> None:
+        super().__init__(versioned=versioned, step_seconds=step_seconds)
+        self.writes, self.written = writes, 0
+        self._default_checksum = "CRC64NVME" if writes.has_checksums else None
+
+    async def write(self) -> ObjectVersion:
+        """One more version; the row of its event."""
+        writes, number = self.writes, self.written
+        body, self.written = writes.body(number), number + 1
+        attributes = Attributes(metadata=writes.metadata(number), sse="aws:kms" if writes.is_opaque else None)
+        if writes.is_multipart:
+            upload = await MemoryStore.create_multipart(
+                self, "source", KEY, attributes, checksum_algorithm="SHA256", is_composite=True
+            )
+            parts = [
+                await MemoryStore.put_part(self, "source", KEY, upload, part, data)
+                for part, data in ((1, body[:4]), (2, body[4:]))
+            ]
+            written = await MemoryStore.complete_multipart(self, "source", KEY, upload, parts, guard=UNGUARDED)
+        else:
+            written = await MemoryStore.put(self, "source", KEY, body, attributes, guard=UNGUARDED)
+        version = self.stored("source", KEY)[-1]
+        self._hide(version)
+        return ObjectVersion(0, KEY, written.version_id, size_bytes=len(body), etag=version.etag)
+
+    async def copy_all(self) -> None:
+        """As if each of the versions had been backed up in order."""
+        for version in self.stored("source", KEY):
+            settings = CopySettings(sse="aws:kms" if self.writes.is_opaque else None)
+            ref = ObjectRef("source", KEY, version.version_id)
+            await MemoryStore.copy(self, ref, None, "hot", COPY, settings, guard=UNGUARDED)
+            self._hide(self.stored("hot", COPY)[-1])
+
+    async def event(self, *rows: ObjectVersion, **options: Any) -> tuple[Settled, Counter[str]]:
+        """Settle the rows → what became of them, and the requests by name."""
+        job = backup(self, sse="aws:kms" if self.writes.is_opaque else None, **options)
+        await job.settle("another key")
+        self.requests.clear()
+        numbered = [row._replace(row=number) for number, row in enumerate(rows)]
+        return await job.settle(KEY, numbered), Counter(self.requests)
+
+    def stored(self, bucket: str, key: str) -> list[Any]:
+        return self._buckets.named[bucket].versions.get(key, [])
+
+    def _hide(self, version: Any) -> None:
+        """KMS makes of an ETag something that says nothing."""
+        if self.writes.is_opaque:
+            version.etag = hashlib.md5(f"{version.version_id}".encode()).hexdigest()
+
+
+async def hot(writes: Writes, count: int, **options: Any) -> tuple[Hot, list[ObjectVersion]]:
+    store = Hot(writes, **options)
+    rows = [await store.write() for _ in range(count)]
+    await store.copy_all()
+    return store, rows
+
+
+@pytest.mark.parametrize("count", [1, 10, MANY])
+@pytest.mark.parametrize("writes", WRITES, ids=str)
+def test_the_newest_version_of_a_key_costs_at_most_eight_requests(writes: Writes, count: int) -> None:
+    async def scene() -> None:
+        store, _ = await hot(writes, count)
+        row = await store.write()
+        settled, requests = await store.event(row)
+        assert settled.outcomes[0].status in (Status.COPIED, Status.SAME)
+        assert requests.total() - requests["get"] <= 8
+        assert requests["get"] <= writes.reads
+        assert await store.body("hot", COPY) == await store.body("source", KEY)
+
+    run(scene())
+
+
+@pytest.mark.parametrize("count", [1, 10, MANY])
+@pytest.mark.parametrize("writes", WRITES, ids=str)
+def test_a_second_event_of_the_newest_version_costs_five_requests(writes: Writes, count: int) -> None:
+    async def scene() -> None:
+        store, rows = await hot(writes, count)
+        settled, requests = await store.event(rows[-1])
+        assert settled.outcomes[0].status is Status.SAME
+        assert requests.total() - requests["get"] == 5
+        assert len(store.stored("hot", COPY)) == count
+
+    run(scene())
+
+
+@pytest.mark.parametrize("count", [10, MANY])
+@pytest.mark.parametrize("writes", WRITES, ids=str)
+def test_a_late_version_costs_a_few_looks_and_leaves_the_newest_on_top(writes: Writes, count: int) -> None:
+    async def scene() -> None:
+        store, _ = await hot(writes, count)
+        late, newest = await store.write(), await store.write()
+        await store.event(newest)
+        settled, requests = await store.event(late)
+        assert settled.outcomes[0].status in (Status.COPIED, Status.SAME)
+        assert requests.total() - requests["get"] <= LATE_REQUESTS
+        assert requests["get"] <= writes.reads * (LOOKS + 2)
+        assert await store.body("hot", COPY) == await store.body("source", KEY)
+        assert await store.body("source", KEY, late.version_id) in await store.copies()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("place", [0, 1, MANY // 2, MANY - 2])
+@pytest.mark.parametrize("writes", WRITES, ids=str)
+def test_the_copy_of_an_old_version_is_found_among_hundreds(writes: Writes, place: int) -> None:
+    """An event that comes again, whenever it was, makes no second copy."""
+
+    async def scene() -> None:
+        store, rows = await hot(writes, MANY)
+        settled, requests = await store.event(rows[place])
+        assert settled.outcomes[0].status is Status.SAME
+        assert requests.total() - requests["get"] <= LATE_REQUESTS
+        assert len(store.stored("hot", COPY)) == MANY
+
+    run(scene())
+
+
+@pytest.mark.parametrize("count", [2_500, 5_500])
+def test_more_versions_than_a_page_shows_cost_no_more_than_three_pages(count: int) -> None:
+    async def scene() -> None:
+        store, rows = await hot(DISTINCT, count, step_seconds=1.0)
+        settled, requests = await store.event(await store.write())
+        assert (settled.outcomes[0].status, requests["list_versions"]) == (Status.COPIED, 2)
+        assert requests.total() <= 8
+        settled, requests = await store.event(rows[-1_500])
+        assert (settled.outcomes[0].status, requests["list_versions"]) == (Status.SAME, 1 + PAGES)
+        settled, requests = await store.event(rows[0])
+        assert requests["list_versions"] <= 1 + PAGES
+        assert requests.total() <= LATE_REQUESTS + PAGES
+        assert any(copy.data == DISTINCT.body(0) for copy in store.stored("hot", COPY))
+        assert await store.body("hot", COPY) == await store.body("source", KEY)
+
+    run(scene())
+
+
+def test_a_gone_version_beyond_the_first_page_is_missing() -> None:
+    async def scene() -> None:
+        store, rows = await hot(DISTINCT, 1_200)
+        await MemoryStore.delete(store, "source", KEY, version_id=rows[5].version_id)
+        settled, requests = await store.event(rows[5])
+        assert settled.outcomes[0].status is Status.MISSING
+        assert requests.total() <= 8
+
+    run(scene())
+
+
+@pytest.mark.parametrize("count", [50, MANY])
+@pytest.mark.parametrize("writes", WRITES, ids=str)
+def test_events_of_one_key_that_come_together_read_its_history_once(writes: Writes, count: int) -> None:
+    async def scene() -> None:
+        store, _ = await hot(writes, 20)
+        rows = [await store.write() for _ in range(count)]
+        settled, requests = await store.event(*rows, *rows)
+        assert {outcome.status for outcome in settled.outcomes.values()} <= {Status.COPIED, Status.SAME}
+        assert len(settled.outcomes) == 2 * count
+        assert requests["list_versions"] == 2
+        assert requests.total() - requests["get"] <= 8 * count
+        contents = await store.copies()
+        assert [await store.body("source", KEY, row.version_id) in contents for row in rows] == [True] * count
+        assert await store.body("hot", COPY) == await store.body("source", KEY)
+
+    run(scene())
+
+
+def test_a_thousand_times_the_same_event_is_one_event() -> None:
+    async def scene() -> None:
+        store, _ = await hot(DISTINCT, 20)
+        row = await store.write()
+        settled, requests = await store.event(*[row] * 1_000)
+        assert len(settled.outcomes) == 1_000
+        assert requests.total() <= 8
+        assert len(store.stored("hot", COPY)) == 21
+
+    run(scene())
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize("removes", [True, False])
+def test_content_that_comes_back_within_minutes_comes_back_on_top(versioned: bool, removes: bool) -> None:
+    """OK, NO, OK: the first copy passed for the third write, and NO stayed on top."""
+
+    async def scene() -> None:
+        store = Ticking(versioned=versioned, step_seconds=1.0)
+        rows: list[ObjectVersion] = []
+        for body in (b"OK", b"NO", b"OK"):
+            written = await MemoryStore.put(store, "source", KEY, body, Attributes(), guard=UNGUARDED)
+            row = ObjectVersion(0, KEY, written.version_id, size_bytes=2, etag=written.etag)
+            if removes and versioned and body == b"OK" and rows:
+                await MemoryStore.delete(store, "source", KEY, version_id=rows[-1].version_id)
+            rows.append(row)
+            assert (await backup(store).settle(KEY, [row])).outcomes[0].status is Status.COPIED
+            assert await store.body("hot", COPY) == (body, {})
+
+    run(scene())
+
+
+BODIES = st.lists(st.sampled_from([b"OK", b"NO", b"no"]), min_size=1, max_size=8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(BODIES, st.data())
+def test_a_source_without_versions_shows_what_it_has_after_each_event(bodies: list[bytes], data: st.DataObject) -> None:
+    """Events in order, late, again: whenever one was handled, the hot bucket shows what the source has then."""
+
+    async def scene() -> None:
+        store = Ticking(versioned=False, step_seconds=0.01)
+        rows: list[ObjectVersion] = []
+        for body in bodies:
+            written = await MemoryStore.put(store, "source", KEY, body, Attributes(), guard=UNGUARDED)
+            rows.append(ObjectVersion(0, KEY, None, size_bytes=2, etag=written.etag))
+            for row in data.draw(st.lists(st.sampled_from(rows), max_size=2)):
+                await backup(store).settle(KEY, [row])
+                assert await store.body("hot", COPY) == (body, {})
+
+    run(scene())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.sampled_from([b"OK", b"NO"]), min_size=2, max_size=8),
+    st.booleans(),
+    st.data(),
+)
+def test_whatever_is_removed_meanwhile_the_event_of_the_newest_version_puts_it_on_top(
+    bodies: list[bytes], is_prompt: bool, data: st.DataObject
+) -> None:
+    """Each event is handled before the next write; versions below the newest are removed at any time."""
+
+    async def scene() -> None:
+        store = Ticking(step_seconds=1.0)
+        for body in bodies:
+            written = await MemoryStore.put(store, "source", KEY, body, Attributes(), guard=UNGUARDED)
+            older = (await history(store, "source", KEY))[:-1]
+            for version in data.draw(st.lists(st.sampled_from(older), unique=True)) if older else []:
+                await MemoryStore.delete(store, "source", KEY, version_id=version.version_id)
+            row = ObjectVersion(0, KEY, written.version_id, size_bytes=2, etag=written.etag)
+            if is_prompt or data.draw(st.booleans()):
+                await backup(store).settle(KEY, [row])
+                assert await store.body("hot", COPY) == (body, {})
+
+    run(scene())

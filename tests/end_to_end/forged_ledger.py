@@ -1,0 +1,61 @@
+"""What somebody who may write to the ledger can make of it."""
+
+from __future__ import annotations
+
+import calendar
+import io
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.end_to_end.conftest import World
+
+
+def read(world: World, name: str) -> bytes:
+    """A file of the ledger."""
+    data: bytes = world.client.get_object(Bucket=world.ledger, Key=f"runs/{name}")["Body"].read()
+    return data
+
+
+def names(world: World, prefix: str) -> list[str]:
+    """The ledger's files below a prefix."""
+    listed = world.client.list_objects_v2(Bucket=world.ledger, Prefix=f"runs/{prefix}")
+    return [entry["Key"].removeprefix("runs/") for entry in listed.get("Contents", [])]
+
+
+def write(world: World, name: str, data: bytes) -> None:
+    """Write, or write over, a file of the ledger."""
+    world.client.put_object(Bucket=world.ledger, Key=f"runs/{name}", Body=data)
+
+
+def edit_json(world: World, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a document of the ledger."""
+    document = json.loads(read(world, name))
+    change(document)
+    write(world, name, json.dumps(document).encode())
+
+
+def edit_rows(world: World, name: str, **values: Any) -> None:
+    """Change columns of all rows of a Parquet file of the ledger."""
+    rows = pq.read_table(io.BytesIO(read(world, name)))
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([row | values for row in rows.to_pylist()], rows.schema), sink)
+    write(world, name, sink.getvalue())
+
+
+def copy_run(world: World, run_id: str, new_id: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Another run with the same shards and outcomes, and a spec that agrees with its id. It has no pages."""
+    for name in names(world, f"runs/{run_id}/"):
+        if not name.endswith((".html", "deletions.csv", "deletions.parquet")):
+            write(world, name.replace(run_id, new_id), read(world, name))
+
+    def renamed(spec: dict[str, Any]) -> None:
+        spec["run_id"] = new_id
+        spec["created_at"] = calendar.timegm(time.strptime(new_id[:16], "%Y%m%dT%H%M%SZ"))
+        change(spec)
+
+    edit_json(world, f"runs/{new_id}/spec.json", renamed)

@@ -1,0 +1,58 @@
+"""A policy of two pairs over one test's buckets, and what their tests ask of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.doubles.servers import REGION
+from tests.end_to_end.conftest import World
+
+
+def write_policy(world: World, folder: Path, *, inventory: bool = False, docs: Mapping[str, Any] | None = None) -> str:
+    """Two pairs, `docs` (without docs/tmp/) and `logs`, of one source and one destination bucket."""
+    hot = {"bucket": world.destination, "region": REGION}
+    source = {"bucket": world.source, "region": REGION}
+    pairs = [
+        {
+            "name": "docs",
+            "source": source | {"prefixes": ["docs/", "drafts/"], "exclude": ["docs/tmp/"]},
+            "destination": hot | {"prefix": "copies/"},
+        }
+        | dict(docs or {}),
+        {"name": "logs", "source": source | {"prefixes": ["logs/"]}, "destination": hot | {"prefix": "elsewhere/"}},
+    ]
+    policy: dict[str, Any] = {
+        "version": 1,
+        "ledger": {"bucket": world.ledger, "region": REGION, "prefix": "runs/"},
+        "pairs": pairs,
+        "defaults": {"verify": {"rota": "1/3", "deep": "1/6"}},
+    }
+    if inventory:
+        policy["inventory"] = {"buckets": {REGION: world.ledger}, "prefix": "reports/"}
+    file = folder / "policy.yaml"
+    file.write_text(yaml.safe_dump(policy))
+    return str(file)
+
+
+def keys(world: World, bucket: str, prefix: str = "") -> list[str]:
+    """All keys of a bucket below a prefix."""
+    pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+
+def read(world: World, uri: str) -> dict[str, Any]:
+    """A JSON document of the ledger."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    document: dict[str, Any] = json.loads(world.client.get_object(Bucket=bucket, Key=key)["Body"].read())
+    return document
+
+
+def runs(world: World) -> list[dict[str, Any]]:
+    """The runs of the ledger, the oldest first."""
+    listed: list[dict[str, Any]] = world.sealift("runs", "list", "--json").document["runs"]
+    return listed[::-1]

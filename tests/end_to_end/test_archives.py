@@ -1,0 +1,79 @@
+"""`sealift archives`: what is in the index, and the index made anew from the archives alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.end_to_end.conftest import World
+from tests.end_to_end.test_compact import ALL, archive_keys, compact, contents, fill, index_keys
+
+
+@pytest.fixture
+def packed(world: World) -> World:
+    """Three archives of one source."""
+    for n in range(3):
+        world.put(f"{n}/a.txt", b"a" * 20_000)
+        world.put(f"{n}/b.txt", b"b" * 20_000)
+    assert compact(world, ALL, "--target-size", "50KB")["outcomes"] == {"packed": 6}
+    return world
+
+
+def test_list_show_and_find_agree(packed: World) -> None:
+    listed = packed.sealift("archives", "list", "--json").document["archives"]
+    assert [each["location"] for each in listed] == [f"s3://{packed.destination}/{key}" for key in archive_keys(packed)]
+    assert sum(each["members"] for each in listed) == 6
+    keys = []
+    for each in listed:
+        document = packed.sealift("archives", "show", each["location"], "--json").document
+        keys += [member["key"] for member in document["shown"]]
+    assert sorted(keys) == [f"{n}/{name}.txt" for n in range(3) for name in "ab"]
+    found = packed.sealift("archives", "find", "1/b.txt", "--json").document["found"]
+    assert [(each["key"], each["size_bytes"]) for each in found] == [("1/b.txt", 20_000)]
+    assert found[0]["archive"] in [each["location"] for each in listed]
+    assert found[0]["archive"] in packed.sealift("archives", "find", "1/b.txt").stdout
+
+
+def test_what_is_nowhere_is_said_so(packed: World) -> None:
+    missing = packed.sealift("archives", "find", "no/such\nkey")
+    assert (missing.code, missing.stdout) == (3, "no archive has no/such\\nkey\n")
+    unknown = packed.sealift("archives", "show", f"s3://{packed.destination}/packed/none.tar")
+    assert unknown.code == 10
+    assert "reindex" in unknown.stderr
+    assert packed.sealift("archives", "list", "--archives", "s3://nowhere-else").stdout.startswith("no archives")
+
+
+def test_a_lost_index_is_made_anew_from_the_archives(packed: World) -> None:
+    before, found = contents(packed), packed.sealift("archives", "list", "--json").document
+    lost = index_keys(packed)
+    packed.client.delete_object(Bucket=packed.ledger, Key=lost[0])
+    packed.client.put_object(Bucket=packed.ledger, Key=lost[1], Body=b"rubbish")
+    assert packed.sealift("archives", "list").code == 10
+    archives = f"s3://{packed.destination}/packed"
+    document = packed.sealift("archives", "reindex", "--archives", archives, "--json").document
+    assert (document["known"], len(document["indexed"]), document["problems"]) == (1, 2, [])
+    assert contents(packed) == before
+    assert packed.sealift("archives", "list", "--json").document == found
+    again = packed.sealift("archives", "reindex", "--archives", archives, "--json").document
+    assert (again["known"], again["indexed"]) == (3, [])
+
+
+def test_a_damaged_archive_is_named_and_the_others_are_indexed(packed: World) -> None:
+    for key in index_keys(packed):
+        packed.client.delete_object(Bucket=packed.ledger, Key=key)
+    victim = archive_keys(packed)[1]
+    data = packed.client.get_object(Bucket=packed.destination, Key=victim)["Body"].read()
+    packed.client.put_object(Bucket=packed.destination, Key=victim, Body=data[:-100])
+    packed.client.put_object(Bucket=packed.destination, Key="packed/other.tar", Body=b"not ours" * 200)
+    archives = f"s3://{packed.destination}/packed"
+    result = packed.sealift("archives", "reindex", "--archives", archives, "--json")
+    assert result.code == 3
+    assert len(result.document["indexed"]) == 2
+    assert {each["archive"] for each in result.document["problems"]} == {
+        f"s3://{packed.destination}/{key}" for key in (victim, "packed/other.tar")
+    }
+
+
+def test_an_empty_source_is_nothing_to_pack(world: World) -> None:
+    assert compact(world, ALL)["outcomes"] == {}
+    fill(world, 1)
+    assert compact(world, ALL, "--min-size", "1GiB")["excluded"] == {"min_size": 1}

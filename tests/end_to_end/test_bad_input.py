@@ -1,0 +1,182 @@
+"""Bad input: one line that names the thing and what to do, the documented exit code, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Result, World
+
+
+def refused(result: Result, code: int, *words: str) -> None:
+    """One line on stderr with these words, the exit code, nothing on stdout, no traceback."""
+    assert result.code == code, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("sealift: "), result.stderr
+    for word in words:
+        assert word in lines[0]
+    assert result.stdout == ""
+
+
+@pytest.fixture
+def replicate(world: World) -> Callable[..., Result]:
+    """`sealift replicate` with a source, a destination and what a test changes."""
+    world.put("a")
+
+    def run(*arguments: str, **extra: str) -> Result:
+        given = list(arguments)
+        if "--destination" not in given:
+            given += ["--destination", f"s3://{world.destination}"]
+        if "--source" not in given and "--manifest" not in given:
+            given += ["--source", f"s3://{world.source}"]
+        return world.sealift("replicate", *given, **extra)
+
+    return run
+
+
+def empty_ledger(world: World) -> bool:
+    return "Contents" not in world.client.list_objects_v2(Bucket=world.ledger, Prefix="runs/")
+
+
+@pytest.mark.parametrize("uri", ["bucket/prefix", "http://x/y", "s3://", "s3://Bad_Bucket!/x", "s3://a/x"])
+def test_a_malformed_uri(replicate: Callable[..., Result], uri: str) -> None:
+    refused(replicate("--source", uri), 2, uri, "s3://bucket/prefix")
+
+
+def test_nothing_to_work_on(world: World) -> None:
+    refused(world.sealift("verify", "--destination", f"s3://{world.destination}"), 2, "--source", "--manifest")
+
+
+def test_no_ledger(replicate: Callable[..., Result]) -> None:
+    refused(replicate(SEALIFT_LEDGER=""), 2, "--ledger", "SEALIFT_LEDGER")
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_a_missing_bucket(replicate: Callable[..., Result], world: World, side: str) -> None:
+    refused(replicate(f"--{side}", "s3://no-such-bucket-here"), 10, "no-such-bucket-here", side)
+    assert empty_ledger(world)
+
+
+def test_wrong_credentials(replicate: Callable[..., Result]) -> None:
+    refused(replicate(AWS_SECRET_ACCESS_KEY="wrong"), 10, "SignatureDoesNotMatch")
+
+
+def test_no_credentials(replicate: Callable[..., Result], tmp_path: Path) -> None:
+    nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": str(tmp_path)}
+    nothing |= {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"), "AWS_CONFIG_FILE": str(tmp_path / "none")}
+    refused(replicate(**nothing), 10, "credentials")
+
+
+def test_an_unknown_profile(replicate: Callable[..., Result]) -> None:
+    refused(replicate("--source-profile", "nobody"), 10, "nobody")
+
+
+def test_source_and_destination_the_same(replicate: Callable[..., Result], world: World) -> None:
+    refused(replicate("--destination", f"s3://{world.source}"), 2, "two places")
+
+
+def test_all_versions_into_a_bucket_that_keeps_none(replicate: Callable[..., Result], world: World) -> None:
+    refused(replicate("--versions", "all"), 10, world.destination, "versions")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "word"),
+    [
+        ("--min-size", "5 bananas", "size"),
+        ("--newer-than", "yesterdayish", "30d"),
+        ("--multipart-threshold", "6GiB", "5 GB"),
+    ],
+)
+def test_a_value_that_is_none(replicate: Callable[..., Result], option: str, value: str, word: str) -> None:
+    refused(replicate(option, value), 2, word)
+
+
+@pytest.mark.parametrize("fraction", ["1/0", "2/3", "half"])
+def test_a_fraction_that_is_none(world: World, fraction: str) -> None:
+    arguments = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+    refused(world.sealift("verify", *arguments, "--sample", fraction), 2, "1/30")
+
+
+def test_a_setting_that_is_no_number(replicate: Callable[..., Result]) -> None:
+    refused(replicate(SEALIFT_IN_FLIGHT="many"), 10, "SEALIFT_IN_FLIGHT")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", ["has no rows"]),
+        ("{source}\n", ["1"]),
+        ("{source},a\n{source},b,v,x,y\n", ["2"]),
+        ("{source},a\nother-bucket,b\n", ["other-bucket"]),
+        ("other-bucket,b\n", ["other-bucket"]),
+    ],
+)
+def test_a_broken_csv(replicate: Callable[..., Result], world: World, content: str, words: list[str]) -> None:
+    world.client.put_object(Bucket=world.ledger, Key="in/rows.csv", Body=content.format(source=world.source).encode())
+    uri = f"s3://{world.ledger}/in/rows.csv"
+    refused(replicate("--manifest", uri, "--source", f"s3://{world.source}"), 10, "rows.csv", *words)
+    assert empty_ledger(world)
+
+
+def test_a_manifest_that_is_not_there(replicate: Callable[..., Result], world: World) -> None:
+    refused(replicate("--manifest", f"s3://{world.ledger}/none.csv"), 10, "none.csv")
+    refused(replicate("--manifest", f"s3://{world.ledger}/manifest.json"), 10, "manifest.json")
+
+
+def test_a_manifest_of_unknown_kind(replicate: Callable[..., Result], world: World) -> None:
+    refused(replicate("--manifest", f"s3://{world.ledger}/rows.xlsx"), 2, "rows.xlsx", ".csv")
+
+
+@pytest.mark.parametrize("how", ["tampered", "truncated", "removed", "manifest altered"])
+def test_an_inventory_that_cannot_be_trusted(replicate: Callable[..., Result], world: World, how: str) -> None:
+    uri = world.sealift("inventory", f"s3://{world.source}", "--to", f"s3://{world.ledger}/inv", "--json").document[
+        "manifest"
+    ]
+    key = uri.split("/", 3)[3]
+    manifest = world.client.get_object(Bucket=world.ledger, Key=key)["Body"].read()
+    [file] = json.loads(manifest)["files"]
+    data = world.client.get_object(Bucket=world.ledger, Key=file["key"])["Body"].read()
+    if how == "tampered":
+        world.client.put_object(Bucket=world.ledger, Key=file["key"], Body=data[:-1] + bytes([data[-1] ^ 1]))
+    elif how == "truncated":
+        world.client.put_object(Bucket=world.ledger, Key=file["key"], Body=data[:-10])
+    elif how == "removed":
+        world.client.delete_object(Bucket=world.ledger, Key=file["key"])
+    else:
+        world.client.put_object(Bucket=world.ledger, Key=key, Body=manifest + b" ")
+    refused(replicate("--manifest", uri), 10, key if how == "manifest altered" else file["key"])
+    assert empty_ledger(world)
+
+
+def test_a_run_that_is_not_there(world: World) -> None:
+    for command in ("show", "watch", "retry", "report"):
+        refused(world.sealift("runs", command, "20260101T000000Z-verify-000000"), 10, "no run", "runs list")
+    refused(world.sealift("worker", "20260101T000000Z-verify-000000", "--shard", "0"), 10, "no run")
+
+
+def test_a_shard_that_is_not_in_the_plan(world: World) -> None:
+    world.put("a")
+    report = world.run("replicate")
+    refused(world.sealift("worker", report["run_id"], "--shard", "7"), 2, "1 shards", "7")
+
+
+def test_a_ledger_that_was_altered(world: World) -> None:
+    world.put("a")
+    report = world.run("replicate")
+    world.client.put_object(Bucket=world.ledger, Key=f"runs/runs/{report['run_id']}/plan.json", Body=b"{")
+    refused(world.sealift("runs", "show", report["run_id"]), 10, "plan.json")
+
+
+def test_a_server_that_is_not_there(replicate: Callable[..., Result]) -> None:
+    refused(replicate(AWS_ENDPOINT_URL_S3="http://127.0.0.1:9"), 75)
+
+
+def test_the_batch_executor_needs_a_queue_and_a_job_definition(replicate: Callable[..., Result]) -> None:
+    refused(replicate("--executor", "batch"), 2, "--queue", "SEALIFT_BATCH_QUEUE")
+    refused(replicate("--executor", "batch", "--queue", "spot"), 2, "SEALIFT_BATCH_JOB_DEFINITION")
+    refused(replicate(SEALIFT_EXECUTOR="magic"), 2, "magic", "local or batch")

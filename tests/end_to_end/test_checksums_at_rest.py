@@ -1,0 +1,152 @@
+"""`sealift verify` with reports of checksums at rest: proof without reading, and of nothing that has changed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import time
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.core.model import Checksum
+from jobs.s3.checksums import full_object
+from tests.checksum_reports.samples import manifest, result_file, task
+from tests.end_to_end.conftest import World
+
+MIB = 1024 * 1024
+
+
+def upload_in_parts(world: World, bucket: str, key: str, body: bytes, part: int) -> None:
+    """A multipart object: its ETag is no MD5 and proves nothing."""
+    upload = world.client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    parts = []
+    for number, start in enumerate(range(0, len(body), part), 1):
+        answer = world.client.upload_part(
+            Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=body[start : start + part]
+        )
+        parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+    world.client.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
+
+
+def report(world: World, bucket: str, name: str, checksums: dict[str, Checksum], **changed: Any) -> str:
+    """A report over objects as they are now, in the ledger's bucket; its URI."""
+    rows = []
+    for key, checksum in checksums.items():
+        head = world.client.head_object(Bucket=bucket, Key=key)
+        version = head.get("VersionId")
+        rows.append(task(bucket, key, checksum, etag=head["ETag"].strip('"'), version_id=version))
+    rows += changed.get("more", [])
+    data = result_file(rows)
+    made = manifest(world.ledger, f"jobs/{name}", {"good.csv": data}, changed.get("created_at", time.time() + 60))
+    world.client.put_object(Bucket=world.ledger, Key=f"jobs/{name}/results/good.csv", Body=data)
+    world.client.put_object(Bucket=world.ledger, Key=f"jobs/{name}/manifest.json", Body=made)
+    return f"s3://{world.ledger}/jobs/{name}/manifest.json"
+
+
+def outcomes(world: World, run: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
+    """Key → status, evidence, reason."""
+    rows: dict[str, tuple[str, str, str]] = {}
+    prefix = f"runs/runs/{run['run_id']}/outcomes/"
+    for each in world.client.list_objects_v2(Bucket=world.ledger, Prefix=prefix)["Contents"]:
+        data = world.client.get_object(Bucket=world.ledger, Key=each["Key"])["Body"].read()
+        for row in pq.read_table(io.BytesIO(data)).to_pylist():
+            rows[row["key"]] = (row["status"], row["evidence"], row["reason"])
+    return rows
+
+
+@pytest.fixture
+def pair(world: World) -> tuple[World, dict[str, Checksum]]:
+    """Three objects whose copies were cut into other parts, so that nothing stored is comparable."""
+    checksums = {}
+    for number, key in enumerate(("a b+c", "line\nbreak", "plain")):
+        body = bytes([number]) * (6 * MIB)
+        upload_in_parts(world, world.source, key, body, 5 * MIB)
+        upload_in_parts(world, world.destination, key, body, 6 * MIB)
+        checksums[key] = full_object("CRC32", body)
+    assert world.run("verify")["outcomes"] == {"unverifiable": 3}
+    return world, checksums
+
+
+@pytest.mark.slow
+def test_what_both_reports_cover_is_verified_without_reading(pair: tuple[World, dict[str, Checksum]]) -> None:
+    world, checksums = pair
+    source = report(world, world.source, "source", checksums)
+    destination = report(world, world.destination, "destination", checksums)
+    given = ["--source-checksums", source, "--destination-checksums", destination]
+    for how in ([], ["--deep"]):
+        found = world.run("verify", *given, *how)
+        assert (found["code"], found["outcomes"], found["evidence"]) == (0, {"verified": 3}, {"checksum": 3})
+        for status, evidence, reason in outcomes(world, found).values():
+            assert (status, evidence) == ("verified", "checksum")
+            assert source in reason
+            assert destination in reason
+            assert " h old" in reason
+    only_one = world.run("verify", "--source-checksums", source, "--deep")
+    assert only_one["evidence"] == {"content": 3}, "one side's report leaves the reading to be done"
+
+
+def test_a_difference_at_rest_is_a_mismatch(pair: tuple[World, dict[str, Checksum]]) -> None:
+    world, checksums = pair
+    source = report(world, world.source, "source", checksums)
+    wrong = checksums | {"plain": full_object("CRC32", b"rotten")}
+    destination = report(world, world.destination, "destination", wrong)
+    found = world.run("verify", "--source-checksums", source, "--destination-checksums", destination)
+    assert (found["code"], found["outcomes"]) == (3, {"verified": 2, "mismatched": 1})
+    assert outcomes(world, found)["plain"] == ("mismatched", "checksum", "CRC32 differs")
+
+
+def test_what_changed_after_its_report_is_not_proven_by_it(pair: tuple[World, dict[str, Checksum]]) -> None:
+    world, checksums = pair
+    source = report(world, world.source, "source", checksums)
+    destination = report(world, world.destination, "destination", checksums)
+    old = report(world, world.destination, "old", checksums, created_at=time.time() - 3600)
+    upload_in_parts(world, world.destination, "plain", b"x" * (6 * MIB), 6 * MIB)
+    found = world.run("verify", "--source-checksums", source, "--destination-checksums", destination)
+    assert found["outcomes"] == {"verified": 2, "unverifiable": 1}
+    assert outcomes(world, found)["plain"][0] == "unverifiable"
+    earlier = world.run("verify", "--source-checksums", source, "--destination-checksums", old)
+    assert earlier["outcomes"] == {"unverifiable": 3}, "they were all written after that report"
+
+
+@pytest.mark.slow
+def test_versions_are_proven_by_their_ids(versioned: World) -> None:
+    body = b"v" * (6 * MIB)
+    for bucket, part in ((versioned.source, 5 * MIB), (versioned.destination, 6 * MIB)):
+        upload_in_parts(versioned, bucket, "k", body, part)
+    checksums = {"k": full_object("CRC32", body)}
+    long_ago = time.time() - 3600
+    source = report(versioned, versioned.source, "source", checksums, created_at=long_ago)
+    destination = report(versioned, versioned.destination, "destination", checksums, created_at=long_ago)
+    given = ["--source-checksums", source, "--destination-checksums", destination]
+    for how in ("current", "all"):
+        found = versioned.run("verify", *given, "--versions", how)
+        assert (found["outcomes"], found["evidence"]) == ({"verified": 1}, {"checksum": 1})
+    upload_in_parts(versioned, versioned.destination, "k", b"w" * (6 * MIB), 6 * MIB)
+    assert versioned.run("verify", *given)["outcomes"] == {"unverifiable": 1}
+
+
+def test_bytes_that_rotted_are_found_though_what_is_stored_agrees(world: World) -> None:
+    value = base64.b64encode(hashlib.sha256(b"content").digest()).decode()
+    for bucket in (world.source, world.destination):
+        world.client.put_object(Bucket=bucket, Key="k", Body=b"content", ChecksumSHA256=value)
+    assert world.run("verify")["evidence"] == {"checksum": 1}
+    rotten = report(world, world.destination, "rot", {"k": full_object("SHA256", b"c0ntent")})
+    found = world.run("verify", "--destination-checksums", rotten)
+    assert (found["code"], found["outcomes"]) == (3, {"mismatched": 1})
+    assert "bytes at rest do not have the SHA256" in found["reasons"][0]["reason"]
+
+
+def test_a_report_that_cannot_be_trusted_stops_the_run(pair: tuple[World, dict[str, Checksum]]) -> None:
+    world, checksums = pair
+    uri = report(world, world.source, "source", checksums)
+    target = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+    other = world.sealift("verify", *target, "--destination-checksums", uri)
+    assert (other.code, f"over the bucket {world.destination}" in other.stderr) == (10, True)
+    world.client.put_object(Bucket=world.ledger, Key="jobs/source/results/good.csv", Body=b"tampered")
+    tampered = world.sealift("verify", *target, "--source-checksums", uri)
+    assert (tampered.code, "the file was changed" in tampered.stderr) == (10, True)
+    gone = world.sealift("verify", *target, "--source-checksums", f"s3://{world.ledger}/nothing.json")
+    assert (gone.code, len(gone.stderr.splitlines())) == (10, 1)

@@ -1,0 +1,375 @@
+"""Compaction through the command line on a real server: what is packed is found again, bit by bit."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.archives.files import read_member, stream_member
+from jobs.archives.index import ArchiveIndex, Found
+from jobs.core.model import Location
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.rest_store import RestStore
+from jobs.s3.sessions import open_store
+from tests.doubles.servers import REGION
+from tests.end_to_end.conftest import World
+from tests.end_to_end.pair_policy import write_policy
+from tests.end_to_end.test_resume import workers_of
+
+ALL = "--pack-all"
+
+
+def compact(world: World, *arguments: str, **extra: str) -> dict[str, Any]:
+    """A compaction of the whole source; its report, with the exit code as `code`."""
+    given = list(arguments)
+    if "--manifest" not in given and "--source" not in given:
+        given += ["--source", f"s3://{world.source}"]
+    result = world.sealift("compact", *given, "--archives", f"s3://{world.destination}/packed", "--json", **extra)
+    assert result.stdout, result.stderr
+    return result.document | {"code": result.code}
+
+
+def using(world: World, work: Callable[[RestStore, ArchiveIndex], Any]) -> Any:
+    """What `work` answers, with a store and the index of the world's ledger."""
+
+    async def run() -> Any:
+        store = open_store(None, None, None, max_in_flight=8)
+        try:
+            return await work(store, ArchiveIndex(store, Location(world.ledger, "runs")))
+        finally:
+            await store.close()
+
+    with mock.patch.dict(os.environ, world.environment()):
+        return asyncio.run(run())
+
+
+def contents(world: World) -> dict[str, bytes]:
+    """Every member of every archive, read by its own range, proven by its SHA-256: key → content."""
+
+    async def work(store: RestStore, index: ArchiveIndex) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for record in await index.records():
+            async for members in index.members(record.location):
+                for member in members:
+                    assert member.key not in found
+                    found[member.key] = await read_member(store, record, member)
+        return found
+
+    found: dict[str, bytes] = using(world, work)
+    return found
+
+
+def find(world: World, key: str) -> list[Found]:
+    async def work(store: RestStore, index: ArchiveIndex) -> list[Found]:
+        return await index.find(key)
+
+    found: list[Found] = using(world, work)
+    return found
+
+
+def archive_keys(world: World) -> list[str]:
+    listed = world.client.list_objects_v2(Bucket=world.destination, Prefix="packed/")
+    return [entry["Key"] for entry in listed.get("Contents", [])]
+
+
+def fill(world: World, count: int = 40) -> dict[str, bytes]:
+    rng = random.Random(1)
+    objects = {f"docs/{n % 4}/{n:03}.json": rng.randbytes(rng.randrange(3000)) for n in range(count)}
+    for key, data in objects.items():
+        world.put(key, data, ContentType="application/json", Metadata={"n": key[-8:-5]})
+    return objects
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.zst"])
+def test_what_is_packed_is_read_again_and_by_stock_tar(world: World, kind: str, tmp_path: Path) -> None:
+    objects = fill(world)
+    report = compact(world, ALL, "--format", kind)
+    assert (report["code"], report["outcomes"]) == (0, {"packed": 40})
+    assert contents(world) == objects
+    (key,) = archive_keys(world)
+    assert key.startswith("packed/docs/")
+    (tmp_path / "archive").write_bytes(world.client.get_object(Bucket=world.destination, Key=key)["Body"].read())
+    subprocess.run(["tar", "--warning=no-unknown-keyword", "-xf", "archive"], cwd=tmp_path, check=True)
+    for name, data in objects.items():
+        assert (tmp_path / name).read_bytes() == data
+    head = world.client.head_object(Bucket=world.destination, Key=key)
+    assert head["StorageClass"] == "GLACIER_IR"
+
+
+def test_a_member_keeps_everything_that_its_object_had(versioned: World) -> None:
+    old = versioned.put(
+        "a/b.txt", b"old", Tagging="team=docs&year=2024", Metadata={"who": "me"}, CacheControl="no-store"
+    )
+    new = versioned.put("a/b.txt", b"newer", ContentType="text/plain", ChecksumAlgorithm="SHA256")
+    report = compact(versioned, ALL, "--versions", "all")
+    assert report["outcomes"] == {"packed": 2}
+    members = {found.member.version_id: found.member for found in find(versioned, "a/b.txt")}
+    first, second = members[old["VersionId"]], members[new["VersionId"]]
+    assert (first.tags, first.metadata) == ({"team": "docs", "year": "2024"}, {"who": "me"})
+    assert first.headers["cache-control"] == "no-store"
+    assert (first.is_latest, second.is_latest) == (False, True)
+    assert second.headers["content-type"] == "text/plain"
+    assert second.sha256 == hashlib.sha256(b"newer").hexdigest()
+    assert ("SHA256", new["ChecksumSHA256"]) in [each[:2] for each in second.checksums]
+    assert f'"{second.etag}"' == new["ETag"]
+
+
+def test_groups_that_would_not_pay_are_left_alone_and_say_so(world: World) -> None:
+    fill(world)
+    report = compact(world, "--storage-class", "STANDARD")
+    assert (report["code"], report["outcomes"]) == (0, {"skipped": 40})
+    assert "would not pay" in report["reasons"][0]["reason"]
+    assert archive_keys(world) == []
+
+
+def test_the_plan_says_what_it_saves_before_anything_is_written(world: World) -> None:
+    for n in range(20):
+        world.put(f"k{n}", b"x" * 60_000)
+    plan = compact(world, "--storage-class", "DEEP_ARCHIVE", "--payback-months", "1000", "--dry-run")
+    savings = plan["savings"]
+    assert (savings["archives"], savings["members"]) == (1, 20)
+    assert savings["monthly_after"] < savings["monthly_before"]
+    assert savings["break_even_months"] == pytest.approx(
+        savings["cost"] / (savings["monthly_before"] - savings["monthly_after"])
+    )
+    assert plan["requests"]["get"] == 20
+    text = world.sealift(
+        "compact", "--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/p", "--dry-run"
+    ).stdout
+    assert "a month" in text
+    assert archive_keys(world) == []
+    assert "Contents" not in world.client.list_objects_v2(Bucket=world.ledger)
+
+
+@pytest.mark.slow
+def test_packing_again_reads_nothing_and_writes_nothing_again(world: World) -> None:
+    fill(world)
+    compact(world, ALL)
+    (key,) = archive_keys(world)
+    before = world.client.head_object(Bucket=world.destination, Key=key)
+    for n in range(40):  # nobody can read them any more: only the index can say that they are packed
+        world.client.delete_object(Bucket=world.source, Key=f"docs/{n % 4}/{n:03}.json")
+    manifest = _manifest_of_first_run(world)
+    report = compact(world, ALL, "--manifest", manifest, "--source", f"s3://{world.source}")
+    assert report["outcomes"] == {"packed": 40}
+    after = world.client.head_object(Bucket=world.destination, Key=key)
+    assert (after["ETag"], after["LastModified"]) == (before["ETag"], before["LastModified"])
+
+
+def _manifest_of_first_run(world: World) -> str:
+    listed = world.client.list_objects_v2(Bucket=world.ledger, Prefix="runs/runs/")["Contents"]
+    shard = next(entry["Key"] for entry in listed if "/shards/" in entry["Key"])
+    return f"s3://{world.ledger}/{shard}"
+
+
+@pytest.mark.slow
+def test_an_archive_that_lost_its_index_is_adopted_not_packed_again(world: World) -> None:
+    objects = fill(world)
+    compact(world, ALL, "--format", "tar")
+    (key,) = archive_keys(world)
+    index_key = f"runs/archives/{world.destination}/{key}.parquet"
+    world.client.delete_object(Bucket=world.ledger, Key=index_key)
+    for name in objects:
+        world.client.delete_object(Bucket=world.source, Key=name)
+    report = compact(
+        world, ALL, "--format", "tar", "--manifest", _manifest_of_first_run(world), "--source", f"s3://{world.source}"
+    )
+    assert report["outcomes"] == {"packed": 40}
+    assert contents(world) == objects
+
+
+@pytest.mark.slow
+def test_what_changed_vanished_or_never_was_readable_is_accounted_for(world: World) -> None:
+    objects = fill(world)
+    etags = {key: hashlib.md5(data).hexdigest() for key, data in objects.items()}
+    etags |= {"docs/0/000.json": "0" * 32, "gone.json": "0" * 32}
+    manifest = pa.table(
+        {
+            "bucket": [world.source] * len(etags),
+            "key": list(etags),
+            "size_bytes": [len(objects.get(key, b"gone")) for key in etags],
+            "etag": list(etags.values()),
+        }
+    )
+    sink = io.BytesIO()
+    pq.write_table(manifest, sink)
+    world.client.put_object(Bucket=world.ledger, Key="rows.parquet", Body=sink.getvalue())
+    given = [ALL, "--manifest", f"s3://{world.ledger}/rows.parquet"]
+    report = compact(world, *given)
+    assert (report["code"], report["outcomes"]) == (3, {"packed": 39, "changed": 1, "missing": 1})
+    del objects["docs/0/000.json"]
+    assert contents(world) == objects
+    assert compact(world, *given)["outcomes"] == report["outcomes"]
+
+
+def test_only_objects_with_the_tag_are_packed(world: World) -> None:
+    world.put("a", b"1", Tagging="keep=no")
+    world.put("b", b"2", Tagging="keep=yes")
+    world.put("c", b"3")
+    report = compact(world, ALL, "--with-tag", "keep=yes")
+    assert report["outcomes"] == {"packed": 1, "skipped": 2}
+    assert contents(world) == {"b": b"2"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tar", "tar.zst"])
+def test_large_and_small_members_share_an_archive(world: World, kind: str) -> None:
+    rng = random.Random(3)
+    objects = {
+        "a-small": rng.randbytes(100),
+        "b-large": rng.randbytes(9 << 20),
+        "c-small": rng.randbytes(200),
+        "d-huge": rng.randbytes(70 << 20),  # S3 copies it itself into a tar
+        "e-empty": b"",
+        "f-large": rng.randbytes(17 << 20),
+    }
+    for key, data in objects.items():
+        world.put(key, data, ChecksumAlgorithm="CRC64NVME")
+    report = compact(world, ALL, "--format", kind)
+    assert report["outcomes"] == {"packed": 6}
+    assert contents(world) == objects
+
+    async def work(store: RestStore, index: ArchiveIndex) -> bytes:
+        (found,) = await index.find("d-huge")
+        pieces: AsyncIterator[bytes] = stream_member(store, found.record, found.member, ByteBudget(32 << 20))
+        return b"".join([piece async for piece in pieces])
+
+    assert using(world, work) == objects["d-huge"]
+    if kind == "tar":
+        (key,) = archive_keys(world)
+        body = world.client.get_object(Bucket=world.destination, Key=key)["Body"].read()
+        with tarfile.open(fileobj=io.BytesIO(body)) as tar:
+            file = tar.extractfile("d-huge")
+            assert file is not None
+            assert file.read() == objects["d-huge"]
+
+
+def test_archives_are_cut_at_the_target_size(world: World) -> None:
+    objects = fill(world, 60)
+    report = compact(world, ALL, "--target-size", "32KiB")
+    assert report["outcomes"] == {"packed": 60}
+    assert 4 <= len(archive_keys(world)) <= 12
+    assert contents(world) == objects
+
+
+def test_archives_inside_the_source_are_refused(world: World) -> None:
+    fill(world, 2)
+    result = world.sealift(
+        "compact", "--source", f"s3://{world.source}", "--archives", f"s3://{world.source}/packed", ALL
+    )
+    assert result.code == 2
+    assert "a place of their own" in result.stderr
+
+
+def index_keys(world: World) -> list[str]:
+    listed = world.client.list_objects_v2(Bucket=world.ledger, Prefix="runs/archives/")
+    return [entry["Key"] for entry in listed.get("Contents", []) if entry["Key"].endswith(".parquet")]
+
+
+@pytest.mark.slow
+def test_killed_workers_lose_only_the_archives_under_way(world: World) -> None:
+    objects = fill(world, 400)
+    given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed", ALL, "--json"]
+    process = world.start("compact", *given, "--target-size", "24KiB", SEALIFT_IN_FLIGHT="2", SEALIFT_PROCESSES="2")
+    killed = 0
+    for at_least in (3, 10):
+        while process.poll() is None and len(index_keys(world)) < at_least:
+            time.sleep(0.01)
+        for pid in workers_of(process)[:1]:
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    before = {key: world.client.head_object(Bucket=world.ledger, Key=key)["LastModified"] for key in index_keys(world)}
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    report = json.loads(stdout)
+    assert (report["state"], report["outcomes"]) == ("complete", {"packed": 400})
+    assert killed == 2
+    assert len(before) >= 10
+    assert contents(world) == objects
+    for key, written in before.items():
+        assert world.client.head_object(Bucket=world.ledger, Key=key)["LastModified"] == written
+    assert len(archive_keys(world)) == len(index_keys(world))
+
+
+@pytest.mark.slow
+def test_the_whole_command_killed_is_gone_on_with(world: World) -> None:
+    objects = fill(world, 200)
+    given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed", ALL]
+    process = world.start("compact", *given, "--target-size", "24KiB", SEALIFT_IN_FLIGHT="2", SEALIFT_PROCESSES="1")
+    while process.poll() is None and len(index_keys(world)) < 3:
+        time.sleep(0.01)
+    for pid in [*workers_of(process), process.pid]:
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    (run_id,) = [each["run_id"] for each in world.sealift("runs", "list", "--json").document["runs"]]
+    report = world.sealift("runs", "retry", run_id, "--json").document
+    assert (report["state"], report["outcomes"]) == ("complete", {"packed": 200})
+    assert contents(world) == objects
+
+
+@pytest.mark.slow
+def test_the_failed_rows_of_a_run_are_compacted_anew(world: World) -> None:
+    fill(world, 6)
+    etag = world.put("late", b"first")["ETag"].strip('"')
+    manifest = pa.table({"bucket": [world.source], "key": ["late"], "size_bytes": [6], "etag": ["0" * 32]})
+    sink = io.BytesIO()
+    pq.write_table(manifest, sink)
+    world.client.put_object(Bucket=world.ledger, Key="rows.parquet", Body=sink.getvalue())
+    report = compact(world, ALL, "--manifest", f"s3://{world.ledger}/rows.parquet")
+    assert (report["code"], report["outcomes"], etag != "0" * 32) == (3, {"changed": 1}, True)
+    again = world.sealift("runs", "retry", report["run_id"], "--json").document
+    assert (again["job"], again["outcomes"]) == ("compact", {"changed": 1})
+
+
+def rule_of(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "older_than": "0s", "format": "tar", "storage_class": "STANDARD"} | more
+
+
+@pytest.mark.slow
+def test_a_rule_of_the_policy_says_what_is_packed_and_where(world: World, tmp_path: Path) -> None:
+    rules = [rule_of("tiny", smaller_than="10 B", prefix="docs/"), rule_of("others", smaller_than="1 KiB")]
+    archive = {"bucket": world.destination, "region": REGION, "prefix": "packed/", "rules": rules}
+    policy = write_policy(world, tmp_path, docs={"archive": archive})
+    for key in ("docs/tiny", "docs/larger", "docs/tmp/left-out", "drafts/tiny", "logs/another-pair"):
+        world.put(key, b"1" if key.endswith("tiny") else b"1" * 100)
+    world.put("docs/big", b"2" * 2000)
+    given = ["--policy", policy, "--pair", "docs", ALL, "--json"]
+    first = world.sealift("compact", "--rule", "tiny", *given)
+    assert first.document["outcomes"] == {"packed": 1}, first.stderr
+    second = world.sealift("compact", "--rule", "others", *given)
+    assert second.document["outcomes"] == {"packed": 2}, second.stderr
+    assert sorted(contents(world)) == ["docs/larger", "docs/tiny", "drafts/tiny"]
+    wrong = world.sealift("compact", "--rule", "none", *given)
+    assert (wrong.code, "only: tiny, others" in wrong.stderr) == (2, True)
+    doubled = world.sealift("compact", "--rule", "tiny", "--max-size", "5B", *given)
+    assert (doubled.code, "--max-size" in doubled.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--source", "s3://some"], "--archives"),
+        (["--archives", "s3://some"], "nothing to pack"),
+        (["--pair", "docs"], "go together"),
+        (["--source", "s3://some", "--archives", "s3://other", "--with-tag", "x"], "NAME=VALUE"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(world: World, arguments: list[str], problem: str) -> None:
+    result = world.sealift("compact", *arguments)
+    assert (result.code, problem in result.stderr) == (2, True)

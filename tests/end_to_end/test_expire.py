@@ -1,0 +1,215 @@
+"""Expiry through the command line on a real server: what is proven may go, and nothing else ever does."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import time
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.end_to_end.conftest import World
+from tests.end_to_end.test_resume import workers_of
+
+NOW = ("--grace", "0s", "--max-share", "100%")
+DELETE = (*NOW, "--yes-delete")
+
+
+def compact(world: World, *arguments: str) -> str:
+    """Compact the whole source; the run's id."""
+    given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed", "--pack-all"]
+    report = world.sealift("compact", *given, "--storage-class", "STANDARD", *arguments, "--json").document
+    assert set(report["outcomes"]) == {"packed"}
+    return str(report["run_id"])
+
+
+def places(world: World) -> list[str]:
+    """Where this world's originals and copies are, as an operator says it."""
+    return ["--source", f"s3://{world.source}", "--copies", f"s3://{world.destination}"]
+
+
+def expire(world: World, run_id: str, *arguments: str, **extra: str) -> dict[str, Any]:
+    result = world.sealift("expire", "--run", run_id, *places(world), *arguments, "--json", **extra)
+    assert result.stdout, result.stderr
+    return result.document | {"code": result.code}
+
+
+def keys(world: World, bucket: str | None = None) -> list[str]:
+    listed = world.client.list_objects_v2(Bucket=bucket or world.source)
+    return [entry["Key"] for entry in listed.get("Contents", [])]
+
+
+def table(world: World, uri: str) -> list[dict[str, Any]]:
+    bucket, _, key = uri[5:].partition("/")
+    data = world.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
+    return rows
+
+
+def reasons(report: dict[str, Any]) -> str:
+    return " | ".join(each["reason"] for each in report["reasons"])
+
+
+def fill(world: World, count: int = 6) -> list[str]:
+    names = [f"docs/{n:02}.json" for n in range(count)]
+    for name in names:
+        world.put(name, f"content of {name}".encode() * 9)
+    return names
+
+
+def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
+    world = versioned
+    names = fill(world)
+    world.put(names[0], b"written again")
+    run_id = compact(world, "--versions", "all")
+    dry = expire(world, run_id, *NOW)
+    assert (dry["code"], dry["dry_run"], dry["outcomes"]) == (0, True, {"skipped": 7})
+    assert "would be removed" in reasons(dry)
+    listed = table(world, dry["deletions"]["parquet"])
+    assert sorted(each["key"] for each in listed) == sorted([*names, names[0]])
+    assert {each["evidence"] for each in listed} <= {"checksum", "md5_etag"}
+    assert all(each["copy"].startswith(f"s3://{world.destination}/packed/docs/") for each in listed)
+    bucket, _, key = dry["deletions"]["csv"][5:].partition("/")
+    text = world.client.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+    assert [line.split(",")[0] for line in text.splitlines()] == ["key", *(each["key"] for each in listed)]
+    assert keys(world) == names
+    report = expire(world, run_id, *DELETE)
+    assert (report["code"], report["dry_run"], report["outcomes"]) == (0, False, {"expired": 7})
+    assert keys(world) == []
+    for name in names:  # the version that was current lies behind a marker, the older one of names[0] is gone
+        assert [each.is_delete_marker for each in world.history(world.source, name)] == [False, True]
+    again = expire(world, run_id, *DELETE)
+    assert (again["code"], again["outcomes"]) == (0, {"expired": 6})
+    left = world.sealift("runs", "show", again["run_id"], "--json").document["plan"]["excluded"]
+    assert left == {"earlier expire runs": 1}
+    assert {each.is_delete_marker for name in names for each in world.history(world.source, name)} == {True}
+
+
+def replicate(world: World, *arguments: str) -> str:
+    report = world.run("replicate", *arguments)
+    assert report["code"] == 0
+    return str(report["run_id"])
+
+
+def forge(world: World, run_id: str, key: str, **values: Any) -> None:
+    """Rewrite what the ledger says of one key, as somebody might who wants it gone."""
+    prefix = f"runs/runs/{run_id}/outcomes/"
+    for entry in world.client.list_objects_v2(Bucket=world.ledger, Prefix=prefix)["Contents"]:
+        rows = pq.read_table(io.BytesIO(world.client.get_object(Bucket=world.ledger, Key=entry["Key"])["Body"].read()))
+        changed = [row | (values if row["key"] == key else {}) for row in rows.to_pylist()]
+        sink = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(changed, rows.schema), sink)
+        world.client.put_object(Bucket=world.ledger, Key=entry["Key"], Body=sink.getvalue())
+
+
+@pytest.mark.slow
+def test_a_replica_lets_its_original_be_hidden_then_removed_but_only_if_it_is_one(versioned: World) -> None:
+    world = versioned
+    names = fill(world, 5)
+    run_id = replicate(world)
+    refused = world.sealift("expire", "--run", run_id, *places(world), "--grace", "0s", "--yes-delete")
+    assert (refused.code, "5 of the 5 current objects" in refused.stderr) == (2, True)
+    in_grace = expire(world, run_id, "--max-share", "100%", "--yes-delete")
+    assert (in_grace["code"], in_grace["outcomes"]) == (3, {"kept": 5})
+    assert "in the grace period" in reasons(in_grace)
+    lost, forged, changed = names[:3]
+    history = world.history(world.destination, lost)
+    world.client.delete_object(Bucket=world.destination, Key=lost, VersionId=history[0].version_id)
+    other = world.client.put_object(Bucket=world.destination, Key=forged, Body=b"CONTENT of docs/01.json" * 9)
+    forge(world, run_id, forged, destination_etag=other["ETag"].strip('"'), destination_version_id=other["VersionId"])
+    before = world.put(changed, b"written since")
+    assert keys(world) == names
+    report = expire(world, run_id, *DELETE)
+    assert (report["code"], report["outcomes"]) == (3, {"expired": 3, "kept": 2})
+    assert "nothing is at" in reasons(report)
+    assert "is not the same" in reasons(report)
+    assert "another `sealift expire`" in world.sealift("runs", "retry", report["run_id"]).stderr
+    assert keys(world) == names[:3]  # the version that was proven lay beneath the new one of `changed`
+    assert [each.version_id for each in world.history(world.source, changed)] == [before["VersionId"]]
+    assert [each.is_delete_marker for each in world.history(world.source, names[4])] == [False, True]
+    undo = ["--undo", report["run_id"], "--source", f"s3://{world.source}", "--json"]
+    undone = world.sealift("expire", *undo).document
+    assert (undone["undone"], undone["problems"]) == (2, [])
+    assert keys(world) == names
+    world.client.delete_object(Bucket=world.source, Key=names[3])  # hidden again, by somebody
+    assert expire(world, run_id, *DELETE)["outcomes"] == {"expired": 2, "kept": 2}
+    assert [each.is_delete_marker for each in world.history(world.source, names[3])] == [True]
+    stones = json.loads(world.sealift("query", "SELECT * FROM tombstones", "--format", "json").stdout)
+    assert sorted((each["key"], each["step"]) for each in stones) == sorted(
+        [(changed, "remove"), (names[3], "hide"), (names[3], "remove"), (names[4], "hide"), (names[4], "hide")]
+    )
+    assert {each["copy"] for each in stones} == {f"s3://{world.destination}/{name}" for name in names[2:]}
+    assert {each["run_id"] for each in stones if each["key"] == changed} == {report["run_id"]}
+
+
+@pytest.mark.slow
+def test_the_rows_of_a_manifest_go_by_whatever_run_has_proven_them(world: World) -> None:
+    names = fill(world, 4)
+    replicate(world, "--include", "docs/00*")
+    given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.ledger}/packed", "--pack-all"]
+    world.sealift("compact", *given, "--include", "docs/01*", "--storage-class", "STANDARD")
+    rows = "".join(f"{world.source},{name}\n" for name in names[:3])
+    world.client.put_object(Bucket=world.ledger, Key="rows.csv", Body=rows.encode())
+    given = ["--manifest", f"s3://{world.ledger}/rows.csv", *places(world), "--copies", f"s3://{world.ledger}/packed"]
+    given += ["--grace", "0s", "--json", "--yes-delete"]
+    report = world.sealift("expire", *given)
+    assert report.document["outcomes"] == {"expired": 2, "kept": 1}, report.stderr
+    assert "no proof" in reasons(report.document)
+    assert keys(world) == names[2:]
+    bare = world.sealift("expire", *given[:-2], "--max-share", "10%")
+    assert "left out  2 by earlier expire runs" in bare.stderr
+    assert "nothing was deleted" in bare.stdout
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_while_it_deleted_is_gone_on_with(world: World) -> None:
+    fill(world, 120)
+    run_id = replicate(world)
+    process = world.start("expire", "--run", run_id, *places(world), *DELETE, SEALIFT_ROWS_PER_SHARD="50")
+
+    def originals() -> list[str]:  # a worker that is killed may leave a mark or a claim
+        return [key for key in keys(world) if ".sealift-" not in key]
+
+    while process.poll() is None and len(originals()) == 120:
+        time.sleep(0.01)
+    for pid in [process.pid, *workers_of(process)]:
+        with contextlib.suppress(ProcessLookupError):  # a worker may have come to its end
+            os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    (killed,) = [run for run in world.sealift("runs", "list", "--json").document["runs"] if run["job"] == "expire"]
+    left = len(originals())
+    assert left < 120
+    retried = world.sealift("runs", "retry", killed["run_id"])
+    assert (retried.code, len(originals())) == (2, left)
+    command = retried.stderr[retried.stderr.index("sealift expire") :].split()
+    assert command[:4] == ["sealift", "expire", "--run", run_id]
+    assert {"--source", "--copies", "--yes-delete"} <= set(command)
+    before = keys(world)
+    report = world.sealift(*command[1:], "--json").document
+    assert (report["state"], report["outcomes"]) == ("complete", {"expired": left} if left else {})
+    assert report["expiry"]["versions"] == {"eligible": left, "listed": len(before)}
+    plan = world.sealift("runs", "show", report["run_id"], "--json").document["plan"]
+    assert plan["excluded"] == {"earlier expire runs": 120 - left}
+    assert originals() == []
+    assert len(keys(world, world.destination)) == 120
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        ([], 2, "one of them"),
+        (["--run", "a", "--manifest", "s3://b/c.csv"], 2, "one of them"),
+        (["--run", "20261125T003345Z-compact-1f3a"], 10, "no run"),
+        (["--run", "x", "--max-share", "half"], 2, "percentage"),
+        (["--run", "x", "--grace", "soon"], 2, "not an age"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(world: World, arguments: list[str], code: int, problem: str) -> None:
+    result = world.sealift("expire", *arguments)
+    assert (result.code, problem in result.stderr) == (code, True), result.stderr

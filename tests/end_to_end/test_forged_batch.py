@@ -1,0 +1,77 @@
+"""Documents of a submission in the ledger: they say what was sent, and never what may be sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.batch_workers import Fleet
+from tests.end_to_end.conftest import World
+from tests.end_to_end.forged_runs import Forger
+
+
+@pytest.fixture
+def planned(yard: Fleet) -> str:
+    """A run that is planned, with one object to copy, and has never been sent to Batch."""
+    yard.world.put("a")
+    done = yard.world.run("replicate")["run_id"]
+    stamp, job, tail = done.split("-")
+    forged = f"{stamp}-{job}-{tail[:-1]}{'0' if tail[-1] != '0' else '1'}"
+    Forger(yard.world).copy_run(done, forged)
+    return forged
+
+
+def submission(world: World, run_id: str, /, **other: Any) -> dict[str, Any]:
+    placement: dict[str, Any] = {
+        "queue": "spot",
+        "job_definition": "sealift-replicate",
+        "share": None,
+        "priority": None,
+    }
+    placement |= {"vcpus": None, "memory_mib": None, "timeout_seconds": None, "attempts": 5, "tags": {}}
+    document: dict[str, Any] = {"spec_version": 1, "run_id": run_id, "number": 0, "shards": [[0, 0]], "per_child": 1}
+    document |= {"ledger": f"s3://{world.ledger}/runs", "follows": None, "after": None, "token": "x", "at": 0}
+    placement |= {name: other.pop(name) for name in tuple(other) if name in placement}
+    return document | {"placement": placement} | other
+
+
+@pytest.mark.parametrize(
+    ("forged", "code", "says"),
+    [
+        ({"job_definition": "sealift-expire"}, 2, "--job-definition"),
+        ({"queue": "calm"}, 2, "--queue"),
+        ({"ledger": "s3://evil/runs"}, 10, "s3://evil/runs"),
+        ({"run_id": "20261125T003345Z-expire-1f3a02"}, 10, "20261125T003345Z-expire-1f3a02"),
+        ({"per_child": 0}, 10, "altered"),
+        ({"shards": [[0, 10**12]]}, 10, "altered"),
+        ({"shards": "all"}, 10, "altered"),
+    ],
+)
+def test_a_forged_submission_sends_nothing(
+    yard: Fleet, planned: str, forged: dict[str, Any], code: int, says: str
+) -> None:
+    Forger(yard.world).write_document(f"runs/{planned}/batch/000.json", submission(yard.world, planned, **forged))
+    result = yard.sealift("runs", "retry", planned, "--detach")
+    assert (result.code, says in result.stderr) == (code, True), result.stdout + result.stderr
+    assert yard.batch.names() == []
+
+
+def test_a_submission_by_halves_that_fits_the_settings_goes_on(yard: Fleet, planned: str) -> None:
+    Forger(yard.world).write_document(f"runs/{planned}/batch/000.json", submission(yard.world, planned))
+    result = yard.sealift("runs", "retry", planned, "--json")
+    assert result.document["outcomes"] == {"same": 1}, result.stderr
+    assert yard.batch.names() == [f"{planned}-000-work", f"{planned}-000-report"]
+
+
+def test_cancel_ends_no_job_of_another_name(yard: Fleet, planned: str, tmp_path: Path) -> None:
+    yard.slow_down()
+    other = yard.submitted()
+    forger = Forger(yard.world)
+    job_id = forger.document(f"runs/{other}/batch/000-work.json")["job_id"]
+    forger.write_document(f"runs/{planned}/batch/000.json", submission(yard.world, planned))
+    forger.write_document(f"runs/{planned}/batch/000-work.json", {"spec_version": 1, "job_id": job_id})
+    result = yard.sealift("runs", "cancel", planned)
+    assert (result.code, f"{other}-000-work" in result.stderr) == (10, True), result.stdout + result.stderr
+    assert yard.ended(f"{other}-000-report").status == "SUCCEEDED"

@@ -1,0 +1,87 @@
+"""A file of failed rows condemns nothing by itself: what a retry overwrites is proven wrong directly before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tests.end_to_end.conftest import World
+from tests.end_to_end.forged_runs import Forger
+
+MIB = 1024 * 1024
+
+
+def forge(world: World, report: dict[str, Any], **values: Any) -> None:
+    """Other values in the only failed row of a run."""
+    forger, name = Forger(world), f"runs/{report['run_id']}/failures.parquet"
+    table = forger.table(name)
+    rows = [{**table.to_pylist()[0], **values}]
+    forger.write_table(name, pa.Table.from_pylist(rows, schema=table.schema))
+
+
+def verified(world: World) -> dict[str, Any]:
+    """A verify run that has found one object wrong."""
+    world.put("wrong", b"what it should be")
+    world.client.put_object(Bucket=world.destination, Key="wrong", Body=b"what it should b3")
+    report = world.run("verify")
+    assert report["outcomes"]["mismatched"] == 1
+    return report
+
+
+def test_a_condemned_newer_version_is_not_replaced_by_an_older_one(versioned: World) -> None:
+    old = versioned.put("key", b"old")
+    versioned.put("key", b"new")
+    assert versioned.run("replicate")["outcomes"] == {"copied": 1}
+    report = verified(versioned)
+    there = versioned.client.head_object(Bucket=versioned.destination, Key="key")
+    forge(
+        versioned,
+        report,
+        key="key",
+        version_id=old["VersionId"],
+        etag=old["ETag"].strip('"'),
+        size_bytes=3,
+        condemned_etag=there["ETag"].strip('"'),
+    )
+    retried = versioned.sealift("runs", "retry", report["run_id"], "--json")
+    assert retried.document["outcomes"] == {"changed": 1}
+    assert versioned.copy_of("key") == b"new"
+    [row] = versioned.failed_rows(retried.document)
+    assert "verify again" in row["reason"]
+
+
+def test_a_condemned_copy_that_is_the_same_is_left_alone(world: World) -> None:
+    """One in parts, whose ETag and checksum say nothing: the bytes are read."""
+    body = b"x" * (6 * MIB)
+    source = world.put("key", body)
+    upload = world.client.create_multipart_upload(Bucket=world.destination, Key="key")["UploadId"]
+    parts = []
+    for number, data in enumerate((body[: 5 * MIB], body[5 * MIB :]), 1):
+        place = {"Bucket": world.destination, "Key": "key", "UploadId": upload, "PartNumber": number}
+        parts.append({"PartNumber": number, "ETag": world.client.upload_part(**place, Body=data)["ETag"]})
+    there = world.client.complete_multipart_upload(
+        Bucket=world.destination, Key="key", UploadId=upload, MultipartUpload={"Parts": parts}
+    )
+    report = verified(world)
+    etags = {"etag": source["ETag"].strip('"'), "condemned_etag": there["ETag"].strip('"')}
+    forge(world, report, key="key", size_bytes=len(body), **etags)
+    retried = world.sealift("runs", "retry", report["run_id"], "--json")
+    assert retried.document["outcomes"] == {"same": 1}
+    assert world.client.head_object(Bucket=world.destination, Key="key")["ETag"] == there["ETag"]
+
+
+@pytest.mark.parametrize(
+    "place", ["s3://{ledger}/elsewhere.parquet", "{run}/../x/failures.parquet", "{run}/repair.parquet"]
+)
+def test_a_report_does_not_name_other_rows_than_its_own(world: World, place: str) -> None:
+    report = verified(world)
+    forger, name = Forger(world), f"runs/{report['run_id']}/report.json"
+    run = f"s3://{world.ledger}/runs/runs/{report['run_id']}"
+    forger.write("elsewhere.parquet", forger.read(f"runs/{report['run_id']}/failures.parquet"))
+    uri = place.format(ledger=f"{world.ledger}/runs", run=run)
+    forger.write_document(name, forger.document(name) | {"failures_manifest": uri})
+    retried = world.sealift("runs", "retry", report["run_id"])
+    assert (retried.code, "no file of the run's" in retried.stderr) == (10, True), retried.stdout + retried.stderr
+    assert world.copy_of("wrong") == b"what it should b3"

@@ -1,0 +1,91 @@
+"""An index of an archive, forged: what a restore sends is of a fixed list, and what it reads is the archive."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.end_to_end.conftest import World
+from tests.end_to_end.test_compact import ALL, compact, fill
+from tests.end_to_end.test_restore import EVERYTHING, keys_of, restore, restored
+
+SECRET = b"what nobody may read"
+
+
+def forge(world: World, change: dict[str, Any], record: dict[str, Any]) -> None:
+    """Other values in each row of the only index, and in its footer's record."""
+    (name,) = [key for key in keys_of(world, world.ledger, "runs/archives/") if key.endswith(".parquet")]
+    table = pq.read_table(io.BytesIO(world.client.get_object(Bucket=world.ledger, Key=name)["Body"].read()))
+    known = json.loads((table.schema.metadata or {})[b"sealift.archive"])
+    footer = {b"sealift.archive": json.dumps(known | record).encode()}
+    rows = [row | change for row in table.to_pylist()]
+    sink = io.BytesIO()
+    forged = pa.Table.from_pylist(rows, schema=table.schema.with_metadata(footer))
+    pq.write_table(forged, sink, write_page_checksum=True)
+    world.client.put_object(Bucket=world.ledger, Key=name, Body=sink.getvalue())
+    for key in keys_of(world, world.ledger, "runs/archives/"):
+        if key.endswith(".directory.json"):
+            world.client.delete_object(Bucket=world.ledger, Key=key)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"headers": {"x-amz-copy-source": "/{source}/secret"}}, "'x-amz-copy-source' is none"),
+        ({"headers": {"x-amz-acl": "public-read"}}, "'x-amz-acl' is none"),
+        ({"headers": {"content-type": "a\r\nx-amz-copy-source: /{source}/secret"}}, "line break"),
+        ({"headers": ["content-type"]}, "no map of texts"),
+        ({"metadata": {"a: b\r\nx-amz-copy-source: /{source}/secret\r\nx": "y"}}, "no name of metadata"),
+        ({"metadata": {"a": "b\nx-amz-acl: public-read"}}, "line break"),
+        ({"metadata": {"a": 1}}, "no map of texts"),
+        ({"tags": {"a": None}}, "no map of texts"),
+        ({"checksums": {"SHA256": "a\r\nx-amz-acl: public-read"}}, "no checksum"),
+        ({"storage_class": "GLACIER\r\nx-amz-acl: public-read"}, "no storage class"),
+        ({"sha256": "zz"}, "no SHA-256"),
+    ],
+)
+def test_a_member_that_asks_for_more_than_itself_is_a_damaged_index(
+    world: World, change: dict[str, Any], says: str
+) -> None:
+    fill(world, 3)
+    compact(world, ALL)
+    world.put("secret", SECRET)
+    text = {
+        name: json.dumps(value).replace("{source}", world.source) if isinstance(value, dict | list) else value
+        for name, value in change.items()
+    }
+    forge(world, text, {})
+    report = restore(world, *EVERYTHING)
+    assert report["code"] == 3
+    assert restored(world) == {}
+    assert all(says in row["reason"] and "reindex" in row["reason"] for row in world.failed_rows(report))
+
+
+def test_an_index_of_another_place_than_its_archives_is_not_read(world: World) -> None:
+    fill(world, 3)
+    compact(world, ALL)
+    world.put("secret", SECRET)
+    size = len(SECRET)
+    whole = {"offset": 0, "size_bytes": size, "sha256": None, "checksums": "", "etag": None}
+    whole |= {"frame_start": None, "frame_offset": None, "frame_length": None}
+    forge(world, whole, {"location": f"s3://{world.source}/secret", "format": "tar", "size_bytes": size})
+    places = ["--archives", f"s3://{world.destination}/packed", "--destination", f"s3://{world.destination}/back/"]
+    result = world.sealift("restore", *places, *EVERYTHING, "--json")
+    assert result.code != 0
+    assert "it was altered" in result.stderr + result.stdout
+    assert restored(world) == {}
+
+
+def test_a_reindex_makes_a_forged_index_again(world: World) -> None:
+    objects = fill(world, 3)
+    compact(world, ALL)
+    forge(world, {"headers": json.dumps({"x-amz-acl": "public-read"})}, {})
+    again = world.sealift("archives", "reindex", "--archives", f"s3://{world.destination}/packed")
+    assert again.code == 0, again.stdout + again.stderr
+    assert restore(world, *EVERYTHING)["outcomes"] == {"restored": 3}
+    assert restored(world) == objects

@@ -1,0 +1,135 @@
+"""A run whose id, spec, plan, shards and checkpoints do not agree starts nothing and reports nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tests.end_to_end.conftest import World
+from tests.end_to_end.forged_runs import Forger
+
+ALWAYS = {"overwrite": "always"}
+
+
+@pytest.fixture
+def forger(world: World) -> Forger:
+    return Forger(world)
+
+
+@pytest.fixture
+def run(world: World) -> dict[str, Any]:
+    """A run that has copied `a` and `b`, whose copy of `b` has become another, newer object since."""
+    world.put("a")
+    world.put("b")
+    report = world.run("replicate", SEALIFT_PROCESSES="1")
+    assert report["outcomes"] == {"copied": 2}
+    world.client.put_object(Bucket=world.destination, Key="b", Body=b"newer!!")
+    return report
+
+
+def twin(run_id: str, job: str = "replicate") -> str:
+    """Another id of the same second."""
+    stamp, _, tail = run_id.split("-")
+    return f"{stamp}-{job}-{tail[:-1]}{'0' if tail[-1] != '0' else '1'}"
+
+
+def refused(world: World, forged_id: str, *words: str) -> None:
+    """`runs retry` ends with exit code 10, names the document and what to do, and has written nothing."""
+    result = world.sealift("runs", "retry", forged_id, "--yes")
+    assert result.code == 10, result.stdout + result.stderr
+    for word in (*words, "start a new run"):
+        assert word in result.stderr
+    assert world.copy_of("b") == b"newer!!"
+
+
+def options(forger: Forger, run: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = forger.document(f"runs/{run['run_id']}/spec.json")["options"]
+    return found | ALWAYS
+
+
+def test_a_run_that_is_called_verify_does_not_copy(world: World, forger: Forger, run: dict[str, Any]) -> None:
+    forged = twin(run["run_id"], "verify")
+    forger.copy_run(run["run_id"], forged, options=options(forger, run))
+    refused(world, forged, "spec.json", "'replicate'", "verify")
+
+
+def test_a_spec_of_another_run_is_not_started(world: World, forger: Forger, run: dict[str, Any]) -> None:
+    forged = twin(run["run_id"])
+    forger.copy_run(run["run_id"], forged, run_id=run["run_id"], options=options(forger, run))
+    refused(world, forged, "spec.json", run["run_id"])
+
+
+@pytest.mark.parametrize("forged", ["forged", "20261125T003345Z-replicate-1", "20261325T003345Z-replicate-1f3a02"])
+def test_an_id_that_no_planner_makes_is_not_started(
+    world: World, forger: Forger, run: dict[str, Any], forged: str
+) -> None:
+    forger.copy_run(run["run_id"], forged, options=options(forger, run))
+    refused(world, forged, forged)
+
+
+def test_a_spec_of_another_time_than_the_ids_is_not_started(world: World, forger: Forger, run: dict[str, Any]) -> None:
+    forged = twin(run["run_id"])
+    forger.copy_run(run["run_id"], forged, options=options(forger, run), created_at=1_700_000_000.0)
+    refused(world, forged, "created_at")
+
+
+@pytest.mark.parametrize("change", [{"rows": 3}, {"size_bytes": 1}, {"shards": [{"rows": -1, "size_bytes": 14}]}])
+def test_a_plan_that_does_not_add_up_is_not_started(
+    world: World, forger: Forger, run: dict[str, Any], change: dict[str, Any]
+) -> None:
+    forged = twin(run["run_id"])
+    forger.copy_run(run["run_id"], forged, options=options(forger, run))
+    forger.write_document(f"runs/{forged}/plan.json", forger.document(f"runs/{run['run_id']}/plan.json") | change)
+    refused(world, forged, "plan.json")
+
+
+@pytest.mark.parametrize("numbers", [[0], [0, 1, 2], [0, 0], [0, 5], [1, 2]])
+def test_a_shard_with_other_rows_than_planned_is_not_worked_on(
+    world: World, forger: Forger, run: dict[str, Any], numbers: list[int]
+) -> None:
+    forged = twin(run["run_id"])
+    forger.copy_run(run["run_id"], forged, options=options(forger, run))
+    shard = forger.table(f"runs/{run['run_id']}/shards/00000.parquet")
+    rows = [shard.slice(place % 2, 1) for place in range(len(numbers))]
+    changed = pa.concat_tables(rows[::-1]).set_column(0, shard.schema.field("row"), pa.array(numbers, pa.int64()))
+    forger.write_table(f"runs/{forged}/shards/00000.parquet", changed)
+    refused(world, forged, "shards/00000.parquet")
+
+
+@pytest.mark.parametrize(("numbers", "name"), [([0], "2-0"), ([0, 7], "2-0"), ([0, 1], "2-1"), ([0, 0], "2-0")])
+def test_a_checkpoint_whose_rows_are_not_those_of_its_name_counts_for_nothing(
+    world: World, forger: Forger, run: dict[str, Any], numbers: list[int], name: str
+) -> None:
+    forged = twin(run["run_id"])
+    forger.copy_run(run["run_id"], forged)
+    folder = f"runs/{run['run_id']}/outcomes/00000/"
+    listed = world.client.list_objects_v2(Bucket=world.ledger, Prefix=f"runs/{folder}")["Contents"]
+    table = forger.table(listed[0]["Key"].removeprefix("runs/"))
+    rows = pa.concat_tables([table.slice(place, 1) for place in range(len(numbers))])
+    changed = rows.set_column(0, table.schema.field("row"), pa.array(numbers, pa.int64()))
+    checkpoint = f"outcomes/00000/0-000000-{name}-14.parquet"
+    forger.write_table(f"runs/{forged}/{checkpoint}", changed)
+    refused(world, forged, checkpoint)
+    reported = world.sealift("runs", "report", forged)
+    assert (reported.code, checkpoint in reported.stderr) == (10, True), reported.stdout + reported.stderr
+
+
+def test_a_file_among_the_outcomes_that_is_no_checkpoint_is_named(
+    world: World, forger: Forger, run: dict[str, Any]
+) -> None:
+    forged = twin(run["run_id"])
+    forger.copy_run(run["run_id"], forged)
+    for name in ("outcomes/x/0-000000-1-0-7.parquet", "outcomes/00007/0-000000-1-0-7.parquet"):
+        forger.write(f"runs/{forged}/{name}", b"")
+        result = world.sealift("runs", "retry", forged, "--yes")
+        assert (result.code, "outcomes/" in result.stderr) == (10, True), result.stdout + result.stderr
+        world.client.delete_object(Bucket=world.ledger, Key=f"runs/runs/{forged}/{name}")
+
+
+def test_a_run_that_was_only_planned_goes_on(world: World, forger: Forger, run: dict[str, Any]) -> None:
+    forged = twin(run["run_id"])
+    forger.copy_run(run["run_id"], forged)
+    result = world.sealift("runs", "retry", forged, "--json")
+    assert result.document["outcomes"] == {"same": 1, "changed": 1}

@@ -1,0 +1,65 @@
+"""Keys as attackers write them, through the front door: what people, spreadsheets and terminals are shown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.cli.console import safe
+from tests.end_to_end.conftest import World
+
+HOSTILE = (
+    "=HYPERLINK(A1)",
+    "+1",
+    "@sum",
+    "-2",
+    "clear\x1b[2J\x1b[31mred",
+    "bell\x07",
+    "turned\u202eround",
+    "next\x9bline",
+    "\x1b]0;title\x07",
+    "<script>alert(1)</script>",
+    "a,b",
+    'quo"te',
+)
+
+
+def test_hostile_keys_reach_people_as_text_and_programs_as_they_are(world: World) -> None:
+    for key in HOSTILE:
+        world.put(key, b"source")
+        world.client.put_object(Bucket=world.destination, Key=key, Body=b"else!!")
+    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+    report = world.sealift("verify", *sides, "--json")
+    assert report.code == 3, report.stderr
+    assert report.document["outcomes"] == {"mismatched": len(HOSTILE)}
+    run_id = report.document["run_id"]
+    told = [
+        world.sealift("runs", "show", run_id),
+        world.sealift("query", "SELECT key, reason FROM outcomes", "--run", run_id),
+        world.sealift("verify", "--source", f"s3://{world.source}/{HOSTILE[4]}", "--destination", "s3://none-such"),
+        report,
+    ]
+    for result in told:
+        for text in (result.stdout, result.stderr):
+            assert all(c.isprintable() or c == "\n" for c in text)
+    answer: Any = world.sealift("query", "FROM outcomes", "--run", run_id, "--format", "json").document
+    keys = [row["key"] for row in answer]
+    assert sorted(keys) == sorted(HOSTILE)
+    sheet = world.client.get_object(Bucket=world.ledger, Key=f"runs/runs/{run_id}/failures.csv")["Body"].read()
+    lines = list(csv.DictReader(io.StringIO(sheet.decode(), newline="")))
+    assert [line["key"] for line in lines if line["key"][:1] in "=+-@\t\r"] == []
+    assert sorted(line["key"][1:] if line["escaped"] == "true" else line["key"] for line in lines) == sorted(HOSTILE)
+
+
+@given(st.text(st.characters(codec=None)))
+def test_no_text_moves_the_cursor_but_tables_have_bold_headings(text: str) -> None:
+    shown = safe(f"\x1b[1m{text}\x1b[0m")
+    assert shown.startswith("\x1b[1m")
+    assert shown.endswith("\x1b[0m")
+    rest = shown.replace("\x1b[1m", "").replace("\x1b[0m", "")
+    assert all(c.isprintable() or c in "\n\t" for c in rest)
+    rest.encode()  # a lone surrogate would end the command

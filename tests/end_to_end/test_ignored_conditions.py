@@ -1,0 +1,45 @@
+"""Commands on a server that ignores the conditions of CopyObject (moto's): nothing newer is ever replaced."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.doubles.servers import Server
+from tests.end_to_end.conftest import World, make_world
+
+
+@pytest.fixture
+def careless(moto_server: Server) -> World:
+    """Unversioned buckets on such a server."""
+    return make_world(moto_server, versioned=False)
+
+
+def put_copy(world: World, key: str, body: bytes) -> None:
+    world.client.put_object(Bucket=world.destination, Key=key, Body=body)
+
+
+@pytest.mark.parametrize("overwrite", ["never", "older"])
+def test_a_newer_object_is_not_replaced(careless: World, overwrite: str) -> None:
+    world = careless
+    world.put("newer", b"old at the source")
+    world.put("absent", b"absent at the destination")
+    put_copy(world, "newer", b"written at the destination since")
+    report = world.run("replicate", "--overwrite", overwrite)
+    assert report["outcomes"] == {"changed": 1, "copied": 1}, json.dumps(report["reasons"])
+    assert world.copy_of("newer") == b"written at the destination since"
+    assert world.copy_of("absent") == b"absent at the destination"
+    (said,) = [each["reason"] for each in report["reasons"] if each["status"] == "copied"]
+    assert "ignores conditions on CopyObject" in said
+    assert len(world.client.list_objects_v2(Bucket=world.destination)["Contents"]) == 2
+
+
+def test_an_object_is_not_replaced_for_good_without_a_guard(careless: World) -> None:
+    world = careless
+    put_copy(world, "k", b"older")
+    world.put("k", b"other at the source")
+    report = world.run("replicate", "--overwrite", "always")
+    assert report["outcomes"] == {"failed": 1}, json.dumps(report["reasons"])
+    assert "Enable versioning at the destination" in report["reasons"][0]["reason"]
+    assert world.copy_of("k") == b"older"

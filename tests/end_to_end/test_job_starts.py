@@ -1,0 +1,52 @@
+"""A job that was started by name: of two that run, as Batch may come to have, one does the work."""
+
+from __future__ import annotations
+
+import json
+
+from tests.end_to_end.conftest import World
+
+NAME = "sealift-scans-nightly-2026-11-25"
+RECORD = f"runs/starts/{NAME}.submitted.json"
+
+
+def begin(world: World, job_id: str) -> tuple[int, str]:
+    """A verb that writes to the ledger, as a job of that name; its exit code and what it says."""
+    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+    extra = {"AWS_BATCH_JOB_ID": job_id, "SEALIFT_START": NAME, "SEALIFT_LOG": "none"}
+    result = world.sealift("replicate", *sides, "--json", **extra)
+    return result.code, result.stderr
+
+
+def record(world: World) -> str:
+    body = world.client.get_object(Bucket=world.ledger, Key=RECORD)["Body"].read()
+    return str(json.loads(body)["job_id"])
+
+
+def runs(world: World) -> int:
+    return len(world.sealift("runs", "list", "--json").document["runs"])
+
+
+def test_the_first_job_of_a_name_works_and_the_second_does_nothing(world: World) -> None:
+    world.put("a")
+    assert begin(world, "first")[0] == 0
+    assert (record(world), runs(world)) == ("first", 1)
+    code, said = begin(world, "second")
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert f"{NAME} is first, this is second; nothing was done here" in said
+    assert (record(world), runs(world)) == ("first", 1)
+
+
+def test_another_attempt_of_the_same_job_goes_on(world: World) -> None:
+    world.put("a")
+    assert [begin(world, "first")[0] for _ in range(2)] == [0, 0]
+    assert runs(world) == 2
+
+
+def test_the_job_that_its_submitter_has_recorded_works(world: World) -> None:
+    """The record is the functions' own, byte for byte: a submitter that comes later takes it for its own."""
+    world.put("a")
+    written = json.dumps({"job_id": "other"}, indent=2).encode()
+    world.client.put_object(Bucket=world.ledger, Key=RECORD, Body=written)
+    assert begin(world, "one")[0] == 2
+    assert begin(world, "other")[0] == 0

@@ -1,0 +1,345 @@
+"""`sealift nightly` on a real server: a pair's night, twice, killed, twice at once, above its limits, and on Batch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.batch_workers import Fleet
+from tests.end_to_end.conftest import Result, World
+from tests.end_to_end.pair_policy import keys, read, runs, write_policy
+from tests.end_to_end.test_reconcile import settle
+from tests.end_to_end.test_resume import workers_of
+
+NOW = ["--margin", "0s"]
+"""Objects of this very second are judged, too."""
+NIGHT = "2026-11-20"
+HASTY = {"SEALIFT_PATIENCE_SECONDS": "2"}
+"""A start that was killed is given up soon."""
+STAGES = ["reconcile", "repair", "verify", "sample", "deep"]
+DOCS = [f"docs/k{number:02d}" for number in range(30)]
+
+
+def command(policy: str, *arguments: str, pair: str = "docs") -> list[str]:
+    night = [] if "--night" in arguments else ["--night", NIGHT]
+    return ["nightly", "--pair", pair, "--policy", policy, *NOW, *night, *arguments, "--json"]
+
+
+def nightly(world: World, policy: str, *arguments: str, pair: str = "docs", **extra: str) -> dict[str, Any]:
+    settle()
+    result = world.sealift(*command(policy, *arguments, pair=pair), **HASTY | extra)
+    assert result.stdout, result.stderr
+    return result.document | {"code": result.code}
+
+
+def stage(summary: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in summary["stages"] if each["stage"] == name)
+    return found
+
+
+def counted(summary: dict[str, Any], name: str) -> dict[str, int]:
+    return {what: count for what, count in stage(summary, name)["counts"].items() if count}
+
+
+def jobs(world: World) -> Counter[str]:
+    return Counter(run["job"] for run in runs(world))
+
+
+@pytest.fixture
+def filled(world: World, tmp_path: Path) -> World:
+    """Thirty objects of docs and three of logs, all copied; and some that the policy leaves out."""
+    for key in (*DOCS, "docs/tmp/a", "logs/1", "logs/2", "logs/3", "other"):
+        world.put(key, key.encode())
+    for key in (*DOCS, "logs/1", "logs/2", "logs/3"):
+        there = f"copies/{key}" if key in DOCS else f"elsewhere/{key}"
+        source = {"Bucket": world.source, "Key": key}
+        world.client.copy_object(Bucket=world.destination, Key=there, CopySource=source)
+    return world
+
+
+@pytest.fixture
+def damaged(filled: World) -> World:
+    """Two copies lost, one object newer than its copy, one copy that nobody has an original of."""
+    for key in DOCS[:2]:
+        filled.client.delete_object(Bucket=filled.destination, Key=f"copies/{key}")
+    settle()
+    filled.put(DOCS[2], b"a newer original")
+    filled.client.put_object(Bucket=filled.destination, Key="copies/docs/retained", Body=b"deleted at the source")
+    return filled
+
+
+def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> None:
+    policy = write_policy(damaged, tmp_path)
+    night = nightly(damaged, policy)
+    assert (night["code"], night["exit_code"], night["state"], night["left"]) == (0, 0, "complete", 0)
+    assert [each["stage"] for each in night["stages"]] == STAGES
+    assert counted(night, "reconcile") == {"same": 27, "missing": 2, "extra": 1, "stale": 1, "excluded": 1}
+    assert counted(night, "repair") == {"copied": 3}
+    assert counted(night, "verify") == {"verified": 3}
+    assert set(counted(night, "sample")) == {"verified"}
+    assert night["verdict"].startswith("All is well: reconcile 27 same, 2 missing")
+    assert all(damaged.copy_of(f"copies/{key}") for key in DOCS)
+    assert damaged.copy_of(f"copies/{DOCS[2]}") == b"a newer original"
+    assert "copies/docs/tmp/a" not in keys(damaged, damaged.destination)
+    stored = read(damaged, night["summary"])
+    assert stored == {name: value for name, value in night.items() if name != "code"}
+    assert night["summary"] == f"s3://{damaged.ledger}/runs/nights/docs/{NIGHT}.json"
+    for each in night["stages"]:
+        assert read(damaged, each["report"])["run_id"] == each["run_id"]
+    assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 3}
+
+    again = nightly(damaged, policy, "--executor", "local")
+    assert again == night
+    assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 3}
+
+    other = nightly(damaged, policy, pair="logs")
+    assert (other["code"], counted(other, "reconcile")["same"]) == (0, 3)
+    text = damaged.sealift(*command(policy)[:-1])
+    assert (text.code, text.stdout.splitlines()[0]) == (0, f"Night of {NIGHT}, pair docs: {night['verdict']}")
+
+
+@pytest.mark.slow
+def test_what_differs_is_never_overwritten_and_is_the_nights_finding(filled: World, tmp_path: Path) -> None:
+    settle()
+    filled.client.put_object(Bucket=filled.destination, Key=f"copies/{DOCS[5]}", Body=b"tampered")
+    night = nightly(filled, write_policy(filled, tmp_path))
+    assert (night["code"], counted(night, "reconcile")["different"]) == (3, 1)
+    assert stage(night, "repair")["run_id"] is None
+    assert night["left"] >= 1  # once more where it is in tonight's slice
+    assert "attention" in night["verdict"]
+    assert filled.copy_of(f"copies/{DOCS[5]}") == b"tampered"
+
+
+@pytest.mark.slow
+def test_copies_of_deleted_objects_are_findings_only_where_deletes_are_mirrored(filled: World, tmp_path: Path) -> None:
+    filled.client.delete_object(Bucket=filled.source, Key=DOCS[0])
+    mirrored = nightly(filled, write_policy(filled, tmp_path, docs={"deletes": "mirror"}))
+    assert (mirrored["code"], mirrored["left"], counted(mirrored, "reconcile")["extra"]) == (3, 1, 1)
+    retained = nightly(filled, write_policy(filled, tmp_path), "--night", "2026-11-21")
+    assert (retained["code"], retained["left"], counted(retained, "reconcile")["extra"]) == (0, 0, 1)
+
+
+@pytest.mark.slow
+def test_consecutive_nights_verify_every_object_exactly_once(filled: World, tmp_path: Path) -> None:
+    policy = write_policy(filled, tmp_path)
+    nights = [nightly(filled, policy, "--night", f"2026-11-{day}") for day in (20, 21, 21, 22)]
+    assert nights[1] == nights[2]
+    verified: Counter[str] = Counter()
+    for night in (nights[0], nights[1], nights[3]):
+        run_id = stage(night, "sample")["run_id"]
+        sql = "SELECT key FROM outcomes WHERE status = 'verified'"
+        found = filled.sealift("query", sql, "--run", run_id, "--format", "json")
+        verified.update(row["key"] for row in json.loads(found.stdout))
+    assert verified == Counter(DOCS)
+
+
+@pytest.mark.slow
+def test_a_repair_above_the_limits_is_refused_and_the_summary_says_so(damaged: World, tmp_path: Path) -> None:
+    policy = write_policy(damaged, tmp_path, docs={"limits": {"max_objects": 2}, "verify": {"rota": "1/30"}})
+    night = nightly(damaged, policy)
+    assert (night["code"], night["state"], night["left"]) == (3, "complete", 3)
+    assert stage(night, "repair")["refused"] == "the plan has 3 objects, limits.max_objects allows 2"
+    assert "verify" not in [each["stage"] for each in night["stages"]]  # nothing was copied
+    assert night["verdict"].startswith("3 rows need attention")
+    assert f"copies/{DOCS[0]}" not in keys(damaged, damaged.destination)
+    assert jobs(damaged)["replicate"] == 0
+    # The night has ended: what the refusal says stands, and a wider limit is the next night's.
+    wider = write_policy(damaged, tmp_path, docs={"limits": {"max_objects": 1000}})
+    assert nightly(damaged, wider) == night
+    assert nightly(damaged, wider, "--night", "2026-11-21")["code"] == 0
+
+
+def kill_when(world: World, policy: str, is_there: Callable[[], bool]) -> None:
+    """Start the night and kill it, its workers too, as soon as something is there."""
+    process = world.start(*command(policy), SEALIFT_CHECKPOINT_ROWS="1", SEALIFT_IN_FLIGHT="1")
+    while not is_there():
+        assert process.poll() is None, process.communicate()
+    workers = workers_of(process)
+    for pid in (process.pid, *workers):
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("record", ["claim", "reconcile", "repair", "sample"])
+def test_a_night_that_is_killed_goes_on_and_ends_as_if_nothing_had_happened(
+    damaged: World, tmp_path: Path, record: str
+) -> None:
+    policy = write_policy(damaged, tmp_path)
+    settle()
+    name = f"runs/nights/docs/{NIGHT}/{record}.json"
+    kill_when(damaged, policy, lambda: name in keys(damaged, damaged.ledger, name))
+    before = {run["run_id"] for run in runs(damaged) if run["state"] != "unplanned"}
+    night = nightly(damaged, policy)
+    assert (night["code"], night["state"], night["left"]) == (0, "complete", 0)
+    assert [each["stage"] for each in night["stages"]] == STAGES
+    assert counted(night, "reconcile") == {"same": 27, "missing": 2, "extra": 1, "stale": 1, "excluded": 1}
+    assert counted(night, "repair") == {"copied": 3}
+    assert counted(night, "verify") == {"verified": 3}
+    made = [run for run in runs(damaged) if run["state"] != "unplanned"]  # that one was never published
+    assert [run["state"] for run in made] == ["complete"] * 5
+    assert Counter(run["job"] for run in made) == {"reconcile": 1, "replicate": 1, "verify": 3}
+    assert before <= {each["run_id"] for each in night["stages"]}  # what had begun was gone on with
+
+
+@pytest.mark.slow
+def test_a_night_killed_amid_its_repair_goes_on_with_the_same_run(world: World, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: world.put(f"docs/{number}"), range(300)))
+    policy = write_policy(world, tmp_path)
+    settle()
+
+    def is_at_work() -> bool:
+        return any("-replicate-" in key and "/outcomes/" in key for key in keys(world, world.ledger, "runs/runs/"))
+
+    kill_when(world, policy, is_at_work)
+    [broken] = [run for run in runs(world) if run["job"] == "replicate"]
+    assert (broken["state"], broken["rows"]) == ("incomplete", 300)
+    night = nightly(world, policy)
+    repaired = counted(night, "repair")
+    assert (night["code"], repaired["copied"] + repaired.get("same", 0)) == (0, 300)
+    assert repaired.get("same", 0) <= 4  # copies that were in flight, in each of the workers
+    report = read(world, stage(night, "repair")["report"])
+    assert report["run_id"] == broken["run_id"]
+    assert report["attempts"] > 1  # what the first start did was kept
+    assert jobs(world) == {"reconcile": 1, "replicate": 1, "verify": 3}
+
+
+@pytest.mark.slow
+def test_a_night_that_is_told_to_stop_says_that_it_is_unfinished(world: World, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: world.put(f"docs/{number}"), range(300)))
+    policy = write_policy(world, tmp_path)
+    settle()
+    process = world.start(*command(policy), SEALIFT_CHECKPOINT_ROWS="1", SEALIFT_IN_FLIGHT="1")
+    while not any("/outcomes/" in key for key in keys(world, world.ledger, "runs/runs/")):
+        assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=60)
+    stopped = json.loads(stdout)
+    assert (process.returncode, stopped["exit_code"], stopped["state"]) == (75, 75, "unfinished"), stderr
+    assert stopped["verdict"].startswith("The night is not finished, ")
+    assert 0 < stopped["left"] < 300
+    assert nightly(world, policy)["verdict"].startswith("All is well: ")
+    assert keys(world, world.ledger, f"runs/nights/docs/{NIGHT}.json") == [f"runs/nights/docs/{NIGHT}.json"]
+
+
+@pytest.mark.slow
+def test_what_is_too_new_is_left_to_the_next_night(filled: World, tmp_path: Path) -> None:
+    filled.put("docs/new")
+    night = nightly(filled, write_policy(filled, tmp_path), "--margin", "15m")
+    assert (night["code"], counted(night, "reconcile")) == (0, {"same": 30, "in flight": 1, "excluded": 1})
+    assert stage(night, "repair")["run_id"] is None
+    assert (stage(night, "sample")["rows"], stage(night, "deep")["rows"]) == (0, 0)
+
+
+@pytest.mark.slow
+def test_two_starts_at_once_are_one_night(damaged: World, tmp_path: Path) -> None:
+    policy = write_policy(damaged, tmp_path)
+    settle()
+    both = [damaged.start(*command(policy)) for _ in range(2)]
+    texts = [process.communicate(timeout=120) for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 0], [0, 75]), texts  # of two commands at one run the later one works, the other one stops
+    nights = [json.loads(stdout) for (stdout, _), process in zip(texts, both, strict=True) if process.returncode == 0]
+    assert all(night == nights[0] for night in nights)
+    assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 3}
+    assert counted(nights[0], "repair") == {"copied": 3}
+
+
+def reported(world: World, *, hours_old: float) -> None:
+    """Reports of both buckets where the policy says that S3 Inventory delivers them, so old."""
+    for bucket in (world.source, world.destination):
+        made = world.sealift("inventory", f"s3://{bucket}", "--to", f"s3://{world.ledger}/reports", "--json")
+        manifest = read(world, made.document["manifest"])
+        manifest["creationTimestamp"] = str(int((time.time() - hours_old * 3600) * 1000))
+        body = json.dumps(manifest).encode()
+        key = made.document["manifest"].removeprefix(f"s3://{world.ledger}/")
+        world.client.put_object(Bucket=world.ledger, Key=key, Body=body)
+        digest = hashlib.md5(body).hexdigest().encode()
+        world.client.put_object(Bucket=world.ledger, Key=key.replace(".json", ".checksum"), Body=digest)
+
+
+@pytest.mark.slow
+def test_the_reports_of_s3_are_used_where_they_are_fresh(filled: World, tmp_path: Path) -> None:
+    settle()
+    reported(filled, hours_old=0)
+    night = nightly(filled, write_policy(filled, tmp_path, inventory=True))
+    notes = stage(night, "reconcile")["notes"]
+    assert notes["source_inventory"].startswith(f"S3 Inventory's report s3://{filled.ledger}/reports/{filled.source}/")
+    assert notes["destination_inventory"].startswith("S3 Inventory's report ")
+    assert (night["code"], counted(night, "reconcile")["same"]) == (0, 30)
+    assert keys(filled, filled.ledger, "runs/inventories/") == []
+    sample = read(filled, stage(night, "sample")["report"])
+    places = [f"s3://{filled.source}/{prefix}" for prefix in ("docs/", "drafts/")]
+    assert sample["manifest"] == f"listing of {', '.join(places)}"  # reports may be two days old, objects move on
+    assert sample["outcomes"]["verified"] == sample["rows"] > 0
+
+
+@pytest.mark.slow
+def test_reports_that_are_too_old_or_not_there_are_replaced_by_listings(filled: World, tmp_path: Path) -> None:
+    policy = write_policy(filled, tmp_path, inventory=True)
+    night = nightly(filled, policy)
+    assert "no complete inventory report" in stage(night, "reconcile")["notes"]["source_inventory"]
+    reported(filled, hours_old=51)
+    night = nightly(filled, policy, "--night", "2026-11-21")
+    for side in ("source_inventory", "destination_inventory"):
+        assert "is 51 h old, more than 50" in stage(night, "reconcile")["notes"][side]
+    assert (night["code"], counted(night, "reconcile")["same"]) == (0, 30)
+
+
+@pytest.mark.slow
+def test_each_run_of_a_night_goes_to_batch_and_is_followed(yard: Fleet, tmp_path: Path) -> None:
+    world = yard.world
+    for key in DOCS:
+        world.put(key)
+    policy = write_policy(world, tmp_path)
+    settle()
+    result = yard.sealift(*command(policy, "--executor", "batch"))
+    assert result.code == 0, result.stderr
+    night = result.document
+    assert (counted(night, "repair"), counted(night, "verify")) == ({"copied": 30}, {"verified": 30})
+    works = [name for name in yard.batch.names() if name.endswith("-work")]
+    assert works == [f"{stage(night, name)['run_id']}-000-work" for name in STAGES[1:]]
+
+
+def refused(result: Result, code: int, words: str) -> None:
+    assert (result.code, result.stdout) == (code, ""), result.stderr
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--night", "2999-01-01"], "has not begun"),
+        (["--night", "yesterday"], "YYYY-MM-DD"),
+        (["--pair", "dogs"], "no such pair"),
+        (["--margin", "soon"], "not an age"),
+        (["--detach"], "--detach"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_told_in_one_line(
+    world: World, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    refused(world.sealift("nightly", "--pair", "docs", "--policy", write_policy(world, tmp_path), *arguments), 2, words)
+    assert keys(world, world.ledger) == []
+
+
+@pytest.mark.slow
+def test_a_bucket_that_is_not_there_stops_the_night_which_can_be_started_again(filled: World, tmp_path: Path) -> None:
+    gone = {"bucket": "no-such-bucket-here", "region": "us-east-1", "prefix": "copies/"}
+    given = command(write_policy(filled, tmp_path, docs={"destination": gone}))
+    refused(filled.sealift(*given), 10, "no-such-bucket-here")
+    assert nightly(filled, write_policy(filled, tmp_path))["code"] == 0

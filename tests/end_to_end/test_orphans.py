@@ -1,0 +1,241 @@
+"""Nobody at the wheel: workers whose command was killed, whose reader left, whose run was cancelled or retried."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.batch.account import await_value
+from tests.end_to_end.batch_workers import Fleet
+from tests.end_to_end.conftest import World
+from tests.end_to_end.test_expire import DELETE, places
+from tests.end_to_end.test_resume import FAST_CHECKPOINTS, workers_of
+
+ROWS = 3_000
+COPIED_ROWS = 1_500
+FEW_ROWS = 600
+
+
+def fill(world: World, rows: int) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: world.put(f"k{number:05d}", b"x"), range(rows)))
+
+
+def count(world: World, bucket: str) -> int:
+    """The objects of users: a worker that is killed may leave a mark or a claim."""
+    pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    return len([key for key in keys if ".sealift-" not in key])
+
+
+def versions(world: World) -> int:
+    """All versions and delete markers of the destination."""
+    pages = world.client.get_paginator("list_object_versions").paginate(Bucket=world.destination)
+    return sum(len(page.get("Versions", [])) + len(page.get("DeleteMarkers", [])) for page in pages)
+
+
+def checkpointed(world: World, run_id: str) -> int:
+    """How many outcomes all attempts together have written, by the names of their checkpoints."""
+    pages = world.client.get_paginator("list_objects_v2").paginate(
+        Bucket=world.ledger, Prefix=f"runs/runs/{run_id}/outcomes/"
+    )
+    return sum(int(entry["Key"].split("-")[-3]) for page in pages for entry in page["Contents"])
+
+
+def replicate(world: World, *arguments: str, **extra: str) -> subprocess.Popen[str]:
+    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+    return world.start("replicate", *sides, "--json", *arguments, **FAST_CHECKPOINTS | extra)
+
+
+def run_of(world: World, job: str) -> str:
+    [run] = [run for run in world.sealift("runs", "list", "--json").document["runs"] if run["job"] == job]
+    return str(run["run_id"])
+
+
+def await_(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Return when the condition is met, or the process has ended."""
+    while process.poll() is None and not condition():
+        time.sleep(0.01)
+
+
+def kill(process: subprocess.Popen[str]) -> list[int]:
+    """Kill the command and nothing else; the process ids of its workers."""
+    workers = workers_of(process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return workers
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.slow
+def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: World) -> None:
+    fill(world, ROWS)
+    proven = world.run("replicate", SEALIFT_ROWS_PER_SHARD="1500")["run_id"]
+    options = {"SEALIFT_ROWS_PER_SHARD": "1500", "SEALIFT_PROCESSES": "2"}
+    command = ["expire", "--run", proven, *places(world), *DELETE]
+    process = world.start(*command, **options)
+    await_(lambda: count(world, world.source) < ROWS, process)
+    workers = kill(process)
+    assert workers
+    time.sleep(2.0)
+    left = count(world, world.source)
+    assert left > 0
+    time.sleep(2.0)
+    assert count(world, world.source) == left
+    await_value(lambda: all(map(is_gone, workers)))
+    again = world.sealift(*command, "--json")
+    assert again.code == 0, again.stderr
+    assert set(again.document["outcomes"]) == {"expired"}
+    assert (count(world, world.source), count(world, world.destination)) == (0, ROWS)
+
+
+@pytest.mark.slow
+def test_a_retry_at_once_after_a_kill_does_each_row_once(versioned: World) -> None:
+    fill(versioned, COPIED_ROWS)
+    process = replicate(versioned, SEALIFT_IN_FLIGHT="1")
+    await_(lambda: count(versioned, versioned.destination) > 0, process)
+    assert kill(process)
+    run_id = run_of(versioned, "replicate")
+    retried = versioned.sealift("runs", "retry", run_id, "--json", SEALIFT_IN_FLIGHT="64")
+    assert retried.code == 0, retried.stderr
+    assert sum(retried.document["outcomes"].values()) == COPIED_ROWS
+    assert versions(versioned) == COPIED_ROWS
+    assert checkpointed(versioned, run_id) == COPIED_ROWS
+
+
+@pytest.mark.slow
+def test_a_retry_beside_a_command_at_work_takes_over_and_says_from_whom(versioned: World) -> None:
+    fill(versioned, COPIED_ROWS)
+    first = replicate(versioned, SEALIFT_IN_FLIGHT="1")
+    await_(lambda: count(versioned, versioned.destination) > 100, first)
+    worker = workers_of(first)[0]
+    retried = versioned.sealift("runs", "retry", run_of(versioned, "replicate"), "--json")
+    assert retried.code == 0, retried.stderr
+    assert f"process {worker} on {os.uname().nodename}" in retried.stderr
+    _, stderr = first.communicate(timeout=60)
+    assert first.returncode == 75, stderr
+    assert "took over" in stderr
+    assert "Traceback" not in stderr + retried.stderr
+    assert sum(retried.document["outcomes"].values()) == COPIED_ROWS
+    assert versions(versioned) == COPIED_ROWS
+    assert checkpointed(versioned, run_of(versioned, "replicate")) == COPIED_ROWS
+
+
+def test_a_worker_whose_reader_leaves_checkpoints_and_ends_with_75(world: World) -> None:
+    fill(world, FEW_ROWS)
+    process = replicate(world, SEALIFT_IN_FLIGHT="1")
+    await_(lambda: count(world, world.destination) > 10, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    run_id = run_of(world, "replicate")
+    before = world.sealift("runs", "show", run_id, "--json").document["accounted"]
+    worker = world.start("worker", run_id, "--shard", "0", SEALIFT_IN_FLIGHT="1", SEALIFT_CHECKPOINT_SECONDS="600")
+    assert worker.stdout is not None
+    assert worker.stderr is not None
+    assert json.loads(worker.stdout.readline())
+    worker.stdout.close()
+    errors = worker.stderr.read()
+    assert (worker.wait(60), "Traceback" in errors) == (75, False), errors
+    after = world.sealift("runs", "show", run_id, "--json").document
+    assert before < after["accounted"] == count(world, world.destination) < FEW_ROWS
+
+
+def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_lost(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = fleet.world
+    fill(world, ROWS)  # several groups of rows, so that the worker is found in the middle
+    one_shard = {"SEALIFT_ROWS_PER_SHARD": str(ROWS)}
+    proven = fleet.replicate(**one_shard).document["run_id"]
+    fleet.batch.engine.max_running = 1
+    command = [
+        "expire",
+        "--run",
+        proven,
+        *places(world),
+        *DELETE,
+        "--job-definition",
+        "sealift",
+        "--children",
+        "1",
+        "--json",
+    ]
+    submitted = fleet.sealift(*command, "--detach", **one_shard)
+    run_id = submitted.document["run_id"]
+    job = await_value(lambda: fleet.batch.job(f"{run_id}-000-work"))
+    await_value(lambda: count(world, world.source) < ROWS or job.has_ended, 60)
+    [process] = job.attempts[-1].running
+    process.pause()
+    monkeypatch.setattr(fleet.batch.engine, "terminate", lambda *arguments, **named: None)
+    cancelled = fleet.sealift("runs", "cancel", run_id, "--json")
+    assert cancelled.document["state"] == "cancelled", cancelled.stderr
+    monkeypatch.undo()
+    process.resume()
+    await_value(lambda: job.attempts[0].exit_code is not None, 60)
+    assert job.attempts[0].exit_code == 75
+    left = count(world, world.source)
+    assert left > 0
+    fleet.ended(f"{run_id}-000-work")
+    assert count(world, world.source) == left  # Batch has started it again, in vain
+    again = fleet.sealift(*command, **one_shard)
+    assert again.code == 0, again.stderr
+    assert set(again.document["outcomes"]) == {"expired"}
+    assert count(world, world.source) == 0
+
+
+HANGING = "import signal, time; from jobs.runs.parent_process import watch_parent; watch_parent(0.2); " + (
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('hangs', flush=True); time.sleep(60)"
+)
+
+
+def test_a_process_that_hangs_is_ended_after_its_parent_all_the_same() -> None:
+    command = [sys.executable, "-c", HANGING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"hangs\n"
+        process.stdin.close()
+        assert process.wait(20) == 75
+
+
+LOCAL_BATCH = """
+import os, signal, sys
+from pathlib import Path
+from jobs.local.batch_queue import LocalBatch
+batch = LocalBatch(Path(sys.argv[1]))
+batch.submit({"jobName": "job", "containerOverrides": {"command": sys.argv[2:], "environment": []}}, is_new=True)
+batch.step()
+print(batch._running[0].process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_jobs_of_sealift_local_end_when_it_is_killed(world: World, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and never answers
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        sides = ["--source", "s3://any", "--source-endpoint", endpoint, "--destination", f"s3://{world.destination}"]
+        command = [sys.executable, "-c", LOCAL_BATCH, str(tmp_path), "replicate", *sides]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, env=world.environment(), **pipes) as local:  # type: ignore[call-overload]
+            assert local.stdout is not None
+            job = int(local.stdout.readline())
+            await_value(lambda: list((tmp_path / "scratch").glob("sealift-plan-*")) or None)
+            local.kill()
+        await_value(lambda: is_gone(job))

@@ -1,0 +1,194 @@
+"""`sealift query` and `sealift catalog` on a real server: what SQL sees is what the ledger says, and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.errors import ConfigError
+from jobs.ledger.views import usable
+from tests.end_to_end.conftest import World
+
+HOSTILE = [
+    "SELECT * FROM read_csv('/etc/passwd')",
+    "SELECT * FROM '/etc/passwd'",
+    "SELECT * FROM query('SELECT * FROM read_text(''/etc/passwd'')')",
+    "COPY (SELECT 1) TO '/tmp/sealift-was-here.csv'",
+    "ATTACH '/tmp/sealift-was-here.db'",
+    "INSTALL httpfs",
+    "SELECT * FROM sys",
+]
+
+
+@pytest.fixture
+def ran(world: World) -> tuple[World, str]:
+    """Five objects, replicated; the run."""
+    for key in ("a", "b", "line\nbreak", "tab\there", 'quote",<b>'):
+        world.put(key, key.encode())
+    report = world.run("replicate")
+    assert report["outcomes"] == {"copied": 5}
+    return world, report["run_id"]
+
+
+def ask(world: World, sql: str, *arguments: str) -> list[dict]:
+    result = world.sealift("query", sql, "--format", "json", *arguments)
+    assert result.code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_a_runs_tables_can_be_joined_and_agree_with_its_report(ran: tuple[World, str]) -> None:
+    world, run_id = ran
+    assert ask(world, "SELECT status, count(*) AS n FROM outcomes GROUP BY 1") == [{"status": "copied", "n": 5}]
+    [run] = ask(world, "SELECT * FROM runs")
+    assert (run["run_id"], run["job"], run["state"], run["rows"], run["failures"]) == (
+        run_id,
+        "replicate",
+        "complete",
+        5,
+        0,
+    )
+    joined = ask(
+        world,
+        "SELECT m.key, m.size_bytes, o.status, o.run_id, o.shard FROM manifest m "
+        "JOIN outcomes o USING (run_id, row) WHERE m.etag = o.etag ORDER BY m.key",
+    )
+    assert [row["key"] for row in joined] == sorted(["a", "b", "line\nbreak", "tab\there", 'quote",<b>'])
+    assert {row["run_id"] for row in joined} == {run_id}
+
+
+@pytest.mark.slow
+def test_one_run_alone(ran: tuple[World, str]) -> None:
+    world, first = ran
+    second = world.run("verify", "--include", "a")["run_id"]
+    assert ask(world, "SELECT DISTINCT run_id FROM outcomes ORDER BY 1") == [{"run_id": first}, {"run_id": second}]
+    assert ask(world, "SELECT key, run_id FROM outcomes", "--run", second) == [{"key": "a", "run_id": second}]
+    assert ask(world, "SELECT run_id FROM runs", "--run", second) == [{"run_id": second}]
+    unknown = world.sealift("query", "SELECT * FROM runs", "--run", "nothing")
+    assert (unknown.code, "no run nothing" in unknown.stderr) == (10, True)
+
+
+def test_tables_without_files_are_empty_with_their_columns(ran: tuple[World, str]) -> None:
+    world, _ = ran
+    described = world.sealift("query", "--tables").stdout
+    for name in ("differences", "catalog", "tombstones", "journal"):
+        assert ask(world, f"SELECT * FROM {name}") == []
+        columns = [row["column_name"] for row in ask(world, f"DESCRIBE {name}")]
+        assert "key" in columns
+        assert all(f"    {column} " in described for column in columns)
+
+
+def test_every_format_has_the_same_rows(ran: tuple[World, str], tmp_path: Path) -> None:
+    world, _ = ran
+    sql = "SELECT key, size_bytes, finished_at FROM outcomes ORDER BY key"
+    expected = ask(world, sql)
+    target = tmp_path / "out.parquet"
+    assert world.sealift("query", sql, "--format", "parquet", "--output", str(target)).code == 0
+    assert [row["key"] for row in pq.read_table(target).to_pylist()] == [row["key"] for row in expected]
+    text = world.sealift("query", sql, "--format", "csv").stdout
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [(row["key"], int(row["size_bytes"])) for row in rows] == [
+        (row["key"], row["size_bytes"]) for row in expected
+    ]
+    shown = world.sealift("query", sql).stdout
+    assert "line\\nbreak" in shown
+    assert "tab\\there" in shown
+    assert "\t" not in shown
+
+
+def test_numbers_and_times_are_json(ran: tuple[World, str]) -> None:
+    world, _ = ran
+    [row] = ask(
+        world,
+        "SELECT 'nan'::DOUBLE AS a, sum(rows) AS b, [1, NULL] AS c, 1 AS d, 2 AS d, max(created_at) AS t FROM runs",
+    )
+    assert (row["a"], row["b"], row["c"]) == (None, 5, [1, None])
+    assert row["t"].endswith("+00:00")
+    assert sorted(row.values(), key=str).count(2) == 1
+
+
+def test_wrong_sql_is_one_line_and_exit_2(ran: tuple[World, str], tmp_path: Path) -> None:
+    world, _ = ran
+    for sql in ("SELEC 1", "SELECT nothing FROM outcomes", "SELECT * FROM nowhere", "", "SELECT 1; SELECT 2"):
+        target = tmp_path / "never"
+        result = world.sealift("query", sql, "--output", str(target))
+        assert (result.code, result.stdout) == (2, ""), sql
+        assert len(result.stderr.splitlines()) == 1
+        assert not target.exists()
+    failing = world.sealift("query", "SELECT key::INTEGER FROM outcomes", "--format", "csv")
+    assert (failing.code, failing.stdout, len(failing.stderr.splitlines())) == (2, "", 1)
+
+
+def test_sql_reaches_nothing_but_the_ledgers_tables(world: World) -> None:
+    leftovers = [Path("/tmp/sealift-was-here.csv"), Path("/tmp/sealift-was-here.db")]
+    for sql in HOSTILE:
+        result = world.sealift("query", sql, "--format", "json")
+        assert (result.code, result.stdout) == (2, ""), sql
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert not any(path.exists() for path in leftovers)
+
+
+@pytest.mark.slow
+def test_the_catalog_has_the_latest_proof_and_nothing_disproved(ran: tuple[World, str]) -> None:
+    world, first = ran
+    world.client.put_object(Bucket=world.destination, Key="b", Body=b"B")
+    world.client.delete_object(Bucket=world.destination, Key="line\nbreak")
+    second = world.run("verify")
+    assert second["outcomes"] == {"verified": 3, "mismatched": 1, "missing": 1}
+    made = world.sealift("catalog", "rebuild", "--json").document
+    assert (made["rows"], made["runs"]) == (3, 2)
+    found = ask(world, "SELECT * FROM catalog ORDER BY key")
+    assert [(row["key"], row["status"], row["run_id"]) for row in found] == [
+        (key, "verified", second["run_id"]) for key in ("a", 'quote",<b>', "tab\there")
+    ]
+    assert {(row["source_bucket"], row["destination_bucket"]) for row in found} == {(world.source, world.destination)}
+    assert all(row["destination_key"] == row["key"] and row["proven_at"] for row in found)
+    assert ask(world, "SELECT * FROM catalog", "--run", first) == []
+    repaired = world.sealift("runs", "retry", second["run_id"], "--json").document
+    assert repaired["outcomes"] == {"copied": 2}
+    assert world.sealift("catalog", "rebuild", "--json").document["rows"] == 5
+    assert len(ask(world, "SELECT * FROM catalog")) == 5
+
+
+def test_a_catalog_that_was_not_finished_is_not_read(ran: tuple[World, str]) -> None:
+    world, _ = ran
+    half = {"Bucket": world.ledger, "Key": "runs/catalog/99990101T000000000Z/data/00000.parquet", "Body": b"half"}
+    world.client.put_object(**half)
+    assert ask(world, "SELECT * FROM catalog") == []
+    assert world.sealift("catalog", "rebuild", "--json").document["rows"] == 5
+    assert len(ask(world, "SELECT * FROM catalog")) == 5
+
+
+@pytest.mark.parametrize("file_format", ["csv", "json", "parquet"])
+def test_a_reader_that_goes_away_is_an_interruption(world: World, file_format: str) -> None:
+    process = world.start("query", "SELECT * FROM range(400000)", "--format", file_format)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert (process.wait(60), process.stderr.read()) == (75, "")
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("file_format", ["table", "csv", "json"])
+@pytest.mark.parametrize("rows", [1, 400_000])
+def test_a_full_disk_behind_stdout_is_named(world: World, file_format: str, rows: int) -> None:
+    with Path("/dev/full").open("w") as full:
+        sql = f"SELECT * FROM range({rows})"
+        command = [sys.executable, "-m", "jobs", "query", sql, "--format", file_format]
+        ended = subprocess.run(
+            command, check=False, env=world.environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert ended.returncode == 10
+    assert "cannot write to stdout: No space left on device" in ended.stderr
+    assert "scratch" not in ended.stderr
+
+
+def test_a_full_scratch_folder_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"scratch folder .*free space or set TMPDIR"), usable(tmp_path):
+        (tmp_path / "no folder" / "file").write_text("x")

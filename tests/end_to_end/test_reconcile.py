@@ -1,0 +1,257 @@
+"""`sealift reconcile` on a real server: a pair damaged in every way there is, told apart, repaired, clean."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema
+import pytest
+
+from jobs.reports.document import schema
+from jobs.s3.checksums import full_object
+from tests.end_to_end.conftest import Result, World
+from tests.end_to_end.test_checksums_at_rest import report as checksum_report
+from tests.end_to_end.test_checksums_at_rest import upload_in_parts
+from tests.end_to_end.test_report_page import fetch
+
+NOW = ["--margin", "0s"]
+"""Objects of this very second are judged, too."""
+
+
+def pair(world: World) -> list[str]:
+    return ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+
+
+def settle() -> None:
+    """The next listing begins in a later second than what was just written."""
+    now = time.time()
+    while time.time() < int(now) + 1.05:
+        time.sleep(0.05)
+
+
+def reconcile(world: World, *arguments: str) -> dict[str, Any]:
+    settle()
+    result = world.sealift("reconcile", *(arguments or pair(world)), *NOW, "--json")
+    assert result.stdout, result.stderr
+    return result.document | {"code": result.code}
+
+
+def rows(report: dict[str, Any]) -> dict[str, int]:
+    return {name: counts["rows"] for name, counts in report["categories"].items() if counts["rows"]}
+
+
+def differences(world: World, report: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    result = world.sealift(
+        "query", "SELECT key, category, reason FROM differences", "--run", report["run_id"], "--format", "json"
+    )
+    assert result.code == 0, result.stderr
+    return {row["key"]: (row["category"], row["reason"]) for row in json.loads(result.stdout)}
+
+
+@pytest.fixture
+def damaged(world: World) -> World:
+    """Forty objects and their copies; some then changed, lost, added, or overwritten."""
+    for number in range(40):
+        world.put(f"docs/k{number:02d}", f"content {number}".encode())
+    assert world.run("replicate")["code"] == 0
+    settle()
+    client, destination = world.client, world.destination
+    client.delete_object(Bucket=destination, Key="docs/k03")
+    client.delete_object(Bucket=destination, Key="docs/k04")
+    client.put_object(Bucket=destination, Key="docs/k05", Body=b"CONTENT 5")  # the same size
+    client.put_object(Bucket=destination, Key="docs/k06", Body=b"another size")
+    world.put("docs/k07", b"a newer original")
+    world.put("docs/new", b"never copied")
+    client.put_object(Bucket=destination, Key="docs/extra", Body=b"nobody's")
+    return world
+
+
+FOUND = {"same": 35, "missing": 3, "different": 2, "stale": 1, "extra": 1}
+
+
+@pytest.mark.slow
+def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(damaged: World) -> None:
+    found = reconcile(damaged)
+    assert (found["code"], found["state"], found["findings"], rows(found)) == (3, "complete", 7, FOUND)
+    told = differences(damaged, found)
+    assert "MD5s differ" in told.pop("docs/k05")[1]
+    assert told == {
+        "docs/k03": ("missing", "not at the destination"),
+        "docs/k04": ("missing", "not at the destination"),
+        "docs/new": ("missing", "not at the destination"),
+        "docs/k06": ("different", "sizes differ"),
+        "docs/k07": ("stale", "sizes differ"),
+        "docs/extra": ("extra", "not at the source"),
+    }
+    jsonschema.validate(json.loads(fetch(damaged, found["report"])), schema())
+    assert "docs/k05" in fetch(damaged, found["report_html"])
+    assert fetch(damaged, found["differences"]["csv"]).count("\n") == 8
+
+    repaired = reconcile(damaged, *pair(damaged), "--repair", "--yes")
+    assert [each["outcomes"] for each in repaired["repair"]] == [{"copied": 4}]
+    assert [each["outcomes"] for each in repaired["verification"]] == [{"verified": 4}]
+    assert repaired["code"] == 3  # different and extra are still there
+    left = reconcile(damaged)
+    assert rows(left) == {"same": 39, "different": 2, "extra": 1}
+
+    assert reconcile(damaged, *pair(damaged), "--repair", "--repair-different", "--yes")["repair"][0]["outcomes"] == {
+        "copied": 2
+    }
+    damaged.client.delete_object(Bucket=damaged.destination, Key="docs/extra")  # a person's decision
+    clean = reconcile(damaged)
+    assert (clean["code"], rows(clean)) == (0, {"same": 41})
+    assert damaged.copy_of("docs/k05") == b"content 5"
+    listed = damaged.sealift("runs", "list", "--json").document["runs"]
+    assert listed[0]["outcomes"] == {"same": 41}
+    assert [run["state"] for run in listed] == ["complete"] * len(listed)
+    assert damaged.sealift("runs", "show", clean["run_id"], "--json").code == 0
+    assert damaged.sealift("runs", "report", clean["run_id"], "--json").code == 0
+
+
+@pytest.mark.slow
+def test_confirm_asks_s3_before_it_calls_anything_a_finding(damaged: World) -> None:
+    settle()
+    manifests = []
+    for bucket in (damaged.source, damaged.destination):
+        made = damaged.sealift("inventory", f"s3://{bucket}", "--to", f"s3://{damaged.ledger}/inventories", "--json")
+        manifests.append(made.document["manifest"])
+    # Mended after the reports were made: no finding any more.
+    damaged.client.copy_object(
+        Bucket=damaged.destination, Key="docs/k03", CopySource={"Bucket": damaged.source, "Key": "docs/k03"}
+    )
+    damaged.client.delete_object(Bucket=damaged.destination, Key="docs/extra")
+    given = ["--source-inventory", manifests[0], "--destination-inventory", manifests[1]]
+    suspected = reconcile(damaged, *given)
+    assert (suspected["findings"], suspected["confirmed"]) == (7, None)
+    confirmed = reconcile(damaged, *given, "--confirm")
+    assert confirmed["confirmed"] == {"asked": 7, "upheld": 5, "dismissed": 2, "unanswered": 0, "unasked": 0}
+    assert confirmed["findings"] == 5
+    assert set(differences(damaged, confirmed)) - {"docs/k03"} == {
+        "docs/k04",
+        "docs/new",
+        "docs/k05",
+        "docs/k06",
+        "docs/k07",
+    }
+    bounded = reconcile(damaged, *given, "--confirm", "--confirm-limit", "3")
+    assert (bounded["confirmed"]["asked"], bounded["confirmed"]["unasked"]) == (3, 4)
+
+
+def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(world: World) -> None:
+    for key in ("a/1", "a/2", "b/1", "other"):
+        world.put(key)
+    for key in ("x/1", "y/1", "elsewhere"):
+        world.client.put_object(Bucket=world.destination, Key=key, Body=b"content")
+    found = reconcile(world, *pair(world), "--map", "a/=x/", "--map", "b/=y/", "--repair", "--yes")
+    assert rows(found) == {"same": 2, "missing": 1, "excluded": 2}
+    assert (found["code"], found["repair"][0]["outcomes"]) == (0, {"copied": 1})
+    assert world.copy_of("x/2") == b"content"
+
+
+@pytest.mark.slow
+def test_versions_are_mapped_by_the_run_that_made_the_copies(versioned: World) -> None:
+    for body in (b"one", b"two"):
+        versioned.put("k", body)
+    versioned.client.delete_object(Bucket=versioned.source, Key="k")
+    run = versioned.run("replicate", "--versions", "all")
+    assert run["outcomes"] == {"copied": 2, "deleted": 1}
+    found = reconcile(versioned, *pair(versioned), "--versions", "all", "--version-map", run["run_id"])
+    assert (found["code"], rows(found)) == (0, {"same": 3})
+    unmapped = reconcile(versioned, *pair(versioned), "--versions", "all")
+    assert (unmapped["code"], rows(unmapped)) == (3, {"missing": 3, "extra": 3})
+
+
+def tampered(world: World, manifest: str) -> None:
+    bucket, _, key = manifest.removeprefix("s3://").partition("/")
+    body = world.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    world.client.put_object(Bucket=bucket, Key=key, Body=body + b" ")
+
+
+def emptied(world: World, manifest: str) -> None:
+    bucket, _, key = manifest.removeprefix("s3://").partition("/")
+    body = json.loads(world.client.get_object(Bucket=bucket, Key=key)["Body"].read())
+    for file in body["files"]:
+        world.client.delete_object(Bucket=bucket, Key=file["key"])
+
+
+@pytest.mark.parametrize("damage", [tampered, emptied])
+def test_a_report_that_cannot_be_trusted_ends_in_one_line_and_leaves_no_run(
+    world: World, damage: Callable[[World, str], None]
+) -> None:
+    world.put("a")
+    manifests = []
+    for bucket in (world.source, world.destination):
+        made = world.sealift("inventory", f"s3://{bucket}", "--to", f"s3://{world.ledger}/inventories", "--json")
+        manifests.append(made.document["manifest"])
+    damage(world, manifests[0])
+    one_line(
+        world,
+        world.sealift("reconcile", "--source-inventory", manifests[0], "--destination-inventory", manifests[1]),
+        10,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "nothing to compare"),
+        (["--source-inventory", "s3://LEDGER/none/"], 2, "both"),
+        (["--source-inventory", "s3://LEDGER/a/", "--destination-inventory", "s3://LEDGER/b/"], 10, "no complete"),
+        (["--source", "s3://SOURCE", "--destination", "s3://SOURCE"], 10, "both of the bucket"),
+        (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION", "--margin", "soon"], 2, "not an age"),
+        (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION", "--map", "a"], 2, "no prefix mapping"),
+        (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION", "--repair-different"], 2, "--repair"),
+        (["--source", "s3://SOURCE", "--destination", "s3://no-such-bucket-here"], 10, "no-such-bucket-here"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_told_in_one_line(
+    world: World, arguments: list[str], code: int, words: str
+) -> None:
+    world.put("a")
+    names = {"LEDGER": world.ledger, "SOURCE": world.source, "DESTINATION": world.destination}
+    given = [arg if "://" not in arg else replaced(arg, names) for arg in arguments]
+    result = world.sealift("reconcile", *given)
+    one_line(world, result, code)
+    assert words in result.stderr
+
+
+def replaced(text: str, names: dict[str, str]) -> str:
+    for name, value in names.items():
+        text = text.replace(f"s3://{name}", f"s3://{value}")
+    return text
+
+
+def one_line(world: World, result: Result, code: int) -> None:
+    """The exit code, one line of error, and no run in the ledger."""
+    assert (result.code, result.stdout) == (code, ""), result.stderr
+    assert len([line for line in result.stderr.splitlines() if line.startswith("sealift: ")]) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert world.sealift("runs", "list", "--json").document["runs"] == []
+
+
+@pytest.mark.slow
+def test_checksums_at_rest_prove_what_inventories_cannot(world: World) -> None:
+    body = b"x" * (6 << 20)
+    reports = []
+    for bucket, part in ((world.source, 5 << 20), (world.destination, 6 << 20)):
+        upload_in_parts(world, bucket, "in parts", body, part)
+        reports.append(checksum_report(world, bucket, bucket, {"in parts": full_object("CRC32", body)}))
+    assert rows(reconcile(world)) == {"unverifiable": 1}
+    known = ["--source-checksums", reports[0], "--destination-checksums", reports[1]]
+    assert rows(reconcile(world, *pair(world), *known)) == {"same": 1}
+    upload_in_parts(world, world.destination, "in parts", body[:-1] + b"y", 6 << 20)  # after the report was made
+    assert rows(reconcile(world, *pair(world), *known)) == {"unverifiable": 1}
+
+
+@pytest.mark.slow
+def test_an_empty_destination_lacks_everything_and_a_repair_fills_it(world: World) -> None:
+    for number in range(3):
+        world.put(f"k{number}")
+    filled = reconcile(world, *pair(world), "--repair", "--yes")
+    assert (filled["code"], rows(filled)) == (0, {"missing": 3})
+    assert rows(reconcile(world)) == {"same": 3}
+    ran = world.sealift("runs", "retry", filled["run_id"])
+    assert (ran.code, "only compared" in ran.stderr) == (2, True)

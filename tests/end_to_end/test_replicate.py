@@ -1,0 +1,236 @@
+"""`sealift replicate` on a real server, through the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.doubles.servers import Server, seaweedfs
+from tests.end_to_end.conftest import World
+
+MIB = 1024 * 1024
+ODD = ["a b", "a+b", "100%", "a%20b", "ü", "u\u0308", "日本/送り状", "q?x=1&y#z", "a'b\"c<d>&e", "tab\tkey"]
+
+
+def test_every_object_is_copied_with_what_it_carries(world: World) -> None:
+    world.put(
+        "orders/1.json",
+        b'{"id": 1}',
+        ContentType="application/json",
+        CacheControl="max-age=60",
+        ContentDisposition='attachment; filename="1.json"',
+        Metadata={"shipment": "S1"},
+        Tagging="retention=long&country=NL",
+    )
+    world.put("orders/empty", b"")
+    report = world.run(
+        "replicate", "--source", f"s3://{world.source}/orders/", "--destination", f"s3://{world.destination}/copy/"
+    )
+    assert (report["code"], report["state"], report["outcomes"]) == (0, "complete", {"copied": 2})
+    assert report["evidence"] == {"md5_etag": 2}
+    assert report["bytes"] == 9
+    head = world.client.head_object(Bucket=world.destination, Key="copy/1.json")
+    assert (head["ContentType"], head["CacheControl"]) == ("application/json", "max-age=60")
+    assert head["ContentDisposition"] == 'attachment; filename="1.json"'
+    assert head["Metadata"] == {"shipment": "S1"}
+    tags = world.client.get_object_tagging(Bucket=world.destination, Key="copy/1.json")["TagSet"]
+    assert {tag["Key"]: tag["Value"] for tag in tags} == {"retention": "long", "country": "NL"}
+    assert world.copy_of("copy/empty") == b""
+
+
+def test_what_is_there_already_is_proven_and_skipped(world: World) -> None:
+    for number in range(20):
+        world.put(f"k{number}", str(number).encode())
+    assert world.run("replicate")["outcomes"] == {"copied": 20}
+    before = world.client.head_object(Bucket=world.destination, Key="k3")["LastModified"]
+    again = world.run("replicate")
+    assert (again["code"], again["outcomes"], again["evidence"]) == (0, {"same": 20}, {"checksum": 20})
+    assert world.client.head_object(Bucket=world.destination, Key="k3")["LastModified"] == before
+
+
+def test_odd_keys_arrive_as_they_are(world: World) -> None:
+    for key in ODD:
+        world.put(key, key.encode())
+    assert world.run("replicate")["outcomes"] == {"copied": len(ODD)}
+    for key in ODD:
+        assert world.copy_of(key) == key.encode()
+
+
+def test_a_large_object_goes_in_parts_with_all_it_carries(world: World) -> None:
+    body = bytes(range(256)) * (12 * MIB // 256)
+    world.put("big", body, ContentType="image/tiff", Metadata={"scanner": "7"}, Tagging="a=b")
+    report = world.run("replicate", "--multipart-threshold", "6MiB", "--part-size", "5MiB")
+    assert report["outcomes"] == {"copied": 1}
+    head = world.client.head_object(Bucket=world.destination, Key="big")
+    assert head["ETag"].endswith('-3"')
+    assert (head["ContentType"], head["Metadata"]) == ("image/tiff", {"scanner": "7"})
+    assert world.client.get_object_tagging(Bucket=world.destination, Key="big")["TagSet"] == [
+        {"Key": "a", "Value": "b"}
+    ]
+    assert world.copy_of("big") == body
+    assert not world.client.list_multipart_uploads(Bucket=world.destination).get("Uploads")
+    assert world.run("replicate", "--multipart-threshold", "6MiB")["outcomes"] == {"same": 1}
+
+
+def test_a_source_that_moved_on_is_changed_not_copied(world: World) -> None:
+    world.put("stays", b"1")
+    world.put("moves", b"1")
+    manifest = world.sealift("inventory", f"s3://{world.source}", "--to", f"s3://{world.ledger}/inv", "--json").document
+    world.put("moves", b"22")
+    report = world.run("replicate", "--manifest", manifest["manifest"])
+    assert (report["code"], report["outcomes"]) == (3, {"changed": 1, "copied": 1})
+    [row] = world.failed_rows(report)
+    assert (row["key"], row["status"]) == ("moves", "changed")
+    assert "Contents" not in world.client.list_objects_v2(Bucket=world.destination, Prefix="moves")
+
+
+def test_a_source_that_went_away_is_missing(world: World) -> None:
+    world.put("a")
+    world.put("b")
+    manifest = world.sealift("inventory", f"s3://{world.source}", "--to", f"s3://{world.ledger}/inv", "--json").document
+    world.client.delete_object(Bucket=world.source, Key="a")
+    report = world.run("replicate", "--manifest", manifest["manifest"])
+    assert (report["code"], report["outcomes"]) == (3, {"copied": 1, "missing": 1})
+
+
+def test_nothing_overwrites_a_newer_object(world: World) -> None:
+    world.put("k", b"old")
+    world.client.put_object(Bucket=world.destination, Key="k", Body=b"newer and other")
+    report = world.run("replicate")
+    assert (report["code"], report["outcomes"]) == (3, {"changed": 1})
+    assert "newer" in report["reasons"][0]["reason"]
+    assert world.copy_of("k") == b"newer and other"
+    assert world.run("replicate", "--overwrite", "always")["outcomes"] == {"copied": 1}
+    assert world.copy_of("k") == b"old"
+
+
+def test_all_versions_are_replayed_in_order_with_delete_markers(versioned: World) -> None:
+    for body in (b"1", b"22", b"333"):
+        versioned.put("a", body)
+    versioned.client.delete_object(Bucket=versioned.source, Key="a")
+    versioned.put("b", b"1")
+    versioned.client.delete_object(Bucket=versioned.source, Key="b")
+    versioned.put("b", b"4444")
+    report = versioned.run("replicate", "--versions", "all")
+    assert (report["code"], report["outcomes"]) == (0, {"copied": 5, "deleted": 2})
+    assert history(versioned, "a") == [1, 2, 3, None]
+    assert history(versioned, "b") == [1, None, 4]
+    again = versioned.run("replicate", "--versions", "all")
+    assert (again["code"], again["outcomes"]) == (0, {"same": 7})
+    versioned.put("b", b"55555")
+    assert versioned.run("replicate", "--versions", "all")["outcomes"] == {"copied": 1, "same": 7}
+    assert history(versioned, "b") == [1, None, 4, 5]
+    assert versioned.run("verify", "--versions", "all")["outcomes"] == {"verified": 8}
+
+
+def history(world: World, key: str) -> list[int | None]:
+    """The sizes of the destination's versions, oldest first; None is a delete marker."""
+    found = world.history(world.destination, key)
+    assert [entry.is_latest for entry in found] == [False] * (len(found) - 1) + [True]
+    return [entry.size_bytes for entry in found]
+
+
+@pytest.mark.slow
+def test_streams_between_two_services(world: World) -> None:
+    body = bytes(range(256)) * (20 * MIB // 256)
+    world.put("small", b"x" * 1000, ContentType="text/x", Metadata={"m": "1"}, Tagging="t=1")
+    world.put("empty", b"")
+    world.put("large", body)
+    with seaweedfs() as other:
+        there = other.client()
+        there.create_bucket(Bucket="elsewhere")
+        profile = _profile(world, other)
+        report = world.run(
+            "replicate", "--destination", "s3://elsewhere/in/", "--destination-endpoint", other.endpoint,
+            "--destination-profile", "other", **profile,
+        )  # fmt: skip
+        assert (report["code"], report["outcomes"]) == (0, {"copied": 3})
+        assert report["evidence"] == {"content": 3}
+        assert there.get_object(Bucket="elsewhere", Key="in/large")["Body"].read() == body
+        head = there.head_object(Bucket="elsewhere", Key="in/small")
+        assert (head["ContentType"], head["Metadata"]) == ("text/x", {"m": "1"})
+        assert there.get_object_tagging(Bucket="elsewhere", Key="in/small")["TagSet"] == [{"Key": "t", "Value": "1"}]
+        deep = world.run(
+            "verify", "--destination", "s3://elsewhere/in/", "--destination-endpoint", other.endpoint,
+            "--destination-profile", "other", "--deep", **profile,
+        )  # fmt: skip
+        assert deep["outcomes"] == {"verified": 3}
+
+
+def _profile(world: World, other: Server) -> dict[str, str]:
+    import tempfile
+    from pathlib import Path
+
+    file = Path(tempfile.mkdtemp()) / "credentials"
+    keys = f"aws_access_key_id={other.access_key}\naws_secret_access_key={other.secret_key}\n"
+    file.write_text(f"[other]\n{keys}")
+    return {"AWS_SHARED_CREDENTIALS_FILE": str(file)}
+
+
+def test_filters_choose_and_the_plan_says_what_they_left_out(world: World) -> None:
+    for key, size in (("a.json", 10), ("b.json", 2000), ("c.xml", 10), ("tmp/d.json", 10)):
+        world.put(key, b"x" * size)
+    chosen = ["--include", "*.json", "--exclude", "tmp/*", "--max-size", "1KiB"]
+    plan = world.run("replicate", *chosen, "--dry-run")
+    assert (plan["code"], plan["state"], plan["rows"]) == (0, "planned", 1)
+    assert sum(plan["excluded"].values()) == 3
+    assert plan["requests"]["copy"] == 1
+    assert not world.client.list_objects_v2(Bucket=world.ledger).get("Contents")
+    assert world.run("replicate", *chosen)["outcomes"] == {"copied": 1}
+
+
+def test_a_plan_beyond_the_limits_is_refused(world: World) -> None:
+    for number in range(3):
+        world.put(f"k{number}")
+    arguments = ["replicate", "--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+    for limit in (["--max-objects", "2"], ["--max-cost", "0.000001"]):
+        result = world.sealift(*arguments, *limit)
+        assert result.code == 2
+        assert limit[0] in result.stderr
+        assert "Traceback" not in result.stderr
+    assert not world.client.list_objects_v2(Bucket=world.destination).get("Contents")
+    assert not world.client.list_objects_v2(Bucket=world.ledger).get("Contents")
+
+
+def test_an_empty_listing_is_a_complete_run_of_no_rows(world: World) -> None:
+    report = world.run("replicate")
+    assert (report["code"], report["state"], report["rows"]) == (0, "complete", 0)
+
+
+def test_json_is_exactly_one_document_with_what_scripts_rely_on(world: World) -> None:
+    world.put("k")
+    result = world.sealift(
+        "replicate", "--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"
+    )
+    document = json.loads(result.stdout)
+    assert {"run_id", "job", "state", "rows", "outcomes", "bytes", "seconds", "report"} <= set(document)
+    bucket, _, key = document["report"][5:].partition("/")
+    stored = json.loads(world.client.get_object(Bucket=bucket, Key=key)["Body"].read())
+    assert stored == document
+
+
+def test_locks_and_storage_class_come_along_when_asked(world: World) -> None:
+    from datetime import UTC, datetime
+
+    until = datetime(2031, 1, 1, tzinfo=UTC)
+    locked = f"{world.source}-locked", f"{world.destination}-locked"
+    for bucket in locked:
+        world.client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    world.client.put_object(
+        Bucket=locked[0],
+        Key="k",
+        Body=b"1",
+        ObjectLockMode="GOVERNANCE",
+        ObjectLockRetainUntilDate=until,
+        ObjectLockLegalHoldStatus="ON",
+        StorageClass="STANDARD_IA",
+    )
+    report = world.run(
+        "replicate", "--source", f"s3://{locked[0]}", "--destination", f"s3://{locked[1]}", "--object-lock"
+    )
+    assert (report["code"], report["outcomes"]) == (0, {"copied": 1})
+    head = world.client.head_object(Bucket=locked[1], Key="k")
+    assert (head["ObjectLockMode"], head["ObjectLockRetainUntilDate"]) == ("GOVERNANCE", until)
+    assert head["ObjectLockLegalHoldStatus"] == "ON"
+    assert head["StorageClass"] == "STANDARD_IA"

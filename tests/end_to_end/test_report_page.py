@@ -1,0 +1,60 @@
+"""Each run leaves a page that people read: with its findings, their reasons, and the runs before it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+
+from jobs.reports.document import schema
+from jobs.runs.launch import new_run_id
+from tests.end_to_end.conftest import World
+
+
+def fetch(world: World, uri: str) -> str:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    text: str = world.client.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+    return text
+
+
+def test_a_run_leaves_a_page_with_its_findings_and_the_runs_before_it(world: World) -> None:
+    for key in ("a", "<b>bold", "c"):
+        world.put(key, b"content")
+    assert world.run("replicate")["outcomes"] == {"copied": 3}
+    first = world.run("verify")
+    assert "<b>bold" not in fetch(world, first["report_html"])
+    world.client.put_object(Bucket=world.destination, Key="<b>bold", Body=b"CONTENT")
+    second = world.run("verify")
+    page = fetch(world, second["report_html"])
+    assert "&lt;b&gt;bold" in page
+    assert "<b>bold" not in page
+    assert 'id="trend"' in page
+    assert 'id="trend"' not in fetch(world, first["report_html"])  # nothing was before it
+    assert second["outcome_bytes"] == {"mismatched": 7, "verified": 14}
+    jsonschema.validate(json.loads(fetch(world, second["report"])), schema())
+
+
+def test_an_incomplete_run_has_no_page(world: World, tmp_path: Path) -> None:
+    world.put("a")
+    process = world.start(
+        "replicate",
+        "--source",
+        f"s3://{world.source}",
+        "--destination",
+        f"s3://{world.destination}",
+        "--json",
+        AWS_ENDPOINT_URL_S3="http://127.0.0.1:9",
+    )
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    listed = world.client.list_objects_v2(Bucket=world.ledger).get("Contents", [])
+    assert not [each for each in listed if each["Key"].endswith("report.html")]
+
+
+def test_the_ids_of_runs_of_one_second_sort_by_time() -> None:
+    """Two verifications within a second stood in any order, and the later one's page lacked the one before it."""
+    times = [1_764_000_000 + step / 100 for step in range(250)]
+    ids = [new_run_id("verify", each) for each in times]
+    assert ids == sorted(ids)
+    assert {len(each) for each in ids} == {len("20261125T003345Z-verify-1f3a02")}

@@ -1,0 +1,196 @@
+"""Kill anything at any moment: the run goes on, every row is accounted for once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.batch.account import await_value
+from tests.doubles.servers import seaweedfs
+from tests.end_to_end.conftest import World, make_world
+
+ROWS = 1_500
+FAST_CHECKPOINTS = {"SEALIFT_CHECKPOINT_ROWS": "50", "SEALIFT_IN_FLIGHT": "8", "SEALIFT_PROCESSES": "2"}
+
+
+@pytest.fixture
+def filled(world: World) -> World:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: world.put(f"k{number:05d}", b"x"), range(ROWS)))
+    return world
+
+
+def workers_of(parent: subprocess.Popen[str]) -> list[int]:
+    """The process ids of the parent's workers."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            stat = (folder / "stat").read_text() if folder.name.isdigit() else ""
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if stat and int(stat.rpartition(")")[2].split()[1]) == parent.pid:
+            found.append(int(folder.name))
+    return found
+
+
+def copied(world: World) -> int:
+    pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=world.destination)
+    return sum(page["KeyCount"] for page in pages)
+
+
+def await_copies(world: World, process: subprocess.Popen[str], at_least: int) -> None:
+    """Return when the destination has so many objects, or the process has ended."""
+    while process.poll() is None and copied(world) < at_least:
+        time.sleep(0.01)
+
+
+def replicate(world: World) -> subprocess.Popen[str]:
+    arguments = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
+    return world.start("replicate", *arguments, **FAST_CHECKPOINTS)
+
+
+def complete(document: dict[str, object]) -> None:
+    """A complete run of all rows, each with one outcome that ended well."""
+    outcomes = document["outcomes"]
+    assert isinstance(outcomes, dict)
+    assert document["state"] == "complete"
+    assert set(outcomes) <= {"copied", "same"}
+    assert sum(outcomes.values()) == document["rows"] == ROWS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_workers_are_started_again_and_lose_only_work_in_flight(filled: World, seed: int) -> None:
+    chance = random.Random(seed)
+    process = replicate(filled)
+    killed = 0
+    for _ in range(2):
+        await_copies(filled, process, copied(filled) + chance.randint(50, 400))
+        for pid in workers_of(process)[:1]:
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    stdout, stderr = process.communicate(timeout=120)
+    assert killed > 0
+    assert process.returncode == 0, stderr
+    complete(json.loads(stdout))
+    assert copied(filled) == ROWS
+
+
+def test_workers_leave_the_cores_to_others_and_the_command_stays_prompt(filled: World) -> None:
+    process = replicate(filled)
+    await_copies(filled, process, 1)
+    workers = workers_of(process)
+    assert workers
+    assert {os.sched_getscheduler(pid) for pid in workers} == {os.SCHED_BATCH}
+    assert os.sched_getscheduler(process.pid) == os.SCHED_OTHER
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    complete(json.loads(stdout))
+
+
+def test_a_killed_command_is_gone_on_with_by_retry(filled: World) -> None:
+    process = replicate(filled)
+    await_copies(filled, process, 300)
+    workers = workers_of(process)
+    os.kill(process.pid, signal.SIGKILL)
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    done = copied(filled)
+    assert 0 < done < ROWS
+    [run] = filled.sealift("runs", "list", "--json").document["runs"]
+    assert (run["state"], run["rows"]) == ("incomplete", ROWS)
+    retried = filled.sealift("runs", "retry", run["run_id"], "--json")
+    assert retried.code == 0, retried.stderr
+    complete(retried.document)
+    # What earlier checkpoints hold was not done again; what was in flight was found there, or done.
+    assert retried.document["outcomes"].get("same", 0) <= 2 * (50 + 8 + 50)
+    assert filled.sealift("runs", "report", run["run_id"], "--json").document == retried.document
+
+
+def test_sigterm_checkpoints_and_exits_75(filled: World) -> None:
+    process = replicate(filled)
+    await_copies(filled, process, 300)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 75, stderr
+    document = json.loads(stdout)
+    assert document["state"] == "incomplete"
+    assert document["accounted"] == copied(filled) < ROWS
+    retried = filled.sealift("runs", "retry", document["run_id"], "--json")
+    complete(retried.document)
+    assert retried.document["outcomes"] == {"copied": ROWS}
+
+
+@pytest.mark.slow
+def test_attempts_at_one_shard_at_once_take_over_from_each_other_and_leave_one_outcome_a_row(filled: World) -> None:
+    process = replicate(filled)
+    await_copies(filled, process, 100)
+    [run] = filled.sealift("runs", "list", "--json").document["runs"]
+    others = [
+        filled.start(
+            "worker", run["run_id"], "--shard", "0", "--ledger", f"s3://{filled.ledger}/runs", **FAST_CHECKPOINTS
+        )
+        for _ in range(2)
+    ]
+    for other in others:
+        _, errors = other.communicate(timeout=120)
+        assert other.returncode in (0, 75), errors
+        assert (other.returncode == 75) == ("took over" in errors)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    complete(json.loads(stdout))
+    assert copied(filled) == ROWS
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_ends_the_run_with_75_and_it_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    impatient = FAST_CHECKPOINTS | {"SEALIFT_PATIENCE_SECONDS": "1"}
+    with seaweedfs(tmp_path) as server:
+        world = make_world(server, versioned=False)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: world.put(f"k{number:05d}", b"x"), range(ROWS)))
+        arguments = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
+        process = world.start("replicate", *arguments, **impatient)
+        await_copies(world, process, 300)
+        assert process.poll() is None
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 75, stderr
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    assert "sealift runs retry" in stderr
+    with seaweedfs(tmp_path) as server:
+        world = dataclasses.replace(world, server=server, client=server.client())
+        [run] = world.sealift("runs", "list", "--json").document["runs"]
+        assert run["state"] == "incomplete"
+        retried = world.sealift("runs", "retry", run["run_id"], "--json")
+        assert retried.code == 0, retried.stderr
+        complete(retried.document)
+        assert copied(world) == ROWS
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_plan_that_is_told_to_stop_leaves_nothing_behind(world: World, tmp_path: Path, number: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and never answers
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        sides = ["--source", "s3://any", "--source-endpoint", endpoint, "--destination", f"s3://{world.destination}"]
+        process = world.start("replicate", *sides, TMPDIR=str(tmp_path))
+        await_value(lambda: list(tmp_path.glob("sealift-plan-*")) or None)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 75
+    assert stderr.splitlines()[-1] == "sealift: interrupted"
+    assert list(tmp_path.iterdir()) == []

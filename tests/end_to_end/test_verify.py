@@ -1,0 +1,133 @@
+"""`sealift verify` on a real server: it finds exactly what is wrong, and says what it cannot judge."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.end_to_end.conftest import World
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def pair(world: World) -> World:
+    """Forty objects and their copies."""
+    for number in range(40):
+        world.put(f"k{number:02d}", f"content {number}".encode())
+    assert world.run("replicate")["outcomes"] == {"copied": 40}
+    return world
+
+
+def flip(world: World, key: str) -> None:
+    body = bytearray(world.copy_of(key))
+    body[-1] ^= 1
+    world.client.put_object(Bucket=world.destination, Key=key, Body=bytes(body))
+
+
+@pytest.mark.parametrize("how", [[], ["--deep"]])
+def test_exactly_the_damaged_copies_are_found_and_repaired(pair: World, how: list[str]) -> None:
+    assert pair.run("verify", *how)["outcomes"] == {"verified": 40}
+    flip(pair, "k07")
+    flip(pair, "k21")
+    pair.client.put_object(Bucket=pair.destination, Key="k22", Body=b"another size")
+    pair.client.delete_object(Bucket=pair.destination, Key="k30")
+    found = pair.run("verify", *how)
+    assert (found["code"], found["outcomes"]) == (3, {"verified": 36, "mismatched": 3, "missing": 1})
+    assert {row["key"]: row["status"] for row in pair.failed_rows(found)} == {
+        "k07": "mismatched",
+        "k21": "mismatched",
+        "k22": "mismatched",
+        "k30": "missing",
+    }
+    retried = pair.sealift("runs", "retry", found["run_id"], "--json")
+    assert (retried.code, retried.document["outcomes"]) == (0, {"copied": 4})
+    assert pair.run("verify", *how)["outcomes"] == {"verified": 40}
+
+
+def test_a_repair_replaces_only_what_was_condemned(pair: World) -> None:
+    flip(pair, "k07")
+    flip(pair, "k08")
+    found = pair.run("verify")
+    pair.client.put_object(Bucket=pair.destination, Key="k08", Body=b"somebody wrote this since")
+    retried = pair.sealift("runs", "retry", found["run_id"], "--json")
+    assert (retried.code, retried.document["outcomes"]) == (3, {"copied": 1, "changed": 1})
+    assert pair.copy_of("k08") == b"somebody wrote this since"
+
+
+def test_a_source_changed_or_gone_since_the_manifest_is_changed(pair: World) -> None:
+    manifest = pair.sealift("inventory", f"s3://{pair.source}", "--to", f"s3://{pair.ledger}/inv", "--json").document
+    pair.put("k01", b"new")
+    pair.client.delete_object(Bucket=pair.source, Key="k02")
+    found = pair.run("verify", "--manifest", manifest["manifest"])
+    assert (found["code"], found["outcomes"]) == (3, {"verified": 38, "changed": 2})
+
+
+def test_what_cannot_be_compared_is_unverifiable_until_it_is_read(world: World) -> None:
+    body = bytes(range(256)) * (11 * MIB // 256)
+    for bucket, part in ((world.source, 5 * MIB), (world.destination, 6 * MIB)):
+        upload = world.client.create_multipart_upload(Bucket=bucket, Key="parts")["UploadId"]
+        parts = []
+        for number, start in enumerate(range(0, len(body), part), 1):
+            answer = world.client.upload_part(
+                Bucket=bucket, Key="parts", UploadId=upload, PartNumber=number, Body=body[start : start + part]
+            )
+            parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        world.client.complete_multipart_upload(
+            Bucket=bucket, Key="parts", UploadId=upload, MultipartUpload={"Parts": parts}
+        )
+    found = world.run("verify")
+    assert (found["code"], found["outcomes"]) == (3, {"unverifiable": 1})
+    assert "nothing comparable" in found["reasons"][0]["reason"]
+    deep = world.run("verify", "--deep")
+    assert (deep["code"], deep["outcomes"], deep["evidence"]) == (0, {"verified": 1}, {"content": 1})
+
+
+@pytest.mark.slow
+def test_a_rotating_sample_takes_everything_once_in_n_runs(pair: World) -> None:
+    rows = [pair.run("verify", "--sample", "1/4", "--rotate")["rows"] for _ in range(4)]
+    assert sum(rows) == 40
+    again = pair.run("verify", "--sample", "1/4", "--rotate")
+    assert again["rows"] == rows[0]
+    assert pair.run("verify", "--sample", "1/4")["rows"] == rows[0]
+
+
+def test_a_deep_verify_against_what_the_ledger_knows_needs_no_source(pair: World) -> None:
+    proven = pair.run("verify", "--deep")
+    for number in range(40):
+        pair.client.delete_object(Bucket=pair.source, Key=f"k{number:02d}")
+    flip(pair, "k11")
+    found = pair.run("verify", "--deep", "--manifest", f"proven:{proven['run_id']}")
+    assert (found["code"], found["outcomes"]) == (3, {"verified": 39, "mismatched": 1})
+    assert found["evidence"] == {"checksum": 39}
+    assert "not the one proven before" in found["reasons"][0]["reason"]
+    [row] = pair.failed_rows(found)
+    assert row["key"] == "k11"
+
+
+@pytest.mark.slow
+def test_histories_are_compared_version_by_version(versioned: World) -> None:
+    for body in (b"1", b"22", b"333"):
+        versioned.put("a", body)
+    versioned.client.delete_object(Bucket=versioned.source, Key="a")
+    versioned.put("b", b"1")
+    assert versioned.run("replicate", "--versions", "all")["outcomes"] == {"copied": 4, "deleted": 1}
+    assert versioned.run("verify", "--versions", "all", "--deep")["outcomes"] == {"verified": 5}
+    [first, *_] = versioned.history(versioned.destination, "a")
+    versioned.client.delete_object(Bucket=versioned.destination, Key="a", VersionId=first.version_id)
+    found = versioned.run("verify", "--versions", "all", "--deep")
+    assert (found["code"], found["outcomes"]) == (3, {"verified": 4, "missing": 1})
+    [row] = versioned.failed_rows(found)
+    assert (row["key"], row["size_bytes"]) == ("a", 1)
+    versioned.client.put_object(Bucket=versioned.destination, Key="b", Body=b"2")
+    found = versioned.run("verify", "--versions", "all", "--include", "b")
+    assert found["outcomes"] == {"verified": 1}, "the version is there, whatever came later"
+
+
+@pytest.mark.slow
+def test_many_large_objects_are_read_within_a_small_buffer(world: World) -> None:
+    body = bytes(range(256)) * (25 * MIB // 256)
+    for number in range(4):
+        world.put(f"large{number}", body)
+    assert world.run("replicate")["outcomes"] == {"copied": 4}
+    deep = world.run("verify", "--deep", SEALIFT_BUFFER_MIB="33", SEALIFT_PROCESSES="1")
+    assert (deep["outcomes"], deep["bytes"]) == ({"verified": 4}, 4 * len(body))

@@ -1,0 +1,134 @@
+"""Archives read once more through the command line: what is damaged is named, what is intact is proven."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.conftest import World
+
+
+def compact(world: World, *arguments: str) -> None:
+    given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed", "--pack-all"]
+    result = world.sealift("compact", *given, "--storage-class", "STANDARD", *arguments)
+    assert result.code == 0, result.stderr
+
+
+def verify(world: World, *arguments: str, **extra: str) -> dict[str, Any]:
+    result = world.sealift("verify", "--archives", f"s3://{world.destination}/packed", *arguments, "--json", **extra)
+    assert result.stdout, result.stderr
+    return result.document | {"code": result.code}
+
+
+def archives(world: World) -> list[str]:
+    listed = world.client.list_objects_v2(Bucket=world.destination, Prefix="packed/")
+    return [entry["Key"] for entry in listed.get("Contents", [])]
+
+
+def read(world: World, key: str) -> bytearray:
+    return bytearray(world.client.get_object(Bucket=world.destination, Key=key)["Body"].read())
+
+
+def write(world: World, key: str, data: bytes | bytearray) -> None:
+    world.client.put_object(Bucket=world.destination, Key=key, Body=bytes(data))
+
+
+def fill(world: World, count: int = 24) -> dict[str, bytes]:
+    rng = random.Random(2)
+    objects = {f"docs/{n:03}.bin": rng.randbytes(6_000 + n) for n in range(count)}
+    for key, data in objects.items():
+        world.put(key, data)
+    return objects
+
+
+def problems(world: World, report: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {row["key"]: (row["status"], row["reason"]) for row in world.failed_rows(report)}
+
+
+def test_every_member_is_proven_and_the_damaged_ones_are_named(world: World) -> None:
+    objects = fill(world)
+    world.put("docs/500.large", random.Random(1).randbytes(9 << 20))
+    world.put("docs/600.empty", b"")
+    compact(world, "--format", "tar")
+    (key,) = archives(world)
+    good = verify(world)
+    assert (good["code"], good["outcomes"]) == (0, {"verified": 27})  # 26 members, and the archive
+    assert good["bytes"] == sum(map(len, objects.values())) + (9 << 20)
+    assert good["evidence"] == {"checksum": 26, "content": 1}
+    whole = read(world, key)
+    flipped = bytearray(whole)
+    place = whole.find(objects["docs/003.bin"][100:140])  # random bytes do not compress: they stand there as they are
+    assert place > 0
+    flipped[place] ^= 0x10
+    write(world, key, flipped)
+    report = verify(world)
+    found = problems(world, report)
+    uri = f"s3://{world.destination}/{key}"
+    assert found.pop(uri)[0] == "mismatched"
+    assert found == {"docs/003.bin": ("mismatched", f"{uri}: its SHA256 is not the index's")}
+    assert report["outcomes"] == {"mismatched": 2, "verified": 25}
+    write(world, key, whole[: len(whole) // 2])  # within the large member
+    cut = problems(world, verify(world))
+    assert set(cut) == {uri, "docs/500.large"}
+    assert "cut short" in cut[uri][1]
+
+
+@pytest.mark.slow
+def test_an_archive_that_is_gone_or_in_no_index_is_accounted_for(world: World) -> None:
+    fill(world)
+    compact(world, "--target-size", "32KiB", "--format", "tar")
+    keys = archives(world)
+    assert len(keys) >= 4
+    gone, unindexed = keys[:2]
+    world.client.delete_object(Bucket=world.destination, Key=gone)
+    world.client.delete_object(Bucket=world.ledger, Key=f"runs/archives/{world.destination}/{unindexed}.parquet")
+    report = verify(world)
+    found = problems(world, report)
+    assert found[f"s3://{world.destination}/{gone}"] == ("missing", f"s3://{world.destination}/{gone} is gone")
+    assert found[f"s3://{world.destination}/{unindexed}"][0] == "unverifiable"
+    assert "reindex" in found[f"s3://{world.destination}/{unindexed}"][1]
+    assert {status for status, _ in found.values()} == {"missing", "unverifiable"}
+    assert report["outcomes"]["missing"] + report["outcomes"]["verified"] + 1 == report["rows"] == report["accounted"]
+    assert report["outcomes"]["missing"] > 1  # the archive, and each of its members
+    retried = world.sealift("runs", "retry", report["run_id"])
+    assert (retried.code, "only read archives" in retried.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_samples_of_archives_add_up(world: World) -> None:
+    fill(world)
+    compact(world, "--target-size", "16KiB", "--format", "tar")
+    count = len(archives(world))
+    runs = [verify(world, "--sample", "1/2", "--rotate", SEALIFT_ROWS_PER_SHARD="4") for _ in range(2)]
+    assert sum(run["rows"] for run in runs) == 24 + count
+    assert all(run["rows"] < 24 + count for run in runs)
+    assert all(run["outcomes"] == {"verified": run["rows"]} for run in runs)  # no archive is torn between two shards
+    assert sum(run["excluded"].get("archives_of_other_samples", 0) for run in runs) == count
+
+
+@pytest.mark.slow
+def test_two_archives_that_claim_one_version_are_reported(versioned: World) -> None:
+    versioned.put("a", b"content")
+    compact(versioned, "--format", "tar", "--versions", "all")
+    compact(versioned, "--format", "tar.zst", "--versions", "all")
+    report = verify(versioned)
+    assert (report["code"], report["outcomes"]) == (0, {"verified": 4})
+    assert [(each["status"], each["rows"]) for each in report["reasons"]] == [("verified", 1)] * 2
+    assert all("two archives claim this version" in each["reason"] for each in report["reasons"])
+    assert versioned.sealift("catalog", "rebuild", "--json").document["rows"] == 0  # it is about originals and copies
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--archives", "s3://some", "--destination", "s3://other"], "one of them"),
+        (["--archives", "s3://some", "--source", "s3://other"], "leave out --source"),
+        (["--archives", "s3://some", "--deep"], "leave out --deep"),
+        (["--source", "s3://some"], "no destination"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(world: World, arguments: list[str], problem: str) -> None:
+    result = world.sealift("verify", *arguments)
+    assert (result.code, problem in result.stderr) == (2, True), result.stderr

@@ -1,0 +1,174 @@
+"""A worker's log: JSON lines with run, shard and attempt, metrics that CloudWatch takes, and few bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.cli.worker_log import PROGRESS_SECONDS, WorkerLog
+from jobs.config import Settings
+from jobs.core.model import Location, ObjectVersion
+from jobs.core.outcome import Outcome, Status
+from jobs.core.run import Plan, ShardSummary
+from jobs.errors import ConfigError, Denied, Interrupted
+from jobs.ledger.ledger import Ledger
+from jobs.runs.worker import Progress, Worker, WorkerLimits
+from jobs.tables.rows import shard_schema, write_parquet
+from tests.core.test_metrics import problems
+from tests.doubles.memory_store import MemoryStore
+from tests.end_to_end.conftest import World
+
+ROWS_PER_SHARD = Settings.from_environment({}).rows_per_shard
+LOG_BYTES_PER_MILLION_ROWS_MAX = 64 * 1024
+
+
+class Mixed:
+    """A job of which every third row is denied and every fifth missing, each with a reason of its own."""
+
+    async def process(self, rows: Any) -> list[Outcome]:
+        return [self._outcome(row) for row in rows]
+
+    def _outcome(self, row: ObjectVersion) -> Outcome:
+        status = Status.DENIED if row.row % 3 == 0 else Status.MISSING if row.row % 5 == 0 else Status.COPIED
+        return Outcome(row.row, row.key, row.version_id, status, f"about {row.key}", size_bytes=10)
+
+
+def worked(rows: int) -> list[str]:
+    """The log of a worker over so many rows."""
+    lines: list[str] = []
+
+    async def scene() -> None:
+        store = MemoryStore()
+        store.create_bucket("ledger")
+        ledger = Ledger(store, Location("ledger", ""))
+        versions = [ObjectVersion(row, f"key-{row:09d}", None) for row in range(rows)]
+        columns = {name: [getattr(row, name) for row in versions] for name in shard_schema().names}
+        await ledger.write_shard("run", 3, write_parquet(pa.table(columns, schema=shard_schema())))
+        plan = Plan(rows, 0, (*[ShardSummary(0, 0)] * 3, ShardSummary(rows, 0)))
+        worker = Worker(ledger, "run", 3, Mixed(), WorkerLimits(checkpoint_rows=1_000), plan=plan)
+        log = WorkerLog("replicate", "run", 3, worker.attempt, "1.2.3", rows, write=lines.append)
+        worker.on_checkpoint, worker.on_progress = log.count, log.progress
+        with log:
+            await worker.run()
+
+    asyncio.run(scene())
+    return lines
+
+
+def test_the_log_of_a_million_rows_is_a_few_lines_per_shard() -> None:
+    few, many = worked(300), worked(9_000)
+    assert len(few) == len(many)  # however many rows there are, and however they end
+    size_bytes = sum(len(line) + 1 for line in many)
+    assert size_bytes * (1_000_000 / ROWS_PER_SHARD) <= LOG_BYTES_PER_MILLION_ROWS_MAX
+    assert size_bytes - sum(len(line) + 1 for line in few) <= 50  # the digits of the counts
+
+
+def test_lines_say_what_was_done_by_whom() -> None:
+    lines = [json.loads(line) for line in worked(300)]
+    assert {(line["run"], line["shard"]) for line in lines} == {("run", 3)}
+    assert len({line["attempt"] for line in lines}) == 1
+    started, ended, *errors = lines
+    assert (started["event"], started["planned"], started["version"]) == ("started", 300, "1.2.3")
+    counted = {"copied": 160, "denied": 100, "missing": 40}
+    assert (ended["event"], ended["level"], ended["exit_code"], ended["outcomes"]) == ("ended", "info", 0, counted)
+    assert (ended["Objects"], ended["Bytes"], ended["Errors"]) == (300, 3_000, 140)
+    assert 0 < ended["Seconds"] < 60
+    assert {line["Reason"]: line["Errors"] for line in errors} == {"denied": 100, "missing": 40}
+    for line in (ended, *errors):
+        assert problems(line) == []
+        [directive] = line["_aws"]["CloudWatchMetrics"]
+        # What a run or a shard is called would make a new metric, and a bill, each time.
+        assert set(directive["Dimensions"][0]) <= {"Job", "Reason"}
+
+
+@pytest.mark.parametrize(
+    ("error", "level", "exit_code", "message"),
+    [
+        (Interrupted("stopped"), "warning", 75, "stopped"),
+        (
+            Denied("GetObject", "b/k", "AccessDenied", "no\nway " * 2_000),
+            "error",
+            10,
+            "GetObject b/k: AccessDenied: no way",
+        ),
+        (ZeroDivisionError("by\nzero"), "error", 1, "ZeroDivisionError: by zero"),
+    ],
+)
+def test_an_attempt_that_breaks_says_why_in_one_line(
+    error: Exception, level: str, exit_code: int, message: str
+) -> None:
+    lines: list[str] = []
+    with pytest.raises(type(error)), WorkerLog("verify", "run", 0, "a", "1", 5, write=lines.append):
+        raise error
+    ended = json.loads(lines[-1])
+    assert (ended["level"], ended["exit_code"]) == (level, exit_code)
+    assert ended["message"].startswith(message)
+    assert len(lines[-1]) < 4_000
+    assert ended["Objects"] == 0
+
+
+def test_progress_is_a_line_a_minute() -> None:
+    now = [0.0]
+    lines: list[str] = []
+    log = WorkerLog("verify", "run", 0, "a", "1", 5, write=lines.append, clock=lambda: now[0])
+    with log:
+        for second in range(int(PROGRESS_SECONDS) * 3):
+            now[0] = float(second)
+            log.progress(Progress(second, 0, 0, 4))
+    assert [json.loads(line)["rows"] for line in lines if '"progress"' in line] == [60, 120]
+
+
+def test_what_the_environment_says_about_the_log() -> None:
+    def chosen(**environment: str) -> tuple[bool, bool]:
+        settings = Settings.from_environment(environment)
+        return settings.log_json, settings.in_batch
+
+    assert chosen() == (False, False)
+    assert chosen(SEALIFT_LOG="json") == (True, False)
+    assert chosen(AWS_BATCH_JOB_ID="x:1") == (True, True)
+    assert chosen(AWS_BATCH_JOB_ID="x:1", SEALIFT_LOG="none") == (False, True)
+    with pytest.raises(ConfigError, match="SEALIFT_LOG='yaml': expected json or none"):
+        chosen(SEALIFT_LOG="yaml")
+
+
+def test_a_person_sees_no_log_unless_asked_for_it(world: World) -> None:
+    for number in range(20):
+        world.put(f"k{number}")
+    arguments = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
+    quiet = world.sealift("replicate", *arguments, SEALIFT_LOG="")
+    assert (quiet.code, quiet.stderr) == (0, "")
+    logged = world.sealift("verify", *arguments, SEALIFT_LOG="json")
+    assert logged.code == 0
+    lines = [json.loads(line) for line in logged.stderr.splitlines()]
+    assert [line["event"] for line in lines] == ["started", "ended"]
+    assert {line["run"] for line in lines} == {logged.document["run_id"]}
+    assert lines[1]["outcomes"] == {"verified": 20}
+
+
+def test_the_ledger_names_the_attempt_that_the_log_names(world: World) -> None:
+    world.put("k")
+    arguments = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
+    run = world.sealift("replicate", *arguments, SEALIFT_LOG="json")
+    prefix = f"runs/runs/{run.document['run_id']}/outcomes/"
+    [checkpoint] = world.client.list_objects_v2(Bucket=world.ledger, Prefix=prefix)["Contents"]
+    body = world.client.get_object(Bucket=world.ledger, Key=checkpoint["Key"])["Body"].read()
+    attempts = pq.read_table(io.BytesIO(body)).column("attempt").to_pylist()
+    assert {json.loads(line)["attempt"] for line in run.stderr.splitlines()} == set(attempts)
+
+
+def test_a_container_logs_and_leaves_stdout_empty(world: World) -> None:
+    for number in range(20):
+        world.put(f"k{number}")
+    run = world.run("replicate")
+    # The same shard again, as Batch may start it: nothing is left to do, and nothing is counted twice.
+    again = world.sealift("worker", run["run_id"], AWS_BATCH_JOB_ID="job:0", AWS_BATCH_JOB_ARRAY_INDEX="0")
+    assert (again.code, again.stdout) == (0, "")
+    lines = [json.loads(line) for line in again.stderr.splitlines()]
+    assert [line["event"] for line in lines] == ["started", "ended"]
+    assert (lines[0]["planned"], lines[1]["Objects"], lines[1]["outcomes"]) == (20, 0, {})

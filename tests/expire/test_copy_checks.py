@@ -1,0 +1,158 @@
+"""What makes a copy's content count as the original's: bytes, or checksums that nobody can forge."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from jobs.core.enums import ArchiveFormat
+from jobs.core.model import Attributes, ObjectRef
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.expire.rules import Proof
+from jobs.s3.checksums import full_object
+from jobs.s3.store import UNGUARDED
+from tests.doubles.forged_content import with_crc32_of
+from tests.expire.scene import Shop, one, packed, replica, row_of, shop
+
+KMS = {"sse": "aws:kms"}
+CONTENT = b"content of the original, as it was written"
+OTHER = with_crc32_of(CONTENT, b"content of some object that means to be it")
+assert len(OTHER) == len(CONTENT)
+
+
+def summed(store: Shop, bucket: str, key: str, data: bytes, algorithm: str, **attributes: Any) -> ObjectRef:
+    """An object with a checksum of that kind."""
+    checksum = full_object(algorithm, data)
+    made = asyncio.run(store.put(bucket, key, data, Attributes(**attributes), guard=UNGUARDED, checksum=checksum))
+    return ObjectRef(bucket, key, made.version_id)
+
+
+def expire_against(store: Shop, ref: ObjectRef, other: ObjectRef) -> Outcome:
+    """What becomes of the original where the ledger says that `other` is its copy."""
+    info = asyncio.run(store.head(other))
+    return one(store, row_of(store, 0, ref, Proof("run", store.now, *other, info.etag)))
+
+
+@pytest.mark.parametrize("attributes", [{}, KMS], ids=["MD5 ETags", "no MD5 ETags"])
+def test_a_crc_that_agrees_does_not_make_other_bytes_a_copy(attributes: dict[str, Any]) -> None:
+    store = shop(versioned=False)
+    ref = summed(store, "docs", "k", CONTENT, "CRC32", **attributes)
+    forged = summed(store, "copies", "k", OTHER, "CRC32", **attributes)
+    outcome = expire_against(store, ref, forged)
+    assert outcome.status is Status.KEPT, outcome
+    assert ("MD5 differs" if not attributes else "content differs at byte") in outcome.reason
+    assert store.contents() == {("k", "null"): CONTENT}
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "MD5"])
+def test_what_counts_as_proof_of_a_replica(algorithm: str) -> None:
+    """Where only a CRC agrees, the bytes are compared."""
+    store = shop(versioned=False)
+    ref, copy = (summed(store, bucket, "k", CONTENT, algorithm, **KMS) for bucket in ("docs", "copies"))
+    outcome = expire_against(store, ref, copy)
+    is_crc = algorithm.startswith("CRC")
+    assert (outcome.status, outcome.evidence) == (
+        Status.EXPIRED,
+        Evidence.CONTENT if is_crc else Evidence.CHECKSUM,
+    ), outcome
+
+
+def test_an_archived_original_is_kept_where_only_its_bytes_could_prove_it() -> None:
+    store = shop(versioned=False)
+    ref = summed(store, "docs", "k", CONTENT, "CRC32", storage_class="GLACIER", **KMS)
+    copy = summed(store, "copies", "k", CONTENT, "CRC32", **KMS)
+    outcome = expire_against(store, ref, copy)
+    assert (outcome.status, "the original must be restored" in outcome.reason) == (Status.KEPT, True), outcome
+
+
+LARGE = 9 << 20
+SIZES = [pytest.param(len(CONTENT), id="small"), pytest.param(LARGE, id="over 8 MiB")]
+
+
+def _padded(data: bytes, size_bytes: int) -> bytes:
+    return bytes(size_bytes - len(data)) + data
+
+
+@pytest.mark.parametrize("size_bytes", SIZES)
+@pytest.mark.parametrize("algorithm", [None, "CRC32"], ids=["no checksum", "a CRC that agrees"])
+@pytest.mark.parametrize("kind", [ArchiveFormat.TAR, ArchiveFormat.TAR_ZST])
+def test_a_member_of_the_same_size_with_other_bytes_is_no_copy(
+    size_bytes: int, algorithm: str | None, kind: ArchiveFormat
+) -> None:
+    """The archive is of the other object, and so is all that the index says: only the original's bytes can tell."""
+    store = shop(versioned=False, default_checksum=None)
+    if algorithm is None:
+        ref = store.put_now("docs", "k", _padded(CONTENT, size_bytes), **KMS)
+        other = store.put_now("docs", "other", _padded(OTHER, size_bytes), **KMS)
+    else:
+        ref = summed(store, "docs", "k", _padded(CONTENT, size_bytes), algorithm, **KMS)
+        other = summed(store, "docs", "other", _padded(OTHER, size_bytes), algorithm, **KMS)
+    (proof,) = packed(store, [other], kind)
+    before = store.contents()
+    outcome = one(store, row_of(store, 0, ref, proof))
+    assert (outcome.status, "not the original's" in outcome.reason) == (Status.KEPT, True), outcome
+    assert store.contents() == before
+
+
+@pytest.mark.parametrize("size_bytes", SIZES)
+@pytest.mark.parametrize("algorithm", [None, "CRC32", "SHA256"])
+def test_a_member_with_the_bytes_of_its_original_is_a_copy(size_bytes: int, algorithm: str | None) -> None:
+    store = shop(versioned=False, default_checksum=None)
+    data = _padded(CONTENT, size_bytes)
+    ref = store.put_now("docs", "k", data, **KMS)
+    if algorithm is not None:
+        ref = summed(store, "docs", "k", data, algorithm, **KMS)
+    (proof,) = packed(store, [ref])
+    outcome = one(store, row_of(store, 0, ref, proof))
+    assert (outcome.status, outcome.evidence) == (
+        Status.EXPIRED,
+        Evidence.CHECKSUM if algorithm == "SHA256" else Evidence.CONTENT,
+    ), outcome
+
+
+@pytest.mark.parametrize("size_bytes", SIZES)
+@pytest.mark.parametrize(("algorithm", "attributes"), [("SHA256", KMS), ("CRC32C", KMS), ("MD5", KMS), (None, {})])
+def test_each_checksum_that_s3_keeps_of_an_original_refutes_other_bytes(
+    size_bytes: int, algorithm: str | None, attributes: dict[str, Any]
+) -> None:
+    store = shop(versioned=False, default_checksum=None)
+    ref = store.put_now("docs", "k", _padded(CONTENT, size_bytes), **attributes)
+    if algorithm is not None:
+        ref = summed(store, "docs", "k", _padded(CONTENT, size_bytes), algorithm, **attributes)
+    other = store.put_now("docs", "other", _padded(OTHER, size_bytes), **KMS)
+    (proof,) = packed(store, [other])
+    outcome = one(store, row_of(store, 0, ref, proof))
+    assert (outcome.status, "not the original's" in outcome.reason) == (Status.KEPT, True), outcome
+
+
+def test_two_checksums_of_one_original_have_to_agree_both() -> None:
+    """A CRC32 that a forger met, and an MD5 ETag that he could not: it was the first alone that counted."""
+    store = shop(versioned=False)
+    ref = summed(store, "docs", "k", CONTENT, "CRC32")
+    other = summed(store, "docs", "other", OTHER, "CRC32")
+    (proof,) = packed(store, [other])
+    outcome = one(store, row_of(store, 0, ref, proof))
+    assert (outcome.status, "not the original's" in outcome.reason) == (Status.KEPT, True), outcome
+
+
+def test_a_replica_that_reading_shows_to_be_another_is_none() -> None:
+    store = shop(versioned=False, default_checksum=None)
+    ref = store.put_now("docs", "k", CONTENT, **KMS)
+    proof = replica(store, ref, OTHER)
+    outcome = one(store, row_of(store, 0, ref, proof))
+    assert (outcome.status, "content differs" in outcome.reason) == (Status.KEPT, True), outcome
+
+
+@pytest.mark.parametrize("size_bytes", SIZES)
+def test_a_member_that_is_not_what_its_index_says_is_no_copy(size_bytes: int) -> None:
+    store = shop(versioned=False)
+    ref = store.put_now("docs", "k", _padded(CONTENT, size_bytes))
+    (proof,) = packed(store, [ref])
+    damaged = replace(proof, member={**(proof.member or {}), "sha256": "0" * 64})
+    outcome = one(store, row_of(store, 0, ref, damaged))
+    assert outcome.status is Status.KEPT, outcome
+    assert "cannot be proven" in outcome.reason or "not the index's" in outcome.reason
+    assert store.contents() == {("k", "null"): _padded(CONTENT, size_bytes)}

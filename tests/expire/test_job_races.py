@@ -1,0 +1,211 @@
+"""Expire that is killed, raced, refused: what went is told, and no history makes an unproven version go."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.core.model import Location, ObjectLock, ObjectRef, ObjectVersion
+from jobs.core.outcome import Status
+from jobs.errors import ConfigError, Unavailable
+from jobs.expire.undo import unhide
+from jobs.ledger.tombstones import Tombstones
+from jobs.s3.store import Deleted
+from tests.expire.scene import (
+    DAY,
+    Shop,
+    job,
+    one,
+    replica,
+    row_of,
+    shop,
+    store_over,
+    work,
+)
+
+
+class Killed(BaseException):
+    """A process that ends at this very moment."""
+
+
+def _kill() -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_what_a_killed_attempt_deleted_is_expired_by_this_run(versioned: bool, hidden: bool) -> None:
+    store = shop(versioned=versioned)
+    refs = [store.put_now("docs", f"k{n}", b"content") for n in range(3)]
+    rows = [row_of(store, n, ref, replica(store, ref)) for n, ref in enumerate(refs)]
+    if hidden and versioned:
+        for ref in refs:
+            asyncio.run(store.delete("docs", ref.key))
+    store.after_delete = _kill
+    with pytest.raises(Killed):
+        work(job(store), rows)
+    store.after_delete = lambda: None
+    outcomes = work(job(store), rows)
+    assert [outcome.status for outcome in outcomes] == [Status.EXPIRED] * 3
+    assert any("earlier attempt" in outcome.reason for outcome in outcomes)
+    assert len(store.contents()) == (3 if versioned and not hidden else 0)  # one step a run, however often it began
+    if versioned and not hidden:
+        undone = asyncio.run(unhide(store, job(store).tombstones))
+        assert (undone.markers, undone.problems) == (3, [])
+        assert asyncio.run(store.get(ObjectRef("docs", "k2"))).data == b"content"
+
+
+def killed_over(*, versioned: bool) -> tuple[Shop, ObjectVersion]:
+    """An attempt that was killed when it had deleted one original, and its row."""
+    store = shop(versioned=versioned)
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    store.after_delete = _kill
+    with pytest.raises(Killed):
+        one(store, row)
+    return store, row
+
+
+def test_a_marker_that_one_attempt_knew_is_not_forgotten_by_the_next() -> None:
+    """Somebody removed the version beneath it in between: the marker was recorded as unknown, and no undo took it."""
+    store, row = killed_over(versioned=True)
+    store.after_delete = lambda: None
+    assert one(store, row).status is Status.EXPIRED
+    asyncio.run(store.delete("docs", "k", version_id=row.version_id))
+    assert one(store, row).status is Status.EXPIRED
+    undone = asyncio.run(unhide(store, job(store).tombstones))
+    assert (undone.markers, undone.problems) == (1, [])
+    assert not asyncio.run(store.list_versions("docs", "k")).entries
+
+
+def test_what_a_killed_attempt_deleted_is_expired_also_when_something_new_is_there() -> None:
+    store, row = killed_over(versioned=False)
+    store_over(store, b"newer")
+    assert one(store, row).status is Status.EXPIRED
+    assert store.contents() == {("k", "null"): b"newer"}
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_delete_whose_answer_was_lost_is_told_from_another_clients_write(versioned: bool) -> None:
+    """Repeated, such a delete finds nothing, or its own marker."""
+
+    class Lossy(Shop):
+        async def delete(self, bucket: str, key: str, **more: Any) -> Deleted:
+            if ".sealift-" not in key:
+                await super().delete(bucket, key, **more)
+            return await super().delete(bucket, key, **more)
+
+    store = Lossy()
+    store.create_bucket("docs", versioned=versioned)
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    outcome = one(store, row)
+    assert outcome.status is Status.EXPIRED
+    assert ("hidden by the delete marker v" in outcome.reason) is versioned
+    if versioned:
+        assert asyncio.run(unhide(store, job(store).tombstones)).markers == 1
+        assert asyncio.run(store.get(ObjectRef("docs", "k"))).data == b"content"
+
+
+def test_a_version_that_somebody_wrote_over_meanwhile_is_not_called_expired() -> None:
+    store = shop()
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    store.before_delete = lambda: store_over(store, b"newer")
+    outcome = one(store, row)
+    assert (outcome.status, "changed or went away" in outcome.reason) == (Status.KEPT, True)
+    assert set(store.contents().values()) == {b"content", b"newer"}
+
+
+def test_what_somebody_else_deleted_is_missing_not_expired() -> None:
+    store = shop(versioned=False)
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    asyncio.run(store.delete("docs", "k"))
+    assert one(store, row).status is Status.MISSING
+
+
+def test_what_may_pass_is_tried_again_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = shop(versioned=False)
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+
+    class Down(Shop):
+        async def head(self, ref: ObjectRef, **more: Any) -> Any:
+            raise Unavailable("HeadObject", str(ref), "InternalError", status=500)
+
+    store.__class__ = Down
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda *given: 0.0)
+    with pytest.raises(Unavailable):
+        one(store, row)
+    store.__class__ = Shop
+    assert store.contents() == {("k", "null"): b"content"}
+
+
+def test_a_server_that_ignores_if_match_is_found_out_before_anything_goes() -> None:
+    class Careless(Shop):
+        async def delete(self, bucket: str, key: str, *, if_match: str | None = None, **more: Any) -> Deleted:
+            return await super().delete(bucket, key, **more)
+
+    store = Careless()
+    store.create_bucket("docs")
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    with pytest.raises(ConfigError, match="whatever If-Match says"):
+        one(store, row)
+    assert asyncio.run(store.get(ObjectRef("docs", "k"))).data == b"content"
+    assert [key for key, _ in store.contents()] == ["k"]
+
+
+events = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "put", "delete", "copy", "miscopy", "lose", "hold", "expire", "expire", "dry run"]),
+        st.sampled_from("ab"),
+    ),
+    min_size=5,
+    max_size=16,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(events, st.booleans())
+def test_no_history_makes_a_version_go_that_no_copy_holds(history: list[tuple[str, str]], versioned: bool) -> None:
+    """Whatever is expired, its bytes are in `copies` at that moment, and it was under no hold."""
+    store = shop(versioned=versioned)
+    rows: dict[tuple[str, str | None], ObjectVersion] = {}
+    held: set[tuple[str, str | None]] = set()
+    for number, (what, key) in enumerate(history):
+        there = store.contents()
+        latest = max((version for name, version in there if name == key), default=None, key=str)
+        ref = ObjectRef("docs", key, latest if versioned else None)
+        if what == "put":
+            store.put_now("docs", key, f"{key}{number}".encode())
+        elif what == "hold" and versioned:
+            made = store.put_now("docs", key, f"{key}{number}".encode(), lock=ObjectLock(legal_hold=True))
+            held.add((key, made.version_id))
+        elif what == "delete" and versioned:
+            asyncio.run(store.delete("docs", key))
+        elif what in ("copy", "miscopy") and latest is not None:
+            rows[key, latest] = row_of(store, number, ref, replica(store, ref, b"??" if what == "miscopy" else None))
+        elif what == "lose":
+            for name, version in list(store.contents("copies")):
+                if name == key:
+                    asyncio.run(store.delete("copies", name, version_id=version))
+        elif what in ("expire", "dry run"):
+            store.now += 31 * DAY
+            given_rows = [row._replace(row=place) for place, row in enumerate(rows.values())]
+            made_job = replace(
+                job(store, delete=what == "expire", grace_days=30),
+                tombstones=Tombstones(store, Location("ledger", "runs"), "docs", f"run-{number}"),
+            )
+            work(made_job, given_rows)
+            gone = {place: data for place, data in there.items() if place not in store.contents()}
+            assert not (gone and what == "dry run")
+            assert not held & set(gone)
+            safe = set(store.contents("copies").values())
+            assert all(data in safe for data in gone.values())

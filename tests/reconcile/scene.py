@@ -1,0 +1,102 @@
+"""Two reports, as rows that one writes down, and what `reconcile` says of them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from jobs.inventory.find import find_inventory
+from jobs.reconcile.reconcile import ReconcileOptions, Reconciliation, reconcile
+from tests.doubles.list_store import Shelf
+from tests.inventory.samples import deliver
+
+MADE = 1_764_000_000.0
+OLD = MADE - 86_400.0
+NO_STORE: Any = Shelf()
+"""Holds nothing: the reports are local."""
+ODD_KEYS = ["a b", "a+b", "a%2Bb", "100%", "/x", "a//b", "a/../b", "t/", "é", "e\u0301", "\U00010000", 'q"uote']
+ODD_KEYS += [
+    "a%2Fb",
+    "a%252Fb",
+    "b/%2f+",
+    "c,omma",
+    "new\nline",
+    "cr\r\n",
+    "tab\t",
+    " lead",
+    "null",
+    "\x7f",
+    "=1+1",
+    "+x",
+    "-x",
+    "@x",
+    "'",
+    "<script>",
+]
+
+
+def md5(text: str) -> str:
+    return hashlib.md5(text.encode()).hexdigest()
+
+
+def row(key: str, content: str = "", **more: Any) -> dict[str, Any]:
+    """An object as a report lists it."""
+    plain = {
+        "Key": key,
+        "Size": len(content),
+        "ETag": md5(content),
+        "LastModifiedDate": OLD,
+        "StorageClass": "STANDARD",
+    }
+    return plain | {"IsMultipartUploaded": False, "EncryptionStatus": "SSE-S3"} | more
+
+
+def version(key: str, version_id: str, content: str = "", **more: Any) -> dict[str, Any]:
+    return row(key, content, VersionId=version_id, IsLatest=True, IsDeleteMarker=False) | more
+
+
+def marker(key: str, version_id: str, **more: Any) -> dict[str, Any]:
+    return {
+        "Key": key,
+        "VersionId": version_id,
+        "IsLatest": True,
+        "IsDeleteMarker": True,
+        "LastModifiedDate": OLD,
+    } | more
+
+
+def run(folder: Path, source: Path, destination: Path, *, joined: Any = None, **options: Any) -> Reconciliation:
+    async def go() -> Reconciliation:
+        one, other = [await find_inventory(NO_STORE, str(path)) for path in (source, destination)]
+        how = ReconcileOptions(**{"now": MADE + 600} | options)
+        return await reconcile(
+            one,
+            other,
+            how,
+            source_store=NO_STORE,
+            destination_store=NO_STORE,
+            scratch=folder / "scratch",
+            **joined or {},
+        )
+
+    return asyncio.run(go())
+
+
+def compare(folder: Path, source: Any, destination: Any, *, joined: Any = None, **options: Any) -> Reconciliation:
+    """Deliver the rows as two reports and reconcile them."""
+    delivery = {k: options.pop(k) for k in ("fields", "file_format", "files") if k in options}
+    one = deliver(folder, "src", source, created_at=MADE, **delivery)
+    other = deliver(folder, "dst", destination, created_at=MADE, **delivery)
+    return run(folder, one, other, joined=joined, **options)
+
+
+def counts(answer: Reconciliation) -> dict[str, int]:
+    return {category.value: rows for category, (rows, _) in answer.categories.items() if rows}
+
+
+def differences(answer: Reconciliation) -> dict[str, tuple[str, str]]:
+    return {r["key"]: (r["category"], r["reason"]) for r in pq.read_table(answer.differences_parquet).to_pylist()}

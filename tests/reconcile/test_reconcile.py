@@ -1,0 +1,270 @@
+"""Two reports in, one answer out: equal to set algebra, whatever the order, the split and the format of the rows."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.core.category import Category
+from jobs.core.prefix_map import PrefixMap
+from jobs.reconcile.rules import Facts, judge
+from jobs.tables.rows import manifest_schema
+from tests.inventory.samples import ALL, CURRENT, FORMATS, VERSIONS, deliver
+from tests.reconcile.scene import (
+    MADE,
+    ODD_KEYS,
+    OLD,
+    compare,
+    counts,
+    differences,
+    marker,
+    md5,
+    row,
+    run,
+    version,
+)
+
+etags = st.sampled_from([md5("a"), md5("b"), f"{md5('a')}-2", f"{md5('b')}-3"])
+few_valued = {
+    "EncryptionStatus": st.sampled_from(["SSE-S3", "SSE-KMS", None]),
+    "ReplicationStatus": st.sampled_from([None, None, "COMPLETED", "PENDING", "FAILED"]),
+    "IsMultipartUploaded": st.sampled_from([None, False, True]),
+}
+objects = st.fixed_dictionaries(
+    {
+        "Size": st.integers(0, 1),
+        "ETag": etags,
+        "LastModifiedDate": st.sampled_from([OLD - 60, OLD, MADE - 899, MADE - 901]),
+        **few_valued,
+    }
+)
+uniform = st.fixed_dictionaries({}, optional=few_valued)
+"""What all rows of a report say alike."""
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=6)
+buckets = st.dictionaries(texts | st.sampled_from(ODD_KEYS), objects, min_size=1, max_size=25)
+
+
+def facts(one: dict[str, Any] | None) -> Facts | None:
+    if one is None:
+        return None
+    return Facts(
+        one["Size"],
+        one["ETag"],
+        one["IsMultipartUploaded"],
+        one["EncryptionStatus"],
+        one["LastModifiedDate"],
+        one["ReplicationStatus"],
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_reconcile_equals_set_algebra(file_format, data):
+    source = data.draw(buckets)
+    kept = data.draw(st.sets(st.sampled_from(sorted(source))))
+    destination = {key: source[key] for key in kept} | data.draw(buckets)
+    source, destination = (
+        {key: one | alike for key, one in side.items()}
+        for side, alike in ((source, data.draw(uniform)), (destination, data.draw(uniform)))
+    )
+    order = data.draw(st.permutations(CURRENT))
+    files = data.draw(st.integers(1, 3))
+    told = {
+        key: judge(facts(source.get(key)), facts(destination.get(key)), horizon=MADE - 900)
+        for key in source.keys() | destination
+    }
+    with tempfile.TemporaryDirectory() as name:
+        rows = [
+            [{"Key": key} | one for key, one in data.draw(st.permutations(list(side.items())))]
+            for side in (source, destination)
+        ]
+        answer = compare(Path(name), *rows, fields=order, files=files, file_format=file_format)
+        assert counts(answer) == Counter(one.category.value for one in told.values())
+        assert sum(counts(answer).values()) == len(source.keys() | destination)
+        sizes = Counter[str]()
+        for key, one in told.items():
+            sizes[one.category] += (source.get(key) or destination[key])["Size"]
+        assert {c.value: size for c, (_, size) in answer.categories.items() if size} == +sizes
+        assert answer.findings == sum(one.is_finding for one in told.values())
+        listed = {k: tuple(v)[:2] for k, v in told.items() if v.category not in (Category.SAME, Category.EXCLUDED)}
+        assert differences(answer) == listed
+        assert not answer.unparsed_rows
+        manifest = pq.read_table(answer.manifest_parquet)
+        assert manifest.schema.names == manifest_schema().names
+        assert set(manifest["key"].to_pylist()) == {
+            k for k, one in told.items() if one.category in ("missing", "stale")
+        }
+        assert answer.repairable_rows == manifest.num_rows
+
+
+def test_every_category_has_its_line_and_reason(tmp_path):
+    young, kms = MADE - 60, {"EncryptionStatus": "SSE-KMS"}
+    source = [row("same", "x"), row("gone", "abc"), row("other", "x"), row("newer", "x", LastModifiedDate=OLD + 5)]
+    source += [row("young", LastModifiedDate=young), row("waits", ReplicationStatus="PENDING"), row("kms", "x", **kms)]
+    source += [row("failed", ReplicationStatus="FAILED"), row("healed", "x", ReplicationStatus="FAILED")]
+    destination = [row("same", "x"), row("other", "y"), row("newer", "yy"), row("kms", "y"), row("more", "four")]
+    destination += [row("healed", "x")]
+    answer = compare(tmp_path, source, destination)
+    assert differences(answer) == {
+        "gone": ("missing", "not at the destination"),
+        "other": ("different", "MD5s differ"),
+        "newer": ("stale", "sizes differ"),
+        "young": ("in flight", "newer than what the reports can tell"),
+        "waits": ("in flight", "replication is PENDING"),
+        "kms": ("unverifiable", "an ETag is no MD5: it is encrypted"),
+        "failed": ("missing", "not at the destination; replication FAILED"),
+        "more": ("extra", "not at the source"),
+    }
+    assert counts(answer) == {
+        "same": 2, "missing": 2, "extra": 1, "different": 1, "stale": 1, "in flight": 2, "unverifiable": 1
+    }  # fmt: skip
+    assert answer.findings == 5
+    assert not answer.is_clean
+    assert answer.categories[Category.EXTRA] == (1, 4)
+    assert dict(answer.unjudged) == {
+        "an ETag is no MD5: it is encrypted": 1,
+        "newer than what the reports can tell": 1,
+        "replication is PENDING": 1,
+        "replication FAILED, tags or ACL may differ": 1,
+    }
+    repair = {r["key"]: r for r in pq.read_table(answer.manifest_parquet).to_pylist()}
+    assert sorted(repair) == ["failed", "gone", "newer"]
+    assert repair["gone"] == dict.fromkeys(manifest_schema().names) | {
+        "key": "gone",
+        "is_latest": True,
+        "is_delete_marker": False,
+        "size_bytes": 3,
+        "etag": md5("abc"),
+        "last_modified": datetime.fromtimestamp(OLD, UTC),
+        "storage_class": "STANDARD",
+    }
+    assert [field.type for field in pq.read_schema(answer.manifest_parquet)] == [
+        field.type for field in manifest_schema()
+    ]
+    missing_by_age = {line.label: line.rows for line in answer.by_age if line.rows}
+    assert missing_by_age == {"under a week": 2}
+    assert {line.label: line.rows for line in answer.by_size if line.rows} == {"empty": 1, "under 128 KiB": 1}
+    assert sum(line.rows for line in answer.by_prefix) == 5
+    assert (answer.source.rows, answer.destination.rows) == (9, 6)
+    assert (answer.source.created_at, answer.source.age_seconds) == (MADE, 600)
+
+
+def test_no_margin_judges_up_to_the_older_report(tmp_path):
+    one = deliver(tmp_path, "src", [row("k", LastModifiedDate=MADE - 10)], created_at=MADE)
+    other = deliver(tmp_path, "dst", [row("x")], created_at=MADE - 5)
+    assert differences(run(tmp_path, one, other, margin_seconds=0))["k"][0] == "missing"
+    assert differences(run(tmp_path, one, other, margin_seconds=6))["k"][0] == "in flight"
+
+
+def test_the_worst_prefix_comes_first(tmp_path):
+    keys = ["a/b/c/1", "a/b/c/d/2", "a/b/c/3", "x/4", "top"]
+    answer = compare(tmp_path, [row(key, "x") for key in keys], [row("same")])
+    assert [(line.label, line.rows) for line in answer.by_prefix] == [("a/b/c/", 3), ("", 2), ("x/", 1)]
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_odd_keys_meet_and_their_csv_is_safe_to_open(tmp_path, file_format):
+    answer = compare(
+        tmp_path, [row(k, "x") for k in ODD_KEYS], [row(k, "y") for k in ODD_KEYS], file_format=file_format
+    )
+    assert sorted(differences(answer)) == sorted(ODD_KEYS)
+    with answer.differences_csv.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    for line in lines:
+        assert line["key"][0] not in "=+-@\t\r"
+        assert line["escaped"] == str(line["key"].lstrip("'")[:1] in tuple("=+-@\t\r") and line["key"] != "'").lower()
+    assert sorted(line["key"][1:] if line["escaped"] == "true" else line["key"] for line in lines) == sorted(ODD_KEYS)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_all_documented_fields_at_once_are_understood(tmp_path, file_format):
+    more = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": MADE + 9e6, "ChecksumAlgorithm": "CRC64NVME"}
+    more |= {"BucketKeyStatus": "DISABLED", "ObjectOwner": "me", "LifecycleExpirationDate": MADE + 9e6}
+    rows = [version("a", "1", "x", **more), version("b", "2", "x", **more), marker("c", "3")]
+    answer = compare(tmp_path, rows, rows[1:], fields=ALL, file_format=file_format)
+    assert differences(answer) == {"a": ("missing", "not at the destination")}
+    assert counts(answer) == {"same": 1, "missing": 1, "excluded": 1}
+    assert answer.limits == ()
+
+
+def test_fields_that_are_not_there_limit_the_answer_and_it_says_so(tmp_path):
+    answer = compare(tmp_path, [row("a"), row("b")], [row("b"), row("c")], fields=("Key", "Bucket"))
+    assert counts(answer) == {"missing": 1, "extra": 1, "unverifiable": 1}
+    assert len(answer.limits) == 10
+    assert "the report of src has no Size: sizes were not compared" in answer.limits
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_current_objects_of_reports_of_all_versions(tmp_path, file_format):
+    source = [version("a", "a1", "old", IsLatest=False), version("a", "a2", "new"), marker("gone", "g2")]
+    source += [version("gone", "g1", "x", IsLatest=False), version("kept", "k", "x"), marker("both", "b")]
+    destination = [version("a", "x1", "new"), version("gone", "x2", "x"), marker("kept", "x3"), marker("both", "x4")]
+    answer = compare(tmp_path, source, destination, fields=VERSIONS, file_format=file_format)
+    assert differences(answer) == {
+        "gone": ("extra", "deleted at the source"),
+        "kept": ("missing", "deleted at the destination"),
+    }
+    assert counts(answer) == {"same": 1, "extra": 1, "missing": 1, "excluded": 1}
+    assert pq.read_table(answer.manifest_parquet)["version_id"].to_pylist() == ["k"]
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_versions_meet_by_their_ids_or_by_the_ids_that_a_run_gave_them(tmp_path, file_format):
+    source = [version("a", "a1", "old", IsLatest=False), version("a", "a2", "new"), version("b", "", "x")]
+    source += [marker("c", "c1"), version("r", "r1", "x")]
+    destination = [version("a", "d1", "old", IsLatest=False), version("a", "d2", "bad"), version("b", "d3", "x")]
+    destination += [version("r", "r1", "x")]
+    mapped = {"key": ["a", "a", "b"], "version_id": ["a1", "a2", "null"], "destination_version_id": ["d1", "d2", "d3"]}
+    pq.write_table(pa.table(mapped), tmp_path / "map.parquet")
+    joined = {"version_map": [tmp_path / "map.parquet"]}
+    how: dict[str, Any] = {"fields": VERSIONS, "file_format": file_format, "versions": "all"}
+    answer = compare(tmp_path, source, destination, joined=joined, **how)
+    found = pq.read_table(answer.differences_parquet).to_pylist()
+    assert [(r["key"], r["version_id"], r["destination_version_id"], r["category"]) for r in found] == [
+        ("a", "a2", "d2", "different"),
+        ("c", "c1", None, "missing"),
+    ]
+    assert counts(answer) == {"same": 3, "different": 1, "missing": 1}
+    repair = pq.read_table(answer.manifest_parquet).to_pylist()
+    assert [(r["key"], r["version_id"], r["is_delete_marker"]) for r in repair] == [("c", "c1", True)]
+    without = compare(tmp_path / "x", source, destination, **how)
+    assert counts(without) == {"same": 1, "missing": 4, "extra": 3}
+
+
+def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(tmp_path):
+    source = [row("in/a'b", "x"), row("in/é", "xy"), row("in/", "x"), row("out/c", "xyz")]
+    destination = [row("copy/of/a'b", "x"), row("copy/of/more", "x"), row("copy/of/", "x"), row("in/é", "xy")]
+    answer = compare(tmp_path, source, destination, prefixes=PrefixMap.parse(("in/=copy/of/",)))
+    found = pq.read_table(answer.differences_parquet).to_pylist()
+    assert [(r["key"], r["destination_key"], r["category"]) for r in found] == [
+        ("in/more", "copy/of/more", "extra"),
+        ("in/é", "copy/of/é", "missing"),
+    ]
+    assert counts(answer) == {"same": 2, "extra": 1, "missing": 1, "excluded": 2}
+    assert answer.categories[Category.EXCLUDED] == (2, 5)
+    assert pq.read_table(answer.manifest_parquet)["key"].to_pylist() == ["in/é"]
+
+
+def test_a_key_that_is_listed_twice_counts_once_as_the_latest_of_it(tmp_path):
+    source = [
+        row("a", "old", LastModifiedDate=OLD - 9),
+        row("a", "new"),
+        row("b", "x"),
+        row("b", "x"),
+        row("m"),
+        row("m"),
+    ]
+    answer = compare(tmp_path, source, [row("a", "new"), row("a", "new"), row("b", "x"), row("e"), row("e")])
+    assert counts(answer) == {"same": 2, "missing": 1, "extra": 1}
+    assert (answer.source.repeated_rows, answer.destination.repeated_rows) == (3, 2)

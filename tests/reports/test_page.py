@@ -1,0 +1,338 @@
+"""The report's documents and their page, without a browser."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from jobs.core.run import RunState
+from jobs.errors import ExitCode
+from jobs.reports import figures
+from jobs.reports.document import counts, exit_code, schema, verdict
+from jobs.reports.html.page import render
+from jobs.reports.html.visible import visible, visible_text
+from tests.reports.samples import HOSTILE, HOSTILE_SHOWN, finding, findings, reconciliation, run
+
+FREE_TEXT = st.text(st.characters(codec=None), max_size=40)  # with lone surrogates: what a broken input may hold
+
+
+class Page(HTMLParser):
+    """What a page's markup comes to: tags with attributes, and text outside style and script."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.pieces: list[str] = []
+        self.inside = ""
+        self.feed(page)
+        self.close()
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside not in ("style", "script"):
+            self.pieces.append(data)
+
+
+def test_documents_of_both_kinds_satisfy_the_published_schema():
+    published = schema()
+    Draft202012Validator.check_schema(published)
+    validator = Draft202012Validator(published)
+    documents = [reconciliation(), reconciliation(missing=0, differences={}, report=None, report_html=None)]
+    documents += [run(), run({}, RunState.INCOMPLETE, report=None, failures_manifest=None, outcome_bytes={})]
+    for document in documents:
+        validator.validate(document)
+
+
+@pytest.mark.parametrize(
+    ("document", "change", "where"),
+    [
+        (reconciliation(), {"findings": None}, ["findings"]),
+        (reconciliation(), {"categories": {"missing": 3}}, ["categories", "missing"]),
+        (reconciliation(), {"ages": [{"rows": 1, "bytes": 2}]}, ["ages", 0]),
+        (reconciliation(), {"report_version": 2}, ["report_version"]),
+        (run(), {"outcomes": {"copied": -1}}, ["outcomes", "copied"]),
+        (run(), {"finished_at": "yesterday"}, ["finished_at"]),
+    ],
+)
+def test_schema_refuses(document: dict[str, Any], change: dict[str, Any], where: list[Any]):
+    errors = list(Draft202012Validator(schema()).iter_errors(document | change))
+    assert [list(error.absolute_path) for error in errors] == [where]
+
+
+@pytest.mark.parametrize("name", ["findings", "unjudged", "differences"])
+def test_schema_wants_every_part_of_a_reconciliation(name: str):
+    document = reconciliation()
+    del document[name]
+    assert not Draft202012Validator(schema()).is_valid(document)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["same", "missing", "extra", "different", "stale", "in flight", "unverifiable", "excluded"]),
+        st.tuples(st.integers(0, 10**9), st.integers(0, 10**15)),
+    ),
+    st.integers(0, 5),
+)
+def test_a_reconciliation_adds_up_and_its_verdict_agrees(categories: dict[str, tuple[int, int]], unparsed: int):
+    report = reconciliation(categories=categories, unparsed=unparsed)
+    assert report["rows"] == sum(rows for rows, _ in categories.values())
+    assert report["bytes"] == sum(size for _, size in categories.values())
+    found = sum(categories.get(name, (0, 0))[0] for name in ("missing", "different", "stale", "extra"))
+    assert report["findings"] == found
+    assert exit_code(report) is (ExitCode.FINDINGS if found or unparsed else ExitCode.DONE)
+    sentence = verdict(report)
+    assert ("need attention" in sentence) == bool(found)
+    assert sentence.startswith("All") == bool(not found and report["rows"] == categories.get("same", (0, 0))[0] > 0)
+    assert ("could not be read" in sentence) == bool(unparsed)
+
+
+def test_verdicts_are_one_plain_sentence():
+    assert verdict(reconciliation()) == (
+        "1,465 of 5,000,000 rows need attention: 1,204 missing, 41 extra, 17 different, 203 stale; "
+        "2 inventory lines could not be read."
+    )
+    assert verdict(reconciliation(categories={"same": (5, 1)}, unparsed=0)) == "All 5 rows are the same at both sides."
+    assert verdict(reconciliation(categories={}, unparsed=0)) == "Nothing was compared: both inventories are empty."
+    assert verdict(reconciliation(categories={"same": (4, 0), "in flight": (1, 0)}, unparsed=0)) == (
+        "No difference was found: 4 of 5 rows are the same, 1 in flight."
+    )
+    assert verdict(run()) == "87 of 100,000 rows need attention: 61 denied, 26 failed."
+    assert counts({"failed": 2, "copied": 1_000}) == "1,000 copied, 2 failed"
+
+
+def test_a_failed_replication_is_a_finding_of_any_category():
+    report = reconciliation(
+        categories={"same": (5, 1), "unverifiable": (2, 1), "stale": (1, 1)}, findings=3, unparsed=0
+    )
+    assert verdict(report) == "3 of 8 rows need attention: 1 stale, 2 whose replication FAILED."
+    report = reconciliation(categories={"same": (5, 1)}, findings=1, unparsed=0)
+    assert verdict(report) == "1 of 5 rows need attention: 1 whose replication FAILED."
+
+
+def test_what_has_no_key_at_the_source_is_shown_with_its_other_key():
+    row = finding("", "extra", destination_key="copy/only/here") | {"key": None}
+    page = Page(render(run(), findings=[row]))
+    assert page.text.count("copy/only/here") == 1
+    assert "copy/only/1 extra" in page.text
+
+
+def test_prefixes_need_no_categories():
+    text = Page(render(reconciliation(prefixes=[("a/", None, 3, 2048), ("b/", None, 9, 1)]), findings=[])).text
+    assert text.index("b/9") < text.index("a/32.0 KiB")
+    assert "Of which" not in text
+
+
+def unwritten(shown: str) -> str:
+    """The inverse of `visible_text`, by the rules that the page states."""
+    short = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
+
+    def character(match: re.Match[str]) -> str:
+        return short[match[1]] if match[1] in short else chr(int(match[1][1:], 16))
+
+    return re.sub(r"\\([nrt\\]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})", character, shown)
+
+
+@given(FREE_TEXT)
+def test_what_is_shown_can_be_read_back(text: str):
+    shown = visible_text(text)
+    assert unwritten(shown) == text
+    assert not any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 or c in "\u202a\u202e\u2066\u200b\xa0\x7f" for c in shown)
+    assert shown == Page(visible(text)).text
+
+
+@given(FREE_TEXT, FREE_TEXT)
+def test_two_keys_never_look_the_same(one: str, other: str):
+    assert (visible_text(one) == visible_text(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("caf\u00e9", "caf\u00e9"),
+        ("cafe\u0301", "cafe\\u0301"),
+        ("\u212b", "\\u212b"),  # the Ångström sign, which composed text spells Å
+        ("a b", "a b"),
+        (" a  b ", "\\x20a\\x20\\x20b\\x20"),
+        ("a\u00a0b\u200bc\ufeff", "a\\xa0b\\u200bc\\ufeff"),
+        ("\u0928\u093f\u092f\u092e", "\u0928\u093f\u092f\u092e"),  # Hindi keeps its marks
+        ("a\\n", "a\\\\n"),
+        ("\ud800\U000e0041\x00", "\\ud800\\U000e0041\\x00"),
+        (HOSTILE, HOSTILE_SHOWN),
+    ],
+)
+def test_hidden_characters_are_written_out(key: str, shown: str):
+    assert visible_text(key) == shown
+
+
+def test_right_to_left_folders_do_not_reorder_their_neighbours():
+    assert str(visible("a/\u05d0\u05d1/c")) == "a/<bdi>\u05d0\u05d1</bdi>/c"
+
+
+@given(FREE_TEXT | st.text("<>&\"'/= abc{}%#-!", max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_nothing_that_comes_from_a_bucket_becomes_markup(text: str):
+    def pages(word: str) -> list[str]:
+        known = {"reason": word, "destination_key": word + "!", "version_id": word, "source_etag": word}
+        rows = [finding(word, "missing", destination_etag=word, source_last_modified=word, **known)]
+        lists: dict[str, Any] = {
+            "prefixes": [(word, "missing", 1, 1)],
+            "unjudged": [(word, 1)],
+            "limits": [word],
+            "ages": [(word, 1, 1)],
+        }
+        reasons = [{"status": word, "reason": word, "rows": 1}]
+        named: dict[str, Any] = {"ledger": word, "evidence": {word: 1}, "reasons": reasons, "failures_manifest": word}
+        source = {"bucket": word, "manifest": word, "created_at": 0.0, "format": word, "rows": 1}
+        both = [reconciliation(report=word, source=source, **lists), run({"copied": 1, "failed": 1}, **named)]
+        return [render(document, findings=rows) for document in both]
+
+    harmless = {("b", ("class", "title")), ("bdi", ()), ("code", ("title",)), ("code", ()), ("span", ("class",))}
+    harmless |= {
+        ("div", ()),
+        ("dt", ()),
+        ("dd", ()),
+        ("small", ()),
+        ("small", ("class",)),
+        ("code", ("class",)),
+        ("em", ()),
+    }
+    for page, calm in zip(pages(text), pages("calm"), strict=True):
+        page.encode()  # a lone surrogate would raise
+        shapes, known = ({(tag, tuple(sorted(names))) for tag, names in Page(each).tags} for each in (page, calm))
+        assert shapes <= known | harmless
+        assert visible_text(text) in Page(page).text
+
+
+def test_page_says_it_all_without_script():
+    page = Page(render(reconciliation(), findings=findings(40)))
+    text = re.sub(r"\s+", " ", page.text)
+    for said in (
+        "1,465\xa0of 5,000,000\xa0rows need attention",
+        "4,874,703", "37.8 TiB", "in flight", "too new to judge by these inventories",
+        "albums/2025/11/", "exports/<b>raw</b>/\\u202etpl/", "1,100 missing, 203 stale",
+        "1-7 days", "1,100 (3.4 GiB)", "128 KiB to 8 MiB",
+        "2025-11-23 23:45 UTC", "27 h 05 min before this run", "ORC", "15 min",
+        "no checksum in common, and one ETag is not an MD5", "inventory lines that could not be read",
+        "has no EncryptionStatus", "3 fields, expected 9", "data/7.csv.gz, line 81", "a\\tb<i>",
+        "The first 40 of 1,465; 1,425 more are in the files named below.", HOSTILE_SHOWN, "3HL4kqtJlcpXroDTDm",
+        "size differs: 3400000 bytes", "differences.parquet", "differences.csv",
+    ):  # fmt: skip
+        assert re.sub(r"\s", " ", said) in text.replace("\xa0", " ")
+
+
+def test_a_runs_page_has_evidence_reasons_plan_and_where_the_failures_lie():
+    rows = [finding("albums/2025/a", "", status="denied", source_size_bytes=5), finding("b", "", status="failed")]
+    text = re.sub(r"\s+", " ", Page(render(run(outcome_bytes={"copied": 7 << 30}), findings=rows)).text)
+    for said in (
+        "7.0 GiB", "md5 etag", "39,000", "AccessDenied: kms:Decrypt", "SlowDown after 8 tries <img src=x>",
+        "Objects100,000100,000", "Bytes310.0 GiB309.0 GiB", "Duration21 min25 min", "$6.7016",
+        "100,000 copy, 4,000 head.", "312 by --older-than", "albums/2025/", "no folder", "1 denied", "failures.parquet",
+    ):  # fmt: skip
+        assert said in text
+    assert "Inventories" not in text
+
+
+def test_page_is_bounded_and_says_how_much_more_there_is():
+    page = render(reconciliation(), findings=findings(1_465))
+    assert len(page) < 1_000_000
+    assert "The first 1,000 of 1,465; 465 more are in the files named below." in page
+    assert page.count('class="two"') == 3 * 1_000
+    assert "All 87 of them." in render(run(), findings=findings(87))
+    assert "<p>87; they are in the files named below.</p>" in render(run(), findings=[])
+
+
+def test_same_arguments_same_page():
+    earlier = [reconciliation(day) for day in (-1, -2, -3)]
+    pages = {render(reconciliation(), findings=findings(), earlier=each) for each in (earlier, earlier[::-1])}
+    assert len(pages) == 1
+
+
+def test_trend_is_told_in_words_oldest_first():
+    earlier = [reconciliation(day, missing=-10 * day) for day in range(-14, 0)]
+    page = Page(render(reconciliation(), findings=[], earlier=[*earlier, reconciliation()]))
+    labels = [each["aria-label"] for tag, each in page.tags if tag == "svg"]
+    assert labels[0] == (
+        "Findings of the last 10 runs. 2025-11-16 02:51: 351, 2025-11-17 02:51: 341, 2025-11-18 02:51: 331, "
+        "2025-11-19 02:51: 321, 2025-11-20 02:51: 311, 2025-11-21 02:51: 301, 2025-11-22 02:51: 291, "
+        "2025-11-23 02:51: 281, 2025-11-24 02:51: 271, 2025-11-25 02:51: 1,465."
+    )
+    assert "The last 15 runs as a table" in page.text
+    assert "Trend" not in Page(render(reconciliation(), findings=[])).text
+
+
+def test_an_older_report_without_times_takes_its_place_in_the_trend():
+    old = {name: value for name, value in run(day=-2).items() if name not in ("finished_at", "created_at", "planned")}
+    assert "2025-11-23 00:00 UTC" in Page(render(run(), findings=[], earlier=[old])).text
+    assert "Plan and actual" not in Page(render(old, findings=[])).text
+
+
+@pytest.mark.parametrize(
+    ("document", "seal"),
+    [
+        (reconciliation(), "needs attention"),
+        (reconciliation(categories={"same": (1, 1)}, unjudged=[], unparsed=0), "all well"),
+        (reconciliation(categories={"same": (1, 1)}, unjudged=[], unparsed=1), "not certain"),
+        (reconciliation(categories={"same": (1, 1), "unverifiable": (1, 1)}, unjudged=[], unparsed=0), "not certain"),
+        (run({"copied": 100_000}), "all well"),
+        (run({"copied": 99}, RunState.INCOMPLETE), "not certain"),
+        (run({}, RunState.FAILED), "not certain"),
+    ],
+)
+def test_seal_says_in_a_word_how_it_stands(document: dict[str, Any], seal: str):
+    page = Page(render(document, findings=[]))
+    assert [each["aria-label"] for _, each in page.tags if each.get("class") == "seal"] == [seal]
+
+
+def test_page_holds_no_address_but_a_namespace():
+    page = render(reconciliation(), findings=findings(), earlier=[reconciliation(-1)])
+    assert set(re.findall(r"\w+://[^\s\"'<]*", page.replace("s3://", ""))) == {"http://www.w3.org/2000/svg"}
+    assert not [tag for tag, _ in Page(page).tags if tag in ("link", "img", "iframe", "object", "base", "a")]
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (figures.human_bytes(None), "–"),
+        (figures.human_bytes(1536), "1.5 KiB"),
+        (figures.human_seconds(3), "3.0 s"),
+        (figures.human_seconds(97_500), "27 h 05 min"),
+        (figures.human_seconds(400_000), "4 days 15 h"),
+        (figures.human_count(999), "999"),
+        (figures.human_count(12_345), "12.3k"),
+        (figures.human_count(123_456_789), "123M"),
+        (figures.human_share(1, 10**9), "< 0.01 %"),
+        (figures.human_share(10**9 - 1, 10**9), "> 99.99 %"),
+        (figures.human_share(0, 0), "–"),
+        (figures.human_time(0), "1970-01-01 00:00 UTC"),
+        (figures.human_time("2025-11-25T01:00:00+02:00"), "2025-11-24 23:00 UTC"),
+        (figures.human_time(datetime(2025, 1, 2, tzinfo=UTC)), "2025-01-02 00:00 UTC"),
+        (figures.human_time("never"), "–"),
+        (figures.human_time(1e300), "–"),
+    ],
+)
+def test_figures(shown: str, expected: str):
+    assert shown == expected
+
+
+def test_the_charts_leave_the_import_path_alone() -> None:
+    importlib.import_module("jobs.reports.html.charts")
+    assert [finder for finder in sys.meta_path if not hasattr(finder, "find_spec")] == []

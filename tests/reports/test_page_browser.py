@@ -1,0 +1,244 @@
+"""The report's page in headless Chromium: quiet, safe, filtered, narrow, legible, and readable without script."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+
+from jobs.reports.html.page import render
+from tests.reports.samples import HOSTILE_SHOWN, finding, findings, reconciliation, run
+
+CHROMIUM = shutil.which("chromium")
+NO_CHROMIUM = "NO CHROMIUM ON THIS MACHINE: THE PAGE WAS NOT SHOWN TO A BROWSER (apt-get install chromium)"
+if not CHROMIUM and os.environ.get("SEALIFT_REQUIRE_CHROMIUM") != "1":
+    pytest.skip(NO_CHROMIUM, allow_module_level=True)
+
+PHONE: ViewportSize = {"width": 375, "height": 812}
+DESK: ViewportSize = {"width": 1280, "height": 900}
+LONG_KEY = "deep/" + "x" * 1_019
+INK_AND_PAPER = """() => {
+  const luminance = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const channels = (text) => text.match(/[\\d.]+/g).map(Number);
+  const paper = (element) => {
+    for (; element; element = element.parentElement) {
+      const colour = channels(getComputedStyle(element).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    throw new Error("no background");
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  for (let node; (node = walker.nextNode());) {
+    const element = node.parentElement;
+    if (!node.data.trim() || !element.checkVisibility() || element.closest("script, option")) continue;
+    const style = getComputedStyle(element);
+    const ink = channels(element.closest("svg") ? style.fill : style.color);
+    const [low, high] = [luminance(ink), luminance(paper(element))].sort((a, b) => a - b);
+    found.push([(high + 0.05) / (low + 0.05), node.data.trim().slice(0, 40)]);
+  }
+  return found;
+}"""
+
+
+class Visit(NamedTuple):
+    """An open page, and all that it said or asked for meanwhile."""
+
+    page: Page
+    console: list[str]
+    requests: list[str]
+    dialogs: list[str]
+    refused: list[tuple[str, str | None]]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium. Closed with the module: Playwright's loop would be in the way of asyncio.run elsewhere."""
+    assert CHROMIUM, NO_CHROMIUM
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@contextmanager
+def visit(browser: Browser, folder: Path, html: str, size: ViewportSize = DESK, **options: Any) -> Iterator[Visit]:
+    """Open the page as a person would: from a file."""
+    file = folder / "report.html"
+    file.write_text(html, encoding="utf-8")
+    context = browser.new_context(viewport=size, **options)
+    context.set_default_timeout(10_000)
+    seen = Visit(context.new_page(), [], [], [], [])
+    seen.page.on("console", lambda message: seen.console.append(message.text))
+    seen.page.on("pageerror", lambda error: seen.console.append(str(error)))
+    seen.page.on("request", lambda request: seen.requests.append(request.url))
+    seen.page.on("requestfailed", lambda request: seen.refused.append((request.url, request.failure)))
+
+    def dismiss(dialog: Any) -> None:
+        seen.dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    seen.page.on("dialog", dismiss)
+    seen.page.goto(file.as_uri())
+    yield seen
+    context.close()
+
+
+@cache
+def pages() -> dict[str, str]:
+    """A page of each kind, full and empty."""
+    failed = [row | {"category": None, "status": "denied"} for row in findings(4)]
+    earlier = [reconciliation(day, missing=-day * 100) for day in range(-9, 0)]
+    return {
+        "reconcile": render(reconciliation(), findings=[*findings(60), finding(LONG_KEY)], earlier=earlier),
+        "clean": render(reconciliation(missing=0, unjudged=[], unparsed=0), findings=[], earlier=earlier),
+        "replicate": render(run(outcome_bytes={"copied": 5}), findings=failed, earlier=[run({"copied": 1}, day=-1)]),
+    }
+
+
+KINDS = ["reconcile", "clean", "replicate"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_page_is_quiet_and_asks_the_network_for_nothing(browser: Browser, tmp_path: Path, kind: str):
+    with visit(browser, tmp_path, pages()[kind]) as seen:
+        assert seen.page.get_by_role("heading", level=1).is_visible()
+        assert seen.page.locator("th button").count() > 0  # the script ran: its digest fits the page's policy
+        assert seen.console == []
+        assert seen.requests == [seen.page.url]
+
+
+def test_a_hostile_key_is_text(browser: Browser, tmp_path: Path):
+    with visit(browser, tmp_path, pages()["reconcile"]) as seen:
+        key = seen.page.locator("#findings-table tbody tr").first.locator("code").first
+        assert key.is_visible()
+        assert key.inner_text() == HOSTILE_SHOWN
+        assert key.locator("script").count() == 0
+        assert seen.page.locator("script").count() == 1
+        assert (seen.dialogs, seen.console) == ([], [])
+
+
+def test_an_injected_script_would_not_run(browser: Browser, tmp_path: Path):
+    attack = '<script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)"></main>'
+    with visit(browser, tmp_path, pages()["clean"].replace("</main>", attack)) as seen:
+        assert seen.page.locator("img").count() == 1
+        assert seen.dialogs == []
+        assert seen.refused == [("http://127.0.0.1:9/x", "csp")]
+        assert any("Content Security Policy" in message for message in seen.console)
+
+
+def test_findings_are_filtered_by_words_and_by_category(browser: Browser, tmp_path: Path):
+    with visit(browser, tmp_path, pages()["reconcile"]) as seen:
+        rows = seen.page.locator("#findings-table tbody tr:visible")
+        everything = rows.count()
+        assert everything == 61
+        seen.page.get_by_label("Filter").fill("img_0001")
+        assert rows.count() == 10
+        assert seen.page.locator("output").inner_text() == "10 of 61 shown"
+        seen.page.get_by_label("Category").select_option("stale")
+        keys = rows.locator("th > code").all_inner_texts()
+        assert [key[-14:] for key in keys] == ["IMG_00010.heic", "IMG_00014.heic", "IMG_00018.heic"]
+        assert {badge.strip("!\n") for badge in rows.locator(".badge").all_inner_texts()} == {"stale"}
+        seen.page.get_by_label("Category").select_option("all")
+        seen.page.get_by_label("Filter").fill("\\u202e")
+        assert rows.locator("th > code").all_inner_texts() == [HOSTILE_SHOWN]
+        seen.page.get_by_label("Filter").fill("9b2cf535f27731c974343645a3985328")
+        assert 0 < rows.count() < everything
+        seen.page.get_by_label("Filter").fill("no such thing")
+        assert (rows.count(), seen.page.locator("output").inner_text()) == (0, "0 of 61 shown")
+        seen.page.get_by_label("Filter").fill("")
+        assert (rows.count(), seen.page.locator("output").inner_text()) == (61, "")
+
+
+def test_tables_are_sorted_by_their_headings(browser: Browser, tmp_path: Path):
+    with visit(browser, tmp_path, pages()["reconcile"]) as seen:
+        tally = seen.page.locator("table.tally")
+        heading = tally.get_by_role("columnheader", name="Rows")
+        counts = tally.locator("tbody td:nth-child(2)")
+        heading.get_by_role("button").click()
+        assert heading.get_attribute("aria-sort") == "descending"
+        assert counts.all_inner_texts()[:3] == ["4,874,703", "120,000", "3,020"]
+        heading.get_by_role("button").press("Enter")
+        assert heading.get_attribute("aria-sort") == "ascending"
+        assert counts.all_inner_texts()[:3] == ["17", "41", "203"]
+        seen.page.locator("#findings-table").get_by_role("button", name="Key").click()
+        keys = seen.page.locator("#findings-table tbody th > code").all_inner_texts()
+        assert keys == sorted(keys)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_phone_needs_no_sideways_scrolling(browser: Browser, tmp_path: Path, kind: str):
+    with visit(browser, tmp_path, pages()[kind], PHONE) as seen:
+        assert seen.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        outside = """() => [...document.querySelectorAll("main *")].filter((e) => e.checkVisibility())
+          .filter((e) => e.getBoundingClientRect().right > innerWidth + 0.5).map((e) => e.outerHTML.slice(0, 80))"""
+        assert seen.page.evaluate(outside) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_all_text_has_contrast(browser: Browser, tmp_path: Path, scheme: str, size: ViewportSize):
+    papers = set()
+    for html in pages().values():
+        with visit(browser, tmp_path, html, size, color_scheme=scheme) as seen:
+            seen.page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+            found = seen.page.evaluate(INK_AND_PAPER)
+            assert len(found) > 60
+            assert [each for each in found if each[0] < 4.5] == []
+            papers.add(seen.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert papers == {{"light": "rgb(246, 246, 244)", "dark": "rgb(18, 20, 24)"}[scheme]}
+
+
+def test_page_is_readable_without_script(browser: Browser, tmp_path: Path):
+    with visit(browser, tmp_path, pages()["reconcile"], java_script_enabled=False) as seen:
+        text = seen.page.locator("body").inner_text().replace("\N{NO-BREAK SPACE}", " ")
+        for said in ("1,465 of 5,000,000 rows need attention", "Worst prefixes", "1,100 missing", HOSTILE_SHOWN):
+            assert said in text
+        assert seen.page.locator("#findings-table tbody tr:visible").count() == 61
+        assert seen.page.locator("svg:visible").count() == 3
+        assert not seen.page.locator("form").is_visible()  # controls that would do nothing
+        assert seen.page.locator("th button").count() == 0
+        seen.page.get_by_text("The last 10 runs as a table").click()
+        assert seen.page.get_by_role("columnheader", name="Took").first.is_visible()
+
+
+def test_charts_and_tables_have_names_that_can_be_spoken(browser: Browser, tmp_path: Path):
+    with visit(browser, tmp_path, pages()["reconcile"]) as seen:
+        spoken = [image.get_attribute("aria-label") or "" for image in seen.page.get_by_role("img").all()]
+        assert spoken[0] == "needs attention"
+        assert [text.split(",")[0].split(".")[0] for text in spoken[1:]] == [
+            "Findings of the last 10 runs", "Age of what is missing", "Size of what is missing",
+        ]  # fmt: skip
+        assert "1-7 days: 1,100 (3.4 GiB)" in spoken[2]
+        regions = seen.page.get_by_role("region").count()
+        assert regions == seen.page.locator("main > section, .grid > section").count() > 5
+        assert seen.page.locator("th:not([scope])").count() == 0
+
+
+def test_charts_keep_their_text_inside(browser: Browser, tmp_path: Path):
+    with visit(browser, tmp_path, pages()["reconcile"], PHONE) as seen:
+        outside = """() => [...document.querySelectorAll("svg text")].filter((e) => e.checkVisibility()).filter((e) => {
+          const [a, b] = [e.getBoundingClientRect(), e.closest("svg").getBoundingClientRect()];
+          return a.left < b.left - 1 || a.right > b.right + 1 || a.bottom > b.bottom + 1;
+        }).map((e) => e.textContent)"""
+        assert seen.page.evaluate(outside) == []
+        assert seen.page.locator("svg text:visible").count() > 20
+
+
+def test_print_leaves_the_controls_out(browser: Browser, tmp_path: Path):
+    with visit(browser, tmp_path, pages()["reconcile"], color_scheme="dark") as seen:
+        assert seen.page.locator("form").is_visible()
+        seen.page.emulate_media(media="print")
+        assert not seen.page.locator("form").is_visible()
+        assert seen.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert seen.page.locator("#findings-table tbody tr:visible").count() == 61

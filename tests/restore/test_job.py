@@ -1,0 +1,410 @@
+"""The restore job against a store that fails in every way: no wrong byte lands, nothing is replaced, no row is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import tracemalloc
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.reader import ArchiveReader, MemberRead
+from jobs.core.enums import ArchiveFormat
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.errors import Denied, StoreError, Throttled, Unavailable
+from jobs.restore.job import Restore, RestoreOptions
+from jobs.restore.thaw_requests import Thaws
+from jobs.restore.thawing import Tier
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.store import ABSENT, UNGUARDED, Restoring
+from tests.compact.test_job import OBJECTS, failing, filled, make, work
+from tests.doubles.memory_buckets import Version
+
+KINDS = [ArchiveFormat.TAR, ArchiveFormat.TAR_ZST]
+ALL_RESTORED = {Status.RESTORED}
+MIB = 1 << 20
+
+
+class Scene:
+    """Objects that were packed; `rows` name them in their archives."""
+
+    def __init__(self, objects: dict[str, bytes], kind: ArchiveFormat, storage_class: str = "GLACIER_IR", **more: Any):
+        self.objects, self.kind = objects, kind
+        self.store, packed = filled(objects, **more)
+        packer = make(self.store, kind, 64 * MIB, target_bytes=64 * MIB)
+        packer = replace(packer, options=replace(packer.options, storage_class=storage_class))
+        assert {each.status for each in work(packer, packed).values()} == {Status.PACKED}
+        self.store.create_bucket("back")
+        self.index = ArchiveIndex(self.store, Location("ledger"))
+        self.requests: Counter[tuple[str, Restoring]] = Counter()
+        self.rows = asyncio.run(self._rows())
+        self._watch()
+
+    async def _rows(self) -> list[ObjectVersion]:
+        rows = []
+        for record in await self.index.records():
+            async for members in self.index.members(record.location):
+                rows += [
+                    ObjectVersion(0, each.key, each.version_id, size_bytes=each.size_bytes, etag=each.etag,
+                                  archive=str(record.location))
+                    for each in members
+                ]  # fmt: skip
+        return [row._replace(row=number) for number, row in enumerate(rows)]
+
+    def _watch(self) -> None:
+        ask, put, put_part = self.store.request_restore, self.store.put, self.store.put_part
+
+        async def counted(ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
+            answer = await ask(ref, days=days, tier=tier)
+            self.requests[ref.key, answer] += 1
+            return answer
+
+        async def summed(bucket: str, key: str, *given: Any, **more: Any) -> Any:
+            assert bucket != "back" or more.get("checksum") is not None  # a bucket with Object Lock demands one
+            return await put(bucket, key, *given, **more)
+
+        async def summed_part(bucket: str, *given: Any, **more: Any) -> Any:
+            assert more.get("checksum") is not None
+            return await put_part(bucket, *given, **more)
+
+        self.store.request_restore = counted  # type: ignore[method-assign]  # of this one instance
+        self.store.put = summed  # type: ignore[method-assign]  # of this one instance
+        self.store.put_part = summed_part  # type: ignore[method-assign]  # of this one instance
+
+    def job(self, budget_bytes: int = 64 * MIB, **options: Any) -> Restore:
+        thaws = Thaws(self.store, Location("ledger"), "run", options.pop("tier", Tier.BULK), options.pop("days", 7))
+        route, known = Route(Location("docs"), Location("back")), RestoreOptions(storage_class="STANDARD", **options)
+        return Restore(self.store, self.store, self.store, route, known, ByteBudget(budget_bytes), self.index, thaws)
+
+    def restore(self, rows: Sequence[ObjectVersion] | None = None, **options: Any) -> dict[str, Outcome]:
+        return work(self.job(**options), self.rows if rows is None else rows)  # type: ignore[arg-type]  # words
+
+    def restored(self) -> dict[str, bytes]:
+        return {key: versions[-1].data for key, versions in self.versions("back").items()}
+
+    def versions(self, bucket: str) -> dict[str, list[Version]]:
+        return self.store._buckets.named[bucket].versions
+
+    def archives(self) -> list[Version]:
+        return [versions[-1] for versions in self.versions("cold").values()]
+
+    def refs(self) -> list[ObjectRef]:
+        return [ObjectRef("cold", key) for key in self.versions("cold")]
+
+
+def statuses(outcomes: dict[str, Outcome]) -> dict[str, int]:
+    return dict(Counter(each.status.value for each in outcomes.values()))
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_comes_back_is_what_was_there(kind: ArchiveFormat) -> None:
+    scene = Scene(OBJECTS, kind, headers={"content-type": "a/b"}, metadata={"who": "me"}, tags={"team": "docs"})
+    outcomes = scene.restore()
+    assert {each.status for each in outcomes.values()} == ALL_RESTORED
+    assert {each.evidence for each in outcomes.values()} == {Evidence.CHECKSUM}
+    assert scene.restored() == OBJECTS
+    for key, versions in scene.versions("back").items():
+        original, copy = scene.versions("docs")[key][-1], versions[-1]
+        assert (copy.etag, copy.checksums) == (original.etag, original.checksums)
+        assert copy.attributes.headers == {"content-type": "a/b"}
+        assert (copy.attributes.metadata, copy.attributes.tags) == ({"who": "me"}, {"team": "docs"})
+    assert statuses(scene.restore()) == {"same": len(OBJECTS)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_that_would_escape_a_folder_are_keys_like_others(kind: ArchiveFormat) -> None:
+    keys = [
+        "../../etc/passwd",
+        "/abs",
+        "a//b",
+        "a/",
+        "a",
+        "a/b",
+        ".",
+        "..",
+        "new\nline",
+        "e\u0301",
+        "\u00e9",
+    ]
+    objects = {key: key.encode() for key in keys}
+    scene = Scene(objects, kind)
+    assert {each.status for each in scene.restore().values()} == ALL_RESTORED
+    assert scene.restored() == objects
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_members_pass_through_in_parts_and_only_when_proven(kind: ArchiveFormat) -> None:
+    rng = random.Random(5)
+    objects = {"a": b"small", "b": rng.randbytes(9 * MIB), "c": b"", "d": rng.randbytes(17 * MIB + 5)}
+    scene = Scene(objects, kind)
+    assert {each.status for each in scene.restore(budget_bytes=16 * MIB).values()} == ALL_RESTORED
+    assert scene.restored() == objects
+    scene = Scene(objects, kind)
+    (archive,) = scene.archives()
+    archive.data = tampered(archive.data, len(archive.data) - 10 * MIB)
+    outcomes = scene.restore()
+    assert outcomes["d"].status is Status.UNRESTORABLE
+    assert "'d'" in outcomes["d"].reason
+    assert scene.restored() == {key: data for key, data in objects.items() if key != "d"}
+    assert scene.store.uploads("back") == []
+
+
+def test_cold_archives_are_asked_for_once_and_gone_on_with_when_they_have_thawed() -> None:
+    scene = Scene(OBJECTS, ArchiveFormat.TAR_ZST, "GLACIER")
+    outcomes = scene.restore(tier=Tier.STANDARD, days=3)
+    assert statuses(outcomes) == {"thawing": len(OBJECTS)}
+    assert "Standard: up to 5 hours" in outcomes["k/1"].reason
+    assert set(scene.requests.values()) == {1}
+    assert statuses(scene.restore()) == {"thawing": len(OBJECTS)}
+    assert {answer for _, answer in scene.requests} == {Restoring.REQUESTED, Restoring.UNDER_WAY}
+    first, *others = scene.refs()
+    scene.store.restore(first)
+    half = statuses(scene.restore())
+    assert half["restored"] == len(scene.restored()) > 0
+    assert half["thawing"] == len(OBJECTS) - half["restored"]
+    for ref in others:
+        scene.store.restore(ref)
+    assert set(statuses(scene.restore())) == {"same", "restored"}
+    assert scene.restored() == OBJECTS
+
+
+def test_what_is_there_already_thaws_nothing() -> None:
+    scene = Scene(OBJECTS, ArchiveFormat.TAR, "DEEP_ARCHIVE")
+    for ref in scene.refs():
+        scene.store.restore(ref)
+    scene.restore()
+    for ref in scene.refs():
+        scene.store.end_restore(ref)
+    assert statuses(scene.restore()) == {"same": len(OBJECTS)}
+    assert not scene.requests
+
+
+def test_a_thaw_that_ends_while_members_are_read_is_asked_for_again() -> None:
+    rng = random.Random(2)
+    objects = {f"k/{n}": rng.randbytes(3 * MIB) for n in range(4)}
+    scene = Scene(objects, ArchiveFormat.TAR, "GLACIER")
+    (ref,) = scene.refs()
+    scene.store.restore(ref)
+    reads = []
+
+    def fault(moment: str, at: ObjectRef) -> None:
+        if moment == "get" and at.key == ref.key:
+            reads.append(at)
+            if len(reads) == 3:
+                scene.store.end_restore(ref)
+
+    scene.store.fault = fault
+    outcomes = scene.restore()
+    assert set(statuses(outcomes)) == {"restored", "thawing"}
+    assert scene.restored() == {key: objects[key] for key, each in outcomes.items() if each.status is Status.RESTORED}
+    scene.store.restore(ref)
+    assert set(statuses(scene.restore())) == {"same", "restored"}
+    assert scene.restored() == objects
+
+
+def tampered(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+@settings(max_examples=60, deadline=None)
+@given(kind=st.sampled_from(KINDS), place=st.floats(0, 1, exclude_max=True), is_cut=st.booleans())
+def test_of_a_damaged_archive_no_wrong_byte_is_restored_and_what_is_lost_is_named(
+    kind: ArchiveFormat, place: float, is_cut: bool
+) -> None:
+    scene = Scene(OBJECTS, kind)
+    damaged = scene.archives()[-1]
+    at = int(place * len(damaged.data))
+    damaged.data = damaged.data[:at] if is_cut else tampered(damaged.data, at)
+    outcomes = scene.restore()
+    found = scene.restored()
+    for key, outcome in outcomes.items():
+        if outcome.status is Status.RESTORED:
+            assert found.pop(key) == OBJECTS[key]
+        else:
+            assert outcome.status is Status.UNRESTORABLE
+            assert repr(key) in outcome.reason
+    assert found == {}
+    if not is_cut and kind is ArchiveFormat.TAR:
+        assert statuses(outcomes).get("unrestorable", 0) <= 1
+
+
+def test_an_archive_that_was_written_anew_gives_what_still_proves_itself() -> None:
+    scene = Scene(OBJECTS, ArchiveFormat.TAR)
+    (ref, *_), (first, *_) = scene.refs(), scene.archives()
+
+    async def overwrite() -> None:
+        at = first.data.index(OBJECTS["k/2"])
+        await scene.store.delete(ref.bucket, ref.key, version_id=first.version_id)
+        await scene.store.put(ref.bucket, ref.key, tampered(first.data, at), Attributes(), guard=UNGUARDED)
+
+    asyncio.run(overwrite())
+    outcomes = scene.restore()
+    gone = [key for key, each in outcomes.items() if each.status is Status.UNRESTORABLE]
+    assert "k/2" in gone
+    assert scene.restored() == {key: data for key, data in OBJECTS.items() if key not in gone}
+
+
+def test_archives_that_are_gone_denied_or_not_indexed_are_accounted_for() -> None:
+    scene = Scene(OBJECTS, ArchiveFormat.TAR)
+    first, second, third = scene.refs()
+    head = scene.store.head
+
+    async def refusing(ref: ObjectRef, **more: Any) -> Any:
+        if ref.key == second.key:
+            raise Denied("HeadObject", str(ref), "AccessDenied", "no", 403)
+        return await head(ref, **more)
+
+    scene.store.head = refusing  # type: ignore[method-assign]  # of this one instance
+    asyncio.run(scene.index.forget(Location(*third[:2])))
+    del scene.versions("cold")[first.key]
+    outcomes = scene.restore()
+    by_archive = {row.key: row.archive for row in scene.rows}
+    why = {by_archive[key]: (each.status, each.reason) for key, each in outcomes.items()}
+    assert why[f"s3://cold/{first.key}"][0] is Status.UNRESTORABLE
+    assert "is gone" in why[f"s3://cold/{first.key}"][1]
+    assert why[f"s3://cold/{second.key}"][0] is Status.DENIED
+    assert "reindex" in why[f"s3://cold/{third.key}"][1]
+    assert scene.restored() == {}
+
+
+def test_nothing_is_ever_replaced() -> None:
+    scene = Scene(OBJECTS, ArchiveFormat.TAR_ZST)
+    asyncio.run(scene.store.put("back", "k/3", b"newer", Attributes(), guard=UNGUARDED, checksum=crc(b"newer")))
+    asyncio.run(
+        scene.store.put("back", "k/4", OBJECTS["k/4"], Attributes(), guard=UNGUARDED, checksum=crc(OBJECTS["k/4"]))
+    )
+    outcomes = scene.restore()
+    assert (outcomes["k/3"].status, outcomes["k/4"].status) == (Status.UNRESTORABLE, Status.SAME)
+    assert "never replaces" in outcomes["k/3"].reason
+    assert scene.restored() == OBJECTS | {"k/3": b"newer"}
+    assert all(len(versions) == 1 for versions in scene.versions("back").values())
+
+
+def test_what_is_there_is_read_where_nothing_that_is_kept_of_it_compares_and_nobody_waits_for_ever() -> None:
+    objects = {f"k/{n}": bytes([n]) * 30_000 for n in range(8)}
+    scene = Scene(objects, ArchiveFormat.TAR)
+    scene.restore()
+    for versions in scene.versions("back").values():
+        versions[-1].etag, versions[-1].checksums = "opaque-2", ()
+    scene.versions("back")["k/3"][-1].data = b"x" * 30_000
+
+    async def within_time() -> list[Outcome]:
+        job = scene.job(budget_bytes=70_000)
+        chains = [job.process(chain) for chain in job.chains(scene.rows)]
+        return [each for found in await asyncio.wait_for(asyncio.gather(*chains), 30) for each in found]
+
+    outcomes = {each.key: each.status for each in asyncio.run(within_time())}
+    assert outcomes.pop("k/3") is Status.UNRESTORABLE
+    assert set(outcomes.values()) == {Status.SAME}
+
+
+def crc(data: bytes) -> Any:
+    from jobs.s3.checksums import full_object
+
+    return full_object("CRC32", data)
+
+
+def test_one_object_that_cannot_be_written_is_its_own_outcome() -> None:
+    scene = Scene(OBJECTS, ArchiveFormat.TAR)
+    scene.store.fault = failing("k/5", Denied, moment="put")
+    outcomes = scene.restore()
+    assert outcomes.pop("k/5").status is Status.DENIED
+    assert {each.status for each in outcomes.values()} == ALL_RESTORED
+
+
+@pytest.mark.parametrize("error", [Throttled, Unavailable])
+@pytest.mark.parametrize("moment", ["put", "after put"])
+def test_what_may_pass_is_tried_again(error: type[StoreError], moment: str) -> None:
+    scene = Scene(OBJECTS, ArchiveFormat.TAR)
+    scene.store.fault = failing("k/5", error, times=3, moment=moment)
+    assert set(statuses(scene.restore())) <= {"restored", "same"}
+    assert scene.restored() == OBJECTS
+    assert all(len(versions) == 1 for versions in scene.versions("back").values())
+
+
+def test_versions_that_the_bucket_still_has_are_copied() -> None:
+    store, rows = filled(OBJECTS)
+    scene = Scene.__new__(Scene)
+    scene.store, scene.rows, scene.index = store, rows, ArchiveIndex(store, Location("ledger"))
+    store.create_bucket("back")
+
+    async def change() -> None:
+        await store.put("docs", "k/1", b"something newer", Attributes(), guard=UNGUARDED)
+        await store.delete("docs", "k/2")
+        await store.delete("docs", "k/3", version_id=next(row.version_id for row in rows if row.key == "k/3"))
+        await store.put("back", "k/4", b"other", Attributes(), guard=ABSENT)
+
+    asyncio.run(change())
+    cold = scene.versions("docs")["k/6"][-1]
+    cold.attributes = replace(cold.attributes, storage_class="GLACIER")
+    outcomes = scene.restore(is_history=True)
+    assert statuses(outcomes) == {"restored": 7, "unrestorable": 2, "thawing": 1}
+    assert (outcomes["k/3"].status, outcomes["k/6"].status) == (Status.UNRESTORABLE, Status.THAWING)
+    gone = {"k/3", "k/4", "k/6"}
+    assert scene.restored() == {key: data for key, data in OBJECTS.items() if key not in gone} | {"k/4": b"other"}
+    store.restore(ObjectRef("docs", "k/6", cold.version_id))
+    assert statuses(scene.restore(is_history=True)) == {"restored": 1, "unrestorable": 2, "same": 7}
+
+
+def test_rows_that_no_archive_has_or_of_which_archives_differ_are_accounted_for() -> None:
+    scene = Scene(OBJECTS, ArchiveFormat.TAR)
+    rows = [
+        ObjectVersion(0, "none"),
+        ObjectVersion(1, "m", "v", is_delete_marker=True),
+        ObjectVersion(2, "two", archive=""),
+    ]
+    outcomes = scene.restore(rows)
+    assert statuses(outcomes) == {"unrestorable": 2, "skipped": 1}
+    assert ("no archive has it" in outcomes["none"].reason, "differ" in outcomes["two"].reason) == (True, True)
+
+
+def test_a_frame_never_becomes_more_than_the_index_says() -> None:
+    bomb = zstandard.ZstdCompressor().compress(bytes(256 * MIB))
+    scene = Scene({"k": b""}, ArchiveFormat.TAR_ZST)
+    record = ArchiveRecord(
+        Location("cold", "bomb.tar.zst"),
+        ArchiveFormat.TAR_ZST,
+        len(bomb),
+        "",
+        None,
+        "STANDARD",
+        1,
+        10,
+        "k",
+        "k",
+        "docs",
+        0.0,
+    )
+    sha256 = hashlib.sha256(bytes(10)).hexdigest()
+    small = Member("k", None, True, 10, None, 0.0, "STANDARD", {}, {}, {}, (), sha256, 512, 0, 0, len(bomb))
+
+    async def read(member: Member) -> list[MemberRead]:
+        written = await scene.store.put("cold", "bomb.tar.zst", bomb, Attributes(), guard=UNGUARDED)
+        reader = ArchiveReader(scene.store, replace(record, etag=written.etag), ByteBudget(MIB))
+        return [each async for batch in reader.read([member]) for each in batch]
+
+    tracemalloc.start()
+    try:
+        (found,) = asyncio.run(read(small))
+        (refused,) = asyncio.run(read(small._replace(offset=1 << 40)))
+        assert tracemalloc.get_traced_memory()[1] < 8 * MIB
+    finally:
+        tracemalloc.stop()
+    assert (found.data, refused.data) == (bytes(10), None)
+    assert "cannot be" in refused.reason
