@@ -30,7 +30,7 @@ from scheduler.runtime import Sandbox
 from scheduler.settings import Settings
 from tests.doubles.memory_store import MemoryStore
 from tests.fuzz.conversations import own_loop
-from tests.simulation.loop import run_at_once
+from tests.simulation.engine.loop import run_at_once
 
 RUN = "19700101T000000Z-replicate-aaaaaa"
 JOB = "sealift-pair-nightly-2026-11-25"

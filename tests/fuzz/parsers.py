@@ -46,7 +46,7 @@ from tests.doubles.memory_store import MemoryStore
 from tests.fuzz.conversations import CUT, HEAD, LATE, NEXT, WAITING, play
 from tests.fuzz.ledger_readers import EXPIRED_ROWS, READERS
 from tests.scheduler.event_samples import eventbridge, from_sns, notification, probe, record
-from tests.simulation.loop import run_at_once
+from tests.simulation.engine.loop import run_at_once
 
 RUN = "19700101T000000Z-replicate-aaaaaa"
 ARCHIVE = ArchiveRecord(

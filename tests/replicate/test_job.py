@@ -15,7 +15,7 @@ from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, CopySettings
 from tests.doubles.memory_store import MemoryStore
-from tests.simulation.loop import run_at_once
+from tests.simulation.engine.loop import run_at_once
 
 MIB = 1024 * 1024
 ROUTE = Route(Location("source", "in/"), Location("destination", "out/"))

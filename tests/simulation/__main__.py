@@ -12,8 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 from jobs.cli import leave
 from tests.simulation.bugs import BUGS
-from tests.simulation.campaign import Tally, find_named, play, run_campaign, shrink
-from tests.simulation.courses import make
+from tests.simulation.engine.campaign import Tally, find_named, play, run_campaign, shrink
+from tests.simulation.engine.courses import make
 
 PROGRESS_SECONDS = 60.0
 EXPLAINED = 3

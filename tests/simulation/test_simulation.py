@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.bugs import BUGS, Bug
-from tests.simulation.campaign import find_bug, play, run_campaign, shrink
-from tests.simulation.courses import COURSES, SHARES, make
-from tests.simulation.loop import LABEL, Loop, Mortal, Stuck
-from tests.simulation.schedule import Kind, make_schedule
-from tests.simulation.tables import replaced
+from tests.simulation.copies.schedule import Kind, make_schedule
+from tests.simulation.copies.tables import replaced
+from tests.simulation.engine.campaign import find_bug, play, run_campaign, shrink
+from tests.simulation.engine.courses import COURSES, SHARES, make
+from tests.simulation.engine.loop import LABEL, Loop, Mortal, Stuck
 
 SEEDS = 4_096
 """Some 20 seconds on one core; `make simulate` plays more."""

@@ -17,8 +17,8 @@ from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs import launch
 from jobs.runs.worker import Worker
 from jobs.s3.store import UNGUARDED
-from tests.simulation import tables
 from tests.simulation.bugs.bug import Bug, Replacements
+from tests.simulation.copies import tables
 
 
 def _publish_too_early() -> Replacements:

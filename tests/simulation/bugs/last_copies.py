@@ -12,7 +12,7 @@ import jobs.expire.copy_checks
 import jobs.expire.rules
 import jobs.expire.undo
 import jobs.s3.stored_checksums
-import tests.simulation.last_copy_course
+import tests.simulation.last_copies.course
 from jobs.core.evidence import Verdict
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
@@ -26,7 +26,7 @@ from jobs.expire.rules import Proof
 from jobs.ledger.tombstones import Tombstone
 from jobs.s3.lookup import find
 from tests.simulation.bugs.bug import Bug, Replacements
-from tests.simulation.last_copy_course import LastCopyCourse
+from tests.simulation.last_copies.course import LastCopyCourse
 
 
 def _claims_unseen() -> Replacements:
@@ -153,7 +153,7 @@ def _conditions_believed() -> Replacements:
 
 
 def _never_is_believed() -> Replacements:
-    return [(tests.simulation.last_copy_course, "look_first", lambda store: store)]
+    return [(tests.simulation.last_copies.course, "look_first", lambda store: store)]
 
 
 def _bug(name: str, what: str, seeds: int, plant: Callable[[], Replacements]) -> Bug:

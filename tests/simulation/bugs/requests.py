@@ -12,7 +12,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import Copier
 from jobs.s3.store import ABSENT, UNGUARDED
 from tests.simulation.bugs.bug import Bug, Replacements
-from tests.simulation.processes import Connection
+from tests.simulation.engine.processes import Connection
 
 
 def _client(name: str, change: Callable[..., Awaitable[Any]]) -> Replacements:

@@ -1,0 +1,76 @@
+"""The real planners of the archive commands, for full schedules: what their stores and clocks are, comes from here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
+
+import jobs.cli.compact
+import jobs.cli.restore
+import jobs.expire.plan
+import jobs.restore.candidates
+import jobs.restore.pricing
+import jobs.verify.archives_plan
+from jobs.config import Settings
+from jobs.core.model import Location, ObjectRef
+from jobs.core.run import RunSpec
+from jobs.core.selection import Selection
+from jobs.ledger.ledger import Ledger
+from jobs.runs import launch
+from tests.doubles.silent_display import SILENT
+from tests.simulation.archives.schedule import ArchiveSchedule
+from tests.simulation.copies.tables import replaced
+from tests.simulation.engine.processes import Connection, Process
+
+_real_failures_of = launch.failures_of
+
+
+class Opened(Connection):
+    """A store that a command opens and closes."""
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: ArchiveSchedule) -> launch.Planned:
+    """What the command plans; the run keeps the id and the options of `spec`."""
+    versions = "all" if spec.job != "compact" or schedule.all_versions else "current"
+    request = launch.Request(
+        job=spec.job,
+        source=spec.source,
+        destination=spec.destination,
+        manifest=spec.retry_of and f"run:{spec.retry_of}",
+        selection=Selection(versions=versions),
+        options=dict(spec.options),
+        retry_of=spec.retry_of,
+    )
+    planners: dict[str, launch.Planner] = {
+        "compact": jobs.cli.compact.plan_run,
+        "verify": jobs.verify.archives_plan.plan_run,
+        "expire": jobs.expire.plan.plan_run,
+        "restore": partial(jobs.cli.restore.plan_run, keys=()),
+    }
+    settings = Settings(None, "local", 1, 4, 3, 2.0, 60.0, 1_000_000, schedule.rows_per_shard)
+    time = SimpleNamespace(time=process.clock)
+
+    async def failures_of(ledger: Ledger, run_id: str) -> str:
+        """Boto3 would read it from S3."""
+        place = Location.parse(await _real_failures_of(ledger, run_id))
+        path = Path(folder) / "failures.parquet"
+        path.write_bytes((await ledger.store.get(ObjectRef(*place))).data)
+        return str(path)
+
+    def open_store(*given: Any, **named: Any) -> Any:
+        return Opened(process)
+
+    commands = (jobs.cli.compact, jobs.expire.plan, jobs.cli.restore, jobs.verify.archives_plan)
+    openers = (launch, jobs.expire.plan, jobs.verify.archives_plan, jobs.restore.pricing, jobs.restore.candidates)
+    places: list[tuple[Any, str, Any]] = [(module, "open_store", open_store) for module in openers]
+    places.append((launch, "failures_of", failures_of))
+    with TemporaryDirectory() as folder, replaced([*places, *((module, "time", time) for module in commands)]):
+        planned = await planners[spec.job](request, ledger, settings, SILENT)
+    return replace(planned, spec=spec)

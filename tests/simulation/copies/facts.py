@@ -1,0 +1,110 @@
+"""What happened in a schedule, as the reference model knows it: what was where and when, and what Sealift said."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.core.model import ObjectVersion
+from jobs.core.outcome import Outcome
+from tests.doubles.memory_buckets import Version
+from tests.simulation.copies.schedule import Schedule
+from tests.simulation.engine.world import World
+
+GOOD = {"copied", "same", "deleted", "verified", "packed", "restored", "expired", "skipped"}
+ORDER = [
+    "mismatched", "copied", "packed", "restored", "expired", "deleted", "same", "skipped", "changed", "missing", "kept",
+    "verified", "unverifiable", "unrestorable", "thawing", "archived", "denied", "failed",
+]  # fmt: skip
+"""Which outcome stands when attempts disagree, from the design: bad news found, then work done, then what was seen."""
+
+
+@dataclass(slots=True)
+class Placed:
+    """What somebody put at a key, or took away (`version` None); `data` as it was written. `run_id` "": others."""
+
+    time: float
+    run_id: str
+    version: Version | None
+    data: bytes | None
+
+    @property
+    def is_object(self) -> bool:
+        return self.data is not None
+
+
+class Judge:
+    """Keeps what was wrong. `violations`: promise, what broke it; `branches` counts what was seen.
+
+    `known_limits` counts what the design accepts and no guard of S3's could have prevented.
+    """
+
+    world: World
+
+    def __init__(self) -> None:
+        self.violations: list[tuple[str, str]] = []
+        self.known_limits: Counter[str] = Counter()
+        self.branches: Counter[str] = Counter()
+
+    def violate(self, promise: str, what: str) -> None:
+        """Note a violation."""
+        self.violations.append((promise, what))
+        self.world.note("VIOLATION", promise, what)
+
+    def demand(self, holds: object, promise: str, what: str) -> None:
+        """Note a violation unless it holds."""
+        if not holds:
+            self.violate(promise, what)
+
+
+class Facts(Judge):
+    """What runs did. By run: `rows`, `specs`, `reports`, `starts`, `outcomes`; by key: `sources`, `places`.
+
+    `touches`: bucket and key that others changed. `once_flipped`: versions (ids in memory) of which a bit has flipped.
+    `reads`: run, ETag, offset and bytes that were read.
+    """
+
+    def __init__(self, schedule: Schedule):
+        super().__init__()
+        self.schedule = schedule
+        self.rows: dict[str, list[ObjectVersion]] = {}
+        self.specs: dict[str, dict[str, Any]] = {}
+        self.reports: dict[str, dict[str, Any]] = {}
+        self.starts: dict[str, float] = {}
+        self.sources: dict[str, list[Version]] = defaultdict(list)
+        self.places: dict[str, list[Placed]] = defaultdict(list)
+        self.touches: set[tuple[str, str]] = set()
+        self.once_flipped: set[int] = set()
+        self.outcomes: dict[str, list[list[Outcome]]] = defaultdict(list)
+        self.reads: set[tuple[str, str | None, int, bytes]] = set()
+
+    def placed(self, key: str, version: Version | None, run_id: str) -> None:
+        data = None if version is None or version.is_delete_marker else version.data
+        self.places[key].append(Placed(self.world.loop.time(), run_id, version, data))
+
+    def originals(self, row: ObjectVersion) -> list[Version]:
+        """The source versions that the row may mean: more than one only where an ETag alone pins it."""
+        return [
+            each
+            for each in self.sources[row.key]
+            if row.version_id in (None, each.version_id)
+            and row.is_delete_marker == each.is_delete_marker
+            and row.etag in (None, each.etag)
+        ]
+
+
+def stand(checkpoints: Sequence[Sequence[Outcome]]) -> dict[int, Outcome]:
+    """The outcome that stands for each row."""
+    chosen: dict[int, Outcome] = {}
+    for outcomes in checkpoints:
+        for each in outcomes:
+            known = chosen.get(each.row)
+            if known is None or ORDER.index(each.status) < ORDER.index(known.status):
+                chosen[each.row] = each
+    return chosen
+
+
+def is_flipped(placed: Placed) -> bool:
+    return placed.version is not None and placed.version.data != placed.data

@@ -1,0 +1,118 @@
+"""Whether what Sealift says of a row can be true."""
+
+from __future__ import annotations
+
+from jobs.core.model import ObjectVersion
+from jobs.core.outcome import Evidence, Outcome, Status
+from tests.simulation.copies import tables
+from tests.simulation.copies.facts import Facts, Placed, is_flipped
+from tests.simulation.copies.schedule import DESTINATION, SOURCE, Kind
+
+
+class Truth:
+    """Checks outcomes against what happened."""
+
+    def __init__(self, facts: Facts):
+        self.facts = facts
+
+    def check(self, run_id: str, outcome: Outcome) -> None:
+        rows = [row for row in self.facts.rows[run_id] if row.row == outcome.row]
+        if not rows or (rows[0].key, rows[0].version_id) != (outcome.key, outcome.version_id):
+            self.facts.violate("accounted", f"{run_id}: row {outcome.row} is about another object")
+            return
+        if why := self._falsehood(run_id, rows[0], outcome):
+            self.facts.violate(f"{outcome.status} is true", f"{run_id} row {outcome.row} {outcome.key}: {why}")
+
+    def _falsehood(self, run_id: str, row: ObjectVersion, outcome: Outcome) -> str:
+        """Why the outcome cannot be true; empty when it can."""
+        status, spec, key = outcome.status, self.facts.specs[run_id], row.key
+        originals = {each.data for each in self.facts.originals(row)}
+        here = [p for p in self.facts.places[key] if p.is_object and self._is_named(p, outcome)]
+        if status is Status.COPIED:
+            copies = [p for p in here if p.run_id == run_id and p.data in originals]
+            return "" if copies else "this run has not made that copy"
+        if status in (Status.SAME, Status.VERIFIED) and row.is_delete_marker:
+            return (
+                ""
+                if any(p.version and p.version.is_delete_marker for p in self.facts.places[key])
+                else "no marker there"
+            )
+        if status in (Status.SAME, Status.VERIFIED):
+            equal = [p for p in here if p.data in originals and self._was_there(p, run_id)]
+            if not equal:
+                return "no object there had its bytes"
+            if outcome.evidence is Evidence.NONE:
+                return "proven by nothing"
+            if outcome.evidence is Evidence.CONTENT and not any(self._was_read(run_id, p, originals) for p in equal):
+                return "its bytes were not read, or were others"
+            if status is Status.VERIFIED and spec["options"].get("deep") and outcome.evidence is not Evidence.CONTENT:
+                return "deep, but not read"
+            return ""
+        if status is Status.DELETED:
+            made = [
+                p for p in self.facts.places[key] if p.run_id == run_id and p.version and p.version.is_delete_marker
+            ]
+            return "" if made else "this run has made no marker"
+        if status is Status.MISMATCHED:
+            return self._false_alarm(here, originals)
+        return self._unexcused(spec["job"], row, outcome, originals)
+
+    def _is_named(self, placed: Placed, outcome: Outcome) -> bool:
+        version = placed.version
+        return (
+            version is not None
+            and version.etag == outcome.destination_etag
+            and outcome.destination_version_id in (None, version.version_id)
+        )
+
+    def _was_there(self, placed: Placed, run_id: str) -> bool:
+        """Whether it was current (in histories: there) at some time of the run."""
+        key_places = next(each for each in self.facts.places.values() if placed in each)
+        later = key_places[key_places.index(placed) + 1 :]
+        return self.facts.schedule.all_versions or not later or later[0].time >= self.facts.starts[run_id]
+
+    def _was_read(self, run_id: str, placed: Placed, originals: set[bytes]) -> bool:
+        assert placed.version is not None
+        assert placed.data is not None
+        data, step, etag = placed.data, tables.RANGE_BYTES, placed.version.etag
+        return all(
+            (run_id, etag, start, data[start : start + step]) in self.facts.reads for start in range(0, len(data), step)
+        )
+
+    def _false_alarm(self, here: list[Placed], originals: set[bytes]) -> str:
+        for placed in here:
+            was_flipped = id(placed.version) in self.facts.once_flipped  # and perhaps back again
+            if placed.data not in originals or is_flipped(placed) or was_flipped:
+                return ""
+        return "what is there has its bytes" if here else ""
+
+    def _unexcused(self, job: str, row: ObjectVersion, outcome: Outcome, originals: set[bytes]) -> str:
+        """Why a row that ended badly should not have."""
+        status, key, fired = outcome.status, row.key, self.facts.world.network.fired
+        is_touched = any((side, key) in self.facts.touches for side in (SOURCE, DESTINATION))
+        if status is Status.FAILED:
+            return "" if sum(fired.values()) or row.is_delete_marker else "nothing went wrong"
+        if status is Status.DENIED:
+            return "" if fired[Kind.DENIED] else "nothing was denied"
+        if status is Status.ARCHIVED:
+            if any(each.is_archived for each in self.facts.originals(row)):
+                return ""
+            if self.facts.schedule.all_versions and any(each.is_archived for each in self.facts.sources[key]):
+                self.facts.known_limits["an archived version of a history hides what the others are"] += 1
+                return ""
+            return "it is not archived"
+        if status is Status.UNVERIFIABLE:
+            is_archived = any(each.is_archived for each in self.facts.sources[key])
+            return "" if not self.facts.schedule.deep or is_archived or row.is_delete_marker else "it could be read"
+        if status is Status.MISSING and job == "replicate":
+            return "" if (SOURCE, key) in self.facts.touches else "nobody has removed it"
+        if status is Status.MISSING:
+            there = [p for p in self.facts.places[key] if p.time < outcome.finished_at]
+            is_there = (
+                bool(there) and all(p.version is not None for p in there) and not self.facts.schedule.all_versions
+            )
+            return "it was there" if is_there and not is_touched and not there[-1].run_id and there[-1].data else ""
+        if status is Status.CHANGED:
+            others = any(p.data not in originals or is_flipped(p) for p in self.facts.places[key] if p.is_object)
+            return "" if is_touched or others or self.facts.schedule.all_versions else "nothing changed"
+        return f"{status} is no outcome of {job}"
