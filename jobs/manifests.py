@@ -17,14 +17,15 @@ import gzip
 import io
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from jobs.core.model import Location
-from jobs.errors import ConfigError, Denied, ManifestError, Unavailable, UsageError, store_error
+from jobs.errors import ConfigError, ManifestError, UsageError
+from jobs.s3.object_files import open_object, own_errors
 from jobs.s3.store import Store
 from jobs.tables.rows import manifest_schema
 
@@ -261,37 +262,23 @@ def _opened(uri: str, client_factory: Callable[[], Any]) -> Iterator[Any]:
         with _local_path(uri).open("rb") as file:
             yield file
         return
-    from smart_open import s3
-
-    location = Location.parse(uri)
-    with closing(s3.open(location.bucket, location.key, "rb", client=client_factory())) as body:
+    with open_object(Location.parse(uri), client_factory()) as body:
         yield body
 
 
 @contextmanager
 def _reading(uri: str) -> Iterator[None]:
     """Whatever goes wrong while a file is read becomes one of our errors."""
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
     try:
-        yield
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ManifestError(f"{uri} is not CSV in UTF-8: {error}") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ManifestError(f"{uri} is truncated or damaged: {error}") from error
-    except (ClientError, BotoCoreError, OSError) as error:
-        # smart_open hides S3's own answer in an OSError.
-        cause = getattr(error, "backend_error", None) or error
-        if isinstance(cause, ClientError):
-            answer = cause.response
-            status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            details = answer.get("Error", {})
-            raise store_error("GetObject", uri, details.get("Code", ""), details.get("Message", ""), status) from error
-        if isinstance(cause, NoCredentialsError):
-            raise Denied("GetObject", uri, "NoCredentials", str(cause)) from error
-        if isinstance(cause, BotoCoreError) or _is_on_s3(uri):
-            raise Unavailable("GetObject", uri, type(cause).__name__, str(cause)) from error
-        raise ConfigError(f"cannot read the manifest {uri}: {cause}") from error
+        with own_errors(uri, is_on_s3=_is_on_s3(uri)):
+            try:
+                yield
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise ManifestError(f"{uri} is not CSV in UTF-8: {error}") from error
+            except (gzip.BadGzipFile, EOFError, zlib.error) as error:  # the first of them is an OSError
+                raise ManifestError(f"{uri} is truncated or damaged: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the manifest {uri}: {error}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -17,7 +17,7 @@ locals {
     SEALIFT_SYSTEM                = local.name # the tag of jobs, by which iam.tf lets roles end them
     SEALIFT_BATCH_QUEUE           = local.queue_names["spot"]
     SEALIFT_BATCH_QUEUE_ON_DEMAND = local.queue_names["on_demand"]
-    SEALIFT_BATCH_JOB_DEFINITION  = "${local.name}-{job}" # each job with its own role: jobs/cli/batch_options.py
+    SEALIFT_BATCH_JOB_DEFINITION  = "${local.name}-{job}" # each job with its own role: jobs/runs/placement.py
   }
 }
 

@@ -101,6 +101,25 @@ def test_no_module_is_asking_to_be_two():
     assert {name: lines for name, lines in lengths.items() if lines > MODULE_LINES_MAX} == {}
 
 
+def test_every_package_has_its_place_in_the_list_of_layers():
+    """A package that is in no line may import anything, and be imported by anything."""
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    assert contract["type"] == "layers"
+    listed = {name for line in contract["layers"] for name in line.split(" | ")}
+    there = {f"jobs.{path.stem}" for path in (ROOT / "jobs").glob("*.py")}
+    there |= {f"jobs.{path.parent.name}" for path in (ROOT / "jobs").glob("*/__init__.py")}
+    assert there - listed == {"jobs.__init__", "jobs.__main__", "jobs.container"}, "the last of them import only the CLI"
+    assert listed - there == {"scheduler"}
+
+
+def test_every_package_says_what_it_does():
+    inits = sorted((ROOT / "jobs").rglob("__init__.py"))
+    assert len(inits) > 20
+    for path in inits:
+        lines = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()
+        assert 3 <= len(lines) <= 15, f"{path.relative_to(ROOT)}: {len(lines)} lines, of 3 to 15"
+
+
 def test_core_imports_only_the_standard_library():
     modules = [ROOT / "jobs" / "errors.py", *(ROOT / "jobs" / "core").rglob("*.py")]
     for path in modules:

@@ -4,8 +4,8 @@ Replicate works from a manifest and asks "is it there?". Events come late, twice
 the source which version is the newest each time, after each write (`jobs.backup.succession`):
 
 - A new key costs three requests: HEAD, a guarded CopyObject, and HEAD again, since the source may have moved on.
-- Anything else looks at both sides (`jobs.backup.key_backup`), takes guarded steps, and asks again whether the source has
-  moved on, until nothing is left to do. A writer always looks after its last write, so that any number of these at
+- Anything else looks at both sides (`key_backup`), takes guarded steps, and asks again whether the source has moved on,
+  until nothing is left to do. A writer always looks after its last write, so that any number of these at
   once end alike. What an event costs does not grow with the number of versions of its key.
 - A version that comes after a newer one is appended; then the destination's own copy of the newest is appended
   again, server-side. In between the older one is on top for the time of one CopyObject.

@@ -1,6 +1,6 @@
 """One key being settled: each version that its rows name is stored, and the source's newest is on top.
 
-A look shows both sides (`jobs.backup.key_sides`), `jobs.backup.succession` decides from it. All steps that one look allows
+A look shows both sides (`key_sides`), `succession` decides from it. All steps that one look allows
 are taken, each write on the condition that the top is what it was. Then one HEAD asks whether the source has moved on.
 If it has, or if a condition failed, somebody else was there, and everything is looked at again.
 

@@ -1,4 +1,11 @@
-"""The command line: the only code that prints or exits. Verbs are loaded when they are used."""
+"""The command line: the only code that prints or exits. Commands are loaded when they are used.
+
+One module a command, of the command's name: options in, a typed request out, text. Shared: `options`,
+`batch_options`, `pair_options`, `expire_options`, `texts` (plans and reports as text), `console` (progress, tables,
+JSON), `streams`, `worker_log`, `job_start`.
+
+Nothing here decides what happens to an object.
+"""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ async def _backfill(given: dict[str, Any], chosen: Chosen, settings: Settings) -
 
 
 def _from_events(chosen: Chosen, manifest: str | None) -> dict[str, Any]:
-    """Rows that the Lambdas left behind are events: an older version is stored beneath a newer one (`jobs.backup.job`)."""
+    """Rows that the Lambdas left behind are events: an older version is stored below a newer one (`jobs.backup`)."""
     if manifest is None or not manifest.startswith(f"{chosen.ledger.join('manifests/')}"):
         return {}
     return {"from_events": True, "mirrors_deletes": chosen.pair.deletes is Deletes.MIRROR}

@@ -1,7 +1,7 @@
 """Announcements of expire runs: what they say is to go, or has gone, is nobody's copy.
 
 Two objects may each be the copy of the other, in one run, in two runs at once or one after the other. So a run first
-announces what it is about to delete (`jobs.ledger.tombstones`), then looks here whether anybody has announced the copies,
+announces what it is about to delete (`ledger.tombstones`), then looks here whether anybody has announced the copies,
 and only then deletes. Whatever the order of events, one of the objects stays:
 
 Suppose that all objects of one content went. Each went for the sake of a copy that went as well. Take the one that was

@@ -10,8 +10,8 @@ checksums against the original's, else the bytes of both. Then `jobs.expire.rule
 - Any other version is removed for good: by its version id or, where there are none, only if it has the proven ETag.
   A null version beneath others is removed by that id as well, while the bucket keeps versions: nobody writes it then.
 
-Tombstones are announced before anything goes (`jobs.ledger.tombstones`): what a killed attempt deleted is `expired` by this
-run, not missing. Locks are never bypassed.
+Tombstones are announced before anything goes (`jobs.ledger.tombstones`): what a killed attempt deleted is `expired` by
+this run, not missing. Locks are never bypassed.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def write_findings(
 ) -> Findings:
     """Write `differences.parquet`, `differences.csv` and `manifest.parquet` into the folder, and count.
 
-    `connection` holds the tables of `jobs.reconcile.join.join_reports`. Differences have a row for each key (or version)
+    `connection` holds the tables of `join.join_reports`. Differences have a row for each key (or version)
     that is neither the same nor excluded, by key. In the CSV a key that a spreadsheet would take for a formula begins
     with `'`, and the column `escaped` says so; the Parquet file has keys as they are.
     """

@@ -1,4 +1,4 @@
-"""One report as a side of the join: its rows in scope, in the columns that the rules of `jobs.reconcile.rules_sql` need.
+"""One report as a side of the join: its rows in scope, in the columns that the rules of `rules_sql` need.
 
 Imports duckdb: import this module where it is used.
 """
@@ -35,7 +35,7 @@ _ASKED_OF_BOTH = ("is_multipart", "is_sealed")
 
 @dataclass(frozen=True, slots=True)
 class JoinOptions:
-    """How two reports are joined. `version_map`: see `jobs.reconcile.reconcile.reconcile`; evidence: Parquet files of a side."""
+    """How two reports are joined. `version_map`: see `reconcile.reconcile`. `evidence`: Parquet files of a side."""
 
     judging: Judging
     prefixes: PrefixMap = field(default_factory=PrefixMap)

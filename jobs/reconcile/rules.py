@@ -1,6 +1,6 @@
 """What two inventory reports say of one key (or version): the same, missing, different …, and why. No I/O.
 
-The rules are data: `judge` asks them of one pair, `jobs.reconcile.rules_sql` writes the same rules as SQL for billions. Both
+The rules are data: `judge` asks them of one pair, `rules_sql` writes the same rules as SQL for billions. Both
 stand on a few atoms, yes-or-no questions about a pair.
 
 ETags are comparable where both are MD5s of the content: 32 hex digits, not from a multipart upload, not encrypted

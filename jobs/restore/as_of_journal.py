@@ -109,7 +109,7 @@ def _likely_place(event: ObjectVersion, history: Sequence[ObjectVersion], dated:
 
 
 def _is_made_again(place: int, history: Sequence[ObjectVersion], dated: Mapping[int, float]) -> bool:
-    """Whether this is the newest one's copy, put back on top of an older one that came late (`backup/succession.py`)."""
+    """Whether this is the newest one's copy, put back on top of an older one that came late (`backup.succession`)."""
     late = dated.get(place - 1)
     return late is not None and any(
         _content(history[before]) == _content(history[place]) and dated.get(before, late) > late

@@ -116,7 +116,7 @@ class Recorder(Batch):
 
 
 def test_names_are_those_that_functions_guess(example):
-    """What jobs, queues and the topic are called without any setting: scheduler/batch_starts.py, scheduler/follow.py."""
+    """What jobs, queues and the topic are called without any setting: `batch_starts` and `follow` of the scheduler."""
     policy, recorder, store = read_policy(str(ROOT / "policy.example.yaml")), Recorder(), MemoryStore()
     store.create_bucket(policy.ledger.bucket)
     bare = FunctionSettings(policy="s3://b/policy.yaml", ledger=Location.parse(policy.ledger.uri))
