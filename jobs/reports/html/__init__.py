@@ -1,1 +1,5 @@
-"""What people look at: a report document as one self-contained HTML page."""
+"""The page of a report: one HTML file without scripts or foreign resources.
+
+Reading order: `page` decides what is shown, `charts` draws it as SVG, `visible` makes every key readable and harmless.
+Templates are in `templates/`. jinja2 and pygal load here, so the package is imported where it is used.
+"""
