@@ -1,0 +1,119 @@
+"""The documents as tests read them: prose, fenced blocks, the commands in them, links and anchors."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+"""What users read first; the rules of prose hold for these."""
+
+_FENCE = "```"
+_MARK = re.compile(r"<!-- run(?:: exit (\d+))? -->")
+
+
+class Line(NamedTuple):
+    """A line of a document: its number from 1, and whether a fenced block holds it."""
+
+    number: int
+    text: str
+    is_fenced: bool
+
+
+class Block(NamedTuple):
+    """A fenced block: its first line's number and text. `exits`: what its commands end with; None: not to be run."""
+
+    number: int
+    text: str
+    exits: int | None
+
+
+def lines(page: Path) -> Iterator[Line]:
+    """All lines of a document; a fence itself counts as fenced."""
+    is_fenced = False
+    for number, text in enumerate(page.read_text().splitlines(), 1):
+        is_fence = text.startswith(_FENCE)
+        yield Line(number, text, is_fenced or is_fence)
+        is_fenced ^= is_fence
+
+
+def blocks(page: Path) -> list[Block]:
+    """The fenced blocks. The comment `<!-- run -->` or `<!-- run: exit 3 -->` in the line above marks one to be run."""
+    found: list[Block] = []
+    held: list[str] | None = None
+    exits, start, above = None, 0, ""
+    for number, text in enumerate(page.read_text().splitlines(), 1):
+        if not text.startswith(_FENCE):
+            if held is not None:
+                held.append(text)
+        elif held is None:
+            mark = _MARK.fullmatch(above)
+            held, start, exits = [], number + 1, int(mark[1] or 0) if mark else None
+        else:
+            found.append(Block(start, "\n".join(held), exits))
+            held = None
+        above = text
+    return found
+
+
+def commands(block: Block, program: str) -> list[list[str]]:
+    """The command lines of a block that call `program`, as words: pipes and redirections are left out."""
+    found = []
+    for line in block.text.replace("\\\n", " ").splitlines():
+        if not re.search(rf"\b{program}\b", line):
+            continue
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|;<>")
+        lexer.whitespace_split, lexer.commenters = True, "#"
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if set(word) <= set("|;"):
+                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                    words.pop(0)
+                if words[:1] == [program]:
+                    end = next((place for place, each in enumerate(words) if set(each) <= set("<>")), len(words))
+                    found.append(words[:end])
+                words = []
+            else:
+                words.append(word)
+    return found
+
+
+def inline_commands(page: Path) -> list[tuple[int, list[str]]]:
+    """(line, words) of code within prose that begins with `sealift `; it may be a part of a command line."""
+    prose = "\n".join("" if line.is_fenced else line.text for line in lines(page))
+    return [
+        (prose.count("\n", 0, span.start()) + 1, shlex.split(span[1]))
+        for span in re.finditer(r"`(sealift\s[^`]+)`", prose)
+    ]
+
+
+def links(page: Path) -> list[tuple[int, str]]:
+    """(line, target) of the links to other documents; addresses of the web are left out."""
+    found = []
+    for line in lines(page):
+        if not line.is_fenced:
+            targets = re.findall(r"\]\(([^)\s]+)\)", line.text)
+            found += [(line.number, target) for target in targets if not re.match(r"[a-z]+:", target)]
+    return found
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    found: set[str] = set()
+    for line in lines(page):
+        if not line.is_fenced and (heading := re.match(r"#+ (.*)", line.text)):
+            text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading[1]).lower()
+            anchor = re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-")
+            again = sum(each == anchor or bool(re.fullmatch(rf"{re.escape(anchor)}-\d+", each)) for each in found)
+            found.add(f"{anchor}-{again}" if again else anchor)
+    return found
+
+
+def prose_width(line: str) -> int:
+    """The width of a line without the targets of its links."""
+    return len(re.sub(r"\]\([^)\s]*\)", "]", line))

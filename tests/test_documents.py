@@ -1,0 +1,213 @@
+"""The documents for users say what is there: commands, options, targets of make, variables, links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from jobs.cli import _COMMANDS, cli
+from jobs.core.difference import Category
+from jobs.core.outcome import Status
+from jobs.errors import SealiftError
+from tests.documents import (
+    PAGES,
+    README,
+    ROOT,
+    Block,
+    anchors,
+    blocks,
+    commands,
+    inline_commands,
+    lines,
+    links,
+    prose_width,
+)
+
+README_LINES_MAX = 100
+PROSE_WIDTH_MAX = 88
+LINKED = [*PAGES, *(ROOT / name for name in ("BENCHMARKS.md", "CHANGELOG.md", "DESIGN.md", "SECURITY.md"))]
+LINKED += [ROOT / "terraform" / "README.md"]
+AHEAD = {"ARCHITECTURE.md", "CONTRIBUTING.md"}
+"""Documents that others are writing: a link to one is checked as soon as it is there."""
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def parse(words: list[str]) -> list[str]:
+    """Parse a command line as click does, and run nothing; the names of the command that it calls.
+
+    Raises click's UsageError, or a SealiftError, for what the command would refuse.
+    """
+    command: click.Command = cli
+    parent: click.Context | None = None
+    called, arguments = "sealift", words[1:]
+    path: list[str] = []
+    while True:
+        context = command.make_context(called, list(arguments), parent=parent)
+        if not isinstance(command, click.Group):
+            return path
+        rest: list[str] = [*context._protected_args, *context.args]
+        found, following, arguments = command.resolve_command(context, rest)
+        if found is None or following is None:
+            raise click.UsageError(f"no command in {words}")
+        called, command, parent = found, following, context
+        path.append(called)
+
+
+def problem(words: list[str]) -> str | None:
+    """Why a command line cannot be parsed; None: it can."""
+    try:
+        parse(words)
+    except click.exceptions.Exit:  # --help, --version
+        return None
+    except (click.ClickException, SealiftError) as error:
+        return error.format_message() if isinstance(error, click.ClickException) else str(error)
+    return None
+
+
+def refused(page_name: str, page_blocks: list[Block]) -> list[str]:
+    """The command lines of a page's blocks that no command takes."""
+    return [
+        f"{page_name}:{block.number}: {' '.join(words)}: {why}"
+        for block in page_blocks
+        for words in commands(block, "sealift")
+        if (why := problem(words)) is not None
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_command_line_is_one_that_sealift_takes(page: Path) -> None:
+    assert refused(name(page), blocks(page)) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("sealift verify --source s3://documents --deeep", "No such option"),
+        ("sealift copy s3://documents s3://copies", "No such command"),
+        ("sealift runs restart RUN", "No such command"),
+        ("sealift runs retry", "Missing argument"),
+        ("sealift inventory s3://documents", "Missing option"),
+        ("sealift replicate --source documents", "s3://"),
+        ("sealift replicate --min-size 10M", "1000 or 1024"),
+        ("sealift compact --format zip", "is not one of"),
+        ("cat outputs.json | sealift policy bind --terraform FILE > sealift.env", "No such option"),
+        ("SEALIFT_PROCESSES=2 sealift verify --source s3://documents \\\n  --nothing", "No such option"),
+    ],
+)
+def test_a_wrong_command_line_is_found(line: str, why: str) -> None:
+    [found] = refused("a.md", [Block(1, line, None)])
+    assert why in found
+
+
+def _options(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that words in prose call, as far as they do, and the options that they name."""
+    command: click.Command = cli
+    for word in words[1:]:
+        if not isinstance(command, click.Group) or word.startswith("-"):
+            break
+        following = command.get_command(click.Context(command), word)
+        if following is None:
+            break
+        command = following
+    return command, [word for word in words if word.startswith("--")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_within_prose_are_there(page: Path) -> None:
+    for number, words in inline_commands(page):
+        command, options = _options(words)
+        known = {option for each in command.params for option in each.opts} | {"--help", "--version"}
+        place = f"{name(page)}:{number}: {' '.join(words)}"
+        assert command is not cli or words[1] in ("COMMAND", "--version", "--help"), place
+        assert {option.partition("=")[0] for option in options} <= known, place
+
+
+def _leaves(command: click.Command, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    if not isinstance(command, click.Group):
+        return [path]
+    context = click.Context(command)
+    found: list[tuple[str, ...]] = []
+    for each in command.list_commands(context):
+        following = command.get_command(context, each)
+        assert following is not None
+        found += _leaves(following, (*path, each))
+    return found
+
+
+def test_every_command_has_an_example() -> None:
+    shown = {tuple(parse(words)) for page in PAGES for block in blocks(page) for words in commands(block, "sealift")}
+    assert set(_leaves(cli, ())) - shown == set()
+    assert len(shown) >= len(_COMMANDS) - 1  # the worker is nobody's to call
+
+
+def test_every_target_of_make_is_there() -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in [*PAGES, ROOT / "BENCHMARKS.md"]:
+        for block in blocks(page):
+            for words in commands(block, "make"):
+                named = {word for word in words[1:] if "=" not in word}
+                assert named <= targets, f"{name(page)}:{block.number}: {' '.join(words)}"
+
+
+def test_every_variable_is_read_by_somebody() -> None:
+    sources = [*(ROOT / "jobs").rglob("*.py"), *(ROOT / "scheduler").rglob("*.py")]
+    read = {each for path in sources for each in re.findall(r"SEALIFT_[A-Z_]+[A-Z]", path.read_text())}
+    for page in PAGES:
+        assert set(re.findall(r"SEALIFT_[A-Z_]+[A-Z]", page.read_text())) <= read, name(page)
+
+
+def test_outcomes_in_tables_are_outcomes() -> None:
+    words: dict[str, Any] = {"outcome": set(Status), "category": set(Category)}
+    seen: set[str] = set()
+    for page in PAGES:
+        heading = ""
+        for line in lines(page):
+            cells = [cell.strip() for cell in line.text.strip("|").split("|")]
+            if line.is_fenced or not line.text.startswith("|"):
+                heading = ""
+            elif not heading:
+                heading = cells[0]
+            elif heading in words and not cells[0].startswith("-"):
+                assert cells[0].strip("`") in words[heading], f"{name(page)}:{line.number}"
+                seen.add(cells[0].strip("`"))
+    assert seen >= set(Status) | set(Category)
+
+
+@pytest.mark.parametrize("page", LINKED, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for number, target in links(page):
+        path, _, anchor = target.partition("#")
+        place = (page.parent / path).resolve() if path else page
+        where = f"{name(page)}:{number}: {target}"
+        if not place.exists() and path in AHEAD:
+            continue
+        assert place.exists(), where
+        assert not anchor or anchor in anchors(place), where
+
+
+def test_docs_are_in_their_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    named = {target for _, target in links(index)}
+    assert {page.name for page in PAGES if page.parent == index.parent} - {"README.md"} <= named
+
+
+def test_readme_is_short_and_has_the_test_command() -> None:
+    assert len(README.read_text().splitlines()) <= README_LINES_MAX
+    assert any(block.text == "make test" for block in blocks(README))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_prose_is_narrow(page: Path) -> None:
+    wide = [
+        f"{name(page)}:{line.number}: {prose_width(line.text)}"
+        for line in lines(page)
+        if not line.is_fenced and not line.text.startswith("|") and prose_width(line.text) > PROSE_WIDTH_MAX
+    ]
+    assert wide == []
