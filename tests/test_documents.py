@@ -13,6 +13,7 @@ from jobs.cli import _COMMANDS, cli
 from jobs.core.difference import Category
 from jobs.core.outcome import Status
 from jobs.errors import SealiftError
+from jobs.policies import read_policy
 from tests.documents import (
     PAGES,
     README,
@@ -154,6 +155,15 @@ def test_every_target_of_make_is_there() -> None:
             for words in commands(block, "make"):
                 named = {word for word in words[1:] if "=" not in word}
                 assert named <= targets, f"{name(page)}:{block.number}: {' '.join(words)}"
+
+
+def test_the_small_policy_is_right(tmp_path: Path) -> None:
+    policies = [block.text for block in blocks(ROOT / "docs" / "policy.md") if block.text.startswith("version:")]
+    assert policies
+    for text in policies:
+        file = tmp_path / "policy.yaml"
+        file.write_text(text)
+        assert read_policy(str(file)).pairs
 
 
 def test_every_variable_is_read_by_somebody() -> None:
