@@ -1,4 +1,4 @@
-"""The documents as tests read them: prose, fenced blocks, the commands in them, links and anchors."""
+"""Documents as tests read them: blocks, commands, links and anchors."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-"""What users read first; the rules of prose hold for these."""
+"""The documents for users, for which the rules of prose hold."""
 
 _FENCE = "```"
 _MARK = re.compile(r"<!-- run(?:: exit (\d+))? -->")
 
 
 class Line(NamedTuple):
-    """A line of a document: its number from 1, and whether a fenced block holds it."""
+    """A line of a document, its number from 1, and whether it is in a fenced block."""
 
     number: int
     text: str
@@ -26,7 +26,10 @@ class Line(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A fenced block: its first line's number and text. `exits`: what its commands end with; None: not to be run."""
+    """A fenced block: its first line's number, its text, and the exit code of its commands.
+
+    `exits` is None for a block that tests only parse.
+    """
 
     number: int
     text: str
@@ -34,7 +37,7 @@ class Block(NamedTuple):
 
 
 def lines(page: Path) -> Iterator[Line]:
-    """All lines of a document; a fence itself counts as fenced."""
+    """All lines of a document. A fence itself counts as fenced."""
     is_fenced = False
     for number, text in enumerate(page.read_text().splitlines(), 1):
         is_fence = text.startswith(_FENCE)
@@ -43,27 +46,27 @@ def lines(page: Path) -> Iterator[Line]:
 
 
 def blocks(page: Path) -> list[Block]:
-    """The fenced blocks. The comment `<!-- run -->` or `<!-- run: exit 3 -->` in the line above marks one to be run."""
-    found: list[Block] = []
-    held: list[str] | None = None
+    """The fenced blocks. `<!-- run -->` or `<!-- run: exit 3 -->` in the line above marks a block that tests run."""
+    closed: list[Block] = []
+    content: list[str] | None = None
     exits, start, above = None, 0, ""
     for number, text in enumerate(page.read_text().splitlines(), 1):
         if not text.startswith(_FENCE):
-            if held is not None:
-                held.append(text)
-        elif held is None:
+            if content is not None:
+                content.append(text)
+        elif content is None:
             mark = _MARK.fullmatch(above)
-            held, start, exits = [], number + 1, int(mark[1] or 0) if mark else None
+            content, start, exits = [], number + 1, int(mark[1] or 0) if mark else None
         else:
-            found.append(Block(start, "\n".join(held), exits))
-            held = None
+            closed.append(Block(start, "\n".join(content), exits))
+            content = None
         above = text
-    return found
+    return closed
 
 
 def commands(block: Block, program: str) -> list[list[str]]:
-    """The command lines of a block that call `program`, as words: pipes and redirections are left out."""
-    found = []
+    """The command lines of a block that call `program`, as words, without pipes and redirections."""
+    calls = []
     for line in block.text.replace("\\\n", " ").splitlines():
         if not re.search(rf"\b{program}\b", line):
             continue
@@ -76,15 +79,15 @@ def commands(block: Block, program: str) -> list[list[str]]:
                     words.pop(0)
                 if words[:1] == [program]:
                     end = next((place for place, each in enumerate(words) if set(each) <= set("<>")), len(words))
-                    found.append(words[:end])
+                    calls.append(words[:end])
                 words = []
             else:
                 words.append(word)
-    return found
+    return calls
 
 
 def inline_commands(page: Path) -> list[tuple[int, list[str]]]:
-    """(line, words) of code within prose that begins with `sealift `; it may be a part of a command line."""
+    """(line, words) of inline code that begins with `sealift `, which may be a part of a command line."""
     prose = "\n".join("" if line.is_fenced else line.text for line in lines(page))
     return [
         (prose.count("\n", 0, span.start()) + 1, shlex.split(span[1]))
@@ -93,25 +96,25 @@ def inline_commands(page: Path) -> list[tuple[int, list[str]]]:
 
 
 def links(page: Path) -> list[tuple[int, str]]:
-    """(line, target) of the links to other documents; addresses of the web are left out."""
-    found = []
+    """(line, target) of the links to files of the repository."""
+    local = []
     for line in lines(page):
         if not line.is_fenced:
             targets = re.findall(r"\]\(([^)\s]+)\)", line.text)
-            found += [(line.number, target) for target in targets if not re.match(r"[a-z]+:", target)]
-    return found
+            local += [(line.number, target) for target in targets if not re.match(r"[a-z]+:", target)]
+    return local
 
 
 def anchors(page: Path) -> set[str]:
     """The anchors of a document's headings, as GitHub makes them."""
-    found: set[str] = set()
+    names: set[str] = set()
     for line in lines(page):
         if not line.is_fenced and (heading := re.match(r"#+ (.*)", line.text)):
             text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading[1]).lower()
             anchor = re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-")
-            again = sum(each == anchor or bool(re.fullmatch(rf"{re.escape(anchor)}-\d+", each)) for each in found)
-            found.add(f"{anchor}-{again}" if again else anchor)
-    return found
+            again = sum(each == anchor or bool(re.fullmatch(rf"{re.escape(anchor)}-\d+", each)) for each in names)
+            names.add(f"{anchor}-{again}" if again else anchor)
+    return names
 
 
 def prose_width(line: str) -> int:

@@ -1,4 +1,4 @@
-"""The documents for users say what is there: commands, options, targets of make, variables, links."""
+"""Documents for users: the commands, options, variables and links in them exist."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROSE_WIDTH_MAX = 88
 LINKED = [*PAGES, *(ROOT / name for name in ("BENCHMARKS.md", "CHANGELOG.md", "DESIGN.md", "SECURITY.md"))]
 LINKED += [ROOT / "terraform" / "README.md"]
 AHEAD = {"ARCHITECTURE.md", "CONTRIBUTING.md"}
-"""Documents that others are writing: a link to one is checked as soon as it is there."""
+"""Documents of a later change. Links to them are checked once they exist."""
 
 
 def name(page: Path) -> str:
@@ -41,9 +41,9 @@ def name(page: Path) -> str:
 
 
 def parse(words: list[str]) -> list[str]:
-    """Parse a command line as click does, and run nothing; the names of the command that it calls.
+    """Parse a command line as click does, without running it. Return the names of its command.
 
-    Raises click's UsageError, or a SealiftError, for what the command would refuse.
+    Raises click's UsageError or a SealiftError for what the command would refuse.
     """
     command: click.Command = cli
     parent: click.Context | None = None
@@ -54,15 +54,15 @@ def parse(words: list[str]) -> list[str]:
         if not isinstance(command, click.Group):
             return path
         rest: list[str] = [*context._protected_args, *context.args]
-        found, following, arguments = command.resolve_command(context, rest)
-        if found is None or following is None:
+        child_name, child, arguments = command.resolve_command(context, rest)
+        if child_name is None or child is None:
             raise click.UsageError(f"no command in {words}")
-        called, command, parent = found, following, context
+        called, command, parent = child_name, child, context
         path.append(called)
 
 
 def problem(words: list[str]) -> str | None:
-    """Why a command line cannot be parsed; None: it can."""
+    """Why a command line cannot be parsed, or None."""
     try:
         parse(words)
     except click.exceptions.Exit:  # --help, --version
@@ -73,7 +73,7 @@ def problem(words: list[str]) -> str | None:
 
 
 def refused(page_name: str, page_blocks: list[Block]) -> list[str]:
-    """The command lines of a page's blocks that no command takes."""
+    """The command lines in a page's blocks that Sealift would refuse, each with the reason."""
     return [
         f"{page_name}:{block.number}: {' '.join(words)}: {why}"
         for block in page_blocks
@@ -103,20 +103,20 @@ def test_every_command_line_is_one_that_sealift_takes(page: Path) -> None:
     ],
 )
 def test_a_wrong_command_line_is_found(line: str, why: str) -> None:
-    [found] = refused("a.md", [Block(1, line, None)])
-    assert why in found
+    [refusal] = refused("a.md", [Block(1, line, None)])
+    assert why in refusal
 
 
 def _options(words: list[str]) -> tuple[click.Command, list[str]]:
-    """The command that words in prose call, as far as they do, and the options that they name."""
+    """The command that inline code names, or its group, and the options in it."""
     command: click.Command = cli
     for word in words[1:]:
         if not isinstance(command, click.Group) or word.startswith("-"):
             break
-        following = command.get_command(click.Context(command), word)
-        if following is None:
+        child = command.get_command(click.Context(command), word)
+        if child is None:
             break
-        command = following
+        command = child
     return command, [word for word in words if word.startswith("--")]
 
 
@@ -134,18 +134,18 @@ def _leaves(command: click.Command, path: tuple[str, ...]) -> list[tuple[str, ..
     if not isinstance(command, click.Group):
         return [path]
     context = click.Context(command)
-    found: list[tuple[str, ...]] = []
-    for each in command.list_commands(context):
-        following = command.get_command(context, each)
-        assert following is not None
-        found += _leaves(following, (*path, each))
-    return found
+    leaves: list[tuple[str, ...]] = []
+    for child_name in command.list_commands(context):
+        child = command.get_command(context, child_name)
+        assert child is not None
+        leaves += _leaves(child, (*path, child_name))
+    return leaves
 
 
 def test_every_command_has_an_example() -> None:
     shown = {tuple(parse(words)) for page in PAGES for block in blocks(page) for words in commands(block, "sealift")}
     assert set(_leaves(cli, ())) - shown == set()
-    assert len(shown) >= len(_COMMANDS) - 1  # the worker is nobody's to call
+    assert len(shown) >= len(_COMMANDS) - 1  # all but the worker, which is internal
 
 
 def test_every_target_of_make_is_there() -> None:
@@ -166,7 +166,7 @@ def test_the_small_policy_is_right(tmp_path: Path) -> None:
         assert read_policy(str(file)).pairs
 
 
-def test_every_variable_is_read_by_somebody() -> None:
+def test_every_variable_is_read_by_the_code() -> None:
     sources = [*(ROOT / "jobs").rglob("*.py"), *(ROOT / "scheduler").rglob("*.py")]
     read = {each for path in sources for each in re.findall(r"SEALIFT_[A-Z_]+[A-Z]", path.read_text())}
     for page in PAGES:
