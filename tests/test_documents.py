@@ -190,6 +190,14 @@ def test_outcomes_in_tables_are_outcomes() -> None:
     assert seen >= set(Status) | set(Category)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_tables_begin_with_a_heading(page: Path) -> None:
+    texts = ["" if line.is_fenced else line.text for line in lines(page)]
+    for number, (above, row, following) in enumerate(zip(["", *texts], texts, [*texts[1:], ""], strict=False), 1):
+        if row.startswith("|") and not above.startswith("|"):
+            assert re.fullmatch(r"\|(-+\|)+", following), f"{name(page)}:{number}"
+
+
 @pytest.mark.parametrize("page", LINKED, ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
     for number, target in links(page):
