@@ -10,10 +10,10 @@ import click
 import pytest
 
 from jobs.cli import _COMMANDS, cli
-from jobs.core.difference import Category
+from jobs.core.category import Category
 from jobs.core.outcome import Status
 from jobs.errors import SealiftError
-from jobs.policies import read_policy
+from jobs.policy.reader import read_policy
 from tests.documents import (
     PAGES,
     README,

@@ -17,7 +17,7 @@ RANGE_BYTES = 8 * 1024**2
 """What the worker reads at once when bytes pass through it, and so the part size of a streamed copy."""
 
 REQUESTS_PER_SECOND = 1_600
-"""One worker process on one core, copying 4 KiB objects with 64 in flight (measured, see DESIGN.md)."""
+"""One worker process on one core, copying 4 KiB objects with 64 in flight (measured, see BENCHMARKS.md)."""
 
 WRITES_PER_SECOND = 3_500
 """What S3 takes of copies, puts and deletes in one partitioned prefix:

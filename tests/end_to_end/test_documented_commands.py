@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.cli.conftest import Result, World
-from tests.cli.test_reconcile import settle
 from tests.documents import PAGES, ROOT, Block, blocks, commands
-from tests.servers import Server
+from tests.doubles.servers import Server
+from tests.end_to_end.conftest import Result, World
+from tests.end_to_end.test_reconcile import settle
 
 BUCKETS = ("documents", "copies", "cold", "back", "inventories", "ledger")
 """The buckets of the examples."""
