@@ -21,12 +21,13 @@ from jobs.core.run import RunSpec
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
+from jobs.runs.request import Planned, Planner, Request, failures_of
 from tests.doubles.silent_display import SILENT
 from tests.simulation.archives.schedule import ArchiveSchedule
 from tests.simulation.copies.tables import replaced
 from tests.simulation.engine.processes import Connection, Process
 
-_real_failures_of = launch.failures_of
+_real_failures_of = failures_of
 
 
 class Opened(Connection):
@@ -36,10 +37,10 @@ class Opened(Connection):
         """Nothing to release."""
 
 
-async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: ArchiveSchedule) -> launch.Planned:
+async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: ArchiveSchedule) -> Planned:
     """What the command plans; the run keeps the id and the options of `spec`."""
     versions = "all" if spec.job != "compact" or schedule.all_versions else "current"
-    request = launch.Request(
+    request = Request(
         job=spec.job,
         source=spec.source,
         destination=spec.destination,
@@ -48,7 +49,7 @@ async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: Archiv
         options=dict(spec.options),
         retry_of=spec.retry_of,
     )
-    planners: dict[str, launch.Planner] = {
+    planners: dict[str, Planner] = {
         "compact": jobs.cli.compact.plan_run,
         "verify": jobs.verify.archives_plan.plan_run,
         "expire": jobs.expire.plan.plan_run,

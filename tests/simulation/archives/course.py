@@ -30,7 +30,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import Tombstones
 from jobs.restore.as_of import DISPUTED
 from jobs.restore.thawing import Tier
-from jobs.runs import launch
+from jobs.runs.request import Planned
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import Store
@@ -193,7 +193,7 @@ class ArchiveCourse(Course):
 
     # What is asked.
 
-    async def _plan(self, process: Process, ledger: Ledger, step: Step, run_id: str, earlier: str) -> launch.Planned:
+    async def _plan(self, process: Process, ledger: Ledger, step: Step, run_id: str, earlier: str) -> Planned:
         if step is Step.REPLICATE:
             return await super()._plan(process, ledger, step, run_id, earlier)
         spec, store = self._spec(step, run_id, earlier), process.connect()
@@ -212,7 +212,7 @@ class ArchiveCourse(Course):
         options = dict(spec.options) | {"multipart_threshold_bytes": 40, "part_size_bytes": 24}
         return replace(spec, options=options), rows
 
-    async def _plan_purely(self, step: Step, spec: RunSpec, store: Store, ledger: Ledger) -> launch.Planned:
+    async def _plan_purely(self, step: Step, spec: RunSpec, store: Store, ledger: Ledger) -> Planned:
         planner = Planner(store, ledger, COLD, self.schedule.rows_per_shard)
         all_versions = self.schedule.all_versions
         if step is Step.COMPACT:

@@ -25,7 +25,8 @@ from jobs.expire.rules import PROOFS, Proof
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.tombstones import DONE, FOLDER, INTENT
 from jobs.restore.as_of import current_at, pick, pick_asked
-from jobs.runs import launch, sharding
+from jobs.runs import sharding
+from jobs.runs.request import Planned
 from jobs.s3.listing import list_all
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
@@ -64,7 +65,7 @@ class Planner:
 
     # What the verbs do with rows.
 
-    def compact(self, spec: RunSpec, rows: Sequence[ObjectVersion], *, all_versions: bool) -> launch.Planned:
+    def compact(self, spec: RunSpec, rows: Sequence[ObjectVersion], *, all_versions: bool) -> Planned:
         """`jobs.compact.plan.plan_groups`: in packing order, whole groups to a shard."""
         taken = [row for row in rows if all_versions or (row.is_latest and not row.is_delete_marker)]
         order = sorted(
@@ -85,7 +86,7 @@ class Planner:
                 slices.append([])
         return planned(spec, slices, len(rows) - len(taken))
 
-    async def verify(self, spec: RunSpec) -> launch.Planned:
+    async def verify(self, spec: RunSpec) -> Planned:
         """`jobs.verify.archives_rows.plan_archives`: the members of each archive, then itself; then lost archives."""
         listed = [each async for each in list_archives(self.store, self.archives)]
         records = await self.index.records(self.archives)
@@ -112,7 +113,7 @@ class Planner:
             slices[-1] += some
         return planned(spec, slices)
 
-    async def expire(self, spec: RunSpec) -> launch.Planned:
+    async def expire(self, spec: RunSpec) -> Planned:
         """`jobs.expire.candidates.plan_candidates`: what one run has proven, members in their archive's order."""
         proving = await self.ledger.spec(spec.options["proofs"][0])
         plan = await self.ledger.plan(proving.run_id)
@@ -192,7 +193,7 @@ class Planner:
 
         return [row for row in rows if is_among(row, there) or not is_among(row, gone)]
 
-    async def restore(self, spec: RunSpec, asked: Sequence[ObjectVersion] | None = None) -> launch.Planned:
+    async def restore(self, spec: RunSpec, asked: Sequence[ObjectVersion] | None = None) -> Planned:
         """`jobs.restore.plan.plan_restore`: of each key's history the version that is wanted, archive by archive.
 
         `asked`: the rows that an earlier restore left, which are looked up anew.
@@ -258,7 +259,7 @@ class Planner:
         return [list(rows[start : start + each]) for start in range(0, len(rows), each)]
 
 
-def planned(spec: RunSpec, slices: Iterable[list[ObjectVersion]], excluded: int = 0) -> launch.Planned:
+def planned(spec: RunSpec, slices: Iterable[list[ObjectVersion]], excluded: int = 0) -> Planned:
     """Shards that wait to be published; their rows get their numbers."""
     number, numbered = 0, []
     for rows in slices:
@@ -268,10 +269,10 @@ def planned(spec: RunSpec, slices: Iterable[list[ObjectVersion]], excluded: int 
     summaries = tuple(ShardSummary(len(rows), sum(row.size_bytes or 0 for row in rows)) for rows in numbered)
     files: Any = tables.Scratch([pickle.dumps(rows) for rows in numbered])
     size_bytes = sum(each.size_bytes for each in summaries)
-    return launch.Planned(spec, Plan(number, size_bytes, summaries, {"left out": excluded}), files)
+    return Planned(spec, Plan(number, size_bytes, summaries, {"left out": excluded}), files)
 
 
-def demand_equal(real: launch.Planned, before: launch.Planned, after: launch.Planned) -> None:
+def demand_equal(real: Planned, before: Planned, after: Planned) -> None:
     """The rows of the real plan are those of the pure one, unless the world changed while the real one was made.
 
     Restores spread what lies in no archive by a hash.
@@ -283,7 +284,7 @@ def demand_equal(real: launch.Planned, before: launch.Planned, after: launch.Pla
         raise tables.Unequal(f"planning differs:\n  real {second} {times[1]}\n  pure {first} {times[0]}")
 
 
-def _comparable(plan: launch.Planned) -> tuple[Any, ...]:
+def _comparable(plan: Planned) -> tuple[Any, ...]:
     files = [(plan.scratch / f"{number:05d}.parquet").read_bytes() for number in range(len(plan.plan.shards))]
     rows = [row for data in files for row in tables.read_slice(data)]
     free = sorted((row._replace(row=0) for row in rows if row.archive is None and row.proof is None), key=repr)
@@ -297,7 +298,7 @@ def _timeless(row: ObjectVersion) -> ObjectVersion:
     return row if proof is None else row._replace(proof=replace(proof, proven_at=0.0).encode())
 
 
-def _proof_times(plan: launch.Planned) -> list[float]:
+def _proof_times(plan: Planned) -> list[float]:
     """When each row was proven. DuckDB's epoch is some fraction of a microsecond off."""
     files = [(plan.scratch / f"{number:05d}.parquet").read_bytes() for number in range(len(plan.plan.shards))]
     proofs = [_proof_in(row) for data in files for row in tables.read_slice(data)]

@@ -23,6 +23,7 @@ from jobs.reports.document import exit_code
 from jobs.runs import launch, leases
 from jobs.runs.leases import Lease
 from jobs.runs.local_executor import ATTEMPTS
+from jobs.runs.request import Planned
 from jobs.runs.worker import Job, Worker, WorkerLimits
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.fenced_store import fenced
@@ -139,7 +140,7 @@ class Course:
 
         return command
 
-    async def _plan(self, process: Process, ledger: Ledger, step: Step, run_id: str, earlier: str) -> launch.Planned:
+    async def _plan(self, process: Process, ledger: Ledger, step: Step, run_id: str, earlier: str) -> Planned:
         spec, rows = await self._request(process, ledger, step, run_id, earlier)
         return await tables.plan(spec, rows, rows_per_shard=self.schedule.rows_per_shard, is_full=self.schedule.is_full)
 

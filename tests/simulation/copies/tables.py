@@ -31,6 +31,7 @@ from jobs.core.run import Plan, RunSpec
 from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
 from jobs.runs.folding import Folded
+from jobs.runs.request import Planned
 from jobs.tables import rows as tables
 from tests.simulation.copies.cutting import Cut, cut
 from tests.simulation.engine import databases
@@ -58,14 +59,14 @@ class Scratch:
         return self._files[0]
 
 
-async def plan(spec: RunSpec, rows: Sequence[ObjectVersion], *, rows_per_shard: int, is_full: bool) -> launch.Planned:
+async def plan(spec: RunSpec, rows: Sequence[ObjectVersion], *, rows_per_shard: int, is_full: bool) -> Planned:
     """Planned shards that wait to be published. Full: by the real planner, whose plan must be the pure one's."""
     is_selected = spec.retry_of is not None or spec.options["all_versions"]
     rule = part_rule(spec.job, spec.options)
     pure = cut(rows, all_versions=is_selected, rows_per_shard=rows_per_shard, threshold_bytes=rule[0])
     if not is_full:
         files: Any = Scratch([pickle.dumps(some) for some in pure.slices])
-        return launch.Planned(spec, Plan(pure.rows, pure.size_bytes, pure.shards, pure.excluded), files)
+        return Planned(spec, Plan(pure.rows, pure.size_bytes, pure.shards, pure.excluded), files)
     from jobs.core.selection import Selection
     from jobs.runs.planning import forecast, plan_rows
 
@@ -92,7 +93,7 @@ async def plan(spec: RunSpec, rows: Sequence[ObjectVersion], *, rows_per_shard: 
     if real != pure:
         raise Unequal(f"planning differs:\n  real {real}\n  pure {pure}")
     files = Scratch(written)
-    return launch.Planned(spec, forecast(planned, spec.job, spec.options, 1), files)
+    return Planned(spec, forecast(planned, spec.job, spec.options, 1), files)
 
 
 class Unequal(Exception):

@@ -22,7 +22,7 @@ from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.run import RunSpec, Side
 from jobs.errors import ExitCode
 from jobs.ledger.ledger import Ledger
-from jobs.runs import launch
+from jobs.runs.request import Planned, is_streamed
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.conditional_writes import look_first
@@ -242,7 +242,7 @@ class LastCopyCourse(ArchiveCourse):
 
     # What is planned.
 
-    async def _plan(self, process: Process, ledger: Ledger, step: Any, run_id: str, earlier: str) -> launch.Planned:
+    async def _plan(self, process: Process, ledger: Ledger, step: Any, run_id: str, earlier: str) -> Planned:
         act: Act = step
         if act.value.startswith("expire"):
             return await self._plan_expiry(process, ledger, act, run_id)
@@ -268,7 +268,7 @@ class LastCopyCourse(ArchiveCourse):
                 rows += [_row(*each) for each in page]
         return [row for row in rows if not row.key.endswith(OWN)]
 
-    async def _plan_expiry(self, process: Process, ledger: Ledger, act: Act, run_id: str) -> launch.Planned:
+    async def _plan_expiry(self, process: Process, ledger: Ledger, act: Act, run_id: str) -> Planned:
         bucket = self.sides[_way(act)].bucket
         runs = await self._proving_runs(ledger, bucket, _way(act))
         planner = Planner(process.connect(), ledger, COLD, self.schedule.rows_per_shard)
@@ -280,7 +280,7 @@ class LastCopyCourse(ArchiveCourse):
         places = [COLD, *(self.copies_of(way) for way in ways)]
         options = {
             "grace_seconds": self.schedule.grace_seconds, "delete": True, "max_share": 1.0,
-            "proofs": [each.run_id for each in runs], "streamed": launch.is_streamed(source, destination),
+            "proofs": [each.run_id for each in runs], "streamed": is_streamed(source, destination),
             "copies": [str(each) for each in places],
         }  # fmt: skip
         spec = RunSpec(run_id, "expire", second_of(run_id), source, destination, "asked", options, None, __version__)
@@ -326,6 +326,6 @@ def _way(act: Act) -> int:
     return _WAYS.get(act.value.split()[-1], 0)
 
 
-def _rows(found: launch.Planned) -> list[ObjectVersion]:
+def _rows(found: Planned) -> list[ObjectVersion]:
     files = [(found.scratch / f"{number:05d}.parquet").read_bytes() for number in range(len(found.plan.shards))]
     return [row for data in files for row in pickle.loads(data)]

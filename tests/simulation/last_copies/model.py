@@ -40,6 +40,8 @@ class LastCopyModel(Facts, Observer):
         super().__init__(schedule)
         self.copies = LastCopies(self)
         self._calls: dict[tuple[str, str], float] = {}
+        self._since: dict[int, dict[str, float]] = {}
+        """By the number of a delete: when the process took up what it deletes. The delete may come late."""
         self._before: dict[int, dict[str, list[Version]]] = {}
         self.struck: Callable[[Process, str], None] | None = None
         """Called once, when the first delete of an original is on its way."""
@@ -85,6 +87,11 @@ class LastCopyModel(Facts, Observer):
         self.violate("only errors of the tree", f"{process.name}: {type(error).__name__}: {error}")
 
     def asked(self, request: Request) -> None:
+        if request.name in _DELETES:
+            now = self.world.loop.time()
+            self._since[request.number] = {
+                key: self._calls.get((request.process.name, key), now) for key in _keys(request)
+            }
         if request.name in _DELETES and self.struck is not None and self._job(request.process) == "expire":
             [key, *_] = _keys(request)
             if PROBE not in key and not self._is_trial(request):
@@ -139,7 +146,7 @@ class LastCopyModel(Facts, Observer):
             self._tried += [(request.bucket, key, after[-1], version) for version in hidden]
             lost = [] if hidden else lost
         for version in lost:
-            since = self._calls.get((process.name, key), self.world.loop.time())
+            since = self._since[request.number][key]
             self.copies.deleted(key, version, since, who)
             self.count("removed" if version in removed else "hidden")
             if job == "undo":

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from jobs.core.enums import ArchiveFormat
 from jobs.replicate.decision import Overwrite
-from tests.simulation.copies.schedule import Put
+from tests.simulation.copies.schedule import Fault, Kind, Put
 from tests.simulation.engine.campaign import play
 from tests.simulation.engine.peculiar_memory import twin_of
 from tests.simulation.last_copies.schedule import Act, LastCopySchedule, World
@@ -107,3 +108,29 @@ def test_an_adversary_finds_other_bytes_with_the_same_crc(algorithm: str):
     assert twin != data
     assert full_object(algorithm, twin) == full_object(algorithm, data)
     assert twin_of(b"few", algorithm) is None
+
+
+def test_a_delete_that_comes_late_is_held_to_what_its_worker_had_looked_at() -> None:
+    """The copy goes while the delete is on its way; the row is looked at again, and kept; then the delete comes."""
+    late = LastCopySchedule(
+        seed=40630,
+        source=(Put("b/c", 33, 8059),),
+        default_checksum=None,
+        is_in_order=True,
+        faults=(Fault(63, Kind.LATE, 958489),),
+        rows_per_shard=4,
+        in_flight=2,
+        checkpoint_rows=1,
+        kind=ArchiveFormat.TAR_ZST,
+        world=World.HIDDEN,
+        steps=(),
+        acts=(R, E, M),
+        picks=(13694483, 5011436, 15207352),
+        pauses_seconds=(90.0, 5.0, 90.0),
+        strike="hide",
+        is_one_bucket=True,
+        by_manifest=True,
+    )
+    model = play(late).model
+    assert model.violations == []
+    assert model.known_limits == {"others took a last copy away after it was looked at": 1}
