@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from jobs.backup.key_backup import BackupOptions, BackupStores, KeyBackup, Progress, Settled
 from jobs.backup.version_match import Likeness, identity
+from jobs.core.histories import keys_of
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import ArchivedObject, ConfigError, Conflict, NotFound, PreconditionFailed
@@ -30,6 +31,8 @@ __all__ = ["Backup", "BackupOptions", "Progress", "Settled"]
 
 class Backup(BackupStores):
     """The backup job of one pair of locations (a `jobs.runs.worker.Job`). The destination has to keep versions."""
+
+    chains = staticmethod(keys_of)
 
     def __init__(self, source: Store, destination: Store, route: Route, options: BackupOptions, budget: ByteBudget):
         super().__init__(source, destination, route, options, budget)

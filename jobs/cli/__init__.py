@@ -30,7 +30,7 @@ from jobs.errors import ConfigError, ExitCode, SealiftError, SealiftWarning
 _COMMANDS = {
     "inventory": ("jobs.cli.inventory", "inventory", "List a bucket into a report of S3 Inventory's shape."),
     "replicate": ("jobs.cli.replicate", "replicate", "Copy the objects of a manifest, guarded and proven."),
-    "verify": ("jobs.cli.replicate", "verify", "Prove that copies are the same as their originals."),
+    "verify": ("jobs.cli.verify", "verify", "Prove that copies are the same as their originals."),
     "reconcile": ("jobs.cli.reconcile", "reconcile", "Compare two inventories; report and repair what differs."),
     "compact": ("jobs.cli.compact", "compact", "Pack small cold objects into few archives."),
     "restore": ("jobs.cli.restore", "restore", "Bring objects back out of archives, or a bucket as it was."),

@@ -10,13 +10,13 @@ import click
 from jobs.cli.batch_options import batch_options
 from jobs.cli.options import WhenType, json_option, ledger_option, manifest_option, plan_options, prefix_option, stack
 from jobs.cli.pair_options import Chosen, choose, pair_options
-from jobs.cli.replicate import launch_and_report
+from jobs.cli.run_command import launch_and_report
 from jobs.config import Settings
 from jobs.core.enums import Deletes
 from jobs.core.selection import Selection
 from jobs.errors import LimitExceeded
 from jobs.policy.run_options import Ceiling, copy_options, globs, prefixes_below, sides
-from jobs.runs import launch
+from jobs.runs.request import Request, open_ledger
 
 
 @click.command()
@@ -50,7 +50,7 @@ async def _backfill(given: dict[str, Any], chosen: Chosen, settings: Settings) -
     pair, scope = chosen.pair, chosen.scope
     source, destination = sides(pair)
     include, exclude = globs(scope)
-    request = launch.Request(
+    request = Request(
         job="replicate",
         source=source,
         destination=destination,
@@ -68,7 +68,7 @@ async def _backfill(given: dict[str, Any], chosen: Chosen, settings: Settings) -
     )
     ceiling = Ceiling.of(pair, given["max_cost"], given["max_objects"])
     try:
-        return await launch_and_report(request, launch.open_ledger(chosen.ledger), settings, given | ceiling._asdict())
+        return await launch_and_report(request, open_ledger(chosen.ledger), settings, given | ceiling._asdict())
     except LimitExceeded as error:
         limits = Ceiling.of(pair)
         raise LimitExceeded(

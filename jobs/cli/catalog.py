@@ -11,7 +11,7 @@ from jobs.cli.console import emit
 from jobs.cli.options import json_option, ledger_location, ledger_option
 from jobs.config import Settings
 from jobs.core.model import Location
-from jobs.runs import launch
+from jobs.runs.request import open_ledger
 
 
 @click.group()
@@ -34,6 +34,6 @@ def rebuild(ledger: str | None, as_json: bool) -> int:
 async def _rebuild(place: Location, as_json: bool) -> None:
     from jobs.ledger.catalog import rebuild_catalog
 
-    made = await rebuild_catalog(launch.open_ledger(place), time.time())
+    made = await rebuild_catalog(open_ledger(place), time.time())
     document = {"catalog": made.uri, "rows": made.rows, "runs": made.runs}
     emit(document, as_json=as_json, text=f"{made.rows:,} object versions out of {made.runs:,} runs in {made.uri}")

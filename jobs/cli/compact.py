@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
-import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
 
-from jobs import __version__
 from jobs.cli.archive_rules import by_rule
 from jobs.cli.batch_options import batch_options
 from jobs.cli.options import (
@@ -27,19 +22,14 @@ from jobs.cli.options import (
     side,
     side_options,
 )
-from jobs.cli.replicate import launch_and_report
-from jobs.compact.job import CompactOptions
+from jobs.cli.run_command import launch_and_report
 from jobs.compact.packing import MEMBERS_MAX, TARGET_BYTES, Claim, PackingRule
-from jobs.compact.savings import Economy
 from jobs.config import Settings
-from jobs.core.display import Display
 from jobs.core.enums import ArchiveFormat, StorageClass
 from jobs.core.model import Location
-from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
-from jobs.ledger.ledger import Ledger
-from jobs.runs import launch
+from jobs.runs.request import Request, open_ledger
 
 PAYBACK_MONTHS = 24.0
 
@@ -113,7 +103,7 @@ async def _start(given: dict[str, Any], claims: tuple[Claim, ...], place: Locati
     if given["archives"] is None:
         raise UsageError("no place for archives: give --archives s3://bucket/prefix")
     source = side(given["source"], given, "source") if given["source"] else None
-    request = launch.Request(
+    request = Request(
         job="compact",
         source=source,
         destination=side(given["archives"], given, "archives"),
@@ -141,74 +131,10 @@ async def _start(given: dict[str, Any], claims: tuple[Claim, ...], place: Locati
         },
         price_table=given["price_table"],
     )
+    from jobs.compact.plan import plan_run
+
     planner = partial(plan_run, claims=claims)
-    return await launch_and_report(request, launch.open_ledger(place), settings, given, planner)
-
-
-async def plan_run(
-    request: launch.Request, ledger: Ledger, settings: Settings, display: Display, *, claims: tuple[Claim, ...] = ()
-) -> launch.Planned:
-    """Read and filter the manifest, cut it into archives, weigh them. Raises ManifestError, ConfigError, …
-
-    `claims`: rows that are left to others.
-    """
-    from jobs.compact.plan import forecast, leave_out, plan_groups
-    from jobs.runs.planning import read_price_table
-
-    started = time.time()
-    scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
-    try:
-        source, description, batches = await launch.manifest_rows(request, ledger)
-        await launch.check_sides(source, request.destination, {})
-        _check_apart(source, request.destination)
-        prices = read_price_table(request.price_table)
-        asked = dict(request.options)
-        economy = Economy.of(prices, asked["storage_class"], started, asked["payback_months"])
-        packing = CompactOptions(
-            PackingRule.from_dict(asked["rule"]), economy, asked["storage_class"], asked["sse"], asked["kms_key_id"]
-        )
-        spec = RunSpec(
-            run_id=launch.new_run_id(request.job, started),
-            job=request.job,
-            created_at=started,
-            source=source,
-            destination=request.destination,
-            manifest=description,
-            options=asked
-            | packing.to_dict()
-            | {
-                "streamed": launch.is_streamed(source, request.destination),
-                "cross_region": (source.region or "") != (request.destination.region or ""),
-            },
-            retry_of=request.retry_of,
-            sealift_version=__version__,
-        )
-
-        async def write_shard(number: int, data: bytes) -> None:
-            (scratch / f"{number:05d}.parquet").write_bytes(data)
-
-        grouped = await plan_groups(
-            leave_out(batches, claims) if claims else batches,
-            request.selection,
-            packing.rule,
-            economy,
-            write_shard=write_shard,
-            scratch_directory=scratch,
-            rows_per_shard=settings.rows_per_shard,
-            processes=settings.processes,
-        )
-        return launch.Planned(spec, forecast(grouped, spec.options, settings.processes, prices), scratch)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-
-
-def _check_apart(source: Side, archives: Side) -> None:
-    """An archive must not be packed by the next run."""
-    if launch.is_streamed(source, archives) or source.location.bucket != archives.location.bucket:
-        return
-    if archives.location.key.startswith(source.location.key):
-        raise UsageError(f"{archives.location} lies in {source.location}: archives need a place of their own")
+    return await launch_and_report(request, open_ledger(place), settings, given, planner)
 
 
 def _tags(words: tuple[str, ...]) -> dict[str, str]:

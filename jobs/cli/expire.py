@@ -15,7 +15,7 @@ from jobs.cli.batch_options import batch_options
 from jobs.cli.console import emit, say
 from jobs.cli.expire_options import by_pair, complete, is_named, named_side, places_options, same_command
 from jobs.cli.options import RunType, json_option, ledger_location, ledger_option, manifest_option
-from jobs.cli.replicate import launch_and_report
+from jobs.cli.run_command import launch_and_report
 from jobs.config import Settings
 from jobs.core.display import Display, shown
 from jobs.core.run import RunSpec
@@ -25,7 +25,8 @@ from jobs.expire.places import Places, claimed_by, claimed_by_run, command_line
 from jobs.expire.plan import is_proof, open_manifest, plan_run, proving_runs
 from jobs.expire.rules import EXPIRED_BEFORE, PROOFS
 from jobs.ledger.ledger import Ledger
-from jobs.runs import launch
+from jobs.registry import kind_of
+from jobs.runs.request import Planned, Request, open_ledger
 from jobs.s3.sessions import open_store
 
 GRACE = "30d"
@@ -85,7 +86,7 @@ def expire(**given: Any) -> int:
     settings = Settings.from_environment()
     if given["pair_name"] is not None:
         given = by_pair(given, settings)
-    ledger = launch.open_ledger(ledger_location(given["ledger"], settings))
+    ledger = open_ledger(ledger_location(given["ledger"], settings))
     if given["undo"]:
         return asyncio.run(_undo(ledger, given["undo"], given))
     options = {
@@ -118,7 +119,7 @@ async def _start(given: dict[str, Any], options: dict[str, Any], ledger: Ledger,
             f"run {proving.run_id} is about {proving.source.location}, --source says {places.source.location}: "
             "name one bucket"
         )
-    request = launch.Request(
+    request = Request(
         job="expire",
         source=places.source,
         destination=places.destination,
@@ -138,11 +139,11 @@ async def _start(given: dict[str, Any], options: dict[str, Any], ledger: Ledger,
 
 async def _plan_rows(
     is_own: Callable[[str], bool] | None,
-    request: launch.Request,
+    request: Request,
     ledger: Ledger,
     settings: Settings,
     display: Display,
-) -> launch.Planned:
+) -> Planned:
     """The plan. Raises ConfigError for one without rows, unless an earlier run has expired them all."""
     planned = await plan_run(request, ledger, settings, display, is_own)
     left_out = planned.plan.excluded
@@ -172,7 +173,7 @@ async def _undo(ledger: Ledger, run_id: str, given: Mapping[str, Any]) -> int:
     from jobs.ledger.tombstones import Tombstones
 
     spec = await ledger.spec(run_id)
-    if spec.job != "expire":
+    if kind_of(spec).name != "expire":
         raise UsageError(f"run {run_id} is a {spec.job} run: it hid nothing")
     if given["source"] is None:
         claimed = {"--undo": run_id} | {

@@ -38,7 +38,7 @@ from jobs.nights.stages import Done, Stages
 from jobs.policy.run_options import copy_options, globs, prefixes_below, sides
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_seconds
-from jobs.runs import launch
+from jobs.runs.request import Request, open_ledger
 
 
 @click.command()
@@ -71,7 +71,7 @@ def nightly(**given: Any) -> int:
 
 
 async def _nightly(given: dict[str, Any], chosen: Chosen, settings: Settings, night: date, now: float) -> int:
-    book = NightBook(launch.open_ledger(chosen.ledger), chosen.pair.name, night)
+    book = NightBook(open_ledger(chosen.ledger), chosen.pair.name, night)
     summary = await book.summary()
     if summary is None:
         deep = chosen.pair.verify.deep
@@ -151,12 +151,12 @@ class _Night:
         sample: tuple[int, int] | None = None,
         deep: bool = False,
         retry_of: str | None = None,
-    ) -> launch.Request:
+    ) -> Request:
         source, destination = sides(self.pair)
         include, exclude = globs(self.scope)
         options: dict[str, Any] = {"pair": self.pair.name, "night": self.claim["night"]}
         options |= copy_options(self.pair) if job == "replicate" else {"deep": deep}
-        return launch.Request(
+        return Request(
             job=job,
             source=source,
             destination=destination,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -199,6 +199,6 @@ def ledger_location(ledger: str | None, settings: Settings) -> Location:
     return Location.parse(uri)
 
 
-def side(location: Location, options: dict[str, Any], name: str) -> Side:
+def side(location: Location, options: Mapping[str, Any], name: str) -> Side:
     """The source's or destination's Side from the options of `side_options`."""
     return Side(location, options[f"{name}_endpoint"], options[f"{name}_region"], options[f"{name}_profile"])

@@ -21,7 +21,7 @@ from jobs.cli.options import RunType, ledger_location, ledger_option
 from jobs.config import Settings
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.table_docs import TABLES
-from jobs.runs import launch
+from jobs.runs.request import open_ledger
 
 if TYPE_CHECKING:
     from jobs.tables.duck import Answer
@@ -70,7 +70,7 @@ def query(
     if file_format == "parquet" and output is None and sys.stdout.isatty():
         raise UsageError("Parquet is no text for a terminal: add --output FILE, or pipe it")
     place = ledger_location(ledger, Settings.from_environment())
-    asyncio.run(_query(sql, run_id, file_format, output, launch.open_ledger(place)))
+    asyncio.run(_query(sql, run_id, file_format, output, open_ledger(place)))
     return 0
 
 

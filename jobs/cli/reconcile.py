@@ -35,7 +35,7 @@ from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.run import compare, make_spec, record, side_store
 from jobs.reports.document import exit_code
-from jobs.runs import launch
+from jobs.runs.request import new_run_id, open_ledger
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ async def _reconcile(given: dict[str, Any], place: Location, settings: Settings)
 
     if given["repair_different"] and not given["repair"]:
         raise UsageError("--repair-different needs --repair")
-    ledger, began = launch.open_ledger(place), time.time()
-    run_id = launch.new_run_id("reconcile", began)
+    ledger, began = open_ledger(place), time.time()
+    run_id = new_run_id("reconcile", began)
     with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
         scratch = Path(folder)
         source, destination = await _inventories(given, ledger, run_id, began)

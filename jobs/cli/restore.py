@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
-import time
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
 
-from jobs import __version__
 from jobs.cli.batch_options import batch_options
 from jobs.cli.options import (
     LocationType,
@@ -28,19 +22,14 @@ from jobs.cli.options import (
     side,
     side_options,
 )
-from jobs.cli.replicate import launch_and_report
+from jobs.cli.run_command import launch_and_report
 from jobs.config import Settings
-from jobs.core.display import Display
 from jobs.core.enums import StorageClass
 from jobs.core.model import Location
-from jobs.core.run import RunSpec
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
-from jobs.ledger.ledger import Ledger
-from jobs.restore.candidates import Wanted
-from jobs.restore.pricing import find_cold, forecast
 from jobs.restore.thawing import DAYS, Tier
-from jobs.runs import launch
+from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
 
 
@@ -129,11 +118,11 @@ def _check(given: dict[str, Any]) -> None:
 
 
 async def _start(given: dict[str, Any], place: Location, settings: Settings) -> int:
-    ledger = launch.open_ledger(place)
+    ledger = open_ledger(place)
     archives = side(given["archives"], given, "archives") if given["archives"] else None
     source = side(given["source"], given, "source") if given["source"] else archives
     prefix = given["source"].key if given["source"] else ""
-    request = launch.Request(
+    request = Request(
         job="restore",
         source=source,
         destination=side(given["destination"], given, "destination"),
@@ -162,60 +151,6 @@ async def _start(given: dict[str, Any], place: Location, settings: Settings) -> 
         },
         price_table=given["price_table"],
     )
+    from jobs.restore.plan import plan_run
+
     return await launch_and_report(request, ledger, settings, given, partial(plan_run, keys=given["keys"]))
-
-
-async def plan_run(
-    request: launch.Request, ledger: Ledger, settings: Settings, display: Display, *, keys: Sequence[str] = ()
-) -> launch.Planned:
-    """Find what is asked for, choose versions, look at the archives, price it. Raises ConfigError, UsageError, …"""
-    from jobs.archives.index import ArchiveIndex
-    from jobs.restore.plan import plan_restore
-    from jobs.runs.planning import read_price_table
-
-    started = time.time()
-    if request.source is None:
-        raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
-    scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
-    try:
-        options = dict(request.options)
-        index = ArchiveIndex(ledger.store, ledger.location)
-        wanted = Wanted(request, ledger, index, keys)
-        records = await wanted.records()
-        await launch.check_sides(request.source, request.destination, options)
-
-        async def write_shard(number: int, data: bytes) -> None:
-            (scratch / f"{number:05d}.parquet").write_bytes(data)
-
-        chosen = await plan_restore(
-            wanted.candidates(records),
-            request.selection,
-            wanted.choose(),
-            write_shard=write_shard,
-            scratch_directory=scratch,
-            rows_per_shard=settings.rows_per_shard,
-            processes=settings.processes,
-        )
-        spec = RunSpec(
-            run_id=launch.new_run_id(request.job, started),
-            job=request.job,
-            created_at=started,
-            source=request.source,
-            destination=request.destination,
-            manifest=wanted.description(),
-            options=options
-            | {
-                "streamed": launch.is_streamed(request.source, request.destination),
-                "cross_region": (request.source.region or "") != (request.destination.region or ""),
-            },
-            retry_of=request.retry_of,
-            sealift_version=__version__,
-        )
-        prices = read_price_table(request.price_table)
-        cold = await find_cold(
-            wanted.archives, records, [each.archive for each in chosen.archives], Tier(spec.options["tier"])
-        )
-        return launch.Planned(spec, forecast(chosen, records, cold, spec.options, settings.processes, prices), scratch)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import time
 from typing import Any
 
@@ -13,22 +12,22 @@ from jobs.aws.batch import Batch
 from jobs.cli import batch_options
 from jobs.cli.console import display, emit, meter, table
 from jobs.cli.options import RunType, json_option, ledger_location, ledger_option
-from jobs.cli.replicate import follow_and_report, launch_and_report, run_and_report
+from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_report
 from jobs.cli.texts import plan_text, report_text
 from jobs.config import Settings
 from jobs.core.selection import Selection
 from jobs.errors import LedgerError, UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.registry import kind_of
 from jobs.reports.document import exit_code, findings_count
 from jobs.reports.figures import human_bytes
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import BatchExecutor
 from jobs.runs.progress import find_standing
+from jobs.runs.request import Request, open_ledger
 
 WATCH_SECONDS = 2.0
-_PLANNERS = ("compact", "restore")
-"""Jobs whose failed rows become another run of theirs, by planners of their own, loaded when they are wanted."""
 
 
 @click.group()
@@ -101,7 +100,7 @@ def report(run_id: str, ledger: str | None, as_json: bool) -> int:
 
 
 def _open(ledger: str | None) -> Ledger:
-    return launch.open_ledger(ledger_location(ledger, Settings.from_environment()))
+    return open_ledger(ledger_location(ledger, Settings.from_environment()))
 
 
 async def _list(ledger: Ledger, limit: int, as_json: bool) -> int:
@@ -200,7 +199,9 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
 
 async def _report(ledger: Ledger, run_id: str, as_json: bool) -> int:
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
-    document = await ledger.report(run_id) or await launch.conclude(spec, plan, ledger, {})
+    document = await ledger.report(run_id) or await launch.conclude(
+        spec, plan, ledger, {}, kind_of(spec).report_details
+    )
     emit(document, as_json=as_json, text=report_text(document))
     return int(exit_code(document))
 
@@ -211,34 +212,23 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
     if given["executor"] is None and await ledger.names(run_id, "batch/"):
         given = given | {"executor": "batch"}
     options = batch_options.chosen(given)
+    kind = kind_of(spec)
     if ended is None:
-        if spec.job == "expire":
-            from jobs.expire.places import command_of
-
-            raise UsageError(
-                f"run {run_id} is an expire run: it does not go on by what the ledger says of it. Start it again, and "
-                "what has gone is left out. This is what the ledger claims it was: check where originals and copies "
-                f"are, then start  {command_of(spec)}"
-            )
-        if spec.job == "reconcile":
-            raise UsageError(f"run {run_id} was not finished: start the reconciliation again, as a new run")
+        if kind.not_resumed is not None:
+            raise UsageError(kind.not_resumed(spec))
         if not placing.is_batch(options, settings):
             return await run_and_report(spec, plan, ledger, settings, as_json=given["as_json"])
         submitted = await batch_follow.resubmit(ledger, spec, plan, options, settings, display(given["as_json"]))
         if submitted is None:
             return await _report(ledger, run_id, given["as_json"])
         return await follow_and_report([(submitted, spec, plan)], ledger, **_shown(given))
-    if spec.job == "reconcile":
-        raise UsageError(f"run {run_id} only compared: repair what it found with `sealift reconcile --repair`")
-    if not ended["failures"]:
+    if "failures" in ended and not ended["failures"]:
         emit(ended, as_json=given["as_json"], text=f"Nothing to retry: {report_text(ended)}")
         return 0
-    if spec.job == "verify" and spec.options.get("archives"):
-        raise UsageError(f"run {run_id} only read archives: compact anew, or restore, what it found damaged")
-    if spec.job == "expire":
-        raise UsageError(f"run {run_id} has ended: what it kept is proven anew by another `sealift expire`")
-    request = launch.Request(
-        job=spec.job if spec.job in _PLANNERS else "replicate",
+    if kind.retried_as is None:
+        raise UsageError(kind.not_retried(spec) if kind.not_retried else f"no run retries a {kind.name} run")
+    request = Request(
+        job=kind.retried_as,
         source=spec.source,
         destination=spec.destination,
         manifest=f"run:{run_id}",
@@ -251,10 +241,7 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
         retry_of=run_id,
     )
     limits = {"dry_run": False, "max_cost": None, "max_objects": None}
-    planner: launch.Planner = launch.plan_run
-    if spec.job in _PLANNERS:
-        planner = importlib.import_module(f"jobs.cli.{spec.job}").plan_run
-    return await launch_and_report(request, ledger, settings, given | limits, planner)
+    return await launch_and_report(request, ledger, settings, given | limits)
 
 
 def _counted(ended: dict[str, Any]) -> dict[str, Any]:

@@ -17,28 +17,21 @@ import click
 from jobs import __version__
 from jobs.cli.options import RunType, ledger_location, ledger_option
 from jobs.cli.worker_log import WorkerLog, nowhere, to_stderr
-from jobs.compact.job import ARCHIVES_AT_ONCE, Compact, CompactOptions
 from jobs.config import Settings
-from jobs.core.model import Location, Route
+from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest
 from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, UsageError
-from jobs.expire.job import GROUPS_AT_ONCE, Expire, ExpireOptions
 from jobs.ledger.ledger import Ledger
-from jobs.replicate.job import Replicate, ReplicateOptions
-from jobs.restore.job import CHAINS_AT_ONCE, Restore, RestoreOptions
-from jobs.restore.thaw_requests import Thaws
-from jobs.restore.thawing import Tier
+from jobs.registry import kind_of, open_job
 from jobs.runs import parent_process
+from jobs.runs.kind import Opened
 from jobs.runs.leases import Lease, holder
-from jobs.runs.worker import Job, Progress, Worker, WorkerLimits
+from jobs.runs.worker import Progress, Worker, WorkerLimits
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.conditional_writes import look_first
 from jobs.s3.fenced_store import fenced
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
-from jobs.verify.archives_job import ARCHIVES_AT_ONCE as ARCHIVES_READ_AT_ONCE
-from jobs.verify.archives_job import VerifyArchives
-from jobs.verify.job import Verify, VerifyOptions
 
 PROGRESS_SECONDS = 0.5
 ALONE_GRACE_SECONDS = 1.0
@@ -145,29 +138,21 @@ async def _work(
         raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
     lease = Lease(ledger, run_id, shard, launch_id, holder(settings.batch_job_id))
     source, destination = (fenced(each, lease.hold) for each in open_sides(spec, settings.in_flight))
+    opened = Opened(spec, source, destination, ByteBudget(settings.buffer_bytes), ledger, settings.in_flight)
     attempt = Worker(
         ledger,
         run_id,
         shard,
-        make_job(spec, source, destination, ByteBudget(settings.buffer_bytes), ledger, settings.in_flight),
+        open_job(opened),
         WorkerLimits(
-            settings.in_flight, settings.checkpoint_rows, settings.checkpoint_seconds, settings.patience_seconds
+            kind_of(spec).at_once or settings.in_flight,
+            settings.checkpoint_rows,
+            settings.checkpoint_seconds,
+            settings.patience_seconds,
         ),
         lease=lease,
         shard_sha256=plan.shards[shard].sha256 if run_sha256 is not None else None,
     )
-    if isinstance(attempt.job, Compact):
-        attempt.chains = attempt.job.chains
-        attempt.limits = replace(attempt.limits, in_flight=ARCHIVES_AT_ONCE)
-    if isinstance(attempt.job, VerifyArchives):
-        attempt.chains = attempt.job.chains
-        attempt.limits = replace(attempt.limits, in_flight=ARCHIVES_READ_AT_ONCE)
-    if isinstance(attempt.job, Expire):
-        attempt.chains = attempt.job.chains
-        attempt.limits = replace(attempt.limits, in_flight=GROUPS_AT_ONCE)
-    if isinstance(attempt.job, Restore):
-        attempt.chains = attempt.job.chains
-        attempt.limits = replace(attempt.limits, in_flight=CHAINS_AT_ONCE)
     log = WorkerLog(
         spec.job,
         run_id,
@@ -215,77 +200,6 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
     source = reach(spec.source)
     alike = replace(spec.source, location=spec.destination.location) == spec.destination
     return source, source if alike else reach(spec.destination)
-
-
-def make_job(
-    spec: RunSpec, source: Store, destination: Store, budget: ByteBudget, ledger: Ledger, in_flight: int
-) -> Job:
-    """The job that the run's spec names. Raises ConfigError for one that this version does not know."""
-    route = Route(spec.source.location, spec.destination.location)
-    if spec.job == "replicate" and spec.options.get("from_events"):
-        from jobs.backup.job import Backup, BackupOptions
-
-        return Backup(source, destination, route, BackupOptions.from_dict(spec.options), budget)
-    if spec.job == "replicate":
-        return Replicate(source, destination, route, ReplicateOptions.from_dict(spec.options), budget)
-    if spec.job == "verify" and spec.options.get("archives"):
-        from jobs.archives.index import ArchiveIndex
-
-        return VerifyArchives(destination, ArchiveIndex(ledger.store, ledger.location), budget)
-    if spec.job == "verify":
-        return Verify(source, destination, route, VerifyOptions.from_dict(spec.options), budget)
-    if spec.job == "compact":
-        from jobs.archives.index import ArchiveIndex
-
-        index = ArchiveIndex(ledger.store, ledger.location)
-        options = CompactOptions.from_dict(spec.options)
-        return Compact(source, destination, route, options, budget, index, spec.run_id, in_flight)
-    if spec.job == "expire":
-        from jobs.expire.announcements import Announcements
-        from jobs.expire.announcers import Announcers
-        from jobs.expire.copy_checks import Copies
-        from jobs.ledger.tombstones import Tombstones
-
-        copies = Copies(source, destination, budget, bool(spec.options.get("streamed")))
-        tombstones = Tombstones(ledger.store, ledger.location, route.source.bucket, spec.run_id)
-        expiry = ExpireOptions.from_dict(spec.options)
-        places = [Location.parse(uri) for uri in spec.options.get("copies") or ()] or [route.destination]
-        concern = Announcers(ledger, spec, places).concern
-        announcements = Announcements(ledger.store, ledger.location, places, concern)
-        return Expire(
-            source,
-            copies,
-            route.source.bucket,
-            expiry,
-            tombstones,
-            announcements,
-            time.time,
-            places,
-            route.source.key,
-            spec.created_at,
-        )
-    if spec.job == "restore":
-        return _restore(spec, source, destination, budget, ledger, in_flight)
-    raise ConfigError(f"run {spec.run_id} is a {spec.job!r} run, which this Sealift does not know")
-
-
-def _restore(
-    spec: RunSpec, source: Store, destination: Store, budget: ByteBudget, ledger: Ledger, in_flight: int
-) -> Restore:
-    """The archives may be on a third service."""
-    from jobs.archives.index import ArchiveIndex
-
-    archives, named = source, spec.options["archives"]
-    if named is not None:
-        side = Side.from_dict(named)
-        alike = replace(spec.source, location=side.location) == side
-        archives = source if alike else open_store(side.endpoint, side.region, side.profile, max_in_flight=64)
-    route = Route(Location(spec.source.location.bucket, spec.options["source_prefix"]), spec.destination.location)
-    options = RestoreOptions.from_dict(spec.options)
-    index = ArchiveIndex(ledger.store, ledger.location)
-    tier, days = Tier(spec.options["tier"]), spec.options["days"]
-    thaws = Thaws(ledger.store, ledger.location, spec.run_id, tier, days)
-    return Restore(source, archives, destination, route, options, budget, index, thaws, in_flight)
 
 
 class _Stops:

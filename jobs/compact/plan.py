@@ -1,4 +1,4 @@
-"""Planning a compaction: the rows in packing order, cut into archives, weighed, spread over shards.
+"""Plan of a compaction: the rows in packing order, cut into archives, weighed, spread over shards.
 
 Groups stay whole: a shard holds one group after the other, as `jobs.compact.packing` finds them again.
 pyarrow and duckdb load with this module, so import it where it is used.
@@ -18,21 +18,65 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.compact.job import CompactOptions
 from jobs.compact.packing import Claim, PackingRule, cut
 from jobs.compact.savings import PART_BYTES, Economy, Savings, refusal, weigh
+from jobs.config import Settings
 from jobs.core import pricing
+from jobs.core.display import Display
 from jobs.core.model import ObjectVersion
 from jobs.core.part_sizes import count_parts
 from jobs.core.pricing import PriceTable
-from jobs.core.run import Plan, ShardSummary
+from jobs.core.run import Plan, ShardSummary, Side
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError
+from jobs.errors import ConfigError, UsageError
+from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
-from jobs.runs.planning import MEMORY_LIMIT, WriteShard, spool
+from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
+from jobs.runs.request import Planned, Request, check_sides, drafting, is_streamed, manifest_rows
 from jobs.runs.sorting import Sorting
 from jobs.tables.rows import shard_schema, write_parquet
 
 _COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "proof"))
+
+
+async def plan_run(
+    request: Request, ledger: Ledger, settings: Settings, display: Display, *, claims: tuple[Claim, ...] = ()
+) -> Planned:
+    """Read and filter the manifest, cut it into archives, weigh them. Raises ManifestError, ConfigError, …
+
+    `claims`: rows that are left to others.
+    """
+    with drafting(request) as draft:
+        source, description, batches = await manifest_rows(request, ledger)
+        await check_sides(source, request.destination, {})
+        _check_apart(source, request.destination)
+        prices = read_price_table(request.price_table)
+        asked = dict(request.options)
+        economy = Economy.of(prices, asked["storage_class"], draft.started, asked["payback_months"])
+        packing = CompactOptions(
+            PackingRule.from_dict(asked["rule"]), economy, asked["storage_class"], asked["sse"], asked["kms_key_id"]
+        )
+        spec = draft.spec(description, asked | packing.to_dict() | draft.ways(source), source)
+        grouped = await plan_groups(
+            leave_out(batches, claims) if claims else batches,
+            request.selection,
+            packing.rule,
+            economy,
+            write_shard=draft.write_shard,
+            scratch_directory=draft.scratch,
+            rows_per_shard=settings.rows_per_shard,
+            processes=settings.processes,
+        )
+        return draft.planned(spec, forecast(grouped, spec.options, settings.processes, prices))
+
+
+def _check_apart(source: Side, archives: Side) -> None:
+    """An archive must not be packed by the next run."""
+    if is_streamed(source, archives) or source.location.bucket != archives.location.bucket:
+        return
+    if archives.location.key.startswith(source.location.key):
+        raise UsageError(f"{archives.location} lies in {source.location}: archives need a place of their own")
 
 
 @dataclass(slots=True)

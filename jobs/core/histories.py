@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import TypeVar
 
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion
@@ -72,3 +74,9 @@ def in_order(listed: Sequence[V]) -> list[V]:
 
 def _time(version: ObjectVersion | Listed) -> float:
     return version.last_modified or 0.0
+
+
+def keys_of(rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
+    """The rows of a shard, those of one key together."""
+    for _, versions in itertools.groupby(rows, key=attrgetter("key")):
+        yield list(versions)

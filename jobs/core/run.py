@@ -148,8 +148,8 @@ class Plan:
 
 
 def is_destructive(spec: RunSpec) -> bool:
-    """Whether the run's workers delete originals."""
-    return spec.job == "expire" and bool(spec.options.get("delete"))
+    """Whether the run's workers delete originals: only an expire run has this option."""
+    return bool(spec.options.get("delete"))
 
 
 def run_digest(spec: RunSpec, plan: Plan) -> str:

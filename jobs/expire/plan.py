@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import __version__
 from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
@@ -23,7 +18,7 @@ from jobs.errors import ConfigError, LedgerError, LimitExceeded, UsageError
 from jobs.expire.places import PROVEN_BY
 from jobs.expire.rules import PROOFS
 from jobs.ledger.ledger import Ledger
-from jobs.runs import launch
+from jobs.runs.request import Planned, Request, drafting, is_streamed
 from jobs.s3.sessions import boto_client, open_store
 
 if TYPE_CHECKING:
@@ -34,12 +29,12 @@ if TYPE_CHECKING:
 
 
 async def plan_run(
-    request: launch.Request,
+    request: Request,
     ledger: Ledger,
     settings: Settings,
     display: Display,
     is_own: Callable[[str], bool] | None = None,
-) -> launch.Planned:
+) -> Planned:
     """Find what is proven, weigh it against its prefix, cut it into shards. Raises LimitExceeded, LedgerError, …
 
     `is_own`: which keys are the pair's that the run is for.
@@ -47,18 +42,16 @@ async def plan_run(
     from jobs.expire.candidates import Scope, plan_candidates
     from jobs.runs.planning import read_price_table
 
-    started = time.time()
     source, destination = request.source, request.destination
     if source is None:
         raise UsageError("nothing to expire: give --source s3://bucket/prefix")
     scope = Scope(
         source.location,
         [Location.parse(uri) for uri in request.options["copies"]],
-        launch.is_streamed(source, destination),
+        is_streamed(source, destination),
         is_own,
     )
-    scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
-    try:
+    with drafting(request) as draft:
         wanted = None
         if request.manifest is not None:
             manifest = await open_manifest(request.manifest, ledger)
@@ -72,18 +65,15 @@ async def plan_run(
         else:
             runs = [await ledger.spec(run_id) for run_id in request.options["proofs"]]
 
-        async def write_shard(number: int, data: bytes) -> None:
-            (scratch / f"{number:05d}.parquet").write_bytes(data)
-
         found = await plan_candidates(
             ledger,
             runs,
             wanted,
             scope=scope,
             list_prefix=partial(_listed, source),
-            write_shard=write_shard,
-            scratch_directory=scratch,
-            older_than=started - request.options["grace_seconds"],
+            write_shard=draft.write_shard,
+            scratch_directory=draft.scratch,
+            older_than=draft.started - request.options["grace_seconds"],
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
         )
@@ -94,16 +84,10 @@ async def plan_run(
             "versions": found.versions._asdict(),
             "prefix": str(found.prefix),
         }
-        spec = RunSpec(
-            run_id=launch.new_run_id(request.job, started),
-            job=request.job,
-            created_at=started,
-            source=source,
-            destination=destination,
-            manifest=what,
-            options=dict(request.options)
+        spec = draft.spec(
+            what,
+            dict(request.options)
             | {"proofs": [each.run_id for each in runs], "streamed": scope.is_apart, "shares": shares},
-            sealift_version=__version__,
         )
         plan = replace(
             _forecast(found, settings, read_price_table(request.price_table)),
@@ -116,10 +100,7 @@ async def plan_run(
                 "claimed": request.options["claimed"],
             },
         )
-        return launch.Planned(spec, plan, scratch)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+        return draft.planned(spec, plan)
 
 
 async def open_manifest(uri: str, ledger: Ledger) -> Manifest:

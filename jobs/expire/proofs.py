@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.index_tables import INDEX_SCHEMA
 from jobs.core.model import Location
+from jobs.core.outcome import Status
 from jobs.core.run import RunSpec
 from jobs.expire.rules import PROOFS
 from jobs.ledger.ledger import Ledger
@@ -70,7 +71,7 @@ async def take_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: d
             f"SELECT DISTINCT destination_etag FROM read_parquet({quoted(str(rows))})"
         ).fetchall()
     }
-    if spec.job == "compact":
+    if Status.PACKED in PROOFS[spec.job]:
         members = folder / "members.parquet"
         await _write_members(ArchiveIndex(ledger.store, ledger.location), spec.destination.location, etags, members)
         sql = _members_sql(spec, rows, members)

@@ -24,6 +24,7 @@ from jobs.reconcile.run import compare, make_spec, record
 from jobs.reports.document import exit_code
 from jobs.runs import launch, placement
 from jobs.runs.placement import BatchOptions
+from jobs.runs.request import Request, new_run_id
 from jobs.runs.work import work
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
@@ -93,7 +94,7 @@ class Stages:
             with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
                 both, stores = (source.inventory, destination.inventory), (source.store, destination.store)
                 found = await compare(words, *both, options, self.ledger, Path(folder), self.display, stores)
-                spec = make_spec(words, launch.new_run_id("reconcile", began), began, *both)
+                spec = make_spec(words, new_run_id("reconcile", began), began, *both)
                 notes = {
                     "source_inventory": source.origin,
                     "destination_inventory": destination.origin,
@@ -109,7 +110,7 @@ class Stages:
             raise LedgerError(f"the report of {standing['run_id']} went away: something removes objects of the ledger")
         return Done(report, int(exit_code(report)), notes=standing["notes"])
 
-    async def transfer(self, stage: Stage, request: launch.Request) -> Done:
+    async def transfer(self, stage: Stage, request: Request) -> Done:
         """A replicate or verify run, within the pair's limits, to its end."""
         settings = self.settings
         if placement.is_batch(self.options, settings):

@@ -13,6 +13,7 @@ from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
 from jobs.runs.placement import BatchOptions, check, is_batch, place
+from jobs.runs.request import Request
 from jobs.runs.work import work
 
 JOBS = ("replicate", "verify")
@@ -52,7 +53,7 @@ async def repair(
     manifest = ledger.uri(spec.run_id, "repair.parquet")
     for job in JOBS:
         for source_prefix, destination_prefix in maps.pairs:
-            request = launch.Request(
+            request = Request(
                 job=job,
                 source=_at(spec.source, source_prefix),
                 destination=_at(spec.destination, destination_prefix),
@@ -73,7 +74,7 @@ def _at(side: Side, prefix: str) -> Side:
 
 
 async def _run(
-    request: launch.Request,
+    request: Request,
     ledger: Ledger,
     settings: Settings,
     limits: Limits,

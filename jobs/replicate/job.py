@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5
-from jobs.core.histories import align, first_missing
+from jobs.core.histories import align, first_missing, keys_of
 from jobs.core.model import Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import ArchivedObject, Conflict, Denied, NotFound, PreconditionFailed, Redirected, Rejected, StoreError
@@ -47,6 +47,8 @@ class ReplicateOptions(CopyOptions):
 
 class Replicate:
     """The replicate job of one worker (a `jobs.runs.worker.Job`)."""
+
+    chains = staticmethod(keys_of)
 
     def __init__(self, source: Store, destination: Store, route: Route, options: ReplicateOptions, budget: ByteBudget):
         self.source, self.destination, self.route = source, destination, route

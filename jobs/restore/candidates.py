@@ -12,7 +12,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.reports.document import iso_time
 from jobs.restore.as_of import current_at, pick, pick_asked
 from jobs.restore.pricing import records_of
-from jobs.runs import launch
+from jobs.runs.request import Request, failures_of, is_streamed
 from jobs.s3.sessions import boto_client, open_store
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ KEYS_SOUGHT = 200_000
 class Wanted:
     """What was asked for: candidates, and how one of them is chosen."""
 
-    def __init__(self, request: launch.Request, ledger: Ledger, index: ArchiveIndex, keys: Sequence[str]):
+    def __init__(self, request: Request, ledger: Ledger, index: ArchiveIndex, keys: Sequence[str]):
         if request.source is None:
             raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
         self.request, self.ledger, self.index, self.keys = request, ledger, index, keys
@@ -122,7 +122,7 @@ class Wanted:
             return
         uri = self.request.manifest or ""
         if uri.startswith("run:"):
-            uri = await launch.failures_of(self.ledger, uri[4:])
+            uri = await failures_of(self.ledger, uri[4:])
         manifest = await open_manifest(uri, self.ledger.store, lambda: boto_client(None, None, None))
         async for batch in manifest.batches:
             yield batch if self.is_retry else _forgetting_archives(batch)
@@ -132,7 +132,7 @@ class Wanted:
         destination = self.request.destination
         near = self.archives or self.source
         bucket = destination.location.bucket
-        if bucket in buckets and not self.options["in_place"] and not launch.is_streamed(near, destination):
+        if bucket in buckets and not self.options["in_place"] and not is_streamed(near, destination):
             raise UsageError(f"{bucket} is the original bucket: name another, or add --in-place")
 
 

@@ -1,4 +1,4 @@
-"""Planning a restore: of each key's history the version that is wanted, in the order of the archives, cut into shards.
+"""Plan of a restore: of each key's history the version that is wanted, in the order of the archives, cut into shards.
 
 Candidates are spooled to disk and sorted there; one key's at a time are in memory.
 pyarrow and duckdb load with this module, so import it where it is used.
@@ -22,16 +22,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jobs.archives.index import ArchiveIndex
+from jobs.config import Settings
 from jobs.core import pricing
+from jobs.core.display import Display
 from jobs.core.model import ObjectVersion
 from jobs.core.pricing import Group, Histogram
 from jobs.core.run import ShardSummary
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError
+from jobs.errors import ConfigError, UsageError
+from jobs.ledger.ledger import Ledger
 from jobs.restore.as_of import UNKNOWN
 from jobs.restore.as_of_journal import JOURNAL
+from jobs.restore.candidates import Wanted
+from jobs.restore.pricing import find_cold, forecast
+from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
-from jobs.runs.planning import MEMORY_LIMIT, WriteShard, spool
+from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
+from jobs.runs.request import Planned, Request, check_sides, drafting
 from jobs.tables.duck import Database, quoted
 from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_parquet
 
@@ -203,3 +211,31 @@ def _numbered(batches: Sequence[pa.RecordBatch], first: int) -> pa.Table:
     table = pa.Table.from_batches(batches)
     numbers = pa.array(range(first, first + table.num_rows), pa.int64())
     return table.add_column(0, "row", numbers).cast(shard_schema())
+
+
+async def plan_run(
+    request: Request, ledger: Ledger, settings: Settings, display: Display, *, keys: Sequence[str] = ()
+) -> Planned:
+    """Find what is asked for, choose versions, look at the archives, price it. Raises ConfigError, UsageError, …"""
+    if request.source is None:
+        raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
+    with drafting(request) as draft:
+        options = dict(request.options)
+        wanted = Wanted(request, ledger, ArchiveIndex(ledger.store, ledger.location), keys)
+        records = await wanted.records()
+        await check_sides(request.source, request.destination, options)
+        chosen = await plan_restore(
+            wanted.candidates(records),
+            request.selection,
+            wanted.choose(),
+            write_shard=draft.write_shard,
+            scratch_directory=draft.scratch,
+            rows_per_shard=settings.rows_per_shard,
+            processes=settings.processes,
+        )
+        spec = draft.spec(wanted.description(), options | draft.ways(request.source))
+        prices = read_price_table(request.price_table)
+        cold = await find_cold(
+            wanted.archives, records, [each.archive for each in chosen.archives], Tier(spec.options["tier"])
+        )
+        return draft.planned(spec, forecast(chosen, records, cold, spec.options, settings.processes, prices))

@@ -23,6 +23,7 @@ from jobs.runs import launch
 from jobs.runs.batch_executor import BatchExecutor, Submitted, describe_failure, exit_codes, unfinished_shards
 from jobs.runs.placement import CHILDREN, BatchOptions, check, place
 from jobs.runs.progress import find_standing
+from jobs.runs.request import Planned
 
 LEDGER_SHARE, BATCH_SHARE = 0.015, 0.25
 """Of the time so far, between two looks: the ledger says for a request or so how far a run is, Batch what has ended."""
@@ -34,7 +35,7 @@ SAID_SECONDS = 10.0
 SHOWN_ERRORS = 20
 
 
-def verifying(planned: launch.Planned, prices: pricing.PriceTable) -> launch.Planned:
+def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
     """The run that verifies, shard by shard, what another one copies. Its price takes every row for an object."""
     spec, plan = planned.spec, planned.plan
     kept = ("all_versions", "requester_pays", "streamed", "cross_region", "sample")
@@ -107,7 +108,14 @@ class Followed:
     codes: Mapping[int, int]
 
 
-async def follow(submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger, display: Display) -> Followed:
+async def follow(
+    submitted: Submitted,
+    spec: RunSpec,
+    plan: Plan,
+    ledger: Ledger,
+    display: Display,
+    details: launch.ReportDetails = launch.no_details,
+) -> Followed:
     """Show a run's progress until all of its rows are accounted for, or none of its jobs can do more; then its report.
 
     The report's own job makes it for those who do not wait, and for large runs. The first to publish one wins.
@@ -144,7 +152,7 @@ async def follow(submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger
     if WORK in states and states[WORK].status == "FAILED":
         failures = await executor.failures(submitted)
     codes = exit_codes(states, failures)
-    report = await ledger.report(spec.run_id) or await launch.conclude(spec, plan, ledger, codes)
+    report = await ledger.report(spec.run_id) or await launch.conclude(spec, plan, ledger, codes, details)
     return Followed(report, failures, codes)
 
 

@@ -1,121 +1,77 @@
-"""From a request to a report: plan, spread, work, fold. Introduces the verbs to the runs."""
+"""Launching a run: plan, publish, execute on this machine, conclude."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-import re
-import secrets
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from jobs import __version__
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location, Route
 from jobs.core.pricing import part_rule
-from jobs.core.run import Plan, RunSpec, RunState, Side, worker_pins
-from jobs.core.selection import Selection
-from jobs.errors import ConfigError, ExitCode, LedgerError, LimitExceeded, NotFound, StoreError, UsageError
+from jobs.core.run import Plan, RunSpec, RunState, worker_pins
+from jobs.errors import ExitCode, LimitExceeded
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import exit_code, summarize
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
+from jobs.runs.request import Draft, Planned, Request, check_sides, drafting, manifest_rows
 from jobs.runs.run_claim import claim_run, say_superseded
-from jobs.s3.sessions import boto_client, open_store
-from jobs.s3.store import Store
-from jobs.verify.attest import attest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the user asked for. Without a manifest, the source is listed; only its `prefixes`, where they are given."""
-
-    job: str
-    source: Side | None
-    destination: Side
-    manifest: str | None
-    selection: Selection
-    options: Mapping[str, Any] = field(default_factory=dict)
-    retry_of: str | None = None
-    price_table: Path | None = None
-    prefixes: tuple[str, ...] = ()
+RowsPreparer = Callable[
+    ["AsyncIterator[pa.RecordBatch]", Request, Route, Ledger, Draft, Display],
+    Coroutine[Any, Any, "tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]"],
+]
+"""Adds to the rows of a manifest what a kind of work knows of them. → the rows, and options for the run's spec."""
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A plan that waits for a yes: its shards lie in a scratch folder, nothing is in the ledger yet."""
-
-    spec: RunSpec
-    plan: Plan
-    scratch: Path
-
-    def discard(self) -> None:
-        """Remove the scratch folder."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+ReportDetails = Callable[[Ledger, RunSpec, Plan], Awaitable[dict[str, Any]]]
+"""What the report of a complete run says beside its counts."""
 
 
-Planner = Callable[[Request, Ledger, Settings, Display], Coroutine[Any, Any, Planned]]
-"""Reads, filters, spreads and prices what was asked for."""
+async def no_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str, Any]:
+    """Nothing."""
+    return {}
 
 
-async def plan_run(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
-    """Read and filter the manifest, cut it into shards, price it. Raises ManifestError, ConfigError, …"""
+async def plan_run(
+    request: Request, ledger: Ledger, settings: Settings, display: Display, *, prepare: RowsPreparer | None = None
+) -> Planned:
+    """Plan a run over copies: read and filter the manifest, cut it into shards, price it.
+
+    Raises ManifestError, ConfigError, UsageError, …
+    """
     from jobs.runs.planning import forecast, plan_rows, read_price_table
 
-    started = time.time()
-    scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
-    try:
+    with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
         await check_sides(source, request.destination, dict(request.options))
-        route = Route(source.location, request.destination.location)
-        batches, reports = await attest(batches, route, request.options, ledger.store, scratch, started, display)
-        spec = RunSpec(
-            run_id=new_run_id(request.job, started),
-            job=request.job,
-            created_at=started,
-            source=source,
-            destination=request.destination,
-            manifest=description,
-            options=dict(request.options)
-            | reports
-            | {
-                "streamed": is_streamed(source, request.destination),
-                "cross_region": (source.region or "") != (request.destination.region or ""),
-            },
-            retry_of=request.retry_of,
-            sealift_version=__version__,
-        )
-
-        async def write_shard(number: int, data: bytes) -> None:
-            (scratch / f"{number:05d}.parquet").write_bytes(data)
-
+        extra: dict[str, Any] = {}
+        if prepare is not None:
+            route = Route(source.location, request.destination.location)
+            batches, extra = await prepare(batches, request, route, ledger, draft, display)
+        spec = draft.spec(description, dict(request.options) | extra | draft.ways(source), source)
         planned = await plan_rows(
             batches,
             request.selection,
-            write_shard=write_shard,
-            scratch_directory=scratch,
+            write_shard=draft.write_shard,
+            scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
             **part_rule(spec.job, spec.options)._asdict(),
         )
         prices = read_price_table(request.price_table)
-        return Planned(spec, forecast(planned, spec.job, spec.options, settings.processes, prices), scratch)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+        return draft.planned(spec, forecast(planned, spec.job, spec.options, settings.processes, prices))
 
 
 def check_limits(plan: Plan, max_cost: float | None, max_objects: int | None) -> None:
@@ -180,7 +136,9 @@ def load_reporting() -> None:
         importlib.import_module(name)
 
 
-async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int, int]) -> dict[str, Any]:
+async def conclude(
+    spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int, int], details: ReportDetails = no_details
+) -> dict[str, Any]:
     """Fold the outcomes into the run's report; publish it (the first stands) when every row is accounted for."""
     from jobs.runs.folding import fold_run
 
@@ -193,12 +151,6 @@ async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int
     failures = None
     if is_complete and folded.failures:
         failures = await ledger.write_failures(spec.run_id, folded.failures_parquet, folded.failures_csv)
-    details: dict[str, Any] = {}
-    if is_complete and spec.job == "expire":
-        from jobs.expire.deletions_table import write_deletions
-
-        deletions = await write_deletions(ledger, spec.run_id, plan)
-        details = {"dry_run": not spec.options["delete"], "deletions": deletions, "expiry": dict(plan.expiry)}
     report = summarize(
         spec,
         plan,
@@ -215,7 +167,7 @@ async def conclude(spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int
         report=ledger.uri(spec.run_id, "report.json") if is_complete else None,
         report_html=ledger.uri(spec.run_id, PAGE) if is_complete else None,
         ledger=str(ledger.location),
-        **details,
+        **(await details(ledger, spec, plan) if is_complete else {}),
     )
     if is_complete:
         return await publish_report(ledger, spec, report, folded.listed)
@@ -226,121 +178,6 @@ def run_exit_code(report: Mapping[str, Any], codes: Mapping[int, int]) -> int:
     """The report's exit code; that of the worst worker where workers broke and rows are left."""
     worst = max((code for code in codes.values() if code in (1, 2, 10)), default=0)
     return worst if report["state"] == "failed" and worst else int(exit_code(report))
-
-
-def open_ledger(location: Location) -> Ledger:
-    """The ledger at a location, reached as boto3's defaults say."""
-    return Ledger(open_store(None, None, None, max_in_flight=16), location)
-
-
-def new_run_id(job: str, now: float) -> str:
-    """An id that sorts by time, also within a second: `20261125T003345Z-replicate-1f3a02`."""
-    fraction = int(now % 1 * 4096)
-    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{job}-{fraction:03x}{secrets.token_hex(2)[1:]}"
-
-
-def is_streamed(source: Side, destination: Side) -> bool:
-    """Whether the sides are different services, so that bytes must pass through the worker."""
-    return (source.endpoint or "") != (destination.endpoint or "")
-
-
-async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, AsyncIterator[pa.RecordBatch]]:
-    """(the source, where the rows come from, the rows) of a request. Rows of an earlier run keep its source."""
-    source = request.source
-    if request.manifest is None:
-        if source is None:
-            raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
-        store = open_store(source.endpoint, source.region, source.profile)
-        versions = request.selection.versions == "all"
-        places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
-        return source, f"listing of {', '.join(map(str, places))}", _listed(store, places, versions)
-    from jobs.manifests import open_manifest
-
-    uri = request.manifest
-    if uri.startswith("proven:"):
-        from jobs.runs.folding import proven_rows
-
-        spec, plan = await ledger.spec(uri[7:]), await ledger.plan(uri[7:])
-        _check_has_outcomes(spec)
-        return source or spec.source, uri, proven_rows(ledger, spec.run_id, plan)
-    if uri.startswith("run:"):
-        source = source or (await ledger.spec(uri[4:])).source
-        uri = await failures_of(ledger, uri[4:])
-    manifest = await open_manifest(uri, ledger.store, lambda: boto_client(None, None, None))
-    bucket = manifest.bucket or (source.location.bucket if source else None)
-    if bucket is None:
-        raise UsageError(f"{uri} does not say which bucket its keys are in: add --source s3://bucket")
-    if source is not None and bucket != source.location.bucket:
-        raise ConfigError(f"{uri} is about bucket {bucket}, --source says {source.location.bucket}: name one bucket")
-    return source or Side(Location(bucket)), request.manifest, manifest.batches
-
-
-async def failures_of(ledger: Ledger, run_id: str) -> str:
-    """The URI of the failed rows of a run. Raises ConfigError when it has none, or has not ended.
-
-    Raises UsageError for a run that only compares.
-    """
-    _check_has_outcomes(await ledger.spec(run_id))
-    earlier = await ledger.report(run_id)
-    if earlier is None:
-        raise ConfigError(f"run {run_id} has not ended: finish it with `sealift runs retry {run_id}` first")
-    if not earlier["failures_manifest"]:
-        raise ConfigError(f"run {run_id} has no failed rows: there is nothing to do")
-    uri, folder = str(earlier["failures_manifest"]), ledger.uri(run_id)
-    if not re.fullmatch(r"failures(-[0-9a-f]{16})?\.parquet", uri.removeprefix(folder)):
-        raise LedgerError(
-            f"{ledger.uri(run_id, 'report.json')} names {uri} as the failed rows, which is no file of the run's: "
-            "the report was altered. Verify again"
-        )
-    return uri
-
-
-def _check_has_outcomes(spec: RunSpec) -> None:
-    """Raises UsageError for a reconcile run: it finds differences and works at no row."""
-    if spec.job == "reconcile":
-        raise UsageError(
-            f"run {spec.run_id} is a reconcile run: it only compared, so it has no failed or proven rows. "
-            "Start the comparison again with `sealift reconcile --repair` to copy and verify what differs"
-        )
-
-
-async def _listed(store: Store, places: Sequence[Location], versions: bool) -> AsyncIterator[pa.RecordBatch]:
-    from jobs.s3.listing import list_all
-    from jobs.tables.rows import manifest_batch
-
-    for place in places:
-        async with aclosing(list_all(store, place, versions=versions)) as pages:
-            async for page in pages:
-                yield manifest_batch(page)
-
-
-async def check_sides(source: Side, destination: Side, options: dict[str, Any]) -> None:
-    """Both buckets must be there and readable before anything is planned."""
-    for name, side in (("source", source), ("destination", destination)):
-        store = open_store(side.endpoint, side.region, side.profile, max_in_flight=4)
-        try:
-            await store.list_objects(side.location.bucket, side.location.key, max_keys=1)
-            if (
-                name == "destination"
-                and options.get("all_versions")
-                and not await store.is_versioned(side.location.bucket)
-            ):
-                raise ConfigError(
-                    f"the destination bucket {side.location.bucket} keeps no versions: --versions all needs it to"
-                )
-        except NotFound as error:
-            raise ConfigError(
-                f"the {name} bucket {side.location.bucket} does not exist: check --{name} and its region"
-            ) from error
-        except StoreError as error:
-            raise type(error)(
-                error.operation, f"{name} {side.location}", error.code, error.detail, error.status
-            ) from error
-        finally:
-            await store.close()
-    is_same = source.location == destination.location and not is_streamed(source, destination)
-    if is_same and not options.get("in_place"):
-        raise UsageError(f"source and destination are both {source.location}: name two places")
 
 
 @contextmanager

@@ -14,7 +14,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from jobs.core.model import ObjectVersion
@@ -34,21 +33,19 @@ WAIT_SECONDS = 0.5
 
 
 class Job(Protocol):
-    """A kind of work. `process` gets one key's rows (or what `Worker.chains` makes), oldest first, and loses none.
+    """A kind of work. `process` gets what `chains` cuts out of a shard (one key's rows, oldest first), and loses none.
 
     It raises Unavailable (or Throttled), Conflict or PreconditionFailed where trying again may
     help, and must be safe to call again at any time.
     """
 
+    def chains(self, rows: Iterable[ObjectVersion]) -> Iterable[list[ObjectVersion]]:
+        """The rows of a shard, in order, cut into what is processed together: see `histories.keys_of`."""
+        ...
+
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """One outcome for each row, in order."""
         ...
-
-
-def keys_of(rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
-    """The rows of a shard, those of one key together."""
-    for _, versions in itertools.groupby(rows, key=attrgetter("key")):
-        yield list(versions)
 
 
 class Progress(NamedTuple):
@@ -75,7 +72,7 @@ class WorkerLimits:
 
 @dataclass(slots=True)
 class Worker:
-    """One attempt at one shard. `chains` says which rows the job gets at once: those of a key, if nothing else.
+    """One attempt at one shard.
 
     `plan` is the run's, None: as the ledger has it. The shard's file must have the rows that it gives the shard.
     `shard_sha256`: what the shard's file has to be, where a changed one could do harm.
@@ -87,7 +84,6 @@ class Worker:
     shard: int
     job: Job
     limits: WorkerLimits = field(default_factory=WorkerLimits)
-    chains: Callable[[Iterable[ObjectVersion]], Iterable[list[ObjectVersion]]] = keys_of
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_checkpoint: Callable[[Sequence[Outcome]], None] = lambda outcomes: None
     shard_sha256: str | None = None
@@ -208,7 +204,7 @@ class Worker:
 
     def _chains(self, batches: Iterable[list[ObjectVersion]]) -> Iterator[list[ObjectVersion]]:
         """The shard's rows, those that belong together together; what holds any open row comes whole."""
-        for rows in self.chains(itertools.chain.from_iterable(batches)):
+        for rows in self.job.chains(itertools.chain.from_iterable(batches)):
             if any(row.row not in self._settled for row in rows):
                 yield rows
 

@@ -2,64 +2,34 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from jobs import __version__
 from jobs.archives.model import ArchiveRecord
 from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.pricing import GIB, PriceTable
-from jobs.core.run import Plan, RunSpec, Side
+from jobs.core.run import Plan
 from jobs.core.sampling import Sample
-from jobs.core.selection import Selection
-from jobs.errors import ConfigError, UsageError
+from jobs.errors import ConfigError
 from jobs.ledger.ledger import Ledger
-from jobs.runs import launch
+from jobs.runs.request import Planned, Request, drafting
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
     from jobs.verify.archives_rows import PlannedArchives
 
-_OF_COPIES = (
-    *("source", "manifest", "deep", "source_checksums", "destination_checksums"),
-    *("include", "exclude", "newer_than", "older_than", "min_size", "max_size", "include_class"),
-)
 
-
-def make_request(given: Mapping[str, Any], archives: Side, sample: tuple[int, int] | None) -> launch.Request:
-    """What was asked. Raises UsageError for options that are about copies."""
-    foreign = [name for name in _OF_COPIES if given.get(name)]
-    if foreign:
-        option = foreign[0].replace("_", "-")
-        raise UsageError(f"--archives reads whole archives: leave out --{option}; --sample takes some of them")
-    return launch.Request(
-        job="verify",
-        source=archives,
-        destination=archives,
-        manifest=None,
-        selection=Selection(versions="all"),
-        options={"archives": True, "sample": list(sample) if sample else None, "rotate": given["rotate"]},
-        price_table=given["price_table"],
-    )
-
-
-async def plan_run(request: launch.Request, ledger: Ledger, settings: Settings, display: Display) -> launch.Planned:
+async def plan_run(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
     """Find the archives, indexed or not, and make their members rows. Raises ConfigError when there are none."""
     from jobs.archives.files import list_archives
     from jobs.archives.index import ArchiveIndex
     from jobs.runs.planning import read_price_table
     from jobs.verify.archives_rows import plan_archives
 
-    started = time.time()
     side = request.destination
-    scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
-    try:
+    with drafting(request) as draft:
         index = ArchiveIndex(ledger.store, ledger.location)
         store = open_store(side.endpoint, side.region, side.profile, max_in_flight=16)
         try:
@@ -77,33 +47,18 @@ async def plan_run(request: launch.Request, ledger: Ledger, settings: Settings, 
         lost = [each for each in listed if each not in known and sample.contains(str(each))]
         left_out = len(records) + len([each for each in listed if each not in known]) - len(taken) - len(lost)
 
-        async def write_shard(number: int, data: bytes) -> None:
-            (scratch / f"{number:05d}.parquet").write_bytes(data)
-
         planned = await plan_archives(
             index,
             taken,
             lost,
-            write_shard=write_shard,
-            scratch_directory=scratch,
+            write_shard=draft.write_shard,
+            scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
         )
-        spec = RunSpec(
-            run_id=launch.new_run_id(request.job, started),
-            job=request.job,
-            created_at=started,
-            source=side,
-            destination=side,
-            manifest=f"archives in {side.location}",
-            options=dict(request.options),
-            sealift_version=__version__,
-        )
+        spec = draft.spec(f"archives in {side.location}", request.options, side)
         plan = _forecast(planned, taken, settings, read_price_table(request.price_table), left_out)
-        return launch.Planned(spec, plan, scratch)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+        return draft.planned(spec, plan)
 
 
 def _forecast(

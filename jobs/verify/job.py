@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from jobs.core.evidence import Verdict, best_checksum, compare
-from jobs.core.histories import align
+from jobs.core.histories import align, keys_of
 from jobs.core.model import Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Redirected, Rejected
@@ -49,6 +49,8 @@ class VerifyOptions:
 @dataclass(frozen=True, slots=True)
 class Verify:
     """The verify job of one worker (a `jobs.runs.worker.Job`)."""
+
+    chains = staticmethod(keys_of)
 
     source: Store
     destination: Store

@@ -16,8 +16,8 @@ from jobs.aws.batch import Batch
 from jobs.cli.console import TERMINAL
 from jobs.core.model import Location
 from jobs.runs import batch_follow as batch
-from jobs.runs import launch
 from jobs.runs.batch_executor import BatchExecutor
+from jobs.runs.request import open_ledger
 from tests.doubles.batch.account import await_value, make_client, register
 from tests.doubles.batch.engine import Job
 from tests.doubles.batch.runners import Child, Exit, Process, Runner, Running, SubprocessRunner
@@ -169,7 +169,7 @@ def complete(report: dict[str, Any]) -> None:
 
 async def followed(fleet: Fleet, run_id: str) -> batch.Followed:
     """What `runs watch` does, in this process."""
-    ledger = launch.open_ledger(Location(fleet.world.ledger, "runs"))
+    ledger = open_ledger(Location(fleet.world.ledger, "runs"))
     submitted = await BatchExecutor(ledger, Batch()).latest(run_id)
     assert submitted is not None
     return await batch.follow(submitted, await ledger.spec(run_id), await ledger.plan(run_id), ledger, TERMINAL)

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 
 from jobs.reports.document import schema
-from jobs.runs.launch import new_run_id
+from jobs.runs.request import new_run_id
 from tests.end_to_end.conftest import World
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from jobs.cli.worker_log import PROGRESS_SECONDS, WorkerLog
 from jobs.config import Settings
+from jobs.core.histories import keys_of
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, ShardSummary
@@ -30,6 +31,8 @@ LOG_BYTES_PER_MILLION_ROWS_MAX = 64 * 1024
 
 class Mixed:
     """A job of which every third row is denied and every fifth missing, each with a reason of its own."""
+
+    chains = staticmethod(keys_of)
 
     async def process(self, rows: Any) -> list[Outcome]:
         return [self._outcome(row) for row in rows]

@@ -17,7 +17,7 @@ from jobs.ledger.agreement import (
     shard_disagreement,
     spec_disagreement,
 )
-from jobs.runs.launch import new_run_id
+from jobs.runs.request import new_run_id
 
 JOBS = st.sampled_from(["replicate", "verify", "compact", "restore", "expire", "reconcile"])
 TIMES = st.floats(0, 4e9, allow_nan=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pytest
 
+from jobs.core.histories import keys_of
 from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status, fold
 from jobs.core.run import Plan, ShardSummary
@@ -32,6 +33,7 @@ class Scripted:
 
     script: Callable[[ObjectVersion], Awaitable[Status]]
     calls: int = 0
+    chains = staticmethod(keys_of)
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         self.calls += 1

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
-import jobs.cli.compact
-import jobs.cli.restore
+import jobs.compact.plan
 import jobs.expire.plan
 import jobs.restore.candidates
+import jobs.restore.plan
 import jobs.restore.pricing
+import jobs.runs.request
 import jobs.verify.archives_plan
 from jobs.config import Settings
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
-from jobs.runs import launch
 from jobs.runs.request import Planned, Planner, Request, failures_of
 from tests.doubles.silent_display import SILENT
 from tests.simulation.archives.schedule import ArchiveSchedule
@@ -50,13 +50,13 @@ async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: Archiv
         retry_of=spec.retry_of,
     )
     planners: dict[str, Planner] = {
-        "compact": jobs.cli.compact.plan_run,
+        "compact": jobs.compact.plan.plan_run,
         "verify": jobs.verify.archives_plan.plan_run,
         "expire": jobs.expire.plan.plan_run,
-        "restore": partial(jobs.cli.restore.plan_run, keys=()),
+        "restore": jobs.restore.plan.plan_run,
     }
     settings = Settings(None, "local", 1, 4, 3, 2.0, 60.0, 1_000_000, schedule.rows_per_shard)
-    time = SimpleNamespace(time=process.clock)
+    clock = SimpleNamespace(time=process.clock, strftime=time.strftime, gmtime=time.gmtime)
 
     async def failures_of(ledger: Ledger, run_id: str) -> str:
         """Boto3 would read it from S3."""
@@ -68,10 +68,16 @@ async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: Archiv
     def open_store(*given: Any, **named: Any) -> Any:
         return Opened(process)
 
-    commands = (jobs.cli.compact, jobs.expire.plan, jobs.cli.restore, jobs.verify.archives_plan)
-    openers = (launch, jobs.expire.plan, jobs.verify.archives_plan, jobs.restore.pricing, jobs.restore.candidates)
+    openers = (
+        jobs.runs.request,
+        jobs.expire.plan,
+        jobs.verify.archives_plan,
+        jobs.restore.pricing,
+        jobs.restore.candidates,
+    )
     places: list[tuple[Any, str, Any]] = [(module, "open_store", open_store) for module in openers]
-    places.append((launch, "failures_of", failures_of))
-    with TemporaryDirectory() as folder, replaced([*places, *((module, "time", time) for module in commands)]):
+    places += [(module, "failures_of", failures_of) for module in (jobs.runs.request, jobs.restore.candidates)]
+    places.append((jobs.runs.request, "time", clock))
+    with TemporaryDirectory() as folder, replaced(places):
         planned = await planners[spec.job](request, ledger, settings, SILENT)
     return replace(planned, spec=spec)

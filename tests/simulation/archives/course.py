@@ -18,7 +18,6 @@ from jobs import __version__
 from jobs.archives.files import list_archives
 from jobs.archives.index import ArchiveIndex
 from jobs.cli.archives import _renew
-from jobs.cli.worker import make_job
 from jobs.compact.job import CompactOptions
 from jobs.compact.packing import PackingRule
 from jobs.compact.savings import Economy, Prices
@@ -28,8 +27,10 @@ from jobs.errors import ExitCode
 from jobs.expire.undo import unhide
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import Tombstones
+from jobs.registry import open_job
 from jobs.restore.as_of import DISPUTED
 from jobs.restore.thawing import Tier
+from jobs.runs.kind import Opened
 from jobs.runs.request import Planned
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
@@ -266,7 +267,7 @@ class ArchiveCourse(Course):
         return ARCHIVES if self.model.specs[run_id]["job"] == "compact" else PREFIX
 
     def _make_job(self, process: Process, store: Store, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
-        return make_job(self._timed(spec), store, store, budget, ledger, self.schedule.in_flight)
+        return open_job(Opened(self._timed(spec), store, store, budget, ledger, self.schedule.in_flight))
 
     def _timed(self, spec: RunSpec) -> RunSpec:
         """With the time at which it was planned: the seconds in its id are made up."""

@@ -24,12 +24,12 @@ import jobs.archives.index
 import jobs.archives.index_tables
 import jobs.archives.reader
 import jobs.archives.writer
-import jobs.cli.worker
 import jobs.compact.job
 import jobs.compact.member_reader
 import jobs.expire.copy_checks
 import jobs.expire.deletes
 import jobs.expire.job
+import jobs.expire.kind
 import jobs.expire.marks
 import jobs.ledger.expired_rows
 import jobs.ledger.tombstones
@@ -315,7 +315,7 @@ def chances(chance: Callable[[], float], clock: Callable[[], float]) -> Replacem
         (jobs.ledger.tombstones, "time", time),
         (jobs.expire.deletes, "secrets", secrets),
         (jobs.expire.marks, "secrets", secrets),
-        (jobs.cli.worker, "time", time),
+        (jobs.expire.kind, "time", time),
         (jobs.compact.job, "MemberSource", partial(MemberSource, clock=clock)),
         (jobs.restore.job, "PacedGate", partial(PacedGate, clock=clock)),
         (jobs.archives.index, "tempfile", SimpleNamespace(TemporaryFile=io.BytesIO)),

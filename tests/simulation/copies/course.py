@@ -48,6 +48,7 @@ class Watching:
 
     def __init__(self, job: Job, worker: Process, model: Model):
         self._job, self._worker, self._model = job, worker, model
+        self.chains = job.chains
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         self._model.working(self._worker, rows)
@@ -225,7 +226,6 @@ class Course:
             lease=lease,
             attempt=f"{number:016x}",
         )
-        worker.chains = getattr(job, "chains", worker.chains)
         process.stop = worker.stop
         try:
             await worker.run()

@@ -17,11 +17,12 @@ from typing import Any, cast
 import jobs.cli.expire
 import jobs.expire.plan
 from jobs import __version__
-from jobs.cli.worker import make_job
 from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.run import RunSpec, Side
 from jobs.errors import ExitCode
 from jobs.ledger.ledger import Ledger
+from jobs.registry import open_job
+from jobs.runs.kind import Opened
 from jobs.runs.request import Planned, is_streamed
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
@@ -319,7 +320,7 @@ class LastCopyCourse(ArchiveCourse):
             Elsewhere(process) if side.endpoint else store for side in (spec.source, spec.destination)
         )
         stores = cast(Store, source), cast(Store, destination)
-        return make_job(self._timed(spec), *stores, budget, ledger, self.schedule.in_flight)
+        return open_job(Opened(self._timed(spec), *stores, budget, ledger, self.schedule.in_flight))
 
 
 def _way(act: Act) -> int:

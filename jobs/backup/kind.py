@@ -1,0 +1,15 @@
+"""Backup by events as a kind of work: rows that the Lambda function left behind."""
+
+from __future__ import annotations
+
+from jobs.backup.job import Backup, BackupOptions
+from jobs.runs.kind import Kind, Opened
+from jobs.runs.launch import plan_run
+
+
+def _open(opened: Opened) -> Backup:
+    options = BackupOptions.from_dict(opened.spec.options)
+    return Backup(opened.source, opened.destination, opened.route, options, opened.budget)
+
+
+KIND = Kind("backup", _open, plan=plan_run, retried_as="replicate")

@@ -1,0 +1,129 @@
+"""A command that makes a run: plan, ask, run, report."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import click
+
+from jobs.aws.batch_arrays import WORK
+from jobs.cli import batch_options
+from jobs.cli.console import TERMINAL, emit, say
+from jobs.cli.texts import plan_text, report_text
+from jobs.config import Settings
+from jobs.core.run import Plan, RunSpec
+from jobs.errors import Interrupted, Unavailable, UsageError
+from jobs.ledger.ledger import Ledger
+from jobs.registry import find_kind, kind_of
+from jobs.runs import batch_follow, launch
+from jobs.runs import placement as placing
+from jobs.runs.batch_executor import Submitted, describe_failure
+from jobs.runs.request import Planned, Planner, Request
+
+
+async def launch_and_report(
+    request: Request,
+    ledger: Ledger,
+    settings: Settings,
+    given: dict[str, Any],
+    plan_run: Planner | None = None,
+) -> int:
+    """Plan, ask, run and report one request. Returns the exit code. `plan_run`: None for that of its kind of work."""
+    kind = find_kind(request.job, request.options)
+    plan_run = plan_run or kind.plan
+    if plan_run is None:
+        raise UsageError(f"no {kind.name} run can be planned here")
+    options = batch_options.chosen(given)
+    place = placing.place(options, settings, request.job) if placing.is_batch(options, settings) else None
+    if place is None:
+        planned = await plan_run(request, ledger, settings, TERMINAL)
+    else:
+        placing.check_sides(request.source, request.destination)
+        planning = plan_run(request, ledger, placing.for_planning(settings, options), TERMINAL)
+        planned = await _checked(planning, placing.check(place))
+    runs = [planned]
+    if given.get("then_verify"):
+        from jobs.runs.planning import read_price_table
+
+        runs.append(batch_follow.verifying(planned, read_price_table(request.price_table)))
+    try:
+        as_json = given["as_json"]
+        for each in runs:
+            launch.check_limits(each.plan, given["max_cost"], given["max_objects"])
+        if given["dry_run"]:
+            document = _plan_document(planned.spec, planned.plan)
+            if len(runs) > 1:
+                document["then"] = _plan_document(runs[1].spec, runs[1].plan)
+            emit(document, as_json=as_json, text="\n".join(plan_text(each.spec, each.plan) for each in runs))
+            return 0
+        if not as_json:
+            say("\n".join(plan_text(each.spec, each.plan) for each in runs))
+        if sys.stdin.isatty() and sys.stderr.isatty() and not given["yes"] and not as_json:
+            click.confirm("Start?", abort=True, err=True)
+        for each in runs:
+            await launch.publish(each, ledger)
+    finally:
+        planned.discard()
+    if place is None or not planned.plan.shards:
+        return await run_and_report(planned.spec, planned.plan, ledger, settings, as_json=as_json)
+    submitted: list[tuple[Submitted, RunSpec, Plan]] = []
+    after = settings.batch_job_id if given["detach"] else None  # else the work would wait for who waits for it
+    for each in runs:
+        follows = submitted[-1][0].job_ids[WORK] if submitted else None
+        jobs = await batch_follow.submit(each.spec, each.plan, ledger, place, after=after, follows=follows)
+        submitted.append((jobs, each.spec, each.plan))
+    return await follow_and_report(submitted, ledger, as_json=as_json, detach=given["detach"])
+
+
+async def _checked(planning: Coroutine[Any, Any, Planned], check: Coroutine[Any, Any, None]) -> Planned:
+    """A plan that is made while something is checked; the first failure of either ends the other one."""
+    try:
+        async with asyncio.TaskGroup() as both:
+            plan = both.create_task(planning)
+            both.create_task(check)
+    except BaseExceptionGroup as failed:
+        if not plan.cancelled() and plan.exception() is None:
+            plan.result().discard()
+        raise failed.exceptions[0] from failed
+    return plan.result()
+
+
+async def follow_and_report(
+    submitted: Sequence[tuple[Submitted, RunSpec, Plan]], ledger: Ledger, *, as_json: bool, detach: bool = False
+) -> int:
+    """Follow runs in Batch until they have ended, and print what came of them; the exit code of the first bad one."""
+    if detach:
+        known = [{"run_id": spec.run_id, "job": spec.job, "jobs": dict(jobs.job_ids)} for jobs, spec, _ in submitted]
+        document = known[0] | {"state": "submitted"} | ({"then": known[1]} if len(known) > 1 else {})
+        text = "\n".join(
+            f"Submitted {each['run_id']}; follow it with  sealift runs watch {each['run_id']}" for each in known
+        )
+        emit(document, as_json=as_json, text=text)
+        return 0
+    reports, texts, code = [], [], 0
+    for jobs, spec, plan in submitted:
+        followed = await batch_follow.follow(jobs, spec, plan, ledger, TERMINAL, kind_of(spec).report_details)
+        children = [describe_failure(failure) for failure in followed.failures]
+        reports.append(followed.report | ({"failed_children": children} if children else {}))
+        texts += [report_text(followed.report), *map(batch_follow.failure_text, children[:10])]
+        code = code or launch.run_exit_code(followed.report, followed.codes)
+    emit(reports[0] | ({"then": reports[1]} if len(reports) > 1 else {}), as_json=as_json, text="\n".join(texts))
+    return code
+
+
+async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
+    """Work through a published plan and print what came of it; the exit code."""
+    codes = await launch.execute(spec, plan, ledger.location, settings, TERMINAL)
+    try:
+        report = await launch.conclude(spec, plan, ledger, codes, kind_of(spec).report_details)
+    except Unavailable as error:
+        raise Interrupted(f"{error}; go on when it answers again with: sealift runs retry {spec.run_id}") from error
+    emit(report, as_json=as_json, text=report_text(report))
+    return launch.run_exit_code(report, codes)
+
+
+def _plan_document(spec: RunSpec, plan: Plan) -> dict[str, Any]:
+    return {"run_id": spec.run_id, "job": spec.job, "state": "planned", "dry_run": True, **plan.to_dict()}

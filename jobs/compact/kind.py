@@ -1,0 +1,29 @@
+"""Compaction as a kind of work."""
+
+from __future__ import annotations
+
+from jobs.compact.job import ARCHIVES_AT_ONCE, Compact, CompactOptions
+from jobs.config import Settings
+from jobs.core.display import Display
+from jobs.ledger.ledger import Ledger
+from jobs.runs.kind import Kind, Opened
+from jobs.runs.request import Planned, Request
+
+
+def _open(opened: Opened) -> Compact:
+    from jobs.archives.index import ArchiveIndex
+
+    index = ArchiveIndex(opened.ledger.store, opened.ledger.location)
+    options, spec = CompactOptions.from_dict(opened.spec.options), opened.spec
+    return Compact(
+        opened.source, opened.destination, opened.route, options, opened.budget, index, spec.run_id, opened.in_flight
+    )
+
+
+async def _plan(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
+    from jobs.compact.plan import plan_run  # duckdb and pyarrow load here
+
+    return await plan_run(request, ledger, settings, display)
+
+
+KIND = Kind("compact", _open, ARCHIVES_AT_ONCE, _plan, retried_as="compact")

@@ -1,0 +1,67 @@
+"""Expiry as a kind of work. It neither goes on nor is retried by what the ledger says of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from jobs.core.model import Location
+from jobs.core.run import Plan, RunSpec
+from jobs.expire.job import GROUPS_AT_ONCE, Expire, ExpireOptions
+from jobs.expire.places import command_of
+from jobs.ledger.ledger import Ledger
+from jobs.runs.kind import Kind, Opened
+
+
+def _open(opened: Opened) -> Expire:
+    from jobs.expire.announcements import Announcements
+    from jobs.expire.announcers import Announcers
+    from jobs.expire.copy_checks import Copies
+    from jobs.ledger.tombstones import Tombstones
+
+    spec, ledger, route = opened.spec, opened.ledger, opened.route
+    copies = Copies(opened.source, opened.destination, opened.budget, bool(spec.options.get("streamed")))
+    tombstones = Tombstones(ledger.store, ledger.location, route.source.bucket, spec.run_id)
+    places = [Location.parse(uri) for uri in spec.options.get("copies") or ()] or [route.destination]
+    concern = Announcers(ledger, spec, places).concern
+    return Expire(
+        opened.source,
+        copies,
+        route.source.bucket,
+        ExpireOptions.from_dict(spec.options),
+        tombstones,
+        Announcements(ledger.store, ledger.location, places, concern),
+        time.time,
+        places,
+        route.source.key,
+        spec.created_at,
+    )
+
+
+async def _report_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str, Any]:
+    from jobs.expire.deletions_table import write_deletions  # duckdb and pyarrow load here
+
+    deletions = await write_deletions(ledger, spec.run_id, plan)
+    return {"dry_run": not spec.options["delete"], "deletions": deletions, "expiry": dict(plan.expiry)}
+
+
+def _not_resumed(spec: RunSpec) -> str:
+    return (
+        f"run {spec.run_id} is an expire run: it does not go on by what the ledger says of it. Start it again, and "
+        "what has gone is left out. This is what the ledger claims it was: check where originals and copies "
+        f"are, then start  {command_of(spec)}"
+    )
+
+
+def _not_retried(spec: RunSpec) -> str:
+    return f"run {spec.run_id} has ended: what it kept is proven anew by another `sealift expire`"
+
+
+KIND = Kind(
+    "expire",
+    _open,
+    GROUPS_AT_ONCE,
+    not_retried=_not_retried,
+    not_resumed=_not_resumed,
+    report_details=_report_details,
+)

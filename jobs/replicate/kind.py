@@ -1,0 +1,15 @@
+"""Replication as a kind of work."""
+
+from __future__ import annotations
+
+from jobs.replicate.job import Replicate, ReplicateOptions
+from jobs.runs.kind import Kind, Opened
+from jobs.runs.launch import plan_run
+
+
+def _open(opened: Opened) -> Replicate:
+    options = ReplicateOptions.from_dict(opened.spec.options)
+    return Replicate(opened.source, opened.destination, opened.route, options, opened.budget)
+
+
+KIND = Kind("replicate", _open, plan=plan_run, retried_as="replicate")

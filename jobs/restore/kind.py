@@ -1,0 +1,45 @@
+"""Restore as a kind of work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jobs.config import Settings
+from jobs.core.display import Display
+from jobs.core.model import Location, Route
+from jobs.core.run import Side
+from jobs.ledger.ledger import Ledger
+from jobs.restore.job import CHAINS_AT_ONCE, Restore, RestoreOptions
+from jobs.restore.thaw_requests import Thaws
+from jobs.restore.thawing import Tier
+from jobs.runs.kind import Kind, Opened
+from jobs.runs.request import Planned, Request
+from jobs.s3.sessions import open_store
+
+
+def _open(opened: Opened) -> Restore:
+    """The archives may be on a third service."""
+    from jobs.archives.index import ArchiveIndex
+
+    spec, ledger = opened.spec, opened.ledger
+    archives, named = opened.source, spec.options["archives"]
+    if named is not None:
+        side = Side.from_dict(named)
+        alike = replace(spec.source, location=side.location) == side
+        archives = opened.source if alike else open_store(side.endpoint, side.region, side.profile, max_in_flight=64)
+    route = Route(Location(spec.source.location.bucket, spec.options["source_prefix"]), spec.destination.location)
+    options = RestoreOptions.from_dict(spec.options)
+    index = ArchiveIndex(ledger.store, ledger.location)
+    thaws = Thaws(ledger.store, ledger.location, spec.run_id, Tier(spec.options["tier"]), spec.options["days"])
+    return Restore(
+        opened.source, archives, opened.destination, route, options, opened.budget, index, thaws, opened.in_flight
+    )
+
+
+async def _plan(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
+    from jobs.restore.plan import plan_run  # duckdb and pyarrow load here
+
+    return await plan_run(request, ledger, settings, display)
+
+
+KIND = Kind("restore", _open, CHAINS_AT_ONCE, _plan, retried_as="restore")

@@ -1,0 +1,53 @@
+"""Kinds of work: what the engine has to know of each, as one record in the work's own package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jobs.core.model import Route
+from jobs.core.run import RunSpec
+from jobs.ledger.ledger import Ledger
+from jobs.runs.launch import ReportDetails, no_details
+from jobs.runs.request import Planner
+from jobs.runs.worker import Job
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a job of one worker works with. `in_flight`: requests at once."""
+
+    spec: RunSpec
+    source: Store
+    destination: Store
+    budget: ByteBudget
+    ledger: Ledger
+    in_flight: int
+
+    @property
+    def route(self) -> Route:
+        """From where to where."""
+        return Route(self.spec.source.location, self.spec.destination.location)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of work.
+
+    `open_job`: the job of a worker. None: no worker works on such a run.
+    `at_once`: groups in flight. None: as the settings say.
+    `plan`: how its failed rows, or those of another kind, become a run. None: no run is planned so.
+    `retried_as`: the job that acts on its failed rows. None: no job does, and `not_retried` says what to do instead.
+    `not_resumed`: why an unfinished run does not go on by itself. None: it does.
+    """
+
+    name: str
+    open_job: Callable[[Opened], Job] | None = None
+    at_once: int | None = None
+    plan: Planner | None = None
+    retried_as: str | None = None
+    not_retried: Callable[[RunSpec], str] | None = None
+    not_resumed: Callable[[RunSpec], str] | None = None
+    report_details: ReportDetails = no_details

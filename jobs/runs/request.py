@@ -1,0 +1,231 @@
+"""Requests: what a command asks for, and the plan that comes of it.
+
+A planner reads rows, chooses among them, cuts them into shards and prices them. `drafting` gives it a scratch folder,
+and the parts of a spec that are the same for every kind of work.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs import __version__
+from jobs.config import Settings
+from jobs.core.display import Display
+from jobs.core.model import Location
+from jobs.core.run import Plan, RunSpec, Side
+from jobs.core.selection import Selection
+from jobs.errors import ConfigError, LedgerError, NotFound, StoreError, UsageError
+from jobs.ledger.ledger import Ledger
+from jobs.s3.sessions import boto_client, open_store
+from jobs.s3.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for. Without a manifest, the source is listed; only its `prefixes`, where they are given."""
+
+    job: str
+    source: Side | None
+    destination: Side
+    manifest: str | None
+    selection: Selection
+    options: Mapping[str, Any] = field(default_factory=dict)
+    retry_of: str | None = None
+    price_table: Path | None = None
+    prefixes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan that waits for a yes: its shards lie in a scratch folder, nothing is in the ledger yet."""
+
+    spec: RunSpec
+    plan: Plan
+    scratch: Path
+
+    def discard(self) -> None:
+        """Remove the scratch folder."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+Planner = Callable[[Request, Ledger, Settings, Display], Coroutine[Any, Any, Planned]]
+"""Reads, filters, spreads and prices what was asked for."""
+
+
+class Draft:
+    """A plan that is being made. `started`: epoch seconds. `scratch`: its folder, which holds its shards."""
+
+    def __init__(self, request: Request):
+        self.request, self.started = request, time.time()
+        self.scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
+
+    async def write_shard(self, number: int, data: bytes) -> None:
+        """Keep a shard's file until the plan is published."""
+        (self.scratch / f"{number:05d}.parquet").write_bytes(data)
+
+    def spec(self, manifest: str, options: Mapping[str, Any], source: Side | None = None) -> RunSpec:
+        """The run's spec. `manifest` says where the rows come from, `source` is the request's unless it is given."""
+        source = source or self.request.source
+        if source is None:
+            raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
+        return RunSpec(
+            run_id=new_run_id(self.request.job, self.started),
+            job=self.request.job,
+            created_at=self.started,
+            source=source,
+            destination=self.request.destination,
+            manifest=manifest,
+            options=dict(options),
+            retry_of=self.request.retry_of,
+            sealift_version=__version__,
+        )
+
+    def ways(self, source: Side) -> dict[str, bool]:
+        """How bytes get from the source to the destination, as options of a spec."""
+        destination = self.request.destination
+        return {
+            "streamed": is_streamed(source, destination),
+            "cross_region": (source.region or "") != (destination.region or ""),
+        }
+
+    def planned(self, spec: RunSpec, plan: Plan) -> Planned:
+        """The finished plan, which keeps the scratch folder."""
+        return Planned(spec, plan, self.scratch)
+
+
+@contextmanager
+def drafting(request: Request) -> Iterator[Draft]:
+    """A draft whose scratch folder goes away if the block fails."""
+    draft = Draft(request)
+    try:
+        yield draft
+    except BaseException:
+        shutil.rmtree(draft.scratch, ignore_errors=True)
+        raise
+
+
+def open_ledger(location: Location) -> Ledger:
+    """The ledger at a location, reached as boto3's defaults say."""
+    return Ledger(open_store(None, None, None, max_in_flight=16), location)
+
+
+def new_run_id(job: str, now: float) -> str:
+    """An id that sorts by time, also within a second: `20261125T003345Z-replicate-1f3a02`."""
+    fraction = int(now % 1 * 4096)
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{job}-{fraction:03x}{secrets.token_hex(2)[1:]}"
+
+
+def is_streamed(source: Side, destination: Side) -> bool:
+    """Whether the sides are different services, so that bytes must pass through the worker."""
+    return (source.endpoint or "") != (destination.endpoint or "")
+
+
+async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, AsyncIterator[pa.RecordBatch]]:
+    """(the source, where the rows come from, the rows) of a request. Rows of an earlier run keep its source."""
+    source = request.source
+    if request.manifest is None:
+        if source is None:
+            raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
+        store = open_store(source.endpoint, source.region, source.profile)
+        versions = request.selection.versions == "all"
+        places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
+        return source, f"listing of {', '.join(map(str, places))}", _listed(store, places, versions)
+    from jobs.manifests import open_manifest
+
+    uri = request.manifest
+    if uri.startswith("proven:"):
+        from jobs.runs.folding import proven_rows
+
+        spec, plan = await ledger.spec(uri[7:]), await ledger.plan(uri[7:])
+        _check_has_outcomes(spec.run_id, plan)
+        return source or spec.source, uri, proven_rows(ledger, spec.run_id, plan)
+    if uri.startswith("run:"):
+        source = source or (await ledger.spec(uri[4:])).source
+        uri = await failures_of(ledger, uri[4:])
+    manifest = await open_manifest(uri, ledger.store, lambda: boto_client(None, None, None))
+    bucket = manifest.bucket or (source.location.bucket if source else None)
+    if bucket is None:
+        raise UsageError(f"{uri} does not say which bucket its keys are in: add --source s3://bucket")
+    if source is not None and bucket != source.location.bucket:
+        raise ConfigError(f"{uri} is about bucket {bucket}, --source says {source.location.bucket}: name one bucket")
+    return source or Side(Location(bucket)), request.manifest, manifest.batches
+
+
+async def failures_of(ledger: Ledger, run_id: str) -> str:
+    """The URI of the failed rows of a run. Raises ConfigError when it has none, or has not ended.
+
+    Raises UsageError for a run that only compares.
+    """
+    _check_has_outcomes(run_id, await ledger.plan(run_id))
+    earlier = await ledger.report(run_id)
+    if earlier is None:
+        raise ConfigError(f"run {run_id} has not ended: finish it with `sealift runs retry {run_id}` first")
+    if not earlier["failures_manifest"]:
+        raise ConfigError(f"run {run_id} has no failed rows: there is nothing to do")
+    uri, folder = str(earlier["failures_manifest"]), ledger.uri(run_id)
+    if not re.fullmatch(r"failures(-[0-9a-f]{16})?\.parquet", uri.removeprefix(folder)):
+        raise LedgerError(
+            f"{ledger.uri(run_id, 'report.json')} names {uri} as the failed rows, which is no file of the run's: "
+            "the report was altered. Verify again"
+        )
+    return uri
+
+
+def _check_has_outcomes(run_id: str, plan: Plan) -> None:
+    """Raises UsageError for a run without shards for its rows: it compared them, and worked at none."""
+    if plan.rows and not plan.shards:
+        raise UsageError(
+            f"run {run_id} is a reconcile run: it only compared, so it has no failed or proven rows. "
+            "Start the comparison again with `sealift reconcile --repair` to copy and verify what differs"
+        )
+
+
+async def _listed(store: Store, places: Sequence[Location], versions: bool) -> AsyncIterator[pa.RecordBatch]:
+    from jobs.s3.listing import list_all
+    from jobs.tables.rows import manifest_batch
+
+    for place in places:
+        async with aclosing(list_all(store, place, versions=versions)) as pages:
+            async for page in pages:
+                yield manifest_batch(page)
+
+
+async def check_sides(source: Side, destination: Side, options: dict[str, Any]) -> None:
+    """Both buckets must be there and readable before anything is planned."""
+    for name, side in (("source", source), ("destination", destination)):
+        store = open_store(side.endpoint, side.region, side.profile, max_in_flight=4)
+        try:
+            await store.list_objects(side.location.bucket, side.location.key, max_keys=1)
+            if (
+                name == "destination"
+                and options.get("all_versions")
+                and not await store.is_versioned(side.location.bucket)
+            ):
+                raise ConfigError(
+                    f"the destination bucket {side.location.bucket} keeps no versions: --versions all needs it to"
+                )
+        except NotFound as error:
+            raise ConfigError(
+                f"the {name} bucket {side.location.bucket} does not exist: check --{name} and its region"
+            ) from error
+        except StoreError as error:
+            raise type(error)(
+                error.operation, f"{name} {side.location}", error.code, error.detail, error.status
+            ) from error
+        finally:
+            await store.close()
+    is_same = source.location == destination.location and not is_streamed(source, destination)
+    if is_same and not options.get("in_place"):
+        raise UsageError(f"source and destination are both {source.location}: name two places")

@@ -1,0 +1,42 @@
+"""Verification of copies as a kind of work. What it proved wrong is copied again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from jobs.config import Settings
+from jobs.core.display import Display
+from jobs.core.model import Route
+from jobs.ledger.ledger import Ledger
+from jobs.runs.kind import Kind, Opened
+from jobs.runs.launch import plan_run
+from jobs.runs.request import Draft, Planned, Request
+from jobs.verify.attest import attest
+from jobs.verify.job import Verify, VerifyOptions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def _open(opened: Opened) -> Verify:
+    options = VerifyOptions.from_dict(opened.spec.options)
+    return Verify(opened.source, opened.destination, opened.route, options, opened.budget)
+
+
+async def _plan(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
+    return await plan_run(request, ledger, settings, display, prepare=_attest)
+
+
+async def _attest(
+    batches: AsyncIterator[pa.RecordBatch],
+    request: Request,
+    route: Route,
+    ledger: Ledger,
+    draft: Draft,
+    display: Display,
+) -> tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]:
+    return await attest(batches, route, request.options, ledger.store, draft.scratch, draft.started, display)
+
+
+KIND = Kind("verify", _open, plan=_plan, retried_as="replicate")
