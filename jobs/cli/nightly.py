@@ -6,39 +6,25 @@ import asyncio
 import time
 import zoneinfo
 from collections.abc import Mapping
-from datetime import date
 from typing import Any
 
 import click
 
-from jobs import __version__
-from jobs.cli import batch_options as placement
-from jobs.cli.batch_options import batch_options
-from jobs.cli.console import display, emit, say, table
+from jobs.cli import batch_options
+from jobs.cli.console import display, emit, table
 from jobs.cli.options import json_option, ledger_option, stack
-from jobs.cli.pair_options import Chosen, choose, pair_options
+from jobs.cli.pair_options import choose, pair_options
 from jobs.config import Settings
-from jobs.core.enums import Deletes
-from jobs.core.run import RunState
-from jobs.core.selection import Selection, parse_age
-from jobs.errors import ExitCode, UsageError
+from jobs.core.selection import parse_age
+from jobs.errors import UsageError
 from jobs.nights.calendar import (
-    NIGHT_VERSION,
-    Stage,
-    due,
     find_night,
-    is_well,
-    left_by_reconcile,
-    left_by_run,
     parse_night,
-    verdict,
 )
+from jobs.nights.night import run_night
 from jobs.nights.records import NightBook
-from jobs.nights.stages import Done, Stages
-from jobs.policy.run_options import copy_options, globs, prefixes_below, sides
-from jobs.reports.document import iso_time
 from jobs.reports.figures import human_seconds
-from jobs.runs.request import Request, open_ledger
+from jobs.runs.request import open_ledger
 
 
 @click.command()
@@ -47,7 +33,7 @@ from jobs.runs.request import Request, open_ledger
 @click.option("--margin", default="15m", show_default=True, help="How much older than a report to judge: 15m, 2h.")
 @ledger_option()
 @stack(click.option("--executor", type=click.Choice(["local", "batch"]), help="Default: SEALIFT_EXECUTOR or local."))
-@batch_options()
+@batch_options.batch_options()
 @json_option()
 def nightly(**given: Any) -> int:
     """A pair's night: compare both sides, copy what is missing or stale, verify that and tonight's share of the rest.
@@ -67,180 +53,21 @@ def nightly(**given: Any) -> int:
     hours = chosen.pair.nightly
     latest = find_night(now, hours.hour.minutes, zoneinfo.ZoneInfo(hours.time_zone))
     night = parse_night(given["night"], latest) if given["night"] else latest
-    return asyncio.run(_nightly(given, chosen, settings, night, now))
-
-
-async def _nightly(given: dict[str, Any], chosen: Chosen, settings: Settings, night: date, now: float) -> int:
-    book = NightBook(open_ledger(chosen.ledger), chosen.pair.name, night)
-    summary = await book.summary()
-    if summary is None:
-        deep = chosen.pair.verify.deep
-        claim = await book.claim(
-            {
-                "night_version": NIGHT_VERSION,
-                "pair": chosen.pair.name,
-                "night": night.isoformat(),
-                "began_at": now,
-                "sample": list(due(night, chosen.pair.verify.rota)),
-                "deep": list(due(night, deep)) if deep else None,
-                "margin_seconds": parse_age(given["margin"]),
-                "sealift_version": __version__,
-            }
-        )
-        summary = await _Night(book, chosen, settings, given, claim).run()
-    emit(summary, as_json=given["as_json"], text=summary_text(summary))
-    return int(summary["exit_code"])
-
-
-class _Night:
-    """One start of a night: what was claimed is done, stage by stage; what was done already is found."""
-
-    def __init__(
-        self, book: NightBook, chosen: Chosen, settings: Settings, given: dict[str, Any], claim: Mapping[str, Any]
-    ):
-        self.book, self.pair, self.scope, self.given, self.claim = book, chosen.pair, chosen.scope, given, claim
-        self.stages = Stages(
-            book,
+    summary = asyncio.run(
+        run_night(
+            NightBook(open_ledger(chosen.ledger), chosen.pair.name, night),
             chosen.policy,
             chosen.pair,
             chosen.scope,
             settings,
-            placement.chosen(given),
+            batch_options.chosen(given),
             display(given["as_json"]),
-            claim["margin_seconds"],
+            now=now,
+            margin_seconds=parse_age(given["margin"]),
         )
-        self.done: list[dict[str, Any]] = []
-
-    async def run(self) -> dict[str, Any]:
-        """The summary that stands in the ledger; of a night that cannot go on now, how far it is."""
-        reconciled = await self.stages.reconcile()
-        report = reconciled.report or {}
-        self._add(Stage.RECONCILE, reconciled)
-        if not await self._repair(report["run_id"], reconciled.notes["repairable_rows"]):
-            return self._summary()
-        # The listing that was just made says what to verify; an inventory of yesterday would not.
-        manifest = report["source"]["manifest"] if reconciled.notes["is_listed"] else None
-        for stage, is_deep in ((Stage.SAMPLE, False), (Stage.DEEP, True)):
-            if (slice_ := self.claim[stage]) is None:
-                continue
-            request = self._request("verify", manifest, sample=tuple(slice_), deep=is_deep)
-            if not self._add(stage, await self.stages.transfer(stage, request)):
-                return self._summary()
-        return await self.book.finish(self._summary())
-
-    async def _repair(self, run_id: str, rows: int) -> bool:
-        """Copy what the reconciliation named, then verify what was copied; False: the night cannot go on now."""
-        if not rows:
-            self._note(Stage.REPAIR)
-            return True
-        manifest = self.book.ledger.uri(run_id, "repair.parquet")
-        repaired = await self.stages.transfer(Stage.REPAIR, self._request("replicate", manifest, retry_of=run_id))
-        if not self._add(Stage.REPAIR, repaired, undone=rows):
-            return False
-        if repaired.report is None:
-            return True
-        copied = repaired.report["run_id"]
-        request = self._request("verify", f"proven:{copied}", retry_of=copied)
-        return self._add(Stage.VERIFY, await self.stages.transfer(Stage.VERIFY, request))
-
-    def _request(
-        self,
-        job: str,
-        manifest: str | None,
-        *,
-        sample: tuple[int, int] | None = None,
-        deep: bool = False,
-        retry_of: str | None = None,
-    ) -> Request:
-        source, destination = sides(self.pair)
-        include, exclude = globs(self.scope)
-        options: dict[str, Any] = {"pair": self.pair.name, "night": self.claim["night"]}
-        options |= copy_options(self.pair) if job == "replicate" else {"deep": deep}
-        return Request(
-            job=job,
-            source=source,
-            destination=destination,
-            manifest=manifest,
-            selection=Selection(
-                include=include,
-                exclude=exclude,
-                sample=sample,
-                # What is newer may be on its way: the next night looks at it.
-                older_than=self.claim["began_at"] - self.claim["margin_seconds"] if sample else None,
-            ),
-            options=options | {"sample": list(sample) if sample else None},
-            retry_of=retry_of,
-            prefixes=prefixes_below(self.scope),
-        )
-
-    def _add(self, stage: Stage, done: Done, *, undone: int = 0) -> bool:
-        """Note what came of a stage; False when rows of its run are left to do. `undone`: left if it was refused."""
-        report = done.report
-        if report is None:
-            self._note(stage, refused=done.refused, left=undone)
-            return True
-        is_complete = bool(report["state"] == RunState.COMPLETE)
-        counts = report.get("outcomes")
-        left = left_by_run(report["job"], counts or {}) if is_complete else report["rows"] - report["accounted"]
-        if counts is None:
-            counts = {name: each["rows"] for name, each in report["categories"].items()}
-            left = left_by_reconcile(
-                counts,
-                report["findings"],
-                report["unparsed"],
-                is_repaired=bool(done.notes["repairable_rows"]),
-                keeps_extra=self.pair.deletes is Deletes.RETAIN,
-            )
-        kept = ("run_id", "job", "state", "rows", "bytes", "seconds", "planned_dollars", "report", "report_html")
-        self._note(
-            stage,
-            **{name: report.get(name) for name in kept},
-            counts=counts,
-            left=left,
-            exit_code=done.code,
-            sample=report.get("sample") or self.claim.get(stage),
-            notes=dict(done.notes),
-        )
-        if not self.given["as_json"]:
-            say(f"{stage}: {report['run_id']} {report['state']}")
-        return is_complete
-
-    def _note(self, stage: Stage, **known: Any) -> None:
-        nothing: dict[str, Any] = {
-            "run_id": None,
-            "state": None,
-            "refused": None,
-            "counts": {},
-            "left": 0,
-            "exit_code": 0,
-        }
-        self.done.append({"stage": stage.value} | nothing | known)
-
-    def _summary(self) -> dict[str, Any]:
-        """The night's one document. `left` adds up the stages: an object that two of them found counts twice.
-
-        Exit code 3: the night did its part, and rows (or a refused run) are left to people; 2 would say that nothing
-        was started. A night that stopped has its run's code, and is started again.
-        """
-        stopped = next((each for each in self.done if each["state"] not in (None, RunState.COMPLETE)), None)
-        code = ExitCode.DONE if is_well(self.done) else ExitCode.FINDINGS
-        ended = time.time()
-        return {
-            "night_version": NIGHT_VERSION,
-            "pair": self.pair.name,
-            "night": self.claim["night"],
-            "state": "unfinished" if stopped else "complete",
-            "verdict": verdict(self.done, is_finished=stopped is None),
-            "left": sum(each["left"] for each in self.done),
-            "exit_code": int(stopped["exit_code"]) if stopped else int(code),
-            "began_at": iso_time(self.claim["began_at"]),
-            "finished_at": iso_time(ended),
-            "seconds": round(ended - self.claim["began_at"], 3),
-            "planned_dollars": round(sum(each.get("planned_dollars") or 0 for each in self.done), 6),
-            "stages": self.done,
-            "summary": self.book.summary_uri,
-            "ledger": str(self.book.ledger.location),
-        }
+    )
+    emit(summary, as_json=given["as_json"], text=summary_text(summary))
+    return int(summary["exit_code"])
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.core.selection import parse_age, parse_size
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.run import compare, make_spec, record, side_store
+from jobs.reconcile.run import ComparedSide, CompareRequest, compare, make_spec, record
 from jobs.reports.document import exit_code
 from jobs.runs.request import new_run_id, open_ledger
 from jobs.s3.sessions import open_store
@@ -119,8 +119,9 @@ async def _reconcile(given: dict[str, Any], place: Location, settings: Settings)
             memory_limit_bytes=parse_size(given["join_memory"]),
             repairs_different=given["repair_different"],
         )
-        found = await compare(given, source, destination, options, ledger, scratch, TERMINAL)
-        spec = make_spec(given, run_id, began, source, destination)
+        request = _request(given)
+        found = await compare(request, source, destination, options, ledger, scratch, TERMINAL)
+        spec = make_spec(request, run_id, began, source, destination)
         report = await record(ledger, spec, options.margin_seconds, found)
         texts = [report_text(report)]
         code = int(exit_code(report))
@@ -140,6 +141,29 @@ async def _reconcile(given: dict[str, Any], place: Location, settings: Settings)
             code = code if repaired.code == 0 and not is_all else repaired.code
     emit(report, as_json=given["as_json"], text="\n".join(texts))
     return code
+
+
+def _request(given: Mapping[str, Any]) -> CompareRequest:
+    return CompareRequest(
+        _compared(given, "source"),
+        _compared(given, "destination"),
+        versions=given["versions"],
+        maps=given["maps"],
+        margin=given["margin"],
+        confirm=given["confirm"],
+        confirm_limit=given["confirm_limit"],
+        version_map=given["version_map"],
+    )
+
+
+def _compared(given: Mapping[str, Any], name: str) -> ComparedSide:
+    return ComparedSide(
+        given[name],
+        given[f"{name}_endpoint"],
+        given[f"{name}_region"],
+        given[f"{name}_profile"],
+        given[f"{name}_checksums"],
+    )
 
 
 async def _inventories(
@@ -165,7 +189,7 @@ async def _inventories(
     made = []
     for name in ("source", "destination"):
         written = await write_inventory(
-            side_store(given, name),
+            _compared(given, name).open(),
             given[name],
             ledger.store,
             ledger.location.join(f"inventories/{run_id}/{name}"),

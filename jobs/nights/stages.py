@@ -20,7 +20,7 @@ from jobs.nights.records import LOOK_SECONDS, NightBook
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import Ceiling, prefix_map, sides
-from jobs.reconcile.run import compare, make_spec, record
+from jobs.reconcile.run import ComparedSide, CompareRequest, compare, make_spec, record
 from jobs.reports.document import exit_code
 from jobs.runs import launch, placement
 from jobs.runs.placement import BatchOptions
@@ -90,11 +90,11 @@ class Stages:
                 source_bucket=ours.location.bucket,
                 destination_bucket=theirs.location.bucket,
             )
-            words = self._words(options.prefixes.pairs)
+            request = self._comparison(options.prefixes.pairs)
             with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
                 both, stores = (source.inventory, destination.inventory), (source.store, destination.store)
-                found = await compare(words, *both, options, self.ledger, Path(folder), self.display, stores)
-                spec = make_spec(words, new_run_id("reconcile", began), began, *both)
+                found = await compare(request, *both, options, self.ledger, Path(folder), self.display, stores)
+                spec = make_spec(request, new_run_id("reconcile", began), began, *both)
                 notes = {
                     "source_inventory": source.origin,
                     "destination_inventory": destination.origin,
@@ -221,12 +221,13 @@ class Stages:
             await store.close()
         return await find_inventory(self.ledger.store, folder)
 
-    def _words(self, maps: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-        """The options that `sealift reconcile` would be given for the pair."""
-        words: dict[str, Any] = {"versions": "current", "maps": [f"{one}={other}" for one, other in maps]}
-        words |= {"margin": f"{self.margin_seconds:g}s", "confirm": True, "confirm_limit": CONFIRM_LIMIT}
-        words |= {"source_checksums": None, "destination_checksums": None, "version_map": ()}
-        for name, side in zip(("source", "destination"), sides(self.pair), strict=True):
-            words |= {name: side.location, f"{name}_endpoint": None, f"{name}_region": side.region}
-            words[f"{name}_profile"] = None
-        return words
+    def _comparison(self, maps: tuple[tuple[str, str], ...]) -> CompareRequest:
+        source, destination = (ComparedSide(side.location, region=side.region) for side in sides(self.pair))
+        return CompareRequest(
+            source,
+            destination,
+            maps=[f"{one}={other}" for one, other in maps],
+            margin=f"{self.margin_seconds:g}s",
+            confirm=True,
+            confirm_limit=CONFIRM_LIMIT,
+        )

@@ -1,13 +1,10 @@
-"""The middle of a reconciliation: two reports compared, and what was found made a run of the ledger.
-
-`given` are the words of `sealift reconcile`'s options; a night gives the same.
-"""
+"""Reconciliation as a run: two reports are compared, and what was found is written into the ledger."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +26,54 @@ SHOWN_FINDINGS = 1_000
 PARQUET, CSV = "application/vnd.apache.parquet", "text/csv; charset=utf-8"
 
 
+@dataclass(frozen=True, slots=True)
+class ComparedSide:
+    """One side of a comparison, and how it is reached.
+
+    `location`: None for the whole bucket of its inventory. `checksums`: URI of a report of checksums at rest.
+    """
+
+    location: Location | None = None
+    endpoint: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    checksums: str | None = None
+
+    def side(self, bucket: str) -> Side:
+        """The side, whose inventory is of this bucket."""
+        return Side(self.location or Location(bucket), self.endpoint, self.region, self.profile)
+
+    def open(self) -> Store:
+        """The store that it is in."""
+        return open_store(self.endpoint, self.region, self.profile)
+
+
+@dataclass(frozen=True, slots=True)
+class CompareRequest:
+    """What is compared, and how.
+
+    `maps`: FROM=TO prefixes. `margin`: an age such as 15m. `confirm`: ask S3 about each suspicion, `confirm_limit` at
+    most. `version_map`: ids of replicate runs whose copies have version ids of their own.
+    """
+
+    source: ComparedSide
+    destination: ComparedSide
+    versions: str = "current"
+    maps: Sequence[str] = ()
+    margin: str = "15m"
+    confirm: bool = False
+    confirm_limit: int = 100_000
+    version_map: tuple[str, ...] = ()
+
+    def options(self) -> dict[str, Any]:
+        """As the run's spec has them."""
+        names = ("versions", "maps", "margin", "confirm", "version_map")
+        checksums = {"source_checksums": self.source.checksums, "destination_checksums": self.destination.checksums}
+        return {name: getattr(self, name) for name in names} | checksums
+
+
 async def compare(
-    given: Mapping[str, Any],
+    request: CompareRequest,
     source: Inventory,
     destination: Inventory,
     options: Any,
@@ -46,15 +89,15 @@ async def compare(
     from jobs.reconcile.reconcile import Evidence, reconcile
 
     suspects = None
-    if given["confirm"]:
+    if request.confirm:
         from jobs.reconcile.confirm import Suspects
 
         suspects = Suspects(
-            side_store(given, "source"),
+            request.source.open(),
             source.source_bucket,
-            side_store(given, "destination"),
+            request.destination.open(),
             destination.source_bucket,
-            given["confirm_limit"],
+            request.confirm_limit,
         )
     store = open_store(None, None, None)
     return await reconcile(
@@ -66,13 +109,13 @@ async def compare(
         scratch=scratch / "join",
         evidence=Evidence(
             source=await _evidence(
-                given["source_checksums"], source.source_bucket, store, scratch / "ours.parquet", display
+                request.source.checksums, source.source_bucket, store, scratch / "ours.parquet", display
             ),
             destination=await _evidence(
-                given["destination_checksums"], destination.source_bucket, store, scratch / "theirs.parquet", display
+                request.destination.checksums, destination.source_bucket, store, scratch / "theirs.parquet", display
             ),
         ),
-        version_map=await _version_map(given["version_map"], ledger, scratch),
+        version_map=await _version_map(request.version_map, ledger, scratch),
         suspects=suspects,
     )
 
@@ -102,29 +145,16 @@ async def _version_map(run_ids: tuple[str, ...], ledger: Ledger, scratch: Path) 
     return paths
 
 
-def side_store(given: Mapping[str, Any], name: str) -> Any:
-    """The store of the `source` or the `destination`."""
-    return open_store(given[f"{name}_endpoint"], given[f"{name}_region"], given[f"{name}_profile"])
-
-
-def make_spec(
-    given: Mapping[str, Any], run_id: str, began: float, source: Inventory, destination: Inventory
-) -> RunSpec:
+def make_spec(request: CompareRequest, run_id: str, began: float, source: Inventory, destination: Inventory) -> RunSpec:
     """What the ledger says was asked."""
-
-    def place(name: str, inventory: Inventory) -> Side:
-        location = given[name] or Location(inventory.source_bucket)
-        return Side(location, given[f"{name}_endpoint"], given[f"{name}_region"], given[f"{name}_profile"])
-
-    names = ("versions", "maps", "margin", "confirm", "source_checksums", "destination_checksums", "version_map")
     return RunSpec(
         run_id=run_id,
         job="reconcile",
         created_at=began,
-        source=place("source", source),
-        destination=place("destination", destination),
+        source=request.source.side(source.source_bucket),
+        destination=request.destination.side(destination.source_bucket),
         manifest=str(source.manifest),
-        options={name: given[name] for name in names} | {"destination_manifest": str(destination.manifest)},
+        options=request.options() | {"destination_manifest": str(destination.manifest)},
         sealift_version=__version__,
     )
 
