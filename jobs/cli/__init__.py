@@ -2,7 +2,7 @@
 
 One module a command, of the command's name: options in, a typed request out, text. Shared: `options`,
 `batch_options`, `pair_options`, `expire_options`, `texts` (plans and reports as text), `console` (progress, tables,
-JSON), `streams`, `worker_log`, `job_start`.
+JSON, standard streams), `run_command`, `worker_log`, `job_start`.
 
 Nothing here decides what happens to an object.
 """
@@ -22,8 +22,7 @@ from typing import NoReturn, TextIO
 import click
 
 from jobs import __version__
-from jobs.cli.console import say
-from jobs.cli.streams import name_stdout_in_errors, open_missing_streams
+from jobs.cli.console import name_stdout_in_errors, open_missing_streams, say
 from jobs.config import Settings
 from jobs.errors import ConfigError, ExitCode, SealiftError, SealiftWarning
 

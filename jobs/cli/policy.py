@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from jobs.cli.console import emit
 from jobs.cli.options import LocationType, json_option
-from jobs.cli.policy_bind import bind
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
-from jobs.errors import ExitCode, PolicyError, UsageError
+from jobs.errors import ConfigError, ExitCode, PolicyError, UsageError
 from jobs.policy.coverage import Explanation, explain, to_dict
 from jobs.policy.model import Pair, Policy
 from jobs.policy.reader import load_policy, read_policy
@@ -96,9 +96,6 @@ def schema() -> int:
 
     click.echo(json.dumps(make_schema(), indent=2, ensure_ascii=False))
     return int(ExitCode.DONE)
-
-
-policy.add_command(bind)
 
 
 def read(file: str | None) -> Policy:
@@ -193,3 +190,43 @@ def _archive_text(answer: Explanation) -> str:
         return "not by what is known"
     expire = f"; the original may go {archive.expire.grace} after its proof" if archive.expire else ""
     return f"in {archive.uri}, {rule.storage_class}, {rule.format}, about {human_bytes(rule.target_size)} each{expire}"
+
+
+@policy.command()
+@click.option(
+    "--terraform-output",
+    "file",
+    type=click.File(encoding="utf-8"),
+    required=True,
+    metavar="FILE",
+    help="What `terraform output -json` printed; - reads it from stdin.",
+)
+@json_option()
+def bind(file: IO[str], as_json: bool) -> int:
+    """Print SEALIFT_* variables for what Terraform made: ledger, policy, job queues, job definition.
+
+    \b
+    terraform -chdir=terraform output -json | sealift policy bind --terraform-output - > sealift.env
+    set -a; . ./sealift.env; set +a
+    """
+    environment = _environment(file)
+    Settings.from_environment(environment)
+    lines = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
+    emit(environment, as_json=as_json, text="\n".join(lines))
+    return int(ExitCode.DONE)
+
+
+def _environment(file: IO[str]) -> dict[str, str]:
+    """Raises ConfigError for what is no output of the module in terraform/."""
+    try:
+        outputs: Any = json.load(file)
+    except ValueError as error:
+        raise ConfigError(f"{file.name} is not JSON ({error}): expected what `terraform output -json` prints") from None
+    found = outputs.get("environment") if isinstance(outputs, dict) else None
+    values = found.get("value") if isinstance(found, dict) else None
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise ConfigError(
+            f"{file.name} has no output `environment` with names and values: was it printed by "
+            "`terraform output -json` in the folder of this module, after terraform apply?"
+        )
+    return {name: values[name] for name in sorted(values)}
