@@ -1,8 +1,8 @@
 """The local executor: the worker's own command, one process per core, on this machine.
 
-A slot per core hands the shards out. Each runs as a process of its own that starts exactly as
-a container does, so that killing one costs that shard's work in flight and nothing else. This process holds the
-other end of a worker's stdin: however it ends, the worker notices, and stops.
+Each of joblib's threads is a slot: it starts a worker process for a shard, as a container starts, and waits for it.
+A killed worker costs its own work in flight and nothing else. This process holds the other end of a worker's stdin:
+however it ends, the worker notices, and stops.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from jobs.core.parentage import TIED
@@ -44,8 +43,10 @@ class LocalExecutor:
 
     def run(self, shards: Sequence[int]) -> dict[int, int]:
         """Work through the shards; shard → the exit code of its last attempt (killed: minus the signal)."""
-        with ThreadPoolExecutor(self.processes) as slots:
-            return dict(zip(shards, slots.map(self._run_shard, shards), strict=True))
+        from joblib import Parallel, delayed
+
+        slots = Parallel(n_jobs=self.processes, backend="threading", batch_size=1)
+        return dict(zip(shards, slots(delayed(self._run_shard)(shard) for shard in shards), strict=True))
 
     def stop(self) -> None:
         """Ask every worker to checkpoint and end; start none any more. Safe in a signal handler."""
