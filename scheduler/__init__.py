@@ -1,9 +1,9 @@
 """The Lambda functions: small handlers that back up, enqueue, submit and follow.
 
-Reading order: `backup` stores what an S3 event names, `enqueue` makes manifests of what is left (`backlog`), `submit`
-starts jobs (`batch_starts`), `follow` closes runs and tells people. `runtime` holds what a handler works with,
-`settings` its environment, `removed_versions` versions that are gone, `event_metrics` and `log` what it reports,
-`polling` reads queues outside of AWS.
+Reading order: `backup` stores what an S3 event names, `enqueue` makes manifests of what is left
+(`backlog`), `submit` starts jobs (`batch_starts`), `follow` moves runs on and publishes their ends.
+`runtime` has what a handler works with, `settings` its environment, `removed_versions` the versions
+that are gone, `event_metrics` and `log` what it reports. `polling` reads queues outside of AWS.
 
-Handlers import nothing heavy: a cold start waits for every import.
+Handlers import nothing heavy: a cold start waits for each import.
 """

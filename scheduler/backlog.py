@@ -1,12 +1,15 @@
-"""The backlog: what was too large, too slow or too cold for the backup function, until a run takes it.
+"""The backlog: rows that the backup function leaves to a run.
+
+They were too large, too slow or archived.
 
     <ledger>/backlog/pair=<name>/<milliseconds>-<rows>-<bytes>-<unique>.json   rows, a line of JSON each, written once
     <ledger>/manifests/pair=<name>/000007-<unique>.csv                         rows in S3 Batch Operations' form
     <ledger>/manifests/pair=<name>/000007.json                                 published: which backlog it has taken
 
-It lies in the ledger rather than in another queue: nothing in it can expire or be received twice, one LIST
-says how much waits and since when, and a run gets a reference, never a list. Manifests are
-numbered; the one to write a number's document takes what it lists, and another one goes on from there.
+It is in the ledger rather than in another queue: nothing in it can expire or be received twice, one
+LIST shows how much waits and since when, and a run gets a reference, never a list. Manifests are
+numbered. The writer of a number's document takes the rows that it lists, and the next one goes on
+from there.
 """
 
 from __future__ import annotations
@@ -23,14 +26,14 @@ from jobs.errors import LedgerError
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
 from scheduler.log import say
-from scheduler.runtime import Sandbox
+from scheduler.runtime import Runtime
 
 MANIFEST_VERSION = 1
 COUNT_LIMIT = 1 << 63
 _MANIFEST = re.compile(r"[0-9]{6,18}\.json")
 _STAMP = re.compile(r"([0-9]{1,15})-([0-9]{1,18})-([0-9]{1,18})-[^-]*")
 _BARE = re.compile(r"[!#-+.-~-]*")
-"""What a field of a manifest may hold as it is: nothing that ends a line or a field, and no quotes."""
+"""What a field of a manifest may hold unquoted: nothing that ends a line or field, no quotes."""
 
 
 class Waiting(NamedTuple):
@@ -59,7 +62,9 @@ class BacklogRow(NamedTuple):
 
 
 class Published(NamedTuple):
-    """A manifest that a run can be started for. `manifest`: its URI; without one, `prefixes` say what to list."""
+    """A manifest that a run can be started for. `manifest`: its URI. If None, `prefixes` say what
+    to list.
+    """
 
     pair: str
     number: int
@@ -69,62 +74,64 @@ class Published(NamedTuple):
     size_bytes: int
 
 
-async def add(sandbox: Sandbox, pair: str, rows: Sequence[BacklogRow]) -> str:
-    """Put rows into the pair's backlog; the object's name. Raises StoreError."""
+async def add(runtime: Runtime, pair: str, rows: Sequence[BacklogRow]) -> str:
+    """Put rows into the pair's backlog. Returns the object's name. Raises StoreError."""
     size_bytes = sum(row.size_bytes or 0 for row in rows)
-    stamp = f"{int(sandbox.clock() * 1000):013d}-{len(rows)}-{size_bytes}-{secrets.token_hex(6)}"
+    stamp = f"{int(runtime.clock() * 1000):013d}-{len(rows)}-{size_bytes}-{secrets.token_hex(6)}"
     name = f"backlog/pair={pair}/{stamp}.json"
-    await sandbox.write_once(name, b"".join(json.dumps(row._asdict()).encode() + b"\n" for row in rows))
+    await runtime.write_once(name, b"".join(json.dumps(row._asdict()).encode() + b"\n" for row in rows))
     return name
 
 
-async def waiting(sandbox: Sandbox, pair: str) -> list[Waiting]:
-    """What no manifest has taken, the oldest first. Raises StoreError, LedgerError."""
-    _, taken = await _latest(sandbox, pair)
-    names = await sandbox.names(f"backlog/pair={pair}/")
+async def waiting(runtime: Runtime, pair: str) -> list[Waiting]:
+    """The objects that no manifest has taken, the oldest first. Raises StoreError, LedgerError."""
+    _, taken = await _latest(runtime, pair)
+    names = await runtime.names(f"backlog/pair={pair}/")
     return [each for name in names if name not in taken and (each := _parse(name, pair)) is not None]
 
 
-async def publish(sandbox: Sandbox, pair: str, taking: Iterable[Waiting], reason: str) -> Published | None:
-    """A manifest of what waits. None when there is nothing left that another one has not taken.
+async def publish(runtime: Runtime, pair: str, taking: Iterable[Waiting], reason: str) -> Published | None:
+    """Publish a manifest of what waits. Returns None if other manifests have taken all of it.
 
-    Rows that are no rows, or not the pair's by the policy, are left out, and the log says so.
+    Invalid rows, and rows that are not the pair's by the policy, are left out, and the log says so.
     """
-    policy = await sandbox.policy()
+    policy = await runtime.policy()
     wanted = {each.name for each in taking}
     while True:
-        number, taken = await _latest(sandbox, pair)
+        number, taken = await _latest(runtime, pair)
         names = sorted(wanted - taken)
         if not names:
             return None
         rows: dict[tuple[str, str, str | None], BacklogRow] = {}
         for name in names:
-            for row in _rows_of(policy, pair, name, await sandbox.read(f"backlog/pair={pair}/{name}")):
+            for row in _rows_of(policy, pair, name, await runtime.read(f"backlog/pair={pair}/{name}")):
                 rows[row.bucket, row.key, row.version_id] = row
-        # Lifecycle removes old objects of the backlog: what is not there any more need not be remembered.
-        there = set(await sandbox.names(f"backlog/pair={pair}/"))
-        more = {"reason": reason, "taken": sorted((taken & there) | set(names))}
-        published = await _write(sandbox, pair, number + 1, list(rows.values()), (), more)
+        # Lifecycle removes old objects of the backlog: names that are gone need not be remembered.
+        present = set(await runtime.names(f"backlog/pair={pair}/"))
+        extra = {"reason": reason, "taken": sorted((taken & present) | set(names))}
+        published = await _write(runtime, pair, number + 1, list(rows.values()), (), extra)
         if published is not None:
             return published
 
 
 async def publish_listed(
-    sandbox: Sandbox, pair: str, rows: Sequence[BacklogRow], prefixes: Sequence[str], reason: str
+    runtime: Runtime, pair: str, rows: Sequence[BacklogRow], prefixes: Sequence[str], reason: str
 ) -> Published:
-    """A manifest of what a caller lists: object versions, or prefixes that the run has to list."""
+    """Publish a manifest of what a caller lists: object versions, or prefixes that the run must
+    list.
+    """
     while True:
-        number, taken = await _latest(sandbox, pair)
-        more = {"reason": reason, "taken": sorted(taken)}
-        published = await _write(sandbox, pair, number + 1, rows, prefixes, more)
+        number, taken = await _latest(runtime, pair)
+        extra = {"reason": reason, "taken": sorted(taken)}
+        published = await _write(runtime, pair, number + 1, rows, prefixes, extra)
         if published is not None:
             return published
 
 
-async def read_manifest(sandbox: Sandbox, pair: str, number: int) -> Published:
-    """A manifest that was published. Raises NotFound, LedgerError."""
-    published = _published(_document(await sandbox.read(f"manifests/pair={pair}/{number:06d}.json"), pair))
-    folder = str(sandbox.place(f"manifests/pair={pair}/"))
+async def read_manifest(runtime: Runtime, pair: str, number: int) -> Published:
+    """Read a published manifest. Raises NotFound, LedgerError."""
+    published = _published(_document(await runtime.read(f"manifests/pair={pair}/{number:06d}.json"), pair))
+    folder = str(runtime.place(f"manifests/pair={pair}/"))
     name = (published.manifest or folder).removeprefix(folder)
     is_own = published.manifest is None or re.fullmatch(rf"{number:06d}-[0-9a-f]{{12}}\.csv", name)
     if (published.pair, published.number) != (pair, number) or not is_own:
@@ -135,26 +142,28 @@ async def read_manifest(sandbox: Sandbox, pair: str, number: int) -> Published:
     return published
 
 
-async def numbers(sandbox: Sandbox, pair: str) -> list[int]:
+async def numbers(runtime: Runtime, pair: str) -> list[int]:
     """The numbers of all manifests of a pair, in order."""
-    names = await sandbox.names(f"manifests/pair={pair}/")
+    names = await runtime.names(f"manifests/pair={pair}/")
     return [int(name.removesuffix(".json")) for name in names if _MANIFEST.fullmatch(name)]
 
 
 async def _write(
-    sandbox: Sandbox,
+    runtime: Runtime,
     pair: str,
     number: int,
     rows: Sequence[BacklogRow],
     prefixes: Sequence[str],
-    more: Mapping[str, Any],
+    extra: Mapping[str, Any],
 ) -> Published | None:
-    """Write the rows, then the document that publishes them; None when the number was taken meanwhile."""
+    """Write the rows, then the document that publishes them. Returns None if the number was taken
+    meanwhile.
+    """
     folder, manifest = f"manifests/pair={pair}/", None
     if rows:
         name = f"{folder}{number:06d}-{secrets.token_hex(6)}.csv"
-        await sandbox.write_once(name, _to_csv(rows))
-        manifest = str(sandbox.place(name))
+        await runtime.write_once(name, _to_csv(rows))
+        manifest = str(runtime.place(name))
     document = {
         "version": MANIFEST_VERSION,
         "pair": pair,
@@ -163,16 +172,18 @@ async def _write(
         "prefixes": list(prefixes),
         "rows": len(rows),
         "size_bytes": sum(row.size_bytes or 0 for row in rows),
-        "created_at": sandbox.clock(),
+        "created_at": runtime.clock(),
         "token": secrets.token_hex(6),
-        **more,
+        **extra,
     }
-    is_ours = await sandbox.write_once(f"{folder}{number:06d}.json", json.dumps(document, indent=2).encode())
+    is_ours = await runtime.write_once(f"{folder}{number:06d}.json", json.dumps(document, indent=2).encode())
     return _published(document) if is_ours else None
 
 
 def _to_csv(rows: Sequence[BacklogRow]) -> bytes:
-    """bucket,key[,version id]; keys as S3 itself encodes them, so that nothing in them needs quotes."""
+    """The rows as bucket,key[,version id], with keys encoded as S3 does, so that nothing needs
+    quotes.
+    """
     has_versions = any(row.version_id for row in rows)
     lines = []
     for row in rows:
@@ -181,12 +192,12 @@ def _to_csv(rows: Sequence[BacklogRow]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-async def _latest(sandbox: Sandbox, pair: str) -> tuple[int, set[str]]:
+async def _latest(runtime: Runtime, pair: str) -> tuple[int, set[str]]:
     """The number of the latest manifest (0: none), and the names in the backlog that are taken."""
-    last = max(await numbers(sandbox, pair), default=0)
+    last = max(await numbers(runtime, pair), default=0)
     if not last:
         return 0, set()
-    document = _document(await sandbox.read(f"manifests/pair={pair}/{last:06d}.json"), pair)
+    document = _document(await runtime.read(f"manifests/pair={pair}/{last:06d}.json"), pair)
     if document["number"] != last or document.get("taken") is None:
         raise LedgerError(f"manifest {last} of {pair} does not say what it has taken: the ledger was altered")
     return last, set(document["taken"])
@@ -241,7 +252,9 @@ def _published(document: Mapping[str, Any]) -> Published:
 
 
 def _rows_of(policy: Policy, pair: str, name: str, data: bytes) -> list[BacklogRow]:
-    """The rows of an object of the backlog that a manifest can hold and that are the pair's by the policy."""
+    """The rows of an object of the backlog that a manifest can hold and that are the pair's by the
+    policy.
+    """
     rows = list(_read_rows(f"backlog/pair={pair}/{name}", data))
     own = [row for row in rows if (ours := match(policy, row.bucket, row.key)) is not None and ours.name == pair]
     if len(own) < len(rows):
@@ -257,16 +270,20 @@ def _rows_of(policy: Policy, pair: str, name: str, data: bytes) -> list[BacklogR
 
 
 def _parse(name: str, pair: str) -> Waiting | None:
-    """What a name of the backlog says. None, and a line in the log, for one that Sealift has not written."""
-    found = _STAMP.fullmatch(name.removesuffix(".json"))
-    if found is None:
+    """What a name of the backlog says. None, and a line in the log, for a name that Sealift did not
+    write.
+    """
+    stamp = _STAMP.fullmatch(name.removesuffix(".json"))
+    if stamp is None:
         say("error", "stray object", name=f"backlog/pair={pair}/{name}")
         return None
-    return Waiting(name, int(found[1]) / 1000, int(found[2]), int(found[3]))
+    return Waiting(name, int(stamp[1]) / 1000, int(stamp[2]), int(stamp[3]))
 
 
 def _read_rows(name: str, data: bytes) -> Iterator[BacklogRow]:
-    """The rows of a backlog object. One that no manifest can hold is left out, and said, so that the others run."""
+    """The rows of a backlog object. A row that no manifest can hold is left out and logged, so that
+    the others run.
+    """
     for number, line in enumerate(data.split(b"\n"), 1):
         if line:
             try:

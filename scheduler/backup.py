@@ -1,13 +1,14 @@
-"""The backup function: S3's events from SQS, each object version copied to its pair's destination.
+"""The backup function: copies each object version that S3's events name.
 
-    S3 → SQS → here ─→ destination
-                    ├→ <ledger>/journal/…    what became of each event, one object a batch
-                    ├→ <ledger>/backlog/…    what is too large, too slow or archived: rows of a run
-                    └→ <ledger>/removed/…    object versions that are gone for good, so that a late event is understood
+    S3 → SQS → backup ─→ destination
+                      ├→ <ledger>/journal/…  what became of each event, one object a batch
+                      ├→ <ledger>/backlog/…  what is too large, too slow or archived: rows of a run
+                      └→ <ledger>/removed/…  versions that are gone for good, which explain late events
 
-Events of one key are taken together, in order; keys in parallel. A message is done with when all of its
-events are; the others are returned in `batchItemFailures` and come again, to the dead-letter queue at last. What
-is wrong with the policy or the ledger fails the invocation, and with it every message: nothing is lost.
+Events of one key are handled together, in order. Keys are handled in parallel. A message is done
+when all of its events are. Other messages are returned in `batchItemFailures`: they come again, and
+go to the dead-letter queue at last. A mistake in the policy or the ledger fails the invocation, and
+with it every message: nothing is lost.
 """
 
 from __future__ import annotations
@@ -44,46 +45,52 @@ from jobs.s3.copying import KEEP
 from scheduler import backlog, removed_versions
 from scheduler.event_metrics import publish_metrics
 from scheduler.log import say
-from scheduler.runtime import Sandbox, here
+from scheduler.runtime import Runtime, current_runtime
 
 KEYS_IN_FLIGHT = 32
 TRIES = 6
 BUFFER_BYTES = 48 * 1024 * 1024
 RESERVE_SECONDS = 10.0
 RESERVE_SHARE = 0.2
-"""What is kept of the time for the backlog and the journal: so many seconds, or this share if that is less."""
+"""The time reserved for the backlog and the journal: these seconds, or this share of the time if
+that is less.
+"""
 
 _WANTS_COPY = (Kind.CREATED, Kind.RESTORE_COMPLETED)
 _ARCHIVED = "archived: a run takes it once it is restored"
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """The function's entry point. Raises SealiftError when no message can be handled; SQS keeps them all then."""
-    sandbox = here()
-    return sandbox.run(handle(sandbox, event, context.get_remaining_time_in_millis() / 1000, context.aws_request_id))
+    """The function's entry point. Raises SealiftError if no message can be handled. SQS then keeps
+    them all.
+    """
+    runtime = current_runtime()
+    return runtime.run(handle(runtime, event, context.get_remaining_time_in_millis() / 1000, context.aws_request_id))
 
 
 async def handle(
-    sandbox: Sandbox, event: Mapping[str, Any], remaining_seconds: float, request_id: str
+    runtime: Runtime, event: Mapping[str, Any], remaining_seconds: float, request_id: str
 ) -> dict[str, Any]:
-    """The same without Lambda: the messages that failed, as Lambda's event source mapping wants to have them.
+    """Handle a batch without Lambda. Returns the messages that failed, as an event source mapping
+    expects them.
 
-    Raises PolicyError, StoreError, ConfigError: then all have failed; UsageError for what is no batch of messages.
+    Raises PolicyError, StoreError, ConfigError if all have failed, UsageError if `event` is not a
+    batch of messages.
     """
     messages = event.get("Records")
     if not isinstance(messages, list) or not all(map(_is_message, messages)):
         raise UsageError("this is no batch of SQS messages: put a queue between the events and this function")
     try:
-        policy = await sandbox.policy()
-        return await _Batch(sandbox, policy, remaining_seconds, request_id).handle(messages)
+        policy = await runtime.policy()
+        return await _Batch(runtime, policy, remaining_seconds, request_id).handle(messages)
     except SealiftError as error:
         say("error", "refused", request=request_id, error=str(error), messages=len(messages))
         raise
 
 
 @dataclass(slots=True)
-class _Told:
-    """An event, the message that brought it, and in the end its line in the journal."""
+class _Delivery:
+    """An event, the message that brought it, its pair, and in the end its line of the journal."""
 
     message_id: str
     event: ObjectEvent
@@ -95,12 +102,12 @@ class _Told:
 class _Batch:
     """The messages of one invocation."""
 
-    sandbox: Sandbox
+    runtime: Runtime
     policy: Policy
     remaining_seconds: float
     request_id: str
-    told: list[_Told] = field(default_factory=list)
-    to_backlog: dict[str, list[tuple[_Told, str]]] = field(default_factory=lambda: defaultdict(list))
+    deliveries: list[_Delivery] = field(default_factory=list)
+    to_backlog: dict[str, list[tuple[_Delivery, str]]] = field(default_factory=lambda: defaultdict(list))
     jobs: dict[str, Backup] = field(default_factory=dict)
     unknown_buckets: set[str] = field(default_factory=set)
     removals_known: dict[tuple[str | None, ...], bool] = field(default_factory=dict)
@@ -109,101 +116,105 @@ class _Batch:
         loop = asyncio.get_running_loop()
         reserve = min(RESERVE_SECONDS, self.remaining_seconds * RESERVE_SHARE)
         deadline = loop.time() + self.remaining_seconds - reserve
-        groups: dict[tuple[str, str], list[_Told]] = defaultdict(list)
+        groups: dict[tuple[str, str], list[_Delivery]] = defaultdict(list)
         for message in messages:
-            for told in self._parse(message):
-                self.told.append(told)
-                if told.entry is None:
-                    groups[told.event.bucket, told.event.key].append(told)
+            for delivery in self._parse(message):
+                self.deliveries.append(delivery)
+                if delivery.entry is None:
+                    groups[delivery.event.bucket, delivery.event.key].append(delivery)
         gate = asyncio.Semaphore(KEYS_IN_FLIGHT)
-        await asyncio.gather(*(self._take(group, gate, deadline) for group in groups.values()))
-        await self._hand_over()
+        await asyncio.gather(*(self._handle_key(group, gate, deadline) for group in groups.values()))
+        await self._write_backlog()
         await self._write_journal()
-        publish_metrics([(each.pair, each.event, each.entry) for each in self.told if each.entry], self.sandbox.clock())
-        failed = {each.message_id for each in self.told if each.entry is None or each.entry.status not in SETTLED}
+        publish_metrics(
+            [(each.pair, each.event, each.entry) for each in self.deliveries if each.entry], self.runtime.clock()
+        )
+        failed = {each.message_id for each in self.deliveries if each.entry is None or each.entry.status not in SETTLED}
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}
 
-    def _parse(self, message: Mapping[str, Any]) -> list[_Told]:
+    def _parse(self, message: Mapping[str, Any]) -> list[_Delivery]:
         message_id = str(message["messageId"])
         try:
-            return [self._placed(_Told(message_id, event)) for event in parse_message(message["body"])]
+            return [self._assign_pair(_Delivery(message_id, event)) for event in parse_message(message["body"])]
         except UsageError as error:
             reason = str(error)
-        except Exception as error:  # noqa: BLE001  whatever it is, the other messages have nothing to do with it
+        except Exception as error:  # noqa: BLE001  the other messages are independent of it
             reason = _unforeseen(error)
         say("error", "unreadable", message=message_id, error=reason)
-        told = _Told(message_id, ObjectEvent(Kind.OTHER, "unreadable", ""))
-        self._end(told, Ending.FAILED, f"message {message_id}: {reason}")
-        return [told]
+        delivery = _Delivery(message_id, ObjectEvent(Kind.OTHER, "unreadable", ""))
+        self._finish(delivery, Ending.FAILED, f"message {message_id}: {reason}")
+        return [delivery]
 
-    def _placed(self, told: _Told) -> _Told:
-        """With its pair; an event that nothing has to be done for gets its ending at once."""
-        event = told.event
-        told.pair = match(self.policy, event.bucket, event.key)
+    def _assign_pair(self, delivery: _Delivery) -> _Delivery:
+        """Find the event's pair. Finish events that need no copy."""
+        event = delivery.event
+        delivery.pair = match(self.policy, event.bucket, event.key)
         if event.kind is Kind.TEST:
-            self._end(told, Ending.SKIPPED, "a test message")
-        elif told.pair is None:
+            self._finish(delivery, Ending.SKIPPED, "a test message")
+        elif delivery.pair is None:
             if any(pair.source.bucket == event.bucket for pair in self.policy.pairs):
-                self._end(told, Ending.SKIPPED, "no pair covers the key")
+                self._finish(delivery, Ending.SKIPPED, "no pair covers the key")
             else:
                 reason = f"{event.bucket} is no pair's source: add a pair, or stop its notifications"
                 if event.bucket not in self.unknown_buckets:
-                    say("error", "unknown bucket", bucket=event.bucket, message=told.message_id)
+                    say("error", "unknown bucket", bucket=event.bucket, message=delivery.message_id)
                 self.unknown_buckets.add(event.bucket)
-                self._end(told, Ending.FAILED, reason)
+                self._finish(delivery, Ending.FAILED, reason)
         elif event.kind is Kind.OTHER:
-            self._end(told, Ending.SKIPPED, "an event that no copy depends on")
-        return told
+            self._finish(delivery, Ending.SKIPPED, "an event that no copy depends on")
+        return delivery
 
-    async def _take(self, group: list[_Told], gate: asyncio.Semaphore, deadline: float) -> None:
-        """Bring one key's events to their endings, whatever happens on the way."""
+    async def _handle_key(self, group: list[_Delivery], gate: asyncio.Semaphore, deadline: float) -> None:
+        """Finish all events of one key, whatever happens on the way."""
         progress, has_begun = Progress(), False
-        group.sort(key=lambda told: order_of(told.event.sequencer))
+        group.sort(key=lambda delivery: order_of(delivery.event.sequencer))
         try:
             async with asyncio.timeout_at(deadline), gate:
                 has_begun = True
-                await self._settle(group, progress)
+                await self._back_up(group, progress)
         except TimeoutError:
-            for told in group:
-                self._out_of_time(told, can_wait=has_begun and not progress.owes_newest)
+            for delivery in group:
+                self._finish_late(delivery, can_wait=has_begun and not progress.owes_newest)
         except (Denied, Redirected) as error:
-            self._end_all(group, Ending.DENIED, str(error))
+            self._finish_all(group, Ending.DENIED, str(error))
         except SealiftError as error:
-            self._end_all(group, Ending.FAILED, str(error))
-        except Exception as error:  # noqa: BLE001  a bug of ours with this key: the others are to be copied all the same
-            self._end_all(group, Ending.FAILED, _unforeseen(error))
+            self._finish_all(group, Ending.FAILED, str(error))
+        except Exception as error:  # noqa: BLE001  a bug of ours: the other keys are still copied
+            self._finish_all(group, Ending.FAILED, _unforeseen(error))
 
-    async def _settle(self, group: list[_Told], progress: Progress) -> None:
+    async def _back_up(self, group: list[_Delivery], progress: Progress) -> None:
         pair = group[0].pair
         assert pair is not None
         mirrors = pair.deletes is Deletes.MIRROR
-        rows: dict[int, _Told] = {}
+        rows: dict[int, _Delivery] = {}
         removed: set[tuple[str | None, str | None]] = set()
-        for number, told in enumerate(group):
-            event = told.event
+        for number, delivery in enumerate(group):
+            event = delivery.event
             if event.removes_bytes and (event.version_id, event.sequencer) not in removed:
                 removed.add((event.version_id, event.sequencer))
-                await removed_versions.remember(self.sandbox, event)
+                await removed_versions.remember(self.runtime, event)
             if event.kind in _WANTS_COPY:
                 if (event.size_bytes or 0) > pair.thresholds.lambda_max_size:
-                    self._hand(told, f"larger than {pair.thresholds.lambda_max_size}")
+                    self._finish_in_backlog(delivery, f"larger than {pair.thresholds.lambda_max_size}")
                 else:
-                    rows[number] = told
+                    rows[number] = delivery
             elif not mirrors:
-                self._end(told, Ending.RETAINED, "")
-        if not rows and not any(told.entry is None and told.event.kind not in _WANTS_COPY for told in group):
+                self._finish(delivery, Ending.RETAINED, "")
+        if not rows and not any(
+            delivery.entry is None and delivery.event.kind not in _WANTS_COPY for delivery in group
+        ):
             return
-        settled = await self._try(pair, group[0].event.key, rows, progress)
-        for number, told in rows.items():
-            await self._ended(told, number, group, settled)
-        for told in group:
-            if told.entry is None and told.event.kind not in _WANTS_COPY:
-                self._end(told, Ending.DELETED if settled.is_marked else Ending.SAME, "")
+        settled = await self._settle(pair, group[0].event.key, rows, progress)
+        for number, delivery in rows.items():
+            await self._finish_row(delivery, number, group, settled)
+        for delivery in group:
+            if delivery.entry is None and delivery.event.kind not in _WANTS_COPY:
+                self._finish(delivery, Ending.DELETED if settled.is_marked else Ending.SAME, "")
 
-    async def _try(self, pair: Pair, key: str, rows: Mapping[int, _Told], progress: Progress) -> Settled:
-        """Settle the key, again after what may pass, for as long as there is time."""
+    async def _settle(self, pair: Pair, key: str, rows: Mapping[int, _Delivery], progress: Progress) -> Settled:
+        """Settle the key. Retry what may pass, for as long as there is time."""
         job = self.jobs.get(pair.name) or self.jobs.setdefault(pair.name, self._job(pair))
-        wanted = [_row(number, told.event) for number, told in rows.items()]
+        wanted = [_row(number, delivery.event) for number, delivery in rows.items()]
         for attempt in range(1, TRIES + 1):
             try:
                 return await job.settle(key, wanted, progress)
@@ -227,81 +238,81 @@ class _Batch:
             limit_bytes=int(pair.thresholds.lambda_max_size),
         )
         route = Route(Location(pair.source.bucket), Location(hot.bucket, hot.prefix))
-        source, destination = self.sandbox.store(pair.source.region), self.sandbox.destination(hot.region)
+        source, destination = self.runtime.store(pair.source.region), self.runtime.destination(hot.region)
         return Backup(source, destination, route, options, ByteBudget(BUFFER_BYTES))
 
-    async def _ended(self, told: _Told, number: int, group: Sequence[_Told], settled: Settled) -> None:
+    async def _finish_row(self, delivery: _Delivery, number: int, group: Sequence[_Delivery], settled: Settled) -> None:
         if number in settled.left:
-            assert told.pair is not None
-            self._hand(told, f"larger than {told.pair.thresholds.lambda_max_size}")
+            assert delivery.pair is not None
+            self._finish_in_backlog(delivery, f"larger than {delivery.pair.thresholds.lambda_max_size}")
             return
         outcome = settled.outcomes[number]
         if outcome.status is Status.ARCHIVED:
-            self._hand(told, _ARCHIVED)
+            self._finish_in_backlog(delivery, _ARCHIVED)
         elif outcome.status is Status.MISSING:
-            reason = await self._why_gone(told.event, group, settled)
+            reason = await self._why_gone(delivery.event, group, settled)
             ending = Ending.SUPERSEDED if reason else Ending.MISSING
-            self._end(told, ending, reason or "the object is gone, and nothing says that it was deleted")
+            self._finish(delivery, ending, reason or "the object is gone, and nothing says that it was deleted")
         else:
-            self._end(told, Ending(outcome.status.value), outcome.reason)
-            assert told.entry is not None
-            told.entry = told.entry.told(outcome)
+            self._finish(delivery, Ending(outcome.status.value), outcome.reason)
+            assert delivery.entry is not None
+            delivery.entry = delivery.entry.told(outcome)
 
-    async def _why_gone(self, event: ObjectEvent, group: Sequence[_Told], settled: Settled) -> str:
-        """What is known to have come after the event; empty when nothing is."""
+    async def _why_gone(self, event: ObjectEvent, group: Sequence[_Delivery], settled: Settled) -> str:
+        """Why the event's version is gone, if something is known to have come after it. Else empty."""
         for version in settled.history or ():
             is_later = event.event_time is not None and version.last_modified > event.event_time
             is_other = event.version_id is None and not version.is_delete_marker and version.etag != event.etag
             if is_later or is_other:
                 what = "a delete marker" if version.is_delete_marker else "a newer object"
                 return f"gone: {what} came after it"
-        for told in group:
-            if removed_versions.explains(told.event, event):
+        for delivery in group:
+            if removed_versions.is_removal_of(delivery.event, event):
                 return "gone: it was deleted afterwards"
-        asked = (event.bucket, event.key, event.version_id, event.sequencer)
-        if asked not in self.removals_known:
-            self.removals_known[asked] = await removed_versions.is_known(self.sandbox, event)
-        return "gone: it was deleted afterwards" if self.removals_known[asked] else ""
+        removal = (event.bucket, event.key, event.version_id, event.sequencer)
+        if removal not in self.removals_known:
+            self.removals_known[removal] = await removed_versions.is_known(self.runtime, event)
+        return "gone: it was deleted afterwards" if self.removals_known[removal] else ""
 
-    def _out_of_time(self, told: _Told, *, can_wait: bool) -> None:
-        if told.entry is not None:
+    def _finish_late(self, delivery: _Delivery, *, can_wait: bool) -> None:
+        if delivery.entry is not None:
             return
-        if can_wait and told.event.kind in _WANTS_COPY:
-            self._hand(told, "slower than the time that was left")
+        if can_wait and delivery.event.kind in _WANTS_COPY:
+            self._finish_in_backlog(delivery, "slower than the time that was left")
         else:
-            self._end(told, Ending.FAILED, "the time was over")
+            self._finish(delivery, Ending.FAILED, "the time was over")
 
-    def _hand(self, told: _Told, reason: str) -> None:
-        assert told.pair is not None
-        self._end(told, Ending.HANDED_OVER, reason)
-        self.to_backlog[told.pair.name].append((told, reason))
+    def _finish_in_backlog(self, delivery: _Delivery, reason: str) -> None:
+        assert delivery.pair is not None
+        self._finish(delivery, Ending.HANDED_OVER, reason)
+        self.to_backlog[delivery.pair.name].append((delivery, reason))
 
-    async def _hand_over(self) -> None:
-        """Write the backlog; what cannot be written there has failed."""
-        for pair, handed in self.to_backlog.items():
-            rows = [backlog.BacklogRow.of(told.event, reason) for told, reason in handed]
+    async def _write_backlog(self) -> None:
+        """Write the backlog. Events that cannot be written there have failed."""
+        for pair, left in self.to_backlog.items():
+            rows = [backlog.BacklogRow.of(delivery.event, reason) for delivery, reason in left]
             try:
-                await backlog.add(self.sandbox, pair, rows)
+                await backlog.add(self.runtime, pair, rows)
             except SealiftError as error:
-                for told, _ in handed:
-                    self._end(told, Ending.FAILED, f"not handed over: {error}")
+                for delivery, _ in left:
+                    self._finish(delivery, Ending.FAILED, f"not handed over: {error}")
 
     async def _write_journal(self) -> None:
-        entries = [told.entry for told in self.told if told.entry is not None]
+        entries = [delivery.entry for delivery in self.deliveries if delivery.entry is not None]
         if entries:
-            name = file_name(self.sandbox.clock(), f"{self.request_id}-{secrets.token_hex(4)}")
-            await self.sandbox.write_once(name, to_lines(entries))
+            name = file_name(self.runtime.clock(), f"{self.request_id}-{secrets.token_hex(4)}")
+            await self.runtime.write_once(name, to_lines(entries))
 
-    def _end_all(self, group: Sequence[_Told], ending: Ending, reason: str) -> None:
+    def _finish_all(self, group: Sequence[_Delivery], ending: Ending, reason: str) -> None:
         say("warning", ending.value, bucket=group[0].event.bucket, key=group[0].event.key, reason=reason)
-        for told in group:
-            if told.entry is None:
-                self._end(told, ending, reason)
+        for delivery in group:
+            if delivery.entry is None:
+                self._finish(delivery, ending, reason)
 
-    def _end(self, told: _Told, ending: Ending, reason: str) -> None:
-        event, pair = told.event, told.pair
-        told.entry = Entry(
-            recorded_at=self.sandbox.clock(),
+    def _finish(self, delivery: _Delivery, ending: Ending, reason: str) -> None:
+        event, pair = delivery.event, delivery.pair
+        delivery.entry = Entry(
+            recorded_at=self.runtime.clock(),
             event=event.name,
             source_bucket=event.bucket,
             key=event.key,

@@ -1,16 +1,18 @@
-"""Starting a Batch job once, whatever the duplicates, the lost answers and the crashes in between.
+"""Starts of Batch jobs: each happens once, in spite of duplicates and crashes.
 
     <ledger>/starts/<job name>.json             claimed: what is to be started, and when; written before it is
     <ledger>/starts/<job name>.submitted.json   its id
 
-A claim is a lock and no order: what is submitted comes from the trigger and the policy, never from a claim. The
-job's name says what it is for, so that a second caller asks for the same one. A claim without an id is
-somebody's who may have crashed: Batch is asked for a job of that name first. Of two that submit at once the first to
-write the id wins, and the other one's job is ended before it starts.
+A claim is a lock and no order: what is submitted comes from the trigger and the policy, never from
+a claim. The job's name says what it is for, so that a second caller asks for the same one. A claim
+without an id is somebody's who may have crashed: Batch is asked for a job of that name first. Of
+two that submit at once the first to write the id wins, and the other one's job is ended before it
+starts.
 
-Batch has no token for a submission and lists a job a moment late. So there may be a second job, whose submitter died
-before it wrote the id, or whose request arrived after it was given up. A job writes its id itself when it begins, if
-none is there (`jobs.ledger.start_claims`; it knows its name by SEALIFT_START): of two that run one does the work.
+Batch has no token for a submission and lists a job a moment late. So there may be a second job,
+whose submitter died before it wrote the id, or whose request arrived after it was given up. A job
+writes its id itself when it begins, if none is there (`jobs.ledger.start_claims`; it knows its name
+by SEALIFT_START): of two that run one does the work.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from jobs.ledger.agreement import run_job
 from jobs.ledger.job_starts import decode_record, encode_record, record_name
 from jobs.policy.model import Policy
 from scheduler.log import say
-from scheduler.runtime import Sandbox
+from scheduler.runtime import Runtime
 
 ATTEMPTS = 3
 _NIGHT = re.compile(r"\d{4}-\d\d-\d\d")
@@ -42,8 +44,8 @@ _ODD = re.compile(r"[^A-Za-z0-9_-]+")
 class Start:
     """One plain job to be started.
 
-    `job`: nightly, backfill, reconcile, restore or report; `once` tells it from others of its kind: a night, a
-    number, a run.
+    `job`: nightly, backfill, reconcile, restore or report; `once` tells it from others of its kind:
+    a night, a number, a run.
     """
 
     pair: str
@@ -59,33 +61,35 @@ class Start:
         return f"{whole[: NAME_CHARS_MAX - 13]}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
 
 
-async def start(sandbox: Sandbox, policy: Policy, what: Start, batch: Batch | None = None) -> dict[str, Any]:
-    """Start it, or find that it has been: `job_name`, `job_id`, `is_new`. Raises StoreError, ConfigError."""
+async def start(runtime: Runtime, policy: Policy, what: Start, batch: Batch | None = None) -> dict[str, Any]:
+    """Start a job, or find that it was started: `job_name`, `job_id`, `is_new`. Raises StoreError,
+    ConfigError.
+    """
     name = what.name(policy)
-    claim = {**asdict(what), "at": sandbox.clock(), "token": secrets.token_hex(8)}
-    is_new = await sandbox.write_once(f"starts/{name}.json", _json(claim))
-    told = {"pair": what.pair, "job": what.job, "once": what.once, "job_name": name}
+    claim = {**asdict(what), "at": runtime.clock(), "token": secrets.token_hex(8)}
+    is_new = await runtime.write_once(f"starts/{name}.json", _json(claim))
+    answer = {"pair": what.pair, "job": what.job, "once": what.once, "job_name": name}
     if not is_new:
-        known = await _submitted(sandbox, name)
+        known = await _submitted(runtime, name)
         if known is not None:
-            return told | {"job_id": known, "is_new": False}
+            return answer | {"job_id": known, "is_new": False}
     edge = batch or Batch()
-    job_id = await asyncio.to_thread(edge.submit, _request(sandbox, policy, what, name), is_new=is_new)
-    if not await sandbox.write_once(record_name(name), encode_record(job_id)):
-        first = await _submitted(sandbox, name)
+    job_id = await asyncio.to_thread(edge.submit, _request(runtime, policy, what, name), is_new=is_new)
+    if not await runtime.write_once(record_name(name), encode_record(job_id)):
+        first = await _submitted(runtime, name)
         if first is not None and first != job_id:
             await asyncio.to_thread(edge.terminate, job_id, f"another one was first: {first}")
-            return told | {"job_id": first, "is_new": False}
-    return told | {"job_id": job_id, "is_new": is_new}
+            return answer | {"job_id": first, "is_new": False}
+    return answer | {"job_id": job_id, "is_new": is_new}
 
 
-async def read_start(sandbox: Sandbox, policy: Policy, name: str) -> Start | None:
-    """What a Batch job of ours was started for, without its command. None for another one's.
+async def read_start(runtime: Runtime, policy: Policy, name: str) -> Start | None:
+    """What a Batch job of ours was started for, without its command. None for a job of others.
 
-    The claim only says how the job's name is to be read: what it says has to make that name, by the policy.
+    The claim only says how to read the job's name: its fields must give that name, by the policy.
     """
     try:
-        claim = json.loads(await sandbox.read(f"starts/{name}.json"))
+        claim = json.loads(await runtime.read(f"starts/{name}.json"))
         start = Start(str(claim["pair"]), str(claim["job"]), str(claim["once"]), ())
     except NotFound:
         return None
@@ -108,26 +112,28 @@ def _is_ours(policy: Policy, start: Start) -> bool:
     return start.job in _OWN_DEFINITION and policy.pair(start.pair) is not None
 
 
-async def is_started(sandbox: Sandbox, policy: Policy, what: Start) -> bool:
-    """Whether Batch has it."""
-    return await _submitted(sandbox, what.name(policy)) is not None
+async def is_started(runtime: Runtime, policy: Policy, what: Start) -> bool:
+    """Whether Batch has a job for it."""
+    return await _submitted(runtime, what.name(policy)) is not None
 
 
-async def is_second(sandbox: Sandbox, name: str, job_id: str) -> bool:
-    """Whether another job of that name was recorded first, so that this one was ended, or should have been."""
-    return await _submitted(sandbox, name) not in (None, job_id)
+async def is_second(runtime: Runtime, name: str, job_id: str) -> bool:
+    """Whether another job of that name was recorded first. Then this one was ended, or should have
+    been.
+    """
+    return await _submitted(runtime, name) not in (None, job_id)
 
 
-async def _submitted(sandbox: Sandbox, name: str) -> str | None:
+async def _submitted(runtime: Runtime, name: str) -> str | None:
     try:
-        return decode_record(await sandbox.read(record_name(name)))
+        return decode_record(await runtime.read(record_name(name)))
     except NotFound:
         return None
 
 
-def _request(sandbox: Sandbox, policy: Policy, what: Start, name: str) -> dict[str, Any]:
-    """SubmitJob's request. Queue and definition are the ones that Terraform makes, unless settings say otherwise."""
-    settings = sandbox.settings
+def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[str, Any]:
+    """SubmitJob's request. Queue and definition are Terraform's, unless settings name others."""
+    settings = runtime.settings
     definition = settings.batch_job_definition or f"{policy.name}-{{job}}"
     environment = {"SEALIFT_LEDGER": str(settings.ledger), "SEALIFT_EXECUTOR": "batch", "SEALIFT_START": name}
     if settings.policy.startswith("s3://"):

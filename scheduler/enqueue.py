@@ -1,4 +1,4 @@
-"""The enqueue function: a backlog, or what a caller lists, becomes a manifest, and submit is told of it.
+"""The enqueue function: makes manifests of backlogs or lists, and calls submit.
 
     {"action": "backlog"}                                 each five minutes: which backlog is big or old enough?
     {"action": "backlog", "pair": "scans", "now": true}   a person: this one, however small
@@ -6,7 +6,8 @@
     {"pair": "scans", "rows": [{"key": …, "version_id": …}, …]}
     {"pair": "scans", "prefixes": ["scans/2026/"]}        a person: what a run will find there
 
-A manifest of which a run has not been started is told again each time, which does nothing when submit knows better.
+Each call announces again a manifest of which a run was not started. Submit does nothing if it was
+started meanwhile.
 """
 
 from __future__ import annotations
@@ -24,44 +25,44 @@ from scheduler import backlog
 from scheduler.backlog import BacklogRow, Published, Waiting
 from scheduler.batch_starts import is_started
 from scheduler.log import measure, say
-from scheduler.runtime import Sandbox, here
+from scheduler.runtime import Runtime, current_runtime
 from scheduler.submit import for_manifest
 
 LISTED_MAX = 10_000
-"""Keys that one call may list; more is a manifest or a prefix."""
-TOLD_AGAIN = 5
-"""So many manifests back it is looked at least whether they were started, and on to the first that was."""
+"""How many keys one call may list. More need a manifest or a prefix."""
+MANIFESTS_CHECKED = 5
+"""At least so many of the latest manifests are checked, and on to the first started one."""
 _LISTS = ("keys", "rows", "prefixes")
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """The function's entry point."""
-    sandbox = here()
-    published = sandbox.run(handle(sandbox, event))
+    runtime = current_runtime()
+    published = runtime.run(handle(runtime, event))
     following = str(context.function_name).removesuffix("enqueue") + "submit"
-    return sandbox.run(_tell(published, following, context.aws_request_id))
+    return runtime.run(_call_submit(published, following, context.aws_request_id))
 
 
-async def handle(sandbox: Sandbox, event: Mapping[str, Any]) -> list[Published]:
-    """The same without Lambda: the manifests for which runs are to be started.
+async def handle(runtime: Runtime, event: Mapping[str, Any]) -> list[Published]:
+    """Handle one event without Lambda. Returns the manifests for which runs must be started.
 
     Raises PolicyError, UsageError, StoreError.
     """
-    policy = await sandbox.policy()
+    policy = await runtime.policy()
     if any(event.get(name) for name in _LISTS):
         pair = _pair(policy, event.get("pair"))
-        published = await _listed(sandbox, policy, pair, event)
-        before = await _unstarted(sandbox, policy, pair)  # each manifest counts: five later, nobody would look any more
+        published = await _listed(runtime, policy, pair, event)
+        before = await _unstarted(runtime, policy, pair)  # five manifests later, nobody would look
         return [*(each for each in before if each.number != published.number), published]
     pairs = policy.pairs if event.get("pair") is None else (_pair(policy, event["pair"]),)
     found = []
     for pair in pairs:
-        waiting = await backlog.waiting(sandbox, pair.name)
-        _measure(pair, waiting, sandbox.clock())
-        why = "asked for" if event.get("now") else _is_due(pair, waiting, sandbox.clock())
+        waiting = await backlog.waiting(runtime, pair.name)
+        _measure(pair, waiting, runtime.clock())
+        why = "asked for" if event.get("now") else _is_due(pair, waiting, runtime.clock())
         if waiting and why:
-            await backlog.publish(sandbox, pair.name, waiting, why)
-        found += await _unstarted(sandbox, policy, pair)
+            await backlog.publish(runtime, pair.name, waiting, why)
+        found += await _unstarted(runtime, policy, pair)
     return found
 
 
@@ -74,7 +75,7 @@ def _is_due(pair: Pair, waiting: Sequence[Waiting], now: float) -> str:
     return f"older than {limits.backlog_age}" if now - oldest >= limits.backlog_age else ""
 
 
-async def _listed(sandbox: Sandbox, policy: Policy, pair: Pair, event: Mapping[str, Any]) -> Published:
+async def _listed(runtime: Runtime, policy: Policy, pair: Pair, event: Mapping[str, Any]) -> Published:
     bucket = pair.source.bucket
     try:
         if any(isinstance(event.get(name), str) for name in _LISTS):
@@ -97,25 +98,25 @@ async def _listed(sandbox: Sandbox, policy: Policy, pair: Pair, event: Mapping[s
     strange = [row.key for row in rows if match(policy, bucket, row.key) is not pair]
     if strange:
         raise UsageError(f"{len(strange):,} keys are not the pair {pair.name}'s, {strange[0]!r} is the first")
-    return await backlog.publish_listed(sandbox, pair.name, rows, prefixes, "asked for")
+    return await backlog.publish_listed(runtime, pair.name, rows, prefixes, "asked for")
 
 
-async def _unstarted(sandbox: Sandbox, policy: Policy, pair: Pair) -> list[Published]:
+async def _unstarted(runtime: Runtime, policy: Policy, pair: Pair) -> list[Published]:
     """The latest manifests of which something has not been started, the oldest first.
 
-    They are told in this order, so that behind one that was started, nobody has failed to tell of an older one.
+    Oldest first, so a started manifest implies that all older ones were announced.
     """
     found: list[Published] = []
-    for looked, number in enumerate(reversed(await backlog.numbers(sandbox, pair.name)), 1):
-        published = await backlog.read_manifest(sandbox, pair.name, number)
-        if not all([await is_started(sandbox, policy, what) for what in for_manifest(pair, published)]):
+    for looked, number in enumerate(reversed(await backlog.numbers(runtime, pair.name)), 1):
+        published = await backlog.read_manifest(runtime, pair.name, number)
+        if not all([await is_started(runtime, policy, what) for what in for_manifest(pair, published)]):
             found.append(published)
-        elif looked >= TOLD_AGAIN:
+        elif looked >= MANIFESTS_CHECKED:
             break
     return found[::-1]
 
 
-async def _tell(published: Sequence[Published], function: str, request_id: str) -> dict[str, Any]:
+async def _call_submit(published: Sequence[Published], function: str, request_id: str) -> dict[str, Any]:
     for each in published:
         payload = {"action": "manifest", "pair": each.pair, "number": each.number}
         await asyncio.to_thread(invoke, function, payload)

@@ -1,7 +1,8 @@
-"""The metrics of a batch of events: how many ended how, and how old they were, which is the recovery point in fact.
+"""Metrics of a batch of events: how many ended how, and how old they were.
 
-Namespace `Sealift`, dimension `Pair` (`none` for what belongs to no pair). The ages are seconds from the event to the
-end of the batch; `OldestUnhandledEventAge` and `NewestUnhandledEventAge` are of those that failed and come again.
+Namespace `Sealift`, dimension `Pair` (`none` for events without a pair). Ages are seconds from the
+event to the end of the batch. `OldestUnhandledEventAge` and `NewestUnhandledEventAge` count events
+that failed and come again.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _COUNTS = {
 }
 
 
-def publish_metrics(told: Iterable[tuple[Pair | None, ObjectEvent, Entry]], now: float) -> None:
+def publish_metrics(events: Iterable[tuple[Pair | None, ObjectEvent, Entry]], now: float) -> None:
     """One line a pair. Times are epoch seconds."""
     by_pair: dict[str, list[tuple[ObjectEvent, Entry]]] = defaultdict(list)
-    for pair, event, entry in told:
+    for pair, event, entry in events:
         by_pair[pair.name if pair else "none"].append((event, entry))
     for name, ended in by_pair.items():
         counts = Counter(entry.status for _, entry in ended)

@@ -1,6 +1,7 @@
-"""Lambda's event source mapping without Lambda: receive from a queue, call the function, delete what is done with.
+"""An event source mapping without Lambda: polls a queue, calls a function.
 
-What failed is left alone: it is visible again when the queue says so, and dead-lettered by the queue's redrive policy.
+What failed stays in the queue: it is visible again when the queue says so, and becomes a dead
+letter by the redrive policy.
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 """
 
@@ -15,7 +16,7 @@ from scheduler.log import say
 
 
 class Polled(NamedTuple):
-    """What became of the messages of one batch."""
+    """How many messages of one batch were received, and how many failed."""
 
     received: int
     failed: int
@@ -28,17 +29,18 @@ def poll(
     batch_messages: int = 100,
     wait_seconds: int = 1,
 ) -> Polled:
-    """Hand one batch of messages to `function` (an SQS event → `batchItemFailures`); waits only for the first of them.
+    """Hand one batch of messages to `function` (an SQS event → `batchItemFailures`). Waits only for
+    the first message.
 
-    A function that raises anything has failed with all of them, as with Lambda. Raises StoreError when the queue does
-    not answer.
+    If the function raises anything, all messages have failed, as with Lambda. Raises StoreError if
+    the queue does not answer.
     """
     received: dict[str, Message] = {}
     while len(received) < batch_messages:
         wanted = min(BATCH_MESSAGES, batch_messages - len(received))
-        more = queue.receive(limit=wanted, wait_seconds=0 if received else wait_seconds)
+        messages = queue.receive(limit=wanted, wait_seconds=0 if received else wait_seconds)
         known = len(received)
-        received |= {message.message_id: message for message in more}  # one that comes twice has its latest receipt
+        received |= {message.message_id: message for message in messages}  # a repeated one has its latest receipt
         if len(received) == known:
             break
     messages = list(received.values())
@@ -47,9 +49,9 @@ def poll(
     try:
         failures = function(to_event(messages)).get("batchItemFailures", ())
         failed = {each["itemIdentifier"] for each in failures}
-    except Exception as error:  # noqa: BLE001  the next batch has nothing to do with it
-        what = str(error) if isinstance(error, SealiftError) else f"{type(error).__name__}: {error}"
-        say("error", "batch failed", error=what, messages=len(messages))
+    except Exception as error:  # noqa: BLE001  the next batch is independent of it
+        reason = str(error) if isinstance(error, SealiftError) else f"{type(error).__name__}: {error}"
+        say("error", "batch failed", error=reason, messages=len(messages))
         failed = {message.message_id for message in messages}
     queue.delete(message for message in messages if message.message_id not in failed)
     return Polled(len(messages), len(failed))

@@ -1,4 +1,4 @@
-"""What one sandbox of a function keeps between its invocations: event loop, connections, the policy."""
+"""The runtime of a function: event loop, connections and policy between calls."""
 
 from __future__ import annotations
 
@@ -28,12 +28,10 @@ CONNECTIONS = 64
 WRITE_TRIES = 5
 
 
-def _open_paced(region: str | None) -> Store:
-    return open_store(None, region, None, max_in_flight=CONNECTIONS, is_paced=True)
-
-
-class Sandbox:
-    """The world of a handler. `open_region` makes a store for a region; None is the function's own."""
+class Runtime:
+    """What a handler works with. `open_region` opens the store of a region. None is the function's
+    own region.
+    """
 
     def __init__(
         self,
@@ -52,25 +50,29 @@ class Sandbox:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run to its end on the sandbox's own loop, to which its connections belong."""
+        """Run work to its end on the runtime's own loop, which its connections belong to."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         return self._loop.run_until_complete(work)
 
     def store(self, region: str | None = None) -> Store:
-        """The store of a region. Raises ConfigError when there are no credentials."""
+        """The store of a region. Raises ConfigError if there are no credentials."""
         if region not in self._stores:
             self._stores[region] = self._open(region)
         return self._stores[region]
 
     def destination(self, region: str | None = None) -> Store:
-        """The store of a region for guarded writes of objects, safe where a server ignores conditions."""
+        """The store of a region for guarded writes of objects, safe where a server ignores
+        conditions.
+        """
         if region not in self._destinations:
             self._destinations[region] = look_first(self.store(region))
         return self._destinations[region]
 
     async def policy(self) -> Policy:
-        """The policy as it is now, or was a minute ago. Raises PolicyError, StoreError: then nothing is to be done."""
+        """The policy, at most a minute old. Raises PolicyError, StoreError. Callers then do
+        nothing.
+        """
         now = self.clock()
         if self._policy is None or now - self._policy[0] > POLICY_SECONDS:
             where = self.settings.policy
@@ -88,22 +90,24 @@ class Sandbox:
 
     async def names(self, prefix: str) -> list[str]:
         """The names of the ledger's objects below a prefix, without it, in order."""
-        place, found, after = self.place(prefix), [], None
+        place, names, after = self.place(prefix), [], None
         while True:
             page = await self.store().list_objects(place.bucket, place.key, after=after)
-            found += [entry.key[len(place.key) :] for entry in page.entries]
+            names += [entry.key[len(place.key) :] for entry in page.entries]
             if page.next_marker is None:
-                return found
+                return names
             after = page.next_marker
 
     async def write_once(self, name: str, data: bytes) -> bool:
-        """Write an object of the ledger; False when there is another one of that name already. Raises StoreError."""
+        """Write an object of the ledger. Returns False if another one has that name already. Raises
+        StoreError.
+        """
         place = self.place(name)
         attributes = Attributes(headers={"content-type": "application/json"})
         for attempt in range(1, WRITE_TRIES + 1):
             try:
                 await self.store().put(place.bucket, place.key, data, attributes, guard=ledger_guard(name))
-            except PreconditionFailed:  # ours, if it is the same: then the answer to an earlier try was lost
+            except PreconditionFailed:  # the same bytes are ours: an answer was lost
                 return await self.read(name) == data
             except (Unavailable, Conflict):
                 if attempt == WRITE_TRIES:
@@ -115,6 +119,6 @@ class Sandbox:
 
 
 @lru_cache(maxsize=1)
-def here() -> Sandbox:
-    """This process's sandbox. Raises ConfigError while the environment lacks something."""
-    return Sandbox(Settings.from_environment())
+def current_runtime() -> Runtime:
+    """The runtime of this process. Raises ConfigError if the environment lacks something."""
+    return Runtime(Settings.from_environment())

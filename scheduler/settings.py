@@ -1,4 +1,4 @@
-"""What a function is told by its environment: where the policy and the ledger are, and AWS's own variables."""
+"""Settings of a function, from its environment."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from jobs.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`SEALIFT_POLICY` (a path or s3://…) and `SEALIFT_LEDGER` (s3://bucket/prefix) are needed.
+    """`SEALIFT_POLICY` (a path or s3://…) and `SEALIFT_LEDGER` (s3://bucket/prefix) are required.
 
-    `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_JOB_DEFINITION` and `SEALIFT_TOPIC` replace what the policy's name
-    stands for (`scheduler.batch_starts`, `scheduler.follow`); None where they are not set.
+    `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_JOB_DEFINITION` and `SEALIFT_TOPIC` replace the names that
+    follow from the policy's name (`scheduler.batch_starts`, `scheduler.follow`). None if they are
+    not set.
     """
 
     policy: str
@@ -26,7 +27,9 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Raises ConfigError where something is missing, UsageError for a ledger that is no s3:// URI."""
+        """Raises ConfigError if something is missing, UsageError for a ledger that is not an s3://
+        URI.
+        """
         values = os.environ if environment is None else environment
         for name in ("SEALIFT_POLICY", "SEALIFT_LEDGER"):
             if not values.get(name):

@@ -1,4 +1,6 @@
-"""The submit function: what starts a run. It starts one plain Batch job, which plans; nothing is planned here.
+"""The submit function: starts a Batch job for a night, manifest or inventory.
+
+The job is one plain job, which plans. Nothing is planned here.
 
     {"action": "nightly", "pair": "scans", "scheduled_at": "2026-11-25T01:00:00Z"}   EventBridge Scheduler, or a person
     {"action": "manifest", "pair": "scans", "number": 7}                             the enqueue function
@@ -29,7 +31,7 @@ from jobs.policy.model import Pair, Policy
 from scheduler.backlog import Published, read_manifest
 from scheduler.batch_starts import Start, start
 from scheduler.log import say
-from scheduler.runtime import Sandbox, here
+from scheduler.runtime import Runtime, current_runtime
 
 T = TypeVar("T")
 
@@ -38,37 +40,37 @@ _OPTIONS = ("prefix", "newer_than", "older_than", "manifest")
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """The function's entry point. Raises SealiftError: an asynchronous call is then made again."""
-    sandbox = here()
-    return sandbox.run(handle(sandbox, event, context.aws_request_id))
+    """The function's entry point. Raises SealiftError. Lambda then repeats an asynchronous call."""
+    runtime = current_runtime()
+    return runtime.run(handle(runtime, event, context.aws_request_id))
 
 
-async def handle(sandbox: Sandbox, event: Mapping[str, Any], request_id: str) -> dict[str, Any]:
-    """The same without Lambda: `started`, a document for each job.
+async def handle(runtime: Runtime, event: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+    """Handle one event without Lambda. Returns `started`, a document for each job.
 
     Raises PolicyError, UsageError, StoreError, ConfigError.
     """
-    policy = await sandbox.policy()
-    started = [await start(sandbox, policy, what) for what in await _starts(sandbox, policy, event, request_id)]
+    policy = await runtime.policy()
+    started = [await start(runtime, policy, what) for what in await _starts(runtime, policy, event, request_id)]
     for each in started:
         say("info", "started" if each["is_new"] else "started before", request=request_id, **each)
     return {"started": started}
 
 
-async def _starts(sandbox: Sandbox, policy: Policy, event: Mapping[str, Any], request_id: str) -> list[Start]:
+async def _starts(runtime: Runtime, policy: Policy, event: Mapping[str, Any], request_id: str) -> list[Start]:
     action = event.get("action")
     if action is None:
-        return [each for told in parse_document(event) for each in await _reported(sandbox, policy, told)]
+        return [start for report in parse_document(event) for start in await _reconciliations(runtime, policy, report)]
     pair = policy.pair(str(event.get("pair")))
     if pair is None:
         names = ", ".join(each.name for each in policy.pairs)
         raise UsageError(f"there is no pair {event.get('pair')!r} in the policy, only {names}")
     if action == "nightly":
         at = event.get("scheduled_at")
-        return [nightly(pair, sandbox.clock() if at is None else _parse("scheduled_at", parse_time, at))]
+        return [nightly(pair, runtime.clock() if at is None else _parse("scheduled_at", parse_time, at))]
     if action == "manifest":
         number = _parse("number", int, event.get("number"))
-        return for_manifest(pair, await read_manifest(sandbox, pair.name, number))
+        return for_manifest(pair, await read_manifest(runtime, pair.name, number))
     if action == "backfill":
         return [_backfill(pair, event, request_id)]
     raise UsageError(f"there is no action {action!r}: nightly, manifest or backfill")
@@ -82,7 +84,7 @@ def _parse(name: str, parse: Callable[[Any], T], value: Any) -> T:
 
 
 def nightly(pair: Pair, at: float) -> Start:
-    """The night that has begun last at `at` (epoch seconds) where the pair is."""
+    """The latest night that has begun at `at` (epoch seconds) in the pair's time zone."""
     night = find_night(at, pair.nightly.hour.minutes, zoneinfo.ZoneInfo(pair.nightly.time_zone)).isoformat()
     return Start(pair.name, "nightly", night, ("nightly", "--pair", pair.name, "--night", night))
 
@@ -110,20 +112,22 @@ def _backfill(pair: Pair, event: Mapping[str, Any], request_id: str) -> Start:
     return Start(pair.name, "backfill", str(event.get("id") or request_id), command)
 
 
-async def _reported(sandbox: Sandbox, policy: Policy, told: ObjectEvent) -> list[Start]:
-    """Reconciliations that a finished inventory allows: of pairs whose both sides have a report now."""
+async def _reconciliations(runtime: Runtime, policy: Policy, event: ObjectEvent) -> list[Start]:
+    """The reconciliations that a finished inventory allows: of pairs that now have a report of both
+    sides.
+    """
     inventory = policy.inventory
-    found = _REPORT.fullmatch(told.key.removeprefix(inventory.prefix).lstrip("/")) if inventory else None
-    if inventory is None or found is None or told.bucket not in inventory.buckets.values():
+    report = _REPORT.fullmatch(event.key.removeprefix(inventory.prefix).lstrip("/")) if inventory else None
+    if inventory is None or report is None or event.bucket not in inventory.buckets.values():
         return []
     starts = []
     for pair in policy.pairs:
-        if found["bucket"] not in (pair.source.bucket, pair.destination.bucket) or not pair.source.inventory:
+        if report["bucket"] not in (pair.source.bucket, pair.destination.bucket) or not pair.source.inventory:
             continue
         if scope(policy, pair).excluded:
             continue  # a bare reconciliation knows no exclusions; the pair's night does
-        source = await _latest(sandbox, policy, pair.source.bucket, pair.source.region)
-        destination = await _latest(sandbox, policy, pair.destination.bucket, pair.destination.region)
+        source = await _latest(runtime, policy, pair.source.bucket, pair.source.region)
+        destination = await _latest(runtime, policy, pair.destination.bucket, pair.destination.region)
         if source and destination and source[1][:10] == destination[1][:10]:
             starts.append(_reconcile(pair, source, destination))
     return starts
@@ -135,13 +139,13 @@ def _reconcile(pair: Pair, source: tuple[Location, str], destination: tuple[Loca
     return Start(pair.name, "reconcile", f"{source[1]}-{destination[1]}", ("reconcile", *sides, *maps))
 
 
-async def _latest(sandbox: Sandbox, policy: Policy, bucket: str, region: str) -> tuple[Location, str] | None:
-    """The manifest.json of the latest report of a bucket that is complete, and when it was begun."""
+async def _latest(runtime: Runtime, policy: Policy, bucket: str, region: str) -> tuple[Location, str] | None:
+    """The manifest.json of the latest complete report of a bucket, and the time when it began."""
     assert policy.inventory is not None
-    where = {str(name): str(found) for name, found in policy.inventory.buckets.items()}.get(region)
+    where = {str(name): str(folder) for name, folder in policy.inventory.buckets.items()}.get(region)
     if where is None:
         return None
-    store, reports = sandbox.store(region), []
+    store, reports = runtime.store(region), []
     for config in (await store.list_objects(where, f"{policy.inventory.prefix}{bucket}/", delimiter="/")).prefixes:
         for folder in (await store.list_objects(where, config, delimiter="/")).prefixes:
             inside = await store.list_objects(where, f"{folder}manifest.", max_keys=2)

@@ -23,7 +23,7 @@ from jobs.errors import ExitCode
 from jobs.local.seaweedfs import stop
 from scheduler import enqueue, follow
 from scheduler.batch_starts import ATTEMPTS, start
-from scheduler.runtime import Sandbox
+from scheduler.runtime import Runtime
 from scheduler.submit import for_manifest
 
 LOOK_SECONDS = 2.0
@@ -128,8 +128,8 @@ def _close(process: subprocess.Popen[bytes]) -> None:
 class StartedRuns:
     """Begins what is due, and follows what has ended. `function_arn` is what `follow` is told of itself."""
 
-    def __init__(self, sandbox: Sandbox, batch: LocalBatch, function_arn: str, clock: Callable[[], float] = time.time):
-        self.sandbox, self.batch, self.function_arn, self._clock = sandbox, batch, function_arn, clock
+    def __init__(self, runtime: Runtime, batch: LocalBatch, function_arn: str, clock: Callable[[], float] = time.time):
+        self.runtime, self.batch, self.function_arn, self._clock = runtime, batch, function_arn, clock
         self._due = 0.0
         self.told: deque[str] = deque(maxlen=TOLD_KEPT)
 
@@ -137,18 +137,18 @@ class StartedRuns:
         """Looks at the backlog each `LOOK_SECONDS`, at the jobs each time. Raises SealiftError."""
         if self._clock() >= self._due:
             self._due = self._clock() + LOOK_SECONDS
-            self.sandbox.run(self._look())
+            self.runtime.run(self._look())
         for event in self.batch.step():
-            done = self.sandbox.run(follow.handle(self.sandbox, event, self.function_arn))
+            done = self.runtime.run(follow.handle(self.runtime, event, self.function_arn))
             self.told.append(str(done.get("subject") or f"{done['about']}: {done['action']}"))
 
     async def _look(self) -> None:
-        policy = await self.sandbox.policy()
-        for published in await enqueue.handle(self.sandbox, {"action": "backlog"}):
+        policy = await self.runtime.policy()
+        for published in await enqueue.handle(self.runtime, {"action": "backlog"}):
             pair = policy.pair(published.pair)
             assert pair is not None  # enqueue took it from the policy
             for what in for_manifest(pair, published):
-                await start(self.sandbox, policy, what, self.batch)
+                await start(self.runtime, policy, what, self.batch)
 
 
 def _is_transient(code: int) -> bool:

@@ -36,7 +36,7 @@ from jobs.policy.reader import read_policy
 from jobs.s3.sessions import open_store
 from scheduler import backup
 from scheduler.log import say
-from scheduler.runtime import here
+from scheduler.runtime import current_runtime
 
 T = TypeVar("T")
 
@@ -132,9 +132,9 @@ def running(
         unhandled, batch = Unhandled(), LocalBatch(folder / "jobs")
         undo.callback(batch.close)
         context = Context(f"{policy.name}-follow", str(policy.ledger.region))
-        here.cache_clear()
-        undo.callback(here.cache_clear)
-        runs = StartedRuns(here(), batch, context.invoked_function_arn)
+        current_runtime.cache_clear()
+        undo.callback(current_runtime.cache_clear)
+        runs = StartedRuns(current_runtime(), batch, context.invoked_function_arn)
         stop = threading.Event()
         pool = undo.enter_context(ThreadPoolExecutor(1, "functions"))
         undo.callback(stop.set)

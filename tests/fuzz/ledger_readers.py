@@ -26,7 +26,7 @@ from jobs.runs import batch_executor as batch
 from jobs.runs import leases
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog, batch_starts, follow
-from scheduler.runtime import Sandbox
+from scheduler.runtime import Runtime
 from scheduler.settings import Settings
 from tests.doubles.memory_store import MemoryStore
 from tests.fuzz.conversations import own_loop
@@ -75,34 +75,34 @@ def _reader(name: str, read: Callable[[Ledger], Coroutine[Any, Any, Any]]) -> Ca
     return parse
 
 
-def _sandbox(name: str, read: Callable[[Sandbox], Coroutine[Any, Any, Any]]) -> Callable[[bytes], object]:
+def _runtime(name: str, read: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Callable[[bytes], object]:
     settings = Settings("policy.yaml", PLACE)
 
     def parse(data: bytes) -> object:
         store = store_of({name: data})
-        sandbox = Sandbox(settings, open_region=lambda region: store, clock=lambda: 0.0)
-        sandbox._policy = (0.0, POLICY)
-        return own_loop().run_until_complete(read(sandbox))
+        runtime = Runtime(settings, open_region=lambda region: store, clock=lambda: 0.0)
+        runtime._policy = (0.0, POLICY)
+        return own_loop().run_until_complete(read(runtime))
 
     return parse
 
 
-async def _backlog(sandbox: Sandbox) -> object:
-    waiting = await backlog.waiting(sandbox, "pair")
-    published = await backlog.publish(sandbox, "pair", waiting, "age")
-    return published and await backlog.read_manifest(sandbox, "pair", published.number)
+async def _backlog(runtime: Runtime) -> object:
+    waiting = await backlog.waiting(runtime, "pair")
+    published = await backlog.publish(runtime, "pair", waiting, "age")
+    return published and await backlog.read_manifest(runtime, "pair", published.number)
 
 
-async def _manifest(sandbox: Sandbox) -> object:
+async def _manifest(runtime: Runtime) -> object:
     """What is published next to a manifest that may be forged, and what a run of that one would be started for."""
-    await backlog.add(sandbox, "pair", [backlog.BacklogRow("source-of-ours", "k", None, 1, None, "")])
-    waiting = await backlog.waiting(sandbox, "pair")
-    return waiting, await backlog.publish(sandbox, "pair", waiting, ""), await backlog.read_manifest(sandbox, "pair", 1)
+    await backlog.add(runtime, "pair", [backlog.BacklogRow("source-of-ours", "k", None, 1, None, "")])
+    waiting = await backlog.waiting(runtime, "pair")
+    return waiting, await backlog.publish(runtime, "pair", waiting, ""), await backlog.read_manifest(runtime, "pair", 1)
 
 
-async def _follow(sandbox: Sandbox, name: str, **more: Any) -> object:
-    follower = follow._Follower(sandbox, POLICY, "arn:aws:sns:us-east-1:111122223333:topic")
-    follower._tell = _say_nothing  # type: ignore[assignment, method-assign]
+async def _follow(runtime: Runtime, name: str, **more: Any) -> object:
+    follower = follow._Follower(runtime, POLICY, "arn:aws:sns:us-east-1:111122223333:topic")
+    follower._announce = _say_nothing  # type: ignore[assignment, method-assign]
     return await follower.follow({"jobName": name, "jobId": "job", "status": "SUCCEEDED", **more})
 
 
@@ -110,21 +110,21 @@ async def _say_nothing(name: str, subject: str, text: str, *more: Any) -> dict[s
     return {"length": len(f"{name}{subject}{text}".encode("utf-8", "surrogatepass"))}
 
 
-async def _night(sandbox: Sandbox) -> object:
-    await sandbox.write_once(f"starts/{JOB}.json", _json(_START))
-    return await _follow(sandbox, JOB)
+async def _night(runtime: Runtime) -> object:
+    await runtime.write_once(f"starts/{JOB}.json", _json(_START))
+    return await _follow(runtime, JOB)
 
 
 async def _made(run_id: str) -> bool:
     return bool(run_id)
 
 
-async def _ended(sandbox: Sandbox) -> object:
-    return await _follow(sandbox, f"{RUN}-000-report")
+async def _ended(runtime: Runtime) -> object:
+    return await _follow(runtime, f"{RUN}-000-report")
 
 
-async def _start(sandbox: Sandbox) -> object:
-    return await batch_starts.read_start(sandbox, POLICY, JOB)
+async def _start(runtime: Runtime) -> object:
+    return await batch_starts.read_start(runtime, POLICY, JOB)
 
 
 async def _job(ledger: Ledger) -> object:
@@ -242,14 +242,14 @@ _WHO = {"host": "h", "pid": 1, "batch_job_id": None, "since": "s", "id": "launch
 READERS: list[tuple[str, Callable[[bytes], object], list[bytes]]] = [
     ("archive index", _index, [INDEX]),
     ("archive directory", _directory, [_json([["a.tar.zst", _ETAG, ARCHIVE.to_dict()]])]),
-    ("backlog", _sandbox("backlog/pair=pair/0000000000000-1-3-ab.json", _backlog), [_json(_ROW._asdict())]),
-    ("backlog manifest", _sandbox("manifests/pair=pair/000001.json", _manifest), [_json(_MANIFEST)]),
+    ("backlog", _runtime("backlog/pair=pair/0000000000000-1-3-ab.json", _backlog), [_json(_ROW._asdict())]),
+    ("backlog manifest", _runtime("manifests/pair=pair/000001.json", _manifest), [_json(_MANIFEST)]),
     ("night claim", _reader(claim_name("pair", NIGHT), lambda ledger: _book(ledger).claim(_CLAIM)), [_json(_CLAIM)]),
     ("night record", _reader(record_name("pair", NIGHT, Stage.SAMPLE, 1), _records), [_json(_RECORD)]),
     ("night summary", _reader(summary_name("pair", NIGHT), _summary), [_json(_SUMMARY)]),
-    ("night message", _sandbox(summary_name("pair", NIGHT), _night), [_json(_SUMMARY)]),
-    ("report message", _sandbox(f"runs/{RUN}/report.json", _ended), [_json(_REPORT), _json(_RECONCILED)]),
-    ("start", _sandbox(f"starts/{JOB}.json", _start), [_json(_START)]),
+    ("night message", _runtime(summary_name("pair", NIGHT), _night), [_json(_SUMMARY)]),
+    ("report message", _runtime(f"runs/{RUN}/report.json", _ended), [_json(_REPORT), _json(_RECONCILED)]),
+    ("start", _runtime(f"starts/{JOB}.json", _start), [_json(_START)]),
     ("launch", _reader(f"runs/{RUN}/launches/000000.json", _launches), [_json(_WHO)]),
     ("lease", _reader(f"runs/{RUN}/leases/00000/000000.json", _leases), [_json(_WHO | {"launch": "launch"})]),
     ("submission", _reader(f"runs/{RUN}/batch/000.json", _submissions), [_json(_SUBMISSION)]),

@@ -33,7 +33,7 @@ from jobs.policy.reader import read_policy
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED, Store
 from scheduler.backup import handle
-from scheduler.runtime import Sandbox
+from scheduler.runtime import Runtime
 from scheduler.settings import Settings
 from tests.doubles.servers import REGION, Server
 from tests.local.faulty_relay import faulty_relay
@@ -111,12 +111,12 @@ def storm(
         queue = Queue(url, REGION)
         queue.send(told)
         with faulty_relay(port, share, seed, figures.faults) as fault_port:
-            sandbox = Sandbox(
+            runtime = Runtime(
                 Settings(str(file), Location(ledger, "l")),
                 open_region=lambda region: open_store(f"http://127.0.0.1:{fault_port}", region, None, max_in_flight=64),
             )
             began = time.monotonic()
-            _work(queue, Queue(dead, REGION), sandbox, figures, dice, crash_share, batch)
+            _work(queue, Queue(dead, REGION), runtime, figures, dice, crash_share, batch)
             figures.seconds = time.monotonic() - began
         asyncio.run(_judge(source, hot, figures))
         _read_journal(client, ledger, bodies, figures)
@@ -155,7 +155,7 @@ async def _write(port: int, policy: Path, bucket: str, figures: Figures, dice: r
 def _work(
     queue: Queue,
     dead: Queue,
-    sandbox: Sandbox,
+    runtime: Runtime,
     figures: Figures,
     dice: random.Random,
     crash_share: float,
@@ -164,7 +164,7 @@ def _work(
     """Poll until both queues are empty; what was dead-lettered is returned, as a person would."""
 
     def function(event: Mapping[str, Any], context: Any) -> Mapping[str, Any]:
-        answer = sandbox.run(handle(sandbox, event, context.get_remaining_time_in_millis() / 1000, "r"))
+        answer = runtime.run(handle(runtime, event, context.get_remaining_time_in_millis() / 1000, "r"))
         if dice.random() < crash_share:
             figures.crashes += 1
             raise Unavailable("Invoke", "backup", "Crashed", "after its work was done")

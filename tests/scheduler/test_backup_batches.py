@@ -18,7 +18,7 @@ from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import Denied, NotFound, StoreError, Throttled, Unavailable
 from jobs.s3.store import UNGUARDED
 from scheduler.backup import handle
-from scheduler.runtime import Sandbox
+from scheduler.runtime import Runtime
 from scheduler.settings import Settings
 from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.event_samples import batch, message, notification, record
@@ -66,7 +66,7 @@ class Scene:
         }
         document = {"version": 1, "ledger": {"bucket": "ledger", "region": "us-east-1"}, "pairs": [pair]}
         (folder / "policy.yaml").write_text(yaml.safe_dump(document))
-        self.sandbox = Sandbox(
+        self.runtime = Runtime(
             Settings(str(folder / "policy.yaml"), Location("ledger", "l")), open_region=lambda region: self.store
         )
         self.sequencer = 0
@@ -82,7 +82,7 @@ class Scene:
         return notification(record("source", key, name, sequencer=f"{self.sequencer:016X}", **thing))
 
     def invoke(self, event: Mapping[str, Any], remaining_seconds: float = 30.0) -> list[str]:
-        answer = self.sandbox.run(handle(self.sandbox, event, remaining_seconds, "request"))
+        answer = self.runtime.run(handle(self.runtime, event, remaining_seconds, "request"))
         return [each["itemIdentifier"] for each in answer["batchItemFailures"]]
 
     def lines(self, folder: str) -> list[dict[str, Any]]:
@@ -235,7 +235,7 @@ def test_a_journal_whose_answer_is_lost_is_written_once(scene: Scene) -> None:
 def test_the_policy_is_read_again_after_a_minute(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     now = [0.0]
-    scene.sandbox.clock = lambda: now[0]
+    scene.runtime.clock = lambda: now[0]
     assert scene.invoke(batch(scene.put("a"))) == []
     (tmp_path / "policy.yaml").write_text("version: 1")
     assert scene.invoke(batch(scene.put("b"))) == []

@@ -15,7 +15,7 @@ import pytest
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.enqueue import handle
-from scheduler.runtime import Sandbox
+from scheduler.runtime import Runtime
 from tests.doubles.lambda_invoke import LambdaApi, lambda_api
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import batch
@@ -121,21 +121,21 @@ def row(key: str) -> BacklogRow:
 
 
 def enqueue(scene: Scene, **event: Any) -> list[backlog.Published]:
-    return scene.sandbox.run(handle(scene.sandbox, event))
+    return scene.runtime.run(handle(scene.runtime, event))
 
 
 def test_a_backlog_is_due_by_age_or_on_demand(scene: Scene) -> None:
     now = [1e9]
-    scene.sandbox.clock = lambda: now[0]
-    scene.sandbox.run(backlog.add(scene.sandbox, "pair", [row("a"), row("b")]))
+    scene.runtime.clock = lambda: now[0]
+    scene.runtime.run(backlog.add(scene.runtime, "pair", [row("a"), row("b")]))
     assert enqueue(scene) == []
     now[0] += 3_599
     assert enqueue(scene) == []
     now[0] += 1
     (published,) = enqueue(scene)
     assert (published.rows, published.size_bytes) == (2, 20)
-    assert scene.sandbox.run(backlog.waiting(scene.sandbox, "pair")) == []
-    scene.sandbox.run(backlog.add(scene.sandbox, "pair", [row("c")]))
+    assert scene.runtime.run(backlog.waiting(scene.runtime, "pair")) == []
+    scene.runtime.run(backlog.add(scene.runtime, "pair", [row("c")]))
     assert [each.number for each in enqueue(scene, pair="pair", now=True)] == [1, 2]
 
 
@@ -145,18 +145,18 @@ def test_versions_and_keys_in_one_manifest(scene: Scene) -> None:
     assert published.prefixes == ("p/",)
     assert published.manifest is not None
     name = published.manifest.removeprefix("s3://ledger/l/")
-    assert scene.sandbox.run(scene.sandbox.read(name)) == b"source,a+b,v1\nsource,c,\n"
+    assert scene.runtime.run(scene.runtime.read(name)) == b"source,a+b,v1\nsource,c,\n"
 
 
 def test_of_many_at_once_each_row_is_taken_once(scene: Scene) -> None:
     async def main() -> list[backlog.Published | None]:
-        sandboxes = [Sandbox(scene.sandbox.settings, open_region=lambda region: scene.store) for _ in range(5)]
+        runtimes = [Runtime(scene.runtime.settings, open_region=lambda region: scene.store) for _ in range(5)]
         for number in range(4):
-            await backlog.add(sandboxes[0], "pair", [row(f"{number}")])
+            await backlog.add(runtimes[0], "pair", [row(f"{number}")])
         scene.store.slow = lambda operation, arguments: 0.001
-        waiting = await backlog.waiting(sandboxes[0], "pair")
+        waiting = await backlog.waiting(runtimes[0], "pair")
         return await asyncio.gather(
-            *(backlog.publish(each, "pair", waiting[place:], "now") for place, each in enumerate(sandboxes))
+            *(backlog.publish(each, "pair", waiting[place:], "now") for place, each in enumerate(runtimes))
         )
 
     published = [each for each in asyncio.run(main()) if each is not None]

@@ -64,13 +64,13 @@ def test_functions_that_work_on_one_key_at_once_do_not_multiply_its_requests(sce
 
     async def function() -> None:
         while waiting:
-            answer = await handle(scene.sandbox, batch(*waiting.pop(0)), 600.0, "request")
+            answer = await handle(scene.runtime, batch(*waiting.pop(0)), 600.0, "request")
             failed.extend(answer["batchItemFailures"])
 
     async def functions() -> None:
         await asyncio.gather(*(function() for _ in range(5)))
 
-    scene.sandbox.run(functions())
+    scene.runtime.run(functions())
     assert failed == []
     assert len(scene.store.calls) <= 20 * MANY
     check_all_stored(scene)
@@ -122,11 +122,11 @@ def test_a_removal_among_thousands_of_its_key_is_found_by_one_list(scene: Scene,
     async def look_up() -> list[bool]:
         for number in range(0, 3_000, 2):
             version = None if version_id is None else f"{version_id}{number}"
-            await removed_versions.remember(scene.sandbox, told("ObjectRemoved:Delete", number, version))
+            await removed_versions.remember(scene.runtime, told("ObjectRemoved:Delete", number, version))
         scene.store.calls.clear()
         asked = [told("ObjectCreated:Put", number, version_id and f"{version_id}{number}") for number in (2_001, 2_998)]
-        return [await removed_versions.is_known(scene.sandbox, event) for event in asked]
+        return [await removed_versions.is_known(scene.runtime, event) for event in asked]
 
     expected = [True, False] if version_id is None else [False, True]
-    assert scene.sandbox.run(look_up()) == expected
+    assert scene.runtime.run(look_up()) == expected
     assert scene.store.calls == ["list_objects"] * 2

@@ -95,12 +95,12 @@ def check_ledger(scene: Scene) -> None:
     for line in scene.lines("journal/"):
         from_document(line)
         json.dumps(line, ensure_ascii=False).encode()
-    scene.sandbox.run(_publish(scene))
+    scene.runtime.run(_publish(scene))
 
 
 async def _publish(scene: Scene) -> None:
-    waiting = await backlog.waiting(scene.sandbox, "pair")
-    published = await backlog.publish(scene.sandbox, "pair", waiting, "due") if waiting else None
+    waiting = await backlog.waiting(scene.runtime, "pair")
+    published = await backlog.publish(scene.runtime, "pair", waiting, "due") if waiting else None
     assert (published.rows if published else 0) <= sum(each.rows for each in waiting)
 
 
@@ -245,12 +245,12 @@ def test_a_poisoned_row_of_the_backlog_does_not_hold_the_others_up(
         good.replace('"good"', '""'),
     ]
     data = "\n".join([good, *bad, good.replace("good", "b")]).encode() + b"\xff\n"
-    sandbox = scene_.sandbox
-    sandbox.run(sandbox.write_once("backlog/pair=pair/0001790000000-13-65-aa.json", data))
-    sandbox.run(sandbox.write_once("backlog/pair=pair/stray.json", b"?"))
-    waiting = sandbox.run(backlog.waiting(sandbox, "pair"))
+    runtime = scene_.runtime
+    runtime.run(runtime.write_once("backlog/pair=pair/0001790000000-13-65-aa.json", data))
+    runtime.run(runtime.write_once("backlog/pair=pair/stray.json", b"?"))
+    waiting = runtime.run(backlog.waiting(runtime, "pair"))
     assert [each.rows for each in waiting] == [13]
-    published = sandbox.run(backlog.publish(sandbox, "pair", waiting, "due"))
+    published = runtime.run(backlog.publish(runtime, "pair", waiting, "due"))
     assert published is not None
     assert published.rows == 1
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -263,7 +263,7 @@ def test_a_poisoned_row_of_the_backlog_does_not_hold_the_others_up(
 )
 def test_a_caller_that_lists_what_no_object_can_be_is_told_so(scene_: Scene, event: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="no object can have"):
-        scene_.sandbox.run(enqueue(scene_.sandbox, {"pair": "pair", **event}))
+        scene_.runtime.run(enqueue(scene_.runtime, {"pair": "pair", **event}))
 
 
 # The poller.

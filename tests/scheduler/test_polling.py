@@ -43,7 +43,7 @@ def test_poison_is_dead_lettered_and_returned_once_its_cause_is_mended(
     good = [scene.put(f"k{number:02d}") for number in range(30)]
 
     def function(event: Mapping[str, Any]) -> Mapping[str, Any]:
-        return scene.sandbox.run(handle(scene.sandbox, event, 30.0, "request"))
+        return scene.runtime.run(handle(scene.runtime, event, 30.0, "request"))
 
     queue.send(["{poison", json.dumps(gone), *map(json.dumps, good)])
     polled = [poll(queue, function, batch_messages=10, wait_seconds=0)]
@@ -69,7 +69,7 @@ def test_a_function_that_refuses_loses_no_message(queues: tuple[Queue, Queue], t
     queue.send([json.dumps(scene.put("k"))])
 
     def function(event: Mapping[str, Any]) -> Mapping[str, Any]:
-        return scene.sandbox.run(handle(scene.sandbox, event, 30.0, "request"))
+        return scene.runtime.run(handle(scene.runtime, event, 30.0, "request"))
 
     assert poll(queue, function, wait_seconds=0, batch_messages=1) == Polled(1, 1)
     assert queue.depth().waiting == 1

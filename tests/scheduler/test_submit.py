@@ -14,7 +14,7 @@ from jobs.aws.batch import Batch
 from jobs.core.model import Location
 from jobs.policy.reader import read_policy
 from scheduler.batch_starts import Start, start
-from scheduler.runtime import Sandbox
+from scheduler.runtime import Runtime
 from scheduler.settings import Settings
 from tests.doubles.batch.account import Puppets, make_client, register
 from tests.doubles.batch.server import BatchServer, batch_server
@@ -38,7 +38,7 @@ def batch(place: Place) -> Iterator[BatchServer]:
 def test_a_night_is_started_once_whoever_asks_again(place: Place, batch: BatchServer) -> None:
     with place.function("submit") as submit:
         answers = [submit.invoke(NIGHT).payload["started"][0] for _ in range(2)]
-    with place.function("submit") as submit:  # another sandbox, and Scheduler a little late
+    with place.function("submit") as submit:  # another runtime, and Scheduler a little late
         late = submit.invoke(NIGHT | {"scheduled_at": "2026-11-25T02:12:00Z"}).payload["started"][0]
         next_night = submit.invoke(NIGHT | {"scheduled_at": "2026-11-26T02:00:00Z"}).payload["started"][0]
         answers.append(late)
@@ -134,11 +134,11 @@ def test_of_many_that_start_at_once_one_job_is_left(
     store.create_bucket("ledger")
 
     async def main() -> list[dict[str, Any]]:
-        sandboxes = [
-            Sandbox(Settings(str(place.policy), Location("ledger")), open_region=lambda region: store) for _ in range(8)
+        runtimes = [
+            Runtime(Settings(str(place.policy), Location("ledger")), open_region=lambda region: store) for _ in range(8)
         ]
         what = Start("pair", "nightly", "2026-11-25", ("nightly",))
-        return await asyncio.gather(*(start(each, policy, what, Batch()) for each in sandboxes))
+        return await asyncio.gather(*(start(each, policy, what, Batch()) for each in runtimes))
 
     answers = asyncio.run(main())
     assert len({each["job_id"] for each in answers}) == 1
@@ -170,9 +170,9 @@ def test_of_two_jobs_submitted_at_the_same_moment_one_is_ended(place: Place) -> 
     policy = read_policy(str(place.policy))
 
     async def main() -> list[dict[str, Any]]:
-        sandbox = Sandbox(Settings(str(place.policy), Location("ledger")), open_region=lambda region: store)
+        runtime = Runtime(Settings(str(place.policy), Location("ledger")), open_region=lambda region: store)
         what = Start("pair", "nightly", "2026-11-25", ("nightly",))
-        return await asyncio.gather(*(start(sandbox, policy, what, edge) for _ in range(2)))
+        return await asyncio.gather(*(start(runtime, policy, what, edge) for _ in range(2)))
 
     one, other = asyncio.run(main())
     assert one["job_id"] == other["job_id"]

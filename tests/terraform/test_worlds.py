@@ -23,7 +23,7 @@ from jobs.ledger.table_docs import TABLES
 from jobs.policy.reader import read_policy
 from jobs.policy.words import TimeZone
 from scheduler.batch_starts import Start, start
-from scheduler.runtime import Sandbox
+from scheduler.runtime import Runtime
 from scheduler.settings import Settings as FunctionSettings
 from tests.doubles.memory_store import MemoryStore
 from tests.terraform.world import MODULE, ROOT
@@ -121,7 +121,7 @@ def test_names_are_those_that_functions_guess(example):
     store.create_bucket(policy.ledger.bucket)
     bare = FunctionSettings(policy="s3://b/policy.yaml", ledger=Location.parse(policy.ledger.uri))
     what = Start("scans", "nightly", "2026-11-25", ("nightly", "--pair", "scans"))
-    asyncio.run(start(Sandbox(bare, open_region=lambda region: store), policy, what, recorder))
+    asyncio.run(start(Runtime(bare, open_region=lambda region: store), policy, what, recorder))
     assert recorder.request["jobQueue"] == example.output("job_queues")["spot"]
     assert recorder.request["tags"][SYSTEM_TAG] == policy.name == example.output("environment")["SEALIFT_SYSTEM"]
     assert recorder.request["jobDefinition"] == example.output("job_definitions")["nightly"]

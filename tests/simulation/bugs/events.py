@@ -74,7 +74,7 @@ def _decode_twice() -> Replacements:
 
 
 def _forget_removals() -> Replacements:
-    async def remember(sandbox: Any, event: Any) -> None:
+    async def remember(runtime: Any, event: Any) -> None:
         return None
 
     return [(scheduler.removed_versions, "remember", remember)]
@@ -92,7 +92,7 @@ def _mirror_always() -> Replacements:
 
 
 def _drop_the_backlog() -> Replacements:
-    async def add(sandbox: Any, pair: str, rows: Any) -> str:
+    async def add(runtime: Any, pair: str, rows: Any) -> str:
         return ""
 
     return [(scheduler.backlog, "add", add)]

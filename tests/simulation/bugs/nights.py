@@ -22,12 +22,12 @@ from jobs.s3.store import UNGUARDED
 from scheduler.backlog import BacklogRow, Published
 from scheduler.batch_starts import Start, is_started, read_start
 from scheduler.follow import _did, _Follower
-from scheduler.runtime import Sandbox
+from scheduler.runtime import Runtime
 from scheduler.submit import for_manifest
 from tests.simulation.bugs.bug import Bug, Replacements
 
 _NUMBERS = itertools.count()
-_write_once = Sandbox.write_once
+_write_once = Runtime.write_once
 
 
 def _is_claim(name: str) -> bool:
@@ -35,21 +35,21 @@ def _is_claim(name: str) -> bool:
 
 
 def _claim_nothing() -> Replacements:
-    async def write_once(self: Sandbox, name: str, data: bytes) -> bool:
+    async def write_once(self: Runtime, name: str, data: bytes) -> bool:
         return True if _is_claim(name) else await _write_once(self, name, data)
 
-    return [(Sandbox, "write_once", write_once)]
+    return [(Runtime, "write_once", write_once)]
 
 
 def _unguarded(concerns: Any) -> Replacements:
-    async def write_once(self: Sandbox, name: str, data: bytes) -> bool:
+    async def write_once(self: Runtime, name: str, data: bytes) -> bool:
         if not concerns(name):
             return await _write_once(self, name, data)
         place = self.place(name)
         await self.store().put(place.bucket, place.key, data, Attributes(), guard=UNGUARDED)
         return True
 
-    return [(Sandbox, "write_once", write_once)]
+    return [(Runtime, "write_once", write_once)]
 
 
 def _claim_unguarded() -> Replacements:
@@ -90,7 +90,7 @@ def _ask_nobody() -> Replacements:
 
 def _publish_before_the_rows() -> Replacements:
     async def write(
-        sandbox: Sandbox,
+        runtime: Runtime,
         pair: str,
         number: int,
         rows: Sequence[BacklogRow],
@@ -99,12 +99,12 @@ def _publish_before_the_rows() -> Replacements:
     ) -> Published | None:
         stem = f"manifests/pair={pair}/{number:06d}"
         name = f"{stem}-{next(_NUMBERS)}.csv"
-        known = {"pair": pair, "number": number, "manifest": str(sandbox.place(name)) if rows else None, **more}
+        known = {"pair": pair, "number": number, "manifest": str(runtime.place(name)) if rows else None, **more}
         known |= {"version": 1, "prefixes": list(prefixes), "rows": len(rows), "size_bytes": 0, "token": name}
-        if not await sandbox.write_once(f"{stem}.json", json.dumps(known).encode()):
+        if not await runtime.write_once(f"{stem}.json", json.dumps(known).encode()):
             return None
         if rows:
-            await sandbox.write_once(name, scheduler.backlog._to_csv(rows))
+            await runtime.write_once(name, scheduler.backlog._to_csv(rows))
         return scheduler.backlog._published(known)
 
     return [(scheduler.backlog, "_write", write)]
@@ -113,9 +113,9 @@ def _publish_before_the_rows() -> Replacements:
 def _forget_what_was_taken() -> Replacements:
     real = scheduler.backlog._write
 
-    async def write(sandbox: Sandbox, pair: str, number: int, rows: Any, prefixes: Any, more: Any) -> Any:
+    async def write(runtime: Runtime, pair: str, number: int, rows: Any, prefixes: Any, more: Any) -> Any:
         is_listed = prefixes or (rows and rows[0].reason == "asked for")
-        return await real(sandbox, pair, number, rows, prefixes, {**more, "taken": []} if is_listed else more)
+        return await real(runtime, pair, number, rows, prefixes, {**more, "taken": []} if is_listed else more)
 
     return [(scheduler.backlog, "_write", write)]
 
@@ -123,34 +123,34 @@ def _forget_what_was_taken() -> Replacements:
 def _leave_the_newest_out() -> Replacements:
     real = scheduler.backlog._write
 
-    async def write(sandbox: Sandbox, pair: str, number: int, rows: Any, prefixes: Any, more: Any) -> Any:
-        return await real(sandbox, pair, number, rows[: max(1, len(rows) - 1)], prefixes, more)
+    async def write(runtime: Runtime, pair: str, number: int, rows: Any, prefixes: Any, more: Any) -> Any:
+        return await real(runtime, pair, number, rows[: max(1, len(rows) - 1)], prefixes, more)
 
     return [(scheduler.backlog, "_write", write)]
 
 
 def _note_before_it_is_told() -> Replacements:
     async def tell(self: _Follower, name: str, subject: str, text: str, *more: Any) -> dict[str, Any]:
-        if not await self.sandbox.write_once(f"told/{name}.json", f"{next(_NUMBERS)}".encode()):
+        if not await self.runtime.write_once(f"told/{name}.json", f"{next(_NUMBERS)}".encode()):
             return _did("told before", name)
         await cast(Any, scheduler.follow).asyncio.to_thread(publish, self.topic, subject, text)
         return _did("told", name)
 
-    return [(_Follower, "_tell", tell), (_Follower, "_document", _read_anything)]
+    return [(_Follower, "_announce", tell), (_Follower, "_document", _read_anything)]
 
 
 async def _read_anything(self: _Follower, name: str) -> Any:
     try:
-        return json.loads(await self.sandbox.read(name))
+        return json.loads(await self.runtime.read(name))
     except NotFound:
         return None
 
 
 def _never_note() -> Replacements:
-    async def write_once(self: Sandbox, name: str, data: bytes) -> bool:
+    async def write_once(self: Runtime, name: str, data: bytes) -> bool:
         return True if name.startswith("told/") else await _write_once(self, name, data)
 
-    return [(Sandbox, "write_once", write_once)]
+    return [(Runtime, "write_once", write_once)]
 
 
 def _tell_at_once() -> Replacements:
@@ -161,13 +161,13 @@ def _tell_at_once() -> Replacements:
 
 
 def _one_note_for_all_ends() -> Replacements:
-    real = _Follower._tell
+    real = _Follower._announce
 
     async def tell(self: _Follower, name: str, *arguments: Any) -> dict[str, Any]:
         found = scheduler.follow._RUN.fullmatch(name)
         return await real(self, found["run"] if found else name, *arguments)
 
-    return [(_Follower, "_tell", tell)]
+    return [(_Follower, "_announce", tell)]
 
 
 def _night_in_utc() -> Replacements:
@@ -192,8 +192,8 @@ def _close_each_time() -> Replacements:
 
 
 def _started_when_claimed() -> Replacements:
-    async def started(sandbox: Sandbox, policy: Any, what: Start) -> bool:
-        return await read_start(sandbox, policy, what.name(policy)) is not None
+    async def started(runtime: Runtime, policy: Any, what: Start) -> bool:
+        return await read_start(runtime, policy, what.name(policy)) is not None
 
     return [(scheduler.enqueue, "is_started", started)]
 
@@ -201,11 +201,11 @@ def _started_when_claimed() -> Replacements:
 def _told_again(how_many: int, enough: Callable[[Iterable[bool]], bool]) -> Replacements:
     """Of so many of the latest manifests, those of which not `enough` runs have been started."""
 
-    async def unstarted(sandbox: Sandbox, policy: Any, pair: Any) -> list[Published]:
+    async def unstarted(runtime: Runtime, policy: Any, pair: Any) -> list[Published]:
         found = []
-        for number in (await scheduler.backlog.numbers(sandbox, pair.name))[-how_many:]:
-            published = await scheduler.backlog.read_manifest(sandbox, pair.name, number)
-            if not enough([await is_started(sandbox, policy, what) for what in for_manifest(pair, published)]):
+        for number in (await scheduler.backlog.numbers(runtime, pair.name))[-how_many:]:
+            published = await scheduler.backlog.read_manifest(runtime, pair.name, number)
+            if not enough([await is_started(runtime, policy, what) for what in for_manifest(pair, published)]):
                 found.append(published)
         return found
 
@@ -224,15 +224,15 @@ def _listed_alone() -> Replacements:
     """Five are told again when the backlog is looked at; who lists keys tells of these alone."""
     real = scheduler.enqueue.handle
 
-    async def handle(sandbox: Sandbox, event: Mapping[str, Any]) -> list[Published]:
-        found = await real(sandbox, event)
+    async def handle(runtime: Runtime, event: Mapping[str, Any]) -> list[Published]:
+        found = await real(runtime, event)
         return found[-1:] if event.get("keys") or event.get("prefixes") else found
 
     return [(scheduler.enqueue, "handle", handle), *_told_again(5, all)]
 
 
 def _losers_count() -> Replacements:
-    async def second(sandbox: Sandbox, name: str, job_id: str) -> bool:
+    async def second(runtime: Runtime, name: str, job_id: str) -> bool:
         return False
 
     return [(scheduler.follow, "is_second", second)]
@@ -252,8 +252,8 @@ def _half_a_report() -> Replacements:
             is_inside = prefix.endswith("manifest.") and found.entries
             return found._replace(entries=[found.entries[0]] * 2) if is_inside else found
 
-    async def latest(sandbox: Sandbox, policy: Any, bucket: str, region: str) -> Any:
-        whole = Whole(sandbox.store(region))
+    async def latest(runtime: Runtime, policy: Any, bucket: str, region: str) -> Any:
+        whole = Whole(runtime.store(region))
         return await real(cast(Any, SimpleNamespace(store=lambda region: whole)), policy, bucket, region)
 
     return [(scheduler.submit, "_latest", latest)]
@@ -262,8 +262,8 @@ def _half_a_report() -> Replacements:
 def _one_side() -> Replacements:
     real = scheduler.submit._latest
 
-    async def latest(sandbox: Sandbox, policy: Any, bucket: str, region: str) -> Any:
-        found = await real(sandbox, policy, bucket, region)
+    async def latest(runtime: Runtime, policy: Any, bucket: str, region: str) -> Any:
+        found = await real(runtime, policy, bucket, region)
         return (found[0], "2023-11-15T00-00Z") if found else None
 
     return [(scheduler.submit, "_latest", latest)]

@@ -29,7 +29,7 @@ from jobs.policy.reader import parse_policy
 from jobs.policy.words import Size
 from jobs.s3.byte_ranges import ByteBudget
 from scheduler.polling import to_event
-from scheduler.runtime import Sandbox
+from scheduler.runtime import Runtime
 from scheduler.settings import Settings
 from tests.simulation.copies import tables
 from tests.simulation.copies.schedule import DESTINATION, LEDGER, PREFIX, SOURCE
@@ -65,8 +65,8 @@ def _policy(mirrors_deletes: bool, limit_bytes: int) -> Policy:
     return dataclasses.replace(policy, pairs=(pair,))
 
 
-class Warm(Sandbox):
-    """A sandbox whose policy was read."""
+class Warm(Runtime):
+    """A runtime whose policy was read."""
 
     def __init__(self, process: Process, policy: Policy):
         settings = Settings("", Location(LEDGER, "l/"))
@@ -136,7 +136,7 @@ class EventCourse:
     # The function.
 
     async def _keep_polling(self, number: int) -> None:
-        """A killed sandbox is replaced by a cold one."""
+        """A killed runtime is replaced by a cold one."""
         life = 0
         while not self._is_over:
             life += 1
@@ -144,7 +144,7 @@ class EventCourse:
             await asyncio.sleep(1.0)
 
     async def _poll(self, process: Process) -> int:
-        sandbox, loop = self._sandbox(process), self.world.loop
+        runtime, loop = self._runtime(process), self.world.loop
         while not self._is_over:
             batch = self.queue.receive(self.schedule.batch_messages)
             if not batch:
@@ -154,7 +154,7 @@ class EventCourse:
             death = loop.call_later(INVOCATION_SECONDS, self.world.kill, process, context=self.world.outside)
             self.world.note(process.name, "invoked with", *(each.number for each in batch))
             try:
-                answer = await scheduler.backup.handle(sandbox, event, INVOCATION_SECONDS, process.name)
+                answer = await scheduler.backup.handle(runtime, event, INVOCATION_SECONDS, process.name)
             except SealiftError as error:
                 self.world.note("error", process.name, str(error))
                 answer = {"batchItemFailures": [{"itemIdentifier": str(each.number)} for each in batch]}
@@ -175,7 +175,7 @@ class EventCourse:
             return 3.0
         return min(max(3.0, self.queue.next_at - now), 30.0)
 
-    def _sandbox(self, process: Process) -> Sandbox:
+    def _runtime(self, process: Process) -> Runtime:
         return Warm(process, _policy(self.schedule.mirrors_deletes, self.schedule.limit_bytes))
 
     # The backlog.
@@ -190,20 +190,20 @@ class EventCourse:
         self.model.violate("a run ends", "the backlog stays, whatever one does")
 
     async def _run_backlog(self, process: Process) -> int:
-        sandbox = self._sandbox(process)
-        waiting = await scheduler.backlog.waiting(sandbox, "pair")
+        runtime = self._runtime(process)
+        waiting = await scheduler.backlog.waiting(runtime, "pair")
         if waiting:
-            await scheduler.backlog.publish(sandbox, "pair", waiting, "due")
+            await scheduler.backlog.publish(runtime, "pair", waiting, "due")
         options = BackupOptions(
             mirrors_deletes=self.schedule.mirrors_deletes, multipart_threshold_bytes=16, part_size_bytes=8
         )
         route = Route(Location(SOURCE), Location(DESTINATION, PREFIX))
         job = Backup(process.connect(), process.connect(), route, options, ByteBudget(BUFFER_BYTES))
-        for number in await scheduler.backlog.numbers(sandbox, "pair"):
-            published = await scheduler.backlog.read_manifest(sandbox, "pair", number)
+        for number in await scheduler.backlog.numbers(runtime, "pair"):
+            published = await scheduler.backlog.read_manifest(runtime, "pair", number)
             assert published.manifest is not None
             name = published.manifest.removeprefix(f"s3://{LEDGER}/l/")
-            for row in csv.reader((await sandbox.read(name)).decode().splitlines()):
+            for row in csv.reader((await runtime.read(name)).decode().splitlines()):
                 _, key, *version = row
                 await self._settle(job, ObjectVersion(0, unquote_plus(key), version[0] if version else None))
         return 0

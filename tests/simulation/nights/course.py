@@ -88,15 +88,15 @@ class NightCourse:
 
     async def _handle(self, process: Process, function: str, payload: Mapping[str, Any], request_id: str) -> int:
         """What the functions' entry points do."""
-        sandbox = Warm(process, read_policy())
+        runtime = Warm(process, read_policy())
         if function == "enqueue":
-            published = await scheduler.enqueue.handle(sandbox, payload)
-            await scheduler.enqueue._tell(published, "sealift-submit", request_id)
+            published = await scheduler.enqueue.handle(runtime, payload)
+            await scheduler.enqueue._call_submit(published, "sealift-submit", request_id)
         elif function == "submit":
-            answer = await scheduler.submit.handle(sandbox, payload, request_id)
+            answer = await scheduler.submit.handle(runtime, payload, request_id)
             self.model.answered_start(process, answer["started"])
         else:
-            done = await scheduler.follow.handle(sandbox, payload, ARN)
+            done = await scheduler.follow.handle(runtime, payload, ARN)
             self.model.branches[f"follow {done['action']}"] += 1
         return 0
 

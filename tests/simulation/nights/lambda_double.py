@@ -67,7 +67,7 @@ class Functions:
         return bool(dead)
 
     def begin(self, invocation: Invocation) -> Process:
-        """Start a sandbox for one try."""
+        """Start a runtime for one try."""
         self._count += 1
         invocation.tries += 1
 

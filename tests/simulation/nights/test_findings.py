@@ -16,7 +16,7 @@ from jobs.errors import UsageError
 from jobs.policy.model import Policy
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog
-from scheduler.runtime import Sandbox
+from scheduler.runtime import Runtime
 from scheduler.settings import Settings
 from tests.doubles.memory_store import MemoryStore
 from tests.simulation.engine.loop import run_at_once
@@ -27,8 +27,8 @@ RUN = "20231115T000000Z-replicate-001f00"
 NIGHT = "sealift-east-nightly-2023-11-15"
 
 
-class Scene(Sandbox):
-    """A sandbox over a ledger in memory. `mails`: the subjects that people got."""
+class Scene(Runtime):
+    """A runtime over a ledger in memory. `mails`: the subjects that people got."""
 
     def __init__(self) -> None:
         self.memory = MemoryStore()
@@ -68,7 +68,7 @@ class Scene(Sandbox):
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     made = Scene()
     monkeypatch.setattr(scheduler.follow, "publish", lambda topic, subject, body: made.mails.append(subject))
-    monkeypatch.setattr(scheduler.follow, "TELLING_SECONDS", 0.2)
+    monkeypatch.setattr(scheduler.follow, "ANNOUNCE_SECONDS", 0.2)
     monkeypatch.setattr(scheduler.follow, "_LOOK_SECONDS", 0.02)
     return made
 
