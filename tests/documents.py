@@ -95,6 +95,12 @@ def inline_commands(page: Path) -> list[tuple[int, list[str]]]:
     ]
 
 
+def inline_code(page: Path) -> list[tuple[int, str]]:
+    """(line, code) of the inline code outside of fenced blocks."""
+    outside = [line for line in lines(page) if not line.is_fenced]
+    return [(line.number, code) for line in outside for code in re.findall(r"`([^`]+)`", line.text)]
+
+
 def links(page: Path) -> list[tuple[int, str]]:
     """(line, target) of the links to files of the repository."""
     local = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.documents import (
     anchors,
     blocks,
     commands,
+    inline_code,
     inline_commands,
     lines,
     links,
@@ -30,10 +32,10 @@ from tests.documents import (
 
 README_LINES_MAX = 100
 PROSE_WIDTH_MAX = 88
-LINKED = [*PAGES, *(ROOT / name for name in ("BENCHMARKS.md", "CHANGELOG.md", "DESIGN.md", "SECURITY.md"))]
-LINKED += [ROOT / "terraform" / "README.md"]
-AHEAD = {"ARCHITECTURE.md", "CONTRIBUTING.md"}
-"""Documents of a later change. Links to them are checked once they exist."""
+FOR_CONTRIBUTORS = [ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "DESIGN.md", "SECURITY.md")]
+"""Documents that name files, functions and tests of the repository."""
+LINKED = [*PAGES, *FOR_CONTRIBUTORS, ROOT / "BENCHMARKS.md", ROOT / "CHANGELOG.md", ROOT / "terraform" / "README.md"]
+_FILE_ENDINGS = "cfg|css|hcl|ini|jinja|js|json|md|py|tf|toml|txt|yaml|yml"
 
 
 def name(page: Path) -> str:
@@ -150,7 +152,7 @@ def test_every_command_has_an_example() -> None:
 
 def test_every_target_of_make_is_there() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for page in [*PAGES, ROOT / "BENCHMARKS.md"]:
+    for page in [*PAGES, *FOR_CONTRIBUTORS, ROOT / "BENCHMARKS.md"]:
         for block in blocks(page):
             for words in commands(block, "make"):
                 named = {word for word in words[1:] if "=" not in word}
@@ -190,7 +192,7 @@ def test_outcomes_in_tables_are_outcomes() -> None:
     assert seen >= set(Status) | set(Category)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", [*PAGES, *FOR_CONTRIBUTORS], ids=name)
 def test_tables_begin_with_a_heading(page: Path) -> None:
     texts = ["" if line.is_fenced else line.text for line in lines(page)]
     for number, (above, row, following) in enumerate(zip(["", *texts], texts, [*texts[1:], ""], strict=False), 1):
@@ -204,8 +206,6 @@ def test_links_lead_somewhere(page: Path) -> None:
         path, _, anchor = target.partition("#")
         place = (page.parent / path).resolve() if path else page
         where = f"{name(page)}:{number}: {target}"
-        if not place.exists() and path in AHEAD:
-            continue
         assert place.exists(), where
         assert not anchor or anchor in anchors(place), where
 
@@ -221,7 +221,7 @@ def test_readme_is_short_and_has_the_test_command() -> None:
     assert any(block.text == "make test" for block in blocks(README))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", [*PAGES, *FOR_CONTRIBUTORS], ids=name)
 def test_prose_is_narrow(page: Path) -> None:
     wide = [
         f"{name(page)}:{line.number}: {prose_width(line.text)}"
@@ -229,3 +229,55 @@ def test_prose_is_narrow(page: Path) -> None:
         if not line.is_fenced and not line.text.startswith("|") and prose_width(line.text) > PROSE_WIDTH_MAX
     ]
     assert wide == []
+
+
+def _is_file(code: str) -> bool:
+    """Whether inline code names a file or a folder of the repository, by its form."""
+    if re.search(r"[\s<>…*{}:=~]", code) or re.fullmatch(r"\w+(/\w+)*/test_\w+", code):
+        return False  # a test of SECURITY.md has a check of its own
+    first = code.partition("/")[0]
+    is_below_root = "/" in code and (ROOT / first).is_dir()
+    return is_below_root or bool(re.fullmatch(rf"[\w.-]+\.(?:{_FILE_ENDINGS})", code) and (ROOT / code).exists())
+
+
+@pytest.mark.parametrize("page", FOR_CONTRIBUTORS, ids=name)
+def test_files_that_contributors_are_sent_to_exist(page: Path) -> None:
+    named = [(number, code) for number, code in inline_code(page) if _is_file(code)]
+    assert named
+    assert [f"{name(page)}:{number}: {code}" for number, code in named if not (ROOT / code).exists()] == []
+
+
+@pytest.mark.parametrize("page", FOR_CONTRIBUTORS, ids=name)
+def test_functions_that_contributors_are_sent_to_are_defined(page: Path) -> None:
+    sources = [*(ROOT / "jobs").rglob("*.py"), *(ROOT / "scheduler").rglob("*.py")]
+    defined = {each for path in sources for each in re.findall(r"def (\w+)\(", path.read_text())}
+    named = {(number, code[:-2]) for number, code in inline_code(page) if re.fullmatch(r"\w+\(\)", code)}
+    assert [each for each in sorted(named) if each[1] not in defined] == []
+
+
+def test_the_layers_of_the_architecture_are_those_of_the_contract() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    rows = [
+        line.text for line in lines(ROOT / "ARCHITECTURE.md") if re.match(r"\| `(?:jobs\.\w+|scheduler)`", line.text)
+    ]
+    assert [set(re.findall(r"`([\w.]+)`", row.split("|")[1])) for row in rows] == [
+        set(line.split(" | ")) for line in contract["layers"]
+    ]
+
+
+def test_every_test_of_the_table_of_attacks_exists() -> None:
+    headings: list[str] = []
+    tests: list[str] = []
+    for line in lines(ROOT / "SECURITY.md"):
+        cells = [cell.strip() for cell in line.text.strip("|").split("|")]
+        if not line.text.startswith("|"):
+            headings = []
+        elif not headings:
+            headings = cells
+        elif headings[-1] == "test" and not cells[0].startswith("-"):
+            named = re.findall(r"`([\w/]+)`", cells[-1])
+            assert named, f"SECURITY.md:{line.number} names no test"
+            tests += named
+    assert len(tests) > 40
+    missing = [test for test in tests if not any((ROOT / "tests" / f"{test}{end}").exists() for end in (".py", ""))]
+    assert sorted(set(missing)) == []
