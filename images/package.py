@@ -1,4 +1,4 @@
-"""Builds the package of the Lambda functions: a zip that is the same, byte for byte, whenever and wherever it is built.
+"""The package of the Lambda functions: a zip, the same bytes wherever it is built.
 
     python images/package.py arm64 x86_64        → build/lambda-arm64.zip, build/lambda-x86_64.zip
 

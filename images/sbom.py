@@ -1,4 +1,4 @@
-"""The image's bill of materials in CycloneDX 1.6: each Python distribution and Debian package in it.
+"""The image's bill of materials in CycloneDX 1.6: Python and Debian packages.
 
     python images/sbom.py --engine podman --image sealift:0.1.0 --to build/sbom.cdx.json
 

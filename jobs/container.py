@@ -1,10 +1,11 @@
-"""The image's entry point: `sealift`, with an environment that the submitter of a job does not control.
+"""The image's entry point: `sealift` in an environment that nobody else controls.
 
-SubmitJob replaces the command and the variables of a job definition, but no entry point. The image's
-is this module, run by the path of an interpreter that reads no PYTHON* variable (`python -I`). Within
-AWS Batch it takes only the variables of a fixed list. Batch sets AWS_BATCH_JOB_ID itself, and refuses
-a job that brings a name with this prefix. Elsewhere the caller owns the container whole, and all
-variables stay. https://docs.aws.amazon.com/batch/latest/userguide/job_env_vars.html
+SubmitJob replaces the command and the variables of a job definition, but no entry point. The
+image's is this module, run by the path of an interpreter that reads no PYTHON* variable
+(`python -I`). Within AWS Batch it takes only the variables of a fixed list. Batch sets
+AWS_BATCH_JOB_ID itself, and refuses a job that brings a name with this prefix. Elsewhere the caller
+owns the container whole, and all variables stay.
+https://docs.aws.amazon.com/batch/latest/userguide/job_env_vars.html
 """
 
 from __future__ import annotations
@@ -77,8 +78,9 @@ def main() -> None:
 def permitted(environment: Mapping[str, str], built_in: Collection[str] = ()) -> dict[str, str]:
     """The variables that the program gets. `built_in`: further names that the image lets in.
 
-    Raises ConfigError for variables that change where requests go, or with which credentials: without them
-    the job would work in another place than its submitter meant. All others are left out.
+    Raises ConfigError for variables that change where requests go, or with which credentials:
+    without them the job would work in another place than its submitter meant. All others are left
+    out.
     """
     if not environment.get("AWS_BATCH_JOB_ID"):
         return dict(environment)

@@ -1,8 +1,9 @@
-"""The event-driven system on one machine: what AWS does around the Lambdas, on loopback ports.
+"""The event-driven system on one machine: what AWS does around the Lambdas.
 
-Reading order: `system` starts all parts, `seaweedfs` the S3 server, `relay` stands before it and hears every request,
-`notifications` and `notifier` turn what it hears into S3 events, `sqs_server` and `sqs_queue` are the queues,
-`event_source` calls the functions, `batch_queue` runs their jobs, `status` shows what happens.
+Reading order: `system` starts all parts, `seaweedfs` the S3 server, `relay` passes every request to
+it, `notifications` and `notifier` turn requests into S3 events, `sqs_server` and `sqs_queue` are
+the queues, `event_source` calls the functions, `batch_queue` runs their jobs, `status` shows what
+happens.
 
 Nothing listens beyond loopback.
 """

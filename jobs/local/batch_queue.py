@@ -1,7 +1,7 @@
-"""What the schedule and AWS Batch do for the backlog: look at it, start the runs that are due, follow their ends.
+"""The Batch queue and the schedule of the event-driven system on one machine.
 
-`enqueue` says which backlog is due, `submit` what a manifest starts, `follow` what an end means. A job is the
-command itself, in a process of its own, with the executor `local`.
+`enqueue` says which backlog is due, `submit` what a manifest starts, `follow` what an end means. A
+job is the command itself, in a process of its own, with the executor `local`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from scheduler.runtime import Runtime
 from scheduler.submit import for_manifest
 
 LOOK_SECONDS = 2.0
-"""The account's schedule looks each five minutes; here nobody pays for a look."""
+"""In an account the schedule looks each five minutes. Here a look costs nothing."""
 AT_ONCE = 2
-TOLD_KEPT = 5
+MESSAGES_KEPT = 5
 
 
 @dataclass(slots=True)
@@ -41,10 +41,10 @@ class _Job:
 
 
 class LocalBatch(Batch):
-    """Batch's queue on this machine: `AT_ONCE` jobs run, others wait; one that ends transiently is tried again.
+    """Batch's queue on this machine: `AT_ONCE` jobs run, others wait. A transient end is retried.
 
-    A job's log is in `folder`, and what it leaves behind when it is ended goes with `close`; `command` is what its own
-    arguments are given to.
+    `folder` has a log of each job, and the jobs' scratch folder, which `close` removes. `command`
+    gets a job's own arguments.
     """
 
     def __init__(self, folder: Path, command: Sequence[str] = (sys.executable, "-P", "-m", "jobs")):
@@ -61,7 +61,9 @@ class LocalBatch(Batch):
         return len(self._waiting) + len(self._running)
 
     def submit(self, request: Mapping[str, Any], *, is_new: bool) -> str:
-        """Put a job into the queue; its id, which is its name: `starting.start` lets no two have one."""
+        """Put a job into the queue. Returns its id, which is its name: `batch_starts.start` makes
+        it unique.
+        """
         name = str(request["jobName"])
         if all(each.job_id != name for each in (*self._waiting, *self._running)):
             self._waiting.append(_Job(name, request))
@@ -72,11 +74,13 @@ class LocalBatch(Batch):
         self._waiting = deque(each for each in self._waiting if each.job_id != job_id)
         for each in self._running:
             if each.job_id == job_id and each.process is not None:
-                each.attempt = ATTEMPTS  # as with Batch, nobody tries it again
+                each.attempt = ATTEMPTS  # as with Batch, no retry follows
                 each.process.terminate()
 
     def step(self) -> list[dict[str, Any]]:
-        """Start what can be started; the ends since the last step, as EventBridge tells of them."""
+        """Start the jobs that fit. Returns the ends since the last step, as EventBridge reports
+        them.
+        """
         ended = []
         for job in list(self._running):
             assert job.process is not None
@@ -94,7 +98,7 @@ class LocalBatch(Batch):
         return ended
 
     def close(self) -> None:
-        """End what runs, after its checkpoint, and forget what waits."""
+        """End running jobs after their checkpoint, and drop waiting ones."""
         self._waiting.clear()
         for job in self._running:
             if job.process is not None:
@@ -105,14 +109,14 @@ class LocalBatch(Batch):
 
     def _begin(self, job: _Job) -> None:
         container = job.request["containerOverrides"]
-        given = {each["name"]: each["value"] for each in container["environment"]}
-        given |= {"SEALIFT_EXECUTOR": "local", "TMPDIR": str(self._scratch.resolve())}
+        variables = {each["name"]: each["value"] for each in container["environment"]}
+        variables |= {"SEALIFT_EXECUTOR": "local", "TMPDIR": str(self._scratch.resolve())}
         job.attempt += 1
         with (self._folder / f"{job.job_id}.log").open("ab") as log:
             job.process = subprocess.Popen(
                 [*self._command, *container["command"]],
-                env=os.environ | given | TIED,
-                stdin=subprocess.PIPE,  # it closes when this process ends, however it does
+                env=os.environ | variables | TIED,
+                stdin=subprocess.PIPE,  # it closes when this process ends, however that happens
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -125,22 +129,24 @@ def _close(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-class StartedRuns:
-    """Begins what is due, and follows what has ended. `function_arn` is what `follow` is told of itself."""
+class RunDriver:
+    """Starts runs that are due, and follows their ends. `function_arn`: the name that `follow` gets
+    of itself.
+    """
 
     def __init__(self, runtime: Runtime, batch: LocalBatch, function_arn: str, clock: Callable[[], float] = time.time):
         self.runtime, self.batch, self.function_arn, self._clock = runtime, batch, function_arn, clock
         self._due = 0.0
-        self.told: deque[str] = deque(maxlen=TOLD_KEPT)
+        self.messages: deque[str] = deque(maxlen=MESSAGES_KEPT)
 
     def step(self) -> None:
-        """Looks at the backlog each `LOOK_SECONDS`, at the jobs each time. Raises SealiftError."""
+        """Look at the backlog each `LOOK_SECONDS`, at the jobs each time. Raises SealiftError."""
         if self._clock() >= self._due:
             self._due = self._clock() + LOOK_SECONDS
             self.runtime.run(self._look())
         for event in self.batch.step():
             done = self.runtime.run(follow.handle(self.runtime, event, self.function_arn))
-            self.told.append(str(done.get("subject") or f"{done['about']}: {done['action']}"))
+            self.messages.append(str(done.get("subject") or f"{done['about']}: {done['action']}"))
 
     async def _look(self) -> None:
         policy = await self.runtime.policy()
@@ -152,7 +158,7 @@ class StartedRuns:
 
 
 def _is_transient(code: int) -> bool:
-    return code == ExitCode.TRANSIENT or code < 0  # a negative one: killed, as a machine that is taken away kills
+    return code == ExitCode.TRANSIENT or code < 0  # negative: killed, as by a Spot reclaim
 
 
 def _end(job: _Job, code: int) -> dict[str, Any]:

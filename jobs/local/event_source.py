@@ -1,8 +1,8 @@
-"""Lambda's event source mapping: one function, one queue, polled for as long as the system runs.
+"""Lambda's event source mapping: polls one queue for one function.
 
-The steps are those of `scheduler.polling`: up to 100 messages a batch, failed ones come again when the queue shows them
-again, and the queue moves what came too often to its dead-letter queue. Here is what surrounds a step: what is
-unhandled is known, and a queue that does not answer is asked again.
+The steps are those of `scheduler.polling`: up to 100 messages a batch. Failed ones come again when
+the queue shows them again, and the queue moves them to its dead-letter queue at last. This module
+keeps account of unhandled events.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Handler = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]
 
 BATCH_MESSAGES = 100
 MAX_RECEIVES = 5
-"""As many as in the account that Terraform makes; then a message is a dead letter."""
+"""As many as in the account that Terraform makes. Then a message is a dead letter."""
 FUNCTION_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a handler is told of its invocation, as far as ours ask."""
+    """The context of an invocation, as far as our handlers read it."""
 
     function_name: str
     region: str
@@ -36,7 +36,7 @@ class Context:
 
     @property
     def invoked_function_arn(self) -> str:
-        """Its own address, by which it knows account and region."""
+        """The function's own name, which has account and region."""
         return f"arn:aws:lambda:{self.region}:{ACCOUNT}:function:{self.function_name}"
 
     def get_remaining_time_in_millis(self) -> int:
@@ -45,7 +45,7 @@ class Context:
 
 
 class EventSource:
-    """Takes batches from `queue` to `handler`. Not to be shared by threads."""
+    """Takes batches from `queue` to `handler`. Not safe to share between threads."""
 
     def __init__(
         self,
@@ -59,7 +59,9 @@ class EventSource:
         self.batch_messages = batch_messages
 
     def step(self, wait_seconds: int = 1) -> Polled:
-        """One batch, waited for so long. Raises StoreError when the queue does not answer."""
+        """Handle one batch, after at most `wait_seconds`. Raises StoreError if the queue does not
+        answer.
+        """
         return poll(self.queue, self._invoke, batch_messages=self.batch_messages, wait_seconds=wait_seconds)
 
     def _invoke(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -72,9 +74,10 @@ class EventSource:
 
 
 def make_queues(client: Any, name: str, retry_seconds: int) -> tuple[str, str]:
-    """The queue of events and the one of its dead letters, named as Terraform names them; their URLs.
+    """Make the queue of events and that of its dead letters, with Terraform's names. Returns their
+    URLs.
 
-    `retry_seconds`: after so long a failed message comes again. Raises StoreError.
+    A failed message comes again after `retry_seconds`. Raises StoreError.
     """
     from jobs.aws.clients import call
 

@@ -1,4 +1,4 @@
-"""What an exchange with S3 changed, and the notification that S3 would send of it. Pure.
+"""Notifications of S3: what an exchange changed, and the message about it. Pure.
 
 | request                              | notification                                           |
 |--------------------------------------|--------------------------------------------------------|
@@ -8,8 +8,9 @@
 | DELETE key, DELETE key?versionId     | ObjectRemoved:Delete, ObjectRemoved:DeleteMarkerCreated |
 | POST bucket?delete                   | one of these two for each key                          |
 
-Addresses are path-style: `/bucket/key`. An upload from a browser's form (POST bucket) is not told.
-Sources: https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-event-types-and-destinations.html
+Addresses are path-style: `/bucket/key`. An upload from a browser's form (POST bucket) makes no
+notification. Sources:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-event-types-and-destinations.html
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
 """
 
@@ -28,7 +29,9 @@ _MARKER = "x-amz-delete-marker"
 
 @dataclass(slots=True)
 class Exchange:
-    """A request and its answer. Header names are in lower case; bodies are kept only where `has_telling_body`."""
+    """A request and its answer. Header names are in lower case. Bodies are kept only if
+    `needs_body`.
+    """
 
     method: str
     target: str
@@ -39,15 +42,19 @@ class Exchange:
     answer_body: bytes = b""
 
     @property
-    def has_telling_body(self) -> bool:
-        """Whether what was changed, or whether it was, is said by a body: XML of at most a few hundred KiB."""
+    def needs_body(self) -> bool:
+        """Whether only a body says what was changed, or if anything was: XML of a few hundred KiB
+        at most.
+        """
         _, key, query = self.place()
         is_copy = self.method == "PUT" and "x-amz-copy-source" in self.headers and not query
         is_complete = self.method == "POST" and bool(key) and "uploadId" in query
         return is_copy or is_complete or (self.method == "POST" and not key and "delete" in query)
 
     def place(self) -> tuple[str, str, dict[str, str]]:
-        """Bucket, key (empty: the bucket itself) and the query without what only signs or names the request."""
+        """Bucket, key (empty: the bucket itself) and the query without what only signs or names the
+        request.
+        """
         parts = urlsplit(self.target)
         path, query = parts.path.removeprefix("/"), parse_qsl(parts.query, keep_blank_values=True)
         if not self.target.startswith("/"):
@@ -58,7 +65,7 @@ class Exchange:
 
 
 class Change(NamedTuple):
-    """One object that changed; `size_bytes` and `etag` are None where the exchange did not say."""
+    """One object that changed. `size_bytes` and `etag` are None if the exchange did not say."""
 
     name: str
     bucket: str
@@ -69,19 +76,19 @@ class Change(NamedTuple):
 
     @property
     def is_creation(self) -> bool:
-        """Whether there is a new object version, rather than one less."""
+        """Whether an object version was made, not removed."""
         return self.name.startswith("ObjectCreated")
 
 
 def read_changes(exchange: Exchange) -> list[Change]:
-    """What the exchange changed; nothing where S3 refused."""
+    """The changes of an exchange. None if S3 refused."""
     if not 200 <= exchange.status < 300:
         return []
     bucket, key, query = exchange.place()
     if not bucket:
         return []
     version_id = exchange.answer_headers.get("x-amz-version-id")
-    if exchange.has_telling_body:
+    if exchange.needs_body:
         answer = _parse(exchange.answer_body)
         if answer is None or _tag(answer) == "Error":  # CopyObject and Complete may say so below a 200
             return []
@@ -102,7 +109,7 @@ def read_changes(exchange: Exchange) -> list[Change]:
 
 def to_record(change: Change, sequencer: str, at_seconds: float, region: str) -> dict[str, Any]:
     """The record of S3's notification. `at_seconds` is epoch time."""
-    said = {
+    fields = {
         "key": quote_plus(change.key, safe="/", errors="surrogateescape"),
         "size": change.size_bytes,
         "eTag": change.etag,
@@ -120,15 +127,16 @@ def to_record(change: Change, sequencer: str, at_seconds: float, region: str) ->
             "s3SchemaVersion": "1.0",
             "configurationId": "sealift-local",
             "bucket": {"name": change.bucket, "arn": f"arn:aws:s3:::{change.bucket}"},
-            "object": {name: value for name, value in said.items() if value is not None},
+            "object": {name: value for name, value in fields.items() if value is not None},
         },
     }
 
 
 def _deleted(bucket: str, request: ElementTree.Element | None, answer: ElementTree.Element) -> Iterator[Change]:
-    """One change a key. A quiet answer names failures only: what was asked and did not fail is gone."""
-    told = [_texts(each) for each in answer]
-    by_tag = list(zip((_tag(each) for each in answer), told, strict=True))
+    """One change a key. A quiet answer names failures only: what was asked for and did not fail is
+    gone.
+    """
+    by_tag = [(_tag(each), _texts(each)) for each in answer]
     done = [each for tag, each in by_tag if tag == "Deleted"]
     if not done and request is not None:
         failed = {(each.get("Key"), each.get("VersionId")) for tag, each in by_tag if tag == "Error"}

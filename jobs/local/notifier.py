@@ -1,7 +1,8 @@
-"""From what the relay hears to messages in the queue, as S3's notification configuration has it.
+"""The notifier: sends what the relay observed to the queue, as S3 does.
 
-Told are the buckets and prefixes that the policy's pairs watch. A sequencer is the time in nanoseconds, and
-never the same twice; of two writes to one key at once, the order of their answers stands for S3's own.
+It sends changes in buckets and prefixes that the policy's pairs watch. A sequencer is the time in
+nanoseconds, and never the same twice. Of two writes to one key at once, the order of their answers
+counts as S3's own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from jobs.s3.store import Store
 
 
 class Notifier:
-    """Hears exchanges (`hear`) and sends what they changed (`run`), both on one event loop."""
+    """Takes exchanges (`add`) and sends what they changed (`run`), both on one event loop."""
 
     def __init__(
         self,
@@ -35,30 +36,30 @@ class Notifier:
     ):
         self.policy, self.store, self.queue, self.unhandled = policy, store, queue, unhandled
         self._clock_ns, self._last = clock_ns, 0
-        self._heard: asyncio.Queue[tuple[Change, int]] = asyncio.Queue()
+        self._changes: asyncio.Queue[tuple[Change, int]] = asyncio.Queue()
 
-    def hear(self, exchange: Exchange) -> None:
-        """Note what the exchange changed where somebody watches."""
+    def add(self, exchange: Exchange) -> None:
+        """Queue what the exchange changed in places that a pair watches."""
         for change in read_changes(exchange):
             if self._is_watched(change):
                 self._last = max(self._last + 1, self._clock_ns())
-                self._heard.put_nowait((change, self._last))
+                self._changes.put_nowait((change, self._last))
 
     async def run(self) -> None:
-        """Send for as long as nobody cancels it. What the queue does not take is sent again."""
+        """Send until it is cancelled. What the queue does not take is sent again."""
         while True:
-            some = [await self._heard.get()]
-            while len(some) < BATCH_MESSAGES and not self._heard.empty():
-                some.append(self._heard.get_nowait())
-            bodies = [json.dumps({"Records": [await self._record(*each)]}) for each in some]
+            changes = [await self._changes.get()]
+            while len(changes) < BATCH_MESSAGES and not self._changes.empty():
+                changes.append(self._changes.get_nowait())
+            bodies = [json.dumps({"Records": [await self._record(*each)]}) for each in changes]
             self.unhandled.add(bodies)
             await self._send(bodies)
-            for _ in some:
-                self._heard.task_done()
+            for _ in changes:
+                self._changes.task_done()
 
     async def drain(self) -> None:
-        """Wait until all that was heard is sent."""
-        await self._heard.join()
+        """Wait until everything is sent."""
+        await self._changes.join()
 
     async def _send(self, bodies: list[str]) -> None:
         attempt = 1
@@ -76,12 +77,12 @@ class Notifier:
         return to_record(await self._complete(change), f"{at_ns:018X}", at_ns / 1e9, region)
 
     async def _complete(self, change: Change) -> Change:
-        """With the size and ETag that the answers to copies and completed uploads leave out."""
+        """Add the size and ETag that the answers to copies and completed uploads leave out."""
         if not change.is_creation or change.etag is not None:
             return change
         try:
             info = await self.store.head(ObjectRef(change.bucket, change.key, change.version_id))
-        except StoreError:  # overtaken, for example: the event is told without them
+        except StoreError:  # overtaken, for example: the event goes without them
             return change
         return change._replace(size_bytes=info.size_bytes, etag=info.etag)
 

@@ -1,7 +1,7 @@
-"""A relay in front of an S3 server: every byte passes unchanged both ways, and each finished exchange is told.
+"""The relay in front of an S3 server: passes bytes on, reports each exchange.
 
-The signature of a request covers the `Host` header, which passes unchanged too, so the server behind checks it as if
-it had been asked itself. A body is never held back: only what is told of an exchange is read along the way (llhttp).
+The signature of a request covers the `Host` header, which passes unchanged too, so the server
+accepts it. No body is held back: llhttp reads what an exchange needs on the way.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from jobs.local.notifications import Exchange
 
 CHUNK_BYTES = 256 * 1024
 BODY_BYTES_MAX = 8 * 1024 * 1024
-"""A telling body beyond this is no XML of S3's: 1,000 keys of 1,024 bytes, escaped."""
+"""A longer body is not S3's XML: that has 1,000 keys of 1,024 bytes, escaped."""
 
 
 class Relay:
-    """Listens on 127.0.0.1 and passes on to `upstream`, a port of the same; `tell` hears of each finished exchange."""
+    """Listens on 127.0.0.1 and passes on to port `upstream`. `on_exchange` gets each finished
+    exchange.
+    """
 
-    def __init__(self, upstream: int, tell: Callable[[Exchange], None]):
-        self.upstream, self.tell = upstream, tell
+    def __init__(self, upstream: int, on_exchange: Callable[[Exchange], None]):
+        self.upstream, self.on_exchange = upstream, on_exchange
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self, port: int = 0) -> int:
-        """Begin to listen; the port. Raises ConfigError when somebody else has it."""
+        """Begin to listen. Returns the port. Raises ConfigError if another program has it."""
         try:
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, limit=CHUNK_BYTES)
         except (OSError, OverflowError) as error:
@@ -50,7 +52,7 @@ class Relay:
         self._tasks.add(task)
         try:
             await self._connect(reader, writer)
-        except (OSError, asyncio.CancelledError):  # a side that has gone ends the other; so does close()
+        except (OSError, asyncio.CancelledError):  # if one side is gone, the other ends; so does close()
             pass
         finally:
             self._tasks.discard(task)
@@ -58,10 +60,10 @@ class Relay:
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         above, below = await asyncio.open_connection("127.0.0.1", self.upstream, limit=CHUNK_BYTES)
-        listener = _Listener(self.tell)
+        listener = _Listener(self.on_exchange)
         try:
-            asked = asyncio.create_task(_pass_on(reader, below, before=listener.hear_request))
-            answered = asyncio.create_task(_pass_on(above, writer, after=listener.hear_answer))
+            asked = asyncio.create_task(_pass_on(reader, below, before=listener.read_request))
+            answered = asyncio.create_task(_pass_on(above, writer, after=listener.read_answer))
             try:
                 await asyncio.wait((asked, answered), return_when=asyncio.FIRST_COMPLETED)
                 if asked.done() and not answered.done() and below.can_write_eof():
@@ -82,7 +84,7 @@ async def _pass_on(
     before: Callable[[bytes], None] | None = None,
     after: Callable[[bytes], None] | None = None,
 ) -> None:
-    """Until the reader ends. A request is heard before it goes on, an answer after its bytes went out."""
+    """Pass on until the reader ends. `before` gets bytes before they go on, `after` after that."""
     while data := await reader.read(CHUNK_BYTES):
         if before is not None:
             before(data)
@@ -95,28 +97,28 @@ async def _pass_on(
 class _Listener:
     """Follows one connection's requests and answers, which come in the same order."""
 
-    def __init__(self, tell: Callable[[Exchange], None]):
-        self._tell = tell
+    def __init__(self, on_exchange: Callable[[Exchange], None]):
+        self._on_exchange = on_exchange
         self._open: deque[Exchange] = deque()
-        self._is_deaf = False
+        self._is_unreadable = False
         self._requests = _Requests(self._open)
-        self._answers = _Answers(self._open, tell)
+        self._answers = _Answers(self._open, on_exchange)
 
-    def hear_request(self, data: bytes) -> None:
-        self._hear(self._requests.parser, data)
+    def read_request(self, data: bytes) -> None:
+        self._read(self._requests.parser, data)
 
-    def hear_answer(self, data: bytes) -> None:
-        self._hear(self._answers.parser, data)
+    def read_answer(self, data: bytes) -> None:
+        self._read(self._answers.parser, data)
         if self._answers.is_cut:
-            self._answers = _Answers(self._open, self._tell)
+            self._answers = _Answers(self._open, self._on_exchange)
 
-    def _hear(self, parser: httptools.HttpRequestParser | httptools.HttpResponseParser, data: bytes) -> None:
-        """What is no HTTP is passed on all the same; nothing more is told of its connection."""
-        if not self._is_deaf:
+    def _read(self, parser: httptools.HttpRequestParser | httptools.HttpResponseParser, data: bytes) -> None:
+        """Read bytes. If they are not HTTP, they are only passed on from then on."""
+        if not self._is_unreadable:
             try:
                 parser.feed_data(data)
             except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-                self._is_deaf = True
+                self._is_unreadable = True
 
 
 class _Requests:
@@ -138,7 +140,7 @@ class _Requests:
 
     def on_headers_complete(self) -> None:
         exchange = Exchange(self.parser.get_method().decode(), self._target.decode("latin-1"), self._headers)
-        self._body.is_wanted = exchange.has_telling_body
+        self._body.is_wanted = exchange.needs_body
         self._opened.append(exchange)
 
     def on_body(self, body: bytes) -> None:
@@ -150,12 +152,14 @@ class _Requests:
 
 
 class _Answers:
-    """llhttp's callbacks for answers. `is_cut`: it has read the answer to HEAD and would wait for a body now."""
+    """llhttp's callbacks for answers. `is_cut`: it read the answer to HEAD and would wait for a
+    body.
+    """
 
-    def __init__(self, opened: deque[Exchange], tell: Callable[[Exchange], None]):
+    def __init__(self, opened: deque[Exchange], on_exchange: Callable[[Exchange], None]):
         self.parser = httptools.HttpResponseParser(self)
         self.is_cut = False
-        self._opened, self._tell = opened, tell
+        self._opened, self._on_exchange = opened, on_exchange
         self.on_message_begin()
 
     def on_message_begin(self) -> None:
@@ -169,22 +173,22 @@ class _Answers:
             self.is_cut = True
             self._opened.popleft()
         elif self._opened:
-            self._body.is_wanted = self._opened[0].has_telling_body
+            self._body.is_wanted = self._opened[0].needs_body
 
     def on_body(self, body: bytes) -> None:
         self._body.add(body)
 
     def on_message_complete(self) -> None:
         status = self.parser.get_status_code()
-        if status < 200 or self.is_cut or not self._opened:  # 100 Continue is no answer yet
+        if status < 200 or self.is_cut or not self._opened:  # 100 Continue is not an answer yet
             return
         exchange = self._opened.popleft()
         exchange.status, exchange.answer_headers, exchange.answer_body = status, self._headers, self._body.data()
-        self._tell(exchange)
+        self._on_exchange(exchange)
 
 
 class _Collected:
-    """A body, if somebody wants it."""
+    """A body, kept if it is wanted."""
 
     def __init__(self) -> None:
         self.is_wanted = False

@@ -1,11 +1,12 @@
 """SeaweedFS, the S3 behind `sealift local`, on loopback only.
 
-S3 takes one pair of credentials. The filer and the volume server behind it would serve every object to
-anybody on the machine, so they demand tokens, signed with keys of this start that only this process has.
-The master's HTTP and all gRPC ports have no such lock short of certificates: `sealift local` says so.
+S3 takes one pair of credentials. The filer and the volume server behind it would serve every object
+to anybody on the machine, so they demand tokens, signed with keys of this start that only this
+process has. The master's HTTP and all gRPC ports have no such lock short of certificates:
+`sealift local` says so.
 
-It keeps versions and checks conditions as S3 does, but tells no queue of anything: the relay does. It runs in a
-session of its own, so that Ctrl-C reaches only whoever has to stop things in order.
+It keeps versions and checks conditions as S3 does, but tells no queue of anything: the relay does.
+It runs in a session of its own, so that Ctrl-C reaches only whoever has to stop things in order.
 """
 
 from __future__ import annotations
@@ -34,11 +35,15 @@ START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 TRIES = 3
 OPEN_FILES = 8192
-"""A night opens over 400 connections at once, and the relay has two files for each; many shells allow 1,024."""
+"""A night opens over 400 connections at once, and the relay has two files for each; many shells
+allow 1,024.
+"""
 _INSTALL = "it comes with: pip install 'sealift[local]'"
 _OFF = ("webdav", "admin.ui", "master.telemetry")
 _TOKEN_KEYS = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
-"""What the volume server and the filer ask for, to write and to read: `weed scaffold -config=security`."""
+"""What the volume server and the filer ask for, to write and to read:
+`weed scaffold -config=security`.
+"""
 # Every listener of `weed mini` that can be given a port; what is left at its default would collide.
 _LISTENERS = ("s3", "master", "filer", "volume", "admin")
 _MORE_LISTENERS = ("s3.port.iceberg", "s3.port.lance")
@@ -60,9 +65,11 @@ class RunningServer(NamedTuple):
 
 @contextlib.contextmanager
 def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool) -> Iterator[RunningServer]:
-    """SeaweedFS over a folder, with AWS's variables of the only credentials that it takes; its port is S3's.
+    """SeaweedFS over a folder, with AWS's variables of the only credentials that it takes; its port
+    is S3's.
 
-    `keeps_data`: let it end in its own time, so that all is on disk. Raises ConfigError where it is not installed.
+    `keeps_data`: let it end in its own time, so that all is on disk. Raises ConfigError where it is
+    not installed.
     """
     beside = Path(sys.executable).with_name("weed")
     weed = str(beside) if beside.exists() else shutil.which("weed")
@@ -107,7 +114,9 @@ def _running(
     *,
     keeps_data: bool,
 ) -> Iterator[RunningServer]:
-    """A server on free ports, once it answers at the first of them; another try where somebody took one in between."""
+    """A server on free ports, once it answers at the first of them; another try where somebody took
+    one in between.
+    """
     for attempt in range(1, TRIES + 1):
         ports = _free_ports(ports_count)
         with log.open("wb") as told:

@@ -1,7 +1,8 @@
-"""Queues as SQS's standard ones behave, in memory. Pure: times are given, epoch seconds.
+"""Queues like SQS's standard ones, in memory. Pure: times are epoch seconds.
 
-A message that was received is hidden for a while; unless it is deleted by its latest receipt it is received again, and
-after `max_receives` it moves to the dead-letter queue instead. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
+A received message is hidden for a while. Unless it is deleted by its latest receipt, it is received
+again. After `max_receives` it moves to the dead-letter queue instead.
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
 """
 
 from __future__ import annotations
@@ -51,17 +52,16 @@ class MemoryQueue:
     _order: itertools.count[int] = field(default_factory=itertools.count)
 
     def send(self, body: str, now: float, delay_seconds: float = 0.0) -> Stored:
-        """A new message."""
+        """Add a new message."""
         message = Stored(secrets.token_hex(16), body, now, now + delay_seconds)
         self._put(message)
         return message
 
     def receive(self, limit: int, now: float, hidden_seconds: float | None = None) -> list[Stored]:
-        """Up to `limit` messages that are visible, about the oldest first."""
-        found: list[Stored] = []
+        """Receive up to `limit` visible messages, roughly the oldest first."""
+        messages: list[Stored] = []
         hidden = self.hidden_seconds if hidden_seconds is None else hidden_seconds
-        again: list[Stored] = []
-        while len(found) < limit and (next_at := self.next_visible_at()) is not None and next_at <= now:
+        while len(messages) < limit and (next_at := self.next_visible_at()) is not None and next_at <= now:
             message = self._messages[heapq.heappop(self._due)[2]]
             if self.dead is not None and message.received_count >= self.max_receives:
                 del self._messages[message.message_id]
@@ -71,14 +71,13 @@ class MemoryQueue:
             message.received_count += 1
             message.first_received_at = message.first_received_at or now
             message.visible_at, message.receipt = now + hidden, f"{message.message_id}-{secrets.token_hex(8)}"
-            found.append(message)
-            again.append(message)
-        for message in again:  # once the others are taken: a message is in one answer only once
+            messages.append(message)
+        for message in messages:  # at the end: a message is in one answer only once
             self._put(message)
-        return found
+        return messages
 
     def delete(self, receipt: str) -> None:
-        """Done with a message; an older receipt of it deletes nothing, as with SQS."""
+        """Delete a message. An older receipt of it deletes nothing, as with SQS."""
         message = self._messages.get(receipt.partition("-")[0])
         if message is not None and message.receipt == receipt:
             del self._messages[message.message_id]
@@ -91,13 +90,13 @@ class MemoryQueue:
             self._put(message)
 
     def counts(self, now: float) -> Counts:
-        """How much is in it."""
+        """How many messages are in it."""
         hidden = [each for each in self._messages.values() if each.visible_at > now]
         delayed = sum(not each.received_count for each in hidden)
         return Counts(len(self._messages) - len(hidden), len(hidden) - delayed, delayed)
 
     def next_visible_at(self) -> float | None:
-        """When the next message can be received; None when there is none."""
+        """When the next message can be received. None if the queue is empty."""
         while self._due:
             at, _, message_id = self._due[0]
             message = self._messages.get(message_id)
@@ -112,7 +111,7 @@ class MemoryQueue:
         self._due.clear()
 
     def move_to(self, queue: MemoryQueue, now: float) -> int:
-        """Everything that is visible becomes new messages of another queue; how many."""
+        """Send all visible messages to another queue as new ones. Returns how many."""
         moved = self.receive(len(self._messages), now)
         for message in moved:
             queue.send(message.body, now)

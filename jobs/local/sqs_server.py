@@ -1,10 +1,13 @@
-"""SQS, as much of it as a queue between S3 and a function needs, on a loopback port.
+"""An SQS server for one machine: the part that S3 and a function need.
 
-Why not moto's: for each message it looks at every other one several times. With 2,000 in the queue, ten take it 0.2 s
-to take in and 0.6 s to hand out (here: 1 ms), so that a burst stays behind by minutes; and it moves no dead letters.
+Why not moto's: for each message it looks at every other one several times. With 2,000 in the queue,
+ten take it 0.2 s to take in and 0.6 s to hand out (here: 1 ms), so that a burst stays behind by
+minutes; and it moves no dead letters.
 
-The protocol: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-making-api-requests-json.html
-Signatures are not looked at: who can reach the port may use it. SNS, which `follow` publishes to, gets an empty answer.
+The protocol:
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-making-api-requests-json.html
+Signatures are not looked at: who can reach the port may use it. SNS, which `follow` publishes to,
+gets an empty answer.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ _NO_QUEUE = ("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", "th
 
 
 class _Refused(Exception):
-    """An answer that is an error: the code in JSON, the older one that clients know it by, and a message."""
+    """An answer that is an error: the code in JSON, the older one that clients know it by, and a
+    message.
+    """
 
     def __init__(self, code: str, query_code: str, message: str):
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""What the status line shows: counts from the functions' own metrics, and how old the unhandled events are.
+"""The status line: counts from the functions' metrics, and ages of open events.
 
-The functions write their log to stdout, metrics among it, as CloudWatch gets them. `FunctionLog` is that stdout: it
-keeps the lines in a file and adds up the metrics.
+The functions write log lines and metrics to stdout, as CloudWatch gets them. `FunctionLog` is that
+stdout: it keeps the lines in a file and adds up the metrics.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORGET_SECONDS = 10.0
 
 
 class FunctionLog(io.TextIOBase):
-    """A stdout for functions: lines go to `file`; the counts of `backup` and the backlog's rows are added up."""
+    """A stdout for functions: lines go to `file`, counts and the backlog's rows are added up."""
 
     def __init__(self, file: TextIO):
         self._file, self._lock = file, threading.Lock()
@@ -31,7 +31,7 @@ class FunctionLog(io.TextIOBase):
         self.size_bytes = 0
 
     def write(self, text: str) -> int:
-        """Lines, whole ones, as `scheduler.log` writes them."""
+        """Write whole lines, as `scheduler.log` does."""
         with self._lock:
             for line in text.splitlines():
                 self._add(json.loads(line) if line.startswith('{"') and '"_aws"' in line else {})
@@ -39,7 +39,7 @@ class FunctionLog(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """So that whoever follows the file sees it."""
+        """Make the lines visible to readers of the file."""
         self._file.flush()
 
     def _add(self, document: Mapping[str, Any]) -> None:
@@ -51,7 +51,7 @@ class FunctionLog(io.TextIOBase):
 
 
 class Ages(NamedTuple):
-    """How many events are unhandled, and the ages of the oldest and the newest: what would be lost with the source."""
+    """How many events are unhandled, and the ages of the oldest and the newest."""
 
     events: int
     oldest_seconds: float
@@ -59,10 +59,10 @@ class Ages(NamedTuple):
 
 
 class Unhandled:
-    """Events that were told and are not handled yet, by what tells one from another; dead letters are among them.
+    """Events that are sent and not handled yet, dead letters included, each by its own name.
 
-    An event counts from the moment it is sent, and one that comes from elsewhere (a redrive, a person) from
-    its first receipt. Safe to be used by several threads.
+    An event counts from the moment it is sent. One that comes from elsewhere (a redrive, a person)
+    counts from its first receipt. Safe to share between threads.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time):
@@ -70,7 +70,7 @@ class Unhandled:
         self._known: dict[str, tuple[float, float]] = {}
 
     def add(self, bodies: Iterable[str]) -> None:
-        """Messages that are about to be sent, or were received."""
+        """Add messages that are about to be sent, or were received."""
         now = self._clock()
         with self._lock:
             for body in bodies:
@@ -78,14 +78,14 @@ class Unhandled:
                     self._known.setdefault(name, (now if at is None else at, now))
 
     def remove(self, bodies: Iterable[str]) -> None:
-        """Messages that are done with."""
+        """Remove messages that are done."""
         with self._lock:
             for body in bodies:
                 for name, _ in _events(body):
                     self._known.pop(name, None)
 
     def forget_old(self) -> None:
-        """To be called when every queue is empty: what is still known was removed by somebody else."""
+        """Drop old events. Call it when every queue is empty: someone else removed their messages."""
         before = self._clock() - FORGET_SECONDS
         with self._lock:
             self._known = {name: each for name, each in self._known.items() if each[1] > before}
@@ -94,7 +94,7 @@ class Unhandled:
         return len(self._known)
 
     def ages(self) -> Ages | None:
-        """How old they are; None when there is none."""
+        """How old they are. None without events."""
         with self._lock:
             times = [at for at, _ in self._known.values()]
         now = self._clock()
@@ -102,7 +102,7 @@ class Unhandled:
 
 
 def _events(body: str) -> Iterator[tuple[str, float | None]]:
-    """A name for each event of a message, and when it happened; a message that is none stands for itself."""
+    """(name, time) of each event of a message. An unreadable message is its own name."""
     try:
         for event in parse_message(body):
             name = f"{event.bucket}\0{event.key}\0{event.version_id}\0{event.sequencer}\0{event.name}"

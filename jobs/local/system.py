@@ -1,10 +1,11 @@
-"""The whole event-driven system in one process and SeaweedFS, for as long as a `with` block lasts.
+"""The whole event-driven system in one process, while a `with` block lasts.
 
     a client ─→ relay ─→ SeaweedFS          s3://…, by the environment that `System.environment` says
                   └→ notifier ─→ queue ─→ backup (─→ backlog ─→ runs) ─→ hot bucket
                                    └→ dead letters
 
-One thread relays, notifies and has the queues; another one is the functions: polls, looks at the backlog, follows runs.
+One thread has the relay, the notifier and the queues. Another one has the functions: it polls,
+looks at the backlog, and follows runs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any, TypeVar
 from jobs.aws.clients import call, open_client
 from jobs.aws.queues import Depth, Queue
 from jobs.errors import Conflict, SealiftError
-from jobs.local.batch_queue import LocalBatch, StartedRuns
+from jobs.local.batch_queue import LocalBatch, RunDriver
 from jobs.local.event_source import Context, EventSource, make_queues
 from jobs.local.notifier import Notifier
 from jobs.local.relay import Relay
@@ -46,7 +47,9 @@ PAUSE_SECONDS = 1.0
 
 @dataclass(slots=True)
 class System:
-    """A running system. `environment`: what a shell needs to work with it; AWS's other variables have to be unset."""
+    """A running system. `environment`: what a shell needs to use it. AWS's other variables must be
+    unset.
+    """
 
     environment: Mapping[str, str]
     server: RunningServer
@@ -56,11 +59,13 @@ class System:
     queue: Queue
     dead: Queue
     batch: LocalBatch
-    runs: StartedRuns
+    runs: RunDriver
     working: Sequence[Future[None]]
 
     def status(self) -> dict[str, Any]:
-        """What the status line shows. Raises what ended a part of it; StoreError when the queues do not answer."""
+        """The document of the status line. Raises the error that ended a part, StoreError if the
+        queues fail.
+        """
         self.server.check()
         for part in self.working:
             if part.done():
@@ -86,7 +91,7 @@ class System:
             "dead_letters": sum(dead),
             "backlog_rows": sum(self.log.backlog_rows.values()),
             "runs": self.batch.unfinished,
-            "told": list(self.runs.told),
+            "told": list(self.runs.messages),
         }
 
 
@@ -94,10 +99,11 @@ class System:
 def running(
     policy_file: Path, folder: Path, *, port: int = 0, keeps_data: bool = False, retry_seconds: int = 5
 ) -> Iterator[System]:
-    """A system over the policy, its data and logs below `folder`; S3 is on `port` (0: any).
+    """A system over the policy, with data and logs below `folder` and S3 on `port` (0: any).
 
-    Changes this process's AWS variables and its stdout (which becomes `functions.log`) until the block ends. A
-    message that failed comes again after `retry_seconds`. Raises PolicyError, ConfigError, StoreError.
+    Until the block ends, this process's AWS variables are replaced, and its stdout is
+    `functions.log`. A message that failed comes again after `retry_seconds`. Raises PolicyError,
+    ConfigError, StoreError.
     """
     policy = read_policy(str(policy_file))
     credentials = {
@@ -118,7 +124,7 @@ def running(
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{queue_port}",  # whatever is asked, it stays on this machine
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{queue_port}",  # no request leaves this machine
             "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{server.port}",
             "SEALIFT_POLICY": str(policy_file.resolve()),
             "SEALIFT_LEDGER": policy.ledger.uri.rstrip("/"),
@@ -134,7 +140,7 @@ def running(
         context = Context(f"{policy.name}-follow", str(policy.ledger.region))
         current_runtime.cache_clear()
         undo.callback(current_runtime.cache_clear)
-        runs = StartedRuns(current_runtime(), batch, context.invoked_function_arn)
+        runs = RunDriver(current_runtime(), batch, context.invoked_function_arn)
         stop = threading.Event()
         pool = undo.enter_context(ThreadPoolExecutor(1, "functions"))
         undo.callback(stop.set)
@@ -143,12 +149,14 @@ def running(
         )
         functions = pool.submit(_work, source, runs, stop)
         front, sending = undo.enter_context(_relaying(loop, policy, server.port, port, Queue(queue), unhandled))
-        told = environment | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{front}"}
-        yield System(told, server, policy, log, unhandled, Queue(queue), Queue(dead), batch, runs, (functions, sending))
+        shell = environment | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{front}"}
+        yield System(
+            shell, server, policy, log, unhandled, Queue(queue), Queue(dead), batch, runs, (functions, sending)
+        )
 
 
-def _work(source: EventSource, runs: StartedRuns, stop: threading.Event) -> None:
-    """The functions' thread. What fails is said in their log and done again; only a bug ends it."""
+def _work(source: EventSource, runs: RunDriver, stop: threading.Event) -> None:
+    """The functions' thread. Failures are logged and tried again. Only a bug ends the thread."""
     while not stop.is_set():
         try:
             source.step()
@@ -173,7 +181,7 @@ def _looping() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Do it on that loop, and wait for it here."""
+    """Run work on another thread's loop, and wait for it."""
     return asyncio.run_coroutine_threadsafe(work, loop).result()
 
 
@@ -181,10 +189,12 @@ def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
 def _relaying(
     loop: asyncio.AbstractEventLoop, policy: Policy, upstream: int, port: int, queue: Queue, unhandled: Unhandled
 ) -> Iterator[tuple[int, Future[None]]]:
-    """The relay and the notifier: the port that clients use, and who sends. What was heard is sent before it ends."""
+    """The relay and the notifier: the port for clients, and the sender. Sends what is left at the
+    end.
+    """
     store = open_store(None, None, None, max_in_flight=8)
     notifier = Notifier(policy, store, queue, unhandled)
-    relay = Relay(upstream, notifier.hear)
+    relay = Relay(upstream, notifier.add)
     front = _on(loop, relay.start(port))
     sending = asyncio.run_coroutine_threadsafe(notifier.run(), loop)
     try:
@@ -198,13 +208,15 @@ def _relaying(
 
 
 def _make_account(policy: Policy, retry_seconds: int) -> tuple[str, str]:
-    """What Terraform would make: buckets and both queues (their URLs). Raises StoreError."""
+    """Make what Terraform would make: buckets and both queues. Returns the queues' URLs. Raises
+    StoreError.
+    """
     s3 = open_client("s3")
     versioned = {str(bucket) for pair in policy.pairs for bucket in (pair.source.bucket, pair.destination.bucket)}
     versioned |= {str(pair.archive.bucket) for pair in policy.pairs if pair.archive}
     plain = {str(policy.ledger.bucket), *(map(str, policy.inventory.buckets.values()) if policy.inventory else ())}
     for bucket in sorted(versioned | plain):
-        with contextlib.suppress(Conflict):  # it is there: the folder is an old one
+        with contextlib.suppress(Conflict):  # it exists: the folder is from an earlier time
             call(s3, "CreateBucket", bucket, Bucket=bucket)
         if bucket in versioned:
             enabled = {"Status": "Enabled"}
@@ -214,7 +226,7 @@ def _make_account(policy: Policy, retry_seconds: int) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _only(environment: Mapping[str, str]) -> Iterator[None]:
-    """These variables, and no others of AWS's or ours that the caller's shell may have set."""
+    """Set these variables, and unset all others of AWS's or ours that the shell may have set."""
     before = dict(os.environ)
     for name in before:
         if name.startswith(("AWS_", "SEALIFT_")):

@@ -128,7 +128,7 @@ async def _write(port: int, policy: Path, bucket: str, figures: Figures, dice: r
     collected = Collected()
     direct = open_store(None, None, None, max_in_flight=WRITERS)
     notifier = Notifier(read_policy(str(policy)), direct, cast(Queue, collected), Unhandled())
-    relay = Relay(port, notifier.hear)
+    relay = Relay(port, notifier.add)
     front = await relay.start()
     sending = asyncio.create_task(notifier.run())
     store = open_store(f"http://127.0.0.1:{front}", None, None, max_in_flight=WRITERS)

@@ -55,7 +55,7 @@ async def tell(policy: Policy, store: MemoryStore, queue: Refusing, exchanges: l
     notifier = Notifier(policy, store, cast(Queue, queue), unhandled, clock_ns=lambda: 7)
     sending = asyncio.create_task(notifier.run())
     for exchange in exchanges:
-        notifier.hear(exchange)
+        notifier.add(exchange)
     await asyncio.wait_for(notifier.drain(), 30)
     sending.cancel()
     return unhandled
