@@ -2,16 +2,17 @@
 
     python images/package.py arm64 x86_64        → build/lambda-arm64.zip, build/lambda-x86_64.zip
 
-It is for the Python that runs this (Lambda's runtime has to be the same minor version), and holds:
+It is for the Python that runs this (Lambda's runtime must have the same minor version), and holds:
 
-- `jobs` and `scheduler`, with their bytecode: a function's folder is read-only, so that Python would compile all of it
-  at each cold start;
-- the few libraries that the handlers load, as wheels of the platform, each by a hash of requirements/image.txt.
+- `jobs` and `scheduler`, with their bytecode: a function's folder is read-only, so Python would
+  compile everything at each cold start.
+- The few libraries that the handlers load, as wheels of the platform, each by a hash of
+  requirements/image.txt.
 
-boto3 is not in it. The backup function never loads it; the others make one or two calls to Batch, SNS or Lambda, for
-which the runtime's own is good enough; botocore's data alone are 25 MB.
+boto3 is not in it. The backup function never loads it. The others make one or two calls to Batch, SNS
+or Lambda, and the runtime's own is good enough. botocore's data alone have 25 MB.
 
-Nothing is compressed: deflate's output differs between builds of zlib, and Lambda would have to inflate it.
+Nothing is compressed: deflate's output differs between builds of zlib, and Lambda would inflate it.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = ("httptools", "msgspec", "pyyaml", "tzdata")
 PACKAGES = ("jobs", "scheduler")
 LEFT_OUT = {"__pycache__", "cli", "html", "runs"}
-"""Needs libraries that are not here, and no handler imports it."""
+"""Folders that need libraries which are not in the zip. No handler imports them."""
 PLATFORMS = {"arm64": "aarch64", "x86_64": "x86_64"}
 GLIBC = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
-"""What runs on Amazon Linux 2023, which has glibc 2.34."""
+"""The wheels that run on Amazon Linux 2023, which has glibc 2.34."""
 MAX_BYTES = 10 * 1024 * 1024
 _NOT_TAKEN = re.compile(r"\.(pyc|pyx|pxd|pyi|c|h)$|(^|/)(tests?|__pycache__)/|/(RECORD|WHEEL|top_level\.txt)$")
 
 
 def main(arguments: list[str]) -> int:
-    """Build what the arguments say; what was built twice must be the same."""
+    """Build each platform's zip twice, compare, and write it."""
     parser = argparse.ArgumentParser(description="Build the zip of the Lambda functions.")
     parser.add_argument("platform", nargs="+", choices=PLATFORMS)
     parser.add_argument("--to", type=Path, default=ROOT / "build", help="The folder for the zips.")
-    given = parser.parse_args(arguments)
-    given.to.mkdir(parents=True, exist_ok=True)
-    for platform in given.platform:
+    options = parser.parse_args(arguments)
+    options.to.mkdir(parents=True, exist_ok=True)
+    for platform in options.platform:
         with tempfile.TemporaryDirectory() as folder:
             wheels = download(platform, Path(folder))
             package, again = build(wheels), build(wheels)
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
             sys.exit(f"two builds for {platform} differ: something in them depends on when they were made")
         if len(package) > MAX_BYTES:
             sys.exit(f"the package for {platform} has {len(package):,} bytes, more than {MAX_BYTES:,}")
-        path = given.to / f"lambda-{platform}.zip"
+        path = options.to / f"lambda-{platform}.zip"
         path.write_bytes(package)
         version = ".".join(map(str, sys.version_info[:2]))
         digest = hashlib.sha256(package).hexdigest()
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> int:
 
 
 def download(platform: str, folder: Path) -> list[Path]:
-    """The wheels of the libraries for a platform, by pip, which checks their hashes against the lock."""
+    """Download the libraries' wheels for a platform with pip, which checks the lock's hashes."""
     wanted = folder / "requirements.txt"
     wanted.write_text("".join(f"{entry}\n" for entry in locked(ROOT / "requirements" / "image.txt")))
     version = "".join(map(str, sys.version_info[:2]))
@@ -75,7 +76,7 @@ def download(platform: str, folder: Path) -> list[Path]:
 
 
 def locked(lock: Path) -> list[str]:
-    """The lock's entries for the libraries, each on one line with its hashes. Ends the program when one is missing."""
+    """The lock's entries for the libraries, a line each. Ends the program if one is missing."""
     text = re.sub(r"^\s*#.*\n", "", lock.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     entries = {line.partition("==")[0]: line for line in text.splitlines()}
     missing = [name for name in LIBRARIES if name not in entries]
@@ -85,7 +86,7 @@ def locked(lock: Path) -> list[str]:
 
 
 def build(wheels: Iterable[Path]) -> bytes:
-    """The zip's bytes: sources and wheels laid out in a folder of their own, compiled, and packed in order."""
+    """The zip's bytes: sources and wheels in a folder of their own, compiled, packed in order."""
     with tempfile.TemporaryDirectory() as folder:
         stage = Path(folder) / "stage"
         for package in PACKAGES:
@@ -109,9 +110,10 @@ def build(wheels: Iterable[Path]) -> bytes:
 
 
 def compile_all(stage: Path) -> None:
-    """Bytecode that names no folder of this machine, and that is not looked at against its source again.
+    """Compile to bytecode that names no folder of this machine, and is not checked against its source.
 
-    By a fresh interpreter without a random hash seed: the order of sets, and which constants are shared, show in it.
+    A fresh interpreter without a random hash seed does it: the order of sets, and which constants are
+    shared, show in bytecode.
     """
     command = [sys.executable, "-S", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
     command += ["-s", str(stage), "-p", "/var/task", str(stage)]

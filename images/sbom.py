@@ -2,9 +2,9 @@
 
     python images/sbom.py --engine podman --image sealift:0.1.0 --to build/sbom.cdx.json
 
-The image says itself what is installed; its own Python reads that, without a network. A distribution that
-requirements/image.txt does not lock, or locks in another version, ends this with an error. The same image gives
-the same bytes: the serial number follows from the content, and no time is in it.
+The image's own Python reads what is installed, without a network. A distribution that
+requirements/image.txt does not lock, or locks in another version, ends the program with an error. The
+same image gives the same bytes: the serial number follows from the content, and no time is in it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ debian = [line.split()[1:] for line in lines.splitlines() if line.startswith("in
 print(json.dumps({"python": python, "debian": debian, "os": platform.freedesktop_os_release(),
                   "interpreter": platform.python_version()}))
 """
-"""What is run in the image. A RECORD has the hash of every file of its distribution."""
+"""The program for the image's Python. A RECORD has the hash of every file of its distribution."""
 
 
 def main(arguments: list[str]) -> int:
@@ -70,14 +70,14 @@ def normal(name: str) -> str:
 
 
 def bill(contents: Mapping[str, Any], lock: Mapping[str, tuple[str, list[str]]], labels: Mapping[str, str]) -> Any:
-    """The document. Ends the program when the image holds what is not locked."""
+    """The document. Ends the program if the image holds a distribution that is not locked."""
     release = contents["os"]
-    found = [_distribution(name, version, record, lock) for name, version, record in contents["python"]]
-    found.append(_component("platform", "python", contents["interpreter"], "pkg:generic/python"))
+    components = [_distribution(name, version, record, lock) for name, version, record in contents["python"]]
+    components.append(_component("platform", "python", contents["interpreter"], "pkg:generic/python"))
     for name, version, architecture in contents["debian"]:
         kind = f"pkg:deb/{release['ID']}/{quote(name)}"
         where = f"?arch={architecture}&distro={release['ID']}-{release.get('VERSION_ID', 'unknown')}"
-        found.append(_component("library", name, version, kind, where))
+        components.append(_component("library", name, version, kind, where))
     image = _component("container", PROJECT, labels["org.opencontainers.image.version"], f"pkg:oci/{PROJECT}")
     image["properties"] = [{"name": name, "value": value} for name, value in sorted(labels.items())]
     document = {
@@ -85,7 +85,7 @@ def bill(contents: Mapping[str, Any], lock: Mapping[str, tuple[str, list[str]]],
         "specVersion": "1.6",
         "version": 1,
         "metadata": {"component": image},
-        "components": sorted(found, key=lambda each: str(each["bom-ref"])),
+        "components": sorted(components, key=lambda each: str(each["bom-ref"])),
     }
     serial = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(document, sort_keys=True))
     return {**document, "serialNumber": f"urn:uuid:{serial}"}

@@ -38,7 +38,7 @@ NAMES = frozenset(
         "TZ",
     }
 )
-"""What Batch, ECS and the job definition set, and what harms nobody."""
+"""Variables that Batch, ECS and the job definition set, and harmless ones."""
 
 FIXED = {
     "AWS_CONFIG_FILE": os.devnull,
@@ -47,10 +47,10 @@ FIXED = {
     "HOME": "/nonexistent",  # libraries look for their configuration there
     "PATH": "/usr/bin:/bin",
 }
-"""What is the same in every job, whatever it brings."""
+"""Variables with the same value in every job."""
 
 VARIABLES = Path(sys.prefix) / "variables"
-"""The names that the image was built to let in beside these: `make image VARIABLES=…`."""
+"""Names that the image was built to let in as well: `make image VARIABLES=…`."""
 
 _CONSEQUENCES = frozenset(
     {

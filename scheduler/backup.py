@@ -259,7 +259,7 @@ class _Batch:
             delivery.entry = delivery.entry.told(outcome)
 
     async def _why_gone(self, event: ObjectEvent, group: Sequence[_Delivery], settled: Settled) -> str:
-        """Why the event's version is gone, if something is known to have come after it. Else empty."""
+        """Why the event's version is gone: what is known to have come after it, else empty."""
         for version in settled.history or ():
             is_later = event.event_time is not None and version.last_modified > event.event_time
             is_other = event.version_id is None and not version.is_delete_marker and version.etag != event.etag

@@ -1,18 +1,17 @@
 """Starts of Batch jobs: each happens once, in spite of duplicates and crashes.
 
-    <ledger>/starts/<job name>.json             claimed: what is to be started, and when; written before it is
+    <ledger>/starts/<job name>.json             claimed: what will be started, and when. Written first
     <ledger>/starts/<job name>.submitted.json   its id
 
-A claim is a lock and no order: what is submitted comes from the trigger and the policy, never from
-a claim. The job's name says what it is for, so that a second caller asks for the same one. A claim
-without an id is somebody's who may have crashed: Batch is asked for a job of that name first. Of
-two that submit at once the first to write the id wins, and the other one's job is ended before it
-starts.
+A claim is a lock, not an order: what is submitted comes from the trigger and the policy, never from
+a claim. The job's name says what it is for, so a second caller asks for the same one. The writer of
+a claim without an id may have crashed: then Batch is asked for a job of that name first. Of two
+submitters the first to write the id wins, and the other job is ended before it starts.
 
-Batch has no token for a submission and lists a job a moment late. So there may be a second job,
-whose submitter died before it wrote the id, or whose request arrived after it was given up. A job
-writes its id itself when it begins, if none is there (`jobs.ledger.start_claims`; it knows its name
-by SEALIFT_START): of two that run one does the work.
+Batch has no token for a submission and lists a job a moment late. So a second job is possible: its
+submitter died before it wrote the id, or its request arrived after it was given up. A job records
+its own id when it begins, unless one is recorded (`jobs.ledger.start_claims`). It knows its name by
+SEALIFT_START. Of two running jobs one does the work.
 """
 
 from __future__ import annotations

@@ -55,19 +55,19 @@ async def handle(runtime: Runtime, event: Mapping[str, Any]) -> list[Published]:
         before = await _unstarted(runtime, policy, pair)  # five manifests later, nobody would look
         return [*(each for each in before if each.number != published.number), published]
     pairs = policy.pairs if event.get("pair") is None else (_pair(policy, event["pair"]),)
-    found = []
+    manifests = []
     for pair in pairs:
         waiting = await backlog.waiting(runtime, pair.name)
         _measure(pair, waiting, runtime.clock())
         why = "asked for" if event.get("now") else _is_due(pair, waiting, runtime.clock())
         if waiting and why:
             await backlog.publish(runtime, pair.name, waiting, why)
-        found += await _unstarted(runtime, policy, pair)
-    return found
+        manifests += await _unstarted(runtime, policy, pair)
+    return manifests
 
 
 def _is_due(pair: Pair, waiting: Sequence[Waiting], now: float) -> str:
-    """Why the backlog is due; empty when it is not."""
+    """Why the backlog is due, else empty."""
     rows, limits = sum(each.rows for each in waiting), pair.thresholds
     if rows >= limits.backlog_rows:
         return f"{rows} rows, at least {limits.backlog_rows}"
@@ -106,14 +106,14 @@ async def _unstarted(runtime: Runtime, policy: Policy, pair: Pair) -> list[Publi
 
     Oldest first, so a started manifest implies that all older ones were announced.
     """
-    found: list[Published] = []
+    unstarted: list[Published] = []
     for looked, number in enumerate(reversed(await backlog.numbers(runtime, pair.name)), 1):
         published = await backlog.read_manifest(runtime, pair.name, number)
         if not all([await is_started(runtime, policy, what) for what in for_manifest(pair, published)]):
-            found.append(published)
+            unstarted.append(published)
         elif looked >= MANIFESTS_CHECKED:
             break
-    return found[::-1]
+    return unstarted[::-1]
 
 
 async def _call_submit(published: Sequence[Published], function: str, request_id: str) -> dict[str, Any]:

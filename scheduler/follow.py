@@ -97,10 +97,10 @@ class _Follower:
         is_child = "index" in (job.get("arrayProperties") or {}) or ":" in str(job["jobId"])
         if status not in _ENDED or is_child:
             return _did("ignored", name)
-        if found := _RUN.fullmatch(name):
-            if found["stage"] == WORK:
-                return await self._work_ended(found["run"], found["number"], status)
-            return await self._report_ended(found["run"], job)
+        if run := _RUN.fullmatch(name):
+            if run["stage"] == WORK:
+                return await self._work_ended(run["run"], run["number"], status)
+            return await self._report_ended(run["run"], job)
         started = await read_start(self.runtime, self.policy, name)
         if started is None:
             return _did("ignored", name)
@@ -127,7 +127,7 @@ class _Follower:
             return _did("ignored", str(job["jobName"]))
         if report is None:
             text = f"Run {run_id} ended without a report: {_why(job)}. See: sealift runs show {run_id}"
-            # By the job's name, not the run's: a later job of the run has its own end. Nights likewise.
+            # By the job's name, not the run's: a later job has its own end. Nights likewise.
             return await self._announce(str(job["jobName"]), f"Sealift: {run_id} has no report", text)
         spec = await self._document(f"runs/{run_id}/spec.json")
         with _readable(f"the report or the spec of run {run_id}"):
@@ -269,9 +269,11 @@ def _verified_share(stages: Sequence[Mapping[str, Any]]) -> list[Metric]:
 
 
 async def _restored(runtime: Runtime, policy: Policy, event: ObjectEvent) -> dict[str, Any]:
-    """An object that can be read now goes into the backlog of its pair; a run copies it. Restores
-    that wait for an archive go on: each run once, with all that has thawed by then; what still has
-    not, the next run waits for.
+    """Continue what waits for a thawed object.
+
+    A thawed archive starts a retry of each restore that waits for it. The retry takes everything that
+    has thawed by then, and waits again for the rest. Another object goes into the backlog of its
+    pair, and a run copies it.
     """
     about = f"s3://{event.bucket}/{event.key}"
     if event.kind is not Kind.RESTORE_COMPLETED:
@@ -294,9 +296,7 @@ async def _restored(runtime: Runtime, policy: Policy, event: ObjectEvent) -> dic
 
 
 def _topic(runtime: Runtime, policy: Policy, function_arn: str) -> str:
-    """The setting's topic, the policy's, or the one that Terraform makes, which is called after the
-    policy.
-    """
+    """The topic of the settings, of the policy, or the one that Terraform makes."""
     if named := runtime.settings.topic or policy.alarms.topic:
         return str(named)
     _, partition, _, region, account, *_ = function_arn.split(":")
@@ -305,9 +305,9 @@ def _topic(runtime: Runtime, policy: Policy, function_arn: str) -> str:
 
 def _why(job: Mapping[str, Any]) -> str:
     container = job.get("container") or {}
-    told = [str(job.get("statusReason") or ""), str(container.get("reason") or "")]
-    return "; ".join(text for text in told if text) or f"Batch says {job['status']}"
+    reasons = [str(job.get("statusReason") or ""), str(container.get("reason") or "")]
+    return "; ".join(text for text in reasons if text) or f"Batch says {job['status']}"
 
 
-def _did(action: str, about: str, **more: Any) -> dict[str, Any]:
-    return {"action": action, "about": about, **more}
+def _did(action: str, about: str, **extra: Any) -> dict[str, Any]:
+    return {"action": action, "about": about, **extra}

@@ -18,13 +18,13 @@ from jobs.core.metrics import Metric, embed
 
 
 def say(level: str, event: str, **fields: Any) -> None:
-    """One line: `level` is info, warning or error; `event` a word or two."""
+    """Write one line. `level` is info, warning or error, `event` a word or two."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     _write({"time": now, "level": level, "event": event, **fields})
 
 
 def measure(metrics: Sequence[Metric], dimensions: Mapping[str, str], **properties: Any) -> None:
-    """One line that CloudWatch makes metrics of."""
+    """Write one line that CloudWatch turns into metrics."""
     _write(embed(metrics, dimensions, properties, time.time()))
 
 

@@ -1,12 +1,12 @@
 """SeaweedFS, the S3 behind `sealift local`, on loopback only.
 
 S3 takes one pair of credentials. The filer and the volume server behind it would serve every object
-to anybody on the machine, so they demand tokens, signed with keys of this start that only this
+to anybody on the machine, so they require tokens, signed with keys of this start that only this
 process has. The master's HTTP and all gRPC ports have no such lock short of certificates:
 `sealift local` says so.
 
-It keeps versions and checks conditions as S3 does, but tells no queue of anything: the relay does.
-It runs in a session of its own, so that Ctrl-C reaches only whoever has to stop things in order.
+It keeps versions and checks conditions as S3 does, but sends no notifications: the relay does. It
+runs in a session of its own, so that Ctrl-C reaches only the process that stops all parts in order.
 """
 
 from __future__ import annotations
@@ -35,22 +35,20 @@ START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 TRIES = 3
 OPEN_FILES = 8192
-"""A night opens over 400 connections at once, and the relay has two files for each; many shells
-allow 1,024.
-"""
+"""A night opens over 400 connections, and the relay two files for each. Many shells allow 1,024."""
 _INSTALL = "it comes with: pip install 'sealift[local]'"
 _OFF = ("webdav", "admin.ui", "master.telemetry")
 _TOKEN_KEYS = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
 """What the volume server and the filer ask for, to write and to read:
 `weed scaffold -config=security`.
 """
-# Every listener of `weed mini` that can be given a port; what is left at its default would collide.
+# Every listener of `weed mini` that takes a port. A default port would collide.
 _LISTENERS = ("s3", "master", "filer", "volume", "admin")
 _MORE_LISTENERS = ("s3.port.iceberg", "s3.port.lance")
 
 
 class RunningServer(NamedTuple):
-    """A process of ours, and the port that it is asked at."""
+    """A process of ours, and the port that it listens on."""
 
     name: str
     port: int
@@ -58,18 +56,17 @@ class RunningServer(NamedTuple):
     log: Path
 
     def check(self) -> None:
-        """Raises Unavailable when it has ended by itself."""
+        """Raises Unavailable if it has ended by itself."""
         if (code := self.process.poll()) is not None:
             raise Unavailable("Serve", self.name, "Ended", f"exit code {code}; {_end_of(self.log)}")
 
 
 @contextlib.contextmanager
 def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool) -> Iterator[RunningServer]:
-    """SeaweedFS over a folder, with AWS's variables of the only credentials that it takes; its port
-    is S3's.
+    """Run SeaweedFS over a folder. The port of the result is S3's.
 
-    `keeps_data`: let it end in its own time, so that all is on disk. Raises ConfigError where it is
-    not installed.
+    `credentials`: AWS's variables, the only ones that it accepts. `keeps_data`: let it end in its own
+    time, so that everything is on disk. Raises ConfigError if it is not installed.
     """
     beside = Path(sys.executable).with_name("weed")
     weed = str(beside) if beside.exists() else shutil.which("weed")
@@ -89,7 +86,7 @@ def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool)
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
             "-volume.max=100000",  # the default, what fits on the disk, runs out after 80 buckets
-            "-volume.preStopSeconds=0",  # nobody has to be told first that it leaves
+            "-volume.preStopSeconds=0",  # no announcement before it leaves
             f"-filer.localSocket={sockets.name}/filer",
             f"-s3.localSocket={sockets.name}/s3",
             *(f"-{name}=false" for name in _OFF),
@@ -114,18 +111,16 @@ def _running(
     *,
     keeps_data: bool,
 ) -> Iterator[RunningServer]:
-    """A server on free ports, once it answers at the first of them; another try where somebody took
-    one in between.
-    """
+    """Run a server on free ports. Retries if a port was taken meanwhile."""
     for attempt in range(1, TRIES + 1):
         ports = _free_ports(ports_count)
-        with log.open("wb") as told:
+        with log.open("wb") as output:
             process = subprocess.Popen(
                 command(ports),
                 cwd=log.parent,
                 env=os.environ | environment,
                 stdin=subprocess.DEVNULL,
-                stdout=told,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -140,7 +135,7 @@ def _running(
 
 
 def allow_open_files() -> None:
-    """Up to `OPEN_FILES` in this process and those that it starts, if the system lets it."""
+    """Allow `OPEN_FILES` in this process and those that it starts, if the system permits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -148,7 +143,7 @@ def allow_open_files() -> None:
 
 
 def stop(process: subprocess.Popen[bytes], *, is_patient: bool) -> None:
-    """End a process of ours: asked to, or (not `is_patient`, or after `STOP_SECONDS`) at once."""
+    """End a process. `is_patient`: ask it first, and wait `STOP_SECONDS`. Then kill it."""
     if is_patient and process.poll() is None:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -178,7 +173,7 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, below the range that outgoing connections take theirs from."""
+    """Unused ports, below the range of outgoing connections."""
     with contextlib.ExitStack() as held:
         ports: list[int] = []
         while len(ports) < count:

@@ -1,12 +1,12 @@
 """An SQS server for one machine: the part that S3 and a function need.
 
-Why not moto's: for each message it looks at every other one several times. With 2,000 in the queue,
-ten take it 0.2 s to take in and 0.6 s to hand out (here: 1 ms), so that a burst stays behind by
-minutes; and it moves no dead letters.
+moto's server is rejected: it looks at every other message several times for each. With 2,000 in the
+queue it takes 0.2 s to take in ten and 0.6 s to hand out ten (here: 1 ms), so a burst is late by
+minutes. It moves no dead letters.
 
 The protocol:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-making-api-requests-json.html
-Signatures are not looked at: who can reach the port may use it. SNS, which `follow` publishes to,
+Signatures are not checked: every program that reaches the port may use it. SNS, which `follow` publishes to,
 gets an empty answer.
 """
 
@@ -29,9 +29,7 @@ _NO_QUEUE = ("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", "th
 
 
 class _Refused(Exception):
-    """An answer that is an error: the code in JSON, the older one that clients know it by, and a
-    message.
-    """
+    """An error as answer: the code in JSON, the older code that clients know, and a message."""
 
     def __init__(self, code: str, query_code: str, message: str):
         super().__init__(message)
@@ -39,7 +37,7 @@ class _Refused(Exception):
 
 
 class QueueServer:
-    """The server. Its state lives as long as it does; used on one event loop."""
+    """The server. Its state lives in memory. Use it on one event loop."""
 
     def __init__(self, region: str, clock: Callable[[], float] = time.time):
         self.region, self._clock = region, clock
@@ -51,7 +49,7 @@ class QueueServer:
         self._port = 0
 
     async def start(self) -> int:
-        """Begin to listen on 127.0.0.1; the port."""
+        """Begin to listen on 127.0.0.1. Returns the port."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=REQUEST_BYTES_MAX)
         self._port = int(self._server.sockets[0].getsockname()[1])
         return self._port
@@ -76,7 +74,7 @@ class QueueServer:
                 writer.write(await self._answer(headers, body))
                 await writer.drain()
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, asyncio.CancelledError):
-            pass  # who goes away, or says what is no request, is let go
+            pass  # the client is gone, or sent an invalid request: drop it
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -94,15 +92,15 @@ class QueueServer:
             if asyncio.iscoroutine(answer):
                 answer = await answer
         except _Refused as error:
-            said = json.dumps({"__type": f"com.amazonaws.sqs#{error.code}", "message": str(error)}).encode()
-            return _http(400, "application/x-amz-json-1.0", said, f"x-amzn-query-error: {error.query_code};Sender\r\n")
+            text = json.dumps({"__type": f"com.amazonaws.sqs#{error.code}", "message": str(error)}).encode()
+            return _http(400, "application/x-amz-json-1.0", text, f"x-amzn-query-error: {error.query_code};Sender\r\n")
         except (KeyError, TypeError, ValueError) as error:
-            said = json.dumps({"__type": "InvalidParameterValue", "message": f"{operation}: {error!r}"}).encode()
-            return _http(400, "application/x-amz-json-1.0", said)
+            text = json.dumps({"__type": "InvalidParameterValue", "message": f"{operation}: {error!r}"}).encode()
+            return _http(400, "application/x-amz-json-1.0", text)
         return _http(200, "application/x-amz-json-1.0", json.dumps(answer).encode())
 
     def create_queue(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """CreateQueue; one that is there is left as it is."""
+        """CreateQueue. An existing queue stays as it is."""
         name = str(asked["QueueName"])
         if name not in self._queues:
             attributes = {str(key): str(value) for key, value in (asked.get("Attributes") or {}).items()}
@@ -159,10 +157,10 @@ class QueueServer:
         hidden = asked.get("VisibilityTimeout")
         while True:
             now = self._clock()
-            found = queue.receive(min(limit, BATCH_MESSAGES), now, None if hidden is None else float(hidden))
+            messages = queue.receive(min(limit, BATCH_MESSAGES), now, None if hidden is None else float(hidden))
             left = until - loop.time()
-            if found or left <= 0:
-                return {"Messages": [_received(each) for each in found]} if found else {}
+            if messages or left <= 0:
+                return {"Messages": [_received(each) for each in messages]} if messages else {}
             due = queue.next_visible_at()
             await self._sleep(left if due is None else min(left, max(due - now, 0.0)))
 
@@ -198,21 +196,21 @@ class QueueServer:
             raise _Refused(code, code, f"{dead.name} is the dead-letter queue of none")
         moved = dead.move_to(sources[0], self._clock())
         await self._wake()
-        told = {"SourceArn": asked["SourceArn"], "Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": moved}
-        self._moves.insert(0, told)
+        task = {"SourceArn": asked["SourceArn"], "Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": moved}
+        self._moves.insert(0, task)
         return {"TaskHandle": str(len(self._moves))}
 
     def list_message_move_tasks(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """ListMessageMoveTasks, the latest first."""
-        found = [each for each in self._moves if each["SourceArn"] == asked["SourceArn"]]
-        return {"Results": found[: int(asked.get("MaxResults") or 1)]}
+        tasks = [each for each in self._moves if each["SourceArn"] == asked["SourceArn"]]
+        return {"Results": tasks[: int(asked.get("MaxResults") or 1)]}
 
     async def _wake(self) -> None:
         async with self._arrived:
             self._arrived.notify_all()
 
     async def _sleep(self, seconds: float) -> None:
-        """Until something arrives, or the time is over."""
+        """Wait until something arrives, or the time is over."""
         try:
             async with asyncio.timeout(seconds), self._arrived:
                 await self._arrived.wait()
@@ -256,7 +254,7 @@ _OPERATIONS: dict[str, Callable[[QueueServer, Mapping[str, Any]], Any]] = {
 
 
 def _answer_query(action: str) -> bytes:
-    """The older protocol, which SNS speaks: done, whatever it was."""
+    """The answer in the older protocol, which SNS speaks: success for any action."""
     return f"<{action}Response><{action}Result><MessageId>0</MessageId></{action}Result></{action}Response>".encode()
 
 

@@ -85,7 +85,7 @@ class Unhandled:
                     self._known.pop(name, None)
 
     def forget_old(self) -> None:
-        """Drop old events. Call it when every queue is empty: someone else removed their messages."""
+        """Drop old events. Call it if every queue is empty: others removed their messages."""
         before = self._clock() - FORGET_SECONDS
         with self._lock:
             self._known = {name: each for name, each in self._known.items() if each[1] > before}
