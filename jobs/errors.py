@@ -10,7 +10,8 @@
     │   └── DamagedArchive          10  an archive or its index is cut short, altered, or not ours
     ├── Interrupted                 75  stopped by a signal, with a checkpoint: run it again
     └── StoreError                      S3 refused one request
-        ├── NotFound                10  no such bucket, key, version or upload
+        ├── NotFound                10  no such key, version or upload
+        │   └── NoSuchBucket        10  no such bucket: no single object's failure
         ├── Denied                  10  credentials or permissions
         ├── Redirected              10  the bucket lives in another region
         ├── PreconditionFailed      75  412: somebody was first; look again
@@ -137,7 +138,11 @@ class StoreError(SealiftError):
 
 
 class NotFound(StoreError):
-    """No such bucket, key, version or multipart upload."""
+    """No such key, version or multipart upload, or no such bucket."""
+
+
+class NoSuchBucket(NotFound):
+    """The whole bucket is missing: no object's failure, so that it ends a run and is no row's outcome."""
 
 
 class Denied(StoreError):
@@ -182,7 +187,7 @@ class Throttled(Unavailable):
 
 _BY_CODE: dict[str, type[StoreError]] = {
     "NoSuchKey": NotFound,
-    "NoSuchBucket": NotFound,
+    "NoSuchBucket": NoSuchBucket,
     "NoSuchVersion": NotFound,
     "NoSuchUpload": NotFound,
     "NotFound": NotFound,

@@ -21,7 +21,7 @@ from jobs.backup.version_match import Likeness, identity
 from jobs.core.histories import keys_of
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import ArchivedObject, ConfigError, Conflict, NotFound, PreconditionFailed
+from jobs.errors import ArchivedObject, ConfigError, Conflict, NoSuchBucket, NotFound, PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT, Store
@@ -85,9 +85,9 @@ class Backup(BackupStores):
             return None
         try:
             outcome = await self.copier.copy(row, info, ABSENT)
-        except (PreconditionFailed, Conflict, NotFound, ArchivedObject) as error:  # it is another one by now
-            if isinstance(error, NotFound) and error.code == "NoSuchBucket":
-                raise
+        except NoSuchBucket:
+            raise
+        except (PreconditionFailed, Conflict, NotFound, ArchivedObject):  # it is another one by now
             return None
         likeness.remember(identity(info), outcome)
         after = await find(self.source, now)

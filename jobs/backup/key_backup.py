@@ -28,7 +28,7 @@ from jobs.backup.succession import Act, Step, newest, next_step
 from jobs.backup.version_match import Identity, Likeness, Unread, identity
 from jobs.core.model import Listed, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import ArchivedObject, Conflict, NotFound, PreconditionFailed, StoreError
+from jobs.errors import ArchivedObject, Conflict, NoSuchBucket, NotFound, PreconditionFailed, StoreError
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find
@@ -137,9 +137,9 @@ class KeyBackup:
             except Unread:
                 self.left |= {row.row for row in self.rows if row.row not in self.outcomes}
                 return Settled(self.outcomes, frozenset(self.left), sides.whole, self.is_marked)
+            except NoSuchBucket:
+                raise
             except (PreconditionFailed, Conflict, NotFound) as error:  # somebody was first, or it has gone: look again
-                if isinstance(error, NotFound) and error.code == "NoSuchBucket":
-                    raise
                 last = error
         raise Conflict("backup", str(target), "Raced", f"others kept changing this key, {ROUNDS} times over: {last}")
 

@@ -24,7 +24,7 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, choose_part_size
-from jobs.errors import ArchivedObject, Conflict, DamagedArchive, Denied, NotFound, PreconditionFailed
+from jobs.errors import ArchivedObject, Conflict, DamagedArchive, Denied, NoSuchBucket, NotFound, PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import Store, Written
 
@@ -117,9 +117,9 @@ class Compact:
         try:
             record, own_index = await read_own_index(self.destination, archive)
             return await self.index.publish(completed(record, own_index), io.BytesIO(own_index))
-        except NotFound as error:
-            if error.code == "NoSuchBucket":
-                raise
+        except NoSuchBucket:
+            raise
+        except NotFound:
             return None
         except (ArchivedObject, DamagedArchive):
             return None  # it is packed again, and compared with what is there

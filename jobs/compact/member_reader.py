@@ -21,6 +21,7 @@ from jobs.errors import (
     ArchivedObject,
     Conflict,
     Denied,
+    NoSuchBucket,
     NotFound,
     PreconditionFailed,
     Redirected,
@@ -119,9 +120,9 @@ class MemberSource:
         began = self.clock()
         try:
             read = await try_often(lambda: self._fetch(row), self._heed)
-        except NotFound as error:
-            if error.code == "NoSuchBucket":
-                raise
+        except NoSuchBucket:
+            raise
+        except NotFound:
             return Read(row, status=Status.MISSING, reason="the object is gone")
         except PreconditionFailed:
             return Read(row, status=Status.CHANGED, reason="the object is not the one that the manifest names")

@@ -18,6 +18,7 @@ from jobs.errors import (
     Conflict,
     Denied,
     Interrupted,
+    NoSuchBucket,
     NotFound,
     PreconditionFailed,
     Rejected,
@@ -231,7 +232,7 @@ def _told(doomed: Doomed, error: StoreError | None) -> tuple[Outcome, str | None
     if error is None:
         return _expired(doomed, Status.EXPIRED, ""), None
     if isinstance(error, PreconditionFailed | NotFound):
-        if error.code == "NoSuchBucket":
+        if isinstance(error, NoSuchBucket):
             raise error
         return keep(row, "it changed or went away while its copy was proven"), None
     if isinstance(error, Unavailable | Conflict):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from jobs.core.model import Attributes, ObjectRef
 from jobs.core.pace import backoff_seconds
-from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
+from jobs.errors import Conflict, LedgerError, NoSuchBucket, NotFound, PreconditionFailed, Unavailable
 from jobs.ledger.guard import ledger_guard
 from jobs.ledger.ledger import WRITE_TRIES, Ledger
 from jobs.nights.calendar import Stage, claim_name, record_name, summary_name
@@ -84,9 +84,9 @@ class NightBook:
         place = self.ledger.location.join(name)
         try:
             data = (await self.ledger.store.get(ObjectRef(*place))).data
-        except NotFound as error:
-            if error.code == "NoSuchBucket":
-                raise
+        except NoSuchBucket:
+            raise
+        except NotFound:
             return None
         try:
             document = json.loads(data)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.pace import Pace, backoff_seconds
 from jobs.core.prefix_map import PrefixMap
-from jobs.errors import Denied, NotFound, StoreError, Throttled, Unavailable
+from jobs.errors import Denied, NoSuchBucket, NotFound, StoreError, Throttled, Unavailable
 from jobs.reconcile.rules import Facts, judge
 from jobs.reconcile.rules_sql import judgements
 from jobs.s3.store import Store
@@ -157,9 +157,9 @@ async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
     for attempt in range(1, TRIES + 1):
         try:
             return _described(await store.head(ref))
+        except NoSuchBucket:
+            raise
         except NotFound as error:
-            if error.code == "NoSuchBucket":
-                raise
             return Facts(is_delete_marker=True) if error.code == "DeleteMarker" else None
         except Unavailable as error:
             if attempt == TRIES:

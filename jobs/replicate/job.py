@@ -16,7 +16,17 @@ from jobs.core.evidence import Verdict, best_checksum, compare, is_md5
 from jobs.core.histories import align, first_missing, keys_of
 from jobs.core.model import Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.errors import ArchivedObject, Conflict, Denied, NotFound, PreconditionFailed, Redirected, Rejected, StoreError
+from jobs.errors import (
+    ArchivedObject,
+    Conflict,
+    Denied,
+    NoSuchBucket,
+    NotFound,
+    PreconditionFailed,
+    Redirected,
+    Rejected,
+    StoreError,
+)
 from jobs.replicate.decision import Overwrite, decide
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import Side, compare_content
@@ -77,7 +87,7 @@ class Replicate:
     def _refused(self, row: ObjectVersion, error: StoreError) -> Outcome:
         """An object's failure is data: what S3 refuses for good becomes the row's outcome."""
         if isinstance(error, NotFound):
-            if error.code == "NoSuchBucket":
+            if isinstance(error, NoSuchBucket):
                 raise error
             return self._ended(row, Status.MISSING, f"the source object is gone ({error.code})")
         if isinstance(error, ArchivedObject):
@@ -226,9 +236,9 @@ class Replicate:
             return await compare_content(
                 Side(self.source, ref, source), Side(self.destination, target, destination), self.budget
             )
+        except NoSuchBucket:
+            raise
         except NotFound as error:
-            if error.code == "NoSuchBucket":
-                raise
             raise Conflict(error.operation, error.target, "Raced", "it went away while it was read") from error
 
     def _ended(self, row: ObjectVersion, status: Status, reason: str) -> Outcome:

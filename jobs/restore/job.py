@@ -27,6 +27,7 @@ from jobs.errors import (
     Conflict,
     DamagedArchive,
     Denied,
+    NoSuchBucket,
     NotFound,
     PreconditionFailed,
     Redirected,
@@ -200,9 +201,9 @@ class Restore:
         """
         try:
             return await work
+        except NoSuchBucket:
+            raise
         except (NotFound, Rejected, DamagedArchive, PreconditionFailed) as error:
-            if isinstance(error, NotFound) and error.code == "NoSuchBucket":
-                raise
             return ended(row, Status.UNRESTORABLE, str(error))
         except (Denied, Redirected) as error:
             return ended(row, Status.DENIED, str(error))

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 from jobs.core.model import Attributes, Checksum, ObjectRef
-from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.lookup import find
 from jobs.s3.retries import try_often
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, PartDone, Store, Written
@@ -201,9 +201,9 @@ class _TrialObjects(NamedTuple):
             written = await write
         except (PreconditionFailed, Conflict):
             return True
-        except NotFound as error:
-            if error.code == "NoSuchBucket":
-                raise
+        except NoSuchBucket:
+            raise
+        except NotFound:
             return False
         self.made.append((key, written.version_id))
         return False

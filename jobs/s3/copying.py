@@ -9,7 +9,7 @@ from typing import Any, Self
 from jobs.core.evidence import best_checksum, compare, is_md5_etag
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.errors import Conflict, NotFound, PreconditionFailed, StoreError
+from jobs.errors import Conflict, NoSuchBucket, NotFound, PreconditionFailed, StoreError
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.multipart_copy import Transfer, copy_parts, stream
 from jobs.s3.store import CopySettings, Guard, Store, Written
@@ -79,9 +79,11 @@ class Copier:
                 return await self.copy_simply(pinned, guard, source)
             except PreconditionFailed as error:
                 raise _raced(error) from error
+        except NoSuchBucket:
+            raise
         except NotFound as error:
             # 404 is also what S3 says when the object that If-Match names is gone, or an upload: the source is not.
-            if (guard.etag is None and error.code != "NoSuchUpload") or error.code == "NoSuchBucket":
+            if guard.etag is None and error.code != "NoSuchUpload":
                 raise
             raise _raced(error) from error
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from jobs.core.histories import in_order
 from jobs.core.model import Listed, ObjectInfo, ObjectRef
-from jobs.errors import NotFound
+from jobs.errors import NoSuchBucket, NotFound
 from jobs.s3.retries import try_often
 from jobs.s3.store import Marker, Store
 
@@ -20,9 +20,9 @@ async def find(store: Store, ref: ObjectRef) -> ObjectInfo | None:
     """What HEAD says, None when the object is not there. A missing bucket is still an error."""
     try:
         return await store.head(ref)
-    except NotFound as error:
-        if error.code == "NoSuchBucket":
-            raise
+    except NoSuchBucket:
+        raise
+    except NotFound:
         return None
 
 

@@ -19,7 +19,7 @@ from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import UNPROVEN, ArchiveReader, MemberRead, is_large
 from jobs.core.model import Location, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.errors import ArchivedObject, DamagedArchive, Denied, NotFound, Redirected, Rejected, StoreError
+from jobs.errors import ArchivedObject, DamagedArchive, Denied, NoSuchBucket, NotFound, Redirected, Rejected, StoreError
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
@@ -158,7 +158,7 @@ def _archive_outcome(row: ObjectVersion, info: ObjectInfo, problems: Sequence[st
 
 def _refused(row: ObjectVersion, archive: Location, error: StoreError) -> Outcome:
     if isinstance(error, NotFound):
-        if error.code == "NoSuchBucket":
+        if isinstance(error, NoSuchBucket):
             raise error
         return _ended(row, Status.MISSING, f"{archive} is gone")
     if isinstance(error, ArchivedObject):

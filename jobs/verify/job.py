@@ -17,7 +17,7 @@ from jobs.core.evidence import Verdict, best_checksum, compare
 from jobs.core.histories import align, keys_of
 from jobs.core.model import Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Redirected, Rejected
+from jobs.errors import ArchivedObject, Denied, NoSuchBucket, NotFound, PreconditionFailed, Redirected, Rejected
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import Side, check_content, compare_content
 from jobs.s3.lookup import find, key_history
@@ -73,9 +73,9 @@ class Verify:
         try:
             outcome: Outcome = await work
             return outcome
+        except NoSuchBucket:
+            raise
         except NotFound as error:
-            if error.code == "NoSuchBucket":
-                raise
             return _ended(row, Status.CHANGED, f"{error.target} went away while it was read")
         except (Denied, Redirected) as error:
             return _ended(row, Status.DENIED, str(error))

@@ -43,6 +43,8 @@ def test_an_error_in_the_body_of_a_200_is_an_error(
     ("status", "code", "kind"),
     [
         (404, "NoSuchKey", errors.NotFound),
+        (404, "NoSuchUpload", errors.NotFound),
+        (404, "NoSuchBucket", errors.NoSuchBucket),
         (403, "AccessDenied", errors.Denied),
         (403, "InvalidObjectState", errors.ArchivedObject),
         (403, "RequestTimeTooSkewed", errors.Denied),
