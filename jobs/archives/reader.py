@@ -10,7 +10,6 @@ import asyncio
 import base64
 import hashlib
 import itertools
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from jobs.archives.spans import GAP_BYTES, SPAN_BYTES, Span, Wanted, coalesce
 from jobs.core.evidence import is_md5
 from jobs.core.outcome import Evidence
 from jobs.errors import DamagedArchive, Rejected
-from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.byte_ranges import ByteBudget, read_ahead
 from jobs.s3.checksums import ALGORITHMS, Hasher, digest
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
@@ -78,36 +77,21 @@ class ArchiveReader:
         if any(not member.size_bytes for member in placed):
             yield [judge(member, b"") for member in placed if not member.size_bytes]
         filled = [member for member in placed if member.size_bytes]
-        spans = deque(
-            coalesce(
-                [Wanted(*each.byte_range, each.size_bytes) for each in filled],
-                gap_bytes=self.gap_bytes,
-                span_bytes=self.span_bytes,
-            )
+        spans = coalesce(
+            [Wanted(*each.byte_range, each.size_bytes) for each in filled],
+            gap_bytes=self.gap_bytes,
+            span_bytes=self.span_bytes,
         )
-        running: deque[tuple[int, asyncio.Task[list[MemberRead]]]] = deque()
-        try:
-            while spans or running:
-                while spans and len(running) < SPANS_AHEAD:
-                    held = self.budget.try_acquire(spans[0].held_bytes)
-                    if held is None and running:
-                        break  # first use what is there, then ask again
-                    held = await self.budget.acquire(spans[0].held_bytes) if held is None else held
-                    span = spans.popleft()
-                    running.append((held, asyncio.create_task(self._read(span, [filled[each] for each in span.items]))))
-                held, task = running[0]
-                found = await task
-                running.popleft()
-                try:
-                    yield found
-                finally:
-                    self.budget.release(held)
-        finally:
-            for _, task in running:
-                task.cancel()
-            await asyncio.gather(*(task for _, task in running), return_exceptions=True)
-            for held, _ in running:
-                self.budget.release(held)
+        reads = read_ahead(
+            spans,
+            lambda span: self._read(span, [filled[each] for each in span.items]),
+            self.budget,
+            size_bytes=attrgetter("held_bytes"),
+            at_once=lambda: SPANS_AHEAD,
+        )
+        async with aclosing(reads) as batches:
+            async for batch in batches:
+                yield batch
 
     async def stream(self, member: Member) -> AsyncIterator[bytes]:
         """A large member's content in order, in bounded pieces; proven at its end, so use nothing of it before.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.member_reader import Content, MemberSource, Read
@@ -165,7 +165,7 @@ class Compact:
         writer = ArchiveWriter(upload, self.options.rule.format)
         outcomes: list[Outcome] = []
         try:
-            async with aclosing(cast("AsyncGenerator[Read, None]", self._reader().read(rows))) as reads:
+            async with aclosing(self._reader().read(rows)) as reads:
                 async for read in reads:
                     outcomes += [await self._add(writer, read)]
             record = await self._publish(writer, archive) if writer.members else None

@@ -6,8 +6,7 @@ import asyncio
 import base64
 import hashlib
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -30,7 +29,7 @@ from jobs.errors import (
     Throttled,
     Unavailable,
 )
-from jobs.s3.byte_ranges import ByteBudget, read_ranges
+from jobs.s3.byte_ranges import ByteBudget, read_ahead, read_ranges
 from jobs.s3.checksums import ALGORITHMS, Hasher, digest
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
@@ -73,45 +72,23 @@ class MemberSource:
         """The version that the row names."""
         return ObjectRef(self.bucket, row.key, row.version_id)
 
-    async def read(self, rows: Sequence[ObjectVersion]) -> AsyncIterator[Read]:
+    def read(self, rows: Sequence[ObjectVersion]) -> AsyncGenerator[Read, None]:
         """The rows, read, in their order; many at once, as far as pace and memory allow.
 
         A large object is a barrier: what follows is read when it has been used, since whoever uses it needs
         memory that the others would hold. Raises Unavailable when nothing answers at all, and NotFound when there is
         no such bucket.
         """
-        waiting = deque(rows)
-        running: deque[tuple[int, asyncio.Task[Read]]] = deque()
-        is_barred = False
-        try:
-            while waiting or running:
-                while waiting and not is_barred and len(running) < self.pace.in_flight:
-                    is_barred = _is_large(waiting[0])
-                    if running and is_barred:
-                        break
-                    wanted = _held_bytes(waiting[0])
-                    held = self.budget.try_acquire(wanted)
-                    if held is None and running:
-                        break  # first use what is there, then ask again
-                    held = await self.budget.acquire(wanted) if held is None else held
-                    running.append((held, asyncio.create_task(self.fetch(waiting.popleft()))))
-                held, task = running[0]
-                result = await task
-                running.popleft()
-                is_barred = is_barred and bool(running)
-                try:
-                    if result.data is None:  # turned out to be large: its memory is for whoever reads it now
-                        self.budget.release(held)
-                        held = 0
-                    yield result
-                finally:
-                    self.budget.release(held)
-        finally:
-            for _, task in running:
-                task.cancel()
-            await asyncio.gather(*(task for _, task in running), return_exceptions=True)
-            for held, _ in running:
-                self.budget.release(held)
+        return read_ahead(
+            rows,
+            self.fetch,
+            self.budget,
+            size_bytes=_held_bytes,
+            at_once=lambda: self.pace.in_flight,
+            is_alone=_is_large,
+            # One that turns out to be large holds none: its memory is for the caller, who reads it now.
+            holds_bytes=lambda read: read.data is not None,
+        )
 
     async def fetch(self, row: ObjectVersion) -> Read:
         """One row: its content when it is small, its description in any case."""

@@ -1,13 +1,14 @@
-"""Bytes in bounded pieces: a budget that every reader shares, and ranges read ahead in order."""
+"""Byte budget of a worker's readers, and reading ahead in order within it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 READ_AHEAD = 4
 """Ranges of one object in flight: enough to hide the latency, few enough to be fair to others."""
@@ -16,8 +17,8 @@ READ_AHEAD = 4
 class ByteBudget:
     """At most `size_bytes` of object data in a worker's memory, first come, first served.
 
-    A reader waits only while it holds nothing (`read_ranges`): whoever holds bytes can go on, use
-    them and give them back, so that nobody waits for ever.
+    A reader waits only while it holds nothing (`read_ahead`). One that holds bytes can go on, use
+    them and give them back, so no reader waits for ever.
     """
 
     def __init__(self, size_bytes: int):
@@ -57,42 +58,51 @@ class ByteBudget:
                 turn.set_result(None)
 
 
-async def read_ranges(
-    size_bytes: int,
-    range_bytes: int,
-    fetch: Callable[[int, int], Awaitable[T]],
+async def read_ahead(
+    items: Iterable[Item],
+    fetch: Callable[[Item], Awaitable[T]],
     budget: ByteBudget,
     *,
-    copies: int = 1,
-    read_ahead: int = READ_AHEAD,
+    size_bytes: Callable[[Item], int],
+    at_once: Callable[[], int],
+    is_alone: Callable[[Item], bool] = lambda item: False,
+    holds_bytes: Callable[[T], bool] = lambda result: True,
 ) -> AsyncGenerator[T, None]:
-    """Yield `fetch(start, end)` for each range of the object, in order, a few of them ahead.
+    """Yield `fetch(item)` of each item in order, `at_once()` of them in flight as far as the budget allows.
 
-    Whoever may stop early closes it (`aclosing`): an exception that is kept would keep its bytes as well.
+    Each item holds its `size_bytes` of the budget until the caller asks for the next result. A result that does not
+    hold bytes gives them back before the caller gets it. An item that `is_alone` is fetched when nothing else is in
+    flight, and nothing else starts before the caller has used it.
 
-    `copies`: how many times a range's bytes are held at once (2 when two objects are compared).
+    A caller that may stop early closes the generator (`aclosing`): an exception that is kept would keep its bytes too.
     """
-    ranges = deque((start, min(start + range_bytes, size_bytes)) for start in range(0, size_bytes, range_bytes))
+    waiting = deque(items)
     running: deque[tuple[int, asyncio.Task[T]]] = deque()
+    is_barred = False
 
-    async def run(start: int, end: int) -> T:
-        return await fetch(start, end)
+    async def run(item: Item) -> T:
+        return await fetch(item)
 
     try:
-        while ranges or running:
-            while ranges and len(running) < read_ahead:
-                start, end = ranges[0]
-                wanted = (end - start) * copies
-                granted = budget.try_acquire(wanted)
-                if granted is None and running:
-                    break  # first use what is there, then ask again
-                held = await budget.acquire(wanted) if granted is None else granted
-                ranges.popleft()
-                running.append((held, asyncio.create_task(run(start, end))))
+        while waiting or running:
+            while waiting and not is_barred and len(running) < at_once():
+                is_barred = is_alone(waiting[0])
+                if is_barred and running:
+                    break
+                wanted = size_bytes(waiting[0])
+                held = budget.try_acquire(wanted)
+                if held is None and running:
+                    break  # the caller first uses what is there, then this asks again
+                held = await budget.acquire(wanted) if held is None else held
+                running.append((held, asyncio.create_task(run(waiting.popleft()))))
             held, task = running[0]
             result = await task
             running.popleft()
+            is_barred = is_barred and bool(running)
             try:
+                if not holds_bytes(result):
+                    budget.release(held)
+                    held = 0
                 yield result
             finally:
                 budget.release(held)
@@ -102,3 +112,24 @@ async def read_ranges(
         await asyncio.gather(*(task for _, task in running), return_exceptions=True)
         for held, _ in running:
             budget.release(held)
+
+
+def read_ranges(
+    size_bytes: int,
+    range_bytes: int,
+    fetch: Callable[[int, int], Awaitable[T]],
+    budget: ByteBudget,
+    *,
+    copies: int = 1,
+) -> AsyncGenerator[T, None]:
+    """Yield `fetch(start, end)` for each range of the object, in order, a few of them ahead (`read_ahead`).
+
+    `copies`: how many times a range's bytes are held at once (2 when two objects are compared).
+    """
+    return read_ahead(
+        ((start, min(start + range_bytes, size_bytes)) for start in range(0, size_bytes, range_bytes)),
+        lambda span: fetch(*span),
+        budget,
+        size_bytes=lambda span: (span[1] - span[0]) * copies,
+        at_once=lambda: READ_AHEAD,
+    )
