@@ -8,9 +8,7 @@ What a row says: `jobs.checksum_reports.rows`.
 
 from __future__ import annotations
 
-import asyncio
 import csv
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,13 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobs.checksum_reports.rows import Row, parse_row
-from jobs.core.model import Location, ObjectRef, parse_time
-from jobs.errors import ManifestError, NotFound, UsageError
-from jobs.s3.downloads import download
+from jobs.core.model import Location, parse_time
+from jobs.errors import ManifestError, UsageError
+from jobs.s3.downloads import PromisedFile, fetch_promised, read_manifest
 from jobs.s3.store import Store
 
 FORMAT = "Report_CSV_20180820"
-MANIFEST_BYTES = 64 << 20
 LINES = 20_000
 
 
@@ -52,7 +49,11 @@ async def open_report(store: Store, uri: str) -> ChecksumReport:
 
     Raises ManifestError when it is none, UsageError for an address that cannot be one, StoreError.
     """
-    content = await _read_manifest(store, uri)
+    advice = "give the URI of a completion report's manifest.json"
+    try:
+        content = await read_manifest(store, _place(uri), advice)
+    except OSError as error:
+        raise ManifestError(f"{uri} cannot be read: {advice}") from error
 
     def reject(problem: str) -> ManifestError:
         return ManifestError(f"{uri} is not the manifest.json of a completion report of S3 Batch Operations: {problem}")
@@ -124,21 +125,6 @@ def _fields(line: bytes) -> list[str]:
         return []
 
 
-async def _read_manifest(store: Store, uri: str) -> bytes:
-    place = _place(uri)
-    advice = "give the URI of a completion report's manifest.json"
-    try:
-        if isinstance(place, Path):
-            size_bytes = place.stat().st_size
-        else:
-            size_bytes = (await store.head(ObjectRef(*place))).size_bytes
-        if size_bytes > MANIFEST_BYTES:
-            raise ManifestError(f"{uri} has {size_bytes} bytes and so is no manifest: {advice}")
-        return place.read_bytes() if isinstance(place, Path) else (await store.get(ObjectRef(*place))).data
-    except (NotFound, OSError) as error:
-        raise ManifestError(f"{uri} cannot be read: {advice}") from error
-
-
 async def fetch_result(store: Store, report: ChecksumReport, named: Location, md5: str, target: Path) -> Path:
     """A verified local copy of a result file: from where the manifest says, else from beside the manifest."""
     manifest, name = _place(report.uri), named.key.rpartition("/")[2]
@@ -147,20 +133,9 @@ async def fetch_result(store: Store, report: ChecksumReport, named: Location, md
     else:
         folder = Location(manifest.bucket, manifest.key.rpartition("/")[0])
         places = [named, folder.join(f"results/{name}"), folder.join(name)]
-    for place in places:
-        try:
-            if isinstance(place, Path):
-                path, found = place, await asyncio.to_thread(_md5, place)
-            else:
-                path, found = target, await download(store, ObjectRef(*place), target)
-        except (NotFound, FileNotFoundError):
-            continue
-        if found != md5:
-            raise ManifestError(
-                f"{place} has the MD5 {found}, {report.uri} says {md5}: the file was changed; use another report"
-            )
-        return path
-    raise ManifestError(f"{named}, a result file of {report.uri}, is missing (nor is it beside the manifest)")
+    promised = PromisedFile(report.uri, places, md5, kind="result file", report="report")
+    _, path = await fetch_promised(store, promised, target)
+    return path
 
 
 def _place(uri: str) -> Path | Location:
@@ -169,8 +144,3 @@ def _place(uri: str) -> Path | Location:
     if "://" in uri and not uri.startswith("file://"):
         raise UsageError(f"{uri!r}: reports of checksums are read from s3:// or a local path")
     return Path(uri.removeprefix("file://"))
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

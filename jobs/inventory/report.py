@@ -13,27 +13,23 @@ import json
 import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from jobs.core.model import Location, ObjectRef
-from jobs.errors import Denied, ManifestError, NotFound
+from jobs.core.model import Location
+from jobs.errors import ManifestError
 from jobs.inventory.data_files import fold_name
-from jobs.s3.byte_ranges import ByteBudget, read_ranges
-from jobs.s3.store import Body, Store
+from jobs.s3.downloads import PromisedFile, fetch_promised, read_manifest
+from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSIONS = ("2016-11-30",)
 FORMATS = ("CSV", "ORC", "Parquet")
-RANGE_BYTES = 8 << 20
 CREATOR = "sealift"
 """What `sealift inventory` adds to its manifests as `createdBy`."""
-MANIFEST_BYTES = 64 << 20
-"""A manifest of S3's largest inventories has some MiB; what is larger is something else."""
 _TIMESTAMP_DIGITS_MAX = 15
 
 _BINARY_COLUMN = {
@@ -106,37 +102,16 @@ class Inventory:
 
         Raises ManifestError when it is missing or is not what the manifest promises, a StoreError otherwise.
         """
-        refused = None
-        places = self._places(file)
-        for place in places:
-            try:
-                if isinstance(place, Path):
-                    size_bytes, md5, path = place.stat().st_size, await asyncio.to_thread(_md5, place), place
-                else:
-                    size_bytes, md5 = await _download(store, place, file.size_bytes, target)
-                    path = target
-            except (NotFound, FileNotFoundError):
-                continue
-            except Denied as error:
-                refused = error  # without s3:ListBucket, S3 says so of a missing key, too
-                continue
-            if size_bytes != file.size_bytes:
-                raise ManifestError(
-                    f"{place} has {size_bytes} bytes, {self.manifest} says {file.size_bytes}: the file was truncated "
-                    "or replaced; use another inventory"
-                )
-            if md5 != file.md5:
-                raise ManifestError(
-                    f"{place} has the MD5 {md5}, {self.manifest} says {file.md5}: the file was changed; "
-                    "use another inventory"
-                )
-            return place, path
-        if refused:
-            raise refused
-        raise ManifestError(
-            f"{places[0]}, a data file of {self.manifest}, is missing (nor is it beside the manifest): "
-            "restore it, or use another inventory"
+        promised = PromisedFile(
+            self.manifest,
+            self._places(file),
+            file.md5,
+            kind="data file",
+            report="inventory",
+            size_bytes=file.size_bytes,
+            may_be_denied=True,
         )
+        return await fetch_promised(store, promised, target)
 
     def _places(self, file: DataFile) -> list[Location | Path]:
         """Where the manifest says the file is; else where it lies relative to a manifest that was copied."""
@@ -167,13 +142,13 @@ async def open_inventory(store: Store, location: Location | Path) -> Inventory:
     Raises ManifestError when there is none, its checksum is missing or differs, or it is not a manifest of
     S3 Inventory in a known version and format; StoreError when S3 refuses otherwise.
     """
-    content = await _read_small(store, location, "give the path of a report's manifest.json")
+    content = await read_manifest(store, location, "give the path of a report's manifest.json")
     beside: Location | Path
     if isinstance(location, Path):
         beside = location.with_suffix(".checksum")
     else:
         beside = Location(location.bucket, location.key.removesuffix(".json") + ".checksum")
-    promised = (await _read_small(store, beside, "the report is not complete yet, or was copied without it")).decode(
+    promised = (await read_manifest(store, beside, "the report is not complete yet, or was copied without it")).decode(
         "ascii", "replace"
     )
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
@@ -235,49 +210,6 @@ def _data_file(file: Any, reject: Any) -> DataFile:
         case {"key": str(key), "size": int(size_bytes), "MD5checksum": str(md5)} if key and size_bytes >= 0 and md5:
             return DataFile(key, size_bytes, md5.lower())
     raise reject(f"each of files must have key, size and MD5checksum; one is {json.dumps(file)[:200]}")
-
-
-async def _read_small(store: Store, place: Location | Path, advice: str) -> bytes:
-    try:
-        if isinstance(place, Path):
-            size_bytes = place.stat().st_size
-        else:
-            size_bytes = (await store.head(ObjectRef(*place))).size_bytes
-        if size_bytes > MANIFEST_BYTES:
-            raise ManifestError(f"{place} has {size_bytes} bytes and so is no manifest: {advice}")
-        if isinstance(place, Path):
-            return place.read_bytes()
-        return (await store.get(ObjectRef(*place))).data
-    except (NotFound, FileNotFoundError, IsADirectoryError) as error:
-        raise ManifestError(f"{place} does not exist: {advice}") from error
-
-
-async def _download(store: Store, place: Location, expected_bytes: int, target: Path) -> tuple[int, str]:
-    """Download in bounded ranges → the object's size and the MD5 of what came (empty if the size is wrong already)."""
-    ref = ObjectRef(*place)
-    info = await store.head(ref)
-    if info.size_bytes != expected_bytes:
-        return info.size_bytes, ""
-    digest = hashlib.md5(usedforsecurity=False)
-
-    async def fetch(start: int, end: int) -> Body:
-        return await store.get(ref, start=start, end=end, if_match=info.etag)
-
-    def keep(file: IO[bytes], data: bytes) -> None:
-        digest.update(data)
-        file.write(data)
-
-    with target.open("wb") as file:
-        ranges = read_ranges(expected_bytes, RANGE_BYTES, fetch, ByteBudget(4 * RANGE_BYTES))
-        async with aclosing(ranges) as bodies:
-            async for body in bodies:
-                await asyncio.to_thread(keep, file, body.data)
-    return info.size_bytes, digest.hexdigest()
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,19 +1,45 @@
-"""Objects to local files, in bounded ranges that are pinned to one ETag."""
+"""Downloads to local files, in bounded ranges that are pinned to one ETag.
+
+`download` fetches any object. `fetch_promised` and `read_manifest` are for reports that a
+manifest describes (S3 Inventory, S3 Batch Operations): a file is used only as the manifest
+promises it, and looked for beside the manifest where a report was copied elsewhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from jobs.core.model import ObjectRef
-from jobs.errors import Rejected
+from jobs.core.model import Location, ObjectRef
+from jobs.errors import Denied, ManifestError, NotFound, Rejected
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.store import Body, Store
 
 RANGE_BYTES = 8 << 20
+MANIFEST_BYTES = 64 << 20
+"""A manifest of S3's largest inventories has some MiB. A larger file is something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromisedFile:
+    """A file that a report's manifest promises, and the `places` where it may be, in order.
+
+    `md5` in hex. `kind` and `report` are the messages' nouns. `may_be_denied`: S3 also denies access
+    to a key that is missing, if the credentials lack s3:ListBucket, so look at the next place.
+    """
+
+    manifest: Location | Path | str
+    places: Sequence[Location | Path]
+    md5: str
+    kind: str
+    report: str
+    size_bytes: int | None = None
+    may_be_denied: bool = False
 
 
 async def download(store: Store, ref: ObjectRef, path: Path) -> str:
@@ -27,20 +53,102 @@ async def download(store: Store, ref: ObjectRef, path: Path) -> str:
         if error.code != "InvalidRange":  # S3's answer to any range of an empty object
             raise
         first = await store.get(ref)
+    return await _write_ranges(store, ref, first.info.etag, path, RANGE_BYTES, first.info.size_bytes, first.data)
+
+
+async def fetch_promised(store: Store, file: PromisedFile, target: Path) -> tuple[Location | Path, Path]:
+    """Where the file is, and a verified local copy of it: at `target`, or itself where it is local.
+
+    Raises ManifestError when it is missing or is not what the manifest promises, a StoreError otherwise.
+    """
+    denied = None
+    for place in file.places:
+        try:
+            size_bytes, md5 = await _look(store, place, file.size_bytes, target)
+        except (NotFound, FileNotFoundError):
+            continue
+        except Denied as error:
+            if not file.may_be_denied:
+                raise
+            denied = error
+            continue
+        if file.size_bytes not in (None, size_bytes):
+            raise ManifestError(
+                f"{place} has {size_bytes} bytes, {file.manifest} says {file.size_bytes}: the file was truncated "
+                f"or replaced; use another {file.report}"
+            )
+        if md5 != file.md5:
+            raise ManifestError(
+                f"{place} has the MD5 {md5}, {file.manifest} says {file.md5}: the file was changed; "
+                f"use another {file.report}"
+            )
+        return place, place if isinstance(place, Path) else target
+    if denied:
+        raise denied
+    raise ManifestError(
+        f"{file.places[0]}, a {file.kind} of {file.manifest}, is missing (nor is it beside the manifest): "
+        f"restore it, or use another {file.report}"
+    )
+
+
+async def read_manifest(store: Store, place: Location | Path, advice: str) -> bytes:
+    """A manifest's bytes, or those of another small file of a report.
+
+    Raises ManifestError, which ends in `advice`, for a file that is missing or too large, a StoreError or
+    an OSError when it cannot be read.
+    """
+    try:
+        if isinstance(place, Path):
+            size_bytes = place.stat().st_size
+        else:
+            size_bytes = (await store.head(ObjectRef(*place))).size_bytes
+        if size_bytes > MANIFEST_BYTES:
+            raise ManifestError(f"{place} has {size_bytes} bytes and so is no manifest: {advice}")
+        return place.read_bytes() if isinstance(place, Path) else (await store.get(ObjectRef(*place))).data
+    except (NotFound, FileNotFoundError, IsADirectoryError) as error:
+        raise ManifestError(f"{place} does not exist: {advice}") from error
+
+
+async def _look(store: Store, place: Location | Path, expected_bytes: int | None, target: Path) -> tuple[int, str]:
+    """The size and the MD5 of the file, which is at `target` then if it is in S3 and of the expected size.
+
+    The MD5 is empty where the size is wrong already.
+    """
+    if isinstance(place, Path):
+        return place.stat().st_size, await asyncio.to_thread(_md5, place)
+    ref = ObjectRef(*place)
+    if expected_bytes is None:
+        md5 = await download(store, ref, target)
+        return target.stat().st_size, md5
+    info = await store.head(ref)
+    if info.size_bytes != expected_bytes:
+        return info.size_bytes, ""
+    return info.size_bytes, await _write_ranges(store, ref, info.etag, target, 0, expected_bytes)
+
+
+async def _write_ranges(
+    store: Store, ref: ObjectRef, etag: str, path: Path, start: int, size_bytes: int, beginning: bytes = b""
+) -> str:
+    """Write the object's `beginning` and its bytes from `start` on to `path` → the MD5 of what was written."""
     digest = hashlib.md5(usedforsecurity=False)
 
     def keep(file: IO[bytes], data: bytes) -> None:
         digest.update(data)
         file.write(data)
 
-    async def fetch(start: int, end: int) -> Body:
-        return await store.get(ref, start=start + RANGE_BYTES, end=end + RANGE_BYTES, if_match=first.info.etag)
+    async def fetch(first: int, end: int) -> Body:
+        return await store.get(ref, start=start + first, end=start + end, if_match=etag)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        await asyncio.to_thread(keep, file, first.data)
-        rest = read_ranges(max(0, first.info.size_bytes - RANGE_BYTES), RANGE_BYTES, fetch, ByteBudget(4 * RANGE_BYTES))
+        await asyncio.to_thread(keep, file, beginning)
+        rest = read_ranges(max(0, size_bytes - start), RANGE_BYTES, fetch, ByteBudget(4 * RANGE_BYTES))
         async with aclosing(rest) as bodies:
             async for body in bodies:
                 await asyncio.to_thread(keep, file, body.data)
     return digest.hexdigest()
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

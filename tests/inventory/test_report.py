@@ -208,7 +208,7 @@ def test_a_data_file_without_rows_is_no_error():
 
 
 def test_a_large_file_is_read_in_bounded_ranges(monkeypatch):
-    monkeypatch.setattr("jobs.inventory.report.RANGE_BYTES", 1000)
+    monkeypatch.setattr("jobs.s3.downloads.RANGE_BYTES", 1000)
     shelf = Shelf()
     lines = [LINE.replace("abc", hashlib.md5(str(number).encode()).hexdigest()) for number in range(2000)]
     publish(shelf, {DATA: csv(*lines)})
