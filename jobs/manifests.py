@@ -27,7 +27,7 @@ from jobs.core.model import Location
 from jobs.errors import ConfigError, ManifestError, UsageError
 from jobs.s3.object_files import open_object, own_errors
 from jobs.s3.store import Store
-from jobs.tables.rows import manifest_schema
+from jobs.tables.rows import DEFAULTS, fill_batch, manifest_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +36,6 @@ BATCH_ROWS = 20_000
 ACCEPTED = "an inventory's manifest.json, a .csv, a .csv.gz or a .parquet"
 
 _ALIASES = {"size_bytes": ("size_bytes", "size"), "last_modified": ("last_modified", "last_modified_date")}
-_DEFAULTS = {"is_latest": True, "is_delete_marker": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +126,10 @@ def _read_csv(uri: str, client_factory: Callable[[], Any], bucket: str | None) -
             keys.append(_decoded(uri, rows.line_num, row[1]))
             versions.append((row[2] or None) if columns == 3 else None)
             if len(keys) == BATCH_ROWS:
-                yield _Piece(bucket, _named_rows(keys, versions))
+                yield _Piece(bucket, fill_batch({"key": keys, "version_id": versions}, len(keys)))
                 keys, versions = [], []
         if keys:
-            yield _Piece(bucket, _named_rows(keys, versions))
+            yield _Piece(bucket, fill_batch({"key": keys, "version_id": versions}, len(keys)))
 
 
 def _decoded(uri: str, line: int, encoded: str) -> str:
@@ -141,24 +140,6 @@ def _decoded(uri: str, line: int, encoded: str) -> str:
     if not key:
         raise ManifestError(f"{uri} line {line}: the key is empty")
     return key
-
-
-def _named_rows(keys: list[str], versions: list[str | None]) -> pa.RecordBatch:
-    import pyarrow as pa
-
-    known = {"key": pa.array(keys, pa.string()), "version_id": pa.array(versions, pa.string())}
-    return _completed(known, len(keys))
-
-
-def _completed(known: dict[str, Any], rows: int) -> pa.RecordBatch:
-    """The known columns in the manifest's schema; the others have their default, else null."""
-    import pyarrow as pa
-
-    columns = [
-        known[field.name] if field.name in known else pa.repeat(pa.scalar(_DEFAULTS.get(field.name), field.type), rows)
-        for field in manifest_schema()
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=manifest_schema())
 
 
 def _read_parquet(uri: str, client_factory: Callable[[], Any], bucket: str | None) -> Iterator[_Piece]:
@@ -182,7 +163,7 @@ def _read_parquet(uri: str, client_factory: Callable[[], Any], bucket: str | Non
                 known = {name: _converted(uri, name, batch[column]) for name, column in found.items()}
                 _check_keys(uri, row, known["key"])
                 row += batch.num_rows
-                yield _Piece(bucket, _completed(known, batch.num_rows))
+                yield _Piece(bucket, fill_batch(known, batch.num_rows))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise ManifestError(f"{uri} is not a readable Parquet file: {_first_line(error)}") from error
 
@@ -210,8 +191,8 @@ def _converted(uri: str, name: str, column: Any) -> Any:
         column = column.cast(wanted, safe=not pa.types.is_timestamp(column.type))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ManifestError(f"{uri}: the column {name} is no {wanted}: {_first_line(error)}") from error
-    if name in _DEFAULTS:
-        return pc.fill_null(column, _DEFAULTS[name])
+    if name in DEFAULTS:
+        return pc.fill_null(column, DEFAULTS[name])
     if name in ("etag", "condemned_etag"):
         column = pc.utf8_trim(column, '"')
     if name in ("etag", "condemned_etag", "version_id", "storage_class"):

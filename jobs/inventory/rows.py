@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from jobs.core.model import NULL_VERSION
 from jobs.inventory.data_files import fold_name
-from jobs.tables.rows import manifest_schema
+from jobs.tables.rows import DEFAULTS, fill_batch, manifest_schema
 
 _Array: TypeAlias = Any
 pc: Any = pyarrow.compute  # its stubs know too few overloads
@@ -99,24 +99,22 @@ def _manifest_batch(raw: pa.RecordBatch, bucket: str, *, is_encoded: bool) -> pa
     by_name = {fold_name(name): raw.column(name) for name in raw.schema.names}
     if "bucket" in by_name:
         _check_bucket(by_name["bucket"].cast(pa.string()), bucket)
-    arrays: list[_Array] = []
-    for field in manifest_schema():
-        column = by_name.get(_SOURCES.get(field.name, ""))
-        array: _Array = pa.nulls(raw.num_rows, field.type) if column is None else _present(column, field.type)
-        if field.name == "key":
-            array = decode_keys(array) if is_encoded else array
-            if array.null_count:
-                raise ValueError("a row has no key")
-        elif field.name == "version_id" and column is not None:
-            array = array.fill_null(NULL_VERSION)  # S3 leaves the null version's id empty
-        elif field.name == "is_latest":
-            array = array.fill_null(True)
-        elif field.name == "is_delete_marker":
-            array = array.fill_null(False)
-        elif field.name == "etag":
-            array = pc.utf8_trim(array, '"')
-        arrays.append(array)
-    return pa.RecordBatch.from_arrays(arrays, schema=manifest_schema())
+    columns = {
+        field.name: _present(by_name[_SOURCES[field.name]], field.type)
+        for field in manifest_schema()
+        if _SOURCES.get(field.name) in by_name
+    }
+    if is_encoded:
+        columns["key"] = decode_keys(columns["key"])
+    if columns["key"].null_count:
+        raise ValueError("a row has no key")
+    if "version_id" in columns:
+        columns["version_id"] = columns["version_id"].fill_null(NULL_VERSION)  # S3 leaves the null version's id empty
+    if "etag" in columns:
+        columns["etag"] = pc.utf8_trim(columns["etag"], '"')
+    for name in DEFAULTS.keys() & columns.keys():
+        columns[name] = columns[name].fill_null(DEFAULTS[name])
+    return fill_batch(columns, raw.num_rows)
 
 
 def _present(column: _Array, kind: pa.DataType) -> _Array:

@@ -19,7 +19,7 @@ from jobs.ledger.tombstones import DONE, FOLDER, INTENT, read_tombstones
 from jobs.s3.listing import list_all
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
-from jobs.tables.rows import manifest_schema, unaltered
+from jobs.tables.rows import fill_batch, unaltered
 
 FILES_AT_ONCE = 16
 
@@ -78,10 +78,4 @@ def _as_rows(table: pa.Table) -> pa.RecordBatch:
         "last_modified": known["last_modified"],
         "archive": known["copy"],
     }
-    arrays = []
-    for field in manifest_schema():
-        column = columns.get(field.name)
-        column = pa.nulls(known.num_rows, field.type) if column is None else column
-        whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        arrays.append(whole.cast(field.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=manifest_schema())
+    return fill_batch(columns, known.num_rows)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import bisect
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.model import ArchiveRecord
 from jobs.tables.ranged_parquet import KeyRange
-from jobs.tables.rows import manifest_schema
+from jobs.tables.rows import fill_batch
 
 _COLD = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
@@ -37,7 +36,7 @@ async def archived_rows(
             async for table in tables:
                 taken = table if known is None else table.filter(pc.is_in(table["key"], pa.array(known, pa.string())))
                 if taken.num_rows:
-                    yield _as_rows(taken)
+                    yield fill_batch({name: taken[name] for name in taken.column_names}, taken.num_rows)
 
 
 def _holds_any(keys: list[str] | None) -> Callable[[KeyRange], bool]:
@@ -50,16 +49,3 @@ def _holds_any(keys: list[str] | None) -> Callable[[KeyRange], bool]:
         return place < len(keys) and keys[place] <= group.last_key
 
     return holds
-
-
-def _as_rows(table: pa.Table) -> pa.RecordBatch:
-    whole = table.combine_chunks()
-    columns: list[Any] = []
-    for field in manifest_schema():
-        if field.name in whole.schema.names:
-            column: Any = whole[field.name].cast(field.type)
-            columns.append(column.chunk(0) if column.num_chunks else pa.array([], field.type))
-        else:
-            missing = False if field.name == "is_delete_marker" else None
-            columns.append(pa.repeat(pa.scalar(missing, field.type), whole.num_rows))
-    return pa.RecordBatch.from_arrays(columns, schema=manifest_schema())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,9 @@ from jobs.errors import LedgerError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+DEFAULTS = {"is_latest": True, "is_delete_marker": False}
+"""What a manifest's row is where its manifest does not say."""
 
 
 @cache
@@ -95,20 +98,35 @@ def write_parquet(table: pa.Table | pa.RecordBatch) -> bytes:
     return sink.getvalue()
 
 
+def fill_batch(columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+    """These columns (name → Arrow array, or Python values) as `rows` rows in `manifest_schema()`.
+
+    Other names are left out. A column that is missing holds its default, else null: a row that does not
+    say whether it is its key's latest version is taken for one.
+    """
+    import pyarrow as pa
+
+    arrays: list[Any] = []
+    for field in manifest_schema():
+        column = columns.get(field.name)
+        if column is None:
+            column = pa.repeat(pa.scalar(DEFAULTS.get(field.name), field.type), rows)
+        elif not isinstance(column, pa.Array | pa.ChunkedArray):
+            column = pa.array(column, field.type)
+        if isinstance(column, pa.ChunkedArray):
+            column = column.combine_chunks()
+        arrays.append(column.cast(field.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=manifest_schema())
+
+
 def manifest_batch(entries: Sequence[Listed]) -> pa.RecordBatch:
     """A page of a listing in the manifest's columns."""
     import pyarrow as pa
 
-    schema = manifest_schema()
-    key, version, latest, marker, size, etag, modified, storage, _ = zip(*entries, strict=True) if entries else [()] * 9
-    micros = pa.array([int(seconds * 1e6) for seconds in modified], pa.int64())
-    nothing = [None] * len(entries)
-    columns = [key, version, latest, marker, size, etag, None, storage, *[nothing] * 5]
-    arrays = [
-        micros.cast(field.type) if column is None else pa.array(column, field.type)
-        for field, column in zip(schema, columns, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    columns: dict[str, Any] = dict(zip(Listed._fields, zip(*entries, strict=True), strict=True)) if entries else {}
+    seconds = columns.get("last_modified", ())
+    columns["last_modified"] = pa.array([int(value * 1e6) for value in seconds], pa.int64())
+    return fill_batch(columns, len(entries))
 
 
 def version_batch(rows: Sequence[ObjectVersion]) -> pa.RecordBatch:
@@ -116,14 +134,9 @@ def version_batch(rows: Sequence[ObjectVersion]) -> pa.RecordBatch:
     import pyarrow as pa
 
     columns: dict[str, Any] = dict(zip(ObjectVersion._fields, zip(*rows, strict=True), strict=True))
-    columns["last_modified"] = [None if value is None else round(value * 1e6) for value in columns["last_modified"]]
-    arrays = [
-        pa.array(columns[each.name], pa.int64()).cast(each.type)
-        if pa.types.is_timestamp(each.type)
-        else pa.array(columns[each.name], each.type)
-        for each in manifest_schema()
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=manifest_schema())
+    micros = [None if value is None else round(value * 1e6) for value in columns["last_modified"]]
+    columns["last_modified"] = pa.array(micros, pa.int64())
+    return fill_batch(columns, len(rows))
 
 
 def read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[ObjectVersion]]:
