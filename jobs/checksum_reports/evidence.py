@@ -154,7 +154,7 @@ def _distinct(raw: Path, path: Path, folder: Path) -> tuple[int, int, int]:
 
     Grouping hashes is cheap; only the rows that share one are compared in full.
     """
-    from jobs.tables.duck import Database, quoted
+    from jobs.tables.duck import connect, quoted
 
     relation = f"read_parquet({quoted(str(raw))})"
     taken = ("etag", "algorithm", "value", "is_composite")
@@ -162,8 +162,7 @@ def _distinct(raw: Path, path: Path, folder: Path) -> tuple[int, int, int]:
         f"CASE WHEN count(DISTINCT said) = 1 THEN any_value({name}) FILTER (said IS NOT NULL) END AS {name}"
         for name in taken
     )
-    connection = Database(folder, memory_limit=MEMORY_LIMIT).connection
-    with closing(connection):
+    with closing(connect(folder, memory_limit=MEMORY_LIMIT)) as connection:
         connection.execute(
             f"""
             CREATE TABLE suspects AS

@@ -20,6 +20,7 @@ from jobs.reconcile.join_side import JoinOptions, Side, SideTotals
 from jobs.reconcile.rules import CIRCUMSTANCE
 from jobs.reconcile.rules_sql import SIDE_COLUMNS, judgements
 from jobs.reconcile.stage import StagedReport
+from jobs.tables import duck
 from jobs.tables.duck import quoted
 
 MEMORY_LIMIT_BYTES = 640 << 20
@@ -27,17 +28,12 @@ MEMORY_LIMIT_BYTES = 640 << 20
 
 def connect(scratch: Path, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> duckdb.DuckDBPyConnection:
     """A connection that spills to `scratch` above the limit. The process itself needs about 100 MiB more."""
-    connection = duckdb.connect(
-        config={
-            "memory_limit": f"{memory_limit_bytes >> 20}MiB",
-            "temp_directory": str(scratch / "spill"),
-            "threads": len(os.sched_getaffinity(0)),
-            "preserve_insertion_order": False,
-            "autoinstall_known_extensions": False,
-        }
+    return duck.connect(
+        scratch,
+        memory_limit=f"{memory_limit_bytes >> 20}MiB",
+        threads=len(os.sched_getaffinity(0)),
+        preserve_insertion_order=False,
     )
-    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-    return connection
 
 
 def join_reports(

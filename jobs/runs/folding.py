@@ -117,12 +117,10 @@ async def _download_shards(ledger: Ledger, run_id: str, plan: Plan, folder: Path
 
 
 def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
-    import duckdb
+    from jobs.tables.duck import connect, quoted
 
-    connection = duckdb.connect(str(folder / "fold.duckdb"))
-    connection.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{folder}'; SET threads=2")
-    connection.execute("SET enable_progress_bar=false")  # it would go to stdout
-    good = ", ".join(f"'{status.value}'" for status in sorted(GOOD))
+    connection = connect(folder, memory_limit=MEMORY_LIMIT, database=str(folder / "fold.duckdb"), threads=2)
+    good = ", ".join(quoted(status.value) for status in sorted(GOOD))
     connection.execute(
         f"""
         CREATE TABLE folded AS

@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 from jobs.core.part_sizes import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES
 from jobs.core.pricing import Group
 from jobs.runs import sharding
+from jobs.tables.duck import connect, quoted
 from jobs.tables.rows import manifest_schema
 
 BATCH_ROWS = 20_000
@@ -29,10 +29,8 @@ class Sorting:
 
     def __init__(self, folder: Path, multipart_threshold_bytes: int, part_size_bytes: int, memory_limit: str):
         self._threshold_bytes, self._part_size_bytes = multipart_threshold_bytes, part_size_bytes
-        settings: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": str(folder / "spill"), "threads": 2}
-        self.connection = duckdb.connect(str(folder / "planning.duckdb"), config=settings)
-        # Its progress bar goes to stdout, which belongs to the command's own output.
-        self.connection.execute("SET enable_progress_bar = false")
+        file = str(folder / "planning.duckdb")
+        self.connection = connect(folder, memory_limit=memory_limit, database=file, threads=2)
         self._folder = folder
         self._relation = _read_parquet(folder / "rows.parquet")
 
@@ -120,7 +118,7 @@ class Sorting:
             self.connection.execute(
                 f"SET partitioned_write_flush_threshold = {flush_rows}; SET preserve_insertion_order = false; "
                 f"COPY (SELECT *, shard * {slabs} // {shard_count} AS slab FROM {self._relation}) "
-                f"TO {_quoted(folder)} "
+                f"TO {quoted(folder)} "
                 f"(FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE {flush_rows}, PARTITION_BY (slab)); "
                 "RESET preserve_insertion_order"
             )
@@ -191,8 +189,4 @@ def _cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def _read_parquet(path: Path) -> str:
-    return f"read_parquet({_quoted(path)})"
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
+    return f"read_parquet({quoted(path)})"

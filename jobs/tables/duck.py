@@ -1,7 +1,4 @@
-"""SQL over local files: DuckDB with a memory limit, spilling, and no way out of its folder.
-
-Imports duckdb: import this module where it is used.
-"""
+"""DuckDB over local files: one way to open it, views with no way out of their folder, and SQL strings."""
 
 from __future__ import annotations
 
@@ -30,15 +27,27 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
+def connect(
+    folder: Path, *, memory_limit: str, database: str = ":memory:", **settings: Any
+) -> duckdb.DuckDBPyConnection:
+    """A database, in memory or in a file, that spills to a folder below `folder` above its memory limit.
+
+    Times are in UTC. `settings` are DuckDB's own, such as `threads`.
+    """
+    limits = {"memory_limit": memory_limit, "temp_directory": str(folder / "spill")}
+    connection = duckdb.connect(database, config=_SETTINGS | limits | settings)
+    # The progress bar goes to stdout, which belongs to the command's own output.
+    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+    return connection
+
+
 class Database:
     """Views over the Parquet and JSON files below one folder; the folder's owner removes it."""
 
     def __init__(self, folder: Path, *, memory_limit: str = MEMORY_LIMIT):
         self.files = folder / "files"
         self.files.mkdir(parents=True, exist_ok=True)
-        config = _SETTINGS | {"memory_limit": memory_limit, "temp_directory": str(folder / "spill")}
-        self.connection = duckdb.connect(":memory:", config=config)
-        self.connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+        self.connection = connect(folder, memory_limit=memory_limit)
 
     def define(self, name: str, types: Mapping[str, str], relation: str | None) -> None:
         """The view `name`: `relation` with at least these columns (name → DuckDB type); empty without a relation."""
