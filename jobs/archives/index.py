@@ -30,9 +30,9 @@ from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.guard import ledger_guard
-from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.retries import try_often
 from jobs.s3.store import Marker, Store
+from jobs.s3.uploads import ArchiveUpload
 from jobs.tables.ranged_parquet import KeyRange, RangedTable, holds, open_table, overlaps
 
 FOLDER = "archives/"

@@ -21,8 +21,8 @@ from jobs.archives.tar_layout import END_OF_TAR, Layout, Placed
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import ObjectRef
 from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size, part_ranges
-from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.store import Written
+from jobs.s3.uploads import ArchiveUpload
 
 ZSTD_LEVEL = 3
 COPY_PART_BYTES = 1024**3

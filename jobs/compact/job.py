@@ -149,7 +149,7 @@ class Compact:
 
     async def _pack(self, rows: Sequence[ObjectVersion], archive: Location) -> list[Outcome]:
         from jobs.archives.writer import ArchiveWriter
-        from jobs.s3.archive_upload import ArchiveUpload
+        from jobs.s3.uploads import ArchiveUpload
 
         is_tar = self.options.rule.format is ArchiveFormat.TAR
         attributes = Attributes(

@@ -16,13 +16,13 @@ from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectVersion, Rou
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.part_sizes import choose_part_size
 from jobs.errors import Conflict, PreconditionFailed
-from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import ALGORITHMS
 from jobs.s3.compare_bytes import Side, check_content
 from jobs.s3.copying import KEEP, CopyOptions
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT, Store, Written
+from jobs.s3.uploads import ArchiveUpload
 
 PART_BYTES = 8 * 1024**2
 

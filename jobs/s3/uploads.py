@@ -1,43 +1,175 @@
-"""Uploading a file in bounded memory."""
+"""Uploads of one object: from pieces of any size, or from a file, in bounded memory."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.core.model import Attributes, Location
-from jobs.core.part_sizes import choose_part_size, part_ranges
-from jobs.errors import StoreError
-from jobs.s3.checksums import full_object
-from jobs.s3.store import Guard, Store
+from jobs.core.model import Attributes, Checksum, Location, ObjectRef
+from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size
+from jobs.errors import Conflict, NotFound, StoreError
+from jobs.s3.checksums import Hasher, full_object
+from jobs.s3.retries import try_often
+from jobs.s3.store import ABSENT, Guard, PartDone, Store, Written
+
+PARTS_IN_FLIGHT = 4
+ALGORITHM = "CRC64NVME"
+"""S3 makes the whole object's checksum out of the parts' by itself."""
+
+
+@dataclass(slots=True)
+class ArchiveUpload:
+    """Writes `bucket`/`key` in parts of `part_size_bytes`; what fits into one part becomes one PutObject.
+
+    The caller ends it with `finish` or `abort`. At most `parts_in_flight + 1` parts are in memory. Each part and
+    the whole object carry a CRC64NVME that S3 has to find, the latter unless parts were copied.
+    """
+
+    store: Store
+    bucket: str
+    key: str
+    attributes: Attributes
+    part_size_bytes: int
+    guard: Guard = ABSENT
+    parts_in_flight: int = PARTS_IN_FLIGHT
+    size_bytes: int = field(default=0, init=False)
+    _pending: bytearray = field(default_factory=bytearray, init=False)
+    _upload_id: str | None = field(default=None, init=False)
+    _running: deque[asyncio.Task[PartDone]] = field(default_factory=deque, init=False)
+    _done: list[PartDone] = field(default_factory=list, init=False)
+    _parts: int = field(default=0, init=False)
+    _crc: Hasher = field(default_factory=lambda: Hasher(ALGORITHM), init=False)
+    _has_copies: bool = field(default=False, init=False)
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes have to be written before a part can be copied behind them."""
+        return max(0, MIN_PART_BYTES - len(self._pending)) if self._pending else 0
+
+    @property
+    def checksum(self) -> Checksum | None:
+        """The whole object's checksum, None when parts were copied."""
+        return None if self._has_copies else Checksum(ALGORITHM, self._crc.spelled().partition(":")[2])
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """The next bytes. Raises a StoreError that an earlier part met with."""
+        self.size_bytes += len(data)
+        place = 0
+        while len(self._pending) + len(data) - place > self.part_size_bytes:
+            end = place + self.part_size_bytes - len(self._pending)
+            self._pending += data[place:end]
+            place = end
+            await self._flush()
+        self._pending += data[place:]
+
+    async def copy(self, source: ObjectRef, etag: str, start: int, end: int) -> None:
+        """Bytes of another object, copied by S3 itself: at least `MIN_PART_BYTES`, at most 5 GiB.
+
+        Raises ValueError when `missing_bytes` are still missing.
+        """
+        if self.missing_bytes:
+            raise ValueError(f"{self.missing_bytes} bytes are missing before a part can be copied")
+        if self._pending:
+            await self._flush()
+        self._has_copies = True
+        self.size_bytes += end - start
+        upload_id, number = await self._begin(), self._next_number()
+        await self._start(
+            lambda: self.store.copy_part(source, etag, start, end, self.bucket, self.key, upload_id, number)
+        )
+
+    async def finish(self) -> Written:
+        """Publish the object. Raises PreconditionFailed when what is there is not what the guard says (nothing, unless
+        it was given another one), Conflict when nobody knows whether it has been: look.
+        """
+        if self._upload_id is None:
+            data = bytes(self._pending)
+            self._crc.update(data)
+            checksum = full_object(ALGORITHM, data)
+            return await try_often(
+                lambda: self.store.put(
+                    self.bucket, self.key, data, self.attributes, guard=self.guard, checksum=checksum
+                )
+            )
+        if self._pending:
+            await self._flush()
+        while self._running:
+            self._done.append(await self._running.popleft())
+        upload_id = self._upload_id
+        try:
+            written = await try_often(
+                lambda: self.store.complete_multipart(
+                    self.bucket, self.key, upload_id, self._done, guard=self.guard, checksum=self.checksum
+                )
+            )
+        except NotFound as error:
+            if error.code != "NoSuchUpload":
+                raise
+            # It may be complete: the answer to an earlier try was lost.
+            raise Conflict(error.operation, error.target, "Raced", "the upload is not under way any more") from error
+        self._upload_id = None
+        return written
+
+    async def abort(self) -> None:
+        """Leave nothing behind. Harmless after `finish`."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        if self._upload_id is not None:
+            with contextlib.suppress(StoreError):  # the bucket's lifecycle rule is the second net
+                await self.store.abort_multipart(self.bucket, self.key, self._upload_id)
+            self._upload_id = None
+
+    async def _begin(self) -> str:
+        if self._upload_id is None:
+            self._upload_id = await try_often(
+                lambda: self.store.create_multipart(
+                    self.bucket, self.key, self.attributes, checksum_algorithm=ALGORITHM
+                )
+            )
+        return self._upload_id
+
+    async def _flush(self) -> None:
+        """Send what is pending as the next part."""
+        data, self._pending = bytes(self._pending), bytearray()
+        upload_id, number = await self._begin(), self._next_number()
+        await asyncio.to_thread(self._crc.update, data)
+        checksum = await asyncio.to_thread(full_object, ALGORITHM, data)
+        await self._start(
+            lambda: self.store.put_part(self.bucket, self.key, upload_id, number, data, checksum=checksum)
+        )
+
+    def _next_number(self) -> int:
+        self._parts += 1
+        return self._parts
+
+    async def _start(self, request: Callable[[], Awaitable[PartDone]]) -> None:
+        while len(self._running) >= self.parts_in_flight:
+            self._done.append(await self._running.popleft())
+        self._running.append(asyncio.create_task(try_often(request)))
+
 
 PART_BYTES = 32 * 1024 * 1024
+READ_BYTES = 1024 * 1024
 
 
 async def upload_file(
     store: Store, path: Path, place: Location, attributes: Attributes, *, guard: Guard, part_bytes: int = PART_BYTES
 ) -> None:
-    """Upload a local file, one part in memory at a time, each with a checksum that S3 verifies.
+    """Upload a local file, two parts in memory at most, each with a checksum that S3 verifies.
 
     Raises PreconditionFailed as `guard` says, any other StoreError when S3 refuses; nothing is left then.
     """
-    size_bytes = path.stat().st_size
-    if size_bytes <= part_bytes:
-        data = await asyncio.to_thread(path.read_bytes)
-        checksum = full_object("CRC64NVME", data)
-        await store.put(place.bucket, place.key, data, attributes, guard=guard, checksum=checksum)
-        return
-    upload_id = await store.create_multipart(place.bucket, place.key, attributes, checksum_algorithm="CRC64NVME")
+    part_size_bytes = choose_part_size(path.stat().st_size, part_bytes)
+    upload = ArchiveUpload(store, place.bucket, place.key, attributes, part_size_bytes, guard, parts_in_flight=1)
     try:
-        parts = []
         with path.open("rb") as file:
-            for number, start, end in part_ranges(size_bytes, choose_part_size(size_bytes, part_bytes)):
-                data = await asyncio.to_thread(file.read, end - start)
-                checksum = full_object("CRC64NVME", data)
-                parts.append(await store.put_part(place.bucket, place.key, upload_id, number, data, checksum=checksum))
-        await store.complete_multipart(place.bucket, place.key, upload_id, parts, guard=guard)
-    except BaseException:
-        with contextlib.suppress(StoreError):  # the bucket's lifecycle rule is the second net
-            await store.abort_multipart(place.bucket, place.key, upload_id)
-        raise
+            while data := await asyncio.to_thread(file.read, READ_BYTES):
+                await upload.write(data)
+        await upload.finish()
+    finally:
+        await upload.abort()

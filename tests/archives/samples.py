@@ -17,8 +17,8 @@ from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.store import UNGUARDED
+from jobs.s3.uploads import ArchiveUpload
 from tests.doubles.memory_store import MemoryStore
 
 PART_BYTES = 5 * 1024**2

@@ -17,9 +17,9 @@ from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location
 from jobs.core.outcome import Evidence
-from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
+from jobs.s3.uploads import ArchiveUpload
 from tests.doubles.memory_store import MemoryStore
 
 BUDGET_BYTES = 40_000

@@ -24,9 +24,9 @@ from jobs.expire.copy_checks import Copies
 from jobs.expire.job import Expire, ExpireOptions
 from jobs.expire.rules import Proof
 from jobs.ledger.tombstones import Tombstones
-from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, Deleted
+from jobs.s3.uploads import ArchiveUpload
 from tests.doubles.memory_store import MemoryStore
 
 LEDGER = Location("ledger", "runs")

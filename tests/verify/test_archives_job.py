@@ -21,9 +21,9 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import Denied
-from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
+from jobs.s3.uploads import ArchiveUpload
 from jobs.verify.archives_job import VerifyArchives
 from tests.doubles.memory_store import MemoryStore
 

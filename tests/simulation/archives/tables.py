@@ -36,9 +36,9 @@ import jobs.ledger.tombstones
 import jobs.restore.job
 import jobs.restore.member_writer
 import jobs.runs.leases
-import jobs.s3.archive_upload
 import jobs.s3.conditional_writes
 import jobs.s3.retries
+import jobs.s3.uploads
 import jobs.verify.archives_job
 from jobs.archives.index_tables import RECORD
 from jobs.archives.model import ArchiveRecord, Member
@@ -262,7 +262,7 @@ SCALE: Replacements = [
     (jobs.archives.writer, "CHUNK_BYTES", SMALL_BYTES),
     (jobs.archives.writer, "MIN_PART_BYTES", PART_BYTES),
     (jobs.archives.writer, "COPY_PART_BYTES", SMALL_BYTES),
-    (jobs.s3.archive_upload, "MIN_PART_BYTES", PART_BYTES),
+    (jobs.s3.uploads, "MIN_PART_BYTES", PART_BYTES),
     (jobs.archives.reader, "CHUNK_BYTES", SMALL_BYTES),
     (jobs.archives.reader, "FURTHEST_BYTES", 4 * SPAN_BYTES),
     (jobs.archives.files, "CHUNK_BYTES", SMALL_BYTES),

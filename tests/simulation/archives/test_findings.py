@@ -23,9 +23,9 @@ from jobs.expire.rules import Proof
 from jobs.restore.job import Restore, RestoreOptions
 from jobs.restore.thaw_requests import Thaws
 from jobs.restore.thawing import Tier
-from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, Written
+from jobs.s3.uploads import ArchiveUpload
 from tests.doubles.memory_store import MemoryStore
 from tests.simulation.copies.tables import PART_BYTES, SCALE, replaced
 from tests.simulation.copies.test_findings import Meddling, world

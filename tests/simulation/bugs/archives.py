@@ -14,7 +14,7 @@ import jobs.expire.rules
 import jobs.expire.undo
 import jobs.restore.as_of
 import jobs.restore.member_writer
-import jobs.s3.archive_upload
+import jobs.s3.uploads
 import jobs.verify.archives_job
 from jobs.archives.model import ArchiveRecord, Member, describe
 from jobs.archives.reader import MemberRead
@@ -24,9 +24,9 @@ from jobs.compact.member_reader import MemberSource
 from jobs.compact.packing import archive_location
 from jobs.core.model import Location, ObjectRef
 from jobs.core.outcome import Evidence, Outcome
-from jobs.s3.archive_upload import ArchiveUpload
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, Written
+from jobs.s3.uploads import ArchiveUpload
 from jobs.verify.archives_job import VerifyArchives
 from tests.simulation.bugs.bug import Bug, Replacements
 
@@ -150,11 +150,11 @@ def _leave_parts() -> Replacements:
 
 def _write_over_archives() -> Replacements:
     def careless(
-        store: Any, bucket: str, key: str, attributes: Any, part_bytes: int, guard: Any = None
+        store: Any, bucket: str, key: str, attributes: Any, part_bytes: int, guard: Any = None, **options: Any
     ) -> ArchiveUpload:
-        return ArchiveUpload(store, bucket, key, attributes, part_bytes, UNGUARDED)
+        return ArchiveUpload(store, bucket, key, attributes, part_bytes, UNGUARDED, **options)
 
-    places: list[Any] = [jobs.s3.archive_upload, jobs.archives.index, jobs.restore.member_writer]
+    places: list[Any] = [jobs.s3.uploads, jobs.archives.index, jobs.restore.member_writer]
     return [(place, "ArchiveUpload", careless) for place in places]
 
 

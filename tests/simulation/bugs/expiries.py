@@ -15,7 +15,7 @@ import jobs.expire.rules
 import jobs.expire.undo
 import jobs.restore.as_of
 import jobs.restore.member_writer
-import jobs.s3.archive_upload
+import jobs.s3.uploads
 import jobs.verify.archives_job
 from jobs.core.evidence import Verdict
 from jobs.core.outcome import Evidence, Outcome, Status
