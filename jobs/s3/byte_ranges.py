@@ -27,7 +27,7 @@ class ByteBudget:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def acquire(self, size_bytes: int) -> int:
-        """Wait for the bytes; returns what to release (never more than the whole budget)."""
+        """Wait for the bytes. Returns what to release (never more than the whole budget)."""
         wanted = min(size_bytes, self.size_bytes)
         if self.try_acquire(size_bytes) is None:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -68,13 +68,16 @@ async def read_ahead(
     is_alone: Callable[[Item], bool] = lambda item: False,
     holds_bytes: Callable[[T], bool] = lambda result: True,
 ) -> AsyncGenerator[T, None]:
-    """Yield `fetch(item)` of each item in order, `at_once()` of them in flight as far as the budget allows.
+    """Yield `fetch(item)` of each item in order, `at_once()` of them in flight as far as the budget
+    allows.
 
-    Each item holds its `size_bytes` of the budget until the caller asks for the next result. A result that does not
-    hold bytes gives them back before the caller gets it. An item that `is_alone` is fetched when nothing else is in
-    flight, and nothing else starts before the caller has used it.
+    Each item holds its `size_bytes` of the budget until the caller asks for the next result. A
+    result that does not hold bytes gives them back before the caller gets it. An item that
+    `is_alone` is fetched when nothing else is in flight, and nothing else starts before the caller
+    has used it.
 
-    A caller that may stop early closes the generator (`aclosing`): an exception that is kept would keep its bytes too.
+    A caller that may stop early closes the generator (`aclosing`): an exception that is kept would
+    keep its bytes too.
     """
     waiting = deque(items)
     running: deque[tuple[int, asyncio.Task[T]]] = deque()
@@ -122,7 +125,8 @@ def read_ranges(
     *,
     copies: int = 1,
 ) -> AsyncGenerator[T, None]:
-    """Yield `fetch(start, end)` for each range of the object, in order, a few of them ahead (`read_ahead`).
+    """Yield `fetch(start, end)` for each range of the object, in order, a few of them ahead
+    (`read_ahead`).
 
     `copies`: how many times a range's bytes are held at once (2 when two objects are compared).
     """

@@ -1,4 +1,6 @@
-"""Checksums of bytes as S3 spells them: base64, big-endian, `-N` after a composite of N parts.
+"""Checksums of bytes in S3's spelling.
+
+Base64, big-endian, `-N` after a composite of N parts.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
 """

@@ -1,4 +1,4 @@
-"""Proof by reading: the bytes of two objects compared, or of one against a known checksum."""
+"""Comparison of two objects by their bytes, or of one with a known checksum."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Side(NamedTuple):
 
 
 async def compare_content(source: Side, destination: Side, budget: ByteBudget) -> tuple[Verdict, str | None]:
-    """Read both objects, pinned by ETag, and compare their bytes → verdict and `SHA256:base64` of the content.
+    """Read both objects, pinned by ETag, and compare their bytes → verdict and `SHA256:base64` of
+    the content.
 
     The checksum is None when they differ. Raises PreconditionFailed when one changes meanwhile.
     """
@@ -38,7 +39,7 @@ async def compare_content(source: Side, destination: Side, budget: ByteBudget) -
         try:
             ours, theirs = await asyncio.gather(*reads)
         finally:
-            for read in reads:  # when one fails, the other's bytes are nobody's, and in no budget
+            for read in reads:  # when one fails, the other's bytes are in no budget
                 read.cancel()
         return start, ours, theirs
 
@@ -53,7 +54,8 @@ async def compare_content(source: Side, destination: Side, budget: ByteBudget) -
 
 
 async def check_content(side: Side, known_checksum: str, budget: ByteBudget) -> Verdict:
-    """Read one object, pinned by ETag, and compare with the `ALGORITHM:base64` of the content that is known.
+    """Read one object, pinned by ETag, and compare with the `ALGORITHM:base64` of the content that
+    is known.
 
     Raises PreconditionFailed when it changes meanwhile.
     """

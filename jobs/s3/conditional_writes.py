@@ -1,4 +1,4 @@
-"""Conditional writes on a server that may ignore conditions: find out by trying, and look first where it does.
+"""Guarded writes on servers that may ignore S3's conditional headers.
 
 S3 refuses a write whose `If-None-Match` or `If-Match` does not hold. Some servers that speak its
 interface ignore these headers on some operations (Ceph 18.2 on CopyObject and
@@ -8,7 +8,7 @@ a write relies on it. AWS's own endpoints are not tried: their conditions are do
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html).
 
 Where a condition is ignored, the destination is looked at directly before the write. A write by
-somebody else between the look and the write can then be lost, so every such outcome says that. A
+another writer between the look and the write can then be lost, so every such outcome says that. A
 write that would replace an object for good, in a bucket without versions, is refused.
 """
 
@@ -37,7 +37,9 @@ _BODY = b"Sealift tries whether this server heeds conditions. This object can be
 
 
 class Condition(StrEnum):
-    """What a write may demand: no object in its place, one with an ETag there, or a source with an ETag."""
+    """What a write may demand: no object in its place, one with an ETag there, or a source with an
+    ETag.
+    """
 
     ABSENT = "absent"
     ETAG = "etag"
@@ -67,7 +69,10 @@ def look_first(store: Store) -> Store:
 
 
 class ConditionalWrites:
-    """A Store around another one. See the module. What is not defined here is passed on as it is."""
+    """A Store around another one.
+
+    See the module. What is not defined here is passed on as it is.
+    """
 
     def __init__(self, store: Store):
         self._store = store
@@ -132,7 +137,10 @@ class ConditionalWrites:
         guard: Guard,
         checksum: Checksum | None = None,
     ) -> Written:
-        """CompleteMultipartUpload. Raises Rejected for a write that would replace an object unguarded."""
+        """CompleteMultipartUpload.
+
+        Raises Rejected for a write that would replace an object unguarded.
+        """
 
         async def write() -> Written:
             return await self._store.complete_multipart(bucket, key, upload_id, parts, guard=guard, checksum=checksum)
@@ -142,7 +150,10 @@ class ConditionalWrites:
         return await self._guarded(await self._heeded(bucket, key, _try_complete), bucket, key, guard, write)
 
     async def _heeded(self, bucket: str, key: str, attempt: _Trial) -> Heeded:
-        """What the server heeds, tried once. A trial that failed is made again by the next write."""
+        """What the server heeds, tried once.
+
+        A trial that failed is made again by the next write.
+        """
         name = bucket, attempt.__name__
         task = self._tried.get(name)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
@@ -162,7 +173,9 @@ class ConditionalWrites:
         return (await write())._replace(note=LOOKED_FIRST.format(operation=heeded.operation))
 
     async def _look(self, operation: str, place: ObjectRef, guard: Guard) -> None:
-        """Do what the server does not: refuse the write if the place is not as the guard demands."""
+        """Do what the server does not: refuse the write if the place is not as the guard
+        demands.
+        """
         there = await find(self._store, place)
         etag = there.etag if there else None
         if etag != guard.etag:
@@ -196,7 +209,10 @@ class _TrialObjects(NamedTuple):
     made: list[tuple[str, str | None]]
 
     async def is_refused(self, key: str, write: Coroutine[Any, Any, Written]) -> bool:
-        """Whether the server refuses a write whose condition does not hold. A 404 for what is there does not count."""
+        """Whether the server refuses a write whose condition does not hold.
+
+        A 404 for what is there does not count.
+        """
         try:
             written = await write
         except (PreconditionFailed, Conflict):
@@ -214,7 +230,8 @@ _Trial = Callable[[_TrialObjects], Coroutine[Any, Any, Heeded]]
 
 @contextlib.asynccontextmanager
 async def _trial_objects(store: Store, bucket: str, beside: str) -> AsyncIterator[_TrialObjects]:
-    """Put the objects beside a key, so that a policy that allows the key allows them, and remove all that was made.
+    """Put the objects beside a key, so that a policy that allows the key allows them, and remove
+    all that was made.
 
     Where the credentials may not delete, the two objects stay.
     """
@@ -246,10 +263,10 @@ async def _try_copy(objects: _TrialObjects) -> Heeded:
     def copy(guard: Guard, source_etag: str | None = None) -> Coroutine[Any, Any, Written]:
         return objects.store.copy(source, source_etag, objects.bucket, key, CopySettings(), guard=guard)
 
-    found = await _try_guards(objects, key, copy)
+    conditions = await _try_guards(objects, key, copy)
     if await objects.is_refused(key, copy(UNGUARDED, _NO_ETAG)):
-        found |= {Condition.SOURCE}
-    return Heeded("CopyObject", found)
+        conditions |= {Condition.SOURCE}
+    return Heeded("CopyObject", conditions)
 
 
 async def _try_complete(objects: _TrialObjects) -> Heeded:

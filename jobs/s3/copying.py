@@ -1,4 +1,7 @@
-"""Copying one object version: by one request, in parts, or through this process; and what the answer proves."""
+"""Copies of one object version: by one request, in parts, or streamed.
+
+Each copy's outcome says what the answer proves.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,16 @@ from jobs.s3.multipart_copy import Transfer, copy_parts, stream
 from jobs.s3.store import CopySettings, Guard, Store, Written
 
 COPY_LIMIT_BYTES = 5_000_000_000
-"""CopyObject takes sources up to 5 GB: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
+"""CopyObject takes sources up to 5 GB:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 KEEP = "keep"
 
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """How to copy. `storage_class` KEEP takes the source's; None for `sse` takes the destination bucket's default.
+    """How to copy. `storage_class` KEEP takes the source's.
+
+    None for `sse` takes the destination bucket's default.
 
     `streamed`: source and destination are different services.
     """
@@ -36,7 +42,7 @@ class CopyOptions:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """From a run's spec, whose other options are somebody else's."""
+        """From a run's spec. It ignores the spec's other options."""
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 
@@ -51,7 +57,9 @@ class Copier:
     budget: ByteBudget
 
     def is_simple(self, row: ObjectVersion) -> bool:
-        """Whether one guarded CopyObject can do it: size known and small, pinned, nothing to look up first."""
+        """Whether one guarded CopyObject can do it: size known and small, pinned, nothing to look
+        up first.
+        """
         return (
             not self.options.streamed
             and not self.options.object_lock
@@ -67,9 +75,11 @@ class Copier:
         return None if wanted in (None, "", "STANDARD") and self.options.storage_class == KEEP else wanted
 
     async def copy(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
-        """Copy the version that `source` describes, by whatever way fits its size and the two services.
+        """Copy the version that `source` describes, by whatever way fits its size and the two
+        services.
 
-        Raises Conflict or PreconditionFailed where source or destination changed meanwhile: look again.
+        Raises Conflict or PreconditionFailed where source or destination changed meanwhile: look
+        again.
         """
         try:
             if self.options.streamed or source.size_bytes > self.options.multipart_threshold_bytes:
@@ -82,13 +92,17 @@ class Copier:
         except NoSuchBucket:
             raise
         except NotFound as error:
-            # 404 is also what S3 says when the object that If-Match names is gone, or an upload: the source is not.
+            # 404 is also what S3 says when the object that If-Match names is gone, or an upload:
+            # the source is not.
             if guard.etag is None and error.code != "NoSuchUpload":
                 raise
             raise _raced(error) from error
 
     async def copy_simply(self, row: ObjectVersion, guard: Guard, source: ObjectInfo | None = None) -> Outcome:
-        """By one CopyObject, pinned to version and ETag. Raises PreconditionFailed when S3 finds otherwise."""
+        """By one CopyObject, pinned to version and ETag.
+
+        Raises PreconditionFailed when S3 finds otherwise.
+        """
         settings = CopySettings(
             storage_class=self._storage_class(row.storage_class),
             sse=self.options.sse,

@@ -29,8 +29,9 @@ MANIFEST_BYTES = 64 << 20
 class PromisedFile:
     """A file that a report's manifest promises, and the `places` where it may be, in order.
 
-    `md5` in hex. `kind` and `report` are the messages' nouns. `may_be_denied`: S3 also denies access
-    to a key that is missing, if the credentials lack s3:ListBucket, so look at the next place.
+    `md5` in hex. `kind` and `report` are the messages' nouns. `may_be_denied`: S3 also denies
+    access to a key that is missing, if the credentials lack s3:ListBucket, so look at the next
+    place.
     """
 
     manifest: Location | Path | str
@@ -45,7 +46,8 @@ class PromisedFile:
 async def download(store: Store, ref: ObjectRef, path: Path) -> str:
     """Write the object to `path` → the MD5 of its bytes, in hex. Raises a StoreError of the reads.
 
-    At most four ranges are in memory. The first range brings size and ETag: small objects take one request.
+    At most four ranges are in memory. The first range brings size and ETag: small objects take one
+    request.
     """
     try:
         first = await store.get(ref, start=0, end=RANGE_BYTES)
@@ -59,7 +61,8 @@ async def download(store: Store, ref: ObjectRef, path: Path) -> str:
 async def fetch_promised(store: Store, file: PromisedFile, target: Path) -> tuple[Location | Path, Path]:
     """Where the file is, and a verified local copy of it: at `target`, or itself where it is local.
 
-    Raises ManifestError when it is missing or is not what the manifest promises, a StoreError otherwise.
+    Raises ManifestError when it is missing or is not what the manifest promises, a StoreError
+    otherwise.
     """
     denied = None
     for place in file.places:
@@ -94,8 +97,8 @@ async def fetch_promised(store: Store, file: PromisedFile, target: Path) -> tupl
 async def read_manifest(store: Store, place: Location | Path, advice: str) -> bytes:
     """A manifest's bytes, or those of another small file of a report.
 
-    Raises ManifestError, which ends in `advice`, for a file that is missing or too large, a StoreError or
-    an OSError when it cannot be read.
+    Raises ManifestError, which ends in `advice`, for a file that is missing or too large, a
+    StoreError or an OSError when it cannot be read.
     """
     try:
         if isinstance(place, Path):
@@ -103,14 +106,15 @@ async def read_manifest(store: Store, place: Location | Path, advice: str) -> by
         else:
             size_bytes = (await store.head(ObjectRef(*place))).size_bytes
         if size_bytes > MANIFEST_BYTES:
-            raise ManifestError(f"{place} has {size_bytes} bytes and so is no manifest: {advice}")
+            raise ManifestError(f"{place} has {size_bytes} bytes, too many for a manifest: {advice}")
         return place.read_bytes() if isinstance(place, Path) else (await store.get(ObjectRef(*place))).data
     except (NotFound, FileNotFoundError, IsADirectoryError) as error:
         raise ManifestError(f"{place} does not exist: {advice}") from error
 
 
 async def _look(store: Store, place: Location | Path, expected_bytes: int | None, target: Path) -> tuple[int, str]:
-    """The size and the MD5 of the file, which is at `target` then if it is in S3 and of the expected size.
+    """The size and the MD5 of the file, which is at `target` then if it is in S3 and of the
+    expected size.
 
     The MD5 is empty where the size is wrong already.
     """
@@ -129,7 +133,9 @@ async def _look(store: Store, place: Location | Path, expected_bytes: int | None
 async def _write_ranges(
     store: Store, ref: ObjectRef, etag: str, path: Path, start: int, size_bytes: int, beginning: bytes = b""
 ) -> str:
-    """Write the object's `beginning` and its bytes from `start` on to `path` → the MD5 of what was written."""
+    """Write the object's `beginning` and its bytes from `start` on to `path` → the MD5 of what was
+    written.
+    """
     digest = hashlib.md5(usedforsecurity=False)
 
     def keep(file: IO[bytes], data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A store whose writes ask first whether they may still be sent."""
+"""Store whose writes first ask whether they may still be sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ class Hold(Protocol):
 
 
 def fenced(store: Store, hold: Hold) -> Store:
-    """The store, with `hold` before each write. Reads pass, and so does what only cleans up. All else is a write."""
+    """The store, with `hold` before each write.
+
+    Reads pass, and so does what only cleans up. All else is a write.
+    """
     return cast(Store, _FencedStore(store, hold))
 
 

@@ -1,9 +1,9 @@
 """Pages of listings: S3's XML to `Page`.
 
-The objects of a page are mostly spelled alike: from the first one a regular expression is made that takes all of
-them apart at once, and an XML parser reads only what stands around them. A page whose entries differ is
-the parser's altogether. Requests ask for `encoding-type=url`, since keys may hold characters that XML 1.0 cannot;
-what the answer declares as encoded is decoded exactly once.
+The objects of a page are mostly spelled alike: from the first one a regular expression is made that
+takes all of them apart at once, and an XML parser reads only what is around them. A page whose
+entries differ is the parser's altogether. Requests ask for `encoding-type=url`, since keys may hold
+characters that XML 1.0 cannot. What the answer declares as encoded is decoded exactly once.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ _DIGITS_MAX = 18
 _TAG = re.compile(r"<(/?\w+)>")
 
 Row = Sequence[str | None]
-"""The values of _FIELDS; keys are still encoded."""
+"""The values of _FIELDS. Keys are still encoded."""
 
 
 class _Layout(NamedTuple):
-    """How an entry is spelled: what takes it apart, where each of _FIELDS is (-1: nowhere), how many tags it has."""
+    """How an entry is spelled: what takes it apart, where each of _FIELDS is (-1: nowhere), how
+    many tags it has.
+    """
 
     expression: re.Pattern[str]
     places: tuple[int, ...]
@@ -104,8 +106,11 @@ def parse_page(body: bytes) -> Page:
 
 
 def _take_apart(body: bytes) -> tuple[list[Row], bytes]:
-    """The rows of the page's objects, and the page without them; no rows, and all of it, when they are not alike."""
-    if b"<DeleteMarker" in body:  # versions and delete markers stand in one order
+    """The rows of the page's objects, and the page without them.
+
+    No rows, and all of it, when they are not alike.
+    """
+    if b"<DeleteMarker" in body:  # versions and delete markers have one common order
         return [], body
     for name in ("Contents", "Version"):
         start = body.find(b"<%b>" % name.encode())

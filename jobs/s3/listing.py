@@ -1,12 +1,12 @@
-"""List a bucket in parallel, without knowing its keys beforehand.
+"""Listing of a bucket in parallel, without knowing its keys beforehand.
 
 One worker starts with everything. Whenever a worker is idle, it looks for the place where a range
-that another one is listing branches (`jobs.s3.listing_forks`): the owner keeps the nearest branch, the
-others become ranges of their own. A range is a prefix: ranges are disjoint whatever the server's order,
-all versions of a key stay together, and S3's limits per prefix are spread.
+that another one is listing branches (`jobs.s3.listing_forks`): the owner keeps the nearest branch,
+the others become ranges of their own. A range is a prefix: ranges are disjoint whatever the
+server's order, all versions of a key stay together, and S3's limits per prefix are spread.
 
-SeaweedFS: current objects of an unversioned bucket come completely. In a versioned bucket its own pages
-lose entries at a boundary between such names as `x`, `x-1` and `x/…`, however one lists it.
+SeaweedFS: current objects of an unversioned bucket come completely. In a versioned bucket its own
+pages lose entries at a boundary between such names as `x`, `x-1` and `x/…`, however one lists it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ from jobs.s3.listing_forks import Fork, edge, find_fork, is_ordered
 from jobs.s3.store import Marker, Page, Store
 
 MAX_BRANCHES = 64
-"""Branches that become ranges of their own at one fork; what lies behind them stays one range.
-Enough for digits, hex and base 64; a fork into thousands of CJK characters must not cost a request each."""
+"""Branches that become ranges of their own at one fork. What lies behind them stays one range.
+Enough for digits, hex and base 64. A fork into thousands of CJK characters must not cost a request
+each."""
 
 
 @dataclass(eq=False, slots=True)
 class _Range:
-    """Keys that begin with `within` and with none of `excluded`; requests ask for `prefix`, from `marker` on."""
+    """Keys that begin with `within` and with none of `excluded`.
+
+    Requests ask for `prefix`, from `marker` on.
+    """
 
     prefix: str
     within: str
@@ -38,7 +42,7 @@ class _Range:
     is_fresh: bool = False  # a page has come since the last look for a fork
 
     def take(self, page: Page) -> list[Listed]:
-        """The entries of the page that are this range's; remembers how far the listing is."""
+        """The entries of the page that are this range's. Remembers how far the listing is."""
         self.marker = page.next_marker
         if page.entries:
             self.last_key = page.entries[-1].key
@@ -59,11 +63,12 @@ class _Range:
 async def list_all(
     store: Store, location: Location, *, versions: bool, concurrency: int = 16
 ) -> AsyncGenerator[list[Listed], None]:
-    """Yield every entry beneath `location` exactly once, in pages of at most 1,000, listed in parallel.
+    """Yield every entry below `location` exactly once, in pages of at most 1,000, listed in
+    parallel.
 
-    Pages of one range come in the server's order, pages of different ranges in any; all versions of a key
-    come in order. At most `2 × concurrency` pages wait in memory. Raises the first StoreError of any
-    request; stopping early (`aclose`) cancels the requests.
+    Pages of one range come in the server's order, pages of different ranges in any. All versions of
+    a key come in order. At most `2 × concurrency` pages wait in memory. Raises the first StoreError
+    of any request. Stopping early (`aclose`) cancels the requests.
     """
     listing = _Listing(store, location, versions, concurrency)
     workers = [asyncio.create_task(listing.work()) for _ in range(concurrency)]
@@ -89,7 +94,9 @@ async def _finish(workers: list[asyncio.Task[None]], pages: asyncio.Queue[list[L
 
 
 class _Listing:
-    """What the workers of one listing share: ranges that wait, ranges under way, pages that are ready."""
+    """What the workers of one listing share: ranges that wait, ranges under way, pages that are
+    ready.
+    """
 
     def __init__(self, store: Store, location: Location, versions: bool, concurrency: int):
         self._request = store.list_versions if versions else store.list_objects
@@ -123,7 +130,8 @@ class _Listing:
         self._active.add(keys)
         while keys in self._active:
             page = await self._request(self._bucket, keys.prefix, after=keys.marker)
-            # From here to the discard nothing waits: a split sees the range before this page or after it.
+            # From here to the discard nothing waits: a split sees the range before this page or
+            # after it.
             entries = keys.take(page)
             if self._is_splittable and not is_ordered([entry.key for entry in page.entries]):
                 self._is_splittable = False  # split, such a listing might never end, or say things twice
@@ -143,7 +151,10 @@ class _Listing:
         return page.entries[0].key if page.entries else None
 
     async def _split(self, keys: _Range) -> None:
-        """Look for a fork behind the range's last key; its nearest branch stays, the others become ranges."""
+        """Look for a fork behind the range's last key.
+
+        Its nearest branch stays, the others become ranges.
+        """
         assert keys.last_key is not None
         keys.is_fresh = False
         within = keys.within

@@ -1,4 +1,4 @@
-"""Splitting a key space nobody has seen yet: where do the keys after this one branch?
+"""Forks in an unknown key space: where the keys after a given one branch.
 
 A parallel listing needs places to cut. Cutting between two strings by arithmetic fails for real
 keys (`a/000001` … `a/100000` fill a sliver of the strings between them), so the cuts are found by
@@ -6,7 +6,7 @@ asking for the first key behind an `edge`. What comes back is a prefix of real k
 
 Nothing here compares two keys: the parts are prefixes, and a prefix holds the same keys whatever
 the server's order is. All that is asked of a server is *some* order in which the keys of a prefix
-are neighbours. S3's byte order is one; the order of a directory tree (SeaweedFS) is another.
+are neighbours. S3's byte order is one. The order of a directory tree (SeaweedFS) is another.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ _LAST_CHARACTER = "\U0010ffff"
 
 
 class Fork(NamedTuple):
-    """The keys after some key all begin with `shared`; the nearest with `stem`, the next ones with another character.
+    """The keys after some key all begin with `shared`.
 
-    `stem` is `shared` and one character more; `next_key` is the first key outside `stem`.
+    The nearest with `stem`, the next ones with another character.
+
+    `stem` is `shared` and one character more. `next_key` is the first key outside `stem`.
     """
 
     shared: str
@@ -33,10 +35,11 @@ class Fork(NamedTuple):
 
 
 def edge(prefix: str) -> str:
-    """A place to list from that lies behind every key beginning with `prefix`, and before all others that follow.
+    """A place to list from that lies behind every key beginning with `prefix`, and before all
+    others that follow.
 
     The noncharacter U+10FFFF ends it rather than the next character after the prefix: a listing starts
-    *after* a place, so `a/1` as the edge of `a/0` would hide the key `a/1`; and SeaweedFS, started after
+    *after* a place, so `a/1` as the edge of `a/0` would hide the key `a/1`. And SeaweedFS, started after
     the name of a directory, leaves the directory out.
     """
     return prefix + _LAST_CHARACTER
@@ -55,7 +58,9 @@ def shared_length(one: str, other: str) -> int:
 
 
 def is_ordered(keys: Sequence[str]) -> bool:
-    """Whether the keys are in an order that keeps the keys of a prefix together: of bytes, or of a directory tree."""
+    """Whether the keys are in an order that keeps the keys of a prefix together: of bytes, or of a
+    directory tree.
+    """
     if all(map(le, keys, keys[1:])):
         return True
     paths = [key.replace("/", "\0") for key in keys]
@@ -63,11 +68,13 @@ def is_ordered(keys: Sequence[str]) -> bool:
 
 
 def find_fork(last: str, within: str) -> Generator[str, str | None, Fork | None]:
-    """Ask where the keys behind `last` that begin with `within` branch off; returns None where they do not.
+    """Ask where the keys behind `last` that begin with `within` branch off.
 
-    Yields places (edges); send the first key after each that begins with `within`, or None when there is
-    none. At most log2(1024) questions: with `i` growing, `edge(last[:i])` leaves more and more keys behind
-    it, and each key that comes back tells at once how far it agrees with `last`.
+    Returns None where they do not.
+
+    Yields places (edges). Send the first key after each that begins with `within`, or None when
+    there is none. At most log2(1024) questions: with `i` growing, `edge(last[:i])` leaves more and
+    more keys behind it, and each key that comes back shows at once how far it agrees with `last`.
     """
     known = len(within)  # no key lies behind edge(last[:known])
     possible = len(last)

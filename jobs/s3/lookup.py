@@ -1,4 +1,4 @@
-"""Looking at one key: the object if it is there, and all its versions."""
+"""Lookup of one key: its current object, and all its versions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ async def key_history(store: Store, bucket: str, key: str) -> list[Listed]:
 
 @dataclass(frozen=True, slots=True)
 class KeyLooks:
-    """Looks at the keys of one bucket, each key at most once, however many of its versions are asked for.
+    """Looks at the keys of one bucket, each key at most once, however many of its versions are
+    asked for.
 
     What was seen stays as it was: make another one to look again.
     """

@@ -1,4 +1,4 @@
-"""Copies that need more than one request: multipart within a service, streams between two."""
+"""Multipart copies: within one service, or streamed between two."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ STREAM_PART_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """One object version on its way. `info` is what HEAD said of the source; its ETag pins every read."""
+    """One object version on its way.
+
+    `info` is what HEAD said of the source. Its ETag pins every read.
+    """
 
     source: Store
     ref: ObjectRef
@@ -38,7 +41,7 @@ async def copy_parts(transfer: Transfer, part_size_bytes: int) -> Written:
     """Multipart server-side copy, parts in parallel, each pinned.
 
     Where the source has a composite checksum its part boundaries are kept, so that checksum and
-    ETag come out the same; a full-object checksum of the source must come out at the destination.
+    ETag come out the same. A full-object checksum of the source must come out at the destination.
     """
     checksum = _carried_checksum(transfer.info)
     part_size_bytes = choose_part_size(transfer.info.size_bytes, part_size_bytes)
@@ -63,7 +66,8 @@ async def copy_parts(transfer: Transfer, part_size_bytes: int) -> Written:
 
 
 async def stream(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
-    """Copy through this process, in bounded parts, hashed on the way → the answer and `SHA256:base64`.
+    """Copy through this process, in bounded parts, hashed on the way → the answer and
+    `SHA256:base64`.
 
     The bytes are checked against the source's MD5 ETag or full-object SHA-256 before they are
     published, and every upload carries a checksum that the destination verifies.
@@ -142,7 +146,9 @@ async def _upload(transfer: Transfer, checksum: Checksum | None) -> AsyncIterato
 
 
 def _carried_checksum(info: ObjectInfo) -> Checksum | None:
-    """The checksum that the copy should have: a full-object one that S3 builds from parts, else a composite."""
+    """The checksum that the copy should have: a full-object one that S3 builds from parts, else a
+    composite.
+    """
     combinable = [c for c in info.checksums if not c.is_composite and c.algorithm in ("CRC64NVME", "CRC32C", "CRC32")]
     composite = [c for c in info.checksums if c.is_composite]
     if combinable or composite:
@@ -151,7 +157,9 @@ def _carried_checksum(info: ObjectInfo) -> Checksum | None:
 
 
 async def _source_part_size(transfer: Transfer) -> int | None:
-    """The size of the source's parts, None when they are not all alike (the last may be shorter)."""
+    """The size of the source's parts, None when they are not all alike (the last may be
+    shorter).
+    """
     first = await transfer.source.head(transfer.ref, part_number=1)
     count = first.parts_count
     if count is None or first.size_bytes <= 0 or -(-transfer.info.size_bytes // first.size_bytes) != count:
@@ -160,7 +168,7 @@ async def _source_part_size(transfer: Transfer) -> int | None:
 
 
 async def _all_or_first_error(work: Sequence[Coroutine[None, None, PartDone]]) -> list[PartDone]:
-    """The results in order; the first error cancels the rest and is raised."""
+    """The results in order. The first error cancels the rest and is raised."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         return list(await asyncio.gather(*tasks))
@@ -188,7 +196,9 @@ class _Digests:
         return "SHA256:" + self.sha256().value
 
     def check(self, transfer: Transfer, size_bytes: int) -> None:
-        """Raise Unavailable (so that the row is tried again) when these are not the source's bytes."""
+        """Raise Unavailable (so that the row is tried again) when these are not the source's
+        bytes.
+        """
         info = transfer.info
         wrong = size_bytes != info.size_bytes or (is_md5_etag(info) and self._md5.hexdigest() != info.etag)
         stored = [c.value for c in info.checksums if c.algorithm == "SHA256" and not c.is_composite]

@@ -1,4 +1,4 @@
-"""Objects of S3 as files, by smart-open, with its errors as ours."""
+"""Objects of S3 as files, read by smart-open, with S3's errors as ours."""
 
 from __future__ import annotations
 

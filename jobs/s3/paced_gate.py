@@ -1,4 +1,7 @@
-"""Many small requests at once, as many as S3 bears: each tried again when that may help, fewer after SlowDown."""
+"""Gate for many small requests at once.
+
+It lets through as many as S3 bears, fewer after SlowDown, and retries each.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class PacedGate:
-    """Lets so much work run at once as `pace` says, first come, first served. Work inside must not ask for more."""
+    """Lets so much work run at once as `pace` says, first come, first served.
+
+    Work inside must not ask for more.
+    """
 
     pace: Pace
     clock: Callable[[], float] = time.monotonic

@@ -1,7 +1,8 @@
-"""What an answer to HEAD or GET has to say before it is believed. Pure.
+"""Checks of an answer to HEAD or GET before it is believed. Pure.
 
-A server that is broken, or a cache between, may answer with another range, another version or another state of the
-object than was asked for. S3 names all three in its headers, so that each is held against the question.
+A server that is broken, or a cache between, may answer with another range, another version or
+another state of the object than was asked for. S3 names all three in its headers, so that each is
+held against the question.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Asked(NamedTuple):
 
 
 def described(ref: ObjectRef, answer: Response) -> ObjectInfo:
-    """What a HEAD says. Raises Unavailable if it does not name size and ETag, or another version than `ref`."""
+    """What a HEAD says. Raises Unavailable if it does not name size and ETag, or another version
+    than `ref`.
+    """
     if ref.version_id is not None:
         _check_version("HeadObject", ref, answer)
     info = _info("HeadObject", ref, answer)
@@ -49,7 +52,9 @@ def described(ref: ObjectRef, answer: Response) -> ObjectInfo:
 
 
 def received(ref: ObjectRef, asked: Asked, answer: Response) -> Body:
-    """What a GET brought. Raises Unavailable for other bytes than asked for, PreconditionFailed for another ETag."""
+    """What a GET brought. Raises Unavailable for other bytes than asked for, PreconditionFailed for
+    another ETag.
+    """
     _check_version("GetObject", ref, answer)
     etag = wire.unquote_etag(answer.headers.get("etag", ""))
     if asked.if_match is not None and etag != asked.if_match:
@@ -76,7 +81,9 @@ def _info(operation: str, ref: ObjectRef, answer: Response) -> ObjectInfo:
 
 
 def _size_by_range(ref: ObjectRef, asked: Asked, answer: Response) -> int:
-    """The object's size by Content-Range, which has to be the range that was asked for, and that of the body."""
+    """The object's size by Content-Range, which has to be the range that was asked for, and that of
+    the body.
+    """
     text = answer.headers.get("content-range", "")
     match = _RANGE.fullmatch(text.strip())
     if not match:
@@ -90,7 +97,10 @@ def _size_by_range(ref: ObjectRef, asked: Asked, answer: Response) -> int:
 
 
 def _check_version(operation: str, ref: ObjectRef, answer: Response) -> None:
-    """S3 names the version that it answers with. A server that never heard of versions is none to ask for one."""
+    """S3 names the version that it answers with.
+
+    A server without versions cannot be asked for one.
+    """
     version_id = answer.headers.get("x-amz-version-id")
     if version_id != ref.version_id and ref.version_id is not None and (version_id or "null") != ref.version_id:
         sent = f"version {version_id}" if version_id else "no version id"
@@ -98,7 +108,9 @@ def _check_version(operation: str, ref: ObjectRef, answer: Response) -> None:
 
 
 def check_copied_version(operation: str, source: ObjectRef, place: ObjectRef, answer: Response) -> None:
-    """Raises Unavailable if the server says that it copied another version of the source than it was asked to."""
+    """Raises Unavailable if the server says that it copied another version of the source than it
+    was asked to.
+    """
     version_id = answer.headers.get("x-amz-copy-source-version-id")
     if version_id is not None and source.version_id not in (None, version_id):
         message = f"it copied version {version_id} of {source.key}, asked for version {source.version_id}"

@@ -1,4 +1,7 @@
-"""RestStore: the Store on S3's REST interface. See `jobs.s3.store` for what each method means."""
+"""RestStore: the Store over S3's REST interface.
+
+`jobs.s3.store` says what each method means.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _WITH_CHECKSUMS = ("x-amz-checksum-mode", "ENABLED")
 
 
 class RestStore:
-    """S3 through `transport`; satisfies `Store`.
+    """S3 through `transport`. Satisfies `Store`.
 
     Safe for many requests at once on one event loop at a time. Responses that are no S3 answers
     raise Unavailable with the code `MalformedAnswer`.
@@ -29,7 +32,10 @@ class RestStore:
 
     @property
     def heeds_conditions(self) -> bool:
-        """Whether conditional writes are known to hold: at AWS's own endpoints. See `jobs.s3.conditional_writes`."""
+        """Whether conditional writes are known to hold: at AWS's own endpoints.
+
+        See `jobs.s3.conditional_writes`.
+        """
         return self.transport.endpoint.is_aws
 
     async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
@@ -63,7 +69,9 @@ class RestStore:
         guard: Guard,
         checksum: Checksum | None = None,
     ) -> Written:
-        """PutObject. S3 takes no Object Lock settings without a checksum, so that one is made if none was given."""
+        """PutObject. S3 takes no Object Lock settings without a checksum, so that one is made if
+        none was given.
+        """
         if checksum is None and attributes.lock is not None:
             checksum = full_object("CRC64NVME", data)
         headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + wire.checksum_headers(checksum)
@@ -104,9 +112,9 @@ class RestStore:
         return Deleted(answer.headers.get("x-amz-version-id"), is_delete_marker)
 
     async def delete_versions(self, bucket: str, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
-        """DeleteObjects; keys that no XML can hold are deleted one by one."""
+        """DeleteObjects. Keys that no XML can hold are deleted one by one."""
         place = ObjectRef(bucket, "")
-        told: dict[tuple[str, str], StoreError | None] = {}
+        answers: dict[tuple[str, str], StoreError | None] = {}
         spelled = [each for each in versions if wire.is_xml_text(each[0])]
         if spelled:
             body = wire.delete_body(spelled)
@@ -115,14 +123,14 @@ class RestStore:
                 "DeleteObjects", "POST", place, query="delete=", headers=headers, body=body
             )
             try:
-                told = wire.parse_deletions(answer.body, bucket)
+                answers = wire.parse_deletions(answer.body, bucket)
             except wire.Malformed as error:
                 raise _malformed("DeleteObjects", place, answer, error) from error
         for key, version_id in versions:
             if not wire.is_xml_text(key):
-                told[key, version_id] = await self._delete_one(bucket, key, version_id)
+                answers[key, version_id] = await self._delete_one(bucket, key, version_id)
         silence = Unavailable("DeleteObjects", str(place), "MalformedAnswer", "the answer leaves it out", 200)
-        return [told.get(each, silence) for each in versions]
+        return [answers.get(each, silence) for each in versions]
 
     async def _delete_one(self, bucket: str, key: str, version_id: str) -> StoreError | None:
         try:

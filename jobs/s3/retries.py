@@ -1,4 +1,4 @@
-"""Requests that are repeated here, because whoever asked for them would have to do much else again."""
+"""Retries of single requests, for callers whose own retry would repeat much more."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ TRIES = 8
 async def try_often(
     request: Callable[[], Awaitable[T]], on_error: Callable[[StoreError], None] = lambda error: None, tries: int = TRIES
 ) -> T:
-    """The request's answer; what may pass (5xx, SlowDown, no answer, 409) is asked for again, with full jitter.
+    """The request's answer.
 
-    `on_error` hears of each failure that is tried again. Raises the last StoreError, or any other at once.
+    What may pass (5xx, SlowDown, no answer, 409) is asked for again, with full jitter.
+
+    `on_error` hears of each failure that is tried again. Raises the last StoreError, or any other
+    at once.
     """
     for attempt in range(1, tries):
         try:
@@ -33,7 +36,10 @@ async def try_often(
 
 
 async def do_all(work: Callable[[U], Awaitable[T]], items: Iterable[U], at_once: int) -> list[T]:
-    """`work` of each item, so many at once, in order. All are waited for; then the first error is raised, if any."""
+    """`work` of each item, so many at once, in order.
+
+    All are waited for. Then the first error is raised, if any.
+    """
     gate = asyncio.Semaphore(at_once)
 
     async def one(item: U) -> T:

@@ -1,4 +1,4 @@
-"""Stores from what boto3 would find: endpoint, region, profile and credentials.
+"""Stores with boto3's configuration: endpoint, region, profile and credentials.
 
 boto3's own rules apply (AWS_PROFILE, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the shared
 configuration files, roles, container and instance credentials), through botocore's session. Its
@@ -32,11 +32,12 @@ def open_store(
     request_payer: bool = False,
     is_paced: bool = False,
 ) -> RestStore:
-    """A store on the given endpoint, region and profile; what is None comes from boto3's own chain.
+    """A store on the given endpoint, region and profile. What is None comes from boto3's own chain.
 
-    `max_in_flight`: how many connections it may open. `request_payer`: pay for requests to Requester Pays buckets.
-    `is_paced`: the caller heeds SlowDown itself, and is to hear of it soon. Raises ConfigError for an unknown
-    profile, an endpoint that is no URL, or when there are no credentials.
+    `max_in_flight`: how many connections it may open. `request_payer`: pay for requests to
+    Requester Pays buckets. `is_paced`: the caller heeds SlowDown itself, and is to hear of it soon.
+    Raises ConfigError for an unknown profile, an endpoint that is no URL, or when there are no
+    credentials.
     """
     from jobs.s3.http.transport import TRIES_PACED, TRIES_PATIENT, Transport
     from jobs.s3.rest_store import RestStore
@@ -45,7 +46,7 @@ def open_store(
     found = found or _from_botocore(profile, needs_endpoint=endpoint is None)
     region = region or found.region or DEFAULT_REGION
     address = _endpoint(endpoint or found.endpoint, region, found)
-    if not is_paced:  # a paced caller is a worker, and whoever planned its run was warned
+    if not is_paced:  # a paced caller is a worker, and its planner was warned
         _warn_if_readable(address, found)
     transport = Transport(
         address,
@@ -84,7 +85,8 @@ class _Found(NamedTuple):
 
 
 def _from_environment(values: Mapping[str, str]) -> _Found | None:
-    """What botocore would find where the environment alone decides, without the third of a second it takes.
+    """What botocore would find where the environment alone decides, without the third of a second
+    it takes.
 
     None, so that botocore is asked, as soon as a profile or a configuration file has a say.
     """
@@ -157,7 +159,7 @@ def _configured_endpoint(session: Any) -> str | None:
 
 
 def _endpoint(url: str | None, region: str, found: _Found) -> Endpoint:
-    """The endpoint of the URL; without one, AWS's for the region."""
+    """The endpoint of the URL. Without one, AWS's for the region."""
     from jobs.s3.http.endpoints import aws_endpoint, given_endpoint, masked
 
     if not url:
@@ -171,7 +173,9 @@ def _endpoint(url: str | None, region: str, found: _Found) -> Endpoint:
 
 
 def _warn_if_readable(address: Endpoint, found: _Found) -> None:
-    """Warn of temporary credentials whose token crosses a network in the clear, once for each endpoint."""
+    """Warn of temporary credentials whose token crosses a network in the clear, once for each
+    endpoint.
+    """
     from jobs.s3.http.endpoints import is_loopback
 
     if not address.is_tls and not is_loopback(address) and found.credentials().token:
@@ -183,7 +187,7 @@ def _warn_if_readable(address: Endpoint, found: _Found) -> None:
 
 
 def _credentials(session: Any, profile: str | None) -> Callable[[], Credentials]:
-    """Fixed credentials once and for all; those that expire are asked for at each signature."""
+    """Fixed credentials once and for all. Those that expire are asked for at each signature."""
     from botocore.credentials import RefreshableCredentials
 
     found = session.get_credentials()

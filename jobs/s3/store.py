@@ -1,10 +1,10 @@
-"""Store: what the rest of Sealift may ask of S3, whoever answers.
+"""Store: the protocol through which Sealift talks to S3.
 
 Consistency that callers rely on (S3 gives it since 2020): a read after a successful write
-sees it; a conditional write (`Guard`) succeeds for one writer only; a listing shows every
+sees it. A conditional write (`Guard`) succeeds for one writer only. A listing shows every
 object that existed throughout it, in the byte order of the keys.
 
-Every method raises a `StoreError` of `jobs.errors` and nothing else; one contract suite
+Every method raises a `StoreError` of `jobs.errors` and nothing else. One contract suite
 (`tests/s3/contract/`) runs against every implementation.
 """
 
@@ -30,14 +30,15 @@ ABSENT = Guard(absent=True)
 UNGUARDED = Guard()
 
 DELETED_AT_ONCE = 1000
-"""What one DeleteObjects takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+"""What one DeleteObjects takes:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
 
 @dataclass(frozen=True, slots=True)
 class CopySettings:
-    """What a server-side copy sets anew; None keeps S3's default for a copy.
+    """What a server-side copy sets. None keeps S3's default for a copy.
 
-    CopyObject carries content headers, user metadata and tags by itself; storage class,
+    CopyObject carries content headers, user metadata and tags by itself. Storage class,
     encryption and Object Lock it does not, so they are asked for here.
     """
 
@@ -82,7 +83,7 @@ class Body(NamedTuple):
 
 
 class Page(NamedTuple):
-    """One page of a listing, in S3's order; `next_marker` is None on the last page.
+    """One page of a listing, in S3's order. `next_marker` is None on the last page.
 
     `prefixes` are the common prefixes when a delimiter was given.
     """
@@ -114,15 +115,23 @@ class Store(Protocol):
 
     @property
     def heeds_conditions(self) -> bool:
-        """Whether conditional writes are known to hold there. False: `jobs.s3.conditional_writes` finds out."""
+        """Whether conditional writes are known to hold there.
+
+        False: `jobs.s3.conditional_writes` finds out.
+        """
         ...
 
     async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
-        """The object's description with its checksums. With `part_number`, `size_bytes` is that part's."""
+        """The object's description with its checksums.
+
+        With `part_number`, `size_bytes` is that part's.
+        """
         ...
 
     async def get(self, ref: ObjectRef, *, start: int = 0, end: int | None = None, if_match: str | None = None) -> Body:
-        """Bytes `start` to `end` (exclusive; None: to the end), held in memory. Ask for bounded ranges.
+        """Bytes `start` to `end` (exclusive.
+
+        None: to the end), held in memory. Ask for bounded ranges.
 
         `info.size_bytes` is the whole object's size.
         """
@@ -144,7 +153,9 @@ class Store(Protocol):
     async def copy(
         self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
     ) -> Written:
-        """CopyObject (sources up to 5 GB), pinned to the version and, when given, the ETag of the source."""
+        """CopyObject (sources up to 5 GB), pinned to the version and, when given, the ETag of the
+        source.
+        """
         ...
 
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
@@ -156,24 +167,27 @@ class Store(Protocol):
     ) -> Deleted:
         """Without a version id: make a delete marker (versioned buckets) or remove the object.
 
-        With `if_match`, only if the current version has this ETag; S3 asks that of the current one alone. Raises
-        PreconditionFailed, or NotFound when nothing is there.
+        With `if_match`, only if the current version has this ETag. S3 asks that of the current one
+        alone. Raises PreconditionFailed, or NotFound when nothing is there.
         """
         ...
 
     async def delete_versions(self, bucket: str, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
-        """Remove versions, at most `DELETED_AT_ONCE`, each named by (key, version id), for good (DeleteObjects).
+        """Remove versions, at most `DELETED_AT_ONCE`, each named by (key, version id), for good
+        (DeleteObjects).
 
-        For each in order: None, or why it is still there. One that is gone already is no error. Raises what S3
-        says of the request as a whole: then nothing is known of any.
+        For each in order: None, or why it is still there. One that is gone already is no error.
+        Raises what S3 says of the request as a whole: then nothing is known of any.
         """
         ...
 
     async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
-        """Ask for a readable copy of an archived version, kept for `days` (None: for Intelligent-Tiering, it stays).
+        """Ask for a readable copy of an archived version, kept for `days` (None: for
+        Intelligent-Tiering, it stays).
 
-        `tier` is Expedited, Standard or Bulk. Asking again is harmless: a copy that is there stays `days` longer.
-        Raises Rejected for a version that is not archived, or a tier that its class does not have.
+        `tier` is Expedited, Standard or Bulk. Asking again is harmless: a copy that is there stays
+        `days` longer. Raises Rejected for a version that is not archived, or a tier that its class
+        does not have.
         """
         ...
 
@@ -186,7 +200,10 @@ class Store(Protocol):
         checksum_algorithm: str | None = None,
         is_composite: bool = False,
     ) -> str:
-        """Begin a multipart upload → upload id. `is_composite`: per-part checksums, else full-object."""
+        """Begin a multipart upload → upload id.
+
+        `is_composite`: per-part checksums, else full-object.
+        """
         ...
 
     async def copy_part(
@@ -223,19 +240,24 @@ class Store(Protocol):
         ...
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
-        """Drop an unfinished upload; one that is gone already is no error."""
+        """Drop an unfinished upload. One that is gone already is no error."""
         ...
 
     async def list_objects(
         self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
     ) -> Page:
-        """One page of current objects (ListObjectsV2). `after` with only a key starts after that key."""
+        """One page of current objects (ListObjectsV2).
+
+        `after` with only a key starts after that key.
+        """
         ...
 
     async def list_versions(
         self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
     ) -> Page:
-        """One page of all versions and delete markers (ListObjectVersions), newest first for each key."""
+        """One page of all versions and delete markers (ListObjectVersions), newest first for each
+        key.
+        """
         ...
 
     async def is_versioned(self, bucket: str) -> bool:
@@ -243,5 +265,5 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Release connections; the store is not used afterwards."""
+        """Release connections. The store is not used afterwards."""
         ...

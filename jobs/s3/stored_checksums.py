@@ -1,4 +1,4 @@
-"""Checksums that S3 keeps of an object's whole content, held against bytes that come from somewhere else."""
+"""Checksums that S3 keeps of an object's content, compared with other bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class Stored(NamedTuple):
 
 
 def stored_checksums(info: ObjectInfo) -> list[Stored]:
-    """All that can be computed from the bytes alone, the strongest first: full-object checksums, an MD5 ETag."""
+    """All that can be computed from the bytes alone, the strongest first: full-object checksums, an
+    MD5 ETag.
+    """
     found = [
         Stored(each.algorithm, each.value, Evidence.CHECKSUM)
         for each in info.checksums
@@ -52,6 +54,8 @@ class ContentCheck:
 
     @property
     def evidence(self) -> Evidence:
-        """The strongest that protects against intent, NONE where there is no such: then the bytes must be compared."""
+        """The strongest that protects against intent, NONE where there is no such: then the bytes
+        must be compared.
+        """
         strong = [each for each in self._stored if protects(each.algorithm, Protection.INTENT)]
         return strong[0].evidence if strong else Evidence.NONE

@@ -23,10 +23,13 @@ ALGORITHM = "CRC64NVME"
 
 @dataclass(slots=True)
 class ArchiveUpload:
-    """Writes `bucket`/`key` in parts of `part_size_bytes`; what fits into one part becomes one PutObject.
+    """Writes `bucket`/`key` in parts of `part_size_bytes`.
 
-    The caller ends it with `finish` or `abort`. At most `parts_in_flight + 1` parts are in memory. Each part and
-    the whole object carry a CRC64NVME that S3 has to find, the latter unless parts were copied.
+    What fits into one part becomes one PutObject.
+
+    The caller ends it with `finish` or `abort`. At most `parts_in_flight + 1` parts are in memory.
+    Each part and the whole object carry a CRC64NVME that S3 has to find, the latter unless parts
+    were copied.
     """
 
     store: Store
@@ -83,8 +86,9 @@ class ArchiveUpload:
         )
 
     async def finish(self) -> Written:
-        """Publish the object. Raises PreconditionFailed when what is there is not what the guard says (nothing, unless
-        it was given another one), Conflict when nobody knows whether it has been: look.
+        """Publish the object. Raises PreconditionFailed when what is there is not what the guard
+        says (nothing, unless it was given another one), Conflict when it is unknown whether it has
+        been: look.
         """
         if self._upload_id is None:
             data = bytes(self._pending)
@@ -162,7 +166,8 @@ async def upload_file(
 ) -> None:
     """Upload a local file, two parts in memory at most, each with a checksum that S3 verifies.
 
-    Raises PreconditionFailed as `guard` says, any other StoreError when S3 refuses; nothing is left then.
+    Raises PreconditionFailed as `guard` says, any other StoreError when S3 refuses. Nothing is left
+    then.
     """
     part_size_bytes = choose_part_size(path.stat().st_size, part_bytes)
     upload = ArchiveUpload(store, place.bucket, place.key, attributes, part_size_bytes, guard, parts_in_flight=1)

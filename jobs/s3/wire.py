@@ -1,4 +1,4 @@
-"""S3's wire format, purely: headers and XML from and to Sealift's nouns. No I/O.
+"""Wire format of S3: headers and XML from and to Sealift's types. No I/O.
 
 Header names are in lower case here. Metadata values go through as they are, as UTF-8: S3 itself
 decodes RFC 2047 words on the way in and encodes them on the way out, so that a value which was
@@ -49,11 +49,11 @@ _CHECKSUM_ELEMENT = re.compile(rb"<Checksum([A-Z0-9]+)>([^<\x80-\xff]*)</")
 
 
 class Malformed(Exception):
-    """An answer that is no XML of S3; the transport turns it into a StoreError."""
+    """An answer that is no XML of S3. The transport turns it into a StoreError."""
 
 
 class ErrorBody(NamedTuple):
-    """What an `<Error>` document says; empty where it is silent."""
+    """What an `<Error>` document says. Empty where it is silent."""
 
     code: str
     message: str
@@ -61,17 +61,21 @@ class ErrorBody(NamedTuple):
 
 
 def quote(text: str, safe: str = "") -> str:
-    """Percent-encoded. What is no UTF-8 is for S3 to refuse: no text of a key or an event may raise here."""
+    """Percent-encoded. What is no UTF-8 is for S3 to refuse: no text of a key or an event may raise
+    here.
+    """
     return text if _PLAIN.fullmatch(text) else quote_strictly(text, safe, errors="surrogatepass")
 
 
 def quote_key(key: str) -> str:
-    """The key as a URL path: everything but letters, digits, `-._~` and `/` percent-encoded, nothing normalised."""
+    """The key as a URL path: everything but letters, digits, `-._~` and `/` percent-encoded,
+    nothing normalised.
+    """
     return key if _PLAIN_KEY.fullmatch(key) else quote(key, safe="/")
 
 
 def query(**parameters: str | int | None) -> str:
-    """`max_keys=5` → `max-keys=5`; None is left out; an empty string stays, as `name=`."""
+    """`max_keys=5` → `max-keys=5`. None is left out. An empty string stays, as `name=`."""
     return "&".join(
         f"{name.replace('_', '-')}={quote(str(value))}" for name, value in parameters.items() if value is not None
     )
@@ -103,7 +107,9 @@ def guard_headers(guard: Guard) -> Pairs:
 
 
 def checksum_headers(checksum: Checksum | None) -> Pairs:
-    """The checksum that S3 must find in the body of this request, announced as S3's own clients do."""
+    """The checksum that S3 must find in the body of this request, announced as S3's own clients
+    do.
+    """
     if checksum is None:
         return []
     return [
@@ -141,7 +147,10 @@ def attribute_headers(attributes: Attributes) -> Pairs:
 
 
 def header_checksums(headers: Headers) -> tuple[Checksum, ...]:
-    """The checksums that an answer names. Algorithms that are not known yet come through all the same."""
+    """The checksums that an answer names.
+
+    Algorithms that are not known yet come through all the same.
+    """
     composite = headers.get("x-amz-checksum-type") == "COMPOSITE"
     return tuple(
         Checksum(algorithm.upper(), value, composite or "-" in value)
@@ -151,7 +160,10 @@ def header_checksums(headers: Headers) -> tuple[Checksum, ...]:
 
 
 def object_info(headers: Headers, *, whole: bool = False) -> ObjectInfo:
-    """What HEAD or GET said. `whole`: the size is the object's, even if the answer is a range of it."""
+    """What HEAD or GET said.
+
+    `whole`: the size is the object's, even if the answer is a range of it.
+    """
     size = headers.get("content-length", "0")
     content_range = headers.get("content-range", "")
     if whole and content_range:
@@ -174,7 +186,7 @@ def object_info(headers: Headers, *, whole: bool = False) -> ObjectInfo:
 
 
 def _number(text: str | None) -> int | None:
-    """A header that counts something; None for what is no number of sane length."""
+    """A header that counts something. None for what is no number of sane length."""
     return int(text) if text and text.isdecimal() and len(text) < _DIGITS_MAX else None
 
 
@@ -193,7 +205,9 @@ def _attributes(headers: Headers, storage_class: str) -> Attributes:
 
 
 def _is_archived(headers: Headers, storage_class: str) -> bool:
-    """In Glacier or an archive tier, and no restored copy is there (`x-amz-restore` says when one is)."""
+    """In Glacier or an archive tier, and no restored copy is there (`x-amz-restore` says when one
+    is).
+    """
     if storage_class in _ARCHIVE_CLASSES:
         return 'ongoing-request="false"' not in headers.get("x-amz-restore", "")
     return bool(headers.get("x-amz-archive-status"))
@@ -205,7 +219,8 @@ def written(headers: Headers) -> Written:
 
 
 def parse_result(headers: Headers, body: bytes) -> Written:
-    """The answer to CopyObject, UploadPartCopy or CompleteMultipartUpload: ETag and checksums in the body.
+    """The answer to CopyObject, UploadPartCopy or CompleteMultipartUpload: ETag and checksums in
+    the body.
 
     Raises Malformed when the body has no ETag: then nothing is known of what happened.
     """
@@ -235,7 +250,8 @@ def plain(text: str) -> str:
 
 
 def parse_xml(body: bytes) -> ElementTree.Element:
-    """The document's root. Raises Malformed for invalid XML, for a DOCTYPE (S3 sends none), and above the bounds.
+    """The document's root. Raises Malformed for invalid XML, for a DOCTYPE (S3 sends none), and
+    above the bounds.
 
     The document is UTF-8 whatever it declares: in another encoding a DOCTYPE might not be seen.
     """
@@ -284,7 +300,10 @@ def parse_versioning(body: bytes) -> bool:
 
 
 def restore_body(days: int | None, tier: str) -> bytes:
-    """The body of RestoreObject. `days` None: for classes whose restored objects stay (Intelligent-Tiering)."""
+    """The body of RestoreObject.
+
+    `days` None: for classes whose restored objects stay (Intelligent-Tiering).
+    """
     kept = "" if days is None else f"<Days>{days}</Days>"
     job = f"<GlacierJobParameters><Tier>{escape(tier)}</Tier></GlacierJobParameters>"
     return f'<RestoreRequest xmlns="{_NAMESPACE}">{kept}{job}</RestoreRequest>'.encode()
@@ -306,7 +325,7 @@ def delete_body(versions: Sequence[tuple[str, str]]) -> bytes:
 
 def parse_deletions(body: bytes, bucket: str) -> dict[tuple[str, str], StoreError | None]:
     """The answer to DeleteObjects: (key, version id) → why it was not deleted, None when it was."""
-    told: dict[tuple[str, str], StoreError | None] = {}
+    refusals: dict[tuple[str, str], StoreError | None] = {}
     for entry in parse_xml(body):
         kind = entry.tag.rpartition("}")[2]
         names = ("Key", "VersionId", "DeleteMarkerVersionId", "Code", "Message")
@@ -315,8 +334,10 @@ def parse_deletions(body: bytes, bucket: str) -> dict[tuple[str, str], StoreErro
         if kind in ("Deleted", "Error"):
             ref = ObjectRef(bucket, key, version_id)
             is_refused = kind == "Error"
-            told[key, version_id] = store_error("DeleteObjects", str(ref), code, message, 200) if is_refused else None
-    return told
+            refusals[key, version_id] = (
+                store_error("DeleteObjects", str(ref), code, message, 200) if is_refused else None
+            )
+    return refusals
 
 
 def complete_body(parts: Sequence[PartDone]) -> bytes:

@@ -1,4 +1,6 @@
-"""Bounds of an answer's XML, beyond which it takes far more memory or time than any answer of S3. Pure.
+"""Bounds of an answer's XML, checked before it is parsed. Pure.
+
+Beyond them, XML takes far more memory or time than any answer of S3.
 
 16 MiB of XML can take 1.5 GB and 14 s. An element or an attribute costs some 200 bytes, and a
 namespace is repeated in the name of each element.

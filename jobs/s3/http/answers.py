@@ -1,7 +1,9 @@
-"""One answer of HTTP/1.1, from bytes to a status, headers and a body. Pure: no sockets, no clock.
+"""HTTP/1.1 answers: from bytes to a status, headers and a body.
 
-llhttp (`httptools`) parses, strictly. This module decides what llhttp leaves open: which of several answers is the
-request's own, what of a head must be unique, and how many bytes may come.
+Pure: no sockets, no clock.
+
+llhttp (`httptools`) parses, strictly. This module decides what llhttp leaves open: which of several
+answers is the request's own, what of a head must be unique, and how many bytes may come.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ MAX_BODY_BYTES = 1 << 30
 BUFFER_BYTES = 256 * 1024
 """A larger body of known length is received into a buffer of its own, without copies."""
 FRAMING_BYTES = 64 * 1024
-"""Of an answer with its interim answers, all but the body: heads, chunk sizes, extensions, trailers. S3 sends 8 KiB at
-most (2 KiB of them metadata). Bodies may add a quarter of their size, for small chunks."""
+"""Of an answer with its interim answers, all but the body: heads, chunk sizes, extensions,
+trailers. S3 sends 8 KiB at most (2 KiB of them metadata). Bodies may add a quarter of their size,
+for small chunks."""
 _SINGLE = frozenset({"etag", "last-modified", "content-range", "content-length", "transfer-encoding"})
-"""What tells one object and one body from others, with S3's own headers: it must be there once."""
+"""What identifies one object and one body, with S3's own headers: it must be there once."""
 _LISTS = frozenset({"cache-control", "content-encoding", "content-language"})
-"""Lists: that they come twice is the same as one list of both (RFC 9110, section 5.3). Proxies add to them."""
+"""Lists: that they come twice is the same as one list of both (RFC 9110, section 5.3). Proxies add
+to them."""
 _DESCRIBING = frozenset({"content-type", "content-disposition", "expires"})
 """One value each. They decide nothing but what an object's attributes are."""
 _ANY = frozenset({"x-amz-request-id", "x-amz-id-2"})
@@ -30,7 +34,9 @@ _names: dict[bytes, str] = {}
 
 
 class NoAnswer(Exception):
-    """Nothing that is an answer came: `code` says why, `is_stale` that an idle connection had been closed unseen."""
+    """Nothing that is an answer came: `code` says why, `is_stale` that an idle connection had been
+    closed unseen.
+    """
 
     def __init__(self, code: str, message: str, *, is_stale: bool = False):
         super().__init__(message)
@@ -38,7 +44,10 @@ class NoAnswer(Exception):
 
 
 class Response(NamedTuple):
-    """An answer: header names in lower case. `doubtful`: headers of one value that came with several."""
+    """An answer: header names in lower case.
+
+    `doubtful`: headers of one value that came with several.
+    """
 
     status: int
     headers: dict[str, str]
@@ -49,8 +58,9 @@ class Response(NamedTuple):
 class Answer:
     """The answer to one request as its bytes arrive.
 
-    `is_kept`, once the answer is whole: its connection may serve another request. It may not after anything that
-    follows the answer: a client has to treat that as nobody's (RFC 9112, section 6.3).
+    `is_kept`, once the answer is whole: its connection may serve another request. It may not after
+    anything that follows the answer: a client has to treat that as nobody's (RFC 9112, section
+    6.3).
     """
 
     is_kept = is_started = False
@@ -104,7 +114,10 @@ class Answer:
         return None
 
     def fill(self, count: int) -> Response | None:
-        """Take `count` bytes that were written to `rest`. The whole answer, None if it is not complete."""
+        """Take `count` bytes that were written to `rest`.
+
+        The whole answer, None if it is not complete.
+        """
         assert self.large is not None
         self._filled += count
         if self._filled < len(self.large):
@@ -116,8 +129,8 @@ class Answer:
     def end(self, why: str = "") -> Response:
         """The answer of a connection that ended before it was complete. Raises NoAnswer.
 
-        A body without a length ends with its connection, so that nobody can tell whether all of it came. That will do
-        for an error's text, and for nothing else.
+        A body without a length ends with its connection, so it is unknown whether all of it
+        came. That will do for an error's text, and for nothing else.
         """
         self._parser = None
         if (
@@ -144,7 +157,8 @@ class Answer:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header or a trailer."""
-        # Blanks around a value are no part of it (RFC 9110, section 5.5). What follows the head is never looked at.
+        # Blanks around a value are no part of it (RFC 9110, section 5.5). What follows the head is
+        # never looked at.
         self._fields.append((name, value.strip()))  # of white space llhttp lets pass blanks and tabs alone
 
     def on_headers_complete(self) -> None:
@@ -205,11 +219,13 @@ class Answer:
         self._doubtful = _DESCRIBING & several
 
     def _expect_body(self) -> None:
-        """What the head says of the body's length. llhttp has refused lengths that are no digits, or two of them."""
+        """What the head says of the body's length. llhttp has refused lengths that are no digits,
+        or two of them.
+        """
         length = self._headers.get("content-length")
         if length is None:
             if self._status < 300 and "transfer-encoding" not in self._headers:
-                message = "the answer has no length, so that nobody can tell whether all of it came"
+                message = "the answer has no length, so it may be cut short"
                 self._refuse("IncompleteBody", message)
         elif (size_bytes := int(length)) > self._max_bytes:
             self._refuse_body(size_bytes)
@@ -220,11 +236,14 @@ class Answer:
         if self._error is not None:
             return
         self.is_kept = self._parser.should_keep_alive()
-        # A bytearray that nobody writes to any more: making it `bytes` would copy it.
+        # A bytearray without writers: making it `bytes` would copy it.
         self._response = Response(self._status, self._headers, cast("bytes", body), self._doubtful)
 
     def _let_go(self, error: NoAnswer) -> NoAnswer:
-        """The error, whose traceback refers to us. What was received for nothing is given back at once."""
+        """The error, whose traceback refers to us.
+
+        What was received for nothing is given back at once.
+        """
         self._parser = self._pending = self.large = self._error = None
         self._chunks = []
         return error

@@ -1,4 +1,4 @@
-"""Opening connections to a server: itself or through an HTTP proxy, with TLS or without."""
+"""Connections to a server: direct or through an HTTP proxy, with or without TLS."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class Dialer:
-    """Opens connections; addresses of names are remembered for a while.
+    """Opens connections. Addresses of names are remembered for a while.
 
     `tls`: None for plain HTTP.
     """
@@ -32,7 +32,10 @@ class Dialer:
         self._addresses: dict[str, tuple[float, Sequence[Any]]] = {}
 
     async def connect(self, host: str, make: Callable[[], P]) -> P:
-        """A connection to `host` (`name` or `name:port`), spoken for by what `make` makes. Raises NoAnswer."""
+        """A connection to `host` (`name` or `name:port`), spoken for by what `make` makes.
+
+        Raises NoAnswer.
+        """
         name, port = _split(host, 443 if self._tls else 80)
         proxy = self._proxies.of(host)
         try:
@@ -68,13 +71,14 @@ class Dialer:
 
     async def _resolve(self, name: str, port: int) -> Any:
         loop = asyncio.get_running_loop()
-        known = self._addresses.get(name)
-        if known is None or loop.time() > known[0]:
-            found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-            # A machine without IPv6 would fail at each second try: what the resolver prefers is taken.
-            known = loop.time() + RESOLVE_SECONDS, [each for each in found if each[0] == found[0][0]]
-            self._addresses[name] = known
-        return random.choice(known[1])
+        cached = self._addresses.get(name)
+        if cached is None or loop.time() > cached[0]:
+            addresses = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            # A machine without IPv6 would fail at each second try: what the resolver prefers is
+            # taken.
+            cached = loop.time() + RESOLVE_SECONDS, [each for each in addresses if each[0] == addresses[0][0]]
+            self._addresses[name] = cached
+        return random.choice(cached[1])
 
 
 async def _tunnel(endpoint: socket.socket, proxy: Proxy, target: str) -> None:

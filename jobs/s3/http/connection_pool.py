@@ -1,11 +1,13 @@
-"""HTTP/1.1 over a pool of connections on asyncio. `answers` makes answers of their bytes.
+"""Connection pool for HTTP/1.1 on asyncio. `answers` parses what comes back.
 
-Small on purpose: a request's bytes go out, a status, headers and a body come back, at a quarter of the
-processor time that the AWS Common Runtime takes for it through its Python binding (DESIGN.md, section 7).
+Small on purpose: a request's bytes go out, a status, headers and a body come back, at a quarter of
+the processor time that the AWS Common Runtime takes for it through its Python binding (DESIGN.md,
+section 7).
 
-An answer never belongs to another request. A connection has one request at a time. It serves the next one only if
-nothing came after the last answer: neither with it, nor later, nor into the socket, where it waits to be read.
-What a server sends after the next request was sent, and not for it, no client can tell from its answer.
+An answer never belongs to another request. A connection has one request at a time. It serves the
+next one only if nothing came after the last answer: neither with it, nor later, nor into the
+socket, where it waits to be read. What a server sends after the next request was sent, and not for
+it, no client can tell from its answer.
 """
 
 from __future__ import annotations
@@ -21,18 +23,21 @@ from jobs.s3.http.answers import BUFFER_BYTES, MAX_BODY_BYTES, Answer, NoAnswer,
 from jobs.s3.http.connect import Dialer
 
 SILENCE_SECONDS = 300.0
-"""CopyObject of 5 GB may think for minutes; S3 sends spaces meanwhile."""
+"""CopyObject of 5 GB may think for minutes. S3 sends spaces meanwhile."""
 ANSWER_SECONDS = 300.0
 PACE_BYTES = 16 * 1024
-"""A second, request and answer together, is the least that a server gets `ANSWER_SECONDS` prolonged for."""
+"""A second, request and answer together, is the least that a server gets `ANSWER_SECONDS` prolonged
+for."""
 SWEEP_SECONDS = 10.0
 _TCP_INFO_BYTES = 128
 _ACKED_AT = 120
-"""Where Linux's `struct tcp_info` has `tcpi_bytes_acked`, eight bytes (linux/tcp.h; its fields never move)."""
+"""Where Linux's `struct tcp_info` has `tcpi_bytes_acked`, eight bytes (linux/tcp.h, whose
+fields never move)."""
 
 
 class Bounds(NamedTuple):
-    """What an answer may come to: bytes of its body, and seconds without counting those that its bytes take.
+    """What an answer may come to: bytes of its body, and seconds without counting those that its
+    bytes take.
 
     `is_bodiless`: the answer has headers only (HEAD).
     """
@@ -61,7 +66,10 @@ class Pool:
         self.buffer = memoryview(bytearray(BUFFER_BYTES))  # for what all connections receive but large bodies
 
     async def exchange(self, host: str, head: bytes, body: bytes | None, bounds: Bounds = ANY) -> Response:
-        """Send a request to `host` (`name` or `name:port`) and wait for the whole answer. Raises NoAnswer."""
+        """Send a request to `host` (`name` or `name:port`) and wait for the whole answer.
+
+        Raises NoAnswer.
+        """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._adopt(loop)
@@ -101,7 +109,7 @@ class Pool:
             self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._close_silent)
         try:
             response = await connection.send(head, body, bounds)
-        except BaseException:  # also a cancelled caller: what is still to come belongs to nobody
+        except BaseException:  # also a cancelled caller: what is still to come has no owner
             connection.abort()
             raise
         finally:
@@ -135,7 +143,10 @@ class _Connection(asyncio.BufferedProtocol):
         self.is_closed = self.is_kept = False
 
     def is_quiet(self) -> bool:
-        """Whether an idle connection is open, and no bytes or end of it wait in the socket. Else it is closed."""
+        """Whether an idle connection is open, and no bytes or end of it wait in the socket.
+
+        Else it is closed.
+        """
         if not self.is_closed and self._socket_events.poll(0):
             self.abort()
         return not self.is_closed
@@ -153,7 +164,9 @@ class _Connection(asyncio.BufferedProtocol):
         return await self._waiter
 
     def check_time(self, now: float) -> None:
-        """Give up on a server that neither says nor takes anything for long, or too little for the time it takes."""
+        """Give up on a server that neither says nor takes anything for long, or too little for the
+        time it takes.
+        """
         if self._sent_bytes and (progress := self._sending()) != self._progress:  # the body goes out, if slowly
             self._progress, self._heard_at = progress, now
         exchanged = self._sent_bytes + (self._answer.received_bytes if self._answer else 0)
@@ -164,7 +177,8 @@ class _Connection(asyncio.BufferedProtocol):
             self.fail(NoAnswer("ReadTimeout", message))
 
     def _sending(self) -> tuple[int, int]:
-        """What changes while the server takes bytes: how many it has acknowledged, and how many wait here.
+        """What changes while the server takes bytes: how many it has acknowledged, and how many
+        wait here.
 
         With TLS asyncio shows none that wait. The kernel may hold megabytes of both.
         """
@@ -193,7 +207,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         answer = self._answer
-        if answer is None:  # nobody asked
+        if answer is None:  # no request is open
             self.abort()
             return
         self._heard_at = self._loop.time()
@@ -203,7 +217,8 @@ class _Connection(asyncio.BufferedProtocol):
             self.fail(error)
             return
         if response is not None:
-            # The server may answer while a body is still on its way: who knows what it does with the rest?
+            # The server may answer while a body is still on its way: who knows what it does with
+            # the rest?
             is_sent = not self._sent_bytes or not self._transport.get_write_buffer_size()
             self._finish(response, answer.is_kept and is_sent)
 
@@ -225,7 +240,9 @@ class _Connection(asyncio.BufferedProtocol):
 
 
 def _acked_bytes(endpoint: Any) -> int:
-    """How many bytes of a TCP connection have reached the other side, 0 where the system does not say."""
+    """How many bytes of a TCP connection have reached the other side, 0 where the system does not
+    say.
+    """
     if sys.platform != "linux":
         return 0
     try:

@@ -1,4 +1,7 @@
-"""Dates in HTTP headers: https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats. Pure."""
+"""Dates in HTTP headers. Pure.
+
+https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats
+"""
 
 from __future__ import annotations
 

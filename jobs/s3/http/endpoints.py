@@ -1,7 +1,8 @@
-"""Which host S3 answers at: a URL that somebody gives, or AWS's own of a region. Pure.
+"""Endpoints of S3: a URL that the user gives, or AWS's own of a region. Pure.
 
 AWS's names by partition, and what FIPS and dual-stack endpoints are called:
-https://docs.aws.amazon.com/general/latest/gr/s3.html (a test holds them equal to botocore's own rules)
+https://docs.aws.amazon.com/general/latest/gr/s3.html (a test holds them equal to botocore's own
+rules)
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ _SUFFIXES = {
 
 
 BUCKET = re.compile("[A-Za-z0-9._-]{1,255}")
-"""What may stand for a bucket in a path or a host name: old buckets may have capitals and underscores."""
+"""A bucket in a path or a host name: old buckets may have capitals and underscores."""
 PLAIN = re.compile("[!$&-;=A-Z_a-z~%\\[\\]]+")
 """Characters of an endpoint's URL: neither a query, a fragment nor anything that no URL holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests go: `host` with its port if it is not the scheme's own, `path` a prefix or empty.
+    """Where requests go: `host` with its port if it is not the scheme's own, `path` a prefix or
+    empty.
 
     `is_virtual`: the bucket becomes part of the host name, as AWS wants it.
     """
@@ -42,14 +44,20 @@ class Endpoint:
     is_virtual: bool = False
 
     def address(self, bucket: str) -> tuple[str, str]:
-        """Host header and path prefix of a bucket; with a dot in its name, TLS certificates do not match."""
+        """Host header and path prefix of a bucket.
+
+        With a dot in its name, TLS certificates do not match.
+        """
         if self.is_virtual and "." not in bucket:
             return f"{bucket}.{self.host}", f"{self.path}/"
         return self.host, f"{self.path}/{bucket}/"
 
     @property
     def is_aws(self) -> bool:
-        """Whether AWS itself answers there, VPC endpoints included. Certificates vouch for the name, so TLS only."""
+        """Whether AWS itself answers there, VPC endpoints included.
+
+        Certificates vouch for the name, so TLS only.
+        """
         host = self.host.partition(":")[0]
         return self.is_tls and host.endswith(tuple(f".{suffix}" for suffix in {"amazonaws.com", *_SUFFIXES.values()}))
 
@@ -74,7 +82,9 @@ def given_endpoint(url: str) -> Endpoint:
 
 
 def masked(url: str) -> str:
-    """The URL as it may be shown: without what may be a password, and without a query, which may hold a token."""
+    """The URL as it may be shown: without what may be a password, and without a query, which may
+    hold a token.
+    """
     scheme, slashes, rest = url.partition("//") if "//" in url else ("", "", url)
     return f"{scheme}{slashes}***@{rest.rpartition('@')[2]}" if "@" in rest else url.partition("?")[0]
 
@@ -93,7 +103,10 @@ def is_loopback(endpoint: Endpoint) -> bool:
 
 
 def aws_endpoint(region: str, *, is_fips: bool = False, is_dualstack: bool = False) -> Endpoint:
-    """AWS's endpoint for a region, virtual-hosted. Raises ConfigError where there is no such one."""
+    """AWS's endpoint for a region, virtual-hosted.
+
+    Raises ConfigError where there is no such one.
+    """
     suffix = next((suffix for start, suffix in _SUFFIXES.items() if region.startswith(start)), "amazonaws.com")
     if is_fips and region.startswith("cn-"):
         raise ConfigError(f"region {region}: there are no FIPS endpoints in China, unset AWS_USE_FIPS_ENDPOINT")

@@ -1,7 +1,7 @@
-"""The HTTP proxy that the environment names for a host, by the rules that boto3 has from Python's own library.
+"""HTTP proxies from the environment, by the rules that boto3 follows.
 
-HTTP_PROXY and HTTPS_PROXY (or in lower case) name it by the endpoint's scheme; hosts of NO_PROXY are reached without.
-https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-proxy.html
+HTTP_PROXY and HTTPS_PROXY (or in lower case) name it by the endpoint's scheme. Hosts of NO_PROXY
+are reached without. https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-proxy.html
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _HOST = re.compile("[A-Za-z0-9._:%-]+")
 
 
 class Proxy(NamedTuple):
-    """Where it listens. `authorization`: what to send as Proxy-Authorization, if it wants to know who asks."""
+    """Where it listens. `authorization`: what to send as Proxy-Authorization, if it wants to know
+    who asks.
+    """
 
     host: str
     port: int
@@ -33,16 +35,16 @@ class Proxy(NamedTuple):
     @property
     def wants_password(self) -> str:
         """What to say when it answers 407."""
-        return f"the proxy {self} lets nobody in who it does not know: name it as http://user:password@host:port"
+        return f"the proxy {self} requires authentication (407): use http://user:password@host:port"
 
     @property
     def header(self) -> str:
-        """The line of a request's head that says who asks; empty when nobody needs to know."""
+        """The line of a request's head that says who asks. Empty when the proxy asks for none."""
         return f"proxy-authorization: {self.authorization}\r\n" if self.authorization else ""
 
 
 class Proxies:
-    """Which proxy leads to a host, if any. `urls`: by scheme; else those of the environment."""
+    """Which proxy leads to a host, if any. `urls`: by scheme. Else those of the environment."""
 
     def __init__(self, *, is_tls: bool, urls: Mapping[str, str] | None = None):
         found = getproxies() if urls is None else urls
@@ -50,9 +52,10 @@ class Proxies:
         self._by_host: dict[str, Proxy | None] = {}
 
     def of(self, host: str) -> Proxy | None:
-        """The proxy for a host (`name` or `name:port`); None when it is reached without.
+        """The proxy for a host (`name` or `name:port`). None when it is reached without.
 
-        Raises ConfigError for a proxy that is not `http://[user:password@]host[:port]`, if it is needed.
+        Raises ConfigError for a proxy that is not `http://[user:password@]host[:port]`, if it is
+        needed.
         """
         if not self._url:
             return None

@@ -1,7 +1,7 @@
-"""The head of a request, up to its body. Pure.
+"""Request heads: the request line and headers, checked for harm. Pure.
 
-Names and values come from objects, archive indexes, policies, profiles and the environment. None of them may end
-a line: what follows would be a header of somebody else's choice, or another request.
+Names and values come from objects, archive indexes, policies, profiles and the environment. None of
+them may end a line: what follows would be a header of another's choice, or another request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class InvalidHead(ValueError):
 def check_head(text: str, names: str, pairs: Sequence[tuple[str, str]]) -> None:
     """Raises InvalidHead for a line break or a name that is no token.
 
-    `text`: all parts of the request, one behind the other. `names`: those of `pairs`, with semicolons between.
+    `text`: all parts of the request, one behind the other. `names`: those of `pairs`, with
+    semicolons between.
     """
     if "\n" in text or "\r" in text or "\0" in text:
         name = next((name for name, value in pairs if _BREAKS.search(name) or _BREAKS.search(value)), None)
@@ -32,13 +33,16 @@ def check_head(text: str, names: str, pairs: Sequence[tuple[str, str]]) -> None:
         raise InvalidHead(f"{what} has a line break or NUL in it")  # the value is not shown: it may be a secret
     if not _are_tokens(names, len(pairs)):
         name = next((name for name, _ in pairs if ";" in name or not _NAMES.fullmatch(name)), names)
-        raise InvalidHead(f"{name!r} is no name of a header")
+        raise InvalidHead(f"{name!r} is not a valid header name")
 
 
 def request_head(
     method: str, target: str, headers: Sequence[tuple[str, str]], body_bytes: int | None, extra: str
 ) -> bytes:
-    """The request line and all headers, as `check_head` has found them harmless. `extra`: lines that are not signed."""
+    """The request line and all headers, as `check_head` has found them harmless.
+
+    `extra`: lines that are not signed.
+    """
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
     length = f"content-length: {body_bytes or 0}\r\n" if method in ("PUT", "POST") else ""
     text = f"{method} {target} HTTP/1.1\r\n{lines}{length}{extra}{_AGENT}\r\n"

@@ -1,7 +1,9 @@
-"""AWS Signature Version 4 for S3, purely: a request's parts in, its headers out. No I/O, no clock.
+"""AWS Signature Version 4 for S3. Pure: no I/O, no clock.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
-S3 differs from other services: the path is encoded once and never normalised, and the hash of the payload is a header.
+
+S3 differs from other services: the path is encoded once and never normalised, and the hash of the
+payload is a header.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ class Credentials(NamedTuple):
 
 
 class Signer:
-    """Signs requests to one region. What is the same for all requests of a second or a day is kept."""
+    """Signs requests to one region.
+
+    What is the same for all requests of a second or a day is kept.
+    """
 
     def __init__(self, region: str):
         self._region = region
@@ -52,10 +57,11 @@ class Signer:
         headers: Pairs,
         payload_sha256: str = EMPTY_SHA256,
     ) -> list[tuple[str, str]]:
-        """All headers of the signed request, names in lower case and in order, `authorization` last.
+        """All headers of the signed request, names in lower case and in order, `authorization`
+        last.
 
-        `path` and `query` are as they go over the wire, percent-encoded. `headers` must hold `host`.
-        Raises InvalidHead for what would be another request than the one that is signed.
+        `path` and `query` are as they go over the wire, percent-encoded. `headers` must hold
+        `host`. Raises InvalidHead for what would be another request than the one that is signed.
         """
         second = int(epoch_seconds)
         if second != self._second:

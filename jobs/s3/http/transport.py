@@ -1,7 +1,8 @@
-"""One signed HTTP request to S3, and what its failures mean.
+"""Transport of one signed HTTP request to S3, and the meaning of its failures.
 
-For a worker a request is repeated once at most, so that it sees throttling soon and can lower its pace; it tries again
-itself. Whoever has no pace to lower (a plan, a ledger, a report) has the request tried more often here.
+A worker has a request repeated once at most. So it sees throttling soon, lowers its pace and tries
+again itself. A caller without a pace (a plan, a ledger, a report) has the request tried more often
+here.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials, Signer
 TRIES_PACED = 2
 TRIES_PATIENT = 6
 TRIES_UNANSWERED = 3
-"""One after the other without a word in answer, however patient: the address is more often wrong than busy."""
+"""One after the other without a word in answer, however patient: the address is more often wrong
+than busy."""
 HASHED_BYTES = 1 << 20
 """Larger bodies are hashed beside the event loop."""
 XML_BYTES = 16 << 20
-"""An answer in XML. A thousand keys of 1,024 bytes, each byte percent-encoded or an entity, take some 7 MiB."""
+"""An answer in XML. A thousand keys of 1,024 bytes, each byte percent-encoded or an entity, take
+some 7 MiB."""
 ERROR_BYTES = 64 << 10
 """An error, where an object's bytes were asked for."""
 LATE_SECONDS = 1800.0
@@ -60,9 +63,9 @@ _OF_XML = Bounds(XML_BYTES)
 class Transport:
     """A connection pool to one endpoint with one set of credentials.
 
-    `credentials` is asked before each request, and renews what expires. `ca_bundle`: a PEM file of certificate
-    authorities to trust instead of the system's. `tries`: how often a request is sent that S3 was too busy for.
-    Goes through the HTTP proxy that the environment names.
+    `credentials` is asked before each request, and renews what expires. `ca_bundle`: a PEM file of
+    certificate authorities to trust instead of the system's. `tries`: how often a request is sent
+    that S3 was too busy for. Goes through the HTTP proxy that the environment names.
     """
 
     def __init__(
@@ -96,12 +99,14 @@ class Transport:
         body: bytes | None = None,
         answer_bytes: int = XML_BYTES,
     ) -> Response:
-        """Send one request and wait for the whole answer. Raises a StoreError for anything but success, ConfigError for
-        a proxy that is none.
+        """Send one request and wait for the whole answer.
 
-        `place` is the request's bucket and key; its version id is only for messages. `answer_bytes`: what was
-        asked for, a larger answer is refused. When the caller is cancelled, so is the request. No redirect is
-        followed: what is signed goes to the endpoint alone.
+        Raises a StoreError for anything but success, ConfigError for an invalid proxy URL.
+
+        `place` is the request's bucket and key. Its version id is only for messages.
+        `answer_bytes`: what was asked for, a larger answer is refused. When the caller is
+        cancelled, so is the request. No redirect is followed: what is signed goes to the endpoint
+        alone.
         """
         host, prefix = self._addresses.get(place.bucket) or self._address(operation, place)
         path = prefix + wire.quote_key(place.key)
@@ -136,7 +141,7 @@ class Transport:
         payload_sha256: str,
         bounds: Bounds,
     ) -> Response:
-        """The answer of S3; what may pass is asked for again, with full jitter."""
+        """The answer of S3. What may pass is asked for again, with full jitter."""
         target, extra = f"{path}?{query}" if query else path, ""
         proxy = None if self.endpoint.is_tls else self._proxies.of(host)  # TLS goes through it unseen
         if proxy:
@@ -167,7 +172,9 @@ class Transport:
         return _OF_XML if answer_bytes == XML_BYTES else Bounds(max(answer_bytes, ERROR_BYTES))
 
     async def _payload_sha256(self, body: bytes) -> str:
-        """What the signature covers: the body's hash, where TLS does not protect the body already."""
+        """What the signature covers: the body's hash, where TLS does not protect the body
+        already.
+        """
         if self.endpoint.is_tls:
             return UNSIGNED
         if len(body) < HASHED_BYTES:
@@ -176,7 +183,7 @@ class Transport:
 
     def _address(self, operation: str, place: ObjectRef) -> tuple[str, str]:
         if not BUCKET.fullmatch(place.bucket) or not place.bucket.strip("."):
-            message = f"{place.bucket!r} is no bucket name: expected letters, digits, '.', '-' and '_'"
+            message = f"{place.bucket!r} is not a bucket name: expected letters, digits, '.', '-' and '_'"
             raise Rejected(operation, str(place), "InvalidBucketName", message, 400)
         host, prefix = self.endpoint.address(place.bucket)
         if not PLAIN.fullmatch(host + prefix):
@@ -187,12 +194,12 @@ class Transport:
 
     def _failure(self, operation: str, place: ObjectRef, response: Response) -> StoreError:
         target, status, headers = str(place), response.status, response.headers
-        said = wire.parse_error(response.body)
-        code = (said.code if said else "") or _CODE_BY_STATUS.get(status) or f"HTTP{status}"
-        message = said.message if said else ""
+        detail = wire.parse_error(response.body)
+        code = (detail.code if detail else "") or _CODE_BY_STATUS.get(status) or f"HTTP{status}"
+        message = detail.message if detail else ""
         if headers.get("x-amz-delete-marker") == "true" and status in (404, 405):
             code = "DeleteMarker"
-        region = headers.get("x-amz-bucket-region") or (said.region if said else "")
+        region = headers.get("x-amz-bucket-region") or (detail.region if detail else "")
         failure = store_error(operation, target, code, message, status)
         if isinstance(failure, Redirected) or (status == 400 and region and region != self.region):
             where = region or "another region"
