@@ -1,4 +1,4 @@
-"""The edge to AWS Batch: what Sealift asks of it, as typed values; failures as errors of our tree.
+"""Batch client: what Sealift asks of AWS Batch, as typed values and our errors.
 
 boto3's rules say where it is (AWS_ENDPOINT_URL_BATCH, region, profile, credentials). Nothing here
 asks about one child: children are listed by their array and described a hundred at a time.
@@ -25,7 +25,9 @@ ENDED = frozenset({"SUCCEEDED", "FAILED"})
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """A plain job, or an array's parent with its children counted by status (`children`, empty for a plain job)."""
+    """A plain job, or an array's parent with its children counted by status (`children`, empty for
+    a plain job).
+    """
 
     job_id: str
     name: str
@@ -46,8 +48,8 @@ class JobState:
 class ChildFailure:
     """Why one child of an array (or a plain job, index 0) failed.
 
-    `status_reason` is Batch's (`Host EC2 … terminated.`), `reason` the container's (`OutOfMemoryError: …`);
-    `exit_code` is None when the container never started.
+    `status_reason` is Batch's (`Host EC2 … terminated.`), `reason` the container's
+    (`OutOfMemoryError: …`). `exit_code` is None when the container never started.
     """
 
     index: int
@@ -74,38 +76,42 @@ class Batch:
 
     @cached_property
     def _submitter(self) -> Any:
-        """One try only: botocore would submit twice when an answer is lost, and Batch has no client token."""
+        """One try only: botocore would submit twice when an answer is lost, and Batch has no client
+        token.
+        """
         return self._client(1)
 
     def check_queue(self, queue: str) -> None:
         """Raises ConfigError unless the queue is there and takes jobs."""
-        found = call(self._reader, "DescribeJobQueues", queue, jobQueues=[queue])["jobQueues"]
-        if not found:
+        queues = call(self._reader, "DescribeJobQueues", queue, jobQueues=[queue])["jobQueues"]
+        if not queues:
             raise ConfigError(
-                f"there is no job queue {queue!r} here: check --queue (SEALIFT_BATCH_QUEUE) and the region"
+                f"the job queue {queue!r} does not exist: check --queue (SEALIFT_BATCH_QUEUE) and the region"
             )
-        if found[0]["state"] != "ENABLED" or found[0].get("status", "VALID") not in ("VALID", "UPDATING"):
-            state = f"{found[0]['state']}, {found[0].get('status', 'VALID')}"
+        if queues[0]["state"] != "ENABLED" or queues[0].get("status", "VALID") not in ("VALID", "UPDATING"):
+            state = f"{queues[0]['state']}, {queues[0].get('status', 'VALID')}"
             raise ConfigError(f"the job queue {queue!r} takes no jobs ({state}): enable it or name another one")
 
     def check_definition(self, definition: str) -> None:
-        """Raises ConfigError unless an active job definition has this name, `name:revision` or ARN."""
+        """Raises ConfigError unless an active job definition has this name, `name:revision` or
+        ARN.
+        """
         short = definition.rpartition("/")[2]
         if ":" in short:
-            found = call(self._reader, "DescribeJobDefinitions", definition, jobDefinitions=[definition])
+            definitions = call(self._reader, "DescribeJobDefinitions", definition, jobDefinitions=[definition])
         else:
             asked = {"jobDefinitionName": short, "status": "ACTIVE", "maxResults": 1}
-            found = call(self._reader, "DescribeJobDefinitions", definition, **asked)
-        if not any(each.get("status") == "ACTIVE" for each in found["jobDefinitions"]):
+            definitions = call(self._reader, "DescribeJobDefinitions", definition, **asked)
+        if not any(each.get("status") == "ACTIVE" for each in definitions["jobDefinitions"]):
             raise ConfigError(
-                f"there is no active job definition {definition!r} here: check --job-definition "
+                f"the job definition {definition!r} does not exist or is not active: check --job-definition "
                 "(SEALIFT_BATCH_JOB_DEFINITION) and the region"
             )
 
     def submit(self, request: Mapping[str, Any], *, is_new: bool) -> str:
-        """Submit a job unless one of its name is there; its id.
+        """Submit a job unless one of its name is there. Its id.
 
-        `is_new`: nobody can have submitted it before, so that only our own lost answers count.
+        `is_new`: it was never submitted before, so only our own lost answers count.
         """
         name, queue = request["jobName"], request["jobQueue"]
         must_look = not is_new
@@ -125,31 +131,38 @@ class Batch:
 
     def find(self, queue: str, name: str) -> str | None:
         """The id of the earliest job of that name in the queue, whatever its state."""
-        found = [
+        jobs = [
             (each["createdAt"], each["jobId"])
             for each in self._list(jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
             if each["jobName"] == name
         ]
-        return min(found)[1] if found else None
+        return min(jobs)[1] if jobs else None
 
     def describe(self, job_ids: Sequence[str]) -> dict[str, JobState]:
-        """Job id → its state, for those that Batch still knows (it forgets ended jobs after a week or so)."""
+        """Job id → its state, for those that Batch still knows (it forgets ended jobs after a week
+        or so).
+        """
         return {detail["jobId"]: _state(detail) for detail in self._describe(job_ids)}
 
     def failures(self, job_id: str, limit: int) -> list[ChildFailure]:
-        """Why the first `limit` failed children of an array (or the plain job itself) failed, by index."""
+        """Why the first `limit` failed children of an array (or the plain job itself) failed, by
+        index.
+        """
         ids = [each["jobId"] for each in self._list(limit, arrayJobId=job_id, jobStatus="FAILED")][:limit]
         found = [_failure(detail) for detail in self._describe(ids or [job_id]) if detail["status"] == "FAILED"]
         return sorted(found, key=lambda failure: failure.index)
 
     def terminate(self, job_id: str, reason: str) -> None:
-        """End a job, or all children of an array, running or not. One that has ended stays as it is."""
+        """End a job, or all children of an array, running or not.
+
+        One that has ended stays as it is.
+        """
         call(self._reader, "TerminateJob", job_id, jobId=job_id, reason=reason)
 
     def _describe(self, job_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         for start in range(0, len(job_ids), DESCRIBED_AT_ONCE):
-            some = list(job_ids[start : start + DESCRIBED_AT_ONCE])
-            yield from call(self._reader, "DescribeJobs", some[0], jobs=some)["jobs"]
+            chunk = list(job_ids[start : start + DESCRIBED_AT_ONCE])
+            yield from call(self._reader, "DescribeJobs", chunk[0], jobs=chunk)["jobs"]
 
     def _list(self, limit: int | None = None, **asked: Any) -> Iterator[dict[str, Any]]:
         seen = 0

@@ -1,11 +1,12 @@
-"""A run as AWS Batch array jobs: which child takes which shards, and what each SubmitJob says.
+"""Batch array jobs of a run: which child takes which shards. Pure.
 
     plan (the command that submits)  →  work  →  report
                                           └─ child by child (N_TO_N) →  work of the verify run  →  report
 
 An array's size must be known when it is submitted, so the plan is made before; where the planning
 command is a Batch job itself, the work waits for that job. Rules and limits:
-https://docs.aws.amazon.com/batch/latest/userguide/array_jobs.html, …/job_retries.html, …/service_limits.html
+https://docs.aws.amazon.com/batch/latest/userguide/array_jobs.html, …/job_retries.html,
+…/service_limits.html
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ _SHARE = re.compile(r"[A-Za-z0-9]{1,255}\*?")
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the jobs of a run go, and what each child gets; None: as the job definition says.
+    """Where the jobs of a run go, and what each child gets. None: as the job definition says.
 
     Spot or on demand is the queue's affair. `share` and `priority` are for queues with a
-    scheduling policy; `attempts` counts the first one; `timeout_seconds` is for one attempt.
+    scheduling policy. `attempts` counts the first one. `timeout_seconds` is for one attempt.
     """
 
     queue: str
@@ -69,11 +70,11 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One way of sending shards of a run to Batch; the first has number 0, each retry the next.
+    """One way of sending shards of a run to Batch. The first has number 0, each retry the next.
 
-    `shards` are the numbers of the shards to work on, ascending; child `i` takes `per_child` of them from
-    `i * per_child` on. `follows`: the array job whose children these follow one by one. `after`: the
-    job that has to succeed before anything starts.
+    `shards` are the numbers of the shards to work on, ascending. Child `i` takes `per_child` of
+    them from `i * per_child` on. `follows`: the array job whose children these follow one by one.
+    `after`: the job that has to succeed before anything starts.
     """
 
     run_id: str
@@ -99,24 +100,29 @@ class Submission:
         return self.shards[child * self.per_child : (child + 1) * self.per_child]
 
     def name(self, stage: str) -> str:
-        """The name of a stage's job: the run's id decides it, so that a job submitted before can be found."""
+        """The name of a stage's job: the run's id decides it, so that a job submitted before can be
+        found.
+        """
         return f"{self.run_id}-{self.number:03d}-{stage}"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; shards as ranges, first to last, so that ten thousand of them take one line."""
+        """JSON-ready. Shards as ranges, first to last, so that ten thousand of them take one
+        line.
+        """
         return asdict(self) | {"shards": _ranges(self.shards)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Submission:
         """The inverse of `to_dict`. Raises ValueError, KeyError, TypeError for another document.
 
-        Each range is checked before any is laid out: `[[0, 10¹²], [10¹², 0]]` has two shards by its sum.
+        Each range is checked before any is laid out: `[[0, 10¹²], [10¹², 0]]` has two shards by its
+        sum.
         """
         ends = [-1, *(end for ends in data["shards"] for end in ends)]
         if not all(type(end) is int and -1 <= end < SHARDS_MAX for end in ends) or ends != sorted(ends):
-            raise ValueError(f"the shards are no ascending ranges of numbers below {SHARDS_MAX:,}")
+            raise ValueError(f"the shards are not ascending ranges of numbers below {SHARDS_MAX:,}")
         if type(data["per_child"]) is not int or data["per_child"] < 1 or type(data["number"]) is not int:
-            raise ValueError("number or per_child is no number")
+            raise ValueError("number or per_child is not a number")
         shards = [shard for first, last in data["shards"] for shard in range(first, last + 1)]
         known = {name: data[name] for name in ("run_id", "number", "per_child", "ledger", "follows", "after")}
         return cls(**known, shards=shards, placement=Placement(**data["placement"]))
@@ -127,7 +133,7 @@ def spread(
 ) -> Submission:
     """A submission of these shards, with as few of them in a child as an array's size allows.
 
-    Raises UsageError when there are none.
+    Raises UsageError without shards.
     """
     wanted = sorted(shards)
     if not wanted:
@@ -137,7 +143,8 @@ def spread(
 
 
 def retry_strategy(attempts: int) -> dict[str, Any]:
-    """What is tried again: exit code 75, a SIGTERM that came too early for a checkpoint, a host that Spot took back.
+    """What is tried again: exit code 75, a SIGTERM that came too early for a checkpoint, a host
+    that Spot took back.
 
     The first rule that matches decides. What matches none would be retried, hence the last one.
     """
@@ -153,7 +160,9 @@ def retry_strategy(attempts: int) -> dict[str, Any]:
 
 
 def payload(submission: Submission, stage: str, work_id: str | None = None, pins: Sequence[str] = ()) -> dict[str, Any]:
-    """The SubmitJob request of a stage. The report waits for the whole of `work_id`. `pins`: for each worker.
+    """The SubmitJob request of a stage.
+
+    The report waits for the whole of `work_id`. `pins`: for each worker.
 
     Raises UsageError when the request is larger than Batch takes.
     """

@@ -1,4 +1,7 @@
-"""The edges to SNS and Lambda: one call each. boto3's rules say where the services are; botocore alone loads faster."""
+"""SNS and Lambda clients, one call each.
+
+boto3's rules say where the services are. botocore alone loads faster.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from jobs.errors import ConfigError, StoreError, Unavailable, store_error
 
 TRIES = 6
 SUBJECT_CHARACTERS = 100
-"""https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: printable ASCII, fewer than 100 characters."""
+"""https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: printable ASCII, fewer than 100
+characters."""
 
 
 def open_client(service: str, region: str | None = None, tries: int = TRIES) -> Any:
@@ -40,7 +44,9 @@ def _models(data_path: str | None) -> Any:
 
 
 def call(client: Any, operation: str, target: str, **request: Any) -> Any:
-    """One request. Raises StoreError for what the service says, ConfigError for what cannot even be sent."""
+    """One request. Raises StoreError for what the service says, ConfigError for what cannot even be
+    sent.
+    """
     from botocore import xform_name
     from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
@@ -64,11 +70,14 @@ def publish(topic: str, subject: str, body: str) -> None:
 
 
 def invoke(function: str, payload: Mapping[str, Any]) -> None:
-    """Hand a payload to a Lambda function, without waiting for what it does. Raises StoreError, ConfigError."""
+    """Hand a payload to a Lambda function, without waiting for what it does.
+
+    Raises StoreError, ConfigError.
+    """
     request = {"FunctionName": function, "InvocationType": "Event", "Payload": json.dumps(payload).encode()}
     call(open_client("lambda"), "Invoke", function, **request)
 
 
 def _refusal(operation: str, target: str, response: Mapping[str, Any]) -> StoreError:
-    said, status = response.get("Error", {}), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return store_error(operation, target, said.get("Code", "Unknown"), said.get("Message", ""), status)
+    detail, status = response.get("Error", {}), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return store_error(operation, target, detail.get("Code", "Unknown"), detail.get("Message", ""), status)

@@ -1,4 +1,7 @@
-"""The return of dead letters: by SQS itself where it can, which takes its time and all of them, else one by one.
+"""Return of dead letters to their queue.
+
+SQS moves them itself where it can. That takes its time, and takes all of them. Else they are moved
+one by one.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
 """
@@ -52,7 +55,8 @@ class DeadLetters:
     def move(self, limit: int | None = None) -> Moved:
         """Return them, at most `limit`, to their queue. Raises StoreError.
 
-        Those that come back meanwhile are left: no more than there were in the beginning are returned.
+        Those that come back meanwhile are left: no more than there were in the beginning are
+        returned.
         """
         if limit is None and self._start():
             return Moved(self._wait(), by_service=True)
@@ -60,7 +64,10 @@ class DeadLetters:
         return Moved(redrive(self.dead, self.queue, limit=there if limit is None else min(limit, there)), False)
 
     def _start(self) -> bool:
-        """Ask SQS to move them; False where it does not offer that. Asked once: a second task would be refused."""
+        """Ask SQS to move them.
+
+        False where it does not offer that. Asked once: a second task would be refused.
+        """
         client = open_client("sqs", self._region, tries=1)
         asked = {"SourceArn": self._arn, "DestinationArn": self._queue_arn}
         try:

@@ -1,4 +1,7 @@
-"""The edge to SQS: one queue, as the event source mapping of a function uses it, and the return of dead letters."""
+"""SQS client for one queue and its dead letters.
+
+It reads the queue as the event source mapping of a function does.
+"""
 
 from __future__ import annotations
 
@@ -43,23 +46,32 @@ class Queue:
 
     @classmethod
     def named(cls, name: str, region: str | None = None) -> Queue:
-        """The queue of this name in the caller's account. Raises NotFound (`QueueDoesNotExist`), ConfigError."""
+        """The queue of this name in the caller's account.
+
+        Raises NotFound (`QueueDoesNotExist`), ConfigError.
+        """
         answer = call(open_client("sqs", region), "GetQueueUrl", name, QueueName=name)
         return cls(answer["QueueUrl"], region)
 
     def send(self, bodies: Iterable[str]) -> None:
-        """Send messages, ten at a time. Raises StoreError; ConfigError when the queue refuses one of them."""
+        """Send messages, ten at a time.
+
+        Raises StoreError. ConfigError when the queue refuses one of them.
+        """
         waiting = list(bodies)
         for start in range(0, len(waiting), BATCH_MESSAGES):
-            some = waiting[start : start + BATCH_MESSAGES]
-            entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(some)]
+            chunk = waiting[start : start + BATCH_MESSAGES]
+            entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(chunk)]
             self._all(call(self._client, "SendMessageBatch", self.url, QueueUrl=self.url, Entries=entries))
 
     def receive(
         self, *, limit: int = BATCH_MESSAGES, wait_seconds: int = 20, hidden_seconds: int | None = None
     ) -> list[Message]:
-        """Up to ten messages, hidden from others for `hidden_seconds` (None: as the queue says). Raises StoreError."""
-        more = {} if hidden_seconds is None else {"VisibilityTimeout": hidden_seconds}
+        """Up to ten messages, hidden from others for `hidden_seconds` (None: as the queue says).
+
+        Raises StoreError.
+        """
+        options = {} if hidden_seconds is None else {"VisibilityTimeout": hidden_seconds}
         answer = call(
             self._client,
             "ReceiveMessage",
@@ -68,7 +80,7 @@ class Queue:
             MaxNumberOfMessages=min(limit, BATCH_MESSAGES),
             WaitTimeSeconds=wait_seconds,
             AttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
-            **more,
+            **options,
         )
         return [_message(each) for each in answer.get("Messages", [])]
 
@@ -76,8 +88,8 @@ class Queue:
         """Done with them. Raises StoreError, ConfigError."""
         waiting = list(messages)
         for start in range(0, len(waiting), BATCH_MESSAGES):
-            some = waiting[start : start + BATCH_MESSAGES]
-            entries = [{"Id": str(number), "ReceiptHandle": each.receipt} for number, each in enumerate(some)]
+            chunk = waiting[start : start + BATCH_MESSAGES]
+            entries = [{"Id": str(number), "ReceiptHandle": each.receipt} for number, each in enumerate(chunk)]
             self._all(call(self._client, "DeleteMessageBatch", self.url, QueueUrl=self.url, Entries=entries))
 
     def depth(self) -> Depth:
@@ -95,10 +107,13 @@ class Queue:
 
 
 def redrive(dead: Queue, queue: Queue, *, limit: int | None = None, hidden_seconds: int = 300) -> int:
-    """Send what is in the dead-letter queue to the queue again; how many messages that were. Raises StoreError.
+    """Send what is in the dead-letter queue to the queue again.
 
-    A message is sent before it is deleted: stopped in between it is there twice, which the backup function does not
-    mind. SQS can do this by itself (StartMessageMoveTask), but not for a part, and not everywhere.
+    How many messages that were. Raises StoreError.
+
+    A message is sent before it is deleted: stopped in between it is there twice, which the backup
+    function does not mind. SQS can do this by itself (StartMessageMoveTask), but not for a part,
+    and not everywhere.
     """
     moved = 0
     while limit is None or moved < limit:
@@ -113,11 +128,11 @@ def redrive(dead: Queue, queue: Queue, *, limit: int | None = None, hidden_secon
 
 
 def _message(each: dict[str, Any]) -> Message:
-    told = each.get("Attributes", {})
+    attributes = each.get("Attributes", {})
     return Message(
         each["MessageId"],
         each["ReceiptHandle"],
         each["Body"],
-        int(told.get("ApproximateReceiveCount", 1)),
-        int(told.get("SentTimestamp", 0)) / 1000,
+        int(attributes.get("ApproximateReceiveCount", 1)),
+        int(attributes.get("SentTimestamp", 0)) / 1000,
     )

@@ -186,10 +186,10 @@ def test_retry_of_failed_rows_is_a_new_run_of_them_in_batch(fleet: Fleet) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--queue", "none"], 10, "there is no job queue 'none'"),
+        (["--queue", "none"], 10, "the job queue 'none' does not exist"),
         (["--queue", "closed"], 10, "takes no jobs (DISABLED"),
-        (["--job-definition", "none"], 10, "no active job definition 'none'"),
-        (["--job-definition", "sealift:7"], 10, "no active job definition 'sealift:7'"),
+        (["--job-definition", "none"], 10, "job definition 'none' does not exist or is not active"),
+        (["--job-definition", "sealift:7"], 10, "job definition 'sealift:7' does not exist or is not active"),
         (["--on-demand"], 2, "SEALIFT_BATCH_QUEUE_ON_DEMAND"),
         (["--timeout", "5"], 2, "timeout of 5 s"),
         (["--attempts", "11"], 2, "1 to 10"),
