@@ -1,4 +1,4 @@
-"""Evidence at rest as a Parquet file: each object version of a report of checksums once, with its checksum."""
+"""Evidence at rest as a Parquet file: each version once, with its checksum."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ AMBIGUOUS = "no evidence, because the report has different checksums of it"
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSummary:
-    """What a report came to. `rows` = `evidence` + `failed` + `ambiguous` + `duplicates` + `rejected`.
+    """What a report came to.
 
-    `failed`: S3 could not compute them. `ambiguous`: rows that contradict others about the same object.
-    `rejected`: lines that cannot be used; all of them are in the file `rejected_path`, the first in `examples`.
+    `rows` = `evidence` + `failed` + `ambiguous` + `duplicates` + `rejected`.
+
+    `failed`: S3 could not compute them. `ambiguous`: rows that contradict others about the same
+    object. `rejected`: lines that cannot be used. All of them are in the file `rejected_path`, the
+    first in `examples`.
     """
 
     uri: str
@@ -46,9 +49,12 @@ class EvidenceSummary:
 
 @cache
 def evidence_schema() -> pa.Schema:
-    """The columns of evidence: each (key, version id) once; `value` is null where `reason` says why.
+    """The columns of evidence: each (key, version id) once.
 
-    `algorithm`, `value` (base64) and `is_composite` are a `jobs.core.model.Checksum`'s. `etag` has no quotes.
+    `value` is null where `reason` says why.
+
+    `algorithm`, `value` (base64) and `is_composite` are a `jobs.core.model.Checksum`'s. `etag` has
+    no quotes.
     """
     import pyarrow as pa
 
@@ -66,11 +72,13 @@ def evidence_schema() -> pa.Schema:
 
 
 async def write_evidence(store: Store, report_uri: str, path: Path, *, bucket: str | None = None) -> EvidenceSummary:
-    """Read a report into a Parquet file of `evidence_schema()`, out of core, and say what it came to.
+    """Read a report into a Parquet file of `evidence_schema()`, out of core, and say what it came
+    to.
 
-    Every result file is checked against its MD5 before a row of it is used. With `bucket`, rows of other buckets are
-    rejected. Lines that cannot be used lie in `<path>.rejected.parquet`. Raises ManifestError when a file is missing
-    or was changed, when no row is about the bucket, or when the report is of another kind of job.
+    Every result file is checked against its MD5 before a row of it is used. With `bucket`, rows of
+    other buckets are rejected. Lines that cannot be used lie in `<path>.rejected.parquet`. Raises
+    ManifestError when a file is missing or was changed, when no row is about the bucket, or when
+    the report is of another kind of job.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -88,8 +96,8 @@ async def write_evidence(store: Store, report_uri: str, path: Path, *, bucket: s
             for number, (place, md5) in enumerate(report.files):
                 local = await fetch_result(store, report, place, md5, Path(folder, f"{number}.csv"))
                 batches = read_rows(local, place.key, bucket)
-                while (found := await asyncio.to_thread(next, batches, None)) is not None:
-                    good, bad = found
+                while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+                    good, bad = batch
                     rows += len(good) + len(bad)
                     rejected += len(bad)
                     examples += bad[: LISTED - len(examples)]
@@ -150,9 +158,11 @@ def _batch(rows: Sequence[Row], computed_at: float) -> pa.RecordBatch:
 
 
 def _distinct(raw: Path, path: Path, folder: Path) -> tuple[int, int, int]:
-    """Write each (key, version id) once; how many have evidence, how many failed, how many contradict themselves.
+    """Write each (key, version id) once.
 
-    Grouping hashes is cheap; only the rows that share one are compared in full.
+    How many have evidence, how many failed, how many contradict themselves.
+
+    Grouping hashes is cheap. Only the rows that share one are compared in full.
     """
     from jobs.tables.duck import connect, quoted
 

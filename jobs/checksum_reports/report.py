@@ -1,7 +1,9 @@
-"""Completion reports of S3 Batch Operations' *Compute checksum*: what S3 says of bytes that nobody read.
+"""Completion reports of S3 Batch Operations' *Compute checksum*.
+
+They say what S3 computed of bytes that nobody else read.
 
     <prefix>/job-<id>/manifest.json      when it was made, its result files with their MD5s
-    <prefix>/job-<id>/results/<hash>.csv a row for each task that succeeded; another file for those that failed
+    <prefix>/job-<id>/results/<hash>.csv a row for each task that succeeded. Another file for those that failed
 
 What a row says: `jobs.checksum_reports.rows`.
 """
@@ -26,7 +28,9 @@ LINES = 20_000
 
 
 class Rejected(NamedTuple):
-    """A line that says nothing that can be used: where it is, what is wrong, and the line itself."""
+    """A line that says nothing that can be used: where it is, what is wrong, and the line
+    itself.
+    """
 
     file: str
     line: int
@@ -36,7 +40,10 @@ class Rejected(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChecksumReport:
-    """A report whose manifest was read. `computed_at`: epoch seconds of its making; no object is newer proven."""
+    """A report whose manifest was read.
+
+    `computed_at`: epoch seconds of its making. No object is newer proven.
+    """
 
     uri: str
     computed_at: float
@@ -47,7 +54,7 @@ class ChecksumReport:
 async def open_report(store: Store, uri: str) -> ChecksumReport:
     """The report whose manifest.json is at an S3 URI or a local path.
 
-    Raises ManifestError when it is none, UsageError for an address that cannot be one, StoreError.
+    Raises ManifestError for another file, UsageError for an address that cannot be one, StoreError.
     """
     advice = "give the URI of a completion report's manifest.json"
     try:
@@ -75,12 +82,13 @@ async def open_report(store: Store, uri: str) -> ChecksumReport:
 
 
 def read_rows(path: Path, name: str, bucket: str | None = None) -> Iterator[tuple[list[Row], list[Rejected]]]:
-    """Yield the rows of a result file, and the lines that cannot be used, a bounded number of lines at a time.
+    """Yield the rows of a result file, and the lines that cannot be used, a bounded number of lines
+    at a time.
 
     With `bucket`, rows of other buckets cannot be used. `name`: what rejected lines call the file.
 
-    A line is a row: keys are encoded and messages are JSON, so that neither holds a line break, and the unbalanced
-    quotes of failure messages must not swallow the rows after them.
+    A line is a row: keys are encoded and messages are JSON, so that neither holds a line break, and
+    the unbalanced quotes of failure messages must not swallow the rows after them.
     """
     with path.open("rb") as file:
         first = 1
@@ -107,7 +115,7 @@ def _take(file: Any, count: int) -> Iterator[bytes]:
 
 
 def _split(lines: Sequence[bytes]) -> list[list[str]]:
-    """The fields of each line; none where it is not text."""
+    """The fields of each line. None where it is not text."""
     texts = [line.decode("utf-8", "replace") for line in lines]
     try:
         rows = list(csv.reader(texts))
@@ -126,7 +134,9 @@ def _fields(line: bytes) -> list[str]:
 
 
 async def fetch_result(store: Store, report: ChecksumReport, named: Location, md5: str, target: Path) -> Path:
-    """A verified local copy of a result file: from where the manifest says, else from beside the manifest."""
+    """A verified local copy of a result file: from where the manifest says, else from beside the
+    manifest.
+    """
     manifest, name = _place(report.uri), named.key.rpartition("/")[2]
     if isinstance(manifest, Path):
         places: list[Path | Location] = [manifest.parent / "results" / name, manifest.parent / name, named]

@@ -1,9 +1,10 @@
-"""The rows of a completion report of S3 Batch Operations' *Compute checksum*, and what each of them says.
+"""Rows of a completion report of S3 Batch Operations' *Compute checksum*.
 
 Format: https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-examples-reports.html and
-batch-ops-compute-checksums.html there. `ReportSchema` names ErrorCode before HTTPStatusCode, the documented rows
-have them the other way round: neither is needed here. The documented failure messages are not well-formed CSV, so
-that what follows the sixth comma is all message. Keys are encoded as in the job's manifest (a space is `+`).
+batch-ops-compute-checksums.html there. `ReportSchema` names ErrorCode before HTTPStatusCode, the
+documented rows have them the other way round: neither is needed here. The documented failure
+messages are not well-formed CSV, so that what follows the sixth comma is all message. Keys are
+encoded as in the job's manifest (a space is `+`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ _DIGEST_BYTES = {
 
 
 class Row(NamedTuple):
-    """A row of a report: the object, and its checksum or the `reason` why there is none. ETag without quotes."""
+    """A row of a report: the object, and its checksum or the `reason` why it has none.
+
+    ETag without quotes.
+    """
 
     bucket: str
     key: str
@@ -76,7 +80,7 @@ def _succeeded(bucket: str, key: str, version_id: str | None, found: Any) -> Row
         case _:
             return "the result has no checksum of a known type: this is not a Compute checksum job's"
     if not isinstance(value, str) or not isinstance(etag, str | None) or not isinstance(in_hex, str | None):
-        return "the result has no checksum_base64, or its etag or checksum_hex is no text"
+        return "the result has no checksum_base64, or its etag or checksum_hex is not text"
     algorithm, is_composite = name.upper(), kind == "COMPOSITE"
     plain, dash, parts = value.partition("-")
     try:

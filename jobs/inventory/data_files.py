@@ -1,8 +1,9 @@
-"""Writing inventory reports in S3 Inventory's own shape, a bounded piece at a time.
+"""Data files of an inventory report, written a bounded piece at a time.
 
-Layout, manifest and columns: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html
-and storage-inventory.html there. A report of current objects has no columns on versions; in a report of all
-versions the null version's id is empty, as S3 leaves it.
+Layout, manifest and columns:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html and
+storage-inventory.html there. A report of current objects has no columns on versions. In a report of
+all versions the null version's id is empty, as S3 leaves it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ GROUP_ROWS = 50_000
 
 FILE_ROWS = 500_000
 FILE_BYTES = 48 << 20
-"""A data file ends with the group that reaches either; a group of long keys adds at most a few MiB."""
+"""A data file ends with the group that reaches either. A group of long keys adds at most a few
+MiB."""
 
 
 class Column(NamedTuple):
@@ -82,7 +84,9 @@ def file_schema(columns: Sequence[Column], file_format: FileFormat) -> str:
 
 
 def fold_name(column: str) -> str:
-    """`VersionId` and `version_id` → `versionid`: one name for CSV's and the binary formats' columns."""
+    """`VersionId` and `version_id` → `versionid`: one name for CSV's and the binary formats'
+    columns.
+    """
     return column.replace("_", "").lower()
 
 
@@ -130,7 +134,7 @@ class ReportFile:
         self.rows += len(entries)
 
     def finish(self) -> WrittenFile:
-        """Close the file; its size and MD5 are what the manifest will promise."""
+        """Close the file. Its size and MD5 are what the manifest will promise."""
         self._writer.close()
         if self._sink is not self._file:
             self._sink.close()

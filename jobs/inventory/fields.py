@@ -1,4 +1,4 @@
-"""The fields of a report that a reconciliation reads."""
+"""Fields of an inventory report that a reconciliation reads."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""Finding a report where S3 Inventory delivers them: the latest complete one beneath a folder, or that of a day.
+"""Search for an inventory report below the folder where S3 delivers them.
+
+It finds the latest complete one, or that of a day.
 
     <prefix>/<source bucket>/<configuration>/2016-11-06T21-32Z/manifest.json, manifest.checksum
     <prefix>/<source bucket>/<configuration>/hive/dt=2016-11-06-21-32/symlink.txt
     <prefix>/<source bucket>/<configuration>/data/…
 
-A prefix that ends in `/` makes keys with `//`; nothing here is normalised. Layout:
+A prefix that ends in `/` makes keys with `//`. Nothing here is normalised. Layout:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html
 """
 
@@ -25,18 +27,20 @@ _DATED = re.compile(r"(\d{4}-\d{2}-\d{2})T(\d{2}-\d{2})Z")
 _HIVE = re.compile(r"(.*?)/?(?:hive/)?dt=(\d{4}-\d{2}-\d{2})-(\d{2}-\d{2})(?:/symlink\.txt|/)?")
 _MANIFEST = "manifest.json"
 DEPTH_MAX = 5
-"""How many folders deep a dated folder is looked for: below a prefix, a bucket and a configuration, and to spare."""
+"""How many folders deep a dated folder is looked for: below a prefix, a bucket and a configuration,
+and to spare."""
 
 
 async def find_inventory(store: Store, uri: str, *, day: str | None = None) -> Inventory:
-    """The report that `uri` (in S3, or a local path) names: a manifest.json, a Hive location, a folder with reports.
+    """The report that `uri` (in S3, or a local path) names: a manifest.json, a Hive location, a
+    folder with reports.
 
-    Beneath a folder the latest report that is complete is taken: its manifest.checksum is there and matches. `day`
-    (`YYYY-MM-DD`, UTC): only reports of that day. A Hive location (`…/hive/dt=2016-11-06-21-32/symlink.txt`) stands
-    for the manifest.json of that minute.
+    Below a folder it takes the latest complete report: its manifest.checksum is there and
+    matches. `day` (`YYYY-MM-DD`, UTC): only reports of that day. A Hive location
+    (`…/hive/dt=2016-11-06-21-32/symlink.txt`) means the manifest.json of that minute.
 
-    Raises UsageError for a day that is none, ManifestError when no complete report is there or several sources'
-    reports are, a StoreError when S3 refuses.
+    Raises UsageError for an invalid day, ManifestError when no complete report is there or
+    several sources' reports are, a StoreError when S3 refuses.
     """
     wanted = _day(day)
     place = Location.parse(uri) if uri.startswith("s3://") else Path(uri.removeprefix("file://"))
@@ -59,7 +63,7 @@ def _day(text: str | None) -> date | None:
     try:
         return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day, not a moment
     except ValueError as error:
-        raise UsageError(f"{text!r} is no day: write YYYY-MM-DD, as in 2026-11-25") from error
+        raise UsageError(f"{text!r} is not a day: write YYYY-MM-DD, as in 2026-11-25") from error
 
 
 def _of_day(inventory: Inventory, day: date | None) -> Inventory:
@@ -76,12 +80,12 @@ def _manifest(place: Location | Path, base: str, dated: str) -> Location | Path:
 
 
 async def _latest(store: Store, place: Location | Path, day: date | None, uri: str) -> Inventory:
-    found: Sequence[tuple[str, Path | Location]]
+    folders: Sequence[tuple[str, Path | Location]]
     if isinstance(place, Path):
-        found = await asyncio.to_thread(_local_folders, place)
+        folders = await asyncio.to_thread(_local_folders, place)
     else:
-        found = [folder async for folder in _folders(store, place)]
-    dated = sorted(found, key=lambda folder: (folder[0], str(folder[1])), reverse=True)
+        folders = [folder async for folder in _folders(store, place)]
+    dated = sorted(folders, key=lambda folder: (folder[0], str(folder[1])), reverse=True)
     if day is not None:
         dated = [folder for folder in dated if folder[0].startswith(day.isoformat())]
     refused: list[str] = []
@@ -105,7 +109,7 @@ async def _latest(store: Store, place: Location | Path, day: date | None, uri: s
         return chosen
     when = f" of {day}" if day else ""
     why = f"; the latest is not: {refused[0]}" if refused else ": give a manifest.json, or a folder that holds reports"
-    raise ManifestError(f"{uri} has no complete inventory report{when} beneath it{why}")
+    raise ManifestError(f"{uri} has no complete inventory report{when} below it{why}")
 
 
 def _configuration(manifest: Location | Path) -> str:
@@ -114,7 +118,10 @@ def _configuration(manifest: Location | Path) -> str:
 
 
 async def _folders(store: Store, place: Location) -> AsyncIterator[tuple[str, Location]]:
-    """(minute, folder) of every dated folder beneath, found by its name; `data/` and `hive/` are not looked into."""
+    """(minute, folder) of every dated folder below, found by its name.
+
+    `data/` and `hive/` are not looked into.
+    """
     prefixes = [place.key if not place.key or place.key.endswith("/") else place.key + "/"]
     if match := _DATED.fullmatch(prefixes[0].rstrip("/").rpartition("/")[2]):
         yield match[0], Location(place.bucket, prefixes[0])
@@ -145,10 +152,10 @@ async def _children(store: Store, bucket: str, prefix: str) -> AsyncIterator[str
 def _local_folders(place: Path) -> list[tuple[str, Path]]:
     if _DATED.fullmatch(place.name):
         return [(place.name, place)]
-    found: list[tuple[str, Path]] = []
+    dated: list[tuple[str, Path]] = []
     level = [place]
     for _ in range(DEPTH_MAX):
         folders = [child for folder in level if folder.is_dir() for child in folder.iterdir() if child.is_dir()]
-        found += [(child.name, child) for child in folders if _DATED.fullmatch(child.name)]
+        dated += [(child.name, child) for child in folders if _DATED.fullmatch(child.name)]
         level = [c for c in folders if not _DATED.fullmatch(c.name) and c.name not in ("data", "hive")]
-    return found
+    return dated

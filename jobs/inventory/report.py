@@ -1,8 +1,8 @@
-"""Reading S3 Inventory reports: from S3 itself, or from `sealift inventory`.
+"""Inventory reports, by S3 or by `sealift inventory`: manifest and verified files.
 
-Nothing is trusted before it is verified: manifest.json against manifest.checksum, each data file against the
-size and MD5 in the manifest, before a row of it is given out.
-Layout: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html
+Nothing is trusted before it is verified: manifest.json against manifest.checksum, each data file
+against the size and MD5 in the manifest, before a row of it is given out. Layout:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html
 """
 
 from __future__ import annotations
@@ -49,10 +49,13 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """A report whose manifest has been verified. `created_at`: epoch seconds at which its listing began.
+    """A report whose manifest has been verified.
 
-    `is_listing`: made by `sealift inventory`, so that a report without rows is of an empty bucket, and no mistake.
-    `columns` are the data files' columns by their names there (`VersionId` in CSV, `version_id` elsewhere).
+    `created_at`: epoch seconds at which its listing began.
+
+    `is_listing`: made by `sealift inventory`, so that a report without rows is of an empty bucket,
+    and no mistake. `columns` are the data files' columns by their names there (`VersionId` in CSV,
+    `version_id` elsewhere).
     """
 
     manifest: Location | Path
@@ -70,10 +73,11 @@ class Inventory:
         return any(fold_name(column) == "versionid" for column in self.columns)
 
     async def batches(self, store: Store) -> AsyncIterator[pa.RecordBatch]:
-        """Yield every row, in the columns of `jobs.tables.rows.manifest_schema`, a bounded batch at a time.
+        """Yield every row, in the columns of `jobs.tables.rows.manifest_schema`, a bounded batch at
+        a time.
 
-        Raises ManifestError for a data file that is missing, is not what the manifest promises, or cannot
-        be read; no row of such a file comes.
+        Raises ManifestError for a data file that is missing, is not what the manifest promises, or
+        cannot be read. No row of such a file comes.
         """
         import pyarrow as pa
 
@@ -98,9 +102,11 @@ class Inventory:
                     yield batch
 
     async def fetch(self, store: Store, file: DataFile, target: Path) -> tuple[Location | Path, Path]:
-        """Where the file lies, and a verified local copy of it: at `target`, or itself where it is local.
+        """Where the file lies, and a verified local copy of it: at `target`, or itself where it is
+        local.
 
-        Raises ManifestError when it is missing or is not what the manifest promises, a StoreError otherwise.
+        Raises ManifestError when it is missing or is not what the manifest promises, a StoreError
+        otherwise.
         """
         promised = PromisedFile(
             self.manifest,
@@ -114,7 +120,10 @@ class Inventory:
         return await fetch_promised(store, promised, target)
 
     def _places(self, file: DataFile) -> list[Location | Path]:
-        """Where the manifest says the file is; else where it lies relative to a manifest that was copied."""
+        """Where the manifest says the file is.
+
+        Else where it lies relative to a manifest that was copied.
+        """
         named = Location(self.destination_bucket, file.key)
         name = file.key.rpartition("/")[2]
         if isinstance(self.manifest, Path):
@@ -137,10 +146,11 @@ class Inventory:
 
 
 async def open_inventory(store: Store, location: Location | Path) -> Inventory:
-    """The report whose `manifest.json` is at `location` (in S3, or a local path), verified by its checksum.
+    """The report whose `manifest.json` is at `location` (in S3, or a local path), verified by its
+    checksum.
 
-    Raises ManifestError when there is none, its checksum is missing or differs, or it is not a manifest of
-    S3 Inventory in a known version and format; StoreError when S3 refuses otherwise.
+    Raises ManifestError when it is missing, its checksum is missing or differs, or it is not a
+    manifest of S3 Inventory in a known version and format. StoreError when S3 refuses otherwise.
     """
     content = await read_manifest(store, location, "give the path of a report's manifest.json")
     beside: Location | Path
@@ -151,10 +161,10 @@ async def open_inventory(store: Store, location: Location | Path) -> Inventory:
     promised = (await read_manifest(store, beside, "the report is not complete yet, or was copied without it")).decode(
         "ascii", "replace"
     )
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if promised.strip().lower() != found:
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if promised.strip().lower() != md5:
         raise ManifestError(
-            f"{location} has the MD5 {found}, but {beside} says {promised.strip()[:40]!r}: the manifest was changed; "
+            f"{location} has the MD5 {md5}, but {beside} says {promised.strip()[:40]!r}: the manifest was changed; "
             "use another inventory"
         )
     return _parse(content, location)

@@ -1,6 +1,6 @@
-"""The rows of an inventory report's data files, whatever their format, in a manifest's columns.
+"""Rows of an inventory report's data files, in a manifest's columns.
 
-Imports pyarrow: import this module where it is used. Keys are form-encoded in CSV, raw in ORC and Parquet.
+Keys are form-encoded in CSV, raw in ORC and Parquet.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ _READ = {"bucket", *_SOURCES.values()}
 def read_batches(path: Path, file_format: str, columns: Sequence[str], bucket: str) -> Iterator[pa.RecordBatch]:
     """Yield the file's rows in the columns of `manifest_schema`, at most BATCH_ROWS at a time.
 
-    `columns` are those that the report's manifest promises; `bucket` is the one that every row must name.
-    Raises ValueError (pyarrow's among them) or OSError when the file is not what was promised.
+    `columns` are those that the report's manifest promises. `bucket` is the one that every row must
+    name. Raises ValueError (pyarrow's among them) or OSError when the file is not what was
+    promised.
     """
     wanted = [column for column in columns if fold_name(column) in _READ]
     for raw in _FORMATS[file_format](path, wanted, columns):
@@ -58,7 +59,10 @@ def _read_parquet(path: Path, wanted: list[str], columns: Sequence[str]) -> Iter
 
 
 def read_orc(path: Path, wanted: list[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the `wanted` columns of an ORC file, a stripe at a time. Raises ValueError where one of `columns` lacks."""
+    """Yield the `wanted` columns of an ORC file, a stripe at a time.
+
+    Raises ValueError where one of `columns` lacks.
+    """
     with path.open("rb") as source:
         file = pyarrow.orc.ORCFile(source)
         _check_names(file.schema.names, columns)
@@ -129,7 +133,8 @@ def _present(column: _Array, kind: pa.DataType) -> _Array:
 def decode_keys(keys: _Array) -> _Array:
     """Form-decoded keys, exactly once. Raises ValueError for a key that is no UTF-8.
 
-    The slash is what S3 encodes most, so it goes first, in all keys at once; nothing encoded can come of that.
+    The slash is what S3 encodes most, so it goes first, in all keys at once. Nothing encoded can
+    come of that.
     """
     keys = pc.replace_substring(keys, "%2F", "/")
     text = bytes(keys.buffers()[2] or b"")  # of all keys at once: to ask each of them costs far more

@@ -1,11 +1,11 @@
-"""`sealift inventory`: list a bucket in parallel into a report of S3 Inventory's own shape.
+"""Listing of a bucket, written as a report in S3 Inventory's shape.
 
     <target>/<source bucket>/sealift/data/<uuid>.parquet …    written first
     <target>/<source bucket>/sealift/<time>/manifest.json     names them, with size and MD5
     <target>/<source bucket>/sealift/<time>/manifest.checksum written last: the report is complete
 
-Rows go to disk in groups as they are listed and from there to S3 in files, so that memory does not grow
-with the bucket.
+Rows go to disk in groups as they are listed and from there to S3 in files, so that memory does not
+grow with the bucket.
 """
 
 from __future__ import annotations
@@ -29,14 +29,17 @@ from jobs.s3.listing import list_all
 from jobs.s3.store import ABSENT, Store
 
 CONFIGURATION = "sealift"
-"""The configuration id in the report's keys, where S3 puts the name of the inventory configuration."""
+"""The configuration id in the report's keys, where S3 puts the name of the inventory
+configuration."""
 
 MANIFEST_VERSION = "2016-11-30"
 
 
 @dataclass(frozen=True, slots=True)
 class InventoryWritten:
-    """A finished report: the URI of its manifest, how many rows, the bytes of the objects in them, its data files."""
+    """A finished report: the URI of its manifest, how many rows, the bytes of the objects in them,
+    its data files.
+    """
 
     manifest: str
     rows: int
@@ -55,13 +58,13 @@ async def write_inventory(
     now: float,
     on_progress: Callable[[int, int], None] | None,
 ) -> InventoryWritten:
-    """List `source_location` and write the report beneath `target_location`.
+    """List `source_location` and write the report below `target_location`.
 
-    `now` (epoch seconds) is when the listing begins; it names the report. `on_progress(rows, size_bytes)` is
-    called after each page with what has been listed so far.
+    `now` (epoch seconds) is when the listing begins. It names the report. `on_progress(rows,
+    size_bytes)` is called after each page with what has been listed so far.
 
-    Raises ConfigError when a report of that minute exists already, StoreError when S3 refuses; nothing that
-    a reader would trust is left behind then, since manifest.checksum comes last.
+    Raises ConfigError when a report of that minute exists already, StoreError when S3 refuses.
+    Nothing that a reader would trust is left behind then, since manifest.checksum comes last.
     """
     base = target_location.join(source_location.bucket).join(CONFIGURATION)
     manifest = base.join(datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H-%MZ")).join("manifest.json")
@@ -109,7 +112,10 @@ async def _list_into(
     versions: bool,
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[int, int]:
-    """List everything into the upload, one group being written while the next is listed; returns rows and bytes."""
+    """List everything into the upload, one group being written while the next is listed.
+
+    Returns rows and bytes.
+    """
     rows = size_bytes = waiting_rows = 0
     waiting: list[Sequence[Listed]] = []
     writing: asyncio.Task[None] | None = None

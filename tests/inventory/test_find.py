@@ -89,10 +89,10 @@ def test_a_report_without_its_checksum_or_with_a_wrong_one_is_passed_over(tmp_pa
 
 def test_a_folder_without_reports_says_so(tmp_path):
     (tmp_path / "data").mkdir()
-    with pytest.raises(ManifestError, match="no complete inventory report beneath it: give a manifest"):
+    with pytest.raises(ManifestError, match="no complete inventory report below it: give a manifest"):
         find(None, str(tmp_path))
     folder_with_reports(tmp_path)
-    with pytest.raises(ManifestError, match="no complete inventory report of 2026-11-22 beneath it"):
+    with pytest.raises(ManifestError, match="no complete inventory report of 2026-11-22 below it"):
         find(None, str(tmp_path), "2026-11-22")
 
 
