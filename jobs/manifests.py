@@ -1,10 +1,10 @@
-"""Reading a manifest, whatever its form, as record batches in `jobs.tables.rows.manifest_schema()`.
+"""Manifests of any form, read as batches in `jobs.tables.rows.manifest_schema()`.
 
 - `….json`: an inventory's manifest.json (`jobs.inventory.report`).
 - `….csv`, `….csv.gz`: S3 Batch Operations' form, bucket,key[,version id] without a header. Keys are
   URL-encoded (https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-create-job.html) the way
   S3 itself writes them (a space is `+`), so they are decoded exactly once.
-- `….parquet`: a column `key`, raw; what else is known of the objects in optional columns.
+- `….parquet`: a column `key`, raw. What else is known of the objects in optional columns.
 
 A row that does not say whether it is its key's latest version is taken for one: it was asked for.
 """
@@ -40,7 +40,7 @@ _ALIASES = {"size_bytes": ("size_bytes", "size"), "last_modified": ("last_modifi
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An open manifest. `bucket` is None when it does not say; `batches` can be read once."""
+    """An open manifest. `bucket` is None when it does not say. `batches` can be read once."""
 
     bucket: str | None
     description: str
@@ -55,11 +55,14 @@ class _Piece(NamedTuple):
 async def open_manifest(
     uri: str, store: Store, client_factory: Callable[[], Any], *, bucket: str | None = None
 ) -> Manifest:
-    """Open the manifest at an S3 URI or a local path; inventories through `store`, the rest through boto3's client.
+    """Open the manifest at an S3 URI or a local path.
 
-    Its first rows are read, so that most mistakes show here; the rest show while reading. Raises
+    Inventories through `store`, the rest through boto3's client.
+
+    Its first rows are read, so that most mistakes show here. The rest show while reading. Raises
     UsageError for another kind of file, ManifestError for rows that are wrong or missing or that
-    name another bucket than `bucket` (None: the first row's), ConfigError or a StoreError when it cannot be read.
+    name another bucket than `bucket` (None: the first row's), ConfigError or a StoreError when it
+    cannot be read.
     """
     name = uri.lower()
     if name.endswith(".json"):
@@ -77,7 +80,7 @@ async def open_manifest(
             raise ManifestError(f"{uri} has no rows: there is nothing to do")
         return Manifest(piece.bucket or bucket, uri, _batches(piece, pieces))
     else:
-        raise UsageError(f"{uri!r} is no manifest: give {ACCEPTED}")
+        raise UsageError(f"{uri!r} is not a manifest: give {ACCEPTED}")
     first = await anext(batches, None)
     while first is not None and not first.num_rows:
         first = await anext(batches, None)
@@ -160,22 +163,22 @@ def _read_parquet(uri: str, client_factory: Callable[[], Any], bucket: str | Non
                     continue
                 if "bucket" in names:
                     bucket = _check_bucket(uri, row, batch[names["bucket"]], bucket)
-                known = {name: _converted(uri, name, batch[column]) for name, column in found.items()}
-                _check_keys(uri, row, known["key"])
+                arrays = {name: _converted(uri, name, batch[column]) for name, column in found.items()}
+                _check_keys(uri, row, arrays["key"])
                 row += batch.num_rows
-                yield _Piece(bucket, fill_batch(known, batch.num_rows))
+                yield _Piece(bucket, fill_batch(arrays, batch.num_rows))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise ManifestError(f"{uri} is not a readable Parquet file: {_first_line(error)}") from error
 
 
 def _find_columns(names: dict[str, str]) -> dict[str, str]:
     """Our column names → the file's, given the file's names by their lower case."""
-    found = {}
+    columns = {}
     for field in manifest_schema():
         for alias in _ALIASES.get(field.name, (field.name,)):
-            if alias in names and field.name not in found:
-                found[field.name] = names[alias]
-    return found
+            if alias in names and field.name not in columns:
+                columns[field.name] = names[alias]
+    return columns
 
 
 def _converted(uri: str, name: str, column: Any) -> Any:
@@ -190,7 +193,7 @@ def _converted(uri: str, name: str, column: Any) -> Any:
             raise ManifestError(f"{uri}: the column {name} holds numbers, expected timestamps")
         column = column.cast(wanted, safe=not pa.types.is_timestamp(column.type))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ManifestError(f"{uri}: the column {name} is no {wanted}: {_first_line(error)}") from error
+        raise ManifestError(f"{uri}: the column {name} is not {wanted}: {_first_line(error)}") from error
     if name in DEFAULTS:
         return pc.fill_null(column, DEFAULTS[name])
     if name in ("etag", "condemned_etag"):

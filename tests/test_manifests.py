@@ -232,13 +232,13 @@ def test_times_without_a_zone_are_utc(tmp_path, unit):
         ({"key": pa.array([], pa.string())}, "has no rows"),
         ({"key": ["a", None]}, "row 2: the key is empty"),
         ({"key": ["a", ""]}, "row 2: the key is empty"),
-        ({"key": pa.array([b"\xff"])}, "column key is no string"),
+        ({"key": pa.array([b"\xff"])}, "column key is not string"),
         ({"key": ["a", "b"], "bucket": ["docs", "other"]}, "row 2 names the bucket other, expected docs"),
         ({"key": ["a", "b"], "bucket": ["docs", None]}, "row 2: the bucket is empty"),
         ({"key": ["a"], "bucket": [""]}, "row 1: the bucket is empty"),
-        ({"key": ["a"], "size": ["large"]}, "column size_bytes is no int64"),
+        ({"key": ["a"], "size": ["large"]}, "column size_bytes is not int64"),
         ({"key": ["a"], "last_modified": [5]}, "column last_modified holds numbers"),
-        ({"key": ["a"], "etag": [[1]]}, "column etag is no string"),
+        ({"key": ["a"], "etag": [[1]]}, "column etag is not string"),
     ],
 )
 def test_a_wrong_parquet_is_refused(tmp_path, columns, complaint):

@@ -1,4 +1,4 @@
-"""DuckDB over local files: one way to open it, views with no way out of their folder, and SQL strings."""
+"""DuckDB over local files: opening it, views bound to a folder, and SQL strings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _SETTINGS: dict[str, Any] = {
 def connect(
     folder: Path, *, memory_limit: str, database: str = ":memory:", **settings: Any
 ) -> duckdb.DuckDBPyConnection:
-    """A database, in memory or in a file, that spills to a folder below `folder` above its memory limit.
+    """A database, in memory or in a file, that spills to a folder below `folder` above its memory
+    limit.
 
     Times are in UTC. `settings` are DuckDB's own, such as `threads`.
     """
@@ -42,7 +43,7 @@ def connect(
 
 
 class Database:
-    """Views over the Parquet and JSON files below one folder; the folder's owner removes it."""
+    """Views over the Parquet and JSON files below one folder. The folder's owner removes it."""
 
     def __init__(self, folder: Path, *, memory_limit: str = MEMORY_LIMIT):
         self.files = folder / "files"
@@ -50,19 +51,27 @@ class Database:
         self.connection = connect(folder, memory_limit=memory_limit)
 
     def define(self, name: str, types: Mapping[str, str], relation: str | None) -> None:
-        """The view `name`: `relation` with at least these columns (name → DuckDB type); empty without a relation."""
+        """The view `name`: `relation` with at least these columns (name → DuckDB type).
+
+        Empty without a relation.
+        """
         columns = ", ".join(f'NULL::{kind} AS "{column}"' for column, kind in types.items())
         empty = f"SELECT {columns} WHERE false"
         rest = f" UNION ALL BY NAME SELECT * FROM {relation}" if relation else ""
         self.connection.execute(f'CREATE VIEW "{name}" AS {empty}{rest}')
 
     def lock(self) -> None:
-        """From now on no file outside the folder, no network, no extension, no setting can be reached."""
+        """From now on no file outside the folder, no network, no extension, no setting can be
+        reached.
+        """
         self.connection.execute(f"SET allowed_directories = [{quoted(str(self.files))}]")
         self.connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
     async def select(self, sql: str) -> Answer:
-        """What the one SELECT in `sql` gives, not yet computed. Raises UsageError for other or wrong SQL."""
+        """What the one SELECT in `sql` gives, not yet computed.
+
+        Raises UsageError for other or wrong SQL.
+        """
         check_select(sql)
         with refusals():
             relation = await asyncio.to_thread(self.connection.sql, sql)
@@ -72,7 +81,10 @@ class Database:
 
 
 class Answer:
-    """The rows of a query. Each method computes them anew; all raise UsageError when SQL fails on the way."""
+    """The rows of a query. Each method computes them again.
+
+    All raise UsageError when SQL fails on the way.
+    """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path):
         self._connection, self._folder = connection, folder
@@ -83,7 +95,9 @@ class Answer:
         return list(self._connection.table("__answer").columns)
 
     def scratch(self, name: str) -> Path:
-        """A file of this name in the database's own folder, for what the caller makes of the rows."""
+        """A file of this name in the database's own folder, for what the caller makes of the
+        rows.
+        """
         return self._folder / f"answer.{name}"
 
     def rows(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
@@ -92,7 +106,9 @@ class Answer:
             yield from batch.to_pylist()
 
     def write(self, file_format: str) -> Path:
-        """A file with the rows: `csv` (with a header, and harmless to those who open it) or `parquet`."""
+        """A file with the rows: `csv` (with a header, and harmless to those who open it) or
+        `parquet`.
+        """
         path = self.scratch(file_format)
         options = {"csv": "FORMAT csv, HEADER", "parquet": "FORMAT parquet, COMPRESSION zstd"}[file_format]
         with refusals():
@@ -111,8 +127,8 @@ class Answer:
 
     def _batches(self, sql: str) -> Iterator[pa.RecordBatch]:
         with refusals():
-            found: Any = self._connection.sql(sql)
-            yield from found.to_arrow_reader(BATCH_ROWS)
+            relation: Any = self._connection.sql(sql)
+            yield from relation.to_arrow_reader(BATCH_ROWS)
 
 
 def check_select(sql: str) -> None:
@@ -120,12 +136,14 @@ def check_select(sql: str) -> None:
     with refusals():
         statements = duckdb.connect(":memory:").extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        found = ", ".join(statement.type.name for statement in statements) or "nothing"
-        raise UsageError(f"SQL: give one SELECT; this is {found}")
+        kinds = ", ".join(statement.type.name for statement in statements) or "nothing"
+        raise UsageError(f"SQL: give one SELECT; this is {kinds}")
 
 
 def named_tables(sql: str, tables: Iterable[str]) -> list[str]:
-    """The tables whose names occur in the SQL outside strings and comments: at least those that it reads."""
+    """The tables whose names occur in the SQL outside strings and comments: at least those that it
+    reads.
+    """
     tokens = duckdb.tokenize(sql)
     ends = [start for start, _ in tokens[1:]] + [len(sql.encode())]
     encoded = sql.encode()
@@ -142,9 +160,11 @@ _FORMULA = "^[=+\\-@\\t\\r]"
 
 
 def defused(*columns: str) -> tuple[str, str]:
-    """For a CSV file that people open: `REPLACE` expressions for columns of text from a bucket, and a condition.
+    """For a CSV file that people open: `REPLACE` expressions for columns of text from a bucket, and
+    a condition.
 
-    Text that a spreadsheet would take for a formula gets a `'` in front; the condition says whether any of them did.
+    Text that a spreadsheet would take for a formula gets a `'` in front. The condition says whether
+    any of them did.
     """
     is_formula = {name: f"regexp_matches({name}, '{_FORMULA}')" for name in columns}
     safe = (f"CASE WHEN {test} THEN '''' || {name} ELSE {name} END AS {name}" for name, test in is_formula.items())
@@ -152,15 +172,18 @@ def defused(*columns: str) -> tuple[str, str]:
 
 
 _CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\p{Cf}\p{Co}\x{2028}\x{2029}]"
-"""Control characters but tab and newline, which a CSV file quotes, and what turns the reading direction or hides."""
+"""Control characters but tab and newline, which a CSV file quotes, and what turns the reading
+direction or hides."""
 _NUMBERS = re.compile(r"BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*|DATE|TIME.*|INTERVAL")
-"""Types whose values are never anybody's text."""
+"""Types whose values are never text from a bucket."""
 
 
 def harmless(name: str) -> tuple[str, str]:
-    r"""For a CSV file that people open: a column's text in SQL, and a condition that says whether it was changed.
+    r"""For a CSV file that people open: a column's text in SQL, and a condition that says whether
+    it was changed.
 
-    As `defused`, and control characters become escapes such as `\u001b`: a terminal must not obey a key.
+    As `defused`, and control characters become escapes such as `\u001b`: a terminal must not obey a
+    key.
     """
     is_formula, has_control = f"regexp_matches({name}, '{_FORMULA}')", f"regexp_matches({name}, '{_CONTROL}')"
     code = "printf('%x', unicode(c))"

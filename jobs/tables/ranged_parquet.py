@@ -1,6 +1,6 @@
-"""Parquet files in S3, read by ranges: the footer, then only those row groups that can hold what is sought.
+"""Ranged reads of Parquet files in S3.
 
-pyarrow loads with this module: import it where it is used.
+The footer comes first, then only the row groups that can hold what is sought.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class KeyRange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RangedTable:
-    """A Parquet file whose footer is known; every read is pinned to its ETag."""
+    """A Parquet file whose footer is known. Every read is pinned to its ETag."""
 
     store: Store
     ref: ObjectRef
@@ -74,7 +74,10 @@ class RangedTable:
         return KeyRange(number, start, end, first, last)
 
     async def read(self, group: KeyRange) -> pa.Table:
-        """One row group, by one ranged read. Raises DamagedArchive for one that cannot be decoded."""
+        """One row group, by one ranged read.
+
+        Raises DamagedArchive for one that cannot be decoded.
+        """
         body = await self.store.get(self.ref, start=group.start, end=group.end, if_match=self.etag)
         return await asyncio.to_thread(self._decode, group, body.data)
 
@@ -104,13 +107,16 @@ class RangedTable:
 
 
 async def open_table(store: Store, ref: ObjectRef) -> RangedTable:
-    """Read the footer (one request, two where it is long). Raises NotFound, and DamagedArchive for no Parquet."""
+    """Read the footer (one request, two where it is long).
+
+    Raises NotFound, and DamagedArchive for no Parquet.
+    """
     info = await store.head(ref)
     start = max(0, info.size_bytes - TAIL_BYTES)
     tail = (await store.get(ref, start=start, if_match=info.etag)).data
     footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
     if tail[-4:] != b"PAR1" or footer_bytes + 4 > info.size_bytes:
-        raise DamagedArchive(f"{ref} is no Parquet file, or was cut short: rebuild it with sealift archives reindex")
+        raise DamagedArchive(f"{ref} is not a Parquet file, or was cut short: rebuild it with sealift archives reindex")
     if footer_bytes > len(tail):
         tail = (await store.get(ref, start=info.size_bytes - footer_bytes, if_match=info.etag)).data
     return RangedTable(store, ref, info.etag, info.size_bytes, _parse(ref, tail[-footer_bytes:]))

@@ -1,7 +1,7 @@
-"""The Parquet tables of the ledger and the rows in them.
+"""Parquet tables of the ledger and the rows in them.
 
-Columns are plain types that Athena, DuckDB and pandas read as they are. pyarrow is imported
-where it is used, so that a command which needs no table starts fast.
+Columns are plain types that Athena, DuckDB and pandas read as they are. pyarrow is imported inside
+the functions, so a command that needs no table starts fast.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def outcome_schema() -> pa.Schema:
 
 
 def write_parquet(table: pa.Table | pa.RecordBatch) -> bytes:
-    """The table as one Parquet file (zstd, row groups of 10,000 rows, so that readers can stream)."""
+    """The table as one Parquet file (zstd, row groups of 10,000 rows, so that readers can
+    stream).
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -101,8 +103,8 @@ def write_parquet(table: pa.Table | pa.RecordBatch) -> bytes:
 def fill_batch(columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
     """These columns (name → Arrow array, or Python values) as `rows` rows in `manifest_schema()`.
 
-    Other names are left out. A column that is missing holds its default, else null: a row that does not
-    say whether it is its key's latest version is taken for one.
+    Other names are left out. A column that is missing holds its default, else null: a row that does
+    not say whether it is its key's latest version is taken for one.
     """
     import pyarrow as pa
 
@@ -130,7 +132,7 @@ def manifest_batch(entries: Sequence[Listed]) -> pa.RecordBatch:
 
 
 def version_batch(rows: Sequence[ObjectVersion]) -> pa.RecordBatch:
-    """Rows of a manifest in its columns; their numbers are not among them."""
+    """Rows of a manifest in its columns. Their numbers are not among them."""
     import pyarrow as pa
 
     columns: dict[str, Any] = dict(zip(ObjectVersion._fields, zip(*rows, strict=True), strict=True))
@@ -140,7 +142,10 @@ def version_batch(rows: Sequence[ObjectVersion]) -> pa.RecordBatch:
 
 
 def read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[ObjectVersion]]:
-    """The rows of a shard file, `batch_rows` at a time. Raises LedgerError for a file that is none."""
+    """The rows of a shard file, `batch_rows` at a time.
+
+    Raises LedgerError for another file.
+    """
     import pyarrow.parquet as pq
 
     with unaltered("a shard of the run"):
@@ -157,7 +162,10 @@ def read_row_numbers(data: bytes) -> list[int]:
 
 
 def read_outcome_numbers(data: bytes) -> tuple[list[int], int]:
-    """The row numbers of a checkpoint's outcomes, and how many ended badly. Raises LedgerError for another file."""
+    """The row numbers of a checkpoint's outcomes, and how many ended badly.
+
+    Raises LedgerError for another file.
+    """
     with unaltered("a checkpoint of the run"):
         statuses: list[str] = _whole_column(data, "status")
         return _whole_column(data, "row"), sum(Status(status) not in GOOD for status in statuses)
@@ -186,7 +194,10 @@ def write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
 
 
 def read_outcomes(data: bytes) -> Iterator[Outcome]:
-    """The outcomes of a Parquet file that `write_outcomes` made. Raises LedgerError for another one."""
+    """The outcomes of a Parquet file that `write_outcomes` made.
+
+    Raises LedgerError for another one.
+    """
     import pyarrow.parquet as pq
 
     with unaltered("a checkpoint of the run"):
@@ -209,7 +220,10 @@ def unaltered(what: str) -> Iterator[None]:
 
 
 def fit(rows: pa.RecordBatch | pa.Table, field: pa.Field[Any]) -> Any:
-    """A column in its field's type: a file may have it in another. Raises ArrowException, KeyError, ValueError."""
+    """A column in its field's type: a file may have it in another.
+
+    Raises ArrowException, KeyError, ValueError.
+    """
     column: Any = rows.column(field.name).cast(field.type)
     if column.null_count and not field.nullable:
         raise ValueError(f"a row has no {field.name}")
@@ -217,7 +231,7 @@ def fit(rows: pa.RecordBatch | pa.Table, field: pa.Field[Any]) -> Any:
 
 
 def _columns(batch: pa.RecordBatch, schema: pa.Schema) -> Iterable[list[object]]:
-    """Python lists in the schema's order; timestamps as epoch seconds (a datetime each is slow)."""
+    """Python lists in the schema's order. Timestamps as epoch seconds (a datetime each is slow)."""
     import pyarrow as pa
 
     for field in schema:
