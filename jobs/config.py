@@ -1,4 +1,7 @@
-"""Settings: the only code that reads the environment (AWS's own variables are boto3's business)."""
+"""Settings of a process, from the environment.
+
+boto3 reads AWS's own variables itself.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,16 @@ from jobs.errors import ConfigError
 class Settings:
     """What the environment says about how Sealift works.
 
-    `SEALIFT_LEDGER`, `SEALIFT_EXECUTOR` and `SEALIFT_POLICY` stand for `--ledger`, `--executor` and
-    `--policy`. The others tune workers: `SEALIFT_PROCESSES` (default: one per core), `SEALIFT_IN_FLIGHT`
-    (rows at once in a worker), `SEALIFT_CHECKPOINT_ROWS`, `SEALIFT_CHECKPOINT_SECONDS`, `SEALIFT_PATIENCE_SECONDS`,
-    `SEALIFT_BUFFER_MIB` (object data in a worker's memory), `SEALIFT_ROWS_PER_SHARD`. `SEALIFT_LOG`:
-    `json` for a worker's log on stderr, `none` for none; `json` is the default within AWS Batch, which
-    sets `AWS_BATCH_JOB_ID` (`in_batch`, `batch_job_id`). `SEALIFT_START`: the name by which the functions have
-    started this job. `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_QUEUE_ON_DEMAND`
-    and `SEALIFT_BATCH_JOB_DEFINITION` say where `--executor batch` sends its jobs. `SEALIFT_SYSTEM` is the
-    policy's name: jobs bear it as the tag `sealift:system`, by which roles may end them.
+    `SEALIFT_LEDGER`, `SEALIFT_EXECUTOR` and `SEALIFT_POLICY` mean `--ledger`, `--executor` and
+    `--policy`. The others tune workers: `SEALIFT_PROCESSES` (default: one per core),
+    `SEALIFT_IN_FLIGHT` (rows at once in a worker), `SEALIFT_CHECKPOINT_ROWS`,
+    `SEALIFT_CHECKPOINT_SECONDS`, `SEALIFT_PATIENCE_SECONDS`, `SEALIFT_BUFFER_MIB` (object data in a
+    worker's memory), `SEALIFT_ROWS_PER_SHARD`. `SEALIFT_LOG`: `json` for a worker's log on stderr,
+    `none` for none. `json` is the default within AWS Batch, which sets `AWS_BATCH_JOB_ID`
+    (`in_batch`, `batch_job_id`). `SEALIFT_START`: the name by which the functions have started this
+    job. `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_QUEUE_ON_DEMAND` and `SEALIFT_BATCH_JOB_DEFINITION`
+    say where `--executor batch` sends its jobs. `SEALIFT_SYSTEM` is the policy's name: jobs bear it
+    as the tag `sealift:system`, by which roles may end them.
     """
 
     ledger: str | None
@@ -45,7 +49,9 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Raises ConfigError for a variable that is no positive number, or no word that is known."""
+        """Raises ConfigError for a variable that is no positive number, or no word that is
+        known.
+        """
         values = os.environ if environment is None else environment
 
         def number(name: str, default: float) -> float:
@@ -90,7 +96,10 @@ class Settings:
 
     @staticmethod
     def begun_as(environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:
-        """The name by which this Batch job was started, and its id; None for all other processes."""
+        """The name by which this Batch job was started, and its id.
+
+        None for all other processes.
+        """
         values = os.environ if environment is None else environment
         name, job_id = values.get("SEALIFT_START", ""), values.get("AWS_BATCH_JOB_ID", "")
         return (name, job_id) if name and job_id else None

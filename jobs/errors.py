@@ -1,4 +1,4 @@
-"""Every error that Sealift raises on purpose, and the exit code of each.
+"""Errors that Sealift raises on purpose, and the exit code of each.
 
     SealiftError                    base; exit 1 (a bug, unless a subclass says otherwise)
     ├── UsageError                  2   the command line asks for something that makes no sense
@@ -14,14 +14,14 @@
         │   └── NoSuchBucket        10  no such bucket: no single object's failure
         ├── Denied                  10  credentials or permissions
         ├── Redirected              10  the bucket lives in another region
-        ├── PreconditionFailed      75  412: somebody was first; look again
-        ├── Conflict                75  409: a concurrent write; try again
+        ├── PreconditionFailed      75  412: another writer was first, look again
+        ├── Conflict                75  409: a concurrent write, try again
         ├── ArchivedObject          3   must be restored before it can be read
         ├── Rejected                10  any other 4xx: the request itself is wrong
         └── Unavailable             75  5xx, time-outs, broken connections
             └── Throttled           75  503 SlowDown: fewer requests, please
 
-A failed object is data (an Outcome); a broken run is an exception. Every message
+A failed object is data (an Outcome). A broken run is an exception. Every message
 names the thing, says what is wrong and what to do.
 """
 
@@ -50,7 +50,9 @@ class SealiftError(Exception):
 
 
 class SealiftWarning(UserWarning):
-    """Something that works, and that its operator should know of: a line on stderr, once for each text."""
+    """Something that works, and that its operator should know of: a line on stderr, once for each
+    text.
+    """
 
 
 class UsageError(SealiftError):
@@ -78,8 +80,9 @@ class ManifestError(ConfigError):
 class Mistake(NamedTuple):
     """One mistake in a policy file.
 
-    `path` as in `pairs[1].destination.bucket` (empty: the whole file), `pair` the name of the pair it
-    belongs to, `line` counts from 1, `value` as it would stand in JSON, `expected` ends "expected …".
+    `path` as in `pairs[1].destination.bucket` (empty: the whole file), `pair` the name of the pair
+    it belongs to, `line` counts from 1, `value` as in JSON, `expected` ends
+    "expected …".
     """
 
     path: str
@@ -95,7 +98,7 @@ class Mistake(NamedTuple):
 
 
 class PolicyError(ConfigError):
-    """The policy `file` cannot be used; `mistakes` are all that were found, in the file's order."""
+    """The policy `file` cannot be used. `mistakes` are all that were found, in the file's order."""
 
     def __init__(self, file: str, mistakes: Sequence[Mistake]):
         self.file, self.mistakes = file, tuple(mistakes)
@@ -114,7 +117,7 @@ class DamagedArchive(ConfigError):
 
 
 class Interrupted(SealiftError):
-    """A signal stopped the work after a checkpoint; the same command continues it."""
+    """A signal stopped the work after a checkpoint. The same command continues it."""
 
     exit_code = ExitCode.TRANSIENT
 
@@ -142,7 +145,9 @@ class NotFound(StoreError):
 
 
 class NoSuchBucket(NotFound):
-    """The whole bucket is missing: no object's failure, so that it ends a run and is no row's outcome."""
+    """The whole bucket is missing: no object's failure, so that it ends a run and is no row's
+    outcome.
+    """
 
 
 class Denied(StoreError):
@@ -232,7 +237,7 @@ _BY_STATUS: dict[int, type[StoreError]] = {
 
 
 def store_error(operation: str, target: str, code: str, message: str, status: int) -> StoreError:
-    """The StoreError that stands for S3's error `code`, else for the HTTP `status`.
+    """The StoreError for S3's error `code`, else for the HTTP `status`.
 
     Codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
     """

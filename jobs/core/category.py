@@ -19,5 +19,6 @@ class Category(StrEnum):
 
 
 FINDINGS = frozenset({Category.MISSING, Category.EXTRA, Category.DIFFERENT, Category.STALE})
-"""The categories that say that something is wrong. What is in flight will be judged next time; what is unverifiable
-is shown with its reason, and is a finding only where S3 itself says that its replication FAILED."""
+"""The categories that say that something is wrong. What is in flight will be judged next time. What
+is unverifiable is shown with its reason, and is a finding only where S3 itself says that its
+replication FAILED."""

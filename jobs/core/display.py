@@ -1,4 +1,7 @@
-"""Displays: how the engine tells a person what happens. Only the command line prints, so it passes one down. Pure."""
+"""Displays: how the engine reports progress to a person.
+
+Only the command line prints, so it passes one down. Pure.
+"""
 
 from __future__ import annotations
 

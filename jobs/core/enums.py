@@ -1,4 +1,7 @@
-"""Closed lists of words: storage classes, modes, formats, steps. Those of S3 are spelled as S3 spells them."""
+"""Closed lists of words: storage classes, modes, formats, steps.
+
+Those of S3 have S3's spelling.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from enum import StrEnum
 
 
 class StorageClass(StrEnum):
-    """Where S3 may keep an object: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html"""
+    """Where S3 may keep an object:
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html
+    """
 
     STANDARD = "STANDARD"
     INTELLIGENT_TIERING = "INTELLIGENT_TIERING"
@@ -89,7 +94,10 @@ class Compute(StrEnum):
 
 
 class Step(StrEnum):
-    """HIDE: a delete marker on top of the current version; removing it undoes that. REMOVE: the version is gone."""
+    """HIDE: a delete marker on top of the current version.
+
+    Removing it undoes that. REMOVE: the version is gone.
+    """
 
     HIDE = "hide"
     REMOVE = "remove"

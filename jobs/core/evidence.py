@@ -1,4 +1,4 @@
-"""Are two objects the same, and what proves it?
+"""Evidence that two objects are the same. Pure.
 
 Sources: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html and
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html (when an ETag is an MD5).
@@ -20,10 +20,11 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 class Protection(StrEnum):
     """What equal values of an algorithm protect against.
 
-    ACCIDENT: bits that flip, bytes that are cut off or mixed up. Anybody can make other content with the same value:
-    CRCs are linear, XXHASH has no secret. INTENT: that as well, and somebody who makes other content for a value that
-    is given. Nobody can do that today for MD5 or SHA-1 either, though two contents of one MD5 or SHA-1 can be made
-    by somebody who makes both: https://www.rfc-editor.org/rfc/rfc6151, https://www.rfc-editor.org/rfc/rfc6194.
+    ACCIDENT: bits that flip, bytes that are cut off or mixed up. Anybody can make other content
+    with the same value: CRCs are linear, XXHASH has no secret. INTENT: that as well, and somebody
+    who makes other content for a value that is given. Nobody can do that today for MD5 or SHA-1
+    either, though two contents of one MD5 or SHA-1 can be made by somebody who makes both:
+    https://www.rfc-editor.org/rfc/rfc6151, https://www.rfc-editor.org/rfc/rfc6194.
     """
 
     ACCIDENT = "accident"
@@ -42,13 +43,17 @@ PROTECTION: Mapping[str, Protection] = {
     "CRC32C": Protection.ACCIDENT,
     "CRC32": Protection.ACCIDENT,
 }
-"""What each algorithm of S3 protects against, the strongest first. One that is not here proves nothing."""
+"""What each algorithm of S3 protects against, the strongest first. One that is not here proves
+nothing."""
 
 _STRENGTH = tuple(PROTECTION)
 
 
 def protects(algorithm: str, against: Protection) -> bool:
-    """Whether equal values of the algorithm protect against that. Algorithms that are not known do not."""
+    """Whether equal values of the algorithm protect against that.
+
+    Algorithms that are not known do not.
+    """
     known = PROTECTION.get(algorithm)
     return known is Protection.INTENT or (known is not None and known is against)
 
@@ -62,12 +67,17 @@ class Verdict(NamedTuple):
 
 
 def is_md5(etag: str | None) -> bool:
-    """Whether the ETag has the form of an MD5. A KMS-encrypted object's has it too, but equals no other."""
+    """Whether the ETag has the form of an MD5.
+
+    A KMS-encrypted object's has it too, but equals no other.
+    """
     return etag is not None and _MD5.fullmatch(etag) is not None
 
 
 def is_md5_etag(info: ObjectInfo) -> bool:
-    """Whether the ETag is the MD5 of the content: one part, and not encrypted with KMS or a customer's key."""
+    """Whether the ETag is the MD5 of the content: one part, and not encrypted with KMS or a
+    customer's key.
+    """
     return is_md5(info.etag) and info.attributes.sse in (None, "", "AES256")
 
 
@@ -82,8 +92,8 @@ def compare(source: ObjectInfo, destination: ObjectInfo, against: Protection = P
     | equal  | all equal, none of them protects `against` that | unknown, with the reason        |
     | equal  | none                                            | unknown, with the reason        |
 
-    Full-object checksums of one algorithm are always comparable. Composite ones depend on where
-    the parts were cut, so that only equal ones say something. ETags are comparable where both are MD5s.
+    Full-object checksums of one algorithm are always comparable. Composite ones depend on where the
+    parts were cut, so that only equal ones say something. ETags are comparable where both are MD5s.
     """
     if source.size_bytes != destination.size_bytes:
         sizes = f"{source.size_bytes} bytes at the source, {destination.size_bytes} at the destination"

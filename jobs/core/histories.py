@@ -1,4 +1,4 @@
-"""The versions of one key at both sides: which of the source's are reproduced already?"""
+"""Histories of one key at both sides: which source versions are reproduced."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ S = TypeVar("S")
 D = TypeVar("D")
 
 SKEW_SECONDS = 300.0
-"""How far apart the clocks of two regions may be. A copy is never older than its source, less this."""
+"""How far apart the clocks of two regions may be. A copy is never older than its source, less
+this."""
 
 
 def align(source: Sequence[S], destination: Sequence[D], matches: Callable[[S, D], bool]) -> list[int | None]:
     """For each source version the index of the destination version that reproduces it, or None.
 
-    Both histories are oldest first, and the order is kept: a version counts as reproduced only after those that count
-    before it. As many are found as can be (the longest common subsequence, by dynamic programming, in time and memory
-    of both lengths' product): delete markers all look alike, and one may be that of a later deletion. Where several
-    alignments find as many, each version takes the earliest match.
+    Both histories are oldest first, and the order is kept: a version counts as reproduced only
+    after those that count before it. As many are found as can be (the longest common subsequence,
+    by dynamic programming, in time and memory of both lengths' product): delete markers all look
+    alike, and one may be that of a later deletion. Where several alignments find as many, each
+    version takes the earliest match.
     """
     # longest[s][d]: how many can be found of what is left of both, from number s and number d on
     longest = [[0] * (len(destination) + 1) for _ in range(len(source) + 1)]
@@ -49,15 +51,19 @@ def align(source: Sequence[S], destination: Sequence[D], matches: Callable[[S, D
 
 
 def first_missing(alignment: Sequence[int | None]) -> int:
-    """Where copying resumes: after the last version that is there. Earlier gaps cannot be filled."""
+    """Where copying resumes: after the last version that is there.
+
+    Earlier gaps cannot be filled.
+    """
     return max((index + 1 for index, at in enumerate(alignment) if at is not None), default=0)
 
 
 def in_order(listed: Sequence[V]) -> list[V]:
-    """One key's versions, oldest first, from a listing turned round: the null version goes where its time puts it.
+    """One key's versions, oldest first, from a listing turned round: the null version goes where
+    its time puts it.
 
-    S3 lists by time (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html), but some stores list
-    a null version beneath all others, whenever it was written.
+    S3 lists by time (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html),
+    but some stores list a null version below all others, whenever it was written.
     """
     found = next((place for place, each in enumerate(listed) if each.version_id == NULL_VERSION), None)
     if found is None:

@@ -1,10 +1,11 @@
 """Metrics as CloudWatch reads them out of log lines: the embedded metric format.
 
-A log line that is such a document becomes metrics when it arrives in CloudWatch Logs; there is no
+A log line that is such a document becomes metrics when it arrives in CloudWatch Logs. There is no
 API call, no agent and no library: the one that AWS keeps for Python brings aiohttp and eight more
 packages, and asks the metadata service of the machine before it prints a line.
 
-Source: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+Source:
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ class Metric(NamedTuple):
 def embed(
     metrics: Sequence[Metric], dimensions: Mapping[str, str], properties: Mapping[str, Any], at_seconds: float
 ) -> dict[str, Any]:
-    """One log line's document: metrics, their dimensions, and properties that can be searched but cost no metric.
+    """One log line's document: metrics, their dimensions, and properties that can be searched but
+    cost no metric.
 
-    Each distinct set of dimension values is a metric that is billed by itself: nothing that grows with
-    the number of runs, shards or keys may be one; those are properties. `at_seconds` is epoch time.
-    Raises ValueError where a name would stand for two things.
+    Each distinct set of dimension values is a metric that is billed by itself: nothing that grows
+    with the number of runs, shards or keys may be one. Those are properties. `at_seconds` is epoch
+    time. Raises ValueError where a name would mean two things.
     """
     values = {metric.name: metric.value for metric in metrics}
     names = [*properties, *dimensions, *(metric.name for metric in metrics)]

@@ -1,4 +1,4 @@
-"""The nouns: locations, object versions, what a HEAD says, checksums."""
+"""Model: locations, object versions, what a HEAD says, checksums."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from typing import NamedTuple
 from jobs.errors import UsageError
 
 NULL_VERSION = "null"
-"""The version id of an object that was written while its bucket's versioning was off or suspended."""
+"""The version id of an object that was written while its bucket's versioning was off or
+suspended."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-_]{1,61}[a-z0-9]")
 
 
 def is_exact(version_id: str | None) -> bool:
-    """Whether a version id names these bytes for ever. `null` does not: it is written anew where versioning is off."""
+    """Whether a version id names these bytes for ever.
+
+    `null` does not: it is written again where versioning is off.
+    """
     return version_id not in (None, NULL_VERSION)
 
 
 class Location(NamedTuple):
-    """A bucket and a key or key prefix in it; the prefix may be empty."""
+    """A bucket and a key or key prefix in it. The prefix may be empty."""
 
     bucket: str
     key: str = ""
@@ -54,14 +58,14 @@ class ObjectVersion(NamedTuple):
 
     `row` is its place in the run's manifest, unique in a run. `version_id` is None when the
     manifest names only the key (then the ETag pins it). `size_bytes`, `etag` (no quotes),
-    `last_modified` (epoch seconds, UTC) and `storage_class` are None when the manifest does
-    not say. `condemned_etag` is the destination ETag that an earlier verify run proved wrong:
-    the one object that a replicate run may overwrite although it is newer. `source_attested` and
+    `last_modified` (epoch seconds, UTC) and `storage_class` are None when the manifest does not
+    say. `condemned_etag` is the destination ETag that an earlier verify run proved wrong: the one
+    object that a replicate run may overwrite although it is newer. `source_attested` and
     `destination_attested` are checksums that S3 computed at rest (`jobs.verify.attestation`).
-    `known_checksum` (`ALGORITHM:base64`) is the content's, as an earlier run has proven it. `archive` is the URI of the
-    archive that a restore takes it from; None: it is an object of its own; `journal:…`: it is an event
-    (`jobs.restore.as_of_journal`).
-    `proof` says where an expire run finds a copy (`jobs.expire.rules`); no manifest has it.
+    `known_checksum` (`ALGORITHM:base64`) is the content's, as an earlier run has proven it.
+    `archive` is the URI of the archive that a restore takes it from. None: it is an object of its
+    own. `journal:…`: it is an event (`jobs.restore.as_of_journal`). `proof` says where an expire
+    run finds a copy (`jobs.expire.rules`). No manifest has it.
     """
 
     row: int
@@ -82,7 +86,7 @@ class ObjectVersion(NamedTuple):
 
 
 class ObjectRef(NamedTuple):
-    """The address of one object version for a request; `version_id` None means the current one."""
+    """The address of one object version for a request. `version_id` None means the current one."""
 
     bucket: str
     key: str
@@ -96,8 +100,8 @@ class ObjectRef(NamedTuple):
 class Checksum(NamedTuple):
     """A checksum that S3 keeps with an object.
 
-    `algorithm` in S3's spelling (`CRC64NVME`, `SHA256`, …); `value` base64, with `-N` for a
-    composite one; `is_composite`: a checksum of the parts' checksums, so it depends on them.
+    `algorithm` in S3's spelling (`CRC64NVME`, `SHA256`, …). `value` base64, with `-N` for a
+    composite one. `is_composite`: a checksum of the parts' checksums, so it depends on them.
     """
 
     algorithm: str
@@ -107,7 +111,9 @@ class Checksum(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ObjectLock:
-    """Object Lock settings of a version: `mode` GOVERNANCE or COMPLIANCE with its date, legal hold."""
+    """Object Lock settings of a version: `mode` GOVERNANCE or COMPLIANCE with its date, legal
+    hold.
+    """
 
     mode: str | None = None
     retain_until: str | None = None
@@ -120,7 +126,7 @@ class Attributes:
 
     `headers` holds the content headers in lower case (content-type, cache-control,
     content-disposition, content-encoding, content-language, expires,
-    x-amz-website-redirect-location); `metadata` the user's metadata without `x-amz-meta-`.
+    x-amz-website-redirect-location). `metadata` the user's metadata without `x-amz-meta-`.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -136,10 +142,10 @@ class Attributes:
 class ObjectInfo:
     """What HEAD (or GET) says of one object version. `etag` has no quotes.
 
-    `last_modified` is epoch seconds (UTC); `parts_count` is None unless S3 said;
-    `attributes.tags` is always empty: tags need a request of their own (`tag_count` says how many). `is_archived`: it
-    must be restored before it can be read; `is_restoring`: and that is under way. `expiration`: what S3 says of a
-    lifecycle rule that will remove it, if there is one.
+    `last_modified` is epoch seconds (UTC). `parts_count` is None unless S3 said. `attributes.tags`
+    is always empty: tags need a request of their own (`tag_count` says how many). `is_archived`: it
+    must be restored before it can be read. `is_restoring`: and that is under way. `expiration`:
+    what S3 says of a lifecycle rule that will remove it, if there is one.
     """
 
     size_bytes: int
@@ -177,7 +183,10 @@ def parse_time(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """From where to where the objects of a run go. The destination prefix replaces the source prefix."""
+    """From where to where the objects of a run go.
+
+    The destination prefix replaces the source prefix.
+    """
 
     source: Location
     destination: Location

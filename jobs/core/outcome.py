@@ -1,4 +1,4 @@
-"""Outcomes: what became of each manifest row, and the fold that takes one for each."""
+"""Outcomes: what became of each manifest row, and which of several counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from jobs.errors import Interrupted
 
 
 class Status(StrEnum):
-    """How a row ended. The first of each job end well (see `GOOD`); `skipped` was left alone, for a reason."""
+    """How a row ended. The first of each job end well (see `GOOD`).
+
+    `skipped` was left alone, for a reason.
+    """
 
     COPIED = "copied"
     SAME = "same"
@@ -48,7 +51,7 @@ GOOD = frozenset(
 
 
 class Evidence(StrEnum):
-    """How a copy was proven, strongest first; NONE proves nothing."""
+    """How a copy was proven, strongest first. NONE proves nothing."""
 
     CONTENT = "content"
     CHECKSUM = "checksum"
@@ -61,9 +64,9 @@ class Outcome(NamedTuple):
 
     `row` is the row's number in the run's manifest. `reason` is a short phrase, empty when all
     went as asked. `size_bytes` counts the object's bytes that were handled. `etag` is the
-    source's, `destination_etag` and `destination_version_id` are what the destination answered;
+    source's, `destination_etag` and `destination_version_id` are what the destination answered.
     `checksum` is `ALGORITHM:base64` of the content when it is known. `finished_at` is epoch
-    seconds; `attempt` names the worker process.
+    seconds. `attempt` names the worker process.
     """
 
     row: int
@@ -81,7 +84,7 @@ class Outcome(NamedTuple):
     attempt: str = ""
 
 
-# Which outcome stands when several attempts at a shard reported on one row. What was found
+# Which outcome counts when several attempts at a shard reported on one row. What was found
 # wrong outweighs what was found right (a verify that saw a mismatch once has seen one); what
 # was done outweighs what a later attempt saw (a copy made, then its source deleted, is a copy).
 _ORDER = (
@@ -108,7 +111,9 @@ _WEIGHT = {status: place for place, status in enumerate(_ORDER)}
 
 
 def prefer(one: Outcome, other: Outcome) -> Outcome:
-    """The outcome that stands of two for the same row, whatever their order (a total order decides)."""
+    """The outcome that counts of two for the same row, whatever their order (a total order
+    decides).
+    """
     return min(one, other, key=_precedence)
 
 
@@ -117,7 +122,7 @@ def _precedence(outcome: Outcome) -> tuple[object, ...]:
 
 
 def fold(outcomes: Iterable[Outcome]) -> dict[int, Outcome]:
-    """Row number → the one outcome that stands, however many attempts wrote and in any order."""
+    """Row number → the one outcome that counts, however many attempts wrote and in any order."""
     chosen: dict[int, Outcome] = {}
     for outcome in outcomes:
         known = chosen.get(outcome.row)

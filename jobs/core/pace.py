@@ -1,4 +1,7 @@
-"""How many requests may be in flight: up slowly, down fast (AIMD, as TCP does it). And how soon to look again."""
+"""Pace: how many requests may be in flight, and how long to wait before a retry.
+
+Up slowly, down fast (AIMD, as TCP does it).
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,12 @@ COOL_DOWN_SECONDS = 1.0
 class Pace:
     """The limit of rows in flight for one worker.
 
-    It starts low and doubles with each full round of successes (TCP's slow start) until S3 throttles
-    or answers take `QUEUEING_FACTOR` times as long as the quickest did: then more in flight would
-    only wait in line. From there on a round gains one while answers are quick, and loses one while they
-    wait in line (as TCP Vegas does), though never below the start: large objects take long as well.
-    A throttled request halves the limit, at most once a `COOL_DOWN_SECONDS`.
+    It starts low and doubles with each full round of successes (TCP's slow start) until S3
+    throttles or answers take `QUEUEING_FACTOR` times as long as the quickest did: then more in
+    flight would only wait in line. From there on a round gains one while answers are quick, and
+    loses one while they wait in line (as TCP Vegas does), though never below the start: large
+    objects take long as well. A throttled request halves the limit, at most once a
+    `COOL_DOWN_SECONDS`.
     """
 
     maximum: int
@@ -42,7 +46,9 @@ class Pace:
         return int(self.limit)
 
     def succeed(self, seconds: float) -> None:
-        """A row went through in so many seconds: a round of them doubles the limit, or adds one, or takes one away."""
+        """A row went through in so many seconds: a round of them doubles the limit, or adds one, or
+        takes one away.
+        """
         self._usual_seconds += (seconds - self._usual_seconds) / SMOOTHING_ROWS if self._usual_seconds else seconds
         self._quickest_seconds = min(self._quickest_seconds, self._usual_seconds)
         if self._usual_seconds > QUEUEING_FACTOR * self._quickest_seconds:
@@ -62,7 +68,7 @@ class Pace:
 
 
 def backoff_seconds(attempt: int, jitter: float) -> float:
-    """How long to wait before try number `attempt` (from 1); `jitter` is a random number in [0, 1).
+    """How long to wait before try number `attempt` (from 1). `jitter` is a random number in [0, 1).
 
     Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
@@ -70,7 +76,7 @@ def backoff_seconds(attempt: int, jitter: float) -> float:
 
 
 def watch_seconds(since_turn: float, share: float) -> float:
-    """How long to wait before the next look at work of others: a share of the time since things took their last turn,
-    for what has taken long will take longer. Bounded at both ends.
+    """How long to wait before the next look at work of others: a share of the time since things
+    took their last turn, for what has taken long will take longer. Bounded at both ends.
     """
     return min(WATCH_SECONDS_MAX, max(WATCH_SECONDS_MIN, share * since_turn))

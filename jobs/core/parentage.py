@@ -1,7 +1,8 @@
-"""How a process says to one that it starts that the two end together."""
+"""Parentage: how a process makes one that it starts end with it."""
 
 from __future__ import annotations
 
 PARENT_PIPE = "SEALIFT_PARENT_PIPE"
-"""The variable that is set where stdin is a pipe whose other end the parent holds for as long as it lives."""
+"""The variable that is set where stdin is a pipe whose other end the parent holds for as long as it
+lives."""
 TIED = {PARENT_PIPE: "1"}

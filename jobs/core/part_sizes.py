@@ -1,7 +1,7 @@
 """Part ranges of a multipart upload or copy, within S3's limits.
 
-Limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html; the maximum object size is
-what they multiply to (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingObjects.html).
+Limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html. The maximum object size
+is what they multiply to (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingObjects.html).
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ def count_parts(size_bytes: int, part_size_bytes: int) -> int:
 
 
 def part_ranges(size_bytes: int, part_size_bytes: int) -> Iterator[tuple[int, int, int]]:
-    """(part number from 1, start, end exclusive) in bytes; together they tile the object exactly."""
+    """(part number from 1, start, end exclusive) in bytes.
+
+    Together they tile the object exactly.
+    """
     for index in range(count_parts(size_bytes, part_size_bytes)):
         start = index * part_size_bytes
         yield index + 1, start, min(start + part_size_bytes, size_bytes)

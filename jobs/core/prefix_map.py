@@ -1,4 +1,7 @@
-"""Which destination key belongs to a source key: prefixes that are replaced, and what lies outside of them."""
+"""Prefix map: which destination key belongs to a source key.
+
+Keys outside of all prefixes belong to none.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,13 @@ from jobs.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class PrefixMap:
-    """Pairs of (source prefix, destination prefix). Keys that begin with none of them are excluded, and so are source
-    keys that begin with one of `excluded`, and the destination keys that these would have.
+    """Pairs of (source prefix, destination prefix).
 
-    Raises UsageError when a prefix begins with another of the same side: two source keys could have one destination.
+    Keys that begin with none of them are excluded, and so are source keys that begin with one of
+    `excluded`, and the destination keys that these would have.
+
+    Raises UsageError when a prefix begins with another of the same side: two source keys could have
+    one destination.
     """
 
     pairs: tuple[tuple[str, str], ...] = (("", ""),)
@@ -28,21 +34,24 @@ class PrefixMap:
 
     @classmethod
     def parse(cls, texts: tuple[str, ...]) -> PrefixMap:
-        """`source-prefix=destination-prefix`, each; none: every key stays as it is. Raises UsageError."""
+        """`source-prefix=destination-prefix`, each.
+
+        None: every key stays as it is. Raises UsageError.
+        """
         pairs = []
         for text in texts:
             source, equals, destination = text.partition("=")
             if not equals:
-                raise UsageError(f"{text!r} is no prefix mapping: write source-prefix=destination-prefix")
+                raise UsageError(f"{text!r} is not a prefix mapping: write source-prefix=destination-prefix")
             pairs.append((source, destination))
         return cls(tuple(pairs)) if pairs else cls()
 
     def destination_of(self, key: str) -> str | None:
-        """The destination's key of a source key; None when it is outside."""
+        """The destination's key of a source key. None when it is outside."""
         return None if self.excluded and key.startswith(self.excluded) else _replacing(key, self.pairs)
 
     def source_of(self, key: str) -> str | None:
-        """The source's key of a destination key; None when it is outside."""
+        """The source's key of a destination key. None when it is outside."""
         found = _replacing(key, tuple((d, s) for s, d in self.pairs))
         return None if found is None or (self.excluded and found.startswith(self.excluded)) else found
 

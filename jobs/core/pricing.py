@@ -1,4 +1,4 @@
-"""What a run will take, before it starts: requests by kind, dollars by item, seconds."""
+"""Forecast of a run: requests by kind, dollars by item, seconds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from jobs.errors import ConfigError
 COPY_THRESHOLD_BYTES = 5_000_000_000
 COPY_PART_BYTES = 64 * 1024**2
 RANGE_BYTES = 8 * 1024**2
-"""What the worker reads at once when bytes pass through it, and so the part size of a streamed copy."""
+"""What the worker reads at once when bytes pass through it, and so the part size of a streamed
+copy."""
 
 REQUESTS_PER_SECOND = 1_600
-"""One worker process on one core, copying 4 KiB objects with 64 in flight (measured, see BENCHMARKS.md)."""
+"""One worker process on one core, copying 4 KiB objects with 64 in flight (measured, see
+BENCHMARKS.md)."""
 
 WRITES_PER_SECOND = 3_500
 """What S3 takes of copies, puts and deletes in one partitioned prefix:
@@ -35,14 +37,18 @@ KINDS = ("copy", "put", "create", "part", "complete", "head", "get", "tagging", 
 
 
 class PartRule(NamedTuple):
-    """Objects above `multipart_threshold_bytes` take several requests, one for each `part_size_bytes`."""
+    """Objects above `multipart_threshold_bytes` take several requests, one for each
+    `part_size_bytes`.
+    """
 
     multipart_threshold_bytes: int
     part_size_bytes: int
 
 
 class Group(NamedTuple):
-    """Rows that cost alike: how many, their bytes where known, and their parts (at least one each)."""
+    """Rows that cost alike: how many, their bytes where known, and their parts (at least one
+    each).
+    """
 
     storage_class: str
     is_multipart: bool
@@ -54,14 +60,16 @@ class Group(NamedTuple):
 
 
 class Histogram(NamedTuple):
-    """All rows of a plan by group; `keys` is the number of distinct keys."""
+    """All rows of a plan by group. `keys` is the number of distinct keys."""
 
     groups: tuple[Group, ...]
     keys: int
 
 
 class ClassPrices(NamedTuple):
-    """Dollars in one storage class: per 1,000 requests, per GiB read, and per GiB kept for a month (0: not known)."""
+    """Dollars in one storage class: per 1,000 requests, per GiB read, and per GiB kept for a month
+    (0: not known).
+    """
 
     put_per_1000: float
     part_per_1000: float
@@ -79,9 +87,11 @@ class ThawPrice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PriceTable:
-    """The list prices of a region at a date. A storage class that it lacks costs what the dearest does.
+    """The list prices of a region at a date.
 
-    `thaw`: storage class → tier → its price; a table may come without it.
+    A storage class that it lacks costs what the dearest does.
+
+    `thaw`: storage class → tier → its price. A table may come without it.
     """
 
     region: str
@@ -107,7 +117,10 @@ class PriceTable:
         return known or ClassPrices(*map(max, zip(*self.storage_classes.values(), strict=True)))
 
     def thaw_price(self, storage_class: str, tier: str) -> ThawPrice:
-        """The price of a tier, else the highest that there is. Raises ConfigError for a table without any."""
+        """The price of a tier, else the highest that there is.
+
+        Raises ConfigError for a table without any.
+        """
         known = self.thaw.get(storage_class, {}).get(tier)
         every = [price for tiers in self.thaw.values() for price in tiers.values()]
         if known is None and not every:
@@ -122,11 +135,14 @@ _THAW_FIELDS = dict.fromkeys(ThawPrice._fields, "float")
 
 
 def load_price_table(text: str) -> PriceTable:
-    """The table in a JSON document such as prices/us-east-1.json. Raises ConfigError naming what is wrong."""
+    """The table in a JSON document such as prices/us-east-1.json.
+
+    Raises ConfigError naming what is wrong.
+    """
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"the price table is no JSON: {error}") from error
+        raise ConfigError(f"the price table is not JSON: {error}") from error
     thaw = data.pop("thaw", {}) if isinstance(data, dict) else {}
     members = dict(_fields(data, _TABLE_FIELDS, "the price table"))
     classes = {
@@ -139,7 +155,9 @@ def load_price_table(text: str) -> PriceTable:
 
 
 def part_rule(job: str, options: Mapping[str, Any]) -> PartRule:
-    """From which size on a job handles an object in parts, and in which: for planning's `histogram`."""
+    """From which size on a job handles an object in parts, and in which: for planning's
+    `histogram`.
+    """
     if job == "replicate" and not options.get("streamed"):
         return PartRule(
             options.get("multipart_threshold_bytes", COPY_THRESHOLD_BYTES),
@@ -179,10 +197,12 @@ def bytes_moved(job: str, options: Mapping[str, Any], histogram: Histogram) -> i
 
 
 def estimate(job: str, options: Mapping[str, Any], histogram: Histogram, prices: PriceTable) -> dict[str, float]:
-    """Dollars by item: `puts`, `gets`, `lists`, `retrieval`, `kms`, `transfer`; those that cost nothing are left out.
+    """Dollars by item: `puts`, `gets`, `lists`, `retrieval`, `kms`, `transfer`.
+
+    Those that cost nothing are left out.
 
     Writes are priced in the class of the copy (`options["storage_class"]`, `keep`: the source's).
-    `kms` counts one data key for each request that writes with `options["sse"]` aws:kms; what the
+    `kms` counts one data key for each request that writes with `options["sse"]` aws:kms. What the
     source's key costs no manifest tells. `transfer`: `options["cross_region"]` or, streamed to
     another service, the internet's price. Retries and what is skipped as the same are not counted.
     """
@@ -210,7 +230,9 @@ def estimate(job: str, options: Mapping[str, Any], histogram: Histogram, prices:
 
 
 def estimate_seconds(requests: Mapping[str, int], bytes_moved: int, processes: int) -> float:
-    """How long at least: the slowest of the client's requests, S3's writes in one prefix, and the bytes."""
+    """How long at least: the slowest of the client's requests, S3's writes in one prefix, and the
+    bytes.
+    """
     writes = sum(requests.get(kind, 0) for kind in (*_PUTS, "part", "delete"))
     return max(
         sum(requests.values()) / (REQUESTS_PER_SECOND * processes),
@@ -252,7 +274,7 @@ def _replicate_requests(options: Mapping[str, Any], group: Group) -> Counter[str
 
 def _thaw_prices(data: Any) -> dict[str, dict[str, ThawPrice]]:
     if not isinstance(data, dict) or not all(isinstance(tiers, dict) for tiers in data.values()):
-        raise ConfigError("the price table's thaw is no object of storage classes and their tiers")
+        raise ConfigError("the price table's thaw is not an object of storage classes and their tiers")
     return {
         name: {
             tier: ThawPrice(**dict(_fields(each, _THAW_FIELDS, f"the price table's thaw.{name}.{tier}")))
@@ -272,7 +294,7 @@ def _class_fields(data: Any) -> dict[str, str]:
 def _fields(data: Any, expected: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
     """The expected fields of a JSON object, each checked. Raises ConfigError."""
     if not isinstance(data, dict):
-        raise ConfigError(f"{where} is no JSON object: expected {', '.join(expected)}")
+        raise ConfigError(f"{where} is not a JSON object: expected {', '.join(expected)}")
     if set(data) != set(expected):
         wrong = ", ".join(sorted(set(data) ^ set(expected)))
         raise ConfigError(f"{where} has missing or unknown fields ({wrong}): expected {', '.join(expected)}")

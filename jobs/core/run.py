@@ -1,4 +1,4 @@
-"""A run: what was asked (RunSpec), what it will take (Plan), and how it ended (RunState)."""
+"""Runs: what was asked (RunSpec), the work (Plan), and the end (RunState)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from typing import Any
 from jobs.core.model import Location
 
 SPEC_VERSION = 1
-"""The version of spec.json, plan.json and report.json; a worker refuses another one."""
+"""The version of spec.json, plan.json and report.json. A worker refuses another one."""
 
 
 class RunState(StrEnum):
-    """`complete`: every row has an outcome. `incomplete`: some have none yet. `failed`: and workers broke."""
+    """`complete`: every row has an outcome.
+
+    `incomplete`: some have none yet. `failed`: and workers broke.
+    """
 
     COMPLETE = "complete"
     INCOMPLETE = "incomplete"
@@ -45,9 +48,9 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What was asked of a run; written once, never changed.
+    """What was asked of a run. Written once, never changed.
 
-    `manifest` names where the rows came from; `options` are the job's own (JSON types only).
+    `manifest` names where the rows came from. `options` are the job's own (JSON types only).
     """
 
     run_id: str
@@ -93,7 +96,10 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class ShardSummary:
-    """One shard of a plan: its rows and their bytes. `sha256`: of its file, where the job deletes."""
+    """One shard of a plan: its rows and their bytes.
+
+    `sha256`: of its file, where the job deletes.
+    """
 
     rows: int
     size_bytes: int
@@ -106,9 +112,10 @@ class Plan:
 
     `excluded`: rows left out, by the filter that did it. `requests`: by kind (`copy`, `head`,
     `get`, `put`, `list`, `tagging`, `part`, …). `dollars` by item, from the price table named by
-    `price_table`; `seconds` is an estimate. `savings`: what a compaction saves a month, and what it leaves alone.
-    `restore`: what a restore has to thaw, in which tier and how long that takes. `expiry`: where an expire run finds
-    originals and copies, and what share of what is there it may delete.
+    `price_table`. `seconds` is an estimate. `savings`: what a compaction saves a month, and what it
+    leaves alone. `restore`: what a restore has to thaw, in which tier and how long that takes.
+    `expiry`: where an expire run finds originals and copies, and what share of what is there it may
+    delete.
     """
 
     rows: int
@@ -153,14 +160,18 @@ def is_destructive(spec: RunSpec) -> bool:
 
 
 def run_digest(spec: RunSpec, plan: Plan) -> str:
-    """The SHA-256 of a run's spec and plan, and so of its shards, whose own digests are in the plan.
+    """The SHA-256 of a run's spec and plan, and so of its shards, whose own digests are in the
+    plan.
 
-    Who starts a worker passes it on the command line. The worker compares it with what the ledger says.
+    Who starts a worker passes it on the command line. The worker compares it with what the ledger
+    says.
     """
     text = json.dumps([spec.to_dict(), plan.to_dict()], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def worker_pins(spec: RunSpec, plan: Plan) -> tuple[str, ...]:
-    """What a worker's command line says of a run that deletes, so that nobody can change it in the ledger."""
+    """What a worker's command line says of a run that deletes, so that nobody can change it in the
+    ledger.
+    """
     return ("--run-sha256", run_digest(spec, plan)) if is_destructive(spec) else ()

@@ -1,4 +1,4 @@
-"""Samples that add up: 1/30 today, another 1/30 tomorrow, everything once in 30 runs."""
+"""Samples that add up: 1/30 today, another 1/30 tomorrow, all in 30 runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ class Sample(NamedTuple):
     of: int
 
     def contains(self, key: str) -> bool:
-        """Whether the key is in this slice. Each key is in exactly one slice, always the same one."""
+        """Whether the key is in this slice.
+
+        Each key is in exactly one slice, always the same one.
+        """
         return zlib.crc32(key.encode(), 0x5EA11F7) % self.of == self.number
 
     @classmethod

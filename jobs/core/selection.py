@@ -1,8 +1,8 @@
-"""Selection: which rows of a manifest a run takes, and how sizes and times are written.
+"""Selection of a manifest's rows, and how sizes and times are written.
 
-A glob is matched against the whole key, case-sensitively: `*` stands for any characters, `/` and
-newlines included (as with s5cmd and `aws s3`), `?` for one, `[abc]` and `[!a-c]` for a set. A prefix
-is plain text.
+A glob is matched against the whole key, case-sensitively: `*` matches any characters, `/` and
+newlines included (as with s5cmd and `aws s3`), `?` for one, `[abc]` and `[!a-c]` for a set. A
+prefix is plain text.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Selection:
     """Which rows are taken. None and empty tuples take everything.
 
     `newer_than` and `older_than` are epoch seconds (exclusive), sizes are inclusive. `versions` is
-    `current` or `all`; `sample` is (number, of), see `jobs.core.sampling.Sample`. A row that does not
-    say its size, time or storage class is never dropped for it, nor is a delete marker, which has
-    neither size nor class.
+    `current` or `all`. `sample` is (number, of), see `jobs.core.sampling.Sample`. A row that does
+    not say its size, time or storage class is never dropped for it, nor is a delete marker, which
+    has neither size nor class.
     """
 
     prefix: str = ""
@@ -80,9 +80,9 @@ class Selection:
         last_modified: float | None = None,
         storage_class: str | None = None,
     ) -> str | None:
-        """The name (of `FILTERS`) of the first filter that drops the row; None: it is taken.
+        """The name (of `FILTERS`) of the first filter that drops the row. None: it is taken.
 
-        `jobs.runs.filtering` answers the same for whole tables; a test holds the two together.
+        `jobs.runs.filtering` answers the same for whole tables. A test holds the two together.
         """
         size, modified = size_bytes, last_modified
         drops = (
@@ -102,12 +102,15 @@ class Selection:
 
 
 def glob_pattern(glob: str) -> str:
-    """The glob as a regular expression that must match the whole key, in the dialect that `re` and RE2 share."""
+    """The glob as a regular expression that must match the whole key, in the dialect that `re` and
+    RE2 share.
+    """
     pattern, place = [], 0
     while place < len(glob):
         character = glob[place]
         place += 1
-        # A `]` right after the bracket is a member of the set; a bracket that never closes is itself.
+        # A `]` right after the bracket is a member of the set; a bracket that never closes is
+        # itself.
         end = glob.find("]", place + (2 if glob[place : place + 1] == "!" else 1)) if character == "[" else -1
         if end > 0:
             pattern.append(_set_pattern(glob[place:end]))
@@ -126,7 +129,10 @@ def matches_any(globs: tuple[str, ...], key: str) -> bool:
 
 
 def parse_size(text: str) -> int:
-    """`1024`, `10MB` (powers of 1000) or `5GiB` (powers of 1024) → bytes. Raises UsageError for anything else."""
+    """`1024`, `10MB` (powers of 1000) or `5GiB` (powers of 1024) → bytes.
+
+    Raises UsageError for anything else.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMGTP])(I?))?B?", text.strip(), re.IGNORECASE | re.ASCII)
     if match is None:
         raise UsageError(f"{text!r} is not a size: write bytes or a unit, for example 1024, 10MB or 5GiB")
