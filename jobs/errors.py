@@ -1,6 +1,6 @@
 """Errors that Sealift raises on purpose, and the exit code of each.
 
-    SealiftError                    base; exit 1 (a bug, unless a subclass says otherwise)
+    SealiftError                    base, exit 1 (a bug, unless a subclass says otherwise)
     ├── UsageError                  2   the command line asks for something that makes no sense
     ├── LimitExceeded               2   the plan is larger or dearer than the user allowed
     ├── ConfigError                 10  a setting, address or credential is wrong
@@ -11,7 +11,7 @@
     ├── Interrupted                 75  stopped by a signal, with a checkpoint: run it again
     └── StoreError                      S3 refused one request
         ├── NotFound                10  no such key, version or upload
-        │   └── NoSuchBucket        10  no such bucket: no single object's failure
+        │   └── NoSuchBucket        10  no such bucket, which ends the run
         ├── Denied                  10  credentials or permissions
         ├── Redirected              10  the bucket lives in another region
         ├── PreconditionFailed      75  412: another writer was first, look again
@@ -145,9 +145,7 @@ class NotFound(StoreError):
 
 
 class NoSuchBucket(NotFound):
-    """The whole bucket is missing: no object's failure, so that it ends a run and is no row's
-    outcome.
-    """
+    """The whole bucket is missing. That ends a run, where a missing object is a row's outcome."""
 
 
 class Denied(StoreError):

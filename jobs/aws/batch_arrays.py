@@ -3,7 +3,7 @@
     plan (the command that submits)  →  work  →  report
                                           └─ child by child (N_TO_N) →  work of the verify run  →  report
 
-An array's size must be known when it is submitted, so the plan is made before; where the planning
+An array's size must be known when it is submitted, so the plan is made before. Where the planning
 command is a Batch job itself, the work waits for that job. Rules and limits:
 https://docs.aws.amazon.com/batch/latest/userguide/array_jobs.html, …/job_retries.html,
 …/service_limits.html
@@ -88,7 +88,7 @@ class Submission:
 
     @property
     def children(self) -> int:
-        """How many children the work takes; 1 is a plain job."""
+        """How many children the work takes. 1 is a plain job."""
         return -(-len(self.shards) // self.per_child)
 
     def shards_of(self, child: int) -> Sequence[int]:

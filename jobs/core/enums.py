@@ -26,11 +26,6 @@ class StorageClass(StrEnum):
         """The minimum stay that S3 bills: https://aws.amazon.com/s3/storage-classes/"""
         return _MINIMUM_DAYS.get(self, 0)
 
-    @property
-    def needs_thawing(self) -> bool:
-        """Whether an object has to be restored before it can be read."""
-        return self in (StorageClass.GLACIER, StorageClass.DEEP_ARCHIVE)
-
 
 _MINIMUM_DAYS = {
     StorageClass.STANDARD_IA: 30,
