@@ -46,7 +46,7 @@ def test_a_checksum_is_taken_as_s3_spells_it() -> None:
         ({"checksum_base64": None}, "no checksum_base64"),
         ({"checksumType": "PARTIAL"}, "no checksum of a known type"),
         ({"checksumAlgorithm": 5}, "no checksum of a known type"),
-        ({"etag": 5}, "no text"),
+        ({"etag": 5}, "not text"),
     ],
 )
 def test_what_is_not_right_is_said(changed: dict, problem: str) -> None:

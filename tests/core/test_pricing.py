@@ -203,8 +203,8 @@ def test_another_table_can_take_its_place(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "no JSON"),
-        ("[]", "no JSON object"),
+        ("", "not JSON"),
+        ("[]", "not a JSON object"),
         (_table(region=None), "region"),
         (_table(colour="blue"), "colour"),
         (_table(list_per_1000="cheap"), "list_per_1000 is 'cheap'"),

@@ -202,7 +202,7 @@ def test_a_report_that_cannot_be_trusted_ends_in_one_line_and_leaves_no_run(
         (["--source-inventory", "s3://LEDGER/a/", "--destination-inventory", "s3://LEDGER/b/"], 10, "no complete"),
         (["--source", "s3://SOURCE", "--destination", "s3://SOURCE"], 10, "both of the bucket"),
         (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION", "--margin", "soon"], 2, "not an age"),
-        (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION", "--map", "a"], 2, "no prefix mapping"),
+        (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION", "--map", "a"], 2, "not a prefix mapping"),
         (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION", "--repair-different"], 2, "--repair"),
         (["--source", "s3://SOURCE", "--destination", "s3://no-such-bucket-here"], 10, "no-such-bucket-here"),
     ],

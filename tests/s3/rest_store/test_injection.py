@@ -59,7 +59,7 @@ def test_a_line_break_sends_nothing(script: Script, place: str, evil: str) -> No
 
 @pytest.mark.parametrize("name", ["a: b", "a b", "a:", "ä", "a\t", "(a)", "a,b", "\x7f"], ids=ascii)
 def test_a_metadata_name_is_a_token(script: Script, name: str) -> None:
-    with pytest.raises(errors.Rejected, match="no name of a header"):
+    with pytest.raises(errors.Rejected, match="not a valid header name"):
         ask(script, put(metadata={name: "v"}))
     assert not script.seen
 
@@ -121,7 +121,7 @@ def test_a_lone_surrogate_in_a_header_is_refused(script: Script) -> None:
 
 def test_a_name_with_a_semicolon_is_not_two_names(script: Script) -> None:
     """The signature lists names with semicolons between."""
-    with pytest.raises(errors.Rejected, match="no name of a header"):
+    with pytest.raises(errors.Rejected, match="not a valid header name"):
         ask(script, put(metadata={"a;b": "v"}))
 
 
