@@ -49,9 +49,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Raises ConfigError for a variable that is no positive number, or no word that is
-        known.
-        """
+        """Raises ConfigError for a number that is not positive, or an unknown word."""
         values = os.environ if environment is None else environment
 
         def number(name: str, default: float) -> float:

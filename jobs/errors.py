@@ -50,9 +50,7 @@ class SealiftError(Exception):
 
 
 class SealiftWarning(UserWarning):
-    """Something that works, and that its operator should know of: a line on stderr, once for each
-    text.
-    """
+    """A warning for the operator: a line on stderr, once for each text."""
 
 
 class UsageError(SealiftError):

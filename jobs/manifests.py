@@ -2,11 +2,11 @@
 
 - `….json`: an inventory's manifest.json (`jobs.inventory.report`).
 - `….csv`, `….csv.gz`: S3 Batch Operations' form, bucket,key[,version id] without a header. Keys are
-  URL-encoded (https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-create-job.html) the way
-  S3 itself writes them (a space is `+`), so they are decoded exactly once.
-- `….parquet`: a column `key`, raw. What else is known of the objects in optional columns.
+  URL-encoded as S3 itself writes them (a space is `+`), so they are decoded exactly once.
+  https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-create-job.html
+- `….parquet`: a column `key`, raw, and optional columns of what else is known.
 
-A row that does not say whether it is its key's latest version is taken for one: it was asked for.
+A row that does not say whether it is its key's latest version counts as one: it was asked for.
 """
 
 from __future__ import annotations

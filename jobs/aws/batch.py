@@ -25,9 +25,7 @@ ENDED = frozenset({"SUCCEEDED", "FAILED"})
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """A plain job, or an array's parent with its children counted by status (`children`, empty for
-    a plain job).
-    """
+    """A plain job, or an array's parent. `children`: its children by status."""
 
     job_id: str
     name: str
@@ -76,9 +74,7 @@ class Batch:
 
     @cached_property
     def _submitter(self) -> Any:
-        """One try only: botocore would submit twice when an answer is lost, and Batch has no client
-        token.
-        """
+        """One try only: botocore would submit again after a lost answer, without a token."""
         return self._client(1)
 
     def check_queue(self, queue: str) -> None:
@@ -93,9 +89,7 @@ class Batch:
             raise ConfigError(f"the job queue {queue!r} takes no jobs ({state}): enable it or name another one")
 
     def check_definition(self, definition: str) -> None:
-        """Raises ConfigError unless an active job definition has this name, `name:revision` or
-        ARN.
-        """
+        """Raises ConfigError unless an active definition has this name, `name:revision` or ARN."""
         short = definition.rpartition("/")[2]
         if ":" in short:
             definitions = call(self._reader, "DescribeJobDefinitions", definition, jobDefinitions=[definition])
@@ -139,15 +133,11 @@ class Batch:
         return min(jobs)[1] if jobs else None
 
     def describe(self, job_ids: Sequence[str]) -> dict[str, JobState]:
-        """Job id → its state, for those that Batch still knows (it forgets ended jobs after a week
-        or so).
-        """
+        """Job id → its state, for those that Batch still knows (it forgets them after a week)."""
         return {detail["jobId"]: _state(detail) for detail in self._describe(job_ids)}
 
     def failures(self, job_id: str, limit: int) -> list[ChildFailure]:
-        """Why the first `limit` failed children of an array (or the plain job itself) failed, by
-        index.
-        """
+        """Why the first `limit` failed children of an array, or the plain job, failed."""
         ids = [each["jobId"] for each in self._list(limit, arrayJobId=job_id, jobStatus="FAILED")][:limit]
         found = [_failure(detail) for detail in self._describe(ids or [job_id]) if detail["status"] == "FAILED"]
         return sorted(found, key=lambda failure: failure.index)

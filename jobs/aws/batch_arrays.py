@@ -100,15 +100,11 @@ class Submission:
         return self.shards[child * self.per_child : (child + 1) * self.per_child]
 
     def name(self, stage: str) -> str:
-        """The name of a stage's job: the run's id decides it, so that a job submitted before can be
-        found.
-        """
+        """The name of a stage's job. The run's id decides it, so an earlier job can be found."""
         return f"{self.run_id}-{self.number:03d}-{stage}"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready. Shards as ranges, first to last, so that ten thousand of them take one
-        line.
-        """
+        """JSON-ready. Shards are ranges, so ten thousand of them take one line."""
         return asdict(self) | {"shards": _ranges(self.shards)}
 
     @classmethod

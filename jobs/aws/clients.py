@@ -44,9 +44,7 @@ def _models(data_path: str | None) -> Any:
 
 
 def call(client: Any, operation: str, target: str, **request: Any) -> Any:
-    """One request. Raises StoreError for what the service says, ConfigError for what cannot even be
-    sent.
-    """
+    """One request. Raises StoreError for the service's errors, ConfigError if it cannot be sent."""
     from botocore import xform_name
     from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 

@@ -3,7 +3,7 @@
 They say what S3 computed of bytes that nobody else read.
 
     <prefix>/job-<id>/manifest.json      when it was made, its result files with their MD5s
-    <prefix>/job-<id>/results/<hash>.csv a row for each task that succeeded. Another file for those that failed
+    <prefix>/job-<id>/results/<hash>.csv a row a task: a file of successes, another of failures
 
 What a row says: `jobs.checksum_reports.rows`.
 """
@@ -28,9 +28,7 @@ LINES = 20_000
 
 
 class Rejected(NamedTuple):
-    """A line that says nothing that can be used: where it is, what is wrong, and the line
-    itself.
-    """
+    """A line that cannot be used: where it is, what is wrong, and the line itself."""
 
     file: str
     line: int
@@ -134,9 +132,7 @@ def _fields(line: bytes) -> list[str]:
 
 
 async def fetch_result(store: Store, report: ChecksumReport, named: Location, md5: str, target: Path) -> Path:
-    """A verified local copy of a result file: from where the manifest says, else from beside the
-    manifest.
-    """
+    """A verified local copy of a result file, from its named place or beside the manifest."""
     manifest, name = _place(report.uri), named.key.rpartition("/")[2]
     if isinstance(manifest, Path):
         places: list[Path | Location] = [manifest.parent / "results" / name, manifest.parent / name, named]

@@ -75,9 +75,7 @@ def is_md5(etag: str | None) -> bool:
 
 
 def is_md5_etag(info: ObjectInfo) -> bool:
-    """Whether the ETag is the MD5 of the content: one part, and not encrypted with KMS or a
-    customer's key.
-    """
+    """Whether the ETag is the content's MD5: one part, no KMS and no customer's key."""
     return is_md5(info.etag) and info.attributes.sse in (None, "", "AES256")
 
 

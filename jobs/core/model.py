@@ -111,9 +111,7 @@ class Checksum(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ObjectLock:
-    """Object Lock settings of a version: `mode` GOVERNANCE or COMPLIANCE with its date, legal
-    hold.
-    """
+    """Object Lock settings: `mode` (GOVERNANCE, COMPLIANCE) with its date, legal hold."""
 
     mode: str | None = None
     retain_until: str | None = None

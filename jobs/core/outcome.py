@@ -111,9 +111,7 @@ _WEIGHT = {status: place for place, status in enumerate(_ORDER)}
 
 
 def prefer(one: Outcome, other: Outcome) -> Outcome:
-    """The outcome that counts of two for the same row, whatever their order (a total order
-    decides).
-    """
+    """The outcome that counts of two for the same row. A total order decides."""
     return min(one, other, key=_precedence)
 
 

@@ -46,9 +46,7 @@ class Pace:
         return int(self.limit)
 
     def succeed(self, seconds: float) -> None:
-        """A row went through in so many seconds: a round of them doubles the limit, or adds one, or
-        takes one away.
-        """
+        """A row took so many seconds. After a round of rows, adjust the limit."""
         self._usual_seconds += (seconds - self._usual_seconds) / SMOOTHING_ROWS if self._usual_seconds else seconds
         self._quickest_seconds = min(self._quickest_seconds, self._usual_seconds)
         if self._usual_seconds > QUEUEING_FACTOR * self._quickest_seconds:

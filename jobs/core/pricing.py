@@ -37,18 +37,14 @@ KINDS = ("copy", "put", "create", "part", "complete", "head", "get", "tagging", 
 
 
 class PartRule(NamedTuple):
-    """Objects above `multipart_threshold_bytes` take several requests, one for each
-    `part_size_bytes`.
-    """
+    """Objects above the threshold take several requests, one for each `part_size_bytes`."""
 
     multipart_threshold_bytes: int
     part_size_bytes: int
 
 
 class Group(NamedTuple):
-    """Rows that cost alike: how many, their bytes where known, and their parts (at least one
-    each).
-    """
+    """Rows that cost alike: their count, their known bytes, their parts (one each at least)."""
 
     storage_class: str
     is_multipart: bool
@@ -155,9 +151,7 @@ def load_price_table(text: str) -> PriceTable:
 
 
 def part_rule(job: str, options: Mapping[str, Any]) -> PartRule:
-    """From which size on a job handles an object in parts, and in which: for planning's
-    `histogram`.
-    """
+    """The size from which a job works in parts, and the parts' size, for a plan's `histogram`."""
     if job == "replicate" and not options.get("streamed"):
         return PartRule(
             options.get("multipart_threshold_bytes", COPY_THRESHOLD_BYTES),
@@ -230,9 +224,7 @@ def estimate(job: str, options: Mapping[str, Any], histogram: Histogram, prices:
 
 
 def estimate_seconds(requests: Mapping[str, int], bytes_moved: int, processes: int) -> float:
-    """How long at least: the slowest of the client's requests, S3's writes in one prefix, and the
-    bytes.
-    """
+    """Lower bound in seconds: the slowest of client requests, writes in a prefix, and bytes."""
     writes = sum(requests.get(kind, 0) for kind in (*_PUTS, "part", "delete"))
     return max(
         sum(requests.values()) / (REQUESTS_PER_SECOND * processes),

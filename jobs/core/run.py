@@ -171,7 +171,5 @@ def run_digest(spec: RunSpec, plan: Plan) -> str:
 
 
 def worker_pins(spec: RunSpec, plan: Plan) -> tuple[str, ...]:
-    """What a worker's command line says of a run that deletes, so that nobody can change it in the
-    ledger.
-    """
+    """The digests on a deleting worker's command line, which the ledger must match."""
     return ("--run-sha256", run_digest(spec, plan)) if is_destructive(spec) else ()

@@ -102,9 +102,7 @@ class Selection:
 
 
 def glob_pattern(glob: str) -> str:
-    """The glob as a regular expression that must match the whole key, in the dialect that `re` and
-    RE2 share.
-    """
+    """The glob as a regular expression for the whole key, for both `re` and RE2."""
     pattern, place = [], 0
     while place < len(glob):
         character = glob[place]

@@ -84,9 +84,7 @@ def file_schema(columns: Sequence[Column], file_format: FileFormat) -> str:
 
 
 def fold_name(column: str) -> str:
-    """`VersionId` and `version_id` → `versionid`: one name for CSV's and the binary formats'
-    columns.
-    """
+    """`VersionId` and `version_id` → `versionid`: one name for all formats' columns."""
     return column.replace("_", "").lower()
 
 

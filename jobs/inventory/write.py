@@ -37,9 +37,7 @@ MANIFEST_VERSION = "2016-11-30"
 
 @dataclass(frozen=True, slots=True)
 class InventoryWritten:
-    """A finished report: the URI of its manifest, how many rows, the bytes of the objects in them,
-    its data files.
-    """
+    """A finished report: its manifest's URI, its rows, the bytes of their objects, its files."""
 
     manifest: str
     rows: int

@@ -37,9 +37,7 @@ _BODY = b"Sealift tries whether this server heeds conditions. This object can be
 
 
 class Condition(StrEnum):
-    """What a write may demand: no object in its place, one with an ETag there, or a source with an
-    ETag.
-    """
+    """A write's condition: no object in its place, one with an ETag, or a source with an ETag."""
 
     ABSENT = "absent"
     ETAG = "etag"
@@ -173,9 +171,7 @@ class ConditionalWrites:
         return (await write())._replace(note=LOOKED_FIRST.format(operation=heeded.operation))
 
     async def _look(self, operation: str, place: ObjectRef, guard: Guard) -> None:
-        """Do what the server does not: refuse the write if the place is not as the guard
-        demands.
-        """
+        """Refuse the write in the server's stead if the place is not as the guard demands."""
         there = await find(self._store, place)
         etag = there.etag if there else None
         if etag != guard.etag:

@@ -57,9 +57,7 @@ class Copier:
     budget: ByteBudget
 
     def is_simple(self, row: ObjectVersion) -> bool:
-        """Whether one guarded CopyObject can do it: size known and small, pinned, nothing to look
-        up first.
-        """
+        """Whether one guarded CopyObject can do it: small, pinned, nothing to look up."""
         return (
             not self.options.streamed
             and not self.options.object_lock

@@ -133,9 +133,7 @@ async def _look(store: Store, place: Location | Path, expected_bytes: int | None
 async def _write_ranges(
     store: Store, ref: ObjectRef, etag: str, path: Path, start: int, size_bytes: int, beginning: bytes = b""
 ) -> str:
-    """Write the object's `beginning` and its bytes from `start` on to `path` → the MD5 of what was
-    written.
-    """
+    """Write `beginning` and the object's bytes from `start` on to `path` → their MD5."""
     digest = hashlib.md5(usedforsecurity=False)
 
     def keep(file: IO[bytes], data: bytes) -> None:

@@ -32,9 +32,7 @@ Row = Sequence[str | None]
 
 
 class _Layout(NamedTuple):
-    """How an entry is spelled: what takes it apart, where each of _FIELDS is (-1: nowhere), how
-    many tags it has.
-    """
+    """An entry's spelling: its expression, the place of each of _FIELDS (-1: none), its tags."""
 
     expression: re.Pattern[str]
     places: tuple[int, ...]

@@ -94,9 +94,7 @@ async def _finish(workers: list[asyncio.Task[None]], pages: asyncio.Queue[list[L
 
 
 class _Listing:
-    """What the workers of one listing share: ranges that wait, ranges under way, pages that are
-    ready.
-    """
+    """State of one listing's workers: ranges waiting, ranges under way, pages ready."""
 
     def __init__(self, store: Store, location: Location, versions: bool, concurrency: int):
         self._request = store.list_versions if versions else store.list_objects

@@ -35,12 +35,11 @@ class Fork(NamedTuple):
 
 
 def edge(prefix: str) -> str:
-    """A place to list from that lies behind every key beginning with `prefix`, and before all
-    others that follow.
+    """A place to list from behind all keys that begin with `prefix`, and before those that follow.
 
-    The noncharacter U+10FFFF ends it rather than the next character after the prefix: a listing starts
-    *after* a place, so `a/1` as the edge of `a/0` would hide the key `a/1`. And SeaweedFS, started after
-    the name of a directory, leaves the directory out.
+    The noncharacter U+10FFFF ends it rather than the next character after the prefix. A listing
+    starts *after* a place, so `a/1` as the edge of `a/0` would hide the key `a/1`. And SeaweedFS,
+    started after the name of a directory, leaves the directory out.
     """
     return prefix + _LAST_CHARACTER
 
@@ -58,9 +57,7 @@ def shared_length(one: str, other: str) -> int:
 
 
 def is_ordered(keys: Sequence[str]) -> bool:
-    """Whether the keys are in an order that keeps the keys of a prefix together: of bytes, or of a
-    directory tree.
-    """
+    """Whether the order keeps the keys of a prefix together: of bytes, or of a directory tree."""
     if all(map(le, keys, keys[1:])):
         return True
     paths = [key.replace("/", "\0") for key in keys]

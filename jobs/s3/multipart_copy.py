@@ -146,9 +146,7 @@ async def _upload(transfer: Transfer, checksum: Checksum | None) -> AsyncIterato
 
 
 def _carried_checksum(info: ObjectInfo) -> Checksum | None:
-    """The checksum that the copy should have: a full-object one that S3 builds from parts, else a
-    composite.
-    """
+    """The copy's checksum: a full-object one that S3 builds from parts, else a composite."""
     combinable = [c for c in info.checksums if not c.is_composite and c.algorithm in ("CRC64NVME", "CRC32C", "CRC32")]
     composite = [c for c in info.checksums if c.is_composite]
     if combinable or composite:
@@ -157,9 +155,7 @@ def _carried_checksum(info: ObjectInfo) -> Checksum | None:
 
 
 async def _source_part_size(transfer: Transfer) -> int | None:
-    """The size of the source's parts, None when they are not all alike (the last may be
-    shorter).
-    """
+    """The size of the source's parts, None when they differ (the last may be shorter)."""
     first = await transfer.source.head(transfer.ref, part_number=1)
     count = first.parts_count
     if count is None or first.size_bytes <= 0 or -(-transfer.info.size_bytes // first.size_bytes) != count:
@@ -196,9 +192,7 @@ class _Digests:
         return "SHA256:" + self.sha256().value
 
     def check(self, transfer: Transfer, size_bytes: int) -> None:
-        """Raise Unavailable (so that the row is tried again) when these are not the source's
-        bytes.
-        """
+        """Raise Unavailable, so the row is retried, when these are not the source's bytes."""
         info = transfer.info
         wrong = size_bytes != info.size_bytes or (is_md5_etag(info) and self._md5.hexdigest() != info.etag)
         stored = [c.value for c in info.checksums if c.algorithm == "SHA256" and not c.is_composite]

@@ -69,9 +69,7 @@ class RestStore:
         guard: Guard,
         checksum: Checksum | None = None,
     ) -> Written:
-        """PutObject. S3 takes no Object Lock settings without a checksum, so that one is made if
-        none was given.
-        """
+        """PutObject. S3 takes Object Lock settings only with a checksum, so add one."""
         if checksum is None and attributes.lock is not None:
             checksum = full_object("CRC64NVME", data)
         headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + wire.checksum_headers(checksum)

@@ -173,9 +173,7 @@ def _endpoint(url: str | None, region: str, found: _Found) -> Endpoint:
 
 
 def _warn_if_readable(address: Endpoint, found: _Found) -> None:
-    """Warn of temporary credentials whose token crosses a network in the clear, once for each
-    endpoint.
-    """
+    """Warn of a session token that crosses a network in the clear, once for each endpoint."""
     from jobs.s3.http.endpoints import is_loopback
 
     if not address.is_tls and not is_loopback(address) and found.credentials().token:

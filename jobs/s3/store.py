@@ -153,9 +153,7 @@ class Store(Protocol):
     async def copy(
         self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
     ) -> Written:
-        """CopyObject (sources up to 5 GB), pinned to the version and, when given, the ETag of the
-        source.
-        """
+        """CopyObject (sources up to 5 GB), pinned to the source's version and, if given, ETag."""
         ...
 
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
@@ -255,9 +253,7 @@ class Store(Protocol):
     async def list_versions(
         self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
     ) -> Page:
-        """One page of all versions and delete markers (ListObjectVersions), newest first for each
-        key.
-        """
+        """One page of all versions and markers (ListObjectVersions), newest first for each key."""
         ...
 
     async def is_versioned(self, bucket: str) -> bool:

@@ -21,9 +21,7 @@ class Stored(NamedTuple):
 
 
 def stored_checksums(info: ObjectInfo) -> list[Stored]:
-    """All that can be computed from the bytes alone, the strongest first: full-object checksums, an
-    MD5 ETag.
-    """
+    """The full-object checksums, the strongest first, and an MD5 ETag."""
     found = [
         Stored(each.algorithm, each.value, Evidence.CHECKSUM)
         for each in info.checksums
@@ -54,8 +52,6 @@ class ContentCheck:
 
     @property
     def evidence(self) -> Evidence:
-        """The strongest that protects against intent, NONE where there is no such: then the bytes
-        must be compared.
-        """
+        """The strongest that protects against intent. NONE: the bytes must be compared."""
         strong = [each for each in self._stored if protects(each.algorithm, Protection.INTENT)]
         return strong[0].evidence if strong else Evidence.NONE

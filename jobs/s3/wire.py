@@ -68,9 +68,7 @@ def quote(text: str, safe: str = "") -> str:
 
 
 def quote_key(key: str) -> str:
-    """The key as a URL path: everything but letters, digits, `-._~` and `/` percent-encoded,
-    nothing normalised.
-    """
+    """The key as a URL path: all but letters, digits, `-._~` and `/` percent-encoded."""
     return key if _PLAIN_KEY.fullmatch(key) else quote(key, safe="/")
 
 
@@ -107,9 +105,7 @@ def guard_headers(guard: Guard) -> Pairs:
 
 
 def checksum_headers(checksum: Checksum | None) -> Pairs:
-    """The checksum that S3 must find in the body of this request, announced as S3's own clients
-    do.
-    """
+    """The checksum that S3 must find in the request's body, as S3's own clients send it."""
     if checksum is None:
         return []
     return [
@@ -205,9 +201,7 @@ def _attributes(headers: Headers, storage_class: str) -> Attributes:
 
 
 def _is_archived(headers: Headers, storage_class: str) -> bool:
-    """In Glacier or an archive tier, and no restored copy is there (`x-amz-restore` says when one
-    is).
-    """
+    """In Glacier or an archive tier, without a restored copy (`x-amz-restore` names one)."""
     if storage_class in _ARCHIVE_CLASSES:
         return 'ongoing-request="false"' not in headers.get("x-amz-restore", "")
     return bool(headers.get("x-amz-archive-status"))

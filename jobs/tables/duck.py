@@ -61,9 +61,7 @@ class Database:
         self.connection.execute(f'CREATE VIEW "{name}" AS {empty}{rest}')
 
     def lock(self) -> None:
-        """From now on no file outside the folder, no network, no extension, no setting can be
-        reached.
-        """
+        """Close all ways out for good: other files, the network, extensions, settings."""
         self.connection.execute(f"SET allowed_directories = [{quoted(str(self.files))}]")
         self.connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
@@ -95,9 +93,7 @@ class Answer:
         return list(self._connection.table("__answer").columns)
 
     def scratch(self, name: str) -> Path:
-        """A file of this name in the database's own folder, for what the caller makes of the
-        rows.
-        """
+        """A file of this name in the database's own folder."""
         return self._folder / f"answer.{name}"
 
     def rows(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
@@ -106,9 +102,7 @@ class Answer:
             yield from batch.to_pylist()
 
     def write(self, file_format: str) -> Path:
-        """A file with the rows: `csv` (with a header, and harmless to those who open it) or
-        `parquet`.
-        """
+        """A file with the rows: `csv` (with a header, and harmless to open) or `parquet`."""
         path = self.scratch(file_format)
         options = {"csv": "FORMAT csv, HEADER", "parquet": "FORMAT parquet, COMPRESSION zstd"}[file_format]
         with refusals():
@@ -141,9 +135,7 @@ def check_select(sql: str) -> None:
 
 
 def named_tables(sql: str, tables: Iterable[str]) -> list[str]:
-    """The tables whose names occur in the SQL outside strings and comments: at least those that it
-    reads.
-    """
+    """The tables named in the SQL outside strings and comments: at least those that it reads."""
     tokens = duckdb.tokenize(sql)
     ends = [start for start, _ in tokens[1:]] + [len(sql.encode())]
     encoded = sql.encode()

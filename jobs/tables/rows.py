@@ -87,9 +87,7 @@ def outcome_schema() -> pa.Schema:
 
 
 def write_parquet(table: pa.Table | pa.RecordBatch) -> bytes:
-    """The table as one Parquet file (zstd, row groups of 10,000 rows, so that readers can
-    stream).
-    """
+    """The table as a Parquet file (zstd, row groups of 10,000 rows, so readers can stream)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

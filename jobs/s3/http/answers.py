@@ -34,9 +34,7 @@ _names: dict[bytes, str] = {}
 
 
 class NoAnswer(Exception):
-    """Nothing that is an answer came: `code` says why, `is_stale` that an idle connection had been
-    closed unseen.
-    """
+    """No answer came. `code` says why, `is_stale`: an idle connection had closed unseen."""
 
     def __init__(self, code: str, message: str, *, is_stale: bool = False):
         super().__init__(message)
@@ -219,9 +217,7 @@ class Answer:
         self._doubtful = _DESCRIBING & several
 
     def _expect_body(self) -> None:
-        """What the head says of the body's length. llhttp has refused lengths that are no digits,
-        or two of them.
-        """
+        """The body's length. llhttp has refused lengths without digits, or two of them."""
         length = self._headers.get("content-length")
         if length is None:
             if self._status < 300 and "transfer-encoding" not in self._headers:

@@ -164,9 +164,7 @@ class _Connection(asyncio.BufferedProtocol):
         return await self._waiter
 
     def check_time(self, now: float) -> None:
-        """Give up on a server that neither says nor takes anything for long, or too little for the
-        time it takes.
-        """
+        """Give up on a server that is silent for long, or moves too little for the time."""
         if self._sent_bytes and (progress := self._sending()) != self._progress:  # the body goes out, if slowly
             self._progress, self._heard_at = progress, now
         exchanged = self._sent_bytes + (self._answer.received_bytes if self._answer else 0)
@@ -240,9 +238,7 @@ class _Connection(asyncio.BufferedProtocol):
 
 
 def _acked_bytes(endpoint: Any) -> int:
-    """How many bytes of a TCP connection have reached the other side, 0 where the system does not
-    say.
-    """
+    """The bytes that have reached the other side, 0 where the system does not say."""
     if sys.platform != "linux":
         return 0
     try:

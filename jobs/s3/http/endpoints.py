@@ -82,9 +82,7 @@ def given_endpoint(url: str) -> Endpoint:
 
 
 def masked(url: str) -> str:
-    """The URL as it may be shown: without what may be a password, and without a query, which may
-    hold a token.
-    """
+    """The URL for messages: without a password, and without a query, which may hold a token."""
     scheme, slashes, rest = url.partition("//") if "//" in url else ("", "", url)
     return f"{scheme}{slashes}***@{rest.rpartition('@')[2]}" if "@" in rest else url.partition("?")[0]
 

@@ -21,9 +21,7 @@ _HOST = re.compile("[A-Za-z0-9._:%-]+")
 
 
 class Proxy(NamedTuple):
-    """Where it listens. `authorization`: what to send as Proxy-Authorization, if it wants to know
-    who asks.
-    """
+    """Where it listens, and the Proxy-Authorization to send, if it asks for one."""
 
     host: str
     port: int

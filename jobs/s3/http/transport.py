@@ -172,9 +172,7 @@ class Transport:
         return _OF_XML if answer_bytes == XML_BYTES else Bounds(max(answer_bytes, ERROR_BYTES))
 
     async def _payload_sha256(self, body: bytes) -> str:
-        """What the signature covers: the body's hash, where TLS does not protect the body
-        already.
-        """
+        """The body's hash for the signature, where TLS does not protect the body already."""
         if self.endpoint.is_tls:
             return UNSIGNED
         if len(body) < HASHED_BYTES:
