@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.core.pace import backoff_seconds
-from jobs.errors import Conflict, PreconditionFailed, Unavailable
-from jobs.ledger.guard import ledger_guard
+from jobs.core.model import Location
+from jobs.errors import PreconditionFailed
+from jobs.ledger.files import list_names, read_file, write_once
 from jobs.policy.model import Policy
 from jobs.policy.reader import load_policy, read_policy
 from jobs.s3.conditional_writes import look_first
@@ -86,36 +84,21 @@ class Runtime:
 
     async def read(self, name: str) -> bytes:
         """An object of the ledger. Raises NotFound, StoreError."""
-        return (await self.store().get(ObjectRef(*self.place(name)))).data
+        return await read_file(self.store(), self.settings.ledger, name)
 
     async def names(self, prefix: str) -> list[str]:
         """The names of the ledger's objects below a prefix, without it, in order."""
-        place, names, after = self.place(prefix), [], None
-        while True:
-            page = await self.store().list_objects(place.bucket, place.key, after=after)
-            names += [entry.key[len(place.key) :] for entry in page.entries]
-            if page.next_marker is None:
-                return names
-            after = page.next_marker
+        return await list_names(self.store(), self.place(prefix))
 
     async def write_once(self, name: str, data: bytes) -> bool:
         """Write an object of the ledger. Returns False if another one has that name already. Raises
         StoreError.
         """
-        place = self.place(name)
-        attributes = Attributes(headers={"content-type": "application/json"})
-        for attempt in range(1, WRITE_TRIES + 1):
-            try:
-                await self.store().put(place.bucket, place.key, data, attributes, guard=ledger_guard(name))
-            except PreconditionFailed:  # the same bytes are ours: an answer was lost
-                return await self.read(name) == data
-            except (Unavailable, Conflict):
-                if attempt == WRITE_TRIES:
-                    raise
-                await asyncio.sleep(backoff_seconds(attempt, random.random()))
-            else:
-                return True
-        raise AssertionError("the last try returns or raises")
+        try:
+            await write_once(self.store(), self.settings.ledger, name, data, tries=WRITE_TRIES)
+        except PreconditionFailed:
+            return False
+        return True
 
 
 @lru_cache(maxsize=1)

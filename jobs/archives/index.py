@@ -27,11 +27,12 @@ import pyarrow.parquet as pq
 
 from jobs.archives.index_tables import RECORD, from_batch, write_index
 from jobs.archives.model import ArchiveRecord, Member
-from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.model import Location, ObjectRef
 from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError
+from jobs.ledger.files import PARQUET, list_files, read_file, write_file
 from jobs.ledger.guard import ledger_guard
 from jobs.s3.retries import try_often
-from jobs.s3.store import Marker, Store
+from jobs.s3.store import Store
 from jobs.s3.uploads import ArchiveUpload
 from jobs.tables.ranged_parquet import KeyRange, RangedTable, holds, open_table, overlaps
 
@@ -39,8 +40,6 @@ FOLDER = "archives/"
 SUFFIX = ".parquet"
 READS_IN_FLIGHT = 64
 PART_BYTES = 8 * 1024**2
-_PARQUET = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
-_JSON = Attributes(headers={"content-type": "application/json"})
 
 
 class Found(NamedTuple):
@@ -66,7 +65,7 @@ class ArchiveIndex:
         """
         place = self._place(record.location)
         guard = ledger_guard(_index_name(record.location), damaged_etag)
-        upload = ArchiveUpload(self.store, place.bucket, place.key, _PARQUET, PART_BYTES, guard)
+        upload = ArchiveUpload(self.store, place.bucket, place.key, PARQUET, PART_BYTES, guard)
         with tempfile.TemporaryFile() as file:
             await asyncio.to_thread(write_index, own_index, record, file)
             file.seek(0)
@@ -105,10 +104,10 @@ class ArchiveIndex:
         by_bucket: dict[str, list[tuple[str, str]]] = {}
         root = self.location.join(FOLDER).key
         prefix = root if archives is None else f"{root}{archives.bucket}/{archives.join('').key}"
-        async for key, etag in self._list(prefix):
-            bucket, _, rest = key[len(root) :].partition("/")
+        async for entry in list_files(self.store, Location(self.location.bucket, prefix)):
+            bucket, _, rest = entry.key[len(root) :].partition("/")
             if rest.endswith(SUFFIX):
-                by_bucket.setdefault(bucket, []).append((rest.removesuffix(SUFFIX), etag))
+                by_bucket.setdefault(bucket, []).append((rest.removesuffix(SUFFIX), entry.etag or ""))
         found: list[ArchiveRecord] = []
         for bucket, entries in by_bucket.items():
             found += await self._records(bucket, entries, is_whole=archives is None or not archives.key)
@@ -173,41 +172,25 @@ class ArchiveIndex:
         return list(found.values())
 
     async def _directory(self, bucket: str) -> dict[tuple[str, str], ArchiveRecord]:
-        place = self._directory_place(bucket)
         try:
-            lines = json.loads((await self.store.get(place)).data)
+            lines = json.loads(await read_file(self.store, self.location, _directory_name(bucket)))
             known = {(key, etag): ArchiveRecord.from_dict(record) for key, etag, record in lines}
             return {name: record for name, record in known.items() if record.location == Location(bucket, name[0])}
         except (NotFound, ValueError, TypeError, KeyError, RecursionError, DamagedArchive):
             return {}  # it is derived: whatever is wrong with it, the indexes themselves are asked
 
     async def _write_directory(self, bucket: str, known: Mapping[tuple[str, str], ArchiveRecord]) -> None:
-        place = self._directory_place(bucket)
         lines = [[key, etag, known[key, etag].to_dict()] for key, etag in sorted(known)]
         with contextlib.suppress(StoreError):  # who may only read the ledger looks a little longer the next time
             data = json.dumps(lines, ensure_ascii=False).encode()
-            await self.store.put(place.bucket, place.key, data, _JSON, guard=ledger_guard(_directory_name(bucket)))
+            await write_file(self.store, self.location, _directory_name(bucket), data, tries=1)
 
     async def _open(self, archive: Location) -> RangedTable:
         place = self._place(archive)
         return await try_often(lambda: open_table(self.store, ObjectRef(place.bucket, place.key)))
 
-    async def _list(self, prefix: str) -> AsyncIterator[tuple[str, str]]:
-        after: Marker | None = None
-        while True:
-            page = await self.store.list_objects(self.location.bucket, prefix, after=after)
-            for entry in page.entries:
-                yield entry.key, entry.etag or ""
-            if page.next_marker is None:
-                return
-            after = page.next_marker
-
     def _place(self, archive: Location) -> Location:
         return self.location.join(_index_name(archive))
-
-    def _directory_place(self, bucket: str) -> ObjectRef:
-        place = self.location.join(_directory_name(bucket))
-        return ObjectRef(place.bucket, place.key)
 
 
 def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:

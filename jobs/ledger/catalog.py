@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.core.model import Attributes
 from jobs.core.outcome import GOOD, Status
-from jobs.ledger.guard import ledger_guard
+from jobs.ledger.files import JSON, PARQUET, write_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.ledger.views import CATALOG_POINTER, open_views
@@ -103,6 +102,5 @@ def _listed(statuses: frozenset[Status]) -> str:
 
 async def _write(ledger: Ledger, name: str, data: bytes) -> None:
     """Write once. What a failure leaves behind has no pointer, and nobody reads it."""
-    place, guard = ledger.location.join(f"catalog/{name}"), ledger_guard(f"catalog/{name}")
-    kind = "application/json" if name.endswith(".json") else "application/vnd.apache.parquet"
-    await ledger.store.put(place.bucket, place.key, data, Attributes(headers={"content-type": kind}), guard=guard)
+    attributes = JSON if name.endswith(".json") else PARQUET
+    await write_file(ledger.store, ledger.location, f"catalog/{name}", data, attributes, tries=1)

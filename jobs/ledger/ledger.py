@@ -14,33 +14,28 @@ A checkpoint's name carries its counts, so that a listing alone shows a run's pr
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import json
-import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.core.pace import backoff_seconds
+from jobs.core.model import Attributes, Location
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
-from jobs.errors import Conflict, LedgerError, NotFound, PreconditionFailed, Unavailable
+from jobs.errors import LedgerError, NotFound, PreconditionFailed
 from jobs.ledger.agreement import (
     checkpoint_disagreement,
     plan_disagreement,
     shard_disagreement,
     spec_disagreement,
 )
+from jobs.ledger.files import JSON, PARQUET, list_files, list_names, read_file, write_once
 from jobs.ledger.guard import ledger_guard
 from jobs.s3.store import Marker, Store
 from jobs.s3.uploads import upload_file
 from jobs.tables.rows import read_outcome_numbers, read_row_numbers
-
-_JSON = Attributes(headers={"content-type": "application/json"})
-_BINARY = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
 
 WRITE_TRIES = 6
 T = TypeVar("T")
@@ -72,11 +67,10 @@ class Checkpoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The runs below one S3 prefix. `chance`: random numbers in [0, 1) that spread repeated writes in time."""
+    """The runs below one S3 prefix."""
 
     store: Store
     location: Location
-    chance: Callable[[], float] = random.random
 
     def uri(self, run_id: str, name: str = "") -> str:
         """The S3 URI of a run's folder, or of a file in it."""
@@ -98,7 +92,7 @@ class Ledger:
 
     async def write_shard(self, run_id: str, shard: int, data: bytes) -> None:
         """One worker's slice of the manifest, as Parquet."""
-        await self._write(run_id, f"shards/{shard:05d}.parquet", data, _BINARY)
+        await self._write(run_id, f"shards/{shard:05d}.parquet", data, PARQUET)
 
     async def shard(self, run_id: str, shard: int, numbers: range) -> bytes:
         """The slice's Parquet file, which has exactly the rows of these numbers (`Plan.row_numbers`).
@@ -126,7 +120,7 @@ class Ledger:
 
     async def write_checkpoint(self, run_id: str, checkpoint: Checkpoint, data: bytes) -> None:
         """One outcome file."""
-        await self._write(run_id, f"outcomes/{checkpoint.shard:05d}/{checkpoint.name}", data, _BINARY)
+        await self._write(run_id, f"outcomes/{checkpoint.shard:05d}/{checkpoint.name}", data, PARQUET)
 
     async def checkpoints(self, run_id: str, shard: int | None = None, *, plan: Plan | None = None) -> list[Checkpoint]:
         """All checkpoints of the run, or of one of its shards, in the order of their names.
@@ -134,10 +128,10 @@ class Ledger:
         Raises LedgerError for a file that is no checkpoint, and for one of a shard that the plan does not have.
         """
         folder = self._at(run_id, "outcomes/").key
-        prefix = folder if shard is None else f"{folder}{shard:05d}/"
+        place = self._at(run_id, "outcomes/" if shard is None else f"outcomes/{shard:05d}/")
         found = []
-        async for key in self._keys(prefix):
-            number, _, name = key[len(folder) :].partition("/")
+        async for entry in list_files(self.store, place):
+            number, _, name = entry.key[len(folder) :].partition("/")
             if not (number.isascii() and number.isdigit()):
                 raise LedgerError(f"{self.uri(run_id, f'outcomes/{number}')} is no shard's folder: remove it")
             if plan is not None and int(number) >= len(plan.shards):
@@ -164,10 +158,10 @@ class Ledger:
         """
         name = "failures"
         try:
-            await self._write(run_id, f"{name}.parquet", parquet, _BINARY)
+            await self._write(run_id, f"{name}.parquet", parquet, PARQUET)
         except PreconditionFailed:
             name = f"failures-{hashlib.sha256(parquet).hexdigest()[:16]}"
-            await self._write(run_id, f"{name}.parquet", parquet, _BINARY)
+            await self._write(run_id, f"{name}.parquet", parquet, PARQUET)
         await self._write(run_id, f"{name}.csv", csv, Attributes(headers={"content-type": "text/csv"}))
         return self.uri(run_id, f"{name}.parquet")
 
@@ -211,8 +205,7 @@ class Ledger:
 
     async def names(self, run_id: str, folder: str) -> list[str]:
         """The names of the run's files in a folder (`batch/`), without it, in order."""
-        prefix = self._at(run_id, folder).key
-        return [key[len(prefix) :] async for key in self._keys(prefix)]
+        return await list_names(self.store, self._at(run_id, folder))
 
     async def run_ids(self) -> list[str]:
         """All runs, oldest first."""
@@ -226,22 +219,11 @@ class Ledger:
                 return sorted(found)
             after = page.next_marker
 
-    async def _keys(self, prefix: str) -> AsyncIterator[str]:
-        after: Marker | None = None
-        while True:
-            page = await self.store.list_objects(self.location.bucket, prefix, after=after)
-            for entry in page.entries:
-                yield entry.key
-            if page.next_marker is None:
-                return
-            after = page.next_marker
-
     def _at(self, run_id: str, name: str) -> Location:
         return self.location.join(f"runs/{run_id}/{name}")
 
     async def _read(self, run_id: str, name: str) -> bytes:
-        place = self._at(run_id, name)
-        return (await self.store.get(ObjectRef(place.bucket, place.key))).data
+        return await read_file(self.store, self.location, f"runs/{run_id}/{name}")
 
     async def _read_json(self, run_id: str, name: str, otherwise: str) -> dict[str, Any]:
         try:
@@ -271,22 +253,8 @@ class Ledger:
             raise LedgerError(f"{self.uri(run_id, name)} is not what Sealift writes ({why}): it was altered") from error
 
     async def _write(self, run_id: str, name: str, data: bytes, attributes: Attributes) -> None:
-        """Write once. Raises PreconditionFailed when other bytes are there; the same bytes are our own
-        earlier try, whose answer was lost.
-        """
-        place, guard = self._at(run_id, name), ledger_guard(f"runs/{run_id}/{name}")
-        for attempt in range(1, WRITE_TRIES + 1):
-            try:
-                await self.store.put(place.bucket, place.key, data, attributes, guard=guard)
-                return
-            except PreconditionFailed:
-                if (await self.store.get(ObjectRef(place.bucket, place.key))).data != data:
-                    raise
-                return
-            except (Unavailable, Conflict):
-                if attempt == WRITE_TRIES:
-                    raise
-                await asyncio.sleep(backoff_seconds(attempt, self.chance()))
+        """Write once. Raises PreconditionFailed when other bytes are there."""
+        await write_once(self.store, self.location, f"runs/{run_id}/{name}", data, attributes, tries=WRITE_TRIES)
 
     async def _write_json(self, run_id: str, name: str, document: dict[str, Any]) -> None:
-        await self._write(run_id, name, json.dumps(document, indent=2, ensure_ascii=False).encode(), _JSON)
+        await self._write(run_id, name, json.dumps(document, indent=2, ensure_ascii=False).encode(), JSON)

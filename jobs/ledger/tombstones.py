@@ -23,17 +23,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.core.enums import Step
-from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.model import Location
 from jobs.errors import LedgerError, PreconditionFailed
-from jobs.ledger.guard import ledger_guard
+from jobs.ledger.files import PARQUET, read_file, write_once
 from jobs.s3.listing import list_all
-from jobs.s3.retries import try_often
+from jobs.s3.retries import TRIES
 from jobs.s3.store import Store
 from jobs.tables.rows import fit, unaltered, write_parquet
 
 FOLDER = "tombstones/"
 INTENT, DONE = "-intent.parquet", "-done.parquet"
-_PARQUET = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
 
 _FIELDS: list[pa.Field[Any]] = [
     pa.field("row", pa.int64(), nullable=False),
@@ -149,9 +148,8 @@ class Tombstones:
         return f"{min(rows)}-{max(rows)}-{self._id}{self._count[0]:06d}"
 
     async def _read(self, name: str) -> list[Tombstone]:
-        place = self._place(name)
-        data = (await try_often(lambda: self.store.get(ObjectRef(*place)))).data
-        with unaltered(f"the tombstones {place}"):
+        data = await read_file(self.store, self.ledger, self._path(name), tries=TRIES)
+        with unaltered(f"the tombstones {self._place(name)}"):
             if _span(name) is None:
                 raise ValueError("its name does not begin with its first and last row")
             table = read_tombstones(data)
@@ -177,19 +175,20 @@ class Tombstones:
             else pa.array(column, each.type)
             for column, each in zip(columns, SCHEMA, strict=True)
         ]
-        place = self._place(name)
         data = write_parquet(pa.Table.from_arrays(arrays, schema=SCHEMA))
-        guard = ledger_guard(f"{FOLDER}{self.bucket}/{self.run_id}/{name}")
         try:
-            await try_often(lambda: self.store.put(place.bucket, place.key, data, _PARQUET, guard=guard))
+            await write_once(self.store, self.ledger, self._path(name), data, PARQUET, read_tries=TRIES)
         except PreconditionFailed as error:
-            if (await try_often(lambda: self.store.get(ObjectRef(*place)))).data != data:  # else the answer was lost
-                raise LedgerError(
-                    f"{place} was written by somebody else: find out who before you expire more"
-                ) from error
+            raise LedgerError(
+                f"{self._place(name)} was written by somebody else: find out who before you expire more"
+            ) from error
+
+    def _path(self, name: str) -> str:
+        """A file's name, relative to the ledger."""
+        return f"{FOLDER}{self.bucket}/{self.run_id}/{name}"
 
     def _place(self, name: str) -> Location:
-        return self.ledger.join(f"{FOLDER}{self.bucket}/{self.run_id}/{name}")
+        return self.ledger.join(self._path(name))
 
 
 def _span(name: str) -> tuple[int, int] | None:

@@ -21,13 +21,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.core.model import Location, ObjectRef
+from jobs.core.model import ObjectRef
 from jobs.core.outcome import weight_sql
 from jobs.errors import ConfigError, LedgerError, NotFound
+from jobs.ledger.files import list_files, list_names, read_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.s3.downloads import download
-from jobs.s3.store import Marker, Store
 from jobs.tables.duck import MEMORY_LIMIT, Database, quoted
 
 T = TypeVar("T")
@@ -86,21 +86,9 @@ def usable(scratch: str | Path) -> Iterator[None]:
         raise ConfigError(f"cannot use the scratch folder {scratch}: {error}; free space or set TMPDIR") from error
 
 
-async def list_keys(store: Store, location: Location) -> list[str]:
-    """All keys below a prefix, in order."""
-    found: list[str] = []
-    after: Marker | None = None
-    while True:
-        page = await store.list_objects(location.bucket, location.key, after=after)
-        found += [entry.key for entry in page.entries]
-        if page.next_marker is None:
-            return found
-        after = page.next_marker
-
-
 async def catalog_keys(ledger: Ledger) -> list[str]:
     """The files of the latest generation of the catalog that was finished; none when there is none."""
-    keys = await list_keys(ledger.store, ledger.location.join("catalog/"))
+    keys = await _keys(ledger, "catalog/")
     finished = [key.removesuffix(CATALOG_POINTER) for key in keys if key.endswith(f"/{CATALOG_POINTER}")]
     latest = max(finished, default=None)
     return [key for key in keys if latest and key.startswith(latest) and key.endswith(".parquet")]
@@ -142,14 +130,18 @@ async def _run(ledger: Ledger, run_id: str) -> dict[str, Any]:
     }
 
 
+async def _keys(ledger: Ledger, folder: str) -> list[str]:
+    return [entry.key async for entry in list_files(ledger.store, ledger.location.join(folder))]
+
+
 async def _document(ledger: Ledger, run_id: str, name: str) -> dict[str, Any]:
-    place = ledger.location.join(f"runs/{run_id}/{name}")
+    path = f"runs/{run_id}/{name}"
     try:
-        document = json.loads((await ledger.store.get(ObjectRef(*place))).data)
+        document = json.loads(await read_file(ledger.store, ledger.location, path))
     except NotFound:
         return {}
     except ValueError as error:
-        raise LedgerError(f"{place} is not JSON ({error}): the ledger was altered") from error
+        raise LedgerError(f"{ledger.location.join(path)} is not JSON ({error}): the ledger was altered") from error
     return document if isinstance(document, dict) else {}
 
 
@@ -207,7 +199,7 @@ async def _catalog(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str 
 
 async def _tombstones(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
     files = []
-    for number, key in enumerate(await list_keys(ledger.store, ledger.location.join("tombstones/"))):
+    for number, key in enumerate(await _keys(ledger, "tombstones/")):
         if key.endswith("-done.parquet") and key.split("/")[-2] in run_ids:
             files.append(_File(key, folder / f"{number:06d}.parquet"))
     await _download(ledger, files)
@@ -216,7 +208,7 @@ async def _tombstones(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> s
 
 async def _journal(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
     files = []
-    for number, key in enumerate(await list_keys(ledger.store, ledger.location.join("journal/"))):
+    for number, key in enumerate(await _keys(ledger, "journal/")):
         found = _DAY.search(key)
         suffix = "parquet" if key.endswith(".parquet") else "json"
         if found and key.endswith((".parquet", ".json", ".jsonl")):
@@ -274,10 +266,10 @@ async def _fetch_runs(
     async def fetch(run_id: str) -> int:
         location = ledger.location.join(f"runs/{run_id}/{prefix}")
         files = []
-        for key in await list_keys(ledger.store, location):
-            path = place(run_id, key[len(location.key) :])
+        for name in await list_names(ledger.store, location):
+            path = place(run_id, name)
             if path is not None:
-                files.append(_File(key, folder / path))
+                files.append(_File(location.key + name, folder / path))
         await _download(ledger, files)
         return len(files)
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
 
-from jobs.core.model import Attributes, ObjectRef
-from jobs.core.pace import backoff_seconds
-from jobs.errors import Conflict, LedgerError, NoSuchBucket, NotFound, PreconditionFailed, Unavailable
-from jobs.ledger.guard import ledger_guard
+from jobs.errors import LedgerError, NoSuchBucket, NotFound, PreconditionFailed
+from jobs.ledger.files import read_file, write_file
 from jobs.ledger.ledger import WRITE_TRIES, Ledger
 from jobs.nights.calendar import Stage, claim_name, record_name, summary_name
 from jobs.nights.documents import claim_defect, record_defect, summary_defect
 
-_JSON = Attributes(headers={"content-type": "application/json"})
 LOOK_SECONDS = 0.5
 
 
@@ -83,7 +80,7 @@ class NightBook:
     async def _read(self, name: str, find_defect: Callable[[Mapping[str, Any]], str]) -> dict[str, Any] | None:
         place = self.ledger.location.join(name)
         try:
-            data = (await self.ledger.store.get(ObjectRef(*place))).data
+            data = await read_file(self.ledger.store, self.ledger.location, name)
         except NoSuchBucket:
             raise
         except NotFound:
@@ -102,18 +99,11 @@ class NightBook:
         self, name: str, document: Mapping[str, Any], find_defect: Callable[[Mapping[str, Any]], str]
     ) -> dict[str, Any]:
         """Write once → what is there now, ours or whoever's came first."""
-        place, data = self.ledger.location.join(name), json.dumps(document, indent=2, ensure_ascii=False).encode()
-        for attempt in range(1, WRITE_TRIES + 1):
-            try:
-                await self.ledger.store.put(place.bucket, place.key, data, _JSON, guard=ledger_guard(name))
-                break
-            except PreconditionFailed:
-                break
-            except (Unavailable, Conflict):
-                if attempt == WRITE_TRIES:
-                    raise
-                await asyncio.sleep(backoff_seconds(attempt, random.random()))
+        data = json.dumps(document, indent=2, ensure_ascii=False).encode()
+        with contextlib.suppress(PreconditionFailed):
+            await write_file(self.ledger.store, self.ledger.location, name, data, tries=WRITE_TRIES)
         there = await self._read(name, find_defect)
         if there is None:
+            place = self.ledger.location.join(name)
             raise LedgerError(f"{place} was written and is not there: something removes objects of the ledger")
         return there

@@ -12,14 +12,12 @@ import contextlib
 import json
 from dataclasses import dataclass, field
 
-from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.model import Location, ObjectRef
 from jobs.errors import Conflict, PreconditionFailed
-from jobs.ledger.guard import ledger_guard
+from jobs.ledger.files import write_file
 from jobs.restore.thawing import Tier, waiting_name
 from jobs.s3.retries import try_often
 from jobs.s3.store import Restoring, Store
-
-_JSON = Attributes(headers={"content-type": "application/json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +43,9 @@ class Thaws:
 
     async def _request(self, store: Store, ref: ObjectRef, storage_class: str) -> None:
         name = waiting_name(ref.bucket, ref.key, self.run_id)
-        place, guard = self.location.join(name), ledger_guard(name)
         note = json.dumps({"version_id": ref.version_id, "tier": self.tier.value}).encode()
         with contextlib.suppress(PreconditionFailed):
-            await try_often(lambda: self.ledger.put(place.bucket, place.key, note, _JSON, guard=guard))
+            await write_file(self.ledger, self.location, name, note)
         days = None if storage_class == "INTELLIGENT_TIERING" else self.days
         answer = await try_often(lambda: store.request_restore(ref, days=days, tier=self.tier.value))
         if answer is Restoring.READY:

@@ -76,7 +76,7 @@ def test_a_write_whose_answer_was_lost_is_recognised(monkeypatch: pytest.MonkeyP
                 raise Unavailable("PutObject", "x", "ConnectionReset")
             return written
 
-    monkeypatch.setattr("jobs.ledger.ledger.backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
 
     async def scene() -> None:
         ledger = open_ledger(Lossy())

@@ -79,7 +79,7 @@ class ArchiveCourse(Course):
             if is_full
             else [*archive_tables.FAST, (jobs.expire.deletions_table, "write_deletions", _write_deletions)]
         )
-        chances = archive_tables.chances(world.chance, world.loop.time)
+        chances = archive_tables.chances(world.loop.time)
         return [*super()._replacements(), *archive_tables.SCALE, *own, *chances]
 
     # Who types commands.
@@ -201,7 +201,7 @@ class ArchiveCourse(Course):
         if not self.schedule.is_full:
             return await self._plan_purely(step, spec, store, ledger)
         memory: Any = self.world.memory
-        aside = Ledger(memory, PLACE, self.world.chance)
+        aside = Ledger(memory, PLACE)
         before = await self._plan_purely(step, spec, memory, aside)
         real = await commands.plan(spec, process, ledger, self.schedule)
         after = await self._plan_purely(step, spec, memory, aside)

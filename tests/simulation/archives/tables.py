@@ -37,7 +37,6 @@ import jobs.restore.job
 import jobs.restore.member_writer
 import jobs.runs.leases
 import jobs.s3.conditional_writes
-import jobs.s3.retries
 import jobs.s3.uploads
 import jobs.verify.archives_job
 from jobs.archives.index_tables import RECORD
@@ -292,8 +291,8 @@ FAST: Replacements = [
 ]
 
 
-def chances(chance: Callable[[], float], clock: Callable[[], float]) -> Replacements:
-    """What the product takes from chance, clocks and disks, taken from the seed (`chance`, and the loop's `clock`)."""
+def chances(clock: Callable[[], float]) -> Replacements:
+    """What the product takes from secrets, clocks and disks, as the simulated world has it (the loop's `clock`)."""
     numbers = iter(range(1, 1_000_000))
 
     def token(size_bytes: int) -> str:
@@ -307,7 +306,6 @@ def chances(chance: Callable[[], float], clock: Callable[[], float]) -> Replacem
     time = SimpleNamespace(time=wall, time_ns=lambda: int(wall() * 1e9), monotonic=clock)
     secrets = SimpleNamespace(token_hex=token)
     return [
-        (jobs.s3.retries, "random", SimpleNamespace(random=chance)),
         (jobs.ledger.tombstones, "secrets", secrets),
         (jobs.runs.leases, "secrets", secrets),
         (jobs.s3.conditional_writes, "secrets", secrets),

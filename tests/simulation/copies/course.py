@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
+import jobs.s3.retries
 from jobs import __version__
 from jobs.core.model import Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome
@@ -81,7 +83,8 @@ class Course:
         return self.model
 
     def _replacements(self) -> list[tuple[Any, str, Any]]:
-        return tables.FULL if self.schedule.is_full else tables.FAST
+        chance = (jobs.s3.retries, "random", SimpleNamespace(random=self.world.chance))
+        return [*(tables.FULL if self.schedule.is_full else tables.FAST), chance]
 
     async def _operate(self) -> None:
         earlier = ""
@@ -250,7 +253,7 @@ class Course:
         return Verify(store, store, ROUTE, VerifyOptions.from_dict(spec.options), budget)
 
     def _ledger(self, process: Process) -> Ledger:
-        return Ledger(process.connect(), PLACE, self.world.chance)
+        return Ledger(process.connect(), PLACE)
 
 
 def _row(key: str, version_id: str | None, latest: bool, marker: bool, size: int | None, *rest: Any) -> ObjectVersion:

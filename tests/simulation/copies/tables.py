@@ -237,7 +237,7 @@ async def fold_fully(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
             rows.update({row.row: row for row in read_slice(data)})
             return data
 
-    real = await _real_fold(Watched(ledger.store, ledger.location, ledger.chance), run_id, plan)
+    real = await _real_fold(Watched(ledger.store, ledger.location), run_id, plan)
     if not seen:
         return real
     chosen = fold(seen)

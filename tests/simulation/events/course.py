@@ -14,10 +14,10 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote_plus
 
+import jobs.s3.retries
 import scheduler.backlog
 import scheduler.backup
 import scheduler.log
-import scheduler.runtime
 from jobs.aws import queues
 from jobs.backup.job import Backup, BackupOptions
 from jobs.core.enums import Deletes
@@ -101,7 +101,7 @@ class EventCourse:
         random = SimpleNamespace(random=self.world.chance)
         secrets = SimpleNamespace(token_hex=self._token)
         return [
-            (scheduler.runtime, "random", random),
+            (jobs.s3.retries, "random", random),
             (scheduler.backup, "random", random),
             (scheduler.backup, "secrets", secrets),
             (scheduler.backlog, "secrets", secrets),

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+import jobs.s3.retries
 import scheduler.backlog
 import scheduler.batch_starts
 import scheduler.enqueue
 import scheduler.follow
 import scheduler.log
-import scheduler.runtime
 import scheduler.submit
 from jobs.core.model import Attributes
 from jobs.errors import ExitCode
@@ -75,7 +75,7 @@ class NightCourse:
         """What the functions take from the world around them, taken from the seed instead."""
         secrets = SimpleNamespace(token_hex=self._token)
         return [
-            (scheduler.runtime, "random", SimpleNamespace(random=self.world.chance)),
+            (jobs.s3.retries, "random", SimpleNamespace(random=self.world.chance)),
             (scheduler.batch_starts, "secrets", secrets),
             (scheduler.backlog, "secrets", secrets),
             (scheduler.follow, "secrets", secrets),

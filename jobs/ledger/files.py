@@ -1,0 +1,73 @@
+"""Files of the ledger: one write, one read and one listing for all of them.
+
+A name is relative to the ledger's location and decides, by the table of `jobs.ledger.write_rules`,
+whether the file may ever be replaced. The Lambdas use this module, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from jobs.core.model import Attributes, Listed, Location, ObjectRef
+from jobs.errors import PreconditionFailed
+from jobs.ledger.guard import ledger_guard
+from jobs.s3.retries import TRIES, try_often
+from jobs.s3.store import Marker, Store
+
+JSON = Attributes(headers={"content-type": "application/json"})
+PARQUET = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
+
+
+async def write_file(
+    store: Store, ledger: Location, name: str, data: bytes, attributes: Attributes = JSON, *, tries: int = TRIES
+) -> None:
+    """Write a file under the guard of its name.
+
+    Raises PreconditionFailed when a file is there that may not change, even if it has these bytes.
+    """
+    place, guard = ledger.join(name), ledger_guard(name)
+    await try_often(lambda: store.put(place.bucket, place.key, data, attributes, guard=guard), tries=tries)
+
+
+async def write_once(
+    store: Store,
+    ledger: Location,
+    name: str,
+    data: bytes,
+    attributes: Attributes = JSON,
+    *,
+    tries: int = TRIES,
+    read_tries: int = 1,
+) -> None:
+    """Write a file that never changes. The same bytes are our own earlier try, whose answer was lost.
+
+    Raises PreconditionFailed when other bytes are there.
+    """
+    try:
+        await write_file(store, ledger, name, data, attributes, tries=tries)
+    except PreconditionFailed:
+        if await read_file(store, ledger, name, tries=read_tries) != data:
+            raise
+
+
+async def read_file(store: Store, ledger: Location, name: str, *, tries: int = 1) -> bytes:
+    """The bytes of a file. Raises NotFound."""
+    place = ObjectRef(*ledger.join(name))
+    return (await try_often(lambda: store.get(place), tries=tries)).data
+
+
+async def list_files(store: Store, place: Location) -> AsyncGenerator[Listed, None]:
+    """All objects whose keys begin with the key of `place`, in order, a page at a time."""
+    after: Marker | None = None
+    while True:
+        page = await store.list_objects(place.bucket, place.key, after=after)
+        for entry in page.entries:
+            yield entry
+        if page.next_marker is None:
+            return
+        after = page.next_marker
+
+
+async def list_names(store: Store, place: Location) -> list[str]:
+    """The names of the objects that `list_files` lists, without the key of `place`."""
+    return [entry.key[len(place.key) :] async for entry in list_files(store, place)]
