@@ -10,7 +10,7 @@ submitters the first to write the id wins, and the other job is ended before it 
 
 Batch has no token for a submission and lists a job a moment late. So a second job is possible: its
 submitter died before it wrote the id, or its request arrived after it was given up. A job records
-its own id when it begins, unless one is recorded (`jobs.ledger.start_claims`). It knows its name by
+its own id when it begins, unless one is recorded (`jobs.ledger.job_starts`). It knows its name by
 SEALIFT_START. Of two running jobs one does the work.
 """
 
@@ -29,7 +29,7 @@ from jobs.aws.batch import Batch
 from jobs.aws.batch_arrays import NAME_CHARS_MAX, REPORT, SYSTEM_TAG, retry_strategy
 from jobs.errors import NotFound
 from jobs.ledger.agreement import run_job
-from jobs.ledger.job_starts import decode_record, encode_record, record_name
+from jobs.ledger.job_starts import decode_start_record, encode_start_record, start_record_name
 from jobs.policy.model import Policy
 from scheduler.log import say
 from scheduler.runtime import Runtime
@@ -74,7 +74,7 @@ async def start(runtime: Runtime, policy: Policy, what: Start, batch: Batch | No
             return answer | {"job_id": known, "is_new": False}
     edge = batch or Batch()
     job_id = await asyncio.to_thread(edge.submit, _request(runtime, policy, what, name), is_new=is_new)
-    if not await runtime.write_once(record_name(name), encode_record(job_id)):
+    if not await runtime.write_once(start_record_name(name), encode_start_record(job_id)):
         first = await _submitted(runtime, name)
         if first is not None and first != job_id:
             await asyncio.to_thread(edge.terminate, job_id, f"another one was first: {first}")
@@ -125,7 +125,7 @@ async def is_second(runtime: Runtime, name: str, job_id: str) -> bool:
 
 async def _submitted(runtime: Runtime, name: str) -> str | None:
     try:
-        return decode_record(await runtime.read(record_name(name)))
+        return decode_start_record(await runtime.read(start_record_name(name)))
     except NotFound:
         return None
 

@@ -103,9 +103,9 @@ def cli() -> None:
       sealift runs list
     """
     if (begun := Settings.begun_as()) is not None:
-        from jobs.cli.job_start import demand_to_stand
+        from jobs.cli.job_start import require_claim
 
-        demand_to_stand(*begun)
+        require_claim(*begun)
 
 
 def main(arguments: list[str] | None = None) -> None:

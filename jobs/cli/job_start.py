@@ -7,14 +7,14 @@ import asyncio
 from jobs.cli.options import ledger_location
 from jobs.config import Settings
 from jobs.errors import UsageError
-from jobs.ledger.start_claims import stand
+from jobs.ledger.job_starts import claim_start
 from jobs.s3.sessions import open_store
 
 
-def demand_to_stand(name: str, job_id: str) -> None:
+def require_claim(name: str, job_id: str) -> None:
     """Raises UsageError when another job of that name does the work; this one then does none of it."""
     location = ledger_location(None, Settings.from_environment())
-    standing = asyncio.run(stand(open_store(None, None, None, max_in_flight=8), location, name, job_id))
+    standing = asyncio.run(claim_start(open_store(None, None, None, max_in_flight=8), location, name, job_id))
     if standing != job_id:
         raise UsageError(
             f"another job does this work: {name} is {standing}, this is {job_id}; nothing was done here. "

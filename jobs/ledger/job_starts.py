@@ -1,29 +1,50 @@
-"""The record of which Batch job of a name does the work: `<ledger>/starts/<name>.submitted.json`. Pure.
+"""Start records: which Batch job of a name does the work, the first that was recorded.
 
-Whoever submits a job writes it when Batch has answered, and the job itself when it begins: the first one stands. The
-bytes are the same whoever writes them, so that neither takes the other for somebody else.
+    <ledger>/starts/<name>.submitted.json
+
+AWS Batch has no token for a submission. Where a submitter dies before it has recorded the job's id,
+another one may submit a second job of that name. The submitter writes the record when Batch has
+answered, and the job itself when it begins: the first record wins, and the other job ends at once.
+Submitter and job write identical bytes, so a lost answer is recognised as our own write.
 """
 
 from __future__ import annotations
 
 import json
 
-from jobs.errors import LedgerError
+from jobs.core.model import Location
+from jobs.errors import LedgerError, PreconditionFailed
+from jobs.ledger.files import read_file, write_file
+from jobs.s3.retries import TRIES
+from jobs.s3.store import Store
 
 
-def record_name(name: str) -> str:
+def start_record_name(name: str) -> str:
     """Where the record of a job's name lies in the ledger."""
     return f"starts/{name}.submitted.json"
 
 
-def encode_record(job_id: str) -> bytes:
-    """The record that this job stands."""
+def encode_start_record(job_id: str) -> bytes:
+    """The record that this job holds its name."""
     return json.dumps({"job_id": job_id}, indent=2).encode()
 
 
-def decode_record(data: bytes) -> str:
-    """The id of the job that holds the claim. Raises LedgerError."""
+def decode_start_record(data: bytes) -> str:
+    """The id of the job that holds the name. Raises LedgerError."""
     try:
         return str(json.loads(data)["job_id"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise LedgerError(f"a claim of starts/ cannot be read ({error}): the ledger was altered") from error
+
+
+async def claim_start(store: Store, ledger: Location, name: str, job_id: str) -> str:
+    """Record this job as the one of its name, unless another job is → the id of the job that is.
+
+    Raises StoreError when the ledger does not answer.
+    """
+    record = start_record_name(name)
+    try:
+        await write_file(store, ledger, record, encode_start_record(job_id))
+    except PreconditionFailed:
+        return decode_start_record(await read_file(store, ledger, record, tries=TRIES))
+    return job_id

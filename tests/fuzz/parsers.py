@@ -30,7 +30,7 @@ from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.errors import SealiftError
 from jobs.inventory.report import open_inventory
-from jobs.ledger.job_starts import decode_record, encode_record
+from jobs.ledger.job_starts import decode_start_record, encode_start_record
 from jobs.ledger.journal import Ending, Entry, to_lines
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.tombstones import DONE, FOLDER, Tombstone, Tombstones
@@ -275,7 +275,7 @@ PARSERS = [
     Parser("outcomes", _outcomes, [write_outcomes([Outcome(0, "k", None, Status.COPIED)])]),
     Parser("shard", _shard, [write_parquet(_SHARD)]),
     Parser("tombstones", _tombstones, [_tombstone()]),
-    Parser("claim", decode_record, [encode_record("job")]),
+    Parser("claim", decode_start_record, [encode_start_record("job")]),
     Parser(
         "connection",
         play,

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import jobs.aws.batch
-import jobs.ledger.start_claims
+import jobs.ledger.job_starts
 import scheduler.backlog
 import scheduler.enqueue
 import scheduler.follow
@@ -82,10 +82,10 @@ def _leave_the_loser() -> Replacements:
 
 
 def _ask_nobody() -> Replacements:
-    async def stand(store: Any, ledger: Any, name: str, job_id: str) -> str:
+    async def claim_start(store: Any, ledger: Any, name: str, job_id: str) -> str:
         return job_id
 
-    return [(jobs.ledger.start_claims, "stand", stand)]
+    return [(jobs.ledger.job_starts, "claim_start", claim_start)]
 
 
 def _publish_before_the_rows() -> Replacements:

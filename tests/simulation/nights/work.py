@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import jobs.ledger.start_claims
+import jobs.ledger.job_starts
 from jobs.core.model import Attributes, Location
 from jobs.errors import ExitCode, PreconditionFailed
 from jobs.s3.store import ABSENT
@@ -32,7 +32,7 @@ class Work:
         """A job that was started by name asks first whether it is the one."""
         if job.start_name:
             ledger, memory = Location(LEDGER, "l"), self._world.memory
-            if run_at_once(jobs.ledger.start_claims.stand(memory, ledger, job.start_name, job.id)) != job.id:
+            if run_at_once(jobs.ledger.job_starts.claim_start(memory, ledger, job.start_name, job.id)) != job.id:
                 return Ending("FAILED", int(ExitCode.USAGE), "Essential container in task exited")
         job.does_work = True
         return None
