@@ -13,7 +13,7 @@ from jobs.core.display import Display
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.ledger.ledger import Ledger
-from jobs.reports.document import summarize_reconcile
+from jobs.reports.document import Comparison, summarize_reconcile
 from jobs.reports.publish import PAGE, write_page
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
@@ -175,10 +175,7 @@ async def record(ledger: Ledger, spec: RunSpec, margin_seconds: float, found: Re
     unparsed = None
     if found.unparsed_parquet:
         unparsed = await ledger.write_path(run_id, "unparsed.parquet", found.unparsed_parquet, PARQUET)
-    report = summarize_reconcile(
-        run_id,
-        created_at=spec.created_at,
-        finished_at=time.time(),
+    comparison = Comparison(
         categories={category.value: counts for category, counts in found.categories.items()},
         findings=found.findings,
         source=_side(found.source),
@@ -192,6 +189,12 @@ async def record(ledger: Ledger, spec: RunSpec, margin_seconds: float, found: Re
         limits=found.limits,
         unparsed=found.unparsed_rows,
         unparsed_examples=[asdict(each) for each in found.unparsed[:20]],
+    )
+    report = summarize_reconcile(
+        run_id,
+        comparison,
+        spec.created_at,
+        time.time(),
         report=ledger.uri(run_id, "report.json"),
         report_html=ledger.uri(run_id, PAGE),
         ledger=str(ledger.location),

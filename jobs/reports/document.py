@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,41 +72,45 @@ def summarize(
     }
 
 
-def summarize_reconcile(
-    run_id: str,
-    *,
-    created_at: float,
-    finished_at: float,
-    categories: Mapping[str, tuple[int, int]],
-    findings: int,
-    source: Mapping[str, Any],
-    destination: Mapping[str, Any],
-    margin_seconds: float,
-    differences: Mapping[str, str | None],
-    prefixes: Iterable[tuple[str, str | None, int, int]] = (),
-    ages: Iterable[tuple[str, int, int]] = (),
-    sizes: Iterable[tuple[str, int, int]] = (),
-    unjudged: Iterable[tuple[str, int]] = (),
-    limits: Iterable[str] = (),
-    unparsed: int = 0,
-    unparsed_examples: Iterable[Mapping[str, Any]] = (),
-    report: str | None = None,
-    report_html: str | None = None,
-    **details: Any,
-) -> dict[str, Any]:
-    """A reconciliation's report. Keys that scripts rely on: run_id, job, state, rows, categories, findings, bytes,
-    seconds, differences, report.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What a reconciliation found, in the terms of its report.
 
-    `categories`: category → (rows, bytes); their rows are the union of both sides. `findings`: how many rows need
-    attention. `source` and `destination` say which inventories were compared: `bucket`, `manifest` (a URI),
-    `created_at` (epoch seconds at which the listing began), `format`, `rows`; what else they hold is kept.
-    `differences` holds the URIs `parquet` and `csv`. `prefixes` are (prefix, category or None for all, rows, bytes),
-    the worst first; `ages` and `sizes` are (bucket, rows, bytes) of what is missing, in the order to show;
-    `unjudged` is (reason, rows); `limits` are sentences on what the inventories do not say. `unparsed` counts
-    inventory lines that could not be read; examples have `report`, `file`, `line`, `problem` and `row`. Times are
-    epoch seconds.
+    `categories`: category → (rows, bytes), together the union of both sides. `findings`: how many
+    rows need attention. `source` and `destination` describe the inventories: `bucket`, `manifest`
+    (a URI), `created_at` (epoch seconds at which the listing began), `format`, `rows`, and more.
+    `differences` has the URIs `parquet` and `csv`. `prefixes` are (prefix, category or None for all,
+    rows, bytes), the worst first. `ages` and `sizes` are (range, rows, bytes) of what is missing, in
+    the order to show. `unjudged` is (reason, rows). `limits` are sentences on what the inventories
+    do not say. `unparsed` counts inventory lines that could not be read. The examples have `report`,
+    `file`, `line`, `problem` and `row`.
     """
-    ordered = sorted(categories.items(), key=lambda item: _place(item[0], _CATEGORIES))
+
+    categories: Mapping[str, tuple[int, int]]
+    findings: int
+    source: Mapping[str, Any]
+    destination: Mapping[str, Any]
+    margin_seconds: float
+    differences: Mapping[str, str | None]
+    prefixes: Iterable[tuple[str, str | None, int, int]] = ()
+    ages: Iterable[tuple[str, int, int]] = ()
+    sizes: Iterable[tuple[str, int, int]] = ()
+    unjudged: Iterable[tuple[str, int]] = ()
+    limits: Iterable[str] = ()
+    unparsed: int = 0
+    unparsed_examples: Iterable[Mapping[str, Any]] = ()
+
+
+def summarize_reconcile(
+    run_id: str, comparison: Comparison, created_at: float, finished_at: float, **details: Any
+) -> dict[str, Any]:
+    """The report of a reconciliation. Times are epoch seconds.
+
+    Keys that scripts rely on: run_id, job, state, rows, categories, findings, bytes, seconds,
+    differences, report. `details` come at the end as they are. `report` and `report_html` among
+    them are the URIs of the documents themselves.
+    """
+    ordered = sorted(comparison.categories.items(), key=lambda item: _place(item[0], _CATEGORIES))
     return {
         "report_version": REPORT_VERSION,
         "run_id": run_id,
@@ -113,27 +118,31 @@ def summarize_reconcile(
         "state": RunState.COMPLETE.value,
         "rows": sum(rows for _, (rows, _) in ordered),
         "categories": {name: {"rows": rows, "bytes": size_bytes} for name, (rows, size_bytes) in ordered},
-        "findings": findings,
+        "findings": comparison.findings,
         "finding_categories": sorted(FINDINGS, key=_CATEGORIES.index),
         "bytes": sum(size_bytes for _, (_, size_bytes) in ordered),
         "seconds": round(max(0.0, finished_at - created_at), 3),
         "created_at": iso_time(created_at),
         "finished_at": iso_time(finished_at),
-        "source": _inventory(source),
-        "destination": _inventory(destination),
-        "margin_seconds": margin_seconds,
-        "prefixes": [dict(zip(("prefix", "category", "rows", "bytes"), each, strict=True)) for each in prefixes],
-        "ages": [dict(zip(("bucket", "rows", "bytes"), each, strict=True)) for each in ages],
-        "sizes": [dict(zip(("bucket", "rows", "bytes"), each, strict=True)) for each in sizes],
-        "unjudged": [{"reason": reason, "rows": rows} for reason, rows in unjudged],
-        "limits": list(limits),
-        "unparsed": unparsed,
-        "unparsed_examples": [dict(each) for each in unparsed_examples],
-        "differences": {"parquet": differences.get("parquet"), "csv": differences.get("csv")},
-        "report": report,
-        "report_html": report_html,
+        "source": _inventory(comparison.source),
+        "destination": _inventory(comparison.destination),
+        "margin_seconds": comparison.margin_seconds,
+        "prefixes": _objects(("prefix", "category", "rows", "bytes"), comparison.prefixes),
+        "ages": _objects(("bucket", "rows", "bytes"), comparison.ages),
+        "sizes": _objects(("bucket", "rows", "bytes"), comparison.sizes),
+        "unjudged": _objects(("reason", "rows"), comparison.unjudged),
+        "limits": list(comparison.limits),
+        "unparsed": comparison.unparsed,
+        "unparsed_examples": [dict(example) for example in comparison.unparsed_examples],
+        "differences": {name: comparison.differences.get(name) for name in ("parquet", "csv")},
+        "report": None,
+        "report_html": None,
         **details,
     }
+
+
+def _objects(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def schema() -> dict[str, Any]:

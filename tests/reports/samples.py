@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from jobs.core.category import FINDINGS
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, RunState, ShardSummary, Side
-from jobs.reports.document import iso_time, summarize, summarize_reconcile
+from jobs.reports.document import Comparison, iso_time, summarize, summarize_reconcile
 
 MIDNIGHT = 1_764_028_800.0  # 2025-11-25T00:00:00Z
 DAY = 86_400.0
@@ -91,7 +92,9 @@ def reconciliation(day: int = 0, *, missing: int = 1_204, **changes: Any) -> dic
         "report": _uri("report.json"),
         "report_html": _uri("report.html"),
     }
-    return summarize_reconcile(f"{_stamp(begun)}-reconcile-1f3a9c", **(arguments | changes))
+    arguments |= changes
+    comparison = Comparison(**{each.name: arguments.pop(each.name) for each in fields(Comparison)})
+    return summarize_reconcile(f"{_stamp(begun)}-reconcile-1f3a9c", comparison, **arguments)
 
 
 def run(
