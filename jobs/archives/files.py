@@ -41,22 +41,6 @@ def archive_ref(record: ArchiveRecord) -> ObjectRef:
     return ObjectRef(record.location.bucket, record.location.key, record.version_id)
 
 
-async def read_member(store: Store, record: ArchiveRecord, member: Member) -> bytes:
-    """A member's content, whole in memory, by one request; proven by its SHA-256 where the index has it.
-
-    Raises DamagedArchive for bytes that are not the member's, PreconditionFailed for another archive in its place,
-    ArchivedObject for one that must be thawed first. Ask for members that fit into memory; else `stream_member`.
-    """
-    start, end = member.byte_range
-    if start == end:
-        return b""
-    data = await _get(store, record, member, start, end)
-    content = await asyncio.to_thread(cut_out, record, member, data, start)
-    if member.sha256 is not None and (await asyncio.to_thread(hashlib.sha256, content)).hexdigest() != member.sha256:
-        raise _damaged(record, member, "its SHA-256 is not the index's")
-    return content
-
-
 def cut_out(record: ArchiveRecord, member: Member, data: bytes, start: int) -> bytes:
     """The member's content out of `data`, the archive's bytes from `start` on, which hold all of `byte_range`.
 
@@ -80,7 +64,9 @@ async def stream_member(
 ) -> AsyncIterator[bytes]:
     """A member's content piece by piece, in bounded memory; at its end it is proven by its SHA-256.
 
-    Raises what `read_member` raises: whoever uses the pieces undoes that then.
+    Raises DamagedArchive for bytes that are not the member's, PreconditionFailed for another archive
+    in its place, ArchivedObject for one that must be thawed first. The caller then undoes what it
+    did with the pieces.
     """
     start, end = member.byte_range
     digest = hashlib.sha256()

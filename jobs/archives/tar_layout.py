@@ -14,10 +14,8 @@ import tarfile
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from jobs.archives.member_attributes import member_defect
 from jobs.archives.member_names import INDEX_NAME, Names
 from jobs.archives.model import BLOCK_BYTES, Member
-from jobs.core.model import Checksum
 
 END_OF_TAR = bytes(2 * BLOCK_BYTES)
 """Two empty blocks end a tar."""
@@ -55,39 +53,6 @@ class Layout:
         padding = bytes(-member.size_bytes % BLOCK_BYTES)
         self.size_bytes = offset + member.size_bytes + len(padding)
         return Placed(member._replace(offset=offset), header, padding)
-
-
-def read_records(records: Mapping[str, str], name: str, size_bytes: int, mtime: float) -> Member:
-    """The member that a tar's header describes, by its PAX records; not placed. For tars that lost their index.
-
-    Raises KeyError or ValueError for a header that is not Sealift's.
-    """
-    checksums = _map(records, "checksums")
-    member = Member(
-        key=json.loads(records[f"{VENDOR}key"]) if f"{VENDOR}key" in records else name,
-        version_id=records.get(f"{VENDOR}version-id"),
-        is_latest=records.get(f"{VENDOR}is-latest", "true") == "true",
-        size_bytes=size_bytes,
-        etag=records[f"{VENDOR}etag"],
-        last_modified=float(mtime),
-        storage_class=records.get(f"{VENDOR}storage-class", "STANDARD"),
-        headers=_map(records, "headers"),
-        metadata=_map(records, "metadata"),
-        tags=_map(records, "tags"),
-        checksums=tuple(Checksum(algorithm, value, "-" in value) for algorithm, value in checksums.items()),
-        sha256=records.get(f"{VENDOR}sha256"),
-    )
-    if defect := member_defect(member):
-        raise ValueError(defect)
-    return member
-
-
-def _map(records: Mapping[str, str], name: str) -> dict[str, str]:
-    """The inverse of `encode_map`; raises ValueError."""
-    found = json.loads(records.get(VENDOR + name, "{}"))
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise ValueError(f"{VENDOR}{name} is no map of texts")
-    return found
 
 
 def encode_map(values: Mapping[str, str]) -> str:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.archives.files import read_member
 from jobs.archives.index import ArchiveIndex
 from jobs.compact.job import Compact, CompactOptions
 from jobs.compact.packing import PackingRule, cut, sort_key
@@ -24,6 +23,7 @@ from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreErr
 from jobs.runs.planning import read_price_table
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, Body
+from tests.archives.samples import read_member
 from tests.doubles.memory_store import MemoryStore
 
 Fault = Callable[[str, ObjectRef], None]

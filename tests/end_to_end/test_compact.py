@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.archives.files import read_member, stream_member
+from jobs.archives.files import stream_member
 from jobs.archives.index import ArchiveIndex, Found
 from jobs.core.model import Location
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
+from tests.archives.samples import read_member
 from tests.doubles.programs import need
 from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World

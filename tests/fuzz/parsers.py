@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import io
 import json
-import tarfile
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,6 @@ import zstandard
 from jobs.archives.files import cut_out
 from jobs.archives.index import completed
 from jobs.archives.model import ArchiveRecord, Locator, Member
-from jobs.archives.tar_layout import Layout, read_records
 from jobs.backup.events import parse_message
 from jobs.checksum_reports.rows import parse_row
 from jobs.core.enums import ArchiveFormat, Step
@@ -145,17 +142,6 @@ def _frames(data: bytes) -> object:
     return cut_out(ARCHIVE, member._replace(frame_length=len(data)), data, 0)
 
 
-def _tar_records(data: bytes) -> object:
-    """As a tar that lost its index is read: by the standard library, whose errors are its own, then by us."""
-    entries: list[tarfile.TarInfo] = []
-    with (
-        contextlib.suppress(tarfile.TarError, OverflowError, ValueError),
-        tarfile.open(fileobj=io.BytesIO(data)) as tar,
-    ):
-        entries += tar
-    return [read_records(each.pax_headers, each.name, each.size, float(each.mtime)) for each in entries]
-
-
 def _tombstones(data: bytes) -> object:
     store = _in_store(**{f"{FOLDER}bucket/{RUN}/0-9-0{DONE}": data})
     return run_at_once(Tombstones(store, Location("bucket"), "bucket", RUN)._read(f"0-9-0{DONE}"))
@@ -238,7 +224,6 @@ PARSERS = [
     Parser("locator", Locator.decode, [Locator(1, 2, 3, 4, 5).encode(kind) for kind in ArchiveFormat]),
     Parser("own index", lambda data: completed(ARCHIVE, data), [parquet(key=["k"], size_bytes=[3])]),
     Parser("frames", _frames, [zstandard.ZstdCompressor().compress(bytes(range(67)))]),
-    Parser("tar", _tar_records, [Layout().place(MEMBER).header + bytes(1024)], (SealiftError, KeyError, ValueError)),
     Parser(
         "page",
         parse_page,
