@@ -1,7 +1,7 @@
 """Agreement of a run's id, spec, plan, shards and checkpoints. Pure.
 
-Each of them can be written by anybody who may write to the ledger. Whoever acts on a run asks here
-first, through `jobs.ledger.ledger`. Every function returns what disagrees; an empty text means that
+Each of them can be written by anybody with write access to the ledger. What acts on a run asks here
+first, through `jobs.ledger.ledger`. Every function returns what disagrees. An empty text means that
 all is well.
 """
 
@@ -21,8 +21,8 @@ _WITHOUT_SHARDS = "reconcile"
 
 def run_job(run_id: str) -> str | None:
     """The job that a run's id names. None for an id that no planner makes (`new_run_id`)."""
-    found = _RUN_ID.fullmatch(run_id)
-    return found[2] if found and _second(found[1]) is not None else None
+    match = _RUN_ID.fullmatch(run_id)
+    return match[2] if match and _second(match[1]) is not None else None
 
 
 def spec_disagreement(run_id: str, spec: RunSpec) -> str:
@@ -31,7 +31,7 @@ def spec_disagreement(run_id: str, spec: RunSpec) -> str:
         return f"is the spec of run {spec.run_id!r}"
     job = run_job(run_id)
     if job is None:
-        return f"belongs to {run_id!r}, which is no id of a run (TIME-JOB-NUMBER)"
+        return f"belongs to {run_id!r}, which is not a run's id (TIME-JOB-NUMBER)"
     if spec.job != job:
         return f"asks for the job {spec.job!r}, the run's id for {job!r}"
     if not _is_within(spec.created_at, run_id):
@@ -45,7 +45,7 @@ def plan_disagreement(run_id: str, plan: Plan) -> str:
         return "has shards, which no reconciliation has" if plan.shards else ""
     counts: list[object] = [count for shard in plan.shards for count in (shard.rows, shard.size_bytes)]
     if not all(isinstance(count, int) and count >= 0 for count in counts):
-        return "has a shard whose rows or bytes are no counts"
+        return "has a shard whose rows or bytes are not counts"
     totals = (sum(shard.rows for shard in plan.shards), sum(shard.size_bytes for shard in plan.shards))
     if totals != (plan.rows, plan.size_bytes):
         wanted = f"{plan.rows:,} rows of {plan.size_bytes:,} bytes"
@@ -54,7 +54,7 @@ def plan_disagreement(run_id: str, plan: Plan) -> str:
 
 
 def shard_disagreement(numbers: Sequence[int], rows: range) -> str:
-    """Compare the row numbers of a shard's file with those that the plan gives it: all of them, in order."""
+    """Compare a shard file's row numbers with those of the plan: all of them, in order."""
     if len(numbers) != len(rows):
         return f"has {len(numbers):,} rows, the plan says {len(rows):,}"
     if list(numbers) != list(rows):
@@ -63,7 +63,10 @@ def shard_disagreement(numbers: Sequence[int], rows: range) -> str:
 
 
 def checkpoint_disagreement(numbers: Collection[int], bad_rows: int, named: tuple[int, int], rows: range) -> str:
-    """Compare a checkpoint's rows with the counts in its name (rows, bad rows) and with its shard's row numbers."""
+    """Compare a checkpoint's rows with its name and with its shard.
+
+    `named`: the counts in the name (rows, bad rows). `rows`: the shard's row numbers.
+    """
     if (len(numbers), bad_rows) != named:
         counts = f"{len(numbers):,} rows, {bad_rows:,} of them bad"
         return f"has {counts}, its name says {named[0]:,} and {named[1]:,}"
@@ -75,7 +78,7 @@ def checkpoint_disagreement(numbers: Collection[int], bad_rows: int, named: tupl
 
 
 def _is_within(created_at: object, run_id: str) -> bool:
-    """Whether a time, from a document that may hold anything, is in the second that a run's id names."""
+    """Whether a time, from a document that can hold anything, is in the second of a run's id."""
     return isinstance(created_at, int | float) and _second(run_id.partition("-")[0]) == created_at // 1
 
 

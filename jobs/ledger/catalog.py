@@ -1,10 +1,10 @@
-"""The catalog: the latest proven state of each object version, rebuilt from the outcomes of complete runs.
+"""The catalog: the latest proven state of each object version.
+
+It is rebuilt from the outcomes of complete runs.
 
     <ledger>/catalog/<generation>/
       data/00000.parquet …    the rows, in no order
-      catalog.json            written last = the generation is valid; readers take the latest that has it
-
-pyarrow and duckdb load with this module, so import it where it is used.
+      catalog.json            written last = the generation is valid; readers take the latest one
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jobs.tables.duck import MEMORY_LIMIT, Database, quoted, refusals
 
 FILE_BYTES = 64_000_000
 
-# What takes an earlier proof away: the copy was seen to be wrong, or not to be there.
+# These outcomes void an earlier proof: the copy was wrong or missing.
 _DISPROOFS = frozenset({Status.MISMATCHED, Status.MISSING})
 
 
@@ -39,11 +39,12 @@ class Generation:
 
 
 async def rebuild_catalog(ledger: Ledger, now: float, *, memory_limit: str = MEMORY_LIMIT) -> Generation:
-    """Fold the good outcomes of all complete runs into a new generation; `now` (epoch seconds) names it.
+    """Fold the good outcomes of all complete runs into a new generation, named by `now` (epoch
+    seconds).
 
-    Of one object version and one place of its copy the latest outcome counts. A version that a later run found
-    mismatched or missing is not in the catalog. The outcomes lie on disk meanwhile; memory stays within its
-    limit. Raises StoreError, ConfigError when the disk is full.
+    The latest outcome counts for one object version and one place of its copy. A version that a
+    later run found mismatched or missing is not in the catalog. Outcomes are spooled to disk, so
+    memory stays within `memory_limit`. Raises StoreError, and ConfigError when the disk is full.
     """
     name = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f"{int(now % 1 * 1000):03d}Z"
     async with open_views(ledger, ["runs", "outcomes"], memory_limit=memory_limit) as database:
@@ -81,15 +82,15 @@ def _fold(database: Database) -> tuple[list[Path], int, int]:
             ) TO {quoted(str(folder))} (FORMAT parquet, COMPRESSION zstd, FILE_SIZE_BYTES {FILE_BYTES})
             """
         )
-        found: Any = database.connection.execute("SELECT count(*) FROM complete").fetchall()
+        runs: Any = database.connection.execute("SELECT count(*) FROM complete").fetchall()
         files = sorted(path for path in folder.rglob("*.parquet"))
         pattern = quoted(str(folder / "*.parquet"))
         rows: Any = database.connection.execute(f"SELECT count(*) FROM read_parquet({pattern})").fetchall()
-    return files, rows[0][0], found[0][0]
+    return files, rows[0][0], runs[0][0]
 
 
 def _place(side: str) -> str:
-    """Bucket and prefix out of a run's s3:// URI; `s`: a prefix may hold newlines."""
+    """SQL for bucket and prefix of a run's s3:// URI. The option `s`: a prefix can hold newlines."""
     return ", ".join(
         f"regexp_extract({side}, '^s3://([^/]*)/?(.*)$', {group}, 's') AS {side}_{part}"
         for group, part in ((1, "bucket"), (2, "prefix"))
@@ -101,6 +102,6 @@ def _listed(statuses: frozenset[Status]) -> str:
 
 
 async def _write(ledger: Ledger, name: str, data: bytes) -> None:
-    """Write once. What a failure leaves behind has no pointer, and nobody reads it."""
+    """Write once. Files that a failure leaves behind have no pointer, so nothing reads them."""
     attributes = JSON if name.endswith(".json") else PARQUET
     await write_file(ledger.store, ledger.location, f"catalog/{name}", data, attributes, tries=1)

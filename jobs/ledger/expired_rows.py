@@ -1,6 +1,6 @@
-"""What expire runs have done to a bucket, out of their tombstones, as rows for whoever asks how the bucket was.
+"""Rows of a manifest from tombstones: what expire runs have hidden or removed.
 
-pyarrow loads with this module: import it where it is used.
+A restore to a time adds them to what the bucket still has.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ FILES_AT_ONCE = 16
 async def expired_rows(
     store: Store, ledger: Location, bucket: str, prefix: str = ""
 ) -> AsyncGenerator[pa.RecordBatch, None]:
-    """Rows in `manifest_schema()`, `archive` being where the copy is: versions that were removed, and delete markers
-    that hide others. Both are the expiry's doing: the bucket's users still had these objects.
+    """Removed versions, and delete markers that hide others, as rows in `manifest_schema()`.
 
-    Of what was announced and never confirmed the versions are told, but no markers: nobody knows them. Rows of another
-    run or bucket than the file's folder says are left out. Raises LedgerError for a file that Sealift did not write.
+    Both were made by expire runs, so the bucket's users still had these objects. `archive` is where
+    the copy is. Intents without a confirmation yield versions only, because their marker ids are
+    unknown. Rows of another run or bucket than the file's folder names are left out. Raises
+    LedgerError for a file that Sealift did not write.
     """
     folder = ledger.join(f"{FOLDER}{bucket}/")
     names: set[str] = set()
     async with aclosing(list_all(store, folder, versions=False)) as pages:
         async for page in pages:
             names |= {entry.key for entry in page}
-    told = [name for name in names if name.endswith(DONE) or name.removesuffix(INTENT) + DONE not in names]
-    for start in range(0, len(told), FILES_AT_ONCE):
-        keys = sorted(told)[start : start + FILES_AT_ONCE]
+    latest = sorted(name for name in names if name.endswith(DONE) or name.removesuffix(INTENT) + DONE not in names)
+    for start in range(0, len(latest), FILES_AT_ONCE):
+        keys = latest[start : start + FILES_AT_ONCE]
         contents = await asyncio.gather(*(_read(store, ObjectRef(ledger.bucket, key)) for key in keys))
         for key, data in zip(keys, contents, strict=True):
             run_id = key[len(folder.key) :].partition("/")[0]
@@ -64,8 +65,8 @@ async def _read(store: Store, ref: ObjectRef) -> bytes:
 
 def _as_rows(table: pa.Table) -> pa.RecordBatch:
     step: Any = table["step"]
-    is_told: Any = pc.or_(pc.equal(step, pa.scalar(Step.REMOVE.value)), pc.is_valid(table["marker_version_id"]))
-    known = table.filter(is_told)
+    has_version: Any = pc.or_(pc.equal(step, pa.scalar(Step.REMOVE.value)), pc.is_valid(table["marker_version_id"]))
+    known = table.filter(has_version)
     step = known["step"]
     is_removal: Any = pc.equal(step, pa.scalar(Step.REMOVE.value))
     columns: dict[str, Any] = {

@@ -39,7 +39,8 @@ async def write_once(
     tries: int = TRIES,
     read_tries: int = 1,
 ) -> None:
-    """Write a file that never changes. The same bytes are our own earlier try, whose answer was lost.
+    """Write a file that never changes. The same bytes are our own earlier try, whose answer was
+    lost.
 
     Raises PreconditionFailed when other bytes are there.
     """

@@ -9,7 +9,7 @@ from jobs.s3.store import ABSENT, UNGUARDED, Guard
 def ledger_guard(name: str, replaced_etag: str | None = None) -> Guard:
     """The condition of a write of the file `name`, relative to the ledger.
 
-    `replaced_etag`: of the file that it replaces. Raises ValueError where the table does not let it change.
+    `replaced_etag`: the ETag of the file to replace. Raises ValueError when the table forbids that.
     """
     change = change_of(name)
     if replaced_etag is not None:

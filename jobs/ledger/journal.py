@@ -1,9 +1,11 @@
-"""The journal: what the event-driven path did with each event, a line of JSON each, one small object a batch.
+"""The journal: what the backup function did with each event, one line of JSON each.
+
+Each batch of events becomes one small object:
 
     <ledger>/journal/dt=2026-11-25/<milliseconds>-<request>.json
 
-The columns are those of the table `journal` in `jobs.ledger.table_docs`; `sealift query` and Athena read the lines as
-they are.
+The columns are those of the table `journal` in `jobs.ledger.table_docs`. `sealift query` and Athena
+read the lines as they are.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from jobs.core.outcome import Outcome
 
 
 class Ending(StrEnum):
-    """How an event ended. The lower half ends badly: the message is tried again, and dead-lettered at last.
+    """How an event ended. From `changed` on it ended badly: the queue delivers it again, at last as
+    a dead letter.
 
-    `retained`: a delete that the pair's policy keeps off the copy. `superseded`: gone before its copy, and it is known
-    by what. `handed_over`: too large, too slow or archived, and now a row of the backlog. `skipped`: not for this pair.
+    `retained`: a delete that the pair's policy keeps off the copy. `superseded`: gone before its
+    copy was made, with a known successor. `handed_over`: too large, too slow or archived, and now a
+    row of the backlog. `skipped`: not for this pair.
     """
 
     COPIED = "copied"
@@ -40,13 +44,14 @@ class Ending(StrEnum):
 
 
 SETTLED = frozenset(list(Ending)[: list(Ending).index(Ending.CHANGED)])
-"""The endings after which a message is done with."""
+"""The endings after which a message is finished."""
 
 
 class Entry(NamedTuple):
     """A line of the journal: an event, how it ended, and the copy. Times are epoch seconds.
 
-    `event_at`: when it happened at the source; None where the event does not say, and in lines of earlier versions.
+    `event_at`: when it happened at the source. None where the event does not say, and in lines of
+    earlier versions.
     """
 
     recorded_at: float
@@ -68,7 +73,7 @@ class Entry(NamedTuple):
     event_at: float | None = None
 
     def told(self, outcome: Outcome) -> Entry:
-        """With what an outcome says of the copy."""
+        """The entry with what an outcome says of the copy."""
         return self._replace(
             reason=outcome.reason,
             evidence=outcome.evidence.value,
@@ -94,7 +99,9 @@ def to_lines(entries: Iterable[Entry]) -> bytes:
 
 
 def _encodable(document: dict[str, Any]) -> dict[str, Any]:
-    r"""The texts without lone surrogates, which no reader of JSON accepts: `\udcff` instead, as six characters."""
+    r"""The document without lone surrogates, which no reader of JSON accepts: `\udcff` as six
+    characters.
+    """
     return {name: _written(value) if isinstance(value, str) else value for name, value in document.items()}
 
 
@@ -103,9 +110,11 @@ def _written(text: str) -> str:
 
 
 def from_document(document: object) -> Entry:
-    """The entry of a line's JSON. Fields that this version does not know are ignored. Raises ValueError."""
+    """The entry of a line's JSON. Fields that this version does not know are ignored. Raises
+    ValueError.
+    """
     if not isinstance(document, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     values: dict[str, Any] = {name: document[name] for name in Entry._fields if document.get(name) is not None}
     if lacking := [name for name in _REQUIRED if name not in values]:
         raise ValueError(f"it has no {lacking[0]}")
@@ -113,10 +122,10 @@ def from_document(document: object) -> Entry:
     if not (size_bytes is None or (isinstance(size_bytes, int) and 0 <= size_bytes < _SIZE_LIMIT)):
         raise ValueError(f"size_bytes is {size_bytes!r}")
     if wrong := [name for name, value in values.items() if not isinstance(value, str)]:
-        raise ValueError(f"{wrong[0]} is no text")
+        raise ValueError(f"{wrong[0]} is not a text")
     values |= {name: parse_time(values[name]) for name in ("recorded_at", "event_at") if name in values}
-    told: dict[str, Any] = {"version_id": None, "sequencer": None, **values}
-    return Entry(**told, status=status, size_bytes=size_bytes)
+    fields: dict[str, Any] = {"version_id": None, "sequencer": None, **values}
+    return Entry(**fields, status=status, size_bytes=size_bytes)
 
 
 def _shown(at_seconds: float | None) -> str | None:
@@ -124,6 +133,6 @@ def _shown(at_seconds: float | None) -> str | None:
 
 
 def file_name(at_seconds: float, unique: str) -> str:
-    """Where the batch's object lies below the ledger; names of a day sort by time."""
+    """Where a batch's object lies below the ledger. Names of a day sort by time."""
     day = datetime.fromtimestamp(at_seconds, UTC).strftime("%Y-%m-%d")
     return f"journal/dt={day}/{int(at_seconds * 1000):013d}-{unique}.json"

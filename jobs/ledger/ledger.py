@@ -1,15 +1,17 @@
-"""The ledger: the S3 prefix where runs live. Every object is written once; the last write publishes.
+"""The ledger: the S3 prefix where runs live.
+
+Every object is written once, and the last write publishes:
 
     <ledger>/runs/<run id>/
       spec.json                        what was asked
       shards/00000.parquet …           each worker's slice of the manifest
       plan.json                        counts, bytes, requests, dollars; there = the plan is valid
-      outcomes/00000/<checkpoint>      written by any number of attempts; the fold takes one a row
+      outcomes/00000/<checkpoint>      by any number of attempts; the fold takes one outcome a row
       batch/ errors/                   what was sent to AWS Batch, and what its workers could not do
       failures.parquet failures.csv    the rows that need attention, usable as a manifest
       report.json                      the fold of all outcomes; there = the run has ended
 
-A checkpoint's name carries its counts, so that a listing alone shows a run's progress.
+A checkpoint's name carries its counts, so a listing alone shows a run's progress.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ T = TypeVar("T")
 
 
 class Checkpoint(NamedTuple):
-    """One outcome file: rows, those that ended badly, bytes handled, by which attempt, which one of it."""
+    """One outcome file: its shard, attempt and number, its rows, how many ended badly, their bytes."""
 
     shard: int
     attempt: str
@@ -58,10 +60,10 @@ class Checkpoint(NamedTuple):
 
     @classmethod
     def parse(cls, shard: int, name: str) -> Checkpoint:
-        """The inverse of `name`. Raises LedgerError for another file."""
+        """The inverse of `name`. Raises LedgerError for a name that is not a checkpoint's."""
         parts = name.removesuffix(".parquet").split("-")
         if len(parts) != 5 or not all(part.isascii() and part.isdigit() for part in parts[1:]):
-            raise LedgerError(f"{name!r} in the outcomes of shard {shard} is no checkpoint: remove it")
+            raise LedgerError(f"{name!r} in the outcomes of shard {shard} is not a checkpoint: remove it")
         return cls(shard, parts[0], *map(int, parts[1:]))
 
 
@@ -77,27 +79,27 @@ class Ledger:
         return str(self._at(run_id, name))
 
     async def create(self, spec: RunSpec) -> None:
-        """Write the run's spec. Raises LedgerError when the ledger holds the run already."""
+        """Write the run's spec. Raises LedgerError when the ledger already holds the run."""
         try:
             await self._write_json(spec.run_id, "spec.json", spec.to_dict())
         except PreconditionFailed as error:
-            raise LedgerError(f"the ledger holds run {spec.run_id} already: {self.uri(spec.run_id)}") from error
+            raise LedgerError(f"the ledger already holds run {spec.run_id}: {self.uri(spec.run_id)}") from error
 
     async def spec(self, run_id: str) -> RunSpec:
-        """The run's spec. Raises LedgerError when there is no such run, or its spec is another one's."""
+        """The run's spec. Raises LedgerError when the run is missing, or its spec is another run's."""
         document = await self._read_json(run_id, "spec.json", "the ledger has no run")
         spec: RunSpec = self._parsed(run_id, "spec.json", document, RunSpec.from_dict)
         self._demand(run_id, "spec.json", spec_disagreement(run_id, spec))
         return spec
 
     async def write_shard(self, run_id: str, shard: int, data: bytes) -> None:
-        """One worker's slice of the manifest, as Parquet."""
+        """Write one worker's slice of the manifest, as Parquet."""
         await self._write(run_id, f"shards/{shard:05d}.parquet", data, PARQUET)
 
     async def shard(self, run_id: str, shard: int, numbers: range) -> bytes:
-        """The slice's Parquet file, which has exactly the rows of these numbers (`Plan.row_numbers`).
+        """A slice's Parquet file, with exactly the rows of these numbers (`Plan.row_numbers`).
 
-        Raises LedgerError when the run has no such shard, or it has other rows.
+        Raises LedgerError when the run has no such shard, or the shard has other rows.
         """
         name = f"shards/{shard:05d}.parquet"
         try:
@@ -108,41 +110,43 @@ class Ledger:
         return data
 
     async def publish_plan(self, run_id: str, plan: Plan) -> None:
-        """The plan: from now on the run's shards are valid."""
+        """Write the plan: from now on the run's shards are valid."""
         await self._write_json(run_id, "plan.json", plan.to_dict() | {"spec_version": SPEC_VERSION})
 
     async def plan(self, run_id: str) -> Plan:
-        """The run's plan. Raises LedgerError when planning did not finish, or the plan does not add up."""
-        document = await self._read_json(run_id, "plan.json", "planning did not finish; start anew: run")
+        """The run's plan. Raises LedgerError when planning did not finish, or the plan does not add
+        up.
+        """
+        document = await self._read_json(run_id, "plan.json", "planning did not finish, start a new run instead of")
         plan = self._parsed(run_id, "plan.json", document, Plan.from_dict)
         self._demand(run_id, "plan.json", plan_disagreement(run_id, plan))
         return plan
 
     async def write_checkpoint(self, run_id: str, checkpoint: Checkpoint, data: bytes) -> None:
-        """One outcome file."""
+        """Write one outcome file."""
         await self._write(run_id, f"outcomes/{checkpoint.shard:05d}/{checkpoint.name}", data, PARQUET)
 
     async def checkpoints(self, run_id: str, shard: int | None = None, *, plan: Plan | None = None) -> list[Checkpoint]:
-        """All checkpoints of the run, or of one of its shards, in the order of their names.
+        """All checkpoints of the run, or of one shard, in the order of their names.
 
-        Raises LedgerError for a file that is no checkpoint, and for one of a shard that the plan does not have.
+        Raises LedgerError for a file that is not a checkpoint, and for a shard that the plan lacks.
         """
         folder = self._at(run_id, "outcomes/").key
         place = self._at(run_id, "outcomes/" if shard is None else f"outcomes/{shard:05d}/")
-        found = []
+        checkpoints = []
         async for entry in list_files(self.store, place):
             number, _, name = entry.key[len(folder) :].partition("/")
             if not (number.isascii() and number.isdigit()):
-                raise LedgerError(f"{self.uri(run_id, f'outcomes/{number}')} is no shard's folder: remove it")
+                raise LedgerError(f"{self.uri(run_id, f'outcomes/{number}')} is not a shard's folder: remove it")
             if plan is not None and int(number) >= len(plan.shards):
                 self._demand(run_id, f"outcomes/{number}/", f"belongs to none of the plan's {len(plan.shards)} shards")
-            found.append(Checkpoint.parse(int(number), name))
-        return found
+            checkpoints.append(Checkpoint.parse(int(number), name))
+        return checkpoints
 
     async def checkpoint_data(self, run_id: str, checkpoint: Checkpoint, rows: range) -> bytes:
         """The Parquet file of a checkpoint, whose shard has the rows of these numbers.
 
-        Raises LedgerError when its rows are not those that its name and its shard say.
+        Raises LedgerError when its rows disagree with its name or its shard.
         """
         name = f"outcomes/{checkpoint.shard:05d}/{checkpoint.name}"
         data = await self._read(run_id, name)
@@ -152,9 +156,9 @@ class Ledger:
         return data
 
     async def write_failures(self, run_id: str, parquet: bytes, csv: bytes) -> str:
-        """The rows that need attention; returns the Parquet file's URI, for the report that is about them.
+        """Write the rows that need attention → the URI of the Parquet file, for the report.
 
-        Who folds later may find other rows, when an attempt was still at work: these get a name of their own.
+        A later fold can find other rows, if an attempt was still at work. These get their own name.
         """
         name = "failures"
         try:
@@ -166,13 +170,13 @@ class Ledger:
         return self.uri(run_id, f"{name}.parquet")
 
     async def write_file(self, run_id: str, name: str, data: bytes, content_type: str) -> str:
-        """A file beside the report, written before it; returns its URI. The first process to write it wins."""
+        """Write a file beside the report, before the report → its URI. The first writer wins."""
         with contextlib.suppress(PreconditionFailed):
             await self._write(run_id, name, data, Attributes(headers={"content-type": content_type}))
         return self.uri(run_id, name)
 
     async def write_path(self, run_id: str, name: str, path: Path, content_type: str) -> str:
-        """The same of a local file of any size."""
+        """`write_file` of a local file of any size."""
         with contextlib.suppress(PreconditionFailed):
             attributes = Attributes(headers={"content-type": content_type})
             guard = ledger_guard(f"runs/{run_id}/{name}")
@@ -180,7 +184,9 @@ class Ledger:
         return self.uri(run_id, name)
 
     async def publish_report(self, run_id: str, report: dict[str, Any]) -> dict[str, Any]:
-        """The report: from now on the run has ended. Another process may have been first: the one that stands."""
+        """Write the report: from now on the run has ended → the report that won, perhaps another
+        process's.
+        """
         try:
             await self._write_json(run_id, "report.json", report)
         except PreconditionFailed:
@@ -188,7 +194,7 @@ class Ledger:
         return report
 
     async def report(self, run_id: str) -> dict[str, Any] | None:
-        """The run's report, None while it has not ended."""
+        """The run's report. None while it has not ended."""
         try:
             data = await self._read(run_id, "report.json")
         except NotFound:
@@ -196,27 +202,29 @@ class Ledger:
         return self._parsed(run_id, "report.json", data, dict)
 
     async def write_document(self, run_id: str, name: str, document: Mapping[str, Any]) -> None:
-        """A JSON document of the run's. Raises PreconditionFailed when there is another one of that name."""
+        """Write a JSON document of the run. Raises PreconditionFailed when another one has the
+        name.
+        """
         await self._write_json(run_id, name, {**document, "spec_version": SPEC_VERSION})
 
     async def document(self, run_id: str, name: str) -> dict[str, Any]:
-        """A document that `write_document` wrote. Raises LedgerError when there is none of that name."""
+        """A document that `write_document` wrote. Raises LedgerError when it is missing."""
         return await self._read_json(run_id, name, f"there is no {name} of run")
 
     async def names(self, run_id: str, folder: str) -> list[str]:
-        """The names of the run's files in a folder (`batch/`), without it, in order."""
+        """The names of the run's files in a folder (`batch/`), without the folder, in order."""
         return await list_names(self.store, self._at(run_id, folder))
 
     async def run_ids(self) -> list[str]:
         """All runs, oldest first."""
         prefix = self.location.join("runs/").key
-        found: list[str] = []
+        run_ids: list[str] = []
         after: Marker | None = None
         while True:
             page = await self.store.list_objects(self.location.bucket, prefix, after=after, delimiter="/")
-            found += [name[len(prefix) :].rstrip("/") for name in page.prefixes]
+            run_ids += [name[len(prefix) :].rstrip("/") for name in page.prefixes]
             if page.next_marker is None:
-                return sorted(found)
+                return sorted(run_ids)
             after = page.next_marker
 
     def _at(self, run_id: str, name: str) -> Location:
@@ -237,15 +245,17 @@ class Ledger:
         return document
 
     def _demand(self, run_id: str, name: str, disagreement: str) -> None:
-        """Raise LedgerError for a document that disagrees with the rest of its run (`jobs.ledger.agreement`)."""
+        """Raise LedgerError for a document that disagrees with the rest of its run
+        (`jobs.ledger.agreement`).
+        """
         if disagreement:
             raise LedgerError(
-                f"{self.uri(run_id, name)} {disagreement}: Sealift does not write such a run, nothing of it is "
-                f"started or reported. Find out who wrote it, remove {self.uri(run_id)}, then start a new run"
+                f"{self.uri(run_id, name)} {disagreement}. Sealift does not write such a run, so it starts and "
+                f"reports nothing of it. Find out who wrote it, remove {self.uri(run_id)}, then start a new run"
             )
 
     def _parsed(self, run_id: str, name: str, data: bytes | Mapping[str, Any], parse: Callable[[Any], T]) -> T:
-        """JSON, or what was JSON, made into something. Raises LedgerError."""
+        """JSON text, or the document that it was, parsed. Raises LedgerError."""
         try:
             return parse(json.loads(data) if isinstance(data, bytes) else data)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -1,6 +1,7 @@
-"""The ledger's tables as `sealift query` shows them: every column, its DuckDB type and what it means.
+"""The ledger's tables as `sealift query` shows them: columns, DuckDB types, meanings.
 
-Files may bring more columns than these; they are shown after them. Where a file lacks one, it is null.
+Columns of a file that are not listed here come after those that are. A column that a file lacks is
+null.
 """
 
 from __future__ import annotations
@@ -8,20 +9,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Column(NamedTuple):
-    """A column: its name, its type in DuckDB's words, its meaning in a few words of ours."""
+class ColumnDoc(NamedTuple):
+    """A column: its name, its DuckDB type, its meaning in a few words."""
 
     name: str
     type: str
     meaning: str
 
 
-class Table(NamedTuple):
-    """A table of the ledger: what one row is, where its files lie below the ledger, its columns."""
+class TableDoc(NamedTuple):
+    """A table of the ledger: what a row is, where its files lie below the ledger, its columns."""
 
     summary: str
     files: str
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnDoc, ...]
 
     @property
     def types(self) -> dict[str, str]:
@@ -31,159 +32,159 @@ class Table(NamedTuple):
 
 _TEXT, _COUNT, _TIME, _FLAG = "VARCHAR", "BIGINT", "TIMESTAMP WITH TIME ZONE", "BOOLEAN"
 
-_RUN = Column("run_id", _TEXT, "the run")
-_SHARD = Column("shard", "INTEGER", "the run's shard that holds the row")
-_KEY = Column("key", _TEXT, "the object's key at the source, as it is")
-_VERSION = Column("version_id", _TEXT, "the version id at the source; null: the manifest named only the key")
+_RUN = ColumnDoc("run_id", _TEXT, "the run")
+_SHARD = ColumnDoc("shard", "INTEGER", "the run's shard that holds the row")
+_KEY = ColumnDoc("key", _TEXT, "the object's key at the source, as it is")
+_VERSION = ColumnDoc("version_id", _TEXT, "the version id at the source; null: the manifest named only the key")
 
-TABLES: dict[str, Table] = {
-    "runs": Table(
+TABLES: dict[str, TableDoc] = {
+    "runs": TableDoc(
         "A run: what was asked, what was planned, how it ended.",
         "runs/<run>/{spec,plan,report}.json",
         (
             _RUN,
-            Column("job", _TEXT, "replicate, verify, reconcile, …"),
-            Column("state", _TEXT, "complete; planned: no report yet; unplanned: no plan"),
-            Column("created_at", _TIME, "when it was asked for"),
-            Column("source", _TEXT, "s3://bucket/prefix"),
-            Column("destination", _TEXT, "s3://bucket/prefix"),
-            Column("manifest", _TEXT, "where the rows came from"),
-            Column("retry_of", _TEXT, "the run whose failed rows this one took"),
-            Column("rows", _COUNT, "rows of the manifest"),
-            Column("size_bytes", _COUNT, "their bytes, as planned"),
-            Column("shards", _COUNT, "slices for workers"),
-            Column("planned_dollars", "DOUBLE", "the plan's price"),
-            Column("failures", _COUNT, "rows that did not end well; null: no report yet"),
-            Column("seconds", "DOUBLE", "from the asking to the last outcome; null: no report yet"),
-            Column("sealift_version", _TEXT, "which Sealift planned it"),
+            ColumnDoc("job", _TEXT, "replicate, verify, reconcile, …"),
+            ColumnDoc("state", _TEXT, "complete; planned: no report yet; unplanned: no plan"),
+            ColumnDoc("created_at", _TIME, "when it was asked for"),
+            ColumnDoc("source", _TEXT, "s3://bucket/prefix"),
+            ColumnDoc("destination", _TEXT, "s3://bucket/prefix"),
+            ColumnDoc("manifest", _TEXT, "where the rows came from"),
+            ColumnDoc("retry_of", _TEXT, "the run whose failed rows this one took"),
+            ColumnDoc("rows", _COUNT, "rows of the manifest"),
+            ColumnDoc("size_bytes", _COUNT, "their bytes, as planned"),
+            ColumnDoc("shards", _COUNT, "slices for workers"),
+            ColumnDoc("planned_dollars", "DOUBLE", "the plan's price"),
+            ColumnDoc("failures", _COUNT, "rows that did not end well; null: no report yet"),
+            ColumnDoc("seconds", "DOUBLE", "from the asking to the last outcome; null: no report yet"),
+            ColumnDoc("sealift_version", _TEXT, "which Sealift planned it"),
         ),
     ),
-    "manifest": Table(
+    "manifest": TableDoc(
         "A row that a run acts on: one object version.",
         "runs/<run>/shards/<shard>.parquet",
         (
             _RUN,
             _SHARD,
-            Column("row", _COUNT, "the row's number in the run"),
+            ColumnDoc("row", _COUNT, "the row's number in the run"),
             _KEY,
             _VERSION,
-            Column("is_latest", _FLAG, "whether it is the key's current version"),
-            Column("is_delete_marker", _FLAG, "whether it is a delete marker"),
-            Column("size_bytes", _COUNT, "the object's size"),
-            Column("etag", _TEXT, "its ETag, without quotes"),
-            Column("last_modified", _TIME, "when S3 says it was written"),
-            Column("storage_class", _TEXT, "its storage class"),
-            Column("condemned_etag", _TEXT, "the destination's ETag that an earlier verify run proved wrong"),
-            Column("source_attested", _TEXT, "checksums that S3 computed at rest at the source, each with its pin"),
-            Column("destination_attested", _TEXT, "the same at the destination"),
-            Column("known_checksum", _TEXT, "ALGORITHM:base64 of the content, as an earlier run has proven it"),
-            Column("archive", _TEXT, "the archive that a restore takes it from; journal:…: an event without a copy"),
+            ColumnDoc("is_latest", _FLAG, "whether it is the key's current version"),
+            ColumnDoc("is_delete_marker", _FLAG, "whether it is a delete marker"),
+            ColumnDoc("size_bytes", _COUNT, "the object's size"),
+            ColumnDoc("etag", _TEXT, "its ETag, without quotes"),
+            ColumnDoc("last_modified", _TIME, "when S3 says it was written"),
+            ColumnDoc("storage_class", _TEXT, "its storage class"),
+            ColumnDoc("condemned_etag", _TEXT, "the destination's ETag that an earlier verify run proved wrong"),
+            ColumnDoc("source_attested", _TEXT, "checksums that S3 computed at rest at the source, each with its pin"),
+            ColumnDoc("destination_attested", _TEXT, "the same at the destination"),
+            ColumnDoc("known_checksum", _TEXT, "ALGORITHM:base64 of the content, as an earlier run has proven it"),
+            ColumnDoc("archive", _TEXT, "the archive that a restore takes it from; journal:…: an event without a copy"),
         ),
     ),
-    "outcomes": Table(
+    "outcomes": TableDoc(
         "What became of a row; one for each row, whichever attempts reported on it.",
         "runs/<run>/outcomes/<shard>/*.parquet",
         (
             _RUN,
             _SHARD,
-            Column("row", _COUNT, "the row's number in the run"),
+            ColumnDoc("row", _COUNT, "the row's number in the run"),
             _KEY,
             _VERSION,
-            Column("status", _TEXT, "copied, same, deleted, verified, or what went wrong"),
-            Column("reason", _TEXT, "why, in a phrase"),
-            Column("evidence", _TEXT, "what proves it: content, checksum, md5_etag, none"),
-            Column("size_bytes", _COUNT, "the object's bytes that were handled"),
-            Column("etag", _TEXT, "the source's ETag"),
-            Column("destination_version_id", _TEXT, "the destination's version id"),
-            Column("destination_etag", _TEXT, "the destination's ETag"),
-            Column("checksum", _TEXT, "ALGORITHM:base64 of the content, where it is known"),
-            Column("finished_at", _TIME, "when the row ended"),
-            Column("attempt", _TEXT, "which worker process did it"),
+            ColumnDoc("status", _TEXT, "copied, same, deleted, verified, or what went wrong"),
+            ColumnDoc("reason", _TEXT, "why, in a phrase"),
+            ColumnDoc("evidence", _TEXT, "what proves it: content, checksum, md5_etag, none"),
+            ColumnDoc("size_bytes", _COUNT, "the object's bytes that were handled"),
+            ColumnDoc("etag", _TEXT, "the source's ETag"),
+            ColumnDoc("destination_version_id", _TEXT, "the destination's version id"),
+            ColumnDoc("destination_etag", _TEXT, "the destination's ETag"),
+            ColumnDoc("checksum", _TEXT, "ALGORITHM:base64 of the content, where it is known"),
+            ColumnDoc("finished_at", _TIME, "when the row ended"),
+            ColumnDoc("attempt", _TEXT, "which worker process did it"),
         ),
     ),
-    "differences": Table(
+    "differences": TableDoc(
         "A finding of a reconciliation: an object that is not the same on both sides.",
         "runs/<run>/differences/*.parquet",
         (
             _RUN,
             _KEY,
-            Column("destination_key", _TEXT, "the key at the destination"),
+            ColumnDoc("destination_key", _TEXT, "the key at the destination"),
             _VERSION,
-            Column("destination_version_id", _TEXT, "the version id at the destination"),
-            Column("category", _TEXT, "missing, extra, different, stale, unverifiable, …"),
-            Column("reason", _TEXT, "why, in a phrase"),
-            Column("is_finding", _FLAG, "whether it needs attention"),
-            Column("source_size_bytes", _COUNT, "the size at the source"),
-            Column("source_etag", _TEXT, "the ETag at the source"),
-            Column("source_last_modified", _TIME, "when the source was written"),
-            Column("destination_size_bytes", _COUNT, "the size at the destination"),
-            Column("destination_etag", _TEXT, "the ETag at the destination"),
-            Column("destination_last_modified", _TIME, "when the destination was written"),
+            ColumnDoc("destination_version_id", _TEXT, "the version id at the destination"),
+            ColumnDoc("category", _TEXT, "missing, extra, different, stale, unverifiable, …"),
+            ColumnDoc("reason", _TEXT, "why, in a phrase"),
+            ColumnDoc("is_finding", _FLAG, "whether it needs attention"),
+            ColumnDoc("source_size_bytes", _COUNT, "the size at the source"),
+            ColumnDoc("source_etag", _TEXT, "the ETag at the source"),
+            ColumnDoc("source_last_modified", _TIME, "when the source was written"),
+            ColumnDoc("destination_size_bytes", _COUNT, "the size at the destination"),
+            ColumnDoc("destination_etag", _TEXT, "the ETag at the destination"),
+            ColumnDoc("destination_last_modified", _TIME, "when the destination was written"),
         ),
     ),
-    "catalog": Table(
+    "catalog": TableDoc(
         "The latest proven state of an object version; rebuilt by `sealift catalog rebuild`.",
         "catalog/<generation>/data/*.parquet",
         (
-            Column("source_bucket", _TEXT, "the bucket of the key"),
+            ColumnDoc("source_bucket", _TEXT, "the bucket of the key"),
             _KEY,
             _VERSION,
-            Column("destination_bucket", _TEXT, "where its copy is"),
-            Column("destination_key", _TEXT, "the copy's key"),
-            Column("destination_version_id", _TEXT, "the copy's version id"),
-            Column("destination_etag", _TEXT, "the copy's ETag"),
-            Column("status", _TEXT, "copied, same, deleted or verified"),
-            Column("evidence", _TEXT, "what proves it: content, checksum, md5_etag, none"),
-            Column("checksum", _TEXT, "ALGORITHM:base64 of the content, where it is known"),
-            Column("size_bytes", _COUNT, "the object's size"),
-            Column("etag", _TEXT, "the source's ETag"),
-            Column("proven_at", _TIME, "when that was found"),
+            ColumnDoc("destination_bucket", _TEXT, "where its copy is"),
+            ColumnDoc("destination_key", _TEXT, "the copy's key"),
+            ColumnDoc("destination_version_id", _TEXT, "the copy's version id"),
+            ColumnDoc("destination_etag", _TEXT, "the copy's ETag"),
+            ColumnDoc("status", _TEXT, "copied, same, deleted or verified"),
+            ColumnDoc("evidence", _TEXT, "what proves it: content, checksum, md5_etag, none"),
+            ColumnDoc("checksum", _TEXT, "ALGORITHM:base64 of the content, where it is known"),
+            ColumnDoc("size_bytes", _COUNT, "the object's size"),
+            ColumnDoc("etag", _TEXT, "the source's ETag"),
+            ColumnDoc("proven_at", _TIME, "when that was found"),
             _RUN,
         ),
     ),
-    "tombstones": Table(
+    "tombstones": TableDoc(
         "A version that an expire run deleted.",
         "tombstones/<source bucket>/<run>/*-done.parquet",
         (
             _RUN,
-            Column("source_bucket", _TEXT, "the bucket of the key"),
+            ColumnDoc("source_bucket", _TEXT, "the bucket of the key"),
             _KEY,
             _VERSION,
-            Column("step", _TEXT, "hide: a delete marker lies on top of it; remove: it is gone"),
-            Column("marker_version_id", _TEXT, "the delete marker"),
-            Column("size_bytes", _COUNT, "the object's size"),
-            Column("etag", _TEXT, "its ETag, without quotes"),
-            Column("last_modified", _TIME, "when S3 says it was written"),
-            Column("copy", _TEXT, "the URI of its copy, or of the archive that holds it"),
-            Column("copy_version_id", _TEXT, "the copy's version id"),
-            Column("copy_etag", _TEXT, "the copy's ETag"),
-            Column("evidence", _TEXT, "what proved the copy then: content, checksum, md5_etag"),
-            Column("recorded_at", _TIME, "when it was deleted"),
-            Column("row", _COUNT, "the row's number in the run"),
+            ColumnDoc("step", _TEXT, "hide: a delete marker lies on top of it; remove: it is gone"),
+            ColumnDoc("marker_version_id", _TEXT, "the delete marker"),
+            ColumnDoc("size_bytes", _COUNT, "the object's size"),
+            ColumnDoc("etag", _TEXT, "its ETag, without quotes"),
+            ColumnDoc("last_modified", _TIME, "when S3 says it was written"),
+            ColumnDoc("copy", _TEXT, "the URI of its copy, or of the archive that holds it"),
+            ColumnDoc("copy_version_id", _TEXT, "the copy's version id"),
+            ColumnDoc("copy_etag", _TEXT, "the copy's ETag"),
+            ColumnDoc("evidence", _TEXT, "what proved the copy then: content, checksum, md5_etag"),
+            ColumnDoc("recorded_at", _TIME, "when it was deleted"),
+            ColumnDoc("row", _COUNT, "the row's number in the run"),
         ),
     ),
-    "journal": Table(
+    "journal": TableDoc(
         "What the event-driven path did with one event; belongs to no run.",
         "journal/dt=<day>/*.json (one object a line) or *.parquet",
         (
-            Column("dt", _TEXT, "the day, from the folder's name"),
-            Column("recorded_at", _TIME, "when it was done"),
-            Column("event", _TEXT, "the event's name, as S3 gave it"),
-            Column("source_bucket", _TEXT, "the bucket of the key"),
+            ColumnDoc("dt", _TEXT, "the day, from the folder's name"),
+            ColumnDoc("recorded_at", _TIME, "when it was done"),
+            ColumnDoc("event", _TEXT, "the event's name, as S3 gave it"),
+            ColumnDoc("source_bucket", _TEXT, "the bucket of the key"),
             _KEY,
             _VERSION,
-            Column("sequencer", _TEXT, "orders the events of one key"),
-            Column("status", _TEXT, "copied, same, deleted, or what went wrong"),
-            Column("reason", _TEXT, "why, in a phrase"),
-            Column("evidence", _TEXT, "what proves it: content, checksum, md5_etag, none"),
-            Column("size_bytes", _COUNT, "the object's size"),
-            Column("etag", _TEXT, "the source's ETag"),
-            Column("destination_bucket", _TEXT, "where its copy is"),
-            Column("destination_key", _TEXT, "the copy's key"),
-            Column("destination_version_id", _TEXT, "the copy's version id"),
-            Column("destination_etag", _TEXT, "the copy's ETag"),
-            Column("checksum", _TEXT, "ALGORITHM:base64 of the content, where it is known"),
-            Column("event_at", _TIME, "when it happened at the source"),
+            ColumnDoc("sequencer", _TEXT, "orders the events of one key"),
+            ColumnDoc("status", _TEXT, "copied, same, deleted, or what went wrong"),
+            ColumnDoc("reason", _TEXT, "why, in a phrase"),
+            ColumnDoc("evidence", _TEXT, "what proves it: content, checksum, md5_etag, none"),
+            ColumnDoc("size_bytes", _COUNT, "the object's size"),
+            ColumnDoc("etag", _TEXT, "the source's ETag"),
+            ColumnDoc("destination_bucket", _TEXT, "where its copy is"),
+            ColumnDoc("destination_key", _TEXT, "the copy's key"),
+            ColumnDoc("destination_version_id", _TEXT, "the copy's version id"),
+            ColumnDoc("destination_etag", _TEXT, "the copy's ETag"),
+            ColumnDoc("checksum", _TEXT, "ALGORITHM:base64 of the content, where it is known"),
+            ColumnDoc("event_at", _TIME, "when it happened at the source"),
         ),
     ),
 }

@@ -1,10 +1,11 @@
-"""Tombstones: what expire runs have deleted, which copy stood for it, and how to undo it where that is possible.
+"""Tombstones: what expire runs have deleted, its proven copies, and how to undo it if possible.
 
-    <ledger>/tombstones/<bucket>/<run id>/<first row>-<last row>-<id>-intent.parquet    written before anything goes
-                                                                     …-done.parquet      written when it has gone
+    <ledger>/tombstones/<bucket>/<run id>/
+      <first row>-<last row>-<id>-intent.parquet    written before anything is deleted
+      <first row>-<last row>-<id>-done.parquet      written after that
 
-An intent without a done is what was killed in between: some, all or none of it may be gone. Both have the columns of
-`SCHEMA`. pyarrow loads with this module: import it where it is used.
+An intent without a done was interrupted: some, all or none of it may be gone. Both files have the
+columns of `SCHEMA`.
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ _NAME = re.compile(r"([0-9]{1,18})-([0-9]{1,18})-.*")
 
 
 class Tombstone(NamedTuple):
-    """One version that goes, or has gone.
+    """One version to be deleted, or already deleted.
 
-    `step`: `hide` (a delete marker, `marker_version_id`, was put on top of it) or `remove`. `copy` is the URI of the
-    copy or the archive that holds it; times are epoch seconds.
+    `step`: `hide` (a delete marker, `marker_version_id`, lies on top of it) or `remove`. `copy` is
+    the URI of its copy, or of the archive that holds it. Times are epoch seconds.
     """
 
     row: int
@@ -79,7 +80,7 @@ class Tombstone(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tombstones:
-    """The tombstones that one run sets in one bucket."""
+    """The tombstones of one run in one bucket."""
 
     store: Store
     ledger: Location
@@ -88,37 +89,38 @@ class Tombstones:
     _id: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(4)}")
     _count: list[int] = field(default_factory=lambda: [0])
     foreign: set[str] = field(default_factory=set)
-    """Files of the run's folder with tombstones of another run or bucket: these are ignored."""
+    """Files of the run's folder with tombstones of another run or bucket, which are ignored."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Files that `taken` has left out since Sealift did not write them, each with what is wrong with it."""
+    """Files that `taken` left out because Sealift did not write them, each with what is wrong."""
 
     async def announce(self, intents: Sequence[Tombstone]) -> str:
-        """Write down what is about to go; the name under which `confirm` says that it has."""
+        """Write what is about to be deleted → the name for `confirm`."""
         name = self._name(intents)
         await self._write(name + INTENT, intents)
         return name
 
     async def confirm(self, name: str, gone: Sequence[Tombstone]) -> None:
-        """Write down what has gone."""
+        """Write what has been deleted."""
         await self._write(name + DONE, gone)
 
     async def settle(self, gone: Sequence[Tombstone]) -> None:
-        """Write down what has gone of what an earlier attempt announced."""
+        """Write what has been deleted of what an earlier attempt announced."""
         await self._write(self._name(gone) + DONE, gone)
 
     async def announced(self, first_row: int, last_row: int) -> dict[int, Tombstone]:
-        """By row, all between the two that this run deleted, or may have, whichever attempt it was."""
-        found: dict[int, Tombstone] = {}
+        """Row → what this run deleted, or may have deleted, between the two rows, in any attempt."""
+        by_row: dict[int, Tombstone] = {}
         for name in await self.latest():
             span = _span(name)
             if span is None or (span[0] <= last_row and span[1] >= first_row):
-                found |= {each.row: each for each in await self._read(name)}
-        return found
+                by_row |= {stone.row: stone for stone in await self._read(name)}
+        return by_row
 
     async def taken(self) -> AsyncIterator[list[Tombstone]]:
-        """All versions that this run hid or removed, or may have (of these nobody knows the marker), each once.
+        """All versions that this run hid or removed, or may have, each once.
 
-        A file that cannot be read is left out, and is in `unreadable` from then on.
+        The markers of those it may have hidden are unknown. A file that cannot be read is left out
+        and added to `unreadable`.
         """
         names = await self.latest()
         spans = [span for name in names if name.endswith(INTENT) and (span := _span(name)) is not None]
@@ -133,10 +135,10 @@ class Tombstones:
             done |= {each.row for each in stones if any(first <= each.row <= last for first, last in spans)}
 
     async def latest(self) -> list[str]:
-        """Of each group the file that says most: what is done, else what was intended."""
-        there = set(await self._names())
-        open_ = [name for name in there if name.endswith(INTENT) and name.removesuffix(INTENT) + DONE not in there]
-        return sorted(open_) + sorted(name for name in there if name.endswith(DONE))
+        """The latest file of each group: what was done, else what was intended."""
+        names = set(await self._names())
+        open_ = [name for name in names if name.endswith(INTENT) and name.removesuffix(INTENT) + DONE not in names]
+        return sorted(open_) + sorted(name for name in names if name.endswith(DONE))
 
     async def read(self, name: str) -> list[Tombstone]:
         """The tombstones of one file."""
@@ -180,7 +182,7 @@ class Tombstones:
             await write_once(self.store, self.ledger, self._path(name), data, PARQUET, read_tries=TRIES)
         except PreconditionFailed as error:
             raise LedgerError(
-                f"{self._place(name)} was written by somebody else: find out who before you expire more"
+                f"{self._place(name)} was written by somebody else: find out by whom before you expire more"
             ) from error
 
     def _path(self, name: str) -> str:
@@ -192,20 +194,23 @@ class Tombstones:
 
 
 def _span(name: str) -> tuple[int, int] | None:
-    """The first and the last row of a file, by its name. None for a name that Sealift does not give."""
+    """The first and the last row of a file, by its name. None for a name that Sealift does not use."""
     match = _NAME.fullmatch(name)
     return None if match is None else (int(match[1]), int(match[2]))
 
 
 def read_tombstones(data: bytes) -> pa.Table:
-    """A file's rows in the types of `SCHEMA`. Raises ArrowException, KeyError, ValueError, OSError for another file."""
+    """A file's rows in the types of `SCHEMA`.
+
+    Raises ArrowException, KeyError, ValueError or OSError for a file that has other columns.
+    """
     table = pq.read_table(io.BytesIO(data), columns=SCHEMA.names)
     return pa.table([fit(table, field) for field in SCHEMA], schema=SCHEMA)
 
 
 def _values(column: Any) -> list[Any]:
-    """A column's values; times as epoch seconds."""
+    """A column's values, times as epoch seconds."""
     if pa.types.is_timestamp(column.type):
         return [value / 1e6 for value in column.cast(pa.int64()).to_pylist()]
-    found: list[Any] = column.to_pylist()
-    return found
+    values: list[Any] = column.to_pylist()
+    return values

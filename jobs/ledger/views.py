@@ -1,6 +1,6 @@
-"""The ledger's tables as SQL views: only the files of the tables that are wanted come down, to a scratch folder.
+"""SQL views of the ledger's tables.
 
-pyarrow and duckdb load with this module, so import it where it is used.
+Only the files of the tables that are asked for are downloaded, to a scratch folder.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _DAY = re.compile(r"dt=([\w-]{1,40})/")
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One object of the ledger and where it goes in the scratch folder."""
+    """One object of the ledger and its path in the scratch folder."""
 
     key: str
     path: Path
@@ -51,10 +51,11 @@ class _File:
 async def open_views(
     ledger: Ledger, names: Sequence[str], run_id: str | None = None, *, memory_limit: str = MEMORY_LIMIT
 ) -> AsyncIterator[Database]:
-    """A database with the named tables of the ledger, or of one run. Names: `jobs.ledger.table_docs.TABLES`.
+    """A database with the named tables of the ledger, or of one run.
 
-    The catalog and the journal are the ledger's; with a run the catalog has what that run proved.
-    Raises LedgerError when there is no such run, StoreError, ConfigError when the scratch folder is full.
+    `names` are keys of `jobs.ledger.table_docs.TABLES`. The catalog and the journal belong to the
+    whole ledger. With a run, the catalog has what that run proved. Raises LedgerError when the run
+    is missing, ConfigError when the scratch folder is full, and StoreError.
     """
     run_ids = await ledger.run_ids()
     if run_id is not None:
@@ -72,14 +73,14 @@ async def open_views(
                     relation = f"(FROM {relation} WHERE run_id = {quoted(run_id)})"
                 with _readable(ledger, name):
                     database.define(name, TABLES[name].types, relation)
-            yield database  # an OSError of the caller's is about something else
+            yield database  # not in `usable`: an OSError of the caller is about something else
         finally:
             database.connection.close()
 
 
 @contextmanager
 def usable(scratch: str | Path) -> Iterator[None]:
-    """Around what writes into a scratch folder. Raises ConfigError when that fails."""
+    """A context that writes into a scratch folder. Raises ConfigError when that fails."""
     try:
         yield
     except OSError as error:
@@ -87,7 +88,7 @@ def usable(scratch: str | Path) -> Iterator[None]:
 
 
 async def catalog_keys(ledger: Ledger) -> list[str]:
-    """The files of the latest generation of the catalog that was finished; none when there is none."""
+    """The files of the latest finished generation of the catalog. Empty before the first one."""
     keys = await _keys(ledger, "catalog/")
     finished = [key.removesuffix(CATALOG_POINTER) for key in keys if key.endswith(f"/{CATALOG_POINTER}")]
     latest = max(finished, default=None)
@@ -107,7 +108,7 @@ async def _runs(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | N
 
 
 async def _run(ledger: Ledger, run_id: str) -> dict[str, Any]:
-    """A run's row, from whichever of its documents are there."""
+    """A run's row, from the documents that it has."""
     spec, plan, report = [await _document(ledger, run_id, name) for name in ("spec.json", "plan.json", "report.json")]
     created = spec.get("created_at")
     source, destination = spec.get("source") or {}, spec.get("destination") or {}
@@ -154,7 +155,7 @@ async def _manifest(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str
 
 
 async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
-    """One outcome for each row. Only where several attempts worked at a shard is there anything to choose."""
+    """One outcome for each row. Only shards of several attempts need a choice."""
     attempts: dict[tuple[str, str], set[str]] = defaultdict(set)
 
     def place(run_id: str, name: str) -> Path | None:
@@ -166,7 +167,7 @@ async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str
 
     if not await _fetch_runs(ledger, run_ids, "outcomes/", folder / "sole", place):
         return None
-    contested = [each for each, known in attempts.items() if len(known) > 1]
+    contested = [shard for shard, ids in attempts.items() if len(ids) > 1]
     for run_id, shard in contested:
         target = folder / "contested" / _hive(run_id, shard)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -209,10 +210,10 @@ async def _tombstones(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> s
 async def _journal(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
     files = []
     for number, key in enumerate(await _keys(ledger, "journal/")):
-        found = _DAY.search(key)
+        day = _DAY.search(key)
         suffix = "parquet" if key.endswith(".parquet") else "json"
-        if found and key.endswith((".parquet", ".json", ".jsonl")):
-            files.append(_File(key, folder / suffix / f"dt={found[1]}" / f"{number}.{suffix}"))
+        if day and key.endswith((".parquet", ".json", ".jsonl")):
+            files.append(_File(key, folder / suffix / f"dt={day[1]}" / f"{number}.{suffix}"))
     await _download(ledger, files)
     parts = []
     if any(file.path.suffix == ".parquet" for file in files):
@@ -253,7 +254,7 @@ def _hive(run_id: str, shard: str) -> str:
 
 
 def _parquet(folder: Path, *partitions: str, option: str = "") -> str:
-    """The files below a folder as a relation; `partitions` (name: type) are columns in its folders' names."""
+    """The files below a folder as a relation. `partitions` (name: type): columns in folder names."""
     hive = f", hive_partitioning = true, hive_types = {{{', '.join(partitions)}}}" if partitions else ""
     return f"read_parquet({quoted(str(folder / '**' / '*.parquet'))}, union_by_name = true{hive}{option})"
 
@@ -261,7 +262,7 @@ def _parquet(folder: Path, *partitions: str, option: str = "") -> str:
 async def _fetch_runs(
     ledger: Ledger, run_ids: Sequence[str], prefix: str, folder: Path, place: Callable[[str, str], Path | None]
 ) -> int:
-    """Fetch what lies below a prefix of each run and has a place; how many files that is."""
+    """Fetch what lies below a prefix of each run, where `place` gives a path → the number of files."""
 
     async def fetch(run_id: str) -> int:
         location = ledger.location.join(f"runs/{run_id}/{prefix}")

@@ -1,8 +1,8 @@
-"""Ledger files: what lies below the ledger, and whether it may ever change. Pure.
+"""Rules of writing below the ledger: which files may ever change. Pure.
 
-The first pattern that fits a name, relative to the ledger, says so. What fits none is written once.
-The same table is in the bucket's policy (terraform/bucket_policies.tf); tests/terraform holds both
-together. A file that may change decides nothing that could not be decided without it.
+The first pattern that fits a name, relative to the ledger, decides. A name that fits none is
+written once. The bucket's policy has the same table (terraform/bucket_policies.tf), and
+tests/terraform compares the two. No decision depends on a file that may change.
 
 | files                    | may change                                                           |
 |--------------------------|----------------------------------------------------------------------|

@@ -69,7 +69,7 @@ def test_a_line_is_read_as_it_was_written(written: Entry) -> None:
     ("change", "message"),
     [
         ({"key": None}, "no key"),
-        ({"event": 5}, "event is no text"),
+        ({"event": 5}, "event is not a text"),
         ({"size_bytes": -1}, "size_bytes is -1"),
         ({"size_bytes": 1 << 63}, "size_bytes is"),
         ({"status": "lost"}, "not a valid Ending"),

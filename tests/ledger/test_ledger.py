@@ -117,5 +117,5 @@ def test_a_checkpoints_name_carries_its_counts(shard: int, number: int, rows: in
 
 @pytest.mark.parametrize("name", ["x.parquet", "a-1-2-3.parquet", "a-1-2-3-x.parquet", ""])
 def test_a_foreign_file_among_the_outcomes_is_named(name: str) -> None:
-    with pytest.raises(LedgerError, match="no checkpoint"):
+    with pytest.raises(LedgerError, match="not a checkpoint"):
         Checkpoint.parse(0, name)
