@@ -1,8 +1,8 @@
-"""The policy file: which buckets are protected, where their copies go, and what may be done with them.
+"""The policy file: which buckets are protected, where copies go, and what may be done with them.
 
-Reading order: `model` has the types, `words` parses values such as `30d`, `rules` finds what contradicts itself,
-`coverage` says which pair a key belongs to, `run_options` what a pair means for a run. `yaml_document`, `reader` and
-`json_schema` read the file and describe its form.
+Reading order: `model` has the types, `words` parses values such as `30d`, `rules` finds
+contradictions, `coverage` says which pair a key belongs to, `run_options` what a pair means for a
+run. `yaml_document`, `reader` and `json_schema` read the file and describe its form.
 
 A policy with a mistake is refused as a whole, with the line and what to write instead.
 """

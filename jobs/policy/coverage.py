@@ -1,8 +1,8 @@
-"""What a policy means for one object: whose it is, where its copies go, what will be done with it and why.
+"""Coverage: what a policy means for one object.
 
-Whose it is: of all pairs that watch the bucket, the one with the longest prefix that the key begins
-with; if that pair leaves the key out, nobody has it. `scope` says the same for a whole pair, as
-prefixes in and out, so that runs and events never disagree.
+An object belongs to the pair with the longest prefix that its key begins with, of all pairs that
+watch the bucket. If that pair excludes the key, no pair has it. `scope` says the same for a whole
+pair, as prefixes in and out, so that runs and events never disagree.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Scope(NamedTuple):
 
 
 class RuleVerdict(NamedTuple):
-    """Whether an archive rule takes the object: yes, no, or None where that is not known; `reason` says why."""
+    """Whether an archive rule takes the object (None: unknown), and the reason."""
 
     rule: str
     applies: bool | None
@@ -35,7 +35,7 @@ class RuleVerdict(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What the policy means for an object. Without a pair only `reason` says something."""
+    """What the policy means for an object. Without a pair, only `source` and `reason` are set."""
 
     source: Location
     pair: Pair | None
@@ -48,21 +48,21 @@ class Explanation(NamedTuple):
 
 
 def match(policy: Policy, bucket: str, key: str) -> Pair | None:
-    """The pair that protects the key; None: nobody does. The most specific prefix decides, also when it leaves out."""
+    """The pair that protects the key, or None. The most specific prefix decides, also on exclusion."""
     pair, _, hidden = _find(policy, bucket, key)
     return None if hidden is not None else pair
 
 
 def scope(policy: Policy, pair: Pair) -> Scope:
-    """The keys for which `match` answers with the pair; what more specific pairs have is excluded."""
+    """The keys for which `match` returns the pair. Prefixes of more specific pairs are excluded."""
     theirs = (
         prefix
         for other in policy.pairs
         if other is not pair and other.source.bucket == pair.source.bucket
         for prefix in other.source.prefixes
     )
-    # A prefix of ours inside one of theirs inside one of ours is ours again, and no list of exclusions can say
-    # that: `jobs.policy.rules` refuses such a policy.
+    # A prefix of ours inside one of theirs inside one of ours is ours again, which no list of
+    # exclusions can express. `jobs.policy.rules` refuses such a policy.
     inside = tuple(prefix for prefix in theirs if prefix.startswith(pair.source.prefixes))
     return Scope(tuple(pair.source.prefixes), (*pair.source.exclude, *inside))
 
@@ -76,7 +76,7 @@ def explain(
     age_seconds: float | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Explanation:
-    """What the policy means for the object; None: this is not known of it."""
+    """What the policy means for the object. None: that property of it is unknown."""
     pair, prefix, hidden = _find(policy, bucket, key)
     here = Location(bucket, key)
     if pair is None:
@@ -126,7 +126,7 @@ def to_dict(explanation: Explanation) -> dict[str, Any]:
 
 
 def _find(policy: Policy, bucket: str, key: str) -> tuple[Pair | None, str, str | None]:
-    """The pair with the longest prefix, this prefix, and what the pair excludes the key by."""
+    """The pair with the longest prefix, that prefix, and the exclusion that hides the key, if any."""
     found, longest = None, ""
     for pair in policy.pairs:
         if pair.source.bucket == bucket:
@@ -141,7 +141,7 @@ def _nobody(policy: Policy, bucket: str) -> str:
     watching = [pair for pair in policy.pairs if pair.source.bucket == bucket]
     if watching:
         prefixes = ", ".join(repr(str(prefix)) for pair in watching for prefix in pair.source.prefixes)
-        return f"of this bucket only keys that begin with {prefixes} are protected"
+        return f"only keys of this bucket that begin with {prefixes} are protected"
     for pair in policy.pairs:
         for name in ("destination", "replica", "archive"):
             side = getattr(pair, name)

@@ -1,7 +1,7 @@
-"""The policy file's JSON Schema, for editors: completion, descriptions, and what a single value must look like.
+"""The JSON Schema of the policy file, for editors: completion, descriptions, valid single values.
 
-It is made from the types of `jobs.policy.model`. What values must not do together only
-`sealift policy check` knows (`jobs.policy.rules`). msgspec's own schema is not used: it cannot
+It is made from the types of `jobs.policy.model`. Only `sealift policy check` finds values that
+contradict each other (`jobs.policy.rules`). msgspec's own schema is not used, because it cannot
 write a default whose type is one of our words.
 """
 

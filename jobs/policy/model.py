@@ -1,15 +1,16 @@
-"""The policy: which buckets are protected, and how. One file, read by the command line, the Lambdas and Terraform.
+"""The policy: which buckets are protected, and how.
 
-`jobs.policy.reader` reads the file into these types; `jobs.policy.rules` says what may not stand
-together in it; `jobs.policy.coverage` answers what it means for an object.
+The command line, the Lambdas and Terraform read one file. `jobs.policy.reader` reads it into these
+types, `jobs.policy.rules` finds values that contradict each other, and `jobs.policy.coverage` says
+what the policy means for an object.
 
-The names here are the names in the file. Sizes, ages and shares are words (`100 MiB`, `30d`, `1/30`);
-once parsed, `Size` is bytes, `Age` seconds, `OneIn` the N of 1/N, `Share` 0 to 1. What Terraform has to
-calculate with is a plain number with its unit in the name (`days`, `memory_mib`). The second half of an
-`Annotated` is the description that the JSON Schema shows.
+The names here are the names in the file. Sizes, ages and shares are words (`100 MiB`, `30d`,
+`1/30`). Once parsed, `Size` is bytes, `Age` seconds, `OneIn` the N of 1/N, `Share` 0 to 1. Values
+that Terraform calculates with are plain numbers with their unit in the name (`days`, `memory_mib`).
+The second half of an `Annotated` is the description that the JSON Schema shows.
 """
 
-# ruff: noqa: RUF009  a word is as immutable as the str, int or float that it is
+# ruff: noqa: RUF009  words are immutable: each is a str, int or float
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ from jobs.policy.words import (
 )
 
 POLICY_VERSION = 1
-"""The `version` that this program reads."""
+"""The `version` of the format that this program reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,9 @@ class Transition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """The hot bucket: a versioned copy of the source. The copy's key is `prefix` and then the whole source key."""
+    """The hot bucket: a versioned copy of the source. The copy's key is `prefix` and then the whole
+    source key.
+    """
 
     bucket: Annotated[Bucket, "The hot bucket."]
     region: Annotated[Region, "Its region."]
@@ -151,7 +154,9 @@ class Nightly:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """How much of the pair is proven each night; the slices rotate, so that all keys have their turn."""
+    """How much of the pair is proven each night; the slices rotate, so that all keys have their
+    turn.
+    """
 
     rota: Annotated[OneIn, "This slice of the keys is compared by checksums each night."] = OneIn(30)
     deep: Annotated[OneIn | None, "This slice is read on both sides and compared byte by byte."] = OneIn(360)
@@ -167,7 +172,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveRule:
-    """Which small cold objects are packed. All conditions must hold; the first rule that does, applies."""
+    """Which small cold objects are packed. All conditions must hold; the first rule that does,
+    applies.
+    """
 
     name: Annotated[PairName, "The rule's name, unique in its pair."]
     older_than: Annotated[Age, "Objects written longer ago."]
@@ -181,7 +188,9 @@ class ArchiveRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expire:
-    """Lets `sealift expire` delete originals whose archive is proven. Without this nothing is ever deleted."""
+    """Lets `sealift expire` delete originals whose archive is proven. Without this nothing is ever
+    deleted.
+    """
 
     grace: Annotated[Age, "An original stays at least so long after it was proven."] = Age(30 * 86_400)
     max_share: Annotated[Share, "A run that would delete more of a prefix is refused."] = Share(0.5)
@@ -209,7 +218,7 @@ class Archive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A source and its copy. What a pair does not say, `defaults` say, field by field."""
+    """A source and its copy. Fields that a pair does not set come from `defaults`."""
 
     name: Annotated[PairName, "The pair's name, as --pair takes it."]
     source: Source
@@ -228,7 +237,7 @@ class Pair:
         return self.source.region != self.destination.region
 
     def copy_key(self, key: str) -> str:
-        """The key of the copy of a source key: never the same for two keys."""
+        """The key of the copy of a source key. Two keys never share one."""
         return self.destination.prefix + key
 
 

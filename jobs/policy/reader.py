@@ -1,9 +1,9 @@
-"""The policy file: YAML in, a `Policy` out, or every mistake at once with its path and line.
+"""The policy file's reader: YAML in, a `Policy` out, or every mistake with its path and line.
 
-msgspec converts the values into the types. It stops at the first mistake, and lets names that a
-dataclass does not have pass; so the walk in this module looks at everything first.
+msgspec converts the values into the types. It stops at the first mistake and ignores names that a
+dataclass does not have, so this module walks over everything first.
 
-Imported by the Lambdas: nothing heavy here.
+The Lambdas import this module: nothing heavy here.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def read_policy(path: str) -> Policy:
 def parse_policy(data: bytes, name: str) -> Policy:
     """The policy in the bytes of a file called `name`. Raises PolicyError with all mistakes."""
     if len(data) > MAX_BYTES:
-        raise PolicyError(name, [Mistake("", "", f"larger than {MAX_BYTES:,} bytes: this is no policy")])
+        raise PolicyError(name, [Mistake("", "", f"larger than {MAX_BYTES:,} bytes: this is not a policy")])
     document = Document(data, name)
     findings = [*document.findings, *_shape(document.data, Policy, ())]
     policy, numbers = _sound_part(document.data, findings)
@@ -69,7 +69,7 @@ def parse_policy(data: bytes, name: str) -> Policy:
 
 
 def _shape(value: Any, kind: Any, steps: Steps) -> Iterator[Finding]:
-    """Everything in the value that does not fit the type, with where it is."""
+    """Everything in the value that does not fit the type, with its place."""
     if isinstance(kind, UnionType):  # the only unions of a policy are with None
         kind = next(option for option in typing.get_args(kind) if option is not type(None))
         if value is None:
@@ -137,7 +137,7 @@ def _expected(kind: Any, value: Any) -> str:
 
 
 def _sound_part(raw: Any, findings: list[Finding]) -> tuple[Policy | None, list[int]]:
-    """The policy without the pairs and sections that are broken, and the numbers of the pairs that are left."""
+    """The policy without its broken pairs and sections, and the numbers of the remaining pairs."""
     broken = {finding.steps[:2] if finding.steps[:1] == ("pairs",) else finding.steps[:1] for finding in findings}
     if broken & {(), ("version",), ("ledger",), ("pairs",)}:
         return None, []
@@ -151,7 +151,7 @@ def _sound_part(raw: Any, findings: list[Finding]) -> tuple[Policy | None, list[
 
 
 def _inherit(pair: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
-    """The pair, with what it leaves out of the shared sections, field by field."""
+    """The pair, completed from the shared sections, field by field."""
     inherited = {name: value for name, value in shared.items() if value is not MISSING}
     for name in inherited.keys() & pair.keys():
         inherited[name] = inherited[name] | pair[name] if isinstance(pair[name], dict) else pair[name]
@@ -191,20 +191,20 @@ def _renumbered(finding: Finding, numbers: list[int]) -> Finding:
 
 def _mistakes(document: Document, findings: list[Finding]) -> list[Mistake]:
     """The findings as people read them, each once, in the file's order."""
-    told: dict[Mistake, None] = {}
+    mistakes: dict[Mistake, None] = {}
     for steps, value, expected in findings:
         text = "" if value is MISSING else json.dumps(value, default=str, ensure_ascii=False)
         text = text if len(text) <= 100 else text[:99] + "…"
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
         mistake = Mistake(path, text, expected, document.line(steps), _pair_name(document.data, steps))
-        told[mistake] = None
-    return sorted(told, key=lambda mistake: mistake.line or 0)
+        mistakes[mistake] = None
+    return sorted(mistakes, key=lambda mistake: mistake.line or 0)
 
 
 def _pair_name(raw: Any, steps: Steps) -> str | None:
     if len(steps) < 2 or steps[0] != "pairs" or not isinstance(steps[1], int):
         return None
-    pairs = raw["pairs"]  # what YAML made of a key that came twice need not be the list that was read first
+    pairs = raw["pairs"]  # of a key given twice, YAML may keep another value than was read first
     pair = pairs[steps[1]] if isinstance(pairs, list) and steps[1] < len(pairs) else None
     name = pair.get("name") if isinstance(pair, dict) else None
     return name if isinstance(name, str) else None

@@ -1,7 +1,8 @@
-"""What may not stand together in a policy, although each value by itself is right.
+"""Contradictions in a policy whose single values are all valid.
 
-A finding is where (steps into the file), the value there, and what was expected instead. Terraform's
-validations and the JSON Schema cannot say most of this; the command line and the Lambdas ask here.
+A finding is a place (steps into the file), the value there, and what was expected instead.
+Terraform's validations and the JSON Schema cannot express most of these rules. The command line and
+the Lambdas check them here.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Finding(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Somewhere that Sealift writes: the keys of a bucket (named at `steps`) below any of the prefixes."""
+    """A place that Sealift writes: keys of a bucket (named at `steps`) below any of the prefixes."""
 
     pair: int | None
     steps: Steps
@@ -84,7 +85,7 @@ def _doubles(names: Sequence[str], steps: Steps, what: str) -> Iterator[Finding]
 
 
 def _sources(policy: Policy) -> Iterator[Finding]:
-    """The most specific prefix decides whose an object is, so no two pairs may have the same one."""
+    """The most specific prefix decides which pair has an object, so no two pairs may share one."""
     owners: dict[tuple[str, str], str] = {}
     for number, pair in enumerate(policy.pairs):
         source, steps = pair.source, ("pairs", number, "source")
@@ -109,7 +110,7 @@ def _sources(policy: Policy) -> Iterator[Finding]:
 
 
 def _between(policy: Policy, pair: Pair, prefix: str) -> tuple[str, str] | None:
-    """A prefix of another pair that lies around this one and inside a wider one of the pair: ours, theirs, ours."""
+    """A prefix of another pair around this one and inside a wider one of ours: ours, theirs, ours."""
     for other in policy.pairs:
         if other is not pair and other.source.bucket == pair.source.bucket:
             for theirs in other.source.prefixes:
@@ -120,7 +121,7 @@ def _between(policy: Policy, pair: Pair, prefix: str) -> tuple[str, str] | None:
 
 
 def _places(policy: Policy) -> Iterator[Finding]:
-    """Sealift never writes where it watches (a loop), nor twice to one place."""
+    """Sealift never writes to a bucket that it watches (a loop), nor twice to one place."""
     watched: dict[str, str] = {}
     for pair in policy.pairs:
         watched.setdefault(pair.source.bucket, pair.name)
@@ -171,7 +172,7 @@ _OF_THE_BUCKET = {
     "replica": ("kms_key",),
     "archive": ("encryption", "kms_key", "object_lock"),
 }
-"""What belongs to a bucket and not to a prefix of it: pairs that share one must agree."""
+"""Settings of a whole bucket. Pairs that share a bucket must agree on them."""
 
 
 def _shared_buckets(policy: Policy) -> Iterator[Finding]:
@@ -189,15 +190,15 @@ def _shared_buckets(policy: Policy) -> Iterator[Finding]:
 
 
 def _regions(policy: Policy) -> Iterator[Finding]:
-    """A bucket is in one region, whoever names it."""
+    """A bucket has one region, wherever the file names it."""
     first: dict[str, str] = {}
     for steps, bucket, region in _named(policy):
         if first.setdefault(bucket, region) != region:
-            yield Finding(steps, region, f"{first[bucket]}, where {bucket} is by what stands elsewhere in the file")
+            yield Finding(steps, region, f"{first[bucket]}, the region of {bucket} elsewhere in the file")
 
 
 def _named(policy: Policy) -> Iterator[tuple[Steps, str, str]]:
-    """Every bucket of the policy with its region, and where the region stands."""
+    """Every bucket of the policy with its region, and the place of that region in the file."""
     yield ("ledger", "region"), policy.ledger.bucket, policy.ledger.region
     for region, bucket in policy.inventory.buckets.items() if policy.inventory else ():
         yield ("inventory", "buckets", region), bucket, region
@@ -236,10 +237,10 @@ def _pair(pair: Pair) -> Iterator[Finding]:
 
 
 def _key(side: Destination | Archive, section: str, *, is_far: bool) -> Iterator[Finding]:
-    """Keys are regional, and the key that AWS manages for S3 cannot be used from elsewhere."""
+    """Keys are regional, and the key that AWS manages for S3 works in its own region only."""
     uses_kms = side.encryption is not Encryption.S3
     if uses_kms and is_far and side.kms_key is None:
-        expected = f"create, or the ARN of a key in {side.region}: copies cross regions, and keys do not"
+        expected = f"create, or the ARN of a key in {side.region}: copies cross regions, keys do not"
         yield Finding((section, "kms_key"), None, expected)
     if side.kms_key is not None and not uses_kms:
         yield Finding((section, "encryption"), side.encryption, "aws:kms or aws:kms:dsse where a kms_key is given")

@@ -1,4 +1,4 @@
-"""A run over a whole pair: which prefixes are listed, which keys are taken, how they are copied, what it may cost."""
+"""Options of a run over a whole pair: its prefixes, its keys, how they are copied, its limits."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from jobs.policy.model import Pair
 
 
 class Ceiling(NamedTuple):
-    """What a run may take: US dollars and rows."""
+    """The limits of a run: US dollars and rows."""
 
     max_cost: float
     max_objects: int
 
     @classmethod
     def of(cls, pair: Pair, max_cost: float | None = None, max_objects: int | None = None) -> Ceiling:
-        """The pair's limits, or what is tighter."""
+        """The pair's limits, or the tighter arguments."""
         limits = pair.limits
         return cls(
             min(float(limits.max_cost), limits.max_cost if max_cost is None else max_cost),
@@ -30,7 +30,7 @@ class Ceiling(NamedTuple):
         )
 
     def refusal(self, plan: Plan) -> str | None:
-        """Why the plan is above it; None: it is not."""
+        """Why the plan is above the ceiling. None: it is not."""
         if plan.rows > self.max_objects:
             return f"the plan has {plan.rows:,} objects, limits.max_objects allows {self.max_objects:,}"
         if plan.total_dollars > self.max_cost:
@@ -39,7 +39,7 @@ class Ceiling(NamedTuple):
 
 
 def sides(pair: Pair) -> tuple[Side, Side]:
-    """Source and destination, so that a run's route leads where `Pair.copy_key` says."""
+    """Source and destination of a run, so that its route agrees with `Pair.copy_key`."""
     source, hot = pair.source, pair.destination
     return (
         Side(Location(source.bucket), region=source.region),
@@ -50,8 +50,8 @@ def sides(pair: Pair) -> tuple[Side, Side]:
 def copy_options(pair: Pair) -> dict[str, Any]:
     """Storage class and encryption of the pair's copies, as a replicate run takes them.
 
-    Where the policy says what the hot bucket's own default is (S3's keys, or the key that Terraform makes for the
-    bucket), nothing is asked for, so that the default holds.
+    Where the policy names the hot bucket's own default (S3's keys, or the key that Terraform makes
+    for the bucket), the copies ask for nothing, so that the default applies.
     """
     hot = pair.destination
     is_default = hot.encryption is Encryption.S3 or hot.kms_key == "create"
@@ -63,7 +63,8 @@ def copy_options(pair: Pair) -> dict[str, Any]:
 
 
 def prefixes_below(scope: Scope, prefix: str = "") -> tuple[str, ...]:
-    """The prefixes to list for the keys of a scope that begin with `prefix`: none of them begins with another.
+    """The prefixes to list for the keys of a scope below `prefix`. None of them begins with
+    another.
 
     Raises UsageError when the scope has no such keys.
     """
@@ -75,13 +76,13 @@ def prefixes_below(scope: Scope, prefix: str = "") -> tuple[str, ...]:
 
 
 def globs(scope: Scope) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The scope as globs to include and to exclude (`jobs.core.selection`); nothing to include: everything."""
+    """The scope as globs to include and to exclude (`jobs.core.selection`). No includes: all keys."""
     inside = () if "" in scope.prefixes else tuple(map(_begins_with, _outermost(scope.prefixes)))
     return inside, tuple(map(_begins_with, scope.excluded))
 
 
 def prefix_map(pair: Pair, scope: Scope) -> PrefixMap:
-    """Which destination keys belong to the pair's source keys."""
+    """The map from the pair's source keys to destination keys."""
     return PrefixMap(
         tuple((prefix, pair.copy_key(prefix)) for prefix in _outermost(scope.prefixes)), excluded=scope.excluded
     )

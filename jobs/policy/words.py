@@ -1,8 +1,8 @@
-"""The words of a policy file: sizes, ages, names and shares as people write them, and what each must look like.
+"""The words of a policy file: sizes, ages, names and shares as people write them.
 
-Each word is a plain `str`, `int` or `float` once it is parsed, with the unit that its docstring names.
-`pattern` is a regular expression in the dialect that Python and JSON Schema share; `expected` ends the
-sentence "expected …".
+Once parsed, each word is a plain `str`, `int` or `float`, in the unit that its docstring names.
+`pattern` is a regular expression in the dialect that Python and JSON Schema share. `expected` ends
+the sentence "expected …".
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jobs.errors import UsageError
 
 
 class Word:
-    """What all words share: `parse`, and what a schema or a message says of them."""
+    """The base of all words: `parse`, and what a schema or a message says of them."""
 
     pattern: ClassVar[str]
     expected: ClassVar[str]
@@ -37,7 +37,7 @@ class Word:
 
 
 class SystemName(Word, str):
-    """The name that everything in AWS is called after."""
+    """The name that all resources in AWS are named after."""
 
     pattern = r"^[a-z][a-z0-9-]{1,22}[a-z0-9]$"
     expected = "3 to 24 lower-case letters, digits and hyphens, beginning with a letter"
@@ -51,7 +51,9 @@ class PairName(Word, str):
 
 
 class Bucket(Word, str):
-    """A general purpose bucket: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
+    """A general purpose bucket:
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+    """
 
     pattern = (
         r"^(?!xn--|sthree-|amzn-s3-demo-|\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)(?!.*(-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)$)"
@@ -75,7 +77,9 @@ class Prefix(Word, str):
 
 
 class Folder(Word, str):
-    """A prefix that Sealift writes below: empty, or ending in a slash, so that it never grows into a name."""
+    """A prefix that Sealift writes below: empty, or ending in a slash, so it is never part of a
+    name.
+    """
 
     pattern = r"^(?!s3:|/)([\s\S]{0,500}/)?$"
     expected = "nothing, or a prefix that ends in / and begins with none, such as sealift/"
@@ -108,7 +112,7 @@ class Email(Word, str):
 
 
 class TimeZone(Word, str):
-    """A name of the IANA time zone database. Whether there is one of this name, the reader asks."""
+    """A name of the IANA time zone database. The reader checks that the zone exists."""
 
     pattern = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$"
     expected = "an IANA time zone such as Europe/Berlin or UTC"

@@ -1,7 +1,7 @@
-"""YAML as plain data, with the line of each value.
+"""YAML documents as plain data, with the line of each value.
 
-The core schema of YAML 1.2, as Terraform's `yamldecode` reads it: `22:30` is a text and `no` is not
-false. Aliases, tags and doubled names, which readers treat differently, are findings.
+It follows the core schema of YAML 1.2, as Terraform's `yamldecode` does: `22:30` is a text and `no`
+is not false. Aliases, tags and doubled names, which readers treat differently, are findings.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ _SCALARS: dict[str, Any] = {
 
 
 class Document:
-    """`data`: mappings, lists and scalars; `lines`: the line of each value; `findings`: what YAML allows and we do not.
+    """A parsed YAML file.
 
-    Raises PolicyError where the text of the file `name` cannot be read as YAML at all.
+    `data`: mappings, lists and scalars. `lines`: the line of each value. `findings`: what YAML
+    allows and a policy does not. Raises PolicyError where the file `name` cannot be read as YAML at
+    all.
     """
 
     def __init__(self, text: bytes, name: str):
@@ -60,13 +62,13 @@ class Document:
             finally:
                 self._loader.dispose()
         except UnicodeDecodeError as error:
-            raise PolicyError(name, [Mistake("", "", f"no UTF-8 (byte {error.start}): save it as UTF-8")]) from None
+            raise PolicyError(name, [Mistake("", "", f"not UTF-8 (byte {error.start}): save it as UTF-8")]) from None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             what = " ".join(filter(None, (error.context, error.problem)))
-            raise PolicyError(name, [Mistake("", "", f"no YAML: {what}", mark.line + 1 if mark else None)]) from None
+            raise PolicyError(name, [Mistake("", "", f"not YAML: {what}", mark.line + 1 if mark else None)]) from None
         except yaml.YAMLError as error:
-            raise PolicyError(name, [Mistake("", "", f"no YAML: {' '.join(str(error).split())}")]) from None
+            raise PolicyError(name, [Mistake("", "", f"not YAML: {' '.join(str(error).split())}")]) from None
         except RecursionError:
             raise PolicyError(name, [Mistake("", "", "nested too deeply for a policy")]) from None
 
@@ -93,17 +95,17 @@ class Document:
         return self._refuse(steps, f"the tag {node.tag}: write a plain value")
 
     def _mapping(self, node: Any, steps: Steps) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 self._refuse(steps, f"no name before the colon in line {key.start_mark.line + 1}: write one")
                 continue
             place = (*steps, key.value)
             self.lines[place] = key.start_mark.line + 1
-            if key.value in found:
+            if key.value in values:
                 self._refuse(place, "given twice: write it once")
-            found[key.value] = self._value(value, place)
-        return found
+            values[key.value] = self._value(value, place)
+        return values
 
     def _refuse(self, steps: Steps, expected: str) -> None:
         self.findings.append(Finding(steps, MISSING, expected))

@@ -84,7 +84,7 @@ def test_explain_says_where_the_copy_goes_and_why():
     ("uri", "reason"),
     [
         ("s3://example-scans/scans/incoming/a", "the pair scans leaves out keys that begin with 'scans/incoming/'"),
-        ("s3://example-scans/other", "of this bucket only keys that begin with 'scans/', 'signatures/'"),
+        ("s3://example-scans/other", "only keys of this bucket that begin with 'scans/', 'signatures/'"),
         ("s3://example-hot-fra/a", "the bucket is the destination of the pair scans"),
         ("s3://elsewhere/a", "no pair has this bucket"),
     ],

@@ -186,9 +186,9 @@ CONTRADICTIONS = [
     ({"pairs.2.source.bucket": "example-scans", "pairs.2.source.prefixes": ["scans/"],
       "pairs.2.source.notifications": True, "pairs.2.source.inventory": True},
      "pairs[2].source.prefixes[0]", "scans has it already"),
-    ({"pairs.2.destination.region": "eu-west-1"}, "pairs[2].destination.region", "eu-central-1, where example-hot-fra"),
+    ({"pairs.2.destination.region": "eu-west-1"}, "pairs[2].destination.region", "eu-central-1, the region of example-hot-fra"),
     ({"pairs.1.archive": {"bucket": "example-ledger", "region": "us-east-1", "prefix": "customs/",
-      "rules": [{"name": "all", "older_than": "90d"}]}}, "pairs[1].archive.region", "where example-ledger"),
+      "rules": [{"name": "all", "older_than": "90d"}]}}, "pairs[1].archive.region", "the region of example-ledger"),
     ({"pairs.0.source.exclude": ["scans"]}, "pairs[0].source.prefixes[0]", "outside exclude"),
     ({"pairs.0.source.exclude": ["other/"]}, "pairs[0].source.exclude[0]", "inside one of the prefixes"),
     ({"pairs.0.source.prefixes": []}, "pairs[0].source.prefixes", "at least one prefix"),
@@ -245,10 +245,10 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file():
         ("", "a section with version"),
         ("just words", "a section with version"),
         ("- a\n- b", "a section with version"),
-        ("a: [1", "no YAML"),
-        ("a: b: c", "no YAML"),
-        ("a: 1\n---\nb: 2", "no YAML"),
-        ("a: \x07", "no YAML"),
+        ("a: [1", "not YAML"),
+        ("a: b: c", "not YAML"),
+        ("a: 1\n---\nb: 2", "not YAML"),
+        ("a: \x07", "not YAML"),
         ("? [a, b]\n: c", "no name before the colon"),
         ("version: 1\nversion: 1", "given twice: write it once"),
         ("a: &x 1\nb: *x", "an alias: write the value itself"),
@@ -269,7 +269,7 @@ def test_what_is_no_policy_at_all_is_refused(text, expected):
 
 
 def test_what_is_no_text_or_no_file_is_refused(tmp_path):
-    with pytest.raises(PolicyError, match="no UTF-8"):
+    with pytest.raises(PolicyError, match="not UTF-8"):
         parse_policy(b"\xff\xfe", "p")
     with pytest.raises(PolicyError, match="larger than"):
         parse_policy(b" " * (MAX_BYTES + 1), "p")
