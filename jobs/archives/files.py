@@ -1,4 +1,4 @@
-"""Reading archives: one member by one ranged read, any stretch of the tar, and the index inside."""
+"""Archive files: listing them, streaming one member, and reading the index inside."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FED_BYTES = 4096
 
 
 def archive_format(location: Location) -> ArchiveFormat | None:
-    """The format that an archive's name says; None for what is no archive."""
-    longest_first = sorted(ArchiveFormat, key=lambda each: -len(each.value))
-    return next((each for each in longest_first if location.key.endswith(f".{each.value}")), None)
+    """The format by an archive's name. None for a name that is not an archive's."""
+    longest_first = sorted(ArchiveFormat, key=lambda kind: -len(kind.value))
+    return next((kind for kind in longest_first if location.key.endswith(f".{kind.value}")), None)
 
 
 async def list_archives(store: Store, location: Location) -> AsyncIterator[Location]:
-    """Whatever has an archive's name beneath the location."""
+    """All objects below the location that have an archive's name."""
     async with aclosing(list_all(store, location._replace(key=location.join("").key), versions=False)) as pages:
         async for page in pages:
             for entry in page:
@@ -42,9 +42,9 @@ def archive_ref(record: ArchiveRecord) -> ObjectRef:
 
 
 def cut_out(record: ArchiveRecord, member: Member, data: bytes, start: int) -> bytes:
-    """The member's content out of `data`, the archive's bytes from `start` on, which hold all of `byte_range`.
+    """A member's content out of `data`, the archive's bytes from `start` on.
 
-    For whoever reads many members at once. Nothing is proven. Raises DamagedArchive.
+    `data` has to hold all of the member's `byte_range`. Nothing is proven. Raises DamagedArchive.
     """
     begin, end = member.byte_range
     if begin == end:
@@ -62,11 +62,11 @@ def cut_out(record: ArchiveRecord, member: Member, data: bytes, start: int) -> b
 async def stream_member(
     store: Store, record: ArchiveRecord, member: Member, budget: ByteBudget
 ) -> AsyncIterator[bytes]:
-    """A member's content piece by piece, in bounded memory; at its end it is proven by its SHA-256.
+    """A member's content piece by piece, in bounded memory. Its SHA-256 proves it at the end.
 
-    Raises DamagedArchive for bytes that are not the member's, PreconditionFailed for another archive
-    in its place, ArchivedObject for one that must be thawed first. The caller then undoes what it
-    did with the pieces.
+    Raises DamagedArchive for bytes that are not the member's, PreconditionFailed for another
+    archive in its place, ArchivedObject for one that must be thawed first. The caller then undoes
+    what it did with the pieces.
     """
     start, end = member.byte_range
     digest = hashlib.sha256()
@@ -87,16 +87,17 @@ async def stream_member(
 
 
 async def read_own_index(store: Store, archive: Location, version_id: str | None = None) -> tuple[ArchiveRecord, bytes]:
-    """What an archive says of itself: its record as far as it knows, and its index (Parquet, `member_tables.SCHEMA`).
+    """What an archive says of itself: its record and its index (Parquet, `index_tables.SCHEMA`).
 
-    Three requests. Raises DamagedArchive for one that was cut short or is not Sealift's, ArchivedObject for
-    one that must be thawed first. The record's counts are the index's; `source_bucket` and `run_id` come from the
-    object's metadata.
+    It takes three requests. The record has no counts yet (`jobs.archives.index.completed`). Its
+    `source_bucket` and `run_id` come from the object's metadata. Raises DamagedArchive for an
+    archive that was cut short or is not Sealift's, ArchivedObject for one that must be thawed
+    first.
     """
     kind = archive_format(archive)
     info = await store.head(ObjectRef(archive.bucket, archive.key, version_id))
     if kind is None or info.size_bytes < LOCATOR_BYTES:
-        raise DamagedArchive(f"{archive} is no archive of Sealift's")
+        raise DamagedArchive(f"{archive} is not an archive of Sealift's")
     ref = ObjectRef(archive.bucket, archive.key, info.version_id)
     tail = await store.get(ref, start=info.size_bytes - LOCATOR_BYTES, if_match=info.etag)
     try:
@@ -154,9 +155,9 @@ def _decompress(record: ArchiveRecord, member: Member, data: memoryview) -> byte
 
 
 async def _frames(record: ArchiveRecord, member: Member, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """What the frames decompress to, without what is before and behind the content.
+    """The content of the frames, without what comes before and after the member.
 
-    The decoder is fed little at a time: a few hundred bytes may be a frame of 8 MiB of zeros.
+    The decoder gets little at a time: a few hundred bytes can be a frame of 8 MiB of zeros.
     """
     import zstandard
 

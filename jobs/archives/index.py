@@ -1,12 +1,13 @@
-"""The index of all archives, beside the ledger: which archives there are, and what is where in them.
+"""The index of all archives, in the ledger: which archives exist, and what is where in them.
 
-    <ledger>/archives/<bucket>/<archive's key>.parquet   a row per member; the footer holds the archive's record.
-                                                         Written once, last: it is there = the archive is finished
-    <ledger>/archives/<bucket>.directory.json            what the records say, so that a look-up need not read
-                                                         them all; derived, refreshed by whoever finds it stale
+    <ledger>/archives/
+      <bucket>/<archive's key>.parquet   a row per member, the record in the footer. Written
+                                         once, last: it is there = the archive is finished
+      <bucket>.directory.json            all records, for look-ups. Derived: a reader that finds it
+                                         stale writes it again
 
-One key among 10⁸ takes a LIST, the directory, and then from each archive that can hold it a footer and a row
-group. pyarrow loads with this module: import it where it is used.
+One key among 10⁸ takes a LIST, the directory, and a footer and a row group of each archive that can
+hold it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ PART_BYTES = 8 * 1024**2
 
 
 class Found(NamedTuple):
-    """A member, and the archive that it is in."""
+    """A member, and the archive that holds it."""
 
     record: ArchiveRecord
     member: Member
@@ -51,7 +52,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ArchiveIndex:
-    """The index in the ledger at `location`. Archives are named by where they lie: `s3://bucket/key`."""
+    """The index in the ledger at `location`. An archive is named by its own: `s3://bucket/key`."""
 
     store: Store
     location: Location
@@ -59,9 +60,10 @@ class ArchiveIndex:
     async def publish(
         self, record: ArchiveRecord, own_index: IO[bytes], *, damaged_etag: str | None = None
     ) -> ArchiveRecord:
-        """Write an archive's index, from the one inside it; in one step over the damaged one that has the ETag.
+        """Write an archive's index from the one inside the archive → the record that won.
 
-        Somebody else's that is there already stands; the one that stands is returned.
+        An existing index wins, unless it is the damaged one that has `damaged_etag`: this is
+        replaced.
         """
         place = self._place(record.location)
         guard = ledger_guard(_index_name(record.location), damaged_etag)
@@ -80,12 +82,12 @@ class ArchiveIndex:
         return record
 
     async def forget(self, archive: Location) -> None:
-        """Drop the index of an archive: for one that is damaged as its archive is."""
+        """Delete the index of an archive, if it and its archive are damaged."""
         place = self._place(archive)
         await self.store.delete(place.bucket, place.key)
 
     async def etag(self, archive: Location) -> str | None:
-        """The ETag of an archive's index; None: there is none."""
+        """The ETag of an archive's index. None: the archive has no index."""
         place = self._place(archive)
         try:
             return (await self.store.head(ObjectRef(place.bucket, place.key))).etag
@@ -93,14 +95,16 @@ class ArchiveIndex:
             return None
 
     async def record(self, archive: Location) -> ArchiveRecord | None:
-        """What is known of an archive; None for one that is not finished, or not indexed."""
+        """An archive's record. None for an archive that is not finished, or not indexed."""
         try:
             return _record(await self._open(archive), archive)
         except NotFound:
             return None
 
     async def records(self, archives: Location | None = None) -> list[ArchiveRecord]:
-        """All archives below a location (None: all there are), in the order of their names."""
+        """The records of all archives below a location (None: everywhere), in the order of their
+        names.
+        """
         by_bucket: dict[str, list[tuple[str, str]]] = {}
         root = self.location.join(FOLDER).key
         prefix = root if archives is None else f"{root}{archives.bucket}/{archives.join('').key}"
@@ -108,25 +112,27 @@ class ArchiveIndex:
             bucket, _, rest = entry.key[len(root) :].partition("/")
             if rest.endswith(SUFFIX):
                 by_bucket.setdefault(bucket, []).append((rest.removesuffix(SUFFIX), entry.etag or ""))
-        found: list[ArchiveRecord] = []
+        records: list[ArchiveRecord] = []
         for bucket, entries in by_bucket.items():
-            found += await self._records(bucket, entries, is_whole=archives is None or not archives.key)
-        return found
+            records += await self._records(bucket, entries, is_whole=archives is None or not archives.key)
+        return records
 
     async def find(self, key: str, archives: Location | None = None, version_id: str | None = None) -> list[Found]:
-        """Every member of this key (and version, if given), the newest first."""
-        candidates = [each for each in await self.records(archives) if each.first_key <= key <= each.last_key]
+        """All members of this key (and version, if given), the newest first."""
+        records = await self.records(archives)
+        candidates = [record for record in records if record.first_key <= key <= record.last_key]
         gate = asyncio.Semaphore(READS_IN_FLIGHT)
 
         async def look(record: ArchiveRecord) -> list[Found]:
             async with gate:
-                return [Found(record, each) async for each in self._lookup(record.location, key, version_id)]
+                return [Found(record, member) async for member in self._lookup(record.location, key, version_id)]
 
-        found = [each for part in await asyncio.gather(*map(look, candidates)) for each in part]
-        return sorted(found, key=lambda each: (-each.member.last_modified, each.record.location))
+        hits = [hit for part in await asyncio.gather(*map(look, candidates)) for hit in part]
+        return sorted(hits, key=lambda hit: (-hit.member.last_modified, hit.record.location))
 
     async def members(self, archive: Location, prefix: str = "") -> AsyncGenerator[list[Member], None]:
-        """An archive's members whose keys begin with the prefix, in its order, a row group at a time.
+        """An archive's members whose keys begin with the prefix, in its order, one row group at a
+        time.
 
         Raises NotFound for an archive that is not indexed.
         """
@@ -137,7 +143,7 @@ class ArchiveIndex:
     async def tables(
         self, archive: Location, prefix: str = "", is_wanted: Callable[[KeyRange], bool] = lambda group: True
     ) -> AsyncGenerator[pa.Table, None]:
-        """The same as tables in `member_tables.INDEX_SCHEMA`, for joins; only of row groups that are wanted."""
+        """`members` as tables in `index_tables.INDEX_SCHEMA`, of the wanted row groups only."""
         table = await self._open(archive)
         begins = overlaps(prefix)
         async with aclosing(table.scan(lambda group: begins(group) and is_wanted(group))) as groups:
@@ -156,7 +162,7 @@ class ArchiveIndex:
                         yield member
 
     async def _records(self, bucket: str, entries: list[tuple[str, str]], *, is_whole: bool) -> list[ArchiveRecord]:
-        """The records of these archives (key, ETag of its index): from the directory where it knows them."""
+        """The records of archives (key, ETag of its index), from the directory if it has them."""
         known = await self._directory(bucket)
         missing = [key for key, etag in entries if (key, etag) not in known]
         gate = asyncio.Semaphore(READS_IN_FLIGHT)
@@ -166,10 +172,10 @@ class ArchiveIndex:
                 return _record(await self._open(Location(bucket, key)), Location(bucket, key))
 
         read_now = dict(zip(missing, await asyncio.gather(*map(read, missing)), strict=True))
-        found = {(key, etag): known.get((key, etag)) or read_now[key] for key, etag in entries}
-        if missing or (is_whole and len(known) != len(found)):
-            await self._write_directory(bucket, found if is_whole else known | found)
-        return list(found.values())
+        records = {(key, etag): known.get((key, etag)) or read_now[key] for key, etag in entries}
+        if missing or (is_whole and len(known) != len(records)):
+            await self._write_directory(bucket, records if is_whole else known | records)
+        return list(records.values())
 
     async def _directory(self, bucket: str) -> dict[tuple[str, str], ArchiveRecord]:
         try:
@@ -177,11 +183,11 @@ class ArchiveIndex:
             known = {(key, etag): ArchiveRecord.from_dict(record) for key, etag, record in lines}
             return {name: record for name, record in known.items() if record.location == Location(bucket, name[0])}
         except (NotFound, ValueError, TypeError, KeyError, RecursionError, DamagedArchive):
-            return {}  # it is derived: whatever is wrong with it, the indexes themselves are asked
+            return {}  # it is derived: whatever is wrong with it, the indexes have the same records
 
     async def _write_directory(self, bucket: str, known: Mapping[tuple[str, str], ArchiveRecord]) -> None:
         lines = [[key, etag, known[key, etag].to_dict()] for key, etag in sorted(known)]
-        with contextlib.suppress(StoreError):  # who may only read the ledger looks a little longer the next time
+        with contextlib.suppress(StoreError):  # a caller that may only read looks longer next time
             data = json.dumps(lines, ensure_ascii=False).encode()
             await write_file(self.store, self.location, _directory_name(bucket), data, tries=1)
 
@@ -194,7 +200,8 @@ class ArchiveIndex:
 
 
 def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
-    """A record with the counts of the archive's own index, see `jobs.archives.files.read_own_index`.
+    """A record with the counts of the archive's own index, see
+    `jobs.archives.files.read_own_index`.
 
     Raises DamagedArchive for an index that cannot be read.
     """
@@ -228,11 +235,14 @@ def _directory_name(bucket: str) -> str:
 
 
 def _record(table: RangedTable, archive: Location) -> ArchiveRecord:
-    """The record in an index. Raises DamagedArchive for one of another archive: members are read from where it says."""
+    """The record in an index. Raises DamagedArchive for the record of another archive.
+
+    Members are read from the location in the record, so it has to be this archive.
+    """
     try:
         record = ArchiveRecord.from_dict(json.loads(table.metadata[RECORD]))
     except (KeyError, ValueError, RecursionError, DamagedArchive) as error:
-        raise DamagedArchive(f"{table.ref} is no index of an archive: {error!r}") from error
+        raise DamagedArchive(f"{table.ref} is not an index of an archive: {error!r}") from error
     if record.location != archive:
         raise DamagedArchive(f"{table.ref} is the index of {record.location}, not of {archive}: it was altered")
     return record

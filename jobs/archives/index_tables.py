@@ -1,8 +1,8 @@
 """The index's table: one row per member, in the order of the archive, as Parquet.
 
-Columns are plain types that Athena, DuckDB and pandas read as they are; headers, metadata, tags and
-checksums are JSON objects. Row groups are small and only `key` has statistics: one key's rows are found from
-the footer alone, and the footer stays small. pyarrow loads with this module: import it where it is used.
+Columns are plain types that Athena, DuckDB and pandas read. Headers, metadata, tags and checksums
+are JSON objects. Row groups are small and only `key` has statistics: the footer alone finds one
+key's rows, and stays small.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def to_batch(members: Sequence[Member]) -> pa.RecordBatch:
 def from_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[Member]:
     """The inverse of `to_batch`. Columns beside a member's are ignored.
 
-    Raises DamagedArchive for other tables, and for a member that no restore could bring back as it says.
+    Raises DamagedArchive for other tables, and for a member that no restore can send or find.
     """
     try:
         columns = _columns(batch)
@@ -111,7 +111,7 @@ class TableWriter:
         self.rows = 0
 
     def add(self, members: Sequence[Member]) -> None:
-        """The next rows."""
+        """Add the next rows."""
         self.rows += len(members)
         self._pending += members
         while len(self._pending) >= ROW_GROUP_ROWS:
@@ -119,20 +119,20 @@ class TableWriter:
             del self._pending[:ROW_GROUP_ROWS]
 
     def close(self) -> None:
-        """Write the rest and the footer; the file stays open."""
+        """Write the rest and the footer. The file stays open."""
         if self._pending:
             self._writer.write_batch(to_batch(self._pending))
             self._pending = []
         self._writer.close()
 
     def discard(self) -> None:
-        """Write no more; harmless after `close`."""
+        """Write no more. Harmless after `close`."""
         self._pending = []
         self._writer.close()
 
 
 def write_index(rows: Any, record: ArchiveRecord, file: Any) -> None:
-    """The index beside the ledger, from an archive's own (`rows`, a file): with the archive's name and record.
+    """Write the ledger's index from an archive's own (`rows`, a file), with its name and record.
 
     Raises DamagedArchive for rows that cannot be read.
     """
@@ -160,7 +160,7 @@ def _parquet_writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
         file,
         schema,
         compression="zstd",
-        write_page_checksum=True,  # a flipped bit is found, and not read as another offset or key
+        write_page_checksum=True,  # finds a flipped bit, which could be another offset or key
         write_statistics=["key"],
         use_dictionary=cast("Any", ["storage_class", "headers", "metadata", "tags", "archive"]),
     )

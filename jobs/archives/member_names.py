@@ -1,8 +1,8 @@
-"""How a key is spelled as a name inside a tar, so that untarring it is harmless anywhere.
+"""Names of members inside a tar: keys, spelled so that untarring is harmless anywhere.
 
-A key may be `../../etc/passwd`, `/x`, `a//b`, `a/`, hold control characters, or be both a file and a
-folder (`a` and `a/b`). The name keeps what is harmless and percent-encodes what is not; the true key
-stands beside it in the PAX header and in the index. Names are unique within an archive.
+A key may be `../../etc/passwd`, `/x`, `a//b`, `a/`, hold control characters, or be both a file and
+a folder (`a` and `a/b`). The name keeps what is harmless and percent-encodes the rest. The PAX
+header and the index have the true key. Names are unique within an archive.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import hashlib
 import unicodedata
 
 NAME_BYTES = 240
-"""A longer component is cut and ends in a hash: file systems take 255 bytes."""
+"""A longer component is cut and ends in a hash, because file systems take 255 bytes."""
 
 INDEX_NAME = "%index/sealift.parquet"
-"""The index's own name: no key is spelled so, since a key's `%` becomes `%25`."""
+"""The index's own name. No key is spelled so, because a key's `%` becomes `%25`."""
 
 
 def spell(key: str) -> str:
@@ -35,14 +35,14 @@ def spell_version(key: str, version_id: str | None) -> str:
 
 
 class Names:
-    """Spells the keys of one archive, in its order; the same keys get the same names."""
+    """Spells the keys of one archive, in its order. The same keys get the same names."""
 
     def __init__(self) -> None:
         self._files: set[str] = set()
         self._folders: set[str] = set()
 
     def spell(self, key: str, version_id: str | None, is_latest: bool) -> str:
-        """The name of the next member: none twice, and none that is also a folder of another one's."""
+        """The name of the next member: unique, and not a folder of another name."""
         plain = spell(key) if is_latest else spell_version(key, version_id)
         number = 0
         for name in (plain, spell_flat(key if is_latest else f"{key}@{version_id}")):
@@ -79,7 +79,8 @@ def _component(part: str, *, is_spelled: bool = False) -> str:
 def _escape(text: str) -> str:
     """Percent-encode control characters, `%` and the other kinds of separator.
 
-    What is not in normal form C is encoded as well: bsdtar and macOS would give two such keys one name.
+    Text that is not in normal form C is encoded as well: bsdtar and macOS would give two such keys
+    one name.
     """
     if not text.isprintable() or _SPECIAL.intersection(text):
         text = "".join(c if c.isprintable() and c not in _SPECIAL else _percent(c) for c in text)

@@ -1,8 +1,8 @@
-"""Archives: what is kept of a member, where it lies, and how an archive says where its own index is.
+"""Archives: the record of a member, its place, and the locator of an archive's own index.
 
 An archive is a tar (POSIX.1-2001, PAX headers) or the same tar cut into independent zstd frames
-(RFC 8878), so that stock tools read either. Its last member is its index; its last 512 bytes, which
-tar and zstd pass over, are the `Locator` of that index. A member's bytes are had by one ranged read.
+(RFC 8878), so stock tools read either. Its last member is its index. Its last 512 bytes, which tar
+and zstd skip, are the `Locator` of that index. One ranged read brings a member's bytes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from jobs.core.model import Checksum, Location, ObjectInfo, ObjectVersion
 from jobs.errors import DamagedArchive, UsageError
 
 ARCHIVE_VERSION = 1
-"""The version of the format; a reader refuses a higher one."""
+"""The version of the format. A reader refuses a higher one."""
 
 BLOCK_BYTES = 512
 FRAME_BYTES = 64 * 1024
-"""A frame of several members holds at most this much of the tar, so that reading one member reads little else."""
+"""The most of the tar in a frame of several members, so that reading one member reads little else.
+"""
 
 CHUNK_BYTES = 8 * 1024**2
-"""A larger member is read, and in `tar.zst` compressed, in pieces of this size, each a frame of its own."""
+"""The piece by which a larger member is read and, in `tar.zst`, compressed: a frame each."""
 
 COUNT_MAX = 2**63 - 1
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -38,9 +39,10 @@ _SKIPPABLE_HEADER = _SKIPPABLE_MAGIC + (LOCATOR_BYTES - 8).to_bytes(4, "little")
 class Member(NamedTuple):
     """One object version in an archive: all that S3 said of it, and where its bytes are.
 
-    `sha256` (hex) is None where S3 copied the bytes itself. `offset` is where the content begins in the
-    tar. In `tar.zst`, the archive's bytes from `frame_offset` on, `frame_length` of them, are whole frames that
-    decompress to the tar from `frame_start` on; in a plain tar these are None, and the offset is the archive's.
+    `sha256` (hex) is None where S3 copied the bytes itself. `offset` is where the content begins in
+    the tar. In `tar.zst`, `frame_length` bytes of the archive from `frame_offset` on are whole
+    frames, which decompress to the tar from `frame_start` on. In a plain tar these three are None,
+    and `offset` is a place in the archive itself.
     """
 
     key: str
@@ -62,19 +64,21 @@ class Member(NamedTuple):
 
     @property
     def byte_range(self) -> tuple[int, int]:
-        """(start, end exclusive) of the archive's bytes that hold the content; empty for an empty member."""
+        """(start, end exclusive) of the archive's bytes with the content. Empty for an empty
+        member.
+        """
         if self.frame_offset is None or self.frame_length is None:
             return self.offset, self.offset + self.size_bytes
         return self.frame_offset, self.frame_offset + self.frame_length
 
     @property
     def skip_bytes(self) -> int:
-        """How many bytes of what `byte_range` holds (decompressed) come before the content."""
+        """How many bytes of the (decompressed) `byte_range` come before the content."""
         return 0 if self.frame_start is None else self.offset - self.frame_start
 
 
 def describe(row: ObjectVersion, info: ObjectInfo, tags: Mapping[str, str], sha256: str | None) -> Member:
-    """The member that the version `row` becomes, by what HEAD or GET said of it; not placed yet."""
+    """The member of the version `row`, from what HEAD or GET said of it. It has no place yet."""
     return Member(
         key=row.key,
         version_id=info.version_id or row.version_id,
@@ -93,11 +97,11 @@ def describe(row: ObjectVersion, info: ObjectInfo, tags: Mapping[str, str], sha2
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRecord:
-    """What the index says of an archive as a whole; it is there = the archive is finished.
+    """What the index says of an archive as a whole. It is there = the archive is finished.
 
-    `etag` and `version_id` pin every read of it. `source_bucket` is where its members' keys were.
-    `member_bytes` are the members' own, without headers and padding. `checksum` is `ALGORITHM:base64` of the archive,
-    None where S3 copied parts of it.
+    `etag` and `version_id` pin every read of the archive. `source_bucket` is where its members'
+    keys were. `member_bytes` are the members' own, without headers and padding. `checksum` is
+    `ALGORITHM:base64` of the archive, None where S3 copied parts of it.
     """
 
     location: Location
@@ -123,27 +127,29 @@ class ArchiveRecord:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ArchiveRecord:
-        """The inverse of `to_dict`. Raises DamagedArchive for another document, or one of a later version."""
+        """The inverse of `to_dict`. Raises DamagedArchive for an invalid document or a later
+        version.
+        """
         try:
             version = data.get("archive_version", 0)
             if version > ARCHIVE_VERSION:
                 raise DamagedArchive(f"{data.get('location')} is of archive version {version}: update Sealift")
             known = {name: data[name] for name in cls.__dataclass_fields__}
             location = Location.parse(data["location"])
-            found = cls(**known | {"location": location, "format": ArchiveFormat(data["format"])})
+            record = cls(**known | {"location": location, "format": ArchiveFormat(data["format"])})
         except (KeyError, ValueError, TypeError, AttributeError, UsageError) as error:
             raise DamagedArchive(f"a record of an archive cannot be read: {error!r}") from error
-        if odd := [name for name in cls.__dataclass_fields__ if not _is_fit(name, getattr(found, name))]:
-            raise DamagedArchive(f"a record of an archive has the {odd[0]} {getattr(found, odd[0])!r}")
-        return found
+        if wrong := [name for name in cls.__dataclass_fields__ if not _is_valid(name, getattr(record, name))]:
+            raise DamagedArchive(f"a record of an archive has the {wrong[0]} {getattr(record, wrong[0])!r}")
+        return record
 
 
 _COUNTS = frozenset({"size_bytes", "members", "member_bytes", "archive_version"})
 _OPTIONAL = frozenset({"version_id", "checksum", "run_id"})
 
 
-def _is_fit(name: str, value: object) -> bool:
-    """Whether a field of a record may have this value."""
+def _is_valid(name: str, value: object) -> bool:
+    """True if a field of a record may have this value."""
     if name in _COUNTS:
         return _is_count(value)
     if name == "created_at":
@@ -158,13 +164,13 @@ def _is_count(value: object, is_optional: bool = False) -> bool:
 
 
 def is_text(value: object) -> bool:
-    """Whether it is a text that UTF-8 can hold: no lone surrogate, which JSON can."""
+    """True for a text that UTF-8 can hold: JSON can hold a lone surrogate, UTF-8 cannot."""
     return isinstance(value, str) and not _SURROGATE.search(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Locator:
-    """Where an archive's own index is. The numbers mean what they mean for a `Member`; `size_bytes` is the index's."""
+    """Where an archive's own index is. The numbers mean what they mean for a `Member`."""
 
     offset: int
     size_bytes: int
@@ -181,22 +187,26 @@ class Locator:
         return self.frame_offset, self.frame_offset + self.frame_length
 
     def encode(self, kind: ArchiveFormat) -> bytes:
-        """The last `LOCATOR_BYTES` of an archive: behind a tar's end, or a zstd frame that decoders skip."""
+        """The last `LOCATOR_BYTES` of an archive: after a tar's end, or in a zstd frame that
+        decoders skip.
+        """
         header = _SKIPPABLE_HEADER if kind is ArchiveFormat.TAR_ZST else b""
         text = json.dumps({"sealift": asdict(self)}, separators=(",", ":")).encode()
         return header + text.ljust(LOCATOR_BYTES - len(header))
 
     @classmethod
     def decode(cls, tail: bytes) -> Locator:
-        """From an archive's end. Raises DamagedArchive when it is none of Sealift's, or was cut short."""
+        """The locator in an archive's end. Raises DamagedArchive if it is not Sealift's, or cut
+        short.
+        """
         try:
             data = json.loads(tail[-LOCATOR_BYTES:].removeprefix(_SKIPPABLE_HEADER))["sealift"]
-            found = cls(**data)
+            locator = cls(**data)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedArchive("the end of the archive does not say where its index is: it was cut short") from error
         required = {"offset", "size_bytes", "archive_version"}
-        if not all(_is_count(value, name not in required) for name, value in asdict(found).items()):
-            raise DamagedArchive("the end of the archive says where its index is, and not in numbers of bytes")
-        if found.archive_version > ARCHIVE_VERSION:
-            raise DamagedArchive(f"the archive is of version {found.archive_version}: update Sealift")
-        return found
+        if not all(_is_count(value, name not in required) for name, value in asdict(locator).items()):
+            raise DamagedArchive("the end of the archive says where its index is, but not in numbers of bytes")
+        if locator.archive_version > ARCHIVE_VERSION:
+            raise DamagedArchive(f"the archive is of version {locator.archive_version}: update Sealift")
+        return locator

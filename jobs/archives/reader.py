@@ -1,7 +1,7 @@
-"""ArchiveReader: members of one archive by coalesced ranges, each proven against the index before anybody gets it.
+"""The reader of an archive's members: coalesced ranges, each member proven against the index.
 
-What restores and what verifies reads archives here. A member is content that was proven, or the reason why there is
-none; it is never bytes that may be others.
+Restores and verifications of archives read here. A read yields proven content, or the reason why
+there is no proof. It never yields bytes that could be another object's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple, cast
 
 from jobs.archives.files import archive_ref, stream_member
 from jobs.archives.model import CHUNK_BYTES, ArchiveRecord, Member
-from jobs.archives.spans import GAP_BYTES, SPAN_BYTES, Span, Wanted, coalesce
+from jobs.archives.spans import GAP_BYTES, SPAN_BYTES, ByteRange, Span, coalesce
 from jobs.core.evidence import is_md5
 from jobs.core.outcome import Evidence
 from jobs.errors import DamagedArchive, Rejected
@@ -31,13 +31,19 @@ SPANS_AHEAD = 4
 """Requests for one archive in flight."""
 
 FURTHEST_BYTES = 2 * CHUNK_BYTES
-"""No small member takes more of an archive, or begins further inside of its frame: an index that says so is wrong."""
+"""The most that a small member takes of an archive, and the furthest that it begins inside its
+frame.
+
+An index that says otherwise is wrong.
+"""
 
 UNPROVEN = "the index has no checksum of it: nothing proves its bytes"
 
 
 class MemberRead(NamedTuple):
-    """One member, read. With `data` it is proven, by `evidence`; without, `reason` says what is wrong with it."""
+    """One member, read. With `data` it is proven by `evidence`. Without, `reason` says what is
+    wrong.
+    """
 
     member: Member
     data: bytes | None
@@ -46,15 +52,15 @@ class MemberRead(NamedTuple):
 
 
 def is_large(member: Member) -> bool:
-    """Whether a member is too large to be had whole: `ArchiveReader.stream` brings it, `read` does not."""
+    """True for a member too large for memory: `ArchiveReader.stream` reads it, `read` does not."""
     return member.size_bytes > CHUNK_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveReader:
-    """Reads members of the archive that `record` describes; every request is pinned to its version and ETag.
+    """Reads members of the archive of `record`. Every request is pinned to its version and ETag.
 
-    `gap_bytes`: how far apart neighbours may be that come by one request (negative: each comes by its own).
+    `gap_bytes`: the largest gap between neighbours that share a request (negative: none share one).
     """
 
     store: Store
@@ -64,21 +70,22 @@ class ArchiveReader:
     span_bytes: int = SPAN_BYTES
 
     async def read(self, members: Sequence[Member]) -> AsyncIterator[list[MemberRead]]:
-        """The members, none of them `is_large`, in the archive's order: those of one request at a time, a few ahead.
+        """The members, none of them `is_large`, in the archive's order, a list for each request.
 
-        A list's bytes are in the budget until the next list is asked for. A member that fails its proof is read once
-        more by itself. Raises what S3 says of the archive as a whole: NotFound, PreconditionFailed (another object
-        is in its place), ArchivedObject (not thawed, or not any more), Denied, Unavailable.
+        A few requests run ahead. A list's bytes are in the budget until the next list is asked for.
+        A member that fails its proof is read once more by itself. Raises the errors of the archive
+        as a whole: NotFound, PreconditionFailed (another object is in its place), ArchivedObject
+        (not thawed, or no longer), Denied, Unavailable.
         """
         placed = [member for member in members if _has_place(member)]
         if len(placed) < len(members):
-            why = "its place in the index cannot be"
+            why = "its place in the index is impossible"
             yield [MemberRead(member, None, reason=why) for member in members if not _has_place(member)]
         if any(not member.size_bytes for member in placed):
             yield [judge(member, b"") for member in placed if not member.size_bytes]
         filled = [member for member in placed if member.size_bytes]
         spans = coalesce(
-            [Wanted(*each.byte_range, each.size_bytes) for each in filled],
+            [ByteRange(*member.byte_range, member.size_bytes) for member in filled],
             gap_bytes=self.gap_bytes,
             span_bytes=self.span_bytes,
         )
@@ -94,9 +101,10 @@ class ArchiveReader:
                 yield batch
 
     async def stream(self, member: Member) -> AsyncIterator[bytes]:
-        """A large member's content in order, in bounded pieces; proven at its end, so use nothing of it before.
+        """A large member's content in order, in bounded pieces. It is proven only at its end.
 
-        Raises DamagedArchive when the bytes are not the member's or nothing proves them, and what `read` raises.
+        The caller uses nothing of it before. Raises DamagedArchive when the bytes are not the
+        member's or nothing proves them, and what `read` raises.
         """
         known = _known_checksum(member)
         if known is None:
@@ -113,7 +121,9 @@ class ArchiveReader:
             raise DamagedArchive(f"{self.record.location}, member {member.key!r}: its {algorithm} is not the index's")
 
     async def prove(self, member: Member) -> MemberRead:
-        """Read a large member for its proof alone; `data` stays None, an empty `reason` says that it is proven."""
+        """Read a large member for its proof alone. `data` stays None, an empty `reason` means
+        proven.
+        """
         try:
             async with aclosing(cast("AsyncGenerator[bytes, None]", self.stream(member))) as pieces:
                 async for _ in pieces:
@@ -123,16 +133,16 @@ class ArchiveReader:
         return MemberRead(member, None, Evidence.CHECKSUM)
 
     async def _read(self, span: Span, members: Sequence[Member]) -> list[MemberRead]:
-        found = await asyncio.to_thread(_judge_all, members, span.start, await self._get(span.start, span.end))
-        for place, each in enumerate(found):
-            if each.data is None and each.reason != UNPROVEN:  # it may have been altered on its way
-                start, end = each.member.byte_range
+        reads = await asyncio.to_thread(_judge_all, members, span.start, await self._get(span.start, span.end))
+        for place, read in enumerate(reads):
+            if read.data is None and read.reason != UNPROVEN:  # the network may have altered it
+                start, end = read.member.byte_range
                 again = await self._get(start, end) if start < end else b""
-                found[place] = (await asyncio.to_thread(_judge_all, [each.member], start, again))[0]
-        return found
+                reads[place] = (await asyncio.to_thread(_judge_all, [read.member], start, again))[0]
+        return reads
 
     async def _get(self, start: int, end: int) -> bytes:
-        """Bytes of the archive; fewer than asked for where it ends before."""
+        """Bytes of the archive, fewer than asked for where it ends before."""
         ref, etag = archive_ref(self.record), self.record.etag
         try:
             return (await try_often(lambda: self.store.get(ref, start=start, end=end, if_match=etag))).data
@@ -143,16 +153,18 @@ class ArchiveReader:
 
 
 def judge(member: Member, content: bytes) -> MemberRead:
-    """Whether these bytes are the member's: by its SHA-256, else a full-object checksum of S3's, else an MD5 ETag."""
+    """Prove bytes to be the member's: by its SHA-256, a full-object checksum of S3's, or an MD5
+    ETag.
+    """
     if len(content) != member.size_bytes:
-        return MemberRead(member, None, reason=f"{len(content)} bytes of it are there, not {member.size_bytes}")
+        return MemberRead(member, None, reason=f"it has {len(content)} bytes, not {member.size_bytes}")
     known = _known_checksum(member)
     if known is not None:
         algorithm, _, value = known.partition(":")
         if base64.b64encode(digest(algorithm, content)).decode() == value:
             return MemberRead(member, content, Evidence.CHECKSUM)
         return MemberRead(member, None, reason=f"its {algorithm} is not the index's")
-    # An ETag of an object that was encrypted with KMS looks like an MD5 and is none: only an equal one says something.
+    # The ETag of an object encrypted with KMS looks like an MD5: only an equal one proves anything.
     if is_md5(member.etag) and hashlib.md5(content, usedforsecurity=False).hexdigest() == member.etag:
         return MemberRead(member, content, Evidence.MD5_ETAG)
     return MemberRead(member, None, reason=UNPROVEN)
@@ -172,18 +184,21 @@ def _known_checksum(member: Member) -> str | None:
 
 
 def _judge_all(members: Sequence[Member], start: int, data: bytes) -> list[MemberRead]:
-    """Members, in the archive's order, out of `data`, its bytes from `start` on; each frame is decompressed once."""
+    """Members, in the archive's order, out of `data`, its bytes from `start` on.
+
+    Each frame is decompressed once.
+    """
     whole = memoryview(data)
-    found: list[MemberRead] = []
+    reads: list[MemberRead] = []
     for (begin, end), sharing in itertools.groupby(members, key=attrgetter("byte_range")):
         piece, group = whole[begin - start : end - start], list(sharing)
         if len(piece) != end - begin:
-            found += [MemberRead(member, None, reason="the archive ends before it") for member in group]
+            reads += [MemberRead(member, None, reason="the archive ends before it") for member in group]
         elif group[0].frame_offset is None:
-            found += [judge(member, bytes(piece)) for member in group]
+            reads += [judge(member, bytes(piece)) for member in group]
         else:
-            found += _judge_frame(group, piece)
-    return found
+            reads += _judge_frame(group, piece)
+    return reads
 
 
 def _judge_frame(members: Sequence[Member], piece: memoryview) -> list[MemberRead]:
@@ -194,7 +209,7 @@ def _judge_frame(members: Sequence[Member], piece: memoryview) -> list[MemberRea
 
 
 def _decompress(piece: memoryview, members: Sequence[Member]) -> bytes | str:
-    """What a frame holds, up to the end of these members of it and not a byte further; or why it cannot be read."""
+    """A frame's content up to the end of these members and no further, or why it cannot be read."""
     import zstandard
 
     try:

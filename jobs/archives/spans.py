@@ -1,4 +1,4 @@
-"""Which bytes of one object to ask for when many stretches of it are wanted: neighbours come by one request. Pure."""
+"""Spans: requests for many byte ranges of one object, where neighbours share a request. Pure."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 GAP_BYTES = 128 * 1024
-"""What a request costs in time, S3 sends in so many bytes: reading across a smaller gap is cheaper than asking twice.
+"""The largest gap that is read through: in the time of a second request, S3 sends so many bytes.
 
-A first byte after 20 to 100 ms, then 85 MB/s would bear megabytes; requests run side by side, so that much less pays.
+A first byte after 20 to 100 ms, then 85 MB/s would justify megabytes. Requests run side by side, so
+much less pays.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html
 """
 
 SPAN_BYTES = 8 * 1024**2
-"""About how much one request brings: large enough that its latency does not count, small enough for many in memory."""
+"""About how much one request reads: enough to hide its latency, little enough for many in memory.
+"""
 
 
-class Wanted(NamedTuple):
-    """Bytes `start` to `end` (exclusive). `content_bytes`: what is made of them and held beside them."""
+class ByteRange(NamedTuple):
+    """Bytes `start` to `end` (exclusive). `content_bytes`: their decompressed size, held beside
+    them.
+    """
 
     start: int
     end: int
@@ -25,9 +29,10 @@ class Wanted(NamedTuple):
 
 
 class Span(NamedTuple):
-    """One request: bytes `start` to `end` (exclusive). `items`: which of the wanted stretches it holds, by their start.
+    """One request: bytes `start` to `end` (exclusive).
 
-    `held_bytes`: what it takes in memory, the content of its items included.
+    `items`: the positions of its ranges in the list of wanted ranges, in the order of their starts.
+    `held_bytes`: its memory, with the content of its items.
     """
 
     start: int
@@ -36,11 +41,12 @@ class Span(NamedTuple):
     held_bytes: int
 
 
-def coalesce(wanted: Sequence[Wanted], *, gap_bytes: int = GAP_BYTES, span_bytes: int = SPAN_BYTES) -> list[Span]:
-    """The requests that bring all that is wanted, by their start; each wanted stretch lies whole in exactly one.
+def coalesce(wanted: Sequence[ByteRange], *, gap_bytes: int = GAP_BYTES, span_bytes: int = SPAN_BYTES) -> list[Span]:
+    """The requests for all wanted ranges, by their start. Each range lies whole in exactly one.
 
-    A span goes on while the next stretch begins at most `gap_bytes` behind its end and what it holds stays within
-    `span_bytes`. A stretch that is larger alone gets a span of its own. Stretches may overlap or be the same.
+    A span goes on while the next range begins at most `gap_bytes` after its end and its memory
+    stays within `span_bytes`. A range that is larger alone gets its own span. Ranges may overlap or
+    be equal.
     """
     spans: list[Span] = []
     items: list[int] = []

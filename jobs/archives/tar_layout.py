@@ -1,8 +1,8 @@
-"""The layout of an archive's tar: headers, padding and offsets, before a byte of content is moved.
+"""The layout of an archive's tar: headers, padding and offsets, before any content is moved.
 
-Headers are made by the standard library (`tarfile`), in the PAX format: names in UTF-8, sizes above 8 GiB.
-What S3 said of a member stands in vendor records (`SEALIFT.…`), which other programs pass over. Everything in a
-header comes from the member, so that the same members make the same archive.
+The standard library (`tarfile`) makes the headers, in the PAX format: names in UTF-8, sizes above
+8 GiB. Vendor records (`SEALIFT.…`), which other programs skip, hold what S3 said of a member.
+Everything in a header comes from the member, so the same members make the same archive.
 
 Format: https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13
 """
@@ -24,7 +24,7 @@ VENDOR = "SEALIFT."
 
 
 class Placed(NamedTuple):
-    """A member with its `offset`, the header that comes before its content, and the zeros behind it."""
+    """A member with its `offset`, the header before its content, and the zeros after it."""
 
     member: Member
     header: bytes
@@ -32,19 +32,19 @@ class Placed(NamedTuple):
 
 
 class Layout:
-    """Places members one behind the other. `size_bytes` is the tar's length so far."""
+    """Places members one after the other. `size_bytes` is the tar's length so far."""
 
     def __init__(self) -> None:
         self.size_bytes = 0
         self._names = Names()
 
     def place(self, member: Member) -> Placed:
-        """Where the next member goes."""
+        """Place the next member."""
         name = self._names.spell(member.key, member.version_id, member.is_latest)
         return self._place(member, _header(name, member, _records(name, member)))
 
     def place_index(self, size_bytes: int) -> Placed:
-        """Where the archive's index goes, of so many bytes: behind all members."""
+        """Place the archive's index of `size_bytes`, after all members."""
         member = Member("", None, True, size_bytes, None, 0.0, "", {}, {}, {})
         return self._place(member, _header(INDEX_NAME, member, {f"{VENDOR}index": "1"}))
 
@@ -56,12 +56,12 @@ class Layout:
 
 
 def encode_map(values: Mapping[str, str]) -> str:
-    """Names and values as JSON, the same for the same map whatever its order."""
+    """Names and values as JSON, the same for equal maps whatever their order."""
     return json.dumps(values, sort_keys=True, separators=(",", ":")) if values else ""
 
 
 def _records(name: str, member: Member) -> dict[str, str]:
-    """The vendor records; what would say nothing is left out."""
+    """The vendor records, without empty ones."""
     checksums = {checksum.algorithm: checksum.value for checksum in member.checksums}
     records = {
         "key": json.dumps(member.key) if member.key != name else "",

@@ -1,7 +1,7 @@
-"""ArchiveWriter: members into one archive, streamed, with its index as the last member.
+"""The writer of an archive: members, streamed, and the index as the last member.
 
-Memory holds a frame, the parts under way and a row group of the index; the rest of the index waits in
-a temporary file. pyarrow and zstandard load with this module: import it where it is used.
+Memory holds a frame, the parts in flight and a row group of the index. The rest of the index waits
+in a temporary file.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ LARGE_FRAME_BYTES = 256 * 1024
 
 @dataclass(slots=True)
 class ArchiveWriter:
-    """Writes one archive through `upload`; the same members in the same order make the same bytes.
+    """Writes one archive through `upload`. The same members in the same order make the same bytes.
 
-    After `finish`, `index_file` holds the archive's own index. Whoever makes one closes it.
+    After `finish`, `index_file` holds the archive's own index. The caller closes the writer.
     """
 
     upload: ArchiveUpload
@@ -52,12 +52,12 @@ class ArchiveWriter:
     _waiting: list[Member] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self.index_file = tempfile.SpooledTemporaryFile(SPOOLED_BYTES)  # noqa: SIM115  closed by `close`
+        self.index_file = tempfile.SpooledTemporaryFile(SPOOLED_BYTES)  # noqa: SIM115  see `close`
         self._table = TableWriter(self.index_file)
         self._zstd = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True, write_content_size=True)
 
     async def add(self, member: Member, data: bytes) -> None:
-        """A member whose content is in memory. Raises ValueError when the content is not as large as it says."""
+        """Add a member whose content is in memory. Raises ValueError for a wrong size."""
         if len(data) != member.size_bytes:
             raise ValueError(f"{member.key!r} has {member.size_bytes} bytes, {len(data)} were given")
         placed = self._place(member)
@@ -74,9 +74,9 @@ class ArchiveWriter:
         self._waiting.append(placed.member)
 
     async def add_stream(self, member: Member, chunks: AsyncIterator[bytes]) -> Member:
-        """A member whose content comes piece by piece, hashed on the way → the member with its SHA-256.
+        """Add a member piece by piece, hashed on the way → the member with its SHA-256.
 
-        Raises ValueError when more or less comes than it says: then the archive cannot be finished.
+        Raises ValueError for content of another size: then the archive cannot be finished.
         """
         placed = self._place(member)
         digest = hashlib.sha256()
@@ -92,9 +92,10 @@ class ArchiveWriter:
         return await self._end_large(placed._replace(member=hashed), frame_offset)
 
     async def add_copy(self, member: Member, source: ObjectRef) -> Member:
-        """A large member that S3 copies by itself; only into a plain tar. Its SHA-256 stays unknown.
+        """Add a large member that S3 copies, only into a plain tar. Its SHA-256 stays unknown.
 
-        Raises ValueError for one that is too small, and StoreErrors: then the archive cannot be finished.
+        Raises ValueError for a member that is too small, and StoreErrors: then the archive cannot
+        be finished.
         """
         if self.format is not ArchiveFormat.TAR or member.size_bytes < 2 * MIN_PART_BYTES or member.etag is None:
             raise ValueError(f"{member.key!r} cannot be copied into this archive")
@@ -108,7 +109,7 @@ class ArchiveWriter:
         part_bytes = choose_part_size(rest_bytes, COPY_PART_BYTES)
         ranges = [(start, end) for _, start, end in part_ranges(rest_bytes, part_bytes)]
         if len(ranges) > 1 and ranges[-1][1] - ranges[-1][0] < MIN_PART_BYTES:
-            _, end = ranges.pop()  # the last part is too small for one that is not the archive's last
+            _, end = ranges.pop()  # too small for a part that is not the archive's last
             middle = ranges[-1][0] + (end - ranges[-1][0]) // 2
             ranges[-1:] = [(ranges[-1][0], middle), (middle, end)]
         for start, end in ranges:
@@ -116,7 +117,9 @@ class ArchiveWriter:
         return await self._end_large(placed, None)
 
     async def finish(self) -> Written:
-        """Write the index and the end, and publish. Raises PreconditionFailed when the name is taken."""
+        """Write the index and the end, then publish. Raises PreconditionFailed when the name is
+        taken.
+        """
         if self.format is ArchiveFormat.TAR_ZST:
             await self._close_frame()
         await asyncio.to_thread(self._table.close)
@@ -137,7 +140,7 @@ class ArchiveWriter:
         return await self.upload.finish()
 
     async def close(self) -> None:
-        """Drop the temporary file, and what was uploaded of an archive that is not finished."""
+        """Drop the temporary file, and the upload of an archive that is not finished."""
         self._table.discard()
         self.index_file.close()
         await self.upload.abort()
@@ -150,7 +153,7 @@ class ArchiveWriter:
         return self._layout.place(member)
 
     async def _begin_large(self, placed: Placed) -> int:
-        """Write a header at the beginning of a frame of its own; the frame's place in the archive."""
+        """Write a header at the start of its own frame → the frame's place in the archive."""
         if self.format is ArchiveFormat.TAR_ZST:
             await self._close_frame()
         frame_offset = self.upload.size_bytes
@@ -178,7 +181,7 @@ class ArchiveWriter:
             await self.upload.write(await asyncio.to_thread(self._zstd.compress, data))
 
     async def _close_frame(self) -> None:
-        """Compress the members that wait for it into one frame."""
+        """Compress the waiting members into one frame."""
         if not self._frame:
             return
         offset = self.upload.size_bytes

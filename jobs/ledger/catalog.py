@@ -90,7 +90,7 @@ def _fold(database: Database) -> tuple[list[Path], int, int]:
 
 
 def _place(side: str) -> str:
-    """SQL for bucket and prefix of a run's s3:// URI. The option `s`: a prefix can hold newlines."""
+    """SQL for bucket and prefix of a run's s3:// URI. Option `s`: prefixes can hold newlines."""
     return ", ".join(
         f"regexp_extract({side}, '^s3://([^/]*)/?(.*)$', {group}, 's') AS {side}_{part}"
         for group, part in ((1, "bucket"), (2, "prefix"))

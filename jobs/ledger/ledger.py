@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class Checkpoint(NamedTuple):
-    """One outcome file: its shard, attempt and number, its rows, how many ended badly, their bytes."""
+    """One outcome file: shard, attempt, number, rows, rows that ended badly, bytes."""
 
     shard: int
     attempt: str
@@ -86,7 +86,7 @@ class Ledger:
             raise LedgerError(f"the ledger already holds run {spec.run_id}: {self.uri(spec.run_id)}") from error
 
     async def spec(self, run_id: str) -> RunSpec:
-        """The run's spec. Raises LedgerError when the run is missing, or its spec is another run's."""
+        """The run's spec. Raises LedgerError for a missing run, or a spec of another run."""
         document = await self._read_json(run_id, "spec.json", "the ledger has no run")
         spec: RunSpec = self._parsed(run_id, "spec.json", document, RunSpec.from_dict)
         self._demand(run_id, "spec.json", spec_disagreement(run_id, spec))

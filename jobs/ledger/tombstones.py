@@ -108,7 +108,7 @@ class Tombstones:
         await self._write(self._name(gone) + DONE, gone)
 
     async def announced(self, first_row: int, last_row: int) -> dict[int, Tombstone]:
-        """Row → what this run deleted, or may have deleted, between the two rows, in any attempt."""
+        """Row → what any attempt of this run deleted, or may have, between the two rows."""
         by_row: dict[int, Tombstone] = {}
         for name in await self.latest():
             span = _span(name)
@@ -194,7 +194,7 @@ class Tombstones:
 
 
 def _span(name: str) -> tuple[int, int] | None:
-    """The first and the last row of a file, by its name. None for a name that Sealift does not use."""
+    """First and last row of a file, by its name. None for a name that Sealift does not use."""
     match = _NAME.fullmatch(name)
     return None if match is None else (int(match[1]), int(match[2]))
 

@@ -254,7 +254,7 @@ def _hive(run_id: str, shard: str) -> str:
 
 
 def _parquet(folder: Path, *partitions: str, option: str = "") -> str:
-    """The files below a folder as a relation. `partitions` (name: type): columns in folder names."""
+    """The files below a folder as a relation. `partitions` (name: type) are in folder names."""
     hive = f", hive_partitioning = true, hive_types = {{{', '.join(partitions)}}}" if partitions else ""
     return f"read_parquet({quoted(str(folder / '**' / '*.parquet'))}, union_by_name = true{hive}{option})"
 
@@ -262,7 +262,7 @@ def _parquet(folder: Path, *partitions: str, option: str = "") -> str:
 async def _fetch_runs(
     ledger: Ledger, run_ids: Sequence[str], prefix: str, folder: Path, place: Callable[[str, str], Path | None]
 ) -> int:
-    """Fetch what lies below a prefix of each run, where `place` gives a path → the number of files."""
+    """Fetch the files below a prefix of each run that `place` gives a path → their number."""
 
     async def fetch(run_id: str) -> int:
         location = ledger.location.join(f"runs/{run_id}/{prefix}")

@@ -48,7 +48,7 @@ class Explanation(NamedTuple):
 
 
 def match(policy: Policy, bucket: str, key: str) -> Pair | None:
-    """The pair that protects the key, or None. The most specific prefix decides, also on exclusion."""
+    """The pair that protects the key, or None. The most specific prefix decides."""
     pair, _, hidden = _find(policy, bucket, key)
     return None if hidden is not None else pair
 
@@ -126,7 +126,7 @@ def to_dict(explanation: Explanation) -> dict[str, Any]:
 
 
 def _find(policy: Policy, bucket: str, key: str) -> tuple[Pair | None, str, str | None]:
-    """The pair with the longest prefix, that prefix, and the exclusion that hides the key, if any."""
+    """The pair with the longest prefix, that prefix, and the exclusion that hides the key."""
     found, longest = None, ""
     for pair in policy.pairs:
         if pair.source.bucket == bucket:

@@ -68,7 +68,7 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """Daily S3 Inventory of sources, destinations and replicas. S3 delivers within a region only."""
+    """Daily S3 Inventory of sources, destinations, replicas. S3 delivers within one region only."""
 
     buckets: Annotated[Mapping[Region, Bucket], "For each region, the bucket that its reports are delivered to."]
     prefix: Annotated[Folder, "Reports lie below this prefix."] = Folder("inventory/")

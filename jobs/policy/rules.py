@@ -36,7 +36,7 @@ class Finding(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """A place that Sealift writes: keys of a bucket (named at `steps`) below any of the prefixes."""
+    """A place that Sealift writes: keys below the prefixes of a bucket (named at `steps`)."""
 
     pair: int | None
     steps: Steps
@@ -110,7 +110,7 @@ def _sources(policy: Policy) -> Iterator[Finding]:
 
 
 def _between(policy: Policy, pair: Pair, prefix: str) -> tuple[str, str] | None:
-    """A prefix of another pair around this one and inside a wider one of ours: ours, theirs, ours."""
+    """Another pair's prefix around this one, inside a wider one of ours: ours, theirs, ours."""
     for other in policy.pairs:
         if other is not pair and other.source.bucket == pair.source.bucket:
             for theirs in other.source.prefixes:

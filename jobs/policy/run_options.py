@@ -76,7 +76,7 @@ def prefixes_below(scope: Scope, prefix: str = "") -> tuple[str, ...]:
 
 
 def globs(scope: Scope) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The scope as globs to include and to exclude (`jobs.core.selection`). No includes: all keys."""
+    """The scope as globs (`jobs.core.selection`) to include (none: all keys) and to exclude."""
     inside = () if "" in scope.prefixes else tuple(map(_begins_with, _outermost(scope.prefixes)))
     return inside, tuple(map(_begins_with, scope.excluded))
 

@@ -22,7 +22,7 @@ class Word:
 
     @classmethod
     def parse(cls, text: Any) -> Self:
-        """The value of the text. Raises ValueError, whose message ends the sentence "expected …"."""
+        """The value of the text. Raises ValueError, which ends the sentence "expected …"."""
         if not isinstance(text, str) or re.search(cls.pattern, text) is None or text.endswith("\n"):
             raise ValueError(cls.expected)
         return cls._from_text(text)

@@ -258,7 +258,7 @@ def test_what_is_no_archive_is_refused() -> None:
         await made.store.put("cold", "notes.txt", b"n" * 2000, Attributes(), guard=UNGUARDED)
         await read_own_index(made.store, Location("cold", "notes.txt"))
 
-    with pytest.raises(DamagedArchive, match="no archive"):
+    with pytest.raises(DamagedArchive, match="not an archive"):
         asyncio.run(read_notes())
 
 

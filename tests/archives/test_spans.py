@@ -7,11 +7,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.archives.spans import Span, Wanted, coalesce
+from jobs.archives.spans import ByteRange, Span, coalesce
 
 STRETCHES = st.lists(
     st.builds(
-        lambda start, length, content: Wanted(start, start + length, content),
+        lambda start, length, content: ByteRange(start, start + length, content),
         st.integers(0, 3_000),
         st.integers(0, 300),
         st.integers(0, 200),
@@ -59,10 +59,10 @@ def test_no_two_spans_could_have_been_one(wanted, gap_bytes, span_bytes):
 
 @given(wanted=STRETCHES)
 def test_a_negative_gap_asks_for_each_apart(wanted):
-    apart = [Wanted(1_000_000 * place, 1_000_000 * place + 1) for place, _ in enumerate(wanted)]
+    apart = [ByteRange(1_000_000 * place, 1_000_000 * place + 1) for place, _ in enumerate(wanted)]
     assert all(len(span.items) == 1 for span in coalesce(apart, gap_bytes=-1))
 
 
 def test_neighbours_come_by_one_request():
-    members = [Wanted(1536 * place, 1536 * place + 1000, 1000) for place in range(10)]
+    members = [ByteRange(1536 * place, 1536 * place + 1000, 1000) for place in range(10)]
     assert coalesce(members) == [Span(0, 9 * 1536 + 1000, tuple(range(10)), 9 * 1536 + 1000 + 10_000)]

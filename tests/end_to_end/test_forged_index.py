@@ -36,17 +36,17 @@ def forge(world: World, change: dict[str, Any], record: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"headers": {"x-amz-copy-source": "/{source}/secret"}}, "'x-amz-copy-source' is none"),
-        ({"headers": {"x-amz-acl": "public-read"}}, "'x-amz-acl' is none"),
+        ({"headers": {"x-amz-copy-source": "/{source}/secret"}}, "'x-amz-copy-source' of an object"),
+        ({"headers": {"x-amz-acl": "public-read"}}, "'x-amz-acl' of an object"),
         ({"headers": {"content-type": "a\r\nx-amz-copy-source: /{source}/secret"}}, "line break"),
-        ({"headers": ["content-type"]}, "no map of texts"),
-        ({"metadata": {"a: b\r\nx-amz-copy-source: /{source}/secret\r\nx": "y"}}, "no name of metadata"),
+        ({"headers": ["content-type"]}, "not a map of texts"),
+        ({"metadata": {"a: b\r\nx-amz-copy-source: /{source}/secret\r\nx": "y"}}, "not a name of metadata"),
         ({"metadata": {"a": "b\nx-amz-acl: public-read"}}, "line break"),
-        ({"metadata": {"a": 1}}, "no map of texts"),
-        ({"tags": {"a": None}}, "no map of texts"),
-        ({"checksums": {"SHA256": "a\r\nx-amz-acl: public-read"}}, "no checksum"),
-        ({"storage_class": "GLACIER\r\nx-amz-acl: public-read"}, "no storage class"),
-        ({"sha256": "zz"}, "no SHA-256"),
+        ({"metadata": {"a": 1}}, "not a map of texts"),
+        ({"tags": {"a": None}}, "not a map of texts"),
+        ({"checksums": {"SHA256": "a\r\nx-amz-acl: public-read"}}, "not a checksum"),
+        ({"storage_class": "GLACIER\r\nx-amz-acl: public-read"}, "not a storage class"),
+        ({"sha256": "zz"}, "not a SHA-256"),
     ],
 )
 def test_a_member_that_asks_for_more_than_itself_is_a_damaged_index(
