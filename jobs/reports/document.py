@@ -1,6 +1,6 @@
-"""report: what a run came to, as the one document that people and programs read.
+"""The report: the result of a run, as the one document that people and programs read.
 
-`schema()` says which keys of report.json are stable. Keys are only ever added; when one changes its
+`schema()` says which keys of report.json are stable. Keys are only added. When a key changes its
 meaning or goes, `REPORT_VERSION` rises.
 """
 
@@ -18,7 +18,7 @@ from jobs.core.run import SPEC_VERSION, Plan, RunSpec, RunState
 from jobs.errors import ExitCode
 
 REPORT_VERSION = 1
-"""The version of report.json, for both of its kinds."""
+"""The version of report.json, of runs and of reconciliations."""
 
 _STATUSES = tuple(status.value for status in Status)
 _CATEGORIES = tuple(category.value for category in Category)
@@ -34,11 +34,12 @@ def summarize(
     finished_at: float,
     **details: Any,
 ) -> dict[str, Any]:
-    """The run's report. Keys that scripts rely on: run_id, job, state, rows, outcomes, bytes, seconds, report.
+    """The run's report.
 
-    `rows` counts the manifest's rows, `accounted` those with an outcome, `failures` those that
-    ended badly; `details` come at the end as they are. `outcome_bytes` (status → bytes) among them
-    is shown by the page beside the counts.
+    Keys that scripts rely on: run_id, job, state, rows, outcomes, bytes, seconds, report. `rows`
+    counts the manifest's rows, `accounted` those with an outcome, `failures` those that ended
+    badly. `details` come at the end as they are. The page shows `outcome_bytes` (status → bytes)
+    among them beside the counts.
     """
     return {
         "report_version": REPORT_VERSION,
@@ -79,11 +80,11 @@ class Comparison:
     `categories`: category → (rows, bytes), together the union of both sides. `findings`: how many
     rows need attention. `source` and `destination` describe the inventories: `bucket`, `manifest`
     (a URI), `created_at` (epoch seconds at which the listing began), `format`, `rows`, and more.
-    `differences` has the URIs `parquet` and `csv`. `prefixes` are (prefix, category or None for all,
-    rows, bytes), the worst first. `ages` and `sizes` are (range, rows, bytes) of what is missing, in
-    the order to show. `unjudged` is (reason, rows). `limits` are sentences on what the inventories
-    do not say. `unparsed` counts inventory lines that could not be read. The examples have `report`,
-    `file`, `line`, `problem` and `row`.
+    `differences` has the URIs `parquet` and `csv`. `prefixes` are (prefix, category or None for
+    all, rows, bytes), the worst first. `ages` and `sizes` are (range, rows, bytes) of what is
+    missing, in the order to show. `unjudged` is (reason, rows). `limits` are sentences on what the
+    inventories do not say. `unparsed` counts inventory lines that could not be read. The examples
+    have `report`, `file`, `line`, `problem` and `row`.
     """
 
     categories: Mapping[str, tuple[int, int]]
@@ -164,7 +165,9 @@ def findings_count(report: Mapping[str, Any]) -> int:
 
 
 def exit_code(report: Mapping[str, Any]) -> ExitCode:
-    """0 when every row ended well, 3 when one did not or could not be read, 75 when rows are left to do."""
+    """0 when every row ended well, 3 when one did not or could not be read, 75 when rows are left
+    to do.
+    """
     if report["state"] != RunState.COMPLETE:
         return ExitCode.TRANSIENT
     return ExitCode.FINDINGS if findings_count(report) or report.get("unparsed") else ExitCode.DONE
@@ -190,17 +193,19 @@ def counts(outcomes: Mapping[str, int]) -> str:
 
 
 def _reconcile_verdict(report: Mapping[str, Any]) -> str:
-    rows, found = report["rows"], report["findings"]
+    rows, findings = report["rows"], report["findings"]
     tally = {name: each["rows"] for name, each in report["categories"].items() if each["rows"]}
     bad = {name: count for name, count in tally.items() if name in report["finding_categories"]}
-    elsewhere = found - sum(bad.values())  # S3 says that their replication FAILED, whatever the inventories say
+    elsewhere = findings - sum(bad.values())  # S3 reports these as FAILED
     failed = f"{', ' if bad else ''}{elsewhere:,} whose replication FAILED" if elsewhere else ""
     rest = {name: count for name, count in tally.items() if name not in bad and name != "same"}
     unread = f"; {report['unparsed']:,} inventory lines could not be read" if report["unparsed"] else ""
     if not rows:
         return f"Nothing was compared: both inventories are empty{unread}."
-    if found:
-        return f"{found:,} of {rows:,} rows need attention: {_named(bad, _CATEGORIES) if bad else ''}{failed}{unread}."
+    if findings:
+        return (
+            f"{findings:,} of {rows:,} rows need attention: {_named(bad, _CATEGORIES) if bad else ''}{failed}{unread}."
+        )
     if not rest:
         return f"All {rows:,} rows are the same at both sides{unread}."
     same = f"{tally.get('same', 0):,} of {rows:,} rows are the same"
@@ -213,7 +218,7 @@ def _named(tally: Mapping[str, int], order: Sequence[str]) -> str:
 
 
 def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
-    """Where a name stands; one that the order does not know comes last, by its letters."""
+    """The sort key of a name. Names that the order lacks come last, by their letters."""
     return (order.index(name) if name in order else len(order), name)
 
 

@@ -1,4 +1,4 @@
-"""Numbers and times as people read them."""
+"""Figures: numbers and times as people read them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def human_bytes(size_bytes: float | None) -> str:
-    """`1536` → `1.5 KiB`; unknown → `–`."""
+    """`1536` → `1.5 KiB`, unknown → `–`."""
     if size_bytes is None:
         return UNKNOWN
     unit = 0
@@ -20,7 +20,7 @@ def human_bytes(size_bytes: float | None) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """`3723` → `1 h 02 min`; from two days on in days."""
+    """`3723` → `1 h 02 min`, from two days on in days."""
     if seconds < 120:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes = int(seconds // 60)
@@ -51,7 +51,7 @@ def human_share(part: float, whole: float) -> str:
 
 
 def parse_time(value: datetime | float | str | None) -> datetime | None:
-    """Epoch seconds, ISO 8601 text or a datetime (UTC when it names no zone); what is no time → None."""
+    """Epoch seconds, ISO 8601 text or a datetime (UTC without a zone). An invalid time → None."""
     try:
         if isinstance(value, str):
             value = datetime.fromisoformat(value)
@@ -65,6 +65,6 @@ def parse_time(value: datetime | float | str | None) -> datetime | None:
 
 
 def human_time(value: datetime | float | str | None) -> str:
-    """`2026-11-25 00:33 UTC`; unknown → `–`."""
+    """`2026-11-25 00:33 UTC`, unknown → `–`."""
     moment = parse_time(value)
     return f"{moment:%Y-%m-%d %H:%M} UTC" if moment else UNKNOWN

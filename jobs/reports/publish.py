@@ -1,4 +1,4 @@
-"""What a run came to, for people: the page beside its report."""
+"""Publication of a run's result: the page, then the report that ends the run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PAGE = "report.html"
 async def publish(
     ledger: Ledger, spec: RunSpec, report: dict[str, Any], findings: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Write `report.html`, then the report, which says that the run has ended; the one that stands.
+    """Write `report.html`, then the report, which ends the run → the report that won.
 
-    `findings` are the first of what the page lists.
+    `findings` are the first rows that the page lists.
     """
     await write_page(ledger, spec, report, findings)
     return await ledger.publish_report(spec.run_id, report)
@@ -29,7 +29,7 @@ async def publish(
 async def write_page(
     ledger: Ledger, spec: RunSpec, report: dict[str, Any], findings: Sequence[Mapping[str, Any]]
 ) -> None:
-    """The page alone: the run has not ended yet."""
+    """Write the page alone. The run has not ended yet."""
     from jobs.reports.html.page import render  # jinja2 and pygal load here
 
     earlier = await earlier_reports(ledger, spec)
@@ -38,7 +38,7 @@ async def write_page(
 
 
 async def earlier_reports(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]:
-    """Reports of the latest runs before this one with the same job, source and destination, oldest first."""
+    """Reports of earlier runs with the same job, source and destination, oldest first."""
     names = [run_id for run_id in await ledger.run_ids() if run_id < spec.run_id and f"-{spec.job}-" in run_id]
 
     async def read(run_id: str) -> dict[str, Any] | None:
@@ -51,4 +51,4 @@ async def earlier_reports(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]
 
     places = spec.source.location, spec.destination.location
     reports = await asyncio.gather(*map(read, names[-EARLIER_RUNS:]))
-    return [each for each in reports if each is not None]
+    return [report for report in reports if report is not None]

@@ -1,4 +1,4 @@
-"""Charts as static SVG by pygal: no script, no style of their own; the page's style sheet colours them."""
+"""Charts as static SVG by pygal, without scripts. The page's style sheet colours them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pygal.style import Style  # type: ignore[import-untyped]  # as above
 from jobs.reports.html.visible import visible_text
 
 WIDTH = 360
-"""A phone's width, so that text in a chart is as large there as text beside it."""
+"""A phone's width, so that text in a chart is as large as text beside it."""
 
-# pygal leaves a finder for old Pythons on the import path, which finds no specs and breaks those that ask it for one.
+# pygal leaves a finder for old Pythons in sys.meta_path. It has no find_spec, which breaks imports.
 sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
 _FONT_SIZE = 11
@@ -26,7 +26,7 @@ _NOT_FOR_PEOPLE = frozenset({"defs", "desc", "title"})
 
 
 class Bar(NamedTuple):
-    """One bar: its label, its length (None: an empty place), and what is written at its end."""
+    """One bar: its label, its length (None: an empty place), and the text at its end."""
 
     label: str
     length: float | None
@@ -35,7 +35,7 @@ class Bar(NamedTuple):
 
 
 def draw_columns(bars: Sequence[Bar], description: str) -> Markup:
-    """Upright bars, the first at the left, at most about ten; few ones stand at the right."""
+    """Upright bars, the first at the left, at most about ten. A few are aligned to the right."""
     bars = [Bar("", None, "")] * (_COLUMNS_MIN - len(bars)) + list(bars)
     chart = pygal.Bar(
         height=190, margin_bottom=2, print_values_position="top", show_y_labels=False, **_config(bars, 1.12)
@@ -44,7 +44,7 @@ def draw_columns(bars: Sequence[Bar], description: str) -> Markup:
 
 
 def draw_bars(bars: Sequence[Bar], description: str) -> Markup:
-    """Lying bars, the first on top, for labels of several words."""
+    """Horizontal bars, the first on top, for labels of several words."""
     upward = list(reversed(bars))  # pygal begins at the bottom
     height = 12 + 27 * len(bars)
     chart = pygal.HorizontalBar(height=height, print_values_position="top", show_x_labels=False, **_config(bars, 1.75))

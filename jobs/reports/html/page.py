@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file with everything in it, for a browser, a phone, a printer or an e-mail."""
+"""The page of a report: one HTML file for a browser, a phone, a printer or an e-mail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jobs.reports.html.charts import Bar, draw_bars, draw_columns
 from jobs.reports.html.visible import visible, visible_text
 
 FINDINGS_SHOWN = 1_000
-"""The page's bound: about 1 MB, which still goes by e-mail. The files of the report hold the rest."""
+"""Bounds the page to about 1 MB, which e-mail still takes. The report's files hold the rest."""
 
 PREFIXES_SHOWN = 20
 RUNS_SHOWN = 30
@@ -64,7 +64,7 @@ _WAITING = frozenset({"in flight", "excluded"})
 
 
 class Tally(NamedTuple):
-    """Rows of one category or status; `size_bytes` None when it was not counted."""
+    """Rows of one category or status. `size_bytes` is None when it was not counted."""
 
     name: str
     rows: int
@@ -72,7 +72,7 @@ class Tally(NamedTuple):
     share: float
 
 
-class Past(NamedTuple):
+class TrendRun(NamedTuple):
     """One run of the trend."""
 
     report: Mapping[str, Any]
@@ -84,12 +84,14 @@ class Past(NamedTuple):
 def render(
     report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]], earlier: Sequence[Mapping[str, Any]] = ()
 ) -> str:
-    """The report document (`jobs.reports.document.summarize` or `summarize_reconcile`) as one self-contained page.
+    """The report (`jobs.reports.document.summarize` or `summarize_reconcile`) as a self-contained
+    page.
 
-    `findings` are rows with `key`, `category` or `status`, `reason`, and where known `destination_key`,
-    `version_id`, `size_bytes`, `etag` and `last_modified` of both sides (`source_…`, `destination_…`); the
-    page shows the first 1,000. `earlier` are report documents of the same job and pair, in any order.
-    The page asks the network for nothing, and its policy forbids it to. Same arguments, same page.
+    `findings` are rows with `key`, `category` or `status`, `reason`, and where known
+    `destination_key`, `version_id`, `size_bytes`, `etag` and `last_modified` of both sides
+    (`source_…`, `destination_…`). The page shows the first 1,000. `earlier` are reports of the same
+    job and pair, in any order. The page requests nothing from the network, and its policy forbids
+    that. Same arguments, same page.
     """
     environment = _environment()
     script = _asset(environment, "report.js")
@@ -123,13 +125,13 @@ def name_of(row: Mapping[str, Any]) -> str:
 
 
 def key_of(row: Mapping[str, Any]) -> str:
-    """A finding's key at the source, or, where it has none there, at the destination."""
+    """A finding's key at the source, else at the destination."""
     key = row["key"] if row["key"] is not None else row.get("destination_key")
     return str(key if key is not None else "")
 
 
 def tone_of(name: str) -> str:
-    """How a category or status is shown: `good`, `bad`, `warn` (look at it) or `calm` (nothing to do)."""
+    """The tone of a category or status: `good`, `bad`, `warn` (look at it), `calm` (no action)."""
     if name in _WAITING:
         return "calm"
     if name in _UNCERTAIN:
@@ -199,7 +201,7 @@ def _tallies(report: Mapping[str, Any]) -> list[Tally]:
 
 
 def _prefixes(report: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The worst prefixes, each with its categories. A run's report has none: its findings say where they lie."""
+    """The worst prefixes, each with its categories. A run's come from its findings."""
     rows: Iterable[Mapping[str, Any]] = report.get("prefixes", ())
     if "prefixes" not in report:
         rows = (
@@ -211,14 +213,14 @@ def _prefixes(report: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) 
             }
             for row in findings
         )
-    found: dict[str, dict[str, Any]] = {}
-    for each in rows:
-        one = found.setdefault(each["prefix"], {"prefix": each["prefix"], "rows": 0, "bytes": 0, "categories": {}})
-        one["rows"] += each["rows"]
-        one["bytes"] += each["bytes"]
-        if each["category"] is not None:
-            one["categories"][each["category"]] = one["categories"].get(each["category"], 0) + each["rows"]
-    return sorted(found.values(), key=lambda one: (-one["rows"], one["prefix"]))[:PREFIXES_SHOWN]
+    totals: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        total = totals.setdefault(row["prefix"], {"prefix": row["prefix"], "rows": 0, "bytes": 0, "categories": {}})
+        total["rows"] += row["rows"]
+        total["bytes"] += row["bytes"]
+        if row["category"] is not None:
+            total["categories"][row["category"]] = total["categories"].get(row["category"], 0) + row["rows"]
+    return sorted(totals.values(), key=lambda total: (-total["rows"], total["prefix"]))[:PREFIXES_SHOWN]
 
 
 def _folder(key: str) -> str:
@@ -226,27 +228,27 @@ def _folder(key: str) -> str:
     return "".join(f"{part}/" for part in key.split("/")[:-1][:2])
 
 
-def _past(report: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> list[Past]:
-    """The runs of the trend, the oldest first, this one last, at most `RUNS_SHOWN`."""
+def _past(report: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> list[TrendRun]:
+    """The runs of the trend, at most `RUNS_SHOWN`, the oldest first, this one last."""
     others = sorted(
         (each for each in earlier if each["run_id"] != report["run_id"]), key=lambda each: str(each["run_id"])
     )
     runs = [*others, report][-RUNS_SHOWN:]
-    return [Past(run, _ended_at(run), findings_count(run), run is report) for run in runs]
+    return [TrendRun(run, _ended_at(run), findings_count(run), run is report) for run in runs]
 
 
 def _ended_at(report: Mapping[str, Any]) -> datetime | None:
-    """When a run ended, or, for a report that does not say, began: run ids start with the time."""
+    """When a run ended, else when it began: run ids start with the time."""
     return figures.parse_time(report.get("finished_at") or str(report["run_id"]).partition("-")[0])
 
 
-def _trend(past: Sequence[Past]) -> Markup:
+def _trend(past: Sequence[TrendRun]) -> Markup:
     bars = [
         Bar(f"{run.at:%d}" if run.at else "?", run.found, figures.human_count(run.found), emphasised=run.current)
         for run in past
     ]
-    told = ", ".join(f"{run.at:%Y-%m-%d %H:%M}: {run.found:,}" if run.at else f"{run.found:,}" for run in past)
-    return draw_columns(bars, f"Findings of the last {len(past)} runs. {told}.")
+    values = ", ".join(f"{run.at:%Y-%m-%d %H:%M}: {run.found:,}" if run.at else f"{run.found:,}" for run in past)
+    return draw_columns(bars, f"Findings of the last {len(past)} runs. {values}.")
 
 
 def _histogram(buckets: Sequence[Mapping[str, Any]], title: str) -> Markup | None:
@@ -254,8 +256,8 @@ def _histogram(buckets: Sequence[Mapping[str, Any]], title: str) -> Markup | Non
         return None
     texts = [f"{each['rows']:,} ({figures.human_bytes(each['bytes'])})" for each in buckets]
     bars = [Bar(each["bucket"], each["rows"], text) for each, text in zip(buckets, texts, strict=True)]
-    told = ", ".join(f"{each['bucket']}: {text}" for each, text in zip(buckets, texts, strict=True))
-    return draw_bars(bars, f"{title}, in rows and bytes. {visible_text(told)}.")
+    values = ", ".join(f"{each['bucket']}: {text}" for each, text in zip(buckets, texts, strict=True))
+    return draw_bars(bars, f"{title}, in rows and bytes. {visible_text(values)}.")
 
 
 def _lag(earlier: Any, later: Any) -> str:

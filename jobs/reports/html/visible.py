@@ -1,7 +1,7 @@
-"""Keys as people can trust them: what cannot be seen, or would rearrange what can, is written out.
+"""Visible keys: invisible characters, and those that rearrange others, are written as escapes.
 
-A key is any UTF-8: it may hold markup, newlines, characters that turn the reading direction around,
-or two spellings of one letter. Two different keys must never look the same.
+A key is any UTF-8. It may hold markup, newlines, characters that reverse the reading direction, or
+two spellings of one letter. Two different keys must never look the same.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 _MARKS = frozenset({"Mn", "Mc", "Me"})
 _RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
 _PLAIN = re.compile(r"[!-\[\]-~]*")
-"""What all characters of a usual key are: ASCII that neither hides nor writes out another, as a backslash does."""
+"""A usual key: ASCII without spaces and without the backslash, which begins an escape."""
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 
 
 def visible_text(text: object) -> str:
-    """The text with every character that hides written as a Python escape, and so each backslash doubled."""
+    """The text with every hidden character as a Python escape, and each backslash doubled."""
     return "".join(written or character for character, written in _characters(str(text)))
 
 
 def visible(text: object) -> Markup:
-    """`visible_text` as HTML: escapes are marked as such, parts with right-to-left letters keep to themselves."""
+    """`visible_text` as HTML: escapes are marked, parts with right-to-left letters are isolated."""
     if _PLAIN.fullmatch(plain := str(text)):
         return escape(plain)
     parts: list[Markup] = []
@@ -40,7 +40,7 @@ def visible(text: object) -> Markup:
 
 
 def _characters(text: str) -> Iterator[tuple[str, str]]:
-    """(character, how it is written when it would hide, else empty)."""
+    """(character, its escape if it would be hidden, else empty)."""
     composed = unicodedata.is_normalized("NFC", text)
     for place, character in enumerate(text):
         if character in _SHORT:
@@ -55,7 +55,7 @@ def _characters(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _hides(character: str, place: int, *, composed: bool) -> bool:
-    """A mark hides when the text is not in composed form (NFC and NFD look alike) or has nothing to sit on."""
+    """A mark hides if the text is not in NFC (NFC and NFD look alike) or has no base character."""
     category = unicodedata.category(character)
     if category in _HIDDEN:
         return True
@@ -70,7 +70,7 @@ def _escape(character: str) -> str:
 
 
 def _segments(characters: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    """Cut behind each slash, so that a right-to-left folder does not reorder its neighbours."""
+    """Cut at each slash, so that a right-to-left folder does not reorder its neighbours."""
     segment: list[tuple[str, str]] = []
     for each in characters:
         if each[0] == "/":
