@@ -1,8 +1,8 @@
-"""compact: pack small cold objects into few archives, with an index that finds and reads any one of them again.
+"""The compact job: packs small cold objects into few archives, with an index to find each again.
 
-A group of rows (`jobs.compact.packing`) becomes one archive. Its name follows from what is to be in it, and its
-index, written last, says that it is finished: another attempt, another run over the same objects, or two
-at once find it, and read nothing again.
+A group of rows (`jobs.compact.packing`) becomes one archive. The archive's name follows from its
+members, and its index, written last, marks it as finished. So another attempt, another run over the
+same objects, or two at once find it and read nothing again.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ if TYPE_CHECKING:
     from jobs.archives.writer import ArchiveWriter
 
 ARCHIVES_AT_ONCE = 2
-"""While one archive's last parts are written, the members of the next are read."""
+"""While the last parts of one archive are written, the members of the next are read."""
 
 PART_BYTES = 8 * 1024**2
 SERVER_SIDE_BYTES = 64 * 1024**2
-"""From this size on S3 copies a member itself into a plain tar, where what S3 knows of it proves the copy."""
+"""From this size on, S3 copies a member itself into a plain tar, if S3's checksum proves the copy.
+"""
 
 ROOM_BYTES = 1024**3
-"""Left of S3's largest object for headers and the index."""
+"""The room for headers and the index in S3's largest object."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompactOptions:
-    """How to pack. `streamed`: the archives are on another service than the objects."""
+    """How to pack. `streamed`: archives and objects are on different services."""
 
     rule: PackingRule
     economy: Economy
@@ -66,7 +67,7 @@ class CompactOptions:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CompactOptions:
-        """From a run's spec, whose other options are somebody else's."""
+        """From a run's spec, which has other options as well."""
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         parsed = {"rule": PackingRule.from_dict(data["rule"]), "economy": Economy.from_dict(data["economy"])}
         return cls(**known | parsed)
@@ -74,7 +75,7 @@ class CompactOptions:
 
 @dataclass(frozen=True, slots=True)
 class Compact:
-    """The compact job of one worker: `process` takes a group, as `chains` cuts them out of a shard."""
+    """One worker's compact job. `process` takes a group, which `chains` cuts from a shard."""
 
     source: Store
     destination: Store
@@ -94,9 +95,9 @@ class Compact:
         return cut(rows, self.options.rule)
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """Pack one group; one outcome for each row, in order.
+        """Pack one group → an outcome for each row, in order.
 
-        Raises Unavailable, Conflict or PreconditionFailed where trying again may help.
+        Raises Unavailable, Conflict or PreconditionFailed where a retry may help.
         """
         why = refusal(weigh(rows, self.options.economy), self.options.economy)
         if why is not None:
@@ -110,7 +111,7 @@ class Compact:
         return await self._pack(rows, archive)
 
     async def _adopt(self, archive: Location) -> ArchiveRecord | None:
-        """Index an archive that was finished by an attempt that was killed before it could; None: there is none."""
+        """Index an archive whose attempt was killed before it did. None: no archive exists."""
         from jobs.archives.files import read_own_index
         from jobs.archives.index import completed
 
@@ -122,10 +123,12 @@ class Compact:
         except NotFound:
             return None
         except (ArchivedObject, DamagedArchive):
-            return None  # it is packed again, and compared with what is there
+            return None  # pack again, then compare with this archive
 
     async def _account(self, rows: Sequence[ObjectVersion], record: ArchiveRecord) -> list[Outcome]:
-        """The outcomes of rows whose archive is finished: what is not in it is looked at once more."""
+        """The outcomes of rows whose archive is finished. Rows that it lacks are looked at once
+        more.
+        """
         asked = {(row.key, row.version_id): row for row in rows}
         packed: dict[int, Outcome] = {}
         async for part in self.index.members(record.location):
@@ -140,7 +143,7 @@ class Compact:
         return outcomes
 
     async def _look(self, row: ObjectVersion, record: ArchiveRecord) -> Outcome:
-        """What kept a row out of its archive."""
+        """Why a row is not in its archive."""
         read = await self._reader().fetch(row)
         if read.member is None:
             return _ended(row, read.status, read.reason)
@@ -174,7 +177,7 @@ class Compact:
         return [_placed(outcome, record) for outcome in outcomes]
 
     async def _add(self, writer: ArchiveWriter, read: Read) -> Outcome:
-        """Put what was read into the archive. Raises Conflict when the object goes away meanwhile."""
+        """Add a read to the archive. Raises Conflict when the object goes away meanwhile."""
         member, info = read.member, read.info
         if member is None or info is None:
             return _ended(read.row, read.status, read.reason)
@@ -196,7 +199,7 @@ class Compact:
         return is_tar and not self.options.streamed and member.size_bytes >= SERVER_SIDE_BYTES
 
     async def _publish(self, writer: ArchiveWriter, archive: Location) -> ArchiveRecord:
-        """Finish the archive, then its index. An archive of that name that is there already has to be this one."""
+        """Finish the archive, then its index. An existing archive of that name has to be equal."""
         checksum = None
         try:
             written = await writer.finish()
@@ -224,7 +227,7 @@ class Compact:
         return await self.index.publish(record, writer.index_file)
 
     async def _find_same(self, writer: ArchiveWriter, archive: Location, error: PreconditionFailed) -> Written:
-        """The archive that somebody else finished meanwhile. Raises Conflict when its bytes are others."""
+        """Another attempt's archive of this name. Raises Conflict if its bytes differ."""
         info = await self.destination.head(ObjectRef(*archive))
         is_same = info.size_bytes == writer.upload.size_bytes
         if is_same and writer.upload.checksum in info.checksums:
@@ -245,7 +248,7 @@ def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
 
 
 def _placed(outcome: Outcome, record: ArchiveRecord | None) -> Outcome:
-    """With the archive's answer, where the row is in one."""
+    """The outcome with the archive's version, if the row is in an archive."""
     if record is None or outcome.status is not Status.PACKED:
         return outcome
     return outcome._replace(destination_etag=record.etag, destination_version_id=record.version_id)

@@ -1,13 +1,14 @@
-"""Which members go into which archive: by time, then by prefix, up to a target size. Pure, and always the same.
+"""Packing: which members go into which archive. Pure and deterministic.
 
-Rows come in the order of `sort_key`. A group is one archive; it is cut
+Members are grouped by time, then by prefix, up to a target size. Rows come in the order of
+`sort_key`. A group is one archive. It ends
 
-- where the month of the objects changes, so that what was written together can be thawed and expired together;
-- before it would pass the target size or `MEMBERS_MAX`;
-- where the folder changes, once it is half full: a prefix is then found in few archives.
+- where the month of the objects changes, so that they are thawed and expired together,
+- before it would exceed the target size or `MEMBERS_MAX`,
+- where the folder changes, once it is half full, so that a prefix is in few archives.
 
-A group never depends on what comes after it, nor on the groups before it: a worker that starts at any
-group's first row finds the same groups as the plan.
+A group depends neither on the rows after it nor on the groups before it: a worker that starts at
+any group's first row finds the same groups as the plan.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from jobs.core.model import Location, ObjectVersion
 
 TARGET_BYTES = 1024**3
 MEMBERS_MAX = 65_536
-"""Bounds a worker's memory and the work that a crash loses, whatever the target size."""
+"""Bounds a worker's memory and the work that a crash loses, for any target size."""
 
 HEADER_BYTES = 3 * BLOCK_BYTES
-"""What a member's header takes, mostly: PAX header, its records, and the entry itself."""
+"""The usual size of a member's header: PAX header, its records, and the entry itself."""
 
 _STEM_BYTES = 600
 
 
 @dataclass(frozen=True, slots=True)
 class PackingRule:
-    """How groups are cut and their archives made. `tags`: only objects that have all of them are packed."""
+    """How to cut groups and to write their archives. Only objects with all `tags` are packed."""
 
     target_bytes: int = TARGET_BYTES
     format: ArchiveFormat = ArchiveFormat.TAR_ZST
@@ -58,7 +59,11 @@ class PackingRule:
 
 
 class Claim(NamedTuple):
-    """What an earlier rule of a policy packs: keys that begin so, written before (epoch seconds), smaller objects."""
+    """What an earlier rule of a policy packs: keys with a prefix, older and smaller than its
+    limits.
+
+    `older_than` is in epoch seconds.
+    """
 
     prefix: str
     older_than: float
@@ -66,23 +71,25 @@ class Claim(NamedTuple):
 
 
 def period(last_modified: float | None) -> str:
-    """The month (UTC) in which an object was written, `2026-11`; `undated` where the manifest does not say."""
+    """The month (UTC) in which an object was written, `2026-11`. `undated` if the manifest lacks
+    it.
+    """
     return "undated" if last_modified is None else time.strftime("%Y-%m", time.gmtime(last_modified))
 
 
 def sort_key(row: ObjectVersion) -> tuple[str, bytes]:
-    """The order in which rows are packed: by month, then by key as S3 orders them."""
+    """The order of packing: by month, then by key in S3's order."""
     return period(row.last_modified), row.key.encode("utf-8", "surrogatepass")
 
 
 def tar_bytes(row: ObjectVersion) -> int:
-    """About how much of a tar the row takes."""
+    """About how many bytes of a tar the row takes."""
     size_bytes = row.size_bytes or 0
     return HEADER_BYTES + size_bytes + -size_bytes % BLOCK_BYTES
 
 
 def cut(rows: Iterable[ObjectVersion], rule: PackingRule) -> Iterator[list[ObjectVersion]]:
-    """The rows, which come in the order of `sort_key`, group by group. None is lost, none is empty."""
+    """The rows, in the order of `sort_key`, group by group. No row is lost, no group is empty."""
     group: list[ObjectVersion] = []
     size_bytes = 0
     for row in rows:
@@ -98,10 +105,10 @@ def cut(rows: Iterable[ObjectVersion], rule: PackingRule) -> Iterator[list[Objec
 def archive_location(
     archives: Location, source_bucket: str, rows: Sequence[ObjectVersion], rule: PackingRule
 ) -> Location:
-    """Where the archive of a group is written: below its members' folder, named after its month and its content.
+    """Where a group's archive is written: below its members' folder, named by month and content.
 
-    The same members, asked for with the same rule, get the same name, in whatever run: what has been
-    packed already is found there.
+    The same members with the same rule get the same name in every run, so a run finds what an
+    earlier one has packed.
     """
     digest = hashlib.sha256(f"1\0{source_bucket}\0{rule.format.value}\0{sorted(rule.tags.items())}\n".encode())
     for row in rows:
@@ -113,7 +120,7 @@ def archive_location(
 
 
 def common_folder(rows: Sequence[ObjectVersion]) -> str:
-    """The folder, with its `/`, that all keys of a group share; empty when there is none."""
+    """The folder, with its `/`, that all keys of a group share. Empty if they share none."""
     first, last = min(row.key for row in rows), max(row.key for row in rows)
     shared = 0
     while shared < min(len(first), len(last)) and first[shared] == last[shared]:

@@ -1,8 +1,9 @@
-"""What packing a group of objects saves a month, what doing it costs, and whether that pays.
+"""Savings of packing: what it saves a month, what it costs once, and whether it pays.
 
 S3 bills small objects of the cold classes for more than their bytes. Rules of the classes:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html and
-https://aws.amazon.com/s3/pricing/ (its footnotes). The saving begins when the originals are expired.
+https://aws.amazon.com/s3/pricing/ (its footnotes). The saving begins when the originals are
+expired.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from jobs.core.pricing import GIB, PriceTable
 from jobs.errors import ConfigError
 
 MINIMUM_BYTES = {"STANDARD_IA": 128 * 1024, "ONEZONE_IA": 128 * 1024, "GLACIER_IR": 128 * 1024}
-"""A smaller object is billed as if it had so many bytes."""
+"""The least bytes that an object is billed for."""
 
 OVERHEAD_BYTES = {"GLACIER": (32 * 1024, 8 * 1024), "DEEP_ARCHIVE": (32 * 1024, 8 * 1024)}
-"""For each object: so many bytes more in its class, and so many in STANDARD."""
+"""Billed for each object in addition: bytes in its class, and bytes in STANDARD."""
 
 MINIMUM_DAYS = {each.value: each.minimum_days for each in StorageClass}
 
 DAYS_A_MONTH = 30.4
 INDEX_BYTES_PER_MEMBER = 200
-"""The index, kept in STANDARD."""
+"""Of the index, which is kept in STANDARD."""
 
 PART_BYTES = 8 * 1024**2
 
 
 class Prices(NamedTuple):
-    """What one storage class costs, as far as packing is concerned. Dollars."""
+    """The prices of a storage class that matter to packing. Dollars."""
 
     storage_per_gib_month: float
     put_per_1000: float
@@ -46,9 +47,10 @@ class Prices(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Economy:
-    """What decides whether packing pays: prices by class, the archives' class, and how patient the user is.
+    """The inputs of the decision: prices by class, the archives' class, the user's patience.
 
-    `payback_months` None packs everything. `at` (epoch seconds) is when the originals' early deletion is reckoned.
+    `payback_months` None packs everything. The early deletion of originals is computed for the time
+    `at` (epoch seconds).
     """
 
     prices: Mapping[str, Prices]
@@ -58,7 +60,7 @@ class Economy:
 
     @classmethod
     def of(cls, table: PriceTable, storage_class: str, at: float, payback_months: float | None) -> Economy:
-        """From a price table. Raises ConfigError for one without prices of storage."""
+        """From a price table. Raises ConfigError if it lacks prices of storage."""
         silent = [name for name, of in table.storage_classes.items() if not of.storage_per_gib_month]
         if silent and payback_months is not None:
             raise ConfigError(f"the price table's {silent[0]} lacks storage_per_gib_month: what packing saves needs it")
@@ -68,7 +70,7 @@ class Economy:
         return cls(prices, storage_class, at, payback_months)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, for a run's options: the worker decides by the numbers of the plan."""
+        """JSON-ready, for a run's options, so that workers decide by the numbers of the plan."""
         return {
             "prices": {name: list(of) for name, of in self.prices.items()},
             "storage_class": self.storage_class,
@@ -83,16 +85,18 @@ class Economy:
         return cls(prices, data["storage_class"], data["at"], data["payback_months"])
 
     def of_class(self, name: str | None) -> Prices:
-        """The prices of a class; the dearest of each kind where the table lacks it."""
+        """The prices of a class. The highest of each kind if the table lacks the class."""
         known = self.prices.get(name or "STANDARD")
         return known or Prices(*map(max, zip(*self.prices.values(), strict=True)))
 
 
 class Savings(NamedTuple):
-    """Of one group or, added up, of many. Dollars; `before` and `after` a month; `early_delete` is once.
+    """Savings of one group or, added up, of many. Dollars.
 
-    `cost` is the whole price of packing, `early_delete` (what S3 bills for originals that leave their class before
-    its minimum stay) included. No compression is counted on: what is in the objects is not known before they are read.
+    `before` and `after` are a month's. `early_delete` is what S3 bills once for originals that
+    leave their class before its minimum stay. `cost` is the whole price of packing, `early_delete`
+    included. Compression does not count, because the content of objects is unknown before they are
+    read.
     """
 
     members: int = 0
@@ -107,22 +111,22 @@ class Savings(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """Everything that packing and expiring cost once."""
+        """The one-time cost of packing and expiring."""
         return self.gets + self.retrieval + self.puts + self.early_delete
 
     @property
     def break_even_months(self) -> float | None:
-        """After how long it has paid; None: never."""
+        """After how many months it has paid. None: never."""
         saved = self.before - self.after
         return self.cost / saved if saved > 0 else None
 
     def plus(self, other: Savings) -> Savings:
-        """Both together."""
+        """The sum of both."""
         return Savings._make(a + b for a, b in zip(self, other, strict=True))
 
 
 def weigh(rows: Iterable[ObjectVersion], economy: Economy) -> Savings:
-    """What packing these rows into one archive saves and costs."""
+    """The savings of packing these rows into one archive."""
     dollars: defaultdict[str, float] = defaultdict(float)
     members = size_bytes = archive_bytes = 0
     for row in rows:
@@ -154,7 +158,7 @@ def weigh(rows: Iterable[ObjectVersion], economy: Economy) -> Savings:
 
 
 def refusal(savings: Savings, economy: Economy) -> str | None:
-    """Why a group is left alone; None: packing it pays.
+    """Why a group is left alone. None: packing it pays.
 
     | the archive costs a month      | paid back within `payback_months` | packed?            |
     |--------------------------------|-----------------------------------|--------------------|
@@ -175,7 +179,7 @@ def refusal(savings: Savings, economy: Economy) -> str | None:
 
 
 def _monthly(size_bytes: int, storage_class: str | None, economy: Economy) -> float:
-    """What an object costs a month."""
+    """The cost of an object a month."""
     name = storage_class or "STANDARD"
     more, in_standard = OVERHEAD_BYTES.get(name, (0, 0))
     billed = max(size_bytes, MINIMUM_BYTES.get(name, 0)) + more
@@ -184,7 +188,7 @@ def _monthly(size_bytes: int, storage_class: str | None, economy: Economy) -> fl
 
 
 def _months_left(row: ObjectVersion, at: float) -> float:
-    """How long the original would have to stay in its class to be free to go."""
+    """How many months the original still has to stay in its class to be deleted for free."""
     days = MINIMUM_DAYS.get(row.storage_class or "STANDARD", 0)
     if not days or row.last_modified is None:
         return 0.0
