@@ -1,9 +1,10 @@
 """Restore: brings objects back out of archives, or a bucket as it was at a time.
 
-Reading order: `as_of` and `as_of_journal` say which version was current (pure), `candidates` collects what is asked
-for, `archived_rows` and `journal_rows` read it from the index and the journal, `plan` chooses versions and cuts
-shards, `pricing` prices them, `thawing` and `thaw_requests` ask S3 for cold objects, `job` reads, proves and writes.
-`member_writer` writes one member.
+Reading order: `as_of` and `as_of_journal` say which version was current (pure), `candidates`
+collects the requested versions, `archived_rows` and `journal_rows` read them from the index and the
+journal, `plan` chooses versions and cuts shards, `pricing` prices them, `thawing` and
+`thaw_requests` ask S3 for cold objects, `job` reads, proves and writes. `member_writer` writes one
+member.
 
-No object is ever written over.
+A restore never overwrites an object.
 """

@@ -1,6 +1,6 @@
-"""Members of archives as rows of a manifest, out of the index; only the row groups that can hold what is asked for.
+"""Rows of a manifest from the index of archives.
 
-pyarrow loads with this module: import it where it is used.
+Only the row groups that can hold a requested key are read.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ _COLD = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 async def archived_rows(
     index: ArchiveIndex, records: Sequence[ArchiveRecord], prefix: str, keys: Sequence[str] | None = None
 ) -> AsyncIterator[pa.RecordBatch]:
-    """The members of these archives whose keys begin with the prefix, and are among `keys` (None: all), as rows in
-    `manifest_schema()`. Archives that need no thawing come first: of two that hold a version these are preferred.
+    """Members of these archives as rows in `manifest_schema()`.
+
+    Their keys begin with the prefix and are among `keys` (None: all). Archives that need no thawing
+    come first, so they are preferred for a version that several archives hold.
     """
     known = None if keys is None else sorted(set(keys))
     is_wanted = _holds_any(known)
-    for record in sorted(records, key=lambda each: (each.storage_class in _COLD, each.location)):
+    for record in sorted(records, key=lambda record: (record.storage_class in _COLD, record.location)):
         whole = KeyRange(0, 0, 0, record.first_key, record.last_key)
         if not is_wanted(whole):
             continue
@@ -40,7 +42,7 @@ async def archived_rows(
 
 
 def _holds_any(keys: list[str] | None) -> Callable[[KeyRange], bool]:
-    """Whether a row group can hold one of the keys, which are sorted."""
+    """A predicate: can a row group hold one of the (sorted) keys?"""
 
     def holds(group: KeyRange) -> bool:
         if keys is None or group.first_key is None or group.last_key is None:

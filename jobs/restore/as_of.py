@@ -1,10 +1,10 @@
-"""A bucket as it was: which version of a key was on top at a time, by what is left of its history. Pure.
+"""A bucket as of a time: which version of a key was current, by the rest of its history. Pure.
 
-What is left may be in two places: versions and delete markers in the bucket, and versions in archives whose originals
-have been expired since. Of a bucket that events fill, the journal can tell more. S3 dates to the second; whoever asks
-for a second gets all that was written in it. A version that is in neither place is not known of, and what was beneath
-it then counts; but a null version that was written later, while versioning was suspended, may have taken the place of
-the one that was on top: then nobody can tell.
+The rest can be in two places: versions and delete markers in the bucket, and versions in archives,
+whose originals were expired since. For a bucket that events fill, the journal adds more. S3 dates
+to the second, so a time includes all that was written in its second. A version that is in neither
+place is unknown, and the one below it counts. But a null version that was written later, while
+versioning was suspended, may have replaced the version that was on top. Then the answer is unknown.
 """
 
 from __future__ import annotations
@@ -14,30 +14,32 @@ from typing import TypeVar
 
 from jobs.core.histories import in_order
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
-from jobs.restore.as_of_journal import JOURNAL, current_as_told
+from jobs.restore.as_of_journal import JOURNAL, version_at_by_journal
 
 V = TypeVar("V", bound=ObjectVersion | Listed)
 
 DISPUTED = ""
-"""The `archive` of a version of which archives hold different contents: none of them is believed."""
+"""The `archive` of a version whose archives have different contents. None of them is used."""
 OVERWRITTEN = "overwritten"
-"""The `archive` of a version that may have been beneath another one, which a null version has replaced since:
+"""The `archive` of a version that was perhaps below another one, which a null version replaced:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersionSuspendedBuckets.html"""
 UNKNOWN = {
     DISPUTED: "archives that hold this version differ: see sealift archives find",
     OVERWRITTEN: "versioning was suspended: what was written without a version id since may have replaced what was on "
     "top of this version then, and S3 keeps nothing of that; sealift replicate copies this version by a manifest of it",
 }
-"""Why a version is not restored that has such an `archive`."""
+"""Why a version with such an `archive` is not restored."""
 
 
 def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion], at: float) -> ObjectVersion | None:
-    """The version of one key that was current at `at` (epoch seconds); None when there was none, or a delete marker.
+    """The version of one key that was current at `at` (epoch seconds). None: none, or a delete
+    marker.
 
-    `listed` are the bucket's own, oldest first as it lists them; `archived` those in archives, of equals the preferred
-    first. A version that is in both is taken from the bucket. A delete marker among `archived` is one by which an
-    expire run hid what has a copy: in the bucket it does not count. Events among them (`restore/as_of_journal.py`) date
-    what they tell of.
+    `listed` are the bucket's own versions, oldest first. `archived` are those in archives, the
+    preferred of equal ones first. A version that is in both is taken from the bucket. A delete
+    marker among `archived` is one by which an expire run hid an object that has a copy: in the
+    bucket it does not count. Events among them (`jobs.restore.as_of_journal`) date the versions
+    that they are about.
     """
     copies: list[ObjectVersion] = []
     events: list[ObjectVersion] = []
@@ -47,7 +49,7 @@ def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion
     own = [each for each in in_order(listed) if not (each.is_delete_marker and each.version_id in hiding)]
     history = merge(own, (each for each in copies if not each.is_delete_marker))
     if events:
-        return current_as_told(history, events, at)
+        return version_at_by_journal(history, events, at)
     found = [each for each in history if _time(each) <= at]
     if not found or found[-1].is_delete_marker:
         return None
@@ -58,10 +60,10 @@ def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion
 
 
 def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:
-    """One key's history, oldest first: the bucket's in its own order, the archives' where their times put them.
+    """One key's history, oldest first: the bucket's in its own order, the archives' by their times.
 
-    Of the versions of one second an archived one goes to the top if it was its key's latest when it was packed, else
-    beneath: something that was newer was there then.
+    Among the versions of one second, an archived one goes to the top if it was its key's latest
+    when it was packed. Else it goes below, because a newer one existed then.
     """
     known = {identity(each) for each in listed}
     history = list(listed)
@@ -78,7 +80,7 @@ def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) ->
 
 
 def unite(archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:
-    """Each archived version once: from the first of its archives, or `DISPUTED` where their contents differ."""
+    """Each archived version once, from its first archive, or `DISPUTED` if contents differ."""
     chosen: dict[tuple[str | int | None, ...], ObjectVersion] = {}
     for version in archived:
         first = chosen.setdefault(identity(version), version)
@@ -88,7 +90,7 @@ def unite(archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:
 
 
 def pick(asked: ObjectVersion, archived: Iterable[ObjectVersion]) -> ObjectVersion | None:
-    """The archived version that a row names: by its version id and ETag if it has them, else the key's newest."""
+    """A row's archived version: by version id and ETag if it has them, else the newest."""
     named = [
         each
         for each in merge((), archived)
@@ -98,17 +100,19 @@ def pick(asked: ObjectVersion, archived: Iterable[ObjectVersion]) -> ObjectVersi
 
 
 def pick_asked(asked: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
-    """What becomes of rows that name one key: the archived version of each, or the row itself where no archive has it.
+    """The archived versions of rows that name one key. A row that no archive has stays as it is.
 
-    Only one can be at the destination: the newest of them comes last.
+    Only one of them can be at the destination, so the newest comes last.
     """
     found = [(not row.is_delete_marker and pick(row, archived)) or row._replace(archive=None) for row in asked]
     return sorted(found, key=lambda each: (each.archive is not None, each.is_latest, each.last_modified or 0.0))
 
 
 def identity(version: ObjectVersion) -> tuple[str | int | None, ...]:
-    """What tells a key's versions apart. Those without an id of their own replaced one another: ETag and second do,
-    since the same content may have been written again, long after it was gone.
+    """The identity of a version within its key.
+
+    Versions without an id of their own replaced one another. ETag and second identify them, because
+    the same content may have been written again, long after it was gone.
     """
     if version.version_id in (None, NULL_VERSION) and not version.is_delete_marker:
         return None, version.etag, None if version.last_modified is None else int(version.last_modified)
@@ -120,5 +124,5 @@ def _time(version: ObjectVersion | Listed) -> float:
 
 
 def _is_of(version: ObjectVersion, time: float, known: set[tuple[str | int | None, ...]]) -> bool:
-    """Whether it is one of the bucket's own, written in that second."""
+    """True for one of the bucket's own versions, written in that second."""
     return version.last_modified == time and identity(version) in known

@@ -1,9 +1,10 @@
-"""A bucket that events fill, as its source was: a key's history by the journal's dates. Pure.
+"""A key's history at the source, by the journal of the events that filled the bucket. Pure.
 
-S3 dates a copy when it is made: seconds after its original, days where a backlog was in between. And where a policy
-retains what is deleted at the source, no marker tells of it. The journal has the time of each event, and what became
-of it. Its rows are `ObjectVersion`s: `version_id` and `etag` are the source's, `last_modified` is the event's time,
-and `archive` is `JOURNAL` with the copy's version id behind it, if the journal has one.
+S3 dates a copy when it is made: seconds after its original, or days later after a backlog. And if a
+policy retains what is deleted at the source, no delete marker records the deletion. The journal has
+the time of each event and its result. Its rows are `ObjectVersion`s: `version_id` and `etag` are
+the source's, `last_modified` is the event's time, and `archive` is `JOURNAL` and then the copy's
+version id, if the journal has one.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ JOURNAL = "journal:"
 _MULTIPART = "-"
 
 
-def told_row(entry: Entry) -> ObjectVersion | None:
-    """The journal's line as a row; None for an event that says nothing of a version, or belongs to no copy.
+def row_from_entry(entry: Entry) -> ObjectVersion | None:
+    """A journal's line as a row. None for an event that is not about a version, or has no copy.
 
-    A deletion without a version id hides the key, as a delete marker does. One of a version, which may be a marker,
-    takes that version away: a marker that is not `is_latest`.
+    A deletion without a version id hides the key, as a delete marker does. The deletion of a
+    version, which may be a marker, removes that version: its row is a marker that is not
+    `is_latest`.
     """
     family, _, action = entry.event.replace(" ", "").partition(":")
     is_creation = family == "ObjectCreated"
@@ -43,14 +45,15 @@ def told_row(entry: Entry) -> ObjectVersion | None:
     )
 
 
-def current_as_told(
+def version_at_by_journal(
     history: Sequence[ObjectVersion], events: Sequence[ObjectVersion], at: float
 ) -> ObjectVersion | None:
-    """What was on top of one key at the source at `at` (epoch seconds); None when nothing, or a delete marker, was.
+    """The version of one key that was current at the source at `at` (epoch seconds).
 
-    `history` is what is left of the copies, oldest first. An event whose copy is not among them, because it was never
-    made or is gone, is itself returned: it has an `archive` that is no archive. What no event tells of (a run's
-    copies) counts by its own date.
+    None when there was none, or a delete marker. `history` is the rest of the copies, oldest first.
+    An event whose copy is not among them, because it was never made or is gone, is returned itself,
+    with its `archive` that is not an archive. Copies without an event (a run's) count by their own
+    date.
     """
     removed = {
         each.version_id: each.last_modified or 0.0 for each in events if each.is_delete_marker and not each.is_latest
@@ -69,13 +72,13 @@ def current_as_told(
     for place, copy in enumerate(history):
         if place not in dated and not _is_made_again(place, history, dated):
             moments.append((copy.last_modified or 0.0, copy))
-    # Python's sort is stable: of one time, what no event tells of is the later
+    # Python's sort is stable: of equal times, copies without an event are the later ones.
     found = [version for time, version in sorted(moments, key=lambda each: each[0]) if time <= at]
     return found[-1] if found and not found[-1].is_delete_marker else None
 
 
 def _once(events: Sequence[ObjectVersion]) -> list[ObjectVersion]:
-    """Each thing that happened once, by time: of tries and duplicates the one that knows its copy, else the first."""
+    """Each event once, by time: of retries and duplicates the one with its copy, else the first."""
     chosen: dict[tuple[object, ...], ObjectVersion] = {}
     for event in sorted(events, key=lambda each: each.last_modified or 0.0):
         if not event.is_latest:
@@ -89,9 +92,9 @@ def _once(events: Sequence[ObjectVersion]) -> list[ObjectVersion]:
 
 
 def _likely_place(event: ObjectVersion, history: Sequence[ObjectVersion], dated: Mapping[int, float]) -> int | None:
-    """Where the copy of an event is that the journal does not name: the first that fits.
+    """The place of an event's copy that the journal does not name: the first that fits.
 
-    What went in parts has another ETag than its original.
+    A copy in parts has another ETag than its original.
     """
     likely = [
         place
@@ -109,7 +112,9 @@ def _likely_place(event: ObjectVersion, history: Sequence[ObjectVersion], dated:
 
 
 def _is_made_again(place: int, history: Sequence[ObjectVersion], dated: Mapping[int, float]) -> bool:
-    """Whether this is the newest one's copy, put back on top of an older one that came late (`backup.succession`)."""
+    """True for the newest version's copy, put back on top of a late older one
+    (`backup.succession`).
+    """
     late = dated.get(place - 1)
     return late is not None and any(
         _content(history[before]) == _content(history[place]) and dated.get(before, late) > late

@@ -1,9 +1,9 @@
-"""restore: archived members become objects again, and a bucket's versions what was current at a time.
+"""The restore job: writes archived members, and versions of a bucket as of a time, as objects.
 
-A row names one version and, in `archive`, the archive that holds it. Members of one archive are read by coalesced
-ranges and proven before they land; an archive that must be thawed is asked for, and its rows end as `thawing`. A
-version that the bucket still has is copied. Nothing is ever written over an object: what is there already is `same`, or
-in the way.
+A row names one version and, in `archive`, the archive that holds it. Members of one archive are
+read by coalesced ranges and proven before they are written. If an archive must be thawed, the job
+asks S3 for that, and its rows end as `thawing`. A version that the bucket still has is copied. The
+job never overwrites an object: one that exists is `same`, or in the way.
 """
 
 from __future__ import annotations
@@ -52,22 +52,24 @@ if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex
 
 CHAIN_ROWS = 2_048
-"""Rows of one archive that are handled at once: what a crash loses, and what one look into the index serves."""
+"""Rows of one archive in one step: the most that a crash loses, and that one index read serves."""
 
 CHAINS_AT_ONCE = 4
 LARGE_AT_ONCE = 2
-"""Each holds a few parts beside the budget."""
+"""Each stream holds a few parts outside the budget."""
 
 COMPARED_BYTES = 16 * 1024**2
 
 _REFUSALS = (NotFound, PreconditionFailed, ArchivedObject, Denied, Redirected)
-"""What S3 says of an archive as a whole."""
+"""The errors of an archive as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions(CopyOptions):
-    """How to restore. `is_history`: rows without an archive are versions of the source bucket; else they are keys
-    that no archive has.
+    """How to restore.
+
+    `is_history`: rows without an archive are versions of the source bucket. Else no archive has
+    them.
     """
 
     is_history: bool = False
@@ -75,9 +77,11 @@ class RestoreOptions(CopyOptions):
 
 @dataclass(slots=True)
 class Restore:
-    """The restore job of one worker: `process` takes rows of one archive, as `chains` cuts them out of a shard.
+    """One worker's restore job. `process` takes rows of one archive, which `chains` cuts from a
+    shard.
 
-    `source` has the bucket's versions, `archives` the archives; `route` leads from the keys as they were.
+    `source` has the bucket's versions, `archives` the archives. `route` begins at the original
+    keys.
     """
 
     source: Store
@@ -96,23 +100,25 @@ class Restore:
 
     def __post_init__(self) -> None:
         self._copier = Copier(self.source, self.destination, self.route, self.options, self.budget)
-        # What is compared while members are held needs memory of its own: nobody waits for what they hold.
+        # Comparisons run while members hold memory, so they need their own budget (no deadlock).
         self._writer = MemberCopier(self.destination, self.route, self.options, ByteBudget(COMPARED_BYTES))
         self._gate, self._large = PacedGate(Pace(self.in_flight)), asyncio.Semaphore(LARGE_AT_ONCE)
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
-        """The rows of a shard: those of one archive together, at most `CHAIN_ROWS` of them."""
+        """The rows of a shard, those of one archive together, at most `CHAIN_ROWS` of them."""
         for _, group in itertools.groupby(rows, key=lambda row: row.archive):
             while chain := list(itertools.islice(group, CHAIN_ROWS)):
                 yield chain
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """Restore rows of one archive; one outcome for each, in order. Raises Unavailable when nothing answers."""
+        """Restore rows of one archive → an outcome for each, in order. Raises Unavailable if S3 is
+        down.
+        """
         archive = rows[0].archive
         if archive in UNKNOWN:
             return [ended(row, Status.UNRESTORABLE, UNKNOWN[archive]) for row in rows]
         if archive is not None and archive.startswith(JOURNAL):
-            why = "it was there, says the journal, but no copy of it is: gone before it was copied, or expired since"
+            why = "the journal has it, but it has no copy: it was gone before it was copied, or it expired since"
             return [ended(row, Status.UNRESTORABLE, why) for row in rows]
         if archive is not None:
             return await self._from_archive(rows, Location.parse(archive))
@@ -163,7 +169,7 @@ class Restore:
                 raise ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
         except _REFUSALS as error:
             return await self._unreadable(record, found, error)
-        # An archive that was written anew is read as well: each member proves itself.
+        # An archive that was written again is read as well: each member proves itself.
         reader = ArchiveReader(self.archives, replace(record, etag=info.etag), self.budget)
         small = {_name(member): (row, member) for row, member in found if not is_large(member)}
         outcomes: dict[int, Outcome] = {}
@@ -195,7 +201,7 @@ class Restore:
             return (await self._unreadable(reader.record, [(row, member)], error))[row.row]
 
     async def _guarded(self, row: ObjectVersion, work: Awaitable[Outcome]) -> Outcome:
-        """One object's failure is its row's outcome; only a service that does not answer stops the others.
+        """One object's failure is its row's outcome. Only a service that does not answer stops all.
 
         Raises ArchivedObject.
         """
@@ -215,7 +221,9 @@ class Restore:
     async def _unreadable(
         self, record: ArchiveRecord, found: Sequence[tuple[ObjectVersion, Member]], error: StoreError
     ) -> dict[int, Outcome]:
-        """Outcomes of members whose archive cannot be read, now or for good. What is there already is `same`."""
+        """Outcomes of members whose archive cannot be read. Those that are restored already are
+        `same`.
+        """
         settled = await asyncio.gather(*(self._settle(row, member) for row, member in found))
         outcomes = {outcome.row: outcome for outcome in settled if outcome is not None}
         left = [row for row, _ in found if row.row not in outcomes]
@@ -229,7 +237,9 @@ class Restore:
         return await self._gate.run(lambda: self._writer.settle(row, member))
 
     async def _thaw(self, row: ObjectVersion, ref: ObjectRef, storage_class: str) -> Outcome:
-        """Ask for the archive (or version); what the rows that wait for it end as. Raises Conflict: it has thawed."""
+        """Ask S3 to thaw an archive or version → the outcome of rows that wait. Raises Conflict: it
+        has thawed.
+        """
         try:
             await self.thaws.request(self.source if row.archive is None else self.archives, ref, storage_class)
         except (Denied, Redirected) as error:
@@ -248,12 +258,14 @@ class Restore:
             return await self._thaw(row, self.route.source_of(row), row.storage_class or "")
 
     async def _copy(self, row: ObjectVersion) -> Outcome:
-        """Copy a version that the source bucket still has. Raises ArchivedObject for one that must be thawed first."""
+        """Copy a version that the source bucket still has. Raises ArchivedObject if it must be
+        thawed.
+        """
         if self._copier.is_simple(row):
             try:
                 return _restored(await self._copier.copy_simply(row, ABSENT))
             except PreconditionFailed:
-                pass  # something is there, or the source is not what the plan saw: look at both
+                pass  # an object is there, or the source is not what the plan saw: look at both
         ref, target = self.route.source_of(row), self.route.target_of(row)
         source, there = await asyncio.gather(find(self.source, ref), find(self.destination, target))
         if source is None or row.etag not in (None, source.etag):
@@ -264,7 +276,7 @@ class Restore:
             raise ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
         try:
             return _restored(await self._copier.copy(row, source, ABSENT))
-        except PreconditionFailed as error:  # what is there by now may be this very copy: its answer was lost
+        except PreconditionFailed as error:  # perhaps this very copy, whose answer was lost
             raise Conflict(error.operation, error.target, "Raced", "something changed meanwhile") from error
 
     async def _compare(self, row: ObjectVersion, source: ObjectInfo, there: ObjectInfo) -> Outcome:

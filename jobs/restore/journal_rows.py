@@ -1,7 +1,4 @@
-"""What events have told of a bucket, out of the ledger's journal, as rows for whoever asks how its source was.
-
-pyarrow loads with this module: import it where it is used.
-"""
+"""Rows of a manifest from the ledger's journal, for a restore to a time of the source."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ import pyarrow.parquet as pq
 from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.errors import ManifestError
 from jobs.ledger.journal import Entry, from_document
-from jobs.restore.as_of_journal import told_row
+from jobs.restore.as_of_journal import row_from_entry
 from jobs.s3.listing import list_all
 from jobs.s3.retries import do_all, try_often
 from jobs.s3.store import Store
@@ -26,17 +23,17 @@ from jobs.tables.rows import version_batch
 
 FILES_AT_ONCE = 64
 LATE_DAYS = 15
-"""An event may be told of so long after it happened: SQS keeps a message for 14 days at most."""
+"""How long after an event its line may come: SQS keeps a message for 14 days at most."""
 
 
 async def journal_rows(
     store: Store, ledger: Location, bucket: str, prefix: str, since: float, until: float
 ) -> AsyncIterator[pa.RecordBatch]:
-    """Rows in `manifest_schema()`, as `restore/as_of_journal.py` reads them: events that copied into the bucket or hid
-    something there, as far as the journal was told of them from the day of `since` to `LATE_DAYS` after `until` (epoch
-    seconds).
+    """Events that copied into the bucket or hid something there, as rows in `manifest_schema()`.
 
-    Raises ManifestError, naming the object, for what is no journal.
+    `jobs.restore.as_of_journal` reads them. They are the journal's lines from the day of `since` to
+    `LATE_DAYS` after `until` (epoch seconds). Raises ManifestError for an invalid object, with its
+    name.
     """
     day = datetime.fromtimestamp(since, UTC).date()
     last = min(datetime.fromtimestamp(until, UTC) + timedelta(LATE_DAYS), datetime.now(UTC)).date()
@@ -44,10 +41,10 @@ async def journal_rows(
         async with aclosing(_files(store, ledger, day)) as pages:
             async for names in pages:
                 refs = [ObjectRef(ledger.bucket, name) for name in names]
-                found = await do_all(lambda ref: _read(store, ref), refs, FILES_AT_ONCE)
-                entries = (entry for each in found for entry in each if entry.destination_bucket == bucket)
-                rows = [row for row in map(told_row, entries) if row is not None and row.key.startswith(prefix)]
-                # no version in a bucket is named by what is no UTF-8, whatever a message said
+                files = await do_all(lambda ref: _read(store, ref), refs, FILES_AT_ONCE)
+                entries = (entry for file in files for entry in file if entry.destination_bucket == bucket)
+                rows = [row for row in map(row_from_entry, entries) if row is not None and row.key.startswith(prefix)]
+                # S3's names are UTF-8, whatever a message said
                 if kept := [row for row in rows if _is_text(row)]:
                     yield version_batch(kept)
         day += timedelta(1)
@@ -65,12 +62,14 @@ async def _read(store: Store, ref: ObjectRef) -> list[Entry]:
 
 
 def parse_journal(ref: ObjectRef, data: bytes) -> list[Entry]:
-    """The entries of one of the journal's objects. Raises ManifestError, naming the object, for what is none."""
+    """The entries of one object of the journal. Raises ManifestError for an invalid one, with its
+    name.
+    """
     try:
         return [from_document(document) for document in _documents(ref.key, data)]
     except (ValueError, OverflowError, RecursionError, OSError, pa.ArrowException) as error:
         message = str(error).partition("\n")[0]
-        raise ManifestError(f"{ref} is no journal: {message}; put back an earlier version of it") from error
+        raise ManifestError(f"{ref} is not a journal: {message}; put back an earlier version of it") from error
 
 
 def _documents(name: str, data: bytes) -> Iterable[Any]:
@@ -80,7 +79,7 @@ def _documents(name: str, data: bytes) -> Iterable[Any]:
 
 
 def _in_text(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of Parquet as a line of JSON has it."""
+    """A row of Parquet with the values of a line of JSON."""
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
 
 

@@ -1,4 +1,4 @@
-"""MemberCopier: a proven member of an archive becomes an object again, with all that it had, and never over another."""
+"""The writer of restored members: objects with all their attributes, never over another object."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PART_BYTES = 8 * 1024**2
 
 @dataclass(frozen=True, slots=True)
 class MemberCopier:
-    """Writes members along a route. Every write demands that nothing is at its key."""
+    """Writes members along a route. Every write requires that its key is free."""
 
     destination: Store
     route: Route
@@ -37,7 +37,9 @@ class MemberCopier:
     budget: ByteBudget
 
     async def put(self, row: ObjectVersion, read: MemberRead) -> Outcome:
-        """Write a member that is in memory. Raises Conflict when somebody else writes there: look again."""
+        """Write a member that is in memory. Raises Conflict when another writer is there: look
+        again.
+        """
         if read.data is None:
             return ended(row, Status.UNRESTORABLE, f"{row.archive}, member {row.key!r}: {read.reason}")
         member, target = read.member, self.route.target_of(row)
@@ -57,9 +59,10 @@ class MemberCopier:
         return _restored(row, member, written, read.evidence)
 
     async def stream(self, row: ObjectVersion, member: Member, reader: ArchiveReader) -> Outcome:
-        """Write a large member in bounded memory; nothing is published before it is proven.
+        """Write a large member in bounded memory. Nothing is published before it is proven.
 
-        Raises DamagedArchive when it cannot be proven, what reading the archive raises, and Conflict like `put`.
+        Raises DamagedArchive without a proof, the errors of reading the archive, and Conflict like
+        `put`.
         """
         settled = await self.settle(row, member)
         if settled is not None:
@@ -80,10 +83,12 @@ class MemberCopier:
         return _restored(row, member, written, Evidence.CHECKSUM)
 
     async def settle(self, row: ObjectVersion, member: Member, md5: str | None = None) -> Outcome | None:
-        """What comes of a row by what is at its destination: `same`, `unrestorable`; None when nothing is there.
+        """A row's outcome by the object at its destination: `same` or `unrestorable`. None: no
+        object.
 
-        `md5`: of the member's bytes, where they have been read; its ETag may say nothing, as that of parts does.
-        Reads what is there where nothing that S3 keeps of it is comparable, unless it would have to be thawed for that.
+        `md5`: of the member's bytes, if they were read, for its ETag may not be an MD5 (parts).
+        Reads the object if nothing that S3 keeps of it is comparable, unless it would have to be
+        thawed.
         """
         target = self.route.target_of(row)
         info = await find(self.destination, target)
@@ -94,14 +99,14 @@ class MemberCopier:
             what = "an archived object" if info.is_archived else "another object"
             why = f"{what} is at the destination (ETag {info.etag}); a restore never replaces one"
             return ended(row, Status.UNRESTORABLE, why)._replace(destination_etag=info.etag)
-        found = Written(info.etag, info.version_id, info.checksums)
-        return _restored(row, member, found, evidence)._replace(status=Status.SAME, size_bytes=0)
+        written = Written(info.etag, info.version_id, info.checksums)
+        return _restored(row, member, written, evidence)._replace(status=Status.SAME, size_bytes=0)
 
     async def _compare(self, there: Side, member: Member, md5: str | None) -> Evidence | None:
-        """What proves that the object is the member; None when it is another."""
+        """What proves that the object is the member. None: it is another."""
         if there.info.size_bytes != member.size_bytes:
             return None
-        # The member's ETag may be one of an encrypted object, which only looks like an MD5: an other one says nothing.
+        # An encrypted member's ETag only looks like an MD5: a different one proves nothing.
         if there.info.etag in (md5, member.etag if is_md5(member.etag) else None):
             return Evidence.MD5_ETAG
         known = ObjectInfo(member.size_bytes, "", 0.0, None, "STANDARD", _checksums(member))
@@ -161,7 +166,7 @@ def _checksums(member: Member) -> tuple[Checksum, ...]:
 
 
 def _carried_checksum(member: Member) -> Checksum | None:
-    """The checksum that S3 must find: of the algorithm that the original had, so that both stay comparable."""
+    """The checksum that S3 must find, by the original's algorithm, so that both stay comparable."""
     known = _checksums(member)
     original = {each.algorithm for each in member.checksums}
     return next((each for each in known if each.algorithm in original), known[0] if known else None)

@@ -1,8 +1,9 @@
-"""Asking for archived objects to be thawed, and noting in the ledger who waits for them.
+"""Requests to thaw archived objects, with a note in the ledger of each run that waits.
 
     <ledger>/thawing/<bucket>/<key>/<run id>.json
 
-The note is written before S3 is asked, so that whoever hears that an object has thawed finds every run that waits.
+The note is written before the request to S3, so that the handler of S3's event finds every waiting
+run.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jobs.s3.store import Restoring, Store
 
 @dataclass(frozen=True, slots=True)
 class Thaws:
-    """The requests of one worker: each object is asked for once. `ledger` and `location`: where notes go."""
+    """The requests of one worker, one for each object. `ledger` and `location`: where notes go."""
 
     ledger: Store
     location: Location
@@ -32,7 +33,7 @@ class Thaws:
     _asked: dict[ObjectRef, asyncio.Task[None]] = field(default_factory=dict)
 
     async def request(self, store: Store, ref: ObjectRef, storage_class: str) -> None:
-        """Ask for an object to be thawed. Raises what S3 says to that, and Conflict when it can be read already."""
+        """Ask S3 to thaw an object. Raises S3's errors, and Conflict if it is readable already."""
         if ref not in self._asked:
             self._asked[ref] = asyncio.create_task(self._request(store, ref, storage_class))
         try:

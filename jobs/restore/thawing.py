@@ -1,6 +1,7 @@
-"""What it takes to make archived objects readable: how long by storage class and tier, and what it costs.
+"""Thawing of archived objects: how long it takes by storage class and tier, and what it costs.
 
-Times: https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html
+Times:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from jobs.core.pricing import GIB, PriceTable
 
 DAYS_A_MONTH = 30.4
 DAYS = 7
-"""How long the readable copy is kept, if nothing else is asked for."""
+"""How long S3 keeps the readable copy, by default."""
 
 
 class Tier(StrEnum):
@@ -34,11 +35,11 @@ HOURS = {
     ("INTELLIGENT_TIERING", Tier.STANDARD): 12.0,
     ("INTELLIGENT_TIERING", Tier.BULK): 48.0,
 }
-"""At the latest, usually. A pair that is not here, S3 refuses."""
+"""The usual longest time. S3 refuses a pair that is not here."""
 
 
 class Cold(NamedTuple):
-    """Objects of one class that must be thawed, mostly one. `is_restoring`: somebody has asked for that already."""
+    """Objects of one class to thaw, mostly one. `is_restoring`: a request for them is under way."""
 
     storage_class: str
     size_bytes: int
@@ -48,7 +49,7 @@ class Cold(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Thaw:
-    """What thawing takes, all together: objects, their whole bytes, dollars by item, hours until all can be read."""
+    """The sum of a thaw: objects, their bytes, dollars by item, hours until all can be read."""
 
     tier: str
     days: int
@@ -66,9 +67,9 @@ class Thaw:
 
 
 def weigh_thaw(objects: Iterable[Cold], tier: Tier, days: int, prices: PriceTable) -> Thaw:
-    """What it takes to read these objects. One that is on its way costs nothing more.
+    """The thaw of these objects. One that is under way costs nothing more.
 
-    S3 restores whole objects, bills them by tier, and keeps the copies in STANDARD for the days asked for.
+    S3 restores whole objects, bills them by tier, and keeps the copies in STANDARD for `days`.
     """
     cold = restoring = size_bytes = 0
     requests = retrieval = storage = hours = 0.0
@@ -89,13 +90,13 @@ def weigh_thaw(objects: Iterable[Cold], tier: Tier, days: int, prices: PriceTabl
 
 
 def waiting_name(bucket: str, key: str, run_id: str = "") -> str:
-    """Where the ledger notes that a run waits for an object to thaw; without a run, the folder of all that do."""
+    """The note that a run waits for an object to thaw. Without a run: the folder of all notes."""
     return f"thawing/{bucket}/{key}/{run_id and f'{run_id}.json'}"
 
 
 def refusal(storage_class: str, tier: Tier) -> str | None:
-    """Why a class cannot be thawed by a tier; None: it can."""
+    """Why a tier cannot thaw a class. None: it can."""
     if (storage_class, tier) in HOURS:
         return None
     known = [each.value for each in Tier if (storage_class, each) in HOURS]
-    return f"{storage_class} knows no {tier.value} restores" + (f": use {' or '.join(known)}" if known else "")
+    return f"{storage_class} has no {tier.value} restores" + (f": use {' or '.join(known)}" if known else "")

@@ -33,7 +33,7 @@ from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.tombstones import DONE, FOLDER, Tombstone, Tombstones
 from jobs.manifests import open_manifest
 from jobs.policy.reader import parse_policy
-from jobs.restore.as_of_journal import told_row
+from jobs.restore.as_of_journal import row_from_entry
 from jobs.restore.journal_rows import parse_journal
 from jobs.s3 import wire
 from jobs.s3.list_pages import parse_page
@@ -216,7 +216,7 @@ PARSERS = [
     ),
     Parser(
         "journal",
-        lambda data: [told_row(each) for each in parse_journal(ObjectRef("ledger", "journal/a.json"), data)],
+        lambda data: [row_from_entry(each) for each in parse_journal(ObjectRef("ledger", "journal/a.json"), data)],
         [to_lines([Entry(1e9, "ObjectCreated:Put", "source", "k", "v", "FF", Ending.COPIED, destination_key="k")])],
     ),
     Parser("policy", lambda data: parse_policy(data, "policy.yaml"), [_POLICY]),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobs.core.model import ObjectVersion
 from jobs.ledger.journal import Ending, Entry
 from jobs.restore.as_of import current_at
-from jobs.restore.as_of_journal import JOURNAL, told_row
+from jobs.restore.as_of_journal import JOURNAL, row_from_entry
 
 STEPS = st.lists(st.sampled_from(["put", "put", "delete", "undelete", "purge"]), min_size=1, max_size=12)
 SPACING_SECONDS = 10.0
@@ -76,7 +76,7 @@ class Pair:
             if name == "ObjectCreated:Put":
                 entry = entry._replace(size_bytes=1, etag=f"e{version.name}")
             copy = self.copy_of.get(version.name)
-            row = told_row(entry._replace(destination_key="k", destination_version_id=copy))
+            row = row_from_entry(entry._replace(destination_key="k", destination_version_id=copy))
             assert row is not None
             self.journal.append(row)
 
@@ -141,7 +141,7 @@ def version(name: str, time: float, etag: str | None, size: int | None = 5) -> O
 
 def told(event: str, at: float, copy: str | None = None, etag: str | None = "a", name: str = "v1") -> ObjectVersion:
     entry = Entry(at + 1, event, "s", "k", name, None, Ending.COPIED, size_bytes=5, etag=etag, event_at=at)
-    row = told_row(entry._replace(destination_key="k", destination_version_id=copy))
+    row = row_from_entry(entry._replace(destination_key="k", destination_version_id=copy))
     assert row is not None
     return row
 
@@ -167,7 +167,7 @@ def test_what_no_copy_is_left_of_is_told_with_no_archive_that_could_be_read() ->
 
 def test_a_key_without_versions_is_hidden_by_its_deletion() -> None:
     deletion = Entry(8.0, "Object Deleted", "s", "k", None, None, Ending.RETAINED, destination_key="k", event_at=7.0)
-    row = told_row(deletion)
+    row = row_from_entry(deletion)
     assert row is not None
     assert current_at([version("c1", 5.0, "a")], [row], 6.0) is not None
     assert current_at([version("c1", 5.0, "a")], [row], 7.0) is None
@@ -175,5 +175,5 @@ def test_a_key_without_versions_is_hidden_by_its_deletion() -> None:
 
 def test_what_says_nothing_of_a_version_is_no_row() -> None:
     for event in ("ObjectRestore:Completed", "ObjectTagging:Put", "unreadable", "s3:TestEvent"):
-        assert told_row(Entry(1.0, event, "s", "k", "v", None, Ending.SKIPPED, destination_key="k")) is None
-    assert told_row(Entry(1.0, "ObjectCreated:Put", "s", "k", "v", None, Ending.SKIPPED)) is None
+        assert row_from_entry(Entry(1.0, event, "s", "k", "v", None, Ending.SKIPPED, destination_key="k")) is None
+    assert row_from_entry(Entry(1.0, "ObjectCreated:Put", "s", "k", "v", None, Ending.SKIPPED)) is None

@@ -81,5 +81,5 @@ def test_other_buckets_prefixes_and_days_are_left_out() -> None:
 
 @pytest.mark.parametrize("name", ["x.json", "x.parquet"])
 def test_what_is_no_journal_is_named(name: str) -> None:
-    with pytest.raises(ManifestError, match=rf"s3://ledger/l/journal/dt=2026-03-01/{name} is no journal"):
+    with pytest.raises(ManifestError, match=rf"s3://ledger/l/journal/dt=2026-03-01/{name} is not a journal"):
         read({f"journal/dt=2026-03-01/{name}": b"PAR1 or not\n"})

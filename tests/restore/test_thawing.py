@@ -38,7 +38,7 @@ def test_nothing_cold_takes_nothing():
         ("GLACIER", Tier.EXPEDITED, None),
         ("DEEP_ARCHIVE", Tier.BULK, None),
         ("DEEP_ARCHIVE", Tier.EXPEDITED, "use Standard or Bulk"),
-        ("STANDARD", Tier.BULK, "knows no Bulk restores"),
+        ("STANDARD", Tier.BULK, "has no Bulk restores"),
     ],
 )
 def test_a_tier_that_a_class_lacks_is_refused(storage_class, tier, problem):

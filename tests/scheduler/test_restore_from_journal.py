@@ -70,7 +70,7 @@ def test_the_source_comes_back_as_it_was_although_the_copies_are_of_today(
     assert bodies == expected
     assert report["outcomes"].get("restored", 0) == len(expected)
     assert report["outcomes"].get("unrestorable", 0) == lost
-    assert not lost or "says the journal" in report["reasons"][0]["reason"]
+    assert not lost or "the journal has it" in report["reasons"][0]["reason"]
 
 
 @pytest.mark.slow
@@ -85,4 +85,4 @@ def test_what_is_no_journal_is_named_and_nothing_is_restored(told: Place) -> Non
     command += ["--journal-since", DAY, "--destination", f"s3://{told.ledger}/back/"]
     done = subprocess.run(command, env=told.environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (10, 1)
-    assert f"journal/dt={DAY}/forged.json is no journal: it has no recorded_at" in done.stderr
+    assert f"journal/dt={DAY}/forged.json is not a journal: it has no recorded_at" in done.stderr
