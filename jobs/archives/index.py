@@ -1,4 +1,4 @@
-"""The index of all archives, in the ledger: which archives exist, and what is where in them.
+"""The index of all archives, in the ledger: the archives and their members.
 
     <ledger>/archives/
       <bucket>/<archive's key>.parquet   a row per member, the record in the footer. Written

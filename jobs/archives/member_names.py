@@ -1,4 +1,4 @@
-"""Names of members inside a tar: keys, spelled so that untarring is harmless anywhere.
+"""Names of members inside a tar, spelled so that untarring is harmless anywhere.
 
 A key may be `../../etc/passwd`, `/x`, `a//b`, `a/`, hold control characters, or be both a file and
 a folder (`a` and `a/b`). The name keeps what is harmless and percent-encodes the rest. The PAX

@@ -1,4 +1,4 @@
-"""Archives: the record of a member, its place, and the locator of an archive's own index.
+"""Archives: a member's record and place, and the locator of an archive's index.
 
 An archive is a tar (POSIX.1-2001, PAX headers) or the same tar cut into independent zstd frames
 (RFC 8878), so stock tools read either. Its last member is its index. Its last 512 bytes, which tar

@@ -1,4 +1,4 @@
-"""The reader of an archive's members: coalesced ranges, each member proven against the index.
+"""The reader of members: coalesced ranges, each member proven against the index.
 
 Restores and verifications of archives read here. A read yields proven content, or the reason why
 there is no proof. It never yields bytes that could be another object's.

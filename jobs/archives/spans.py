@@ -1,4 +1,4 @@
-"""Spans: requests for many byte ranges of one object, where neighbours share a request. Pure."""
+"""Spans: requests for byte ranges of one object, shared by neighbours. Pure."""
 
 from __future__ import annotations
 

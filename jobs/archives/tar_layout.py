@@ -1,8 +1,9 @@
-"""The layout of an archive's tar: headers, padding and offsets, before any content is moved.
+"""The layout of an archive's tar: headers, padding, offsets.
 
-The standard library (`tarfile`) makes the headers, in the PAX format: names in UTF-8, sizes above
-8 GiB. Vendor records (`SEALIFT.…`), which other programs skip, hold what S3 said of a member.
-Everything in a header comes from the member, so the same members make the same archive.
+It is known before any content is moved. The standard library (`tarfile`) makes the headers, in the
+PAX format: names in UTF-8, sizes above 8 GiB. Vendor records (`SEALIFT.…`), which other programs
+skip, hold what S3 said of a member. Everything in a header comes from the member, so the same
+members make the same archive.
 
 Format: https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13
 """

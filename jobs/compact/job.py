@@ -1,4 +1,4 @@
-"""The compact job: packs small cold objects into few archives, with an index to find each again.
+"""The compact job: packs small cold objects into few archives with an index.
 
 A group of rows (`jobs.compact.packing`) becomes one archive. The archive's name follows from its
 members, and its index, written last, marks it as finished. So another attempt, another run over the

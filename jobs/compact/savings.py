@@ -1,4 +1,4 @@
-"""Savings of packing: what it saves a month, what it costs once, and whether it pays.
+"""Savings of packing: what it saves a month, what it costs, whether it pays.
 
 S3 bills small objects of the cold classes for more than their bytes. Rules of the classes:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html and

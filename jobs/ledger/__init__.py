@@ -1,4 +1,4 @@
-"""The ledger: what runs are asked, plan, do and prove, as files below one S3 prefix.
+"""The ledger: what runs ask, plan, do and prove, as files below one S3 prefix.
 
 Reading order: `write_rules` says which file may ever change and `guard` makes it a condition of
 each write, `files` is the one write, read and listing, `ledger` has a run's documents, `agreement`

@@ -1,4 +1,4 @@
-"""The guard of a write below the ledger, by the table of `jobs.ledger.write_rules`."""
+"""The guard of a ledger write, by the table of `jobs.ledger.write_rules`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Start records: which Batch job of a name does the work, the first that was recorded.
+"""Start records: the Batch job that does the work of its name.
 
     <ledger>/starts/<name>.submitted.json
 

@@ -1,4 +1,4 @@
-"""The journal: what the backup function did with each event, one line of JSON each.
+"""The journal: what the backup function did with each event, a line of JSON each.
 
 Each batch of events becomes one small object:
 

@@ -1,4 +1,4 @@
-"""The ledger's tables as `sealift query` shows them: columns, DuckDB types, meanings.
+"""The ledger's tables for `sealift query`: columns, DuckDB types, meanings.
 
 Columns of a file that are not listed here come after those that are. A column that a file lacks is
 null.

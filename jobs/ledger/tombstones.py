@@ -1,11 +1,11 @@
-"""Tombstones: what expire runs have deleted, its proven copies, and how to undo it if possible.
+"""Tombstones: what expire runs have deleted, its copies, and how to undo it.
 
     <ledger>/tombstones/<bucket>/<run id>/
       <first row>-<last row>-<id>-intent.parquet    written before anything is deleted
       <first row>-<last row>-<id>-done.parquet      written after that
 
-An intent without a done was interrupted: some, all or none of it may be gone. Both files have the
-columns of `SCHEMA`.
+The copies were proven before. An intent without a done was interrupted: some, all or none of it may
+be gone. Both files have the columns of `SCHEMA`.
 """
 
 from __future__ import annotations

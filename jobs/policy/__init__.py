@@ -1,4 +1,4 @@
-"""The policy file: which buckets are protected, where copies go, and what may be done with them.
+"""The policy file: which buckets are protected, and what may be done with them.
 
 Reading order: `model` has the types, `words` parses values such as `30d`, `rules` finds
 contradictions, `coverage` says which pair a key belongs to, `run_options` what a pair means for a

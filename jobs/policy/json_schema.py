@@ -1,8 +1,9 @@
-"""The JSON Schema of the policy file, for editors: completion, descriptions, valid single values.
+"""The JSON Schema of the policy file, for editors.
 
-It is made from the types of `jobs.policy.model`. Only `sealift policy check` finds values that
-contradict each other (`jobs.policy.rules`). msgspec's own schema is not used, because it cannot
-write a default whose type is one of our words.
+Editors complete names, show descriptions and check single values. It is made from the types of
+`jobs.policy.model`. Only `sealift policy check` finds values that contradict each other
+(`jobs.policy.rules`). msgspec's own schema is not used, because it cannot write a default whose
+type is one of our words.
 """
 
 from __future__ import annotations

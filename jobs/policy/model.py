@@ -154,9 +154,7 @@ class Nightly:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """How much of the pair is proven each night; the slices rotate, so that all keys have their
-    turn.
-    """
+    """How much of the pair is proven each night. Slices rotate, so all keys have their turn."""
 
     rota: Annotated[OneIn, "This slice of the keys is compared by checksums each night."] = OneIn(30)
     deep: Annotated[OneIn | None, "This slice is read on both sides and compared byte by byte."] = OneIn(360)
@@ -164,7 +162,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a run that starts by itself may take; its plan is refused above."""
+    """The limits of a run that starts by itself. A plan above them is refused."""
 
     max_cost: Annotated[Dollars, "US dollars a run, by the plan."] = Dollars(100)
     max_objects: Annotated[Count, "Rows a run."] = Count(100_000_000)
@@ -172,9 +170,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveRule:
-    """Which small cold objects are packed. All conditions must hold; the first rule that does,
-    applies.
-    """
+    """Which small cold objects are packed. All conditions must hold. The first matching rule applies."""
 
     name: Annotated[PairName, "The rule's name, unique in its pair."]
     older_than: Annotated[Age, "Objects written longer ago."]
@@ -243,7 +239,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What all pairs share; a pair overrides single fields."""
+    """What all pairs share. A pair overrides single fields."""
 
     deletes: Annotated[Deletes, "What a delete at the source does to the copy."] = Deletes.RETAIN
     thresholds: Thresholds = Thresholds()

@@ -1,4 +1,4 @@
-"""The policy file's reader: YAML in, a `Policy` out, or every mistake with its path and line.
+"""The policy file's reader: YAML in, a `Policy` or all mistakes out.
 
 msgspec converts the values into the types. It stops at the first mistake and ignores names that a
 dataclass does not have, so this module walks over everything first.

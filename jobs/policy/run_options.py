@@ -1,4 +1,4 @@
-"""Options of a run over a whole pair: its prefixes, its keys, how they are copied, its limits."""
+"""Options of a run over a whole pair: prefixes, keys, copies, limits."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class KmsKey(Word, str):
 
     @property
     def region(self) -> str | None:
-        """The region of the ARN; None for `create`."""
+        """The region of the ARN. None for `create`."""
         return self.split(":")[3] if ":" in self else None
 
 

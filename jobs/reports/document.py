@@ -1,4 +1,4 @@
-"""The report: the result of a run, as the one document that people and programs read.
+"""The report: the result of a run, as one document for people and programs.
 
 `schema()` says which keys of report.json are stable. Keys are only added. When a key changes its
 meaning or goes, `REPORT_VERSION` rises.

@@ -1,10 +1,11 @@
-"""A bucket as of a time: which version of a key was current, by the rest of its history. Pure.
+"""A bucket as of a time: which version of a key was current. Pure.
 
-The rest can be in two places: versions and delete markers in the bucket, and versions in archives,
-whose originals were expired since. For a bucket that events fill, the journal adds more. S3 dates
-to the second, so a time includes all that was written in its second. A version that is in neither
-place is unknown, and the one below it counts. But a null version that was written later, while
-versioning was suspended, may have replaced the version that was on top. Then the answer is unknown.
+The answer comes from what is left of the key's history, in two places: versions and delete markers
+in the bucket, and versions in archives, whose originals were expired since. For a bucket that
+events fill, the journal adds more. S3 dates to the second, so a time includes all that was written
+in its second. A version that is in neither place is unknown, and the one below it counts. But a
+null version that was written later, while versioning was suspended, may have replaced the version
+that was on top. Then the answer is unknown.
 """
 
 from __future__ import annotations

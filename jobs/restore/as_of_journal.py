@@ -1,4 +1,4 @@
-"""A key's history at the source, by the journal of the events that filled the bucket. Pure.
+"""A key's history at the source, by the journal of its events. Pure.
 
 S3 dates a copy when it is made: seconds after its original, or days later after a backlog. And if a
 policy retains what is deleted at the source, no delete marker records the deletion. The journal has

@@ -1,4 +1,4 @@
-"""The restore job: writes archived members, and versions of a bucket as of a time, as objects.
+"""The restore job: members of archives and earlier versions become objects again.
 
 A row names one version and, in `archive`, the archive that holds it. Members of one archive are
 read by coalesced ranges and proven before they are written. If an archive must be thawed, the job

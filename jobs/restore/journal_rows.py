@@ -1,4 +1,4 @@
-"""Rows of a manifest from the ledger's journal, for a restore to a time of the source."""
+"""Rows of a manifest from the ledger's journal, for a restore to a time."""
 
 from __future__ import annotations
 

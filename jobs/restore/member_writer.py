@@ -1,4 +1,4 @@
-"""The writer of restored members: objects with all their attributes, never over another object."""
+"""The writer of restored members: with all attributes, never over an object."""
 
 from __future__ import annotations
 

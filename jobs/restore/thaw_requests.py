@@ -1,4 +1,4 @@
-"""Requests to thaw archived objects, with a note in the ledger of each run that waits.
+"""Requests to thaw archived objects, with a note of each run that waits.
 
     <ledger>/thawing/<bucket>/<key>/<run id>.json
 

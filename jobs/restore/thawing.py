@@ -1,4 +1,4 @@
-"""Thawing of archived objects: how long it takes by storage class and tier, and what it costs.
+"""Thawing of archived objects: its time by class and tier, and its price.
 
 Times:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html

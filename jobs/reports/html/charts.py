@@ -1,4 +1,4 @@
-"""Charts as static SVG by pygal, without scripts. The page's style sheet colours them."""
+"""Charts as static SVG by pygal, without scripts. The page's CSS colours them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file for a browser, a phone, a printer or an e-mail."""
+"""The page of a report: one HTML file for browser, phone, printer or e-mail."""
 
 from __future__ import annotations
 

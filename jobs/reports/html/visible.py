@@ -1,4 +1,4 @@
-"""Visible keys: invisible characters, and those that rearrange others, are written as escapes.
+"""Visible keys: hidden and rearranging characters become escapes.
 
 A key is any UTF-8. It may hold markup, newlines, characters that reverse the reading direction, or
 two spellings of one letter. Two different keys must never look the same.
