@@ -266,7 +266,7 @@ class KeyBackup:
             return
         reason = "the source must be restored from its archive class first"
         for row in rows:
-            self.outcomes[row.row] = Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+            self.outcomes[row.row] = Outcome.of(row, status, reason)
 
     def _conclude(self, look: _Look, named: Mapping[int, int | None]) -> None:
         """The outcomes of rows that nothing was done for: they were there already, or are gone."""
@@ -275,15 +275,11 @@ class KeyBackup:
                 continue
             index = named[row.row]
             if index is None:
-                self.outcomes[row.row] = Outcome(row.row, row.key, row.version_id, Status.MISSING, _GONE, etag=row.etag)
+                self.outcomes[row.row] = Outcome.of(row, Status.MISSING, _GONE)
                 continue
             version = look.history[index]
             copy = look.sides.copies.copies[look.found[identity(version)]]
-            self.outcomes[row.row] = Outcome(
-                row.row,
-                row.key,
-                row.version_id,
-                Status.SAME,
+            self.outcomes[row.row] = Outcome.of(row, Status.SAME)._replace(
                 evidence=self.likeness.evidence(version, copy),
                 size_bytes=version.size_bytes or 0,
                 etag=version.etag,

@@ -33,7 +33,7 @@ from jobs.expire.copy_checks import Copies, Pair
 from jobs.expire.deletes import ExactDeletes
 from jobs.expire.marks import Marks
 from jobs.expire.originals import Seen, find_original
-from jobs.expire.removals import Doomed, Removals, ended, keep, seconds, spared
+from jobs.expire.removals import Doomed, Removals, keep, seconds, spared
 from jobs.expire.rules import Proof, Terms, decide
 from jobs.s3.lookup import KeyLooks
 from jobs.s3.retries import do_all, try_often
@@ -171,9 +171,9 @@ class Expire:
         for row, each in zip(rows, looked, strict=True):
             stone = announced.get(row.row)
             if each is None and stone is None:
-                outcomes[row.row] = ended(row, Status.MISSING, "the original is gone already")
+                outcomes[row.row] = Outcome.of(row, Status.MISSING, "the original is gone already")
             elif stone is not None and (each is None or (isinstance(each, Seen) and each.is_done_by(stone.step))):
-                outcomes[row.row] = ended(row, Status.EXPIRED, "by an earlier attempt of this run")
+                outcomes[row.row] = Outcome.of(row, Status.EXPIRED, "by an earlier attempt of this run")
                 above = each.original.marker_version_id if isinstance(each, Seen) else None
                 marker_id = above or stone.marker_version_id  # known to an attempt that saw the version beneath it
                 settled.append(stone._replace(marker_version_id=marker_id, recorded_at=self.clock()))
@@ -194,9 +194,9 @@ class Expire:
         try:
             found = await find_original(looks, row, is_versioned=is_versioned)
         except (Denied, Redirected) as error:
-            return ended(row, Status.DENIED, str(error))
+            return Outcome.of(row, Status.DENIED, str(error))
         except Rejected as error:
-            return ended(row, Status.FAILED, str(error))
+            return Outcome.of(row, Status.FAILED, str(error))
         return None if found is None else Seen(row, proof, *found)
 
     async def _look_by_itself(self, row: ObjectVersion, is_versioned: bool) -> Seen | Outcome | None:

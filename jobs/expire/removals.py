@@ -200,19 +200,14 @@ def seconds() -> float:
     return asyncio.get_running_loop().time()
 
 
-def ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
-    """The outcome of a row of which nothing more is said."""
-    return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
-
-
 def keep(row: ObjectVersion, reason: str) -> Outcome:
     """The original stays."""
-    return ended(row, Status.KEPT, reason)
+    return Outcome.of(row, Status.KEPT, reason)
 
 
 def _expired(doomed: Doomed, status: Status, reason: str) -> Outcome:
     """With the copy that stands for it."""
-    return ended(doomed.seen.row, status, reason)._replace(
+    return Outcome.of(doomed.seen.row, status, reason)._replace(
         evidence=doomed.verdict.evidence,
         size_bytes=doomed.seen.original.size_bytes,
         destination_version_id=doomed.proof.version_id,

@@ -89,14 +89,14 @@ class Replicate:
         if isinstance(error, NotFound):
             if isinstance(error, NoSuchBucket):
                 raise error
-            return self._ended(row, Status.MISSING, f"the source object is gone ({error.code})")
+            return Outcome.of(row, Status.MISSING, f"the source object is gone ({error.code})")
         if isinstance(error, ArchivedObject):
-            return self._ended(row, Status.ARCHIVED, "the source must be restored from its archive class first")
-        return self._ended(row, Status.FAILED if isinstance(error, Rejected) else Status.DENIED, str(error))
+            return Outcome.of(row, Status.ARCHIVED, "the source must be restored from its archive class first")
+        return Outcome.of(row, Status.FAILED if isinstance(error, Rejected) else Status.DENIED, str(error))
 
     async def _replicate(self, row: ObjectVersion) -> Outcome:
         if row.is_delete_marker:
-            return self._ended(row, Status.FAILED, "a delete marker is reproduced only with --versions all")
+            return Outcome.of(row, Status.FAILED, "a delete marker is reproduced only with --versions all")
         if self.copier.is_simple(row):
             try:
                 return await self.copier.copy_simply(row, ABSENT)
@@ -121,7 +121,7 @@ class Replicate:
             return await self.copier.copy(row, source, Guard(etag=action.replaces) if action.replaces else ABSENT)
         if action.status is None:
             raise ValueError(f"no action for {ref}")
-        outcome = self._ended(row, action.status, action.reason)
+        outcome = Outcome.of(row, action.status, action.reason)
         if action.status is Status.SAME and source and destination and verdict:
             return outcome._replace(
                 evidence=verdict.evidence,
@@ -160,7 +160,7 @@ class Replicate:
                 outcome = self._there_already(row, history[at], matching[index, at])
             elif index < resume_at:
                 reason = "a newer version is at the destination already; an older one cannot be put beneath it"
-                outcome = self._ended(row, Status.CHANGED, reason)
+                outcome = Outcome.of(row, Status.CHANGED, reason)
             else:
                 outcome = await self._guarded(row, self._replay_one(row, current))
                 if outcome.status in (Status.COPIED, Status.DELETED):
@@ -178,7 +178,7 @@ class Replicate:
         return versions
 
     def _there_already(self, row: ObjectVersion, there: Listed, evidence: Evidence) -> Outcome:
-        return self._ended(row, Status.SAME, "")._replace(
+        return Outcome.of(row, Status.SAME)._replace(
             evidence=evidence,
             size_bytes=row.size_bytes or 0,
             etag=row.etag,
@@ -190,13 +190,13 @@ class Replicate:
         target = self.route.target_of(row)
         if row.is_delete_marker:
             deleted = await self.destination.delete(target.bucket, target.key)
-            return self._ended(row, Status.DELETED, "")._replace(destination_version_id=deleted.version_id)
+            return Outcome.of(row, Status.DELETED)._replace(destination_version_id=deleted.version_id)
         guard = Guard(etag=current.etag) if current and current.etag and not current.is_delete_marker else ABSENT
         source = await self.source.head(self.route.source_of(row))
         if row.etag is not None and source.etag != row.etag:
-            return self._ended(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
+            return Outcome.of(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
         if source.is_archived:
-            return self._ended(row, Status.ARCHIVED, "the source must be restored from its archive class first")
+            return Outcome.of(row, Status.ARCHIVED, "the source must be restored from its archive class first")
         return await self.copier.copy(row, source, guard)
 
     async def _matching(
@@ -240,9 +240,6 @@ class Replicate:
             raise
         except NotFound as error:
             raise Conflict(error.operation, error.target, "Raced", "it went away while it was read") from error
-
-    def _ended(self, row: ObjectVersion, status: Status, reason: str) -> Outcome:
-        return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
 
 
 def _as_row(there: Listed) -> ObjectVersion:

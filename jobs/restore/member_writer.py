@@ -39,7 +39,7 @@ class MemberCopier:
     async def put(self, row: ObjectVersion, read: MemberRead) -> Outcome:
         """Write a member that is in memory. Raises Conflict when somebody else writes there: look again."""
         if read.data is None:
-            return ended(row, Status.UNRESTORABLE, f"{row.archive}, member {row.key!r}: {read.reason}")
+            return Outcome.of(row, Status.UNRESTORABLE, f"{row.archive}, member {row.key!r}: {read.reason}")
         member, target = read.member, self.route.target_of(row)
         try:
             written = await self.destination.put(
@@ -93,7 +93,7 @@ class MemberCopier:
         if evidence is None:
             what = "an archived object" if info.is_archived else "another object"
             why = f"{what} is at the destination (ETag {info.etag}); a restore never replaces one"
-            return ended(row, Status.UNRESTORABLE, why)._replace(destination_etag=info.etag)
+            return Outcome.of(row, Status.UNRESTORABLE, why)._replace(destination_etag=info.etag)
         found = Written(info.etag, info.version_id, info.checksums)
         return _restored(row, member, found, evidence)._replace(status=Status.SAME, size_bytes=0)
 
@@ -131,25 +131,16 @@ class MemberCopier:
         )
 
 
-def ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
-    """The outcome of a row that brought nothing to the destination."""
-    return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
-
-
 def _restored(row: ObjectVersion, member: Member, written: Written, evidence: Evidence) -> Outcome:
     sha256 = next((f"SHA256:{each.value}" for each in _checksums(member) if each.algorithm == "SHA256"), None)
-    return Outcome(
-        row.row,
-        row.key,
-        row.version_id or member.version_id,
-        Status.RESTORED,
-        written.note,
-        evidence,
-        member.size_bytes,
-        member.etag,
-        written.version_id,
-        written.etag,
-        sha256,
+    return Outcome.of(row, Status.RESTORED, written.note)._replace(
+        version_id=row.version_id or member.version_id,
+        evidence=evidence,
+        size_bytes=member.size_bytes,
+        etag=member.etag,
+        destination_version_id=written.version_id,
+        destination_etag=written.etag,
+        checksum=sha256,
     )
 
 

@@ -56,10 +56,10 @@ class VerifyArchives:
         try:
             record = await self.index.record(archive)
             if record is None:
-                return [_ended(row, Status.UNVERIFIABLE, "no index has it: sealift archives reindex") for row in rows]
+                return [Outcome.of(row, Status.UNVERIFIABLE, "no index has it: sealift archives reindex") for row in rows]
             members = {(each.key, each.version_id): each for each in await self._members(archive)}
         except DamagedArchive as error:
-            return [_ended(row, Status.UNVERIFIABLE, str(error)) for row in rows]
+            return [Outcome.of(row, Status.UNVERIFIABLE, str(error)) for row in rows]
         try:
             info = await try_often(lambda: self.store.head(archive_ref(record)))
             if info.is_archived:
@@ -74,10 +74,10 @@ class VerifyArchives:
             if row.key == row.archive:
                 outcomes.append(_archive_outcome(row, info, problems))
             elif member is None:
-                outcomes.append(_ended(row, Status.UNVERIFIABLE, "the index has it no more: verify again"))
+                outcomes.append(Outcome.of(row, Status.UNVERIFIABLE, "the index has it no more: verify again"))
             elif (row.key, row.version_id) in disputed:
                 why = f"{archive}: the index inside says otherwise of it"
-                outcomes.append(_ended(row, Status.MISMATCHED, why))
+                outcomes.append(Outcome.of(row, Status.MISMATCHED, why))
             else:
                 outcomes.append(_member_outcome(row, archive, judged[id(member)]))
         return outcomes
@@ -141,30 +141,26 @@ def _without_data(read: MemberRead) -> MemberRead:
 def _member_outcome(row: ObjectVersion, archive: Location, read: MemberRead) -> Outcome:
     if read.reason:
         status = Status.UNVERIFIABLE if read.reason == UNPROVEN else Status.MISMATCHED
-        return _ended(row, status, f"{archive}: {read.reason}")
+        return Outcome.of(row, status, f"{archive}: {read.reason}")
     other, _, is_same = (row.proof or "").partition(" ")
     if other and not is_same:
-        return _ended(row, Status.MISMATCHED, f"two archives claim this version: {other} has other content")
+        return Outcome.of(row, Status.MISMATCHED, f"two archives claim this version: {other} has other content")
     reason = f"two archives claim this version: {other} has it too" if other else ""
-    outcome = _ended(row, Status.VERIFIED, reason)
+    outcome = Outcome.of(row, Status.VERIFIED, reason)
     return outcome._replace(evidence=read.evidence, size_bytes=read.member.size_bytes)
 
 
 def _archive_outcome(row: ObjectVersion, info: ObjectInfo, problems: Sequence[str]) -> Outcome:
     if problems:
-        return _ended(row, Status.MISMATCHED, "; ".join(problems))._replace(destination_etag=info.etag)
-    return _ended(row, Status.VERIFIED, "")._replace(evidence=Evidence.CONTENT)
+        return Outcome.of(row, Status.MISMATCHED, "; ".join(problems))._replace(destination_etag=info.etag)
+    return Outcome.of(row, Status.VERIFIED)._replace(evidence=Evidence.CONTENT)
 
 
 def _refused(row: ObjectVersion, archive: Location, error: StoreError) -> Outcome:
     if isinstance(error, NotFound):
         if isinstance(error, NoSuchBucket):
             raise error
-        return _ended(row, Status.MISSING, f"{archive} is gone")
+        return Outcome.of(row, Status.MISSING, f"{archive} is gone")
     if isinstance(error, ArchivedObject):
-        return _ended(row, Status.ARCHIVED, f"{archive} must be restored before it can be read")
-    return _ended(row, Status.FAILED if isinstance(error, Rejected) else Status.DENIED, str(error))
-
-
-def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
-    return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+        return Outcome.of(row, Status.ARCHIVED, f"{archive} must be restored before it can be read")
+    return Outcome.of(row, Status.FAILED if isinstance(error, Rejected) else Status.DENIED, str(error))

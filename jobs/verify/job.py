@@ -76,34 +76,34 @@ class Verify:
         except NoSuchBucket:
             raise
         except NotFound as error:
-            return _ended(row, Status.CHANGED, f"{error.target} went away while it was read")
+            return Outcome.of(row, Status.CHANGED, f"{error.target} went away while it was read")
         except (Denied, Redirected) as error:
-            return _ended(row, Status.DENIED, str(error))
+            return Outcome.of(row, Status.DENIED, str(error))
         except ArchivedObject as error:
-            return _ended(row, Status.UNVERIFIABLE, f"{error.target} must be restored before it can be read")
+            return Outcome.of(row, Status.UNVERIFIABLE, f"{error.target} must be restored before it can be read")
         except PreconditionFailed as error:
-            return _ended(row, Status.CHANGED, f"{error.target} changed while it was read")
+            return Outcome.of(row, Status.CHANGED, f"{error.target} changed while it was read")
         except Rejected as error:
-            return _ended(row, Status.FAILED, str(error))
+            return Outcome.of(row, Status.FAILED, str(error))
 
     async def _verify(self, row: ObjectVersion, target: ObjectRef) -> Outcome:
         if row.is_delete_marker:
-            return _ended(row, Status.UNVERIFIABLE, "a delete marker is verified only with --versions all")
+            return Outcome.of(row, Status.UNVERIFIABLE, "a delete marker is verified only with --versions all")
         if self.options.deep and row.known_checksum:
             return await self._verify_known(row, row.known_checksum, target)
         ref = self.route.source_of(row)
         source, destination = await asyncio.gather(find(self.source, ref), find(self.destination, target))
         if source is None:
-            return _ended(row, Status.CHANGED, "the source object is gone")
+            return Outcome.of(row, Status.CHANGED, "the source object is gone")
         if row.etag is not None and source.etag != row.etag:
-            return _ended(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
+            return Outcome.of(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
         if destination is None:
-            return _ended(row, Status.MISSING, "nothing is at the destination")
+            return Outcome.of(row, Status.MISSING, "nothing is at the destination")
         verdict, checksum = await self._prove(
             row, Side(self.source, ref, source), Side(self.destination, target, destination)
         )
         if verdict.same is False and await self._has_moved_on(ref, source):
-            return _ended(row, Status.CHANGED, "the source changed while it was compared")
+            return Outcome.of(row, Status.CHANGED, "the source changed while it was compared")
         return _judged(row, source.etag, destination, verdict, checksum)
 
     async def _has_moved_on(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
@@ -115,7 +115,7 @@ class Verify:
         """The destination's bytes against a checksum that the ledger knows: the source is not read."""
         destination = await find(self.destination, target)
         if destination is None:
-            return _ended(row, Status.MISSING, "nothing is at the destination")
+            return Outcome.of(row, Status.MISSING, "nothing is at the destination")
         verdict = await check_content(Side(self.destination, target, destination), known_checksum, self.budget)
         return _judged(row, row.etag, destination, verdict, known_checksum)
 
@@ -156,12 +156,12 @@ class Verify:
 
     async def _verify_version(self, row: ObjectVersion, target: ObjectRef, there: Listed) -> Outcome:
         if row.is_delete_marker and there.is_delete_marker:
-            return _ended(row, Status.VERIFIED, "")._replace(destination_version_id=there.version_id)
+            return Outcome.of(row, Status.VERIFIED)._replace(destination_version_id=there.version_id)
         if row.is_delete_marker or there.is_delete_marker:
-            return _ended(row, Status.MISMATCHED, "a delete marker on one side only")
+            return Outcome.of(row, Status.MISMATCHED, "a delete marker on one side only")
         if row.size_bytes not in (None, there.size_bytes):  # no need to look, let alone to read
             reason = f"size differs: {row.size_bytes} bytes at the source, {there.size_bytes} at the destination"
-            return _ended(row, Status.MISMATCHED, reason)._replace(destination_etag=there.etag)
+            return Outcome.of(row, Status.MISMATCHED, reason)._replace(destination_etag=there.etag)
         return await self._verify(row, target._replace(version_id=there.version_id))
 
     def _unmatched(self, row: ObjectVersion, index: int, judged: Mapping[tuple[int, int], Outcome]) -> Outcome:
@@ -169,7 +169,7 @@ class Verify:
         for (s, _), outcome in judged.items():
             if s == index and outcome.status not in (Status.VERIFIED, Status.MISMATCHED):
                 return outcome
-        return _ended(row, Status.MISSING, "no version at the destination reproduces it")
+        return Outcome.of(row, Status.MISSING, "no version at the destination reproduces it")
 
 
 def _true_of(info: ObjectInfo, text: str | None, report: Mapping[str, Any] | None) -> Checksums:
@@ -193,24 +193,15 @@ def _sources(source: Mapping[str, Any] | None, destination: Mapping[str, Any] | 
     return f"checksums at rest: {', '.join(known)}"
 
 
-def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
-    return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
-
-
 def _judged(
     row: ObjectVersion, source_etag: str | None, destination: ObjectInfo, verdict: Verdict, checksum: str | None
 ) -> Outcome:
     status = {True: Status.VERIFIED, False: Status.MISMATCHED, None: Status.UNVERIFIABLE}[verdict.same]
-    return Outcome(
-        row.row,
-        row.key,
-        row.version_id,
-        status,
-        verdict.reason,
-        verdict.evidence if verdict.same is not None else Evidence.NONE,
-        destination.size_bytes,
-        source_etag,
-        destination.version_id,
-        destination.etag,
-        checksum if verdict.same else None,
+    return Outcome.of(row, status, verdict.reason)._replace(
+        evidence=verdict.evidence if verdict.same is not None else Evidence.NONE,
+        size_bytes=destination.size_bytes,
+        etag=source_etag,
+        destination_version_id=destination.version_id,
+        destination_etag=destination.etag,
+        checksum=checksum if verdict.same else None,
     )

@@ -102,7 +102,7 @@ def _no_locks() -> Replacements:
 
 def _kept_is_expired() -> Replacements:
     def kept(row: Any, reason: str) -> Outcome:
-        return Outcome(row.row, row.key, row.version_id, Status.EXPIRED, reason, etag=row.etag)
+        return Outcome.of(row, Status.EXPIRED, reason)
 
     return [(jobs.expire.job, "_kept", kept)]
 
