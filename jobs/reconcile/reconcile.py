@@ -235,7 +235,7 @@ def _check_pair(source: Inventory, destination: Inventory, options: ReconcileOpt
 
 
 def _check_clock(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> None:
-    from jobs.reconcile.stage_statistics import newest_modified
+    from jobs.reconcile.stage import newest_modified
 
     inventory, newest = staged.inventory, newest_modified(connection, staged)
     if newest is not None and newest > inventory.created_at + CLOCK_SECONDS:

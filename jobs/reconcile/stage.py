@@ -23,7 +23,6 @@ from jobs.errors import ManifestError
 from jobs.inventory.data_files import fold_name
 from jobs.inventory.fields import FEW_VALUED, FIELDS, TEXT
 from jobs.inventory.report import Inventory
-from jobs.reconcile.stage_statistics import has_no_key, scanned, statistics
 from jobs.s3.store import Store
 from jobs.tables.duck import identifier, quoted
 
@@ -103,6 +102,15 @@ def stage_reports(
             ]
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def newest_modified(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> float | None:
+    """When the newest object of the report was modified (epoch seconds); None where it does not say."""
+    column = staged.column("lastmodifieddate")
+    if column is None:
+        return None
+    row = connection.execute(f"SELECT epoch(max({column})) FROM {staged.relation}").fetchone()
+    return None if row is None else row[0]
 
 
 _Written: TypeAlias = Mapping[str, "Future[Path | None]"]
@@ -218,12 +226,12 @@ def _measure(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> Sta
     Raises ManifestError where there is no row, or one names another bucket.
     """
     inventory, key = staged.inventory, staged.column("key")
-    rows, told = statistics(connection, staged)
+    rows, told = _statistics(connection, staged)
     if not rows:
         raise _empty(inventory)
     constants = {}
     for name in filter(staged.column, FEW_VALUED):
-        low, high, known = told.get(staged.columns[name]) or scanned(connection, staged, name)
+        low, high, known = told.get(staged.columns[name]) or _scanned(connection, staged, name)
         if known == rows and low == high:
             constants[name] = f"{quoted(low)}::{FIELDS[name]}"
         elif not known:
@@ -237,10 +245,51 @@ def _measure(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> Sta
             f"a row of {inventory.manifest} names the bucket {other[0] if other else None!r}, the report is of "
             f"{inventory.source_bucket!r}: use another inventory"
         )
-    has_keys = not has_no_key(connection, staged)
+    has_keys = not _has_no_key(connection, staged)
     if inventory.file_format != "CSV" and not has_keys:  # of CSV's they are listed already
         connection.execute(
             f"INSERT INTO unparsed SELECT {quoted(inventory.manifest)}, NULL, NULL, 'the row has no key', "
             f"t::VARCHAR FROM {staged.relation} AS t WHERE {key} IS NULL"
         )
     return StagedReport(inventory, staged.relation, staged.columns, rows, constants, has_keys)
+
+
+def _statistics(
+    connection: duckdb.DuckDBPyConnection, staged: StagedReport
+) -> tuple[int, dict[str, tuple[str, str, int]]]:
+    """(rows, column → (min, max, values that are not null)), for the columns that have statistics.
+
+    Reading a column of all rows would take a good part of the time that the join takes.
+    """
+    paths = _paths(staged)
+    row = connection.execute(f"SELECT sum(num_rows) FROM parquet_file_metadata({paths})").fetchone()
+    told = connection.execute(
+        f"""
+        SELECT path_in_schema, min(stats_min_value), max(stats_max_value),
+               sum(num_values - stats_null_count)::BIGINT
+        FROM parquet_metadata({paths}) GROUP BY 1
+        HAVING bool_and(stats_null_count IS NOT NULL
+                        AND (stats_null_count = num_values OR stats_min_value IS NOT NULL))
+        """
+    ).fetchall()
+    return int(row[0] or 0) if row else 0, {name: (low, high, known) for name, low, high, known in told}
+
+
+def _scanned(connection: duckdb.DuckDBPyConnection, staged: StagedReport, name: str) -> tuple[str, str, int]:
+    """The same of one column, read."""
+    column = staged.column(name)
+    row = connection.execute(f"SELECT min({column}), max({column}), count({column}) FROM {staged.relation}").fetchone()
+    return row or ("", "", 0)
+
+
+def _has_no_key(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> bool:
+    """Whether a row may have no key, by the files' own statistics."""
+    row = connection.execute(
+        f"SELECT sum(coalesce(stats_null_count, 1)) FROM parquet_metadata({_paths(staged)}) WHERE path_in_schema = ?",
+        [staged.columns["key"]],
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def _paths(staged: StagedReport) -> str:
+    return staged.relation.removeprefix("read_parquet(").rpartition(", ")[0]
