@@ -56,7 +56,9 @@ class VerifyArchives:
         try:
             record = await self.index.record(archive)
             if record is None:
-                return [Outcome.of(row, Status.UNVERIFIABLE, "no index has it: sealift archives reindex") for row in rows]
+                return [
+                    Outcome.of(row, Status.UNVERIFIABLE, "no index has it: sealift archives reindex") for row in rows
+                ]
             members = {(each.key, each.version_id): each for each in await self._members(archive)}
         except DamagedArchive as error:
             return [Outcome.of(row, Status.UNVERIFIABLE, str(error)) for row in rows]
