@@ -15,11 +15,12 @@ import duckdb
 import pyarrow as pa
 
 from jobs.core.model import ObjectInfo, ObjectRef
-from jobs.core.pace import Pace, backoff_seconds
+from jobs.core.pace import Pace
 from jobs.core.prefix_map import PrefixMap
-from jobs.errors import Denied, NoSuchBucket, NotFound, StoreError, Throttled, Unavailable
+from jobs.errors import Denied, NoSuchBucket, NotFound, StoreError, Throttled
 from jobs.reconcile.rules import Facts, judge
 from jobs.reconcile.rules_sql import judgements
+from jobs.s3.retries import try_often
 from jobs.s3.store import Store
 
 IN_FLIGHT = 64
@@ -153,25 +154,22 @@ async def _look(
 
 
 async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
-    """What HEAD says of an object; a delete marker is one that S3 names as such."""
-    for attempt in range(1, TRIES + 1):
-        try:
-            return _described(await store.head(ref))
-        except NoSuchBucket:
-            raise
-        except NotFound as error:
-            return Facts(is_delete_marker=True) if error.code == "DeleteMarker" else None
-        except Unavailable as error:
-            if attempt == TRIES:
-                raise
-            if isinstance(error, Throttled):
-                pace.throttle(asyncio.get_running_loop().time())
-            await asyncio.sleep(backoff_seconds(attempt, 0.5))
-        except StoreError as error:
-            if error.code in ("MethodNotAllowed", "DeleteMarker"):  # HEAD of a delete marker by its version id
-                return Facts(is_delete_marker=True)
-            raise
-    raise AssertionError("the last try returns or raises")
+    """Return what HEAD says of an object, None where it is gone. S3 names a delete marker as such."""
+
+    def slow_down(error: StoreError) -> None:
+        if isinstance(error, Throttled):
+            pace.throttle(asyncio.get_running_loop().time())
+
+    try:
+        return _described(await try_often(lambda: store.head(ref), slow_down, TRIES))
+    except NoSuchBucket:
+        raise
+    except NotFound as error:
+        return Facts(is_delete_marker=True) if error.code == "DeleteMarker" else None
+    except StoreError as error:
+        if error.code in ("MethodNotAllowed", "DeleteMarker"):  # HEAD of a delete marker by its version id
+            return Facts(is_delete_marker=True)
+        raise
 
 
 def _described(info: ObjectInfo) -> Facts:
