@@ -1,7 +1,9 @@
-"""A HEAD for each suspicion, before it is called a finding: what two reports said is asked of S3 itself.
+"""A HEAD for each suspicion, before it is called a finding: what two reports said is asked of S3
+itself.
 
-The rules stay those of `jobs.reconcile.rules`; only the facts are fresh. A key that has changed since the reports is
-in flight, as if the reports had said so. Imports pyarrow and duckdb: import this module where it is used.
+The rules stay those of `jobs.reconcile.rules`; only the facts are fresh. A key that has changed
+since the reports is in flight, as if the reports had said so. Imports pyarrow and duckdb: import
+this module where it is used.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ class Suspects:
 
 
 class Confirmed(NamedTuple):
-    """What came of it: rows asked, those that stay findings, those that are none, those S3 would not answer for
-    (they stay findings), those beyond the limit.
+    """What came of it: rows asked, those that stay findings, those that are none, those S3 would
+    not answer for (they stay findings), those beyond the limit.
     """
 
     asked: int = 0
@@ -78,7 +80,8 @@ async def confirm(
     *,
     all_versions: bool,
 ) -> Confirmed:
-    """Judge the findings in the table `judged` (see `jobs.reconcile.join`) anew, by what S3 says of them now.
+    """Judge the findings in the table `judged` (see `jobs.reconcile.join`) anew, by what S3 says of
+    them now.
 
     `horizon`: epoch seconds behind which nothing is judged.
 
@@ -154,7 +157,10 @@ async def _look(
 
 
 async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
-    """Return what HEAD says of an object, None where it is gone. S3 names a delete marker as such."""
+    """Return what HEAD says of an object, None where it is gone.
+
+    S3 names a delete marker as such.
+    """
 
     def slow_down(error: StoreError) -> None:
         if isinstance(error, Throttled):

@@ -1,7 +1,8 @@
-"""A report's data files as Parquet on disk, for DuckDB to join: verified, and every row accounted for.
+"""A report's data files as Parquet on disk, for DuckDB to join: verified, and every row accounted
+for.
 
-Parquet files stay as they are; CSV and ORC become Parquet files in the scratch folder. Rows that cannot be understood
-are listed in the table `unparsed` of the connection.
+Parquet files stay as they are; CSV and ORC become Parquet files in the scratch folder. Rows that
+cannot be understood are listed in the table `unparsed` of the connection.
 
 Imports duckdb: import this module where it is used.
 """
@@ -36,9 +37,11 @@ UNPARSED = (
 
 @dataclass(frozen=True, slots=True)
 class StagedReport:
-    """A verified report as a relation: `relation` is SQL, `columns` maps folded field names to its columns.
+    """A verified report as a relation: `relation` is SQL, `columns` maps folded field names to its
+    columns.
 
-    `constants`: the fields that say the same in all rows, as SQL literals. `has_keys`: no row lacks its key.
+    `constants`: the fields that say the same in all rows, as SQL literals. `has_keys`: no row lacks
+    its key.
     """
 
     inventory: Inventory
@@ -55,10 +58,11 @@ class StagedReport:
 
 
 async def fetch_reports(reports: Sequence[tuple[Inventory, Store, Path]]) -> list[dict[str, str]]:
-    """Bring every data file of the reports into their folders, verified → for each report, local path → where from.
+    """Bring every data file of the reports into their folders, verified → for each report, local
+    path → where from.
 
-    Raises ManifestError for a report without files, or a file that is missing or tampered with; a StoreError when
-    S3 refuses.
+    Raises ManifestError for a report without files, or a file that is missing or tampered with; a
+    StoreError when S3 refuses.
     """
     limit = asyncio.Semaphore(FETCHES)
 
@@ -87,10 +91,12 @@ async def fetch_reports(reports: Sequence[tuple[Inventory, Store, Path]]) -> lis
 def stage_reports(
     reports: Sequence[tuple[Inventory, Mapping[str, str], Path]], connection: duckdb.DuckDBPyConnection
 ) -> list[StagedReport]:
-    """Make fetched files readable; of each report local path → where from, and its folder. Blocks: call it in a thread.
+    """Make fetched files readable; of each report local path → where from, and its folder.
 
-    Raises ManifestError for a report without rows, a file that is unreadable or lacks a promised column, and rows of
-    another bucket.
+    Blocks: call it in a thread.
+
+    Raises ManifestError for a report without rows, a file that is unreadable or lacks a promised
+    column, and rows of another bucket.
     """
     connection.execute(UNPARSED)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -105,7 +111,9 @@ def stage_reports(
 
 
 def newest_modified(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> float | None:
-    """When the newest object of the report was modified (epoch seconds); None where it does not say."""
+    """When the newest object of the report was modified (epoch seconds); None where it does not
+    say.
+    """
     column = staged.column("lastmodifieddate")
     if column is None:
         return None
@@ -195,7 +203,9 @@ def _empty(inventory: Inventory) -> ManifestError:
 
 @contextlib.contextmanager
 def refusals(inventory: Inventory, places: Mapping[str, str]) -> Iterator[None]:
-    """What DuckDB or pyarrow cannot read, as a ManifestError that names the data file, not its copy."""
+    """What DuckDB or pyarrow cannot read, as a ManifestError that names the data file, not its
+    copy.
+    """
     try:
         yield
     except (duckdb.OutOfMemoryException, duckdb.FatalException, duckdb.InternalException, MemoryError):
@@ -221,7 +231,8 @@ def _check_columns(connection: duckdb.DuckDBPyConnection, inventory: Inventory, 
 
 
 def _measure(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> StagedReport:
-    """Count the rows, and find the fields that say the same in all of them; rows without a key are listed.
+    """Count the rows, and find the fields that say the same in all of them; rows without a key are
+    listed.
 
     Raises ManifestError where there is no row, or one names another bucket.
     """
