@@ -35,10 +35,10 @@ def _believe_old_proofs() -> Replacements:
 
 
 def _delete_unasked() -> Replacements:
-    async def take_current(self: ExactDeletes, key: str, etag: str) -> Deleted:
+    async def delete_current(self: ExactDeletes, key: str, etag: str) -> Deleted:
         return await self.store.delete(self.bucket, key)
 
-    return [(ExactDeletes, "take_current", take_current)]
+    return [(ExactDeletes, "delete_current", delete_current)]
 
 
 def _announce_afterwards() -> Replacements:
@@ -65,10 +65,10 @@ def _forget_announcements() -> Replacements:
 
 
 def _hide_nothing() -> Replacements:
-    async def take_current(self: ExactDeletes, key: str, etag: str) -> Deleted:
+    async def delete_current(self: ExactDeletes, key: str, etag: str) -> Deleted:
         return Deleted(None, True)
 
-    return [(ExactDeletes, "take_current", take_current)]
+    return [(ExactDeletes, "delete_current", delete_current)]
 
 
 def _two_steps_at_once() -> Replacements:
