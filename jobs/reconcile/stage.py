@@ -1,10 +1,7 @@
-"""A report's data files as Parquet on disk, for DuckDB to join: verified, and every row accounted
-for.
+"""Staging of reports: data files as Parquet on disk for DuckDB, verified, no row lost.
 
-Parquet files stay as they are; CSV and ORC become Parquet files in the scratch folder. Rows that
-cannot be understood are listed in the table `unparsed` of the connection.
-
-Imports duckdb: import this module where it is used.
+Parquet files stay as they are. CSV and ORC become Parquet files in the scratch folder. Rows that
+cannot be parsed are listed in the table `unparsed` of the connection.
 """
 
 from __future__ import annotations
@@ -40,7 +37,7 @@ class StagedReport:
     """A verified report as a relation: `relation` is SQL, `columns` maps folded field names to its
     columns.
 
-    `constants`: the fields that say the same in all rows, as SQL literals. `has_keys`: no row lacks
+    `constants`: the fields with one value in all rows, as SQL literals. `has_keys`: no row lacks
     its key.
     """
 
@@ -52,9 +49,9 @@ class StagedReport:
     has_keys: bool = False
 
     def column(self, name: str) -> str | None:
-        """The quoted column of a field, None where the report does not have it."""
-        found = self.columns.get(name)
-        return None if found is None else identifier(found)
+        """Return the quoted column of a field, None where the report does not have it."""
+        column = self.columns.get(name)
+        return None if column is None else identifier(column)
 
 
 async def fetch_reports(reports: Sequence[tuple[Inventory, Store, Path]]) -> list[dict[str, str]]:
@@ -122,7 +119,7 @@ def newest_modified(connection: duckdb.DuckDBPyConnection, staged: StagedReport)
 
 
 _Written: TypeAlias = Mapping[str, "Future[Path | None]"]
-"""The Parquet files that become of data files, by the latter's paths."""
+"""Path of a data file → the Parquet file that it becomes."""
 
 
 def _write_typed(pool: Executor, inventory: Inventory, places: Mapping[str, str]) -> _Written:
@@ -140,7 +137,7 @@ def _stage(
     folder: Path,
     connection: duckdb.DuckDBPyConnection,
 ) -> StagedReport:
-    with refusals(inventory, places):
+    with _manifest_errors(inventory, places):
         if not places:
             names = [name for name in map(fold_name, inventory.columns) if name in FIELDS]
             nothing = ", ".join(f"NULL::{FIELDS[name]} AS {name}" for name in names)
@@ -162,13 +159,13 @@ def _stage(
 
 
 def _orc_files(places: Mapping[str, str], written: _Written) -> list[str]:
-    from jobs.reconcile.stage_typed import NotTyped
+    from jobs.reconcile.stage_typed import TypeMismatch
 
     paths = []
     for path, place in places.items():
         try:
             paths.append(written[path].result())
-        except NotTyped as error:
+        except TypeMismatch as error:
             raise ValueError(f"{place}: {error}") from error
     return [str(path) for path in paths if path is not None]
 
@@ -180,15 +177,18 @@ def _csv_files(
     written: _Written,
     folder: Path,
 ) -> list[str]:
-    """Files that are not what they promise in every value are read again, row by row."""
+    """Return the paths of typed files.
+
+    A file with a value that does not fit is read again, row by row.
+    """
     from jobs.reconcile.stage_csv_rejects import convert_csv
-    from jobs.reconcile.stage_typed import NotTyped
+    from jobs.reconcile.stage_typed import TypeMismatch
 
     paths, doubtful = [], {}
     for path, place in places.items():
         try:
             paths.append(written[path].result())
-        except NotTyped:
+        except TypeMismatch:
             doubtful[path] = place
     found = [str(path) for path in paths if path is not None]
     return [*found, convert_csv(connection, inventory, doubtful, folder)] if doubtful else found
@@ -202,8 +202,8 @@ def _empty(inventory: Inventory) -> ManifestError:
 
 
 @contextlib.contextmanager
-def refusals(inventory: Inventory, places: Mapping[str, str]) -> Iterator[None]:
-    """What DuckDB or pyarrow cannot read, as a ManifestError that names the data file, not its
+def _manifest_errors(inventory: Inventory, places: Mapping[str, str]) -> Iterator[None]:
+    """Raise what DuckDB or pyarrow cannot read as a ManifestError that names the data file, not its
     copy.
     """
     try:
@@ -237,12 +237,12 @@ def _measure(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> Sta
     Raises ManifestError where there is no row, or one names another bucket.
     """
     inventory, key = staged.inventory, staged.column("key")
-    rows, told = _statistics(connection, staged)
+    rows, values = _statistics(connection, staged)
     if not rows:
         raise _empty(inventory)
     constants = {}
     for name in filter(staged.column, FEW_VALUED):
-        low, high, known = told.get(staged.columns[name]) or _scanned(connection, staged, name)
+        low, high, known = values.get(staged.columns[name]) or _scanned(connection, staged, name)
         if known == rows and low == high:
             constants[name] = f"{quoted(low)}::{FIELDS[name]}"
         elif not known:
@@ -268,13 +268,14 @@ def _measure(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> Sta
 def _statistics(
     connection: duckdb.DuckDBPyConnection, staged: StagedReport
 ) -> tuple[int, dict[str, tuple[str, str, int]]]:
-    """(rows, column → (min, max, values that are not null)), for the columns that have statistics.
+    """Return (rows, column → (min, max, values that are not null)), for the columns that have
+    statistics.
 
     Reading a column of all rows would take a good part of the time that the join takes.
     """
     paths = _paths(staged)
     row = connection.execute(f"SELECT sum(num_rows) FROM parquet_file_metadata({paths})").fetchone()
-    told = connection.execute(
+    columns = connection.execute(
         f"""
         SELECT path_in_schema, min(stats_min_value), max(stats_max_value),
                sum(num_values - stats_null_count)::BIGINT
@@ -283,18 +284,18 @@ def _statistics(
                         AND (stats_null_count = num_values OR stats_min_value IS NOT NULL))
         """
     ).fetchall()
-    return int(row[0] or 0) if row else 0, {name: (low, high, known) for name, low, high, known in told}
+    return int(row[0] or 0) if row else 0, {name: (low, high, known) for name, low, high, known in columns}
 
 
 def _scanned(connection: duckdb.DuckDBPyConnection, staged: StagedReport, name: str) -> tuple[str, str, int]:
-    """The same of one column, read."""
+    """Return (min, max, values that are not null) of one column, by reading it."""
     column = staged.column(name)
     row = connection.execute(f"SELECT min({column}), max({column}), count({column}) FROM {staged.relation}").fetchone()
     return row or ("", "", 0)
 
 
 def _has_no_key(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> bool:
-    """Whether a row may have no key, by the files' own statistics."""
+    """True if a row may have no key, by the files' own statistics."""
     row = connection.execute(
         f"SELECT sum(coalesce(stats_null_count, 1)) FROM parquet_metadata({_paths(staged)}) WHERE path_in_schema = ?",
         [staged.columns["key"]],
