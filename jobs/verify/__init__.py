@@ -4,5 +4,5 @@ Reading order: `job` verifies copies, `attestation` says what a checksum at rest
 `attest` joins such checksums to rows, `archives_plan` and `archives_rows` plan the verification of
 archives, `archives_job` reads them.
 
-Nothing is written to either side.
+Never write to either side.
 """

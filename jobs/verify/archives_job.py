@@ -1,8 +1,9 @@
-"""verify --archives: every member of every archive read once more, and held against the index.
+"""The verify job of archives: reads every member again and compares it with the index.
 
-The rows of a run are an archive's members, and the archive itself (its key is its URI). An archive is read in the order
-of its offsets, whole and once; what is damaged is named, what is intact is verified, also in an archive that was cut
-short or altered. The archive's own row says whether it is what was indexed, and whether the index inside agrees.
+The rows of a run are an archive's members, and the archive itself (its key is its URI). The job
+reads an archive once and whole, in the order of its offsets. It names damaged members and verifies
+intact ones, also in an archive that was truncated or altered. The archive's own row says whether it
+is what was indexed, and whether the index inside agrees.
 """
 
 from __future__ import annotations
@@ -29,28 +30,31 @@ if TYPE_CHECKING:
 
 ARCHIVES_AT_ONCE = 2
 GAP_BYTES = 1024**2
-"""Everything is read: requests are cut where they are large enough, not where a header lies between two members."""
+"""All bytes are read, so requests are cut by their size, not at the headers between members."""
 
 _REFUSALS = (NotFound, Denied, Redirected, ArchivedObject, Rejected)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyArchives:
-    """The job of one worker: `process` takes all rows of one archive, as `chains` cuts them out of a shard."""
+    """The job of one worker.
+
+    `process` takes all rows of one archive, as `chains` cuts them out of a shard.
+    """
 
     store: Store
     index: ArchiveIndex
     budget: ByteBudget
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
-        """The rows of a shard, archive by archive."""
+        """Yield the rows of a shard, archive by archive."""
         for _, group in itertools.groupby(rows, key=attrgetter("archive")):
             yield list(group)
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """One outcome for each row, in order.
+        """Return one outcome for each row, in order.
 
-        Raises Unavailable, or PreconditionFailed when the archive is replaced meanwhile: try again.
+        Raises Unavailable, and PreconditionFailed when the archive is replaced meanwhile: retry.
         """
         archive = Location.parse(rows[0].archive or "")
         try:
@@ -89,7 +93,10 @@ class VerifyArchives:
             return [member async for part in parts for member in part]
 
     async def _read(self, record: ArchiveRecord, members: Sequence[Member]) -> dict[int, MemberRead]:
-        """What became of each member (by its `id`), in the archive's order; large ones by themselves."""
+        """Read each member in the archive's order, large ones by themselves.
+
+        Returns the results by `id(member)`.
+        """
         reader = ArchiveReader(self.store, record, self.budget, gap_bytes=GAP_BYTES)
         judged: dict[int, MemberRead] = {}
         for alone, group in itertools.groupby(sorted(members, key=attrgetter("byte_range")), key=is_large):
@@ -97,16 +104,18 @@ class VerifyArchives:
                 for member in group:
                     judged[id(member)] = await reader.prove(member)
                 continue
-            found = cast("AsyncGenerator[list[MemberRead], None]", reader.read(list(group)))
-            async with aclosing(found) as reads:
-                async for some in reads:
-                    judged.update((id(each.member), _without_data(each)) for each in some)
+            pieces = cast("AsyncGenerator[list[MemberRead], None]", reader.read(list(group)))
+            async with aclosing(pieces) as reads:
+                async for members_read in reads:
+                    judged.update((id(read.member), _without_data(read)) for read in members_read)
         return judged
 
     async def _compare_indexes(
         self, record: ArchiveRecord, info: ObjectInfo, members: dict[tuple[str, str | None], Member]
     ) -> tuple[list[str], set[tuple[str, str | None]]]:
-        """What is wrong with the archive as a whole, and the members of which the index inside says otherwise."""
+        """Return what is wrong with the archive as a whole, and the members for which the index
+        inside differs.
+        """
         import io
 
         import pyarrow as pa
@@ -136,7 +145,7 @@ class VerifyArchives:
 
 
 def _without_data(read: MemberRead) -> MemberRead:
-    """The verdict alone: the bytes are not kept. Proven, by some evidence, or with a reason."""
+    """Return the verdict without the bytes: proven, by some evidence, or with a reason."""
     return read._replace(data=None, reason=read.reason if read.data is None else "")
 
 
