@@ -1,4 +1,4 @@
-"""Candidates: the copies of one key, ordered by how likely each is of a version. Pure.
+"""Candidates: the copies of a key, the likeliest ones of a version first. Pure.
 
 A key may have a hundred thousand versions of one size, too many to compare a version with every
 copy. The listing gives the order: the top copy, then those with the version's own ETag, then the

@@ -38,7 +38,7 @@ _LATEST = 253_402_300_799.0
 _SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,64}")
 _VERSION_ID = re.compile(r"[A-Za-z0-9._~=+-]{1,512}")
 """URL-ready text (https://docs.aws.amazon.com/AmazonS3/latest/userguide/versioning-workflows.html).
-S3's own are of 32 characters; longer ones than these would not fit into the ledger's names."""
+S3's own have 32 characters. Longer ones than 512 would not fit into the ledger's names."""
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 """Buckets of before 2018 may have capitals and 255 characters."""
 _ETAG = re.compile(r"[!-~]{1,256}")

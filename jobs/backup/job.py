@@ -1,4 +1,4 @@
-"""The backup job: stores the versions that events name, the source's newest on top.
+"""The backup job: stores the versions that events name, the newest on top.
 
 Replicate works from a manifest and asks "is it there?". Events come late, twice and in any order.
 So this job asks the source which version is the newest, each time and after each write

@@ -1,4 +1,4 @@
-"""The backup of one key: stores each version that its rows name, the source's newest on top.
+"""The backup of one key: stores the named versions, the newest on top.
 
 One look shows both sides (`key_sides`), and `succession` decides. The job takes all steps that one
 look allows, each write on the condition that the top is what it was. Then one HEAD asks whether the

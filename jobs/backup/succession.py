@@ -1,6 +1,4 @@
-"""Succession of a key's versions: which one belongs on top of the copies, and the next step.
-
-No I/O.
+"""Succession of versions: which one belongs on top, and the next step. No I/O.
 
 Events arrive late, twice and in any order, so an event's word for "newest" is worth nothing. The
 caller reads the source's own history each time. S3 cannot put a version below another one. Where an
@@ -19,9 +17,7 @@ from jobs.core.model import Listed
 
 
 class Act(StrEnum):
-    """`copy` a source version on top; `restore` a destination version on top; `mark` with a delete
-    marker.
-    """
+    """Copy a source version on top, restore a destination version on top, or mark as deleted."""
 
     COPY = "copy"
     RESTORE = "restore"
@@ -91,7 +87,7 @@ def next_step(
     |                  | there                  | below    | unknown, deletes retained    | done               |
 
     An "unknown" copy is of a version that the source no longer has. With deletes retained, that
-    version was the newest one until somebody removed it there, which leaves the copy as it is.
+    version was the newest one until it was removed there, which leaves the copy as it is.
     """
     for index in wanted:
         if index not in found and not history[index].is_delete_marker:

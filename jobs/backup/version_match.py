@@ -1,4 +1,4 @@
-"""Version matching: finds which destination version is a copy of which source version."""
+"""Version matching: which destination version is a copy of which source version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Expiry: deletes originals whose copy is proven. The only package that deletes objects of users.
+"""Expiry: deletes originals whose copy is proven.
+
+No other package deletes objects of users.
 
 Reading order: `rules` is the truth table of what may go (pure), `places` says where originals and
 copies are, `proofs` and `candidates` find what the ledger has proven, `shares` and `plan` weigh and

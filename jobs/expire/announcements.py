@@ -1,4 +1,4 @@
-"""Announcements of expire runs: an object that a run deletes, or has deleted, is no copy.
+"""Announcements of expire runs: an object that a run deletes is no copy.
 
 Two objects may each be the copy of the other, in one run, in two runs at once or one after the
 other. So a run first announces what it is about to delete (`ledger.tombstones`). Then it looks here

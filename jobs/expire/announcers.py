@@ -1,4 +1,7 @@
-"""Announcers: the expire runs that may have announced copies of this run, by their specs."""
+"""Announcers: the expire runs that may have announced copies of this run.
+
+A run's spec says where it deletes.
+"""
 
 from __future__ import annotations
 

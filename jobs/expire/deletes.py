@@ -1,4 +1,4 @@
-"""Exact deletes: a version by its id, a current object only if it has the expected ETag."""
+"""Exact deletes: a version by its id, a current object by its expected ETag."""
 
 from __future__ import annotations
 

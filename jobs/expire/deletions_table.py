@@ -1,4 +1,4 @@
-"""Tables of deletions: what an expire run deleted or would delete, and the proof of each."""
+"""Tables of deletions: what an expire run deleted, and the proof of each."""
 
 from __future__ import annotations
 

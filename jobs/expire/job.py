@@ -1,4 +1,4 @@
-"""The expire job: deletes originals whose copy is proven, now and by the copy itself.
+"""The expire job: deletes originals whose copy is proven now, by the copy itself.
 
 No other job deletes. A row has a pointer (`jobs.expire.rules.Proof`) to the place where the ledger
 says that a copy is. The job believes nothing of that. It asks S3 for the original and its locks,

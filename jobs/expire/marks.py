@@ -1,4 +1,4 @@
-"""Marks: find out whether the copies' bucket is the originals' bucket by another name.
+"""Marks: show whether the copies' bucket is the originals' by another name.
 
 The job does so before it deletes anything. Another endpoint of the same service, a gateway in front
 of it, an access point: under each of them an original looks like its own copy. Names of access

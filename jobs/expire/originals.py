@@ -1,4 +1,4 @@
-"""Originals: the version that a row names, as S3 has it now, and since when others hide it."""
+"""Originals: the version of a row as S3 has it now, and since when it is hidden."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proofs of runs: each version, where its copy or archive member is, and since when."""
+"""Proofs of runs: each version, its copy or archive member, and since when."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Shares: how much of a prefix an expire run would delete, of current objects and of versions.
+"""Shares: how much of a prefix an expire run would delete.
 
-Both are weighed, since many noncurrent versions would hide that every current object goes. The
-times are those of S3's own listing, since a manifest or the ledger may be wrong. A row that the
-listing does not have counts as well, unless an expire run has deleted it.
+Current objects and all versions are weighed separately, since many noncurrent versions would hide
+that every current object goes. The times are those of S3's own listing, since a manifest or the
+ledger may be wrong. A row that the listing does not have counts as well, unless an expire run has
+deleted it.
 
 Both tables are in the connection: `chosen`, the rows with their proofs, and `there`, the listing of
 the prefix.

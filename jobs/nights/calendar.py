@@ -1,4 +1,4 @@
-"""The calendar of nights: local dates, names in the ledger, and verdicts. Reads no clock.
+"""The calendar of nights: local dates, names, verdicts. Reads no clock.
 
     nights/<pair>/<YYYY-MM-DD>/claim.json       the first start of a night: what it will do
     nights/<pair>/<YYYY-MM-DD>/<stage>.json     before a stage's run is made: which run that is

@@ -1,6 +1,7 @@
-"""Checks of a night's documents, since a writer of the ledger can write anything. Pure.
+"""Checks of a night's documents. Pure.
 
-Each function returns what is wrong with a document, else an empty text.
+A writer of the ledger can write anything. Each function returns what is wrong with a document, else
+an empty text.
 """
 
 from __future__ import annotations

@@ -109,7 +109,10 @@ class NightBook:
     async def _write(
         self, name: str, document: Mapping[str, Any], find_defect: Callable[[Mapping[str, Any]], str]
     ) -> dict[str, Any]:
-        """Write once → what is there now, ours or whoever's came first."""
+        """Write once.
+
+        Returns what is there now: this document, or another writer's that came first.
+        """
         place, data = self.ledger.location.join(name), json.dumps(document, indent=2, ensure_ascii=False).encode()
         for attempt in range(1, WRITE_TRIES + 1):
             try:

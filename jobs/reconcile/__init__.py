@@ -1,4 +1,4 @@
-"""Reconciliation: compares two inventories and says what is missing, extra, different or stale.
+"""Reconciliation: compares two inventories and reports the differences.
 
 Reading order: `rules` has the rules (pure) and `rules_sql` the same rules as SQL, `stage`,
 `stage_typed` and `stage_csv_rejects` bring reports into columns, `join_side` and `join` join them,

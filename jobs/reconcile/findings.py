@@ -1,4 +1,4 @@
-"""Findings of a join, counted and written: differences, and a manifest for the repair."""
+"""Findings of a join: the differences, and a manifest for the repair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The full join of two inventory reports, out of core in DuckDB, and the category of each row.
+"""The full join of two inventory reports in DuckDB, with a category for each row.
 
 It takes one pass. Rows that are the same, or excluded, fold into their counts. Every other row is
 kept with what both sides say. So the memory is that of the join, which DuckDB spills to disk above

@@ -1,4 +1,4 @@
-"""Sides of the join: a report's rows in scope, in the columns that `rules_sql` needs."""
+"""Sides of the join: a report's rows in scope, in the columns of `rules_sql`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reconciliation of two inventory reports: what is missing, extra, different or stale.
+"""The reconciliation of two inventory reports: what differs, and how.
 
 It makes no request per object. Missing, extra, different and stale keys (or versions) are findings.
 So is a key whose replication FAILED, says S3, unless its content is proven to be the same. What is

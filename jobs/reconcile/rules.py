@@ -1,4 +1,4 @@
-"""Rules of reconciliation: what two reports make of a key (or version), and why. No I/O.
+"""Rules of reconciliation: what two reports make of a key or version. No I/O.
 
 The rules are data. `judge` applies them to one pair, `rules_sql` writes the same rules as SQL for
 billions. Both use a few atoms, yes-or-no questions about a pair.

@@ -1,7 +1,7 @@
-"""Staging of reports: data files as Parquet on disk for DuckDB, verified, no row lost.
+"""Staging of reports: verified data files as Parquet on disk, for DuckDB.
 
-Parquet files stay as they are. CSV and ORC become Parquet files in the scratch folder. Rows that
-cannot be parsed are listed in the table `unparsed` of the connection.
+No row is lost. Parquet files stay as they are. CSV and ORC become Parquet files in the scratch
+folder. Rows that cannot be parsed are listed in the table `unparsed` of the connection.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ UNPARSED = (
 
 @dataclass(frozen=True, slots=True)
 class StagedReport:
-    """A verified report as a relation: `relation` is SQL, `columns` maps folded field names to its
-    columns.
+    """A verified report as a relation.
 
+    `relation` is SQL, `columns` maps folded field names to its columns.
     `constants`: the fields with one value in all rows, as SQL literals. `has_keys`: no row lacks
     its key.
     """
@@ -55,11 +55,10 @@ class StagedReport:
 
 
 async def fetch_reports(reports: Sequence[tuple[Inventory, Store, Path]]) -> list[dict[str, str]]:
-    """Bring every data file of the reports into their folders, verified → for each report, local
-    path → where from.
+    """Download every data file of the reports into their folders, verified.
 
-    Raises ManifestError for a report without files, or a file that is missing or tampered with; a
-    StoreError when S3 refuses.
+    Returns for each report: local path → its place. Raises ManifestError for a report without
+    files, and for a file that is missing or was altered. Raises StoreError when S3 refuses.
     """
     limit = asyncio.Semaphore(FETCHES)
 
@@ -88,9 +87,9 @@ async def fetch_reports(reports: Sequence[tuple[Inventory, Store, Path]]) -> lis
 def stage_reports(
     reports: Sequence[tuple[Inventory, Mapping[str, str], Path]], connection: duckdb.DuckDBPyConnection
 ) -> list[StagedReport]:
-    """Make fetched files readable; of each report local path → where from, and its folder.
+    """Make fetched files readable. `reports`: for each, local path → its place, and its folder.
 
-    Blocks: call it in a thread.
+    This blocks: call it in a thread.
 
     Raises ManifestError for a report without rows, a file that is unreadable or lacks a promised
     column, and rows of another bucket.
@@ -108,9 +107,7 @@ def stage_reports(
 
 
 def newest_modified(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> float | None:
-    """When the newest object of the report was modified (epoch seconds); None where it does not
-    say.
-    """
+    """Return when the newest object of the report was modified (epoch seconds), None if unknown."""
     column = staged.column("lastmodifieddate")
     if column is None:
         return None
@@ -231,8 +228,7 @@ def _check_columns(connection: duckdb.DuckDBPyConnection, inventory: Inventory, 
 
 
 def _measure(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> StagedReport:
-    """Count the rows, and find the fields that say the same in all of them; rows without a key are
-    listed.
+    """Count the rows, find the fields with one value, and list rows without a key.
 
     Raises ManifestError where there is no row, or one names another bucket.
     """

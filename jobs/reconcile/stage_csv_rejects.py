@@ -1,4 +1,4 @@
-"""CSV files with invalid rows: reads them row by row, and lists each row that cannot be parsed."""
+"""CSV files with invalid rows: read row by row, and each such row listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Typed files: CSV and ORC data files as Parquet, a whole file at once or not at all."""
+"""Typed files: CSV and ORC data files as Parquet, whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decision about one row of a replicate run, from the facts of both sides. No I/O."""
+"""The decision about a row of a replicate run, from both sides' facts. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replicate job: brings each object version of a manifest to the destination, guarded.
+"""The replicate job: brings each version of a manifest to the destination.
 
 A row whose size and ETag the manifest knows costs one request: a CopyObject that S3 performs only
 if the source is still what the manifest says and nothing is at the destination. Only when S3

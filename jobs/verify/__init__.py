@@ -1,4 +1,4 @@
-"""Verification: proves that copies are the same as their originals, and that archives are readable.
+"""Verification: proves that copies are the same, and that archives are readable.
 
 Reading order: `job` verifies copies, `attestation` says what a checksum at rest proves (pure),
 `attest` joins such checksums to rows, `archives_plan` and `archives_rows` plan the verification of

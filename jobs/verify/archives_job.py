@@ -1,4 +1,4 @@
-"""The verify job of archives: reads every member again and compares it with the index.
+"""The verify job of archives: reads every member again and checks the index.
 
 The rows of a run are an archive's members, and the archive itself (its key is its URI). The job
 reads an archive once and whole, in the order of its offsets. It names damaged members and verifies

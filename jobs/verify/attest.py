@@ -1,9 +1,7 @@
-"""Reports of checksums at rest: read, described, and joined to the rows of a verify run.
+"""Reports of checksums at rest: read, and joined to the rows of a verify run.
 
-Out of core.
-
-pyarrow and duckdb are imported where reports are joined, since nearly every run passes through here
-without one.
+The join is out of core. pyarrow and duckdb are imported only there, since most verify runs have no
+report.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Attestations: checksums that S3 computed at rest, each pinned to its object version.
+"""Attestations: checksums that S3 computed at rest, pinned to object versions.
 
 A report of checksums says what an object's bytes were when S3 read them. It proves an object only
 while that is the same object: the same version id (a version never changes), or, without one, the

@@ -1,4 +1,4 @@
-"""The verify job: proves that each object version of a manifest is at the destination.
+"""The verify job: proves that each version of a manifest is at the destination.
 
 The evidence comes in steps: stored checksums of one algorithm and type, then ETags where both are
 MD5s, then (only with `deep`) the bytes: of both sides, or of the destination alone against a
