@@ -53,7 +53,7 @@ class ExactDeletes:
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersioningEnabledBuckets.html
         """
         if not await try_often(lambda: self.store.is_versioned(self.bucket)):
-            why = PreconditionFailed("GetBucketVersioning", self.bucket, "Suspended", "it keeps no versions any more")
+            why = PreconditionFailed("GetBucketVersioning", self.bucket, "Suspended", "it no longer keeps versions")
             return [why] * len(versions)
         refused: dict[str, StoreError] = {}
 

@@ -125,7 +125,7 @@ class Expire:
         looks = KeyLooks(self.source, self.bucket)
         looked = await do_all(lambda row: self._look(row, is_versioned, looks), rows, REQUESTS_AT_ONCE)
         seen, outcomes = await self._sort(rows, looked)
-        doomed: list[Removal] = []
+        removals: list[Removal] = []
         unproven: list[Seen] = []
         for each in seen:
             decision = decide(each.row, each.proof, each.original, None, terms)
@@ -147,11 +147,11 @@ class Expire:
                 if decision.step is None or each.proof is None:
                     outcomes[each.row.row] = _kept(each.row, decision.reason)
                 else:
-                    doomed.append(Removal(each, each.proof, decision.step, verdict))
+                    removals.append(Removal(each, each.proof, decision.step, verdict))
             if self.options.delete:
-                deleted = await self.removals.remove(doomed, looked_at)
+                deleted = await self.removals.remove(removals, looked_at)
             else:
-                deleted = list(map(dry_run_outcome, doomed))
+                deleted = list(map(dry_run_outcome, removals))
         outcomes |= {outcome.row: outcome for outcome in deleted}
         outcomes |= {row.row: _kept(row, _rival(rivals[row.row])) for row in rows if row.row in rivals}
         return [outcomes[row.row] for row in rows]

@@ -142,7 +142,7 @@ class Marks:
                 if not await self._is_listed(self.source, self.bucket, mark, is_versioned):
                     raise ConfigError(
                         f"s3://{self.bucket} does not list what was written there just now: "
-                        "no copy can be told from its original, and nothing is deleted"
+                        "no copy can be distinguished from its original, and nothing is deleted"
                     )
                 found = [
                     name

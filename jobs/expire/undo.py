@@ -114,7 +114,7 @@ def _marker(history: Sequence[Listed], stone: Tombstone) -> str | None:
     if at != (0 if place is None else place + 1):
         raise _Refusal(
             f"the delete marker {stone.marker_version_id} does not lie directly above the version {stone.version_id}, "
-            "which the run hid: look at the key's versions, and remove the marker yourself if it is to go"
+            "which the run hid: look at the key's versions, and remove the marker yourself if it should go"
         )
     return _checked(history[at])
 
@@ -130,5 +130,5 @@ def _checked(marker: Listed) -> str:
     A null marker has no id of its own: a client's write may replace it at any moment.
     """
     if not is_exact(marker.version_id):
-        raise _Refusal("its delete marker has the id null, which is not its alone: remove it yourself")
+        raise _Refusal("its delete marker has the id null, which any write may replace: remove it yourself")
     return str(marker.version_id)

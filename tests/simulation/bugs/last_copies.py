@@ -59,12 +59,12 @@ def _announcements(found: Callable[[Any, Sequence[Proof], list[str]], list[str]]
                 return [self._early[id(copy)] for copy in copies]
             return found(self._removals, copies, await self._removals.announcements.find(copies))
 
-    async def remove(self: Removals, doomed: Sequence[Removal], looked_at: float) -> Any:
-        proofs = [each.proof for each in doomed]
+    async def remove(self: Removals, removals: Sequence[Removal], looked_at: float) -> Any:
+        proofs = [each.proof for each in removals]
         runs = await self.announcements.find(proofs) if is_early else []
         early = {id(proof): run for proof, run in zip(proofs, runs, strict=False)}
         changed: Any = Changed(self, early)
-        return await real(replace(self, announcements=changed), doomed, looked_at)
+        return await real(replace(self, announcements=changed), removals, looked_at)
 
     return [(Removals, "remove", remove)]
 
