@@ -40,8 +40,8 @@ LISTED_ROWS = 100
 _LIMITS = {
     "Size": "sizes were not compared",
     "ETag": "ETags were not compared",
-    "LastModifiedDate": "what is in flight or stale could not be told",
-    "IsMultipartUploaded": "uploads in parts were told by their ETag's form",
+    "LastModifiedDate": "what is in flight or stale is unknown",
+    "IsMultipartUploaded": "uploads in parts were recognised by their ETag's form",
     "EncryptionStatus": "an ETag was taken for an MD5 if it looks like one",
 }
 """Field → the limit of a comparison with a report that lacks it."""
@@ -234,7 +234,7 @@ def _check_pair(source: Inventory, destination: Inventory, options: ReconcileOpt
         if inventory.created_at > options.now + FUTURE_SECONDS:
             raise ManifestError(
                 f"{inventory.manifest} says that it was made on {_time(inventory.created_at)}, here it is "
-                f"{_time(options.now)}: clocks disagree, so that nothing can be said of what is in flight; set them"
+                f"{_time(options.now)}: clocks disagree, so what is in flight is unknown: set them"
             )
     if source.source_bucket == destination.source_bucket:
         raise ManifestError(
@@ -250,7 +250,7 @@ def _check_clock(connection: duckdb.DuckDBPyConnection, staged: StagedReport) ->
     if newest is not None and newest > inventory.created_at + CLOCK_SECONDS:
         raise ManifestError(
             f"{inventory.manifest} says that it was made on {_time(inventory.created_at)}, but lists an object of "
-            f"{_time(newest)}: clocks disagree, so that nothing can be said of what is in flight; use another inventory"
+            f"{_time(newest)}: clocks disagree, so what is in flight is unknown: use another inventory"
         )
 
 

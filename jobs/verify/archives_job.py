@@ -80,7 +80,7 @@ class VerifyArchives:
             if row.key == row.archive:
                 outcomes.append(_archive_outcome(row, info, problems))
             elif member is None:
-                outcomes.append(Outcome.of(row, Status.UNVERIFIABLE, "the index has it no more: verify again"))
+                outcomes.append(Outcome.of(row, Status.UNVERIFIABLE, "the index no longer has it: verify again"))
             elif (row.key, row.version_id) in disputed:
                 why = f"{archive}: the index inside says otherwise of it"
                 outcomes.append(Outcome.of(row, Status.MISMATCHED, why))

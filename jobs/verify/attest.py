@@ -58,7 +58,7 @@ async def attest(
         lines = "".join(f"\n  {shown(bad.file)} line {bad.line}: {shown(bad.problem)}" for bad in report.examples)
         display.say(
             f"checksums at rest of the {side}: {report.evidence:,} objects; without: {report.failed:,} that S3 could "
-            f"not read, {report.ambiguous:,} that contradict themselves, {report.rejected:,} lines of no use{lines}"
+            f"not read, {report.ambiguous:,} that contradict themselves, {report.rejected:,} unusable lines{lines}"
         )
     return attest_rows(batches, route, scratch), {
         f"{side}_checksums": {
