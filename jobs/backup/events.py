@@ -5,9 +5,9 @@
     SNS around either        {"Type": "Notification", "Message": "<one of these>"}
     S3's test message        {"Service": "Amazon S3", "Event": "s3:TestEvent", …}
 
-Unknown fields are ignored, missing optional ones are None, an unknown major version is refused. So is a value that S3
-never sends (a key that is not UTF-8, a numeric sequencer, an infinite size). It would break the ledger's names and
-lines, for other events too. Sources:
+Unknown fields are ignored, missing optional ones are None, an unknown major version is refused. So
+is a value that S3 never sends (a key that is not UTF-8, a numeric sequencer, an infinite size). It
+would break the ledger's names and lines, for other events too. Sources:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
 """

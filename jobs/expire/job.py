@@ -120,7 +120,8 @@ class Expire:
         when the worker has to stop.
         """
         is_versioned = await try_often(lambda: self.source.is_versioned(self.bucket))
-        now = min(self.clock(), self.planned_at)  # the plan weighed shares then: what is due since was not weighed
+        # The plan weighed the shares: what became due after it was not weighed.
+        now = min(self.clock(), self.planned_at)
         terms = Terms(now, self.options.grace_seconds, is_versioned, self.places, self.prefix)
         looks = KeyLooks(self.source, self.bucket)
         looked = await do_all(lambda row: self._look(row, is_versioned, looks), rows, REQUESTS_AT_ONCE)
@@ -189,7 +190,8 @@ class Expire:
             elif stone is not None and (each is None or (isinstance(each, Seen) and each.is_done_by(stone.step))):
                 outcomes[row.row] = Outcome.of(row, Status.EXPIRED, "by an earlier attempt of this run")
                 above = each.original.marker_version_id if isinstance(each, Seen) else None
-                marker_id = above or stone.marker_version_id  # known to an attempt that saw the version below it
+                # An attempt that saw the version below the marker recorded its id.
+                marker_id = above or stone.marker_version_id
                 settled.append(stone._replace(marker_version_id=marker_id, recorded_at=self.clock()))
             elif isinstance(each, Seen):
                 seen.append(each)

@@ -124,7 +124,8 @@ class Marks:
         try:
             yield others
         finally:
-            with suppress(Interrupted):  # a worker that has to stop sends no delete: its claim expires
+            # A worker that has to stop sends no delete: its claim expires.
+            with suppress(Interrupted):
                 await self._remove(mark, is_versioned)
 
     async def _listed(self, store: Store, bucket: str, prefix: str) -> list[Listed]:

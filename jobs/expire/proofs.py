@@ -103,7 +103,7 @@ def _replicas_sql(spec: RunSpec, rows: Path) -> str:
 
 
 def _members_sql(spec: RunSpec, rows: Path, members: Path) -> str:
-    """Select each row with its member: in the archive with the outcome's ETag, of the same version."""
+    """Select each row with its member: of the same version, in the archive of the outcome's ETag."""
     return f"""
         SELECT rows.key, coalesce(rows.version_id, m.version_id) AS version_id, rows.is_latest, rows.size_bytes,
                rows.etag, rows.last_modified, rows.storage_class, proven_at, {quoted(spec.run_id)} AS run_id,

@@ -128,7 +128,8 @@ class Removals:
     async def _look_again(self, removals: Sequence[Removal], looked_at: float) -> tuple[list[Removal], list[Outcome]]:
         """Return those whose copy still counts and stays, and the outcomes of the others."""
         proofs = [each.proof for each in removals]
-        runs = await self.announcements.find(proofs)  # only now, when this run has announced what it deletes
+        # Only now, when this run has announced what it deletes.
+        runs = await self.announcements.find(proofs)
         reasons = [_announced(proof, run) if run else "" for proof, run in zip(proofs, runs, strict=True)]
         if seconds() - looked_at > FRESH_SECONDS:
             lost = await self.copies.find_lost(proofs)

@@ -170,7 +170,8 @@ async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
     except NotFound as error:
         return Facts(is_delete_marker=True) if error.code == "DeleteMarker" else None
     except StoreError as error:
-        if error.code in ("MethodNotAllowed", "DeleteMarker"):  # HEAD of a delete marker by its version id
+        # HEAD of a delete marker by its version id.
+        if error.code in ("MethodNotAllowed", "DeleteMarker"):
             return Facts(is_delete_marker=True)
         raise
 

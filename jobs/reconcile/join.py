@@ -138,7 +138,8 @@ def _judge(
     }
     versioned = " AND s.matched = d.matched" if options.rules.all_versions else ""
     join = f"({source.select()}) s FULL JOIN ({destination.select()}) d ON s.joined = d.joined{versioned}"
-    unknown = {name: value for name, value in keep.items() if value.startswith("NULL::")}  # not worth a GROUP BY
+    # Columns that no side has need no GROUP BY.
+    unknown = {name: value for name, value in keep.items() if value.startswith("NULL::")}
     known = {name: value for name, value in keep.items() if name not in unknown}
     judged = options.rules.select(join, ours, theirs, known)
     quiet = [

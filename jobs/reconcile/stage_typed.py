@@ -72,7 +72,8 @@ def _writer(target: Path, schema: pa.Schema) -> pq.ParquetWriter:
     resemble each other.
     """
     words: Any = [name for name in schema.names if fold_name(name) in FEW_VALUED]
-    measured: Any = [name for name in schema.names if fold_name(name) in (*FEW_VALUED, "key")]  # what `stage` asks for
+    # The columns whose statistics `stage` reads.
+    measured: Any = [name for name in schema.names if fold_name(name) in (*FEW_VALUED, "key")]
     compression: Any = {name: "lz4" if fold_name(name) == "key" else "none" for name in schema.names}
     return pq.ParquetWriter(target, schema, compression=compression, use_dictionary=words, write_statistics=measured)
 

@@ -134,7 +134,7 @@ class Replicate:
         return outcome._replace(destination_etag=destination.etag if destination else None)
 
     async def _is_current(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
-        """True if a version is the source's current one, so that no newer one can follow its copy."""
+        """True if a version is the source's current one: no newer one can follow its copy."""
         if ref.version_id is None:
             return True
         now = await find(self.source, ref._replace(version_id=None))
