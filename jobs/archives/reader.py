@@ -20,12 +20,14 @@ from jobs.archives.files import archive_ref, stream_member
 from jobs.archives.model import CHUNK_BYTES, ArchiveRecord, Member
 from jobs.archives.spans import GAP_BYTES, SPAN_BYTES, ByteRange, Span, coalesce
 from jobs.core.evidence import is_md5
+from jobs.core.model import Checksum
 from jobs.core.outcome import Evidence
 from jobs.errors import DamagedArchive, Rejected
 from jobs.s3.byte_ranges import ByteBudget, read_ahead
-from jobs.s3.checksums import ALGORITHMS, Hasher, digest
+from jobs.s3.checksums import Hasher
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
+from jobs.s3.stored_checksums import full_object_checksums, is_checksum_of
 
 SPANS_AHEAD = 4
 """Requests for one archive in flight."""
@@ -106,10 +108,10 @@ class ArchiveReader:
         The caller uses nothing of it before. Raises DamagedArchive when the bytes are not the
         member's or nothing proves them, and what `read` raises.
         """
-        known = _known_checksum(member)
-        if known is None:
+        checksums = content_checksums(member)
+        if not checksums:
             raise DamagedArchive(f"{self.record.location}, member {member.key!r}: {UNPROVEN}")
-        algorithm = known.partition(":")[0]
+        algorithm, known = checksums[0].algorithm, f"{checksums[0].algorithm}:{checksums[0].value}"
         hasher = None if algorithm == "SHA256" and member.sha256 else Hasher(algorithm)
         pieces = stream_member(self.store, self.record, member, self.budget)
         async with aclosing(cast("AsyncGenerator[bytes, None]", pieces)) as contents:
@@ -158,29 +160,28 @@ def judge(member: Member, content: bytes) -> MemberRead:
     """
     if len(content) != member.size_bytes:
         return MemberRead(member, None, reason=f"it has {len(content)} bytes, not {member.size_bytes}")
-    known = _known_checksum(member)
-    if known is not None:
-        algorithm, _, value = known.partition(":")
-        if base64.b64encode(digest(algorithm, content)).decode() == value:
+    known = content_checksums(member)
+    if known:
+        if is_checksum_of(known[0], content):
             return MemberRead(member, content, Evidence.CHECKSUM)
-        return MemberRead(member, None, reason=f"its {algorithm} is not the index's")
+        return MemberRead(member, None, reason=f"its {known[0].algorithm} is not the index's")
     # The ETag of an object encrypted with KMS looks like an MD5: only an equal one proves anything.
     if is_md5(member.etag) and hashlib.md5(content, usedforsecurity=False).hexdigest() == member.etag:
         return MemberRead(member, content, Evidence.MD5_ETAG)
     return MemberRead(member, None, reason=UNPROVEN)
 
 
+def content_checksums(member: Member) -> tuple[Checksum, ...]:
+    """Return the full-object checksums of a member as the index has them, Sealift's own SHA-256 first."""
+    if member.sha256 is None:
+        return tuple(full_object_checksums(member.checksums))
+    own = Checksum("SHA256", base64.b64encode(bytes.fromhex(member.sha256)).decode())
+    return own, *(each for each in full_object_checksums(member.checksums) if each.algorithm != "SHA256")
+
+
 def _has_place(member: Member) -> bool:
     start, end = member.byte_range
     return 0 <= start <= end <= start + FURTHEST_BYTES and 0 <= member.skip_bytes <= FURTHEST_BYTES
-
-
-def _known_checksum(member: Member) -> str | None:
-    """`ALGORITHM:base64` of the content as the index has it."""
-    if member.sha256 is not None:
-        return f"SHA256:{base64.b64encode(bytes.fromhex(member.sha256)).decode()}"
-    full = [each for each in member.checksums if not each.is_composite and each.algorithm in ALGORITHMS]
-    return f"{full[0].algorithm}:{full[0].value}" if full else None
 
 
 def _judge_all(members: Sequence[Member], start: int, data: bytes) -> list[MemberRead]:

@@ -1,15 +1,16 @@
-"""Copies of one key, ordered for one source version by how likely each is its copy. Pure.
+"""Candidates: the copies of a key, the likeliest ones of a version first. Pure.
 
-A key may have a hundred thousand versions of one size, so that nobody can compare a version with every copy. What a
-listing says puts the likely ones first: the top copy, then those with the version's own ETag, then the others, and
-in each group those that lie as deep below the top as the version lies below the source's newest. Events come nearly
-in order, and both histories grow at the top, so a copy lies about as deep as its version.
+A key may have a hundred thousand versions of one size, too many to compare a version with every
+copy. The listing gives the order: the top copy, then those with the version's own ETag, then the
+others. Within each group, those come first that lie as deep below the top as the version lies below
+the source's newest. Events come nearly in order, and both histories grow at the top, so a copy lies
+about as deep as its version.
 
-A caller looks at the first few. To miss a copy costs another copy of the version, and loses nothing.
+A caller looks at the first few. A missed copy costs another copy of the version, and loses nothing.
 
-The source's version id as metadata or a tag of the copy would not help: no listing shows either, so that finding the
-marked copy takes the same HEADs. A mark would also be in the way of the faithful copy, and whoever writes the source
-could forge it.
+The source's version id as metadata or a tag of the copy would not help. No listing shows either, so
+finding the marked copy takes the same HEADs. A mark would also alter the copy, and a writer of the
+source could forge it.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from jobs.backup.succession import can_be_copy
 from jobs.core.model import Listed, is_exact
 
 NEAREST = 64
-"""So many copies of other ETags, around the version's depth, are likely enough to be weighed at all."""
+"""The number of copies with other ETags, nearest to the version's depth, that are considered."""
 
 
 class CopyIndex:
-    """The copies of one key, oldest first, found by size and by ETag. A copy that was just made is added on top."""
+    """The copies of one key, oldest first, indexed by size and by ETag.
+
+    New copies are added on top.
+    """
 
     def __init__(self, copies: Iterable[Listed]):
         self.copies: list[Listed] = []
@@ -37,7 +41,7 @@ class CopyIndex:
 
     @property
     def top(self) -> int:
-        """The place of the copy on top; -1 when there is none."""
+        """The place of the copy on top, -1 without copies."""
         return len(self.copies) - 1
 
     def add(self, copy: Listed) -> int:
@@ -49,10 +53,11 @@ class CopyIndex:
         return self.top
 
     def likely(self, version: Listed, depth: int, *, is_newest: bool) -> Iterator[int]:
-        """The places of copies that may be of `version`, the likeliest first, none twice.
+        """Yield the places of copies that may be of `version`, the likeliest first, none twice.
 
-        `depth`: how many versions of the source are newer. `is_newest`: it has to be on top, so that what lies below
-        the top counts only if it was surely made after the version (`is_made_after`).
+        `depth`: the number of newer versions at the source. `is_newest`: the version belongs on
+        top, so a copy below the top counts only if it was surely made after the version
+        (`is_made_after`).
         """
         done = set()
         size_bytes, depth_place = version.size_bytes, self.top - depth
@@ -67,17 +72,18 @@ class CopyIndex:
 
 
 def is_made_after(version: Listed, copy: Listed) -> bool:
-    """Whether a copy below the top was surely made after the version was written.
+    """True if a copy below the top was surely made after the version was written.
 
-    The same content may have been written, copied, overwritten and written again. Then the first copy lies below the
-    second one, and is none of the third version. Its time tells, to the second; without versions, nothing does, and
-    the newest object of such a source is copied again unless its copy is on top.
+    The same content may have been written, copied, overwritten and written again. Then the first
+    copy lies below the second one, and is not of the third version. Its time shows that, to the
+    second. Without versions nothing does, and the newest object of such a source is copied again
+    unless its copy is on top.
     """
     return is_exact(version.version_id) and copy.last_modified > version.last_modified
 
 
 def _nearest(places: Sequence[int], to: int) -> Iterator[int]:
-    """Ascending places, the nearest to `to` first. Of two as near, the higher."""
+    """Yield ascending places, the nearest to `to` first. Of two as near, the higher comes first."""
     above = bisect.bisect_left(places, to)
     below = above - 1
     while below >= 0 or above < len(places):

@@ -1,13 +1,13 @@
-"""What S3 says happened to an object, whichever way it was told: one frozen type for all shapes.
+"""Object events: one frozen type for all shapes in which S3 announces them.
 
     S3 event notification    {"Records": [{"eventVersion": "2.1", "eventName": "ObjectCreated:Put", "s3": …}, …]}
     EventBridge              {"source": "aws.s3", "detail-type": "Object Created", "detail": {"version": "0", …}}
     SNS around either        {"Type": "Notification", "Message": "<one of these>"}
     S3's test message        {"Service": "Amazon S3", "Event": "s3:TestEvent", …}
 
-Unknown fields are ignored, missing optional ones are None, an unknown major version is refused. So is a value that S3
-never sends (a key that is not UTF-8, a sequencer that is a number, an endless size): it would break what is written
-of it, the ledger's names and lines among them, for other events too. Sources:
+Unknown fields are ignored, missing optional ones are None, an unknown major version is refused. So
+is a value that S3 never sends (a key that is not UTF-8, a numeric sequencer, an infinite size). It
+would break the ledger's names and lines, for other events too. Sources:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
 """
@@ -37,15 +37,18 @@ _LATEST = 253_402_300_799.0
 """The last second of the year 9999: what is later has no date."""
 _SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,64}")
 _VERSION_ID = re.compile(r"[A-Za-z0-9._~=+-]{1,512}")
-"""URL-ready text (https://docs.aws.amazon.com/AmazonS3/latest/userguide/versioning-workflows.html). S3's own are of 32
-characters; longer ones than these would not fit into the ledger's names."""
+"""URL-ready text (https://docs.aws.amazon.com/AmazonS3/latest/userguide/versioning-workflows.html).
+S3's own have 32 characters. Longer ones than 512 would not fit into the ledger's names."""
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 """Buckets of before 2018 may have capitals and 255 characters."""
 _ETAG = re.compile(r"[!-~]{1,256}")
 
 
 class Kind(StrEnum):
-    """What happened. `lifecycle_expired`: by a lifecycle rule, an object removed or a delete marker made."""
+    """What happened.
+
+    `lifecycle_expired`: a lifecycle rule removed an object or made a delete marker.
+    """
 
     CREATED = "created"
     DELETED = "deleted"
@@ -58,10 +61,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ObjectEvent:
-    """One thing that happened to one object version.
+    """One event of one object version.
 
-    `name` as S3 gave it; `key` raw; `version_id` None where the bucket keeps no versions; `etag` without
-    quotes; `event_time` epoch seconds; what the event did not say is None.
+    `name`: as S3 gave it. `key`: raw. `version_id`: None where the bucket keeps no versions.
+    `etag`: without quotes. `event_time`: epoch seconds. Fields that the event does not have are
+    None.
     """
 
     kind: Kind
@@ -76,21 +80,26 @@ class ObjectEvent:
 
     @property
     def removes_bytes(self) -> bool:
-        """Whether an object version is gone for good, not only hidden by a delete marker."""
+        """True if an object version is gone for good, not only hidden by a delete marker."""
         return self.kind is Kind.DELETED or (self.kind is Kind.LIFECYCLE_EXPIRED and "Marker" not in self.name)
 
 
 def order_of(sequencer: str | None) -> str:
-    """A text that sorts the events of one key as they happened; an unknown sequencer sorts first.
+    """Return a text that sorts the events of one key as they happened.
 
-    S3 compares sequencers as hexadecimal after padding the shorter one with zeros on the right; leaving
-    zeros out on the right of both compares alike.
+    An unknown sequencer sorts first.
+
+    S3 compares sequencers as hexadecimal after padding the shorter one with zeros on the right.
+    Without the zeros on the right of both, the comparison is the same.
     """
     return (sequencer or "").upper().rstrip("0")
 
 
 def parse_message(body: str) -> list[ObjectEvent]:
-    """The events in the body of one message, in its order. Raises UsageError when it is none, or of an unknown kind."""
+    """Return the events in a message's body, in order.
+
+    Raises UsageError for an invalid or unknown message.
+    """
     try:
         document = json.loads(body)
     except (TypeError, ValueError, RecursionError) as error:
@@ -99,12 +108,15 @@ def parse_message(body: str) -> list[ObjectEvent]:
 
 
 def parse_document(document: Any) -> list[ObjectEvent]:
-    """The same from parsed JSON, as a function that is invoked without a queue gets it."""
+    """Return the events in parsed JSON, as a function without a queue receives it.
+
+    Raises UsageError.
+    """
     try:
         return _parse(document)
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         what = _shown(f"{type(error).__name__}: {error}")
-        raise UsageError(f"the message is no S3 event ({what}): {_shown(document)}") from error
+        raise UsageError(f"the message is not an S3 event ({what}): {_shown(document)}") from error
 
 
 def _parse(document: Any) -> list[ObjectEvent]:
@@ -118,7 +130,7 @@ def _parse(document: Any) -> list[ObjectEvent]:
         return [_from_eventbridge(document)]
     records = document["Records"]
     if not isinstance(records, list) or not records:
-        raise ValueError("Records is no list with something in it")
+        raise ValueError("Records is not a list with entries")
     return [_from_record(record) for record in records]
 
 
@@ -140,12 +152,12 @@ def _from_record(record: Mapping[str, Any]) -> ObjectEvent:
         kind = Kind.DELETE_MARKER
     if name == "ObjectRestore:Completed":
         kind = Kind.RESTORE_COMPLETED
-    told = record["s3"]
-    thing = told["object"]
+    entity = record["s3"]
+    thing = entity["object"]
     return ObjectEvent(
         kind,
         name[:_NAME_CHARACTERS],
-        _bucket(told["bucket"]["name"]),
+        _bucket(entity["bucket"]["name"]),
         _key(unquote_plus(_text(thing["key"]), errors="surrogateescape")),
         _version(thing.get("versionId")),
         _size(thing.get("size")),
@@ -196,7 +208,10 @@ def _bucket(value: Any) -> str:
 
 
 def _key(key: str) -> str:
-    """A key that S3 can have. A lone surrogate, which is how bytes that are not UTF-8 are decoded, is in none."""
+    """Return a valid key.
+
+    Bytes that are not UTF-8 were decoded to a lone surrogate, which is invalid.
+    """
     size_bytes = len(key.encode())  # UnicodeEncodeError is a ValueError
     if size_bytes > KEY_BYTES:
         raise ValueError(f"a key of {size_bytes:,} bytes: S3 has keys of at most {KEY_BYTES:,}")
@@ -224,7 +239,7 @@ def _size(value: Any) -> int | None:
         raise ValueError(f"the size is {value}")
     size_bytes = int(value)
     if not 0 <= size_bytes < _SIZE_LIMIT:
-        raise ValueError("the size is no number of bytes that an object can have")
+        raise ValueError("the size is not a number of bytes that an object can have")
     return size_bytes
 
 
@@ -237,12 +252,14 @@ def _time(value: Any) -> float | None:
         return None
     at_seconds = parse_time(value)
     if not 0.0 <= at_seconds <= _LATEST:
-        raise ValueError("the time is of no year that there is")
+        raise ValueError("the time is outside of the years 1970 to 9999")
     return at_seconds
 
 
 def _shown(value: Any) -> str:
-    """The beginning of something that nobody knows, without what no file or terminal can hold."""
+    """Return the beginning of an unknown value, without characters that a file or terminal cannot
+    hold.
+    """
     text = value if isinstance(value, str) else _spelled(value)
     text = text[:_SHOWN_CHARACTERS].encode("utf-8", "backslashreplace").decode()
     return text if len(text) < _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"

@@ -1,14 +1,18 @@
-"""backup: what an event asks for. Each version named is stored at the destination, and the source's newest is on top.
+"""The backup job: stores the versions that events name, the newest on top.
 
-Replicate works from a manifest and asks "is it there?". Events come late, twice and in any order, so that this job asks
-the source which version is the newest each time, after each write (`jobs.backup.succession`):
+Replicate works from a manifest and asks "is it there?". Events come late, twice and in any order.
+So this job asks the source which version is the newest, each time and after each write
+(`jobs.backup.succession`):
 
-- A new key costs three requests: HEAD, a guarded CopyObject, and HEAD again, since the source may have moved on.
-- Anything else looks at both sides (`key_backup`), takes guarded steps, and asks again whether the source has moved on,
-  until nothing is left to do. A writer always looks after its last write, so that any number of these at
-  once end alike. What an event costs does not grow with the number of versions of its key.
-- A version that comes after a newer one is appended; then the destination's own copy of the newest is appended
-  again, server-side. In between the older one is on top for the time of one CopyObject.
+- A new key costs three requests: HEAD, a guarded CopyObject, and HEAD again, since the source may
+  have changed.
+- Any other key is read at both sides (`key_backup`). The job takes guarded steps and asks again
+  whether the source has changed, until no step is left. A writer always looks after its last write,
+  so any number of concurrent writers reach the same end. What an event costs does not grow with the
+  number of versions of its key.
+- A version that comes after a newer one is appended. Then the destination's own copy of the newest
+  is appended again, server-side. In between the older version is on top for the time of one
+  CopyObject.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jobs.backup.key_backup import BackupOptions, BackupStores, KeyBackup, Progress, Settled
-from jobs.backup.version_match import Likeness, identity
+from jobs.backup.version_match import VersionMatcher, identity
 from jobs.core.histories import keys_of
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
@@ -30,7 +34,10 @@ __all__ = ["Backup", "BackupOptions", "Progress", "Settled"]
 
 
 class Backup(BackupStores):
-    """The backup job of one pair of locations (a `jobs.runs.worker.Job`). The destination has to keep versions."""
+    """The backup job of one pair of locations (a `jobs.runs.worker.Job`).
+
+    The destination must keep versions.
+    """
 
     chains = staticmethod(keys_of)
 
@@ -39,33 +46,34 @@ class Backup(BackupStores):
         self._is_checked = False
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """The outcomes of one key's rows. Raises what `settle` raises."""
+        """Return the outcomes of one key's rows. Raises what `settle` raises."""
         settled = await self.settle(rows[0].key, rows)
-        above = f"larger than the limit of {self.options.limit_bytes} bytes"
+        reason = f"larger than the limit of {self.options.limit_bytes} bytes"
         return [
-            settled.outcomes.get(row.row) or Outcome(row.row, row.key, row.version_id, Status.FAILED, above)
+            settled.outcomes.get(row.row) or Outcome(row.row, row.key, row.version_id, Status.FAILED, reason)
             for row in rows
         ]
 
     async def settle(self, key: str, rows: Sequence[ObjectVersion] = (), progress: Progress | None = None) -> Settled:
-        """Store the rows' versions and put the right one on top; without rows, only the latter.
+        """Store the rows' versions and put the newest one on top. Without rows, do only the latter.
 
-        A row whose version is gone from the source ends as `missing`: the history that comes along says more.
-        `progress` tells a caller that cancels this whether an older version may be on top.
-        Raises StoreError; ConfigError when the destination keeps no versions. Doing it again is safe at any time.
+        A row whose version is gone from the source ends as `missing`. The returned history says
+        more. A caller that cancels this reads in `progress` whether an older version may be on top.
+        Raises StoreError. Raises ConfigError when the destination keeps no versions. Repeating it
+        is always safe.
         """
         await self._check_destination()
-        likeness = self._likeness(key)
-        bet = await self._bet(rows[0], likeness) if len(rows) == 1 else None
-        if bet is not None and bet.is_newest:
-            return Settled({rows[0].row: bet.outcome})
-        made = {} if bet is None else {rows[0].row: bet.outcome}
-        return await KeyBackup(self, key, rows, made, progress or Progress(), likeness).settle()
+        matcher = self._matcher(key)
+        first = await self._copy_new_key(rows[0], matcher) if len(rows) == 1 else None
+        if first is not None and first.is_newest:
+            return Settled({rows[0].row: first.outcome})
+        outcomes = {} if first is None else {rows[0].row: first.outcome}
+        return await KeyBackup(self, key, rows, outcomes, progress or Progress(), matcher).settle()
 
-    def _likeness(self, key: str) -> Likeness:
+    def _matcher(self, key: str) -> VersionMatcher:
         source = ObjectRef(self.route.source.bucket, key)
         target = self.route.target_of(ObjectVersion(-1, key))
-        return Likeness(self.source, source, self.destination, target, self.budget, self.options.limit_bytes)
+        return VersionMatcher(self.source, source, self.destination, target, self.budget, self.options.limit_bytes)
 
     async def _check_destination(self) -> None:
         if not self._is_checked:
@@ -74,12 +82,15 @@ class Backup(BackupStores):
                 raise ConfigError(f"{bucket} keeps no versions: enable versioning, or older copies would be lost")
             self._is_checked = True
 
-    async def _bet(self, row: ObjectVersion, likeness: Likeness) -> _Bet | None:
-        """Copy a version that is probably the newest of a key that is probably new; None: look closer."""
-        now = ObjectRef(self.route.source.bucket, row.key)
-        info = await find(self.source, now)
+    async def _copy_new_key(self, row: ObjectVersion, matcher: VersionMatcher) -> _FirstCopy | None:
+        """Copy a version that is probably the newest of a key that is probably new.
+
+        None: look at both sides.
+        """
+        current = ObjectRef(self.route.source.bucket, row.key)
+        info = await find(self.source, current)
         if info is not None:
-            likeness.remember_source(info)
+            matcher.record_source(info)
         limit = self.options.limit_bytes
         if info is None or not _is_of(row, info) or info.is_archived or (limit is not None and info.size_bytes > limit):
             return None
@@ -87,20 +98,22 @@ class Backup(BackupStores):
             outcome = await self.copier.copy(row, info, ABSENT)
         except NoSuchBucket:
             raise
-        except (PreconditionFailed, Conflict, NotFound, ArchivedObject):  # it is another one by now
-            return None
-        likeness.remember(identity(info), outcome)
-        after = await find(self.source, now)
-        return _Bet(outcome, after is not None and _is_of(row, after))
+        except (PreconditionFailed, Conflict, NotFound, ArchivedObject):
+            return None  # the key is not new, or the source changed
+        matcher.record_copy(identity(info), outcome)
+        after = await find(self.source, current)
+        return _FirstCopy(outcome, after is not None and _is_of(row, after))
 
 
-class _Bet(NamedTuple):
+class _FirstCopy(NamedTuple):
+    """The copy of a new key. `is_newest`: the source still had this version after the copy."""
+
     outcome: Outcome
     is_newest: bool
 
 
 def _is_of(row: ObjectVersion, info: ObjectInfo) -> bool:
-    """Whether what HEAD shows of the key is the row's version."""
+    """True if HEAD of the key shows the row's version."""
     if row.version_id is None:
         return info.version_id in (None, NULL_VERSION) and row.etag in (None, info.etag)
     return info.version_id == row.version_id

@@ -1,8 +1,9 @@
-"""One key being settled: each version that its rows name is stored, and the source's newest is on top.
+"""The backup of one key: stores the named versions, the newest on top.
 
-A look shows both sides (`key_sides`), `succession` decides from it. All steps that one look allows
-are taken, each write on the condition that the top is what it was. Then one HEAD asks whether the source has moved on.
-If it has, or if a condition failed, somebody else was there, and everything is looked at again.
+One look shows both sides (`key_sides`), and `succession` decides. The job takes all steps that one
+look allows, each write on the condition that the top is what it was. Then one HEAD asks whether the
+source has changed. If it has, or if a condition failed, another writer was there, and the job looks
+at both sides again.
 
 The requests for one event do not grow with the number of versions of its key:
 
@@ -14,7 +15,8 @@ The requests for one event do not grow with the number of versions of its key:
 | an older version                             | at most `PAGES` LISTs more, `LOOKS` HEADs more, 2 CopyObjects  |
 | each further event of the key in one batch   | HEAD, at most `LOOKS` HEADs, CopyObject                        |
 
-Where neither checksums nor ETags can be compared, the bytes of the versions that are compared are read besides.
+Where neither checksums nor ETags can be compared, the bytes of the compared versions are read as
+well.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from jobs.backup.key_sides import KeySides, look_at, places_of
-from jobs.backup.succession import Act, Step, newest, next_step
-from jobs.backup.version_match import Identity, Likeness, Unread, identity
+from jobs.backup.succession import Act, NextStep, newest, next_step
+from jobs.backup.version_match import Identity, TooLargeToCompare, VersionMatcher, identity
 from jobs.core.model import Listed, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import ArchivedObject, Conflict, NoSuchBucket, NotFound, PreconditionFailed, StoreError
@@ -40,18 +42,20 @@ _GONE = "the source object is gone"
 
 @dataclass(frozen=True, slots=True)
 class BackupOptions(CopyOptions):
-    """How to copy. Whether deletes are mirrored. Above which size this worker leaves an object to another."""
+    """How to copy, whether deletes are mirrored, and above which size this worker leaves an object
+    to another.
+    """
 
     mirrors_deletes: bool = False
     limit_bytes: int | None = None
 
 
 class Settled(NamedTuple):
-    """What became of one key.
+    """The result for one key.
 
-    `outcomes`: row number → outcome; a row that is in `left` has none, since it is above the limit.
-    `history` is the source's, oldest first, as last seen (None: nobody had to look). `is_marked`: a delete
-    marker was made.
+    `outcomes`: row number → outcome. A row in `left` has none, since its object is above the limit.
+    `history` is the source's, oldest first, as last seen (None: no look was necessary).
+    `is_marked`: a delete marker was made.
     """
 
     outcomes: dict[int, Outcome]
@@ -73,16 +77,20 @@ class BackupStores:
 
 @dataclass(slots=True)
 class Progress:
-    """`owes_newest`: an older version was put on top, and the newest was not put back yet."""
+    """The state of an unfinished key.
+
+    `owes_newest`: an older version is on top until the newest is put back.
+    """
 
     owes_newest: bool = False
 
 
 @dataclass(slots=True)
 class _Look:
-    """What one look at both sides showed, kept up to date while steps are taken.
+    """The result of one look at both sides, updated after each step.
 
-    `history`: the source's versions that count, oldest first. `found`: by a version's identity, the place of its copy.
+    `history`: the source's versions that count, oldest first. `found`: a version's identity → the
+    place of its copy.
     """
 
     sides: KeySides
@@ -92,12 +100,15 @@ class _Look:
     has_written: bool = False
 
     def places(self) -> dict[int, int]:
-        """The same by the version's place in the history."""
+        """Return `found` by the version's place in the history."""
         named = enumerate(map(identity, self.history))
         return {place: self.found[version] for place, version in named if version in self.found}
 
     def add(self, version: Listed, key: str, outcome: Outcome) -> int:
-        """The place of a copy that was just made at `key`: on top, and newer than all that was listed before."""
+        """Add a copy that was just made at `key` on top, newer than all listed ones.
+
+        Returns its place.
+        """
         self.has_written = True
         listed = (each.last_modified for each in (*self.sides.whole, *self.sides.copies.copies[-1:]))
         copy = version._replace(
@@ -111,42 +122,45 @@ class _Look:
 
 @dataclass(slots=True)
 class KeyBackup:
-    """One key being settled."""
+    """The backup of one key."""
 
     job: BackupStores
     key: str
     rows: Sequence[ObjectVersion]
     outcomes: dict[int, Outcome]
     progress: Progress
-    likeness: Likeness
+    matcher: VersionMatcher
     is_marked: bool = False
     left: set[int] = field(default_factory=set)
     refused: set[Identity] = field(default_factory=set)
 
     async def settle(self) -> Settled:
-        """What `jobs.backup.job.Backup.settle` promises. Raises StoreError."""
+        """Do what `jobs.backup.job.Backup.settle` promises. Raises StoreError."""
         source, target = ObjectRef(self.job.route.source.bucket, self.key), self._target()
         last: StoreError | None = None
         for _ in range(ROUNDS):
             sides = await look_at(self.job.source, source, self.job.destination, target, self.rows)
             for info in sides.described:
-                self.likeness.remember_source(info)
+                self.matcher.record_source(info)
             try:
                 if await self._take_steps(sides):
                     return Settled(self.outcomes, frozenset(self.left), sides.whole, self.is_marked)
-            except Unread:
+            except TooLargeToCompare:
                 self.left |= {row.row for row in self.rows if row.row not in self.outcomes}
                 return Settled(self.outcomes, frozenset(self.left), sides.whole, self.is_marked)
             except NoSuchBucket:
                 raise
-            except (PreconditionFailed, Conflict, NotFound) as error:  # somebody was first, or it has gone: look again
-                last = error
+            except (PreconditionFailed, Conflict, NotFound) as error:
+                last = error  # another writer was first, or it is gone: look again
         raise Conflict("backup", str(target), "Raced", f"others kept changing this key, {ROUNDS} times over: {last}")
 
     async def _take_steps(self, sides: KeySides) -> bool:
-        """Take every step that one look allows. True when none is left, and the source has not moved on meanwhile."""
+        """Take every step that one look allows.
+
+        True when none is left and the source has not changed meanwhile.
+        """
         look = _Look(sides, sides.whole)
-        step = Step(Act.COPY)
+        step = NextStep(Act.COPY)
         while step.act in (Act.COPY, Act.RESTORE):
             look.history = [version for version in sides.whole if identity(version) not in self.refused]
             target = newest(look.history, mirrors_deletes=self.job.options.mirrors_deletes)
@@ -166,8 +180,11 @@ class KeyBackup:
         self._conclude(look, named)
         return True
 
-    async def _decide(self, look: _Look, named: Mapping[int, int | None], target: int | None) -> Step:
-        """The next step. Versions are compared in the order in which the steps need to know."""
+    async def _decide(self, look: _Look, named: Mapping[int, int | None], target: int | None) -> NextStep:
+        """Return the next step.
+
+        Versions are compared in the order in which the steps need the answers.
+        """
         mirrors, copies = self.job.options.mirrors_deletes, look.sides.copies
         if target is not None and not look.has_sought_newest:
             look.has_sought_newest = True
@@ -194,28 +211,28 @@ class KeyBackup:
         )
 
     async def _find(self, look: _Look, place: int, *, is_newest: bool = False, is_again: bool = False) -> bool:
-        """Whether the version at `place` has a copy, which `look.found` then names."""
+        """True if the version at `place` has a copy, which `look.found` then names."""
         version = look.history[place]
         if is_again or identity(version) not in look.found:
             depth = len(look.history) - 1 - place
-            at = await self.likeness.find_copy(version, look.sides.copies, depth, is_newest=is_newest)
+            at = await self.matcher.find_copy(version, look.sides.copies, depth, is_newest=is_newest)
             if at is None:
                 return False
             look.found[identity(version)] = at
         return True
 
     async def _is_older_on_top(self, look: _Look, target: int) -> bool:
-        """Whether an older version's copy may be on top of the newest one's."""
+        """True if an older version's copy may be on top of the newest one's."""
         copies = look.sides.copies
         if self.job.options.mirrors_deletes or identity(look.history[target]) not in look.found:
-            return False  # then it is put on top in any case
+            return False  # the newest is put on top in any case
         if copies.copies[copies.top].is_delete_marker:
             return False
-        is_older = await self.likeness.is_older_on_top(look.history[:target], copies.copies[copies.top])
+        is_older = await self.matcher.is_older_on_top(look.history[:target], copies.copies[copies.top])
         return is_older or not look.sides.is_whole
 
     async def _is_newest(self, look: _Look, target: int | None) -> bool:
-        """Whether the version that was put on top is still the newest one of the source."""
+        """True if the version that was put on top is still the source's newest."""
         if target is None:
             return False
         info = await find(self.job.source, ObjectRef(self.job.route.source.bucket, self.key))
@@ -231,7 +248,7 @@ class KeyBackup:
             self._refuse(version, rows, None)
             return
         row = _row(version, rows)
-        info = await self.likeness.describe(version)
+        info = await self.matcher.describe(version)
         if info.is_archived:
             self._refuse(version, rows, Status.ARCHIVED)
             return
@@ -242,49 +259,47 @@ class KeyBackup:
         except ArchivedObject:
             self._refuse(version, rows, Status.ARCHIVED)
             return
-        self.likeness.remember(identity(version), outcome)
+        self.matcher.record_copy(identity(version), outcome)
         look.found[identity(version)] = look.add(version, self._target().key, outcome)
         for asked in rows:
             self.outcomes[asked.row] = outcome._replace(row=asked.row, version_id=asked.version_id)
 
     async def _restore(self, look: _Look, place: int, target: int | None) -> None:
-        """Put a copy that the destination has on top again."""
+        """Put one of the destination's copies on top again."""
         copies = look.sides.copies.copies
         copy, row = copies[place], _row(copies[place], ())
         info = await self.job.destination.head(self.job.restorer.route.source_of(row))
         self.progress.owes_newest = True
         outcome = await self.job.restorer.copy(row, info, _guard(copies))
-        self.likeness.remember_twin(copy, outcome)
+        self.matcher.record_recopy(copy, outcome)
         assert target is not None
         look.found[identity(look.history[target])] = look.add(copy, copy.key, outcome)
 
     def _refuse(self, version: Listed, rows: Sequence[ObjectVersion], status: Status | None) -> None:
-        """A version that cannot be copied here: decide as if it were not there."""
+        """Take a version that cannot be copied here out of the decision."""
         self.refused.add(identity(version))
         if status is None:
             self.left |= {row.row for row in rows}
             return
         reason = "the source must be restored from its archive class first"
         for row in rows:
-            self.outcomes[row.row] = Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+            self.outcomes[row.row] = Outcome.of(row, status, reason)
 
     def _conclude(self, look: _Look, named: Mapping[int, int | None]) -> None:
-        """The outcomes of rows that nothing was done for: they were there already, or are gone."""
+        """Set the outcomes of rows that needed no step: their versions were stored already, or are
+        gone.
+        """
         for row in self.rows:
             if row.row in self.outcomes or row.row in self.left:
                 continue
             index = named[row.row]
             if index is None:
-                self.outcomes[row.row] = Outcome(row.row, row.key, row.version_id, Status.MISSING, _GONE, etag=row.etag)
+                self.outcomes[row.row] = Outcome.of(row, Status.MISSING, _GONE)
                 continue
             version = look.history[index]
             copy = look.sides.copies.copies[look.found[identity(version)]]
-            self.outcomes[row.row] = Outcome(
-                row.row,
-                row.key,
-                row.version_id,
-                Status.SAME,
-                evidence=self.likeness.evidence(version, copy),
+            self.outcomes[row.row] = Outcome.of(row, Status.SAME)._replace(
+                evidence=self.matcher.evidence(version, copy),
                 size_bytes=version.size_bytes or 0,
                 etag=version.etag,
                 destination_version_id=copy.version_id,

@@ -1,9 +1,10 @@
-"""Both sides of one key, as far back as its events need: the newest page, and what the rows name.
+"""Both sides of one key: the newest page, and the versions that the rows name.
 
-A key that is written each second has 86,400 versions a day, 87 LISTs on each side. Which version is the newest, and
-which copy is on top, the first page says. A row's version that is older than the first page costs a HEAD. Its copy was
-made later than the version itself, so that the copies are read back to that time, and at most `PAGES` pages: a
-version whose copy lies deeper is stored a second time, which costs less than to look for it.
+A key that is written each second has 86,400 versions a day, 87 LISTs on each side. The first page
+shows the newest version and the copy on top. A row's version that is older than the first page
+costs a HEAD. Its copy was made later than the version itself, so the copies are read back to that
+time, and at most `PAGES` pages. A version whose copy lies deeper is stored a second time, which
+costs less than to look for it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ PAGES = 3
 
 @dataclass(slots=True)
 class KeySides:
-    """What one look showed. `whole`: the source's versions, oldest first, and from `is_whole` on all there are.
+    """The result of one look.
+
+    `whole`: the source's versions, oldest first. With `is_whole` these are all.
 
     `described`: what HEAD said of versions that are older than the source's pages.
     """
@@ -38,7 +41,7 @@ class KeySides:
 async def look_at(
     source: Store, at_source: ObjectRef, destination: Store, target: ObjectRef, rows: Sequence[ObjectVersion]
 ) -> KeySides:
-    """Look at a key. Raises StoreError."""
+    """Read both sides of a key. Raises StoreError."""
     ours = KeyPages(source, at_source.bucket, at_source.key)
     theirs = KeyPages(destination, target.bucket, target.key)
     await asyncio.gather(ours.read_page(), theirs.read_page())
@@ -57,9 +60,10 @@ async def look_at(
 
 
 def places_of(rows: Sequence[ObjectVersion], history: Sequence[Listed]) -> list[int | None]:
-    """Where in the source's history each row's version is.
+    """Return the index of each row's version in the source's history.
 
-    Without a version id the ETag names it; in a bucket with versions that is the latest one that has it.
+    Without a version id the ETag identifies it. In a bucket with versions, that is the latest one
+    with this ETag.
     """
     objects = [place for place, version in enumerate(history) if not version.is_delete_marker]
     by_id = {history[place].version_id: place for place in objects}
@@ -72,17 +76,23 @@ def places_of(rows: Sequence[ObjectVersion], history: Sequence[Listed]) -> list[
 
 
 def _shows_newest(versions: Sequence[Listed]) -> bool:
-    """Whether the newest object is among them. Some stores list a null version last, though it is the latest."""
+    """True if the newest object is among them.
+
+    Some stores list a null version last, though it is the latest.
+    """
     return any(each.is_latest for each in versions) and not all(each.is_delete_marker for each in versions)
 
 
 async def _describe(
     source: Store, at_source: ObjectRef, whole: Sequence[Listed], rows: Sequence[ObjectVersion]
 ) -> list[ObjectInfo]:
-    """HEAD of each version that a row names and the pages do not show. What is gone is left out."""
+    """HEAD each version that a row names and the pages do not show.
+
+    Versions that are gone are left out.
+    """
     places = places_of(rows, whole)
     absent = {row.version_id or NULL_VERSION: row for row, place in zip(rows, places, strict=True) if place is None}
-    answers = await asyncio.gather(*(_find(source, at_source._replace(version_id=each)) for each in absent))
+    answers = await asyncio.gather(*(_find(source, at_source._replace(version_id=version_id)) for version_id in absent))
     return [
         info
         for row, info in zip(absent.values(), answers, strict=True)

@@ -1,8 +1,9 @@
-"""Which version of a key has to be on top of its copies, and the next step towards it. No I/O.
+"""Succession of versions: which one belongs on top, and the next step. No I/O.
 
-Events arrive late, twice and in any order, so that what an event says of "newest" is worth nothing: the
-source's own history is asked each time. S3 cannot put a version beneath another one; where an older
-version comes late it is appended, and then the destination's own copy of the newest one is appended again.
+Events arrive late, twice and in any order, so an event's word for "newest" is worth nothing. The
+caller reads the source's own history each time. S3 cannot put a version below another one. Where an
+older version comes late it is appended, and then the destination's own copy of the newest one is
+appended again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from jobs.core.model import Listed
 
 
 class Act(StrEnum):
-    """`copy` a source version on top; `restore` a destination version on top; `mark` with a delete marker."""
+    """Copy a source version on top, restore a destination version on top, or mark as deleted."""
 
     COPY = "copy"
     RESTORE = "restore"
@@ -24,15 +25,18 @@ class Act(StrEnum):
     DONE = "done"
 
 
-class Step(NamedTuple):
-    """What to do; `place` is the version's place in its history (the source's or the destination's)."""
+class NextStep(NamedTuple):
+    """What to do.
+
+    `place` is the version's index in its history (the source's or the destination's).
+    """
 
     act: Act
     place: int = -1
 
 
 def can_be_copy(version: Listed, copy: Listed) -> bool:
-    """Whether size and time allow `copy` to be a copy of the source's `version`."""
+    """True if size and time allow `copy` to be a copy of the source's `version`."""
     return (
         not version.is_delete_marker
         and not copy.is_delete_marker
@@ -42,7 +46,10 @@ def can_be_copy(version: Listed, copy: Listed) -> bool:
 
 
 def newest(history: Sequence[Listed], *, mirrors_deletes: bool) -> int | None:
-    """The version that has to be on top of the copies; None: the key is to look deleted, or there is nothing."""
+    """Return the index of the version that belongs on top.
+
+    None: the key is deleted, or there is no version.
+    """
     for index in range(len(history) - 1, -1, -1):
         if not history[index].is_delete_marker:
             return index
@@ -59,12 +66,13 @@ def next_step(
     *,
     older_on_top: bool,
     mirrors_deletes: bool,
-) -> Step:
-    """The next step for one key; `done` when every wanted version is stored and the right one is on top.
+) -> NextStep:
+    """Return the next step for one key: `done` when every wanted version is stored and the right
+    one is on top.
 
-    `history` (source) and `copies` (destination) are oldest first. `found`: for wanted versions and the newest one,
-    its latest copy, if there is one. `older_on_top`: the top copy is of a source version older than the
-    newest. The first line that fits decides:
+    `history` (source) and `copies` (destination) are oldest first. `found` maps wanted versions and
+    the newest one to their latest copies, where they have one. `older_on_top`: the top copy is of a
+    source version older than the newest. The first line that fits decides:
 
     | a wanted version | newest of source       | its copy | top of the copies            | step               |
     |------------------|------------------------|----------|------------------------------|--------------------|
@@ -73,26 +81,26 @@ def next_step(
     |                  | none                   |          |                              | done               |
     |                  | there                  | none     |                              | copy it            |
     |                  | there                  | on top   |                              | done               |
-    |                  | there                  | beneath  | a delete marker              | restore it         |
-    |                  | there                  | beneath  | an older version's           | restore it         |
-    |                  | there                  | beneath  | unknown, deletes mirrored    | restore it         |
-    |                  | there                  | beneath  | unknown, deletes retained    | done               |
+    |                  | there                  | below    | a delete marker              | restore it         |
+    |                  | there                  | below    | an older version's           | restore it         |
+    |                  | there                  | below    | unknown, deletes mirrored    | restore it         |
+    |                  | there                  | below    | unknown, deletes retained    | done               |
 
-    "Unknown" is a copy whose version the source has no more: with deletes retained it was the newest one until
-    somebody removed it there, which leaves the copy as it is.
+    An "unknown" copy is of a version that the source no longer has. With deletes retained, that
+    version was the newest one until it was removed there, which leaves the copy as it is.
     """
     for index in wanted:
         if index not in found and not history[index].is_delete_marker:
-            return Step(Act.COPY, index)
+            return NextStep(Act.COPY, index)
     top = len(copies) - 1
     target = newest(history, mirrors_deletes=mirrors_deletes)
     if target is None:
         shows_object = bool(copies) and not copies[top].is_delete_marker
-        return Step(Act.MARK) if mirrors_deletes and shows_object else Step(Act.DONE)
+        return NextStep(Act.MARK) if mirrors_deletes and shows_object else NextStep(Act.DONE)
     if target not in found:
-        return Step(Act.COPY, target)
+        return NextStep(Act.COPY, target)
     if found[target] == top:
-        return Step(Act.DONE)
+        return NextStep(Act.DONE)
     if mirrors_deletes or older_on_top or copies[top].is_delete_marker:
-        return Step(Act.RESTORE, found[target])
-    return Step(Act.DONE)
+        return NextStep(Act.RESTORE, found[target])
+    return NextStep(Act.DONE)

@@ -1,4 +1,4 @@
-"""Which versions of a key at the destination are copies of which versions at the source."""
+"""Version matching: which destination version is a copy of which source version."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from jobs.s3.lookup import find
 from jobs.s3.store import Store
 
 _NOT_COMPARED = "x-amz-website-redirect-location"
-"""CopyObject leaves it behind: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
+"""CopyObject leaves it behind:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 
 NEWEST_LOOKS = 2
 """With so many copies the source's newest version is compared: the one on top, and one more."""
@@ -28,22 +29,26 @@ LOOKS = 6
 Identity = tuple[str | None, str | None]
 
 
-class Unread(Exception):
-    """Only the bytes could tell, and the object is above the limit. Never leaves whoever asked."""
+class TooLargeToCompare(Exception):
+    """Raised when only a byte comparison could decide and the object exceeds the limit.
+
+    Callers here catch it.
+    """
 
 
 def identity(version: Listed | ObjectInfo) -> Identity:
-    """What tells a version of a key from the others; without versions, the ETag does."""
+    """Return what identifies a version among those of its key. Without versions, the ETag does."""
     return version.version_id or NULL_VERSION, version.etag
 
 
 @dataclass(slots=True)
-class Likeness:
-    """What is known of one key's versions at both sides; everything is asked once.
+class VersionMatcher:
+    """Matches one key's versions at both sides, and asks for each fact once.
 
-    Two versions are alike when content, content headers and metadata are the same: a new version may differ in
-    metadata only. Tags are not compared, since they change without a new version.
-    Objects above `limit_bytes` are not read. However many copies there are, a version is compared with a few.
+    Two versions match when content, content headers and metadata are the same, since a new version
+    may differ in metadata only. Tags are not compared, since they change without a new version.
+    Objects above `limit_bytes` are not read. A version is compared with a few copies, however many
+    there are.
     """
 
     source: Store
@@ -57,10 +62,12 @@ class Likeness:
     _has_md5_copies: bool = False
 
     async def find_copy(self, version: Listed, copies: CopyIndex, depth: int, *, is_newest: bool = False) -> int | None:
-        """The place of a copy of the version, the one on top if that is one. None when no likely copy is one.
+        """Return the place of a copy of the version, preferably the top one.
 
-        `depth` and `is_newest`: as `CopyIndex.likely` takes them.
-        Raises Unread, and Conflict where something without a version id has been overwritten since it was listed.
+        None when no likely copy matches.
+
+        `depth` and `is_newest` are those of `CopyIndex.likely`. Raises TooLargeToCompare. Raises
+        Conflict where a version without an id was overwritten after the listing.
         """
         looks = NEWEST_LOOKS if is_newest else LOOKS
         for place in copies.likely(version, depth, is_newest=is_newest):
@@ -74,9 +81,11 @@ class Likeness:
         return None
 
     async def is_older_on_top(self, older: Sequence[Listed], top: Listed) -> bool:
-        """Whether the top copy may be of one of the source's `older` versions, the oldest first.
+        """Return True if the top copy may be of one of the source's `older` versions (oldest
+        first).
 
-        Where too many would have to be compared it may be. Raises what `find_copy` does.
+        The answer is also True where too many versions would have to be compared. Raises what
+        `find_copy` raises.
         """
         possible = [version for version in reversed(older) if can_be_copy(version, top)]
         possible.sort(key=lambda version: version.etag != top.etag)
@@ -86,39 +95,46 @@ class Likeness:
         return len(possible) > LOOKS
 
     async def describe(self, version: Listed) -> ObjectInfo:
-        """What HEAD says of the source's version. Raises StoreError, Conflict where it has been overwritten."""
+        """Return what HEAD says of the source's version.
+
+        Raises StoreError, and Conflict where it was overwritten.
+        """
         info = self._infos.get((True, identity(version)))
         if info is None:
             ref = self._ref(version, True)
             info = await self.source.head(ref)
             _check_listed(version, info, ref)
-            self.remember_source(info)
+            self.record_source(info)
         return info
 
-    def remember_source(self, info: ObjectInfo) -> None:
-        """What HEAD said of a version of the source."""
+    def record_source(self, info: ObjectInfo) -> None:
+        """Keep what HEAD said of a version of the source."""
         self._infos[True, identity(info)] = info
 
     def evidence(self, version: Listed, copy: Listed) -> Evidence:
-        """What proved that they are alike."""
+        """Return what proved that the two match."""
         return self._verdicts[identity(version), identity(copy)].evidence
 
-    def remember(self, version: Identity, outcome: Outcome) -> None:
-        """A copy that was just made."""
-        there = (outcome.destination_version_id or NULL_VERSION, outcome.destination_etag)
-        self._verdicts[version, there] = Verdict(True, outcome.evidence)
+    def record_copy(self, version: Identity, outcome: Outcome) -> None:
+        """Keep that a version was just copied."""
+        copy = (outcome.destination_version_id or NULL_VERSION, outcome.destination_etag)
+        self._verdicts[version, copy] = Verdict(True, outcome.evidence)
 
-    def remember_twin(self, copy: Listed, outcome: Outcome) -> None:
-        """A copy of a copy that was just made at the destination."""
-        there = (outcome.destination_version_id or NULL_VERSION, outcome.destination_etag)
-        for (version, known), verdict in list(self._verdicts.items()):
-            if known == identity(copy) and verdict.same:
-                self._verdicts[version, there] = verdict
+    def record_recopy(self, copy: Listed, outcome: Outcome) -> None:
+        """Keep that a destination version was just copied on top: it matches what the copied one
+        matches.
+        """
+        recopy = (outcome.destination_version_id or NULL_VERSION, outcome.destination_etag)
+        for (version, other), verdict in list(self._verdicts.items()):
+            if other == identity(copy) and verdict.same:
+                self._verdicts[version, recopy] = verdict
 
     def _differ_by_etag(self, version: Listed, copy: Listed) -> bool:
-        """Whether two MD5s differ. An ETag is one if HEAD says so, and at the destination if the last HEAD said so.
+        """True if both ETags are MD5s and differ.
 
-        Should the copy be encrypted with KMS nevertheless, it is missed, and made again.
+        At the destination, the last HEAD says whether ETags are MD5s.
+
+        A copy that is encrypted with KMS nevertheless is missed, and made again.
         """
         info = self._infos.get((True, identity(version)))
         are_md5 = self._has_md5_copies and info is not None and is_md5_etag(info) and is_md5(copy.etag)
@@ -147,14 +163,14 @@ class Likeness:
         if source.is_archived or destination.is_archived:
             return Verdict(False, Evidence.NONE, "only the bytes could tell, and one of them is archived")
         if self.limit_bytes is not None and source.size_bytes > self.limit_bytes:
-            raise Unread
+            raise TooLargeToCompare
         here, there = self._ref(version, True), self._ref(copy, False)
         sides = Side(self.source, here, source), Side(self.destination, there, destination)
         verdict, _ = await compare_content(*sides, self.budget)
         return verdict
 
     async def _find(self, listed: Listed, is_source: bool) -> ObjectInfo | None:
-        """What HEAD says of a listed version, asked once. None when it is gone."""
+        """Return what HEAD says of a listed version, asked once. None when it is gone."""
         known = (is_source, identity(listed))
         if known not in self._infos:
             ref = self._ref(listed, is_source)
@@ -170,7 +186,7 @@ class Likeness:
 
 
 def _check_listed(listed: Listed, info: ObjectInfo, ref: ObjectRef) -> None:
-    """Raise Conflict where something without a version id of its own has been overwritten since it was listed."""
+    """Raise Conflict where a version without an id of its own was overwritten after the listing."""
     if listed.version_id in (None, NULL_VERSION) and info.etag != listed.etag:
         raise Conflict("HeadObject", str(ref), "Raced", "it was overwritten after it was listed")
 

@@ -101,9 +101,9 @@ class Compact:
         """
         why = refusal(weigh(rows, self.options.economy), self.options.economy)
         if why is not None:
-            return [_ended(row, Status.SKIPPED, why) for row in rows]
+            return [Outcome.of(row, Status.SKIPPED, why) for row in rows]
         if sum(map(tar_bytes, rows)) > MAX_OBJECT_BYTES - ROOM_BYTES:
-            return [_ended(row, Status.SKIPPED, "too big: an archive cannot hold it") for row in rows]
+            return [Outcome.of(row, Status.SKIPPED, "too big: an archive cannot hold it") for row in rows]
         archive = archive_location(self.route.destination, self.route.source.bucket, rows, self.options.rule)
         record = await self.index.record(archive) or await self._adopt(archive)
         if record is not None:
@@ -146,9 +146,9 @@ class Compact:
         """Why a row is not in its archive."""
         read = await self._reader().fetch(row)
         if read.member is None:
-            return _ended(row, read.status, read.reason)
+            return Outcome.of(row, read.status, read.reason)
         why = f"it could not be read when {record.location} was written: compact it again"
-        return _ended(row, Status.FAILED, why)
+        return Outcome.of(row, Status.FAILED, why)
 
     async def _pack(self, rows: Sequence[ObjectVersion], archive: Location) -> list[Outcome]:
         from jobs.archives.writer import ArchiveWriter
@@ -180,7 +180,7 @@ class Compact:
         """Add a read to the archive. Raises Conflict when the object goes away meanwhile."""
         member, info = read.member, read.info
         if member is None or info is None:
-            return _ended(read.row, read.status, read.reason)
+            return Outcome.of(read.row, read.status, read.reason)
         if read.data is not None:
             await writer.add(member, read.data)
             return _packed(read.row, member, read.evidence)
@@ -243,10 +243,6 @@ class Compact:
         return MemberSource(self.source, self.route.source.bucket, self.budget, self._pace, self.options.rule.tags)
 
 
-def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
-    return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
-
-
 def _placed(outcome: Outcome, record: ArchiveRecord | None) -> Outcome:
     """The outcome with the archive's version, if the row is in an archive."""
     if record is None or outcome.status is not Status.PACKED:
@@ -256,14 +252,9 @@ def _placed(outcome: Outcome, record: ArchiveRecord | None) -> Outcome:
 
 def _packed(row: ObjectVersion, member: Member, evidence: Evidence) -> Outcome:
     checksum = None if member.sha256 is None else f"SHA256:{base64.b64encode(bytes.fromhex(member.sha256)).decode()}"
-    return Outcome(
-        row.row,
-        row.key,
-        row.version_id,
-        Status.PACKED,
-        "",
-        evidence,
-        member.size_bytes,
-        member.etag,
+    return Outcome.of(row, Status.PACKED)._replace(
+        evidence=evidence,
+        size_bytes=member.size_bytes,
+        etag=member.etag,
         checksum=checksum,
     )

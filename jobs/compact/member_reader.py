@@ -30,9 +30,10 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.s3.byte_ranges import ByteBudget, read_ahead, read_ranges
-from jobs.s3.checksums import ALGORITHMS, Hasher, digest
+from jobs.s3.checksums import ALGORITHMS, Hasher
 from jobs.s3.retries import try_often
 from jobs.s3.store import Store
+from jobs.s3.stored_checksums import full_object_checksums, is_checksum_of
 
 SMALL_BYTES = CHUNK_BYTES
 """Up to this size an object comes whole, by one request."""
@@ -214,10 +215,12 @@ def prove(info: ObjectInfo, data: bytes, sha256: bytes) -> Evidence | None:
     """
     if len(data) != info.size_bytes:
         return None
-    for checksum in info.checksums:
-        if not checksum.is_composite and checksum.algorithm in ALGORITHMS:
-            own = sha256 if checksum.algorithm == "SHA256" else digest(checksum.algorithm, data)
-            return Evidence.CHECKSUM if base64.b64encode(own).decode() == checksum.value else None
+    for checksum in full_object_checksums(info.checksums):
+        if checksum.algorithm == "SHA256":
+            is_same = base64.b64encode(sha256).decode() == checksum.value
+        else:
+            is_same = is_checksum_of(checksum, data)
+        return Evidence.CHECKSUM if is_same else None
     if is_md5_etag(info):
         own = hashlib.md5(data, usedforsecurity=False).digest()
         return Evidence.MD5_ETAG if own.hex() == info.etag else None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from jobs.core.model import ObjectVersion
 from jobs.errors import Interrupted
 
 
@@ -82,6 +83,11 @@ class Outcome(NamedTuple):
     checksum: str | None = None
     finished_at: float = 0.0
     attempt: str = ""
+
+    @classmethod
+    def of(cls, row: ObjectVersion, status: Status, reason: str = "") -> Outcome:
+        """The outcome of a row of which nothing but the manifest's own words is known."""
+        return cls(row.row, row.key, row.version_id, status, reason, etag=row.etag)
 
 
 # Which outcome counts when several attempts at a shard reported on one row. What was found

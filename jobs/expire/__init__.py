@@ -1,9 +1,12 @@
-"""Expiry: deletes originals whose copy is proven. The only package that deletes objects of users.
+"""Expiry: deletes originals whose copy is proven.
 
-Reading order: `rules` is the truth table of what may go (pure), `places` says where originals and copies are,
-`proofs` and `candidates` find what the ledger has proven, `shares` and `plan` weigh and plan it. `job` decides row
-by row with `originals`, `copy_checks`, `marks`, `announcements` and `announcers`; `removals` and `deletes` delete;
-`undo` takes delete markers back; `deletions_table` lists what went.
+No other package deletes objects of users.
 
-Nothing that could be forged, stale or about itself counts as proof.
+Reading order: `rules` is the truth table of what may go (pure), `places` says where originals and
+copies are, `proofs` and `candidates` find what the ledger has proven, `shares` and `plan` weigh and
+plan it. `job` decides row by row with `originals`, `copy_checks`, `marks`, `announcements` and
+`announcers`. `removals` and `deletes` delete. `undo` removes delete markers again.
+`deletions_table` lists what went.
+
+Never count as proof what could be forged, stale or about itself.
 """

@@ -1,17 +1,18 @@
-"""Announcements of expire runs: what they say is to go, or has gone, is nobody's copy.
+"""Announcements of expire runs: an object that a run deletes is no copy.
 
-Two objects may each be the copy of the other, in one run, in two runs at once or one after the other. So a run first
-announces what it is about to delete (`ledger.tombstones`), then looks here whether anybody has announced the copies,
-and only then deletes. Whatever the order of events, one of the objects stays:
+Two objects may each be the copy of the other, in one run, in two runs at once or one after the
+other. So a run first announces what it is about to delete (`ledger.tombstones`). Then it looks here
+whether a run has announced the copies, and only then it deletes. Whatever the order of events, one
+of the objects stays:
 
-Suppose that all objects of one content went. Each went for the sake of a copy that went as well. Take the one that was
-announced last. Its copy was announced before it, and it was announced before its run looked. S3 lists what was written
-before the listing began (https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel), so that
-its run saw the announcement of its copy, and kept it. (Of two objects, this is Dekker's algorithm.)
+Suppose that all objects of one content went. Each went because of a copy that went as well. Take
+the one that was announced last. Its copy was announced before it, and it was announced before its
+run looked. S3 lists what was written before the listing began
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel). So its run
+saw the announcement of its copy, and kept it. (For two objects, this is Dekker's algorithm.)
 
-A run takes an announcement back by a `done` that does not name the object. It does so only when it has kept it.
-
-pyarrow loads with this module: import it where it is used.
+A run withdraws an announcement by a `done` that does not name the object. It does so only when it
+has kept it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from jobs.s3.store import Marker, Store
 FILES_AT_ONCE = 16
 
 
-class Announced(NamedTuple):
+class Announcement(NamedTuple):
     """One object that a run has announced."""
 
     run_id: str
@@ -42,7 +43,10 @@ class Announced(NamedTuple):
     step: str
 
     def is_of(self, copy: Proof) -> bool:
-        """Whether it may be the copy. A marker hides whatever has the ETag and is current by then."""
+        """True if the object may be the copy.
+
+        A marker hides any object that has the ETag and is current by then.
+        """
         if self.key != copy.key:
             return False
         if is_exact(self.version_id) and self.version_id == copy.version_id:
@@ -51,37 +55,40 @@ class Announced(NamedTuple):
         return is_by_etag and self.etag == copy.etag
 
 
-async def everybody(bucket: str, run_id: str) -> bool:
-    """The announcements of each run count."""
+async def every_run(bucket: str, run_id: str) -> bool:
+    """Return True: the announcements of every run count."""
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class Announcements:
-    """The announcements in one ledger, as far as they may be of copies in `places`.
+    """The announcements in one ledger that may be of copies in `places`.
 
-    `concerns`: whether those of a run, in a bucket, may be of any copy here. Each file is read once, since files are
-    never changed, and of its rows only those in `places` are kept.
+    `concerns`: True if a run's announcements in a bucket may be of a copy here. Each file is read
+    once, since files never change. Only rows in `places` are kept.
     """
 
     store: Store
     ledger: Location
     places: Sequence[Location]
-    concerns: Callable[[str, str], Awaitable[bool]] = everybody
-    _read: dict[str, list[Announced]] = field(default_factory=dict)
+    concerns: Callable[[str, str], Awaitable[bool]] = every_run
+    _read: dict[str, list[Announcement]] = field(default_factory=dict)
 
     async def find(self, copies: Sequence[Proof]) -> list[str]:
-        """For each copy the run that has announced it, empty where none has. Lists anew each time."""
+        """Return for each copy the run that has announced it, else an empty text.
+
+        Lists the ledger each time.
+        """
         found = {bucket: await self._look(bucket) for bucket in sorted({copy.bucket for copy in copies})}
         return [next((each.run_id for each in found[copy.bucket][copy.key] if each.is_of(copy)), "") for copy in copies]
 
-    async def _look(self, bucket: str) -> defaultdict[str, list[Announced]]:
-        """By key."""
+    async def _look(self, bucket: str) -> defaultdict[str, list[Announcement]]:
+        """Return the announcements in a bucket, by key."""
         runs = [run_id for run_id in await self._run_ids(bucket) if await self.concerns(bucket, run_id)]
         folders = [Tombstones(self.store, self.ledger, bucket, run_id) for run_id in runs]
         named = await do_all(lambda folder: folder.latest(), folders, FILES_AT_ONCE)
         files = [(folder, name) for folder, names in zip(folders, named, strict=True) for name in names]
-        found: defaultdict[str, list[Announced]] = defaultdict(list)
+        found: defaultdict[str, list[Announcement]] = defaultdict(list)
         for rows in await do_all(self._kept, files, FILES_AT_ONCE):
             for each in rows:
                 found[each.key].append(each)
@@ -98,12 +105,12 @@ class Announcements:
                 return found
             after = page.next_marker
 
-    async def _kept(self, file: tuple[Tombstones, str]) -> list[Announced]:
+    async def _kept(self, file: tuple[Tombstones, str]) -> list[Announcement]:
         folder, name = file
         place = f"{folder.bucket}/{folder.run_id}/{name}"
         if place not in self._read:
             self._read[place] = [
-                Announced(folder.run_id, each.key, each.version_id, each.etag, each.step)
+                Announcement(folder.run_id, each.key, each.version_id, each.etag, each.step)
                 for each in await folder.read(name)
                 if self._is_inside(folder.bucket, each.key)
             ]

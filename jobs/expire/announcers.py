@@ -1,4 +1,7 @@
-"""Announcers: which expire runs may have announced the copies of this one, by what their specs say of their places."""
+"""Announcers: the expire runs that may have announced copies of this run.
+
+A run's spec says where it deletes.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from jobs.ledger.ledger import Ledger
 
 @dataclass(frozen=True, slots=True)
 class Announcers:
-    """Runs of one ledger, as the run of `spec` sees them, whose copies are in `places`.
+    """The expire runs of one ledger, for the run of `spec` whose copies are in `places`.
 
-    An expire run deletes nothing outside of its spec's source, so that the announcements of a run whose source has
-    nothing in common with `places` need not be read. A run of which that cannot be known may have announced anything.
+    An expire run deletes nothing outside of its spec's source. So the announcements of a run whose
+    source does not overlap `places` need not be read. A run whose source is unknown may have
+    announced anything.
     """
 
     ledger: Ledger
@@ -25,7 +29,7 @@ class Announcers:
     _sources: dict[str, Side | None] = field(default_factory=dict)
 
     async def concern(self, bucket: str, run_id: str) -> bool:
-        """Whether what the run has announced in the bucket may be a copy of this run's."""
+        """Return True if the run may have announced a copy of this run in the bucket."""
         source = await self._source_of(run_id)
         if source is None or source.location.bucket != bucket:
             return True
@@ -34,7 +38,9 @@ class Announcers:
         return not self._is_elsewhere(source)
 
     def _is_elsewhere(self, source: Side) -> bool:
-        """Whether it is this run's own source, where the copies are on another service, in a bucket of that name."""
+        """True if it is this run's own source, while the copies are on another service in a bucket
+        of that name.
+        """
         own = self.spec.source
         is_own = replace(source, location=own.location) == own and source.location.bucket == own.location.bucket
         return is_own and bool(self.spec.options.get("streamed"))

@@ -1,6 +1,7 @@
-"""Copies against their originals, as both are now: replicas by checksums or bytes, members out of archives by bytes.
+"""Copy checks: compare each copy with its original as both are now.
 
-For whoever is about to delete the original: nothing that the ledger or an index says of the content is believed.
+Replicas are compared by checksums or bytes, members of archives by bytes. The caller is about to
+delete the original, so nothing that the ledger or an index says of the content counts.
 """
 
 from __future__ import annotations
@@ -42,8 +43,10 @@ ARCHIVES_AT_ONCE = 4
 _REFUSALS = (NotFound, PreconditionFailed, ArchivedObject, Denied, Redirected, Rejected, DamagedArchive)
 
 
-class Pair(NamedTuple):
-    """An original, with the version id that names it, as HEAD described it, and where its copy should be."""
+class CopyPair(NamedTuple):
+    """An original, with the version id that names it, as HEAD described it, and where its copy
+    should be.
+    """
 
     ref: ObjectRef
     info: ObjectInfo
@@ -59,11 +62,13 @@ class Copies:
     budget: ByteBudget
     streamed: bool = False
 
-    async def compare(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        """For each pair: whether the copy is the original, bit by bit. What cannot be read is not known to be.
+    async def compare(self, pairs: Sequence[CopyPair]) -> list[Verdict]:
+        """Return for each pair whether the copy equals the original, bit by bit.
 
-        A copy that is not the very object that the proof pins (ETag, version), and current at its key, is no copy.
-        Raises Unavailable where trying again may help.
+        Unreadable copies are unknown.
+
+        A copy counts only if it is the object that the proof pins (ETag, version), and current at
+        its key. Raises Unavailable where a retry may help.
         """
         verdicts: dict[int, Verdict] = {}
         archives: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
@@ -88,7 +93,10 @@ class Copies:
         return [verdicts[place] for place in range(len(pairs))]
 
     async def find_lost(self, proofs: Sequence[Proof]) -> list[str]:
-        """For each proof, why its copy no longer counts. Empty means that it does. Each place is asked once."""
+        """Return for each proof why its copy no longer counts, else an empty text.
+
+        Asks for each place once.
+        """
         places = {_place(proof): proof for proof in proofs}
 
         async def look(proof: Proof) -> str:
@@ -100,7 +108,7 @@ class Copies:
         reasons = dict(zip(places, await do_all(look, places.values(), COPIES_AT_ONCE), strict=True))
         return [reasons[_place(proof)] for proof in proofs]
 
-    async def _compare_replica(self, pair: Pair) -> Verdict:
+    async def _compare_replica(self, pair: CopyPair) -> Verdict:
         ref, info, proof = pair
         try:
             copy = await self._find(proof)
@@ -118,8 +126,8 @@ class Copies:
             return _refused(proof, error)
         return verdict
 
-    async def _compare_members(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        """Members of one archive."""
+    async def _compare_members(self, pairs: Sequence[CopyPair]) -> list[Verdict]:
+        """Compare members of one archive."""
         reader = ArchiveReader(self.destination, _record(pairs[0].proof), self.budget)
         members = [_member(pair.proof) for pair in pairs]
         places = {id(member): place for place, member in enumerate(members)}
@@ -130,8 +138,8 @@ class Copies:
             small = [member for member in members if not is_large(member)]
             found = reader.read(small)
             async with aclosing(cast("AsyncGenerator[list[MemberRead], None]", found)) as reads:
-                async for some in reads:
-                    for read in some:
+                async for members_read in reads:
+                    for read in members_read:
                         place = places[id(read.member)]
                         verdicts[place] = await self._judge(pairs[place], read)
             for place, member in enumerate(members):
@@ -143,15 +151,20 @@ class Copies:
         return [verdicts[place] for place in range(len(pairs))]
 
     async def _find(self, proof: Proof) -> ObjectInfo | None:
-        """What is current at the key of the copy, or of its archive."""
+        """Return what is current at the key of the copy, or of its archive."""
         return await try_often(lambda: find(self.destination, ObjectRef(proof.bucket, proof.key)))
 
     async def _check_there(self, proof: Proof) -> str:
-        """Why the copy, or its archive, is not there any more. Empty members are proven by nothing else."""
+        """Return why the copy or its archive no longer counts, else an empty text.
+
+        Nothing else proves empty members.
+        """
         return refuse_copy(proof, await self._find(proof))
 
-    async def _judge(self, pair: Pair, read: MemberRead) -> Verdict:
-        """A member's bytes against what S3 keeps of the original, else against the original's bytes."""
+    async def _judge(self, pair: CopyPair, read: MemberRead) -> Verdict:
+        """Compare a member's bytes with the original's stored checksums, else with the original's
+        bytes.
+        """
         ref, info, proof = pair
         data = read.data
         if data is None:
@@ -170,8 +183,8 @@ class Copies:
             return _unknown(f"the original cannot be read: {error}")
         return Verdict(True, Evidence.CONTENT) if original == data else _differs(proof)
 
-    async def _judge_large(self, pair: Pair, member: Member, reader: ArchiveReader) -> Verdict:
-        """The same of a member that does not fit into memory."""
+    async def _judge_large(self, pair: CopyPair, member: Member, reader: ArchiveReader) -> Verdict:
+        """Compare a member that does not fit into memory, in the same way."""
         ref, info, proof = pair
         if member.size_bytes != info.size_bytes:
             return _differs(proof)
@@ -192,7 +205,7 @@ class Copies:
         return Verdict(True, Evidence.CONTENT) if is_same else _differs(proof)
 
     async def _digest(self, ref: ObjectRef, info: ObjectInfo) -> str:
-        """`SHA256:base64` of the original, read in ranges."""
+        """Return `SHA256:base64` of the original, read in ranges."""
         hasher = Hasher("SHA256")
 
         async def fetch(start: int, end: int) -> bytes:
@@ -209,7 +222,7 @@ def _place(proof: Proof) -> tuple[object, ...]:
 
 
 def _record(proof: Proof) -> ArchiveRecord:
-    """As much of an archive as a reader needs: where it is, and what pins it."""
+    """Return what a reader needs of an archive: where it is, and what pins it."""
     return ArchiveRecord(
         location=Location(proof.bucket, proof.key),
         format=ArchiveFormat.TAR,
@@ -227,7 +240,7 @@ def _record(proof: Proof) -> ArchiveRecord:
 
 
 def _member(proof: Proof) -> Member:
-    """Where the proof says that the member is, and by what the index knows it."""
+    """Return the proof's member: its place, and its checksums in the index."""
     known = dict(proof.member or {})
     checksums = tuple(Checksum(*each) for each in known.pop("checksums", ()))
     blank = Member("", None, True, 0, None, 0.0, "", {}, {}, {})

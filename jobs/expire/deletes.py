@@ -1,4 +1,4 @@
-"""Deletes that take exactly what they name: a version by its id, a current object only if it has the expected ETag."""
+"""Exact deletes: a version by its id, a current object by its expected ETag."""
 
 from __future__ import annotations
 
@@ -26,30 +26,34 @@ class ExactDeletes:
     store: Store
     bucket: str
     _checked: set[Step] = field(default_factory=set, init=False)
-    _is_careless: bool = field(default=False, init=False)
+    _ignores_conditions: bool = field(default=False, init=False)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def remove(self, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
-        """Remove versions for good, each named by (key, version id); for each None, or why it is still there.
+        """Remove versions for good, each named by (key, version id).
 
-        A version id names the same bytes for ever, so that nothing else need be asked. `null` does not: see
-        `remove_nulls`.
+        Return None for each, or why it stays.
+
+        A version id names the same bytes for ever, so no condition is necessary. `null` does not:
+        see `remove_nulls`.
         """
-        told: list[StoreError | None] = []
+        answers: list[StoreError | None] = []
         for start in range(0, len(versions), DELETED_AT_ONCE):
-            some = versions[start : start + DELETED_AT_ONCE]
-            told += await try_often(partial(self.store.delete_versions, self.bucket, some))
-        return told
+            group = versions[start : start + DELETED_AT_ONCE]
+            answers += await try_often(partial(self.store.delete_versions, self.bucket, group))
+        return answers
 
     async def remove_nulls(self, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
-        """Remove null versions that lie beneath others, each named by (key, ETag): for each None, or why it stays.
+        """Remove null versions that lie below others, each named by (key, ETag).
 
-        No condition reaches a version that is not current. But while a bucket keeps versions, nobody writes a null
-        version, so that it is enough to look directly before:
+        Return None for each, or why it stays.
+
+        No condition reaches a version that is not current. But while a bucket keeps versions, no
+        write makes a null version, so one look directly before is enough:
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersioningEnabledBuckets.html
         """
         if not await try_often(lambda: self.store.is_versioned(self.bucket)):
-            why = PreconditionFailed("GetBucketVersioning", self.bucket, "Suspended", "it keeps no versions any more")
+            why = PreconditionFailed("GetBucketVersioning", self.bucket, "Suspended", "it no longer keeps versions")
             return [why] * len(versions)
         refused: dict[str, StoreError] = {}
 
@@ -60,9 +64,9 @@ class ExactDeletes:
                 refused[version[0]] = error
 
         await do_all(look, versions, LOOKS_AT_ONCE)
-        sound = [key for key, _ in versions if key not in refused]
-        told = await self.remove([(key, NULL_VERSION) for key in sound])
-        answers: dict[str, StoreError | None] = {**refused, **dict(zip(sound, told, strict=True))}
+        keys = [key for key, _ in versions if key not in refused]
+        removed = await self.remove([(key, NULL_VERSION) for key in keys])
+        answers: dict[str, StoreError | None] = {**refused, **dict(zip(keys, removed, strict=True))}
         return [answers[key] for key, _ in versions]
 
     async def _check_null(self, key: str, etag: str) -> None:
@@ -71,29 +75,36 @@ class ExactDeletes:
         if now != etag:
             raise PreconditionFailed("HeadObject", str(ref), "PreconditionFailed", f"it has the ETag {now}", 412)
 
-    async def take_current(self, key: str, etag: str) -> Deleted:
-        """Delete the current object, if it has this ETag: hidden by a marker where versions are kept, else removed.
+    async def delete_current(self, key: str, etag: str) -> Deleted:
+        """Delete the current object, if it has this ETag: hide it where versions are kept, else
+        remove it.
 
-        Call `check_hiding` or `check_removing` before. Raises PreconditionFailed or NotFound when it is another, or
-        gone. It may be this very request that did it, when its first answer was lost and it was sent again: look.
+        Call `check_hiding` or `check_removing` before. Raises PreconditionFailed or NotFound when
+        the object is another or gone. This request itself may have done that, when its first answer
+        was lost and it was sent again: look.
         """
         return await self.store.delete(self.bucket, key, if_match=etag)
 
     async def check_versioned(self) -> None:
-        """Raises Conflict when the bucket keeps no versions any more: what should be hidden would be gone."""
+        """Raise Conflict when the bucket no longer keeps versions: a delete would remove instead of
+        hide.
+        """
         if not await try_often(lambda: self.store.is_versioned(self.bucket)):
             raise Conflict("GetBucketVersioning", self.bucket, "Raced", "it has been suspended meanwhile: look again")
 
     async def check_hiding(self, originals: Sequence[tuple[str, str]]) -> StoreError | None:
-        """Once: does this server heed If-Match where a marker would hide an object? Else why that is not known.
+        """Check once that the server obeys If-Match where a marker would hide an object.
 
-        `originals`: (key, ETag) of current objects that are about to be hidden. Each is asked with an ETag that it
-        does not have, until one is refused for that. No other object is there to ask, as one that is written for it
-        may be locked for years. Raises ConfigError for a server that hides it all the same; that is undone at once.
+        Return why it is unknown.
+
+        `originals`: (key, ETag) of current objects that are about to be hidden. Each gets a delete
+        with an ETag that it does not have, until one is refused for that. No other object would do,
+        since an object that is written for the check may be locked for years. Raises ConfigError
+        for a server that hides the object nevertheless, after undoing that.
         """
-        async with self._turn:  # a second trial would hide a second original
-            if self._is_careless:
-                raise self._careless()
+        async with self._turn:  # a second check would hide a second original
+            if self._ignores_conditions:
+                raise self._ignored_condition()
             why: StoreError | None = None
             for key, etag in [] if Step.HIDE in self._checked else originals:
                 wrong = WRONG if etag != WRONG else WRONG[::-1]
@@ -105,15 +116,15 @@ class ExactDeletes:
                 except (NotFound, Denied, Rejected) as error:
                     why = error
                 else:
-                    self._is_careless = True
-                    await self._show_again(key, made.version_id)
-                    raise self._careless()
+                    self._ignores_conditions = True
+                    await self._unhide(key, made.version_id)
+                    raise self._ignored_condition()
             if isinstance(why, NotFound):
                 return Conflict(why.operation, why.target, "Raced", "what was to be hidden is gone: look again")
             return why
 
-    async def _show_again(self, key: str, marker_id: str | None) -> None:
-        """Remove the marker of a trial, also when the worker is told to end meanwhile."""
+    async def _unhide(self, key: str, marker_id: str | None) -> None:
+        """Remove the marker of a check, also when the worker is cancelled meanwhile."""
         if marker_id is None:
             return
         remove = partial(self.store.delete, self.bucket, key, version_id=marker_id)
@@ -124,9 +135,11 @@ class ExactDeletes:
             raise
 
     async def check_removing(self, beside: str) -> None:
-        """Once: does this server heed If-Match where an object would be removed? Asked of an empty one beside that key.
+        """Check once, with an empty object beside that key, that the server obeys If-Match where it
+        removes.
 
-        Raises ConfigError when it does not, or when that cannot be found out: nothing can be deleted safely then.
+        Raises ConfigError when it does not, or when that cannot be found out: then nothing can be
+        deleted safely.
         """
         if Step.REMOVE in self._checked:
             return
@@ -145,14 +158,14 @@ class ExactDeletes:
                 f"deleted: {error}; permit s3:PutObject and s3:DeleteObject beside the originals"
             ) from error
         if Step.REMOVE not in self._checked:
-            raise self._careless()
+            raise self._ignored_condition()
 
     async def _remove_probe(self, probe: str, version_id: str | None) -> None:
         left = await try_often(lambda: self.store.delete(self.bucket, probe, version_id=version_id))
         if left.is_delete_marker and version_id is None:  # versioning is suspended
             await try_often(lambda: self.store.delete(self.bucket, probe, version_id=left.version_id or NULL_VERSION))
 
-    def _careless(self) -> ConfigError:
+    def _ignored_condition(self) -> ConfigError:
         return ConfigError(
             f"the server of s3://{self.bucket} deletes whatever If-Match says: nothing can be deleted safely there"
         )

@@ -1,7 +1,4 @@
-"""What an expire run deleted, or would delete, and the proof of each: two tables beside its report.
-
-duckdb and pyarrow load with this module, so import it where it is used.
-"""
+"""Tables of deletions: what an expire run deleted, and the proof of each."""
 
 from __future__ import annotations
 
@@ -22,9 +19,11 @@ SHOWN_DELETIONS = 100
 
 
 async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, Any]:
-    """What a run expired, or would expire, and the proof of each, as Parquet and CSV beside its report.
+    """Write what a run expired or would expire, with the proofs, as Parquet and CSV beside its
+    report.
 
-    → for the report: `parquet` and `csv` (URIs), `rows`, `bytes`, and the first of the rows (`shown`).
+    Returns the report's section: `parquet` and `csv` (URIs), `rows`, `bytes`, and the first of the
+    rows (`shown`).
     """
     with TemporaryDirectory(prefix="sealift-deletions-") as scratch:
         folder = Path(scratch)
@@ -60,7 +59,10 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
 
 
 def _harmless_rows(connection: duckdb.DuckDBPyConnection) -> str:
-    """The rows for people: nothing is a formula or moves the cursor. `escaped` says where text was changed."""
+    """Return the rows for people, without formulas and cursor moves.
+
+    `escaped` says where text was changed.
+    """
     table = connection.table("deletions")
     names = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "VARCHAR"]
     texts = {name: harmless(name) for name in names}

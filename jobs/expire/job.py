@@ -1,17 +1,20 @@
-"""expire: delete originals whose copy is proven, now and by the copy itself. The only verb that deletes.
+"""The expire job: deletes originals whose copy is proven now, by the copy itself.
 
-A row brings a pointer (`jobs.expire.rules.Proof`): where the ledger says that a copy is. Nothing of that is believed.
-The job asks S3 what the original is, who holds it, and what is in the copy: the member's bytes out of its archive,
-hashed and held against what S3 keeps of the original (else against the original's own bytes); or the replica's
-checksums against the original's, else the bytes of both. Then `jobs.expire.rules.decide` says what happens:
+No other job deletes. A row has a pointer (`jobs.expire.rules.Proof`) to the place where the ledger
+says that a copy is. The job believes nothing of that. It asks S3 for the original and its locks,
+and for the content of the copy. Of an archive's member it hashes the bytes and compares them with
+what S3 keeps of the original, else with the original's own bytes. Of a replica it compares the
+checksums with the original's, else the bytes of both. Then `jobs.expire.rules.decide` decides:
 
-- A current version in a bucket that keeps versions gets a delete marker, if it still has the proven ETag. Removing the
-  marker undoes that. A later run, a grace period after that, removes the version behind it.
-- Any other version is removed for good: by its version id or, where there are none, only if it has the proven ETag.
-  A null version beneath others is removed by that id as well, while the bucket keeps versions: nobody writes it then.
+- A current version in a bucket that keeps versions gets a delete marker, if it still has the proven
+  ETag. Removing the marker undoes that. A later run, a grace period after that, removes the version
+  below the marker.
+- Any other version is removed for good: by its version id or, where there are none, only if it has
+  the proven ETag. A null version below others is removed by that id as well, while the bucket keeps
+  versions, since no write makes one then.
 
-Tombstones are announced before anything goes (`jobs.ledger.tombstones`): what a killed attempt deleted is `expired` by
-this run, not missing. Locks are never bypassed.
+Tombstones are announced before anything is deleted (`jobs.ledger.tombstones`). So what a killed
+attempt deleted is `expired` by this run, not missing. Locks are never bypassed.
 """
 
 from __future__ import annotations
@@ -29,11 +32,11 @@ from jobs.errors import (
     Redirected,
     Rejected,
 )
-from jobs.expire.copy_checks import Copies, Pair
+from jobs.expire.copy_checks import Copies, CopyPair
 from jobs.expire.deletes import ExactDeletes
 from jobs.expire.marks import Marks
 from jobs.expire.originals import Seen, find_original
-from jobs.expire.removals import Doomed, Removals, ended, keep, seconds, spared
+from jobs.expire.removals import Removal, Removals, dry_run_outcome, kept_outcome, seconds
 from jobs.expire.rules import Proof, Terms, decide
 from jobs.s3.lookup import KeyLooks
 from jobs.s3.retries import do_all, try_often
@@ -47,7 +50,8 @@ T = TypeVar("T")
 
 GROUP_ROWS = 500
 GROUP_BYTES = 256 * 1024**2
-"""What is proven together and then deleted together: little, so that little time lies between."""
+"""Rows are proven and then deleted in groups of this size: small, so that little time passes
+between the two."""
 
 REQUESTS_AT_ONCE = 64
 GROUPS_AT_ONCE = 2
@@ -55,14 +59,14 @@ GROUPS_AT_ONCE = 2
 
 @dataclass(frozen=True, slots=True)
 class ExpireOptions:
-    """`delete`: do it; else say what would be done."""
+    """The grace period, and whether to `delete` or only to say what would be deleted."""
 
     grace_seconds: float
     delete: bool = False
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ExpireOptions:
-        """From a run's spec, whose other options are somebody else's."""
+        """Read the options from a run's spec, which has others as well."""
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 
@@ -70,8 +74,9 @@ class ExpireOptions:
 class Expire:
     """The expire job of one worker: `process` takes what `chains` cuts out of a shard.
 
-    `places`: where copies count. `prefix`: no key outside of it is touched, whatever the rows say, so that other runs
-    may rely on that (`jobs.expire.announcements`). `planned_at`: epoch seconds at which the run was planned.
+    `places`: where copies count. `prefix`: no key outside of it is touched, whatever the rows say.
+    Other runs rely on that (`jobs.expire.announcements`). `planned_at`: epoch seconds at which the
+    run was planned.
     """
 
     source: Store
@@ -95,7 +100,7 @@ class Expire:
         object.__setattr__(self, "removals", removals)
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
-        """The rows of a shard, some at a time, in order."""
+        """Yield the rows of a shard in groups, in order."""
         group: list[ObjectVersion] = []
         size_bytes = 0
         for row in rows:
@@ -108,19 +113,20 @@ class Expire:
             yield group
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """One outcome for each row, in order.
+        """Return one outcome for each row, in order.
 
-        Raises Unavailable, Conflict or PreconditionFailed where trying again may help: what is gone by then is
-        known by its tombstone. Raises ConfigError for a server that deletes whatever the condition says, PartlyDone
+        Raises Unavailable, Conflict or PreconditionFailed where a retry may help. Tombstones then
+        say what is gone. Raises ConfigError for a server that ignores conditions. Raises PartlyDone
         when the worker has to stop.
         """
         is_versioned = await try_often(lambda: self.source.is_versioned(self.bucket))
-        now = min(self.clock(), self.planned_at)  # shares were weighed then: what is due since was not
+        # The plan weighed the shares: what became due after it was not weighed.
+        now = min(self.clock(), self.planned_at)
         terms = Terms(now, self.options.grace_seconds, is_versioned, self.places, self.prefix)
         looks = KeyLooks(self.source, self.bucket)
         looked = await do_all(lambda row: self._look(row, is_versioned, looks), rows, REQUESTS_AT_ONCE)
         seen, outcomes = await self._sort(rows, looked)
-        doomed: list[Doomed] = []
+        removals: list[Removal] = []
         unproven: list[Seen] = []
         for each in seen:
             decision = decide(each.row, each.proof, each.original, None, terms)
@@ -142,15 +148,21 @@ class Expire:
                 if decision.step is None or each.proof is None:
                     outcomes[each.row.row] = _kept(each.row, decision.reason)
                 else:
-                    doomed.append(Doomed(each, each.proof, decision.step, verdict))
-            gone = await self.removals.remove(doomed, looked_at) if self.options.delete else map(spared, doomed)
-        outcomes |= {outcome.row: outcome for outcome in gone}
+                    removals.append(Removal(each, each.proof, decision.step, verdict))
+            if self.options.delete:
+                deleted = await self.removals.remove(removals, looked_at)
+            else:
+                deleted = list(map(dry_run_outcome, removals))
+        outcomes |= {outcome.row: outcome for outcome in deleted}
         outcomes |= {row.row: _kept(row, _rival(rivals[row.row])) for row in rows if row.row in rivals}
         return [outcomes[row.row] for row in rows]
 
     @asynccontextmanager
     async def _claimed(self, unproven: Sequence[Seen], is_versioned: bool) -> AsyncIterator[Mapping[str, str]]:
-        """The bucket claimed, where something may go. Yields the runs that delete in the buckets of the copies now."""
+        """Claim the bucket, where a row may go.
+
+        Yield the runs that delete in the buckets of the copies now.
+        """
         buckets = sorted({each.proof.bucket for each in unproven if each.proof})
         if not self.options.delete or not buckets:
             yield {}
@@ -161,7 +173,10 @@ class Expire:
     async def _sort(
         self, rows: Sequence[ObjectVersion], looked: Sequence[Seen | Outcome | None]
     ) -> tuple[list[Seen], dict[int, Outcome]]:
-        """The originals that are there, and the outcomes of the rest. What this run took is not missing."""
+        """Return the originals that are there, and the outcomes of the rest.
+
+        What this run deleted is not missing.
+        """
         announced: Mapping[int, Tombstone] = {}
         if any(each is None or (isinstance(each, Seen) and each.is_moved) for each in looked):
             announced = await self.tombstones.announced(rows[0].row, rows[-1].row)
@@ -171,11 +186,12 @@ class Expire:
         for row, each in zip(rows, looked, strict=True):
             stone = announced.get(row.row)
             if each is None and stone is None:
-                outcomes[row.row] = ended(row, Status.MISSING, "the original is gone already")
+                outcomes[row.row] = Outcome.of(row, Status.MISSING, "the original is gone already")
             elif stone is not None and (each is None or (isinstance(each, Seen) and each.is_done_by(stone.step))):
-                outcomes[row.row] = ended(row, Status.EXPIRED, "by an earlier attempt of this run")
+                outcomes[row.row] = Outcome.of(row, Status.EXPIRED, "by an earlier attempt of this run")
                 above = each.original.marker_version_id if isinstance(each, Seen) else None
-                marker_id = above or stone.marker_version_id  # known to an attempt that saw the version beneath it
+                # An attempt that saw the version below the marker recorded its id.
+                marker_id = above or stone.marker_version_id
                 settled.append(stone._replace(marker_version_id=marker_id, recorded_at=self.clock()))
             elif isinstance(each, Seen):
                 seen.append(each)
@@ -186,7 +202,9 @@ class Expire:
         return seen, outcomes
 
     async def _look(self, row: ObjectVersion, is_versioned: bool, looks: KeyLooks) -> Seen | Outcome | None:
-        """The original as it is now; None when it is gone; an outcome when S3 does not let us see it."""
+        """Return the original as it is now, None when it is gone, an outcome when S3 refuses to
+        show it.
+        """
         try:
             proof = Proof.decode(row.proof) if row.proof else None
         except ValueError as error:
@@ -194,23 +212,23 @@ class Expire:
         try:
             found = await find_original(looks, row, is_versioned=is_versioned)
         except (Denied, Redirected) as error:
-            return ended(row, Status.DENIED, str(error))
+            return Outcome.of(row, Status.DENIED, str(error))
         except Rejected as error:
-            return ended(row, Status.FAILED, str(error))
+            return Outcome.of(row, Status.FAILED, str(error))
         return None if found is None else Seen(row, proof, *found)
 
     async def _look_by_itself(self, row: ObjectVersion, is_versioned: bool) -> Seen | Outcome | None:
         return await self._look(row, is_versioned, KeyLooks(self.source, self.bucket))
 
-    def _pair(self, seen: Seen) -> Pair:
+    def _pair(self, seen: Seen) -> CopyPair:
         version_id = seen.original.version_id
         if seen.proof is None:
             raise ValueError(f"row {seen.row.row} has no proof")
-        return Pair(ObjectRef(self.bucket, seen.row.key, version_id), seen.info, seen.proof)
+        return CopyPair(ObjectRef(self.bucket, seen.row.key, version_id), seen.info, seen.proof)
 
 
 def _kept(row: ObjectVersion, reason: str) -> Outcome:
-    return keep(row, reason)
+    return kept_outcome(row, reason)
 
 
 def _rival(run_id: str) -> str:

@@ -1,21 +1,24 @@
-"""Marks: whether the copies' bucket is that of the originals by another name, found out before anything is deleted.
+"""Marks: show whether the copies' bucket is the originals' by another name.
 
-Another endpoint of the same service, a gateway in front of it, an access point: under each of them an original looks
-like its own copy. Names that are an access point's are refused. Nothing that S3 says of an object tells the rest apart:
-S3 replicas have the version ids, the ETags and even the dates of their originals. A write does: a mark is left beside
-an original and looked for on the copies' side. S3 shows what was written at once to whoever lists the same bucket, by
-any name (https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel). That the mark is listed
-on its own side is seen first. A replica of the bucket gets the mark later, or never. Where it is faster, nothing is
-deleted.
+The job does so before it deletes anything. Another endpoint of the same service, a gateway in front
+of it, an access point: under each of them an original looks like its own copy. Names of access
+points are refused. For the rest, what S3 says of an object does not help: S3 replicas have the
+version ids, the ETags and even the dates of their originals. A write does. The job leaves a mark
+beside an original and looks for it on the copies' side. S3 shows a write at once in every listing
+of the same bucket, by any name
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel). The job first
+checks that the mark is listed on its own side. A replica of the bucket gets the mark later, or
+never. Where it is faster, nothing is deleted.
 
-Where versions are kept, the mark is a delete marker of a key that nobody has: no lock holds it, and no right to write
-objects is needed. Elsewhere it is an empty object.
+Where versions are kept, the mark is a delete marker of a key that no object has. No lock holds it,
+and it needs no right to write objects. Elsewhere the mark is an empty object.
 
-A claim is a mark that says, while a group of rows is worked on, that a run deletes in this bucket. Two runs may delete
-objects that are each other's copies. Their announcements miss each other where they have two ledgers, or know a bucket
-by another name, but both look into the same buckets. Each claims the bucket of its originals first, looks for claims of
-others in the buckets of the copies then, and proves the copies after that. Suppose that both deleted. Then neither saw
-the other's claim, so each had ended its deletes before the other one looked (or had not claimed yet, and saw the claim
+A claim is a mark that says that a run deletes in this bucket, while it works on a group of rows.
+Two runs may delete objects that are each other's copies. Their announcements miss each other where
+they have two ledgers, or know a bucket by another name, but both look into the same buckets. Each
+run first claims the bucket of its originals, then looks for claims of others in the buckets of the
+copies, and then proves the copies. Suppose that both deleted. Then neither saw the other's claim,
+so each had ended its deletes before the other one looked (or had not claimed yet, and saw the claim
 of the other later). The other one then proved a copy that was gone already, and kept its original.
 """
 
@@ -34,27 +37,30 @@ from jobs.s3.retries import try_often
 from jobs.s3.store import UNGUARDED, Store
 
 LONG_KEY = 200
-"""From this many characters on, a mark's name takes the place of the key's end, so that no name is too long."""
+"""From this many characters on, a mark's name replaces the end of the key, so that no name is too
+long."""
 
 SECOND_NAMES = ("-s3alias", "--ol-s3", ".mrap")
-"""The aliases of access points, of Object Lambda and of Multi-Region Access Points end so, and no bucket's name may:
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html. What is announced to go is looked up by
-the bucket's own name. Object Lambda shows what is computed, a Multi-Region Access Point now this bucket, now that."""
+"""The aliases of access points, of Object Lambda and of Multi-Region Access Points end so, and no
+bucket's name may: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html.
+Announcements are looked up by the bucket's own name. Object Lambda shows computed content, a
+Multi-Region Access Point any of its buckets."""
 
 CLAIM = ".sealift-expiring-"
-"""The keys of claims begin so, at the root of the bucket: `.sealift-expiring-<run id>.sealift-<16 hex>`."""
+"""The keys of claims begin so, at the root of the bucket: `.sealift-expiring-<run id>.sealift-<16
+hex>`."""
 
 CLAIM_SECONDS = 3600.0
-"""A claim that is older than another by so much is of a worker that was killed: a group takes minutes."""
+"""A claim that is this much older than another is of a killed worker: a group takes minutes."""
 
 _REFUSALS = (Denied, NotFound, Redirected, Rejected)
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Tells the bucket of the originals from those of their copies, each once.
+    """Distinguishes the bucket of the originals from those of their copies, each once.
 
-    `is_one_service`: both are reached alike, so that one name of a bucket means one bucket.
+    `is_one_service`: both sides have the same endpoint, so one name means one bucket.
     """
 
     source: Store
@@ -64,12 +70,12 @@ class Marks:
     _known: set[tuple[str, ...]] = field(default_factory=set)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def tell_apart(self, key: str, copy: Location, *, is_replica: bool = True) -> None:
-        """Raises ConfigError unless it is certain that the copy is another object than the original.
+    async def require_distinct(self, key: str, copy: Location, *, is_replica: bool = True) -> None:
+        """Raise ConfigError unless it is certain that the copy is another object than the original.
 
-        The buckets are told apart once. Keys are told apart once for each way in which a copy's key is made from an
-        original's: some servers take `x//k` and `/x/k` for `x/k`. Members of archives (not `is_replica`) are inside
-        of an object that no original is.
+        Each pair of buckets is checked once. Keys are checked once for each way in which a copy's
+        key is made from an original's, since some servers take `x//k` and `/x/k` for `x/k`. Members
+        of archives (not `is_replica`) lie in an object that is no original.
         """
         is_same = copy.bucket == self.bucket and self.is_one_service
         way = (copy.bucket, *_prefixes(key, copy.key)) if is_replica else (copy.bucket,)
@@ -85,9 +91,11 @@ class Marks:
 
     @asynccontextmanager
     async def claim(self, run_id: str, buckets: Iterable[str], *, is_versioned: bool) -> AsyncIterator[dict[str, str]]:
-        """Claim the bucket of the originals while the block runs. Yields the run of others' claims, by copies' bucket.
+        """Claim the bucket of the originals while the block runs.
 
-        Raises ConfigError where it cannot be found out whether others have claims.
+        Yield the other runs with claims, by copies' bucket.
+
+        Raises ConfigError where it cannot be found out whether other runs have claims.
         """
         mark = f"{CLAIM}{run_id}.sealift-{secrets.token_hex(8)}"
         try:
@@ -116,7 +124,8 @@ class Marks:
         try:
             yield others
         finally:
-            with suppress(Interrupted):  # a worker that has to stop sends no delete: its claim grows old
+            # A worker that has to stop sends no delete: its claim expires.
+            with suppress(Interrupted):
                 await self._remove(mark, is_versioned)
 
     async def _listed(self, store: Store, bucket: str, prefix: str) -> list[Listed]:
@@ -134,7 +143,7 @@ class Marks:
                 if not await self._is_listed(self.source, self.bucket, mark, is_versioned):
                     raise ConfigError(
                         f"s3://{self.bucket} does not list what was written there just now: "
-                        "no copy can be told from its original, and nothing is deleted"
+                        "no copy can be distinguished from its original, and nothing is deleted"
                     )
                 found = [
                     name
@@ -166,7 +175,10 @@ class Marks:
         return bool((await try_often(lambda: listing(bucket, name))).entries)
 
     async def _remove(self, mark: str, is_versioned: bool) -> None:
-        """The mark, and what a repeated request has left of it. Nobody else has such a name."""
+        """Remove the mark, and what a repeated request has left of it.
+
+        No other key has such a name.
+        """
         if not is_versioned:
             made = await try_often(lambda: self.source.delete(self.bucket, mark))
             if made.is_delete_marker:  # versioning is suspended
@@ -178,7 +190,7 @@ class Marks:
 
 
 def _prefixes(key: str, copy_key: str) -> tuple[str, str]:
-    """What has to be replaced in the one key to get the other: both without the end that they share."""
+    """Return the parts in which the keys differ: both keys without the end that they share."""
     shared = 0
     while shared < min(len(key), len(copy_key)) and key[-1 - shared] == copy_key[-1 - shared]:
         shared += 1
@@ -186,7 +198,7 @@ def _prefixes(key: str, copy_key: str) -> tuple[str, str]:
 
 
 def _names(key: str, copy_key: str) -> tuple[str, str]:
-    """The mark's key beside the original, and what it would be where a prefix was replaced as the copy's is."""
+    """Return the mark's key beside the original, and the same key with the copy's prefix."""
     suffix = f".sealift-{secrets.token_hex(8)}"
     cut = min(len(suffix), len(key), len(copy_key)) if max(len(key), len(copy_key)) > LONG_KEY else 0
     return key[: len(key) - cut] + suffix, copy_key[: len(copy_key) - cut] + suffix

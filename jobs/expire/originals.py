@@ -1,4 +1,4 @@
-"""The version that a row names, as S3 has it now: whether it is current, and since when others hide it."""
+"""Originals: the version of a row as S3 has it now, and since when it is hidden."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.s3.retries import try_often
 
 
 class Seen(NamedTuple):
-    """A row whose original is there: what S3 says of it, and what the row's proof is."""
+    """A row whose original is there, with what S3 says of it, and the row's proof."""
 
     row: ObjectVersion
     proof: Proof | None
@@ -21,11 +21,11 @@ class Seen(NamedTuple):
 
     @property
     def is_moved(self) -> bool:
-        """Whether it is beneath others now, or another object is in its place."""
+        """True if it lies below others now, or another object is in its place."""
         return not self.original.is_current or self.row.etag != self.original.etag
 
     def is_done_by(self, step: Step) -> bool:
-        """Whether that is what a step that was announced leaves behind."""
+        """Return True if the announced step leaves the original in this state."""
         is_replaced = self.row.etag != self.original.etag
         return is_replaced or (step is Step.HIDE and self.original.marker_version_id is not None)
 
@@ -33,10 +33,11 @@ class Seen(NamedTuple):
 async def find_original(
     looks: KeyLooks, row: ObjectVersion, *, is_versioned: bool
 ) -> tuple[Original, ObjectInfo] | None:
-    """The row's version and what HEAD says of it; None when it is gone.
+    """Return the row's version and what HEAD says of it, None when it is gone.
 
-    A row without a version id names the newest version that has its ETag; where there is none, what is current now
-    is returned: it is for the caller to see that it is another. One request where the version is current.
+    A row without a version id names the newest version with its ETag. Without such a version, this
+    returns what is current now, and the caller must see that it is another. One request where the
+    version is current.
     """
     current = await looks.current(row.key)
     is_it = current is not None and _names(row, current.version_id or NULL_VERSION, current.etag)
@@ -64,7 +65,7 @@ def _names(row: ObjectVersion, version_id: str | None, etag: str | None) -> bool
 
 
 def _place(row: ObjectVersion, history: list[Listed]) -> int | None:
-    """Where in a key's history (oldest first) the row's version is."""
+    """Return the index of the row's version in a key's history (oldest first)."""
     places = [
         place
         for place, each in enumerate(history)

@@ -1,7 +1,4 @@
-"""What runs have proven: each version, where its copy or its archive's member is, and since when that is known.
-
-pyarrow and duckdb load with this module, so import it where it is used.
-"""
+"""Proofs of runs: each version, its copy or archive member, and since when."""
 
 from __future__ import annotations
 
@@ -37,10 +34,11 @@ _WRITTEN_FIELDS: list[pa.Field[Any]] = [pa.field("file", pa.string()), pa.field(
 
 
 async def take_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    """Add what a run has proven, of objects, to the table `proven` of this connection, in the columns of `PROVEN`.
+    """Add the objects that a run has proven to the connection's table `proven`, in the columns of
+    `PROVEN`.
 
-    A proof dates from its outcome's time, or from when S3 got the checkpoint that holds it, if that is later: a time
-    in the ledger may be forged, and a grace period begins with it.
+    A proof dates from its outcome's time, or from when S3 received its checkpoint, if that is
+    later. A time in the ledger may be forged, and a grace period begins with it.
     """
     folder.mkdir()
     fold = await open_fold(ledger, spec.run_id, await ledger.plan(spec.run_id), folder)
@@ -81,7 +79,7 @@ async def take_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: d
 
 
 async def _written(ledger: Ledger, run_id: str) -> pa.Table:
-    """When S3 got each checkpoint of a run, by the file's name in a fold."""
+    """Return when S3 received each checkpoint of a run, by the file's name in a fold."""
     folder = ledger.location.join(f"runs/{run_id}/outcomes/")
     times: dict[str, float] = {}
     async with aclosing(list_all(ledger.store, folder, versions=False)) as pages:
@@ -105,7 +103,7 @@ def _replicas_sql(spec: RunSpec, rows: Path) -> str:
 
 
 def _members_sql(spec: RunSpec, rows: Path, members: Path) -> str:
-    """Each row with the member that it became: of the archive with the outcome's ETag, of the same version."""
+    """Select each row with its member: of the same version, in the archive of the outcome's ETag."""
     return f"""
         SELECT rows.key, coalesce(rows.version_id, m.version_id) AS version_id, rows.is_latest, rows.size_bytes,
                rows.etag, rows.last_modified, rows.storage_class, proven_at, {quoted(spec.run_id)} AS run_id,
@@ -120,9 +118,11 @@ def _members_sql(spec: RunSpec, rows: Path, members: Path) -> str:
 
 
 async def _write_members(index: ArchiveIndex, archives: Location, etags: Iterable[str], path: Path) -> None:
-    """The members of the archives that have one of these ETags, with their archive's place and pins."""
-    more = ("copy_bucket", "copy_key", "copy_version_id", "copy_etag")
-    schema = pa.schema([*INDEX_SCHEMA, *(pa.field(name, pa.string()) for name in more)])
+    """Write the members of the archives with one of these ETags, with their archive's place and
+    pins.
+    """
+    columns = ("copy_bucket", "copy_key", "copy_version_id", "copy_etag")
+    schema = pa.schema([*INDEX_SCHEMA, *(pa.field(name, pa.string()) for name in columns)])
     with pq.ParquetWriter(path, schema, compression="lz4") as writer:
         for record in await index.records(archives):
             if record.etag not in etags:
@@ -130,7 +130,7 @@ async def _write_members(index: ArchiveIndex, archives: Location, etags: Iterabl
             values = record.location.bucket, record.location.key, record.version_id, record.etag
             async with aclosing(index.tables(record.location)) as tables:
                 async for table in tables:
-                    taken = table
-                    for name, value in zip(more, values, strict=True):
-                        taken = taken.append_column(name, pa.array([value] * table.num_rows, pa.string()))
-                    writer.write_table(taken.cast(schema))
+                    members = table
+                    for name, value in zip(columns, values, strict=True):
+                        members = members.append_column(name, pa.array([value] * table.num_rows, pa.string()))
+                    writer.write_table(members.cast(schema))

@@ -1,6 +1,7 @@
-"""Removals: what expire has proven, announced, looked at once more, deleted, and confirmed.
+"""Removals of originals: announce, look at the copies again, delete, confirm.
 
-Nothing else deletes originals. The order is the safety: see `jobs.expire.announcements` and `jobs.expire.marks`.
+Nothing else deletes originals. The order makes it safe: see `jobs.expire.announcements` and
+`jobs.expire.marks`.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
 REQUESTS_AT_ONCE = 64
 
 FRESH_SECONDS = 5.0
-"""A copy that was looked at longer ago is looked at once more, directly before its original goes."""
+"""A copy that was checked longer ago is looked at once more, directly before its original goes."""
 
 
-class Doomed(NamedTuple):
+class Removal(NamedTuple):
     """A row whose original goes now, and why it may."""
 
     seen: Seen
@@ -52,18 +53,21 @@ class Doomed(NamedTuple):
 
     @property
     def is_exact(self) -> bool:
-        """Whether a version id is all that it takes to remove these bytes and no others."""
+        """True if the version id alone removes these bytes and no others."""
         return self.step is Step.REMOVE and is_exact(self.seen.original.version_id)
 
     @property
     def is_null(self) -> bool:
-        """Whether it is a null version beneath others: a condition would be asked of the one on top."""
+        """True for a null version below others: a condition would apply to the one on top."""
         return not self.seen.original.is_current and not is_exact(self.seen.original.version_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Removals:
-    """The deletes of one worker in one bucket. `look`: a row's original as it is now, by itself."""
+    """The deletes of one worker in one bucket.
+
+    `look` returns a single row's original as it is now.
+    """
 
     copies: Copies
     deletes: ExactDeletes
@@ -73,28 +77,30 @@ class Removals:
     clock: Callable[[], float]
     look: Callable[[ObjectVersion, bool], Awaitable[Seen | Outcome | None]]
 
-    async def remove(self, doomed: Sequence[Doomed], looked_at: float) -> list[Outcome]:
-        """Announce, look at the copies once more, delete, confirm. What is kept is announced no more then.
+    async def remove(self, removals: Sequence[Removal], looked_at: float) -> list[Outcome]:
+        """Announce, look at the copies again, delete, confirm.
+
+        The confirmation withdraws what is kept.
 
         Raises PartlyDone when the worker has to stop.
         """
-        if not doomed:
+        if not removals:
             return []
-        for each in doomed:
+        for each in removals:
             copy = Location(each.proof.bucket, each.proof.key)
-            await self.marks.tell_apart(each.seen.row.key, copy, is_replica=each.proof.member is None)
-        name = await self.tombstones.announce([self._tombstone(each) for each in doomed])
-        doomed, kept = await self._look_again(doomed, looked_at)
+            await self.marks.require_distinct(each.seen.row.key, copy, is_replica=each.proof.member is None)
+        name = await self.tombstones.announce([self._tombstone(each) for each in removals])
+        removals, kept = await self._look_again(removals, looked_at)
         outcomes: list[tuple[Outcome, str | None]] = []
         stop: Interrupted | None = None
         try:
-            await self._delete(doomed, outcomes)
-        except Interrupted as error:  # raised before a request is sent: what has gone is known
+            await self._delete(removals, outcomes)
+        except Interrupted as error:  # raised before a request is sent, so what is gone is known
             stop = error
         gone = {outcome.row: marker for outcome, marker in outcomes if outcome.status is Status.EXPIRED}
         stones = [
             self._tombstone(each)._replace(marker_version_id=gone[each.seen.row.row])
-            for each in doomed
+            for each in removals
             if each.seen.row.row in gone
         ]
         await self.tombstones.confirm(name, stones)
@@ -103,43 +109,47 @@ class Removals:
             raise PartlyDone(str(stop), done) from stop
         return done
 
-    async def _delete(self, doomed: Sequence[Doomed], outcomes: list[tuple[Outcome, str | None]]) -> None:
-        """Delete, and add each outcome when it is known. Raises Interrupted when no more may be sent."""
-        exact = [each for each in doomed if each.is_exact]
-        nulls = [each for each in doomed if each.is_null]
-        await self._delete_all_guarded([each for each in doomed if not each.is_exact and not each.is_null], outcomes)
+    async def _delete(self, removals: Sequence[Removal], outcomes: list[tuple[Outcome, str | None]]) -> None:
+        """Delete, and add each outcome when it is known.
+
+        Raises Interrupted when the worker has to stop.
+        """
+        exact = [each for each in removals if each.is_exact]
+        nulls = [each for each in removals if each.is_null]
+        await self._delete_all_guarded([each for each in removals if not each.is_exact and not each.is_null], outcomes)
         if exact:
             named = [(each.seen.row.key, str(each.seen.original.version_id)) for each in exact]
-            told = await self.deletes.remove(named)
-            outcomes += [_told(each, error) for each, error in zip(exact, told, strict=True)]
+            errors = await self.deletes.remove(named)
+            outcomes += [_delete_outcome(each, error) for each, error in zip(exact, errors, strict=True)]
         if nulls:
-            told = await self.deletes.remove_nulls([(each.seen.row.key, each.seen.original.etag) for each in nulls])
-            outcomes += [_told(each, error) for each, error in zip(nulls, told, strict=True)]
+            errors = await self.deletes.remove_nulls([(each.seen.row.key, each.seen.original.etag) for each in nulls])
+            outcomes += [_delete_outcome(each, error) for each, error in zip(nulls, errors, strict=True)]
 
-    async def _look_again(self, doomed: Sequence[Doomed], looked_at: float) -> tuple[list[Doomed], list[Outcome]]:
-        """Those whose copy is still one, and is to stay. The outcomes of the others."""
-        proofs = [each.proof for each in doomed]
-        runs = await self.announcements.find(proofs)  # only now, when this run has announced what it deletes
+    async def _look_again(self, removals: Sequence[Removal], looked_at: float) -> tuple[list[Removal], list[Outcome]]:
+        """Return those whose copy still counts and stays, and the outcomes of the others."""
+        proofs = [each.proof for each in removals]
+        # Only now, when this run has announced what it deletes.
+        runs = await self.announcements.find(proofs)
         reasons = [_announced(proof, run) if run else "" for proof, run in zip(proofs, runs, strict=True)]
         if seconds() - looked_at > FRESH_SECONDS:
             lost = await self.copies.find_lost(proofs)
             reasons = [reason or why for reason, why in zip(reasons, lost, strict=True)]
-        kept = [keep(each.seen.row, reason) for each, reason in zip(doomed, reasons, strict=True) if reason]
-        return [each for each, reason in zip(doomed, reasons, strict=True) if not reason], kept
+        kept = [kept_outcome(each.seen.row, reason) for each, reason in zip(removals, reasons, strict=True) if reason]
+        return [each for each, reason in zip(removals, reasons, strict=True) if not reason], kept
 
-    async def _delete_all_guarded(self, guarded: Sequence[Doomed], outcomes: list[tuple[Outcome, str | None]]) -> None:
-        """Those that a condition protects, if this server heeds it."""
+    async def _delete_all_guarded(self, guarded: Sequence[Removal], outcomes: list[tuple[Outcome, str | None]]) -> None:
+        """Delete those that a condition protects, if this server obeys it."""
         hiding = [(each.seen.row.key, each.seen.original.etag) for each in guarded if each.step is Step.HIDE]
         if hiding:
             await self.deletes.check_versioned()
         if error := await self.deletes.check_hiding(hiding):
-            outcomes += [_told(each, error) for each in guarded]
+            outcomes += [_delete_outcome(each, error) for each in guarded]
             return
         if guarded and not hiding:
             await self.deletes.check_removing(guarded[0].seen.row.key)
         stops: list[Interrupted] = []
 
-        async def delete(each: Doomed) -> None:
+        async def delete(each: Removal) -> None:
             try:
                 outcomes.append(await self._delete_guarded(each))
             except Interrupted as stop:  # the others may have been sent
@@ -149,32 +159,33 @@ class Removals:
         if stops:
             raise stops[0]
 
-    async def _delete_guarded(self, doomed: Doomed) -> tuple[Outcome, str | None]:
-        """The current object, if it still has the proven ETag: hidden by a marker or, without versions, removed.
+    async def _delete_guarded(self, removal: Removal) -> tuple[Outcome, str | None]:
+        """Hide the current object (without versions: remove it), if it still has the proven ETag.
 
-        Raises Conflict when S3 says that it has not, and then that it has: try again.
+        Raises Conflict when S3 says that it has another ETag, and then that it has this one: try
+        again.
         """
-        row, etag = doomed.seen.row, doomed.seen.original.etag
+        row, etag = removal.seen.row, removal.seen.original.etag
         try:
-            marker_id = (await self.deletes.take_current(row.key, etag)).version_id
+            marker_id = (await self.deletes.delete_current(row.key, etag)).version_id
         except (Denied, Rejected) as error:
-            return _told(doomed, error)
+            return _delete_outcome(removal, error)
         except (PreconditionFailed, NotFound) as error:
-            now = await self.look(row, doomed.step is Step.HIDE)
+            now = await self.look(row, removal.step is Step.HIDE)
             if isinstance(now, Seen) and not now.is_moved:
                 raise Conflict(error.operation, error.target, "Raced", "it is there, and it is not") from error
             if now is not None and not (isinstance(now, Seen) and now.original.marker_version_id):
-                return _told(doomed, error)
+                return _delete_outcome(removal, error)
             marker_id = now.original.marker_version_id if isinstance(now, Seen) else None
-        outcome, _ = _told(doomed, None)
-        if doomed.step is not Step.HIDE:
+        outcome, _ = _delete_outcome(removal, None)
+        if removal.step is not Step.HIDE:
             return outcome, None
         return outcome._replace(reason=f"hidden by the delete marker {marker_id}: removing that undoes it"), marker_id
 
-    def _tombstone(self, doomed: Doomed) -> Tombstone:
+    def _tombstone(self, removal: Removal) -> Tombstone:
         from jobs.ledger.tombstones import Tombstone
 
-        (row, _, original, _), proof = doomed.seen, doomed.proof
+        (row, _, original, _), proof = removal.seen, removal.proof
         return Tombstone(
             row.row,
             row.key,
@@ -182,11 +193,11 @@ class Removals:
             original.etag,
             original.size_bytes,
             original.last_modified,
-            doomed.step,
+            removal.step,
             proof.place,
             proof.version_id,
             proof.etag,
-            doomed.verdict.evidence.value,
+            removal.verdict.evidence.value,
             recorded_at=self.clock(),
         )
 
@@ -196,45 +207,43 @@ def _announced(proof: Proof, run_id: str) -> str:
 
 
 def seconds() -> float:
-    """A clock that nobody sets."""
+    """Return the seconds of a clock that never jumps."""
     return asyncio.get_running_loop().time()
 
 
-def ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
-    """The outcome of a row of which nothing more is said."""
-    return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+def kept_outcome(row: ObjectVersion, reason: str) -> Outcome:
+    """Return the outcome of an original that stays."""
+    return Outcome.of(row, Status.KEPT, reason)
 
 
-def keep(row: ObjectVersion, reason: str) -> Outcome:
-    """The original stays."""
-    return ended(row, Status.KEPT, reason)
-
-
-def _expired(doomed: Doomed, status: Status, reason: str) -> Outcome:
-    """With the copy that stands for it."""
-    return ended(doomed.seen.row, status, reason)._replace(
-        evidence=doomed.verdict.evidence,
-        size_bytes=doomed.seen.original.size_bytes,
-        destination_version_id=doomed.proof.version_id,
-        destination_etag=doomed.proof.etag,
+def _expired(removal: Removal, status: Status, reason: str) -> Outcome:
+    """Return the outcome with the copy that the original went for."""
+    return Outcome.of(removal.seen.row, status, reason)._replace(
+        evidence=removal.verdict.evidence,
+        size_bytes=removal.seen.original.size_bytes,
+        destination_version_id=removal.proof.version_id,
+        destination_etag=removal.proof.etag,
     )
 
 
-def spared(doomed: Doomed) -> Outcome:
-    """What a dry run says."""
-    what = "hidden by a delete marker" if doomed.step is Step.HIDE else "removed for good"
-    return _expired(doomed, Status.SKIPPED, f"dry run: it would be {what}")
+def dry_run_outcome(removal: Removal) -> Outcome:
+    """Return what a dry run says of it."""
+    what = "hidden by a delete marker" if removal.step is Step.HIDE else "removed for good"
+    return _expired(removal, Status.SKIPPED, f"dry run: it would be {what}")
 
 
-def _told(doomed: Doomed, error: StoreError | None) -> tuple[Outcome, str | None]:
-    """What S3's answer to a delete means. The delete marker is the caller's to add. Raises what may pass."""
-    row = doomed.seen.row
+def _delete_outcome(removal: Removal, error: StoreError | None) -> tuple[Outcome, str | None]:
+    """Return what S3's answer to a delete means.
+
+    The caller adds the delete marker. Raises what a retry may cure.
+    """
+    row = removal.seen.row
     if error is None:
-        return _expired(doomed, Status.EXPIRED, ""), None
+        return _expired(removal, Status.EXPIRED, ""), None
     if isinstance(error, PreconditionFailed | NotFound):
         if isinstance(error, NoSuchBucket):
             raise error
-        return keep(row, "it changed or went away while its copy was proven"), None
+        return kept_outcome(row, "it changed or went away while its copy was proven"), None
     if isinstance(error, Unavailable | Conflict):
         raise error
-    return keep(row, f"S3 did not let it go: {error}"), None
+    return kept_outcome(row, f"S3 refused to delete it: {error}"), None

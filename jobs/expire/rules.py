@@ -1,7 +1,7 @@
-"""Which originals may be deleted, and how: a truth table. Pure.
+"""Rules of expiry: which originals may be deleted, and how. A truth table. Pure.
 
-What the ledger says only makes a version a candidate. Whether it may go is decided by what S3 says now: that the
-original is the one that was proven, that its copy is there, and that the bytes of both are the same.
+What the ledger says only makes a version a candidate. What S3 says now decides whether it may go:
+the original is the one that was proven, its copy is there, and the bytes of both are the same.
 
 | job of the run | outcome             | what is read of the copy now                                           |
 |----------------|---------------------|------------------------------------------------------------------------|
@@ -29,23 +29,25 @@ PROOFS: Mapping[str, frozenset[Status]] = {
     "replicate": frozenset({Status.COPIED, Status.SAME}),
     "verify": frozenset({Status.VERIFIED}),
 }
-"""Which outcomes of which job say that there is a copy."""
+"""Job → the outcomes that say that there is a copy."""
 EXPIRED_BEFORE = "earlier expire runs"
-"""Why a plan leaves out rows that have gone already."""
+"""The reason for which a plan leaves out rows that are gone already."""
 
 
 MEMBER_FIELDS = frozenset(
     ("key", "size_bytes", "etag", "checksums", "sha256", "offset", "frame_start", "frame_offset", "frame_length")
 )
-"""What a proof says of an archive's member: no more than it takes to find and to read it."""
+"""The fields of an archive's member that a proof has: no more than it takes to find and read it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Where the ledger says that a copy is. `member`: its row in the archive's index, when it is in an archive.
+    """The place of a copy, as the ledger says.
 
-    `bucket`, `key`, `version_id` and `etag` are the copy's, or its archive's. `proven_at` is epoch seconds.
-    `objection`: why it counts for nothing, as the plan found.
+    `member`: its row in the archive's index, when it is in an archive.
+
+    `bucket`, `key`, `version_id` and `etag` are the copy's, or its archive's. `proven_at` is epoch
+    seconds. `objection`: the plan's reason why the proof does not count.
     """
 
     run_id: str
@@ -59,39 +61,41 @@ class Proof:
 
     @property
     def place(self) -> str:
-        """For people."""
+        """The URI of the copy or its archive, for messages."""
         return f"s3://{self.bucket}/{self.key}"
 
     def encode(self) -> str:
-        """As a row of the run's shard carries it."""
+        """Return the text that a row of the run's shard carries."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return json.dumps(values, separators=(",", ":"))
 
     @classmethod
     def decode(cls, text: str) -> Proof:
-        """The inverse of `encode`. Raises ValueError for what is none."""
+        """Read a text of `encode`. Raises ValueError for an invalid one."""
         try:
-            found = cls(**json.loads(text))
-            found = replace(found, proven_at=float(found.proven_at))
-            is_place = set(found.member or ()) <= MEMBER_FIELDS
+            proof = cls(**json.loads(text))
+            proof = replace(proof, proven_at=float(proof.proven_at))
+            is_place = set(proof.member or ()) <= MEMBER_FIELDS
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"no proof: {error}") from error
-        texts = (found.run_id, found.bucket, found.key, found.objection, found.version_id or "", found.etag or "")
+        texts = (proof.run_id, proof.bucket, proof.key, proof.objection, proof.version_id or "", proof.etag or "")
         if (
             not is_place
-            or not isinstance(found.member, dict | None)
+            or not isinstance(proof.member, dict | None)
             or not all(isinstance(each, str) for each in texts)
         ):
             raise ValueError("no proof: it says other things than where a copy is")
-        if not math.isfinite(found.proven_at):
-            raise ValueError(f"no proof: its time is {found.proven_at}")
-        return found
+        if not math.isfinite(proof.proven_at):
+            raise ValueError(f"no proof: its time is {proof.proven_at}")
+        return proof
 
 
 class Original(NamedTuple):
-    """The version of a row as S3 has it now. `hidden_at`: since when a newer version or a marker is on top of it.
+    """The version of a row as S3 has it now.
 
-    `marker_version_id`: of the delete marker directly above it, if there is one.
+    `hidden_at`: since when a newer version or a marker lies on top of it.
+
+    `marker_version_id`: the id of a delete marker directly above it.
     """
 
     version_id: str | None
@@ -105,10 +109,11 @@ class Original(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """When a version may go: `now` (epoch seconds), the grace period, and whether the bucket keeps versions now.
+    """The terms of a run: `now` (epoch seconds), the grace period, and whether the bucket keeps
+    versions now.
 
-    `places`: where the operator says that copies are; a copy elsewhere does not count. `prefix`: of the keys that the
-    run is about.
+    `places`: where the operator says that copies are. A copy elsewhere does not count. `prefix`:
+    the prefix of the keys that the run may delete.
     """
 
     now: float
@@ -119,7 +124,7 @@ class Terms(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What to do: the step, or the reason why the version is kept. `prove`: first compare copy and original."""
+    """The step, or the reason why the version is kept. `prove`: first compare copy and original."""
 
     step: Step | None = None
     reason: str = ""
@@ -129,7 +134,7 @@ class Decision(NamedTuple):
 def decide(
     row: ObjectVersion, proof: Proof | None, original: Original, verdict: Verdict | None, terms: Terms
 ) -> Decision:
-    """What becomes of a version that is there. The first line that applies decides.
+    """Decide what happens to a version that is there. The first line that applies decides.
 
     | the row, its proof and the original                          | decision                                   |
     |--------------------------------------------------------------|--------------------------------------------|
@@ -139,7 +144,7 @@ def decide(
     | the copy is not in one of the places that are named          | kept                                       |
     | legal hold, or retention that has not ended                  | kept                                       |
     | written, proven or hidden within the grace period            | kept                                       |
-    | it lies beneath others, and no version id names it alone     | kept                                       |
+    | it lies below others, and no version id names it alone       | kept                                       |
     | it is current, in a bucket whose versioning is suspended     | kept                                       |
     | copy and original not compared yet                           | compare them, and decide again             |
     | they differ, or nothing proves that they are the same        | kept                                       |
@@ -200,7 +205,7 @@ def _in_grace(proof: Proof, original: Original, terms: Terms) -> str:
     since = {
         "written": original.last_modified,
         "proven": proof.proven_at,
-        "hidden beneath a newer version or a delete marker": original.hidden_at or 0.0,
+        "hidden below a newer version or a delete marker": original.hidden_at or 0.0,
     }
     latest = max(since, key=lambda what: since[what])
     if terms.now - since[latest] >= terms.grace_seconds:
@@ -209,7 +214,9 @@ def _in_grace(proof: Proof, original: Original, terms: Terms) -> str:
 
 
 def _unnamed(original: Original, terms: Terms) -> str:
-    """Where versioning is suspended, no condition reaches what lies beneath others, and what is on top hides others."""
+    """Return why no delete would be exact. Where versioning is suspended, no condition reaches a
+    version below others, and the version on top hides others.
+    """
     if original.is_current and original.version_id is not None and not terms.is_versioned:
         return (
             "the versioning of its bucket is suspended: a delete marker would replace it, and removing it would bring "
@@ -218,12 +225,14 @@ def _unnamed(original: Original, terms: Terms) -> str:
     if original.is_current or is_exact(original.version_id) or terms.is_versioned:
         return ""
     return (
-        "it is a null version beneath others in a bucket whose versioning is suspended: S3 cannot delete it by its ETag"
+        "it is a null version below others in a bucket whose versioning is suspended: S3 cannot delete it by its ETag"
     )
 
 
 def refuse_copy(proof: Proof, current: ObjectInfo | None) -> str:
-    """Why the object is no copy that anybody can rely on. Empty means that it is one. `current`: what its key has now.
+    """Return why the object does not count as a copy, else an empty text.
+
+    `current`: what its key has now.
 
     | what the key of the copy, or of its archive, has now                          | a copy |
     |-------------------------------------------------------------------------------|--------|
@@ -233,8 +242,8 @@ def refuse_copy(proof: Proof, current: ObjectInfo | None) -> str:
     | an archived object, of which no restored copy is there                        | no     |
     | any other                                                                     | yes    |
 
-    A version beneath others is no copy: nobody reads it, and a lifecycle rule for noncurrent versions, of which HEAD
-    says nothing, may remove it any day.
+    A version below others is no copy. Nobody reads it, and a lifecycle rule for noncurrent
+    versions, of which HEAD says nothing, may remove it any day.
     """
     if current is None:
         return f"nothing is at {proof.place}, or a delete marker is: copy it again"

@@ -1,10 +1,12 @@
-"""What share of a prefix an expire run may delete: of the current objects, and of all versions, each for itself.
+"""Shares: how much of a prefix an expire run would delete.
 
-Many noncurrent versions would hide that every current object goes. The times are those of S3's own listing: a manifest
-or the ledger may say others. A row that the listing does not have counts, too, unless an expire run has deleted it.
+Current objects and all versions are weighed separately, since many noncurrent versions would hide
+that every current object goes. The times are those of S3's own listing, since a manifest or the
+ledger may be wrong. A row that the listing does not have counts as well, unless an expire run has
+deleted it.
 
-Both tables are in the connection: `chosen`, the rows with their proofs, and `there`, the listing of the prefix.
-duckdb and pyarrow load with this module, so import it where it is used.
+Both tables are in the connection: `chosen`, the rows with their proofs, and `there`, the listing of
+the prefix.
 """
 
 from __future__ import annotations
@@ -24,13 +26,13 @@ from jobs.tables.rows import manifest_schema
 
 
 class Share(NamedTuple):
-    """How many would go of how many there are."""
+    """The number of versions that would go, and the number that is listed."""
 
     eligible: int = 0
     listed: int = 0
 
     def exceeds(self, limit: float) -> bool:
-        """Whether it is more than this part of all. 1.0 allows everything."""
+        """Return True if it is more than this part of all. 1.0 allows everything."""
         return limit < 1.0 and self.eligible > limit * self.listed
 
 
@@ -38,19 +40,25 @@ NOTHING = Share()
 
 
 COUNTS = "(copy_etag IS NOT NULL AND objection IS NULL)"
-"""SQL: whether a chosen row has a proof that counts."""
+"""SQL that is true for a chosen row whose proof counts."""
 
 
 def _is_same(row: str, other: str) -> str:
-    """SQL: whether a row names that version. A missing id names any, and is the null version's."""
+    """Return SQL that is true if a row names that version.
+
+    A missing id names any version, or the null version.
+    """
     return f"""{other}.key = {row}.key AND {other}.etag = {row}.etag AND ({row}.version_id IS NULL
         OR coalesce({other}.version_id, {quoted(NULL_VERSION)}) = {row}.version_id)"""
 
 
 async def expired_before(connection: duckdb.DuckDBPyConnection, ledger: Ledger, prefix: Location, folder: Path) -> int:
-    """Take the rows out of `chosen` that an earlier expire run has deleted, which S3 no longer lists. Returns how many.
+    """Remove the rows from `chosen` that an earlier expire run has deleted and S3 no longer lists.
 
-    So the same command goes on where a killed one stopped. Tombstones are read only where rows are missing.
+    Returns how many.
+
+    So the same command continues where a killed one stopped. Tombstones are read only where rows
+    are missing.
     """
     missing = f"NOT EXISTS (FROM there WHERE {_is_same('chosen', 'there')})"
     (count,) = _one(connection, f"SELECT count(*) FROM chosen WHERE {missing}")
@@ -69,7 +77,7 @@ async def expired_before(connection: duckdb.DuckDBPyConnection, ledger: Ledger, 
 
 
 def span_of_proven(connection: duckdb.DuckDBPyConnection) -> tuple[str | None, str | None]:
-    """The first and the last key of the rows whose proof counts. Of all rows where none does."""
+    """Return the first and the last key of the rows whose proof counts, else of all rows."""
     counting = f"FILTER (WHERE {COUNTS})"
     first, last = _one(
         connection,
@@ -79,7 +87,10 @@ def span_of_proven(connection: duckdb.DuckDBPyConnection) -> tuple[str | None, s
 
 
 def span_of_listed(connection: duckdb.DuckDBPyConnection) -> tuple[str | None, str | None]:
-    """The first and the last key of the rows whose proof counts and which are there. None where there are none."""
+    """Return the first and the last key of the listed rows whose proof counts.
+
+    None without such rows.
+    """
     first, last = _one(
         connection,
         f"""
@@ -91,9 +102,10 @@ def span_of_listed(connection: duckdb.DuckDBPyConnection) -> tuple[str | None, s
 
 
 def weigh(connection: duckdb.DuckDBPyConnection, older_than: float) -> tuple[Share, Share]:
-    """(current objects, all versions) that would go, of what is there.
+    """Return the shares of (current objects, all versions) that would go.
 
-    A row would go if its proof counts, and if that and the listed original are older than `older_than`.
+    A row would go if its proof counts, and if both the proof and the listed original are older than
+    `older_than`.
     """
     listed = _one(connection, "SELECT count(*) FILTER (is_latest), count(*) FROM there WHERE NOT is_delete_marker")
     eligible = _one(

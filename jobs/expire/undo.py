@@ -1,9 +1,8 @@
-"""Taking back what an expire run hid: its delete markers are removed, exactly these.
+"""Undo of an expire run: removes the delete markers that it set, and nothing else.
 
-A tombstone only says where to look. S3's own listing of the key has to say that the id is a delete marker's, and that
-it lies directly above the version that the tombstone names: a version with content is never removed.
-
-pyarrow loads with this module: import it where it is used.
+A tombstone only says where to look. S3's own listing of the key must show that the id is a delete
+marker's, and that it lies directly above the version that the tombstone names. A version with
+content is never removed.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ from jobs.s3.retries import do_all, try_often
 from jobs.s3.store import Store
 
 CLOCKS_SECONDS = 300.0
-"""How far our clock and S3's may be apart."""
+"""The tolerated difference between our clock and S3's."""
 LISTED_AT_ONCE = 16
 
 
 class Problem(NamedTuple):
-    """A marker that is still there, or a file of the ledger that is left out, and why."""
+    """A marker that is still there, or a file of the ledger that was ignored, and why."""
 
     key: str
     problem: str
 
 
-class Unhidden(NamedTuple):
-    """How many markers are gone now, and those that are not.
+class UndoResult(NamedTuple):
+    """The number of removed markers, and the problems with others.
 
-    `lost`: versions that the run hid or removed, of which S3 has no more: no undo brings them back.
+    `lost`: the number of versions of the run that S3 no longer has. No undo brings them back.
     """
 
     markers: int
@@ -45,38 +44,40 @@ class Unhidden(NamedTuple):
     lost: int = 0
 
 
-class _Found(NamedTuple):
-    """The marker to remove, if there is one, or a problem. Whether the version is gone for good."""
+class _Finding(NamedTuple):
+    """The marker to remove, if any, or a problem, and whether the version is gone for good."""
 
     marker: str | None = None
     problem: str = ""
     is_lost: bool = False
 
 
-class _Refused(Exception):
-    """What a tombstone names is not a marker that its run has set. The message says why."""
+class _Refusal(Exception):
+    """Raised when a tombstone does not name a marker that its run has set. The message says why."""
 
 
-async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Unhidden:
-    """Remove the delete markers of one run, of keys that begin with `prefix`. Doing so again is harmless.
+async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> UndoResult:
+    """Remove the delete markers of one run, of keys that begin with `prefix`.
 
-    Of what an attempt was killed over, the marker directly above the version is taken, if it is not older than that
-    attempt. What lies above a marker stays where it is.
+    Repeating it is harmless.
+
+    Where an attempt was killed before it confirmed, this removes the marker directly above the
+    version, if it is not older than that attempt. Versions above a marker stay where they are.
     """
     deletes = ExactDeletes(store, tombstones.bucket)
     removed = lost = 0
     problems: list[Problem] = []
 
-    async def find(stone: Tombstone) -> _Found:
+    async def find(stone: Tombstone) -> _Finding:
         if not stone.key.startswith(prefix):
             there = f"it is not in s3://{tombstones.bucket}/{prefix}: nothing was done"
-            return _Found(problem=there if stone.step is Step.HIDE else "")
+            return _Finding(problem=there if stone.step is Step.HIDE else "")
         history = await try_often(partial(key_history, store, tombstones.bucket, stone.key))
         is_lost = not any(_is_named(stone, each) for each in history)
         try:
-            return _Found(_marker(history, stone) if stone.step is Step.HIDE else None, is_lost=is_lost)
-        except _Refused as refusal:
-            return _Found(problem=str(refusal), is_lost=is_lost)
+            return _Finding(_marker(history, stone) if stone.step is Step.HIDE else None, is_lost=is_lost)
+        except _Refusal as refusal:
+            return _Finding(problem=str(refusal), is_lost=is_lost)
 
     async with aclosing(cast("AsyncGenerator[list[Tombstone], None]", tombstones.taken())) as groups:
         async for stones in groups:
@@ -90,13 +91,15 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Unhi
     for name in sorted(tombstones.foreign):
         problems.append(Problem(name, "this file of the ledger holds tombstones of another run or bucket: ignored"))
     problems += [Problem(name, why) for name, why in sorted(tombstones.unreadable.items())]
-    return Unhidden(removed, problems, lost)
+    return UndoResult(removed, problems, lost)
 
 
 def _marker(history: Sequence[Listed], stone: Tombstone) -> str | None:
-    """The id of the marker that hides what a tombstone names. None where nothing hides it any more.
+    """Return the id of the marker that hides a tombstone's version.
 
-    A marker whose version is gone meanwhile is taken if it hides nothing else. Raises _Refused.
+    None where nothing hides it any more.
+
+    A marker whose version is gone meanwhile counts if it hides nothing else. Raises _Refusal.
     """
     place = next((at for at, each in enumerate(history) if _is_named(stone, each)), None)
     if stone.marker_version_id is None:
@@ -107,11 +110,11 @@ def _marker(history: Sequence[Listed], stone: Tombstone) -> str | None:
     if at is None:
         return None
     if not history[at].is_delete_marker:
-        raise _Refused(f"{stone.marker_version_id} is not a delete marker but a version: the ledger was altered")
+        raise _Refusal(f"{stone.marker_version_id} is not a delete marker but a version: the ledger was altered")
     if at != (0 if place is None else place + 1):
-        raise _Refused(
+        raise _Refusal(
             f"the delete marker {stone.marker_version_id} does not lie directly above the version {stone.version_id}, "
-            "which the run hid: look at the key's versions, and remove the marker yourself if it is to go"
+            "which the run hid: look at the key's versions, and remove the marker yourself if it should go"
         )
     return _checked(history[at])
 
@@ -122,7 +125,10 @@ def _is_named(stone: Tombstone, each: Listed) -> bool:
 
 
 def _checked(marker: Listed) -> str:
-    """The marker's id. A null marker has none of its own: a client's write may take its place at any moment."""
+    """Return the marker's id.
+
+    A null marker has no id of its own: a client's write may replace it at any moment.
+    """
     if not is_exact(marker.version_id):
-        raise _Refused("its delete marker has the id null, which is not its alone: remove it yourself")
+        raise _Refusal("its delete marker has the id null, which any write may replace: remove it yourself")
     return str(marker.version_id)

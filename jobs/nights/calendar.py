@@ -1,11 +1,12 @@
-"""Nights: which one it is where the pair is, what belongs to it in the ledger, and what it came to. No clock, no zones.
+"""The calendar of nights: local dates, names, verdicts. Reads no clock.
 
     nights/<pair>/<YYYY-MM-DD>/claim.json       the first start of a night: what it will do
     nights/<pair>/<YYYY-MM-DD>/<stage>.json     before a stage's run is made: which run that is
     nights/<pair>/<YYYY-MM-DD>/<stage>.2.json   the run of the first record never came to be: another one
     nights/<pair>/<YYYY-MM-DD>.json             the night has ended: its summary
 
-All of them are written once. A night is named after the day on which it begins in the pair's time zone.
+Each of them is written once. A night is named after the day on which it begins in the pair's time
+zone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ NIGHT_VERSION = 1
 """The version of the documents of a night."""
 
 INVENTORY_HOURS_MAX = 50
-"""A report of S3 Inventory that is older is not used: daily reports may take two days to arrive."""
+"""The maximum age of an S3 Inventory report that is used: daily reports may take two days to
+arrive."""
 
 
 class Stage(StrEnum):
@@ -38,10 +40,12 @@ class Stage(StrEnum):
 
 
 def find_night(now: float, minutes: int, zone: tzinfo) -> date:
-    """The night that has begun last at `now` (epoch seconds): it begins `minutes` after local midnight of its day.
+    """Return the latest night that has begun at `now` (epoch seconds), `minutes` after local
+    midnight of its day.
 
-    So a night that is late, or goes on past midnight, is still itself. Where the clocks are put forward over the
-    hour, it begins as much later as they are; where the hour comes twice, the first one counts.
+    So a night that is late, or goes on past midnight, keeps its date. Where the clocks are put
+    forward over the hour, it begins that much later. Where the hour comes twice, the first one
+    counts.
     """
     day = datetime.fromtimestamp(now, zone).date() + timedelta(days=1)
     while begins_at(day, minutes, zone) > now:
@@ -50,70 +54,76 @@ def find_night(now: float, minutes: int, zone: tzinfo) -> date:
 
 
 def begins_at(night: date, minutes: int, zone: tzinfo) -> float:
-    """When a night begins, in epoch seconds."""
+    """Return when a night begins, in epoch seconds."""
     return datetime.combine(night, time(minutes // 60, minutes % 60), zone).timestamp()
 
 
 def parse_night(text: str, latest: date) -> date:
-    """`2026-11-25` → its date. Raises UsageError for anything else, and for a night after the `latest` that began."""
+    """Read `2026-11-25`.
+
+    Raises UsageError for another form, and for a night after the `latest` that began.
+    """
     try:
         night = datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day, not a moment
     except ValueError as error:
-        raise UsageError(f"--night {text!r} is no day: write YYYY-MM-DD, as in {latest}") from error
+        raise UsageError(f"--night {text!r} is not a date: write YYYY-MM-DD, as in {latest}") from error
     if night > latest:
         raise UsageError(f"--night {text}: that night has not begun, the latest one is {latest}")
     return night
 
 
 def due(night: date, of: int) -> Sample:
-    """The slice of the night: any `of` nights in a row take every slice, and so every key, exactly once."""
+    """Return the night's slice.
+
+    Any `of` nights in a row take every slice, and so every key, exactly once.
+    """
     return Sample(next_number(night.toordinal(), of), of)
 
 
 def summary_name(pair: str, night: date) -> str:
-    """Where the summary of a night is, in the ledger."""
+    """Return the ledger's name for the summary of a night."""
     return f"nights/{pair}/{night.isoformat()}.json"
 
 
 def claim_name(pair: str, night: date) -> str:
-    """Where the claim of a night is, in the ledger."""
+    """Return the ledger's name for the claim of a night."""
     return f"nights/{pair}/{night.isoformat()}/claim.json"
 
 
 def record_name(pair: str, night: date, stage: Stage, number: int) -> str:
-    """Where a stage's record is; `number` counts from 1."""
+    """Return the ledger's name for a stage's record. `number` counts from 1."""
     return f"nights/{pair}/{night.isoformat()}/{stage}{f'.{number}' if number > 1 else ''}.json"
 
 
 def left_by_reconcile(
     categories: Mapping[str, int], findings: int, unparsed: int, *, is_repaired: bool, keeps_extra: bool
 ) -> int:
-    """How many rows of a reconciliation need somebody's attention once the night has done its part.
+    """Return how many rows of a reconciliation need attention after the night.
 
-    What is missing or stale is the repair's affair where there is one (`is_repaired`). What is extra is what the
-    policy asks for where deletes are retained (`keeps_extra`).
+    With `is_repaired`, the repair handles what is missing or stale. With `keeps_extra`, deletes are
+    retained, so the policy asks for what is extra.
     """
-    settled = categories.get(Category.MISSING, 0) + categories.get(Category.STALE, 0) if is_repaired else 0
-    return findings + unparsed - settled - (categories.get(Category.EXTRA, 0) if keeps_extra else 0)
+    repaired = categories.get(Category.MISSING, 0) + categories.get(Category.STALE, 0) if is_repaired else 0
+    return findings + unparsed - repaired - (categories.get(Category.EXTRA, 0) if keeps_extra else 0)
 
 
 def left_by_run(job: str, outcomes: Mapping[str, int]) -> int:
-    """How many rows of a replicate or verify run do.
+    """Return how many rows of a replicate or verify run need attention.
 
-    A source that has `changed` while the night went on needs nobody when it was only to be verified: it is in flight,
-    and judged the next time.
+    A source that has `changed` during the night needs none in a verify run: it is in flight, and
+    judged the next time.
     """
     well = {*GOOD, Status.CHANGED} if job == "verify" else GOOD
     return sum(count for status, count in outcomes.items() if status not in well)
 
 
 def is_well(stages: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether nothing is left to do for anybody."""
+    """Return True if nothing is left to do."""
     return not any(stage["left"] or stage["refused"] for stage in stages)
 
 
 def verdict(stages: Sequence[Mapping[str, Any]], *, is_finished: bool = True) -> str:
-    """The night in one sentence."""
+    """Return the night in one sentence."""
     left = sum(stage["left"] for stage in stages)
     if not is_finished:
         head = f"The night is not finished, {left:,} rows are left to do"

@@ -1,6 +1,7 @@
-"""Documents of a night as they may be: whoever may write to the ledger can write anything. Pure.
+"""Checks of a night's documents. Pure.
 
-Each function returns what is wrong with a document, an empty text for nothing.
+A writer of the ledger can write anything. Each function returns what is wrong with a document, else
+an empty text.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ COUNT_LIMIT = 1 << 63
 
 
 def claim_defect(document: Mapping[str, Any]) -> str:
-    """The claim of a night, which says what the night does."""
+    """Check the claim of a night, which says what the night does."""
     return _defect(document, _CLAIM)
 
 
 def record_defect(document: Mapping[str, Any]) -> str:
-    """The record of a stage, which names its run."""
+    """Check the record of a stage, which names its run."""
     return _defect(document, _RECORD) or _defect(document["notes"], _NOTES, is_whole=False)
 
 
 def summary_defect(document: Mapping[str, Any]) -> str:
-    """The summary of a night, which people and exit codes come from."""
+    """Check the summary of a night, which people and exit codes use."""
     if defect := _defect(document, _SUMMARY):
         return defect
-    defects = (_defect(stage, _STAGE) or _defect(stage, _MORE, is_whole=False) for stage in document["stages"])
+    defects = (_defect(stage, _STAGE) or _defect(stage, _STAGE_EXTRA, is_whole=False) for stage in document["stages"])
     return next(filter(None, defects), "")
 
 
 def _defect(document: Mapping[str, Any], fields: Mapping[str, Callable[[Any], bool]], *, is_whole: bool = True) -> str:
-    """The first field that has another kind of value. `is_whole`: none may be missing."""
+    """Return the first field with an invalid value. `is_whole`: no field may be missing."""
     for name, is_fit in fields.items():
         if name not in document:
             if is_whole:
@@ -58,7 +59,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_slice(value: object) -> bool:
-    """`[3, 7]`: the fourth of seven slices."""
+    """True for `[3, 7]`, the fourth of seven slices."""
     return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)) and value[0] < value[1]
 
 
@@ -102,7 +103,7 @@ _STAGE: Mapping[str, Callable[[Any], bool]] = {
     "counts": _is_tally,
     "left": _is_count,
 }
-_MORE: Mapping[str, Callable[[Any], bool]] = {
+_STAGE_EXTRA: Mapping[str, Callable[[Any], bool]] = {
     "rows": lambda value: value is None or _is_count(value),
     "report_html": _is_optional_text,
 }

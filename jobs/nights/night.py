@@ -1,4 +1,4 @@
-"""A pair's night: reconcile, repair, verify, and one summary."""
+"""Night of a pair: reconcile, repair, verify, and one summary."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ async def run_night(
     now: float,
     margin_seconds: float,
 ) -> dict[str, Any]:
-    """The night's summary: the one in the ledger, or what comes of starting it, or going on with it, now.
+    """Return the night's summary from the ledger, else start or continue the night now.
 
-    `now`: epoch seconds. `margin_seconds`: how much older than a report something must be to be judged.
+    `now`: epoch seconds. `margin_seconds`: only objects that are this much older than a report are
+    judged.
     """
     summary = await book.summary()
     if summary is not None:
@@ -61,7 +62,7 @@ async def run_night(
 
 
 class _Night:
-    """One start of a night: what was claimed is done, stage by stage; what was done already is found."""
+    """One start of a night: does what was claimed, stage by stage, and finds what is done already."""
 
     def __init__(self, stages: Stages, claim: Mapping[str, Any]):
         self.stages, self.claim = stages, claim
@@ -69,7 +70,7 @@ class _Night:
         self.done: list[dict[str, Any]] = []
 
     async def run(self) -> dict[str, Any]:
-        """The summary that stands in the ledger; of a night that cannot go on now, how far it is."""
+        """Return the summary in the ledger, or that of an unfinished night that cannot continue now."""
         reconciled = await self.stages.reconcile()
         report = reconciled.report or {}
         self._add(Stage.RECONCILE, reconciled)
@@ -86,7 +87,10 @@ class _Night:
         return await self.book.finish(self._summary())
 
     async def _repair(self, run_id: str, rows: int) -> bool:
-        """Copy what the reconciliation named, then verify what was copied; False: the night cannot go on now."""
+        """Copy what the reconciliation named, then verify the copies.
+
+        False: the night cannot continue now.
+        """
         if not rows:
             self._note(Stage.REPAIR)
             return True
@@ -131,7 +135,10 @@ class _Night:
         )
 
     def _add(self, stage: Stage, done: Done, *, undone: int = 0) -> bool:
-        """Note what came of a stage; False when rows of its run are left to do. `undone`: left if it was refused."""
+        """Note a stage's result. False when rows of its run are left to do.
+
+        `undone`: the number of rows that are left if the run was refused.
+        """
         report = done.report
         if report is None:
             self._note(stage, refused=done.refused, left=undone)
@@ -173,10 +180,10 @@ class _Night:
         self.done.append({"stage": stage.value} | nothing | known)
 
     def _summary(self) -> dict[str, Any]:
-        """The night's one document. `left` adds up the stages: an object that two of them found counts twice.
+        """Return the night's document. An object that two stages found counts twice in `left`.
 
-        Exit code 3: the night did its part, and rows (or a refused run) are left to people; 2 would say that nothing
-        was started. A night that stopped has its run's code, and is started again.
+        Exit code 3: the night is done, and rows (or a refused run) are left to people. Code 2 would
+        say that nothing was started. A night that stopped has its run's code, and is started again.
         """
         stopped = next((each for each in self.done if each["state"] not in (None, RunState.COMPLETE)), None)
         code = ExitCode.DONE if is_well(self.done) else ExitCode.FINDINGS

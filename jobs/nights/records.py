@@ -1,4 +1,7 @@
-"""The documents of one night in the ledger, each written once: whoever writes first decides for all."""
+"""Records of one night in the ledger.
+
+Each is written once, and the first writer decides for all.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ from jobs.nights.documents import claim_defect, record_defect, summary_defect
 LOOK_SECONDS = 0.5
 
 
-class Standing(NamedTuple):
-    """A stage's record that stands, None while there is none, and the number that the next one would have."""
+class StageRecord(NamedTuple):
+    """A stage's record (None if there is none yet), and its number or the next free one."""
 
     record: dict[str, Any] | None
     number: int
@@ -29,7 +32,10 @@ class Standing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NightBook:
-    """What the ledger holds of one pair's night. Its methods raise StoreError; LedgerError for altered documents."""
+    """The ledger's documents of one pair's night.
+
+    Its methods raise StoreError, and LedgerError for altered documents.
+    """
 
     ledger: Ledger
     pair: str
@@ -37,32 +43,34 @@ class NightBook:
 
     @property
     def summary_uri(self) -> str:
-        """Where the summary is, or will be."""
+        """The URI of the summary, which may not exist yet."""
         return str(self.ledger.location.join(summary_name(self.pair, self.night)))
 
     async def summary(self) -> dict[str, Any] | None:
-        """The night's summary; None while it has not ended."""
+        """Return the night's summary, None while it has not ended."""
         return await self._read(summary_name(self.pair, self.night), summary_defect)
 
     async def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
-        """End the night; the summary that stands."""
+        """End the night. Returns the summary that won."""
         return await self._write(summary_name(self.pair, self.night), summary, summary_defect)
 
     async def claim(self, intended: Mapping[str, Any]) -> dict[str, Any]:
-        """Begin the night, or go on with it: the claim that stands."""
+        """Begin the night, or continue it. Returns the claim that won."""
         return await self._write(claim_name(self.pair, self.night), intended, claim_defect)
 
     async def record(self, stage: Stage, number: int, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Say which run is the stage's before it is made; the record that stands."""
+        """Name the stage's run before it is made. Returns the record that won."""
         return await self._write(record_name(self.pair, self.night, stage, number), record, record_defect)
 
     async def standing(
         self, stage: Stage, is_made: Callable[[str], Awaitable[bool]], patience_seconds: float
-    ) -> Standing:
-        """The record whose run was made (`is_made`, asked with the run's id), or that says why there is none.
+    ) -> StageRecord:
+        """Return the record whose run was made (`is_made` takes the run's id), or that says why
+        there is none.
 
-        A run that is named but not made is being made right now, or whoever made it has died: it is waited for, until
-        `patience_seconds` after its record. Then it never will be, and another one may take its place.
+        A run that is named but not made is being made right now, or its maker has died. This waits
+        for it, until `patience_seconds` after its record. After that, another run may take its
+        place.
         """
         number = 1
         while (record := await self._record(stage, number)) is not None:
@@ -70,9 +78,9 @@ class NightBook:
             while record["refused"] is None and not await is_made(record["run_id"]) and time.time() < until:
                 await asyncio.sleep(LOOK_SECONDS)
             if record["refused"] is not None or await is_made(record["run_id"]):
-                return Standing(record, number)
+                return StageRecord(record, number)
             number += 1
-        return Standing(None, number)
+        return StageRecord(None, number)
 
     async def _record(self, stage: Stage, number: int) -> dict[str, Any] | None:
         return await self._read(record_name(self.pair, self.night, stage, number), record_defect)
@@ -98,7 +106,10 @@ class NightBook:
     async def _write(
         self, name: str, document: Mapping[str, Any], find_defect: Callable[[Mapping[str, Any]], str]
     ) -> dict[str, Any]:
-        """Write once → what is there now, ours or whoever's came first."""
+        """Write once.
+
+        Returns what is there now: this document, or another writer's that came first.
+        """
         data = json.dumps(document, indent=2, ensure_ascii=False).encode()
         with contextlib.suppress(PreconditionFailed):
             await write_file(self.ledger.store, self.ledger.location, name, data, tries=WRITE_TRIES)

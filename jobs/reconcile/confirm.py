@@ -1,7 +1,7 @@
-"""A HEAD for each suspicion, before it is called a finding: what two reports said is asked of S3 itself.
+"""Confirmation of suspicions: a HEAD for each, before it is called a finding.
 
-The rules stay those of `jobs.reconcile.rules`; only the facts are fresh. A key that has changed since the reports is
-in flight, as if the reports had said so. Imports pyarrow and duckdb: import this module where it is used.
+The rules stay those of `jobs.reconcile.rules`. Only the facts are new. A key that has changed since
+the reports is in flight, as if the reports had said so.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import duckdb
 import pyarrow as pa
 
 from jobs.core.model import ObjectInfo, ObjectRef
-from jobs.core.pace import Pace, backoff_seconds
+from jobs.core.pace import Pace
 from jobs.core.prefix_map import PrefixMap
-from jobs.errors import Denied, NoSuchBucket, NotFound, StoreError, Throttled, Unavailable
+from jobs.errors import Denied, NoSuchBucket, NotFound, StoreError, Throttled
 from jobs.reconcile.rules import Facts, judge
 from jobs.reconcile.rules_sql import judgements
+from jobs.s3.retries import try_often
 from jobs.s3.store import Store
 
 IN_FLIGHT = 64
@@ -30,7 +31,7 @@ _PLAIN_SSE = (None, "AES256")
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """Where to ask, and for how many rows at most."""
+    """The buckets to ask, and the maximum number of rows."""
 
     source: Store
     source_bucket: str
@@ -39,9 +40,9 @@ class Suspects:
     limit: int
 
 
-class Confirmed(NamedTuple):
-    """What came of it: rows asked, those that stay findings, those that are none, those S3 would not answer for
-    (they stay findings), those beyond the limit.
+class Confirmation(NamedTuple):
+    """The result: rows asked, findings upheld, findings dismissed, rows that S3 refused to answer
+    for (they stay findings), and rows beyond the limit.
     """
 
     asked: int = 0
@@ -62,7 +63,7 @@ class _Suspicion(NamedTuple):
     at_destination: bool
 
 
-class _Settled(NamedTuple):
+class _Answer(NamedTuple):
     rowid: int
     code: int
     source: Facts | None
@@ -76,12 +77,12 @@ async def confirm(
     horizon: float,
     *,
     all_versions: bool,
-) -> Confirmed:
-    """Judge the findings in the table `judged` (see `jobs.reconcile.join`) anew, by what S3 says of them now.
+) -> Confirmation:
+    """Judge the findings in the table `judged` (see `jobs.reconcile.join`) again, by what S3 says
+    of them now.
 
-    `horizon`: epoch seconds behind which nothing is judged.
-
-    Raises Unavailable when S3 does not answer after several tries.
+    `horizon`: epoch seconds. Newer objects are not judged. Raises Unavailable when S3 does not
+    answer after several tries.
     """
     total = connection.execute(f"SELECT count(*) FROM ({_SUSPICIONS})").fetchone()
     count = int(total[0]) if total else 0
@@ -101,7 +102,7 @@ async def confirm(
                     return None
 
         answers = await asyncio.gather(*map(ask, batch))
-        settled = []
+        updates = []
         for suspicion, facts in zip(batch, answers, strict=True):
             if facts is None:
                 unanswered += 1
@@ -109,10 +110,10 @@ async def confirm(
             judgement = judge(*facts, horizon=horizon, all_versions=all_versions)
             upheld += judgement.is_finding
             dismissed += not judgement.is_finding
-            settled.append(_Settled(suspicion.rowid, codes[judgement], *facts))
+            updates.append(_Answer(suspicion.rowid, codes[judgement], *facts))
         asked += len(batch)
-        await asyncio.to_thread(_settle, connection, settled)
-    return Confirmed(asked, upheld, dismissed, unanswered, count - asked)
+        await asyncio.to_thread(_update_judged, connection, updates)
+    return Confirmation(asked, upheld, dismissed, unanswered, count - asked)
 
 
 _SUSPICIONS = """
@@ -122,7 +123,7 @@ _SUSPICIONS = """
 
 
 def _batches(connection: duckdb.DuckDBPyConnection, limit: int) -> Iterator[list[_Suspicion]]:
-    """The findings as they were before any of them is settled: their ids are read first."""
+    """Yield the findings as they were before any of them is updated: their ids are read first."""
     connection.execute(f"CREATE OR REPLACE TEMP TABLE suspicions AS {_SUSPICIONS} ORDER BY rowid LIMIT {int(limit)}")
     after = -1
     while True:
@@ -153,25 +154,26 @@ async def _look(
 
 
 async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
-    """What HEAD says of an object; a delete marker is one that S3 names as such."""
-    for attempt in range(1, TRIES + 1):
-        try:
-            return _described(await store.head(ref))
-        except NoSuchBucket:
-            raise
-        except NotFound as error:
-            return Facts(is_delete_marker=True) if error.code == "DeleteMarker" else None
-        except Unavailable as error:
-            if attempt == TRIES:
-                raise
-            if isinstance(error, Throttled):
-                pace.throttle(asyncio.get_running_loop().time())
-            await asyncio.sleep(backoff_seconds(attempt, 0.5))
-        except StoreError as error:
-            if error.code in ("MethodNotAllowed", "DeleteMarker"):  # HEAD of a delete marker by its version id
-                return Facts(is_delete_marker=True)
-            raise
-    raise AssertionError("the last try returns or raises")
+    """Return what HEAD says of an object, None where it is gone.
+
+    S3 names a delete marker as such.
+    """
+
+    def slow_down(error: StoreError) -> None:
+        if isinstance(error, Throttled):
+            pace.throttle(asyncio.get_running_loop().time())
+
+    try:
+        return _described(await try_often(lambda: store.head(ref), slow_down, TRIES))
+    except NoSuchBucket:
+        raise
+    except NotFound as error:
+        return Facts(is_delete_marker=True) if error.code == "DeleteMarker" else None
+    except StoreError as error:
+        # HEAD of a delete marker by its version id.
+        if error.code in ("MethodNotAllowed", "DeleteMarker"):
+            return Facts(is_delete_marker=True)
+        raise
 
 
 def _described(info: ObjectInfo) -> Facts:
@@ -186,25 +188,25 @@ def _described(info: ObjectInfo) -> Facts:
     )
 
 
-def _settle(connection: duckdb.DuckDBPyConnection, settled: list[_Settled]) -> None:
-    """Give the rows their new codes and facts."""
+def _update_judged(connection: duckdb.DuckDBPyConnection, answers: list[_Answer]) -> None:
+    """Write the new codes and facts of the rows into `judged`."""
     columns = {
-        "rid": pa.array([row.rowid for row in settled], pa.int64()),
-        "new_code": pa.array([row.code for row in settled], pa.uint16()),
-        "new_at_source": pa.array([row.source is not None for row in settled], pa.bool_()),
-        "new_at_destination": pa.array([row.destination is not None for row in settled], pa.bool_()),
+        "rid": pa.array([row.rowid for row in answers], pa.int64()),
+        "new_code": pa.array([row.code for row in answers], pa.uint16()),
+        "new_at_source": pa.array([row.source is not None for row in answers], pa.bool_()),
+        "new_at_destination": pa.array([row.destination is not None for row in answers], pa.bool_()),
     }
-    sides = {"source": [row.source for row in settled], "destination": [row.destination for row in settled]}
-    for name, found in sides.items():
-        facts = [each or Facts() for each in found]
+    sides = {"source": [row.source for row in answers], "destination": [row.destination for row in answers]}
+    for name, known in sides.items():
+        facts = [each or Facts() for each in known]
         times = [None if each.last_modified is None else int(each.last_modified * 1e6) for each in facts]
         columns[f"new_{name}_size_bytes"] = pa.array([each.size_bytes for each in facts], pa.int64())
         columns[f"new_{name}_etag"] = pa.array([each.etag for each in facts], pa.string())
         columns[f"new_{name}_modified_us"] = pa.array(times, pa.int64())
     names = [name.removeprefix("new_") for name in columns if name != "rid"]
-    connection.register("settled", pa.table(columns))
+    connection.register("answers", pa.table(columns))
     connection.execute(
-        f"UPDATE judged SET {', '.join(f'{name} = settled.new_{name}' for name in names)} "
-        "FROM settled WHERE judged.rowid = settled.rid"
+        f"UPDATE judged SET {', '.join(f'{name} = answers.new_{name}' for name in names)} "
+        "FROM answers WHERE judged.rowid = answers.rid"
     )
-    connection.unregister("settled")
+    connection.unregister("answers")

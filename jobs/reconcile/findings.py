@@ -1,7 +1,4 @@
-"""What a join of two reports found, counted and written: differences as Parquet and CSV, a manifest for the repair.
-
-Imports duckdb: import this module where it is used.
-"""
+"""Findings of a join: the differences, and a manifest for the repair."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from jobs.tables.rows import manifest_schema
 
 WORST_PREFIXES = 20
 PREFIX_DEPTH = 3
-"""How many folders of a key make the prefix by which findings are counted."""
+"""The number of folders of a key that make the prefix by which findings are counted."""
 
 AGES = (
     (3600, "under an hour"),
@@ -45,8 +42,8 @@ REPAIRED = (Category.MISSING, Category.STALE)
 
 
 @dataclass(frozen=True, slots=True)
-class Bucketful:
-    """A line of a breakdown: its label, how many keys (or versions), their bytes."""
+class BreakdownLine:
+    """A line of a breakdown: its label, the number of keys (or versions), their bytes."""
 
     label: str
     rows: int
@@ -55,15 +52,15 @@ class Bucketful:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was written and how much of it there is. See `jobs.reconcile.reconcile.Reconciliation`."""
+    """The counts of what was written. See `jobs.reconcile.reconcile.Reconciliation`."""
 
     categories: dict[Category, tuple[int, int]]
     findings: int
     repairable_rows: int
     by_reason: tuple[tuple[Category, str, int], ...]
-    by_prefix: tuple[Bucketful, ...]
-    by_age: tuple[Bucketful, ...]
-    by_size: tuple[Bucketful, ...]
+    by_prefix: tuple[BreakdownLine, ...]
+    by_age: tuple[BreakdownLine, ...]
+    by_size: tuple[BreakdownLine, ...]
 
 
 def write_findings(
@@ -75,11 +72,13 @@ def write_findings(
     now: float,
     repaired: Collection[Category] = REPAIRED,
 ) -> Findings:
-    """Write `differences.parquet`, `differences.csv` and `manifest.parquet` into the folder, and count.
+    """Write `differences.parquet`, `differences.csv` and `manifest.parquet` into the folder, and
+    count.
 
-    `connection` holds the tables of `join.join_reports`. Differences have a row for each key (or version)
-    that is neither the same nor excluded, by key. In the CSV a key that a spreadsheet would take for a formula begins
-    with `'`, and the column `escaped` says so; the Parquet file has keys as they are.
+    `connection` has the tables of `join.join_reports`. Differences have a row for each key (or
+    version) that is neither the same nor excluded, by key. In the CSV a key that a spreadsheet
+    would take for a formula begins with `'`, and the column `escaped` says so. The Parquet file has
+    keys as they are.
     """
     connection.execute(_differences_sql(prefixes, all_versions=all_versions))
     connection.execute(
@@ -103,7 +102,10 @@ def write_findings(
 def write_unparsed(
     connection: duckdb.DuckDBPyConnection, folder: Path, *, limit: int
 ) -> tuple[int, list[tuple[Any, ...]]]:
-    """Write the rows that could not be understood to `unparsed.parquet`, if any → how many, and the first of them."""
+    """Write the unparsed rows, if any, to `unparsed.parquet`.
+
+    Returns their number and the first of them.
+    """
     order = "ORDER BY report, file, line, row"
     rows = int((connection.execute("SELECT count(*) FROM unparsed").fetchone() or (0,))[0])
     if rows:
@@ -130,7 +132,10 @@ def _differences_sql(prefixes: PrefixMap, *, all_versions: bool) -> str:
 
 
 def _manifest_sql(repaired: Collection[Category]) -> str:
-    """What to repair, as a manifest that a replicate run can take. What is different has its destination condemned."""
+    """Select what to repair, as a manifest for a replicate run.
+
+    Different rows have their destination condemned.
+    """
     columns = {
         "size_bytes": "source_size_bytes",
         "etag": "source_etag",
@@ -193,12 +198,17 @@ def _label(value: str, bounds: Sequence[tuple[int, str]], beyond: str) -> str:
     return f"CASE WHEN {value} IS NULL THEN '{UNKNOWN}' {whens} ELSE '{beyond}' END"
 
 
-def _lines(rows: Sequence[tuple[Any, ...]]) -> tuple[Bucketful, ...]:
-    return tuple(Bucketful(label, int(count), int(size_bytes or 0)) for label, count, size_bytes in rows)
+def _lines(rows: Sequence[tuple[Any, ...]]) -> tuple[BreakdownLine, ...]:
+    return tuple(BreakdownLine(label, int(count), int(size_bytes or 0)) for label, count, size_bytes in rows)
 
 
-def _ordered(rows: Sequence[tuple[Any, ...]], bounds: Sequence[tuple[int, str]], beyond: str) -> tuple[Bucketful, ...]:
-    """All lines of a histogram, from small to large, empty ones too; `unknown` only where there is something."""
-    found = {line.label: line for line in _lines(rows)}
-    labels = [*(label for _, label in bounds), beyond, *([UNKNOWN] if UNKNOWN in found else [])]
-    return tuple(found.get(label, Bucketful(label, 0, 0)) for label in labels)
+def _ordered(
+    rows: Sequence[tuple[Any, ...]], bounds: Sequence[tuple[int, str]], beyond: str
+) -> tuple[BreakdownLine, ...]:
+    """Return all lines of a histogram, from small to large, also empty ones.
+
+    `unknown` only if it has rows.
+    """
+    lines = {line.label: line for line in _lines(rows)}
+    labels = [*(label for _, label in bounds), beyond, *([UNKNOWN] if UNKNOWN in lines else [])]
+    return tuple(lines.get(label, BreakdownLine(label, 0, 0)) for label in labels)

@@ -1,9 +1,8 @@
-"""The full join of two inventory reports, out of core in DuckDB, and the category of every row of it.
+"""The full join of two inventory reports in DuckDB, with a category for each row.
 
-One pass makes it all: rows that are the same, or excluded, fold into their counts as they come; every other row is
-kept with what both sides say. So memory is the join's own, which DuckDB spills to disk above its limit.
-
-Imports duckdb: import this module where it is used.
+It takes one pass. Rows that are the same, or excluded, fold into their counts. Every other row is
+kept with what both sides say. So the memory is that of the join, which DuckDB spills to disk above
+its limit.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import duckdb
 
 from jobs.core.category import Category
 from jobs.errors import ConfigError, ManifestError
-from jobs.reconcile.join_side import JoinOptions, Side, SideTotals
+from jobs.reconcile.join_side import JoinOptions, JoinSide, SideTotals
 from jobs.reconcile.rules import CIRCUMSTANCE
 from jobs.reconcile.rules_sql import SIDE_COLUMNS, judgements
 from jobs.reconcile.stage import StagedReport
@@ -27,7 +26,10 @@ MEMORY_LIMIT_BYTES = 640 << 20
 
 
 def connect(scratch: Path, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> duckdb.DuckDBPyConnection:
-    """A connection that spills to `scratch` above the limit. The process itself needs about 100 MiB more."""
+    """Open a connection that spills to `scratch` above the limit.
+
+    The process itself needs about 100 MiB more.
+    """
     return duck.connect(
         scratch,
         memory_limit=f"{memory_limit_bytes >> 20}MiB",
@@ -39,13 +41,15 @@ def connect(scratch: Path, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> d
 def join_reports(
     connection: duckdb.DuckDBPyConnection, source: StagedReport, destination: StagedReport, options: JoinOptions
 ) -> tuple[SideTotals, SideTotals]:
-    """Fill the table `judged`, and `verdicts` (code, category, reason, is_finding) that explains its codes.
+    """Fill the table `judged`, and `verdicts` (code, category, reason, is_finding) that explains
+    its codes.
 
-    `judged` has the columns code, at_source, at_destination, rows, size_bytes, and, for all but the categories same
-    and excluded (null there), KEPT. A report that lists a key (or version) twice counts it once, as the latest of it.
+    `judged` has the columns code, at_source, at_destination, rows, size_bytes, and KEPT (null for
+    the categories same and excluded). A key (or version) that a report lists twice counts once, as
+    the latest of its rows.
 
-    Raises ManifestError for a report without the columns that the comparison needs, or one that cannot be read;
-    ConfigError when the memory limit is too low even with spilling.
+    Raises ManifestError for a report that cannot be read, or lacks columns that the comparison
+    needs. Raises ConfigError when the memory limit is too low even with spilling.
     """
     for report in (source, destination):
         _check_fields(report, options)
@@ -71,10 +75,10 @@ def _join(
         for code, judgement in judgements().items()
     )
     connection.execute(f"INSERT INTO verdicts VALUES {rows}")
-    sides = Side(source, options, is_source=True), Side(destination, options, is_source=False)
+    sides = JoinSide(source, options, is_source=True), JoinSide(destination, options, is_source=False)
     totals = sides[0].totals(connection), sides[1].totals(connection)
     _judge(connection, sides[0], sides[1], options)
-    if _has_repeats(connection, totals[0], totals[1], all_versions=options.judging.all_versions):
+    if _has_repeats(connection, totals[0], totals[1], all_versions=options.rules.all_versions):
         connection.execute("DROP TABLE judged")
         unique = replace(sides[0], is_unique=True), replace(sides[1], is_unique=True)
         _judge(connection, unique[0], unique[1], options)
@@ -100,11 +104,17 @@ KEPT = {
     "checksum_kind": "VARCHAR",
     "checksum_value": "VARCHAR",
 }
-"""What is kept of a row, and its types. `joined` is the destination's key; the rest, unless it says so, is the source's
-(of a row that is only at the destination: `version_id` null, `is_delete_marker` the destination's)."""
+"""The columns that are kept of a row, and their types.
+
+`joined` is the destination's key. The others are the source's, unless their names say otherwise. Of
+a row that is only at the destination, `version_id` is null and `is_delete_marker` is the
+destination's.
+"""
 
 
-def _judge(connection: duckdb.DuckDBPyConnection, source: Side, destination: Side, options: JoinOptions) -> None:
+def _judge(
+    connection: duckdb.DuckDBPyConnection, source: JoinSide, destination: JoinSide, options: JoinOptions
+) -> None:
     ours, theirs = source.joined("s"), destination.joined("d")
 
     def s(name: str) -> str:
@@ -126,11 +136,12 @@ def _judge(connection: duckdb.DuckDBPyConnection, source: Side, destination: Sid
         **{f"destination_{name}": d(name) for name in ("size_bytes", "etag", "modified_us")},
         **{name: s(name) for name in ("storage_class", "replication", "checksum_kind", "checksum_value")},
     }
-    versioned = " AND s.matched = d.matched" if options.judging.all_versions else ""
+    versioned = " AND s.matched = d.matched" if options.rules.all_versions else ""
     join = f"({source.select()}) s FULL JOIN ({destination.select()}) d ON s.joined = d.joined{versioned}"
-    unknown = {name: value for name, value in keep.items() if value.startswith("NULL::")}  # nobody has to group by it
+    # Columns that no side has need no GROUP BY.
+    unknown = {name: value for name, value in keep.items() if value.startswith("NULL::")}
     known = {name: value for name, value in keep.items() if name not in unknown}
-    judged = options.judging.select(join, ours, theirs, known)
+    judged = options.rules.select(join, ours, theirs, known)
     quiet = [
         n for n, rule in enumerate(CIRCUMSTANCE) if set(rule.when) & {Category.SAME.value, Category.EXCLUDED.value}
     ]
@@ -153,12 +164,14 @@ _TYPES = {**SIDE_COLUMNS, "version_id": "VARCHAR", "is_latest": "BOOLEAN", "stor
 def _has_repeats(
     connection: duckdb.DuckDBPyConnection, source: SideTotals, destination: SideTotals, *, all_versions: bool
 ) -> bool:
-    """Whether a key (or version) stands twice in a report: the join then has more rows of a side, or a row twice."""
-    found = connection.execute(
+    """True if a report lists a key (or version) twice: then the join has more rows of a side, or a
+    row twice.
+    """
+    counts = connection.execute(
         "SELECT sum(rows) FILTER (at_source), sum(rows) FILTER (at_destination), "
         "coalesce(max(rows) FILTER (joined IS NOT NULL), 1) FROM judged"
     ).fetchone()
-    if found is None or ((found[0] or 0), (found[1] or 0), found[2]) != (source.rows, destination.rows, 1):
+    if counts is None or ((counts[0] or 0), (counts[1] or 0), counts[2]) != (source.rows, destination.rows, 1):
         return True
     twice = "SELECT 1 FROM judged WHERE joined IS NOT NULL GROUP BY joined, {} HAVING count(*) > 1 LIMIT 1"
     version = "coalesce(version_id, destination_version_id)" if all_versions else "NULL"
@@ -166,11 +179,11 @@ def _has_repeats(
 
 
 def _check_fields(report: StagedReport, options: JoinOptions) -> None:
-    needed = ["isdeletemarker", "versionid"] if options.judging.all_versions else []
-    if options.judging.all_versions or report.column("versionid"):
+    needed = ["isdeletemarker", "versionid"] if options.rules.all_versions else []
+    if options.rules.all_versions or report.column("versionid"):
         needed.append("islatest")
     if missing := [field for field in needed if report.column(field) is None]:
-        purpose = "--versions all" if options.judging.all_versions else "telling which version is current"
+        purpose = "--versions all" if options.rules.all_versions else "telling which version is current"
         raise ManifestError(
             f"{report.inventory.manifest} lacks the fields {', '.join(missing)}, which {purpose} needs: "
             "use an inventory of all versions"

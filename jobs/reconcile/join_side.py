@@ -1,7 +1,4 @@
-"""One report as a side of the join: its rows in scope, in the columns that the rules of `rules_sql` need.
-
-Imports duckdb: import this module where it is used.
-"""
+"""Sides of the join: a report's rows in scope, in the columns of `rules_sql`."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ import duckdb
 
 from jobs.core.model import NULL_VERSION
 from jobs.core.prefix_map import PrefixMap
-from jobs.reconcile.rules_sql import COMPOSITE, Judging, is_sealed_sql, replication_sql
+from jobs.reconcile.rules_sql import COMPOSITE, RuleOptions, is_sealed_sql, replication_sql
 from jobs.reconcile.stage import StagedReport
 
 _ABSENT = "\0"
-"""Stands in an expression for a field that the report does not have."""
+"""Replaces a field that the report does not have in an expression."""
 
 _MADE_OF = {
     "is_latest": "islatest",
@@ -27,17 +24,20 @@ _MADE_OF = {
     "storage_class": "storageclass",
     "replication": "replicationstatus",
 }
-"""The field that alone decides a column, of those that may say the same in all rows."""
+"""Column → the only field that it depends on, for fields that may have one value in all rows."""
 
 _ASKED_OF_BOTH = ("is_multipart", "is_sealed")
-"""No rule looks at these before it is known that both sides have the key (`reconcile/rules.py`)."""
+"""The rules use these columns only where both sides have the key (`reconcile/rules.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class JoinOptions:
-    """How two reports are joined. `version_map`: see `reconcile.reconcile`. `evidence`: Parquet files of a side."""
+    """How two reports are joined.
 
-    judging: Judging
+    `version_map`: see `reconcile.reconcile`. `…_evidence`: a side's Parquet files.
+    """
+
+    rules: RuleOptions
     prefixes: PrefixMap = field(default_factory=PrefixMap)
     version_map: Sequence[Path] = ()
     source_evidence: Sequence[Path] = ()
@@ -46,7 +46,9 @@ class JoinOptions:
 
 @dataclass(frozen=True, slots=True)
 class SideTotals:
-    """What one report holds: rows in scope, and those outside of the prefix map with their bytes; repeated rows."""
+    """The counts of one report: rows in scope, rows outside of the prefix map with their bytes,
+    repeated rows.
+    """
 
     rows: int
     excluded_rows: int
@@ -54,13 +56,16 @@ class SideTotals:
     repeated_rows: int = 0
 
     def without_repeats(self, rows: int) -> SideTotals:
-        """These totals where only so many rows are left."""
+        """Return these totals where only so many rows are left."""
         return replace(self, rows=rows, repeated_rows=self.rows - rows)
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One report as a side of the join. `is_unique`: repeated rows are folded into the latest of them."""
+class JoinSide:
+    """One report as a side of the join.
+
+    `is_unique`: repeated rows are folded into the latest of them.
+    """
 
     report: StagedReport
     options: JoinOptions
@@ -68,7 +73,9 @@ class Side:
     is_unique: bool = False
 
     def columns(self) -> dict[str, str]:
-        """The side's columns as expressions over the report: those that the report has, or that evidence brings."""
+        """Return the side's columns as expressions over the report, where the report or the
+        evidence has them.
+        """
         named = {
             "joined": self._joined(),
             "version_id": self._version(),
@@ -82,42 +89,44 @@ class Side:
             "storage_class": self._field("storageclass"),
             "replication": replication_sql(self._field("replicationstatus")),
         }
-        found = {name: value for name, value in named.items() if _ABSENT not in value}
-        if not self.options.judging.all_versions:
-            found.pop("is_latest", None)  # all are
+        columns = {name: value for name, value in named.items() if _ABSENT not in value}
+        if not self.options.rules.all_versions:
+            columns.pop("is_latest", None)  # all are
         if not self.is_source:
             for name in ("is_latest", "storage_class", "replication"):
-                found.pop(name, None)
-        if self.options.judging.all_versions:
+                columns.pop(name, None)
+        if self.options.rules.all_versions:
             mapped = "coalesce(m.destination_version_id, {})" if self._has_map else "{}"
-            found["matched"] = mapped.format(found["version_id"])
+            columns["matched"] = mapped.format(columns["version_id"])
         if self._evidence:
-            found |= {"checksum_kind": "e.checksum_kind", "checksum_value": "e.checksum_value"}
-        return found
+            columns |= {"checksum_kind": "e.checksum_kind", "checksum_value": "e.checksum_value"}
+        return columns
 
     def joined(self, alias: str) -> dict[str, str]:
-        """The columns as expressions over the side's alias in the full join: a constant is not carried through it."""
-        found = {}
+        """Return the columns as expressions over the side's alias in the full join, which carries
+        no constants.
+        """
+        columns = {}
         for name, value in self.columns().items():
             if not self._is_constant(name):
-                found[name] = f"{alias}.{name}"
+                columns[name] = f"{alias}.{name}"
             elif name in _ASKED_OF_BOTH:
-                found[name] = f"({value})"
+                columns[name] = f"({value})"
             else:
-                found[name] = f"CASE WHEN {alias}.joined IS NOT NULL THEN {value} END"
-        return found
+                columns[name] = f"CASE WHEN {alias}.joined IS NOT NULL THEN {value} END"
+        return columns
 
     def _is_constant(self, name: str) -> bool:
         return _MADE_OF.get(name) in self.report.constants
 
     def select(self) -> str:
-        """The side as SQL, for the join."""
+        """Return the side as SQL, for the join."""
         columns = ", ".join(
             f"{value} AS {name}" for name, value in self.columns().items() if not self._is_constant(name)
         )
         sql = f"SELECT {columns} FROM {self.report.relation} r{self._map()}{self._checksums()} WHERE {self._scope()}"
         if self.is_unique:
-            by = "joined, matched" if self.options.judging.all_versions else "joined"
+            by = "joined, matched" if self.options.rules.all_versions else "joined"
             order = ", ".join(
                 f"{name} DESC NULLS LAST" for name in ("modified_us", "size_bytes", "etag") if name in self.columns()
             )
@@ -145,10 +154,10 @@ class Side:
 
     @property
     def _has_map(self) -> bool:
-        return self.is_source and self.options.judging.all_versions and bool(self.options.version_map)
+        return self.is_source and self.options.rules.all_versions and bool(self.options.version_map)
 
     def _field(self, name: str) -> str:
-        """A field's column, or its value where it is the same in all rows: a literal takes no room in the join."""
+        """Return a field's column, or its one value: a literal takes no memory in the join."""
         if (constant := self.report.constants.get(name)) is not None:
             return constant
         column = self.report.column(name)
@@ -170,7 +179,7 @@ class Side:
 
     def _current(self) -> str:
         conditions = ["true"] if self.report.has_keys else [f"{self._field('key')} IS NOT NULL"]
-        if not self.options.judging.all_versions and self.report.column("islatest"):
+        if not self.options.rules.all_versions and self.report.column("islatest"):
             conditions.append(f"coalesce({self._field('islatest')}, true)")
         return " AND ".join(conditions)
 
@@ -188,9 +197,12 @@ class Side:
         )
 
     def _checksums(self) -> str:
-        """Evidence joins by key and version id; where no version id pins the object, its ETag must be the same as well.
+        """Join evidence by key and version id.
 
-        Time alone is no pin: a report's time is the end of its job, and an object may have been overwritten before.
+        Where no version id pins the object, its ETag must be the same as well.
+
+        Time alone does not pin it: a report's time is the end of its job, and an object may have
+        been overwritten before.
         """
         if not self._evidence:
             return ""

@@ -1,8 +1,9 @@
-"""Reconcile: is everything that should be at the destination there, and is it the same? Asked of two inventory reports.
+"""The reconciliation of two inventory reports: what differs, and how.
 
-No request per object is made. Missing, extra, different and stale keys (or versions) are findings, and so is whatever
-S3 says that its replication FAILED for, unless its content is proven to be the same. What is in flight is judged by the
-next reports; what is unverifiable is shown with its reason: neither is a finding. `jobs.reconcile.rules` has the rules.
+It makes no request per object. Missing, extra, different and stale keys (or versions) are findings.
+So is a key whose replication FAILED, says S3, unless its content is proven to be the same. What is
+in flight is judged by the next reports, and what is unverifiable is shown with its reason. Neither
+is a finding. `jobs.reconcile.rules` has the rules.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from jobs.s3.store import Store
 if TYPE_CHECKING:
     import duckdb
 
-    from jobs.reconcile.confirm import Confirmed, Suspects
-    from jobs.reconcile.findings import Bucketful, Findings
+    from jobs.reconcile.confirm import Confirmation, Suspects
+    from jobs.reconcile.findings import BreakdownLine, Findings
     from jobs.reconcile.join_side import SideTotals
     from jobs.reconcile.stage import StagedReport
 
 CLOCK_SECONDS = 2 * 86_400
-"""How much newer than its creationTimestamp a report's objects may be: a listing of a huge bucket takes that long."""
+"""A report's objects may be this much newer than its creationTimestamp: listing a huge bucket takes
+that long."""
 
 FUTURE_SECONDS = 3600
 LISTED_ROWS = 100
@@ -38,21 +40,24 @@ LISTED_ROWS = 100
 _LIMITS = {
     "Size": "sizes were not compared",
     "ETag": "ETags were not compared",
-    "LastModifiedDate": "what is in flight or stale could not be told",
-    "IsMultipartUploaded": "uploads in parts were told by their ETag's form",
+    "LastModifiedDate": "what is in flight or stale is unknown",
+    "IsMultipartUploaded": "uploads in parts were recognised by their ETag's form",
     "EncryptionStatus": "an ETag was taken for an MD5 if it looks like one",
 }
-"""What cannot be done without a field of a report."""
+"""Field → the limit of a comparison with a report that lacks it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileOptions:
-    """What is asked. `now`: epoch seconds. `versions`: `current`, or `all` to compare version by version.
+    """How to compare.
 
-    `source_bucket` and `destination_bucket`: the pair that the reports must be of (None: whatever they say).
-    `margin_seconds`: what is newer than the older report's creationTimestamp less this is in flight.
-    `memory_limit_bytes` is the join's; the process needs about 100 MiB more. `repairs_different`: the manifest of what
-    to repair has what is different, too, its destination condemned.
+    `now`: epoch seconds. `versions`: `current`, or `all` to compare version by version.
+
+    `source_bucket` and `destination_bucket`: the pair that the reports must be of (None: any).
+    `margin_seconds`: what is newer than the older report's creationTimestamp less this is in
+    flight. `memory_limit_bytes` is the join's. The process needs about 100 MiB more.
+    `repairs_different`: the manifest of what to repair has different rows as well, with their
+    destinations condemned.
     """
 
     now: float
@@ -66,7 +71,7 @@ class ReconcileOptions:
 
     @property
     def repaired(self) -> frozenset[Category]:
-        """The categories whose rows are in the manifest of what to repair."""
+        """The categories whose rows the manifest of what to repair has."""
         return frozenset(
             {Category.MISSING, Category.STALE} | ({Category.DIFFERENT} if self.repairs_different else set())
         )
@@ -76,8 +81,9 @@ class ReconcileOptions:
 class Evidence:
     """Known checksums of either side, as Parquet files.
 
-    Columns: key, version_id (empty, null or `null`: unversioned), etag, algorithm, value (base64), is_composite,
-    computed_at (UTC). Where no version id pins the object, the ETag must be the same, and the object no newer.
+    Columns: key, version_id (empty, null or `null`: unversioned), etag, algorithm, value (base64),
+    is_composite, computed_at (UTC). Where no version id pins the object, its ETag must be the same,
+    and it must not be newer.
     """
 
     source: Sequence[Path] = ()
@@ -86,9 +92,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """One report: its manifest, bucket, when its listing began (epoch seconds), how old that is, its rows.
+    """One report: its manifest, bucket, when its listing began (epoch seconds), its age, its rows.
 
-    `repeated_rows` were listed more than once; the latest of each counts.
+    `repeated_rows` were listed more than once. The latest of each counts.
     """
 
     manifest: str
@@ -102,7 +108,7 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class Unparsed:
-    """A row that could not be understood: which report and data file, the line if known, what is wrong, its text."""
+    """An unparsed row: its report and data file, its line if known, what is wrong, its text."""
 
     report: str
     file: str | None
@@ -113,14 +119,17 @@ class Unparsed:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """The answer. `categories`: category → (keys or versions, bytes), all categories; they add up to the union.
+    """The result.
 
-    `findings` counts the rows of `differences_parquet` that have `is_finding`. `by_prefix`: the worst prefixes by
-    findings; `by_age` and `by_size`: of what is missing. `unjudged`: (reason, rows) of what is unverifiable or in
-    flight, and of what is the same although its replication FAILED. `limits`: what the reports do not say.
-    `confirmed`: what asking S3 itself came to.
-    `unparsed`: the first of the `unparsed_rows`; all are in `unparsed_parquet` (None: there are none).
-    `manifest_parquet`: what to repair (missing or stale), a manifest for a replicate run with `repairable_rows` rows.
+    `categories`: category → (keys or versions, bytes). All categories add up to the union.
+
+    `findings` counts the rows of `differences_parquet` that have `is_finding`. `by_prefix`: the
+    worst prefixes by findings. `by_age` and `by_size`: of what is missing. `unjudged`: (reason,
+    rows) of what is unverifiable or in flight, and of what is the same although its replication
+    FAILED. `limits`: what the reports do not say. `confirmed`: the result of asking S3 itself.
+    `unparsed`: the first of the `unparsed_rows`. All are in `unparsed_parquet` (None without such
+    rows). `manifest_parquet`: what to repair (missing or stale), a manifest for a replicate run
+    with `repairable_rows` rows.
     """
 
     categories: dict[Category, tuple[int, int]]
@@ -129,9 +138,9 @@ class Reconciliation:
     differences_csv: Path
     manifest_parquet: Path
     repairable_rows: int
-    by_prefix: tuple[Bucketful, ...]
-    by_age: tuple[Bucketful, ...]
-    by_size: tuple[Bucketful, ...]
+    by_prefix: tuple[BreakdownLine, ...]
+    by_age: tuple[BreakdownLine, ...]
+    by_size: tuple[BreakdownLine, ...]
     unjudged: tuple[tuple[str, int], ...]
     limits: tuple[str, ...]
     unparsed_rows: int
@@ -140,11 +149,11 @@ class Reconciliation:
     source: Freshness
     destination: Freshness
     horizon: float
-    confirmed: Confirmed | None = None
+    confirmed: Confirmation | None = None
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing was found and every row was understood."""
+        """True if there is no finding and every row was parsed."""
         return not self.findings and not self.unparsed_rows
 
 
@@ -162,18 +171,18 @@ async def reconcile(
 ) -> Reconciliation:
     """Join the two reports by key (or version) and write what differs into `scratch`/result.
 
-    The stores are those that the reports' data files are read from. `version_map`: Parquet files with the columns
-    key, version_id (the source's) and destination_version_id, as a run's outcomes have them, for a destination with
-    version ids of its own; what they do not name keeps its id. `suspects`: ask S3 itself before anything is called a
-    finding.
+    The stores are those of the reports' data files. `version_map`: Parquet files with the columns
+    key, version_id (the source's) and destination_version_id, as a run's outcomes have them, for a
+    destination with version ids of its own. A version that they do not name keeps its id.
+    `suspects`: ask S3 itself before a row becomes a finding.
 
-    Raises ManifestError for reports that cannot be compared or trusted, a StoreError when S3 refuses; the result
-    folder is not there then.
+    Raises ManifestError for reports that cannot be compared or trusted, and a StoreError when S3
+    refuses. Then the result folder does not exist.
     """
     from jobs.reconcile.confirm import confirm
     from jobs.reconcile.join import connect, join_reports
     from jobs.reconcile.join_side import JoinOptions
-    from jobs.reconcile.rules_sql import Judging
+    from jobs.reconcile.rules_sql import RuleOptions
     from jobs.reconcile.stage import fetch_reports, stage_reports
 
     _check_pair(source, destination, options)
@@ -181,7 +190,7 @@ async def reconcile(
     horizon = min(source.created_at, destination.created_at) - options.margin_seconds
     all_versions = options.versions == "all"
     joining = JoinOptions(
-        judging=Judging(int(horizon * 1_000_000), all_versions),
+        rules=RuleOptions(int(horizon * 1_000_000), all_versions),
         prefixes=options.prefixes,
         version_map=version_map,
         source_evidence=evidence.source,
@@ -225,7 +234,7 @@ def _check_pair(source: Inventory, destination: Inventory, options: ReconcileOpt
         if inventory.created_at > options.now + FUTURE_SECONDS:
             raise ManifestError(
                 f"{inventory.manifest} says that it was made on {_time(inventory.created_at)}, here it is "
-                f"{_time(options.now)}: clocks disagree, so that nothing can be said of what is in flight; set them"
+                f"{_time(options.now)}: clocks disagree, so what is in flight is unknown: set them"
             )
     if source.source_bucket == destination.source_bucket:
         raise ManifestError(
@@ -235,13 +244,13 @@ def _check_pair(source: Inventory, destination: Inventory, options: ReconcileOpt
 
 
 def _check_clock(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> None:
-    from jobs.reconcile.stage_statistics import newest_modified
+    from jobs.reconcile.stage import newest_modified
 
     inventory, newest = staged.inventory, newest_modified(connection, staged)
     if newest is not None and newest > inventory.created_at + CLOCK_SECONDS:
         raise ManifestError(
             f"{inventory.manifest} says that it was made on {_time(inventory.created_at)}, but lists an object of "
-            f"{_time(newest)}: clocks disagree, so that nothing can be said of what is in flight; use another inventory"
+            f"{_time(newest)}: clocks disagree, so what is in flight is unknown: use another inventory"
         )
 
 
@@ -253,7 +262,7 @@ def _write(
     staged: tuple[StagedReport, StagedReport],
     totals: tuple[SideTotals, SideTotals],
 ) -> Reconciliation:
-    """Write and count; the folder gets its name when all of it is there."""
+    """Write and count. The folder gets its name when it is complete."""
     from jobs.reconcile.findings import write_findings, write_unparsed
 
     partial, result = scratch / "result.partial", scratch / "result"
@@ -298,8 +307,8 @@ def _write(
 
 
 def _unjudged(found: Findings) -> tuple[tuple[str, int], ...]:
-    told = {Category.UNVERIFIABLE, Category.IN_FLIGHT, Category.SAME}
-    return tuple((reason, rows) for category, reason, rows in found.by_reason if category in told)
+    shown = {Category.UNVERIFIABLE, Category.IN_FLIGHT, Category.SAME}
+    return tuple((reason, rows) for category, reason, rows in found.by_reason if category in shown)
 
 
 def _limits(staged: StagedReport) -> list[str]:

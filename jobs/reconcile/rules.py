@@ -1,11 +1,12 @@
-"""What two inventory reports say of one key (or version): the same, missing, different …, and why. No I/O.
+"""Rules of reconciliation: what two reports make of a key or version. No I/O.
 
-The rules are data: `judge` asks them of one pair, `rules_sql` writes the same rules as SQL for billions. Both
-stand on a few atoms, yes-or-no questions about a pair.
+The rules are data. `judge` applies them to one pair, `rules_sql` writes the same rules as SQL for
+billions. Both use a few atoms, yes-or-no questions about a pair.
 
-ETags are comparable where both are MD5s of the content: 32 hex digits, not from a multipart upload, not encrypted
-with KMS or a customer's key (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html). What an inventory
-says: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory.html
+ETags are comparable where both are MD5s of the content: 32 hex digits, not from a multipart upload,
+not encrypted with KMS or a customer's key
+(https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html). What an inventory says:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory.html
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ PLAIN_ENCRYPTION = ("SSE-S3", "NOT-SSE")
 """The values of EncryptionStatus with which an ETag can be an MD5."""
 
 PENDING, FAILED = "PENDING", "FAILED"
-"""The values of ReplicationStatus that matter (COMPLETED and REPLICA say nothing on the other side)."""
+"""The values of ReplicationStatus that matter (COMPLETED and REPLICA say nothing on the other
+side)."""
 
 
 class Facts(NamedTuple):
-    """What one report says of one object version; None where it does not say.
+    """What one report says of one object version, None where it does not say.
 
-    `etag` has no quotes; `last_modified` is epoch seconds; `encryption_status` and `replication_status` are spelled
-    as the inventory does; `checksum` is known from evidence.
+    `etag` has no quotes. `last_modified` is epoch seconds. `encryption_status` and
+    `replication_status` are spelled as in the inventory. `checksum` comes from evidence.
     """
 
     size_bytes: int | None = None
@@ -42,7 +44,7 @@ class Facts(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """The category, and a short reason that is the same for all pairs like this one (empty: nothing to say)."""
+    """The category, and a short reason (may be empty) that all pairs like this one share."""
 
     category: Category
     reason: str = ""
@@ -50,7 +52,10 @@ class Judgement(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """All atoms of `when` must hold (`not x`: must not); the first rule that fits decides."""
+    """A rule fits if all atoms of `when` hold (`not x`: does not hold).
+
+    The first one that fits decides.
+    """
 
     when: tuple[str, ...]
     category: Category | None
@@ -98,10 +103,10 @@ CIRCUMSTANCE = (
 def judge(
     source: Facts | None, destination: Facts | None, *, horizon: float | None, all_versions: bool = False
 ) -> Judgement:
-    """What a key (or, with `all_versions`, a version) is. None: the report does not have it.
+    """Judge a key (or, with `all_versions`, a version). None: the report does not have it.
 
-    `horizon`: epoch seconds behind which nothing is judged, that is the older report's creationTimestamp less a
-    margin. First what the two sides are to each other; the first line that fits decides:
+    `horizon`: epoch seconds, the older report's creationTimestamp less a margin. Newer objects are
+    not judged. First the two sides are compared. The first line that fits decides:
 
     | what the reports say                   | category     | reason                                          |
     |----------------------------------------|--------------|-------------------------------------------------|
@@ -124,8 +129,8 @@ def judge(
     | multipart                              | unverifiable | an ETag is no MD5: uploaded in parts            |
     |                                        | unverifiable | an ETag is no MD5                               |
 
-    `gone`: absent or a delete marker; `current`: not `all_versions`. Differs means stale where the destination is
-    older than the source, else different. Then the circumstances:
+    `gone`: absent or a delete marker. `current`: not `all_versions`. Differs means stale where the
+    destination is older than the source, else different. Then the circumstances:
 
     | category and circumstance | becomes                 | reason                                     |
     |---------------------------|-------------------------|--------------------------------------------|
@@ -137,7 +142,8 @@ def judge(
     | young                     | in flight               | newer than what the reports can tell       |
     |                           | as it is                | as it is                                   |
 
-    FAILED and PENDING are the source's replication status; `young`: either side is newer than the horizon.
+    FAILED and PENDING are the source's replication status. `young`: either side is newer than the
+    horizon.
     """
     atoms = _atoms(source or Facts(), destination or Facts(), horizon)
     atoms["source absent"], atoms["destination absent"] = source is None, destination is None
@@ -151,12 +157,15 @@ def judge(
 
 
 def compared_category(compared: Rule, *, is_older: bool) -> Category:
-    """The category of a rule of `COMPARISON`; `is_older`: the destination is older than the source."""
+    """Return the category of a rule of `COMPARISON`.
+
+    `is_older`: the destination is older than the source.
+    """
     return compared.category or (Category.STALE if is_older else Category.DIFFERENT)
 
 
 def conclude(compared: Rule, circumstance: Rule, *, is_older: bool) -> Judgement:
-    """The judgement that a rule of `COMPARISON` and one of `CIRCUMSTANCE` make together."""
+    """Return the judgement of a rule of `COMPARISON` together with one of `CIRCUMSTANCE`."""
     category = compared_category(compared, is_older=is_older)
     if circumstance.category is not None:
         return Judgement(circumstance.category, circumstance.reason)

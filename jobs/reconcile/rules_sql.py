@@ -1,7 +1,8 @@
-"""The rules of `jobs.reconcile.rules` as SQL: what `judge` says of one pair, said of a whole join by DuckDB.
+"""SQL rules: those of `jobs.reconcile.rules`, applied by DuckDB to a whole join.
 
-A side of the join is a relation whose columns are those of `SIDE_COLUMNS`, or some of them; an absent column is one
-that the report does not have. A test compares this with `judge` for every pair of facts that Hypothesis thinks of.
+A side of the join is a relation with some columns of `SIDE_COLUMNS`. An absent column is one that
+the report does not have. A test compares this with `judge` for every pair of facts that Hypothesis
+generates.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ SIDE_COLUMNS = {
 }
 """The columns of a side that a judgement needs.
 
-`joined` is the key, never null; `is_sealed`: encrypted so that the ETag is no MD5; `modified_us`: epoch microseconds;
-`replication`: PENDING, FAILED or null; `checksum_kind`: see `checksum_kind`.
+`joined` is the key, never null. `is_sealed`: encrypted so that the ETag is not an MD5.
+`modified_us`: epoch microseconds. `replication`: PENDING, FAILED or null. `checksum_kind`: see the
+function `checksum_kind`.
 """
 
 COMPOSITE = "composite "
@@ -45,23 +47,25 @@ _RULE_STEP, _OLDER_STEP = 32, 16
 
 
 def checksum_kind(algorithm: str, *, is_composite: bool) -> str:
-    """Checksums are comparable where this is equal: `SHA256`, `composite SHA256`."""
+    """Return `SHA256`, `composite SHA256`, … Checksums of one kind are comparable."""
     return f"{COMPOSITE if is_composite else ''}{algorithm}"
 
 
 def is_sealed_sql(encryption_status: str) -> str:
-    """Whether an EncryptionStatus means that the ETag is no MD5; null where the report does not say."""
+    """Return SQL that is true if the EncryptionStatus rules out an MD5 ETag, null where the report
+    does not say.
+    """
     return f"{encryption_status} NOT IN {PLAIN_ENCRYPTION}"
 
 
 def replication_sql(replication_status: str) -> str:
-    """The ReplicationStatus as far as it matters."""
+    """Return SQL for the ReplicationStatus, null where it does not matter."""
     return f"CASE WHEN {replication_status} IN ('{PENDING}', '{FAILED}') THEN {replication_status} END"
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
-    """How pairs are judged: see `jobs.reconcile.rules.judge`. `horizon_us`: epoch microseconds (None: any)."""
+class RuleOptions:
+    """The options of `jobs.reconcile.rules.judge`. `horizon_us`: epoch microseconds (None: any)."""
 
     horizon_us: int | None
     all_versions: bool
@@ -69,10 +73,11 @@ class Judging:
     def select(
         self, join: str, source: Mapping[str, str], destination: Mapping[str, str], keep: Mapping[str, str]
     ) -> str:
-        """A SELECT of `code` (see `judgements`) and what is kept: name → expression over `s` and `d`.
+        """Return a SELECT of `code` (see `judgements`) and of `keep`: name → expression over `s`
+        and `d`.
 
-        `join` is a FROM clause that fully joins the aliases `s` and `d`; `source` and `destination` are the columns
-        that the sides have, as expressions over them.
+        `join` is a FROM clause that fully joins the aliases `s` and `d`. `source` and `destination`
+        are the columns that the sides have, as expressions over them.
         """
         atoms = _atoms(source, destination, self)
         kept = "".join(f", {expression} AS {name}" for name, expression in keep.items())
@@ -80,10 +85,11 @@ class Judging:
             category.value: "rule IN (" + ", ".join(map(str, _rules_of(category))) + ")"
             for category in (Category.SAME, Category.EXCLUDED, Category.EXTRA)
         }
-        told = {"FAILED": "has_failed", "PENDING": "is_pending", "young": "is_young"}
+        statuses = {"FAILED": "has_failed", "PENDING": "is_pending", "young": "is_young"}
+        circumstance = _case(CIRCUMSTANCE, by_rule | statuses)
         return f"""
             SELECT (rule * {_RULE_STEP} + is_older * {_OLDER_STEP}
-                    + {_case(CIRCUMSTANCE, by_rule | told)})::USMALLINT AS code{"".join(f", {name}" for name in keep)}
+                    + {circumstance})::USMALLINT AS code{"".join(f", {name}" for name in keep)}
             FROM (
                 SELECT {_case(COMPARISON, atoms)} AS rule,
                        CASE WHEN {atoms["older"]} THEN 1 ELSE 0 END AS is_older,
@@ -94,7 +100,7 @@ class Judging:
 
 
 def judgements() -> dict[int, Judgement]:
-    """What every code means."""
+    """Return the judgement of every code."""
     return {
         number * _RULE_STEP + is_older * _OLDER_STEP + place: conclude(rule, circumstance, is_older=bool(is_older))
         for number, rule in enumerate(COMPARISON)
@@ -108,7 +114,7 @@ def _rules_of(category: Category) -> list[int]:
 
 
 def _case(rules: tuple[Rule, ...], atoms: Mapping[str, str]) -> str:
-    """The number of the first rule that fits."""
+    """Return SQL for the number of the first rule that fits."""
     whens = [
         f"WHEN {' AND '.join(_atom(atom, atoms) for atom in rule.when) or 'true'} THEN {number}"
         for number, rule in enumerate(rules)
@@ -122,8 +128,8 @@ def _atom(atom: str, atoms: Mapping[str, str]) -> str:
     return f"({atoms[atom]})"
 
 
-def _atoms(source: Mapping[str, str], destination: Mapping[str, str], judging: Judging) -> dict[str, str]:
-    """Each atom as SQL that is true, false or null (which is no: CASE takes it so)."""
+def _atoms(source: Mapping[str, str], destination: Mapping[str, str], options: RuleOptions) -> dict[str, str]:
+    """Return each atom as SQL that is true, false or null (CASE takes null for false)."""
 
     def s(name: str) -> str:
         return source.get(name, f"NULL::{SIDE_COLUMNS[name]}")
@@ -140,12 +146,12 @@ def _atoms(source: Mapping[str, str], destination: Mapping[str, str], judging: J
 
     md5 = "(length({0}) = 32 AND NOT regexp_matches({0}, '[^0-9a-f]'))".format
     no_md5 = [plain(side(name)) for side in (s, d) for name in ("is_multipart", "is_sealed")]
-    # The pattern is asked once where the ETags are equal, as nearly all are.
+    # The pattern is matched once where the ETags are equal, as nearly all are.
     md5s = [md5(s("etag")), f"({s('etag')} = {d('etag')} OR {md5(d('etag'))})", *no_md5]
     comparable = f"{s('checksum_kind')} = {d('checksum_kind')}"
-    horizon = judging.horizon_us
+    horizon = options.horizon_us
     return {
-        "current": "false" if judging.all_versions else "true",
+        "current": "false" if options.all_versions else "true",
         "source absent": "s.joined IS NULL",
         "destination absent": "d.joined IS NULL",
         "source marker": s("is_delete_marker"),

@@ -1,9 +1,7 @@
-"""A report's data files as Parquet on disk, for DuckDB to join: verified, and every row accounted for.
+"""Staging of reports: verified data files as Parquet on disk, for DuckDB.
 
-Parquet files stay as they are; CSV and ORC become Parquet files in the scratch folder. Rows that cannot be understood
-are listed in the table `unparsed` of the connection.
-
-Imports duckdb: import this module where it is used.
+No row is lost. Parquet files stay as they are. CSV and ORC become Parquet files in the scratch
+folder. Rows that cannot be parsed are listed in the table `unparsed` of the connection.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ from jobs.errors import ManifestError
 from jobs.inventory.data_files import fold_name
 from jobs.inventory.fields import FEW_VALUED, FIELDS, TEXT
 from jobs.inventory.report import Inventory
-from jobs.reconcile.stage_statistics import has_no_key, scanned, statistics
 from jobs.s3.store import Store
 from jobs.tables.duck import identifier, quoted
 
@@ -37,9 +34,11 @@ UNPARSED = (
 
 @dataclass(frozen=True, slots=True)
 class StagedReport:
-    """A verified report as a relation: `relation` is SQL, `columns` maps folded field names to its columns.
+    """A verified report as a relation.
 
-    `constants`: the fields that say the same in all rows, as SQL literals. `has_keys`: no row lacks its key.
+    `relation` is SQL, `columns` maps folded field names to its columns.
+    `constants`: the fields with one value in all rows, as SQL literals. `has_keys`: no row lacks
+    its key.
     """
 
     inventory: Inventory
@@ -50,16 +49,16 @@ class StagedReport:
     has_keys: bool = False
 
     def column(self, name: str) -> str | None:
-        """The quoted column of a field, None where the report does not have it."""
-        found = self.columns.get(name)
-        return None if found is None else identifier(found)
+        """Return the quoted column of a field, None where the report does not have it."""
+        column = self.columns.get(name)
+        return None if column is None else identifier(column)
 
 
 async def fetch_reports(reports: Sequence[tuple[Inventory, Store, Path]]) -> list[dict[str, str]]:
-    """Bring every data file of the reports into their folders, verified → for each report, local path → where from.
+    """Download every data file of the reports into their folders, verified.
 
-    Raises ManifestError for a report without files, or a file that is missing or tampered with; a StoreError when
-    S3 refuses.
+    Returns for each report: local path → its place. Raises ManifestError for a report without
+    files, and for a file that is missing or was altered. Raises StoreError when S3 refuses.
     """
     limit = asyncio.Semaphore(FETCHES)
 
@@ -88,10 +87,12 @@ async def fetch_reports(reports: Sequence[tuple[Inventory, Store, Path]]) -> lis
 def stage_reports(
     reports: Sequence[tuple[Inventory, Mapping[str, str], Path]], connection: duckdb.DuckDBPyConnection
 ) -> list[StagedReport]:
-    """Make fetched files readable; of each report local path → where from, and its folder. Blocks: call it in a thread.
+    """Make fetched files readable. `reports`: for each, local path → its place, and its folder.
 
-    Raises ManifestError for a report without rows, a file that is unreadable or lacks a promised column, and rows of
-    another bucket.
+    This blocks: call it in a thread.
+
+    Raises ManifestError for a report without rows, a file that is unreadable or lacks a promised
+    column, and rows of another bucket.
     """
     connection.execute(UNPARSED)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -105,8 +106,17 @@ def stage_reports(
             pool.shutdown(cancel_futures=True)
 
 
+def newest_modified(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> float | None:
+    """Return when the newest object of the report was modified (epoch seconds), None if unknown."""
+    column = staged.column("lastmodifieddate")
+    if column is None:
+        return None
+    row = connection.execute(f"SELECT epoch(max({column})) FROM {staged.relation}").fetchone()
+    return None if row is None else row[0]
+
+
 _Written: TypeAlias = Mapping[str, "Future[Path | None]"]
-"""The Parquet files that become of data files, by the latter's paths."""
+"""Path of a data file → the Parquet file that it becomes."""
 
 
 def _write_typed(pool: Executor, inventory: Inventory, places: Mapping[str, str]) -> _Written:
@@ -124,7 +134,7 @@ def _stage(
     folder: Path,
     connection: duckdb.DuckDBPyConnection,
 ) -> StagedReport:
-    with refusals(inventory, places):
+    with _manifest_errors(inventory, places):
         if not places:
             names = [name for name in map(fold_name, inventory.columns) if name in FIELDS]
             nothing = ", ".join(f"NULL::{FIELDS[name]} AS {name}" for name in names)
@@ -146,13 +156,13 @@ def _stage(
 
 
 def _orc_files(places: Mapping[str, str], written: _Written) -> list[str]:
-    from jobs.reconcile.stage_typed import NotTyped
+    from jobs.reconcile.stage_typed import TypeMismatch
 
     paths = []
     for path, place in places.items():
         try:
             paths.append(written[path].result())
-        except NotTyped as error:
+        except TypeMismatch as error:
             raise ValueError(f"{place}: {error}") from error
     return [str(path) for path in paths if path is not None]
 
@@ -164,15 +174,18 @@ def _csv_files(
     written: _Written,
     folder: Path,
 ) -> list[str]:
-    """Files that are not what they promise in every value are read again, row by row."""
+    """Return the paths of typed files.
+
+    A file with a value that does not fit is read again, row by row.
+    """
     from jobs.reconcile.stage_csv_rejects import convert_csv
-    from jobs.reconcile.stage_typed import NotTyped
+    from jobs.reconcile.stage_typed import TypeMismatch
 
     paths, doubtful = [], {}
     for path, place in places.items():
         try:
             paths.append(written[path].result())
-        except NotTyped:
+        except TypeMismatch:
             doubtful[path] = place
     found = [str(path) for path in paths if path is not None]
     return [*found, convert_csv(connection, inventory, doubtful, folder)] if doubtful else found
@@ -186,8 +199,10 @@ def _empty(inventory: Inventory) -> ManifestError:
 
 
 @contextlib.contextmanager
-def refusals(inventory: Inventory, places: Mapping[str, str]) -> Iterator[None]:
-    """What DuckDB or pyarrow cannot read, as a ManifestError that names the data file, not its copy."""
+def _manifest_errors(inventory: Inventory, places: Mapping[str, str]) -> Iterator[None]:
+    """Raise what DuckDB or pyarrow cannot read as a ManifestError that names the data file, not its
+    copy.
+    """
     try:
         yield
     except (duckdb.OutOfMemoryException, duckdb.FatalException, duckdb.InternalException, MemoryError):
@@ -213,17 +228,17 @@ def _check_columns(connection: duckdb.DuckDBPyConnection, inventory: Inventory, 
 
 
 def _measure(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> StagedReport:
-    """Count the rows, and find the fields that say the same in all of them; rows without a key are listed.
+    """Count the rows, find the fields with one value, and list rows without a key.
 
     Raises ManifestError where there is no row, or one names another bucket.
     """
     inventory, key = staged.inventory, staged.column("key")
-    rows, told = statistics(connection, staged)
+    rows, values = _statistics(connection, staged)
     if not rows:
         raise _empty(inventory)
     constants = {}
     for name in filter(staged.column, FEW_VALUED):
-        low, high, known = told.get(staged.columns[name]) or scanned(connection, staged, name)
+        low, high, known = values.get(staged.columns[name]) or _scanned(connection, staged, name)
         if known == rows and low == high:
             constants[name] = f"{quoted(low)}::{FIELDS[name]}"
         elif not known:
@@ -237,10 +252,52 @@ def _measure(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> Sta
             f"a row of {inventory.manifest} names the bucket {other[0] if other else None!r}, the report is of "
             f"{inventory.source_bucket!r}: use another inventory"
         )
-    has_keys = not has_no_key(connection, staged)
+    has_keys = not _has_no_key(connection, staged)
     if inventory.file_format != "CSV" and not has_keys:  # of CSV's they are listed already
         connection.execute(
             f"INSERT INTO unparsed SELECT {quoted(inventory.manifest)}, NULL, NULL, 'the row has no key', "
             f"t::VARCHAR FROM {staged.relation} AS t WHERE {key} IS NULL"
         )
     return StagedReport(inventory, staged.relation, staged.columns, rows, constants, has_keys)
+
+
+def _statistics(
+    connection: duckdb.DuckDBPyConnection, staged: StagedReport
+) -> tuple[int, dict[str, tuple[str, str, int]]]:
+    """Return (rows, column → (min, max, values that are not null)), for the columns that have
+    statistics.
+
+    Reading a column of all rows would take a good part of the time that the join takes.
+    """
+    paths = _paths(staged)
+    row = connection.execute(f"SELECT sum(num_rows) FROM parquet_file_metadata({paths})").fetchone()
+    columns = connection.execute(
+        f"""
+        SELECT path_in_schema, min(stats_min_value), max(stats_max_value),
+               sum(num_values - stats_null_count)::BIGINT
+        FROM parquet_metadata({paths}) GROUP BY 1
+        HAVING bool_and(stats_null_count IS NOT NULL
+                        AND (stats_null_count = num_values OR stats_min_value IS NOT NULL))
+        """
+    ).fetchall()
+    return int(row[0] or 0) if row else 0, {name: (low, high, known) for name, low, high, known in columns}
+
+
+def _scanned(connection: duckdb.DuckDBPyConnection, staged: StagedReport, name: str) -> tuple[str, str, int]:
+    """Return (min, max, values that are not null) of one column, by reading it."""
+    column = staged.column(name)
+    row = connection.execute(f"SELECT min({column}), max({column}), count({column}) FROM {staged.relation}").fetchone()
+    return row or ("", "", 0)
+
+
+def _has_no_key(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> bool:
+    """True if a row may have no key, by the files' own statistics."""
+    row = connection.execute(
+        f"SELECT sum(coalesce(stats_null_count, 1)) FROM parquet_metadata({_paths(staged)}) WHERE path_in_schema = ?",
+        [staged.columns["key"]],
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def _paths(staged: StagedReport) -> str:
+    return staged.relation.removeprefix("read_parquet(").rpartition(", ")[0]

@@ -1,7 +1,4 @@
-"""CSV data files of a report that hold what they should not: each row that cannot be understood is found and listed.
-
-Imports duckdb: import this module where it is used.
-"""
+"""CSV files with invalid rows: read row by row, and each such row listed."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ _AS_PARQUET = "FORMAT parquet, COMPRESSION lz4, DICTIONARY_SIZE_LIMIT 1000, ROW_
 def convert_csv(
     connection: duckdb.DuckDBPyConnection, inventory: Inventory, places: Mapping[str, str], folder: Path
 ) -> str:
-    """Write typed columns under their folded names into a Parquet file: its path.
+    """Write typed columns under their folded names into a Parquet file. Returns its path.
 
-    A row with a value that could not be understood stays in with what could be read of it; it and the lines that are
-    no rows at all are listed in the connection's table `unparsed`.
+    A row with an invalid value stays in, with the values that are valid. The connection's table
+    `unparsed` lists such rows, and the lines that are no rows at all.
 
-    Raises duckdb.Error for files that are no CSV.
+    Raises duckdb.Error for files that are not CSV.
     """
     names = [fold_name(name) for name in inventory.columns]
     raw = [f"raw {name}" for name in names]
@@ -73,7 +70,7 @@ def convert_csv(
 
 
 def _value(name: str) -> tuple[str, list[str]]:
-    """A field as a typed expression, and the WHEN clauses that say what is wrong with it."""
+    """Return a field as a typed expression, and the WHEN clauses that say what is wrong with it."""
     column = identifier(f"raw {name}")
     if name == "key":
         value = f"TRY(url_decode(replace(nullif({column}, ''), '+', ' ')))"

@@ -1,7 +1,4 @@
-"""CSV and ORC data files of a report as Parquet: a file at a time, as fast as it can be parsed, or not at all.
-
-Imports pyarrow: import this module where it is used.
-"""
+"""Typed files: CSV and ORC data files as Parquet, whole or not at all."""
 
 from __future__ import annotations
 
@@ -35,21 +32,24 @@ _WORD = pa.dictionary(pa.int32(), pa.string())
 """A text of few values."""
 
 
-# What isal's stubs know too little of.
+# isal's stubs are incomplete.
 _GzipFile: Any = igzip.IGzipFile
 _GzipError = cast("type[Exception]", isal_zlib.error)
 
 
-class NotTyped(ValueError):
-    """A file has something in it that is not what its column promises."""
+class TypeMismatch(ValueError):
+    """Raised for a file with a value that does not have its column's type."""
 
 
 def write_typed(path: Path, file_format: str, columns: Sequence[str]) -> Path | None:
-    """Write `<path>.parquet`, with those of `columns` that are in FIELDS → its path, None where there are no rows.
+    """Write those of `columns` that are in FIELDS to `<path>.parquet`.
 
-    CSV: columns under their folded names, keys decoded, empty values null. Blocks; runs well beside others in threads.
+    Returns its path, None without rows.
 
-    Raises NotTyped for a file that cannot be read, or has one value that cannot, or a row without its key (CSV).
+    CSV: columns under their folded names, keys decoded, empty values null. Blocks. Threads may run
+    it side by side.
+
+    Raises TypeMismatch for a file with an unreadable value, or a row without its key (CSV).
     """
     wanted = [name for name in columns if fold_name(name) in FIELDS]
     target, writer = path.with_suffix(".parquet"), None
@@ -60,7 +60,7 @@ def write_typed(path: Path, file_format: str, columns: Sequence[str]) -> Path | 
                 writer = _writer(target, batch.schema)
             writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
     except (pa.ArrowException, ValueError, OSError, EOFError, _GzipError) as error:
-        raise NotTyped(str(error)) from error
+        raise TypeMismatch(str(error)) from error
     finally:
         if writer is not None:
             writer.close()
@@ -68,11 +68,14 @@ def write_typed(path: Path, file_format: str, columns: Sequence[str]) -> Path | 
 
 
 def _writer(target: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """It must be quick: a dictionary is for what has few values, compression for keys, which are much alike."""
+    """Open a fast writer: dictionaries for columns of few values, compression for keys, which
+    resemble each other.
+    """
     words: Any = [name for name in schema.names if fold_name(name) in FEW_VALUED]
-    told: Any = [name for name in schema.names if fold_name(name) in (*FEW_VALUED, "key")]  # what anybody asks for
+    # The columns whose statistics `stage` reads.
+    measured: Any = [name for name in schema.names if fold_name(name) in (*FEW_VALUED, "key")]
     compression: Any = {name: "lz4" if fold_name(name) == "key" else "none" for name in schema.names}
-    return pq.ParquetWriter(target, schema, compression=compression, use_dictionary=words, write_statistics=told)
+    return pq.ParquetWriter(target, schema, compression=compression, use_dictionary=words, write_statistics=measured)
 
 
 def _arrow_type(name: str) -> pa.DataType:
@@ -100,7 +103,7 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _decoded(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Keys as they are at S3, times without a zone, as they are in the other formats."""
+    """Return the batch with decoded keys, and times without a zone, as in the other formats."""
     arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
     arrays["key"] = decode_keys(arrays["key"])
     if arrays["key"].null_count:

@@ -1,4 +1,4 @@
-"""What replicate does with one row, decided from what is known of both sides. No I/O."""
+"""The decision about a row of a replicate run, from both sides' facts. No I/O."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ class Overwrite(StrEnum):
 
 
 class Action(NamedTuple):
-    """`copy`: copy, replacing exactly the object with the ETag `replaces` (None: nothing may be there).
+    """`copy`: copy, and replace only the object with the ETag `replaces` (None: nothing may be
+    there).
 
-    `prove`: nothing stored is comparable, read both sides, then decide again. Otherwise the row
-    ends with `status` and `reason`.
+    `prove`: no stored checksums are comparable, so read both sides and decide again. Otherwise the
+    row ends with `status` and `reason`.
     """
 
     copy: bool = False
@@ -39,11 +40,11 @@ def decide(
     verdict: Verdict | None,
     overwrite: Overwrite = Overwrite.OLDER,
 ) -> Action:
-    """The action for a row of the manifest.
+    """Decide the action for a row of the manifest.
 
     `source` and `destination` are what HEAD says (None: not there), `verdict` how they compare
-    (None when one is not there). A condemned ETag comes from a file in the ledger: it never replaces what
-    is not different now. The first line that fits decides:
+    (None when one is not there). A condemned ETag comes from a file in the ledger. It never
+    replaces an object that does not differ now. The first line that fits decides:
 
     | source            | destination                     | verdict   | overwrite | action                     |
     |-------------------|---------------------------------|-----------|-----------|----------------------------|

@@ -1,8 +1,8 @@
-"""replicate: make each object version of a manifest exist at the destination, proven and guarded.
+"""The replicate job: brings each version of a manifest to the destination.
 
-A row whose size and ETag the manifest knows costs one request: a CopyObject that S3 performs
-only if the source is still what the manifest says and nothing is at the destination. Only when
-S3 says no does the job look at both sides and decide (`jobs.replicate.decision`).
+A row whose size and ETag the manifest knows costs one request: a CopyObject that S3 performs only
+if the source is still what the manifest says and nothing is at the destination. Only when S3
+refuses does the job look at both sides and decide (`jobs.replicate.decision`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ReplicateOptions(CopyOptions):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """From a run's spec, whose other options are not replicate's."""
+        """Read the options from a run's spec, which has others as well."""
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         return cls(**known | {"overwrite": Overwrite(known.get("overwrite", Overwrite.OLDER))})
 
@@ -66,16 +66,16 @@ class Replicate:
         self.copier = Copier(source, destination, route, options, budget)
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """The outcomes of one key's rows, oldest version first.
+        """Return the outcomes of one key's rows, oldest version first.
 
-        Raises Unavailable, Conflict or PreconditionFailed where trying again may help; doing so
-        is safe at any time.
+        Raises Unavailable, Conflict or PreconditionFailed where a retry may help. A retry is always
+        safe.
         """
         if not self.options.all_versions:
             return [await self._guarded(row, self._replicate(row)) for row in rows]
         try:
             return await self._replay(rows)
-        except _REFUSALS as error:  # while the two histories were compared: no row can be placed
+        except _REFUSALS as error:  # the histories cannot be compared, so no row has a place
             return [self._refused(row, error) for row in rows]
 
     async def _guarded(self, row: ObjectVersion, work: Awaitable[Outcome]) -> Outcome:
@@ -85,23 +85,23 @@ class Replicate:
             return self._refused(row, error)
 
     def _refused(self, row: ObjectVersion, error: StoreError) -> Outcome:
-        """An object's failure is data: what S3 refuses for good becomes the row's outcome."""
+        """Return the outcome of a row that S3 refuses for good."""
         if isinstance(error, NotFound):
             if isinstance(error, NoSuchBucket):
                 raise error
-            return self._ended(row, Status.MISSING, f"the source object is gone ({error.code})")
+            return Outcome.of(row, Status.MISSING, f"the source object is gone ({error.code})")
         if isinstance(error, ArchivedObject):
-            return self._ended(row, Status.ARCHIVED, "the source must be restored from its archive class first")
-        return self._ended(row, Status.FAILED if isinstance(error, Rejected) else Status.DENIED, str(error))
+            return Outcome.of(row, Status.ARCHIVED, "the source must be restored from its archive class first")
+        return Outcome.of(row, Status.FAILED if isinstance(error, Rejected) else Status.DENIED, str(error))
 
     async def _replicate(self, row: ObjectVersion) -> Outcome:
         if row.is_delete_marker:
-            return self._ended(row, Status.FAILED, "a delete marker is reproduced only with --versions all")
+            return Outcome.of(row, Status.FAILED, "a delete marker is reproduced only with --versions all")
         if self.copier.is_simple(row):
             try:
                 return await self.copier.copy_simply(row, ABSENT)
             except PreconditionFailed:
-                pass  # the source has moved on, or something is there: look at both
+                pass  # the source has changed, or an object is there: look at both
         return await self._look_and_copy(row)
 
     async def _look_and_copy(self, row: ObjectVersion) -> Outcome:
@@ -121,7 +121,7 @@ class Replicate:
             return await self.copier.copy(row, source, Guard(etag=action.replaces) if action.replaces else ABSENT)
         if action.status is None:
             raise ValueError(f"no action for {ref}")
-        outcome = self._ended(row, action.status, action.reason)
+        outcome = Outcome.of(row, action.status, action.reason)
         if action.status is Status.SAME and source and destination and verdict:
             return outcome._replace(
                 evidence=verdict.evidence,
@@ -134,16 +134,17 @@ class Replicate:
         return outcome._replace(destination_etag=destination.etag if destination else None)
 
     async def _is_current(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
-        """Whether a version is what the source has on top, so that nothing newer can be its copy's successor."""
+        """True if a version is the source's current one: no newer one can follow its copy."""
         if ref.version_id is None:
             return True
         now = await find(self.source, ref._replace(version_id=None))
         return now is not None and (now.etag, now.version_id) == (seen.etag, seen.version_id)
 
     async def _replay(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """Reproduce one key's history, oldest first, on top of what the destination has of it already.
+        """Reproduce one key's history, oldest first, on top of what the destination has of it
+        already.
 
-        The source's whole history says what is newer than what, also when `rows` are only some of it.
+        The source's whole history gives the order, also when `rows` are only a part of it.
         """
         target = self.route.target_of(rows[0])
         history = await key_history(self.destination, target.bucket, target.key)
@@ -157,10 +158,10 @@ class Replicate:
             index = versions.index(row)
             at = alignment[index]
             if at is not None:
-                outcome = self._there_already(row, history[at], matching[index, at])
+                outcome = self._already_same(row, history[at], matching[index, at])
             elif index < resume_at:
-                reason = "a newer version is at the destination already; an older one cannot be put beneath it"
-                outcome = self._ended(row, Status.CHANGED, reason)
+                reason = "a newer version is at the destination already; an older one cannot be put below it"
+                outcome = Outcome.of(row, Status.CHANGED, reason)
             else:
                 outcome = await self._guarded(row, self._replay_one(row, current))
                 if outcome.status in (Status.COPIED, Status.DELETED):
@@ -169,7 +170,9 @@ class Replicate:
         return outcomes
 
     async def _in_history(self, rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
-        """All versions of the rows' key that the source has or, by the rows, had: oldest first."""
+        """Return all versions of the rows' key that the source has or, by the rows, had: oldest
+        first.
+        """
         listed = await key_history(self.source, self.route.source.bucket, rows[0].key)
         ours = {row.version_id: row for row in rows}
         versions = [ours.pop(each.version_id) if each.version_id in ours else _as_row(each) for each in listed]
@@ -177,8 +180,8 @@ class Replicate:
             versions.insert(_place_of(gone, rows, versions), gone)
         return versions
 
-    def _there_already(self, row: ObjectVersion, there: Listed, evidence: Evidence) -> Outcome:
-        return self._ended(row, Status.SAME, "")._replace(
+    def _already_same(self, row: ObjectVersion, there: Listed, evidence: Evidence) -> Outcome:
+        return Outcome.of(row, Status.SAME)._replace(
             evidence=evidence,
             size_bytes=row.size_bytes or 0,
             etag=row.etag,
@@ -190,19 +193,21 @@ class Replicate:
         target = self.route.target_of(row)
         if row.is_delete_marker:
             deleted = await self.destination.delete(target.bucket, target.key)
-            return self._ended(row, Status.DELETED, "")._replace(destination_version_id=deleted.version_id)
+            return Outcome.of(row, Status.DELETED)._replace(destination_version_id=deleted.version_id)
         guard = Guard(etag=current.etag) if current and current.etag and not current.is_delete_marker else ABSENT
         source = await self.source.head(self.route.source_of(row))
         if row.etag is not None and source.etag != row.etag:
-            return self._ended(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
+            return Outcome.of(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
         if source.is_archived:
-            return self._ended(row, Status.ARCHIVED, "the source must be restored from its archive class first")
+            return Outcome.of(row, Status.ARCHIVED, "the source must be restored from its archive class first")
         return await self.copier.copy(row, source, guard)
 
     async def _matching(
         self, rows: Sequence[ObjectVersion], history: Sequence[Listed]
     ) -> dict[tuple[int, int], Evidence]:
-        """Which source rows and destination versions are the same, and by what evidence."""
+        """Return (index of a row, index of a destination version) → what proves that both are the
+        same.
+        """
         matching: dict[tuple[int, int], Evidence] = {}
         for s, row in enumerate(rows):
             for d, there in enumerate(history):
@@ -231,7 +236,7 @@ class Replicate:
     async def _read_both(
         self, ref: ObjectRef, source: ObjectInfo, target: ObjectRef, destination: ObjectInfo
     ) -> tuple[Verdict, str | None]:
-        """Compare the bytes. Raises Conflict when one side went away since it was looked at: look again."""
+        """Compare the bytes. Raises Conflict when one side is gone since the look: look again."""
         try:
             return await compare_content(
                 Side(self.source, ref, source), Side(self.destination, target, destination), self.budget
@@ -241,20 +246,18 @@ class Replicate:
         except NotFound as error:
             raise Conflict(error.operation, error.target, "Raced", "it went away while it was read") from error
 
-    def _ended(self, row: ObjectVersion, status: Status, reason: str) -> Outcome:
-        return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
-
 
 def _as_row(there: Listed) -> ObjectVersion:
-    """A version that the manifest does not name."""
+    """Return a row for a version that the manifest does not name."""
     key, version_id, _, is_delete_marker, size_bytes, etag, modified, storage_class, _ = there
     return ObjectVersion(-1, key, version_id, False, is_delete_marker, size_bytes, etag, modified, storage_class)
 
 
 def _place_of(gone: ObjectVersion, rows: Sequence[ObjectVersion], versions: Sequence[ObjectVersion]) -> int:
-    """Where in a history a version belongs that is not in it any more: between its neighbours among the rows, by time.
+    """Return the index at which a version that is gone belongs: between its neighbours among the
+    rows, by time.
 
-    When in doubt late: nothing is then put on top of it that may be older.
+    In doubt the index is late, so that no older version is put on top of it.
     """
     at = rows.index(gone)
     first = max((versions.index(row) + 1 for row in rows[:at] if row in versions), default=0)
@@ -266,6 +269,6 @@ def _place_of(gone: ObjectVersion, rows: Sequence[ObjectVersion], versions: Sequ
 
 
 def _as_listed(key: str, row: ObjectVersion, outcome: Outcome) -> Listed:
-    """What a listing would now show as the destination's current version."""
+    """Return what a listing would now show as the destination's current version."""
     version_id, etag = outcome.destination_version_id, outcome.destination_etag
     return Listed(key, version_id, True, row.is_delete_marker, row.size_bytes, etag, 0.0, None)

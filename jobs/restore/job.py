@@ -37,7 +37,7 @@ from jobs.errors import (
 )
 from jobs.restore.as_of import UNKNOWN
 from jobs.restore.as_of_journal import JOURNAL
-from jobs.restore.member_writer import MemberCopier, ended
+from jobs.restore.member_writer import MemberCopier
 from jobs.restore.thaw_requests import Thaws
 from jobs.restore.thawing import HOURS
 from jobs.s3.byte_ranges import ByteBudget
@@ -116,10 +116,10 @@ class Restore:
         """
         archive = rows[0].archive
         if archive in UNKNOWN:
-            return [ended(row, Status.UNRESTORABLE, UNKNOWN[archive]) for row in rows]
+            return [Outcome.of(row, Status.UNRESTORABLE, UNKNOWN[archive]) for row in rows]
         if archive is not None and archive.startswith(JOURNAL):
             why = "the journal has it, but it has no copy: it was gone before it was copied, or it expired since"
-            return [ended(row, Status.UNRESTORABLE, why) for row in rows]
+            return [Outcome.of(row, Status.UNRESTORABLE, why) for row in rows]
         if archive is not None:
             return await self._from_archive(rows, Location.parse(archive))
         if not self.options.is_history:
@@ -131,14 +131,14 @@ class Restore:
             record = await self.index.record(archive)
             members = {} if record is None else await self._members(rows, archive)
         except DamagedArchive as error:
-            return [ended(row, Status.UNRESTORABLE, str(error)) for row in rows]
+            return [Outcome.of(row, Status.UNRESTORABLE, str(error)) for row in rows]
         why = f"no archive is indexed at {archive}: see sealift archives reindex (or it is a copy that expire left)"
         if record is None:
-            return [ended(row, Status.UNRESTORABLE, why) for row in rows]
+            return [Outcome.of(row, Status.UNRESTORABLE, why) for row in rows]
         found = [(row, members[row.row]) for row in rows if row.row in members]
         outcomes = await self._from_record(record, found) if found else {}
         lacking = f"the index of {archive} does not have it any more"
-        return [outcomes.get(row.row) or ended(row, Status.UNRESTORABLE, lacking) for row in rows]
+        return [outcomes.get(row.row) or Outcome.of(row, Status.UNRESTORABLE, lacking) for row in rows]
 
     async def _members(self, rows: Sequence[ObjectVersion], archive: Location) -> dict[int, Member]:
         """Row number → the member that the row names."""
@@ -210,13 +210,13 @@ class Restore:
         except NoSuchBucket:
             raise
         except (NotFound, Rejected, DamagedArchive, PreconditionFailed) as error:
-            return ended(row, Status.UNRESTORABLE, str(error))
+            return Outcome.of(row, Status.UNRESTORABLE, str(error))
         except (Denied, Redirected) as error:
-            return ended(row, Status.DENIED, str(error))
+            return Outcome.of(row, Status.DENIED, str(error))
         except (Unavailable, Conflict) as error:
             if isinstance(error, Unavailable) and error.status == 0:
                 raise
-            return ended(row, Status.FAILED, str(error))
+            return Outcome.of(row, Status.FAILED, str(error))
 
     async def _unreadable(
         self, record: ArchiveRecord, found: Sequence[tuple[ObjectVersion, Member]], error: StoreError
@@ -231,7 +231,7 @@ class Restore:
             thawing = await self._thaw(left[0], archive_ref(record), record.storage_class)
             return outcomes | {row.row: _like(thawing, row) for row in left}
         status = Status.DENIED if isinstance(error, Denied | Redirected) else Status.UNRESTORABLE
-        return outcomes | {row.row: ended(row, status, _why(record, error)) for row in left}
+        return outcomes | {row.row: Outcome.of(row, status, _why(record, error)) for row in left}
 
     async def _settle(self, row: ObjectVersion, member: Member) -> Outcome | None:
         return await self._gate.run(lambda: self._writer.settle(row, member))
@@ -243,13 +243,13 @@ class Restore:
         try:
             await self.thaws.request(self.source if row.archive is None else self.archives, ref, storage_class)
         except (Denied, Redirected) as error:
-            return ended(row, Status.DENIED, str(error))
+            return Outcome.of(row, Status.DENIED, str(error))
         except (NotFound, Rejected) as error:
-            return ended(row, Status.UNRESTORABLE, str(error))
+            return Outcome.of(row, Status.UNRESTORABLE, str(error))
         hours = HOURS.get((storage_class, self.thaws.tier), 0.0)
         within = f"up to {hours:g} hours" if hours >= 1 else "minutes"
         why = f"{ref} is being restored ({self.thaws.tier.value}: {within}): retry the run then"
-        return ended(row, Status.THAWING, why)
+        return Outcome.of(row, Status.THAWING, why)
 
     async def _copy_guarded(self, row: ObjectVersion) -> Outcome:
         try:
@@ -269,7 +269,7 @@ class Restore:
         ref, target = self.route.source_of(row), self.route.target_of(row)
         source, there = await asyncio.gather(find(self.source, ref), find(self.destination, target))
         if source is None or row.etag not in (None, source.etag):
-            return ended(row, Status.UNRESTORABLE, f"the version is gone from {ref}")
+            return Outcome.of(row, Status.UNRESTORABLE, f"the version is gone from {ref}")
         if there is not None:
             return await self._compare(row, source, there)
         if source.is_archived:
@@ -291,19 +291,19 @@ class Restore:
         if not verdict.same:
             what = "an archived object" if there.is_archived else "another object"
             why = f"{what} is at the destination (ETag {there.etag}); a restore never replaces one"
-            return ended(row, Status.UNRESTORABLE, why)._replace(destination_etag=there.etag)
+            return Outcome.of(row, Status.UNRESTORABLE, why)._replace(destination_etag=there.etag)
         return _as_it_is(row, there)._replace(evidence=verdict.evidence)
 
 
 def _as_it_is(row: ObjectVersion, there: ObjectInfo, reason: str = "") -> Outcome:
-    same = ended(row, Status.SAME, reason)
+    same = Outcome.of(row, Status.SAME, reason)
     return same._replace(destination_etag=there.etag, destination_version_id=there.version_id)
 
 
 def _absent(row: ObjectVersion) -> Outcome:
     if row.is_delete_marker:
-        return ended(row, Status.SKIPPED, "a delete marker has nothing to restore")
-    return ended(row, Status.UNRESTORABLE, "no archive has it")
+        return Outcome.of(row, Status.SKIPPED, "a delete marker has nothing to restore")
+    return Outcome.of(row, Status.UNRESTORABLE, "no archive has it")
 
 
 def _name(member: Member) -> tuple[str, str | None, int]:
@@ -315,7 +315,7 @@ def _restored(outcome: Outcome) -> Outcome:
 
 
 def _like(outcome: Outcome, row: ObjectVersion) -> Outcome:
-    return ended(row, outcome.status, outcome.reason)
+    return Outcome.of(row, outcome.status, outcome.reason)
 
 
 def _why(record: ArchiveRecord, error: StoreError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -10,14 +9,13 @@ from dataclasses import dataclass
 from typing import cast
 
 from jobs.archives.model import Member
-from jobs.archives.reader import ArchiveReader, MemberRead
+from jobs.archives.reader import ArchiveReader, MemberRead, content_checksums
 from jobs.core.evidence import compare, is_md5
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.part_sizes import choose_part_size
 from jobs.errors import Conflict, PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.checksums import ALGORITHMS
 from jobs.s3.compare_bytes import Side, check_content
 from jobs.s3.copying import KEEP, CopyOptions
 from jobs.s3.lookup import find
@@ -41,7 +39,7 @@ class MemberCopier:
         again.
         """
         if read.data is None:
-            return ended(row, Status.UNRESTORABLE, f"{row.archive}, member {row.key!r}: {read.reason}")
+            return Outcome.of(row, Status.UNRESTORABLE, f"{row.archive}, member {row.key!r}: {read.reason}")
         member, target = read.member, self.route.target_of(row)
         try:
             written = await self.destination.put(
@@ -98,7 +96,7 @@ class MemberCopier:
         if evidence is None:
             what = "an archived object" if info.is_archived else "another object"
             why = f"{what} is at the destination (ETag {info.etag}); a restore never replaces one"
-            return ended(row, Status.UNRESTORABLE, why)._replace(destination_etag=info.etag)
+            return Outcome.of(row, Status.UNRESTORABLE, why)._replace(destination_etag=info.etag)
         written = Written(info.etag, info.version_id, info.checksums)
         return _restored(row, member, written, evidence)._replace(status=Status.SAME, size_bytes=0)
 
@@ -109,7 +107,7 @@ class MemberCopier:
         # An encrypted member's ETag only looks like an MD5: a different one proves nothing.
         if there.info.etag in (md5, member.etag if is_md5(member.etag) else None):
             return Evidence.MD5_ETAG
-        known = ObjectInfo(member.size_bytes, "", 0.0, None, "STANDARD", _checksums(member))
+        known = ObjectInfo(member.size_bytes, "", 0.0, None, "STANDARD", content_checksums(member))
         verdict = compare(known, there.info)
         if verdict.same is None and known.checksums and not there.info.is_archived:
             best = known.checksums[0]
@@ -136,41 +134,21 @@ class MemberCopier:
         )
 
 
-def ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
-    """The outcome of a row that brought nothing to the destination."""
-    return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
-
-
 def _restored(row: ObjectVersion, member: Member, written: Written, evidence: Evidence) -> Outcome:
-    sha256 = next((f"SHA256:{each.value}" for each in _checksums(member) if each.algorithm == "SHA256"), None)
-    return Outcome(
-        row.row,
-        row.key,
-        row.version_id or member.version_id,
-        Status.RESTORED,
-        written.note,
-        evidence,
-        member.size_bytes,
-        member.etag,
-        written.version_id,
-        written.etag,
-        sha256,
+    sha256 = next((f"SHA256:{each.value}" for each in content_checksums(member) if each.algorithm == "SHA256"), None)
+    return Outcome.of(row, Status.RESTORED, written.note)._replace(
+        version_id=row.version_id or member.version_id,
+        evidence=evidence,
+        size_bytes=member.size_bytes,
+        etag=member.etag,
+        destination_version_id=written.version_id,
+        destination_etag=written.etag,
+        checksum=sha256,
     )
-
-
-def _checksums(member: Member) -> tuple[Checksum, ...]:
-    """The full-object checksums of a member, Sealift's own SHA-256 first."""
-    own = () if member.sha256 is None else (Checksum("SHA256", _base64(member.sha256)),)
-    others = [each for each in member.checksums if not each.is_composite and each.algorithm in ALGORITHMS]
-    return own + tuple(each for each in others if each.algorithm != "SHA256" or not own)
 
 
 def _carried_checksum(member: Member) -> Checksum | None:
     """The checksum that S3 must find, by the original's algorithm, so that both stay comparable."""
-    known = _checksums(member)
+    known = content_checksums(member)
     original = {each.algorithm for each in member.checksums}
     return next((each for each in known if each.algorithm in original), known[0] if known else None)
-
-
-def _base64(hexadecimal: str) -> str:
-    return base64.b64encode(bytes.fromhex(hexadecimal)).decode()

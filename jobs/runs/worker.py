@@ -269,7 +269,7 @@ class Worker:
         reason = f"gave up after {TRIES} tries: {error}" if not self._stopping else f"interrupted: {error}"
         if self._stopping:
             raise asyncio.CancelledError  # no outcome: another attempt does these rows
-        return [Outcome(row.row, row.key, row.version_id, Status.FAILED, reason, etag=row.etag) for row in rows]
+        return [Outcome.of(row, Status.FAILED, reason) for row in rows]
 
     def _must_end(self) -> bool:
         return self._stopping or self._broken is not None

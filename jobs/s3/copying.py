@@ -142,18 +142,13 @@ def _copied(
     row: ObjectVersion, size_bytes: int, etag: str | None, written: Written, source: ObjectInfo | None
 ) -> Outcome:
     evidence, checksum = _proof(etag, written, source)
-    return Outcome(
-        row.row,
-        row.key,
-        row.version_id,
-        Status.COPIED,
-        written.note,
-        evidence,
-        size_bytes,
-        etag,
-        written.version_id,
-        written.etag,
-        checksum,
+    return Outcome.of(row, Status.COPIED, written.note)._replace(
+        evidence=evidence,
+        size_bytes=size_bytes,
+        etag=etag,
+        destination_version_id=written.version_id,
+        destination_etag=written.etag,
+        checksum=checksum,
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jobs.core.evidence import PROTECTION, Protection, is_md5_etag, protects
-from jobs.core.model import ObjectInfo
+from jobs.core.model import Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
-from jobs.s3.checksums import ALGORITHMS, Hasher
+from jobs.s3.checksums import ALGORITHMS, Hasher, full_object
 
 
 class Stored(NamedTuple):
@@ -20,12 +20,22 @@ class Stored(NamedTuple):
     evidence: Evidence
 
 
+def full_object_checksums(checksums: Iterable[Checksum]) -> list[Checksum]:
+    """Return those of the whole content that can be computed from bytes, in their order."""
+    return [each for each in checksums if not each.is_composite and each.algorithm in ALGORITHMS]
+
+
+def is_checksum_of(checksum: Checksum, data: bytes) -> bool:
+    """True if the bytes have this checksum, which is one of `full_object_checksums`."""
+    return full_object(checksum.algorithm, data).value == checksum.value
+
+
 def stored_checksums(info: ObjectInfo) -> list[Stored]:
     """The full-object checksums, the strongest first, and an MD5 ETag."""
     found = [
         Stored(each.algorithm, each.value, Evidence.CHECKSUM)
-        for each in info.checksums
-        if not each.is_composite and each.algorithm in ALGORITHMS and each.algorithm in PROTECTION
+        for each in full_object_checksums(info.checksums)
+        if each.algorithm in PROTECTION
     ]
     if is_md5_etag(info):
         found.append(Stored("MD5", base64.b64encode(bytes.fromhex(info.etag)).decode(), Evidence.MD5_ETAG))

@@ -1,8 +1,8 @@
-"""Verification: proves that copies are the same as their originals, and that archives are readable.
+"""Verification: proves that copies are the same, and that archives are readable.
 
-Reading order: `job` verifies copies, `attestation` says what a checksum at rest proves (pure), `attest` and
-`attest_rows` join such checksums to rows, `archives_plan` and `archives_rows` plan the verification of archives,
-`archives_job` reads them.
+Reading order: `job` verifies copies, `attestation` says what a checksum at rest proves (pure),
+`attest` joins such checksums to rows, `archives_plan` and `archives_rows` plan the verification of
+archives, `archives_job` reads them.
 
-Nothing is written to either side.
+Never write to either side.
 """

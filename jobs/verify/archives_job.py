@@ -1,8 +1,9 @@
-"""verify --archives: every member of every archive read once more, and held against the index.
+"""The verify job of archives: reads every member again and checks the index.
 
-The rows of a run are an archive's members, and the archive itself (its key is its URI). An archive is read in the order
-of its offsets, whole and once; what is damaged is named, what is intact is verified, also in an archive that was cut
-short or altered. The archive's own row says whether it is what was indexed, and whether the index inside agrees.
+The rows of a run are an archive's members, and the archive itself (its key is its URI). The job
+reads an archive once and whole, in the order of its offsets. It names damaged members and verifies
+intact ones, also in an archive that was truncated or altered. The archive's own row says whether it
+is what was indexed, and whether the index inside agrees.
 """
 
 from __future__ import annotations
@@ -29,37 +30,42 @@ if TYPE_CHECKING:
 
 ARCHIVES_AT_ONCE = 2
 GAP_BYTES = 1024**2
-"""Everything is read: requests are cut where they are large enough, not where a header lies between two members."""
+"""All bytes are read, so requests are cut by their size, not at the headers between members."""
 
 _REFUSALS = (NotFound, Denied, Redirected, ArchivedObject, Rejected)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyArchives:
-    """The job of one worker: `process` takes all rows of one archive, as `chains` cuts them out of a shard."""
+    """The job of one worker.
+
+    `process` takes all rows of one archive, as `chains` cuts them out of a shard.
+    """
 
     store: Store
     index: ArchiveIndex
     budget: ByteBudget
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
-        """The rows of a shard, archive by archive."""
+        """Yield the rows of a shard, archive by archive."""
         for _, group in itertools.groupby(rows, key=attrgetter("archive")):
             yield list(group)
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """One outcome for each row, in order.
+        """Return one outcome for each row, in order.
 
-        Raises Unavailable, or PreconditionFailed when the archive is replaced meanwhile: try again.
+        Raises Unavailable, and PreconditionFailed when the archive is replaced meanwhile: retry.
         """
         archive = Location.parse(rows[0].archive or "")
         try:
             record = await self.index.record(archive)
             if record is None:
-                return [_ended(row, Status.UNVERIFIABLE, "no index has it: sealift archives reindex") for row in rows]
+                return [
+                    Outcome.of(row, Status.UNVERIFIABLE, "no index has it: sealift archives reindex") for row in rows
+                ]
             members = {(each.key, each.version_id): each for each in await self._members(archive)}
         except DamagedArchive as error:
-            return [_ended(row, Status.UNVERIFIABLE, str(error)) for row in rows]
+            return [Outcome.of(row, Status.UNVERIFIABLE, str(error)) for row in rows]
         try:
             info = await try_often(lambda: self.store.head(archive_ref(record)))
             if info.is_archived:
@@ -74,10 +80,10 @@ class VerifyArchives:
             if row.key == row.archive:
                 outcomes.append(_archive_outcome(row, info, problems))
             elif member is None:
-                outcomes.append(_ended(row, Status.UNVERIFIABLE, "the index has it no more: verify again"))
+                outcomes.append(Outcome.of(row, Status.UNVERIFIABLE, "the index no longer has it: verify again"))
             elif (row.key, row.version_id) in disputed:
                 why = f"{archive}: the index inside says otherwise of it"
-                outcomes.append(_ended(row, Status.MISMATCHED, why))
+                outcomes.append(Outcome.of(row, Status.MISMATCHED, why))
             else:
                 outcomes.append(_member_outcome(row, archive, judged[id(member)]))
         return outcomes
@@ -87,7 +93,10 @@ class VerifyArchives:
             return [member async for part in parts for member in part]
 
     async def _read(self, record: ArchiveRecord, members: Sequence[Member]) -> dict[int, MemberRead]:
-        """What became of each member (by its `id`), in the archive's order; large ones by themselves."""
+        """Read each member in the archive's order, large ones by themselves.
+
+        Returns the results by `id(member)`.
+        """
         reader = ArchiveReader(self.store, record, self.budget, gap_bytes=GAP_BYTES)
         judged: dict[int, MemberRead] = {}
         for alone, group in itertools.groupby(sorted(members, key=attrgetter("byte_range")), key=is_large):
@@ -95,16 +104,18 @@ class VerifyArchives:
                 for member in group:
                     judged[id(member)] = await reader.prove(member)
                 continue
-            found = cast("AsyncGenerator[list[MemberRead], None]", reader.read(list(group)))
-            async with aclosing(found) as reads:
-                async for some in reads:
-                    judged.update((id(each.member), _without_data(each)) for each in some)
+            pieces = cast("AsyncGenerator[list[MemberRead], None]", reader.read(list(group)))
+            async with aclosing(pieces) as reads:
+                async for members_read in reads:
+                    judged.update((id(read.member), _without_data(read)) for read in members_read)
         return judged
 
     async def _compare_indexes(
         self, record: ArchiveRecord, info: ObjectInfo, members: dict[tuple[str, str | None], Member]
     ) -> tuple[list[str], set[tuple[str, str | None]]]:
-        """What is wrong with the archive as a whole, and the members of which the index inside says otherwise."""
+        """Return what is wrong with the archive as a whole, and the members for which the index
+        inside differs.
+        """
         import io
 
         import pyarrow as pa
@@ -134,37 +145,33 @@ class VerifyArchives:
 
 
 def _without_data(read: MemberRead) -> MemberRead:
-    """The verdict alone: the bytes are not kept. Proven, by some evidence, or with a reason."""
+    """Return the verdict without the bytes: proven, by some evidence, or with a reason."""
     return read._replace(data=None, reason=read.reason if read.data is None else "")
 
 
 def _member_outcome(row: ObjectVersion, archive: Location, read: MemberRead) -> Outcome:
     if read.reason:
         status = Status.UNVERIFIABLE if read.reason == UNPROVEN else Status.MISMATCHED
-        return _ended(row, status, f"{archive}: {read.reason}")
+        return Outcome.of(row, status, f"{archive}: {read.reason}")
     other, _, is_same = (row.proof or "").partition(" ")
     if other and not is_same:
-        return _ended(row, Status.MISMATCHED, f"two archives claim this version: {other} has other content")
+        return Outcome.of(row, Status.MISMATCHED, f"two archives claim this version: {other} has other content")
     reason = f"two archives claim this version: {other} has it too" if other else ""
-    outcome = _ended(row, Status.VERIFIED, reason)
+    outcome = Outcome.of(row, Status.VERIFIED, reason)
     return outcome._replace(evidence=read.evidence, size_bytes=read.member.size_bytes)
 
 
 def _archive_outcome(row: ObjectVersion, info: ObjectInfo, problems: Sequence[str]) -> Outcome:
     if problems:
-        return _ended(row, Status.MISMATCHED, "; ".join(problems))._replace(destination_etag=info.etag)
-    return _ended(row, Status.VERIFIED, "")._replace(evidence=Evidence.CONTENT)
+        return Outcome.of(row, Status.MISMATCHED, "; ".join(problems))._replace(destination_etag=info.etag)
+    return Outcome.of(row, Status.VERIFIED)._replace(evidence=Evidence.CONTENT)
 
 
 def _refused(row: ObjectVersion, archive: Location, error: StoreError) -> Outcome:
     if isinstance(error, NotFound):
         if isinstance(error, NoSuchBucket):
             raise error
-        return _ended(row, Status.MISSING, f"{archive} is gone")
+        return Outcome.of(row, Status.MISSING, f"{archive} is gone")
     if isinstance(error, ArchivedObject):
-        return _ended(row, Status.ARCHIVED, f"{archive} must be restored before it can be read")
-    return _ended(row, Status.FAILED if isinstance(error, Rejected) else Status.DENIED, str(error))
-
-
-def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
-    return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+        return Outcome.of(row, Status.ARCHIVED, f"{archive} must be restored before it can be read")
+    return Outcome.of(row, Status.FAILED if isinstance(error, Rejected) else Status.DENIED, str(error))

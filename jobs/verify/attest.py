@@ -1,17 +1,38 @@
-"""Reports of checksums at rest that a verify run is given: read, described, and joined to its rows."""
+"""Reports of checksums at rest: read, and joined to the rows of a verify run.
+
+The join is out of core. pyarrow and duckdb are imported only there, since most verify runs have no
+report.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from jobs.checksum_reports.evidence import EvidenceSummary, write_evidence
 from jobs.core.display import Display, shown
 from jobs.core.model import Route
+from jobs.errors import ConfigError
 from jobs.s3.store import Store
+from jobs.tables.rows import manifest_schema
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
+
+MEMORY_LIMIT = "256MB"
+BATCH_ROWS = 20_000
+MOST_VERSIONS = 16
+"""Versions of one key whose checksums a row carries where it does not say which one it is about."""
+
+_SPELLED = (
+    "algorithm || CASE WHEN is_composite THEN ':COMPOSITE:' ELSE ':FULL_OBJECT:' END || value || ':' || "
+    "CASE WHEN version_id IS NOT NULL THEN 'version=' || version_id ELSE 'etag=' || etag END"
+)
 
 
 async def attest(
@@ -23,32 +44,129 @@ async def attest(
     now: float,
     display: Display,
 ) -> tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]:
-    """The rows with the checksums of the reports that a job's options name, and what these options become.
+    """Return the rows with the checksums of the reports that a job's options name, and the options
+    to record.
 
-    `source_checksums` and `destination_checksums` are URIs in `options`, descriptions of the reports in what is
-    returned; without them the rows are as they were.
+    In `options`, `source_checksums` and `destination_checksums` are URIs. In the result they
+    describe the reports. Without them the rows stay as they are.
     """
     uris = {side: str(uri) for side in ("source", "destination") if (uri := options.get(f"{side}_checksums"))}
     if not uris:
         return batches, {}
-    from jobs.verify.attest_rows import attest_rows, read_reports
-
-    found = await read_reports(store, route, uris, scratch)
-    for side, each in found.items():
-        lines = "".join(f"\n  {shown(bad.file)} line {bad.line}: {shown(bad.problem)}" for bad in each.examples)
+    reports = await _read_reports(store, route, uris, scratch)
+    for side, report in reports.items():
+        lines = "".join(f"\n  {shown(bad.file)} line {bad.line}: {shown(bad.problem)}" for bad in report.examples)
         display.say(
-            f"checksums at rest of the {side}: {each.evidence:,} objects; without: {each.failed:,} that S3 could not "
-            f"read, {each.ambiguous:,} that contradict themselves, {each.rejected:,} lines of no use{lines}"
+            f"checksums at rest of the {side}: {report.evidence:,} objects; without: {report.failed:,} that S3 could "
+            f"not read, {report.ambiguous:,} that contradict themselves, {report.rejected:,} unusable lines{lines}"
         )
     return attest_rows(batches, route, scratch), {
         f"{side}_checksums": {
-            "uri": each.uri,
-            "computed_at": each.computed_at,
-            "age_hours": round((now - each.computed_at) / 3600, 2),
-            "evidence": each.evidence,
-            "failed": each.failed,
-            "ambiguous": each.ambiguous,
-            "rejected": each.rejected,
+            "uri": report.uri,
+            "computed_at": report.computed_at,
+            "age_hours": round((now - report.computed_at) / 3600, 2),
+            "evidence": report.evidence,
+            "failed": report.failed,
+            "ambiguous": report.ambiguous,
+            "rejected": report.rejected,
         }
-        for side, each in found.items()
+        for side, report in reports.items()
     }
+
+
+async def _read_reports(
+    store: Store, route: Route, uris: Mapping[str, str], folder: Path
+) -> dict[str, EvidenceSummary]:
+    """Read the report of each side in `uris` (`source`, `destination`), and write its evidence into
+    `folder`.
+
+    Raises ManifestError for a report that is not about the side's bucket or cannot be trusted.
+    """
+    buckets = {"source": route.source.bucket, "destination": route.destination.bucket}
+    return {
+        side: await write_evidence(store, uri, folder / f"{side}-evidence.parquet", bucket=buckets[side])
+        for side, uri in uris.items()
+    }
+
+
+async def attest_rows(
+    batches: AsyncIterator[pa.RecordBatch], route: Route, folder: Path
+) -> AsyncIterator[pa.RecordBatch]:
+    """Yield the same rows in the same order, with both `_attested` columns from the folder's
+    evidence.
+
+    An attestation is spelled as in `jobs.verify.attestation`. The worker checks whether the object
+    is still the one that was attested. Raises ConfigError when the folder cannot hold the rows.
+    """
+    import duckdb
+    import pyarrow.parquet as pq
+
+    from jobs.tables.duck import Database
+
+    with TemporaryDirectory(prefix="attesting-", dir=folder) as scratch:
+        try:
+            spool = Path(scratch, "rows.parquet")
+            with pq.ParquetWriter(spool, manifest_schema(), compression="lz4") as writer:
+                async for batch in batches:
+                    writer.write_batch(batch)
+            connection = Database(Path(scratch), memory_limit=MEMORY_LIMIT).connection
+            with closing(connection):
+                rows = iter(await asyncio.to_thread(_join, connection, spool, route, folder))
+                while (joined := await asyncio.to_thread(next, rows, None)) is not None:
+                    yield joined.select(manifest_schema().names).cast(manifest_schema())
+        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
+            first = str(error).partition("\n")[0]
+            raise ConfigError(f"cannot join the rows in {folder}: {first}; free space there or set TMPDIR") from error
+
+
+def _join(connection: duckdb.DuckDBPyConnection, spool: Path, route: Route, folder: Path) -> Any:
+    from jobs.tables.duck import quoted
+
+    for side in ("source", "destination"):
+        _evidence(connection, side, folder / f"{side}-evidence.parquet")
+    source, destination = quoted(route.source.key), quoted(route.destination.key)
+    target = f"""{destination} || CASE WHEN starts_with(rows.key, {source})
+        THEN substr(rows.key, length({source}) + 1) ELSE rows.key END"""
+    names = ", ".join(f"rows.{name}" for name in manifest_schema().names if not name.endswith("_attested"))
+    found: Any = connection.sql(
+        f"""
+        SELECT {names}, coalesce(exact.attested, ours.attested) AS source_attested,
+               theirs.attested AS destination_attested
+        FROM read_parquet({quoted(str(spool))}, file_row_number = true) AS rows
+        LEFT JOIN source_evidence AS exact ON exact.key = rows.key AND exact.version_id = rows.version_id
+        LEFT JOIN source_keys AS ours ON ours.key = rows.key
+        LEFT JOIN destination_keys AS theirs ON theirs.key = {target}
+        ORDER BY rows.file_row_number
+        """
+    )
+    return found.to_arrow_reader(BATCH_ROWS)
+
+
+def _evidence(connection: duckdb.DuckDBPyConnection, side: str, path: Path) -> None:
+    """The views `<side>_evidence` (key, version_id, attested) and `<side>_keys` (key, attested),
+    each key once.
+    """
+    from jobs.tables.duck import quoted
+
+    relation = f"read_parquet({quoted(str(path))})"
+    if not path.exists():
+        relation = "(SELECT NULL::VARCHAR AS key, NULL::VARCHAR AS version_id, NULL::VARCHAR AS attested WHERE false)"
+        connection.execute(f"CREATE VIEW {side}_evidence AS FROM {relation}")
+    else:
+        connection.execute(
+            f"CREATE VIEW {side}_evidence AS SELECT key, version_id, {_SPELLED} AS attested FROM {relation} "
+            "WHERE value IS NOT NULL AND coalesce(version_id, etag) IS NOT NULL"
+        )
+    connection.execute(
+        f"""
+        CREATE TABLE {side}_shared AS
+        SELECT hash(key) AS shared FROM {side}_evidence GROUP BY 1 HAVING count(*) > 1;
+        CREATE VIEW {side}_keys AS
+        SELECT key, attested FROM {side}_evidence WHERE hash(key) NOT IN (SELECT shared FROM {side}_shared)
+        UNION ALL
+        SELECT key, string_agg(attested, ' ') FROM (
+            FROM {side}_evidence WHERE hash(key) IN (SELECT shared FROM {side}_shared)
+            QUALIFY row_number() OVER (PARTITION BY key ORDER BY version_id NULLS FIRST) <= {MOST_VERSIONS})
+        GROUP BY key
+        """
+    )

@@ -1,8 +1,8 @@
-"""Attestations: checksums that S3 computed at rest, each pinned to the object version that it is true of.
+"""Attestations: checksums that S3 computed at rest, pinned to object versions.
 
-A report of checksums says what an object's bytes were when S3 read them. It is proof of an object
-only while that is the same object: the same version id (a version never changes), or, where there is none,
-the same ETag on an object that was last modified before the report.
+A report of checksums says what an object's bytes were when S3 read them. It proves an object only
+while that is the same object: the same version id (a version never changes), or, without one, the
+same ETag on an object that was last modified before the report.
 """
 
 from __future__ import annotations
@@ -19,33 +19,39 @@ _TYPES = {"FULL_OBJECT": False, "COMPOSITE": True}
 
 
 class Attestation(NamedTuple):
-    """A checksum, and the version id or else the ETag of the object whose bytes it is of."""
+    """A checksum, and the version id, else the ETag, of its object."""
 
     checksum: Checksum
     version_id: str | None = None
     etag: str | None = None
 
     def spelled(self) -> str:
-        """`CRC32:FULL_OBJECT:bS9TOQ==:version=…` or `…:etag=…`: a word, as S3's ids and ETags are words."""
+        """Return `CRC32:FULL_OBJECT:bS9TOQ==:version=…` or `…:etag=…`, without spaces, as S3's ids
+        and ETags have none.
+        """
         kind = "COMPOSITE" if self.checksum.is_composite else "FULL_OBJECT"
         pin = f"version={self.version_id}" if self.version_id else f"etag={self.etag}"
         return f"{self.checksum.algorithm}:{kind}:{self.checksum.value}:{pin}"
 
 
 def parse_attestations(text: str | None) -> list[Attestation]:
-    """The inverse of `spelled`, for words with spaces between them; what is no attestation attests nothing."""
-    found = []
+    """Read texts of `spelled` with spaces between them. Invalid ones are ignored."""
+    attestations = []
     for word in (text or "").split():
         parts = word.split(":", 3)
         name, _, pin = parts[-1].partition("=")
         if len(parts) == 4 and parts[1] in _TYPES and pin and name in ("version", "etag"):
             checksum = Checksum(parts[0], parts[2], _TYPES[parts[1]])
-            found.append(Attestation(checksum, pin if name == "version" else None, pin if name == "etag" else None))
-    return found
+            attestations.append(
+                Attestation(checksum, pin if name == "version" else None, pin if name == "etag" else None)
+            )
+    return attestations
 
 
 def attested(info: ObjectInfo, attestations: Iterable[Attestation], computed_at: float) -> tuple[Checksum, ...]:
-    """The checksums that are true of the object that HEAD describes; `computed_at`: the report's time.
+    """Return the checksums that are true of the object that HEAD describes.
+
+    `computed_at`: the report's time.
 
     | pinned by  | the object has        | last modified | true of it |
     |------------|-----------------------|---------------|------------|
@@ -72,10 +78,10 @@ def compare_attested(
     source_checksums: tuple[Checksum, ...],
     destination_checksums: tuple[Checksum, ...],
 ) -> Verdict:
-    """`compare` of what HEAD said together with what was computed at rest of the same two objects.
+    """Compare two objects by what HEAD said and by the checksums at rest.
 
-    Where one object's stored full-object checksum is not the one that its bytes had at rest, the object is
-    damaged: different, whatever the other side says.
+    Where an object's stored full-object checksum is not the one that its bytes had at rest, the
+    object is damaged. Then the verdict is different, whatever the other side says.
     """
     for side, info, computed in (
         ("source", source, source_checksums),
@@ -90,5 +96,5 @@ def compare_attested(
 
 
 def with_checksums(info: ObjectInfo, checksums: tuple[Checksum, ...]) -> ObjectInfo:
-    """What HEAD said, with these checksums in front of the stored ones."""
+    """Return what HEAD said, with these checksums before the stored ones."""
     return replace(info, checksums=(*checksums, *(each for each in info.checksums if each not in checksums)))

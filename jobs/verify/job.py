@@ -1,9 +1,8 @@
-"""verify: prove that each object version of a manifest is at the destination, byte for byte.
+"""The verify job: proves that each version of a manifest is at the destination.
 
-The evidence comes in steps: stored checksums of one algorithm and type, then ETags where both
-are MD5s, then (only with `deep`) the bytes themselves: of both sides, or of the destination alone
-against a checksum that an earlier run has proven. What cannot be compared is
-`unverifiable`, never a match.
+The evidence comes in steps: stored checksums of one algorithm and type, then ETags where both are
+MD5s, then (only with `deep`) the bytes: of both sides, or of the destination alone against a
+checksum that an earlier run has proven. What cannot be compared is `unverifiable`, never a match.
 """
 
 from __future__ import annotations
@@ -29,10 +28,13 @@ Checksums: TypeAlias = tuple[Checksum, ...]
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """`deep`: read and compare the bytes of both sides. `all_versions`: each version, not the current one.
+    """`deep`: read and compare the bytes of both sides.
 
-    `source_checksums`, `destination_checksums`: the report of checksums at rest that the rows' attestations are
-    from, with its `uri`, `computed_at` (epoch seconds) and `age_hours` when the run was planned.
+    `all_versions`: verify each version, not only the current one.
+
+    `source_checksums`, `destination_checksums`: the report of checksums at rest that the rows'
+    attestations come from, with its `uri`, `computed_at` (epoch seconds) and `age_hours` when the
+    run was planned.
     """
 
     all_versions: bool = False
@@ -42,7 +44,7 @@ class VerifyOptions:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> VerifyOptions:
-        """From a run's spec, whose other options are not verify's."""
+        """Read the options from a run's spec, which has others as well."""
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 
@@ -59,9 +61,9 @@ class Verify:
     budget: ByteBudget
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """The outcomes of one key's rows, oldest version first.
+        """Return the outcomes of one key's rows, oldest version first.
 
-        Raises Unavailable or Throttled where trying again may help.
+        Raises Unavailable or Throttled where a retry may help.
         """
         target = self.route.target_of(rows[0])
         if not self.options.all_versions:
@@ -76,46 +78,48 @@ class Verify:
         except NoSuchBucket:
             raise
         except NotFound as error:
-            return _ended(row, Status.CHANGED, f"{error.target} went away while it was read")
+            return Outcome.of(row, Status.CHANGED, f"{error.target} went away while it was read")
         except (Denied, Redirected) as error:
-            return _ended(row, Status.DENIED, str(error))
+            return Outcome.of(row, Status.DENIED, str(error))
         except ArchivedObject as error:
-            return _ended(row, Status.UNVERIFIABLE, f"{error.target} must be restored before it can be read")
+            return Outcome.of(row, Status.UNVERIFIABLE, f"{error.target} must be restored before it can be read")
         except PreconditionFailed as error:
-            return _ended(row, Status.CHANGED, f"{error.target} changed while it was read")
+            return Outcome.of(row, Status.CHANGED, f"{error.target} changed while it was read")
         except Rejected as error:
-            return _ended(row, Status.FAILED, str(error))
+            return Outcome.of(row, Status.FAILED, str(error))
 
     async def _verify(self, row: ObjectVersion, target: ObjectRef) -> Outcome:
         if row.is_delete_marker:
-            return _ended(row, Status.UNVERIFIABLE, "a delete marker is verified only with --versions all")
+            return Outcome.of(row, Status.UNVERIFIABLE, "a delete marker is verified only with --versions all")
         if self.options.deep and row.known_checksum:
             return await self._verify_known(row, row.known_checksum, target)
         ref = self.route.source_of(row)
         source, destination = await asyncio.gather(find(self.source, ref), find(self.destination, target))
         if source is None:
-            return _ended(row, Status.CHANGED, "the source object is gone")
+            return Outcome.of(row, Status.CHANGED, "the source object is gone")
         if row.etag is not None and source.etag != row.etag:
-            return _ended(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
+            return Outcome.of(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
         if destination is None:
-            return _ended(row, Status.MISSING, "nothing is at the destination")
+            return Outcome.of(row, Status.MISSING, "nothing is at the destination")
         verdict, checksum = await self._prove(
             row, Side(self.source, ref, source), Side(self.destination, target, destination)
         )
-        if verdict.same is False and await self._has_moved_on(ref, source):
-            return _ended(row, Status.CHANGED, "the source changed while it was compared")
+        if verdict.same is False and await self._has_changed(ref, source):
+            return Outcome.of(row, Status.CHANGED, "the source changed while it was compared")
         return _judged(row, source.etag, destination, verdict, checksum)
 
-    async def _has_moved_on(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
-        """Whether the source is another object by now, whose copy the destination may be."""
+    async def _has_changed(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
+        """True if the source is another object by now: the destination may be its copy."""
         now = await find(self.source, ref)
         return now is None or (now.etag, now.version_id) != (seen.etag, seen.version_id)
 
     async def _verify_known(self, row: ObjectVersion, known_checksum: str, target: ObjectRef) -> Outcome:
-        """The destination's bytes against a checksum that the ledger knows: the source is not read."""
+        """Compare the destination's bytes with a checksum in the ledger, without reading the
+        source.
+        """
         destination = await find(self.destination, target)
         if destination is None:
-            return _ended(row, Status.MISSING, "nothing is at the destination")
+            return Outcome.of(row, Status.MISSING, "nothing is at the destination")
         verdict = await check_content(Side(self.destination, target, destination), known_checksum, self.budget)
         return _judged(row, row.etag, destination, verdict, known_checksum)
 
@@ -137,7 +141,9 @@ class Verify:
     async def _verify_history(
         self, rows: Sequence[ObjectVersion], target: ObjectRef, history: Sequence[Listed]
     ) -> list[Outcome]:
-        """Each version against what reproduces it: by place where the histories are equally long, else by content."""
+        """Verify each version: by its place where the histories are equally long, else by its
+        content.
+        """
         judged: dict[tuple[int, int], Outcome] = {}
         pairs = [(s, d) for s in range(len(rows)) for d in range(len(history))]
         if len(rows) == len(history):
@@ -156,61 +162,57 @@ class Verify:
 
     async def _verify_version(self, row: ObjectVersion, target: ObjectRef, there: Listed) -> Outcome:
         if row.is_delete_marker and there.is_delete_marker:
-            return _ended(row, Status.VERIFIED, "")._replace(destination_version_id=there.version_id)
+            return Outcome.of(row, Status.VERIFIED)._replace(destination_version_id=there.version_id)
         if row.is_delete_marker or there.is_delete_marker:
-            return _ended(row, Status.MISMATCHED, "a delete marker on one side only")
+            return Outcome.of(row, Status.MISMATCHED, "a delete marker on one side only")
         if row.size_bytes not in (None, there.size_bytes):  # no need to look, let alone to read
             reason = f"size differs: {row.size_bytes} bytes at the source, {there.size_bytes} at the destination"
-            return _ended(row, Status.MISMATCHED, reason)._replace(destination_etag=there.etag)
+            return Outcome.of(row, Status.MISMATCHED, reason)._replace(destination_etag=there.etag)
         return await self._verify(row, target._replace(version_id=there.version_id))
 
     def _unmatched(self, row: ObjectVersion, index: int, judged: Mapping[tuple[int, int], Outcome]) -> Outcome:
-        """A row that no destination version reproduces: what stood in the way of a proof, else missing."""
+        """Return the outcome of a row without a match: what prevented a proof, else missing."""
         for (s, _), outcome in judged.items():
             if s == index and outcome.status not in (Status.VERIFIED, Status.MISMATCHED):
                 return outcome
-        return _ended(row, Status.MISSING, "no version at the destination reproduces it")
+        return Outcome.of(row, Status.MISSING, "no version at the destination reproduces it")
 
 
 def _true_of(info: ObjectInfo, text: str | None, report: Mapping[str, Any] | None) -> Checksums:
-    """The attested checksums that are true of the object as it is now; none without the report they are from."""
+    """Return the attested checksums that are true of the object as it is now.
+
+    None without their report.
+    """
     return () if report is None else attested(info, parse_attestations(text), report["computed_at"])
 
 
 def _at_rest(source: ObjectInfo, destination: ObjectInfo, ours: Checksums, theirs: Checksums) -> bool:
-    """Whether the bytes of both sides, as S3 read them, prove that they are the same: then nobody else need read."""
+    """True if S3's own checksums at rest prove that both sides are the same, so that no read is
+    necessary.
+    """
     verdict = compare(replace(source, checksums=ours), replace(destination, checksums=theirs))
     return verdict.same is True and verdict.evidence is Evidence.CHECKSUM
 
 
 def _sources(source: Mapping[str, Any] | None, destination: Mapping[str, Any] | None) -> str:
-    """Which reports a proof rests on, and how old they were."""
-    known = [
+    """Return which reports a proof uses, and how old they were."""
+    reports = [
         f"{side} {report['age_hours']:.1f} h old ({report['uri']})"
         for side, report in (("source", source), ("destination", destination))
         if report is not None
     ]
-    return f"checksums at rest: {', '.join(known)}"
-
-
-def _ended(row: ObjectVersion, status: Status, reason: str) -> Outcome:
-    return Outcome(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+    return f"checksums at rest: {', '.join(reports)}"
 
 
 def _judged(
     row: ObjectVersion, source_etag: str | None, destination: ObjectInfo, verdict: Verdict, checksum: str | None
 ) -> Outcome:
     status = {True: Status.VERIFIED, False: Status.MISMATCHED, None: Status.UNVERIFIABLE}[verdict.same]
-    return Outcome(
-        row.row,
-        row.key,
-        row.version_id,
-        status,
-        verdict.reason,
-        verdict.evidence if verdict.same is not None else Evidence.NONE,
-        destination.size_bytes,
-        source_etag,
-        destination.version_id,
-        destination.etag,
-        checksum if verdict.same else None,
+    return Outcome.of(row, status, verdict.reason)._replace(
+        evidence=verdict.evidence if verdict.same is not None else Evidence.NONE,
+        size_bytes=destination.size_bytes,
+        etag=source_etag,
+        destination_version_id=destination.version_id,
+        destination_etag=destination.etag,
+        checksum=checksum if verdict.same else None,
     )

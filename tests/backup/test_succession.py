@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from jobs.backup.succession import Act, Step, can_be_copy, newest, next_step
+from jobs.backup.succession import Act, NextStep, can_be_copy, newest, next_step
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import Listed
 
@@ -18,19 +18,19 @@ def version(name: str, time: float = 0.0, size_bytes: int | None = 1, *, marker:
 A, B, MARKER = version("a"), version("b"), version("m", marker=True)
 ROWS = [
     # history, copies, wanted, found, older on top, mirrored, step
-    ([A, B], [B], [0], {1: 0}, False, False, Step(Act.COPY, 0)),
-    ([A, MARKER], [A], [], {}, False, True, Step(Act.MARK)),
-    ([], [A], [], {}, False, True, Step(Act.MARK)),
-    ([A, MARKER], [MARKER], [], {}, False, True, Step(Act.DONE)),
-    ([], [], [], {}, False, False, Step(Act.DONE)),
-    ([], [A], [], {}, False, False, Step(Act.DONE)),
-    ([A, B], [A], [], {}, False, False, Step(Act.COPY, 1)),
-    ([A, B], [A, B], [0], {0: 0, 1: 1}, False, False, Step(Act.DONE)),
-    ([A, B], [B, MARKER], [], {1: 0}, False, False, Step(Act.RESTORE, 0)),
-    ([A, B], [B, A], [], {1: 0}, True, False, Step(Act.RESTORE, 0)),
-    ([A], [A, B], [], {0: 0}, False, True, Step(Act.RESTORE, 0)),
-    ([A], [A, B], [], {0: 0}, False, False, Step(Act.DONE)),
-    ([A, MARKER], [A], [0], {0: 0}, False, False, Step(Act.DONE)),
+    ([A, B], [B], [0], {1: 0}, False, False, NextStep(Act.COPY, 0)),
+    ([A, MARKER], [A], [], {}, False, True, NextStep(Act.MARK)),
+    ([], [A], [], {}, False, True, NextStep(Act.MARK)),
+    ([A, MARKER], [MARKER], [], {}, False, True, NextStep(Act.DONE)),
+    ([], [], [], {}, False, False, NextStep(Act.DONE)),
+    ([], [A], [], {}, False, False, NextStep(Act.DONE)),
+    ([A, B], [A], [], {}, False, False, NextStep(Act.COPY, 1)),
+    ([A, B], [A, B], [0], {0: 0, 1: 1}, False, False, NextStep(Act.DONE)),
+    ([A, B], [B, MARKER], [], {1: 0}, False, False, NextStep(Act.RESTORE, 0)),
+    ([A, B], [B, A], [], {1: 0}, True, False, NextStep(Act.RESTORE, 0)),
+    ([A], [A, B], [], {0: 0}, False, True, NextStep(Act.RESTORE, 0)),
+    ([A], [A, B], [], {0: 0}, False, False, NextStep(Act.DONE)),
+    ([A, MARKER], [A], [0], {0: 0}, False, False, NextStep(Act.DONE)),
 ]
 
 
@@ -42,7 +42,7 @@ def test_every_row(
     found: dict[int, int],
     older: bool,
     mirrored: bool,
-    step: Step,
+    step: NextStep,
 ) -> None:
     assert next_step(history, copies, wanted, found, older_on_top=older, mirrors_deletes=mirrored) == step
 

@@ -39,7 +39,7 @@ def test_a_current_version_is_hidden_first_and_removed_a_grace_period_later() ->
     assert "hidden by the delete marker" in hidden.reason
     assert store.contents() == {("k", ref.version_id): b"content"}
     kept = asyncio.run(job_of_another_run(store, 30).process([row]))
-    assert "hidden beneath a newer version" in kept[0].reason
+    assert "hidden below a newer version" in kept[0].reason
     marker = hidden.reason.split()[5].rstrip(":")
     asyncio.run(store.delete("docs", "k", version_id=marker))  # undone
     assert asyncio.run(store.get(ObjectRef("docs", "k"))).data == b"content"

@@ -15,7 +15,7 @@ from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import RunSpec, Side
 from jobs.errors import LedgerError
-from jobs.expire.announcements import Announced, Announcements
+from jobs.expire.announcements import Announcement, Announcements
 from jobs.expire.announcers import Announcers
 from jobs.expire.job import Expire
 from jobs.expire.rules import Proof
@@ -139,19 +139,22 @@ def test_of_originals_that_prove_each_other_in_runs_at_once_one_stays(versioned:
 @pytest.mark.parametrize(
     ("announced", "is_of"),
     [
-        (Announced("r", "k", "v1", "e", "remove"), True),
-        (Announced("r", "k", "v1", "f", "remove"), True),
-        (Announced("r", "l", "v1", "e", "remove"), False),
-        (Announced("r", "k", "v2", "e", "remove"), False),
-        (Announced("r", "k", "v2", "f", "hide"), False),
-        (Announced("r", "k", "v2", "e", "hide"), True),  # its marker hides what has the ETag, whichever version it is
-        (Announced("r", "k", None, "e", "remove"), True),
-        (Announced("r", "k", None, "f", "remove"), False),
-        (Announced("r", "k", "null", "e", "remove"), True),
-        (Announced("r", "k", "null", "f", "remove"), False),
+        (Announcement("r", "k", "v1", "e", "remove"), True),
+        (Announcement("r", "k", "v1", "f", "remove"), True),
+        (Announcement("r", "l", "v1", "e", "remove"), False),
+        (Announcement("r", "k", "v2", "e", "remove"), False),
+        (Announcement("r", "k", "v2", "f", "hide"), False),
+        (
+            Announcement("r", "k", "v2", "e", "hide"),
+            True,
+        ),  # its marker hides what has the ETag, whichever version it is
+        (Announcement("r", "k", None, "e", "remove"), True),
+        (Announcement("r", "k", None, "f", "remove"), False),
+        (Announcement("r", "k", "null", "e", "remove"), True),
+        (Announcement("r", "k", "null", "f", "remove"), False),
     ],
 )
-def test_which_announcement_is_of_a_copy(announced: Announced, is_of: bool) -> None:
+def test_which_announcement_is_of_a_copy(announced: Announcement, is_of: bool) -> None:
     copy = Proof("run", 0.0, "b", "k", "v1", "e")
     assert announced.is_of(copy) is is_of
     by_etag = replace(copy, version_id=None)

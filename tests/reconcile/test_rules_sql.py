@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Checksum
 from jobs.reconcile.rules import CIRCUMSTANCE, COMPARISON, Facts, Judgement, judge
-from jobs.reconcile.rules_sql import SIDE_COLUMNS, Judging, checksum_kind, is_sealed_sql, judgements, replication_sql
+from jobs.reconcile.rules_sql import (
+    SIDE_COLUMNS,
+    RuleOptions,
+    checksum_kind,
+    is_sealed_sql,
+    judgements,
+    replication_sql,
+)
 
 MD5, OTHER_MD5 = "d41d8cd98f00b204e9800998ecf8427e", "0cc175b9c0f1b6a831c399e269772661"
 HORIZON = 1000.0
@@ -70,7 +77,7 @@ def fill(name: str, side: list[tuple[int, Facts]]) -> None:
 def judged(both: list[tuple[Facts | None, Facts | None]], columns: set[str], **how: Any) -> list[Judgement]:
     fill("source", [(n, s) for n, (s, _) in enumerate(both) if s])
     fill("destination", [(n, d) for n, (_, d) in enumerate(both) if d])
-    sql = Judging(**how).select(
+    sql = RuleOptions(**how).select(
         "source s FULL JOIN destination d ON s.joined = d.joined",
         {name: f"s.{name}" for name in columns},
         {name: f"d.{name}" for name in columns},

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jobs.reconcile.stage import UNPARSED
 from jobs.reconcile.stage_csv_rejects import convert_csv
-from jobs.reconcile.stage_typed import NotTyped, write_typed
+from jobs.reconcile.stage_typed import TypeMismatch, write_typed
 
 COLUMNS = ("Bucket", "Key", "VersionId", "IsLatest", "Size", "LastModifiedDate", "ETag", "StorageClass", "Unheard-Of")
 GOOD = ("b", "a%2Fb", "v", "true", "3", "2026-01-02T03:04:05.000Z", "e", "STANDARD", "x")
@@ -82,7 +82,7 @@ def test_what_is_taken_quickly_is_what_the_careful_way_makes_of_it(lines):
         path = put(folder, "".join(map(quoted, lines)))
         try:
             quick = write_typed(path, "CSV", COLUMNS)
-        except NotTyped:
+        except TypeMismatch:
             return
         assert quick is not None
         expected, doubtful = careful(path)
@@ -108,7 +108,7 @@ def test_one_value_that_cannot_be_understood_is_enough_to_look_at_the_file_with_
     row = list(GOOD)
     row[place] = value
     text = quoted(GOOD) + ",".join(f'"{cell}"' for cell in row) + "\n"
-    with pytest.raises(NotTyped):
+    with pytest.raises(TypeMismatch):
         write_typed(put(tmp_path, text), "CSV", COLUMNS)
 
 
@@ -116,8 +116,8 @@ def test_a_file_without_rows_is_none_and_a_torn_one_is_refused(tmp_path):
     assert write_typed(put(tmp_path, ""), "CSV", COLUMNS) is None
     path = put(tmp_path, quoted(GOOD) * 1000)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(NotTyped):
+    with pytest.raises(TypeMismatch):
         write_typed(path, "CSV", COLUMNS)
     path.write_bytes(b"no gzip at all")
-    with pytest.raises(NotTyped):
+    with pytest.raises(TypeMismatch):
         write_typed(path, "CSV", COLUMNS)

@@ -232,7 +232,7 @@ def test_an_older_version_never_becomes_current_over_a_newer_one() -> None:
         late = await store.replicate(first)
         assert (late.status, "newer" in late.reason) == (Status.CHANGED, True)
         replayed = await store.replicate(first, all_versions=True)
-        assert (replayed.status, "beneath" in replayed.reason) == (Status.CHANGED, True)
+        assert (replayed.status, "below" in replayed.reason) == (Status.CHANGED, True)
         assert (await store.get(ObjectRef("destination", "out/k"))).data == b"two!"
 
     asyncio.run(scene())

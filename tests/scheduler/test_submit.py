@@ -201,7 +201,7 @@ def test_a_person_may_start_a_backfill(place: Place, batch: BatchServer) -> None
         ({"action": "nightly"}, "no pair None"),
         ({"action": "dance", "pair": "pair"}, "no action 'dance'"),
         ({"action": "backfill", "pair": "pair", "prefixes": ["a"]}, "not prefixes"),
-        ({"hello": "world"}, "no S3 event"),
+        ({"hello": "world"}, "not an S3 event"),
     ],
 )
 def test_what_makes_no_sense_is_refused(place: Place, event: dict[str, Any], says: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jobs.checksum_reports.evidence import evidence_schema
 from jobs.core.model import Checksum, Location, Route
 from jobs.tables.rows import manifest_schema
-from jobs.verify.attest_rows import MOST_VERSIONS, attest_rows
+from jobs.verify.attest import MOST_VERSIONS, attest_rows
 from jobs.verify.attestation import Attestation, parse_attestations
 
 ROUTE = Route(Location("src", "in/"), Location("dst", "out/"))

@@ -18,7 +18,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Status
 from jobs.errors import Conflict, DamagedArchive, Denied, Unavailable
-from jobs.expire.copy_checks import Copies, Pair
+from jobs.expire.copy_checks import Copies, CopyPair
 from jobs.expire.rules import Proof
 from jobs.restore.job import Restore, RestoreOptions
 from jobs.restore.thaw_requests import Thaws
@@ -237,7 +237,7 @@ def test_an_empty_original_is_not_proven_by_an_archive_that_is_gone(act: str):
         member = {name: getattr(found.member, name) for name in fields}
         proof = Proof("run", 0.0, *archive, found.record.version_id, found.record.etag, member)
         ref = ObjectRef("source", "k", written.version_id)
-        pair = Pair(ref, await store.head(ref), proof)
+        pair = CopyPair(ref, await store.head(ref), proof)
         copies = Copies(store, store, ByteBudget(1_000))
         assert [each.same for each in await copies.compare([pair])] == [True]
         if act == "delete":

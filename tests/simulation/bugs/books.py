@@ -37,7 +37,7 @@ def _fold_by_last_attempt() -> Replacements:
 
 def _error_is_success() -> Replacements:
     def failed(self: Worker, rows: Sequence[Any], error: Any) -> list[Outcome]:
-        return [Outcome(row.row, row.key, row.version_id, Status.COPIED, etag=row.etag) for row in rows]
+        return [Outcome.of(row, Status.COPIED) for row in rows]
 
     return [(Worker, "_failed", failed)]
 

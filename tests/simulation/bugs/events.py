@@ -15,8 +15,8 @@ import scheduler.backup
 import scheduler.removed_versions
 from jobs.backup import succession
 from jobs.backup.job import Backup
-from jobs.backup.succession import Act, Step
-from jobs.backup.version_match import Likeness
+from jobs.backup.succession import Act, NextStep
+from jobs.backup.version_match import VersionMatcher
 from jobs.core.evidence import Verdict
 from jobs.core.model import Listed
 from jobs.core.outcome import Evidence
@@ -25,19 +25,19 @@ from tests.simulation.bugs.bug import Bug, Replacements
 
 
 def _bet_wins_always() -> Replacements:
-    real = Backup._bet
+    real = Backup._copy_new_key
 
-    async def bet(self: Backup, row: Any, likeness: Likeness) -> Any:
-        found = await real(self, row, likeness)
-        return found and found._replace(is_newest=True)
+    async def copy_new_key(self: Backup, row: Any, matcher: VersionMatcher) -> Any:
+        copied = await real(self, row, matcher)
+        return copied and copied._replace(is_newest=True)
 
-    return [(Backup, "_bet", bet)]
+    return [(Backup, "_copy_new_key", copy_new_key)]
 
 
 def _no_restore() -> Replacements:
-    def next_step(*arguments: Any, **named: Any) -> Step:
+    def next_step(*arguments: Any, **named: Any) -> NextStep:
         step = succession.next_step(*arguments, **named)
-        return Step(Act.DONE) if step.act is Act.RESTORE else step
+        return NextStep(Act.DONE) if step.act is Act.RESTORE else step
 
     return [(jobs.backup.key_backup, "next_step", next_step)]
 
@@ -112,16 +112,16 @@ def _ignore_metadata() -> Replacements:
 
 
 def _equal_size_is_alike() -> Replacements:
-    async def compare(self: Likeness, version: Listed, copy: Listed, *, may_read: bool) -> Verdict:
+    async def compare(self: VersionMatcher, version: Listed, copy: Listed, *, may_read: bool) -> Verdict:
         return Verdict(True, Evidence.CHECKSUM)
 
-    return [(Likeness, "_compare", compare)]
+    return [(VersionMatcher, "_compare", compare)]
 
 
 def _trust_the_listing() -> Replacements:
     return [
         (jobs.backup.version_match, "_check_listed", lambda listed, info, ref: None),
-        (Likeness, "remember_source", lambda self, info: None),  # what was asked before it was listed
+        (VersionMatcher, "record_source", lambda self, info: None),  # what was asked before it was listed
     ]
 
 

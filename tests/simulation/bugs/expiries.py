@@ -35,10 +35,10 @@ def _believe_old_proofs() -> Replacements:
 
 
 def _delete_unasked() -> Replacements:
-    async def take_current(self: ExactDeletes, key: str, etag: str) -> Deleted:
+    async def delete_current(self: ExactDeletes, key: str, etag: str) -> Deleted:
         return await self.store.delete(self.bucket, key)
 
-    return [(ExactDeletes, "take_current", take_current)]
+    return [(ExactDeletes, "delete_current", delete_current)]
 
 
 def _announce_afterwards() -> Replacements:
@@ -65,10 +65,10 @@ def _forget_announcements() -> Replacements:
 
 
 def _hide_nothing() -> Replacements:
-    async def take_current(self: ExactDeletes, key: str, etag: str) -> Deleted:
+    async def delete_current(self: ExactDeletes, key: str, etag: str) -> Deleted:
         return Deleted(None, True)
 
-    return [(ExactDeletes, "take_current", take_current)]
+    return [(ExactDeletes, "delete_current", delete_current)]
 
 
 def _two_steps_at_once() -> Replacements:
@@ -102,7 +102,7 @@ def _no_locks() -> Replacements:
 
 def _kept_is_expired() -> Replacements:
     def kept(row: Any, reason: str) -> Outcome:
-        return Outcome(row.row, row.key, row.version_id, Status.EXPIRED, reason, etag=row.etag)
+        return Outcome.of(row, Status.EXPIRED, reason)
 
     return [(jobs.expire.job, "_kept", kept)]
 

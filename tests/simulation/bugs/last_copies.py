@@ -21,7 +21,7 @@ from jobs.expire.announcements import Announcements
 from jobs.expire.copy_checks import Copies
 from jobs.expire.deletes import ExactDeletes
 from jobs.expire.marks import Marks
-from jobs.expire.removals import Doomed, Removals
+from jobs.expire.removals import Removal, Removals
 from jobs.expire.rules import Proof
 from jobs.ledger.tombstones import Tombstone
 from jobs.s3.lookup import find
@@ -59,12 +59,12 @@ def _announcements(found: Callable[[Any, Sequence[Proof], list[str]], list[str]]
                 return [self._early[id(copy)] for copy in copies]
             return found(self._removals, copies, await self._removals.announcements.find(copies))
 
-    async def remove(self: Removals, doomed: Sequence[Doomed], looked_at: float) -> Any:
-        proofs = [each.proof for each in doomed]
+    async def remove(self: Removals, removals: Sequence[Removal], looked_at: float) -> Any:
+        proofs = [each.proof for each in removals]
         runs = await self.announcements.find(proofs) if is_early else []
         early = {id(proof): run for proof, run in zip(proofs, runs, strict=False)}
         changed: Any = Changed(self, early)
-        return await real(replace(self, announcements=changed), doomed, looked_at)
+        return await real(replace(self, announcements=changed), removals, looked_at)
 
     return [(Removals, "remove", remove)]
 
@@ -96,10 +96,10 @@ def _lifecycle_unseen() -> Replacements:
 
 
 def _alias_unseen() -> Replacements:
-    async def tell_apart(self: Marks, *given: Any, **named: Any) -> None:
+    async def require_distinct(self: Marks, *given: Any, **named: Any) -> None:
         return None
 
-    return [(Marks, "tell_apart", tell_apart)]
+    return [(Marks, "require_distinct", require_distinct)]
 
 
 def _crc_is_proof() -> Replacements:
@@ -117,7 +117,7 @@ def _always_same(name: str) -> Callable[[], Replacements]:
 
 
 def _null_version_confused() -> Replacements:
-    return [(Doomed, "is_null", property(lambda self: False))]
+    return [(Removal, "is_null", property(lambda self: False))]
 
 
 def _undo_removes_versions() -> Replacements:
