@@ -2,7 +2,7 @@
 
 One module a command, of the command's name: options in, a typed request out, text. Shared: `options`,
 `batch_options`, `pair_options`, `expire_options`, `texts` (plans and reports as text), `console` (progress, tables,
-JSON, standard streams), `run_command`, `worker_log`, `job_start`.
+JSON, standard streams), `run_command`, `worker_log`.
 
 Nothing here decides what happens to an object.
 """
@@ -24,7 +24,7 @@ import click
 from jobs import __version__
 from jobs.cli.console import name_stdout_in_errors, open_missing_streams, say
 from jobs.config import Settings
-from jobs.errors import ConfigError, ExitCode, SealiftError, SealiftWarning
+from jobs.errors import ConfigError, ExitCode, SealiftError, SealiftWarning, UsageError
 
 _COMMANDS = {
     "inventory": ("jobs.cli.inventory", "inventory", "List a bucket into a report of S3 Inventory's shape."),
@@ -103,9 +103,24 @@ def cli() -> None:
       sealift runs list
     """
     if (begun := Settings.begun_as()) is not None:
-        from jobs.cli.job_start import require_claim
+        _require_claim(*begun)
 
-        require_claim(*begun)
+
+def _require_claim(name: str, job_id: str) -> None:
+    """In AWS Batch, for a job that was started by name: raises UsageError if another job has claimed that name."""
+    import asyncio
+
+    from jobs.cli.options import ledger_location
+    from jobs.ledger.job_starts import claim_start
+    from jobs.s3.sessions import open_store
+
+    location = ledger_location(None, Settings.from_environment())
+    winner = asyncio.run(claim_start(open_store(None, None, None, max_in_flight=8), location, name, job_id))
+    if winner != job_id:
+        raise UsageError(
+            f"another job does this work: {name} is {winner}, this is {job_id}; nothing was done here. "
+            "To do it once more, submit it without SEALIFT_START"
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:
