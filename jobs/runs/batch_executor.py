@@ -1,14 +1,14 @@
-"""The batch executor: shards as children of AWS Batch array jobs, and what the ledger knows of them.
+"""The batch executor: shards as children of AWS Batch array jobs.
 
     <ledger>/runs/<run id>/
       batch/000.json           the first submission: which shards, where, how; written before anything is submitted
       batch/000-work.json      the id of its array job; batch/000-report.json the id of the report's job
-      batch/000-refused-….json why Batch did not take it
+      batch/000-refused-….json why Batch refused it
       errors/….json            why a worker that Batch started could not work
 
 Batch has no client token. The job's name, which the run's id decides, and these write-once
-documents make a second submission find the first, whatever was lost in between. Progress comes
-from the array's status summary and the ledger's checkpoints: no request is ever made for one child.
+documents make a second submission find the first, whatever was lost in between. Progress comes from
+the array's status summary and the ledger's checkpoints, and no request is ever made for one child.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.runs import leases
 
 SHOWN_FAILURES = 100
-"""How many failed children are described: one request."""
+"""The number of failed children that are described: one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Submitted:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of its stages are with Batch."""
+        """True if all of its stages are in Batch."""
         return len(self.job_ids) == len(STAGES)
 
 
@@ -55,12 +55,13 @@ class BatchExecutor:
     batch: Batch
 
     async def submit(self, submission: Submission, pins: Sequence[str] = ()) -> Submitted:
-        """Submit the work and the report; what has been submitted before, by whomever, is found.
+        """Submit the work and the report. What any caller has submitted before is found.
 
-        `pins` go onto each worker's command line: the ledger does not hold them.
-        The first to write the submission's document decides which shards: a later caller goes on with that one.
-        Raises LedgerError where it names another queue or job definition, StoreError when Batch refuses; the ledger
-        then says so too, unless trying again may help.
+        `pins` go onto each worker's command line, because the ledger must not hold them. The first
+        to write the submission's document decides which shards, and a later caller continues with
+        that document. Raises LedgerError where the document names another queue or job definition.
+        Raises StoreError when Batch refuses, and records that in the ledger, unless a retry may
+        help.
         """
         submission, is_new = await self._claim(submission)
         await self._launch(submission, is_new=is_new)
@@ -69,20 +70,22 @@ class BatchExecutor:
             for stage in STAGES:
                 ids[stage] = await self._submit_stage(submission, stage, ids.get(WORK), pins, is_new=is_new)
         except SealiftError as error:
-            if error.exit_code != ExitCode.TRANSIENT:  # else it may be there: the same submission, again, will look
+            if error.exit_code != ExitCode.TRANSIENT:  # else Batch may have it: the same submission, made again, looks
                 name = f"{_folder(submission.number)}-refused-{_stamp()}.json"
-                said = {"at": time.time(), "error": " ".join(str(error).split()), "exit_code": int(error.exit_code)}
-                await self.ledger.write_document(submission.run_id, name, said)
+                failure = {"at": time.time(), "error": " ".join(str(error).split()), "exit_code": int(error.exit_code)}
+                await self.ledger.write_document(submission.run_id, name, failure)
             raise
         return Submitted(submission, ids)
 
     async def is_superseded(self, submission: Submission) -> bool:
-        """Whether its workers stop, as the run was cancelled, or another launch has claimed it."""
+        """True if its workers stop, because the run was cancelled or another launch has claimed
+        it.
+        """
         last = await leases.last_launch(self.ledger, submission.run_id)
         return last is not None and last.id != launch_name(submission.number)
 
     async def latest(self, run_id: str) -> Submitted | None:
-        """The run's last submission; None for a run that was never sent to Batch."""
+        """The run's last submission. None for a run that was never sent to Batch."""
         names = await self.ledger.names(run_id, "batch/")
         if not names:
             return None
@@ -97,19 +100,20 @@ class BatchExecutor:
         return Submitted(submission, ids, refusal)
 
     async def states(self, submitted: Submitted) -> dict[str, JobState]:
-        """The jobs by stage, by one request; a stage that Batch does not know (any more) is left out.
+        """The jobs by stage, by one request.
 
-        Raises LedgerError for a job of another name: the ledger's record of its id is another one's.
+        A stage that Batch does not know (any more) is left out. Raises LedgerError for a job of
+        another name: the ledger's record of the id is wrong.
         """
-        known = await asyncio.to_thread(self.batch.describe, list(submitted.job_ids.values()))
+        states = await asyncio.to_thread(self.batch.describe, list(submitted.job_ids.values()))
         for stage, job_id in submitted.job_ids.items():
             submission, name = submitted.submission, submitted.submission.name(stage)
-            if job_id in known and known[job_id].name != name:
+            if job_id in states and states[job_id].name != name:
                 raise LedgerError(
                     f"{self.ledger.uri(submission.run_id, _record(submission.number, stage))} names the job "
-                    f"{job_id}, which is {known[job_id].name} and not {name}: it was altered. Remove it"
+                    f"{job_id}, which is {states[job_id].name} and not {name}: it was altered. Remove it"
                 )
-        return {stage: known[job_id] for stage, job_id in submitted.job_ids.items() if job_id in known}
+        return {stage: states[job_id] for stage, job_id in submitted.job_ids.items() if job_id in states}
 
     async def failures(self, submitted: Submitted, limit: int = SHOWN_FAILURES) -> list[ChildFailure]:
         """Why the first `limit` failed children failed."""
@@ -118,9 +122,10 @@ class BatchExecutor:
         return await asyncio.to_thread(self.batch.failures, submitted.job_ids[WORK], limit)
 
     async def cancel(self, submitted: Submitted, reason: str) -> None:
-        """End its jobs. Workers checkpoint on the way, and the run can be gone on with. Raises as `states` does.
+        """End its jobs. Workers write a checkpoint on the way, so the run can continue later.
 
-        The ledger says so first: a worker whose termination is lost, or that has yet to start, reads it there.
+        The ledger records it first: a worker whose termination is lost, or that has yet to start,
+        reads it there. Raises as `states` does.
         """
         run_id, what = submitted.submission.run_id, "sealift runs cancel"
         await leases.launch(self.ledger, run_id, f"cancel-{_stamp()}", leases.holder(None), what)
@@ -130,16 +135,16 @@ class BatchExecutor:
                 await asyncio.to_thread(self.batch.terminate, submitted.job_ids[stage], reason)
 
     async def _launch(self, submission: Submission, *, is_new: bool) -> None:
-        """Claim the run for its workers. A submission that was cancelled stays so."""
+        """Claim the run for its workers. A cancelled submission stays cancelled."""
         run_id, name = submission.run_id, launch_name(submission.number)
         if is_new or name not in await leases.launch_ids(self.ledger, run_id):
             what = f"submission {submission.number} to Batch"
             await leases.launch(self.ledger, run_id, name, leases.holder(None), what)
 
     async def _claim(self, submission: Submission) -> tuple[Submission, bool]:
-        """(the submission of this number that stands, whether it is ours)."""
+        """(the submission that won this number, whether it is ours)."""
         name = f"{_folder(submission.number)}.json"
-        # the token tells our own document, written twice, from that of another caller who wants the same
+        # the token tells our own document, written twice, from another caller's document of equal content
         document = submission.to_dict() | {"token": secrets.token_hex(8), "at": time.time()}
         try:
             await self.ledger.write_document(submission.run_id, name, document)
@@ -149,7 +154,7 @@ class BatchExecutor:
         return submission, True
 
     def _agreed(self, ours: Submission, first: Submission) -> Submission:
-        """The submission that was first, if it is what its settings allow. Raises LedgerError."""
+        """The submission that won, if the settings of this command allow it. Raises LedgerError."""
         there, here = first.placement, ours.placement
         if (there.queue, there.job_definition) != (here.queue, here.job_definition):
             raise LedgerError(
@@ -162,8 +167,8 @@ class BatchExecutor:
     async def _submit_stage(
         self, submission: Submission, stage: str, work_id: str | None, pins: Sequence[str], *, is_new: bool
     ) -> str:
-        if not is_new and (known := await self._recorded(submission, stage)):
-            return known
+        if not is_new and (earlier_id := await self._recorded(submission, stage)):
+            return earlier_id
         request = payload(submission, stage, work_id, pins)
         job_id = await asyncio.to_thread(self.batch.submit, request, is_new=is_new)
         record = {"job_id": job_id, "name": request["jobName"], "queue": request["jobQueue"]}
@@ -186,31 +191,35 @@ class BatchExecutor:
 
 
 def launch_name(number: int) -> str:
-    """What the launch of a submission is called."""
+    """The id of a submission's launch."""
     return f"{leases.BATCH}{number:03d}"
 
 
 async def child_shards(ledger: Ledger, run_id: str, number: int, child: int) -> Sequence[int]:
-    """The shards that a child of a submission takes. Raises LedgerError, UsageError."""
+    """The shards of one child of a submission. Raises LedgerError, UsageError."""
     return (await read_submission(ledger, run_id, number)).shards_of(child)
 
 
 async def read_submission(ledger: Ledger, run_id: str, number: int) -> Submission:
-    """A submission's document. Raises LedgerError for one that is another run's, or sends workers to another ledger."""
+    """A submission's document.
+
+    Raises LedgerError for the document of another run, or one that sends workers to another ledger.
+    """
     name = f"{_folder(number)}.json"
     document = await ledger.document(run_id, name)
     try:
-        made = Submission.from_dict(document)
-        is_own = (made.run_id, made.number, made.ledger) == (run_id, number, str(ledger.location))
-        is_sound = made.per_child > 0 and 0 < made.children <= CHILDREN_MAX
+        submission = Submission.from_dict(document)
+        is_own = (submission.run_id, submission.number, submission.ledger) == (run_id, number, str(ledger.location))
+        is_sound = submission.per_child > 0 and 0 < submission.children <= CHILDREN_MAX
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
-        raise LedgerError(f"{ledger.uri(run_id, name)} is no submission ({error!r}): it was altered") from error
+        raise LedgerError(f"{ledger.uri(run_id, name)} is not a submission ({error!r}): it was altered") from error
     if not (is_own and is_sound):
         raise LedgerError(
-            f"{ledger.uri(run_id, name)} is about run {made.run_id!r}, submission {made.number!r}, in {made.ledger!r}: "
-            "it was altered. Find out who wrote it, remove it, then go on with `sealift runs retry`"
+            f"{ledger.uri(run_id, name)} is about run {submission.run_id!r}, "
+            f"submission {submission.number!r}, in {submission.ledger!r}: "
+            "it was altered. Find out who wrote it, remove it, then continue with `sealift runs retry`"
         )
-    return made
+    return submission
 
 
 async def _job_id(ledger: Ledger, run_id: str, name: str) -> str:
@@ -221,16 +230,18 @@ async def _job_id(ledger: Ledger, run_id: str, name: str) -> str:
 
 
 def _number(name: str) -> int:
-    """The number of a submission, from the name of one of its documents. Raises LedgerError."""
+    """The number in the name of a submission's document. Raises LedgerError."""
     digits = name[:3]
     if not (len(digits) == 3 and digits.isascii() and digits.isdigit()):
-        raise LedgerError(f"batch/{name!r} is no document of a submission: remove it from the ledger")
+        raise LedgerError(f"batch/{name!r} is not a submission document: remove it from the ledger")
     return int(digits)
 
 
 async def record_error(ledger: Ledger, run_id: str, what: str, error: SealiftError, job_id: str | None) -> None:
-    """Write why a worker could not work into the ledger, unless that is what it could not reach."""
-    said = {
+    """Write into the ledger why a worker could not work, unless the ledger itself was out of
+    reach.
+    """
+    document = {
         "what": what,
         "error": " ".join(str(error).split()),
         "exit_code": int(error.exit_code),
@@ -238,15 +249,15 @@ async def record_error(ledger: Ledger, run_id: str, what: str, error: SealiftErr
         "at": time.time(),
     }
     with contextlib.suppress(SealiftError):
-        await ledger.spec(run_id)  # no folder for a run that there is not
-        await ledger.write_document(run_id, f"errors/{_stamp()}.json", said)
+        await ledger.spec(run_id)  # do not create a folder for an unknown run
+        await ledger.write_document(run_id, f"errors/{_stamp()}.json", document)
 
 
 async def unfinished_shards(ledger: Ledger, run_id: str, plan: Plan) -> list[int]:
     """The shards with rows that have no outcome yet.
 
-    The names of the checkpoints say how many rows each has; only where several attempts worked at
-    a shard, and so may have done rows twice, are the checkpoints read.
+    The names of the checkpoints say how many rows each has. The checkpoints are read only where
+    several attempts worked at a shard, and so may have done rows twice.
     """
     from jobs.tables.rows import read_outcomes
 
@@ -275,10 +286,10 @@ async def unfinished_shards(ledger: Ledger, run_id: str, plan: Plan) -> list[int
 
 
 def exit_codes(states: Mapping[str, JobState], failures: Sequence[ChildFailure]) -> dict[int, int]:
-    """Child → the exit code that stands for how it failed; the reports' words for what Batch saw.
+    """Map each failed child to a Sealift exit code.
 
-    A container that never started or outgrew its memory is a matter of configuration: trying
-    again as it is will not help.
+    A container that never started, or ran out of memory, is a matter of configuration: a retry as
+    it is will not help.
     """
     codes = {failure.index: _exit_code(failure) for failure in failures}
     work = states.get(WORK)
@@ -307,7 +318,7 @@ def describe_failure(failure: ChildFailure) -> dict[str, Any]:
 
 
 def _stamp() -> str:
-    """A name that is unique and sorts by time."""
+    """A unique name that sorts by time."""
     return f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}"
 
 

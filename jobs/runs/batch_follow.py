@@ -1,4 +1,4 @@
-"""Runs in AWS Batch: submitting, following, cancelling and describing them."""
+"""Runs in AWS Batch: submit, follow, cancel and describe them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,29 @@ from jobs.runs.progress import find_standing
 from jobs.runs.request import Planned
 
 LEDGER_SHARE, BATCH_SHARE = 0.015, 0.25
-"""Of the time so far, between two looks: the ledger says for a request or so how far a run is, Batch what has ended."""
+"""The pause between two looks, as a share of the time so far.
+
+One request to the ledger says how far a run is, one to Batch what has ended.
+"""
 FORGOTTEN_SECONDS = 60.0
-"""After so long, a job that Batch does not know is one that it has forgotten, not one that it has yet to learn of."""
+"""After so long, Batch has forgotten a job that it does not know.
+
+Before, it may not know it yet.
+"""
 REPORTED_HERE_ROWS = 1_000_000
-"""Up to so many rows who follows a run makes its report, which its own job may take a minute to start for."""
+"""Up to so many rows, the follower of a run makes its report.
+
+The run's own report job may take a minute to start.
+"""
 SAID_SECONDS = 10.0
 SHOWN_ERRORS = 20
 
 
 def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
-    """The run that verifies, shard by shard, what another one copies. Its price takes every row for an object."""
+    """The run that verifies, shard by shard, what another run copies.
+
+    Its price takes every row for an object.
+    """
     spec, plan = planned.spec, planned.plan
     kept = ("all_versions", "requester_pays", "streamed", "cross_region", "sample")
     options = {name: spec.options[name] for name in kept if name in spec.options} | {"deep": False, "rotate": False}
@@ -65,7 +77,10 @@ def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
 async def submit(
     spec: RunSpec, plan: Plan, ledger: Ledger, placement: Placement, *, after: str | None, follows: str | None = None
 ) -> Submitted:
-    """Send all shards of a published plan to Batch; the first submission of a run is found by a second."""
+    """Send all shards of a published plan to Batch.
+
+    If the run has a first submission already, it is returned.
+    """
     links = {"after": after, "follows": follows}
     submission = spread(spec.run_id, 0, placement, range(len(plan.shards)), str(ledger.location), **links)
     return await BatchExecutor(ledger, Batch()).submit(submission, worker_pins(spec, plan))
@@ -74,10 +89,11 @@ async def submit(
 async def resubmit(
     ledger: Ledger, spec: RunSpec, plan: Plan, options: BatchOptions, settings: Settings, display: Display
 ) -> Submitted | None:
-    """Go on with a run that has no report; None when all of its rows are accounted for.
+    """Continue a run that has no report. None when all of its rows are accounted for.
 
-    Jobs that are at work, or were submitted by halves, are found, unless they were cancelled. Otherwise the shards
-    that are left are submitted again, where and how the last time unless the options say otherwise.
+    Jobs that are at work, or whose submission is incomplete, are found, unless they were cancelled.
+    Otherwise the remaining shards are submitted again, with the last queue and resources unless the
+    options say otherwise.
     """
     executor = BatchExecutor(ledger, Batch())
     last = await executor.latest(spec.run_id)
@@ -101,7 +117,7 @@ async def resubmit(
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A run in Batch that has ended there: its report, and why children failed, if any did."""
+    """A run that has ended in Batch: its report, and why children failed, if any did."""
 
     report: dict[str, Any]
     failures: list[ChildFailure]
@@ -116,10 +132,11 @@ async def follow(
     display: Display,
     details: launch.ReportDetails = launch.no_details,
 ) -> Followed:
-    """Show a run's progress until all of its rows are accounted for, or none of its jobs can do more; then its report.
+    """Show a run's progress until all rows are accounted for, or none of its jobs can do more.
 
-    The report's own job makes it for those who do not wait, and for large runs. The first to publish one wins.
-    Raises Interrupted on SIGTERM or Ctrl-C: the run itself goes on.
+    Returns its report. The report's own job makes it for those who do not wait, and for large runs.
+    The first report to be published wins. Raises Interrupted on SIGTERM or Ctrl-C, and the run
+    itself continues.
     """
     executor = BatchExecutor(ledger, Batch())
     began = turned = next_ask = last_said = time.monotonic()
@@ -127,9 +144,9 @@ async def follow(
     last_summary, last_stage = "", (0, False)
     with display.meter(spec.job, plan.rows) as shown, _signalled() as signalled:
         while True:
-            standing, now = await find_standing(ledger, spec.run_id, plan), time.monotonic()
-            shown.update(*standing)
-            is_accounted = standing.rows == plan.rows
+            progress, now = await find_standing(ledger, spec.run_id, plan), time.monotonic()
+            shown.update(*progress)
+            is_accounted = progress.rows == plan.rows
             if is_accounted or now >= next_ask:
                 states = await executor.states(submitted)
                 next_ask = now + watch_seconds(now - turned, BATCH_SHARE)
@@ -140,7 +157,7 @@ async def follow(
             if is_accounted and await _is_reportable(states.get(WORK), spec, plan, ledger):
                 break
             if (stage := (ended, is_accounted)) != last_stage:
-                turned, last_stage = now, stage  # what follows it may take a moment only
+                turned, last_stage = now, stage  # the report's job may still take a moment
             summary = state_text(states.get(WORK))
             if summary != last_summary and now - last_said >= SAID_SECONDS:
                 last_said, last_summary = now, summary
@@ -157,7 +174,7 @@ async def follow(
 
 
 async def _is_reportable(work: JobState | None, spec: RunSpec, plan: Plan, ledger: Ledger) -> bool:
-    """Whether a run with an outcome for each row has its report, or can be given it here: its workers are done."""
+    """True if a run with an outcome for each row has its report, or its workers are done."""
     is_done = work is not None and work.status == "SUCCEEDED" and plan.rows <= REPORTED_HERE_ROWS
     return is_done or await ledger.report(spec.run_id) is not None
 
@@ -166,7 +183,7 @@ async def _pause(run_id: str, seconds: float, signalled: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(signalled.wait(), seconds)
         raise Interrupted(
-            f"run {run_id} goes on in Batch: follow it with sealift runs watch {run_id}, "
+            f"run {run_id} continues in Batch: follow it with sealift runs watch {run_id}, "
             f"end it with sealift runs cancel {run_id}"
         )
 
@@ -185,20 +202,26 @@ def _signalled() -> Iterator[asyncio.Event]:
 
 
 async def cancel(ledger: Ledger, run_id: str) -> Submitted:
-    """Stop the run's workers and terminate its jobs. Raises UsageError for a run that is not in Batch."""
+    """Stop the run's workers and terminate its jobs.
+
+    Raises UsageError for a run that is not in Batch.
+    """
     executor = BatchExecutor(ledger, Batch())
     submitted = await executor.latest(run_id)
     if submitted is None:
         raise UsageError(
             f"run {run_id} was not sent to Batch: stop the command that runs it with Ctrl-C or SIGTERM, "
-            f"then go on with: sealift runs retry {run_id}"
+            f"then continue with: sealift runs retry {run_id}"
         )
     await executor.cancel(submitted, f"cancelled by sealift runs cancel {run_id}")
     return submitted
 
 
 async def describe(ledger: Ledger, run_id: str) -> dict[str, Any] | None:
-    """What Batch and the ledger know of a run's jobs, JSON-ready; None for a run that was never sent there."""
+    """What Batch and the ledger know of a run's jobs, JSON-ready.
+
+    None for a run that was never sent there.
+    """
     executor = BatchExecutor(ledger, Batch())
     submitted = await executor.latest(run_id)
     if submitted is None:
@@ -230,7 +253,7 @@ async def describe(ledger: Ledger, run_id: str) -> dict[str, Any] | None:
 
 
 def batch_text(known: Mapping[str, Any]) -> str:
-    """What `describe` found, for people."""
+    """The result of `describe` as text for people."""
     lines = [f"  batch  submission {known['submission']}: {known['shards']:,} shards in {known['children']:,} children"]
     lines[0] += f", queue {known['queue']}"
     for stage, job in known["jobs"].items():
@@ -245,7 +268,7 @@ def batch_text(known: Mapping[str, Any]) -> str:
 
 
 def failure_text(failure: Mapping[str, Any]) -> str:
-    """Why a child failed, in a line."""
+    """Why a child failed, in one line."""
     code = "never started" if failure["exit_code"] is None else f"exit code {failure['exit_code']}"
     reason = "; ".join(text for text in (failure["status_reason"], failure["reason"]) if text)
     log = f", log {failure['log_stream']}" if failure["log_stream"] else ""
@@ -253,7 +276,7 @@ def failure_text(failure: Mapping[str, Any]) -> str:
 
 
 def state_text(state: JobState | None) -> str:
-    """An array's children by status, in a line."""
+    """The children of an array by status, in one line."""
     if state is None:
         return "not submitted"
     return ", ".join(f"{count:,} {status.lower()}" for status, count in state.children.items()) or state.status.lower()

@@ -1,4 +1,4 @@
-"""A Selection applied to whole record batches."""
+"""Filters of a Selection, applied to whole record batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from jobs.core.selection import Selection, glob_pattern
 
 
 def select_rows(batch: pa.RecordBatch, selection: Selection, excluded: Counter[str]) -> pa.RecordBatch:
-    """The rows that `selection.excluded_by` takes; the others are counted in `excluded`, by filter."""
+    """The rows that `selection.excluded_by` accepts.
+
+    The others are counted in `excluded`, by filter.
+    """
     taken: Any = None
     for name, drop in _drops(batch, selection):
         drop = pc.fill_null(drop, False)

@@ -1,4 +1,7 @@
-"""The fold: all outcomes of a run, one per row, whatever attempts wrote them. Out of core, in DuckDB."""
+"""Folding of a run's outcomes: one per row, whatever attempts wrote them.
+
+It works out of core, in DuckDB.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,9 @@ DOWNLOADS = 32
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What the outcomes add up to. `reasons`: (status, reason, rows), the most frequent first.
+    """The sums of a run's outcomes. `reasons`: (status, reason, rows), the most frequent first.
 
-    `listed`: the first failures, as the report's page shows them.
+    `listed`: the first failures, for the report's page.
     """
 
     rows: int
@@ -46,10 +49,10 @@ class Folded:
 
 
 async def fold_run(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
-    """Take one outcome per row (`jobs.core.outcome.prefer` says which) and count.
+    """Choose one outcome per row (`jobs.core.outcome.prefer` says which) and count.
 
     The failures hold, for each row that ended badly, the manifest's columns (so that the file is
-    a manifest itself), the status and the reason.
+    itself a manifest), the status and the reason.
     """
     with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
         folder = Path(scratch)
@@ -62,7 +65,9 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
 
 
 async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[pa.RecordBatch]:
-    """The rows of a run that ended well, as a manifest that knows the checksums of their content."""
+    """The rows of a run that ended well, as a manifest with the known checksums of their
+    content.
+    """
     with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
         connection = await open_fold(ledger, run_id, plan, Path(scratch))
         if connection is None:
@@ -79,10 +84,11 @@ async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[
 
 
 async def open_fold(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> duckdb.DuckDBPyConnection | None:
-    """A database in `folder` with `folded`, one outcome for each row, and `manifest`, the rows of the run's shards.
+    """A database in `folder` with `folded`, one outcome for each row, and `manifest`, the rows of
+    the run's shards.
 
-    `folded` has the columns of an outcome, `bad`, `shard` and `file` (`outcomes-<shard>-<name of the checkpoint>`).
-    None: there is no outcome yet.
+    `folded` has the columns of an outcome, `bad`, `shard` and `file` (`outcomes-<shard>-<name of
+    the checkpoint>`). None: no row has an outcome yet.
     """
     if not await _download_outcomes(ledger, run_id, plan, folder):
         return None
@@ -93,7 +99,7 @@ async def open_fold(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> du
 
 
 async def _download_outcomes(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> int:
-    """Fetch all checkpoints of a run; how many there are."""
+    """Fetch all checkpoints of a run. Returns their number."""
     checkpoints, numbers = await ledger.checkpoints(run_id, plan=plan), plan.row_numbers()
     gate = asyncio.Semaphore(DOWNLOADS)
 
@@ -166,7 +172,7 @@ def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures:
 
 
 def _listed(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[str, Any]]:
-    """The first failures in the order of their keys, in the columns of the report's page."""
+    """The first failures in the order of their keys, with the columns of the report's page."""
     table = connection.sql(
         f"""
         SELECT folded.key, folded.version_id, status, reason, destination_etag,
@@ -181,10 +187,11 @@ def _listed(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[st
 
 
 def _failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[bytes, bytes]:
-    """The rows that ended badly as a manifest. A destination that verify proved wrong is condemned by its ETag.
+    """The rows that ended badly, as a manifest (Parquet) and for people (CSV).
 
-    Of a key the newest version comes first, as in a listing: that tells them apart where their times are equal. In the
-    CSV file, which is for people, a formula is defused (`jobs.tables.duck.defused`).
+    A destination that verify proved wrong is condemned by its ETag. The newest version of a key
+    comes first, as in a listing, which orders versions of equal times. In the CSV file a formula is
+    defused (`jobs.tables.duck.defused`).
     """
     from jobs.tables.duck import defused, quoted
 

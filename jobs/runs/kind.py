@@ -1,4 +1,7 @@
-"""Kinds of work: what the engine has to know of each, as one record in the work's own package."""
+"""Kinds of work: what the engine has to know of each, one record per kind.
+
+Each record is in the package of its work (`kind.py`), and `jobs.registry` finds it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from jobs.s3.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a job of one worker works with. `in_flight`: requests at once."""
+    """What the job of one worker works with. `in_flight`: requests at once."""
 
     spec: RunSpec
     source: Store
@@ -28,7 +31,7 @@ class Opened:
 
     @property
     def route(self) -> Route:
-        """From where to where."""
+        """The locations of the source and the destination."""
         return Route(self.spec.source.location, self.spec.destination.location)
 
 
@@ -36,11 +39,12 @@ class Opened:
 class Kind:
     """A kind of work.
 
-    `open_job`: the job of a worker. None: no worker works on such a run.
-    `at_once`: groups in flight. None: as the settings say.
-    `plan`: how its failed rows, or those of another kind, become a run. None: no run is planned so.
-    `retried_as`: the job that acts on its failed rows. None: no job does, and `not_retried` says what to do instead.
-    `not_resumed`: why an unfinished run does not go on by itself. None: it does.
+    `open_job` makes the job of a worker. None: no worker works on such a run.
+    `at_once`: groups in flight. None: the settings decide.
+    `plan` makes a run of its failed rows, or of another kind's. None: no run is planned this way.
+    `retried_as`: the job that acts on its failed rows. None: no job does, and `not_retried` says
+    what to do instead.
+    `not_resumed` says why an unfinished run does not continue by itself. None: it continues.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Launching a run: plan, publish, execute on this machine, conclude."""
+"""Launch of a run: plan it, publish it, execute it on this machine, conclude it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ RowsPreparer = Callable[
     ["AsyncIterator[pa.RecordBatch]", Request, Route, Ledger, Draft, Display],
     Coroutine[Any, Any, "tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]"],
 ]
-"""Adds to the rows of a manifest what a kind of work knows of them. → the rows, and options for the run's spec."""
+"""Adds to the rows of a manifest what a kind of work knows of them.
+
+Returns the rows, and options for the run's spec.
+"""
 
 
 ReportDetails = Callable[[Ledger, RunSpec, Plan], Awaitable[dict[str, Any]]]
-"""What the report of a complete run says beside its counts."""
+"""What the report of a complete run says besides its counts."""
 
 
 async def no_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str, Any]:
@@ -75,7 +78,7 @@ async def plan_run(
 
 
 def check_limits(plan: Plan, max_cost: float | None, max_objects: int | None) -> None:
-    """Raises LimitExceeded when the plan is larger or dearer than allowed."""
+    """Raises LimitExceeded for a plan that is larger or dearer than the limits allow."""
     if max_objects is not None and plan.rows > max_objects:
         raise LimitExceeded(
             f"the plan has {plan.rows:,} objects, --max-objects allows {max_objects:,}: filter or raise it"
@@ -87,7 +90,7 @@ def check_limits(plan: Plan, max_cost: float | None, max_objects: int | None) ->
 
 
 async def publish(planned: Planned, ledger: Ledger) -> None:
-    """Write spec, shards and, last, the plan into the ledger: from then on the run exists."""
+    """Write spec, shards and, last, the plan into the ledger. With the plan the run exists."""
     await ledger.create(planned.spec)
     gate = asyncio.Semaphore(8)
 
@@ -103,7 +106,10 @@ async def publish(planned: Planned, ledger: Ledger) -> None:
 async def execute(
     spec: RunSpec, plan: Plan, ledger_location: Location, settings: Settings, display: Display
 ) -> dict[int, int]:
-    """Run the shards on this machine and show progress. Shard → exit code. Workers of earlier launches stop."""
+    """Run the shards on this machine and show progress. Workers of earlier launches stop.
+
+    Returns the exit code of each shard.
+    """
     from jobs.runs.local_executor import LocalExecutor
 
     launch_id = await claim_run(spec.run_id, ledger_location, settings, display) if plan.shards else ""
@@ -131,7 +137,7 @@ async def execute(
 
 
 def load_reporting() -> None:
-    """Load what `conclude` needs, while others work."""
+    """Load what `conclude` needs, while the workers work."""
     for name in ("duckdb", "jobs.runs.folding", "jobs.reports.html.page"):
         importlib.import_module(name)
 
@@ -139,7 +145,10 @@ def load_reporting() -> None:
 async def conclude(
     spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int, int], details: ReportDetails = no_details
 ) -> dict[str, Any]:
-    """Fold the outcomes into the run's report; publish it (the first stands) when every row is accounted for."""
+    """Fold the outcomes into the run's report.
+
+    Publish it when every row is accounted for. The first report to be published wins.
+    """
     from jobs.runs.folding import fold_run
 
     folded = await fold_run(ledger, spec.run_id, plan)
@@ -175,7 +184,7 @@ async def conclude(
 
 
 def run_exit_code(report: Mapping[str, Any], codes: Mapping[int, int]) -> int:
-    """The report's exit code; that of the worst worker where workers broke and rows are left."""
+    """The report's exit code, or the worst worker's where workers broke and rows are left."""
     worst = max((code for code in codes.values() if code in (1, 2, 10)), default=0)
     return worst if report["state"] == "failed" and worst else int(exit_code(report))
 

@@ -1,16 +1,18 @@
-"""Leases: who may work at a run, and at one of its shards. The last one to claim may, all others stop.
+"""Leases: who may work at a run, and at one of its shards. The last claim wins.
 
     <ledger>/runs/<run id>/
-      launches/000000.json             a command, a submission to Batch, or a cancel: the last one counts
-      leases/00000/000000.json         an attempt at shard 0: the last one counts
-      leases/00000/000000-ended.json   that attempt has ended and sends no request any more
+      launches/000000.json             a command, a submission to Batch, or a cancel: the last one wins
+      leases/00000/000000.json         an attempt at shard 0: the last one wins
+      leases/00000/000000-ended.json   that attempt has ended and sends no more requests
 
-All are written once, under the next free number. A worker asks for the number after its own, and stops when it is
-there. It sends no write unless such a look has found nothing. It looks again where the last look is older than
-`FRESH_SECONDS`, and where that new look takes long, it must have begun `OLDEST_LOOK_SECONDS` ago at most. So a new
-attempt has its shard for itself `LEASE_SECONDS` after its own claim at the latest, and at once where the one before it
-has ended. No clock is compared with another one: each worker measures from its own requests, on a clock that runs in
-suspension, too.
+Each document is written once, under the next free number. A worker looks for the document with the
+number after its own, and stops when it exists. It sends a write only after a look that found no
+such document. If the last look is older than `FRESH_SECONDS`, the worker looks again. If that new
+look takes long, it must have begun at most `OLDEST_LOOK_SECONDS` ago.
+
+So a new attempt has its shard for itself `LEASE_SECONDS` after its own claim at the latest, and at
+once if the attempt before it has ended. No clock is compared with another one: each worker measures
+from its own requests, on a clock that also runs while the machine sleeps.
 """
 
 from __future__ import annotations
@@ -33,35 +35,43 @@ from jobs.s3.retries import try_often
 LOOK_SECONDS = 4.0
 FRESH_SECONDS = 5.0
 DELETE_FRESH_SECONDS = 1.0
-"""A write, or a delete, looks again first where the last look began longer ago than this."""
+"""Before a write, or a delete, the worker looks again if the last look began longer ago than
+this.
+"""
 OLDEST_LOOK_SECONDS = 10.0
-"""How long ago that new look may have begun when the request is sent: the ledger may answer slowly.
+"""How long ago that new look may have begun when the request is sent: the ledger may be slow.
 
-A look that began after the next attempt's claim finds it. So an old attempt sends its last request at most 10 s after
-that claim. The next attempt sends its first one `LEASE_SECONDS` after it, which leaves the last request 10 s to end.
+A look that began after the next attempt's claim finds it. So an old attempt sends its last request
+at most 10 s after that claim. The next attempt sends its first one `LEASE_SECONDS` after it, which
+leaves the last request 10 s to end.
 """
 LEASE_SECONDS = 20.0
-"""How long an attempt waits for one before it that has not ended: the last request of that one is over by then."""
+"""How long an attempt waits for an earlier one that has not ended.
+
+The last request of that one is over by then.
+"""
 POLL_SECONDS = 1.0
 
 LAUNCHES, LEASES, ENDED = "launches/", "leases/", "-ended.json"
 BATCH = "batch-"
-"""How the ids of launches begin that are submissions to Batch."""
+"""The prefix of a launch's id that is a submission to Batch."""
 
 
 def elapsed_seconds() -> float:
-    """A clock that nobody sets and that goes on while the machine sleeps, where the system has one."""
+    """A clock that nobody sets and that also runs while the machine sleeps, if the system has
+    one.
+    """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def holder(batch_job_id: str | None) -> dict[str, Any]:
-    """This process, for the people who read of it in the ledger."""
+    """This process, for people who read its claim in the ledger."""
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {"host": os.uname().nodename, "pid": os.getpid(), "batch_job_id": batch_job_id, "since": since}
 
 
 class Launch(NamedTuple):
-    """A launch by its number in the run, and what it is called: `batch-000` is the first submission to Batch."""
+    """A launch: its number in the run, and its id. `batch-000` is the first submission to Batch."""
 
     number: int
     id: str
@@ -86,9 +96,9 @@ def holder_text(document: Mapping[str, Any]) -> str:
 
 
 async def launch(ledger: Ledger, run_id: str, launch_id: str, who: Mapping[str, Any], what: str) -> Launch:
-    """Claim the run: the workers of all launches before this one stop. `what` it is, for people.
+    """Claim the run: the workers of all earlier launches stop.
 
-    A launch of this id that is the last one already is found.
+    `what` describes the launch to people. If the last launch has this id already, it is returned.
     """
     last = await last_launch(ledger, run_id)
     if last is not None and last.id == launch_id:
@@ -99,14 +109,14 @@ async def launch(ledger: Ledger, run_id: str, launch_id: str, who: Mapping[str, 
 
 
 async def last_launch(ledger: Ledger, run_id: str) -> Launch | None:
-    """The launch that counts. None for a run whose workers were all started by hand."""
+    """The launch that wins. None for a run whose workers people started by hand."""
     names = await ledger.names(run_id, LAUNCHES)
     number = _next(names) - 1
     return Launch(number, await _launch_id(ledger, run_id, f"{number:06d}.json")) if number >= 0 else None
 
 
 async def launch_ids(ledger: Ledger, run_id: str) -> set[str]:
-    """What all launches of a run are called."""
+    """The ids of all launches of a run."""
     names = await ledger.names(run_id, LAUNCHES)
     return {await _launch_id(ledger, run_id, name) for name in names}
 
@@ -116,19 +126,21 @@ async def _launch_id(ledger: Ledger, run_id: str, name: str) -> str:
 
 
 async def open_leases(ledger: Ledger, run_id: str, limit: int) -> list[OpenLease]:
-    """The attempts that have not ended, at most so many: at work, killed, or about to find out that they may not."""
+    """The first `limit` attempts that have not ended: at work, killed, or about to stop."""
     names = set(await ledger.names(run_id, LEASES))
-    claims = sorted(name for name in names if _is_open(name, names))[:limit]
-    found = []
-    for name in claims:
+    leases = []
+    for name in sorted(name for name in names if _is_open(name, names))[:limit]:
         shard = _number(name.partition("/")[0])
-        found.append(OpenLease(shard, _number(name), await ledger.document(run_id, LEASES + name)))
-    return found
+        leases.append(OpenLease(shard, _number(name), await ledger.document(run_id, LEASES + name)))
+    return leases
 
 
 @dataclass(slots=True)
 class Lease:
-    """One attempt's right to work at a shard. `launch_id`: the launch that started it. None: a person did, by hand."""
+    """One attempt's right to work at a shard.
+
+    `launch_id`: the launch that started it. None: a person did.
+    """
 
     ledger: Ledger
     run_id: str
@@ -137,7 +149,7 @@ class Lease:
     who: Mapping[str, Any] = field(default_factory=dict)
     clock: Callable[[], float] = elapsed_seconds
     superseded_by: str = field(default="", init=False)
-    """The launch that has claimed the whole run since, if one has."""
+    """The launch that has claimed the whole run since, if any."""
     _launch: Launch | None = field(default=None, init=False)
     _number: int = field(default=-1, init=False)
     _looked_at: float = field(default=0.0, init=False)
@@ -148,7 +160,7 @@ class Lease:
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def claim(self, must_end: Callable[[], bool]) -> None:
-        """Claim the shard, and wait for attempts before this one that may be at work, unless `must_end`.
+        """Claim the shard, and wait for earlier attempts that may be at work, unless `must_end`.
 
         Raises Interrupted when another launch has claimed the run, or another attempt the shard.
         """
@@ -188,24 +200,24 @@ class Lease:
         self._look_ended_at = self.clock()
 
     async def hold(self, *, deletes: bool = False) -> None:
-        """Call before each write. Raises Interrupted when it may not be sent."""
+        """Call this before each write. Raises Interrupted when the write must not be sent."""
         limit, called_at = DELETE_FRESH_SECONDS if deletes else FRESH_SECONDS, self.clock()
         if self._may_send(deletes=deletes) and self._age() > limit:
-            async with self._looking:  # many wait here at once: the look of one is good for all
+            async with self._looking:  # many wait here at once: one look serves them all
                 if self._look_ended_at < called_at or self._age() > OLDEST_LOOK_SECONDS:
                     await self._look_often()
             self._may_send(deletes=deletes)
 
     def end_deletes(self) -> None:
-        """Let no delete begin any more: the attempt is to end."""
+        """Refuse all further deletes."""
         self._may_delete = False
 
     def end_writes(self, why: str) -> None:
-        """Let no write begin any more."""
+        """Refuse all further writes, for this reason."""
         self._refusal = self._refusal or why
 
     async def end(self) -> None:
-        """Write down that nothing is sent any more, so that the next attempt need not wait."""
+        """Record that this attempt sends nothing more, so that the next attempt need not wait."""
         if self._number >= 0:
             await self._write_end(self._number)
 
@@ -214,11 +226,13 @@ class Lease:
         return f"{LEASES}{self.shard:05d}/"
 
     def _may_send(self, *, deletes: bool) -> bool:
-        """True. Raises Interrupted where it is not."""
+        """True, or raises Interrupted."""
         if self._refusal:
             raise Interrupted(self._refusal)
         if deletes and not self._may_delete:
-            raise Interrupted(f"run {self.run_id}, shard {self.shard}: stopped before a delete; run it again to go on")
+            raise Interrupted(
+                f"run {self.run_id}, shard {self.shard}: stopped before a delete; run it again to continue"
+            )
         return True
 
     def _age(self) -> float:
@@ -229,11 +243,11 @@ class Lease:
             await try_often(self._look_in_time)
         except Unavailable as error:
             self.end_writes(
-                f"run {self.run_id}: the ledger does not say whether shard {self.shard} is still ours: {error}"
+                f"run {self.run_id}: cannot read from the ledger whether shard {self.shard} is still ours: {error}"
             )
 
     async def _look_in_time(self) -> None:
-        """Raises Unavailable when the look took longer than a write may rely on."""
+        """Raises Unavailable for a look that took longer than a write may rely on."""
         await self.look()
         if (seconds := self._age()) > OLDEST_LOOK_SECONDS:
             limit = f"a write needs an answer within {OLDEST_LOOK_SECONDS:.0f} s"
@@ -243,10 +257,10 @@ class Lease:
             raise Unavailable("look at", self.ledger.uri(self.run_id, self._folder), "SlowAnswer", why)
 
     async def _rivals(self) -> list[int]:
-        """The attempts before this one that may be at work, by number.
+        """The numbers of the earlier attempts that may be at work.
 
-        The local executor waits for a worker's end before it starts the next one at a shard: one of the same launch is
-        dead.
+        The local executor waits for a worker's end before it starts the next one at a shard. So an
+        attempt of the same launch is dead.
         """
         names = await self.ledger.names(self.run_id, self._folder)
         open_ = [_number(name) for name in names if _is_open(name, names) and _number(name) < self._number]
@@ -285,7 +299,7 @@ class Lease:
 
 
 async def _write_next(ledger: Ledger, run_id: str, folder: str, number: int, document: Mapping[str, Any]) -> int:
-    """Write the document under the first free number, from this one on. Returns the number."""
+    """Write the document under the first free number from this one on. Returns the number."""
     while True:
         try:
             await ledger.write_document(run_id, f"{folder}{number:06d}.json", document)
@@ -295,13 +309,16 @@ async def _write_next(ledger: Ledger, run_id: str, folder: str, number: int, doc
 
 
 def _next(names: Sequence[str]) -> int:
-    """The first number that is free. A worker looks there: a forged document further on must not hide the next one."""
+    """The first free number.
+
+    A worker looks there, and a forged document with a higher number must not hide it.
+    """
     taken = set(map(_number, names))
     return next(number for number in itertools.count() if number not in taken)
 
 
 def _number(name: str) -> int:
-    """The number that a document is named by. Raises LedgerError for an invalid name."""
+    """The number in a document's name. Raises LedgerError for an invalid name."""
     digits = name.rpartition("/")[2].removesuffix(ENDED).removesuffix(".json")
     if not (digits.isascii() and digits.isdigit()):
         raise LedgerError(f"{name!r} is not a lease or a launch: remove it from the ledger")
@@ -309,5 +326,5 @@ def _number(name: str) -> int:
 
 
 def _is_open(name: str, names: Collection[str]) -> bool:
-    """Whether it is the claim of an attempt whose end is not written down."""
+    """True for the claim of an attempt without a record of its end."""
     return not name.endswith(ENDED) and name.removesuffix(".json") + ENDED not in names

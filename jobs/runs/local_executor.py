@@ -1,8 +1,8 @@
-"""The local executor: the worker's own command, one process per core, on this machine.
+"""The local executor: runs the worker's own command, one process per core.
 
-Each of joblib's threads is a slot: it starts a worker process for a shard, as a container starts, and waits for it.
-A killed worker costs its own work in flight and nothing else. This process holds the other end of a worker's stdin:
-however it ends, the worker notices, and stops.
+Each of joblib's threads is a slot. It starts a worker process for a shard, as a container starts,
+and waits for it. A killed worker loses only its own work in flight. This process holds the other
+end of a worker's stdin: however this process ends, the worker notices, and stops.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ ATTEMPTS = 3
 
 @dataclass(slots=True)
 class LocalExecutor:
-    """Runs shards with `command(shard)`, which prints a Progress as a JSON line now and then.
+    """Runs shards with `command(shard)`, which prints its Progress as JSON lines.
 
-    A worker that prints a JSON object says that another launch has the run: all workers stop, and `on_superseded` hears
-    by whom.
+    A worker that prints a JSON object reports that another launch has claimed the run. Then all
+    workers stop, and `on_superseded` gets the description of that launch.
     """
 
     command: Callable[[int], Sequence[str]]
@@ -42,14 +42,20 @@ class LocalExecutor:
     _superseded: bool = field(default=False, init=False)
 
     def run(self, shards: Sequence[int]) -> dict[int, int]:
-        """Work through the shards; shard → the exit code of its last attempt (killed: minus the signal)."""
+        """Work through the shards.
+
+        Returns the exit code of each shard's last attempt (killed: minus the signal).
+        """
         from joblib import Parallel, delayed
 
         slots = Parallel(n_jobs=self.processes, backend="threading", batch_size=1)
         return dict(zip(shards, slots(delayed(self._run_shard)(shard) for shard in shards), strict=True))
 
     def stop(self) -> None:
-        """Ask every worker to checkpoint and end; start none any more. Safe in a signal handler."""
+        """Ask every worker to write a checkpoint and end.
+
+        Start no more. Safe in a signal handler.
+        """
         self._stopping = True
         for process in list(self._running.values()):
             if process.poll() is None:

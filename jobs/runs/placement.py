@@ -1,4 +1,4 @@
-"""Placing a run: this machine or AWS Batch, which queue and job definition, and whether they are there."""
+"""Placement of a run: this machine or AWS Batch, its queue and job definition."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from jobs.errors import UsageError
 
 T = TypeVar("T")
 CHILDREN = 16
-"""How many workers at once a plan counts on, unless the user says."""
+"""The workers at once that a plan counts on, unless the user says how many."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
     """What a command's options say of where its runs work. None: the settings decide.
 
-    `memory_bytes` and `vcpus` are a worker's. `children`: at least so many shards. `tags`: KEY=VALUE.
+    `memory_bytes` and `vcpus` are a worker's. `children`: the least number of shards. `tags`:
+    KEY=VALUE.
     """
 
     executor: str | None = None
@@ -41,7 +42,7 @@ class BatchOptions:
 
 
 def is_batch(options: BatchOptions, settings: Settings) -> bool:
-    """Whether the run goes to AWS Batch. Raises UsageError for an executor that is neither."""
+    """True if the run goes to AWS Batch. Raises UsageError for an unknown executor."""
     executor = options.executor or settings.executor
     if executor not in ("local", "batch"):
         raise UsageError(f"SEALIFT_EXECUTOR={executor!r}: expected local or batch")
@@ -53,14 +54,17 @@ def is_batch(options: BatchOptions, settings: Settings) -> bool:
 
 
 def place(options: BatchOptions, settings: Settings, job: str, earlier: Placement | None = None) -> Placement:
-    """Where and how the jobs of a run run, by options, settings and an earlier submission, in this order.
+    """Where and how the jobs of a run run.
 
-    The earlier submission comes from the ledger: it may say how much a job gets, but neither queue nor job definition,
-    which decide under which role it runs.
+    The options come first, then the settings, then an earlier submission. The earlier submission
+    comes from the ledger. It may say how much a job gets, but neither queue nor job definition,
+    which decide under which role the job runs.
 
-    `{job}` in the name of a job definition stands for the run's job, so that each has a role of its own.
+    `{job}` in the name of a job definition becomes the run's job, so that each has a role of its
+    own.
 
-    Raises UsageError when nobody names a queue or a job definition, or Batch would not take a value.
+    Raises UsageError when nobody names a queue or a job definition, or for a value that Batch would
+    refuse.
     """
     queue = options.queue
     if options.on_demand and queue is None:
@@ -102,7 +106,7 @@ def _demand_same(earlier: Placement, queue: str, definition: str) -> None:
 
 
 def check_sides(*sides: Side | None) -> None:
-    """Both must be reachable from a container. Raises UsageError."""
+    """Check that containers can reach both sides. Raises UsageError."""
     for side in sides:
         if side is not None and side.profile:
             raise UsageError(
@@ -112,7 +116,10 @@ def check_sides(*sides: Side | None) -> None:
 
 
 async def check(placement: Placement, *sides: Side | None) -> None:
-    """Queue and job definition must be there, and the sides in reach of them. Raises ConfigError, UsageError."""
+    """Check that queue and job definition exist, and that containers can reach both sides.
+
+    Raises ConfigError and UsageError.
+    """
     check_sides(*sides)
     batch = Batch()
     await asyncio.to_thread(batch.check_queue, placement.queue)
@@ -120,7 +127,7 @@ async def check(placement: Placement, *sides: Side | None) -> None:
 
 
 def for_planning(settings: Settings, options: BatchOptions) -> Settings:
-    """The settings to plan with: so many workers at once as children are wanted."""
+    """The settings to plan with: as many workers at once as there are children to be."""
     return replace(settings, processes=options.children or CHILDREN)
 
 

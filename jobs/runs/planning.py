@@ -1,7 +1,6 @@
-"""Planning: the rows of a manifest filtered, put in order and cut into shards, and what they will take.
+"""Planning of a run: the rows of a manifest filtered, sorted, sharded and priced.
 
-Nothing here grows with the manifest but files: the taken rows are spooled to disk and sorted there.
-pyarrow and duckdb load with this module, so import it where it is used.
+Memory does not grow with the manifest: the selected rows are spooled to disk and sorted there.
 """
 
 from __future__ import annotations
@@ -40,7 +39,10 @@ WriteShard = Callable[[int, bytes], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A manifest cut into shards. `excluded`: rows left out, by filter (or `duplicate`)."""
+    """A manifest cut into shards.
+
+    `excluded` counts the rows left out, by filter (or `duplicate`).
+    """
 
     rows: int
     size_bytes: int
@@ -64,7 +66,7 @@ async def plan_rows(
     """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards.
 
     `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
-    empty. Each object version is in one row of one shard; the versions of a key stand together,
+    empty. Each object version is in one row of one shard. The versions of a key are in one shard,
     oldest first. Raises ConfigError when the scratch directory cannot hold the rows.
     """
     with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as folder:
@@ -92,7 +94,7 @@ async def plan_rows(
 def forecast(
     planned: Planned, job: str, options: Mapping[str, Any], processes: int, prices: PriceTable | None = None
 ) -> Plan:
-    """The plan of a run: what its rows take in requests, dollars and time, by the job's options."""
+    """The plan of a run: what its rows take in requests, dollars and time."""
     prices = prices or read_price_table()
     requests = pricing.requests_for(job, options, planned.histogram)
     return Plan(
@@ -108,7 +110,10 @@ def forecast(
 
 
 def read_price_table(path: Path | None = None) -> PriceTable:
-    """The price table in a file, by default the one that comes with Sealift. Raises ConfigError."""
+    """The price table in a file. Raises ConfigError.
+
+    None: the table that comes with Sealift.
+    """
     source = files("jobs.core") / "prices" / f"{PRICES}.json" if path is None else path
     try:
         return load_price_table(source.read_text(encoding="utf-8"))
@@ -117,7 +122,8 @@ def read_price_table(path: Path | None = None) -> PriceTable:
 
 
 async def spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, path: Path) -> tuple[Counter[str], int]:
-    """Write the taken rows to a file, with their place in the manifest and the hash of their key.
+    """Write the selected rows to a file, with their place in the manifest and the hash of their
+    key.
 
     Returns the rows left out, by filter, and the bytes that the others would take in memory.
     """
@@ -141,7 +147,10 @@ async def spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, pa
 
 
 def _spooled(batch: pa.RecordBatch, place: int) -> pa.RecordBatch:
-    """The batch with `place` and `key_hash`; the time as a number, which no database gives a time zone."""
+    """The batch with `place` and `key_hash`.
+
+    Times become numbers, which have no time zone in DuckDB.
+    """
     keys = batch["key"].cast(pa.binary()).to_pylist()
     columns = {name: batch[name] for name in batch.schema.names}
     columns["last_modified"] = columns["last_modified"].cast(pa.int64())
@@ -151,7 +160,7 @@ def _spooled(batch: pa.RecordBatch, place: int) -> pa.RecordBatch:
 
 
 async def _write(tables: Iterator[pa.Table], write_shard: WriteShard) -> tuple[tuple[ShardSummary, ...], int]:
-    """Number the rows and hand over the shards; what is in them, and how many keys that is."""
+    """Number the rows and write the shards. Returns their summaries and the number of keys."""
     summaries: list[ShardSummary] = []
     row = keys = 0
     while (table := await asyncio.to_thread(next, tables, None)) is not None:

@@ -1,4 +1,4 @@
-"""How far a run is, by the names of its checkpoints alone: one listing, nothing is read."""
+"""Progress of a run, from the names of its checkpoints: one listing, no reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from jobs.ledger.ledger import Ledger
 
 
 class Standing(NamedTuple):
-    """Rows with an outcome, those that ended badly, bytes handled. Rows that two attempts did count once at most."""
+    """Rows with an outcome, rows that ended badly, and bytes handled.
+
+    A row that two attempts did counts at most once.
+    """
 
     rows: int
     bad_rows: int
@@ -17,7 +20,7 @@ class Standing(NamedTuple):
 
 
 async def find_standing(ledger: Ledger, run_id: str, plan: Plan) -> Standing:
-    """Where the run stands now."""
+    """How far the run is now."""
     done = [0] * len(plan.shards)
     bad_rows = size_bytes = 0
     for checkpoint in await ledger.checkpoints(run_id, plan=plan):

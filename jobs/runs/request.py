@@ -1,7 +1,7 @@
-"""Requests: what a command asks for, and the plan that comes of it.
+"""Requests: what a command wants, and the plan that a planner makes of it.
 
-A planner reads rows, chooses among them, cuts them into shards and prices them. `drafting` gives it a scratch folder,
-and the parts of a spec that are the same for every kind of work.
+A planner reads rows, chooses among them, cuts them into shards and prices them. `drafting` gives it
+a scratch folder, and the parts of a spec that are the same for every kind of work.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asked for. Without a manifest, the source is listed; only its `prefixes`, where they are given."""
+    """What the user wants.
+
+    Without a manifest the source is listed: all of it, or its `prefixes` if there are any.
+    """
 
     job: str
     source: Side | None
@@ -49,7 +52,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan that waits for a yes: its shards lie in a scratch folder, nothing is in the ledger yet."""
+    """A plan that waits for a yes.
+
+    Its shards are in a scratch folder, and the ledger has nothing yet.
+    """
 
     spec: RunSpec
     plan: Plan
@@ -61,11 +67,14 @@ class Planned:
 
 
 Planner = Callable[[Request, Ledger, Settings, Display], Coroutine[Any, Any, Planned]]
-"""Reads, filters, spreads and prices what was asked for."""
+"""Reads the requested rows, filters them, spreads them over shards and prices them."""
 
 
 class Draft:
-    """A plan that is being made. `started`: epoch seconds. `scratch`: its folder, which holds its shards."""
+    """A plan in the making.
+
+    `started`: epoch seconds. `scratch`: the folder that holds its shards.
+    """
 
     def __init__(self, request: Request):
         self.request, self.started = request, time.time()
@@ -76,7 +85,10 @@ class Draft:
         (self.scratch / f"{number:05d}.parquet").write_bytes(data)
 
     def spec(self, manifest: str, options: Mapping[str, Any], source: Side | None = None) -> RunSpec:
-        """The run's spec. `manifest` says where the rows come from, `source` is the request's unless it is given."""
+        """The run's spec.
+
+        `manifest` says where the rows come from. `source`: None for the request's source.
+        """
         source = source or self.request.source
         if source is None:
             raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
@@ -117,12 +129,12 @@ def drafting(request: Request) -> Iterator[Draft]:
 
 
 def open_ledger(location: Location) -> Ledger:
-    """The ledger at a location, reached as boto3's defaults say."""
+    """The ledger at a location, reached by boto3's defaults."""
     return Ledger(open_store(None, None, None, max_in_flight=16), location)
 
 
 def new_run_id(job: str, now: float) -> str:
-    """An id that sorts by time, also within a second: `20261125T003345Z-replicate-1f3a02`."""
+    """An id that sorts by time, even within a second: `20261125T003345Z-replicate-1f3a02`."""
     fraction = int(now % 1 * 4096)
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{job}-{fraction:03x}{secrets.token_hex(2)[1:]}"
 
@@ -133,7 +145,10 @@ def is_streamed(source: Side, destination: Side) -> bool:
 
 
 async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, AsyncIterator[pa.RecordBatch]]:
-    """(the source, where the rows come from, the rows) of a request. Rows of an earlier run keep its source."""
+    """(the source, where the rows come from, the rows) of a request.
+
+    Rows of an earlier run keep its source.
+    """
     source = request.source
     if request.manifest is None:
         if source is None:
@@ -164,9 +179,10 @@ async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, As
 
 
 async def failures_of(ledger: Ledger, run_id: str) -> str:
-    """The URI of the failed rows of a run. Raises ConfigError when it has none, or has not ended.
+    """The URI of the failed rows of a run.
 
-    Raises UsageError for a run that only compares.
+    Raises ConfigError for a run that has none, or has not ended. Raises UsageError for a run that
+    only compares.
     """
     _check_has_outcomes(run_id, await ledger.plan(run_id))
     earlier = await ledger.report(run_id)
@@ -177,14 +193,14 @@ async def failures_of(ledger: Ledger, run_id: str) -> str:
     uri, folder = str(earlier["failures_manifest"]), ledger.uri(run_id)
     if not re.fullmatch(r"failures(-[0-9a-f]{16})?\.parquet", uri.removeprefix(folder)):
         raise LedgerError(
-            f"{ledger.uri(run_id, 'report.json')} names {uri} as the failed rows, which is no file of the run's: "
+            f"{ledger.uri(run_id, 'report.json')} names {uri} as the failed rows, which is not a file of this run: "
             "the report was altered. Verify again"
         )
     return uri
 
 
 def _check_has_outcomes(run_id: str, plan: Plan) -> None:
-    """Raises UsageError for a run without shards for its rows: it compared them, and worked at none."""
+    """Raises UsageError for a run without shards for its rows: it only compared them."""
     if plan.rows and not plan.shards:
         raise UsageError(
             f"run {run_id} is a reconcile run: it only compared, so it has no failed or proven rows. "
@@ -203,7 +219,10 @@ async def _listed(store: Store, places: Sequence[Location], versions: bool) -> A
 
 
 async def check_sides(source: Side, destination: Side, options: dict[str, Any]) -> None:
-    """Both buckets must be there and readable before anything is planned."""
+    """Check that both buckets exist and are readable, before anything is planned.
+
+    Raises ConfigError, UsageError and StoreError.
+    """
     for name, side in (("source", source), ("destination", destination)):
         store = open_store(side.endpoint, side.region, side.profile, max_in_flight=4)
         try:
@@ -214,7 +233,7 @@ async def check_sides(source: Side, destination: Side, options: dict[str, Any]) 
                 and not await store.is_versioned(side.location.bucket)
             ):
                 raise ConfigError(
-                    f"the destination bucket {side.location.bucket} keeps no versions: --versions all needs it to"
+                    f"the destination bucket {side.location.bucket} keeps no versions: leave out --versions all"
                 )
         except NotFound as error:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""The claim of a command on a run: earlier commands and submissions stop, and people are told which."""
+"""The claim of a command on a run: earlier commands and submissions stop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ SHOWN_LEASES = 8
 
 
 async def claim_run(run_id: str, location: Location, settings: Settings, display: Display) -> str:
-    """Claim the run for this command. Say which attempts may still be at work. Returns the launch's id."""
+    """Claim the run for this command, and say which attempts may still be at work.
+
+    Returns the launch's id.
+    """
     ledger = Ledger(open_store(None, None, None, max_in_flight=8), location)
     try:
         launch_id, who = f"local-{secrets.token_hex(8)}", holder(settings.batch_job_id)
@@ -33,5 +36,5 @@ async def claim_run(run_id: str, location: Location, settings: Settings, display
 
 
 def say_superseded(run_id: str, display: Display) -> Callable[[str], None]:
-    """Says who has claimed the run since."""
+    """A function that says which launch has claimed the run since."""
     return lambda by: display.say(f"run {run_id}: {by}; this command stops")

@@ -1,7 +1,7 @@
-"""How the rows of a manifest are spread over shards.
+"""Sharding: how the rows of a manifest are spread over shards.
 
-All versions of a key stay in one shard. A key that holds no big object goes where its hash says, so
-that every shard meets every prefix; the keys of big objects are packed by bytes.
+All versions of a key are in one shard. The hash of a key decides its shard, so that every shard
+meets every prefix. Keys of big objects are packed by bytes instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BYTES_PER_SHARD = 1024**4
 
 SPLIT_ROWS = 2_000
 SPLIT_BYTES = 1024**3
-"""Less than either of these is not worth a second process."""
+"""Fewer rows or bytes than these are not worth a second process."""
 
 
 def count_shards(
@@ -30,9 +30,10 @@ def count_shards(
     bytes_per_shard: int = BYTES_PER_SHARD,
     processes: int = 1,
 ) -> int:
-    """How many shards for so many rows and bytes: 0 for none, at most `MAX_SHARDS`, never more than rows.
+    """The number of shards for so many rows and bytes: 0 for no rows, at most `MAX_SHARDS` and
+    `rows`.
 
-    From `SPLIT_ROWS` rows or `SPLIT_BYTES` on, each of the processes gets one.
+    From `SPLIT_ROWS` rows or `SPLIT_BYTES` bytes on, each of the processes gets one.
     """
     by_rows = -(-rows // rows_per_shard)
     by_bytes = -(-size_bytes // bytes_per_shard)
@@ -52,10 +53,10 @@ def shard_of(key: str, shard_count: int) -> int:
 
 
 def pack(sizes_bytes: Iterable[int], loads_bytes: Sequence[int]) -> Iterator[int]:
-    """For each size, largest first, the shard that is least loaded (the longest processing time rule).
+    """The least loaded shard for each size, largest first (the longest processing time rule).
 
-    `loads_bytes` is what each shard holds already. No shard ends above 4/3 of the best possible
-    largest load where all start empty: Graham, Bounds on Multiprocessing Timing Anomalies, 1969.
+    `loads_bytes` is what each shard holds already. If all start empty, no shard ends above 4/3 of
+    the best possible largest load: Graham, Bounds on Multiprocessing Timing Anomalies, 1969.
     """
     heap = [(load, shard) for shard, load in enumerate(loads_bytes)]
     heapq.heapify(heap)

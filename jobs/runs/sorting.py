@@ -1,4 +1,4 @@
-"""The rows of a manifest put in order on disk: duplicates out, a shard for each row, versions in order."""
+"""Sorting of a manifest's rows on disk: duplicates out, a shard each, in order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_SLABS = 256
 
 
 class Sorting:
-    """The spooled rows in a database that spills to disk beyond its memory limit."""
+    """The spooled rows in a database that spills to disk above its memory limit."""
 
     def __init__(self, folder: Path, multipart_threshold_bytes: int, part_size_bytes: int, memory_limit: str):
         self._threshold_bytes, self._part_size_bytes = multipart_threshold_bytes, part_size_bytes
@@ -35,9 +35,10 @@ class Sorting:
         self._relation = _read_parquet(folder / "rows.parquet")
 
     def count(self) -> tuple[int, int, int]:
-        """(rows, bytes, duplicates): from here on, each (key, version id) is there once, the newest of its rows.
+        """(rows, bytes, duplicates).
 
-        Grouping hashes is cheap; only the rows that share one are compared in full.
+        Drops duplicates: of each (key, version id) the newest row stays. Grouping hashes is cheap,
+        and only rows that share a hash are compared in full.
         """
         total, size_bytes = self._one(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM {self._relation}")
         self.connection.execute(
@@ -58,7 +59,9 @@ class Sorting:
         return total - duplicates, int(size_bytes) - int(their_bytes), duplicates
 
     def spread(self, shard_count: int) -> None:
-        """Give each row a shard: by the hash of its key, or packed by bytes where the key holds a big object."""
+        """Give each row a shard: by the hash of its key, or packed by bytes if the key holds a big
+        object.
+        """
         hashed = f"(key_hash % {max(shard_count, 1)})::INTEGER"
         self.connection.execute(
             f"""
@@ -83,13 +86,13 @@ class Sorting:
         )
 
     def groups(self) -> tuple[Group, ...]:
-        """The rows counted by what makes their price."""
+        """The rows counted by what decides their price."""
         part_size = (
             f"least(greatest({max(self._part_size_bytes, MIN_PART_BYTES)}, "
             f"(size_bytes + {MAX_PARTS - 1}) // {MAX_PARTS}), {MAX_PART_BYTES})"
         )
         parts = f"greatest(1, (size_bytes + {part_size} - 1) // {part_size})"
-        found = self.connection.execute(
+        groups = self.connection.execute(
             f"""
             SELECT coalesce(storage_class, 'STANDARD') AS storage_class,
                    coalesce(size_bytes > {self._threshold_bytes}, false) AS is_multipart,
@@ -101,14 +104,14 @@ class Sorting:
             FROM {self._relation} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
             """
         ).fetchall()
-        return tuple(Group(*each) for each in found)
+        return tuple(Group(*each) for each in groups)
 
     def shards(self, rows: int, spooled_bytes: int, shard_count: int) -> Iterator[pa.Table]:
         """The rows of each shard that has any, in the order in which a worker takes them.
 
-        `spooled_bytes` is what all rows take in memory. A key's latest version comes last whatever its
-        time says: S3 dates a multipart upload by its beginning. A listing names the newest first, so
-        equal times are in reverse.
+        `spooled_bytes` is what all rows take in memory. A key's latest version comes last whatever
+        its time is: S3 dates a multipart upload by its beginning. A listing names the newest
+        version first, so rows with equal times come in reverse.
         """
         slabs = min(-(-spooled_bytes // SLAB_BYTES), shard_count, MAX_SLABS)
         if slabs > 1:
@@ -137,9 +140,10 @@ class Sorting:
             yield from _cut(reader)
 
     def in_packing_order(self) -> Iterator[pa.RecordBatch]:
-        """All rows by the month in which they were written, then by key, versions oldest first: for archives.
+        """All rows by the month of their last change, then by key, versions oldest first, for
+        archives.
 
-        The same order as `jobs.compact.packing.sort_key`; times as numbers.
+        This is the order of `jobs.compact.packing.sort_key`. Times are numbers.
         """
         self.connection.execute("SET threads = 1")
         names = ", ".join(manifest_schema().names)
@@ -174,7 +178,7 @@ class Sorting:
 
 
 def _cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Rows that stand in the order of their shards, a table for each shard."""
+    """Cut rows that are in the order of their shards into a table for each shard."""
     pending: list[pa.RecordBatch] = []
     for batch in batches:
         shard: Any = batch["shard"]

@@ -1,4 +1,4 @@
-"""The work of a planned run, wherever it belongs: on this machine or in AWS Batch, from where it is."""
+"""Work of a planned run, from where it is, on this machine or in AWS Batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from jobs.runs.placement import BatchOptions, is_batch
 async def work(
     spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, options: BatchOptions, display: Display
 ) -> tuple[dict[str, Any], int]:
-    """Work through a published plan where it belongs, from where it is → the report and the exit code."""
+    """Work through a published plan where it belongs, from where it is.
+
+    Returns the report and the exit code.
+    """
     codes: Mapping[int, int] = {}
     report = await ledger.report(spec.run_id)
     if report is None and plan.shards:

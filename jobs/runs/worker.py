@@ -1,7 +1,7 @@
 """The worker: works through one shard of a run, whatever the job.
 
-It owns what a job knows nothing of: reading the shard, how many rows are in flight, retries,
-checkpoints, progress, and stopping on a signal.
+It does what no job knows of: it reads the shard, limits the rows in flight, retries, writes
+checkpoints, shows progress, and stops on a signal.
 """
 
 from __future__ import annotations
@@ -26,21 +26,27 @@ from jobs.runs.leases import LOOK_SECONDS, Lease
 from jobs.tables.rows import read_outcomes, read_shard, write_outcomes
 
 TRIES = 8
-"""How often one row is tried before it is called failed."""
+"""How often the worker tries one row before it fails."""
 LOST_GRACE_SECONDS = 5.0
-"""How long requests in flight may go on when another attempt has the shard. It waits longer than that."""
+"""How long requests in flight may continue after another attempt claims the shard.
+
+That attempt waits longer than this.
+"""
 WAIT_SECONDS = 0.5
 
 
 class Job(Protocol):
-    """A kind of work. `process` gets what `chains` cuts out of a shard (one key's rows, oldest first), and loses none.
+    """A kind of work.
 
-    It raises Unavailable (or Throttled), Conflict or PreconditionFailed where trying again may
-    help, and must be safe to call again at any time.
+    `process` gets what `chains` cuts out of a shard (one key's rows, oldest first), which loses no
+    row. It raises Unavailable (or Throttled), Conflict or PreconditionFailed where a retry may
+    help. The worker may call it again at any time, so it must be safe to repeat.
     """
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterable[list[ObjectVersion]]:
-        """The rows of a shard, in order, cut into what is processed together: see `histories.keys_of`."""
+        """Cut the rows of a shard, in order, into what is processed together: see
+        `histories.keys_of`.
+        """
         ...
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
@@ -49,7 +55,7 @@ class Job(Protocol):
 
 
 class Progress(NamedTuple):
-    """What a worker has done so far, rows found done at the start included."""
+    """What a worker has done so far. Rows that earlier attempts did count too."""
 
     rows: int
     bad_rows: int
@@ -59,8 +65,11 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """How much at once and how long. `patience_seconds`: without one answer from S3 for so long, give up.
-    `grace_seconds`: how long rows in flight may go on after a signal (Spot gives two minutes in all).
+    """How much at once and how long.
+
+    `patience_seconds`: the worker gives up after so long without an answer from S3.
+    `grace_seconds`: how long rows in flight may continue after a signal (Spot gives two minutes in
+    all).
     """
 
     in_flight: int = 512
@@ -74,9 +83,10 @@ class WorkerLimits:
 class Worker:
     """One attempt at one shard.
 
-    `plan` is the run's, None: as the ledger has it. The shard's file must have the rows that it gives the shard.
-    `shard_sha256`: what the shard's file has to be, where a changed one could do harm.
-    `lease`: the right to work at it, whose loss ends the attempt.
+    `plan` is the run's. None: the worker reads it from the ledger. The shard's file must have the
+    rows that the plan gives it.
+    `shard_sha256`: the digest of the shard's file, where an altered file could do harm.
+    `lease`: the right to work at the shard. Its loss ends the attempt.
     """
 
     ledger: Ledger
@@ -107,9 +117,10 @@ class Worker:
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def stop(self, grace_seconds: float | None = None, why: str = "") -> None:
-        """Begin nothing new, let what is in flight end, checkpoint, and raise Interrupted (`why`) from `run`.
+        """Begin nothing new, let requests in flight end, and write a checkpoint.
 
-        No delete begins any more; with a grace of its own, no write either.
+        Then `run` raises Interrupted with `why`. No further delete begins. With `grace_seconds` no
+        further write begins either.
         """
         grace = self.limits.grace_seconds if grace_seconds is None else grace_seconds
         self._stopping, self._why = True, self._why or why
@@ -123,8 +134,9 @@ class Worker:
     async def run(self) -> Progress:
         """Work until each row of the shard has an outcome in the ledger.
 
-        Raises Interrupted after `stop` or when the lease is lost, Unavailable when S3 answers nothing any more; a
-        checkpoint has been written by then, and another attempt goes on from there.
+        Raises Interrupted after `stop` and when the lease is lost. Raises Unavailable when S3 no
+        longer answers. A checkpoint has been written by then, and another attempt continues from
+        there.
         """
         if self.lease is None:
             return await self._run()
@@ -139,7 +151,7 @@ class Worker:
             await self.lease.end()
 
     async def _keep(self, lease: Lease) -> None:
-        """Look now and then whether the lease is lost, and stop then."""
+        """Look now and then whether the lease is lost. Stop if it is."""
         while not self._must_end():
             await asyncio.sleep(LOOK_SECONDS)
             try:
@@ -147,7 +159,7 @@ class Worker:
             except Interrupted as error:
                 self.stop(LOST_GRACE_SECONDS, str(error))
             except (Unavailable, Conflict):
-                continue  # before the next write, the lease is looked after again
+                continue  # the lease is checked again before the next write
             except Exception as error:  # noqa: BLE001  the run ends with it; see `_run`
                 self._broken = self._broken or error
                 self._wake.set()
@@ -191,7 +203,7 @@ class Worker:
 
     def _reason(self) -> str:
         return self._why or (
-            f"run {self.run_id}, shard {self.shard}: stopped after a checkpoint; run it again to go on"
+            f"run {self.run_id}, shard {self.shard}: stopped after a checkpoint; run it again to continue"
         )
 
     async def _count_settled(self, numbers: range) -> None:
@@ -203,7 +215,7 @@ class Worker:
                     self._count(outcome)
 
     def _chains(self, batches: Iterable[list[ObjectVersion]]) -> Iterator[list[ObjectVersion]]:
-        """The shard's rows, those that belong together together; what holds any open row comes whole."""
+        """The chains of the shard that have an open row, each of them whole."""
         for rows in self.job.chains(itertools.chain.from_iterable(batches)):
             if any(row.row not in self._settled for row in rows):
                 yield rows
@@ -251,7 +263,7 @@ class Worker:
         raise AssertionError("the last try returns")
 
     def _judge(self, error: StoreError) -> None:
-        """Slow down when told to; give up when nothing has answered for long."""
+        """Slow down when S3 throttles. Give up when nothing has answered for long."""
         if isinstance(error, Throttled):
             self._pace.throttle(self.clock())
         if error.status:
@@ -262,7 +274,7 @@ class Worker:
                 error.target,
                 error.code,
                 f"no answer for {self.limits.patience_seconds:.0f} s; is the endpoint reachable? "
-                f"Go on later with: sealift runs retry {self.run_id}",
+                f"Continue later with: sealift runs retry {self.run_id}",
             ) from error
 
     def _failed(self, rows: list[ObjectVersion], error: StoreError) -> list[Outcome]:

@@ -174,7 +174,7 @@ def test_a_follower_that_is_stopped_leaves_the_run_alone_and_show_needs_no_batch
     follower.send_signal(signal.SIGTERM)
     _, stderr = follower.communicate(timeout=60)
     assert follower.returncode == 75
-    assert f"run {run_id} goes on in Batch" in stderr.splitlines()[-1]
+    assert f"run {run_id} continues in Batch" in stderr.splitlines()[-1]
     process.resume()
     assert fleet.ended(f"{run_id}-000-report").status == "SUCCEEDED"
     alone = fleet.sealift("runs", "show", run_id, "--json", AWS_ENDPOINT_URL_BATCH="http://127.0.0.1:9")
