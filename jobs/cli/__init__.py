@@ -1,8 +1,8 @@
-"""The command line: the only code that prints or exits. Commands are loaded when they are used.
+"""The command line: the only code that prints or exits. A command loads when it is used.
 
-One module a command, of the command's name: options in, a typed request out, text. Shared: `options`,
-`batch_options`, `pair_options`, `expire_options`, `texts` (plans and reports as text), `console` (progress, tables,
-JSON, standard streams), `run_command`, `worker_log`.
+Each command has a module of its name, which turns options into a typed request, and the answer into
+text. Shared: `options`, `batch_options`, `pair_options`, `copies_options`, `texts` (plans and
+reports as text), `console` (progress, tables, JSON, standard streams), `run_command`, `worker_log`.
 
 Nothing here decides what happens to an object.
 """
@@ -53,7 +53,7 @@ Exit codes:
    2  usage, or a limit was exceeded
    3  rows that did not end well, or differences
   10  bad configuration, manifest or ledger
-  75  transient or interrupted: run it again"""
+  75  transient or interrupted: `sealift runs retry RUN`, or the command again"""
 
 
 _show_others = warnings.showwarning
@@ -63,7 +63,7 @@ def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int,
     file: TextIO | None = None, line: str | None = None,
 ) -> None:  # fmt: skip
-    """Python's hook for warnings: ours are a line for people, others what they always were."""
+    """Python's hook for warnings: ours become a line for people, all others stay as they are."""
     if issubclass(category, SealiftWarning):
         say(f"sealift: warning: {message}")
     else:
@@ -71,7 +71,9 @@ def _show_warning(
 
 
 class _LazyGroup(click.Group):
-    """Knows its commands by name; imports one when it is called (start-up time is a feature)."""
+    """A group that knows its commands by name and imports one when it is called (for a fast
+    start).
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name, (_, _, summary) in _COMMANDS.items() if summary]
@@ -107,7 +109,10 @@ def cli() -> None:
 
 
 def _require_claim(name: str, job_id: str) -> None:
-    """In AWS Batch, for a job that was started by name: raises UsageError if another job has claimed that name."""
+    """Claim the start of a job that AWS Batch started by name.
+
+    Raises UsageError if another job has claimed that name.
+    """
     import asyncio
 
     from jobs.cli.options import ledger_location
@@ -118,13 +123,16 @@ def _require_claim(name: str, job_id: str) -> None:
     winner = asyncio.run(claim_start(open_store(None, None, None, max_in_flight=8), location, name, job_id))
     if winner != job_id:
         raise UsageError(
-            f"another job does this work: {name} is {winner}, this is {job_id}; nothing was done here. "
-            "To do it once more, submit it without SEALIFT_START"
+            f"job {name} was already started as {winner}: this duplicate ({job_id}) did nothing. "
+            "To run it once more, submit it without SEALIFT_START"
         )
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The `sealift` command. SIGTERM ends it as Ctrl-C does, so that it leaves no scratch files behind."""
+    """The `sealift` command.
+
+    SIGTERM ends it as Ctrl-C does, so that it leaves no scratch files behind.
+    """
     open_missing_streams()
     name_stdout_in_errors()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -136,11 +144,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with this code: what was registered for its end runs, output is flushed, nothing else happens.
+    """End the process with this code, after the exit handlers have run and output is flushed.
 
-    The interpreter is not taken apart. A thread of Arrow's pool that gives back the last reference to a Python file
-    while it is aborts the process (apache/arrow issue 34314), and a run that is done and accounted for would end as
-    134, which an executor must take for a crash.
+    The interpreter is not shut down. During a shutdown a thread of Arrow's pool may give back the
+    last reference to a Python file, which aborts the process (apache/arrow issue 34314). A run that
+    is complete would then end as 134, which an executor must take for a crash.
     """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -172,9 +180,9 @@ def run(arguments: list[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             error.show()
         return int(ExitCode.USAGE)
-    except (SystemExit, BrokenPipeError):  # the reader of stdout went away: what it wanted was not all said
+    except (SystemExit, BrokenPipeError):  # the reader of stdout is gone before it has all of the answer
         return int(ExitCode.TRANSIENT)
-    except Exception:  # noqa: BLE001  the last stop: whatever comes here is a bug of ours
+    except Exception:  # noqa: BLE001  any error that comes here is a bug of ours
         with contextlib.suppress(OSError):
             traceback.print_exc()
             click.echo("sealift: this is a bug in Sealift; please report the lines above", err=True)

@@ -1,4 +1,4 @@
-"""`sealift archives`: what the index knows, and making it anew from the archives."""
+"""`sealift archives`: shows the index, and rebuilds it from the archives."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex
 
 _ARCHIVES = click.option(
-    "--archives", type=LocationType(), help="Only archives below this. Default: all in the ledger."
+    "--archives", type=LocationType(), help="Only archives below this. Default: all of the ledger."
 )
 
 
@@ -80,7 +80,7 @@ def show(archive: Location, prefix: str, limit: int, ledger: str | None, as_json
 @ledger_option()
 @json_option()
 def find(key: str, archives: Location | None, version_id: str | None, ledger: str | None, as_json: bool) -> int:
-    """Every archived version of a key, the newest first. Exit code 3 when there is none."""
+    """Every archived version of a key, the newest first. Exit code 3 if no archive has the key."""
     return asyncio.run(_find(_index(ledger), key, archives, version_id, as_json))
 
 
@@ -89,13 +89,13 @@ def find(key: str, archives: Location | None, version_id: str | None, ledger: st
 @side_options("archives")
 @ledger_option()
 @json_option()
-def reindex(archives: Location, ledger: str | None, as_json: bool, **given: Any) -> int:
-    """Make the index anew, from the indexes inside the archives, where it lacks them.
+def reindex(archives: Location, ledger: str | None, as_json: bool, **options: Any) -> int:
+    """Rebuild the index from the indexes inside the archives that it lacks.
 
-    Archives are listed; of each whose index is not there, or cannot be read, its own is: three requests. Exit code 3
-    when one is damaged, or must be thawed first.
+    Lists the archives. If the index of one is missing or unreadable, reads the index inside the
+    archive (three requests). Exit code 3 if an archive is damaged, or must be thawed first.
     """
-    place = side(archives, given, "archives")
+    place = side(archives, options, "archives")
     store = open_store(place.endpoint, place.region, place.profile)
     return asyncio.run(_reindex(_index(ledger), store, archives, as_json))
 
@@ -149,13 +149,13 @@ async def _show(index: ArchiveIndex, archive: Location, prefix: str, limit: int,
 
 
 async def _find(index: ArchiveIndex, key: str, archives: Location | None, version_id: str | None, as_json: bool) -> int:
-    found = await index.find(key, archives, version_id)
-    rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in found]
+    members = await index.find(key, archives, version_id)
+    rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in members]
     headings = ["archive", "version", "size", "modified", "sha256"]
     text = table(headings, rows) if rows else f"no archive has {shown(key)}"
-    document = [_document(each.member) | {"archive": str(each.record.location)} for each in found]
+    document = [_document(each.member) | {"archive": str(each.record.location)} for each in members]
     emit({"key": key, "found": document}, as_json=as_json, text=text)
-    return 0 if found else int(ExitCode.FINDINGS)
+    return 0 if members else int(ExitCode.FINDINGS)
 
 
 async def _reindex(index: ArchiveIndex, store: Store, archives: Location, as_json: bool) -> int:
@@ -170,10 +170,12 @@ async def _reindex(index: ArchiveIndex, store: Store, archives: Location, as_jso
     renewed = await asyncio.gather(*[renew(location) async for location in list_archives(store, archives)])
     indexed = [str(each.archive) for each in renewed if each.is_new]
     problems = [{"archive": str(each.archive), "problem": each.problem} for each in renewed if each.problem]
-    known = len(renewed) - len(indexed) - len(problems)
-    lines = [f"{known:,} archives were indexed already, {len(indexed):,} are now, {len(problems):,} cannot be."]
+    indexed_before = len(renewed) - len(indexed) - len(problems)
+    lines = [
+        f"{indexed_before:,} archives were indexed already, {len(indexed):,} are now, {len(problems):,} cannot be."
+    ]
     lines += [f"  {each['problem']}" for each in problems]
-    document = {"known": known, "indexed": indexed, "problems": problems}
+    document = {"known": indexed_before, "indexed": indexed, "problems": problems}
     emit(document, as_json=as_json, text="\n".join(lines))
     return int(ExitCode.FINDINGS) if problems else 0
 
@@ -181,7 +183,7 @@ async def _reindex(index: ArchiveIndex, store: Store, archives: Location, as_jso
 async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Renewed:
     """Index one archive by the index inside it, unless it is indexed.
 
-    While an archive is cold its damaged index stays: nobody can say what is in it, and whoever asks shall hear that.
+    The damaged index of a cold archive stays: nobody knows its members, and readers must see that.
     """
     from jobs.archives.files import read_own_index
     from jobs.archives.index import completed
@@ -202,10 +204,10 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
 
 
 async def _is_whole(index: ArchiveIndex, location: Location) -> bool:
-    """Whether all of an archive's index can be read."""
+    """True if all of an archive's index is readable."""
     try:
         async with aclosing(index.members(location)) as parts:
-            async for _ in parts:  # whatever is damaged shows when it is read
+            async for _ in parts:  # reading all of it shows any damage
                 pass
     except (DamagedArchive, NotFound):
         return False

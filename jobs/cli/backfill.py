@@ -1,4 +1,4 @@
-"""`sealift backfill`: what lies in a pair's source already, copied on demand."""
+"""`sealift backfill`: copies what is in a pair's source already, on demand."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ from jobs.runs.request import Request, open_ledger
 @plan_options()
 @batch_options()
 @json_option()
-def backfill(**given: Any) -> int:
-    """Copy what lies in a pair's source already: all of it, below a prefix, between two dates, or listed in a file.
+def backfill(**options: Any) -> int:
+    """Copy what is in a pair's source already: all of it, below a prefix, between two dates, or
+    listed in a file.
 
-    What the policy leaves out is left out, copies go where it says, with its storage class and key. Its limits
-    hold; options can only be tighter. What is there already and proven the same is skipped.
+    The policy decides which objects are left out, where copies go, and their storage class and key.
+    Its limits hold, and options can only be tighter. An object that is already there, and proven
+    the same, is skipped.
 
     \b
     sealift backfill --pair scans --dry-run
@@ -43,10 +45,10 @@ def backfill(**given: Any) -> int:
     sealift backfill --pair scans --manifest s3://lists/forgotten.csv --executor batch
     """
     settings = Settings.from_environment()
-    return asyncio.run(_backfill(given, choose(given, settings), settings))
+    return asyncio.run(_backfill(options, choose(options, settings), settings))
 
 
-async def _backfill(given: dict[str, Any], chosen: Chosen, settings: Settings) -> int:
+async def _backfill(options: dict[str, Any], chosen: Chosen, settings: Settings) -> int:
     pair, scope = chosen.pair, chosen.scope
     source, destination = sides(pair)
     include, exclude = globs(scope)
@@ -54,21 +56,21 @@ async def _backfill(given: dict[str, Any], chosen: Chosen, settings: Settings) -
         job="replicate",
         source=source,
         destination=destination,
-        manifest=given["manifest"],
+        manifest=options["manifest"],
         selection=Selection(
-            prefix=given["prefix"],
+            prefix=options["prefix"],
             include=include,
             exclude=exclude,
-            newer_than=given["newer_than"],
-            older_than=given["older_than"],
+            newer_than=options["newer_than"],
+            older_than=options["older_than"],
         ),
-        options=copy_options(pair) | {"pair": pair.name} | _from_events(chosen, given["manifest"]),
-        price_table=given["price_table"],
-        prefixes=prefixes_below(scope, given["prefix"]),
+        options=copy_options(pair) | {"pair": pair.name} | _from_events(chosen, options["manifest"]),
+        price_table=options["price_table"],
+        prefixes=prefixes_below(scope, options["prefix"]),
     )
-    ceiling = Ceiling.of(pair, given["max_cost"], given["max_objects"])
+    ceiling = Ceiling.of(pair, options["max_cost"], options["max_objects"])
     try:
-        return await launch_and_report(request, open_ledger(chosen.ledger), settings, given | ceiling._asdict())
+        return await launch_and_report(request, open_ledger(chosen.ledger), settings, options | ceiling._asdict())
     except LimitExceeded as error:
         limits = Ceiling.of(pair)
         raise LimitExceeded(
@@ -78,7 +80,10 @@ async def _backfill(given: dict[str, Any], chosen: Chosen, settings: Settings) -
 
 
 def _from_events(chosen: Chosen, manifest: str | None) -> dict[str, Any]:
-    """Rows that the Lambdas left behind are events: an older version is stored below a newer one (`jobs.backup`)."""
+    """Options for rows that the Lambdas left behind, which are events.
+
+    Of those an older version is stored below a newer one (`jobs.backup`).
+    """
     if manifest is None or not manifest.startswith(f"{chosen.ledger.join('manifests/')}"):
         return {}
     return {"from_events": True, "mirrors_deletes": chosen.pair.deletes is Deletes.MIRROR}

@@ -1,4 +1,4 @@
-"""Options of `--executor batch`: the queue, the job definition, and what a worker gets."""
+"""Batch options (`--executor batch`): queue, job definition, a worker's size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def batch_options() -> Callable[[F], F]:
-    """--detach … --attempts: how a run goes to AWS Batch."""
+    """--detach … --attempts: how a run is sent to AWS Batch."""
     return stack(
         click.option("--detach", is_flag=True, help="Batch: submit and leave; `sealift runs watch` follows the run."),
         click.option("--queue", metavar="NAME", help="Batch: the job queue. Default: SEALIFT_BATCH_QUEUE."),
@@ -39,21 +39,21 @@ def batch_options() -> Callable[[F], F]:
     )
 
 
-def chosen(given: Mapping[str, Any]) -> BatchOptions:
+def chosen(options: Mapping[str, Any]) -> BatchOptions:
     """The options as one value."""
     return BatchOptions(
-        executor=given.get("executor"),
-        detach=given["detach"],
-        then_verify=given.get("then_verify", False),
-        queue=given["queue"],
-        on_demand=given["on_demand"],
-        job_definition=given["job_definition"],
-        children=given["children"],
-        share=given["share"],
-        priority=given["priority"],
-        vcpus=given["vcpus"],
-        memory_bytes=given["memory"],
-        timeout_seconds=given["timeout"],
-        attempts=given["attempts"],
-        tags=tuple(given["tag"]),
+        executor=options.get("executor"),
+        detach=options["detach"],
+        then_verify=options.get("then_verify", False),
+        queue=options["queue"],
+        on_demand=options["on_demand"],
+        job_definition=options["job_definition"],
+        children=options["children"],
+        share=options["share"],
+        priority=options["priority"],
+        vcpus=options["vcpus"],
+        memory_bytes=options["memory"],
+        timeout_seconds=options["timeout"],
+        attempts=options["attempts"],
+        tags=tuple(options["tag"]),
     )

@@ -1,4 +1,4 @@
-"""What people see: progress on a terminal, plain lines elsewhere, tables, and one JSON document."""
+"""Console: progress on a terminal, plain lines elsewhere, tables, one JSON document."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PLAIN_INTERVAL_SECONDS = 10.0
 
 _USER = re.compile("(https?://)[^\\s/@]+@")
 _OURS = re.compile("\x1b\\[[01]m")
-"""The only control sequences that we write ourselves: a table's headings are bold."""
+"""The only control sequences that Sealift writes itself: headings of tables are bold."""
 
 
 def say(message: str) -> None:
-    """A line for people, on stderr, so that stdout stays what was asked for.
+    """Print a line for people on stderr. Stdout is for the answer.
 
-    A full disk that refuses the line does not keep a run from its work. A reader that went away ends the command.
+    A full disk that refuses the line does not stop a run. A reader that is gone ends the command.
     """
     try:
         click.echo(safe(without_passwords(message)), err=True)
@@ -40,29 +40,32 @@ def say(message: str) -> None:
 
 
 def without_passwords(text: str) -> str:
-    """The text without the user and password of a URL: messages of libraries name endpoints and proxies as given."""
+    """The text without user and password of a URL.
+
+    Messages of libraries quote endpoints and proxies as the user wrote them.
+    """
     return _USER.sub(r"\1***@", text)
 
 
 def emit(document: Any, *, as_json: bool, text: str) -> None:
-    """The command's answer on stdout: one JSON document, or text."""
+    """Print the command's answer on stdout: one JSON document, or text."""
     click.echo(visible_json(json.dumps(document, indent=2, ensure_ascii=False)) if as_json else safe(text))
 
 
 def visible_json(text: str) -> str:
-    """JSON that says the same, safe for a terminal and a log."""
+    """The same JSON, safe for a terminal and a log."""
     return _visible(text, "\n")
 
 
 def safe(text: str) -> str:
-    """Text with lines of ours and parts of anybody's, safe for a terminal and a log."""
+    """Escape control characters. Keep our own bold markers."""
     return "".join(
         piece if _OURS.fullmatch(piece) else _visible(piece, "\n\t") for piece in re.split(f"({_OURS.pattern})", text)
     )
 
 
 def _visible(text: str, kept: str) -> str:
-    """Characters that move the cursor, hide or turn the reading direction around become escapes, JSON's own."""
+    """Escape characters that move the cursor, hide text or reverse its direction, as JSON does."""
     return "".join(c if c.isprintable() or c in kept else json.dumps(c)[1:-1] for c in text)
 
 
@@ -83,7 +86,10 @@ def table(headings: list[str], rows: list[list[str]]) -> str:
 
 @contextmanager
 def meter(title: str, total_rows: int) -> Iterator[Meter]:
-    """A live bar on a terminal; otherwise one plain line per `PLAIN_INTERVAL_SECONDS`. Both on stderr."""
+    """A live bar on a terminal, else one plain line per `PLAIN_INTERVAL_SECONDS`.
+
+    Both on stderr.
+    """
     if not sys.stderr.isatty():
         yield _PlainMeter(title, total_rows)
         return
@@ -143,13 +149,13 @@ TERMINAL = Terminal()
 
 
 class _Quiet(Terminal):
-    """Progress, but no messages: stdout gets the one document that says it all."""
+    """Progress, but no messages: the one document on stdout says all."""
 
     say = staticmethod(lambda message: None)
 
 
 def display(as_json: bool) -> Display:
-    """The display of a command, which says less where it prints JSON."""
+    """The display of a command. It says less if the command prints JSON."""
     return _Quiet() if as_json else TERMINAL
 
 
@@ -159,8 +165,8 @@ _NAMES = ("stdin", "stdout", "stderr")
 def open_missing_streams() -> None:
     """Open the null device as each standard stream that the caller closed (`<&-`, `>&-`, `2>&-`).
 
-    Python has None for such a stream. Its number would go to the next file or connection, which would then get what
-    this process, or one that it starts, prints.
+    Python has None for such a stream. Its number would go to the next file or connection, which
+    would then get the output of this process, or of one that it starts.
     """
     for number, name in enumerate(_NAMES):
         if getattr(sys, name) is None:
@@ -181,9 +187,9 @@ def _occupy(number: int) -> None:
 
 
 def name_stdout_in_errors() -> None:
-    """Have a write to stdout that fails raise ConfigError, whoever writes: a bare OSError does not say of what it is.
+    """Make every failed write to stdout raise ConfigError: a bare OSError does not name the file.
 
-    A reader that went away stays a BrokenPipeError.
+    A reader that is gone stays a BrokenPipeError.
     """
     out = sys.stdout
     if out is not sys.__stdout__ or not isinstance(out, io.TextIOWrapper):

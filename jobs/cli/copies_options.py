@@ -1,4 +1,4 @@
-"""Options and requests of the commands over copies: `sealift replicate` and `sealift verify`."""
+"""Copies options: what `sealift replicate` and `sealift verify` share."""
 
 from __future__ import annotations
 
@@ -45,47 +45,47 @@ def copies_options() -> Callable[[F], F]:
     )
 
 
-def copies_sides(given: Mapping[str, Any]) -> tuple[Side | None, Side]:
-    """Source and destination. Raises UsageError when one that is needed is missing."""
-    if given["source"] is None and given["manifest"] is None:
+def copies_sides(options: Mapping[str, Any]) -> tuple[Side | None, Side]:
+    """Source and destination. Raises UsageError for a missing one."""
+    if options["source"] is None and options["manifest"] is None:
         raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
-    if given["destination"] is None:
+    if options["destination"] is None:
         raise UsageError("no destination: give --destination s3://bucket/prefix")
-    source = side(given["source"], given, "source") if given["source"] else None
-    return source, side(given["destination"], given, "destination")
+    source = side(options["source"], options, "source") if options["source"] else None
+    return source, side(options["destination"], options, "destination")
 
 
 def copies_request(
     job: str,
-    given: Mapping[str, Any],
-    sides: tuple[Side | None, Side],
     options: Mapping[str, Any],
+    sides: tuple[Side | None, Side],
+    run_options: Mapping[str, Any],
     sample: tuple[int, int] | None = None,
 ) -> Request:
-    """What is asked. `sample`: (number, of), the slice of the keys that is taken."""
+    """The request. `sample`: (number, of), the slice of the keys that is taken."""
     source, destination = sides
     return Request(
         job=job,
         source=source,
         destination=destination,
-        manifest=given["manifest"],
+        manifest=options["manifest"],
         selection=Selection(
             prefix=source.location.key if source else "",
-            include=tuple(given["include"]),
-            exclude=tuple(given["exclude"]),
-            min_size_bytes=given["min_size"],
-            max_size_bytes=given["max_size"],
-            newer_than=given["newer_than"],
-            older_than=given["older_than"],
-            storage_classes=tuple(given["include_class"]),
-            versions=given["versions"],
+            include=tuple(options["include"]),
+            exclude=tuple(options["exclude"]),
+            min_size_bytes=options["min_size"],
+            max_size_bytes=options["max_size"],
+            newer_than=options["newer_than"],
+            older_than=options["older_than"],
+            storage_classes=tuple(options["include_class"]),
+            versions=options["versions"],
             sample=sample,
         ),
         options={
-            **options,
-            "all_versions": given["versions"] == "all",
-            "requester_pays": given["requester_pays"],
+            **run_options,
+            "all_versions": options["versions"] == "all",
+            "requester_pays": options["requester_pays"],
             "sample": list(sample) if sample else None,
         },
-        price_table=given["price_table"],
+        price_table=options["price_table"],
     )

@@ -1,4 +1,4 @@
-"""`sealift events`: what became of events that no attempt could handle."""
+"""`sealift events`: returns events that no attempt could handle."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ def events() -> None:
 @stack(
     click.option("--policy", "file", metavar="FILE", help="A path or s3://. Default: SEALIFT_POLICY."),
     click.option("--queue", "name", metavar="NAME", help="The events' queue. Default: the one that Terraform makes."),
-    click.option("--max", "limit", type=click.IntRange(min=1), metavar="N", help="Return so many at most."),
-    click.option("--dry-run", is_flag=True, help="Say how many there are, do nothing."),
+    click.option("--max", "limit", type=click.IntRange(min=1), metavar="N", help="Return N at most."),
+    click.option("--dry-run", is_flag=True, help="Say how many there are and do nothing."),
 )
 @json_option()
 def redrive(file: str | None, name: str | None, limit: int | None, dry_run: bool, as_json: bool) -> int:
-    """Return dead letters to their queue, once what kept them from being handled is mended.
+    """Return dead letters to their queue, once the cause of their failure is mended.
 
-    SQS moves them by itself where it can; with --max, and where it cannot, each is sent before it is deleted: one that
-    was stopped in between is there twice, which does no harm. What fails again becomes a dead letter again.
+    SQS moves them by itself where it can. With --max, and where it cannot, each letter is sent
+    before it is deleted. If the command stops in between, a letter is there twice, which does no
+    harm. An event that fails again becomes a dead letter again.
 
     \b
     sealift events redrive --dry-run
@@ -48,6 +49,6 @@ def redrive(file: str | None, name: str | None, limit: int | None, dry_run: bool
         "moved": moved.messages,
         "by_service": moved.by_service,
     }
-    told = f"{waiting:,} dead letters in {letters.name}"
-    emit(document, as_json=as_json, text=told if dry_run else f"{told}: {moved.messages:,} returned to their queue")
+    text = f"{waiting:,} dead letters in {letters.name}"
+    emit(document, as_json=as_json, text=text if dry_run else f"{text}: {moved.messages:,} returned to their queue")
     return 0

@@ -26,23 +26,23 @@ from jobs.s3.sessions import open_store
 @json_option()
 @side_options("source")
 @side_options("destination")
-def inventory(location: Location, to: Location, versions: str, file_format: str, as_json: bool, **given: Any) -> int:
+def inventory(location: Location, to: Location, versions: str, file_format: str, as_json: bool, **options: Any) -> int:
     """List LOCATION (s3://bucket/prefix), in parallel, into a report of S3 Inventory's own shape.
 
-    For stores without S3 Inventory, and for whoever can't wait a day. The report's manifest.json
-    is what `sealift replicate --manifest` and `sealift verify --manifest` take.
+    For stores without S3 Inventory, and for people who cannot wait a day. The report's
+    manifest.json is what `sealift replicate --manifest` and `sealift verify --manifest` take.
 
     \b
     sealift inventory s3://docs --to s3://reports/inventory --versions all
     """
-    return asyncio.run(_inventory(location, to, versions == "all", file_format, as_json, given))
+    return asyncio.run(_inventory(location, to, versions == "all", file_format, as_json, options))
 
 
 async def _inventory(
-    location: Location, to: Location, versions: bool, file_format: str, as_json: bool, given: dict[str, Any]
+    location: Location, to: Location, versions: bool, file_format: str, as_json: bool, options: dict[str, Any]
 ) -> int:
     source, target = (
-        open_store(given[f"{name}_endpoint"], given[f"{name}_region"], given[f"{name}_profile"])
+        open_store(options[f"{name}_endpoint"], options[f"{name}_region"], options[f"{name}_profile"])
         for name in ("source", "destination")
     )
     began = time.time()

@@ -45,20 +45,22 @@ pairs:
 @stack(
     click.option("--policy", "file", metavar="FILE", help="Default: SEALIFT_POLICY, or a pair of two sample buckets."),
     click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="S3's port. Default: any."),
-    click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Keep the data here."),
+    click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="A folder that keeps the data."),
     click.option("--retry", type=click.IntRange(0, 43200), default=5, show_default=True, metavar="SECONDS",
-                 help="After so long a failed message comes again; after five times it is a dead letter."),
+                 help="A failed message comes again after so long. After five times it is a dead letter."),
     click.option("--json", "as_json", is_flag=True, help="Print one line of JSON a second."),
 )  # fmt: skip
 def local(file: str | None, port: int, data: Path | None, retry: int, as_json: bool) -> int:
-    """The event-driven system on this machine: S3 with notifications, SQS, the functions, the runs. No AWS account.
+    """The event-driven system on this machine: S3 with notifications, SQS, the functions, the runs.
 
-    Prints the variables that point a shell at it; `aws s3 cp`, `sealift nightly` and `sealift events redrive` work with
-    them as they do with AWS. Everything listens on 127.0.0.1, credentials are new at each start, Ctrl-C ends it all.
-    It needs: pip install 'sealift[local]'
+    No AWS account. Prints the variables that point a shell at it. `aws s3 cp`, `sealift nightly`
+    and `sealift events redrive` work with them as they do with AWS. Everything listens on
+    127.0.0.1. Credentials are new at each start. Ctrl-C ends it all. It needs: pip install
+    'sealift[local]'
 
-    Other users of this machine can delete the data: S3 and the servers behind it ask for credentials, but the queues,
-    and the master and the gRPC ports of SeaweedFS, ask for none. Use it where you trust everybody who can log in.
+    Other users of this machine can delete the data. S3 and the servers behind it ask for
+    credentials, but the queues, and the master and gRPC ports of SeaweedFS, do not. Use it where
+    you trust everybody who can log in.
 
     \b
     sealift local
@@ -67,7 +69,7 @@ def local(file: str | None, port: int, data: Path | None, retry: int, as_json: b
     out, stop = sys.stdout, threading.Event()
     named = file or Settings.from_environment().policy
     if named is not None and named.startswith("s3://"):
-        raise UsageError(f"--policy {named}: name a file of this machine; nothing here asks AWS")
+        raise UsageError(f"--policy {named}: name a file of this machine, because nothing here asks AWS")
     with _interrupting(stop), _folder(data) as folder:
         from jobs.local.system import running
 
@@ -90,7 +92,7 @@ def local(file: str | None, port: int, data: Path | None, retry: int, as_json: b
 
 
 def _report(system: System, stop: threading.Event, show: Callable[[dict[str, Any]], object]) -> None:
-    """Show the status each second until somebody stops it, and once more then."""
+    """Show the status each second until somebody stops it, and once more at the end."""
     while not stop.wait(STATUS_SECONDS):
         show(system.status())
     with contextlib.suppress(StoreError):
@@ -132,7 +134,7 @@ def _farewell(events: int, runs: int) -> str:
 def status_text(status: Mapping[str, Any]) -> str:
     """One line for people."""
     oldest, newest = status["oldest_unhandled_seconds"], status["newest_unhandled_seconds"]
-    words = [
+    parts = [
         "all handled"
         if oldest is None
         else f"{status['unhandled']:,} unhandled, {human_seconds(newest)} to {human_seconds(oldest)} old",
@@ -141,8 +143,8 @@ def status_text(status: Mapping[str, Any]) -> str:
         f"{status['handed_over']:,} handed over",
         f"{status['failed']:,} failed",
     ]
-    words += [f"{status[name]:,} {label}" for name, label in _SOMETIMES.items() if status[name]]
-    return " · ".join([*words, *status["told"][-1:]])
+    parts += [f"{status[name]:,} {label}" for name, label in _SOMETIMES.items() if status[name]]
+    return " · ".join([*parts, *status["told"][-1:]])
 
 
 _SOMETIMES = {"dead_letters": "dead letters", "backlog_rows": "in the backlog", "runs": "runs under way"}
@@ -150,17 +152,17 @@ _SOMETIMES = {"dead_letters": "dead letters", "backlog_rows": "in the backlog", 
 
 @contextlib.contextmanager
 def _line() -> Iterator[Callable[[dict[str, Any]], object]]:
-    """A line that is written over on a terminal; elsewhere one whenever something has changed."""
+    """A line that is overwritten on a terminal. Elsewhere a new line for each change."""
     if not sys.stderr.isatty():
         last = ""
 
-        def tell(status: dict[str, Any]) -> None:
+        def show(status: dict[str, Any]) -> None:
             nonlocal last
             if (text := status_text(status)) != last:
                 say(text)
             last = text
 
-        yield tell
+        yield show
         return
     from rich.console import Console
     from rich.live import Live
@@ -198,7 +200,10 @@ def _sample(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _interrupting(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask to stop, however often they come: what was started has to be ended in order."""
+    """Turn Ctrl-C and SIGTERM into a request to stop, however often they come.
+
+    What was started has to be ended in order.
+    """
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -1,4 +1,4 @@
-"""`sealift nightly`: a pair's night, as the schedule starts it. Reconcile, repair, verify, and one summary."""
+"""`sealift nightly`: a pair's night. Reconcile, repair, verify, and one summary."""
 
 from __future__ import annotations
 
@@ -29,30 +29,39 @@ from jobs.runs.request import open_ledger
 
 @click.command()
 @pair_options()
-@click.option("--night", metavar="YYYY-MM-DD", help="Which night. Default: the one that began last in the pair's zone.")
-@click.option("--margin", default="15m", show_default=True, help="How much older than a report to judge: 15m, 2h.")
+@click.option("--night", metavar="YYYY-MM-DD", help="Which night. Default: the last one to begin in the pair's zone.")
+@click.option(
+    "--margin",
+    default="15m",
+    show_default=True,
+    help="Compare only objects that are so much older than a report: 15m, 2h.",
+)
 @ledger_option()
 @stack(click.option("--executor", type=click.Choice(["local", "batch"]), help="Default: SEALIFT_EXECUTOR or local."))
 @batch_options.batch_options()
 @json_option()
-def nightly(**given: Any) -> int:
-    """A pair's night: compare both sides, copy what is missing or stale, verify that and tonight's share of the rest.
+def nightly(**options: Any) -> int:
+    """A pair's night: compare both sides, copy what is missing or stale, verify the copies and a
+    share of the rest.
 
-    The inventories are S3's where the policy names them and they are at most 50 hours old, else listings. What is
-    different is reported, never overwritten. Each run keeps to the pair's limits; one above them is refused, and the
-    summary says so. A night happens once: started again, it prints its summary, or goes on where it stopped.
+    The inventories are S3's if the policy names them and they are at most 50 hours old, else
+    listings. Objects that differ are reported, never overwritten. Each run keeps to the pair's
+    limits. A run above them is refused, and the summary says so. A night happens once: started
+    again, it prints its summary, or continues where it stopped.
 
     \b
     sealift nightly --pair scans
     sealift nightly --pair scans --night 2026-11-24 --executor batch --json
     """
-    if given["detach"]:
-        raise UsageError("--detach: a night follows its runs, since each stage needs the one before; leave it out")
+    if options["detach"]:
+        raise UsageError(
+            "--detach: a night waits for its runs, because each stage needs the one before it; leave it out"
+        )
     settings = Settings.from_environment()
-    chosen, now = choose(given, settings), time.time()
+    chosen, now = choose(options, settings), time.time()
     hours = chosen.pair.nightly
     latest = find_night(now, hours.hour.minutes, zoneinfo.ZoneInfo(hours.time_zone))
-    night = parse_night(given["night"], latest) if given["night"] else latest
+    night = parse_night(options["night"], latest) if options["night"] else latest
     summary = asyncio.run(
         run_night(
             NightBook(open_ledger(chosen.ledger), chosen.pair.name, night),
@@ -60,18 +69,18 @@ def nightly(**given: Any) -> int:
             chosen.pair,
             chosen.scope,
             settings,
-            batch_options.chosen(given),
-            display(given["as_json"]),
+            batch_options.chosen(options),
+            display(options["as_json"]),
             now=now,
-            margin_seconds=parse_age(given["margin"]),
+            margin_seconds=parse_age(options["margin"]),
         )
     )
-    emit(summary, as_json=given["as_json"], text=summary_text(summary))
+    emit(summary, as_json=options["as_json"], text=summary_text(summary))
     return int(summary["exit_code"])
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
-    """The summary for people."""
+    """The summary as text."""
     lines = [
         [
             each["stage"],
@@ -90,5 +99,5 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if summary["state"] == "complete":
         text.append(f"  summary  {summary['summary']}, {human_seconds(summary['seconds'])}")
     else:
-        text.append("  not finished: start it again and it goes on")
+        text.append("  not finished: start it again to continue")
     return "\n".join(text)

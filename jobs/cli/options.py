@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their words become values."""
+"""Options that several commands share, and the values of their texts."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class RunType(click.ParamType[str]):
     name = "RUN"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The run's id, which is a folder's name, or UsageError."""
+        """The run's id, or UsageError."""
         return check_run_id(value, param.opts[-1] if param and param.opts else "RUN")
 
 
 class TextType(click.ParamType[str]):
-    """Any text but an empty one, which is what a script's unset variable leaves."""
+    """Any text but the empty one, which a script's unset variable leaves."""
 
     name = "text"
 
@@ -91,7 +91,7 @@ class ManifestType(TextType):
 
 
 def check_run_id(value: str, what: str) -> str:
-    """A run's id. Raises UsageError for an empty one, and for one that no run can have."""
+    """The id of a run. Raises UsageError for an empty or invalid one."""
     if not value.strip():
         raise UsageError(f"{what}: the run's id is empty: see `sealift runs list`")
     if not _RUN_ID.fullmatch(value):
@@ -100,7 +100,7 @@ def check_run_id(value: str, what: str) -> str:
 
 
 def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    """Several option decorators as one, in the order they are shown."""
+    """Several option decorators as one, in the order of the help text."""
 
     def apply(function: F) -> F:
         for decorator in reversed(decorators):
@@ -122,10 +122,10 @@ def manifest_option(text: str) -> Callable[[F], F]:
 
 def checksums_options() -> Callable[[F], F]:
     """--source-checksums, --destination-checksums"""
-    text = "Evidence at rest: manifest.json of a Compute checksum job's report."
+    text = "Evidence at rest: manifest.json of the report of a Compute checksum job."
     return stack(
         click.option("--source-checksums", type=TextType(), metavar="URI", help=text),
-        click.option("--destination-checksums", type=TextType(), metavar="URI", help="The same of the destination."),
+        click.option("--destination-checksums", type=TextType(), metavar="URI", help="The same for the destination."),
     )
 
 
@@ -141,7 +141,10 @@ def json_option() -> Callable[[F], F]:
 
 
 def _checked_endpoint(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
-    """Refuse what no request can go to before a run records it, passwords above all. Raises ConfigError."""
+    """Refuse an invalid endpoint, or one with a password, before a run records it.
+
+    Raises ConfigError.
+    """
     if url:
         given_endpoint(url)
     return url
@@ -154,7 +157,7 @@ def side_options(side: str) -> Callable[[F], F]:
             f"--{side}-endpoint",
             metavar="URL",
             callback=_checked_endpoint,
-            help=f"Endpoint of the {side}. Default: as boto3 finds it.",
+            help=f"Endpoint of the {side}. Default: the one that boto3 finds.",
         ),
         click.option(f"--{side}-region", metavar="NAME", help=f"Region of the {side}."),
         click.option(f"--{side}-profile", metavar="NAME", help=f"Credentials profile for the {side}."),
@@ -162,7 +165,7 @@ def side_options(side: str) -> Callable[[F], F]:
 
 
 def filter_options() -> Callable[[F], F]:
-    """--include … --sample: which rows of the manifest are taken."""
+    """--include … --include-class: which rows of the manifest are taken."""
     repeated = "May be repeated."
     return stack(
         click.option("--include", multiple=True, metavar="GLOB", help=f"Take only keys that match. {repeated}"),
@@ -180,9 +183,11 @@ def filter_options() -> Callable[[F], F]:
 def plan_options() -> Callable[[F], F]:
     """--dry-run, --max-cost, --max-objects, --yes, --executor."""
     return stack(
-        click.option("--dry-run", is_flag=True, help="Print the plan (rows, bytes, requests, dollars), do nothing."),
-        click.option("--max-cost", type=click.FloatRange(min=0), metavar="DOLLARS", help="Refuse a dearer plan."),
-        click.option("--max-objects", type=click.IntRange(min=0), metavar="N", help="Refuse a larger plan."),
+        click.option("--dry-run", is_flag=True, help="Print the plan (rows, bytes, requests, dollars) and do nothing."),
+        click.option(
+            "--max-cost", type=click.FloatRange(min=0), metavar="DOLLARS", help="Refuse a plan that costs more."
+        ),
+        click.option("--max-objects", type=click.IntRange(min=0), metavar="N", help="Refuse a plan with more objects."),
         click.option(
             "--price-table", type=click.Path(path_type=Path), help="Prices as JSON, like jobs/core/prices/*.json."
         ),
@@ -192,7 +197,7 @@ def plan_options() -> Callable[[F], F]:
 
 
 def ledger_location(ledger: str | None, settings: Settings) -> Location:
-    """The ledger's place. Raises UsageError when nobody named one."""
+    """The ledger's location. Raises UsageError if nobody names one."""
     uri = ledger or settings.ledger
     if not uri:
         raise UsageError("no ledger: give --ledger s3://bucket/prefix or set SEALIFT_LEDGER")

@@ -1,4 +1,4 @@
-"""Commands about a pair of the policy: the options that name it, and what they mean."""
+"""Pair options: how a command names a pair of the policy, and what that means."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A pair, its keys, the policy that it is in, and where its runs are recorded."""
+    """A pair, its keys, its policy, and the ledger of its runs."""
 
     policy: Policy
     pair: Pair
@@ -37,15 +37,16 @@ def pair_options() -> Callable[[F], F]:
     )
 
 
-def choose(given: Mapping[str, Any], settings: Settings) -> Chosen:
-    """The pair that the options name. Not to be called in an event loop. Raises UsageError, PolicyError, StoreError.
+def choose(options: Mapping[str, Any], settings: Settings) -> Chosen:
+    """The pair that the options name. Must not be called in an event loop.
 
-    The ledger is the one of --ledger, SEALIFT_LEDGER or the policy, in this order.
+    The ledger is the one of --ledger, SEALIFT_LEDGER or the policy, in this order. Raises
+    UsageError, PolicyError, StoreError.
     """
-    policy = policies.read(given["file"])
-    pair = policy.pair(given["pair_name"])
+    policy = policies.read(options["file"])
+    pair = policy.pair(options["pair_name"])
     if pair is None:
         names = ", ".join(each.name for each in policy.pairs)
-        raise UsageError(f"--pair {given['pair_name']!r}: the policy has no such pair, only {names}")
-    place = ledger_location(given["ledger"] or settings.ledger or policy.ledger.uri, settings)
+        raise UsageError(f"--pair {options['pair_name']!r}: the policy has no such pair, only {names}")
+    place = ledger_location(options["ledger"] or settings.ledger or policy.ledger.uri, settings)
     return Chosen(policy, pair, scope(policy, pair), place)

@@ -1,4 +1,4 @@
-"""`sealift policy`: is the file right, and what does it mean for an object?"""
+"""`sealift policy`: checks the policy file, and explains it for an object."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from jobs.reports.figures import human_bytes
 def policy() -> None:
     """Check the policy file; explain what it means for an object.
 
-    The file names each protected bucket, where its copy goes, and how it is proven. policy.example.yaml
-    has everything with its meaning.
+    The file names each protected bucket, where its copy goes, and how the copy is proven.
+    policy.example.yaml explains every field.
     """
 
 
@@ -36,9 +36,10 @@ def policy() -> None:
 @click.argument("file", required=False)
 @json_option()
 def check(file: str | None, as_json: bool) -> int:
-    """Is the policy right? FILE is a path or s3:// (default: SEALIFT_POLICY). Every mistake is told at once.
+    """Check the policy.
 
-    With --json the answer holds the whole policy, with all defaults in their places.
+    FILE is a path or s3:// (default: SEALIFT_POLICY). Reports every mistake at once. With --json
+    the answer holds the whole policy with all of its defaults.
     """
     try:
         found = read(file)
@@ -73,9 +74,10 @@ def explain_object(
     no_tags: bool,
     as_json: bool,
 ) -> int:
-    """Which pair protects the object, where its copies go, and which archive rule takes it, and why.
+    """Explain which pair protects an object, where its copies go, which archive rule takes it, and
+    why.
 
-    Nothing is asked of S3: what is not said of the object is answered with "if".
+    It asks S3 nothing. Where you leave out a fact about the object, the answer says "if".
     """
     answer = explain(
         read(file),
@@ -99,7 +101,10 @@ def schema() -> int:
 
 
 def read(file: str | None) -> Policy:
-    """The policy at a path or an s3:// URI, else at SEALIFT_POLICY. Raises UsageError, PolicyError and StoreError."""
+    """The policy at a path or an s3:// URI. Raises UsageError, PolicyError and StoreError.
+
+    None: the one at SEALIFT_POLICY.
+    """
     name = file or Settings.from_environment().policy
     if name is None:
         raise UsageError("no policy file: name one, or set SEALIFT_POLICY")
@@ -115,7 +120,7 @@ async def _load(uri: str) -> Policy:
 
 
 def plain(value: Any) -> Any:
-    """A policy as JSON has it, each value as one would write it in the file."""
+    """A policy as JSON has it, with each value as in the file."""
     if is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple | list):
@@ -134,9 +139,9 @@ def _word(kind: Any, option: str, text: str | None) -> Any:
         raise UsageError(f"{option} {text!r}: expected {error}") from None
 
 
-def _tags(given: tuple[str, ...]) -> dict[str, str]:
-    split = [text.partition("=") for text in given]
-    for (name, equals, _), text in zip(split, given, strict=True):
+def _tags(texts: tuple[str, ...]) -> dict[str, str]:
+    split = [text.partition("=") for text in texts]
+    for (name, equals, _), text in zip(split, texts, strict=True):
         if not equals or not name:
             raise UsageError(f"--tag {text!r}: write it as key=value")
     return {name: value for name, _, value in split}
@@ -176,8 +181,8 @@ def _explanation_text(answer: Explanation) -> str:
         f"  verified    by checksums once in {pair.verify.rota:d} nights{deep}",
         f"  archived    {_archive_text(answer)}",
     ]
-    words = {True: "applies", False: "does not apply", None: "may apply"}
-    lines += [f"    {rule.rule} {words[rule.applies]}: {rule.reason}" for rule in answer.rules]
+    verdicts = {True: "applies", False: "does not apply", None: "may apply"}
+    lines += [f"    {rule.rule} {verdicts[rule.applies]}: {rule.reason}" for rule in answer.rules]
     return "\n".join(map(shown, lines))
 
 
@@ -199,11 +204,12 @@ def _archive_text(answer: Explanation) -> str:
     type=click.File(encoding="utf-8"),
     required=True,
     metavar="FILE",
-    help="What `terraform output -json` printed; - reads it from stdin.",
+    help="A file with the output of `terraform output -json`. - reads stdin.",
 )
 @json_option()
 def bind(file: IO[str], as_json: bool) -> int:
-    """Print SEALIFT_* variables for what Terraform made: ledger, policy, job queues, job definition.
+    """Print SEALIFT_* variables for Terraform's resources: ledger, policy, job queues, job
+    definition.
 
     \b
     terraform -chdir=terraform output -json | sealift policy bind --terraform-output - > sealift.env
@@ -217,7 +223,10 @@ def bind(file: IO[str], as_json: bool) -> int:
 
 
 def _environment(file: IO[str]) -> dict[str, str]:
-    """Raises ConfigError for what is no output of the module in terraform/."""
+    """The variables.
+
+    Raises ConfigError for a text that is not the output of the module in terraform/.
+    """
     try:
         outputs: Any = json.load(file)
     except ValueError as error:

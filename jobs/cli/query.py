@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jobs.tables.duck import Answer
 
 TABLE_ROWS = 1_000
-"""What is longer than this nobody reads on a terminal."""
+"""The most rows of a table on a terminal."""
 
 
 @click.command()
@@ -48,14 +48,15 @@ TABLE_ROWS = 1_000
 def query(
     sql: str | None, run_id: str | None, file_format: str, output: Path | None, describe: bool, ledger: str | None
 ) -> int:
-    """Ask the ledger in SQL (DuckDB's): one SELECT over runs, manifest, outcomes, differences, catalog,
-    tombstones, journal.
+    """Ask the ledger in SQL (DuckDB's): one SELECT over runs, manifest, outcomes, differences,
+    catalog, tombstones, journal.
 
-    Only the files of the tables that the SQL names are fetched, with --run only that run's; they lie in
-    a scratch folder (TMPDIR) meanwhile. SQL reaches nothing else: no other file, no network, no writing.
+    Only the files of the tables that the SQL names are fetched, with --run only that run's. They
+    are in a scratch folder (TMPDIR) meanwhile. SQL reaches nothing else: it reads no other file,
+    has no network, and writes nothing.
 
-    CSV is for people: text that a spreadsheet takes for a formula gets a ' in front, and control characters become
-    escapes. Parquet and JSON say exactly what is there.
+    CSV is for people: text that a spreadsheet would take for a formula gets a ' in front, and
+    control characters become escapes. Parquet and JSON hold the exact text.
 
     \b
     sealift query --tables
@@ -68,7 +69,7 @@ def query(
     if not sql:
         raise UsageError('nothing to ask: give a SELECT, for example "SELECT * FROM runs", or --tables')
     if file_format == "parquet" and output is None and sys.stdout.isatty():
-        raise UsageError("Parquet is no text for a terminal: add --output FILE, or pipe it")
+        raise UsageError("a terminal cannot show Parquet: add --output FILE, or pipe it")
     place = ledger_location(ledger, Settings.from_environment())
     asyncio.run(_query(sql, run_id, file_format, output, open_ledger(place)))
     return 0
@@ -105,7 +106,7 @@ def _write(answer: Answer, file_format: str, output: Path | None) -> None:
 
 
 def _documents(answer: Answer) -> Any:
-    """The pieces of one JSON array, an object for each row."""
+    """The pieces of one JSON array, with an object for each row."""
     start = "["
     for row in answer.rows():
         text = json.dumps({name: plain(value) for name, value in row.items()}, ensure_ascii=False)
@@ -130,7 +131,10 @@ def _cell(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value of SQL as JSON has it: times in ISO 8601, bytes in base64, what is no finite number as null."""
+    """A value of SQL as JSON has it.
+
+    Times are in ISO 8601 and bytes in base64. A number that is not finite becomes null.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Decimal):

@@ -1,4 +1,4 @@
-"""A command that makes a run: plan, ask, run, report."""
+"""Run command: plan, ask, run, report. Every command that makes a run uses it."""
 
 from __future__ import annotations
 
@@ -28,32 +28,35 @@ async def launch_and_report(
     request: Request,
     ledger: Ledger,
     settings: Settings,
-    given: dict[str, Any],
+    options: dict[str, Any],
     plan_run: Planner | None = None,
 ) -> int:
-    """Plan, ask, run and report one request. Returns the exit code. `plan_run`: None for that of its kind of work."""
+    """Plan, ask, run and report one request. Returns the exit code.
+
+    `plan_run`: None for the planner of the request's kind of work.
+    """
     kind = find_kind(request.job, request.options)
     plan_run = plan_run or kind.plan
     if plan_run is None:
         raise UsageError(f"no {kind.name} run can be planned here")
-    options = batch_options.chosen(given)
-    place = placing.place(options, settings, request.job) if placing.is_batch(options, settings) else None
+    batch = batch_options.chosen(options)
+    place = placing.place(batch, settings, request.job) if placing.is_batch(batch, settings) else None
     if place is None:
         planned = await plan_run(request, ledger, settings, TERMINAL)
     else:
         placing.check_sides(request.source, request.destination)
-        planning = plan_run(request, ledger, placing.for_planning(settings, options), TERMINAL)
+        planning = plan_run(request, ledger, placing.for_planning(settings, batch), TERMINAL)
         planned = await _checked(planning, placing.check(place))
     runs = [planned]
-    if given.get("then_verify"):
+    if options.get("then_verify"):
         from jobs.runs.planning import read_price_table
 
         runs.append(batch_follow.verifying(planned, read_price_table(request.price_table)))
     try:
-        as_json = given["as_json"]
+        as_json = options["as_json"]
         for each in runs:
-            launch.check_limits(each.plan, given["max_cost"], given["max_objects"])
-        if given["dry_run"]:
+            launch.check_limits(each.plan, options["max_cost"], options["max_objects"])
+        if options["dry_run"]:
             document = _plan_document(planned.spec, planned.plan)
             if len(runs) > 1:
                 document["then"] = _plan_document(runs[1].spec, runs[1].plan)
@@ -61,7 +64,7 @@ async def launch_and_report(
             return 0
         if not as_json:
             say("\n".join(plan_text(each.spec, each.plan) for each in runs))
-        if sys.stdin.isatty() and sys.stderr.isatty() and not given["yes"] and not as_json:
+        if sys.stdin.isatty() and sys.stderr.isatty() and not options["yes"] and not as_json:
             click.confirm("Start?", abort=True, err=True)
         for each in runs:
             await launch.publish(each, ledger)
@@ -70,16 +73,18 @@ async def launch_and_report(
     if place is None or not planned.plan.shards:
         return await run_and_report(planned.spec, planned.plan, ledger, settings, as_json=as_json)
     submitted: list[tuple[Submitted, RunSpec, Plan]] = []
-    after = settings.batch_job_id if given["detach"] else None  # else the work would wait for who waits for it
+    after = (
+        settings.batch_job_id if options["detach"] else None
+    )  # a waiting parent must not be its child's dependency (deadlock)
     for each in runs:
         follows = submitted[-1][0].job_ids[WORK] if submitted else None
         jobs = await batch_follow.submit(each.spec, each.plan, ledger, place, after=after, follows=follows)
         submitted.append((jobs, each.spec, each.plan))
-    return await follow_and_report(submitted, ledger, as_json=as_json, detach=given["detach"])
+    return await follow_and_report(submitted, ledger, as_json=as_json, detach=options["detach"])
 
 
 async def _checked(planning: Coroutine[Any, Any, Planned], check: Coroutine[Any, Any, None]) -> Planned:
-    """A plan that is made while something is checked; the first failure of either ends the other one."""
+    """Plan while a check runs. The first failure of either ends the other."""
     try:
         async with asyncio.TaskGroup() as both:
             plan = both.create_task(planning)
@@ -94,7 +99,10 @@ async def _checked(planning: Coroutine[Any, Any, Planned], check: Coroutine[Any,
 async def follow_and_report(
     submitted: Sequence[tuple[Submitted, RunSpec, Plan]], ledger: Ledger, *, as_json: bool, detach: bool = False
 ) -> int:
-    """Follow runs in Batch until they have ended, and print what came of them; the exit code of the first bad one."""
+    """Follow runs in Batch to their ends, and print their reports.
+
+    Returns the exit code of the first bad one.
+    """
     if detach:
         known = [{"run_id": spec.run_id, "job": spec.job, "jobs": dict(jobs.job_ids)} for jobs, spec, _ in submitted]
         document = known[0] | {"state": "submitted"} | ({"then": known[1]} if len(known) > 1 else {})
@@ -115,12 +123,12 @@ async def follow_and_report(
 
 
 async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
-    """Work through a published plan and print what came of it; the exit code."""
+    """Work through a published plan and print its report. Returns the exit code."""
     codes = await launch.execute(spec, plan, ledger.location, settings, TERMINAL)
     try:
         report = await launch.conclude(spec, plan, ledger, codes, kind_of(spec).report_details)
     except Unavailable as error:
-        raise Interrupted(f"{error}; go on when it answers again with: sealift runs retry {spec.run_id}") from error
+        raise Interrupted(f"{error}; when it answers again, continue with: sealift runs retry {spec.run_id}") from error
     emit(report, as_json=as_json, text=report_text(report))
     return launch.run_exit_code(report, codes)
 

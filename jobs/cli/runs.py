@@ -1,4 +1,4 @@
-"""`sealift runs`: what the ledger knows, and going on with it."""
+"""`sealift runs`: shows the runs in the ledger, and continues them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from jobs.reports.figures import human_bytes
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import BatchExecutor
-from jobs.runs.progress import find_standing
+from jobs.runs.progress import find_progress
 from jobs.runs.request import Request, open_ledger
 
 WATCH_SECONDS = 2.0
@@ -32,15 +32,15 @@ WATCH_SECONDS = 2.0
 
 @click.group()
 def runs() -> None:
-    """List, show, watch, cancel and retry runs, by what the ledger (and AWS Batch) knows."""
+    """List, show, watch, cancel and retry runs, from the ledger (and AWS Batch)."""
 
 
 @runs.command("list")
 @ledger_option()
-@click.option("--limit", default=50, show_default=True, help="Only the latest so many.")
+@click.option("--limit", default=50, show_default=True, help="Only the latest N runs.")
 @json_option()
 def list_runs(ledger: str | None, limit: int, as_json: bool) -> int:
-    """The runs of a ledger, the latest first."""
+    """List the runs of a ledger, the latest first."""
     return asyncio.run(_list(_open(ledger), limit, as_json))
 
 
@@ -49,7 +49,7 @@ def list_runs(ledger: str | None, limit: int, as_json: bool) -> int:
 @ledger_option()
 @json_option()
 def show(run_id: str, ledger: str | None, as_json: bool) -> int:
-    """What was asked, what was planned, how far it is, how it ended."""
+    """Show a run: its request, its plan, how far it is, how it ended."""
     return asyncio.run(_show(_open(ledger), run_id, as_json))
 
 
@@ -58,7 +58,7 @@ def show(run_id: str, ledger: str | None, as_json: bool) -> int:
 @ledger_option()
 @json_option()
 def watch(run_id: str, ledger: str | None, as_json: bool) -> int:
-    """Follow a run until it has ended; the exit code is the run's."""
+    """Follow a run to its end. The exit code is the run's."""
     return asyncio.run(_watch(_open(ledger), run_id, as_json))
 
 
@@ -67,27 +67,30 @@ def watch(run_id: str, ledger: str | None, as_json: bool) -> int:
 @ledger_option()
 @json_option()
 def cancel(run_id: str, ledger: str | None, as_json: bool) -> int:
-    """End a run in AWS Batch: its workers checkpoint, and `runs retry` goes on from there."""
+    """End a run in AWS Batch.
+
+    Its workers write a checkpoint, and `runs retry` continues from there.
+    """
     return asyncio.run(_cancel(_open(ledger), run_id, as_json))
 
 
 @runs.command()
 @click.argument("run_id", type=RunType(), metavar="RUN")
 @ledger_option()
-@click.option("--executor", type=click.Choice(["local", "batch"]), help="Default: where the run was.")
+@click.option("--executor", type=click.Choice(["local", "batch"]), help="Default: where the run was before.")
 @batch_options.batch_options()
 @click.option("--yes", is_flag=True, help="Start without asking (on a terminal it asks).")
 @json_option()
-def retry(run_id: str, ledger: str | None, **given: Any) -> int:
-    """Go on with a run that stopped, or act on the rows that failed, and nothing else.
+def retry(run_id: str, ledger: str | None, **options: Any) -> int:
+    """Continue a run that stopped, or act on its failed rows, and nothing else.
 
-    A run with rows that have no outcome goes on where it was. An expire run does not: start the same `sealift expire`
-    again, which plans with the places that you name, and leaves out what has gone. The failed rows of a replicate run
-    become a new replicate run, those of a compact or restore run a new one of its kind. Those of a verify run are
-    copied anew: what verify proved wrong may be overwritten, exactly those objects, and nothing else
-    that is newer.
+    A run with rows that have no outcome continues where it was. An expire run does not: start the
+    same `sealift expire` again. It plans with the places that you name, and leaves out what is
+    deleted already. The failed rows of a replicate, compact or restore run become a new run of that
+    kind. The failed rows of a verify run are copied again. This may overwrite exactly the objects
+    that verify proved wrong, and nothing else that is newer.
     """
-    return asyncio.run(_retry(_open(ledger), run_id, given))
+    return asyncio.run(_retry(_open(ledger), run_id, options))
 
 
 @runs.command()
@@ -95,7 +98,10 @@ def retry(run_id: str, ledger: str | None, **given: Any) -> int:
 @ledger_option()
 @json_option()
 def report(run_id: str, ledger: str | None, as_json: bool) -> int:
-    """The report of a run; made now if all rows are accounted for and nobody made it."""
+    """Print the report of a run.
+
+    If all rows are accounted for and it has no report, make it now.
+    """
     return asyncio.run(_report(_open(ledger), run_id, as_json))
 
 
@@ -105,13 +111,13 @@ def _open(ledger: str | None) -> Ledger:
 
 async def _list(ledger: Ledger, limit: int, as_json: bool) -> int:
     latest = (await ledger.run_ids())[::-1][:limit]
-    known = await asyncio.gather(*(_summary(ledger, run_id) for run_id in latest))
+    runs = await asyncio.gather(*(_summary(ledger, run_id) for run_id in latest))
     rows = [
         [str(run["run_id"]), str(run["job"]), str(run["state"]), f"{run['rows']:,}", f"{run['failures']:,}"]
-        for run in known
+        for run in runs
     ]
     text = table(["run", "job", "state", "rows", "failures"], rows) if rows else f"no runs in {ledger.location}"
-    emit({"ledger": str(ledger.location), "runs": known}, as_json=as_json, text=text)
+    emit({"ledger": str(ledger.location), "runs": runs}, as_json=as_json, text=text)
     return 0
 
 
@@ -133,22 +139,22 @@ async def _summary(ledger: Ledger, run_id: str) -> dict[str, Any]:
             "failures": 0,
             "seconds": 0,
         }
-    standing = await find_standing(ledger, run_id, plan)
-    state = "incomplete" if standing.rows < plan.rows else "unreported"
+    progress = await find_progress(ledger, run_id, plan)
+    state = "incomplete" if progress.rows < plan.rows else "unreported"
     return {
         "run_id": run_id,
         "job": job,
         "state": state,
         "rows": plan.rows,
         "outcomes": {},
-        "failures": standing.bad_rows,
+        "failures": progress.bad_rows,
         "seconds": 0,
     }
 
 
 async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
-    ended, standing = await ledger.report(run_id), await find_standing(ledger, run_id, plan)
+    ended, standing = await ledger.report(run_id), await find_progress(ledger, run_id, plan)
     document = {
         "run_id": run_id,
         "job": spec.job,
@@ -177,8 +183,8 @@ async def _watch(ledger: Ledger, run_id: str, as_json: bool) -> int:
         return await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json)
     with meter(spec.job, plan.rows) as shown:
         while (ended := await ledger.report(run_id)) is None:
-            standing = await find_standing(ledger, run_id, plan)
-            shown.update(standing.rows, standing.bad_rows, standing.size_bytes)
+            progress = await find_progress(ledger, run_id, plan)
+            shown.update(progress.rows, progress.bad_rows, progress.size_bytes)
             await asyncio.sleep(WATCH_SECONDS)
     emit(ended, as_json=as_json, text=report_text(ended))
     return int(exit_code(ended))
@@ -192,7 +198,7 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
         return 0
     submitted = await batch_follow.cancel(ledger, run_id)
     document = {"run_id": run_id, "state": "cancelled", "jobs": dict(submitted.job_ids)}
-    text = f"Cancelled {run_id}: its workers checkpoint and end.\n  go on with  sealift runs retry {run_id}"
+    text = f"Cancelled {run_id}: its workers write a checkpoint and end.\n  continue with  sealift runs retry {run_id}"
     emit(document, as_json=as_json, text=text)
     return 0
 
@@ -206,24 +212,24 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool) -> int:
     return int(exit_code(document))
 
 
-async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
+async def _retry(ledger: Ledger, run_id: str, options: dict[str, Any]) -> int:
     settings = Settings.from_environment()
     spec, plan, ended = await ledger.spec(run_id), await ledger.plan(run_id), await ledger.report(run_id)
-    if given["executor"] is None and await ledger.names(run_id, "batch/"):
-        given = given | {"executor": "batch"}
-    options = batch_options.chosen(given)
+    if options["executor"] is None and await ledger.names(run_id, "batch/"):
+        options = options | {"executor": "batch"}
+    batch = batch_options.chosen(options)
     kind = kind_of(spec)
     if ended is None:
         if kind.not_resumed is not None:
             raise UsageError(kind.not_resumed(spec))
-        if not placing.is_batch(options, settings):
-            return await run_and_report(spec, plan, ledger, settings, as_json=given["as_json"])
-        submitted = await batch_follow.resubmit(ledger, spec, plan, options, settings, display(given["as_json"]))
+        if not placing.is_batch(batch, settings):
+            return await run_and_report(spec, plan, ledger, settings, as_json=options["as_json"])
+        submitted = await batch_follow.resubmit(ledger, spec, plan, batch, settings, display(options["as_json"]))
         if submitted is None:
-            return await _report(ledger, run_id, given["as_json"])
-        return await follow_and_report([(submitted, spec, plan)], ledger, **_shown(given))
+            return await _report(ledger, run_id, options["as_json"])
+        return await follow_and_report([(submitted, spec, plan)], ledger, **_shown(options))
     if "failures" in ended and not ended["failures"]:
-        emit(ended, as_json=given["as_json"], text=f"Nothing to retry: {report_text(ended)}")
+        emit(ended, as_json=options["as_json"], text=f"Nothing to retry: {report_text(ended)}")
         return 0
     if kind.retried_as is None:
         raise UsageError(kind.not_retried(spec) if kind.not_retried else f"no run retries a {kind.name} run")
@@ -241,14 +247,14 @@ async def _retry(ledger: Ledger, run_id: str, given: dict[str, Any]) -> int:
         retry_of=run_id,
     )
     limits = {"dry_run": False, "max_cost": None, "max_objects": None}
-    return await launch_and_report(request, ledger, settings, given | limits)
+    return await launch_and_report(request, ledger, settings, options | limits)
 
 
 def _counted(ended: dict[str, Any]) -> dict[str, Any]:
-    """Rows by status (or category), and those that need attention."""
+    """Rows by status (or category), and the rows that need attention."""
     categories = {name: each["rows"] for name, each in ended.get("categories", {}).items() if each["rows"]}
     return {"outcomes": ended.get("outcomes", categories), "failures": findings_count(ended)}
 
 
-def _shown(given: dict[str, Any]) -> dict[str, bool]:
-    return {"as_json": given["as_json"], "detach": given["detach"]}
+def _shown(options: dict[str, Any]) -> dict[str, bool]:
+    return {"as_json": options["as_json"], "detach": options["detach"]}

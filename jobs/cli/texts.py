@@ -1,4 +1,4 @@
-"""Plans and reports as lines of text."""
+"""Texts: plans and reports as lines for people."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
 
 
 def savings_lines(savings: Mapping[str, Any]) -> list[str]:
-    """What a compaction saves, for people; nothing for other runs."""
+    """What a compaction saves. Nothing for other runs."""
     if not savings:
         return []
     months = savings["break_even_months"]
@@ -48,10 +48,13 @@ def savings_lines(savings: Mapping[str, Any]) -> list[str]:
 
 
 def expiry_lines(expiry: Mapping[str, Any]) -> list[str]:
-    """Where an expire run finds originals and copies, and what share of what is there would go, for people."""
+    """Where an expire run finds originals and copies, and the share of objects that would go.
+
+    Nothing for other runs.
+    """
     if not expiry:
         return []
-    who = "as the ledger says: check it, a run that deletes wants to hear it from you" if expiry["claimed"] else ""
+    who = "as the ledger says: check it, since you must name it yourself to delete" if expiry["claimed"] else ""
     shares = ", ".join(
         f"{share['eligible']:,} of {share['listed']:,} {what}"
         for what, share in (("current objects", expiry["current"]), ("versions", expiry["versions"]))
@@ -65,14 +68,14 @@ def expiry_lines(expiry: Mapping[str, Any]) -> list[str]:
 
 
 def _reached(side: Mapping[str, Any]) -> str:
-    """How a side is reached, for people."""
+    """How to reach a side."""
     named = ", ".join(f"{name} {side[name]}" for name in ("region", "profile") if side[name])
     endpoint = f"reached by endpoint {side['endpoint']}" if side["endpoint"] else "reached as boto3 finds it"
     return f"{endpoint}{f' ({named})' if named else ''}"
 
 
 def thaw_lines(restore: Mapping[str, Any]) -> list[str]:
-    """What a restore has to thaw, for people; nothing for other runs."""
+    """What a restore has to thaw. Nothing for other runs."""
     if not restore:
         return []
     lines = [f"  archives  {restore['archives']:,} with {restore['members']:,} of the members"]
@@ -87,7 +90,7 @@ def thaw_lines(restore: Mapping[str, Any]) -> list[str]:
 
 
 def report_text(report: Mapping[str, Any]) -> str:
-    """The report, in some lines."""
+    """The report in a few lines."""
     return _reconciled(report) if "categories" in report else _worked(report)
 
 
@@ -100,7 +103,7 @@ def _worked(report: Mapping[str, Any]) -> str:
         lines.append(f"  nothing was deleted: this was a dry run, the same {named} --yes-delete deletes")
     if report["state"] != "complete":
         again = "the same command again" if report["job"] == "expire" else f"sealift runs retry {report['run_id']}"
-        lines.append(f"  go on with  {again}")
+        lines.append(f"  continue with  {again}")
     elif report["failures"]:
         lines.append(f"  failed rows  {report['failures_manifest']}")
         if "deletions" not in report:
@@ -110,7 +113,10 @@ def _worked(report: Mapping[str, Any]) -> str:
 
 
 def _deletions(deletions: Mapping[str, Any] | None) -> list[str]:
-    """What an expire run deleted, or would delete, and the proof of each: the first of it, and where all of it is."""
+    """What an expire run deleted, or would delete: the first rows, and the file with all of them.
+
+    Each row has the proof of its copy.
+    """
     if not deletions or not deletions["rows"]:
         return []
     names = ("key", "version_id", "evidence", "copy")

@@ -29,19 +29,19 @@ _OF_COPIES = (
 @copies_options()
 @click.option("--deep", is_flag=True, help="Read and compare the bytes of both sides.")
 @checksums_options()
-@click.option("--archives", type=LocationType(), help="Instead of copies: read the archives beneath this once more.")
+@click.option("--archives", type=LocationType(), help="Instead of copies: read the archives below this once more.")
 @side_options("archives")
-@click.option("--sample", metavar="1/N", help="Take one Nth of the keys, or archives, always the same one.")
-@click.option("--rotate", is_flag=True, help="With --sample: the next Nth each run, everything once in N runs.")
-def verify(**given: Any) -> int:
-    """Prove that each object of a manifest or a listing is at the destination, the same.
+@click.option("--sample", metavar="1/N", help="Take one Nth of the keys (or archives), always the same one.")
+@click.option("--rotate", is_flag=True, help="With --sample: another Nth each run, everything once in N runs.")
+def verify(**options: Any) -> int:
+    """Prove that each object of a manifest or a listing is the same at the destination.
 
-    By stored checksums, then MD5 ETags; with --deep by the bytes of both sides, or, for the rows
-    of proven:ID, by the destination's bytes against the checksum that the ledger knows. What reports
-    of checksums at rest prove of both sides is not read. Each row ends as verified, mismatched,
+    Stored checksums prove it, else MD5 ETags. With --deep the bytes of both sides do, or, for the
+    rows of proven:ID, the destination's bytes and the checksum in the ledger. Objects that reports
+    of checksums at rest prove on both sides are not read. Each row ends as verified, mismatched,
     missing, changed, unverifiable, denied or failed, with the reason.
 
-    With --archives each archive is read whole, and each of its members proven against the index.
+    With --archives each archive is read whole, and the index proves each of its members.
 
     \b
     sealift verify --source s3://docs --destination s3://replica
@@ -49,30 +49,30 @@ def verify(**given: Any) -> int:
     sealift verify --manifest proven:20261125T003345Z-verify-1f3a --destination s3://replica --deep
     sealift verify --archives s3://cold/docs --sample 1/30 --rotate
     """
-    if given["rotate"] and not given["sample"]:
+    if options["rotate"] and not options["sample"]:
         raise UsageError("--rotate needs --sample 1/N")
     settings = Settings.from_environment()
-    ledger = open_ledger(ledger_location(given["ledger"], settings))
+    ledger = open_ledger(ledger_location(options["ledger"], settings))
     return asyncio.run(
-        _verify_archives(given, ledger, settings) if given["archives"] else _verify(given, ledger, settings)
+        _verify_archives(options, ledger, settings) if options["archives"] else _verify(options, ledger, settings)
     )
 
 
-async def _verify(given: dict[str, Any], ledger: Ledger, settings: Settings) -> int:
-    sides = copies_sides(given)
-    sample = await _sample(given, ledger, *sides)
+async def _verify(options: dict[str, Any], ledger: Ledger, settings: Settings) -> int:
+    sides = copies_sides(options)
+    sample = await _sample(options, ledger, *sides)
     names = ("deep", "rotate", "source_checksums", "destination_checksums")
-    request = copies_request("verify", given, sides, {name: given[name] for name in names}, sample)
-    return await launch_and_report(request, ledger, settings, given)
+    request = copies_request("verify", options, sides, {name: options[name] for name in names}, sample)
+    return await launch_and_report(request, ledger, settings, options)
 
 
-async def _verify_archives(given: dict[str, Any], ledger: Ledger, settings: Settings) -> int:
-    if given["destination"] is not None:
-        raise UsageError("--archives and --destination: what shall be verified, archives or copies? Give one of them")
-    archives = side(given["archives"], given, "archives")
-    source = side(given["source"], given, "source") if given["source"] else None
-    sample = await _sample(given, ledger, source, archives)
-    foreign = [name for name in _OF_COPIES if given.get(name)]
+async def _verify_archives(options: dict[str, Any], ledger: Ledger, settings: Settings) -> int:
+    if options["destination"] is not None:
+        raise UsageError("--archives verifies archives, --destination copies: give one of them")
+    archives = side(options["archives"], options, "archives")
+    source = side(options["source"], options, "source") if options["source"] else None
+    sample = await _sample(options, ledger, source, archives)
+    foreign = [name for name in _OF_COPIES if options.get(name)]
     if foreign:
         option = foreign[0].replace("_", "-")
         raise UsageError(f"--archives reads whole archives: leave out --{option}; --sample takes some of them")
@@ -82,24 +82,24 @@ async def _verify_archives(given: dict[str, Any], ledger: Ledger, settings: Sett
         destination=archives,
         manifest=None,
         selection=Selection(versions="all"),
-        options={"archives": True, "sample": list(sample) if sample else None, "rotate": given["rotate"]},
-        price_table=given["price_table"],
+        options={"archives": True, "sample": list(sample) if sample else None, "rotate": options["rotate"]},
+        price_table=options["price_table"],
     )
-    return await launch_and_report(request, ledger, settings, given)
+    return await launch_and_report(request, ledger, settings, options)
 
 
 async def _sample(
-    given: dict[str, Any], ledger: Ledger, source: Side | None, destination: Side
+    options: dict[str, Any], ledger: Ledger, source: Side | None, destination: Side
 ) -> tuple[int, int] | None:
-    """Which slice of the keys is taken: (number, of). None: all of them."""
-    if not given["sample"]:
+    """The slice of the keys to take: (number, of). None: all keys."""
+    if not options["sample"]:
         return None
-    of = parse_fraction(given["sample"])
-    return (await _next_slice(ledger, source, destination, of) if given["rotate"] else 0), of
+    of = parse_fraction(options["sample"])
+    return (await _next_slice(ledger, source, destination, of) if options["rotate"] else 0), of
 
 
 async def _next_slice(ledger: Ledger, source: Side | None, destination: Side, of: int) -> int:
-    """The slice after that of the latest rotating run over the same pair."""
+    """The slice after that of the latest rotating run over the same sides."""
     for run_id in reversed(await ledger.run_ids()):
         if "-verify-" not in run_id:
             continue

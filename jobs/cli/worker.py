@@ -1,4 +1,4 @@
-"""`sealift worker`: one attempt at one shard. The executors start it; so can a person."""
+"""`sealift worker`: one attempt at one shard. The executors start it, and people can."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from jobs.s3.store import Store
 
 PROGRESS_SECONDS = 0.5
 ALONE_GRACE_SECONDS = 1.0
-"""How long requests in flight may go on when the parent, or the reader of stdout, is gone."""
+"""How long requests in flight may continue when the parent, or the reader of stdout, is gone."""
 
 
 @click.command(hidden=True)
 @click.argument("run_id", type=RunType())
 @click.option("--shard", type=click.IntRange(min=0), envvar="AWS_BATCH_JOB_ARRAY_INDEX", help="Which shard.")
 @click.option("--submission", type=click.IntRange(min=0), help="In AWS Batch: the shards of this child of it.")
-@click.option("--launch", "launch_id", metavar="ID", help="The launch that starts it; it stops when there is another.")
+@click.option("--launch", "launch_id", metavar="ID", help="The launch that starts it. Another launch stops it.")
 @click.option(
-    "--run-sha256", metavar="HEX", help="What the run's spec and plan have to be: nothing is deleted without."
+    "--run-sha256", metavar="HEX", help="The digest of the run's spec and plan. Without it nothing is deleted."
 )
 @ledger_option()
 def worker(
@@ -55,10 +55,10 @@ def worker(
     run_sha256: str | None,
     ledger: str | None,
 ) -> None:
-    """Work through one shard of a run, or through those of one child of a submission to AWS Batch.
+    """Work through one shard of a run, or the shards of one child of a submission to AWS Batch.
 
-    Progress goes to stdout for the local executor; within AWS Batch, or with SEALIFT_LOG=json, a log of JSON lines
-    goes to stderr.
+    Progress goes to stdout for the local executor. In AWS Batch, or with SEALIFT_LOG=json, a log of
+    JSON lines goes to stderr.
     """
     settings = Settings.from_environment()
     location = ledger_location(ledger, settings)
@@ -74,8 +74,10 @@ def worker(
 
 
 def _yield_to_others() -> None:
-    """Have the kernel treat this process as batch work (SCHED_BATCH, sched(7)): an answer that arrives does not
-    preempt what runs, so that the worker wakes for several at once. A fifth less CPU, where cores are scarce.
+    """Have the kernel treat this process as batch work (SCHED_BATCH, sched(7)).
+
+    An answer that arrives does not preempt the running code, so the worker wakes for several at
+    once. That saves a fifth of the CPU time where cores are scarce.
     """
     if hasattr(os, "SCHED_BATCH"):  # Linux
         with suppress(OSError):  # a container may forbid it; then it is only slower
@@ -91,7 +93,7 @@ async def _work_child(
     run_sha256: str | None,
     stops: _Stops,
 ) -> None:
-    """Work through the shards of a child. What keeps it from working is written into the ledger, too."""
+    """Work through the shards of a child. Record in the ledger what stops it."""
     from jobs.runs.batch_executor import child_shards, launch_name, record_error
 
     ledger = _open(location)
@@ -111,7 +113,10 @@ def _open(location: Location) -> Ledger:
 
 
 def _check_digest(spec: RunSpec, plan: Plan, run_sha256: str | None) -> None:
-    """Nothing that deletes works by what the ledger alone says. Raises UsageError, LedgerError."""
+    """Check spec and plan against the digest from the command line. Raises UsageError, LedgerError.
+
+    The ledger alone must never start a deletion.
+    """
     if run_sha256 is None and is_destructive(spec):
         raise UsageError(f"run {spec.run_id} deletes: only `sealift expire --yes-delete` starts its workers")
     if run_sha256 is not None and run_sha256 != run_digest(spec, plan):
@@ -166,7 +171,7 @@ async def _work(
     attempt.on_checkpoint = log.count
     printer = _Printer(attempt)
     attempt.on_progress = log.progress if settings.in_batch else printer  # stdout is the local executor's
-    gc.freeze()  # what is loaded by now stays: collections need not walk it for each few hundred rows
+    gc.freeze()  # these objects stay: no need to walk them at each collection
     gc.set_threshold(50_000, 20, 20)
     stops.listen(attempt)
     try:
@@ -179,11 +184,13 @@ async def _work(
     if not settings.in_batch:
         printer.print(done)
         if printer.is_broken:
-            raise Interrupted(f"run {run_id}, shard {shard}: all rows are done, but nobody reads it: stdout is closed")
+            raise Interrupted(
+                f"run {run_id}, shard {shard}: all rows are done, but stdout is closed: nobody reads the result"
+            )
 
 
 def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
-    """Stores for the source and the destination; one for both where they are reached alike."""
+    """Stores for the source and the destination: one store if both are reached in the same way."""
 
     def reach(side: Side) -> Store:
         payer = bool(spec.options.get("requester_pays"))
@@ -203,7 +210,9 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
 
 
 class _Stops:
-    """SIGTERM, Ctrl-C and the end of the parent, whichever attempt of this process is at work, or about to be."""
+    """SIGTERM, Ctrl-C and the parent's end, for the attempt of this process that is at work or
+    next.
+    """
 
     def __init__(self) -> None:
         self._attempt: Worker | None = None
@@ -224,7 +233,7 @@ class _Stops:
 
 
 class _Printer:
-    """Prints progress, at most once per `PROGRESS_SECONDS`. Without a reader, the attempt stops."""
+    """Prints progress at most once per `PROGRESS_SECONDS`. Stops the attempt if nobody reads it."""
 
     def __init__(self, attempt: Worker) -> None:
         self._attempt, self._last, self.is_broken = attempt, 0.0, False
@@ -236,7 +245,7 @@ class _Printer:
             self.print(progress)
 
     def print(self, document: Any) -> None:
-        """A line of JSON."""
+        """Print a line of JSON."""
         if self.is_broken:
             return
         try:

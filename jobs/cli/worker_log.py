@@ -1,13 +1,13 @@
-"""What a worker says in a container: JSON lines on stderr, a few for each attempt at a shard, never one for an object.
+"""The worker log: JSON lines on a container's stderr, a few for each attempt.
 
     {"time": …, "level": "info", "event": "started", "run": …, "shard": 3, "attempt": …, "planned": 100000, …}
     {"time": …, "level": "info", "event": "progress", "run": …, "shard": 3, "attempt": …, "rows": 61024, …}
     {"time": …, "level": "info", "event": "ended", "run": …, "shard": 3, "attempt": …, "exit_code": 0, …, "_aws": …}
     {"time": …, "level": "warning", "event": "errors", …, "Reason": "denied", "Errors": 12, "_aws": …}
 
-The attempt is the one that the ledger's outcomes name. `_aws` makes a line a metric in CloudWatch (`core.metrics`).
-Log storage is paid by the byte, and at 10⁹ objects a line for each would cost more than their copies: what became
-of a row is in the ledger.
+The ledger's outcomes name the same attempt. `_aws` makes a line a metric in CloudWatch
+(`core.metrics`). Log storage is paid by the byte. At 10⁹ objects a line for each would cost more
+than their copies, so the outcome of a row is in the ledger alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jobs.errors import ExitCode, SealiftError
 from jobs.runs.worker import Progress
 
 PROGRESS_SECONDS = 60.0
-"""How often a worker says how far it is."""
+"""The seconds between two lines of progress."""
 _MESSAGE_CHARACTERS = 2_000
 
 
@@ -39,14 +39,14 @@ def to_stderr(line: str) -> None:
 
 
 def nowhere(line: str) -> None:
-    """The log of a worker that nobody wants to read, as on a person's terminal."""
+    """No log: on a person's terminal nobody reads it."""
 
 
 @dataclass(slots=True)
 class WorkerLog:
-    """The log of one attempt at one shard: a line when the block begins, and lines when it ends, however it does.
+    """The log of one attempt at one shard: a line when the block begins, and lines when it ends.
 
-    Counts what this attempt did, not what it found done.
+    It counts what this attempt did, not what earlier attempts did.
     """
 
     job: str
@@ -76,19 +76,21 @@ class WorkerLog:
             self._end(ExitCode.BUG, f"{type(error).__name__}: {error}")
 
     def count(self, outcomes: Sequence[Outcome]) -> None:
-        """Outcomes that this attempt has written to the ledger."""
+        """Count outcomes that this attempt has written to the ledger."""
         self._statuses.update(outcome.status for outcome in outcomes)
         self._size_bytes += sum(outcome.size_bytes for outcome in outcomes)
 
     def progress(self, progress: Progress) -> None:
-        """How far the shard is; a line each `PROGRESS_SECONDS`."""
+        """How far the shard is: a line each `PROGRESS_SECONDS`."""
         now = self.clock()
         if now - self._last_progress >= PROGRESS_SECONDS:
             self._last_progress = now
             self._line("progress", "info", progress._asdict())
 
     def _end(self, exit_code: ExitCode, message: str = "") -> None:
-        """What was done, as metrics; and a metric for each way in which rows ended badly."""
+        """Write the result with its metrics, and a metric for each status of rows that ended
+        badly.
+        """
         errors = {status: rows for status, rows in sorted(self._statuses.items()) if status not in GOOD}
         metrics = [
             Metric("Objects", Unit.COUNT, self._statuses.total()),
@@ -98,8 +100,10 @@ class WorkerLog:
         ]
         level = {ExitCode.DONE: "info", ExitCode.TRANSIENT: "warning"}.get(exit_code, "error")
         statuses = {status.value: rows for status, rows in sorted(self._statuses.items())}
-        said = {"exit_code": int(exit_code), "outcomes": statuses} | ({"message": _short(message)} if message else {})
-        self._line("ended", level, said, {"Job": self.job}, metrics)
+        details = {"exit_code": int(exit_code), "outcomes": statuses} | (
+            {"message": _short(message)} if message else {}
+        )
+        self._line("ended", level, details, {"Job": self.job}, metrics)
         for status, rows in errors.items():
             by = {"Job": self.job, "Reason": status.value}
             self._line("errors", "warning", {}, by, [Metric("Errors", Unit.COUNT, rows)])
@@ -108,7 +112,7 @@ class WorkerLog:
         self,
         event: str,
         level: str,
-        said: dict[str, Any],
+        details: dict[str, Any],
         dimensions: dict[str, str] | None = None,
         metrics: Sequence[Metric] = (),
     ) -> None:
@@ -120,7 +124,7 @@ class WorkerLog:
             "run": self.run_id,
             "shard": self.shard,
             "attempt": self.attempt,
-            **said,
+            **details,
         }
         if metrics:
             document = embed(metrics, dimensions or {}, document, now)

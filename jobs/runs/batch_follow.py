@@ -22,7 +22,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
 from jobs.runs.batch_executor import BatchExecutor, Submitted, describe_failure, exit_codes, unfinished_shards
 from jobs.runs.placement import CHILDREN, BatchOptions, check, place
-from jobs.runs.progress import find_standing
+from jobs.runs.progress import find_progress
 from jobs.runs.request import Planned
 
 LEDGER_SHARE, BATCH_SHARE = 0.015, 0.25
@@ -144,7 +144,7 @@ async def follow(
     last_summary, last_stage = "", (0, False)
     with display.meter(spec.job, plan.rows) as shown, _signalled() as signalled:
         while True:
-            progress, now = await find_standing(ledger, spec.run_id, plan), time.monotonic()
+            progress, now = await find_progress(ledger, spec.run_id, plan), time.monotonic()
             shown.update(*progress)
             is_accounted = progress.rows == plan.rows
             if is_accounted or now >= next_ask:

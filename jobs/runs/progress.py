@@ -8,7 +8,7 @@ from jobs.core.run import Plan
 from jobs.ledger.ledger import Ledger
 
 
-class Standing(NamedTuple):
+class RunProgress(NamedTuple):
     """Rows with an outcome, rows that ended badly, and bytes handled.
 
     A row that two attempts did counts at most once.
@@ -19,7 +19,7 @@ class Standing(NamedTuple):
     size_bytes: int
 
 
-async def find_standing(ledger: Ledger, run_id: str, plan: Plan) -> Standing:
+async def find_progress(ledger: Ledger, run_id: str, plan: Plan) -> RunProgress:
     """How far the run is now."""
     done = [0] * len(plan.shards)
     bad_rows = size_bytes = 0
@@ -28,4 +28,4 @@ async def find_standing(ledger: Ledger, run_id: str, plan: Plan) -> Standing:
         bad_rows += checkpoint.bad_rows
         size_bytes += checkpoint.size_bytes
     rows = sum(min(count, shard.rows) for count, shard in zip(done, plan.shards, strict=True))
-    return Standing(rows, bad_rows, size_bytes)
+    return RunProgress(rows, bad_rows, size_bytes)
