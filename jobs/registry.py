@@ -1,4 +1,4 @@
-"""The registry: which package knows what of which kind of work."""
+"""The registry: which module has which kind of work."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ KINDS: Mapping[tuple[str, str | None], str] = {
     ("expire", None): "jobs.expire.kind",
     ("reconcile", None): "jobs.reconcile.kind",
 }
-"""(job of a run, an option that makes it another kind) → the module that has its `KIND`. It loads when it is used."""
+"""Maps (a run's job, an option that makes it another kind) to the module of its `KIND`.
+
+A module loads when it is used.
+"""
 
 
 def find_kind(job: str, options: Mapping[str, Any]) -> Kind:
-    """The kind of work of a job with these options. Raises ConfigError for a job that this version does not know."""
+    """The kind of work of a job with these options. Raises ConfigError for an unknown job."""
     for (name, option), module in KINDS.items():
         if name == job and (option is None or options.get(option)):
             kind: Kind = import_module(module).KIND
             return kind
-    raise ConfigError(f"{job!r} is a kind of run that this version of Sealift does not know: use a newer one")
+    raise ConfigError(f"{job!r} is a kind of run that this version of Sealift does not know: use a newer version")
 
 
 def kind_of(spec: RunSpec) -> Kind:
@@ -39,7 +42,7 @@ def kind_of(spec: RunSpec) -> Kind:
 
 
 def open_job(opened: Opened) -> Job:
-    """The job of one worker. Raises ConfigError for a run on which no worker works."""
+    """The job of one worker. Raises ConfigError for a run that has no workers."""
     kind = kind_of(opened.spec)
     if kind.open_job is None:
         raise ConfigError(f"run {opened.spec.run_id} is a {kind.name} run: no worker works on it")

@@ -1,4 +1,4 @@
-"""Backup by events as a kind of work: rows that the Lambda function left behind."""
+"""Backup as a kind of work: copies the rows that the Lambda function left behind."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Plan of a compaction: the rows in packing order, cut into archives, weighed, spread over shards.
+"""Plan of a compaction: rows in packing order, cut into archives, spread over shards.
 
-Groups stay whole: a shard holds one group after the other, as `jobs.compact.packing` finds them again.
-pyarrow and duckdb load with this module, so import it where it is used.
+Groups stay whole: a shard holds one group after the other, as `jobs.compact.packing` finds them
+again.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ _COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "
 async def plan_run(
     request: Request, ledger: Ledger, settings: Settings, display: Display, *, claims: tuple[Claim, ...] = ()
 ) -> Planned:
-    """Read and filter the manifest, cut it into archives, weigh them. Raises ManifestError, ConfigError, …
+    """Read and filter the manifest, cut it into archives, weigh them.
 
-    `claims`: rows that are left to others.
+    Raises ManifestError, ConfigError, …
+
+    `claims`: rows that other rules pack.
     """
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
@@ -72,16 +74,16 @@ async def plan_run(
 
 
 def _check_apart(source: Side, archives: Side) -> None:
-    """An archive must not be packed by the next run."""
+    """Raises UsageError for archives within the source: the next run would pack them."""
     if is_streamed(source, archives) or source.location.bucket != archives.location.bucket:
         return
     if archives.location.key.startswith(source.location.key):
-        raise UsageError(f"{archives.location} lies in {source.location}: archives need a place of their own")
+        raise UsageError(f"{archives.location} is within {source.location}: archives need a place of their own")
 
 
 @dataclass(slots=True)
 class Grouped:
-    """A manifest cut into archives. `left_alone` counts rows by the reason why they are not packed."""
+    """A manifest cut into archives. `left_alone` counts the rows that are not packed, by reason."""
 
     rows: int = 0
     size_bytes: int = 0
@@ -93,7 +95,7 @@ class Grouped:
     left_alone: Counter[str] = field(default_factory=Counter)
 
     def savings(self) -> dict[str, Any]:
-        """What the plan says of it, JSON-ready. The dollars before and after are a month's."""
+        """The savings for the plan, JSON-ready. The dollars before and after are per month."""
         return {
             "archives": self.archives,
             "members": self.packed.members,
@@ -150,7 +152,9 @@ async def plan_groups(
 
 
 async def leave_out(batches: AsyncIterator[pa.RecordBatch], claims: Sequence[Claim]) -> AsyncIterator[pa.RecordBatch]:
-    """The rows (in `manifest_schema()`) that no earlier rule claims: the first rule that holds, applies."""
+    """The rows (in `manifest_schema()`) that no earlier rule claims: the first rule that matches,
+    wins.
+    """
     async for batch in batches:
         taken = batch
         for claim in claims:
@@ -164,7 +168,10 @@ async def leave_out(batches: AsyncIterator[pa.RecordBatch], claims: Sequence[Cla
 
 
 def forecast(grouped: Grouped, options: Mapping[str, Any], processes: int, prices: PriceTable) -> Plan:
-    """The plan of a compaction. `early_delete` is not in its dollars: expiring the originals costs that."""
+    """The plan of a compaction.
+
+    Its dollars leave out `early_delete`, which only the expiry of the originals costs.
+    """
     packed = grouped.packed
     requests = {"put": grouped.archives, "part": grouped.parts, "get": packed.members}
     per_gib = prices.internet_per_gib if options.get("streamed") else prices.cross_region_per_gib
@@ -190,7 +197,7 @@ def forecast(grouped: Grouped, options: Mapping[str, Any], processes: int, price
 
 @dataclass(slots=True)
 class _Spread:
-    """Rows in packing order, cut into groups and these into shards; counts go into `grouped` on the way."""
+    """Rows in packing order, cut into groups, and groups into shards. Counts them in `grouped`."""
 
     batches: Iterator[pa.RecordBatch]
     rule: PackingRule
@@ -200,7 +207,9 @@ class _Spread:
     _pending: deque[pa.RecordBatch] = field(default_factory=deque)
 
     def shards(self) -> Iterator[pa.Table]:
-        """A table for each shard: at least one group, and more while it is under the limit."""
+        """A table for each shard: at least one group, and further ones while it is below the
+        limit.
+        """
         rows = size_bytes = 0
         for group in cut(self._rows(), self.rule):
             self._weigh(group)
@@ -230,7 +239,7 @@ class _Spread:
         self.grouped.packed = self.grouped.packed.plus(savings)
 
     def _take(self, rows: int) -> pa.Table:
-        """The first of the pending rows."""
+        """Remove and return the first of the pending rows."""
         taken = []
         while rows:
             batch = self._pending.popleft()
@@ -242,7 +251,7 @@ class _Spread:
 
 
 def _encode(table: pa.Table, grouped: Grouped) -> bytes:
-    """A shard's file, its rows numbered; counts it."""
+    """A shard's file with numbered rows. Counts them."""
     numbers = pa.array(range(grouped.rows, grouped.rows + table.num_rows), pa.int64())
     numbered = table.add_column(0, "row", numbers).cast(shard_schema())
     size_bytes = sum(size for size in table["size_bytes"].to_pylist() if size is not None)

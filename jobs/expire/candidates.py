@@ -1,9 +1,9 @@
-"""Planning an expire run: what earlier runs proved, where the copies are, and the rows that this makes.
+"""Candidates of an expire run: proven rows, the places of copies, and the shares.
 
-The rows are the proven ones of one run, or those of a manifest with the latest proof that any run has of each. Where
-originals and copies are, the caller says: the ledger's rows and proofs of other places are left out. Each row carries
-its proof (`jobs.expire.rules.Proof`). Members of one archive come together, in the archive's order, so that they are
-read together. pyarrow and duckdb load with this module, so import it where it is used.
+The rows are the proven rows of one run, or those of a manifest with the latest proof that any run
+has of each. The caller says where originals and copies are, and the ledger's rows and proofs of
+other places are left out. Each row carries its proof (`jobs.expire.rules.Proof`). Members of one
+archive come together, in the archive's order, so that they are read together.
 """
 
 from __future__ import annotations
@@ -39,15 +39,17 @@ WriteShard = Callable[[int, bytes], Awaitable[None]]
 
 _MEMBER = ("sha256", "offset", "frame_start", "frame_offset", "frame_length")
 OWN_PLACE = "its copy lies where this run deletes: name a narrower --source, or another copy in --copies"
-"""Why a proof counts for nothing: the copy is itself a row of the run, or could be one."""
+"""Why a proof does not count: the copy is itself a row of the run, or could be one."""
 
 _ROW = ("key", "version_id", "is_latest", "size_bytes", "etag", "last_modified", "storage_class")
 
 
 class Scope(NamedTuple):
-    """Where originals and copies are. `is_apart`: they are on different services, where bucket names say nothing.
+    """Where originals and copies are.
 
-    `is_own`: which keys of the source are those of the pair that the run is for; None: all are, there is no pair.
+    `is_apart`: they are on different services, so equal bucket names are different buckets.
+    `is_own`: which keys of the source belong to the pair of the run. None: all keys, there is no
+    pair.
     """
 
     source: Location
@@ -58,10 +60,12 @@ class Scope(NamedTuple):
 
 @dataclass(slots=True)
 class Candidates:
-    """The rows of an expire run, and what shares of what is there they are.
+    """The rows of an expire run, and their shares.
 
-    `current` and `versions`: of the current objects, and of all versions, those that would go and those that `prefix`
-    holds. `by_class` counts all rows by storage class: (rows, rows in archives). `excluded`: what was left out, by why.
+    `current` and `versions`: of the current objects, and of all versions, those that would go and
+    those that `prefix` holds.
+    `by_class` counts all rows by storage class: (rows, rows in archives).
+    `excluded` counts what was left out, by reason.
     """
 
     prefix: Location
@@ -87,12 +91,13 @@ async def plan_candidates(
     rows_per_shard: int = shards.ROWS_PER_SHARD,
     processes: int = 1,
 ) -> Candidates:
-    """What `runs` have proven, of `wanted` (in `manifest_schema()`) or all, written as shards in `expiry_schema()`.
+    """The rows that `runs` have proven, written as shards in `expiry_schema()`.
 
-    A wanted row that nobody has proven is a row without a proof. `older_than`: epoch seconds that written and proven
-    have to be before to count for a share. The shares are those of the scope's source; of wanted rows, of the folder
-    in it of those that have a proof and are there: `list_prefix` lists it. `write_shard(number, parquet)` is awaited
-    for each shard, in order.
+    `wanted`: rows in `manifest_schema()`, None for all. A wanted row that no run has proven is a
+    row without a proof. `older_than`: epoch seconds before which a row must be written and proven
+    to count for a share. The shares are those of the scope's source. For wanted rows they are those
+    of the folder in it that holds all rows with a proof that are there: `list_prefix` lists it.
+    `write_shard(number, parquet)` is awaited for each shard, in order.
     """
     prefix = scope.source
     with TemporaryDirectory(prefix="expiring-", dir=scratch_directory) as scratch:
@@ -118,18 +123,19 @@ async def plan_candidates(
                 there = f"FROM read_parquet({quoted(str(folder / 'listed.parquet'))})"
                 beneath = f"starts_with(key, {quoted(prefix.key)})"
                 connection.execute(f"CREATE OR REPLACE VIEW there AS {there} WHERE {beneath}")
-            found = Candidates(prefix, excluded={why: count for why, count in excluded.items() if count})
-            found.current, found.versions = await asyncio.to_thread(weigh, connection, older_than)
-            found.by_class = await asyncio.to_thread(_count_classes, connection)
-            await _write(connection, write_shard, rows_per_shard, processes, found)
-            return found
+            candidates = Candidates(prefix, excluded={why: count for why, count in excluded.items() if count})
+            candidates.current, candidates.versions = await asyncio.to_thread(weigh, connection, older_than)
+            candidates.by_class = await asyncio.to_thread(_count_classes, connection)
+            await _write(connection, write_shard, rows_per_shard, processes, candidates)
+            return candidates
 
 
 def _narrow(connection: duckdb.DuckDBPyConnection, scope: Scope, wanted: Path | None) -> dict[str, int]:
-    """Leave out what lies elsewhere than the scope says. Returns how many rows, by reason.
+    """Leave out rows and copies outside the scope. Returns the number of rows, by reason.
 
-    A proof whose copy lies in the scope's source gets an objection: it may be the original of another row, so that each
-    would be the proof of the other. What the ledger says of runs is not asked: chains of runs come to the same.
+    A proof whose copy is in the scope's source gets an objection: the copy may be the original of
+    another row, and each would prove the other. The ledger's records of runs are not asked, because
+    chains of runs would lead to the same.
     """
     source = scope.source
     is_inside = f"starts_with(key, {quoted(source.key)})"
@@ -154,7 +160,7 @@ def _lies_in(bucket: str, key: str, place: Location) -> str:
 
 
 async def _spool(rows: AsyncIterator[pa.RecordBatch], path: Path, is_own: Callable[[str], bool] | None = None) -> int:
-    """Write the rows whose keys are the run's own. Returns how many others there are."""
+    """Write the rows whose keys are the run's own. Returns the number of the others."""
     foreign = 0
     with pq.ParquetWriter(path, manifest_schema(), compression="lz4") as writer:
         async for batch in rows:
@@ -166,7 +172,7 @@ async def _spool(rows: AsyncIterator[pa.RecordBatch], path: Path, is_own: Callab
 
 
 def _drop_foreign(connection: duckdb.DuckDBPyConnection, is_own: Callable[[str], bool] | None, path: Path) -> int:
-    """Take the proofs of keys that are not the run's own out of `proven`. Returns how many."""
+    """Remove the proofs of keys that are not the run's own from `proven`. Returns their number."""
     if is_own is None:
         return 0
     schema = pa.schema([pa.field("key", pa.string())])
@@ -181,10 +187,11 @@ def _drop_foreign(connection: duckdb.DuckDBPyConnection, is_own: Callable[[str],
 
 
 def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Path | None) -> None:
-    """The table `chosen`: each version once, with its latest proof; as old as the first proof of the same copy.
+    """The table `chosen`: each version once, with its latest proof, as old as the first proof of
+    the same copy.
 
-    A proof without an objection comes first. Of the wanted rows also those without one. A row without an id that
-    comes to a version which another row names is that row once more.
+    A proof without an objection comes first. Of wanted rows it also has those without a proof. A
+    row without an id that matches a version which another row names is that row once more.
     """
     connection.execute(
         """
@@ -227,7 +234,7 @@ def _names() -> list[str]:
 
 
 def _count_classes(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, int]]:
-    """All rows by storage class, and how many of them are in archives."""
+    """All rows by storage class, with the number of those in archives."""
     counted = (
         "SELECT coalesce(storage_class, 'STANDARD'), count(*), count(*) FILTER (in_archive) FROM chosen GROUP BY 1"
     )
@@ -239,22 +246,22 @@ async def _write(
     write_shard: WriteShard,
     rows_per_shard: int,
     processes: int,
-    found: Candidates,
+    candidates: Candidates,
 ) -> None:
     rows, size_bytes = _one(connection, "SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM chosen")
     wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
     tables = _tables(connection, max(1, -(-rows // max(wanted, 1))))
     while (table := await asyncio.to_thread(next, tables, None)) is not None:
         data = write_parquet(table)
-        await write_shard(len(found.shards), data)
+        await write_shard(len(candidates.shards), data)
         own_bytes = sum(size or 0 for size in table["size_bytes"].to_pylist())
-        found.shards.append(ShardSummary(table.num_rows, own_bytes, hashlib.sha256(data).hexdigest()))
-        found.rows += table.num_rows
-        found.size_bytes += own_bytes
+        candidates.shards.append(ShardSummary(table.num_rows, own_bytes, hashlib.sha256(data).hexdigest()))
+        candidates.rows += table.num_rows
+        candidates.size_bytes += own_bytes
 
 
 def _tables(connection: duckdb.DuckDBPyConnection, rows_each: int) -> Iterator[pa.Table]:
-    """The chosen rows as shards of so many rows, numbered from 0."""
+    """The chosen rows as shards of `rows_each` rows, numbered from 0."""
     reader: Any = connection.sql(
         "FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN copy_key END, "
         'coalesce(frame_offset, "offset"), "offset", key, version_id'
@@ -303,12 +310,12 @@ def _row(number: int, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
-    found: Any = connection.execute(sql).fetchall()
-    return found[0]
+    rows: Any = connection.execute(sql).fetchall()
+    return rows[0]
 
 
 def _narrowed(prefix: Location, span: tuple[str | None, str | None]) -> Location:
-    """The folder below the prefix that all keys between two share. The prefix itself where there are no keys."""
+    """The folder below the prefix that all keys share. The prefix itself if there are no keys."""
     first, last = span
     if first is None or last is None:
         return prefix
@@ -316,7 +323,7 @@ def _narrowed(prefix: Location, span: tuple[str | None, str | None]) -> Location
 
 
 def _shared_folder(first_key: str, last_key: str) -> str:
-    """The folder, with its `/`, that all keys between the two share; empty when there is none."""
+    """The folder, with its `/`, that all keys between the two share. Empty if there is none."""
     shared = 0
     while shared < min(len(first_key), len(last_key)) and first_key[shared] == last_key[shared]:
         shared += 1

@@ -1,4 +1,4 @@
-"""Expiry as a kind of work. It neither goes on nor is retried by what the ledger says of it."""
+"""Expiry as a kind of work. The ledger alone neither continues nor retries it."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ async def _report_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str
 
 def _not_resumed(spec: RunSpec) -> str:
     return (
-        f"run {spec.run_id} is an expire run: it does not go on by what the ledger says of it. Start it again, and "
-        "what has gone is left out. This is what the ledger claims it was: check where originals and copies "
+        f"run {spec.run_id} is an expire run, which the ledger alone cannot continue. Start it again: it leaves "
+        "out what is deleted already. This is the command that the ledger claims: check where originals and copies "
         f"are, then start  {command_of(spec)}"
     )
 
 
 def _not_retried(spec: RunSpec) -> str:
-    return f"run {spec.run_id} has ended: what it kept is proven anew by another `sealift expire`"
+    return f"run {spec.run_id} has ended: to prove again what it kept, start another `sealift expire`"
 
 
 KIND = Kind(

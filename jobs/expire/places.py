@@ -1,7 +1,7 @@
-"""Where an expire run finds originals and copies: from the command line or the policy, never from the ledger.
+"""Places of an expire run: from the command line or the policy, never from the ledger.
 
-Who may write to the ledger could otherwise send a deletion to a server that "has" all copies. What the ledger claims
-is shown, in a complete command line, for a person to check.
+A writer to the ledger could otherwise send a deletion to a server that "has" all copies. The
+ledger's claims are shown, in a complete command line, for a person to check.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from jobs.core.model import Location
 from jobs.core.run import RunSpec, Side
 
 PROVEN_BY = "proven by "
-"""What the manifest of an expire run is called when its rows are those of another run."""
+"""The prefix of an expire run's manifest when its rows are those of another run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Originals, and where copies may be. All copies are reached in one way, that of `destination`."""
+    """Originals, and where copies may be. All copies are reached in the way of `destination`."""
 
     source: Side
     copies: tuple[Location, ...]
@@ -35,7 +35,10 @@ class Places:
 
 
 def claimed_by(runs: Sequence[RunSpec], bucket: str | None = None) -> Places:
-    """What the ledger says of runs, the last of which says how both sides are reached. `bucket`: that of the rows."""
+    """The ledger's claims from runs. The last run says how to reach both sides.
+
+    `bucket`: that of the rows.
+    """
     last = runs[-1]
     source = Side(Location(bucket), *reach(last.source)) if bucket else last.source
     alike = [spec for spec in runs if reach(spec.destination) == reach(last.destination)]
@@ -44,18 +47,18 @@ def claimed_by(runs: Sequence[RunSpec], bucket: str | None = None) -> Places:
 
 
 def claimed_by_run(spec: RunSpec) -> Places:
-    """What the ledger says of an expire run."""
+    """The ledger's claims from an expire run."""
     uris = spec.options.get("copies") or [str(spec.destination.location)]
     return Places(spec.source, tuple(Location.parse(uri) for uri in uris), spec.destination)
 
 
 def reach(side: Side) -> tuple[str | None, ...]:
-    """How a side is reached: endpoint, region and profile."""
+    """How to reach a side: endpoint, region and profile."""
     return side.endpoint, side.region, side.profile
 
 
 def command_of(spec: RunSpec) -> str:
-    """The command that starts an expire run like this one, as the ledger says it."""
+    """The command that starts an expire run like this one, by the ledger's claims."""
     is_run = spec.manifest.startswith(PROVEN_BY)
     rows = {"--run": spec.manifest.removeprefix(PROVEN_BY)} if is_run else {"--manifest": spec.manifest}
     limits = {
@@ -67,7 +70,7 @@ def command_of(spec: RunSpec) -> str:
 
 
 def command_line(verb: str, options: Mapping[str, Any]) -> str:
-    """`sealift verb --option value …` as a shell takes it, whatever is in the values."""
+    """`sealift verb --option value …` for a shell, with any characters in the values."""
     words = ["sealift", verb]
     for name, value in options.items():
         if value is True:

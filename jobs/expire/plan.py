@@ -1,4 +1,4 @@
-"""Planning an expire run: which runs prove anything, the shares of what is there, the price."""
+"""Plan of an expire run: the runs that prove copies, the shares, the price."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ async def plan_run(
     display: Display,
     is_own: Callable[[str], bool] | None = None,
 ) -> Planned:
-    """Find what is proven, weigh it against its prefix, cut it into shards. Raises LimitExceeded, LedgerError, …
+    """Find what is proven, weigh it against its prefix, cut it into shards.
 
-    `is_own`: which keys are the pair's that the run is for.
+    `is_own`: which keys belong to the pair of the run. Raises LimitExceeded, LedgerError, …
     """
     from jobs.expire.candidates import Scope, plan_candidates
     from jobs.runs.planning import read_price_table
@@ -65,7 +65,7 @@ async def plan_run(
         else:
             runs = [await ledger.spec(run_id) for run_id in request.options["proofs"]]
 
-        found = await plan_candidates(
+        candidates = await plan_candidates(
             ledger,
             runs,
             wanted,
@@ -78,11 +78,11 @@ async def plan_run(
             processes=settings.processes,
         )
         what = request.manifest or f"{PROVEN_BY}{runs[0].run_id}"
-        _check_share(found, request.options, display)
+        _check_share(candidates, request.options, display)
         shares = {
-            "current": found.current._asdict(),
-            "versions": found.versions._asdict(),
-            "prefix": str(found.prefix),
+            "current": candidates.current._asdict(),
+            "versions": candidates.versions._asdict(),
+            "prefix": str(candidates.prefix),
         }
         spec = draft.spec(
             what,
@@ -90,8 +90,8 @@ async def plan_run(
             | {"proofs": [each.run_id for each in runs], "streamed": scope.is_apart, "shares": shares},
         )
         plan = replace(
-            _forecast(found, settings, read_price_table(request.price_table)),
-            excluded=found.excluded,
+            _forecast(candidates, settings, read_price_table(request.price_table)),
+            excluded=candidates.excluded,
             expiry=shares
             | {
                 "source": source.to_dict(),
@@ -111,27 +111,32 @@ async def open_manifest(uri: str, ledger: Ledger) -> Manifest:
 
 
 async def proving_runs(ledger: Ledger, bucket: str) -> list[RunSpec]:
-    """All ended runs that may have proven copies of this bucket's objects, oldest first."""
-    found: list[RunSpec] = []
+    """All ended runs that may have proven copies of this bucket's objects, oldest first.
+
+    Raises ConfigError.
+    """
+    runs: list[RunSpec] = []
     for run_id in await ledger.run_ids():
         try:
             spec = await ledger.spec(run_id)
         except LedgerError:  # a run that was never planned
             continue
         if is_proof(spec) and spec.source.location.bucket == bucket and await ledger.report(run_id) is not None:
-            found.append(spec)
-    if not found:
-        raise ConfigError(f"no run of {ledger.location} has proven a copy of anything in {bucket}: nothing may go")
-    return found
+            runs.append(spec)
+    if not runs:
+        raise ConfigError(
+            f"no run of {ledger.location} has proven a copy of an object in {bucket}: verify copies first"
+        )
+    return runs
 
 
 def is_proof(spec: RunSpec) -> bool:
-    """Whether a run may have proven copies elsewhere."""
+    """True if a run may have proven copies elsewhere."""
     return spec.job in PROOFS and spec.source.location != spec.destination.location
 
 
 async def _listed(source: Side, prefix: Location) -> AsyncIterator[pa.RecordBatch]:
-    """All versions beneath the prefix, as a manifest has them."""
+    """All versions below the prefix, as a manifest has them."""
     from jobs.s3.listing import list_all
     from jobs.tables.rows import manifest_batch
 
@@ -145,13 +150,16 @@ async def _listed(source: Side, prefix: Location) -> AsyncIterator[pa.RecordBatc
         await store.close()
 
 
-def _check_share(found: Candidates, options: Mapping[str, Any], display: Display) -> None:
-    """Raises LimitExceeded when too large a share of what the prefix holds would go. A dry run only says so."""
-    shares = {"current objects": found.current, "object versions": found.versions}
+def _check_share(candidates: Candidates, options: Mapping[str, Any], display: Display) -> None:
+    """Raises LimitExceeded when too large a share of the prefix would go.
+
+    A dry run only says so.
+    """
+    shares = {"current objects": candidates.current, "object versions": candidates.versions}
     for what, share in shares.items():
         if share.exceeds(options["max_share"]):
             text = (
-                f"{share.eligible:,} of the {share.listed:,} {what} in {found.prefix} would go, "
+                f"{share.eligible:,} of the {share.listed:,} {what} in {candidates.prefix} would go, "
                 f"more than {options['max_share']:.0%} of them"
             )
             if options["delete"]:
@@ -159,26 +167,31 @@ def _check_share(found: Candidates, options: Mapping[str, Any], display: Display
             display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")
 
 
-def _forecast(found: Candidates, settings: Settings, prices: PriceTable) -> Plan:
-    """Two looks at each original, one at each copy, or a read of it. Deletes are free of charge."""
-    packed = sum(of_class[1] for of_class in found.by_class.values())
+def _forecast(candidates: Candidates, settings: Settings, prices: PriceTable) -> Plan:
+    """The plan: two looks at each original, one look at each copy or a read of it.
+
+    Deletes are free.
+    """
+    packed = sum(of_class[1] for of_class in candidates.by_class.values())
     requests = {
-        "head": found.rows + (found.rows - packed),
+        "head": candidates.rows + (candidates.rows - packed),
         "get": packed,
-        "delete": found.rows,
-        "list": -(-found.versions.listed // 1000),
+        "delete": candidates.rows,
+        "list": -(-candidates.versions.listed // 1000),
     }
     dollars = {
-        "gets": sum(2 * rows * prices.of_class(name).get_per_1000 / 1000 for name, (rows, _) in found.by_class.items()),
+        "gets": sum(
+            2 * rows * prices.of_class(name).get_per_1000 / 1000 for name, (rows, _) in candidates.by_class.items()
+        ),
         "deletes": requests["delete"] * prices.delete_per_1000 / 1000,
         "lists": requests["list"] * prices.list_per_1000 / 1000,
     }
     return Plan(
-        rows=found.rows,
-        size_bytes=found.size_bytes,
-        shards=tuple(found.shards),
+        rows=candidates.rows,
+        size_bytes=candidates.size_bytes,
+        shards=tuple(candidates.shards),
         requests={kind: count for kind, count in requests.items() if count},
         dollars={item: amount for item, amount in dollars.items() if amount},
         price_table=prices.name,
-        seconds=pricing.estimate_seconds(requests, found.size_bytes, settings.processes),
+        seconds=pricing.estimate_seconds(requests, candidates.size_bytes, settings.processes),
     )

@@ -1,4 +1,4 @@
-"""The rows of a restore: candidates in the bucket and in archives, and how one of each key's is chosen."""
+"""Candidates of a restore: rows of bucket and archives, and the choice among them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from jobs.restore.plan import Choose
 
 KEYS_SOUGHT = 200_000
-"""So many keys of a manifest are looked up by themselves; with more, whole archives are."""
+"""Up to so many keys of a manifest are looked up one by one. For more, whole archives are read."""
 
 
 class Wanted:
-    """What was asked for: candidates, and how one of them is chosen."""
+    """What a request wants restored: the candidates, and how to choose one of them."""
 
     def __init__(self, request: Request, ledger: Ledger, index: ArchiveIndex, keys: Sequence[str]):
         if request.source is None:
@@ -40,7 +40,7 @@ class Wanted:
         self.is_retry = bool(request.manifest) and bool(self.options["is_history"])
 
     async def records(self) -> dict[str, ArchiveRecord]:
-        """The archives that are looked into, by URI. Raises UsageError when they are of several buckets."""
+        """The archives to look into, by URI. Raises UsageError for archives of several buckets."""
         if self.archives is None:
             self._check_place({self.source.location.bucket})
             return {}
@@ -50,7 +50,9 @@ class Wanted:
         return records
 
     async def candidates(self, records: dict[str, ArchiveRecord]) -> AsyncIterator[pa.RecordBatch]:
-        """Rows in `manifest_schema()`: those asked for or listed, then those in archives."""
+        """Rows in `manifest_schema()`: first those that the request names or a listing finds, then
+        archived ones.
+        """
         from jobs.restore.archived_rows import archived_rows
         from jobs.s3.listing import list_all
         from jobs.tables.rows import manifest_batch
@@ -67,7 +69,7 @@ class Wanted:
             store = open_store(self.source.endpoint, self.source.region, self.source.profile)
             if self.archives is None and not await store.is_versioned(self.source.location.bucket):
                 raise ConfigError(
-                    f"{self.source.location.bucket} keeps no versions: how it was, only archives can tell"
+                    f"{self.source.location.bucket} keeps no versions: give --archives, which may know how it was"
                 )
             place = self.source.location._replace(key=self.request.selection.prefix)
             async for page in list_all(store, place, versions=True):
@@ -89,7 +91,7 @@ class Wanted:
                     yield batch
 
     def choose(self) -> Choose:
-        """How one key's version is chosen."""
+        """The function that chooses one key's version."""
         at = self.options["at"]
         if self.is_retry:
             return lambda rows, archived: [*rows, *archived]
@@ -100,14 +102,14 @@ class Wanted:
         return lambda rows, archived: _one(current_at(rows, archived, at))
 
     def description(self) -> str:
-        """For people: where the rows came from."""
+        """Where the rows come from, for people."""
         if self.request.manifest:
             return self.request.manifest
         what = f"keys {', '.join(self.keys[:3])}" if self.keys else f"{self.request.selection.prefix}*"
         at = self.options["at"]
         when = "" if at is None else f" as of {iso_time(at)}"
         since = self.options.get("journal_since")
-        when += "" if since is None else f", told by events since {iso_time(since)}"
+        when += "" if since is None else f", by events since {iso_time(since)}"
         places = [str(each.location) for each in (self.source, self.archives) if each is not None]
         return f"{what} of {' and '.join(dict.fromkeys(places))}{when}"
 
@@ -128,7 +130,7 @@ class Wanted:
             yield batch if self.is_retry else _forgetting_archives(batch)
 
     def _check_place(self, buckets: set[str]) -> None:
-        """Originals are written to only where that was asked for."""
+        """Raises UsageError for the original bucket as destination without --in-place."""
         destination = self.request.destination
         near = self.archives or self.source
         bucket = destination.location.bucket
@@ -137,7 +139,10 @@ class Wanted:
 
 
 def _forgetting_archives(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Rows of an earlier restore are looked up anew: another archive may have them, or the same one elsewhere."""
+    """Rows of an earlier restore without their archives, so that they are looked up again.
+
+    Another archive may have them, or the same one at another place.
+    """
     import pyarrow as pa
 
     place = batch.schema.get_field_index("archive")

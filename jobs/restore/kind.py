@@ -18,7 +18,7 @@ from jobs.s3.sessions import open_store
 
 
 def _open(opened: Opened) -> Restore:
-    """The archives may be on a third service."""
+    """The job of one worker. The archives may be on a third service."""
     from jobs.archives.index import ArchiveIndex
 
     spec, ledger = opened.spec, opened.ledger

@@ -1,7 +1,6 @@
-"""Plan of a restore: of each key's history the version that is wanted, in the order of the archives, cut into shards.
+"""Plan of a restore: the wanted version of each key, by archive, cut into shards.
 
-Candidates are spooled to disk and sorted there; one key's at a time are in memory.
-pyarrow and duckdb load with this module, so import it where it is used.
+Candidates are spooled to disk and sorted there. Only one key's are in memory at a time.
 """
 
 from __future__ import annotations
@@ -47,11 +46,15 @@ BATCH_ROWS = 20_000
 _COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "proof"))
 
 Choose = Callable[[Sequence[ObjectVersion], Sequence[ObjectVersion]], list[ObjectVersion]]
-"""One key's rows (oldest first) and archived versions (preferred first) → what is restored of it, the newest last."""
+"""Maps one key's rows (oldest first) and archived versions (preferred first) to what is restored,
+the newest last.
+"""
 
 
 class Taken(NamedTuple):
-    """What is wanted of one archive: its URI, members, their bytes, and the parts of those that are large."""
+    """What a restore takes from one archive: URI, members, their bytes, and the parts of large
+    ones.
+    """
 
     archive: str
     rows: int
@@ -62,7 +65,10 @@ class Taken(NamedTuple):
 
 @dataclass(slots=True)
 class Chosen:
-    """What will be restored. `groups`: the rows that the bucket still has, by what makes their price."""
+    """What a restore restores.
+
+    `histogram`: the rows that the bucket still has, by what decides their price.
+    """
 
     rows: int = 0
     size_bytes: int = 0
@@ -83,10 +89,11 @@ async def plan_restore(
     processes: int = 1,
     memory_limit: str = MEMORY_LIMIT,
 ) -> Chosen:
-    """Choose among `candidates` (in `manifest_schema()`, those with an `archive` are archived) and write shards.
+    """Choose among `candidates` (in `manifest_schema()`) and write shards.
 
-    A key's own rows come newest first, as listings have them. `write_shard(number, parquet)` is awaited once for each
-    shard, in order from 0, none of them empty. Raises ConfigError when the scratch directory cannot hold the rows.
+    A row with an `archive` is archived. A key's own rows come newest first, as listings have them.
+    `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
+    empty. Raises ConfigError when the scratch directory cannot hold the rows.
     """
     chosen = Chosen()
     with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as folder:
@@ -114,7 +121,7 @@ async def plan_restore(
 
 @dataclass(slots=True)
 class _Planning:
-    """The spooled candidates, and what is chosen of them, on disk."""
+    """The spooled candidates on disk, and the chosen rows."""
 
     connection: duckdb.DuckDBPyConnection
     folder: Path
@@ -122,7 +129,7 @@ class _Planning:
     chosen: Chosen
 
     def choose_rows(self) -> None:
-        """Write what is wanted of each key to chosen.parquet."""
+        """Write the wanted version of each key to chosen.parquet."""
         schema = manifest_schema()
         with pq.ParquetWriter(self.folder / "chosen.parquet", schema, compression="lz4") as writer:
             rows = self._chosen()
@@ -130,7 +137,7 @@ class _Planning:
                 writer.write_batch(version_batch(batch))
 
     def count(self) -> None:
-        """What the chosen rows add up to."""
+        """Add up the chosen rows."""
         chosen, part_bytes = self.chosen, pricing.RANGE_BYTES
         chosen.rows, chosen.size_bytes = map(
             int, self._query(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM {self._relation}")[0]
@@ -158,16 +165,19 @@ class _Planning:
         chosen.histogram = Histogram(tuple(Group(*each) for each in groups), sum(each[4] for each in groups))
 
     def tables(self, rows_max: int) -> Iterator[pa.Table]:
-        """The rows shard by shard, numbered: those of an archive together, in its order; the others spread by hash."""
+        """The rows shard by shard, numbered.
+
+        Rows of an archive are together, in its order. The others are spread by hash.
+        """
         names = ", ".join(manifest_schema().names)
-        found: Any = self.connection.sql(
+        relation: Any = self.connection.sql(
             f"SELECT {names} FROM {self._relation} "
             "ORDER BY archive NULLS FIRST, CASE WHEN archive IS NULL THEN hash(key) END, key"
         )
         first = 0
         pending: list[pa.RecordBatch] = []
         waiting = 0
-        for batch in found.to_arrow_reader(BATCH_ROWS):
+        for batch in relation.to_arrow_reader(BATCH_ROWS):
             while waiting + batch.num_rows >= rows_max:
                 head, batch = batch.slice(0, rows_max - waiting), batch.slice(rows_max - waiting)
                 yield _numbered([*pending, head], first)
@@ -187,18 +197,20 @@ class _Planning:
         for _, group in itertools.groupby(self._candidates(), key=attrgetter("key")):
             rows = list(group)
             own = [row for row in rows if row.archive is None]
-            found = self.choose(own, [row for row in rows if row.archive is not None])
-            if len(found) > 1:
-                self.chosen.excluded["older_version"] += len(found) - 1
-            yield from found[-1:]
+            versions = self.choose(own, [row for row in rows if row.archive is not None])
+            if len(versions) > 1:
+                self.chosen.excluded["older_version"] += len(versions) - 1
+            yield from versions[-1:]
 
     def _candidates(self) -> Iterator[ObjectVersion]:
-        """By key; a key's own rows oldest first, then the archived ones, the preferred first."""
-        found: Any = self.connection.sql(
+        """All rows by key: a key's own rows oldest first, then archived ones, the preferred
+        first.
+        """
+        relation: Any = self.connection.sql(
             f"SELECT {', '.join(_COLUMNS)} FROM read_parquet({quoted(str(self.folder / 'rows.parquet'))}) "
             "ORDER BY key, archive IS NOT NULL, CASE WHEN archive IS NULL THEN -place ELSE place END"
         )
-        for batch in found.to_arrow_reader(BATCH_ROWS):
+        for batch in relation.to_arrow_reader(BATCH_ROWS):
             for values in zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True):
                 row = ObjectVersion(0, *values)
                 yield row if row.last_modified is None else row._replace(last_modified=row.last_modified / 1e6)
@@ -216,7 +228,10 @@ def _numbered(batches: Sequence[pa.RecordBatch], first: int) -> pa.Table:
 async def plan_run(
     request: Request, ledger: Ledger, settings: Settings, display: Display, *, keys: Sequence[str] = ()
 ) -> Planned:
-    """Find what is asked for, choose versions, look at the archives, price it. Raises ConfigError, UsageError, …"""
+    """Find candidates, choose versions, look at the archives, price the plan.
+
+    Raises ConfigError, UsageError, …
+    """
     if request.source is None:
         raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
     with drafting(request) as draft:

@@ -1,4 +1,4 @@
-"""What a restore will take: the archives as they are now, requests, dollars, hours."""
+"""Pricing of a restore: archives as they are now, requests, dollars, hours."""
 
 from __future__ import annotations
 
@@ -27,24 +27,27 @@ _UNREADABLE = (NotFound, Denied, Redirected)
 
 
 def records_of(records: Sequence[ArchiveRecord], archives: Location, bucket: str | None) -> dict[str, ArchiveRecord]:
-    """The archives of one bucket's objects, by URI. Raises UsageError when there are none, or of several buckets."""
+    """The archives of one bucket's objects, by URI.
+
+    Raises UsageError if there are none, or archives of several buckets.
+    """
     buckets = {each.source_bucket for each in records}
     if not records:
         raise UsageError(f"the index knows no archives below {archives}: see sealift archives list, or reindex")
     if bucket is None and len(buckets) > 1:
         raise UsageError(f"{archives} has archives of {', '.join(sorted(buckets))}: say which with --bucket")
-    found = {str(each.location): each for each in records if bucket in (None, each.source_bucket)}
-    if not found:
+    chosen = {str(each.location): each for each in records if bucket in (None, each.source_bucket)}
+    if not chosen:
         raise UsageError(f"{archives} has no archives of {bucket}, only of {', '.join(sorted(buckets))}")
-    return found
+    return chosen
 
 
 async def find_cold(
     side: Side | None, records: Mapping[str, ArchiveRecord], archives: Sequence[str], tier: Tier
 ) -> dict[str, Cold]:
-    """Those of the archives that must be thawed, by URI. What cannot be looked at, the run accounts for.
+    """The archives that must be thawed, by URI. Unreadable archives are left to the run.
 
-    Raises UsageError when the tier cannot thaw one of them.
+    Raises UsageError if the tier cannot thaw one of them.
     """
     if side is None or not archives:
         return {}
@@ -60,11 +63,11 @@ async def find_cold(
         return Cold(info.storage_class, info.size_bytes, info.is_restoring) if info.is_archived else None
 
     try:
-        known = [uri for uri in archives if uri in records]
-        found = dict(zip(known, await asyncio.gather(*map(look, known)), strict=True))
+        indexed = [uri for uri in archives if uri in records]
+        infos = dict(zip(indexed, await asyncio.gather(*map(look, indexed)), strict=True))
     finally:
         await store.close()
-    cold = {uri: each for uri, each in found.items() if each is not None}
+    cold = {uri: each for uri, each in infos.items() if each is not None}
     for uri, each in cold.items():
         if (why := refusal(each.storage_class, tier)) is not None:
             raise UsageError(f"--tier {tier.value}: {uri} cannot be thawed so, {why}")
@@ -79,9 +82,10 @@ def forecast(
     processes: int,
     prices: PriceTable,
 ) -> Plan:
-    """The plan of a restore: what must be thawed, then read by ranges or copied, and written.
+    """The plan of a restore: archives to thaw, then to read by ranges or copy, then to write.
 
-    Reading costs a request for each `SPAN_BYTES` of an archive's members at most, if they lie together.
+    Reading costs at most a request for each `SPAN_BYTES` of an archive's members, if they are
+    together.
     """
     tier, days = Tier(options["tier"]), int(options["days"])
     versions = _cold_versions(chosen) if options["is_history"] else []
@@ -125,7 +129,10 @@ def forecast(
 
 
 def _cold_versions(chosen: Chosen) -> list[Cold]:
-    """Versions that the bucket has in a class that must be thawed; that some of them are, no listing tells."""
+    """Versions in the bucket whose class must be thawed.
+
+    A listing does not say which are thawed already.
+    """
     return [
         Cold(group.storage_class, group.size_bytes, objects=group.rows)
         for group in chosen.histogram.groups
@@ -136,7 +143,9 @@ def _cold_versions(chosen: Chosen) -> list[Cold]:
 def _copies(
     chosen: Chosen, options: Mapping[str, Any], prices: PriceTable
 ) -> tuple[Counter[str], defaultdict[str, float]]:
-    """Requests and dollars of versions that the bucket still has, which are copied as a replicate run copies."""
+    """Requests and dollars of versions that the bucket still has: the run copies them as replicate
+    does.
+    """
     if not options["is_history"] or not chosen.histogram.groups:
         return Counter(), defaultdict(float)
     requests = Counter(pricing.requests_for("replicate", options, chosen.histogram))

@@ -16,7 +16,7 @@ def _open(opened: Opened) -> VerifyArchives:
 
 
 def _not_retried(spec: RunSpec) -> str:
-    return f"run {spec.run_id} only read archives: compact anew, or restore, what it found damaged"
+    return f"run {spec.run_id} only read archives: compact again, or restore, what it found damaged"
 
 
 KIND = Kind("verify archives", _open, ARCHIVES_AT_ONCE, plan_run, not_retried=_not_retried)

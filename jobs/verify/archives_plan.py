@@ -1,4 +1,4 @@
-"""The start of `sealift verify --archives`: which archives, this time, and all of their members as rows."""
+"""Plan of `sealift verify --archives`: this run's archives, all members as rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 async def plan_run(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
-    """Find the archives, indexed or not, and make their members rows. Raises ConfigError when there are none."""
+    """Find the archives, indexed or not, and make their members rows.
+
+    Raises ConfigError if there are none.
+    """
     from jobs.archives.files import list_archives
     from jobs.archives.index import ArchiveIndex
     from jobs.runs.planning import read_price_table
@@ -40,7 +43,8 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
         known = {record.location for record in records}
         if not known and not listed:
             raise ConfigError(
-                f"no archives are in {side.location}, and the index of {ledger.location} knows none there"
+                f"no archives are in {side.location}, and the index of {ledger.location} has none there: "
+                "check --archives"
             )
         sample = Sample.from_list(request.options["sample"]) if request.options["sample"] else Sample(0, 1)
         taken = [record for record in records if sample.contains(str(record.location))]
@@ -64,7 +68,9 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
 def _forecast(
     planned: PlannedArchives, records: Sequence[ArchiveRecord], settings: Settings, prices: PriceTable, left_out: int
 ) -> Plan:
-    """Each archive is read once, by large ranges; then its own index by three requests."""
+    """The plan: each archive is read once, by large ranges, then its own index by three
+    requests.
+    """
     size_bytes = sum(record.size_bytes for record in records)
     gets = {record.location: -(-record.size_bytes // pricing.RANGE_BYTES) + 2 for record in records}
     requests = {"head": 2 * len(records), "get": sum(gets.values())}

@@ -1,8 +1,8 @@
-"""Planning a verification of archives: a row for each member, and one for each archive, whole archives to a shard.
+"""Rows of a verification of archives: one per member and one per archive.
 
-Which versions two archives claim is found here, where all of them are at hand; a row carries the other archive's URI
-in `proof`, and the word `same` behind it when both say that they hold the same bytes.
-pyarrow and duckdb load with this module, so import it where it is used.
+A shard holds whole archives. Only here are all archives at hand, so versions that two archives
+claim are found here. Such a row carries the other archive's URI in `proof`, followed by the word
+`same` if both archives claim the same bytes.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ async def plan_archives(
     rows_per_shard: int = shards.ROWS_PER_SHARD,
     processes: int = 1,
 ) -> PlannedArchives:
-    """The members of these archives, archive by archive; of those that no index has, the archive alone.
+    """The members of these archives, archive by archive. An archive without an index is one row.
 
-    `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them empty.
+    `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
+    empty.
     """
     planned = PlannedArchives()
     with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as scratch:
@@ -99,9 +100,10 @@ async def _spool(
 
 
 def _find_claims(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """The view `rows`, and the table `claims`: by place, which other archive has the version, and whether the bytes.
+    """Make the view `rows` and the table `claims`.
 
-    Without version ids only what was written at the same time, as the same bytes, is one version.
+    `claims` says by place which other archive has the version, and whether the bytes are the same.
+    Without version ids only rows of the same bytes and the same time are one version.
     """
     connection.execute(
         f"""
@@ -124,7 +126,10 @@ def _find_claims(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 
 def _tables(connection: duckdb.DuckDBPyConnection, rows_each: int) -> Iterator[pa.Table]:
-    """The rows, numbered from 0, as shards of at least so many rows; no archive is in two of them."""
+    """The rows, numbered from 0, as shards of at least `rows_each` rows.
+
+    No archive is in two shards.
+    """
     names = ", ".join(_NAMES)
     reader: Any = connection.sql(
         f"""
@@ -151,7 +156,7 @@ def _tables(connection: duckdb.DuckDBPyConnection, rows_each: int) -> Iterator[p
 
 
 def _numbered(batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
-    """With the columns of a shard that members do not have."""
+    """The batch with the columns of a shard that members do not have."""
     columns: dict[str, Any] = {name: batch[name] for name in batch.schema.names}
     columns["row"] = pa.array(range(first, first + batch.num_rows), pa.int64())
     columns["is_delete_marker"] = pa.array([False] * batch.num_rows)

@@ -1,4 +1,4 @@
-"""Verification of copies as a kind of work. What it proved wrong is copied again."""
+"""Verification of copies as a kind of work. A retry copies what it proved wrong."""
 
 from __future__ import annotations
 
