@@ -76,7 +76,7 @@ class _Night:
         self._add(Stage.RECONCILE, reconciled)
         if not await self._repair(report["run_id"], reconciled.notes["repairable_rows"]):
             return self._summary()
-        # The listing that was just made says what to verify; an inventory of yesterday would not.
+        # A listing that was just made names the objects to verify. An inventory of yesterday does not.
         manifest = report["source"]["manifest"] if reconciled.notes["is_listed"] else None
         for stage, is_deep in ((Stage.SAMPLE, False), (Stage.DEEP, True)):
             if (slice_ := self.claim[stage]) is None:
@@ -126,7 +126,7 @@ class _Night:
                 include=include,
                 exclude=exclude,
                 sample=sample,
-                # What is newer may be on its way: the next night looks at it.
+                # Copies of newer objects may be on their way: the next night looks at them.
                 older_than=self.claim["began_at"] - self.claim["margin_seconds"] if sample else None,
             ),
             options=options | {"sample": list(sample) if sample else None},
@@ -168,7 +168,7 @@ class _Night:
         self.stages.display.say(f"{stage}: {report['run_id']} {report['state']}")
         return is_complete
 
-    def _note(self, stage: Stage, **known: Any) -> None:
+    def _note(self, stage: Stage, **fields: Any) -> None:
         nothing: dict[str, Any] = {
             "run_id": None,
             "state": None,
@@ -177,7 +177,7 @@ class _Night:
             "left": 0,
             "exit_code": 0,
         }
-        self.done.append({"stage": stage.value} | nothing | known)
+        self.done.append({"stage": stage.value} | nothing | fields)
 
     def _summary(self) -> dict[str, Any]:
         """Return the night's document. An object that two stages found counts twice in `left`.

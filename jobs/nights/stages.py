@@ -1,4 +1,4 @@
-"""The stages of a night: the run that a stage's record names is found, or made and named; then it is worked through."""
+"""Stages of a night: finds the run of a stage, or makes it, and works through it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ CONFIRM_LIMIT = 100_000
 
 
 class Done(NamedTuple):
-    """What came of a stage: its run's report and exit code, or why it was refused; `notes`: where its rows are from."""
+    """The result of a stage: its run's report and exit code, or why it was refused.
+
+    `notes`: where its rows come from.
+    """
 
     report: dict[str, Any] | None
     code: int
@@ -45,7 +48,9 @@ class Done(NamedTuple):
 
 
 class _Report(NamedTuple):
-    """An inventory report, where its files are read from, whether it was made by listing, and why, in words."""
+    """An inventory report, the store of its files, whether a listing made it, and why (for
+    people).
+    """
 
     inventory: Inventory
     store: Store
@@ -68,11 +73,13 @@ class Stages:
 
     @property
     def ledger(self) -> Ledger:
-        """Where the runs are recorded."""
+        """The ledger of the runs."""
         return self.book.ledger
 
     async def reconcile(self) -> Done:
-        """Compare the pair's inventories: S3's where they are fresh, else listings made now."""
+        """Compare the pair's inventories: S3's if they are fresh, else listings that are made
+        now.
+        """
 
         async def is_made(run_id: str) -> bool:
             return await self.ledger.report(run_id) is not None
@@ -93,25 +100,27 @@ class Stages:
             request = self._comparison(options.prefixes.pairs)
             with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
                 both, stores = (source.inventory, destination.inventory), (source.store, destination.store)
-                found = await compare(request, *both, options, self.ledger, Path(folder), self.display, stores)
+                reconciliation = await compare(request, *both, options, self.ledger, Path(folder), self.display, stores)
                 spec = make_spec(request, new_run_id("reconcile", began), began, *both)
                 notes = {
                     "source_inventory": source.origin,
                     "destination_inventory": destination.origin,
                     "is_listed": source.is_listed,
-                    "repairable_rows": found.repairable_rows,
+                    "repairable_rows": reconciliation.repairable_rows,
                 }
                 if await name(spec.run_id, notes=notes):
-                    await record(self.ledger, spec, self.margin_seconds, found)
+                    await record(self.ledger, spec, self.margin_seconds, reconciliation)
 
-        standing = await self._standing(Stage.RECONCILE, is_made, make)
-        report = await self.ledger.report(standing["run_id"])
+        stage_record = await self._find_or_make_run(Stage.RECONCILE, is_made, make)
+        report = await self.ledger.report(stage_record["run_id"])
         if report is None:
-            raise LedgerError(f"the report of {standing['run_id']} went away: something removes objects of the ledger")
-        return Done(report, int(exit_code(report)), notes=standing["notes"])
+            raise LedgerError(
+                f"the report of {stage_record['run_id']} is gone: something removes objects from the ledger"
+            )
+        return Done(report, int(exit_code(report)), notes=stage_record["notes"])
 
     async def transfer(self, stage: Stage, request: Request) -> Done:
-        """A replicate or verify run, within the pair's limits, to its end."""
+        """Run a replicate or verify run, within the pair's limits, to its end."""
         settings = self.settings
         if placement.is_batch(self.options, settings):
             placed = placement.place(self.options, settings, request.job)
@@ -127,24 +136,27 @@ class Stages:
             finally:
                 planned.discard()
 
-        standing = await self._standing(stage, self._is_planned, make)
-        if standing["refused"] is not None:
-            return Done(None, 0, standing["refused"])
-        spec, plan = await self.ledger.spec(standing["run_id"]), await self.ledger.plan(standing["run_id"])
+        stage_record = await self._find_or_make_run(stage, self._is_planned, make)
+        if stage_record["refused"] is not None:
+            return Done(None, 0, stage_record["refused"])
+        spec, plan = await self.ledger.spec(stage_record["run_id"]), await self.ledger.plan(stage_record["run_id"])
         report, code = await work(spec, plan, self.ledger, self.settings, self.options, self.display)
         return Done(report, code)
 
-    async def _standing(
+    async def _find_or_make_run(
         self,
         stage: Stage,
         is_made: Callable[[str], Awaitable[bool]],
         make: Callable[[Callable[..., Awaitable[bool]]], Awaitable[None]],
     ) -> dict[str, Any]:
-        """The stage's record. Where there is none, `make` plans a run, names it, and makes it if it may."""
+        """The stage's record.
+
+        If it is missing, `make` plans a run, names it, and makes it if it may.
+        """
         while True:
-            standing, number = await self.book.standing(stage, is_made, self.settings.patience_seconds)
-            if standing is not None:
-                return standing
+            stage_record, number = await self.book.standing(stage, is_made, self.settings.patience_seconds)
+            if stage_record is not None:
+                return stage_record
 
             async def name(
                 run_id: str, *, refused: str | None = None, notes: Mapping[str, Any] | None = None, at: int = number
@@ -171,7 +183,7 @@ class Stages:
         return True
 
     async def _report(self, name: str) -> _Report:
-        """A side's report: S3's, else one that is made by listing."""
+        """A side's report: S3's if it is fresh, else one that a listing makes."""
         from jobs.inventory.find import find_inventory
 
         side = self.pair.source if name == "source" else self.pair.destination
@@ -180,18 +192,18 @@ class Stages:
             folder = f"s3://{bucket}/{self.policy.inventory.prefix}".rstrip("/") + f"/{side.bucket}/"
             try:
                 store = open_store(None, side.region, None, max_in_flight=8)
-                found = await find_inventory(store, folder)
-                hours = (time.time() - found.created_at) / 3600
+                inventory = await find_inventory(store, folder)
+                hours = (time.time() - inventory.created_at) / 3600
                 if hours <= INVENTORY_HOURS_MAX:
-                    origin = f"S3 Inventory's report {found.manifest}, {max(hours, 0):.1f} h old"
-                    return _Report(found, store, False, origin)
-                why = f"the latest report, {found.manifest}, is {hours:.0f} h old, more than {INVENTORY_HOURS_MAX}"
+                    origin = f"S3 Inventory's report {inventory.manifest}, {max(hours, 0):.1f} h old"
+                    return _Report(inventory, store, False, origin)
+                why = f"the latest report, {inventory.manifest}, is {hours:.0f} h old, more than {INVENTORY_HOURS_MAX}"
             except (ManifestError, NotFound, Denied) as error:
                 why = str(error)
         return _Report(await self._listing(name), self.ledger.store, True, f"listed, since {why}")
 
     async def _listing(self, name: str) -> Inventory:
-        """A report of a side made by listing, once a night: an earlier start may have made it."""
+        """A side's report by listing, made once a night. An earlier start may have made it."""
         from jobs.inventory.find import find_inventory
         from jobs.inventory.write import write_inventory
 
@@ -215,7 +227,7 @@ class Stages:
                 now=time.time(),
                 on_progress=None,
             )
-        except ConfigError:  # another start of this night has just written it, or nearly
+        except ConfigError:  # another start of this night has just written it, or is about to
             await asyncio.sleep(LOOK_SECONDS)
         finally:
             await store.close()

@@ -1,4 +1,4 @@
-"""Reconciliation as a kind of work: one command compares, so no worker works on its run."""
+"""Reconciliation as a kind of work: the command itself compares, without workers."""
 
 from __future__ import annotations
 

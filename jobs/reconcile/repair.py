@@ -1,4 +1,4 @@
-"""The loop closed: what a reconciliation found missing or stale is copied, then verified, by runs like any others."""
+"""Repair after a reconciliation: copies what is missing or stale, then verifies it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ JOBS = ("replicate", "verify")
 
 
 class Repaired(NamedTuple):
-    """What came of it: the runs' reports by job for the JSON document, the same in order, the exit code."""
+    """The result of a repair: reports by job (for the JSON document), reports in order, exit
+    code.
+    """
 
     document: dict[str, Any]
     reports: list[dict[str, Any]]
@@ -28,7 +30,7 @@ class Repaired(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What a repair may take; None: anything."""
+    """The limits of a repair. None: no limit."""
 
     max_cost: float | None
     max_objects: int | None
@@ -45,7 +47,7 @@ async def repair(
 ) -> Repaired:
     """Replicate the rows of `repair.parquet` of a reconcile run, then verify them.
 
-    Raises LimitExceeded before anything is copied when the plan is larger or dearer than the limits allow.
+    Raises LimitExceeded before anything is copied when the plan exceeds the limits.
     """
     reports: dict[str, list[dict[str, Any]]] = {job: [] for job in JOBS}
     in_order: list[dict[str, Any]] = []
@@ -81,7 +83,7 @@ async def _run(
     options: BatchOptions,
     display: Display,
 ) -> tuple[dict[str, Any], int]:
-    """Plan a run, do it where it belongs, and wait: its report and exit code."""
+    """Plan a run, work through it where it belongs, and wait. Returns its report and exit code."""
     if is_batch(options, settings):
         await check(place(options, settings, request.job), request.source, request.destination)
     planned = await launch.plan_run(request, ledger, settings, display)

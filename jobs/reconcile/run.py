@@ -1,4 +1,4 @@
-"""Reconciliation as a run: two reports are compared, and what was found is written into the ledger."""
+"""Reconciliation run: compares two reports and writes the findings into the ledger."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ PARQUET, CSV = "application/vnd.apache.parquet", "text/csv; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class ComparedSide:
-    """One side of a comparison, and how it is reached.
+    """One side of a comparison, and how to reach it.
 
-    `location`: None for the whole bucket of its inventory. `checksums`: URI of a report of checksums at rest.
+    `location`: None for the whole bucket of its inventory. `checksums`: URI of a report of
+    checksums at rest.
     """
 
     location: Location | None = None
@@ -40,20 +41,21 @@ class ComparedSide:
     checksums: str | None = None
 
     def side(self, bucket: str) -> Side:
-        """The side, whose inventory is of this bucket."""
+        """The side. `bucket`: that of its inventory."""
         return Side(self.location or Location(bucket), self.endpoint, self.region, self.profile)
 
     def open(self) -> Store:
-        """The store that it is in."""
+        """The store of the side."""
         return open_store(self.endpoint, self.region, self.profile)
 
 
 @dataclass(frozen=True, slots=True)
 class CompareRequest:
-    """What is compared, and how.
+    """What to compare, and how.
 
-    `maps`: FROM=TO prefixes. `margin`: an age such as 15m. `confirm`: ask S3 about each suspicion, `confirm_limit` at
-    most. `version_map`: ids of replicate runs whose copies have version ids of their own.
+    `maps`: FROM=TO prefixes. `margin`: an age such as 15m. `confirm`: ask S3 about each suspected
+    row, `confirm_limit` at most. `version_map`: ids of replicate runs whose copies have version ids
+    of their own.
     """
 
     source: ComparedSide
@@ -66,7 +68,7 @@ class CompareRequest:
     version_map: tuple[str, ...] = ()
 
     def options(self) -> dict[str, Any]:
-        """As the run's spec has them."""
+        """The options of the run's spec."""
         names = ("versions", "maps", "margin", "confirm", "version_map")
         checksums = {"source_checksums": self.source.checksums, "destination_checksums": self.destination.checksums}
         return {name: getattr(self, name) for name in names} | checksums
@@ -82,9 +84,10 @@ async def compare(
     display: Display,
     stores: tuple[Store, Store] | None = None,
 ) -> Reconciliation:
-    """Join the two reports, as `jobs.reconcile.reconcile.reconcile` says, with all that the options name.
+    """Join the two reports with the evidence, version map and confirmation of the request.
 
-    `stores`: where the reports' data files are read from; None: as boto3 finds them.
+    See `jobs.reconcile.reconcile.reconcile`. `stores`: where the reports' data files are. None:
+    where boto3 finds them.
     """
     from jobs.reconcile.reconcile import Evidence, reconcile
 
@@ -127,12 +130,12 @@ async def _evidence(uri: str | None, bucket: str, store: Any, path: Path, displa
 
     summary = await write_evidence(store, uri, path, bucket=bucket)
     if summary.rejected:
-        display.say(f"{uri}: {summary.rejected:,} lines are of no use; what they are about stays unproven")
+        display.say(f"{uri}: {summary.rejected:,} lines are unusable; their objects stay unproven")
     return [path]
 
 
 async def _version_map(run_ids: tuple[str, ...], ledger: Ledger, scratch: Path) -> list[Path]:
-    """The outcome files of the runs that made the copies: they know which version became which."""
+    """The outcome files of the runs that made the copies: they say which version became which."""
     paths: list[Path] = []
     for run_id in run_ids:
         await ledger.spec(run_id)
@@ -146,7 +149,7 @@ async def _version_map(run_ids: tuple[str, ...], ledger: Ledger, scratch: Path) 
 
 
 def make_spec(request: CompareRequest, run_id: str, began: float, source: Inventory, destination: Inventory) -> RunSpec:
-    """What the ledger says was asked."""
+    """The run's spec: the request as the ledger records it."""
     return RunSpec(
         run_id=run_id,
         job="reconcile",
@@ -159,36 +162,39 @@ def make_spec(request: CompareRequest, run_id: str, began: float, source: Invent
     )
 
 
-async def record(ledger: Ledger, spec: RunSpec, margin_seconds: float, found: Reconciliation) -> dict[str, Any]:
-    """Write the run into the ledger, its plan and its report last: one that is killed before was never planned."""
+async def record(ledger: Ledger, spec: RunSpec, margin_seconds: float, result: Reconciliation) -> dict[str, Any]:
+    """Write the run into the ledger, its plan and its report last.
+
+    A run that is killed before that was never planned.
+    """
     import pyarrow.parquet as pq
 
     run_id = spec.run_id
     await ledger.create(spec)
     differences = {
-        "parquet": await ledger.write_path(run_id, "differences/00000.parquet", found.differences_parquet, PARQUET),
-        "csv": await ledger.write_path(run_id, "differences.csv", found.differences_csv, CSV),
+        "parquet": await ledger.write_path(run_id, "differences/00000.parquet", result.differences_parquet, PARQUET),
+        "csv": await ledger.write_path(run_id, "differences.csv", result.differences_csv, CSV),
     }
     manifest = None
-    if found.repairable_rows:
-        manifest = await ledger.write_path(run_id, "repair.parquet", found.manifest_parquet, PARQUET)
+    if result.repairable_rows:
+        manifest = await ledger.write_path(run_id, "repair.parquet", result.manifest_parquet, PARQUET)
     unparsed = None
-    if found.unparsed_parquet:
-        unparsed = await ledger.write_path(run_id, "unparsed.parquet", found.unparsed_parquet, PARQUET)
+    if result.unparsed_parquet:
+        unparsed = await ledger.write_path(run_id, "unparsed.parquet", result.unparsed_parquet, PARQUET)
     comparison = Comparison(
-        categories={category.value: counts for category, counts in found.categories.items()},
-        findings=found.findings,
-        source=_side(found.source),
-        destination=_side(found.destination),
+        categories={category.value: counts for category, counts in result.categories.items()},
+        findings=result.findings,
+        source=_side(result.source),
+        destination=_side(result.destination),
         margin_seconds=margin_seconds,
         differences=differences,
-        prefixes=[(line.label, None, line.rows, line.size_bytes) for line in found.by_prefix],
-        ages=[(line.label, line.rows, line.size_bytes) for line in found.by_age],
-        sizes=[(line.label, line.rows, line.size_bytes) for line in found.by_size],
-        unjudged=found.unjudged,
-        limits=found.limits,
-        unparsed=found.unparsed_rows,
-        unparsed_examples=[asdict(each) for each in found.unparsed[:20]],
+        prefixes=[(line.label, None, line.rows, line.size_bytes) for line in result.by_prefix],
+        ages=[(line.label, line.rows, line.size_bytes) for line in result.by_age],
+        sizes=[(line.label, line.rows, line.size_bytes) for line in result.by_size],
+        unjudged=result.unjudged,
+        limits=result.limits,
+        unparsed=result.unparsed_rows,
+        unparsed_examples=[asdict(each) for each in result.unparsed[:20]],
     )
     report = summarize_reconcile(
         run_id,
@@ -200,9 +206,9 @@ async def record(ledger: Ledger, spec: RunSpec, margin_seconds: float, found: Re
         ledger=str(ledger.location),
         repair_manifest=manifest,
         unparsed_rows=unparsed,
-        confirmed=found.confirmed._asdict() if found.confirmed else None,
+        confirmed=result.confirmed._asdict() if result.confirmed else None,
     )
-    batches = pq.ParquetFile(found.differences_parquet).iter_batches(SHOWN_FINDINGS)
+    batches = pq.ParquetFile(result.differences_parquet).iter_batches(SHOWN_FINDINGS)
     shown: list[dict[str, Any]] = []
     for batch in batches:
         shown += [row for row in batch.to_pylist() if row["is_finding"]]
