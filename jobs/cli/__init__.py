@@ -53,7 +53,8 @@ Exit codes:
    2  usage, or a limit was exceeded
    3  rows that did not end well, or differences
   10  bad configuration, manifest or ledger
-  75  transient or interrupted: `sealift runs retry RUN`, or the command again"""
+  75  transient or interrupted: continue with `sealift runs retry RUN`;
+      expire, reconcile, nightly: start the same command again"""
 
 
 _show_others = warnings.showwarning

@@ -90,7 +90,7 @@ def find(key: str, archives: Location | None, version_id: str | None, ledger: st
 @ledger_option()
 @json_option()
 def reindex(archives: Location, ledger: str | None, as_json: bool, **options: Any) -> int:
-    """Rebuild the index from the indexes inside the archives that it lacks.
+    """Rebuild what is missing in the index, from the indexes inside the archives.
 
     Lists the archives. If the index of one is missing or unreadable, reads the index inside the
     archive (three requests). Exit code 3 if an archive is damaged, or must be thawed first.

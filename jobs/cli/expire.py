@@ -161,7 +161,7 @@ MAX_SHARE = "50%"
     default=GRACE,
     show_default=True,
     metavar="AGE",
-    help="Keep what was written, proven or hidden within this time.",
+    help="Keep what was written, proven or hidden less than this ago.",
 )
 @click.option(
     "--max-share",

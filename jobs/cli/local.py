@@ -51,12 +51,12 @@ pairs:
     click.option("--json", "as_json", is_flag=True, help="Print one line of JSON a second."),
 )  # fmt: skip
 def local(file: str | None, port: int, data: Path | None, retry: int, as_json: bool) -> int:
-    """The event-driven system on this machine: S3 with notifications, SQS, the functions, the runs.
+    """Run the event-driven system on this machine, without an AWS account.
 
-    No AWS account. Prints the variables that point a shell at it. `aws s3 cp`, `sealift nightly`
-    and `sealift events redrive` work with them as they do with AWS. Everything listens on
-    127.0.0.1. Credentials are new at each start. Ctrl-C ends it all. It needs: pip install
-    'sealift[local]'
+    It has S3 with notifications, SQS, the functions and the runs. Prints the variables that point a
+    shell at it. `aws s3 cp`, `sealift nightly` and `sealift events redrive` work with them as they
+    do with AWS. Everything listens on 127.0.0.1. Credentials are new at each start. Ctrl-C ends it
+    all. It needs: pip install 'sealift[local]'
 
     Other users of this machine can delete the data. S3 and the servers behind it ask for
     credentials, but the queues, and the master and gRPC ports of SeaweedFS, do not. Use it where

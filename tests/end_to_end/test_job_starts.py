@@ -33,7 +33,7 @@ def test_the_first_job_of_a_name_works_and_the_second_does_nothing(world: World)
     assert (record(world), runs(world)) == ("first", 1)
     code, said = begin(world, "second")
     assert (code, len(said.splitlines())) == (2, 1)
-    assert f"{NAME} is first, this is second; nothing was done here" in said
+    assert f"{NAME} was already started as first: this duplicate (second) did nothing" in said
     assert (record(world), runs(world)) == ("first", 1)
 
 
