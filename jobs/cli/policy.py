@@ -231,8 +231,8 @@ def _environment(file: IO[str]) -> dict[str, str]:
         outputs: Any = json.load(file)
     except ValueError as error:
         raise ConfigError(f"{file.name} is not JSON ({error}): expected what `terraform output -json` prints") from None
-    found = outputs.get("environment") if isinstance(outputs, dict) else None
-    values = found.get("value") if isinstance(found, dict) else None
+    output = outputs.get("environment") if isinstance(outputs, dict) else None
+    values = output.get("value") if isinstance(output, dict) else None
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise ConfigError(
             f"{file.name} has no output `environment` with names and values: was it printed by "

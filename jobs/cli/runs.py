@@ -154,21 +154,23 @@ async def _summary(ledger: Ledger, run_id: str) -> dict[str, Any]:
 
 async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
-    ended, standing = await ledger.report(run_id), await find_progress(ledger, run_id, plan)
+    ended, run_progress = await ledger.report(run_id), await find_progress(ledger, run_id, plan)
     document = {
         "run_id": run_id,
         "job": spec.job,
         "state": ended["state"] if ended else "incomplete",
         "rows": plan.rows,
-        "accounted": standing.rows,
+        "accounted": run_progress.rows,
         "outcomes": _counted(ended)["outcomes"] if ended else {},
-        "bytes": ended["bytes"] if ended else standing.size_bytes,
+        "bytes": ended["bytes"] if ended else run_progress.size_bytes,
         "seconds": ended["seconds"] if ended else round(time.time() - spec.created_at, 3),
         "report": ledger.uri(run_id, "report.json") if ended else None,
         "spec": spec.to_dict(),
         "plan": plan.to_dict(),
     }
-    progress = f"{standing.rows:,} of {plan.rows:,} rows done, {human_bytes(standing.size_bytes)}, no report yet"
+    progress = (
+        f"{run_progress.rows:,} of {plan.rows:,} rows done, {human_bytes(run_progress.size_bytes)}, no report yet"
+    )
     text = plan_text(spec, plan) + "\n" + (report_text(ended) if ended else progress)
     if (known := await batch_follow.describe(ledger, run_id)) is not None:
         document["batch"] = known

@@ -127,12 +127,12 @@ def _deletions(deletions: Mapping[str, Any] | None) -> list[str]:
 
 
 def _reconciled(report: Mapping[str, Any]) -> str:
-    found = [
+    rows = [
         [name, f"{each['rows']:,}", human_bytes(each["bytes"])]
         for name, each in report["categories"].items()
         if each["rows"]
     ]
-    lines = [verdict(report), table(["category", "objects", "bytes"], found)]
+    lines = [verdict(report), table(["category", "objects", "bytes"], rows)]
     lines += [f"  not judged   {each['rows']:,} × {shown(each['reason'])}" for each in report["unjudged"][:10]]
     if confirmed := report.get("confirmed"):
         lines.append(f"  confirmed    {counts(confirmed)}")
