@@ -93,7 +93,7 @@ class Settings:
         return bool((os.environ if environment is None else environment).get(PARENT_PIPE))
 
     @staticmethod
-    def begun_as(environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:
+    def job_start(environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:
         """The name by which this Batch job was started, and its id.
 
         None for all other processes.

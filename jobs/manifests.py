@@ -25,7 +25,7 @@ from urllib.parse import unquote_plus
 
 from jobs.core.model import Location
 from jobs.errors import ConfigError, ManifestError, UsageError
-from jobs.s3.object_files import open_object, own_errors
+from jobs.s3.object_files import open_object, store_errors
 from jobs.s3.store import Store
 from jobs.tables.rows import DEFAULTS, fill_batch, manifest_schema
 
@@ -254,7 +254,7 @@ def _opened(uri: str, client_factory: Callable[[], Any]) -> Iterator[Any]:
 def _reading(uri: str) -> Iterator[None]:
     """Whatever goes wrong while a file is read becomes one of our errors."""
     try:
-        with own_errors(uri, is_on_s3=_is_on_s3(uri)):
+        with store_errors(uri, is_on_s3=_is_on_s3(uri)):
             try:
                 yield
             except (csv.Error, UnicodeDecodeError) as error:

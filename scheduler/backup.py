@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.backup.events import Kind, ObjectEvent, order_of, parse_message
-from jobs.backup.job import Backup, BackupOptions, Progress, Settled
+from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
+from jobs.backup.job import Backup, BackupOptions, KeyProgress, KeyResult
 from jobs.core.enums import Deletes
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.outcome import Status
@@ -56,7 +56,7 @@ RESERVE_SHARE = 0.2
 that is less.
 """
 
-_WANTS_COPY = (Kind.CREATED, Kind.RESTORE_COMPLETED)
+_WANTS_COPY = (EventKind.CREATED, EventKind.RESTORE_COMPLETED)
 _ARCHIVED = "archived: a run takes it once it is restored"
 
 
@@ -141,7 +141,7 @@ class _Batch:
         except Exception as error:  # noqa: BLE001  the other messages are independent of it
             reason = _unforeseen(error)
         say("error", "unreadable", message=message_id, error=reason)
-        delivery = _Delivery(message_id, ObjectEvent(Kind.OTHER, "unreadable", ""))
+        delivery = _Delivery(message_id, ObjectEvent(EventKind.OTHER, "unreadable", ""))
         self._finish(delivery, Ending.FAILED, f"message {message_id}: {reason}")
         return [delivery]
 
@@ -149,7 +149,7 @@ class _Batch:
         """Find the event's pair. Finish events that need no copy."""
         event = delivery.event
         delivery.pair = match(self.policy, event.bucket, event.key)
-        if event.kind is Kind.TEST:
+        if event.kind is EventKind.TEST:
             self._finish(delivery, Ending.SKIPPED, "a test message")
         elif delivery.pair is None:
             if any(pair.source.bucket == event.bucket for pair in self.policy.pairs):
@@ -160,13 +160,13 @@ class _Batch:
                     say("error", "unknown bucket", bucket=event.bucket, message=delivery.message_id)
                 self.unknown_buckets.add(event.bucket)
                 self._finish(delivery, Ending.FAILED, reason)
-        elif event.kind is Kind.OTHER:
+        elif event.kind is EventKind.OTHER:
             self._finish(delivery, Ending.SKIPPED, "an event that no copy depends on")
         return delivery
 
     async def _handle_key(self, group: list[_Delivery], gate: asyncio.Semaphore, deadline: float) -> None:
         """Finish all events of one key, whatever happens on the way."""
-        progress, has_begun = Progress(), False
+        progress, has_begun = KeyProgress(), False
         group.sort(key=lambda delivery: order_of(delivery.event.sequencer))
         try:
             async with asyncio.timeout_at(deadline), gate:
@@ -182,7 +182,7 @@ class _Batch:
         except Exception as error:  # noqa: BLE001  a bug of ours: the other keys are still copied
             self._finish_all(group, Ending.FAILED, _unforeseen(error))
 
-    async def _back_up(self, group: list[_Delivery], progress: Progress) -> None:
+    async def _back_up(self, group: list[_Delivery], progress: KeyProgress) -> None:
         pair = group[0].pair
         assert pair is not None
         mirrors = pair.deletes is Deletes.MIRROR
@@ -211,7 +211,7 @@ class _Batch:
             if delivery.entry is None and delivery.event.kind not in _WANTS_COPY:
                 self._finish(delivery, Ending.DELETED if settled.is_marked else Ending.SAME, "")
 
-    async def _settle(self, pair: Pair, key: str, rows: Mapping[int, _Delivery], progress: Progress) -> Settled:
+    async def _settle(self, pair: Pair, key: str, rows: Mapping[int, _Delivery], progress: KeyProgress) -> KeyResult:
         """Settle the key. Retry what may pass, for as long as there is time."""
         job = self.jobs.get(pair.name) or self.jobs.setdefault(pair.name, self._job(pair))
         wanted = [_row(number, delivery.event) for number, delivery in rows.items()]
@@ -241,7 +241,9 @@ class _Batch:
         source, destination = self.runtime.store(pair.source.region), self.runtime.destination(hot.region)
         return Backup(source, destination, route, options, ByteBudget(BUFFER_BYTES))
 
-    async def _finish_row(self, delivery: _Delivery, number: int, group: Sequence[_Delivery], settled: Settled) -> None:
+    async def _finish_row(
+        self, delivery: _Delivery, number: int, group: Sequence[_Delivery], settled: KeyResult
+    ) -> None:
         if number in settled.left:
             assert delivery.pair is not None
             self._finish_in_backlog(delivery, f"larger than {delivery.pair.thresholds.lambda_max_size}")
@@ -258,7 +260,7 @@ class _Batch:
             assert delivery.entry is not None
             delivery.entry = delivery.entry.told(outcome)
 
-    async def _why_gone(self, event: ObjectEvent, group: Sequence[_Delivery], settled: Settled) -> str:
+    async def _why_gone(self, event: ObjectEvent, group: Sequence[_Delivery], settled: KeyResult) -> str:
         """Why the event's version is gone: what is known to have come after it, else empty."""
         for version in settled.history or ():
             is_later = event.event_time is not None and version.last_modified > event.event_time

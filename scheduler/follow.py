@@ -33,7 +33,7 @@ from typing import Any
 
 from jobs.aws.batch_arrays import REPORT, WORK
 from jobs.aws.clients import publish
-from jobs.backup.events import Kind, ObjectEvent, parse_document
+from jobs.backup.events import EventKind, ObjectEvent, parse_document
 from jobs.core.metrics import Metric, Unit
 from jobs.core.outcome import Status
 from jobs.errors import ExitCode, LedgerError, NotFound, UsageError
@@ -276,7 +276,7 @@ async def _restored(runtime: Runtime, policy: Policy, event: ObjectEvent) -> dic
     pair, and a run copies it.
     """
     about = f"s3://{event.bucket}/{event.key}"
-    if event.kind is not Kind.RESTORE_COMPLETED:
+    if event.kind is not EventKind.RESTORE_COMPLETED:
         return _did("ignored", about)
     waiting = await runtime.names(waiting_name(event.bucket, event.key))
     named = [name.removesuffix(".json") for name in waiting if "/" not in name]  # a key may be another's folder

@@ -16,7 +16,7 @@ from jobs.policy.reader import load_policy, read_policy
 from jobs.s3.conditional_writes import look_first
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
-from scheduler.settings import Settings
+from scheduler.settings import FunctionSettings
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class Runtime:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: FunctionSettings,
         *,
         open_region: Callable[[str | None], Store] | None = None,
         clock: Callable[[], float] = time.time,
@@ -104,4 +104,4 @@ class Runtime:
 @lru_cache(maxsize=1)
 def current_runtime() -> Runtime:
     """The runtime of this process. Raises ConfigError if the environment lacks something."""
-    return Runtime(Settings.from_environment())
+    return Runtime(FunctionSettings.from_environment())

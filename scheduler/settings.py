@@ -11,7 +11,7 @@ from jobs.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class FunctionSettings:
     """`SEALIFT_POLICY` (a path or s3://…) and `SEALIFT_LEDGER` (s3://bucket/prefix) are required.
 
     `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_JOB_DEFINITION` and `SEALIFT_TOPIC` replace the names that
@@ -26,7 +26,7 @@ class Settings:
     topic: str | None = None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> FunctionSettings:
         """Raises ConfigError if something is missing, UsageError for a ledger that is not an s3://
         URI.
         """

@@ -14,7 +14,7 @@ from jobs.core.model import Location, ObjectRef
 from jobs.errors import DamagedArchive, Rejected
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.listing import list_all
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import Store
 
 FED_BYTES = 4096
@@ -41,7 +41,7 @@ def archive_ref(record: ArchiveRecord) -> ObjectRef:
     return ObjectRef(record.location.bucket, record.location.key, record.version_id)
 
 
-def cut_out(record: ArchiveRecord, member: Member, data: bytes, start: int) -> bytes:
+def extract_member(record: ArchiveRecord, member: Member, data: bytes, start: int) -> bytes:
     """A member's content out of `data`, the archive's bytes from `start` on.
 
     `data` has to hold all of the member's `byte_range`. Nothing is proven. Raises DamagedArchive.
@@ -73,7 +73,7 @@ async def stream_member(
     size_bytes = 0
 
     async def fetch(begin: int, stop: int) -> bytes:
-        return await try_often(lambda: _get(store, record, member, start + begin, start + stop))
+        return await retry(lambda: _get(store, record, member, start + begin, start + stop))
 
     pieces = read_ranges(end - start, CHUNK_BYTES, fetch, budget)
     decoded = pieces if member.frame_offset is None else _frames(record, member, pieces)
@@ -132,7 +132,7 @@ async def read_own_index(store: Store, archive: Location, version_id: str | None
         checksum=f"{full[0].algorithm}:{full[0].value}" if full else None,
         run_id=metadata.get("sealift-run"),
     )
-    return record, await asyncio.to_thread(cut_out, record, index, body.data, start)
+    return record, await asyncio.to_thread(extract_member, record, index, body.data, start)
 
 
 async def _get(store: Store, record: ArchiveRecord, member: Member, start: int, end: int) -> bytes:

@@ -32,9 +32,9 @@ from jobs.core.model import Location, ObjectRef
 from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.files import PARQUET, list_files, read_file, write_file
 from jobs.ledger.guard import ledger_guard
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import Store
-from jobs.s3.uploads import ArchiveUpload
+from jobs.s3.uploads import ObjectUpload
 from jobs.tables.ranged_parquet import KeyRange, RangedTable, holds, open_table, overlaps
 
 FOLDER = "archives/"
@@ -43,7 +43,7 @@ READS_IN_FLIGHT = 64
 PART_BYTES = 8 * 1024**2
 
 
-class Found(NamedTuple):
+class IndexedMember(NamedTuple):
     """A member, and the archive that holds it."""
 
     record: ArchiveRecord
@@ -67,7 +67,7 @@ class ArchiveIndex:
         """
         place = self._place(record.location)
         guard = ledger_guard(_index_name(record.location), damaged_etag)
-        upload = ArchiveUpload(self.store, place.bucket, place.key, PARQUET, PART_BYTES, guard)
+        upload = ObjectUpload(self.store, place.bucket, place.key, PARQUET, PART_BYTES, guard)
         with tempfile.TemporaryFile() as file:
             await asyncio.to_thread(write_index, own_index, record, file)
             file.seek(0)
@@ -117,15 +117,19 @@ class ArchiveIndex:
             records += await self._records(bucket, entries, is_whole=archives is None or not archives.key)
         return records
 
-    async def find(self, key: str, archives: Location | None = None, version_id: str | None = None) -> list[Found]:
+    async def find(
+        self, key: str, archives: Location | None = None, version_id: str | None = None
+    ) -> list[IndexedMember]:
         """All members of this key (and version, if given), the newest first."""
         records = await self.records(archives)
         candidates = [record for record in records if record.first_key <= key <= record.last_key]
         gate = asyncio.Semaphore(READS_IN_FLIGHT)
 
-        async def look(record: ArchiveRecord) -> list[Found]:
+        async def look(record: ArchiveRecord) -> list[IndexedMember]:
             async with gate:
-                return [Found(record, member) async for member in self._lookup(record.location, key, version_id)]
+                return [
+                    IndexedMember(record, member) async for member in self._lookup(record.location, key, version_id)
+                ]
 
         hits = [hit for part in await asyncio.gather(*map(look, candidates)) for hit in part]
         return sorted(hits, key=lambda hit: (-hit.member.last_modified, hit.record.location))
@@ -193,7 +197,7 @@ class ArchiveIndex:
 
     async def _open(self, archive: Location) -> RangedTable:
         place = self._place(archive)
-        return await try_often(lambda: open_table(self.store, ObjectRef(place.bucket, place.key)))
+        return await retry(lambda: open_table(self.store, ObjectRef(place.bucket, place.key)))
 
     def _place(self, archive: Location) -> Location:
         return self.location.join(_index_name(archive))

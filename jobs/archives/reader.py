@@ -25,7 +25,7 @@ from jobs.core.outcome import Evidence
 from jobs.errors import DamagedArchive, Rejected
 from jobs.s3.byte_ranges import ByteBudget, read_ahead
 from jobs.s3.checksums import Hasher
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import Store
 from jobs.s3.stored_checksums import full_object_checksums, is_checksum_of
 
@@ -147,7 +147,7 @@ class ArchiveReader:
         """Bytes of the archive, fewer than asked for where it ends before."""
         ref, etag = archive_ref(self.record), self.record.etag
         try:
-            return (await try_often(lambda: self.store.get(ref, start=start, end=end, if_match=etag))).data
+            return (await retry(lambda: self.store.get(ref, start=start, end=end, if_match=etag))).data
         except Rejected as error:
             if error.code != "InvalidRange":
                 raise

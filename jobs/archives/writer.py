@@ -22,7 +22,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import ObjectRef
 from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size, part_ranges
 from jobs.s3.store import Written
-from jobs.s3.uploads import ArchiveUpload
+from jobs.s3.uploads import ObjectUpload
 
 ZSTD_LEVEL = 3
 COPY_PART_BYTES = 1024**3
@@ -37,7 +37,7 @@ class ArchiveWriter:
     After `finish`, `index_file` holds the archive's own index. The caller closes the writer.
     """
 
-    upload: ArchiveUpload
+    upload: ObjectUpload
     format: ArchiveFormat
     members: int = field(default=0, init=False)
     member_bytes: int = field(default=0, init=False)

@@ -44,7 +44,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _ETAG = re.compile(r"[!-~]{1,256}")
 
 
-class Kind(StrEnum):
+class EventKind(StrEnum):
     """What happened.
 
     `lifecycle_expired`: a lifecycle rule removed an object or made a delete marker.
@@ -68,7 +68,7 @@ class ObjectEvent:
     None.
     """
 
-    kind: Kind
+    kind: EventKind
     name: str
     bucket: str
     key: str = ""
@@ -81,7 +81,9 @@ class ObjectEvent:
     @property
     def removes_bytes(self) -> bool:
         """True if an object version is gone for good, not only hidden by a delete marker."""
-        return self.kind is Kind.DELETED or (self.kind is Kind.LIFECYCLE_EXPIRED and "Marker" not in self.name)
+        return self.kind is EventKind.DELETED or (
+            self.kind is EventKind.LIFECYCLE_EXPIRED and "Marker" not in self.name
+        )
 
 
 def order_of(sequencer: str | None) -> str:
@@ -125,7 +127,7 @@ def _parse(document: Any) -> list[ObjectEvent]:
     if document.get("Type") == "Notification" and "Message" in document:
         return parse_message(document["Message"])
     if document.get("Event") == "s3:TestEvent":
-        return [ObjectEvent(Kind.TEST, "s3:TestEvent", _shown(document.get("Bucket", "")))]
+        return [ObjectEvent(EventKind.TEST, "s3:TestEvent", _shown(document.get("Bucket", "")))]
     if "detail-type" in document:
         return [_from_eventbridge(document)]
     records = document["Records"]
@@ -135,9 +137,9 @@ def _parse(document: Any) -> list[ObjectEvent]:
 
 
 _KINDS = {
-    "ObjectCreated": Kind.CREATED,
-    "ObjectRemoved": Kind.DELETED,
-    "LifecycleExpiration": Kind.LIFECYCLE_EXPIRED,
+    "ObjectCreated": EventKind.CREATED,
+    "ObjectRemoved": EventKind.DELETED,
+    "LifecycleExpiration": EventKind.LIFECYCLE_EXPIRED,
 }
 
 
@@ -147,11 +149,11 @@ def _from_record(record: Mapping[str, Any]) -> ObjectEvent:
         raise UsageError(f"an S3 event of version {_shown(version)}; this Sealift reads {RECORD_MAJOR}.x: update it")
     name = str(record["eventName"]).removeprefix("s3:")
     family, _, action = name.partition(":")
-    kind = _KINDS.get(family, Kind.OTHER)
-    if kind is Kind.DELETED and action == "DeleteMarkerCreated":
-        kind = Kind.DELETE_MARKER
+    kind = _KINDS.get(family, EventKind.OTHER)
+    if kind is EventKind.DELETED and action == "DeleteMarkerCreated":
+        kind = EventKind.DELETE_MARKER
     if name == "ObjectRestore:Completed":
-        kind = Kind.RESTORE_COMPLETED
+        kind = EventKind.RESTORE_COMPLETED
     entity = record["s3"]
     thing = entity["object"]
     return ObjectEvent(
@@ -176,13 +178,15 @@ def _from_eventbridge(event: Mapping[str, Any]) -> ObjectEvent:
         raise UsageError(
             f"an EventBridge event of version {_shown(version)}; this Sealift reads {DETAIL_MAJOR}: update it"
         )
-    kind = {"Object Created": Kind.CREATED, "Object Restore Completed": Kind.RESTORE_COMPLETED}.get(name, Kind.OTHER)
+    kind = {"Object Created": EventKind.CREATED, "Object Restore Completed": EventKind.RESTORE_COMPLETED}.get(
+        name, EventKind.OTHER
+    )
     if name == "Object Deleted":
         makes_marker = detail.get("deletion-type") == "Delete Marker Created"
-        kind = Kind.DELETE_MARKER if makes_marker else Kind.DELETED
+        kind = EventKind.DELETE_MARKER if makes_marker else EventKind.DELETED
         name += ": Delete Marker" if makes_marker else ""
         if detail.get("reason") == "Lifecycle Expiration":
-            kind = Kind.LIFECYCLE_EXPIRED
+            kind = EventKind.LIFECYCLE_EXPIRED
     thing = detail["object"]
     return ObjectEvent(
         kind,

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jobs.backup.key_backup import BackupOptions, BackupStores, KeyBackup, Progress, Settled
+from jobs.backup.key_backup import BackupOptions, BackupStores, KeyBackup, KeyProgress, KeyResult
 from jobs.backup.version_match import VersionMatcher, identity
 from jobs.core.histories import keys_of
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef, ObjectVersion, Route
@@ -30,7 +30,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT, Store
 
-__all__ = ["Backup", "BackupOptions", "Progress", "Settled"]
+__all__ = ["Backup", "BackupOptions", "KeyProgress", "KeyResult"]
 
 
 class Backup(BackupStores):
@@ -54,7 +54,9 @@ class Backup(BackupStores):
             for row in rows
         ]
 
-    async def settle(self, key: str, rows: Sequence[ObjectVersion] = (), progress: Progress | None = None) -> Settled:
+    async def settle(
+        self, key: str, rows: Sequence[ObjectVersion] = (), progress: KeyProgress | None = None
+    ) -> KeyResult:
         """Store the rows' versions and put the newest one on top. Without rows, do only the latter.
 
         A row whose version is gone from the source ends as `missing`. The returned history says
@@ -66,9 +68,9 @@ class Backup(BackupStores):
         matcher = self._matcher(key)
         first = await self._copy_new_key(rows[0], matcher) if len(rows) == 1 else None
         if first is not None and first.is_newest:
-            return Settled({rows[0].row: first.outcome})
+            return KeyResult({rows[0].row: first.outcome})
         outcomes = {} if first is None else {rows[0].row: first.outcome}
-        return await KeyBackup(self, key, rows, outcomes, progress or Progress(), matcher).settle()
+        return await KeyBackup(self, key, rows, outcomes, progress or KeyProgress(), matcher).settle()
 
     def _matcher(self, key: str) -> VersionMatcher:
         source = ObjectRef(self.route.source.bucket, key)

@@ -50,7 +50,7 @@ class BackupOptions(CopyOptions):
     limit_bytes: int | None = None
 
 
-class Settled(NamedTuple):
+class KeyResult(NamedTuple):
     """The result for one key.
 
     `outcomes`: row number → outcome. A row in `left` has none, since its object is above the limit.
@@ -76,7 +76,7 @@ class BackupStores:
 
 
 @dataclass(slots=True)
-class Progress:
+class KeyProgress:
     """The state of an unfinished key.
 
     `owes_newest`: an older version is on top until the newest is put back.
@@ -128,13 +128,13 @@ class KeyBackup:
     key: str
     rows: Sequence[ObjectVersion]
     outcomes: dict[int, Outcome]
-    progress: Progress
+    progress: KeyProgress
     matcher: VersionMatcher
     is_marked: bool = False
     left: set[int] = field(default_factory=set)
     refused: set[Identity] = field(default_factory=set)
 
-    async def settle(self) -> Settled:
+    async def settle(self) -> KeyResult:
         """Do what `jobs.backup.job.Backup.settle` promises. Raises StoreError."""
         source, target = ObjectRef(self.job.route.source.bucket, self.key), self._target()
         last: StoreError | None = None
@@ -144,10 +144,10 @@ class KeyBackup:
                 self.matcher.record_source(info)
             try:
                 if await self._take_steps(sides):
-                    return Settled(self.outcomes, frozenset(self.left), sides.whole, self.is_marked)
+                    return KeyResult(self.outcomes, frozenset(self.left), sides.whole, self.is_marked)
             except TooLargeToCompare:
                 self.left |= {row.row for row in self.rows if row.row not in self.outcomes}
-                return Settled(self.outcomes, frozenset(self.left), sides.whole, self.is_marked)
+                return KeyResult(self.outcomes, frozenset(self.left), sides.whole, self.is_marked)
             except NoSuchBucket:
                 raise
             except (PreconditionFailed, Conflict, NotFound) as error:

@@ -13,7 +13,7 @@ from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence, Outcome
 from jobs.errors import Conflict
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import Side, compare_content
+from jobs.s3.compare_bytes import ContentSide, compare_content
 from jobs.s3.lookup import find
 from jobs.s3.store import Store
 
@@ -165,7 +165,7 @@ class VersionMatcher:
         if self.limit_bytes is not None and source.size_bytes > self.limit_bytes:
             raise TooLargeToCompare
         here, there = self._ref(version, True), self._ref(copy, False)
-        sides = Side(self.source, here, source), Side(self.destination, there, destination)
+        sides = ContentSide(self.source, here, source), ContentSide(self.destination, there, destination)
         verdict, _ = await compare_content(*sides, self.budget)
         return verdict
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from jobs.checksum_reports.report import Rejected, fetch_result, open_report, read_rows
+from jobs.checksum_reports.report import RejectedLine, fetch_result, open_report, read_rows
 from jobs.checksum_reports.rows import Row
 from jobs.errors import ManifestError
 from jobs.s3.store import Store
@@ -44,7 +44,7 @@ class EvidenceSummary:
     duplicates: int
     rejected: int
     rejected_path: Path
-    examples: tuple[Rejected, ...] = ()
+    examples: tuple[RejectedLine, ...] = ()
 
 
 @cache
@@ -86,7 +86,7 @@ async def write_evidence(store: Store, report_uri: str, path: Path, *, bucket: s
     report = await open_report(store, report_uri)
     rejected_path = path.with_name(f"{path.name}.rejected.parquet")
     rows = rejected = 0
-    examples: list[Rejected] = []
+    examples: list[RejectedLine] = []
     with TemporaryDirectory(prefix="sealift-evidence-", dir=path.parent) as folder:
         raw = Path(folder, "raw.parquet")
         with (

@@ -27,7 +27,7 @@ FORMAT = "Report_CSV_20180820"
 LINES = 20_000
 
 
-class Rejected(NamedTuple):
+class RejectedLine(NamedTuple):
     """A line that cannot be used: where it is, what is wrong, and the line itself."""
 
     file: str
@@ -79,7 +79,7 @@ async def open_report(store: Store, uri: str) -> ChecksumReport:
         raise reject(f"{type(error).__name__} {error}") from error
 
 
-def read_rows(path: Path, name: str, bucket: str | None = None) -> Iterator[tuple[list[Row], list[Rejected]]]:
+def read_rows(path: Path, name: str, bucket: str | None = None) -> Iterator[tuple[list[Row], list[RejectedLine]]]:
     """Yield the rows of a result file, and the lines that cannot be used, a bounded number of lines
     at a time.
 
@@ -92,7 +92,7 @@ def read_rows(path: Path, name: str, bucket: str | None = None) -> Iterator[tupl
         first = 1
         while lines := list(_take(file, LINES)):
             good: list[Row] = []
-            bad: list[Rejected] = []
+            bad: list[RejectedLine] = []
             for number, (line, fields) in enumerate(zip(lines, _split(lines), strict=True), first):
                 if not line.strip():
                     continue
@@ -102,7 +102,7 @@ def read_rows(path: Path, name: str, bucket: str | None = None) -> Iterator[tupl
                 if isinstance(found, Row):
                     good.append(found)
                 else:
-                    bad.append(Rejected(name, number, found, line.decode(errors="backslashreplace").rstrip("\r\n")))
+                    bad.append(RejectedLine(name, number, found, line.decode(errors="backslashreplace").rstrip("\r\n")))
             first += len(lines)
             yield good, bad
 

@@ -105,7 +105,7 @@ def cli() -> None:
       sealift verify    --source s3://bucket/prefix --destination s3://replica/prefix
       sealift runs list
     """
-    if (begun := Settings.begun_as()) is not None:
+    if (begun := Settings.job_start()) is not None:
         _require_claim(*begun)
 
 

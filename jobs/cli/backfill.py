@@ -9,7 +9,7 @@ import click
 
 from jobs.cli.batch_options import batch_options
 from jobs.cli.options import WhenType, json_option, ledger_option, manifest_option, plan_options, prefix_option, stack
-from jobs.cli.pair_options import Chosen, choose, pair_options
+from jobs.cli.pair_options import ChosenPair, choose, pair_options
 from jobs.cli.run_command import launch_and_report
 from jobs.config import Settings
 from jobs.core.enums import Deletes
@@ -48,7 +48,7 @@ def backfill(**options: Any) -> int:
     return asyncio.run(_backfill(options, choose(options, settings), settings))
 
 
-async def _backfill(options: dict[str, Any], chosen: Chosen, settings: Settings) -> int:
+async def _backfill(options: dict[str, Any], chosen: ChosenPair, settings: Settings) -> int:
     pair, scope = chosen.pair, chosen.scope
     source, destination = sides(pair)
     include, exclude = globs(scope)
@@ -79,7 +79,7 @@ async def _backfill(options: dict[str, Any], chosen: Chosen, settings: Settings)
         ) from error
 
 
-def _from_events(chosen: Chosen, manifest: str | None) -> dict[str, Any]:
+def _from_events(chosen: ChosenPair, manifest: str | None) -> dict[str, Any]:
     """Options for rows that the Lambdas left behind, which are events.
 
     Of those an older version is stored below a newer one (`jobs.backup`).

@@ -25,7 +25,7 @@ from jobs.cli.options import (
 )
 from jobs.cli.pair_options import choose
 from jobs.cli.run_command import launch_and_report
-from jobs.compact.packing import MEMBERS_MAX, TARGET_BYTES, Claim, PackingRule
+from jobs.compact.packing import MEMBERS_MAX, TARGET_BYTES, EarlierRule, PackingRule
 from jobs.config import Settings
 from jobs.core.enums import ArchiveFormat, ArchiveSide, Encryption, StorageClass
 from jobs.core.model import Location
@@ -97,7 +97,7 @@ def compact(**options: Any) -> int:
     sealift compact --pair scans --rule old-pages
     """
     settings = Settings.from_environment()
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[EarlierRule, ...] = ()
     if options["pair_name"] or options["rule"]:
         if not options["pair_name"] or not options["rule"]:
             raise UsageError("--pair and --rule go together")
@@ -105,7 +105,7 @@ def compact(**options: Any) -> int:
     return asyncio.run(_start(options, claims, ledger_location(options["ledger"], settings), settings))
 
 
-async def _start(options: dict[str, Any], claims: tuple[Claim, ...], place: Location, settings: Settings) -> int:
+async def _start(options: dict[str, Any], claims: tuple[EarlierRule, ...], place: Location, settings: Settings) -> int:
     if options["source"] is None and options["manifest"] is None:
         raise UsageError("nothing to pack: give --source s3://bucket/prefix, --manifest URI, or --pair and --rule")
     if options["archives"] is None:
@@ -159,7 +159,7 @@ REPLACED = ("source", "manifest", "archives", "include", "exclude", "newer_than"
 """Options that --rule replaces by the policy's values."""
 
 
-def by_rule(options: Mapping[str, Any], settings: Settings) -> tuple[dict[str, Any], tuple[Claim, ...]]:
+def by_rule(options: Mapping[str, Any], settings: Settings) -> tuple[dict[str, Any], tuple[EarlierRule, ...]]:
     """(the options of a compaction by the pair's rule, the claims of its earlier rules).
 
     Must not be called in an event loop. Raises UsageError for a rule that the pair does not have,
@@ -201,8 +201,8 @@ def by_rule(options: Mapping[str, Any], settings: Settings) -> tuple[dict[str, A
     return {**options, **rule_options}, claims
 
 
-def _claim(pair: Pair, rule: ArchiveRule, now: float, *, is_source: bool) -> Claim:
-    return Claim(_key(pair, rule.prefix, is_source=is_source), now - rule.older_than, int(rule.smaller_than))
+def _claim(pair: Pair, rule: ArchiveRule, now: float, *, is_source: bool) -> EarlierRule:
+    return EarlierRule(_key(pair, rule.prefix, is_source=is_source), now - rule.older_than, int(rule.smaller_than))
 
 
 def _key(pair: Pair, prefix: str, *, is_source: bool) -> str:

@@ -28,7 +28,7 @@ from jobs.cli.options import (
     side_options,
     stack,
 )
-from jobs.cli.pair_options import Chosen, choose
+from jobs.cli.pair_options import ChosenPair, choose
 from jobs.cli.run_command import launch_and_report
 from jobs.config import Settings
 from jobs.core.display import Display, shown
@@ -97,7 +97,7 @@ def by_pair(options: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     }
 
 
-def _is_own(chosen: Chosen, added: str) -> Callable[[str], bool]:
+def _is_own(chosen: ChosenPair, added: str) -> Callable[[str], bool]:
     """A test for the pair's keys, as the policy decides.
 
     `added`: the prefix of its copies' keys.

@@ -22,7 +22,7 @@ from jobs.nights.calendar import (
     parse_night,
 )
 from jobs.nights.night import run_night
-from jobs.nights.records import NightBook
+from jobs.nights.records import NightRecords
 from jobs.reports.figures import human_seconds
 from jobs.runs.request import open_ledger
 
@@ -64,7 +64,7 @@ def nightly(**options: Any) -> int:
     night = parse_night(options["night"], latest) if options["night"] else latest
     summary = asyncio.run(
         run_night(
-            NightBook(open_ledger(chosen.ledger), chosen.pair.name, night),
+            NightRecords(open_ledger(chosen.ledger), chosen.pair.name, night),
             chosen.policy,
             chosen.pair,
             chosen.scope,

@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenPair:
     """A pair, its keys, its policy, and the ledger of its runs."""
 
     policy: Policy
@@ -37,7 +37,7 @@ def pair_options() -> Callable[[F], F]:
     )
 
 
-def choose(options: Mapping[str, Any], settings: Settings) -> Chosen:
+def choose(options: Mapping[str, Any], settings: Settings) -> ChosenPair:
     """The pair that the options name. Must not be called in an event loop.
 
     The ledger is the one of --ledger, SEALIFT_LEDGER or the policy, in this order. Raises
@@ -49,4 +49,4 @@ def choose(options: Mapping[str, Any], settings: Settings) -> Chosen:
         names = ", ".join(each.name for each in policy.pairs)
         raise UsageError(f"--pair {options['pair_name']!r}: the policy has no such pair, only {names}")
     place = ledger_location(options["ledger"] or settings.ledger or policy.ledger.uri, settings)
-    return Chosen(policy, pair, scope(policy, pair), place)
+    return ChosenPair(policy, pair, scope(policy, pair), place)

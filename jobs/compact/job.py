@@ -152,7 +152,7 @@ class Compact:
 
     async def _pack(self, rows: Sequence[ObjectVersion], archive: Location) -> list[Outcome]:
         from jobs.archives.writer import ArchiveWriter
-        from jobs.s3.uploads import ArchiveUpload
+        from jobs.s3.uploads import ObjectUpload
 
         is_tar = self.options.rule.format is ArchiveFormat.TAR
         attributes = Attributes(
@@ -164,7 +164,7 @@ class Compact:
         )
         expected_bytes = min(sum(map(tar_bytes, rows)) + ROOM_BYTES, MAX_OBJECT_BYTES)
         part_bytes = choose_part_size(expected_bytes, PART_BYTES)
-        upload = ArchiveUpload(self.destination, archive.bucket, archive.key, attributes, part_bytes)
+        upload = ObjectUpload(self.destination, archive.bucket, archive.key, attributes, part_bytes)
         writer = ArchiveWriter(upload, self.options.rule.format)
         outcomes: list[Outcome] = []
         try:

@@ -31,7 +31,7 @@ from jobs.errors import (
 )
 from jobs.s3.byte_ranges import ByteBudget, read_ahead, read_ranges
 from jobs.s3.checksums import ALGORITHMS, Hasher
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import Store
 from jobs.s3.stored_checksums import full_object_checksums, is_checksum_of
 
@@ -97,7 +97,7 @@ class MemberSource:
             return Read(row, status=Status.SKIPPED, reason="a delete marker has nothing to pack")
         began = self.clock()
         try:
-            read = await try_often(lambda: self._fetch(row), self._heed)
+            read = await retry(lambda: self._fetch(row), self._heed)
         except NoSuchBucket:
             raise
         except NotFound:
@@ -205,7 +205,7 @@ class Content:
 
     async def _fetch(self, start: int, end: int) -> bytes:
         get = self.store.get
-        return (await try_often(lambda: get(self.ref, start=start, end=end, if_match=self.member.etag))).data
+        return (await retry(lambda: get(self.ref, start=start, end=end, if_match=self.member.etag))).data
 
 
 def prove(info: ObjectInfo, data: bytes, sha256: bytes) -> Evidence | None:

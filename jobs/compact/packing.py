@@ -58,7 +58,7 @@ class PackingRule:
         return cls(data["target_bytes"], ArchiveFormat(data["format"]), data["tags"], data["members_max"])
 
 
-class Claim(NamedTuple):
+class EarlierRule(NamedTuple):
     """What an earlier rule of a policy packs: keys with a prefix, older and smaller than its
     limits.
 

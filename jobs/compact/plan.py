@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.compact.job import CompactOptions
-from jobs.compact.packing import Claim, PackingRule, cut
+from jobs.compact.packing import EarlierRule, PackingRule, cut
 from jobs.compact.savings import PART_BYTES, Economy, Savings, refusal, weigh
 from jobs.config import Settings
 from jobs.core import pricing
@@ -41,7 +41,7 @@ _COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "
 
 
 async def plan_run(
-    request: Request, ledger: Ledger, settings: Settings, display: Display, *, claims: tuple[Claim, ...] = ()
+    request: Request, ledger: Ledger, settings: Settings, display: Display, *, claims: tuple[EarlierRule, ...] = ()
 ) -> Planned:
     """Read and filter the manifest, cut it into archives, weigh them.
 
@@ -151,7 +151,9 @@ async def plan_groups(
     return grouped
 
 
-async def leave_out(batches: AsyncIterator[pa.RecordBatch], claims: Sequence[Claim]) -> AsyncIterator[pa.RecordBatch]:
+async def leave_out(
+    batches: AsyncIterator[pa.RecordBatch], claims: Sequence[EarlierRule]
+) -> AsyncIterator[pa.RecordBatch]:
     """The rows (in `manifest_schema()`) that no earlier rule claims: the first rule that matches,
     wins.
     """

@@ -27,7 +27,7 @@ from jobs.core.enums import Step
 from jobs.core.model import Location, is_exact
 from jobs.expire.rules import Proof
 from jobs.ledger.tombstones import FOLDER, Tombstones
-from jobs.s3.retries import do_all, try_often
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Marker, Store
 
 FILES_AT_ONCE = 16
@@ -86,10 +86,10 @@ class Announcements:
         """Return the announcements in a bucket, by key."""
         runs = [run_id for run_id in await self._run_ids(bucket) if await self.concerns(bucket, run_id)]
         folders = [Tombstones(self.store, self.ledger, bucket, run_id) for run_id in runs]
-        named = await do_all(lambda folder: folder.latest(), folders, FILES_AT_ONCE)
+        named = await gather_bounded(lambda folder: folder.latest(), folders, FILES_AT_ONCE)
         files = [(folder, name) for folder, names in zip(folders, named, strict=True) for name in names]
         found: defaultdict[str, list[Announcement]] = defaultdict(list)
-        for rows in await do_all(self._kept, files, FILES_AT_ONCE):
+        for rows in await gather_bounded(self._kept, files, FILES_AT_ONCE):
             for each in rows:
                 found[each.key].append(each)
         return found
@@ -99,7 +99,7 @@ class Announcements:
         found: list[str] = []
         after: Marker | None = None
         while True:
-            page = await try_often(partial(self.store.list_objects, *folder, after=after, delimiter="/"))
+            page = await retry(partial(self.store.list_objects, *folder, after=after, delimiter="/"))
             found += [name[len(folder.key) :].rstrip("/") for name in page.prefixes]
             if page.next_marker is None:
                 return found

@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, ShardSummary
-from jobs.expire.proofs import PROVEN, take_proofs
+from jobs.expire.proofs import PROVEN, add_proofs
 from jobs.expire.rules import EXPIRED_BEFORE, Proof
-from jobs.expire.shares import NOTHING, Share, expired_before, span_of_listed, span_of_proven, weigh
+from jobs.expire.shares import NOTHING, Share, drop_expired, span_of_listed, span_of_proven, weigh
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
 from jobs.tables.duck import Database, quoted
@@ -106,7 +106,7 @@ async def plan_candidates(
         with closing(database.connection) as connection:
             connection.execute(f"CREATE TABLE proven ({PROVEN})")
             for number, spec in enumerate(runs):
-                await take_proofs(ledger, spec, folder / str(number), connection)
+                await add_proofs(ledger, spec, folder / str(number), connection)
             foreign = await asyncio.to_thread(_drop_foreign, connection, scope.is_own, folder / "foreign.parquet")
             if wanted is not None:
                 foreign = await _spool(wanted, folder / "wanted.parquet", scope.is_own)
@@ -117,7 +117,7 @@ async def plan_candidates(
                 prefix = _narrowed(prefix, span_of_proven(connection))
             await _spool(list_prefix(prefix), folder / "listed.parquet", scope.is_own)
             connection.execute(f"CREATE VIEW there AS FROM read_parquet({quoted(str(folder / 'listed.parquet'))})")
-            excluded[EXPIRED_BEFORE] = await expired_before(connection, ledger, prefix, folder)
+            excluded[EXPIRED_BEFORE] = await drop_expired(connection, ledger, prefix, folder)
             if wanted is not None:
                 prefix = _narrowed(prefix, span_of_listed(connection))
                 there = f"FROM read_parquet({quoted(str(folder / 'listed.parquet'))})"

@@ -31,9 +31,9 @@ from jobs.errors import (
 from jobs.expire.rules import Proof, refuse_copy
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.checksums import Hasher
-from jobs.s3.compare_bytes import RANGE_BYTES, Side, compare_content
+from jobs.s3.compare_bytes import RANGE_BYTES, ContentSide, compare_content
 from jobs.s3.lookup import find
-from jobs.s3.retries import do_all, try_often
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
 from jobs.s3.stored_checksums import ContentCheck
 
@@ -88,8 +88,8 @@ class Copies:
             found = await self._compare_members([pairs[place] for place in places])
             verdicts.update(zip(places, found, strict=True))
 
-        await do_all(replica, replicas, COPIES_AT_ONCE)
-        await do_all(archive, archives.values(), ARCHIVES_AT_ONCE)
+        await gather_bounded(replica, replicas, COPIES_AT_ONCE)
+        await gather_bounded(archive, archives.values(), ARCHIVES_AT_ONCE)
         return [verdicts[place] for place in range(len(pairs))]
 
     async def find_lost(self, proofs: Sequence[Proof]) -> list[str]:
@@ -105,7 +105,7 @@ class Copies:
             except _REFUSALS as error:
                 return _refused(proof, error).reason
 
-        reasons = dict(zip(places, await do_all(look, places.values(), COPIES_AT_ONCE), strict=True))
+        reasons = dict(zip(places, await gather_bounded(look, places.values(), COPIES_AT_ONCE), strict=True))
         return [reasons[_place(proof)] for proof in proofs]
 
     async def _compare_replica(self, pair: CopyPair) -> Verdict:
@@ -120,8 +120,8 @@ class Copies:
                 return verdict
             if info.is_archived:
                 return _unknown(f"the original must be restored before its bytes can be compared: {verdict.reason}")
-            sides = Side(self.source, ref, info), Side(self.destination, there, copy)
-            verdict, _ = await try_often(lambda: compare_content(*sides, self.budget))
+            sides = ContentSide(self.source, ref, info), ContentSide(self.destination, there, copy)
+            verdict, _ = await retry(lambda: compare_content(*sides, self.budget))
         except _REFUSALS as error:
             return _refused(proof, error)
         return verdict
@@ -152,7 +152,7 @@ class Copies:
 
     async def _find(self, proof: Proof) -> ObjectInfo | None:
         """Return what is current at the key of the copy, or of its archive."""
-        return await try_often(lambda: find(self.destination, ObjectRef(proof.bucket, proof.key)))
+        return await retry(lambda: find(self.destination, ObjectRef(proof.bucket, proof.key)))
 
     async def _check_there(self, proof: Proof) -> str:
         """Return why the copy or its archive no longer counts, else an empty text.
@@ -178,7 +178,7 @@ class Copies:
         if check.evidence is not Evidence.NONE:
             return Verdict(True, check.evidence)
         try:
-            original = (await try_often(lambda: self.source.get(ref, if_match=info.etag))).data
+            original = (await retry(lambda: self.source.get(ref, if_match=info.etag))).data
         except _REFUSALS as error:
             return _unknown(f"the original cannot be read: {error}")
         return Verdict(True, Evidence.CONTENT) if original == data else _differs(proof)
@@ -209,7 +209,7 @@ class Copies:
         hasher = Hasher("SHA256")
 
         async def fetch(start: int, end: int) -> bytes:
-            return (await try_often(lambda: self.source.get(ref, start=start, end=end, if_match=info.etag))).data
+            return (await retry(lambda: self.source.get(ref, start=start, end=end, if_match=info.etag))).data
 
         async with aclosing(read_ranges(info.size_bytes, RANGE_BYTES, fetch, self.budget)) as pieces:
             async for piece in pieces:

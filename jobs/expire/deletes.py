@@ -11,7 +11,7 @@ from functools import partial
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Attributes, ObjectRef
 from jobs.errors import ConfigError, Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError
-from jobs.s3.retries import do_all, try_often
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import DELETED_AT_ONCE, UNGUARDED, Deleted, Store
 
 LOOKS_AT_ONCE = 64
@@ -40,7 +40,7 @@ class ExactDeletes:
         answers: list[StoreError | None] = []
         for start in range(0, len(versions), DELETED_AT_ONCE):
             group = versions[start : start + DELETED_AT_ONCE]
-            answers += await try_often(partial(self.store.delete_versions, self.bucket, group))
+            answers += await retry(partial(self.store.delete_versions, self.bucket, group))
         return answers
 
     async def remove_nulls(self, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
@@ -52,7 +52,7 @@ class ExactDeletes:
         write makes a null version, so one look directly before is enough:
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersioningEnabledBuckets.html
         """
-        if not await try_often(lambda: self.store.is_versioned(self.bucket)):
+        if not await retry(lambda: self.store.is_versioned(self.bucket)):
             why = PreconditionFailed("GetBucketVersioning", self.bucket, "Suspended", "it no longer keeps versions")
             return [why] * len(versions)
         refused: dict[str, StoreError] = {}
@@ -63,7 +63,7 @@ class ExactDeletes:
             except (NotFound, Denied, Rejected, PreconditionFailed) as error:
                 refused[version[0]] = error
 
-        await do_all(look, versions, LOOKS_AT_ONCE)
+        await gather_bounded(look, versions, LOOKS_AT_ONCE)
         keys = [key for key, _ in versions if key not in refused]
         removed = await self.remove([(key, NULL_VERSION) for key in keys])
         answers: dict[str, StoreError | None] = {**refused, **dict(zip(keys, removed, strict=True))}
@@ -71,7 +71,7 @@ class ExactDeletes:
 
     async def _check_null(self, key: str, etag: str) -> None:
         ref = ObjectRef(self.bucket, key, NULL_VERSION)
-        now = (await try_often(lambda: self.store.head(ref))).etag
+        now = (await retry(lambda: self.store.head(ref))).etag
         if now != etag:
             raise PreconditionFailed("HeadObject", str(ref), "PreconditionFailed", f"it has the ETag {now}", 412)
 
@@ -89,7 +89,7 @@ class ExactDeletes:
         """Raise Conflict when the bucket no longer keeps versions: a delete would remove instead of
         hide.
         """
-        if not await try_often(lambda: self.store.is_versioned(self.bucket)):
+        if not await retry(lambda: self.store.is_versioned(self.bucket)):
             raise Conflict("GetBucketVersioning", self.bucket, "Raced", "it has been suspended meanwhile: look again")
 
     async def check_hiding(self, originals: Sequence[tuple[str, str]]) -> StoreError | None:
@@ -109,7 +109,7 @@ class ExactDeletes:
             for key, etag in [] if Step.HIDE in self._checked else originals:
                 wrong = WRONG if etag != WRONG else WRONG[::-1]
                 try:
-                    made = await try_often(partial(self.store.delete, self.bucket, key, if_match=wrong))
+                    made = await retry(partial(self.store.delete, self.bucket, key, if_match=wrong))
                 except PreconditionFailed:
                     self._checked.add(Step.HIDE)
                     return None
@@ -129,9 +129,9 @@ class ExactDeletes:
             return
         remove = partial(self.store.delete, self.bucket, key, version_id=marker_id)
         try:
-            await try_often(remove)
+            await retry(remove)
         except asyncio.CancelledError:
-            await try_often(remove)
+            await retry(remove)
             raise
 
     async def check_removing(self, beside: str) -> None:
@@ -145,9 +145,9 @@ class ExactDeletes:
             return
         probe = f"{beside[:200]}.sealift-{secrets.token_hex(8)}"
         try:
-            made = await try_often(lambda: self.store.put(self.bucket, probe, b"", Attributes(), guard=UNGUARDED))
+            made = await retry(lambda: self.store.put(self.bucket, probe, b"", Attributes(), guard=UNGUARDED))
             try:
-                await try_often(lambda: self.store.delete(self.bucket, probe, if_match=WRONG))
+                await retry(lambda: self.store.delete(self.bucket, probe, if_match=WRONG))
             except PreconditionFailed:
                 self._checked.add(Step.REMOVE)
             finally:
@@ -161,9 +161,9 @@ class ExactDeletes:
             raise self._ignored_condition()
 
     async def _remove_probe(self, probe: str, version_id: str | None) -> None:
-        left = await try_often(lambda: self.store.delete(self.bucket, probe, version_id=version_id))
+        left = await retry(lambda: self.store.delete(self.bucket, probe, version_id=version_id))
         if left.is_delete_marker and version_id is None:  # versioning is suspended
-            await try_often(lambda: self.store.delete(self.bucket, probe, version_id=left.version_id or NULL_VERSION))
+            await retry(lambda: self.store.delete(self.bucket, probe, version_id=left.version_id or NULL_VERSION))
 
     def _ignored_condition(self) -> ConfigError:
         return ConfigError(

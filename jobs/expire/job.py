@@ -39,7 +39,7 @@ from jobs.expire.originals import Seen, find_original
 from jobs.expire.removals import Removal, Removals, dry_run_outcome, kept_outcome, seconds
 from jobs.expire.rules import Proof, Terms, decide
 from jobs.s3.lookup import KeyLooks
-from jobs.s3.retries import do_all, try_often
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
@@ -119,12 +119,12 @@ class Expire:
         say what is gone. Raises ConfigError for a server that ignores conditions. Raises PartlyDone
         when the worker has to stop.
         """
-        is_versioned = await try_often(lambda: self.source.is_versioned(self.bucket))
+        is_versioned = await retry(lambda: self.source.is_versioned(self.bucket))
         # The plan weighed the shares: what became due after it was not weighed.
         now = min(self.clock(), self.planned_at)
         terms = Terms(now, self.options.grace_seconds, is_versioned, self.places, self.prefix)
         looks = KeyLooks(self.source, self.bucket)
-        looked = await do_all(lambda row: self._look(row, is_versioned, looks), rows, REQUESTS_AT_ONCE)
+        looked = await gather_bounded(lambda row: self._look(row, is_versioned, looks), rows, REQUESTS_AT_ONCE)
         seen, outcomes = await self._sort(rows, looked)
         removals: list[Removal] = []
         unproven: list[Seen] = []

@@ -33,7 +33,7 @@ from functools import partial
 
 from jobs.core.model import NULL_VERSION, Attributes, Listed, Location
 from jobs.errors import ConfigError, Denied, Interrupted, NotFound, Redirected, Rejected
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import UNGUARDED, Store
 
 LONG_KEY = 200
@@ -129,12 +129,12 @@ class Marks:
                 await self._remove(mark, is_versioned)
 
     async def _listed(self, store: Store, bucket: str, prefix: str) -> list[Listed]:
-        listing = store.list_versions if await try_often(lambda: store.is_versioned(bucket)) else store.list_objects
-        return (await try_often(lambda: listing(bucket, prefix))).entries
+        listing = store.list_versions if await retry(lambda: store.is_versioned(bucket)) else store.list_objects
+        return (await retry(lambda: listing(bucket, prefix))).entries
 
     async def _compare(self, key: str, copy: Location, *, is_same: bool) -> None:
         try:
-            is_versioned = await try_often(lambda: self.source.is_versioned(self.bucket))
+            is_versioned = await retry(lambda: self.source.is_versioned(self.bucket))
             mark, *names = _names(key, copy.key)
             if is_same and names == [mark]:
                 return  # one key of one bucket: `Copies` refuses that by itself
@@ -166,13 +166,13 @@ class Marks:
 
     async def _leave(self, mark: str, is_versioned: bool) -> None:
         if is_versioned:
-            await try_often(lambda: self.source.delete(self.bucket, mark))
+            await retry(lambda: self.source.delete(self.bucket, mark))
         else:
-            await try_often(lambda: self.source.put(self.bucket, mark, b"", Attributes(), guard=UNGUARDED))
+            await retry(lambda: self.source.put(self.bucket, mark, b"", Attributes(), guard=UNGUARDED))
 
     async def _is_listed(self, store: Store, bucket: str, name: str, is_versioned: bool) -> bool:
         listing = store.list_versions if is_versioned else store.list_objects
-        return bool((await try_often(lambda: listing(bucket, name))).entries)
+        return bool((await retry(lambda: listing(bucket, name))).entries)
 
     async def _remove(self, mark: str, is_versioned: bool) -> None:
         """Remove the mark, and what a repeated request has left of it.
@@ -180,13 +180,13 @@ class Marks:
         No other key has such a name.
         """
         if not is_versioned:
-            made = await try_often(lambda: self.source.delete(self.bucket, mark))
+            made = await retry(lambda: self.source.delete(self.bucket, mark))
             if made.is_delete_marker:  # versioning is suspended
                 version_id = made.version_id or NULL_VERSION
-                await try_often(lambda: self.source.delete(self.bucket, mark, version_id=version_id))
+                await retry(lambda: self.source.delete(self.bucket, mark, version_id=version_id))
             return
-        for each in (await try_often(lambda: self.source.list_versions(self.bucket, mark))).entries:
-            await try_often(partial(self.source.delete, self.bucket, mark, version_id=each.version_id))
+        for each in (await retry(lambda: self.source.list_versions(self.bucket, mark))).entries:
+            await retry(partial(self.source.delete, self.bucket, mark, version_id=each.version_id))
 
 
 def _prefixes(key: str, copy_key: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.expire.rules import Original, Proof
 from jobs.s3.lookup import KeyLooks, find
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 
 
 class Seen(NamedTuple):
@@ -49,7 +49,7 @@ async def find_original(
     if place is None:
         return (_original(current), current) if current is not None and row.version_id is None else None
     version = ObjectRef(looks.bucket, row.key, history[place].version_id)
-    info = await try_often(lambda: find(looks.store, version))
+    info = await retry(lambda: find(looks.store, version))
     if info is None:
         return None
     original = _original(info)._replace(version_id=info.version_id or history[place].version_id)

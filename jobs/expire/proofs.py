@@ -33,7 +33,7 @@ PROVEN = """
 _WRITTEN_FIELDS: list[pa.Field[Any]] = [pa.field("file", pa.string()), pa.field("written_at", pa.float64())]
 
 
-async def take_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
+async def add_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
     """Add the objects that a run has proven to the connection's table `proven`, in the columns of
     `PROVEN`.
 

@@ -31,7 +31,7 @@ from jobs.expire.deletes import ExactDeletes
 from jobs.expire.marks import Marks
 from jobs.expire.originals import Seen
 from jobs.expire.rules import Proof
-from jobs.s3.retries import do_all
+from jobs.s3.retries import gather_bounded
 
 if TYPE_CHECKING:
     from jobs.expire.announcements import Announcements
@@ -155,7 +155,7 @@ class Removals:
             except Interrupted as stop:  # the others may have been sent
                 stops.append(stop)
 
-        await do_all(delete, guarded, REQUESTS_AT_ONCE)
+        await gather_bounded(delete, guarded, REQUESTS_AT_ONCE)
         if stops:
             raise stops[0]
 

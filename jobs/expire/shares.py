@@ -52,7 +52,7 @@ def _is_same(row: str, other: str) -> str:
         OR coalesce({other}.version_id, {quoted(NULL_VERSION)}) = {row}.version_id)"""
 
 
-async def expired_before(connection: duckdb.DuckDBPyConnection, ledger: Ledger, prefix: Location, folder: Path) -> int:
+async def drop_expired(connection: duckdb.DuckDBPyConnection, ledger: Ledger, prefix: Location, folder: Path) -> int:
     """Remove the rows from `chosen` that an earlier expire run has deleted and S3 no longer lists.
 
     Returns how many.

@@ -18,7 +18,7 @@ from jobs.errors import StoreError
 from jobs.expire.deletes import ExactDeletes
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.lookup import key_history
-from jobs.s3.retries import do_all, try_often
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
 
 CLOCKS_SECONDS = 300.0
@@ -72,7 +72,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
         if not stone.key.startswith(prefix):
             there = f"it is not in s3://{tombstones.bucket}/{prefix}: nothing was done"
             return _Finding(problem=there if stone.step is Step.HIDE else "")
-        history = await try_often(partial(key_history, store, tombstones.bucket, stone.key))
+        history = await retry(partial(key_history, store, tombstones.bucket, stone.key))
         is_lost = not any(_is_named(stone, each) for each in history)
         try:
             return _Finding(_marker(history, stone) if stone.step is Step.HIDE else None, is_lost=is_lost)
@@ -81,7 +81,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
 
     async with aclosing(cast("AsyncGenerator[list[Tombstone], None]", tombstones.taken())) as groups:
         async for stones in groups:
-            named = list(zip(stones, await do_all(find, stones, LISTED_AT_ONCE), strict=True))
+            named = list(zip(stones, await gather_bounded(find, stones, LISTED_AT_ONCE), strict=True))
             lost += sum(found.is_lost for _, found in named)
             problems += [Problem(stone.key, found.problem) for stone, found in named if found.problem]
             known = [(stone.key, found.marker) for stone, found in named if found.marker is not None]

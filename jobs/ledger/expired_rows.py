@@ -17,7 +17,7 @@ from jobs.core.enums import Step
 from jobs.core.model import Location, ObjectRef
 from jobs.ledger.tombstones import DONE, FOLDER, INTENT, read_tombstones
 from jobs.s3.listing import list_all
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import Store
 from jobs.tables.rows import fill_batch, unaltered
 
@@ -60,7 +60,7 @@ def _own(table: pa.Table, run_id: str, bucket: str, prefix: str) -> pa.Table:
 
 
 async def _read(store: Store, ref: ObjectRef) -> bytes:
-    return (await try_often(lambda: store.get(ref))).data
+    return (await retry(lambda: store.get(ref))).data
 
 
 def _as_rows(table: pa.Table) -> pa.RecordBatch:

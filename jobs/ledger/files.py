@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.errors import PreconditionFailed
 from jobs.ledger.guard import ledger_guard
-from jobs.s3.retries import TRIES, try_often
+from jobs.s3.retries import TRIES, retry
 from jobs.s3.store import Marker, Store
 
 JSON = Attributes(headers={"content-type": "application/json"})
@@ -26,7 +26,7 @@ async def write_file(
     Raises PreconditionFailed when a file is there that may not change, even if it has these bytes.
     """
     place, guard = ledger.join(name), ledger_guard(name)
-    await try_often(lambda: store.put(place.bucket, place.key, data, attributes, guard=guard), tries=tries)
+    await retry(lambda: store.put(place.bucket, place.key, data, attributes, guard=guard), tries=tries)
 
 
 async def write_once(
@@ -54,7 +54,7 @@ async def write_once(
 async def read_file(store: Store, ledger: Location, name: str, *, tries: int = 1) -> bytes:
     """The bytes of a file. Raises NotFound."""
     place = ObjectRef(*ledger.join(name))
-    return (await try_often(lambda: store.get(place), tries=tries)).data
+    return (await retry(lambda: store.get(place), tries=tries)).data
 
 
 async def list_files(store: Store, place: Location) -> AsyncGenerator[Listed, None]:

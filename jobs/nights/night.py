@@ -14,7 +14,7 @@ from jobs.core.run import RunState
 from jobs.core.selection import Selection
 from jobs.errors import ExitCode
 from jobs.nights.calendar import NIGHT_VERSION, Stage, due, is_well, left_by_reconcile, left_by_run, verdict
-from jobs.nights.records import NightBook
+from jobs.nights.records import NightRecords
 from jobs.nights.stages import Done, Stages
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
@@ -25,7 +25,7 @@ from jobs.runs.request import Request
 
 
 async def run_night(
-    book: NightBook,
+    book: NightRecords,
     policy: Policy,
     pair: Pair,
     scope: Scope,

@@ -31,7 +31,7 @@ class StageRecord(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class NightBook:
+class NightRecords:
     """The ledger's documents of one pair's night.
 
     Its methods raise StoreError, and LedgerError for altered documents.

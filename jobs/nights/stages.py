@@ -16,7 +16,7 @@ from jobs.core.display import Display
 from jobs.errors import ConfigError, Denied, LedgerError, ManifestError, NotFound
 from jobs.ledger.ledger import Ledger
 from jobs.nights.calendar import INVENTORY_HOURS_MAX, NIGHT_VERSION, Stage
-from jobs.nights.records import LOOK_SECONDS, NightBook
+from jobs.nights.records import LOOK_SECONDS, NightRecords
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import Ceiling, prefix_map, sides
@@ -62,7 +62,7 @@ class _Report(NamedTuple):
 class Stages:
     """What the stages of one night work with."""
 
-    book: NightBook
+    book: NightRecords
     policy: Policy
     pair: Pair
     scope: Scope

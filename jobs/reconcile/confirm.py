@@ -20,7 +20,7 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.errors import Denied, NoSuchBucket, NotFound, StoreError, Throttled
 from jobs.reconcile.rules import Facts, judge
 from jobs.reconcile.rules_sql import judgements
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import Store
 
 IN_FLIGHT = 64
@@ -164,7 +164,7 @@ async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
             pace.throttle(asyncio.get_running_loop().time())
 
     try:
-        return _described(await try_often(lambda: store.head(ref), slow_down, TRIES))
+        return _described(await retry(lambda: store.head(ref), slow_down, TRIES))
     except NoSuchBucket:
         raise
     except NotFound as error:

@@ -78,7 +78,7 @@ class ReconcileOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class EvidenceFiles:
     """Known checksums of either side, as Parquet files.
 
     Columns: key, version_id (empty, null or `null`: unversioned), etag, algorithm, value (base64),
@@ -165,7 +165,7 @@ async def reconcile(
     source_store: Store,
     destination_store: Store,
     scratch: Path,
-    evidence: Evidence | None = None,
+    evidence: EvidenceFiles | None = None,
     version_map: Sequence[Path] = (),
     suspects: Suspects | None = None,
 ) -> Reconciliation:
@@ -186,7 +186,7 @@ async def reconcile(
     from jobs.reconcile.stage import fetch_reports, stage_reports
 
     _check_pair(source, destination, options)
-    evidence = evidence or Evidence()
+    evidence = evidence or EvidenceFiles()
     horizon = min(source.created_at, destination.created_at) - options.margin_seconds
     all_versions = options.versions == "all"
     joining = JoinOptions(

@@ -89,7 +89,7 @@ async def compare(
     See `jobs.reconcile.reconcile.reconcile`. `stores`: where the reports' data files are. None:
     where boto3 finds them.
     """
-    from jobs.reconcile.reconcile import Evidence, reconcile
+    from jobs.reconcile.reconcile import EvidenceFiles, reconcile
 
     suspects = None
     if request.confirm:
@@ -110,7 +110,7 @@ async def compare(
         source_store=stores[0] if stores else store,
         destination_store=stores[1] if stores else store,
         scratch=scratch / "join",
-        evidence=Evidence(
+        evidence=EvidenceFiles(
             source=await _evidence(
                 request.source.checksums, source.source_bucket, store, scratch / "ours.parquet", display
             ),

@@ -29,7 +29,7 @@ from jobs.errors import (
 )
 from jobs.replicate.decision import Overwrite, decide
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import Side, compare_content
+from jobs.s3.compare_bytes import ContentSide, compare_content
 from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find, key_history
 from jobs.s3.store import ABSENT, Guard, Store
@@ -239,7 +239,7 @@ class Replicate:
         """Compare the bytes. Raises Conflict when one side is gone since the look: look again."""
         try:
             return await compare_content(
-                Side(self.source, ref, source), Side(self.destination, target, destination), self.budget
+                ContentSide(self.source, ref, source), ContentSide(self.destination, target, destination), self.budget
             )
         except NoSuchBucket:
             raise

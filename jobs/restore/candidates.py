@@ -26,7 +26,7 @@ KEYS_SOUGHT = 200_000
 """Up to so many keys of a manifest are looked up one by one. For more, whole archives are read."""
 
 
-class Wanted:
+class RestoreQuery:
     """What a request wants restored: the candidates, and how to choose one of them."""
 
     def __init__(self, request: Request, ledger: Ledger, index: ArchiveIndex, keys: Sequence[str]):

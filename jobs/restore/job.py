@@ -37,15 +37,15 @@ from jobs.errors import (
 )
 from jobs.restore.as_of import UNKNOWN
 from jobs.restore.as_of_journal import JOURNAL
-from jobs.restore.member_writer import MemberCopier
-from jobs.restore.thaw_requests import Thaws
+from jobs.restore.member_writer import MemberWriter
+from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import HOURS
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import Side, compare_content
+from jobs.s3.compare_bytes import ContentSide, compare_content
 from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find
 from jobs.s3.paced_gate import PacedGate
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, Store
 
 if TYPE_CHECKING:
@@ -91,17 +91,17 @@ class Restore:
     options: RestoreOptions
     budget: ByteBudget
     index: ArchiveIndex
-    thaws: Thaws
+    thaws: ThawRequests
     in_flight: int = 512
     _copier: Copier = field(init=False)
-    _writer: MemberCopier = field(init=False)
+    _writer: MemberWriter = field(init=False)
     _gate: PacedGate = field(init=False)
     _large: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self._copier = Copier(self.source, self.destination, self.route, self.options, self.budget)
         # Comparisons run while members hold memory, so they need their own budget (no deadlock).
-        self._writer = MemberCopier(self.destination, self.route, self.options, ByteBudget(COMPARED_BYTES))
+        self._writer = MemberWriter(self.destination, self.route, self.options, ByteBudget(COMPARED_BYTES))
         self._gate, self._large = PacedGate(Pace(self.in_flight)), asyncio.Semaphore(LARGE_AT_ONCE)
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
@@ -164,7 +164,7 @@ class Restore:
         """The outcomes of members of one archive, by row number."""
         ref = archive_ref(record)
         try:
-            info = await try_often(lambda: self.archives.head(ref))
+            info = await retry(lambda: self.archives.head(ref))
             if info.is_archived:
                 raise ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
         except _REFUSALS as error:
@@ -196,7 +196,7 @@ class Restore:
     async def _stream(self, row: ObjectVersion, member: Member, reader: ArchiveReader) -> Outcome:
         try:
             async with self._large:
-                return await self._guarded(row, try_often(lambda: self._writer.stream(row, member, reader)))
+                return await self._guarded(row, retry(lambda: self._writer.stream(row, member, reader)))
         except ArchivedObject as error:
             return (await self._unreadable(reader.record, [(row, member)], error))[row.row]
 
@@ -286,7 +286,7 @@ class Restore:
             return _as_it_is(row, there, "the object itself")
         verdict = compare(source, there)
         if verdict.same is None and not source.is_archived and not there.is_archived:
-            sides = Side(self.source, ref, source), Side(self.destination, target, there)
+            sides = ContentSide(self.source, ref, source), ContentSide(self.destination, target, there)
             verdict, _ = await compare_content(*sides, self.budget)
         if not verdict.same:
             what = "an archived object" if there.is_archived else "another object"

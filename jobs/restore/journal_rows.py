@@ -17,7 +17,7 @@ from jobs.errors import ManifestError
 from jobs.ledger.journal import Entry, from_document
 from jobs.restore.as_of_journal import row_from_entry
 from jobs.s3.listing import list_all
-from jobs.s3.retries import do_all, try_often
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
 from jobs.tables.rows import version_batch
 
@@ -41,7 +41,7 @@ async def journal_rows(
         async with aclosing(_files(store, ledger, day)) as pages:
             async for names in pages:
                 refs = [ObjectRef(ledger.bucket, name) for name in names]
-                files = await do_all(lambda ref: _read(store, ref), refs, FILES_AT_ONCE)
+                files = await gather_bounded(lambda ref: _read(store, ref), refs, FILES_AT_ONCE)
                 entries = (entry for file in files for entry in file if entry.destination_bucket == bucket)
                 rows = [row for row in map(row_from_entry, entries) if row is not None and row.key.startswith(prefix)]
                 # S3's names are UTF-8, whatever a message said
@@ -58,7 +58,7 @@ async def _files(store: Store, ledger: Location, day: date) -> AsyncGenerator[li
 
 
 async def _read(store: Store, ref: ObjectRef) -> list[Entry]:
-    return parse_journal(ref, (await try_often(lambda: store.get(ref))).data)
+    return parse_journal(ref, (await retry(lambda: store.get(ref))).data)
 
 
 def parse_journal(ref: ObjectRef, data: bytes) -> list[Entry]:

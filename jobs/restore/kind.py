@@ -10,7 +10,7 @@ from jobs.core.model import Location, Route
 from jobs.core.run import Side
 from jobs.ledger.ledger import Ledger
 from jobs.restore.job import CHAINS_AT_ONCE, Restore, RestoreOptions
-from jobs.restore.thaw_requests import Thaws
+from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import Tier
 from jobs.runs.kind import Kind, Opened
 from jobs.runs.request import Planned, Request
@@ -30,7 +30,7 @@ def _open(opened: Opened) -> Restore:
     route = Route(Location(spec.source.location.bucket, spec.options["source_prefix"]), spec.destination.location)
     options = RestoreOptions.from_dict(spec.options)
     index = ArchiveIndex(ledger.store, ledger.location)
-    thaws = Thaws(ledger.store, ledger.location, spec.run_id, Tier(spec.options["tier"]), spec.options["days"])
+    thaws = ThawRequests(ledger.store, ledger.location, spec.run_id, Tier(spec.options["tier"]), spec.options["days"])
     return Restore(
         opened.source, archives, opened.destination, route, options, opened.budget, index, thaws, opened.in_flight
     )

@@ -16,17 +16,17 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.part_sizes import choose_part_size
 from jobs.errors import Conflict, PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import Side, check_content
+from jobs.s3.compare_bytes import ContentSide, check_content
 from jobs.s3.copying import KEEP, CopyOptions
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT, Store, Written
-from jobs.s3.uploads import ArchiveUpload
+from jobs.s3.uploads import ObjectUpload
 
 PART_BYTES = 8 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
-class MemberCopier:
+class MemberWriter:
     """Writes members along a route. Every write requires that its key is free."""
 
     destination: Store
@@ -67,7 +67,7 @@ class MemberCopier:
             return settled
         target = self.route.target_of(row)
         part_bytes = choose_part_size(member.size_bytes, PART_BYTES)
-        upload = ArchiveUpload(self.destination, target.bucket, target.key, self._attributes(member), part_bytes)
+        upload = ObjectUpload(self.destination, target.bucket, target.key, self._attributes(member), part_bytes)
         try:
             async with aclosing(cast("AsyncGenerator[bytes, None]", reader.stream(member))) as pieces:
                 async for data in pieces:
@@ -92,7 +92,7 @@ class MemberCopier:
         info = await find(self.destination, target)
         if info is None:
             return None
-        evidence = await self._compare(Side(self.destination, target, info), member, md5)
+        evidence = await self._compare(ContentSide(self.destination, target, info), member, md5)
         if evidence is None:
             what = "an archived object" if info.is_archived else "another object"
             why = f"{what} is at the destination (ETag {info.etag}); a restore never replaces one"
@@ -100,7 +100,7 @@ class MemberCopier:
         written = Written(info.etag, info.version_id, info.checksums)
         return _restored(row, member, written, evidence)._replace(status=Status.SAME, size_bytes=0)
 
-    async def _compare(self, there: Side, member: Member, md5: str | None) -> Evidence | None:
+    async def _compare(self, there: ContentSide, member: Member, md5: str | None) -> Evidence | None:
         """What proves that the object is the member. None: it is another."""
         if there.info.size_bytes != member.size_bytes:
             return None

@@ -33,7 +33,7 @@ from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.restore.as_of import UNKNOWN
 from jobs.restore.as_of_journal import JOURNAL
-from jobs.restore.candidates import Wanted
+from jobs.restore.candidates import RestoreQuery
 from jobs.restore.pricing import find_cold, forecast
 from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
@@ -64,7 +64,7 @@ class Taken(NamedTuple):
 
 
 @dataclass(slots=True)
-class Chosen:
+class RestoreSelection:
     """What a restore restores.
 
     `histogram`: the rows that the bucket still has, by what decides their price.
@@ -88,14 +88,14 @@ async def plan_restore(
     rows_per_shard: int = shards.ROWS_PER_SHARD,
     processes: int = 1,
     memory_limit: str = MEMORY_LIMIT,
-) -> Chosen:
+) -> RestoreSelection:
     """Choose among `candidates` (in `manifest_schema()`) and write shards.
 
     A row with an `archive` is archived. A key's own rows come newest first, as listings have them.
     `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
     empty. Raises ConfigError when the scratch directory cannot hold the rows.
     """
-    chosen = Chosen()
+    chosen = RestoreSelection()
     with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as folder:
         try:
             chosen.excluded, _ = await spool(candidates, selection, Path(folder) / "rows.parquet")
@@ -126,7 +126,7 @@ class _Planning:
     connection: duckdb.DuckDBPyConnection
     folder: Path
     choose: Choose
-    chosen: Chosen
+    chosen: RestoreSelection
 
     def choose_rows(self) -> None:
         """Write the wanted version of each key to chosen.parquet."""
@@ -236,7 +236,7 @@ async def plan_run(
         raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
     with drafting(request) as draft:
         options = dict(request.options)
-        wanted = Wanted(request, ledger, ArchiveIndex(ledger.store, ledger.location), keys)
+        wanted = RestoreQuery(request, ledger, ArchiveIndex(ledger.store, ledger.location), keys)
         records = await wanted.records()
         await check_sides(request.source, request.destination, options)
         chosen = await plan_restore(

@@ -15,12 +15,12 @@ from jobs.core.model import Location
 from jobs.core.pricing import GIB, PriceTable
 from jobs.core.run import Plan, Side
 from jobs.errors import Denied, NotFound, Redirected, UsageError
-from jobs.restore.thawing import Cold, Tier, refusal, weigh_thaw
-from jobs.s3.retries import try_often
+from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, refusal
+from jobs.s3.retries import retry
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
-    from jobs.restore.plan import Chosen
+    from jobs.restore.plan import RestoreSelection
 
 LOOKS_AT_ONCE = 64
 _UNREADABLE = (NotFound, Denied, Redirected)
@@ -44,7 +44,7 @@ def records_of(records: Sequence[ArchiveRecord], archives: Location, bucket: str
 
 async def find_cold(
     side: Side | None, records: Mapping[str, ArchiveRecord], archives: Sequence[str], tier: Tier
-) -> dict[str, Cold]:
+) -> dict[str, ColdObjects]:
     """The archives that must be thawed, by URI. Unreadable archives are left to the run.
 
     Raises UsageError if the tier cannot thaw one of them.
@@ -54,13 +54,13 @@ async def find_cold(
     store = open_store(side.endpoint, side.region, side.profile, max_in_flight=LOOKS_AT_ONCE)
     gate = asyncio.Semaphore(LOOKS_AT_ONCE)
 
-    async def look(uri: str) -> Cold | None:
+    async def look(uri: str) -> ColdObjects | None:
         async with gate:
             try:
-                info = await try_often(lambda: store.head(archive_ref(records[uri])))
+                info = await retry(lambda: store.head(archive_ref(records[uri])))
             except _UNREADABLE:
                 return None
-        return Cold(info.storage_class, info.size_bytes, info.is_restoring) if info.is_archived else None
+        return ColdObjects(info.storage_class, info.size_bytes, info.is_restoring) if info.is_archived else None
 
     try:
         indexed = [uri for uri in archives if uri in records]
@@ -75,9 +75,9 @@ async def find_cold(
 
 
 def forecast(
-    chosen: Chosen,
+    chosen: RestoreSelection,
     records: Mapping[str, ArchiveRecord],
-    cold: Mapping[str, Cold],
+    cold: Mapping[str, ColdObjects],
     options: Mapping[str, Any],
     processes: int,
     prices: PriceTable,
@@ -89,7 +89,7 @@ def forecast(
     """
     tier, days = Tier(options["tier"]), int(options["days"])
     versions = _cold_versions(chosen) if options["is_history"] else []
-    thaw = weigh_thaw([*cold.values(), *versions], tier, days, prices)
+    thaw = estimate_thaw([*cold.values(), *versions], tier, days, prices)
     requests, dollars = _copies(chosen, options, prices)
     per_gib = prices.internet_per_gib if options.get("streamed") else prices.cross_region_per_gib
     is_far = bool(options.get("streamed") or options.get("cross_region"))
@@ -128,20 +128,20 @@ def forecast(
     )
 
 
-def _cold_versions(chosen: Chosen) -> list[Cold]:
+def _cold_versions(chosen: RestoreSelection) -> list[ColdObjects]:
     """Versions in the bucket whose class must be thawed.
 
     A listing does not say which are thawed already.
     """
     return [
-        Cold(group.storage_class, group.size_bytes, objects=group.rows)
+        ColdObjects(group.storage_class, group.size_bytes, objects=group.rows)
         for group in chosen.histogram.groups
         if group.storage_class in ("GLACIER", "DEEP_ARCHIVE")
     ]
 
 
 def _copies(
-    chosen: Chosen, options: Mapping[str, Any], prices: PriceTable
+    chosen: RestoreSelection, options: Mapping[str, Any], prices: PriceTable
 ) -> tuple[Counter[str], defaultdict[str, float]]:
     """Requests and dollars of versions that the bucket still has: the run copies them as replicate
     does.

@@ -17,12 +17,12 @@ from jobs.core.model import Location, ObjectRef
 from jobs.errors import Conflict, PreconditionFailed
 from jobs.ledger.files import write_file
 from jobs.restore.thawing import Tier, waiting_name
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import Restoring, Store
 
 
 @dataclass(frozen=True, slots=True)
-class Thaws:
+class ThawRequests:
     """The requests of one worker, one for each object. `ledger` and `location`: where notes go."""
 
     ledger: Store
@@ -48,6 +48,6 @@ class Thaws:
         with contextlib.suppress(PreconditionFailed):
             await write_file(self.ledger, self.location, name, note)
         days = None if storage_class == "INTELLIGENT_TIERING" else self.days
-        answer = await try_often(lambda: store.request_restore(ref, days=days, tier=self.tier.value))
+        answer = await retry(lambda: store.request_restore(ref, days=days, tier=self.tier.value))
         if answer is Restoring.READY:
             raise Conflict("RestoreObject", str(ref), "Thawed", "it can be read by now")

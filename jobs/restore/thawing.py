@@ -38,7 +38,7 @@ HOURS = {
 """The usual longest time. S3 refuses a pair that is not here."""
 
 
-class Cold(NamedTuple):
+class ColdObjects(NamedTuple):
     """Objects of one class to thaw, mostly one. `is_restoring`: a request for them is under way."""
 
     storage_class: str
@@ -48,7 +48,7 @@ class Cold(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Thaw:
+class ThawEstimate:
     """The sum of a thaw: objects, their bytes, dollars by item, hours until all can be read."""
 
     tier: str
@@ -66,7 +66,7 @@ class Thaw:
         return asdict(self)
 
 
-def weigh_thaw(objects: Iterable[Cold], tier: Tier, days: int, prices: PriceTable) -> Thaw:
+def estimate_thaw(objects: Iterable[ColdObjects], tier: Tier, days: int, prices: PriceTable) -> ThawEstimate:
     """The thaw of these objects. One that is under way costs nothing more.
 
     S3 restores whole objects, bills them by tier, and keeps the copies in STANDARD for `days`.
@@ -86,7 +86,7 @@ def weigh_thaw(objects: Iterable[Cold], tier: Tier, days: int, prices: PriceTabl
         if each.storage_class != "INTELLIGENT_TIERING":
             kept = prices.of_class("STANDARD").storage_per_gib_month
             storage += each.size_bytes / GIB * kept * days / DAYS_A_MONTH
-    return Thaw(tier.value, days, cold, restoring, size_bytes, requests, retrieval, storage, hours)
+    return ThawEstimate(tier.value, days, cold, restoring, size_bytes, requests, retrieval, storage, hours)
 
 
 def waiting_name(bucket: str, key: str, run_id: str = "") -> str:

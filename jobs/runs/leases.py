@@ -30,7 +30,7 @@ from typing import Any, NamedTuple, NoReturn
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import Interrupted, LedgerError, NotFound, PreconditionFailed, StoreError, Unavailable
 from jobs.ledger.ledger import Ledger
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 
 LOOK_SECONDS = 4.0
 FRESH_SECONDS = 5.0
@@ -240,7 +240,7 @@ class Lease:
 
     async def _look_often(self) -> None:
         try:
-            await try_often(self._look_in_time)
+            await retry(self._look_in_time)
         except Unavailable as error:
             self.end_writes(
                 f"run {self.run_id}: cannot read from the ledger whether shard {self.shard} is still ours: {error}"

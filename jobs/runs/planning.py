@@ -38,7 +38,7 @@ WriteShard = Callable[[int, bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedShards:
     """A manifest cut into shards.
 
     `excluded` counts the rows left out, by filter (or `duplicate`).
@@ -62,7 +62,7 @@ async def plan_rows(
     multipart_threshold_bytes: int = pricing.COPY_THRESHOLD_BYTES,
     part_size_bytes: int = pricing.COPY_PART_BYTES,
     memory_limit: str = MEMORY_LIMIT,
-) -> Planned:
+) -> PlannedShards:
     """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards.
 
     `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
@@ -88,11 +88,11 @@ async def plan_rows(
             ) from error
     if duplicates:
         excluded["duplicate"] = duplicates
-    return Planned(rows, size_bytes, summaries, dict(excluded), Histogram(groups, keys))
+    return PlannedShards(rows, size_bytes, summaries, dict(excluded), Histogram(groups, keys))
 
 
 def forecast(
-    planned: Planned, job: str, options: Mapping[str, Any], processes: int, prices: PriceTable | None = None
+    planned: PlannedShards, job: str, options: Mapping[str, Any], processes: int, prices: PriceTable | None = None
 ) -> Plan:
     """The plan of a run: what its rows take in requests, dollars and time."""
     prices = prices or read_price_table()

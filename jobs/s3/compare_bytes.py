@@ -16,7 +16,7 @@ from jobs.s3.store import Store
 RANGE_BYTES = 8 * 1024 * 1024
 
 
-class Side(NamedTuple):
+class ContentSide(NamedTuple):
     """One object, as HEAD described it, and the store that has it."""
 
     store: Store
@@ -24,7 +24,9 @@ class Side(NamedTuple):
     info: ObjectInfo
 
 
-async def compare_content(source: Side, destination: Side, budget: ByteBudget) -> tuple[Verdict, str | None]:
+async def compare_content(
+    source: ContentSide, destination: ContentSide, budget: ByteBudget
+) -> tuple[Verdict, str | None]:
     """Read both objects, pinned by ETag, and compare their bytes → verdict and `SHA256:base64` of
     the content.
 
@@ -53,7 +55,7 @@ async def compare_content(source: Side, destination: Side, budget: ByteBudget) -
     return Verdict(True, Evidence.CONTENT), digest.spelled()
 
 
-async def check_content(side: Side, known_checksum: str, budget: ByteBudget) -> Verdict:
+async def check_content(side: ContentSide, known_checksum: str, budget: ByteBudget) -> Verdict:
     """Read one object, pinned by ETag, and compare with the `ALGORITHM:base64` of the content that
     is known.
 
@@ -76,7 +78,7 @@ async def check_content(side: Side, known_checksum: str, budget: ByteBudget) -> 
     return Verdict(False, Evidence.CHECKSUM, f"the content's {algorithm} is not the one proven before")
 
 
-async def _read(side: Side, start: int, end: int) -> bytes:
+async def _read(side: ContentSide, start: int, end: int) -> bytes:
     body = await side.store.get(side.ref, start=start, end=end, if_match=side.info.etag)
     return body.data
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, cast
 from jobs.core.model import Attributes, Checksum, ObjectRef
 from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.lookup import find
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, PartDone, Store, Written
 
 LOOKED_FIRST = (
@@ -44,7 +44,7 @@ class Condition(StrEnum):
     SOURCE = "source"
 
 
-class Heeded(NamedTuple):
+class HonouredConditions(NamedTuple):
     """The conditions that a server heeds on one operation (`CopyObject`, …) in one bucket."""
 
     operation: str
@@ -74,7 +74,7 @@ class ConditionalWrites:
 
     def __init__(self, store: Store):
         self._store = store
-        self._tried: dict[tuple[str, str], asyncio.Task[Heeded]] = {}
+        self._tried: dict[tuple[str, str], asyncio.Task[HonouredConditions]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -147,7 +147,7 @@ class ConditionalWrites:
             return await write()
         return await self._guarded(await self._heeded(bucket, key, _try_complete), bucket, key, guard, write)
 
-    async def _heeded(self, bucket: str, key: str, attempt: _Trial) -> Heeded:
+    async def _heeded(self, bucket: str, key: str, attempt: _Trial) -> HonouredConditions:
         """What the server heeds, tried once.
 
         A trial that failed is made again by the next write.
@@ -158,12 +158,17 @@ class ConditionalWrites:
             task = self._tried[name] = asyncio.ensure_future(self._try(bucket, key, attempt))
         return await asyncio.shield(task)
 
-    async def _try(self, bucket: str, key: str, attempt: _Trial) -> Heeded:
+    async def _try(self, bucket: str, key: str, attempt: _Trial) -> HonouredConditions:
         async with _trial_objects(self._store, bucket, key) as objects:
             return await attempt(objects)
 
     async def _guarded(
-        self, heeded: Heeded, bucket: str, key: str, guard: Guard, write: Callable[[], Coroutine[Any, Any, Written]]
+        self,
+        heeded: HonouredConditions,
+        bucket: str,
+        key: str,
+        guard: Guard,
+        write: Callable[[], Coroutine[Any, Any, Written]],
     ) -> Written:
         if heeded.covers(guard):
             return await write()
@@ -187,7 +192,7 @@ class ConditionalWrites:
                 400,
             )
 
-    async def _check_source(self, heeded: Heeded, source: ObjectRef, etag: str | None) -> None:
+    async def _check_source(self, heeded: HonouredConditions, source: ObjectRef, etag: str | None) -> None:
         if etag is None or Condition.SOURCE in heeded.conditions:
             return
         there = await self._store.head(source)
@@ -221,7 +226,7 @@ class _TrialObjects(NamedTuple):
         return False
 
 
-_Trial = Callable[[_TrialObjects], Coroutine[Any, Any, Heeded]]
+_Trial = Callable[[_TrialObjects], Coroutine[Any, Any, HonouredConditions]]
 
 
 @contextlib.asynccontextmanager
@@ -241,19 +246,19 @@ async def _trial_objects(store: Store, bucket: str, beside: str) -> AsyncIterato
     finally:
         with contextlib.suppress(Denied, NotFound):
             for key, version_id in objects.made:
-                await try_often(partial(store.delete, bucket, key, version_id=version_id))
+                await retry(partial(store.delete, bucket, key, version_id=version_id))
 
 
-async def _try_put(objects: _TrialObjects) -> Heeded:
+async def _try_put(objects: _TrialObjects) -> HonouredConditions:
     key = objects.keys[0]
 
     def put(guard: Guard) -> Coroutine[Any, Any, Written]:
         return objects.store.put(objects.bucket, key, _BODY, Attributes(), guard=guard)
 
-    return Heeded("PutObject", await _try_guards(objects, key, put))
+    return HonouredConditions("PutObject", await _try_guards(objects, key, put))
 
 
-async def _try_copy(objects: _TrialObjects) -> Heeded:
+async def _try_copy(objects: _TrialObjects) -> HonouredConditions:
     source, key = ObjectRef(objects.bucket, objects.keys[0]), objects.keys[1]
 
     def copy(guard: Guard, source_etag: str | None = None) -> Coroutine[Any, Any, Written]:
@@ -262,10 +267,10 @@ async def _try_copy(objects: _TrialObjects) -> Heeded:
     conditions = await _try_guards(objects, key, copy)
     if await objects.is_refused(key, copy(UNGUARDED, _NO_ETAG)):
         conditions |= {Condition.SOURCE}
-    return Heeded("CopyObject", conditions)
+    return HonouredConditions("CopyObject", conditions)
 
 
-async def _try_complete(objects: _TrialObjects) -> Heeded:
+async def _try_complete(objects: _TrialObjects) -> HonouredConditions:
     store, bucket, key = objects.store, objects.bucket, objects.keys[0]
 
     async def complete(guard: Guard) -> Written:
@@ -273,17 +278,17 @@ async def _try_complete(objects: _TrialObjects) -> Heeded:
             part = await store.put_part(bucket, key, upload_id, 1, _BODY)
             return await store.complete_multipart(bucket, key, upload_id, [part], guard=guard)
 
-    return Heeded("CompleteMultipartUpload", await _try_guards(objects, key, complete))
+    return HonouredConditions("CompleteMultipartUpload", await _try_guards(objects, key, complete))
 
 
-async def _try_copy_part(objects: _TrialObjects) -> Heeded:
+async def _try_copy_part(objects: _TrialObjects) -> HonouredConditions:
     source, key = ObjectRef(objects.bucket, objects.keys[0]), objects.keys[1]
     async with _trial_upload(objects, key) as upload_id:
         try:
             await objects.store.copy_part(source, _NO_ETAG, 0, len(_BODY), objects.bucket, key, upload_id, 1)
         except PreconditionFailed:
-            return Heeded("UploadPartCopy", frozenset({Condition.SOURCE}))
-    return Heeded("UploadPartCopy", frozenset())
+            return HonouredConditions("UploadPartCopy", frozenset({Condition.SOURCE}))
+    return HonouredConditions("UploadPartCopy", frozenset())
 
 
 async def _try_guards(

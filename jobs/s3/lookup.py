@@ -10,7 +10,7 @@ from typing import TypeVar
 from jobs.core.histories import in_order
 from jobs.core.model import Listed, ObjectInfo, ObjectRef
 from jobs.errors import NoSuchBucket, NotFound
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import Marker, Store
 
 T = TypeVar("T")
@@ -85,5 +85,5 @@ class KeyLooks:
 
 async def _once(known: dict[str, asyncio.Future[T]], key: str, look: Callable[[], Awaitable[T]]) -> T:
     if key not in known:
-        known[key] = asyncio.ensure_future(try_often(look))
+        known[key] = asyncio.ensure_future(retry(look))
     return await known[key]

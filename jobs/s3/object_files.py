@@ -12,7 +12,7 @@ from jobs.errors import Denied, Unavailable, store_error
 
 @contextmanager
 def open_object(location: Location, client: Any) -> Iterator[Any]:
-    """The object as a file for reading. `client` is boto3's. `own_errors` makes its errors ours."""
+    """The object as a file for reading. `client` is boto3's. `store_errors` makes its errors ours."""
     from smart_open import s3
 
     with closing(s3.open(location.bucket, location.key, "rb", client=client)) as body:
@@ -20,7 +20,7 @@ def open_object(location: Location, client: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def own_errors(uri: str, *, is_on_s3: bool) -> Iterator[None]:
+def store_errors(uri: str, *, is_on_s3: bool) -> Iterator[None]:
     """Raise what boto3 and smart-open raise as a StoreError about `uri`.
 
     An OSError that S3 did not cause passes, unless the file `is_on_s3`.

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from jobs.core.pace import Pace
 from jobs.errors import StoreError, Throttled
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class PacedGate:
         self._running += 1
         began = self.clock()
         try:
-            result = await try_often(work, self._heed)
+            result = await retry(work, self._heed)
             self.pace.succeed(self.clock() - began)
             return result
         finally:

@@ -16,7 +16,7 @@ U = TypeVar("U")
 TRIES = 8
 
 
-async def try_often(
+async def retry(
     request: Callable[[], Awaitable[T]], on_error: Callable[[StoreError], None] = lambda error: None, tries: int = TRIES
 ) -> T:
     """The request's answer.
@@ -35,7 +35,7 @@ async def try_often(
     return await request()
 
 
-async def do_all(work: Callable[[U], Awaitable[T]], items: Iterable[U], at_once: int) -> list[T]:
+async def gather_bounded(work: Callable[[U], Awaitable[T]], items: Iterable[U], at_once: int) -> list[T]:
     """`work` of each item, so many at once, in order.
 
     All are waited for. Then the first error is raised, if any.

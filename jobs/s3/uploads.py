@@ -13,7 +13,7 @@ from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size
 from jobs.errors import Conflict, NotFound, StoreError
 from jobs.s3.checksums import Hasher, full_object
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, Guard, PartDone, Store, Written
 
 PARTS_IN_FLIGHT = 4
@@ -22,7 +22,7 @@ ALGORITHM = "CRC64NVME"
 
 
 @dataclass(slots=True)
-class ArchiveUpload:
+class ObjectUpload:
     """Writes `bucket`/`key` in parts of `part_size_bytes`.
 
     What fits into one part becomes one PutObject.
@@ -94,7 +94,7 @@ class ArchiveUpload:
             data = bytes(self._pending)
             self._crc.update(data)
             checksum = full_object(ALGORITHM, data)
-            return await try_often(
+            return await retry(
                 lambda: self.store.put(
                     self.bucket, self.key, data, self.attributes, guard=self.guard, checksum=checksum
                 )
@@ -105,7 +105,7 @@ class ArchiveUpload:
             self._done.append(await self._running.popleft())
         upload_id = self._upload_id
         try:
-            written = await try_often(
+            written = await retry(
                 lambda: self.store.complete_multipart(
                     self.bucket, self.key, upload_id, self._done, guard=self.guard, checksum=self.checksum
                 )
@@ -130,7 +130,7 @@ class ArchiveUpload:
 
     async def _begin(self) -> str:
         if self._upload_id is None:
-            self._upload_id = await try_often(
+            self._upload_id = await retry(
                 lambda: self.store.create_multipart(
                     self.bucket, self.key, self.attributes, checksum_algorithm=ALGORITHM
                 )
@@ -154,7 +154,7 @@ class ArchiveUpload:
     async def _start(self, request: Callable[[], Awaitable[PartDone]]) -> None:
         while len(self._running) >= self.parts_in_flight:
             self._done.append(await self._running.popleft())
-        self._running.append(asyncio.create_task(try_often(request)))
+        self._running.append(asyncio.create_task(retry(request)))
 
 
 PART_BYTES = 32 * 1024 * 1024
@@ -170,7 +170,7 @@ async def upload_file(
     then.
     """
     part_size_bytes = choose_part_size(path.stat().st_size, part_bytes)
-    upload = ArchiveUpload(store, place.bucket, place.key, attributes, part_size_bytes, guard, parts_in_flight=1)
+    upload = ObjectUpload(store, place.bucket, place.key, attributes, part_size_bytes, guard, parts_in_flight=1)
     try:
         with path.open("rb") as file:
             while data := await asyncio.to_thread(file.read, READ_BYTES):

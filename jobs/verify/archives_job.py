@@ -22,7 +22,7 @@ from jobs.core.model import Location, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import ArchivedObject, DamagedArchive, Denied, NoSuchBucket, NotFound, Redirected, Rejected, StoreError
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class VerifyArchives:
         except DamagedArchive as error:
             return [Outcome.of(row, Status.UNVERIFIABLE, str(error)) for row in rows]
         try:
-            info = await try_often(lambda: self.store.head(archive_ref(record)))
+            info = await retry(lambda: self.store.head(archive_ref(record)))
             if info.is_archived:
                 raise ArchivedObject("HeadObject", str(archive), "InvalidObjectState", "archived", 403)
             judged = await self._read(replace(record, etag=info.etag), list(members.values()))
@@ -129,7 +129,7 @@ class VerifyArchives:
         if info.size_bytes != record.size_bytes:
             problems.append(f"it has {info.size_bytes} bytes, in the index {record.size_bytes}")
         try:
-            _, own = await try_often(lambda: read_own_index(self.store, record.location, record.version_id))
+            _, own = await retry(lambda: read_own_index(self.store, record.location, record.version_id))
             inside = {
                 (each.key, each.version_id): each
                 for each in from_batch(pq.read_table(io.BytesIO(own), page_checksum_verification=True))

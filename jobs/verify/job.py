@@ -18,7 +18,7 @@ from jobs.core.model import Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersi
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import ArchivedObject, Denied, NoSuchBucket, NotFound, PreconditionFailed, Redirected, Rejected
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import Side, check_content, compare_content
+from jobs.s3.compare_bytes import ContentSide, check_content, compare_content
 from jobs.s3.lookup import find, key_history
 from jobs.s3.store import Store
 from jobs.verify.attestation import attested, compare_attested, parse_attestations, with_checksums
@@ -102,7 +102,7 @@ class Verify:
         if destination is None:
             return Outcome.of(row, Status.MISSING, "nothing is at the destination")
         verdict, checksum = await self._prove(
-            row, Side(self.source, ref, source), Side(self.destination, target, destination)
+            row, ContentSide(self.source, ref, source), ContentSide(self.destination, target, destination)
         )
         if verdict.same is False and await self._has_changed(ref, source):
             return Outcome.of(row, Status.CHANGED, "the source changed while it was compared")
@@ -120,10 +120,12 @@ class Verify:
         destination = await find(self.destination, target)
         if destination is None:
             return Outcome.of(row, Status.MISSING, "nothing is at the destination")
-        verdict = await check_content(Side(self.destination, target, destination), known_checksum, self.budget)
+        verdict = await check_content(ContentSide(self.destination, target, destination), known_checksum, self.budget)
         return _judged(row, row.etag, destination, verdict, known_checksum)
 
-    async def _prove(self, row: ObjectVersion, source: Side, destination: Side) -> tuple[Verdict, str | None]:
+    async def _prove(
+        self, row: ObjectVersion, source: ContentSide, destination: ContentSide
+    ) -> tuple[Verdict, str | None]:
         reports = self.options.source_checksums, self.options.destination_checksums
         ours = _true_of(source.info, row.source_attested, reports[0])
         theirs = _true_of(destination.info, row.destination_attested, reports[1])

@@ -21,7 +21,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, Store
-from jobs.s3.uploads import ArchiveUpload
+from jobs.s3.uploads import ObjectUpload
 from tests.doubles.memory_store import MemoryStore
 
 PART_BYTES = 5 * 1024**2
@@ -60,7 +60,7 @@ async def pack(
     store.create_bucket("docs")
     location = Location("cold", f"packed/one.{kind.value}")
     attributes = Attributes(metadata={"sealift-source": "docs", "sealift-run": "r"})
-    writer = ArchiveWriter(ArchiveUpload(store, location.bucket, location.key, attributes, PART_BYTES), kind)
+    writer = ArchiveWriter(ObjectUpload(store, location.bucket, location.key, attributes, PART_BYTES), kind)
     try:
         for each, data in contents:
             if len(data) >= copied_from:

@@ -19,7 +19,7 @@ from jobs.core.model import Attributes, Checksum, Location
 from jobs.core.outcome import Evidence
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
-from jobs.s3.uploads import ArchiveUpload
+from jobs.s3.uploads import ObjectUpload
 from tests.doubles.memory_store import MemoryStore
 
 BUDGET_BYTES = 40_000
@@ -44,7 +44,7 @@ def described(name: str, data: bytes, **more: Any) -> Member:
 async def packed(store: MemoryStore, kind: ArchiveFormat, contents: list[bytes]) -> tuple[ArchiveRecord, list[Member]]:
     """An archive of these contents; its members are placed."""
     store.create_bucket("cold")
-    upload = ArchiveUpload(store, "cold", f"a.{kind.value}", Attributes(), 8 << 20)
+    upload = ObjectUpload(store, "cold", f"a.{kind.value}", Attributes(), 8 << 20)
     writer = ArchiveWriter(upload, kind)
     try:
         for number, data in enumerate(contents):

@@ -19,7 +19,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.archives.files import cut_out, read_own_index, stream_member
+from jobs.archives.files import extract_member, read_own_index, stream_member
 from jobs.archives.member_attributes import MEMBER_HEADERS
 from jobs.archives.model import FRAME_BYTES, LOCATOR_BYTES, Member
 from jobs.core.enums import ArchiveFormat
@@ -102,7 +102,7 @@ def test_any_members_round_trip_and_any_of_them_can_be_cut_out(
             assert await read_member(made.store, made.record, each) == data
             start, end = each.byte_range
             assert end - start <= len(data) + FRAME_BYTES
-            assert cut_out(made.record, each, made.data, 0) == data
+            assert extract_member(made.record, each, made.data, 0) == data
 
     asyncio.run(read_all())
 

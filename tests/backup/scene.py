@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.backup.job import Backup, BackupOptions, Settled
+from jobs.backup.job import Backup, BackupOptions, KeyResult
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion, Route
 from jobs.errors import Conflict, StoreError, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
@@ -133,7 +133,7 @@ class World:
             await MemoryStore.delete(store, "source", KEY, version_id=versions[act.place % len(versions)].version_id)
         return Event(None)
 
-    async def handle(self, event: Event) -> Settled | None:
+    async def handle(self, event: Event) -> KeyResult | None:
         """As the handler does: tried again after what may pass, and a delete is nothing where deletes are retained."""
         job = backup(self.store, mirrors_deletes=self.mirrors)
         if event.row is None and not self.mirrors:

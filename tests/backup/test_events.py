@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.backup.events import Kind, ObjectEvent, order_of, parse_document, parse_message
+from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_document, parse_message
 from jobs.errors import UsageError
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
@@ -44,19 +44,19 @@ def test_keys_of_notifications_are_decoded_once_and_those_of_eventbridge_never(k
 @pytest.mark.parametrize(
     ("name", "kind", "removes"),
     [
-        ("ObjectCreated:Put", Kind.CREATED, False),
-        ("s3:ObjectCreated:CompleteMultipartUpload", Kind.CREATED, False),
-        ("ObjectRemoved:Delete", Kind.DELETED, True),
-        ("ObjectRemoved:DeleteMarkerCreated", Kind.DELETE_MARKER, False),
-        ("LifecycleExpiration:Delete", Kind.LIFECYCLE_EXPIRED, True),
-        ("LifecycleExpiration:DeleteMarkerCreated", Kind.LIFECYCLE_EXPIRED, False),
-        ("ObjectRestore:Completed", Kind.RESTORE_COMPLETED, False),
-        ("ObjectRestore:Post", Kind.OTHER, False),
-        ("ObjectTagging:Put", Kind.OTHER, False),
-        ("SomethingNew:Entirely", Kind.OTHER, False),
+        ("ObjectCreated:Put", EventKind.CREATED, False),
+        ("s3:ObjectCreated:CompleteMultipartUpload", EventKind.CREATED, False),
+        ("ObjectRemoved:Delete", EventKind.DELETED, True),
+        ("ObjectRemoved:DeleteMarkerCreated", EventKind.DELETE_MARKER, False),
+        ("LifecycleExpiration:Delete", EventKind.LIFECYCLE_EXPIRED, True),
+        ("LifecycleExpiration:DeleteMarkerCreated", EventKind.LIFECYCLE_EXPIRED, False),
+        ("ObjectRestore:Completed", EventKind.RESTORE_COMPLETED, False),
+        ("ObjectRestore:Post", EventKind.OTHER, False),
+        ("ObjectTagging:Put", EventKind.OTHER, False),
+        ("SomethingNew:Entirely", EventKind.OTHER, False),
     ],
 )
-def test_names_of_notifications(name: str, kind: Kind, removes: bool) -> None:
+def test_names_of_notifications(name: str, kind: EventKind, removes: bool) -> None:
     (event,) = parse_document({"Records": [record("k", name)]})
     assert (event.kind, event.removes_bytes) == (kind, removes)
 
@@ -64,26 +64,26 @@ def test_names_of_notifications(name: str, kind: Kind, removes: bool) -> None:
 @pytest.mark.parametrize(
     ("kind", "detail", "expected", "removes"),
     [
-        ("Object Created", {}, Kind.CREATED, False),
-        ("Object Deleted", {"deletion-type": "Permanently Deleted", "reason": "DeleteObject"}, Kind.DELETED, True),
-        ("Object Deleted", {"deletion-type": "Delete Marker Created"}, Kind.DELETE_MARKER, False),
+        ("Object Created", {}, EventKind.CREATED, False),
+        ("Object Deleted", {"deletion-type": "Permanently Deleted", "reason": "DeleteObject"}, EventKind.DELETED, True),
+        ("Object Deleted", {"deletion-type": "Delete Marker Created"}, EventKind.DELETE_MARKER, False),
         (
             "Object Deleted",
             {"deletion-type": "Delete Marker Created", "reason": "Lifecycle Expiration"},
-            Kind.LIFECYCLE_EXPIRED,
+            EventKind.LIFECYCLE_EXPIRED,
             False,
         ),
         (
             "Object Deleted",
             {"deletion-type": "Permanently Deleted", "reason": "Lifecycle Expiration"},
-            Kind.LIFECYCLE_EXPIRED,
+            EventKind.LIFECYCLE_EXPIRED,
             True,
         ),
-        ("Object Restore Completed", {}, Kind.RESTORE_COMPLETED, False),
-        ("Object Tags Added", {}, Kind.OTHER, False),
+        ("Object Restore Completed", {}, EventKind.RESTORE_COMPLETED, False),
+        ("Object Tags Added", {}, EventKind.OTHER, False),
     ],
 )
-def test_kinds_of_eventbridge(kind: str, detail: dict[str, object], expected: Kind, removes: bool) -> None:
+def test_kinds_of_eventbridge(kind: str, detail: dict[str, object], expected: EventKind, removes: bool) -> None:
     (event,) = parse_document(bridge("k", kind, **detail))
     assert (event.kind, event.removes_bytes) == (expected, removes)
 
@@ -92,14 +92,16 @@ def test_everything_that_is_told_arrives_and_everything_else_is_none() -> None:
     whole = record("k", versionId="v", size=5, eTag='"e"', sequencer="0055AED6DCD90281E5")
     whole["eventTime"] = "1970-01-01T00:00:01.500Z"
     (event,) = parse_document({"Records": [whole]})
-    assert event == ObjectEvent(Kind.CREATED, "ObjectCreated:Put", "b", "k", "v", 5, "e", "0055AED6DCD90281E5", 1.5)
+    assert event == ObjectEvent(
+        EventKind.CREATED, "ObjectCreated:Put", "b", "k", "v", 5, "e", "0055AED6DCD90281E5", 1.5
+    )
     (event,) = parse_document({"Records": [record("k", versionId="null", eTag="", size=None)]})
-    assert event == ObjectEvent(Kind.CREATED, "ObjectCreated:Put", "b", "k")
+    assert event == ObjectEvent(EventKind.CREATED, "ObjectCreated:Put", "b", "k")
 
 
 def test_a_test_message_and_wrapped_ones() -> None:
     (event,) = parse_message(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}))
-    assert (event.kind, event.bucket) == (Kind.TEST, "b")
+    assert (event.kind, event.bucket) == (EventKind.TEST, "b")
     inner = {"Records": [record("a+b"), record("c")]}
     wrapped = {"Type": "Notification", "Message": json.dumps(inner)}
     assert [each.key for each in parse_message(json.dumps(wrapped))] == ["a b", "c"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from jobs.backup.job import Progress, Settled
+from jobs.backup.job import KeyProgress, KeyResult
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import ConfigError, Unavailable
@@ -123,7 +123,7 @@ def test_a_writer_that_is_stopped_in_between_says_what_it_owes():
     store = Ticking()
     old, new = run(put(store, b"old")), run(put(store, b"new"))
     run(backup(store).process([new]))
-    progress = Progress()
+    progress = KeyProgress()
 
     async def fail() -> None:  # with the second copy, which is to bring the newest back
         async def fail_again() -> None:
@@ -188,7 +188,7 @@ def test_contents_that_only_reading_can_tell_apart_are_read_below_the_limit_only
     """A composite checksum proves nothing about a copy in one part."""
     store = Ticking()
 
-    async def main() -> tuple[Sequence[ObjectVersion], Settled, Settled]:
+    async def main() -> tuple[Sequence[ObjectVersion], KeyResult, KeyResult]:
         upload = await store.create_multipart(
             "source", KEY, Attributes(), checksum_algorithm="SHA256", is_composite=True
         )

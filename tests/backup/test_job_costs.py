@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.backup.job import Settled
+from jobs.backup.job import KeyResult
 from jobs.backup.key_sides import PAGES
 from jobs.backup.version_match import LOOKS
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion
@@ -95,7 +95,7 @@ class Hot(Ticking):
             await MemoryStore.copy(self, ref, None, "hot", COPY, settings, guard=UNGUARDED)
             self._hide(self.stored("hot", COPY)[-1])
 
-    async def event(self, *rows: ObjectVersion, **options: Any) -> tuple[Settled, Counter[str]]:
+    async def event(self, *rows: ObjectVersion, **options: Any) -> tuple[KeyResult, Counter[str]]:
         """Settle the rows → what became of them, and the requests by name."""
         job = backup(self, sse="aws:kms" if self.writes.is_opaque else None, **options)
         await job.settle("another key")

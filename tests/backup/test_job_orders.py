@@ -8,7 +8,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.backup.job import Settled
+from jobs.backup.job import KeyResult
 from jobs.core.model import Attributes, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.s3.store import UNGUARDED
@@ -71,7 +71,7 @@ def test_any_number_of_handlers_at_once_end_alike(acts, mirrors, step_seconds, s
     async def main() -> None:
         world = World(Ticking(step_seconds=step_seconds), mirrors)
         chance = random.Random(seed)
-        tasks: list[asyncio.Task[Settled | None]] = []
+        tasks: list[asyncio.Task[KeyResult | None]] = []
         events: list[Event] = []
         world.store.random, world.store.failing = chance, failing
         for act in acts:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.compact.packing import Claim, PackingRule, cut, sort_key
+from jobs.compact.packing import EarlierRule, PackingRule, cut, sort_key
 from jobs.compact.plan import Grouped, forecast, leave_out, plan_groups
 from jobs.compact.savings import Economy, refusal, weigh
 from jobs.core.model import Listed, ObjectVersion
@@ -108,7 +108,7 @@ def test_duplicates_are_left_out_and_counted() -> None:
 
 
 def test_the_first_rule_that_holds_applies() -> None:
-    claims = (Claim("docs/", 10 * DAY, 100), Claim("", 0.0, 0))
+    claims = (EarlierRule("docs/", 10 * DAY, 100), EarlierRule("", 0.0, 0))
     found = [
         Listed("docs/old", None, True, False, 99, "e", 1 * DAY, "STANDARD"),
         Listed("docs/large", None, True, False, 100, "e", 1 * DAY, "STANDARD"),

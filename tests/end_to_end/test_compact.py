@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.archives.files import stream_member
-from jobs.archives.index import ArchiveIndex, Found
+from jobs.archives.index import ArchiveIndex, IndexedMember
 from jobs.core.model import Location
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.rest_store import RestStore
@@ -77,11 +77,11 @@ def contents(world: World) -> dict[str, bytes]:
     return found
 
 
-def find(world: World, key: str) -> list[Found]:
-    async def work(store: RestStore, index: ArchiveIndex) -> list[Found]:
+def find(world: World, key: str) -> list[IndexedMember]:
+    async def work(store: RestStore, index: ArchiveIndex) -> list[IndexedMember]:
         return await index.find(key)
 
-    found: list[Found] = using(world, work)
+    found: list[IndexedMember] = using(world, work)
     return found
 
 

@@ -26,7 +26,7 @@ from jobs.expire.rules import Proof
 from jobs.ledger.tombstones import Tombstones
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, Deleted
-from jobs.s3.uploads import ArchiveUpload
+from jobs.s3.uploads import ObjectUpload
 from tests.doubles.memory_store import MemoryStore
 
 LEDGER = Location("ledger", "runs")
@@ -107,7 +107,7 @@ def packed(store: Shop, refs: Sequence[ObjectRef], kind: ArchiveFormat = Archive
     """The objects in one archive, and the proofs."""
 
     async def pack() -> list[Proof]:
-        writer = ArchiveWriter(ArchiveUpload(store, "cold", "a.tar", Attributes(), 8 << 20), kind)
+        writer = ArchiveWriter(ObjectUpload(store, "cold", "a.tar", Attributes(), 8 << 20), kind)
         for ref in refs:
             body = await store.get(ref)
             member = Member(

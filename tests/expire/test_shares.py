@@ -13,7 +13,7 @@ import pytest
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
-from jobs.expire.proofs import PROVEN, take_proofs
+from jobs.expire.proofs import PROVEN, add_proofs
 from jobs.expire.shares import Share, weigh
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_parquet
@@ -87,7 +87,7 @@ def test_a_grace_period_begins_when_s3_got_the_proof_whatever_the_ledger_says(tm
         await ledger.write_checkpoint("r", Checkpoint(0, "a", 0, 1, 0, 1), write_outcomes([outcome]))
         connection = duckdb.connect()
         connection.execute(f"CREATE TABLE proven ({PROVEN})")
-        await take_proofs(ledger, spec, tmp_path / f"{said:.0f}", connection)
+        await add_proofs(ledger, spec, tmp_path / f"{said:.0f}", connection)
         ((proven_at,),) = connection.execute("SELECT proven_at FROM proven").fetchall()
         return float(proven_at)
 

@@ -20,14 +20,14 @@ from jobs.ledger.expired_rows import expired_rows
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import FOLDER as TOMBSTONES
 from jobs.nights.calendar import Stage, claim_name, record_name, summary_name
-from jobs.nights.records import NightBook
+from jobs.nights.records import NightRecords
 from jobs.policy.reader import parse_policy
 from jobs.runs import batch_executor as batch
 from jobs.runs import leases
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog, batch_starts, follow
 from scheduler.runtime import Runtime
-from scheduler.settings import Settings
+from scheduler.settings import FunctionSettings
 from tests.doubles.memory_store import MemoryStore
 from tests.fuzz.conversations import own_loop
 from tests.simulation.engine.loop import run_at_once
@@ -76,7 +76,7 @@ def _reader(name: str, read: Callable[[Ledger], Coroutine[Any, Any, Any]]) -> Ca
 
 
 def _runtime(name: str, read: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Callable[[bytes], object]:
-    settings = Settings("policy.yaml", PLACE)
+    settings = FunctionSettings("policy.yaml", PLACE)
 
     def parse(data: bytes) -> object:
         store = store_of({name: data})
@@ -131,8 +131,8 @@ async def _job(ledger: Ledger) -> object:
     return await batch._job_id(ledger, RUN, _JOB_RECORD)
 
 
-def _book(ledger: Ledger) -> NightBook:
-    return NightBook(ledger, "pair", NIGHT)
+def _book(ledger: Ledger) -> NightRecords:
+    return NightRecords(ledger, "pair", NIGHT)
 
 
 async def _summary(ledger: Ledger) -> object:

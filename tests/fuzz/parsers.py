@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from jobs.archives.files import cut_out
+from jobs.archives.files import extract_member
 from jobs.archives.index import completed
 from jobs.archives.model import ArchiveRecord, Locator, Member
 from jobs.backup.events import parse_message
@@ -139,7 +139,7 @@ def _answers(data: bytes) -> object:
 
 def _frames(data: bytes) -> object:
     member = Member("", None, True, 64, None, 0.0, "", {}, {}, {}, offset=3, frame_start=0, frame_offset=0)
-    return cut_out(ARCHIVE, member._replace(frame_length=len(data)), data, 0)
+    return extract_member(ARCHIVE, member._replace(frame_length=len(data)), data, 0)
 
 
 def _tombstones(data: bytes) -> object:

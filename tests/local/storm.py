@@ -34,7 +34,7 @@ from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED, Store
 from scheduler.backup import handle
 from scheduler.runtime import Runtime
-from scheduler.settings import Settings
+from scheduler.settings import FunctionSettings
 from tests.doubles.servers import REGION, Server
 from tests.local.faulty_relay import faulty_relay
 
@@ -112,7 +112,7 @@ def storm(
         queue.send(told)
         with faulty_relay(port, share, seed, figures.faults) as fault_port:
             runtime = Runtime(
-                Settings(str(file), Location(ledger, "l")),
+                FunctionSettings(str(file), Location(ledger, "l")),
                 open_region=lambda region: open_store(f"http://127.0.0.1:{fault_port}", region, None, max_in_flight=64),
             )
             began = time.monotonic()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.backup.events import Kind, parse_message
+from jobs.backup.events import EventKind, parse_message
 from jobs.local.notifications import Change, Exchange, read_changes, to_record
 
 VERSION = {"x-amz-version-id": "v1", "etag": '"e1"'}
@@ -110,5 +110,5 @@ def test_what_an_exchange_changed(exchange: Exchange, changes: list[Change]) -> 
 def test_the_function_reads_what_was_told(key: str, version: str | None) -> None:
     change = Change("ObjectCreated:Put", "bucket", key, version, 0, "etag")
     (event,) = parse_message(json.dumps({"Records": [to_record(change, "0A", 1764030000.5, "us-east-1")]}))
-    assert (event.kind, event.key, event.version_id, event.size_bytes) == (Kind.CREATED, key, version, 0)
+    assert (event.kind, event.key, event.version_id, event.size_bytes) == (EventKind.CREATED, key, version, 0)
     assert (event.etag, event.sequencer, event.event_time) == ("etag", "0A", 1764030000.5)

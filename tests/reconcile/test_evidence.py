@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import ManifestError
-from jobs.reconcile.reconcile import Evidence
+from jobs.reconcile.reconcile import EvidenceFiles
 from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
 from tests.reconcile.scene import (
     MADE,
@@ -51,7 +51,7 @@ def test_checksums_at_rest_decide_what_etags_cannot(tmp_path, fields):
         (k, "", f"{md5('y')}-3", "CRC32" if k == "kinds" else "SHA256", "w" if k == "wrong" else "v", False, MADE)
         for k in keys
     ]
-    known = Evidence([evidence(tmp_path / "s.parquet", *one)], [evidence(tmp_path / "d.parquet", *other)])
+    known = EvidenceFiles([evidence(tmp_path / "s.parquet", *one)], [evidence(tmp_path / "d.parquet", *other)])
     answer = compare(tmp_path, rows, others, fields=fields, joined={"evidence": known})
     assert differences(answer) == {
         "wrong": ("different", "checksums differ"),
@@ -63,7 +63,7 @@ def test_checksums_at_rest_decide_what_etags_cannot(tmp_path, fields):
 
 def test_a_version_id_pins_evidence_by_itself(tmp_path):
     rows = [version("a", "v1", "x", ETag=f"{md5('x')}-2", IsMultipartUploaded=True)]
-    known = Evidence(
+    known = EvidenceFiles(
         [
             evidence(
                 tmp_path / "s.parquet",
@@ -77,7 +77,7 @@ def test_a_version_id_pins_evidence_by_itself(tmp_path):
 
 
 def test_what_is_missing_takes_its_known_checksum_along(tmp_path):
-    known = Evidence([evidence(tmp_path / "s.parquet", ("a", "null", md5(""), "SHA256", "v=", False, MADE))])
+    known = EvidenceFiles([evidence(tmp_path / "s.parquet", ("a", "null", md5(""), "SHA256", "v=", False, MADE))])
     answer = compare(tmp_path, [row("a")], [row("b")], joined={"evidence": known})
     assert pq.read_table(answer.manifest_parquet)["known_checksum"].to_pylist() == ["SHA256:v="]
 

@@ -26,7 +26,7 @@ from jobs.restore.archived_rows import archived_rows
 from jobs.restore.as_of import current_at
 from jobs.restore.job import Restore, RestoreOptions
 from jobs.restore.plan import plan_restore
-from jobs.restore.thaw_requests import Thaws
+from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import Tier
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.listing import list_all
@@ -142,7 +142,7 @@ class World:
             )
         options = RestoreOptions(storage_class="STANDARD", is_history=True)
         route = Route(Location("docs"), Location(back))
-        thaws = Thaws(self.store, Location("ledger"), "run", Tier.BULK, 7)
+        thaws = ThawRequests(self.store, Location("ledger"), "run", Tier.BULK, 7)
         job = Restore(self.store, self.store, self.store, route, options, ByteBudget(1 << 24), self.index, thaws)
         rows = [row for data in shards for batch in read_shard(data) for row in batch]
         assert [row.row for row in rows] == list(range(chosen.rows))

@@ -24,7 +24,7 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import Denied, StoreError, Throttled, Unavailable
 from jobs.restore.job import Restore, RestoreOptions
-from jobs.restore.thaw_requests import Thaws
+from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import Tier
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import ABSENT, UNGUARDED, Restoring
@@ -83,7 +83,9 @@ class Scene:
         self.store.put_part = summed_part  # type: ignore[method-assign]  # of this one instance
 
     def job(self, budget_bytes: int = 64 * MIB, **options: Any) -> Restore:
-        thaws = Thaws(self.store, Location("ledger"), "run", options.pop("tier", Tier.BULK), options.pop("days", 7))
+        thaws = ThawRequests(
+            self.store, Location("ledger"), "run", options.pop("tier", Tier.BULK), options.pop("days", 7)
+        )
         route, known = Route(Location("docs"), Location("back")), RestoreOptions(storage_class="STANDARD", **options)
         return Restore(self.store, self.store, self.store, route, known, ByteBudget(budget_bytes), self.index, thaws)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jobs.core.model import ObjectVersion
 from jobs.core.selection import Selection
 from jobs.restore.as_of import pick_asked
-from jobs.restore.plan import Chosen, plan_restore
+from jobs.restore.plan import RestoreSelection, plan_restore
 from jobs.tables.rows import manifest_schema, read_shard
 
 KEYS = st.sampled_from([f"k/{n}" for n in range(12)] + ["é", "z"])
@@ -39,7 +39,7 @@ def batch(rows: list[ObjectVersion]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=manifest_schema())
 
 
-def plan(rows: list[ObjectVersion], rows_per_shard: int) -> tuple[Chosen, list[list[ObjectVersion]]]:
+def plan(rows: list[ObjectVersion], rows_per_shard: int) -> tuple[RestoreSelection, list[list[ObjectVersion]]]:
     shards: list[bytes] = []
 
     async def batches() -> AsyncIterator[pa.RecordBatch]:

@@ -8,14 +8,18 @@ import pytest
 
 from jobs.core.pricing import GIB, load_price_table
 from jobs.errors import ConfigError
-from jobs.restore.thawing import Cold, Tier, refusal, weigh_thaw
+from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, refusal
 
 PRICES = load_price_table((files("jobs.core") / "prices" / "us-east-1.json").read_text())
 
 
 def test_whole_archives_are_billed_once_and_the_slowest_counts():
-    cold = [Cold("GLACIER", 100 * GIB), Cold("DEEP_ARCHIVE", 10 * GIB), Cold("DEEP_ARCHIVE", 5 * GIB, True)]
-    thaw = weigh_thaw(cold, Tier.STANDARD, 7, PRICES)
+    cold = [
+        ColdObjects("GLACIER", 100 * GIB),
+        ColdObjects("DEEP_ARCHIVE", 10 * GIB),
+        ColdObjects("DEEP_ARCHIVE", 5 * GIB, True),
+    ]
+    thaw = estimate_thaw(cold, Tier.STANDARD, 7, PRICES)
     assert (thaw.cold, thaw.restoring, thaw.size_bytes, thaw.hours) == (3, 1, 110 * GIB, 12.0)
     assert thaw.retrieval == pytest.approx(100 * 0.01 + 10 * 0.02)
     assert thaw.requests == pytest.approx((0.05 + 0.1) / 1000)
@@ -23,12 +27,12 @@ def test_whole_archives_are_billed_once_and_the_slowest_counts():
 
 
 def test_objects_of_one_class_may_be_counted_together():
-    together = weigh_thaw([Cold("GLACIER", 3 * GIB, objects=3)], Tier.STANDARD, 7, PRICES)
-    assert together == weigh_thaw([Cold("GLACIER", GIB)] * 3, Tier.STANDARD, 7, PRICES)
+    together = estimate_thaw([ColdObjects("GLACIER", 3 * GIB, objects=3)], Tier.STANDARD, 7, PRICES)
+    assert together == estimate_thaw([ColdObjects("GLACIER", GIB)] * 3, Tier.STANDARD, 7, PRICES)
 
 
 def test_nothing_cold_takes_nothing():
-    thaw = weigh_thaw([], Tier.BULK, 7, PRICES)
+    thaw = estimate_thaw([], Tier.BULK, 7, PRICES)
     assert (thaw.cold, thaw.retrieval, thaw.storage, thaw.hours) == (0, 0, 0, 0)
 
 
@@ -50,8 +54,8 @@ def test_a_price_table_without_thawing_is_enough_until_something_is_cold():
     text = (files("jobs.core") / "prices" / "us-east-1.json").read_text()
     start, end = text.index('"thaw"'), text.index('"storage_classes"')
     bare = load_price_table(text[:start] + text[end:])
-    assert weigh_thaw([], Tier.BULK, 7, bare).hours == 0
+    assert estimate_thaw([], Tier.BULK, 7, bare).hours == 0
     with pytest.raises(ConfigError, match="lacks thaw"):
-        weigh_thaw([Cold("GLACIER", 1)], Tier.BULK, 7, bare)
+        estimate_thaw([ColdObjects("GLACIER", 1)], Tier.BULK, 7, bare)
     with pytest.raises(ConfigError, match=r"thaw\.GLACIER\.Bulk"):
         load_price_table(text.replace('"Bulk": {"per_gib": 0.0, "per_1000": 0.0}', '"Bulk": {"per_gib": 0.0}', 1))

@@ -21,7 +21,7 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError
 from jobs.runs import sorting
 from jobs.runs.filtering import select_rows
-from jobs.runs.planning import Planned, forecast, plan_rows
+from jobs.runs.planning import PlannedShards, forecast, plan_rows
 from jobs.tables.rows import manifest_schema, read_shard, shard_schema
 
 ALL = Selection(versions="all")
@@ -315,7 +315,7 @@ def plan_many():
     async def write_shard(number, data):
         assert data[:4] == b"PAR1"
 
-    async def run() -> Planned:
+    async def run() -> PlannedShards:
         with tempfile.TemporaryDirectory() as scratch:
             return await plan_rows(
                 batches(), ALL, write_shard=write_shard, scratch_directory=Path(scratch), rows_per_shard=10_000

@@ -19,7 +19,7 @@ from jobs.errors import Denied, NotFound, StoreError, Throttled, Unavailable
 from jobs.s3.store import UNGUARDED
 from scheduler.backup import handle
 from scheduler.runtime import Runtime
-from scheduler.settings import Settings
+from scheduler.settings import FunctionSettings
 from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.event_samples import batch, message, notification, record
 
@@ -67,7 +67,8 @@ class Scene:
         document = {"version": 1, "ledger": {"bucket": "ledger", "region": "us-east-1"}, "pairs": [pair]}
         (folder / "policy.yaml").write_text(yaml.safe_dump(document))
         self.runtime = Runtime(
-            Settings(str(folder / "policy.yaml"), Location("ledger", "l")), open_region=lambda region: self.store
+            FunctionSettings(str(folder / "policy.yaml"), Location("ledger", "l")),
+            open_region=lambda region: self.store,
         )
         self.sequencer = 0
 

@@ -15,7 +15,7 @@ from jobs.core.model import Location
 from jobs.policy.reader import read_policy
 from scheduler.batch_starts import Start, start
 from scheduler.runtime import Runtime
-from scheduler.settings import Settings
+from scheduler.settings import FunctionSettings
 from tests.doubles.batch.account import Puppets, make_client, register
 from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.memory_store import MemoryStore
@@ -135,7 +135,8 @@ def test_of_many_that_start_at_once_one_job_is_left(
 
     async def main() -> list[dict[str, Any]]:
         runtimes = [
-            Runtime(Settings(str(place.policy), Location("ledger")), open_region=lambda region: store) for _ in range(8)
+            Runtime(FunctionSettings(str(place.policy), Location("ledger")), open_region=lambda region: store)
+            for _ in range(8)
         ]
         what = Start("pair", "nightly", "2026-11-25", ("nightly",))
         return await asyncio.gather(*(start(each, policy, what, Batch()) for each in runtimes))
@@ -170,7 +171,7 @@ def test_of_two_jobs_submitted_at_the_same_moment_one_is_ended(place: Place) -> 
     policy = read_policy(str(place.policy))
 
     async def main() -> list[dict[str, Any]]:
-        runtime = Runtime(Settings(str(place.policy), Location("ledger")), open_region=lambda region: store)
+        runtime = Runtime(FunctionSettings(str(place.policy), Location("ledger")), open_region=lambda region: store)
         what = Start("pair", "nightly", "2026-11-25", ("nightly",))
         return await asyncio.gather(*(start(runtime, policy, what, edge) for _ in range(2)))
 

@@ -24,7 +24,7 @@ from jobs.policy.reader import read_policy
 from jobs.policy.words import TimeZone
 from scheduler.batch_starts import Start, start
 from scheduler.runtime import Runtime
-from scheduler.settings import Settings as FunctionSettings
+from scheduler.settings import FunctionSettings
 from tests.doubles.memory_store import MemoryStore
 from tests.terraform.world import MODULE, ROOT
 

@@ -23,7 +23,7 @@ from jobs.core.outcome import Outcome, Status
 from jobs.errors import Denied
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
-from jobs.s3.uploads import ArchiveUpload
+from jobs.s3.uploads import ObjectUpload
 from jobs.verify.archives_job import VerifyArchives
 from tests.doubles.memory_store import MemoryStore
 
@@ -38,7 +38,7 @@ def shelf(kind: ArchiveFormat, *, storage_class: str = "STANDARD", forged: bool 
         store.create_bucket(bucket, versioned=False)
 
     async def build() -> None:
-        upload = ArchiveUpload(store, *ARCHIVE, Attributes(storage_class=storage_class), 8 << 20)
+        upload = ObjectUpload(store, *ARCHIVE, Attributes(storage_class=storage_class), 8 << 20)
         writer = ArchiveWriter(upload, kind)
         for key, data in CONTENTS.items():
             sha256 = hashlib.sha256(data).hexdigest()

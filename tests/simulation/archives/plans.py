@@ -28,7 +28,7 @@ from jobs.restore.as_of import current_at, pick, pick_asked
 from jobs.runs import sharding
 from jobs.runs.request import Planned
 from jobs.s3.listing import list_all
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import Store
 from tests.simulation.archives import tables as archive_tables
 from tests.simulation.copies import tables
@@ -310,7 +310,7 @@ def _proof_in(row: ObjectVersion) -> Proof | None:
 
 
 async def _get(store: Store, ref: ObjectRef) -> Any:
-    return await try_often(lambda: store.get(ref))
+    return await retry(lambda: store.get(ref))
 
 
 def _member_row(uri: str, member: Member) -> ObjectVersion:

@@ -49,7 +49,7 @@ from jobs.errors import DamagedArchive, PreconditionFailed
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.listing import list_all
 from jobs.s3.paced_gate import PacedGate
-from jobs.s3.retries import try_often
+from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, Store
 from jobs.tables.ranged_parquet import KeyRange
 from tests.simulation.copies.tables import PART_BYTES
@@ -233,15 +233,15 @@ _real_read_table, _real_from_batch = pq.read_table, jobs.archives.index_tables.f
 async def _write_stones(self: Tombstones, name: str, tombstones: Sequence[Tombstone]) -> None:
     place, data = self._place(name), _sealed(_encoder.encode(tombstones))
     try:
-        await try_often(lambda: self.store.put(place.bucket, place.key, data, Attributes(), guard=ABSENT))
+        await retry(lambda: self.store.put(place.bucket, place.key, data, Attributes(), guard=ABSENT))
     except PreconditionFailed:
-        if (await try_often(lambda: self.store.get(ObjectRef(*place)))).data != data:  # else the answer was lost
+        if (await retry(lambda: self.store.get(ObjectRef(*place)))).data != data:  # else the answer was lost
             raise
 
 
 async def _read_stones(self: Tombstones, name: str) -> list[Tombstone]:
     place = self._place(name)
-    return read_stones((await try_often(lambda: self.store.get(ObjectRef(*place)))).data)
+    return read_stones((await retry(lambda: self.store.get(ObjectRef(*place)))).data)
 
 
 def read_stones(data: bytes) -> list[Tombstone]:

@@ -21,11 +21,11 @@ from jobs.errors import Conflict, DamagedArchive, Denied, Unavailable
 from jobs.expire.copy_checks import Copies, CopyPair
 from jobs.expire.rules import Proof
 from jobs.restore.job import Restore, RestoreOptions
-from jobs.restore.thaw_requests import Thaws
+from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import Tier
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, Written
-from jobs.s3.uploads import ArchiveUpload
+from jobs.s3.uploads import ObjectUpload
 from tests.doubles.memory_store import MemoryStore
 from tests.simulation.copies.tables import PART_BYTES, SCALE, replaced
 from tests.simulation.copies.test_findings import Meddling, world
@@ -53,7 +53,7 @@ def compact(store: Any) -> Compact:
 
 
 def restore(store: Any, **options: Any) -> Restore:
-    route, thaws = Route(Location("source"), Location("destination")), Thaws(store, LEDGER, "run", Tier.BULK, 3)
+    route, thaws = Route(Location("source"), Location("destination")), ThawRequests(store, LEDGER, "run", Tier.BULK, 3)
     budget = ByteBudget(1_000_000)
     return Restore(store, store, store, route, RestoreOptions(**options), budget, index_in(store), thaws)
 
@@ -195,7 +195,7 @@ def test_an_upload_whose_completion_was_answered_to_nobody_is_looked_for():
                     lose if name == "complete_multipart" and not store._buckets.named["destination"].versions else real
                 )
 
-        upload = ArchiveUpload(Losing(store, "", store.close), "destination", "k", Attributes(), PART_BYTES)
+        upload = ObjectUpload(Losing(store, "", store.close), "destination", "k", Attributes(), PART_BYTES)
         small = MemoryStore(minimum_part_bytes=PART_BYTES)
         store._minimum_part_bytes = small._minimum_part_bytes
         await upload.write(b"more than one part")

@@ -26,7 +26,7 @@ from jobs.core.model import Location, ObjectRef
 from jobs.core.outcome import Evidence, Outcome
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, Written
-from jobs.s3.uploads import ArchiveUpload
+from jobs.s3.uploads import ObjectUpload
 from jobs.verify.archives_job import VerifyArchives
 from tests.simulation.bugs.bug import Bug, Replacements
 
@@ -52,7 +52,7 @@ class _Early:
 class _Pretending:
     """An upload that is not finished."""
 
-    def __init__(self, upload: ArchiveUpload):
+    def __init__(self, upload: ObjectUpload):
         self._upload = upload
 
     def __getattr__(self, name: str) -> Any:
@@ -141,21 +141,21 @@ def _tags_of_the_latest() -> Replacements:
 
 
 def _leave_parts() -> Replacements:
-    async def abort(self: ArchiveUpload) -> None:
+    async def abort(self: ObjectUpload) -> None:
         for task in self._running:
             task.cancel()
 
-    return [(ArchiveUpload, "abort", abort)]
+    return [(ObjectUpload, "abort", abort)]
 
 
 def _write_over_archives() -> Replacements:
     def careless(
         store: Any, bucket: str, key: str, attributes: Any, part_bytes: int, guard: Any = None, **options: Any
-    ) -> ArchiveUpload:
-        return ArchiveUpload(store, bucket, key, attributes, part_bytes, UNGUARDED, **options)
+    ) -> ObjectUpload:
+        return ObjectUpload(store, bucket, key, attributes, part_bytes, UNGUARDED, **options)
 
     places: list[Any] = [jobs.s3.uploads, jobs.archives.index, jobs.restore.member_writer]
-    return [(place, "ArchiveUpload", careless) for place in places]
+    return [(place, "ObjectUpload", careless) for place in places]
 
 
 def _restore_unproven() -> Replacements:
@@ -173,19 +173,19 @@ def _restore_over() -> Replacements:
 
 
 def _restore_without_metadata() -> Replacements:
-    real = jobs.restore.member_writer.MemberCopier._attributes
+    real = jobs.restore.member_writer.MemberWriter._attributes
 
     def attributes(self: Any, member: Member) -> Any:
         return real(self, member._replace(metadata={}))
 
-    return [(jobs.restore.member_writer.MemberCopier, "_attributes", attributes)]
+    return [(jobs.restore.member_writer.MemberWriter, "_attributes", attributes)]
 
 
 def _in_the_way_is_same() -> Replacements:
     async def compare(self: Any, there: Any, member: Member) -> Evidence:
         return Evidence.CHECKSUM
 
-    return [(jobs.restore.member_writer.MemberCopier, "_compare", compare)]
+    return [(jobs.restore.member_writer.MemberWriter, "_compare", compare)]
 
 
 def _history_without_archives() -> Replacements:

@@ -11,15 +11,14 @@ import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
-from jobs.core.run import Plan, RunSpec, ShardSummary
-from jobs.core.run import Side as RunSide
+from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.errors import ArchivedObject, Conflict, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.runs.folding import fold_run
 from jobs.runs.launch import conclude
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import Side, compare_content
+from jobs.s3.compare_bytes import ContentSide, compare_content
 from jobs.s3.multipart_copy import Transfer, stream
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import shard_schema, write_outcomes, write_parquet
@@ -156,7 +155,7 @@ def test_when_one_side_cannot_be_read_the_other_side_is_not_read_on():
         info = await store.head(ObjectRef("source", "k"))
         slow: Any = Slow()
         refusing: Any = Refusing()
-        sides = [Side(each, ObjectRef("b", "k"), info) for each in (slow, refusing)]
+        sides = [ContentSide(each, ObjectRef("b", "k"), info) for each in (slow, refusing)]
         with pytest.raises(ArchivedObject):
             await compare_content(sides[0], sides[1], ByteBudget(100))
         await asyncio.sleep(0)
@@ -200,7 +199,7 @@ def test_a_report_names_the_failures_that_it_counts():
         store.create_bucket("ledger")
         ledger = Ledger(store, Location("ledger"))
         rows = [ObjectVersion(row, f"k{row}") for row in range(2)]
-        side = RunSide(Location("source"))
+        side = Side(Location("source"))
         spec = RunSpec("20231114T221300Z-verify-aaaaaa", "verify", 1_699_999_980.0, side, side, "listing")
         plan = Plan(2, 0, (ShardSummary(2, 0),))
         columns = {name: [getattr(row, name) for row in rows] for name in shard_schema().names}

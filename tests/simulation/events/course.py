@@ -30,7 +30,7 @@ from jobs.policy.words import Size
 from jobs.s3.byte_ranges import ByteBudget
 from scheduler.polling import to_event
 from scheduler.runtime import Runtime
-from scheduler.settings import Settings
+from scheduler.settings import FunctionSettings
 from tests.simulation.copies import tables
 from tests.simulation.copies.schedule import DESTINATION, LEDGER, PREFIX, SOURCE
 from tests.simulation.engine.processes import Process
@@ -69,7 +69,7 @@ class Warm(Runtime):
     """A runtime whose policy was read."""
 
     def __init__(self, process: Process, policy: Policy):
-        settings = Settings("", Location(LEDGER, "l/"))
+        settings = FunctionSettings("", Location(LEDGER, "l/"))
         super().__init__(settings, open_region=lambda region: process.connect(), clock=process.clock)
         self._read = policy
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.backup.job import Backup, BackupOptions, Progress
+from jobs.backup.job import Backup, BackupOptions, KeyProgress
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.s3.byte_ranges import ByteBudget
@@ -122,7 +122,7 @@ def test_a_writer_that_is_stopped_before_it_hides_a_deleted_version_again_says_w
         store = world(ticking())
         written = await put(store, "source", b"deleted")
         await store.delete("source", "k")
-        progress = Progress()
+        progress = KeyProgress()
 
         async def stall() -> None:
             await asyncio.sleep(3_600)

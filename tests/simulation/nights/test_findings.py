@@ -17,7 +17,7 @@ from jobs.policy.model import Policy
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog
 from scheduler.runtime import Runtime
-from scheduler.settings import Settings
+from scheduler.settings import FunctionSettings
 from tests.doubles.memory_store import MemoryStore
 from tests.simulation.engine.loop import run_at_once
 from tests.simulation.nights.course import ARN
@@ -34,7 +34,7 @@ class Scene(Runtime):
         self.memory = MemoryStore()
         self.memory.create_bucket("ledger")
         self.mails: list[str] = []
-        super().__init__(Settings("", Location("ledger", "l/")), open_region=lambda region: self.memory)
+        super().__init__(FunctionSettings("", Location("ledger", "l/")), open_region=lambda region: self.memory)
 
     async def policy(self) -> Policy:
         return read_policy()
