@@ -271,9 +271,9 @@ def _verified_share(stages: Sequence[Mapping[str, Any]]) -> list[Metric]:
 async def _restored(runtime: Runtime, policy: Policy, event: ObjectEvent) -> dict[str, Any]:
     """Continue what waits for a thawed object.
 
-    A thawed archive starts a retry of each restore that waits for it. The retry takes everything that
-    has thawed by then, and waits again for the rest. Another object goes into the backlog of its
-    pair, and a run copies it.
+    A thawed archive starts a retry of each restore that waits for it. The retry takes everything
+    that has thawed by then, and waits again for the rest. Another object goes into the backlog of
+    its pair, and a run copies it.
     """
     about = f"s3://{event.bucket}/{event.key}"
     if event.kind is not EventKind.RESTORE_COMPLETED:

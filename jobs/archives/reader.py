@@ -172,7 +172,9 @@ def judge(member: Member, content: bytes) -> MemberRead:
 
 
 def content_checksums(member: Member) -> tuple[Checksum, ...]:
-    """Return the full-object checksums of a member as the index has them, Sealift's own SHA-256 first."""
+    """Return the full-object checksums of a member as the index has them, Sealift's own SHA-256
+    first.
+    """
     if member.sha256 is None:
         return tuple(full_object_checksums(member.checksums))
     own = Checksum("SHA256", base64.b64encode(bytes.fromhex(member.sha256)).decode())

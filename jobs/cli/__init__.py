@@ -161,7 +161,9 @@ def leave(code: int) -> NoReturn:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command line. Returns the exit code. Errors and warnings become one line each on stderr."""
+    """Run the command line. Returns the exit code. Errors and warnings become one line each on
+    stderr.
+    """
     warnings.showwarning = _show_warning
     try:
         result = cli.main(args=arguments, standalone_mode=False, prog_name="sealift")

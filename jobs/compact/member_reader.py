@@ -1,4 +1,6 @@
-"""Reading what is to be packed: many small objects at once, each pinned, hashed and proven on the way."""
+"""Reading what is to be packed: many small objects at once, each pinned, hashed and proven on the
+way.
+"""
 
 from __future__ import annotations
 
@@ -76,9 +78,9 @@ class MemberSource:
     def read(self, rows: Sequence[ObjectVersion]) -> AsyncGenerator[Read, None]:
         """The rows, read, in their order; many at once, as far as pace and memory allow.
 
-        A large object is a barrier: what follows is read when it has been used, since whoever uses it needs
-        memory that the others would hold. Raises Unavailable when nothing answers at all, and NotFound when there is
-        no such bucket.
+        A large object is a barrier: what follows is read when it has been used, since whoever uses
+        it needs memory that the others would hold. Raises Unavailable when nothing answers at all,
+        and NotFound when there is no such bucket.
         """
         return read_ahead(
             rows,
@@ -87,7 +89,8 @@ class MemberSource:
             size_bytes=_held_bytes,
             at_once=lambda: self.pace.in_flight,
             is_alone=_is_large,
-            # One that turns out to be large holds none: its memory is for the caller, who reads it now.
+            # One that turns out to be large holds none: its memory is for the caller, who reads it
+            # now.
             holds_bytes=lambda read: read.data is not None,
         )
 
@@ -129,7 +132,8 @@ class MemberSource:
             etag = info.etag
         if info is None or info.size_bytes <= SMALL_BYTES:
             data, info = await self.store.get(ref, if_match=etag)
-        # No ETag pins tags: those of the version that was read, which may be hidden by another one since.
+        # No ETag pins tags: those of the version that was read, which may be hidden by another one
+        # since.
         read = ref._replace(version_id=row.version_id or info.version_id)
         tags = await self.store.get_tags(read) if info.tag_count else {}
         lacking = [name for name, value in self.tags.items() if tags.get(name) != value]
@@ -144,7 +148,9 @@ class MemberSource:
         return Read(row, describe(row, info, tags, sha256.hexdigest()), info, data, evidence)
 
     async def _prove(self, row: ObjectVersion, info: ObjectInfo, data: bytes, sha256: bytes) -> Evidence:
-        """That these are the bytes that S3 keeps, by what it keeps of them. Raises Unavailable when they are not."""
+        """That these are the bytes that S3 keeps, by what it keeps of them. Raises Unavailable when
+        they are not.
+        """
         if len(data) < HASHED_BYTES:
             verdict = prove(info, data, sha256)
         else:
@@ -177,7 +183,8 @@ def _held_bytes(row: ObjectVersion) -> int:
 
 @dataclass(slots=True)
 class Content:
-    """A large member's bytes, pinned, in bounded pieces; `evidence` says at their end what proved them.
+    """A large member's bytes, pinned, in bounded pieces; `evidence` says at their end what proved
+    them.
 
     `known_checksum`: `ALGORITHM:base64` of the whole content, if S3 keeps one.
     """

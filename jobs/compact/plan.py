@@ -122,7 +122,8 @@ async def plan_groups(
     processes: int = 1,
     memory_limit: str = MEMORY_LIMIT,
 ) -> Grouped:
-    """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards of whole groups.
+    """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards of
+    whole groups.
 
     `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
     empty. Raises ConfigError when the scratch directory cannot hold the rows.

@@ -65,8 +65,8 @@ class RunningServer(NamedTuple):
 def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool) -> Iterator[RunningServer]:
     """Run SeaweedFS over a folder. The port of the result is S3's.
 
-    `credentials`: AWS's variables, the only ones that it accepts. `keeps_data`: let it end in its own
-    time, so that everything is on disk. Raises ConfigError if it is not installed.
+    `credentials`: AWS's variables, the only ones that it accepts. `keeps_data`: let it end in its
+    own time, so that everything is on disk. Raises ConfigError if it is not installed.
     """
     beside = Path(sys.executable).with_name("weed")
     weed = str(beside) if beside.exists() else shutil.which("weed")

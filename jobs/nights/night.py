@@ -70,13 +70,16 @@ class _Night:
         self.done: list[dict[str, Any]] = []
 
     async def run(self) -> dict[str, Any]:
-        """Return the summary in the ledger, or that of an unfinished night that cannot continue now."""
+        """Return the summary in the ledger, or that of an unfinished night that cannot continue
+        now.
+        """
         reconciled = await self.stages.reconcile()
         report = reconciled.report or {}
         self._add(Stage.RECONCILE, reconciled)
         if not await self._repair(report["run_id"], reconciled.notes["repairable_rows"]):
             return self._summary()
-        # A listing that was just made names the objects to verify. An inventory of yesterday does not.
+        # A listing that was just made names the objects to verify. An inventory of yesterday does
+        # not.
         manifest = report["source"]["manifest"] if reconciled.notes["is_listed"] else None
         for stage, is_deep in ((Stage.SAMPLE, False), (Stage.DEEP, True)):
             if (slice_ := self.claim[stage]) is None:

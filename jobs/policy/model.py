@@ -170,7 +170,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveRule:
-    """Which small cold objects are packed. All conditions must hold. The first matching rule applies."""
+    """Which small cold objects are packed. All conditions must hold. The first matching rule
+    applies.
+    """
 
     name: Annotated[PairName, "The rule's name, unique in its pair."]
     older_than: Annotated[Age, "Objects written longer ago."]

@@ -144,7 +144,8 @@ class BatchExecutor:
     async def _claim(self, submission: Submission) -> tuple[Submission, bool]:
         """(the submission that won this number, whether it is ours)."""
         name = f"{_folder(submission.number)}.json"
-        # the token tells our own document, written twice, from another caller's document of equal content
+        # the token tells our own document, written twice, from another caller's document of equal
+        # content
         document = submission.to_dict() | {"token": secrets.token_hex(8), "at": time.time()}
         try:
             await self.ledger.write_document(submission.run_id, name, document)

@@ -30,7 +30,9 @@ def select_rows(batch: pa.RecordBatch, selection: Selection, excluded: Counter[s
 
 
 def _drops(batch: pa.RecordBatch, selection: Selection) -> Iterator[tuple[str, Any]]:
-    """Each filter that is set, in the order of `FILTERS`, with the rows that it drops (null: unknown, taken)."""
+    """Each filter that is set, in the order of `FILTERS`, with the rows that it drops (null:
+    unknown, taken).
+    """
     key: Any = batch["key"]
     size: Any = batch["size_bytes"]
     modified: Any = batch["last_modified"]

@@ -181,7 +181,9 @@ class Lease:
             await asyncio.sleep(POLL_SECONDS)
 
     async def look(self) -> None:
-        """Raises Interrupted when another launch has claimed the run, or another attempt the shard, since."""
+        """Raises Interrupted when another launch has claimed the run, or another attempt the shard,
+        since.
+        """
         began = self.clock()
         following = 0 if self._launch is None else self._launch.number + 1
         launches, claims = f"{LAUNCHES}{following:06d}.json", f"{self._folder}{self._number + 1:06d}.json"

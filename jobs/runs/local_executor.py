@@ -72,7 +72,8 @@ class LocalExecutor:
         return code
 
     def _start(self, shard: int) -> int:
-        # A session of its own: Ctrl-C reaches the parent alone, which then asks each worker to stop.
+        # A session of its own: Ctrl-C reaches the parent alone, which then asks each worker to
+        # stop.
         process = subprocess.Popen(
             self.command(shard),
             stdin=subprocess.PIPE,

@@ -129,7 +129,8 @@ class Sorting:
             relations = [_read_parquet(slab / "*.parquet") for slab in written]
         else:
             relations = [self._relation]
-        # Two threads that merge spilled rows pin so many blocks that the memory limit is not enough.
+        # Two threads that merge spilled rows pin so many blocks that the memory limit is not
+        # enough.
         self.connection.execute("SET threads = 1")
         names = ", ".join(manifest_schema().names)
         for relation in relations:
