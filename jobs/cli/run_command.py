@@ -15,7 +15,7 @@ from jobs.cli.console import TERMINAL, emit, say
 from jobs.cli.texts import plan_text, report_text
 from jobs.config import Settings
 from jobs.core.run import Plan, RunSpec
-from jobs.errors import Interrupted, Unavailable, UsageError
+from jobs.errors import Conflict, Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import find_kind, kind_of
 from jobs.runs import batch_follow, launch
@@ -127,7 +127,7 @@ async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Se
     codes = await launch.execute(spec, plan, ledger.location, settings, TERMINAL)
     try:
         report = await launch.conclude(spec, plan, ledger, codes, kind_of(spec).report_details)
-    except Unavailable as error:
+    except (Unavailable, Conflict) as error:
         raise Interrupted(f"{error}; when it answers again, continue with: sealift runs retry {spec.run_id}") from error
     emit(report, as_json=as_json, text=report_text(report))
     return launch.run_exit_code(report, codes)

@@ -28,6 +28,10 @@ from jobs.runs.progress import find_progress
 from jobs.runs.request import Request, open_ledger
 
 WATCH_SECONDS = 2.0
+_OF_THE_FIRST_RUN = frozenset(
+    ("streamed", "cross_region", "sample", "rotate", "deep", "source_checksums", "destination_checksums")
+)
+"""Options of a run's spec that its retry does not take over: it finds them again, or has no use for them."""
 
 
 @click.group()
@@ -241,11 +245,7 @@ async def _retry(ledger: Ledger, run_id: str, options: dict[str, Any]) -> int:
         destination=spec.destination,
         manifest=f"run:{run_id}",
         selection=Selection(versions="all"),  # the rows were selected when the first run was planned
-        options={
-            name: value
-            for name, value in spec.options.items()
-            if name not in ("streamed", "cross_region", "sample", "rotate", "deep")
-        },
+        options={name: value for name, value in spec.options.items() if name not in _OF_THE_FIRST_RUN},
         retry_of=run_id,
     )
     limits = {"dry_run": False, "max_cost": None, "max_objects": None}

@@ -108,6 +108,8 @@ def _manifest_batch(raw: pa.RecordBatch, bucket: str, *, is_encoded: bool) -> pa
         for field in manifest_schema()
         if _SOURCES.get(field.name) in by_name
     }
+    if "key" not in columns:
+        raise ValueError("a row has no key")
     if is_encoded:
         columns["key"] = decode_keys(columns["key"])
     if columns["key"].null_count:

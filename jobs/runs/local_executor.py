@@ -12,11 +12,12 @@ import os
 import signal
 import subprocess
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jobs.core.parentage import TIED
-from jobs.errors import ExitCode
+from jobs.errors import ExitCode, SealiftWarning
 from jobs.runs.worker import Progress
 
 ATTEMPTS = 3
@@ -46,10 +47,30 @@ class LocalExecutor:
 
         Returns the exit code of each shard's last attempt (killed: minus the signal).
         """
-        from joblib import Parallel, delayed
+        from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 
-        slots = Parallel(n_jobs=self.processes, backend="threading", batch_size=1)
-        return dict(zip(shards, slots(delayed(self._run_shard)(shard) for shard in shards), strict=True))
+        with parallel_config(backend="threading"):
+            if (at_once := effective_n_jobs(self.processes)) < self.processes:
+                warnings.warn(
+                    f"{at_once} worker runs at once, not {self.processes}: this machine gives joblib no semaphores "
+                    "(is /dev/shm there?)",
+                    SealiftWarning,
+                    stacklevel=2,
+                )
+            slots = Parallel(n_jobs=self.processes, batch_size=1)
+            ended = slots(delayed(self._slot)(shard) for shard in shards)
+        for each in ended:
+            if isinstance(each, BaseException):
+                raise each
+        return dict(zip(shards, ended, strict=True))
+
+    def _slot(self, shard: int) -> int | BaseException:
+        """The shard's exit code. An error stops all workers, and is returned: joblib would leave them running."""
+        try:
+            return self._run_shard(shard)
+        except BaseException as error:  # noqa: BLE001  `run` raises it when every worker has ended
+            self.stop()
+            return error
 
     def stop(self) -> None:
         """Ask every worker to write a checkpoint and end.

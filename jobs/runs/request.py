@@ -164,7 +164,7 @@ async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, As
         from jobs.runs.folding import proven_rows
 
         spec, plan = await ledger.spec(uri[7:]), await ledger.plan(uri[7:])
-        _check_has_outcomes(spec.run_id, plan)
+        _check_has_outcomes(spec)
         return source or spec.source, uri, proven_rows(ledger, spec.run_id, plan)
     if uri.startswith("run:"):
         source = source or (await ledger.spec(uri[4:])).source
@@ -184,7 +184,7 @@ async def failures_of(ledger: Ledger, run_id: str) -> str:
     Raises ConfigError for a run that has none, or has not ended. Raises UsageError for a run that
     only compares.
     """
-    _check_has_outcomes(run_id, await ledger.plan(run_id))
+    _check_has_outcomes(await ledger.spec(run_id))
     earlier = await ledger.report(run_id)
     if earlier is None:
         raise ConfigError(f"run {run_id} has not ended: finish it with `sealift runs retry {run_id}` first")
@@ -199,11 +199,11 @@ async def failures_of(ledger: Ledger, run_id: str) -> str:
     return uri
 
 
-def _check_has_outcomes(run_id: str, plan: Plan) -> None:
-    """Raises UsageError for a run without shards for its rows: it only compared them."""
-    if plan.rows and not plan.shards:
+def _check_has_outcomes(spec: RunSpec) -> None:
+    """Raises UsageError for a run that compared two reports: it worked at no row."""
+    if "destination_manifest" in spec.options:
         raise UsageError(
-            f"run {run_id} is a reconcile run: it only compared, so it has no failed or proven rows. "
+            f"run {spec.run_id} is a reconcile run: it only compared, so it has no failed or proven rows. "
             "Start the comparison again with `sealift reconcile --repair` to copy and verify what differs"
         )
 
