@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 
@@ -12,7 +11,7 @@ from jobs import errors
 from jobs.core.model import Attributes, ObjectRef
 from jobs.s3.rest_store import RestStore
 from jobs.s3.store import UNGUARDED, CopySettings
-from tests.doubles.raw_server import head, raw_server, use
+from tests.doubles.raw_server import head, quiet, raw_server, use
 
 KEYS = ("a", "b", "c", "d")
 
@@ -33,7 +32,7 @@ async def etags(store: RestStore) -> list[str]:
             seen.append((await store.head(ObjectRef("bucket", key))).etag)
         except errors.Unavailable:
             seen.append("")
-        await asyncio.sleep(0.01)
+        await quiet()
     return seen
 
 
