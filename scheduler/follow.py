@@ -1,8 +1,8 @@
 """The follow function: reacts to ends of Batch jobs and of S3 restores.
 
     EventBridge "Batch Job State Change"   of a run's jobs, and of those that submit has started
-    EventBridge "Object Restore Completed" an object of a source that was archived when its event came, or one that
-                                           restores wait for
+    EventBridge "Object Restore Completed" of an object of a source that was archived when its
+                                           event came, or one that restores wait for
 
 | job                 | succeeded              | failed                                                  |
 |---------------------|------------------------|---------------------------------------------------------|

@@ -13,6 +13,7 @@ import pytest
 
 import jobs
 from jobs.errors import ExitCode
+from tests.house.measures import measure
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -121,6 +122,25 @@ def test_a_small_module_has_two_users_or_a_reason():
     small = {name for name, path in modules.items() if len(path.read_text().splitlines()) < SMALL_LINES}
     lonely = {name for name in small if len(users[name]) < 2}
     assert {name for name in lonely if name.rpartition(".")[2] not in ("kind", "archives_kind")} == set(REASONS)
+
+
+def test_the_prose_of_the_code_is_plain():
+    """CONTRIBUTING.md says how. Words that were hard to read once do not come back."""
+    hard = re.compile(r"\b(whoever|anew|beneath|upon|thereof|told of)\b")
+    found = []
+    for path in [*(ROOT / "jobs").rglob("*.py"), *(ROOT / "scheduler").rglob("*.py")]:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if hard.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
+    assert found == []
+    measures = measure(ROOT)
+    assert measures.long_prose == 0
+    assert measures.semicolons / measures.docstrings < 0.05
+
+
+def test_no_folder_is_a_junk_drawer():
+    measures = measure(ROOT)
+    assert max(measures.modules_by_folder.values()) <= 25
 
 
 def test_every_package_has_its_place_in_the_list_of_layers():

@@ -78,7 +78,7 @@ class MemberSource:
     def read(self, rows: Sequence[ObjectVersion]) -> AsyncGenerator[Read, None]:
         """The rows, read, in their order; many at once, as far as pace and memory allow.
 
-        A large object is a barrier: what follows is read when it has been used, since whoever uses
+        A large object is a barrier: what follows is read when it has been used, since who uses
         it needs memory that the others would hold. Raises Unavailable when nothing answers at all,
         and NotFound when there is no such bucket.
         """

@@ -78,7 +78,7 @@ class Candidates:
     by_class: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-async def plan_candidates(
+async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each is named
     ledger: Ledger,
     runs: Sequence[RunSpec],
     wanted: AsyncIterator[pa.RecordBatch] | None,
@@ -121,8 +121,8 @@ async def plan_candidates(
             if wanted is not None:
                 prefix = _narrowed(prefix, span_of_listed(connection))
                 there = f"FROM read_parquet({quoted(str(folder / 'listed.parquet'))})"
-                beneath = f"starts_with(key, {quoted(prefix.key)})"
-                connection.execute(f"CREATE OR REPLACE VIEW there AS {there} WHERE {beneath}")
+                below = f"starts_with(key, {quoted(prefix.key)})"
+                connection.execute(f"CREATE OR REPLACE VIEW there AS {there} WHERE {below}")
             candidates = Candidates(prefix, excluded={why: count for why, count in excluded.items() if count})
             candidates.current, candidates.versions = await asyncio.to_thread(weigh, connection, older_than)
             candidates.by_class = await asyncio.to_thread(_count_classes, connection)

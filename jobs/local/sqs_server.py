@@ -6,8 +6,8 @@ minutes. It moves no dead letters.
 
 The protocol:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-making-api-requests-json.html
-Signatures are not checked: every program that reaches the port may use it. SNS, which `follow` publishes to,
-gets an empty answer.
+Signatures are not checked: every program that reaches the port may use it. SNS, which `follow`
+publishes to, gets an empty answer.
 """
 
 from __future__ import annotations

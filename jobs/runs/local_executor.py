@@ -65,7 +65,9 @@ class LocalExecutor:
         return dict(zip(shards, ended, strict=True))
 
     def _slot(self, shard: int) -> int | BaseException:
-        """The shard's exit code. An error stops all workers, and is returned: joblib would leave them running."""
+        """Run the shard → its exit code. An error stops all workers and is returned, since joblib
+        would leave them running.
+        """
         try:
             return self._run_shard(shard)
         except BaseException as error:  # noqa: BLE001  `run` raises it when every worker has ended

@@ -54,11 +54,18 @@ def measure(root: Path) -> Measures:
         for docstring in _docstrings(tree):
             found.docstrings += 1
             found.semicolons += ";" in docstring
-            found.long_prose += sum(len(line) > PROSE_COLUMNS for line in docstring.splitlines())
-        found.long_prose += sum(len(line) > PROSE_COLUMNS for line in _comments(text))
+            found.long_prose += sum(_is_long_prose(line) for line in docstring.splitlines())
+        found.long_prose += sum(_is_long_prose(line) for line in _comments(text))
         found.job_comparisons += [f"{name}:{line}" for line in _job_comparisons(tree)]
         found.untyped_options += [f"{name}:{line}" for line in _untyped_options(tree)]
     return found
+
+
+def _is_long_prose(line: str) -> bool:
+    """Tables, addresses, commands, JSON and what is laid out in columns are no prose."""
+    text = line.strip()
+    is_other = any(mark in text for mark in ("|", "://", "  ", "→")) or text.startswith(("sealift ", "{", "└"))
+    return len(line) > PROSE_COLUMNS and not is_other
 
 
 def _docstrings(tree: ast.Module) -> Iterator[str]:
