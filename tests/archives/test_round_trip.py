@@ -220,10 +220,10 @@ def test_a_flipped_bit_or_a_cut_is_found_and_the_member_named(kind: ArchiveForma
     async def read() -> bytes:
         return await read_member(made.store, record, victim)
 
-    if kind is TAR or len(broken) < len(made.data):
+    if kind is TAR:
         with pytest.raises(DamagedArchive, match=victim.key):
             asyncio.run(read())
-    else:  # the bit may be another member's of the same frame: what must never come is a wrong byte
+    else:  # what broke may be another member's part of the same frame: what must never come is a wrong byte
         with contextlib.suppress(DamagedArchive):
             assert asyncio.run(read()) == given_contents[made.members.index(victim)][1]
 
