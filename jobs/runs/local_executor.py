@@ -108,14 +108,15 @@ class LocalExecutor:
         self._running[shard] = process
         if self._stopping:
             process.send_signal(signal.SIGTERM)
-        if process.stdout is not None:
-            for line in process.stdout:
-                if line.startswith("["):
-                    with self._lock:
-                        self._progress[shard] = Progress._make(json.loads(line))
-                    self._show()
-                elif line.startswith("{"):
-                    self._supersede(str(json.loads(line)["superseded_by"]))
+        try:
+            for line in process.stdout or ():
+                self._hear(shard, line)
+        except BaseException:
+            self.stop()
+            for _ in process.stdout or ():  # a full pipe would keep it from ending
+                pass
+            process.wait()
+            raise
         code = process.wait()
         if process.stdin is not None:
             process.stdin.close()
@@ -123,6 +124,15 @@ class LocalExecutor:
         if self._stopping and code == -signal.SIGTERM:  # ours came before it could listen, or after
             return int(ExitCode.TRANSIENT)
         return code
+
+    def _hear(self, shard: int, line: str) -> None:
+        """Take in a line of a worker's progress, or of another launch."""
+        if line.startswith("["):
+            with self._lock:
+                self._progress[shard] = Progress._make(json.loads(line))
+            self._show()
+        elif line.startswith("{"):
+            self._supersede(str(json.loads(line)["superseded_by"]))
 
     def _show(self) -> None:
         try:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,22 +40,29 @@ def test_a_launch_that_is_superseded_starts_no_more_workers_and_says_so_once() -
     assert heard == ["another command"]
 
 
-BREAKS = "import sys, time; print('[broken' if sys.argv[1] == '0' else '', flush=True); time.sleep(60)"
+BREAKS = """import signal, sys, time
+def end(number, frame):
+    time.sleep(0.5)
+    print("[1, 0, 1, 0]" * 20_000)
+    open(f"{sys.argv[2]}/ended-{sys.argv[1]}", "w").close()
+    sys.exit(75)
+signal.signal(signal.SIGTERM, end)
+open(f"{sys.argv[2]}/began-{sys.argv[1]}", "w").close()
+print("[broken" if sys.argv[1] == "0" else "", flush=True)
+time.sleep(60)
+"""
 
 
-def test_an_error_in_one_slot_ends_every_worker_before_it_is_raised() -> None:
-    started: list[int] = []
-
-    def command(shard: int) -> list[str]:
-        started.append(shard)
-        return [sys.executable, "-c", BREAKS, str(shard)]
-
-    made = LocalExecutor(command, 3)
+def test_an_error_in_one_slot_ends_every_worker_before_it_is_raised(tmp_path: Path) -> None:
+    """Also its own, which may have more to say than a pipe holds."""
+    made = LocalExecutor(lambda shard: [sys.executable, "-c", BREAKS, str(shard), str(tmp_path)], 3)
     with pytest.raises(json.JSONDecodeError):
         made.run([0, 1, 2, 3, 4, 5])
-    running = [process for process in made._running.values() if process.poll() is None]
-    assert running == []
-    assert 3 not in started or 5 not in started
+    began = {path.name.removeprefix("began-") for path in tmp_path.glob("began-*")}
+    ended = {path.name.removeprefix("ended-") for path in tmp_path.glob("ended-*")}
+    assert "0" in began
+    assert began == ended
+    assert not began & {"4", "5"}
 
 
 def test_a_machine_without_semaphores_is_named_where_workers_run_one_by_one() -> None:
