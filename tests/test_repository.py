@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -139,8 +140,9 @@ def test_the_prose_of_the_code_is_plain():
 
 
 def test_no_folder_is_a_junk_drawer():
-    measures = measure(ROOT)
-    assert max(measures.modules_by_folder.values()) <= 25
+    folders = [path.parent for root in ("jobs", "scheduler") for path in (ROOT / root).rglob("*.py")]
+    largest, files = Counter(folders).most_common(1)[0]
+    assert files <= 25, f"{largest.relative_to(ROOT)} has {files} modules"
 
 
 def test_every_package_has_its_place_in_the_list_of_layers():

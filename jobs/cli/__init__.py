@@ -2,7 +2,7 @@
 
 Each command has a module of its name, which turns options into a typed request, and the answer into
 text. Shared: `options`, `batch_options`, `pair_options`, `copies_options`, `texts` (plans and
-reports as text), `console` (progress, tables, JSON, standard streams), `run_command`, `worker_log`.
+reports as text), `console` (progress, tables, JSON, standard streams), `run_command`.
 
 Nothing here decides what happens to an object.
 """

@@ -14,14 +14,13 @@ from typing import Any
 
 import click
 
-from jobs.core.display import Display, Meter, shown
+from jobs.core.display import Display, Meter, shown, without_passwords
 from jobs.errors import ConfigError
 from jobs.reports.figures import human_bytes, human_seconds
 
 PLAIN_INTERVAL_SECONDS = 10.0
 
 
-_USER = re.compile("(https?://)[^\\s/@]+@")
 _OURS = re.compile("\x1b\\[[01]m")
 """The only control sequences that Sealift writes itself: headings of tables are bold."""
 
@@ -37,14 +36,6 @@ def say(message: str) -> None:
         raise
     except OSError:
         return
-
-
-def without_passwords(text: str) -> str:
-    """The text without user and password of a URL.
-
-    Messages of libraries quote endpoints and proxies as the user wrote them.
-    """
-    return _USER.sub(r"\1***@", text)
 
 
 def emit(document: Any, *, as_json: bool, text: str) -> None:

@@ -16,7 +16,6 @@ import click
 
 from jobs import __version__
 from jobs.cli.options import RunType, ledger_location, ledger_option
-from jobs.cli.worker_log import WorkerLog, nowhere, to_stderr
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest
@@ -27,6 +26,7 @@ from jobs.runs import parent_process
 from jobs.runs.kind import Opened
 from jobs.runs.leases import Lease, holder
 from jobs.runs.worker import Progress, Worker, WorkerLimits
+from jobs.runs.worker_log import WorkerLog, nowhere
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.conditional_writes import look_first
 from jobs.s3.fenced_store import fenced
@@ -165,7 +165,7 @@ async def _work(
         attempt.attempt,
         __version__,
         plan.shards[shard].rows,
-        write=to_stderr if settings.log_json else nowhere,
+        write=_to_stderr if settings.log_json else nowhere,
     )
     attempt.plan = plan
     attempt.on_checkpoint = log.count
@@ -207,6 +207,11 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
     source = reach(spec.source)
     alike = replace(spec.source, location=spec.destination.location) == spec.destination
     return source, source if alike else reach(spec.destination)
+
+
+def _to_stderr(line: str) -> None:
+    """Write a line to the log of a container."""
+    click.echo(line, err=True)
 
 
 class _Stops:

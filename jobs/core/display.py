@@ -5,8 +5,11 @@ Only the command line prints, so it passes one down. Pure.
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from typing import Protocol
+
+_USER = re.compile("(https?://)[^\\s/@]+@")
 
 
 class Meter(Protocol):
@@ -32,3 +35,11 @@ class Display(Protocol):
 def shown(text: str) -> str:
     """Text from a bucket, safe for a terminal: control characters become escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def without_passwords(text: str) -> str:
+    """The text without user and password of a URL.
+
+    Messages of libraries quote endpoints and proxies as the user wrote them.
+    """
+    return _USER.sub(r"\1***@", text)

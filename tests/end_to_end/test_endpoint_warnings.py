@@ -7,9 +7,9 @@ import warnings
 import pytest
 
 from jobs import cli
-from jobs.cli.console import without_passwords
-from jobs.cli.worker_log import _short
+from jobs.core.display import without_passwords
 from jobs.errors import ConfigError, ExitCode, SealiftWarning
+from jobs.runs.worker_log import _short
 from jobs.s3.sessions import open_store
 
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.cli.worker_log import PROGRESS_SECONDS, WorkerLog
 from jobs.config import Settings
 from jobs.core.histories import keys_of
 from jobs.core.model import Location, ObjectVersion
@@ -20,6 +19,7 @@ from jobs.core.run import Plan, ShardSummary
 from jobs.errors import ConfigError, Denied, Interrupted
 from jobs.ledger.ledger import Ledger
 from jobs.runs.worker import Progress, Worker, WorkerLimits
+from jobs.runs.worker_log import PROGRESS_SECONDS, WorkerLog
 from jobs.tables.rows import shard_schema, write_parquet
 from tests.core.test_metrics import problems
 from tests.doubles.memory_store import MemoryStore

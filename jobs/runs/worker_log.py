@@ -20,9 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
-import click
-
-from jobs.cli.console import without_passwords
+from jobs.core.display import without_passwords
 from jobs.core.metrics import Metric, Unit, embed
 from jobs.core.outcome import GOOD, Outcome, Status
 from jobs.errors import ExitCode, SealiftError
@@ -31,11 +29,6 @@ from jobs.runs.worker import Progress
 PROGRESS_SECONDS = 60.0
 """The seconds between two lines of progress."""
 _MESSAGE_CHARACTERS = 2_000
-
-
-def to_stderr(line: str) -> None:
-    """The log of a container."""
-    click.echo(line, err=True)
 
 
 def nowhere(line: str) -> None:
@@ -55,7 +48,7 @@ class WorkerLog:
     attempt: str
     version: str
     planned_rows: int
-    write: Callable[[str], None] = to_stderr
+    write: Callable[[str], None]
     clock: Callable[[], float] = time.time
     _statuses: Counter[Status] = field(default_factory=Counter, init=False)
     _size_bytes: int = field(default=0, init=False)
