@@ -55,7 +55,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < COUNT_LIMIT  # type: ignore[arg-type]
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < COUNT_LIMIT  # type: ignore[arg-type]  # it is a number by now
 
 
 def _is_slice(value: object) -> bool:

@@ -24,7 +24,7 @@ LOOK_SECONDS = 0.5
 
 
 class StageRecord(NamedTuple):
-    """A stage's record (None if there is none yet), and its number or the next free one."""
+    """A stage's record (None before the first), and its number or the next free one."""
 
     record: dict[str, Any] | None
     number: int
@@ -66,7 +66,7 @@ class NightRecords:
         self, stage: Stage, is_made: Callable[[str], Awaitable[bool]], patience_seconds: float
     ) -> StageRecord:
         """Return the record whose run was made (`is_made` takes the run's id), or that says why
-        there is none.
+        no run was made.
 
         A run that is named but not made is being made right now, or its maker has died. This waits
         for it, until `patience_seconds` after its record. After that, another run may take its
