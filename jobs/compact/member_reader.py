@@ -48,7 +48,7 @@ HASHED_BYTES = 256 * 1024
 class Read(NamedTuple):
     """One row, read: `data` is None for a large one, which is only described yet.
 
-    Without a `member`, `status` and `reason` say why there is none.
+    Without a `member`, `status` and `reason` say why.
     """
 
     row: ObjectVersion
@@ -183,7 +183,7 @@ def _held_bytes(row: ObjectVersion) -> int:
 
 @dataclass(slots=True)
 class Content:
-    """A large member's bytes, pinned, in bounded pieces; `evidence` says at their end what proved
+    """A large member's bytes, pinned, in bounded pieces. `evidence` says at their end what proved
     them.
 
     `known_checksum`: `ALGORITHM:base64` of the whole content, if S3 keeps one.

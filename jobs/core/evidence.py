@@ -142,7 +142,7 @@ def _known(info: ObjectInfo) -> str:
 
 
 def best_checksum(info: ObjectInfo) -> str | None:
-    """`ALGORITHM:base64` of the strongest full-object checksum, None when there is none."""
+    """`ALGORITHM:base64` of the strongest full-object checksum. None without one."""
     full = [c for c in info.checksums if not c.is_composite and c.algorithm in _STRENGTH]
     if not full:
         return None

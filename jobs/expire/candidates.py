@@ -323,7 +323,7 @@ def _narrowed(prefix: Location, span: tuple[str | None, str | None]) -> Location
 
 
 def _shared_folder(first_key: str, last_key: str) -> str:
-    """The folder, with its `/`, that all keys between the two share. Empty if there is none."""
+    """The folder, with its `/`, that all keys between the two share. May be empty."""
     shared = 0
     while shared < min(len(first_key), len(last_key)) and first_key[shared] == last_key[shared]:
         shared += 1

@@ -69,8 +69,8 @@ def find_fork(last: str, within: str) -> Generator[str, str | None, Fork | None]
 
     Returns None where they do not.
 
-    Yields places (edges). Send the first key after each that begins with `within`, or None when
-    there is none. At most log2(1024) questions: with `i` growing, `edge(last[:i])` leaves more and
+    Yields places (edges). Send the first key after each that begins with `within`, or None at
+    the end. At most log2(1024) questions: with `i` growing, `edge(last[:i])` leaves more and
     more keys behind it, and each key that comes back shows at once how far it agrees with `last`.
     """
     known = len(within)  # no key lies behind edge(last[:known])

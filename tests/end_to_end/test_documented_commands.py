@@ -107,7 +107,7 @@ def scene(seaweed: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 
 
 def _run(scene: Scene, block: Block) -> None:
-    """Run the commands of a block; each has to end with the documented exit code."""
+    """Run the commands of a block. Each has to end with the documented exit code."""
     lines = commands(block, "sealift")
     assert lines, "a block to be run has a command"
     for words in lines:

@@ -233,7 +233,7 @@ def test_the_jobs_of_sealift_local_end_when_it_is_killed(world: World, tmp_path:
         sides = ["--source", "s3://any", "--source-endpoint", endpoint, "--destination", f"s3://{world.destination}"]
         command = [sys.executable, "-c", LOCAL_BATCH, str(tmp_path), "replicate", *sides]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with subprocess.Popen(command, env=world.environment(), **pipes) as local:  # type: ignore[call-overload]
+        with subprocess.Popen(command, env=world.environment(), **pipes) as local:  # type: ignore[call-overload]  # pipes are named options
             assert local.stdout is not None
             job = int(local.stdout.readline())
             await_value(lambda: list((tmp_path / "scratch").glob("sealift-plan-*")) or None)

@@ -163,7 +163,7 @@ def test_versioning_that_is_suspended_meanwhile_loses_nothing() -> None:
     ref = store.put_now("docs", "k", b"content")
     row = row_of(store, 0, ref, replica(store, ref))
 
-    class Suspending(type(store)):  # type: ignore[misc]
+    class Suspending(type(store)):  # type: ignore[misc]  # whichever the shop has
         looks = 0
 
         async def is_versioned(self, bucket: str) -> bool:

@@ -149,7 +149,7 @@ class _Dialer:
 
 async def _converse(requests: list[tuple[bool, list[Step]]]) -> list[str]:
     dialer, seen = _Dialer(), []
-    pool = Pool(1, dialer)  # type: ignore[arg-type]
+    pool = Pool(1, dialer)  # type: ignore[arg-type]  # it dials a program of bytes
     try:
         for number, (is_head, steps) in enumerate(requests):
             exchange = pool.exchange("host", b"request", None, Bounds(0 if is_head else BODY_BYTES, 1.0, is_head))

@@ -102,7 +102,7 @@ async def _manifest(runtime: Runtime) -> object:
 
 async def _follow(runtime: Runtime, name: str, **more: Any) -> object:
     follower = follow._Follower(runtime, POLICY, "arn:aws:sns:us-east-1:111122223333:topic")
-    follower._announce = _say_nothing  # type: ignore[assignment, method-assign]
+    follower._announce = _say_nothing  # type: ignore[assignment, method-assign]  # it sends no mail
     return await follower.follow({"jobName": name, "jobId": "job", "status": "SUCCEEDED", **more})
 
 
@@ -156,7 +156,7 @@ async def _leases(ledger: Ledger) -> object:
 
 
 async def _submissions(ledger: Ledger) -> object:
-    found = await batch.BatchExecutor(ledger, None).latest(RUN)  # type: ignore[arg-type]
+    found = await batch.BatchExecutor(ledger, None).latest(RUN)  # type: ignore[arg-type]  # nothing asks Batch
     assert found is not None
     shards = await batch.child_shards(ledger, RUN, 0, 0)
     return shards, payload(found.submission, "work")

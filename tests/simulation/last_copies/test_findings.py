@@ -111,7 +111,7 @@ def test_an_adversary_finds_other_bytes_with_the_same_crc(algorithm: str):
 
 
 def test_a_delete_that_comes_late_is_held_to_what_its_worker_had_looked_at() -> None:
-    """The copy goes while the delete is on its way; the row is looked at again, and kept; then the delete comes."""
+    """The copy goes while the delete is on its way. The row is looked at again and kept. Then the delete comes."""
     late = LastCopySchedule(
         seed=40630,
         source=(Put("b/c", 33, 8059),),
