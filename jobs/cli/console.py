@@ -133,6 +133,7 @@ class Terminal:
     """The display of the command line: messages and progress on stderr."""
 
     say = staticmethod(say)
+    note = staticmethod(say)
     meter = staticmethod(meter)
 
 
@@ -140,9 +141,9 @@ TERMINAL = Terminal()
 
 
 class _Quiet(Terminal):
-    """Progress, but no messages: the one document on stdout says all."""
+    """Messages and progress, but no notes: the one document on stdout has what they say."""
 
-    say = staticmethod(lambda message: None)
+    note = staticmethod(lambda message: None)
 
 
 def display(as_json: bool) -> Display:

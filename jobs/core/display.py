@@ -24,7 +24,11 @@ class Display(Protocol):
     """A place for messages and progress."""
 
     def say(self, message: str) -> None:
-        """Show a line."""
+        """Show a line that a person must not miss."""
+        ...
+
+    def note(self, message: str) -> None:
+        """Show a line that the result repeats. With --json it is left out."""
         ...
 
     def meter(self, title: str, total_rows: int) -> AbstractContextManager[Meter]:

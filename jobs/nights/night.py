@@ -169,7 +169,7 @@ class _Night:
             sample=report.get("sample") or self.claim.get(stage),
             notes=dict(done.notes),
         )
-        self.stages.display.say(f"{stage}: {report['run_id']} {report['state']}")
+        self.stages.display.note(f"{stage}: {report['run_id']} {report['state']}")
         return is_complete
 
     def _note(self, stage: Stage, **fields: Any) -> None:
