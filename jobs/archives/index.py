@@ -17,7 +17,7 @@ import contextlib
 import io
 import json
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import IO, Any, NamedTuple
@@ -48,6 +48,17 @@ class IndexedMember(NamedTuple):
 
     record: ArchiveRecord
     member: Member
+
+
+class DamagedIndex(NamedTuple):
+    """An archive whose index cannot be read, and why."""
+
+    archive: Location
+    reason: str
+
+
+Damage = list[DamagedIndex]
+"""Collects the damaged indexes that a reader of many archives meets, so that it reads the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +112,12 @@ class ArchiveIndex:
         except NotFound:
             return None
 
-    async def records(self, archives: Location | None = None) -> list[ArchiveRecord]:
+    async def records(self, archives: Location | None = None, damage: Damage | None = None) -> list[ArchiveRecord]:
         """The records of all archives below a location (None: everywhere), in the order of their
         names.
+
+        Damaged indexes are left out and added to `damage`. Without it the first one raises
+        DamagedArchive.
         """
         by_bucket: dict[str, list[tuple[str, str]]] = {}
         root = self.location.join(FOLDER).key
@@ -114,22 +128,28 @@ class ArchiveIndex:
                 by_bucket.setdefault(bucket, []).append((rest.removesuffix(SUFFIX), entry.etag or ""))
         records: list[ArchiveRecord] = []
         for bucket, entries in by_bucket.items():
-            records += await self._records(bucket, entries, is_whole=archives is None or not archives.key)
+            is_whole = archives is None or not archives.key
+            records += await self._records(bucket, entries, damage, is_whole=is_whole)
         return records
 
     async def find(
-        self, key: str, archives: Location | None = None, version_id: str | None = None
+        self, key: str, archives: Location | None = None, version_id: str | None = None, damage: Damage | None = None
     ) -> list[IndexedMember]:
-        """All members of this key (and version, if given), the newest first."""
-        records = await self.records(archives)
+        """All members of this key (and version, if given), the newest first.
+
+        `damage`: as for `records`.
+        """
+        records = await self.records(archives, damage)
         candidates = [record for record in records if record.first_key <= key <= record.last_key]
         gate = asyncio.Semaphore(READS_IN_FLIGHT)
 
         async def look(record: ArchiveRecord) -> list[IndexedMember]:
+            found: list[IndexedMember] = []
             async with gate:
-                return [
-                    IndexedMember(record, member) async for member in self._lookup(record.location, key, version_id)
-                ]
+                with collecting(damage, record.location):
+                    members = self._lookup(record.location, key, version_id)
+                    found = [IndexedMember(record, member) async for member in members]
+            return found
 
         hits = [hit for part in await asyncio.gather(*map(look, candidates)) for hit in part]
         return sorted(hits, key=lambda hit: (-hit.member.last_modified, hit.record.location))
@@ -165,18 +185,24 @@ class ArchiveIndex:
                     if version_id is None or member.version_id == version_id:
                         yield member
 
-    async def _records(self, bucket: str, entries: list[tuple[str, str]], *, is_whole: bool) -> list[ArchiveRecord]:
+    async def _records(
+        self, bucket: str, entries: list[tuple[str, str]], damage: Damage | None, *, is_whole: bool
+    ) -> list[ArchiveRecord]:
         """The records of archives (key, ETag of its index), from the directory if it has them."""
         known = await self._directory(bucket)
         missing = [key for key, etag in entries if (key, etag) not in known]
         gate = asyncio.Semaphore(READS_IN_FLIGHT)
 
-        async def read(key: str) -> ArchiveRecord:
+        async def read(key: str) -> ArchiveRecord | None:
+            archive, record = Location(bucket, key), None
             async with gate:
-                return _record(await self._open(Location(bucket, key)), Location(bucket, key))
+                with collecting(damage, archive):
+                    record = _record(await self._open(archive), archive)
+            return record
 
         read_now = dict(zip(missing, await asyncio.gather(*map(read, missing)), strict=True))
-        records = {(key, etag): known.get((key, etag)) or read_now[key] for key, etag in entries}
+        whole = {(key, etag): known.get((key, etag)) or read_now[key] for key, etag in entries}
+        records = {name: record for name, record in whole.items() if record is not None}
         if missing or (is_whole and len(known) != len(records)):
             await self._write_directory(bucket, records if is_whole else known | records)
         return list(records.values())
@@ -221,6 +247,17 @@ def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
         )
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DamagedArchive(f"{record.location}: its own index is damaged: {error}") from error
+
+
+@contextlib.contextmanager
+def collecting(damage: Damage | None, archive: Location) -> Iterator[None]:
+    """Add a DamagedArchive of the block to `damage` instead of raising it, if there is such a list."""
+    try:
+        yield
+    except DamagedArchive as error:
+        if damage is None:
+            raise
+        damage.append(DamagedIndex(archive, str(error)))
 
 
 def _keys(table: pa.Table) -> Any:

@@ -30,7 +30,7 @@ from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
-    from jobs.archives.index import ArchiveIndex
+    from jobs.archives.index import ArchiveIndex, Damage
 
 _ARCHIVES = click.option(
     "--archives", type=LocationType(), help="Only archives below this. Default: all of the ledger."
@@ -58,7 +58,7 @@ def archives() -> None:
 @ledger_option()
 @json_option()
 def list_archives(archives: Location | None, ledger: str | None, as_json: bool) -> int:
-    """The archives that the index knows."""
+    """The archives that the index knows. Exit code 3 if the index of one is damaged."""
     return asyncio.run(_list(_index(ledger), archives, as_json))
 
 
@@ -80,7 +80,10 @@ def show(archive: Location, prefix: str, limit: int, ledger: str | None, as_json
 @ledger_option()
 @json_option()
 def find(key: str, archives: Location | None, version_id: str | None, ledger: str | None, as_json: bool) -> int:
-    """Every archived version of a key, the newest first. Exit code 3 if no archive has the key."""
+    """Every archived version of a key, the newest first.
+
+    Exit code 3 if no archive has the key, or if the index of an archive is damaged.
+    """
     return asyncio.run(_find(_index(ledger), key, archives, version_id, as_json))
 
 
@@ -108,7 +111,8 @@ def _index(ledger: str | None) -> ArchiveIndex:
 
 
 async def _list(index: ArchiveIndex, archives: Location | None, as_json: bool) -> int:
-    records = await index.records(archives)
+    damage: Damage = []
+    records = await index.records(archives, damage)
     rows = [
         [
             str(each.location),
@@ -122,8 +126,9 @@ async def _list(index: ArchiveIndex, archives: Location | None, as_json: bool) -
     ]
     headings = ["archive", "members", "content", "size", "class", "written"]
     text = table(headings, rows) if rows else f"no archives in the index of {index.location}"
-    emit({"archives": [each.to_dict() for each in records]}, as_json=as_json, text=text)
-    return 0
+    document = {"archives": [each.to_dict() for each in records], "damaged": _damaged(damage)}
+    emit(document, as_json=as_json, text="\n".join([text, *_damage_lines(damage)]))
+    return int(ExitCode.FINDINGS) if damage else 0
 
 
 async def _show(index: ArchiveIndex, archive: Location, prefix: str, limit: int, as_json: bool) -> int:
@@ -149,13 +154,15 @@ async def _show(index: ArchiveIndex, archive: Location, prefix: str, limit: int,
 
 
 async def _find(index: ArchiveIndex, key: str, archives: Location | None, version_id: str | None, as_json: bool) -> int:
-    members = await index.find(key, archives, version_id)
+    damage: Damage = []
+    members = await index.find(key, archives, version_id, damage)
     rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in members]
     headings = ["archive", "version", "size", "modified", "sha256"]
     text = table(headings, rows) if rows else f"no archive has {shown(key)}"
     document = [_document(each.member) | {"archive": str(each.record.location)} for each in members]
-    emit({"key": key, "found": document}, as_json=as_json, text=text)
-    return 0 if members else int(ExitCode.FINDINGS)
+    text = "\n".join([text, *_damage_lines(damage)])
+    emit({"key": key, "found": document, "damaged": _damaged(damage)}, as_json=as_json, text=text)
+    return 0 if members and not damage else int(ExitCode.FINDINGS)
 
 
 async def _reindex(index: ArchiveIndex, store: Store, archives: Location, as_json: bool) -> int:
@@ -212,6 +219,17 @@ async def _is_whole(index: ArchiveIndex, location: Location) -> bool:
     except (DamagedArchive, NotFound):
         return False
     return True
+
+
+def _damaged(damage: Damage) -> list[dict[str, str]]:
+    """Archives that could not be asked, JSON-ready."""
+    return [{"archive": str(each.archive), "problem": each.reason} for each in damage]
+
+
+def _damage_lines(damage: Damage) -> list[str]:
+    """The same for people, with what to do."""
+    lines = [f"not asked, its index is damaged: {shown(str(each.archive))}: {each.reason}" for each in damage]
+    return [*lines, "rebuild these with: sealift archives reindex --archives URI"] if lines else []
 
 
 def _row(member: Member) -> list[str]:

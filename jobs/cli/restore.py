@@ -50,6 +50,7 @@ from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
 @click.option(
     "--bucket", type=TextType(), metavar="NAME", help="Only what was in this bucket, where archives are of several."
 )
+@click.option("--skip-damaged", is_flag=True, help="Restore without archives whose index is damaged. They are named.")
 @click.option("--destination", type=LocationType(), required=True, help="Where the objects go.")
 @click.option(
     "--in-place", is_flag=True, help="Allow the original bucket as destination. Nothing is overwritten there."
@@ -152,6 +153,7 @@ async def _start(options: dict[str, Any], place: Location, settings: Settings) -
             "kms_key_id": options["kms_key_id"],
             "multipart_threshold_bytes": COPY_LIMIT_BYTES,
             "requester_pays": options["requester_pays"],
+            **({"skip_damaged": True} if options["skip_damaged"] else {}),
         },
         price_table=options["price_table"],
     )

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.archives.index import ArchiveIndex
+from jobs.archives.index import ArchiveIndex, Damage, collecting
 from jobs.archives.index_tables import INDEX_SCHEMA
 from jobs.core.model import Location
 from jobs.core.outcome import Status
@@ -120,17 +120,21 @@ def _members_sql(spec: RunSpec, rows: Path, members: Path) -> str:
 async def _write_members(index: ArchiveIndex, archives: Location, etags: Iterable[str], path: Path) -> None:
     """Write the members of the archives with one of these ETags, with their archive's place and
     pins.
+
+    What an archive with a damaged index holds has no proof, so it is kept.
     """
+    damage: Damage = []
     columns = ("copy_bucket", "copy_key", "copy_version_id", "copy_etag")
     schema = pa.schema([*INDEX_SCHEMA, *(pa.field(name, pa.string()) for name in columns)])
     with pq.ParquetWriter(path, schema, compression="lz4") as writer:
-        for record in await index.records(archives):
+        for record in await index.records(archives, damage):
             if record.etag not in etags:
                 continue
             values = record.location.bucket, record.location.key, record.version_id, record.etag
-            async with aclosing(index.tables(record.location)) as tables:
-                async for table in tables:
-                    members = table
-                    for name, value in zip(columns, values, strict=True):
-                        members = members.append_column(name, pa.array([value] * table.num_rows, pa.string()))
-                    writer.write_table(members.cast(schema))
+            with collecting(damage, record.location):
+                async with aclosing(index.tables(record.location)) as tables:
+                    async for table in tables:
+                        members = table
+                        for name, value in zip(columns, values, strict=True):
+                            members = members.append_column(name, pa.array([value] * table.num_rows, pa.string()))
+                        writer.write_table(members.cast(schema))

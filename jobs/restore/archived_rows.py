@@ -12,7 +12,7 @@ from contextlib import aclosing
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.archives.index import ArchiveIndex
+from jobs.archives.index import ArchiveIndex, Damage, collecting
 from jobs.archives.model import ArchiveRecord
 from jobs.tables.ranged_parquet import KeyRange
 from jobs.tables.rows import fill_batch
@@ -21,12 +21,17 @@ _COLD = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 async def archived_rows(
-    index: ArchiveIndex, records: Sequence[ArchiveRecord], prefix: str, keys: Sequence[str] | None = None
+    index: ArchiveIndex,
+    records: Sequence[ArchiveRecord],
+    prefix: str,
+    keys: Sequence[str] | None = None,
+    damage: Damage | None = None,
 ) -> AsyncIterator[pa.RecordBatch]:
     """Members of these archives as rows in `manifest_schema()`.
 
     Their keys begin with the prefix and are among `keys` (None: all). Archives that need no thawing
-    come first, so they are preferred for a version that several archives hold.
+    come first, so they are preferred for a version that several archives hold. `damage`: as for
+    `ArchiveIndex.records`.
     """
     known = None if keys is None else sorted(set(keys))
     is_wanted = _holds_any(known)
@@ -34,11 +39,14 @@ async def archived_rows(
         whole = KeyRange(0, 0, 0, record.first_key, record.last_key)
         if not is_wanted(whole):
             continue
-        async with aclosing(index.tables(record.location, prefix, is_wanted)) as tables:
-            async for table in tables:
-                taken = table if known is None else table.filter(pc.is_in(table["key"], pa.array(known, pa.string())))
-                if taken.num_rows:
-                    yield fill_batch({name: taken[name] for name in taken.column_names}, taken.num_rows)
+        with collecting(damage, record.location):
+            async with aclosing(index.tables(record.location, prefix, is_wanted)) as tables:
+                async for table in tables:
+                    taken = table
+                    if known is not None:
+                        taken = table.filter(pc.is_in(table["key"], pa.array(known, pa.string())))
+                    if taken.num_rows:
+                        yield fill_batch({name: taken[name] for name in taken.column_names}, taken.num_rows)
 
 
 def _holds_any(keys: list[str] | None) -> Callable[[KeyRange], bool]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jobs.core.model import Listed, ObjectVersion
 from jobs.core.run import Side
-from jobs.errors import ConfigError, UsageError
+from jobs.errors import ConfigError, DamagedArchive, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import iso_time
 from jobs.restore.as_of import current_at, pick, pick_asked
@@ -18,7 +18,7 @@ from jobs.s3.sessions import boto_client, open_store
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jobs.archives.index import ArchiveIndex
+    from jobs.archives.index import ArchiveIndex, Damage
     from jobs.archives.model import ArchiveRecord
     from jobs.restore.plan import Choose
 
@@ -38,6 +38,7 @@ class RestoreQuery:
         named = self.options["archives"]
         self.archives = Side.from_dict(named) if named else None
         self.is_retry = bool(request.manifest) and bool(self.options["is_history"])
+        self.damage: Damage = []
 
     async def records(self) -> dict[str, ArchiveRecord]:
         """The archives to look into, by URI. Raises UsageError for archives of several buckets."""
@@ -45,7 +46,9 @@ class RestoreQuery:
             self._check_place({self.source.location.bucket})
             return {}
         of = self.source.location.bucket if self.options["is_history"] else self.options["bucket"]
-        records = records_of(await self.index.records(self.archives.location), self.archives.location, of)
+        whole = await self.index.records(self.archives.location, self.damage)
+        self._check_damage()
+        records = records_of(whole, self.archives.location, of)
         self._check_place({each.source_bucket for each in records.values()})
         return records
 
@@ -75,8 +78,10 @@ class RestoreQuery:
             async for page in list_all(store, place, versions=True):
                 yield manifest_batch(page)
         if not self.is_retry:
-            async for batch in archived_rows(self.index, list(records.values()), self.request.selection.prefix, sought):
+            found = list(records.values())
+            async for batch in archived_rows(self.index, found, self.request.selection.prefix, sought, self.damage):
                 yield batch
+            self._check_damage()
         if self.options["is_history"] and not self.is_retry:
             from jobs.ledger.expired_rows import expired_rows
 
@@ -128,6 +133,19 @@ class RestoreQuery:
         manifest = await open_manifest(uri, self.ledger.store, lambda: boto_client(None, None, None))
         async for batch in manifest.batches:
             yield batch if self.is_retry else _forgetting_archives(batch)
+
+    def _check_damage(self) -> None:
+        """Raises DamagedArchive for a damaged index, unless the user restores without it.
+
+        Nobody knows which keys the archive holds. One of them may be the version that is wanted.
+        """
+        if self.damage and not self.options.get("skip_damaged"):
+            first, others = self.damage[0], len(self.damage) - 1
+            also = f" (and {others:,} more)" if others else ""
+            raise DamagedArchive(
+                f"the index of {first.archive}{also} is damaged: {first.reason}. Rebuild it with: sealift archives "
+                "reindex --archives URI. Or restore without what it holds: --skip-damaged"
+            )
 
     def _check_place(self, buckets: set[str]) -> None:
         """Raises UsageError for the original bucket as destination without --in-place."""

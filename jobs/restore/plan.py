@@ -248,6 +248,8 @@ async def plan_run(
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
         )
+        for each in wanted.damage:
+            display.say(f"left out, its index is damaged: {each.archive}: {each.reason}")
         spec = draft.spec(wanted.description(), options | draft.ways(request.source))
         prices = read_price_table(request.price_table)
         cold = await find_cold(

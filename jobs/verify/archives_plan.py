@@ -27,7 +27,7 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
     Raises ConfigError if there are none.
     """
     from jobs.archives.files import list_archives
-    from jobs.archives.index import ArchiveIndex
+    from jobs.archives.index import ArchiveIndex, Damage
     from jobs.runs.planning import read_price_table
     from jobs.verify.archives_rows import plan_archives
 
@@ -39,8 +39,10 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
             listed = [location async for location in list_archives(store, side.location)]
         finally:
             await store.close()
-        records = await index.records(side.location)
+        damage: Damage = []
+        records = await index.records(side.location, damage)
         known = {record.location for record in records}
+        listed += [each.archive for each in damage if each.archive not in listed]
         if not known and not listed:
             raise ConfigError(
                 f"no archives are in {side.location}, and the index of {ledger.location} has none there: "

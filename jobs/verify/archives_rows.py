@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ from jobs.archives.index import ArchiveIndex
 from jobs.archives.model import ArchiveRecord
 from jobs.core.model import Location
 from jobs.core.run import ShardSummary
+from jobs.errors import DamagedArchive
 from jobs.runs import sharding as shards
 from jobs.tables.duck import Database, quoted
 from jobs.tables.rows import expiry_schema, write_parquet
@@ -89,10 +90,13 @@ async def _spool(
     with pq.ParquetWriter(path, schema, compression="lz4") as writer:
         for record in records:
             uri = str(record.location)
-            async with aclosing(index.tables(record.location)) as tables:
-                async for table in tables:
-                    bucket = pa.array([record.source_bucket] * table.num_rows, pa.string())
-                    writer.write_table(table.append_column("source_bucket", bucket).select(schema.names).cast(schema))
+            # The worker meets the same damage, and says so in the outcomes of this archive's rows.
+            with suppress(DamagedArchive):
+                async with aclosing(index.tables(record.location)) as tables:
+                    async for table in tables:
+                        bucket = pa.array([record.source_bucket] * table.num_rows, pa.string())
+                        rows = table.append_column("source_bucket", bucket)
+                        writer.write_table(rows.select(schema.names).cast(schema))
             row = {"key": uri, "version_id": record.version_id, "etag": record.etag, "archive": uri, "is_latest": True}
             writer.write_table(pa.Table.from_pylist([row | {"storage_class": record.storage_class}], schema))
         lost = [{"key": str(each), "archive": str(each), "is_latest": True} for each in unindexed]

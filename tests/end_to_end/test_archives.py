@@ -47,7 +47,7 @@ def test_a_lost_index_is_made_anew_from_the_archives(packed: World) -> None:
     lost = index_keys(packed)
     packed.client.delete_object(Bucket=packed.ledger, Key=lost[0])
     packed.client.put_object(Bucket=packed.ledger, Key=lost[1], Body=b"rubbish")
-    assert packed.sealift("archives", "list").code == 10
+    assert packed.sealift("archives", "list").code == 3
     archives = f"s3://{packed.destination}/packed"
     document = packed.sealift("archives", "reindex", "--archives", archives, "--json").document
     assert (document["known"], len(document["indexed"]), document["problems"]) == (1, 2, [])
@@ -71,6 +71,42 @@ def test_a_damaged_archive_is_named_and_the_others_are_indexed(packed: World) ->
     assert {each["archive"] for each in result.document["problems"]} == {
         f"s3://{packed.destination}/{key}" for key in (victim, "packed/other.tar")
     }
+
+
+@pytest.fixture
+def damaged(packed: World) -> World:
+    """The index of the archive of `1/` is rubbish, and nobody has a directory of the others."""
+    (index_key,) = [key for key in index_keys(packed) if "/packed/1/" in key]
+    packed.client.put_object(Bucket=packed.ledger, Key=index_key, Body=b"rubbish" * 100)
+    return packed
+
+
+def test_a_damaged_index_is_named_and_the_other_archives_are_listed_and_searched(damaged: World) -> None:
+    listed = damaged.sealift("archives", "list", "--json")
+    assert (listed.code, len(listed.document["archives"])) == (3, 2)
+    (problem,) = listed.document["damaged"]
+    assert "/packed/1/" in problem["archive"]
+    text = damaged.sealift("archives", "list")
+    assert problem["archive"] in text.stdout
+    assert "sealift archives reindex" in text.stdout
+    found = damaged.sealift("archives", "find", "2/b.txt", "--json")
+    assert (found.code, [each["key"] for each in found.document["found"]]) == (3, ["2/b.txt"])
+    assert found.document["damaged"] == [problem]
+
+
+def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(damaged: World) -> None:
+    archives = f"s3://{damaged.destination}/packed"
+    verified = damaged.sealift("verify", "--archives", archives, "--json")
+    assert (verified.code, verified.document["outcomes"]) == (3, {"verified": 6, "unverifiable": 1})
+    damaged.client.create_bucket(Bucket="back-again")
+    wanted = ["restore", "--archives", archives, "--include", "*", "--destination", "s3://back-again", "--json"]
+    refused = damaged.sealift(*wanted)
+    assert refused.code == 10
+    assert "/packed/1/" in refused.stderr
+    assert "--skip-damaged" in refused.stderr
+    restored = damaged.sealift(*wanted, "--skip-damaged")
+    assert (restored.code, restored.document["outcomes"]) == (0, {"restored": 4})
+    assert "/packed/1/" in restored.stderr
 
 
 def test_an_empty_source_is_nothing_to_pack(world: World) -> None:
