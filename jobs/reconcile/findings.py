@@ -11,6 +11,7 @@ import duckdb
 
 from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
+from jobs.reconcile.rules import UNDATED
 from jobs.reconcile.rules_sql import COMPOSITE
 from jobs.tables.duck import defused, quoted
 from jobs.tables.rows import manifest_schema
@@ -134,14 +135,18 @@ def _differences_sql(prefixes: PrefixMap, *, all_versions: bool) -> str:
 def _manifest_sql(repaired: Collection[Category]) -> str:
     """Select what to repair, as a manifest for a replicate run.
 
-    Different rows have their destination condemned.
+    Different rows have their destination condemned. So have rows of unknown age where different
+    ones are repaired.
     """
+    condemned = f"category = '{Category.DIFFERENT}'"
+    if Category.DIFFERENT in repaired:
+        condemned += f" OR contains(reason, {quoted(UNDATED)})"
     columns = {
         "size_bytes": "source_size_bytes",
         "etag": "source_etag",
         "last_modified": "source_last_modified",
         "is_latest": "coalesce(is_latest, true)",
-        "condemned_etag": f"CASE WHEN category = '{Category.DIFFERENT}' THEN destination_etag END",
+        "condemned_etag": f"CASE WHEN {condemned} THEN destination_etag END",
         "source_attested": "NULL::VARCHAR",
         "destination_attested": "NULL::VARCHAR",
         "archive": "NULL::VARCHAR",

@@ -17,7 +17,7 @@ from jobs.core.category import Category
 from jobs.errors import ConfigError, ManifestError
 from jobs.reconcile.join_side import JoinOptions, JoinSide, SideTotals
 from jobs.reconcile.rules import CIRCUMSTANCE
-from jobs.reconcile.rules_sql import SIDE_COLUMNS, judgements
+from jobs.reconcile.rules_sql import AGE_STEP, SIDE_COLUMNS, judgements
 from jobs.reconcile.stage import StagedReport
 from jobs.tables import duck
 from jobs.tables.duck import quoted
@@ -146,7 +146,7 @@ def _judge(
         n for n, rule in enumerate(CIRCUMSTANCE) if set(rule.when) & {Category.SAME.value, Category.EXCLUDED.value}
     ]
     loud = [
-        f"CASE WHEN code % 16 > {max(quiet)} THEN {name} END AS {name}" if name not in _COUNTED else name
+        f"CASE WHEN code % {AGE_STEP} > {max(quiet)} THEN {name} END AS {name}" if name not in _COUNTED else name
         for name in known
         if name != "bytes"
     ]

@@ -12,6 +12,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory.html
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import NamedTuple
 
 from jobs.core.category import FINDINGS, Category
@@ -49,6 +50,18 @@ class Judgement(NamedTuple):
     category: Category
     reason: str = ""
     is_finding: bool = False
+
+
+class Age(IntEnum):
+    """What the times say of the destination's object: the older one, or as new, or nothing."""
+
+    NEWER = 0
+    OLDER = 1
+    UNKNOWN = 2
+
+
+UNDATED = "which is newer is unknown: the source was uploaded in parts"
+"""Part of the reason of rows of unknown age."""
 
 
 class Rule(NamedTuple):
@@ -130,7 +143,10 @@ def judge(
     |                                        | unverifiable | an ETag is no MD5                               |
 
     `gone`: absent or a delete marker. `current`: not `all_versions`. Differs means stale where the
-    destination is older than the source, else different. Then the circumstances:
+    destination is older than the source, else different. S3 dates an object that was uploaded in
+    parts by the beginning of its upload, so a newer destination may be a copy of the object before
+    it. Such a row of current objects is stale as well, and its reason says so: the repair looks
+    what the copy was made from. Then the circumstances:
 
     | category and circumstance | becomes                 | reason                                     |
     |---------------------------|-------------------------|--------------------------------------------|
@@ -151,26 +167,25 @@ def judge(
     atoms["destination gone"] = destination is None or destination.is_delete_marker
     atoms["current"] = not all_versions
     compared = _first(COMPARISON, atoms)
-    category = compared_category(compared, is_older=atoms["older"])
+    age = Age.OLDER if atoms["older"] else Age.UNKNOWN if atoms["undated"] and not all_versions else Age.NEWER
+    category = compared_category(compared, age)
     atoms |= {each.value: category is each for each in (Category.SAME, Category.EXCLUDED, Category.EXTRA)}
-    return conclude(compared, _first(CIRCUMSTANCE, atoms), is_older=atoms["older"])
+    return conclude(compared, _first(CIRCUMSTANCE, atoms), age)
 
 
-def compared_category(compared: Rule, *, is_older: bool) -> Category:
-    """Return the category of a rule of `COMPARISON`.
-
-    `is_older`: the destination is older than the source.
-    """
-    return compared.category or (Category.STALE if is_older else Category.DIFFERENT)
+def compared_category(compared: Rule, age: Age) -> Category:
+    """Return the category of a rule of `COMPARISON`, with the age of the destination."""
+    return compared.category or (Category.DIFFERENT if age is Age.NEWER else Category.STALE)
 
 
-def conclude(compared: Rule, circumstance: Rule, *, is_older: bool) -> Judgement:
+def conclude(compared: Rule, circumstance: Rule, age: Age) -> Judgement:
     """Return the judgement of a rule of `COMPARISON` together with one of `CIRCUMSTANCE`."""
-    category = compared_category(compared, is_older=is_older)
+    category = compared_category(compared, age)
     if circumstance.category is not None:
         return Judgement(circumstance.category, circumstance.reason)
     has_failed = "FAILED" in circumstance.when
-    return Judgement(category, compared.reason + circumstance.reason, has_failed or category in FINDINGS)
+    undated = f"; {UNDATED}" if age is Age.UNKNOWN and compared.category is None else ""
+    return Judgement(category, compared.reason + undated + circumstance.reason, has_failed or category in FINDINGS)
 
 
 def _first(rules: tuple[Rule, ...], atoms: Mapping[str, bool]) -> Rule:
@@ -202,6 +217,7 @@ def _atoms(source: Facts, destination: Facts, horizon: float | None) -> dict[str
         "encryption known": all(side.encryption_status is not None for side in both),
         "encrypted": any(map(_is_sealed, both)),
         "multipart": any(side.is_multipart or "-" in (side.etag or "") for side in both),
+        "undated": bool(source.is_multipart) or "-" in (source.etag or ""),
         "older": source.last_modified is not None
         and destination.last_modified is not None
         and destination.last_modified < source.last_modified,

@@ -17,6 +17,7 @@ from jobs.reconcile.rules import (
     FAILED,
     PENDING,
     PLAIN_ENCRYPTION,
+    Age,
     Judgement,
     Rule,
     compared_category,
@@ -43,7 +44,8 @@ function `checksum_kind`.
 """
 
 COMPOSITE = "composite "
-_RULE_STEP, _OLDER_STEP = 32, 16
+AGE_STEP = 16
+_RULE_STEP = AGE_STEP * 4
 
 
 def checksum_kind(algorithm: str, *, is_composite: bool) -> str:
@@ -88,11 +90,12 @@ class RuleOptions:
         statuses = {"FAILED": "has_failed", "PENDING": "is_pending", "young": "is_young"}
         circumstance = _case(CIRCUMSTANCE, by_rule | statuses)
         return f"""
-            SELECT (rule * {_RULE_STEP} + is_older * {_OLDER_STEP}
+            SELECT (rule * {_RULE_STEP} + age * {AGE_STEP}
                     + {circumstance})::USMALLINT AS code{"".join(f", {name}" for name in keep)}
             FROM (
                 SELECT {_case(COMPARISON, atoms)} AS rule,
-                       CASE WHEN {atoms["older"]} THEN 1 ELSE 0 END AS is_older,
+                       CASE WHEN {atoms["older"]} THEN {Age.OLDER:d} WHEN {atoms["undated"]} THEN {Age.UNKNOWN:d}
+                            ELSE {Age.NEWER:d} END AS age,
                        {atoms["FAILED"]} AS has_failed, {atoms["PENDING"]} AS is_pending, {atoms["young"]} AS is_young
                        {kept}
                 FROM {join}
@@ -102,15 +105,15 @@ class RuleOptions:
 def judgements() -> dict[int, Judgement]:
     """Return the judgement of every code."""
     return {
-        number * _RULE_STEP + is_older * _OLDER_STEP + place: conclude(rule, circumstance, is_older=bool(is_older))
+        number * _RULE_STEP + age * AGE_STEP + place: conclude(rule, circumstance, age)
         for number, rule in enumerate(COMPARISON)
-        for is_older in (0, 1)
+        for age in Age
         for place, circumstance in enumerate(CIRCUMSTANCE)
     }
 
 
 def _rules_of(category: Category) -> list[int]:
-    return [number for number, rule in enumerate(COMPARISON) if compared_category(rule, is_older=False) is category]
+    return [number for number, rule in enumerate(COMPARISON) if compared_category(rule, Age.NEWER) is category]
 
 
 def _case(rules: tuple[Rule, ...], atoms: Mapping[str, str]) -> str:
@@ -168,6 +171,9 @@ def _atoms(source: Mapping[str, str], destination: Mapping[str, str], options: R
         "encryption known": f"{s('is_sealed')} IS NOT NULL AND {d('is_sealed')} IS NOT NULL",
         "encrypted": either("{2}"),
         "multipart": either("{1} OR contains({0}, '-')"),
+        "undated": "false"
+        if options.all_versions
+        else f"coalesce({s('is_multipart')}, false) OR contains({s('etag')}, '-')",
         "older": f"{d('modified_us')} < {s('modified_us')}",
         "FAILED": f"{s('replication')} = '{FAILED}'",
         "PENDING": f"{s('replication')} = '{PENDING}'",

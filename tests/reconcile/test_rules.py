@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from jobs.core.category import FINDINGS, Category
 from jobs.core.model import Checksum
-from jobs.reconcile.rules import CIRCUMSTANCE, COMPARISON, Facts, Rule, judge
+from jobs.reconcile.rules import CIRCUMSTANCE, COMPARISON, UNDATED, Facts, Rule, judge
 
 MD5, OTHER_MD5 = "d41d8cd98f00b204e9800998ecf8427e", "0cc175b9c0f1b6a831c399e269772661"
 PARTS = f"{MD5}-2"
@@ -78,6 +78,17 @@ def test_a_pair_is_what_the_first_table_says(atoms, category, reason):
     assert source is not None
     newer = judge(source._replace(last_modified=NEW), destination, horizon=HORIZON)
     assert newer == (Category.STALE, reason, True)
+
+
+@pytest.mark.parametrize("source", [PLAIN._replace(etag=PARTS), PLAIN._replace(is_multipart=True)])
+@pytest.mark.parametrize("when", [OLD, NEW, None])
+def test_a_source_that_was_uploaded_in_parts_is_never_called_different_for_its_date(source, when):
+    told = judge(source._replace(size_bytes=2), PLAIN._replace(last_modified=when), horizon=HORIZON)
+    assert told == (Category.STALE, f"sizes differ; {UNDATED}", True)
+    older = judge(source._replace(size_bytes=2, last_modified=NEW), PLAIN, horizon=HORIZON)
+    assert older == (Category.STALE, "sizes differ", True)
+    version = judge(source._replace(size_bytes=2), PLAIN, horizon=HORIZON, all_versions=True)
+    assert version == (Category.DIFFERENT, "sizes differ", True)
 
 
 CIRCUMSTANCES = {

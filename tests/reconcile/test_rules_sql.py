@@ -118,5 +118,5 @@ def test_a_column_that_no_report_has_is_one_that_says_nothing(both, absent):
 
 
 def test_every_code_has_a_meaning():
-    assert len(judgements()) == len(COMPARISON) * len(CIRCUMSTANCE) * 2
+    assert len(judgements()) == len(COMPARISON) * len(CIRCUMSTANCE) * 3
     assert max(judgements()) < 1 << 16
