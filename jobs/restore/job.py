@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from jobs.archives.files import archive_ref
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import ArchiveReader, MemberRead, is_large
-from jobs.core.evidence import compare
+from jobs.core.evidence import compare, is_multipart
 from jobs.core.model import Location, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.pace import Pace
@@ -60,6 +60,8 @@ LARGE_AT_ONCE = 2
 
 COMPARED_BYTES = 16 * 1024**2
 
+_UNDATED = "uploaded in parts: S3 says when the upload began, but not that it had ended by the time asked for"
+
 _REFUSALS = (NotFound, PreconditionFailed, ArchivedObject, Denied, Redirected)
 """The errors of an archive as a whole."""
 
@@ -69,10 +71,13 @@ class RestoreOptions(CopyOptions):
     """How to restore.
 
     `is_history`: rows without an archive are versions of the source bucket. Else no archive has
-    them.
+    them. `at`: epoch seconds, the time as of which versions were chosen. `journal_since`: from then
+    on the journal dated them.
     """
 
     is_history: bool = False
+    at: float | None = None
+    journal_since: float | None = None
 
 
 @dataclass(slots=True)
@@ -114,6 +119,17 @@ class Restore:
         """Restore rows of one archive → an outcome for each, in order. Raises Unavailable if S3 is
         down.
         """
+        outcomes = await self._process(rows)
+        if self.options.at is None or self.options.journal_since is not None:
+            return outcomes
+        return [
+            outcome._replace(reason=outcome.reason or _UNDATED)
+            if outcome.status is Status.RESTORED and is_multipart(row.etag)
+            else outcome
+            for row, outcome in zip(rows, outcomes, strict=True)
+        ]
+
+    async def _process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         archive = rows[0].archive
         if archive in UNKNOWN:
             return [Outcome.of(row, Status.UNRESTORABLE, UNKNOWN[archive]) for row in rows]

@@ -26,6 +26,7 @@ from jobs.errors import Denied, StoreError, Throttled, Unavailable
 from jobs.restore.job import Restore, RestoreOptions
 from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import Tier
+from jobs.s3 import checksums
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import ABSENT, UNGUARDED, Restoring
 from tests.compact.test_job import OBJECTS, failing, filled, make, work
@@ -410,3 +411,22 @@ def test_a_frame_never_becomes_more_than_the_index_says() -> None:
         tracemalloc.stop()
     assert (found.data, refused.data) == (bytes(10), None)
     assert "is impossible" in refused.reason
+
+
+@pytest.mark.parametrize("options", [{}, {"at": 300.0}, {"at": 300.0, "journal_since": 100.0}])
+def test_a_version_that_was_uploaded_in_parts_may_not_have_been_there_at_the_time_asked_for(options):
+    scene = Scene({"k": b"x"}, ArchiveFormat.TAR)
+    put = scene.store.put("docs", "whole", b"whole", Attributes(), guard=UNGUARDED)
+    whole = asyncio.run(put)
+    upload = asyncio.run(scene.store.create_multipart("docs", "parts", Attributes()))
+    checksum = checksums.full_object("CRC64NVME", b"parts")
+    part = asyncio.run(scene.store.put_part("docs", "parts", upload, 1, b"parts", checksum=checksum))
+    parts = asyncio.run(scene.store.complete_multipart("docs", "parts", upload, [part], guard=UNGUARDED))
+    rows = [
+        ObjectVersion(number, key, each.version_id, size_bytes=5, etag=each.etag)
+        for number, (key, each) in enumerate((("whole", whole), ("parts", parts)))
+    ]
+    outcomes = scene.restore(rows, is_history=True, **options)
+    assert {each.status for each in outcomes.values()} == ALL_RESTORED
+    assert outcomes["whole"].reason == ""
+    assert outcomes["parts"].reason.startswith("uploaded in parts") == (options == {"at": 300.0})
