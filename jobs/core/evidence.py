@@ -15,6 +15,7 @@ from jobs.core.model import Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_IN_PARTS = re.compile(r"-\d{1,5}\Z", re.ASCII)
 
 
 class Protection(StrEnum):
@@ -72,6 +73,14 @@ def is_md5(etag: str | None) -> bool:
     A KMS-encrypted object's has it too, but equals no other.
     """
     return etag is not None and _MD5.fullmatch(etag) is not None
+
+
+def is_multipart(etag: str | None) -> bool:
+    """Whether the ETag is one of an upload in parts (`…-N`).
+
+    S3 dates such an object by the beginning of its upload.
+    """
+    return etag is not None and _IN_PARTS.search(etag) is not None
 
 
 def is_md5_etag(info: ObjectInfo) -> bool:

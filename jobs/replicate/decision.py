@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from jobs.core.evidence import Verdict
+from jobs.core.evidence import Verdict, is_multipart
 from jobs.core.model import ObjectInfo, ObjectVersion
 from jobs.core.outcome import Status
 
@@ -18,16 +18,25 @@ class Overwrite(StrEnum):
     NEVER = "never"
 
 
+class Origin(StrEnum):
+    """What the destination's object was made from, by the source's history of the key."""
+
+    OLDER_VERSION = "older version"
+    UNKNOWN = "unknown"
+
+
 class Action(NamedTuple):
     """`copy`: copy, and replace only the object with the ETag `replaces` (None: nothing may be
     there).
 
-    `prove`: no stored checksums are comparable, so read both sides and decide again. Otherwise the
-    row ends with `status` and `reason`.
+    `prove`: no stored checksums are comparable, so read both sides and decide again. `trace`: find
+    the `Origin` of the destination's object and decide again. Otherwise the row ends with `status`
+    and `reason`.
     """
 
     copy: bool = False
     prove: bool = False
+    trace: bool = False
     replaces: str | None = None
     status: Status | None = None
     reason: str = ""
@@ -39,12 +48,17 @@ def decide(
     destination: ObjectInfo | None,
     verdict: Verdict | None,
     overwrite: Overwrite = Overwrite.OLDER,
+    origin: Origin | None = None,
 ) -> Action:
     """Decide the action for a row of the manifest.
 
     `source` and `destination` are what HEAD says (None: not there), `verdict` how they compare
     (None when one is not there). A condemned ETag comes from a file in the ledger. It never
-    replaces an object that does not differ now. The first line that fits decides:
+    replaces an object that does not differ now. `origin` is None before it was looked for.
+
+    S3 dates an object that was uploaded in parts by the beginning of its upload. A copy of the
+    object before it may be newer than that. So a newer destination says nothing there, and what it
+    was made from decides. The first line that fits decides:
 
     | source            | destination                     | verdict   | overwrite | action                     |
     |-------------------|---------------------------------|-----------|-----------|----------------------------|
@@ -61,6 +75,9 @@ def decide(
     | there             | there                           | different | never     | changed: it is in the way  |
     | there             | there                           | different | always    | copy over it               |
     | there             | older than the source           | different | older     | copy over it               |
+    | in parts          | as new or newer                 | different | older     | trace                      |
+    | in parts          | made from an older version      | different | older     | copy over it               |
+    | in parts          | of unknown origin               | different | older     | changed: which is newer    |
     | there             | as new or newer                 | different | older     | changed: it is newer       |
     """
     if source is None:
@@ -83,7 +100,18 @@ def decide(
         return Action(status=Status.CHANGED, reason=f"another object is at the destination ({verdict.reason})")
     if overwrite is Overwrite.ALWAYS or destination.last_modified < source.last_modified:
         return Action(copy=True, replaces=destination.etag)
-    return Action(status=Status.CHANGED, reason=f"the destination is newer and different ({verdict.reason})")
+    if not is_multipart(source.etag):
+        return Action(status=Status.CHANGED, reason=f"the destination is newer and different ({verdict.reason})")
+    if origin is None:
+        return Action(trace=True)
+    if origin is Origin.OLDER_VERSION:
+        return Action(copy=True, replaces=destination.etag)
+    return Action(status=Status.CHANGED, reason=f"{_UNDATED} ({verdict.reason})")
 
 
+_UNDATED = (
+    "the destination differs, and which is newer is unknown: the source was uploaded in parts, S3 dates it by the "
+    "beginning of the upload, and the destination's object is no copy of an older version of it: "
+    "replace it with --overwrite always, or verify and retry that run"
+)
 _ARCHIVED = "the source must be restored from its archive class first"

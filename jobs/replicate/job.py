@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5
 from jobs.core.histories import align, first_missing, keys_of
-from jobs.core.model import Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import (
     ArchivedObject,
@@ -27,7 +27,7 @@ from jobs.errors import (
     Rejected,
     StoreError,
 )
-from jobs.replicate.decision import Overwrite, decide
+from jobs.replicate.decision import Origin, Overwrite, decide
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, compare_content
 from jobs.s3.copying import Copier, CopyOptions
@@ -113,6 +113,9 @@ class Replicate:
         if action.prove and source and destination:
             verdict, checksum = await self._read_both(ref, source, target, destination)
             action = decide(row, source, destination, verdict, self.options.overwrite)
+        if action.trace and source and destination:
+            origin = await self._origin(ref, source, destination)
+            action = decide(row, source, destination, verdict, self.options.overwrite, origin)
         if action.copy and source and destination and row.condemned_etag == destination.etag:
             alone = decide(row._replace(condemned_etag=None), source, destination, verdict, self.options.overwrite)
             if not alone.copy and not await self._is_current(ref, source):
@@ -132,6 +135,32 @@ class Replicate:
                 checksum=checksum or best_checksum(source),
             )
         return outcome._replace(destination_etag=destination.etag if destination else None)
+
+    async def _origin(self, ref: ObjectRef, source: ObjectInfo, destination: ObjectInfo) -> Origin:
+        """Return whether the destination's object is a copy of a version below the row's.
+
+        A version that may not be read is passed over.
+        """
+        try:
+            history = await key_history(self.source, ref.bucket, ref.key)
+        except (Denied, Redirected, Rejected):  # the history may not be read, or there is none
+            return Origin.UNKNOWN
+        identities = [(each.version_id or NULL_VERSION, each.etag) for each in history]
+        own = (source.version_id or NULL_VERSION, source.etag)
+        older = history[: identities.index(own)] if own in identities else []
+        there = _listed_now(ref.key, destination)
+        for version in reversed(older):
+            if version.is_delete_marker or version.size_bytes != there.size_bytes:
+                continue
+            if version.etag == there.etag and is_md5(version.etag):
+                return Origin.OLDER_VERSION
+            try:
+                verdict = await self._compare_versions(_as_row(version), there)
+            except (Denied, ArchivedObject):
+                continue
+            if verdict.same:
+                return Origin.OLDER_VERSION
+        return Origin.UNKNOWN
 
     async def _is_current(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
         """True if a version is the source's current one: no newer one can follow its copy."""
@@ -251,6 +280,12 @@ def _as_row(there: Listed) -> ObjectVersion:
     """Return a row for a version that the manifest does not name."""
     key, version_id, _, is_delete_marker, size_bytes, etag, modified, storage_class, _ = there
     return ObjectVersion(-1, key, version_id, False, is_delete_marker, size_bytes, etag, modified, storage_class)
+
+
+def _listed_now(key: str, info: ObjectInfo) -> Listed:
+    """Return what a listing shows of an object that HEAD has described."""
+    size_bytes, modified = info.size_bytes, info.last_modified
+    return Listed(key, info.version_id, True, False, size_bytes, info.etag, modified, info.storage_class)
 
 
 def _place_of(gone: ObjectVersion, rows: Sequence[ObjectVersion], versions: Sequence[ObjectVersion]) -> int:

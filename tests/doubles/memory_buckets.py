@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from jobs.core.model import NULL_VERSION, Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import StoreError, store_error
@@ -16,9 +17,19 @@ from jobs.s3.store import Deleted, Guard, Marker, Page, Written
 _ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
+class Beginning(NamedTuple):
+    """When a write began, and its place among all writes: S3 dates and orders versions by it."""
+
+    time: float
+    order: int
+
+
 @dataclass(slots=True)
 class Version:
-    """One version of an object, or a delete marker."""
+    """One version of an object, or a delete marker.
+
+    `order`: its place among all writes. An upload in parts has that of its CreateMultipartUpload.
+    """
 
     version_id: str
     data: bytes
@@ -30,6 +41,7 @@ class Version:
     is_delete_marker: bool = False
     is_restored: bool = False
     is_restoring: bool = False
+    order: int = 0
 
     @property
     def storage_class(self) -> str:
@@ -64,6 +76,12 @@ class Buckets:
     def __init__(self, clock: Callable[[], float], new_id: Callable[[], str]):
         self.clock, self.new_id = clock, new_id
         self.named: dict[str, Bucket] = {}
+        self._orders = 0
+
+    def begin(self) -> Beginning:
+        """A write begins now."""
+        self._orders += 1
+        return Beginning(self.clock(), self._orders)
 
     def bucket(self, operation: str, ref: ObjectRef) -> Bucket:
         """NoSuchBucket if there is none."""
@@ -151,11 +169,14 @@ class Buckets:
         attributes: Attributes,
         sums: tuple[Checksum, ...],
         part_sizes: tuple[int, ...] = (),
+        began: Beginning | None = None,
     ) -> Written:
-        """Make a new current version."""
+        """Make a new version, the current one unless a later write has ended before (`began`: of an upload)."""
         home = self.named[ref.bucket]
         version_id = self.new_id() if home.is_versioned else NULL_VERSION
-        self.add(home, ref.key, Version(version_id, data, etag, self.clock(), attributes, sums, part_sizes))
+        time, order = began or self.begin()
+        version = Version(version_id, data, etag, time, attributes, sums, part_sizes, order=order)
+        self.add(home, ref.key, version)
         return Written(etag, version_id if home.is_versioned else None, sums)
 
     def remove(self, ref: ObjectRef) -> Deleted:
@@ -163,7 +184,8 @@ class Buckets:
         home = self.named[ref.bucket]
         versions = home.versions.get(ref.key, [])
         if ref.version_id is None and home.is_versioned:
-            marker = Version(self.new_id(), b"", "", self.clock(), Attributes(), is_delete_marker=True)
+            time, order = self.begin()
+            marker = Version(self.new_id(), b"", "", time, Attributes(), is_delete_marker=True, order=order)
             self.add(home, ref.key, marker)
             return Deleted(marker.version_id, True)
         doomed = next((each for each in versions if each.version_id == (ref.version_id or NULL_VERSION)), None)
@@ -177,13 +199,22 @@ class Buckets:
         return Deleted(ref.version_id, doomed.is_delete_marker)
 
     def add(self, home: Bucket, key: str, version: Version) -> None:
-        """Put the version (or delete marker) on top; without versioning it is the only one."""
+        """Put the version (or delete marker) where its beginning belongs; without versioning the one that began last
+        is the only one.
+        """
         if key not in home.versions:
             home.versions[key] = []
             home.order = None
+        versions = home.versions[key]
         if not home.is_versioned:
-            home.versions[key].clear()
-        home.versions[key].append(version)
+            versions[:] = [each for each in versions if each.order > version.order][:1] or [version]
+            return
+        place_version(versions, version)
+
+
+def place_version(versions: list[Version], version: Version) -> None:
+    """Put a version where the beginning of its write belongs. `versions` are the oldest first."""
+    bisect.insort(versions, version, key=lambda each: each.order)
 
 
 def md5(data: bytes) -> str:

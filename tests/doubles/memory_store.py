@@ -17,6 +17,7 @@ from jobs.errors import Rejected, StoreError, store_error
 from jobs.s3 import checksums
 from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Restoring, Written
 from tests.doubles.memory_buckets import (
+    Beginning,
     Bucket,
     Buckets,
     check_digest,
@@ -37,6 +38,7 @@ class _Upload:
     attributes: Attributes
     algorithm: str | None
     is_composite: bool
+    began: Beginning
     parts: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -201,7 +203,9 @@ class MemoryStore:
         if checksum_algorithm is None:
             checksum_algorithm, is_composite = self._default_checksum, False
         upload_id = self._buckets.new_id()
-        self._uploads[upload_id] = _Upload(bucket, key, attributes, checksum_algorithm, is_composite)
+        self._uploads[upload_id] = _Upload(
+            bucket, key, attributes, checksum_algorithm, is_composite, self._buckets.begin()
+        )
         return upload_id
 
     async def copy_part(
@@ -264,7 +268,8 @@ class MemoryStore:
         digests = b"".join(hashlib.md5(piece, usedforsecurity=False).digest() for piece in pieces)
         del self._uploads[upload_id]
         sizes = tuple(map(len, pieces))
-        return self._buckets.write(ref, data, f"{md5(digests)}-{len(pieces)}", upload.attributes, sums, sizes)
+        etag = f"{md5(digests)}-{len(pieces)}"
+        return self._buckets.write(ref, data, etag, upload.attributes, sums, sizes, upload.began)
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """AbortMultipartUpload."""

@@ -24,12 +24,12 @@ ROUTE = Route(Location("source", "in/"), Location("destination", "out/"))
 class Scene(MemoryStore):
     """A store that remembers requests, and fails those that `fail` says."""
 
-    def __init__(self, object_lock: bool = False, **options: Any) -> None:
+    def __init__(self, object_lock: bool = False, is_versioned: bool = True, **options: Any) -> None:
         super().__init__(**options)
         self.requests: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.fail: Callable[[str, tuple[Any, ...]], StoreError | None] = lambda operation, arguments: None
         for bucket in ("source", "destination"):
-            self.create_bucket(bucket, object_lock=object_lock)
+            self.create_bucket(bucket, is_versioned, object_lock)
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
@@ -278,5 +278,76 @@ def test_a_history_that_may_not_be_compared_is_denied_and_breaks_no_run() -> Non
         )
         outcome = await store.replicate(row, all_versions=True)
         assert (outcome.status, "AccessDenied" in outcome.reason) == (Status.DENIED, True)
+
+    asyncio.run(scene())
+
+
+def begin_upload(store: Scene, last_bytes: int = MIB) -> Callable[[], None]:
+    """Begin an upload in two parts at the source. The result completes it."""
+    upload = run_at_once(store.create_multipart("source", "in/k", Attributes()))
+    parts = [
+        run_at_once(store.put_part("source", "in/k", upload, number, bytes(size)))
+        for number, size in ((1, 5 * MIB), (2, last_bytes))
+    ]
+
+    def complete() -> None:
+        run_at_once(store.complete_multipart("source", "in/k", upload, parts, guard=UNGUARDED))
+
+    return complete
+
+
+async def row_of(store: Scene) -> ObjectVersion:
+    info = await store.head(ObjectRef("source", "in/k"))
+    return ObjectVersion(0, "in/k", info.version_id, True, False, info.size_bytes, info.etag, info.last_modified, "")
+
+
+@pytest.mark.parametrize("is_first_in_parts", [False, True])
+def test_a_slow_upload_that_a_run_overtook_is_copied_by_the_next_run(is_first_in_parts: bool) -> None:
+    async def scene() -> None:
+        clock = [100.0]
+        store = Scene(clock=lambda: clock[0])
+        first = await store.put_source(b"first")
+        if is_first_in_parts:  # its copy has another ETag
+            begin_upload(store, 7)()
+            first = await row_of(store)
+        clock[0] = 200.0
+        complete = begin_upload(store)
+        clock[0] = 300.0
+        assert (await store.replicate(first)).status is Status.COPIED
+        clock[0] = 400.0
+        complete()
+        row = await row_of(store)
+        assert row.last_modified == 200.0
+        outcome = await store.replicate(row)
+        assert (outcome.status, outcome.reason) == (Status.COPIED, "")
+        assert (await store.head(ObjectRef("destination", "out/k"))).size_bytes == 6 * MIB
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("is_versioned", [True, False])
+def test_a_newer_object_of_others_is_not_replaced_because_the_source_was_uploaded_in_parts(is_versioned: bool) -> None:
+    async def scene() -> None:
+        store = Scene(is_versioned=is_versioned)
+        await store.put_source(b"first")
+        begin_upload(store)()
+        await store.put("destination", "out/k", b"other", Attributes(), guard=UNGUARDED)
+        outcome = await store.replicate(await row_of(store))
+        assert outcome.status is Status.CHANGED
+        assert "which is newer is unknown" in outcome.reason
+        assert "--overwrite always" in outcome.reason
+
+    asyncio.run(scene())
+
+
+def test_the_copy_of_a_version_above_the_row_is_not_replaced() -> None:
+    async def scene() -> None:
+        clock = [100.0]
+        store = Scene(clock=lambda: clock[0])
+        begin_upload(store)()
+        row = await row_of(store)
+        clock[0] = 200.0
+        assert (await store.replicate(await store.put_source(b"newer"))).status is Status.COPIED
+        assert (await store.replicate(row)).status is Status.CHANGED
 
     asyncio.run(scene())

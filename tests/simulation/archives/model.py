@@ -123,8 +123,9 @@ class ArchiveModel(Model):
         elif name in ("delete", "delete_versions"):
             self.deletes.done(request, before)
         elif name in _MAKES:
-            after = self.world.versions(bucket, request.key)[-1]
-            self.holdings.made(request, before, after, self._job(process))
+            after = self.world.made(request, result)
+            if after is not None:  # else a write that began later has taken its place
+                self.holdings.made(request, before, after, self._job(process))
         elif name == "get":
             self.holdings.read(request, result.data)
         elif name not in _READS and name not in (

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import jobs.core.evidence
+import jobs.replicate.decision
 import jobs.replicate.job
 import jobs.s3.copying
 import jobs.verify.job
 from jobs.core.evidence import Verdict
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import NotFound, PreconditionFailed, Unavailable
-from jobs.replicate.decision import Overwrite
+from jobs.replicate.decision import Origin, Overwrite
 from jobs.s3.copying import Copier
 from tests.simulation.bugs.bug import Bug, Replacements
 
@@ -93,10 +94,28 @@ def _deep_reads_nothing() -> Replacements:
 def _overwrite_what_is_newer() -> Replacements:
     from jobs.replicate.decision import decide as real
 
-    def decide(row: Any, source: Any, destination: Any, verdict: Any, overwrite: Any) -> Any:
-        return real(row, source, destination, verdict, Overwrite.ALWAYS)
+    def decide(row: Any, source: Any, destination: Any, verdict: Any, overwrite: Any, origin: Any = None) -> Any:
+        return real(row, source, destination, verdict, Overwrite.ALWAYS, origin)
 
     return [(jobs.replicate.job, "decide", decide)]
+
+
+def _date_of_an_upload_decides() -> Replacements:
+    return [(jobs.replicate.decision, "is_multipart", lambda etag: False)]
+
+
+def _origin_is_a_guess() -> Replacements:
+    async def origin(self: Any, ref: Any, source: Any, destination: Any) -> Origin:
+        return Origin.OLDER_VERSION
+
+    return [(jobs.replicate.job.Replicate, "_origin", origin)]
+
+
+def _origin_by_size() -> Replacements:
+    async def compare_versions(self: Any, row: Any, there: Any) -> Verdict:
+        return Verdict(True, Evidence.CHECKSUM)
+
+    return [(jobs.replicate.job.Replicate, "_compare_versions", compare_versions)]
 
 
 def _older_on_top() -> Replacements:
@@ -130,6 +149,9 @@ BUGS = [
     Bug("composite-checksums-differ", "composite checksums of other parts differ", 1_000, _composite_differs),
     Bug("deep-reads-nothing", "verify --deep believes without reading", 400, _deep_reads_nothing),
     Bug("overwrite-what-is-newer", "a newer destination is replaced", 400, _overwrite_what_is_newer),
+    Bug("date-of-an-upload", "an upload that a copy overtook is older for ever", 8_000, _date_of_an_upload_decides),
+    Bug("origin-is-a-guess", "any object there counts as a copy of an older version", 8_000, _origin_is_a_guess),
+    Bug("origin-by-size", "an object of an older version's size counts as its copy", 8_000, _origin_by_size),
     Bug("older-on-top", "a missing version is put over newer ones", 400, _older_on_top),
     Bug("gone-versions-first", "versions gone from the source count as the oldest", 8_000, _gone_versions_first),
     Bug("404-is-the-source", "a 404 for the destination is taken for the source's", 2_000, _destination_gone),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,6 +84,14 @@ class Facts(Judge):
     def placed(self, key: str, version: Version | None, run_id: str) -> None:
         data = None if version is None or version.is_delete_marker else version.data
         self.places[key].append(Placed(self.world.loop.time(), run_id, version, data))
+
+    def is_overtaken(self, key: str, original: Version, data: bytes | None) -> bool:
+        """Whether an original was uploaded in parts, and the bytes are those of a version below it.
+
+        S3 dates it by the beginning of its upload, so a copy of the version below may be newer.
+        """
+        below = itertools.takewhile(lambda each: each is not original, self.sources[key])
+        return "-" in original.etag and any(not each.is_delete_marker and each.data == data for each in below)
 
     def originals(self, row: ObjectVersion) -> list[Version]:
         """The source versions that the row may mean: more than one only where an ETag alone pins it."""

@@ -13,7 +13,7 @@ from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import StoreError
 from jobs.s3.byte_ranges import ByteBudget
-from tests.doubles.memory_buckets import Version
+from tests.doubles.memory_buckets import Version, place_version
 from tests.simulation.copies.copies import Copies
 from tests.simulation.copies.facts import Facts, stand
 from tests.simulation.copies.records import Records
@@ -59,7 +59,7 @@ class Model(Facts, Observer):
         self.starts[run_id] = time
 
     def original(self, key: str, version: Version) -> None:
-        self.sources[key].append(version)
+        place_version(self.sources[key], version)
 
     def flipped(self, bucket: str, key: str, version: Version, before: bytes) -> None:
         self.once_flipped.add(id(version))
@@ -101,8 +101,7 @@ class Model(Facts, Observer):
         elif bucket == DESTINATION and name == "list_versions":
             self._copies.listed(request)
         elif bucket == DESTINATION and name in ("put", "copy", "complete_multipart", "delete"):
-            versions = self.world.versions(bucket, request.key)
-            self._copies.written(request, before, versions[-1] if versions else None)
+            self._copies.written(request, before, self.world.made(request, result))
         elif bucket == SOURCE and name not in ("head", "get", "get_tags", "list_objects", "list_versions"):
             self.violate("the source is left alone", f"{request.process.name}: {name} {request.key}")
 

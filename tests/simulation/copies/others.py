@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from jobs.core.model import Attributes
 from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_buckets import Version
 from tests.simulation.copies.schedule import DESTINATION, PREFIX, SOURCE, Kind, Put, content
 from tests.simulation.copies.tables import PART_BYTES
 from tests.simulation.engine.loop import run_at_once
@@ -25,23 +27,37 @@ class Others:
 
     def put(self, bucket: str, put: Put) -> None:
         """Somebody else writes an object (or deletes it), without the network."""
-        key, memory = put.key if bucket == SOURCE else PREFIX + put.key, self._world.memory
-        data, attributes = content(put.content, put.size_bytes), attributes_of(put)
         if put.is_marker:
             self.mark(bucket, put.key)
-            return
-        if put.parts > 1:
-            upload = run_at_once(memory.create_multipart(
-                bucket, key, attributes, checksum_algorithm=put.algorithm, is_composite=put.algorithm == "SHA256"
-            ))  # fmt: skip
-            size = max(len(data) // put.parts, PART_BYTES)
-            cuts = [*range(0, len(data) - size + 1, size)][: put.parts]
-            pieces = [data[start:end] for start, end in pairwise([*cuts, len(data)])]
-            parts = [run_at_once(memory.put_part(bucket, key, upload, n, piece)) for n, piece in enumerate(pieces, 1)]
-            run_at_once(memory.complete_multipart(bucket, key, upload, parts, guard=UNGUARDED))
+        elif put.parts > 1:
+            self.begin_upload(bucket, put)()
         else:
-            run_at_once(memory.put(bucket, key, data, attributes, guard=UNGUARDED))
-        self._tell(bucket, put.key)
+            key = put.key if bucket == SOURCE else PREFIX + put.key
+            data, attributes = content(put.content, put.size_bytes), attributes_of(put)
+            run_at_once(self._world.memory.put(bucket, key, data, attributes, guard=UNGUARDED))
+            self._tell(bucket, put.key)
+
+    def begin_upload(self, bucket: str, put: Put) -> Callable[[], None]:
+        """Somebody else begins an upload in parts. Call the result to complete it: now, or long after."""
+        key, memory = put.key if bucket == SOURCE else PREFIX + put.key, self._world.memory
+        data, attributes = content(put.content, put.size_bytes), attributes_of(put)
+        upload = run_at_once(memory.create_multipart(
+            bucket, key, attributes, checksum_algorithm=put.algorithm, is_composite=put.algorithm == "SHA256"
+        ))  # fmt: skip
+        size = max(len(data) // put.parts, PART_BYTES)
+        cuts = [*range(0, len(data) - size + 1, size)][: put.parts]
+        pieces = [data[start:end] for start, end in pairwise([*cuts, len(data)])]
+        parts = [run_at_once(memory.put_part(bucket, key, upload, n, piece)) for n, piece in enumerate(pieces, 1)]
+
+        def complete() -> None:
+            before = list(self._world.versions(bucket, key))
+            run_at_once(memory.complete_multipart(bucket, key, upload, parts, guard=UNGUARDED))
+            self._world.note("completed", bucket, key)
+            made = [each for each in self._world.versions(bucket, key) if all(each is not old for old in before)]
+            if made:  # without versions, a write that began later takes its place
+                self._tell(bucket, put.key, made[0])
+
+        return complete
 
     def mark(self, bucket: str, key: str) -> None:
         """Somebody else deletes an object: a delete marker is made or, without versions, it is gone."""
@@ -63,11 +79,11 @@ class Others:
             if bucket == SOURCE:
                 self._world.observer.removed(key, doomed)
 
-    def _tell(self, bucket: str, key: str) -> None:
-        """Tell the observer of the version that somebody else has put on top (or of the one that is gone)."""
+    def _tell(self, bucket: str, key: str, made: Version | None = None) -> None:
+        """Tell the observer of the version that somebody else has made (None: the one on top, or that is gone)."""
         versions = self._world.versions(bucket, key if bucket == SOURCE else PREFIX + key)
         if bucket == SOURCE and versions:
-            self._world.observer.original(key, versions[-1])
+            self._world.observer.original(key, made or versions[-1])
         elif bucket == DESTINATION:
             self._world.observer.placed(key, versions[-1] if versions else None, "")
 
@@ -98,7 +114,13 @@ class Others:
         self._world.observer.touched(side, key)
         if kind in (Kind.SOURCE_PUT, Kind.TARGET_PUT):
             self._contents += 1
-            self.put(side, Put(key, (3, 9, 17, 24)[pick // 4 % 4], self._contents))
+            put = Put(key, (3, 9, 17, 24)[pick // 4 % 4], self._contents)
+            if kind is Kind.SOURCE_PUT and put.size_bytes > 8 and pick // 16 % 2:
+                complete = self.begin_upload(side, put._replace(parts=2))
+                self._world.note("slow upload", key)
+                self._world.loop.call_later(0.1 * 2.0 ** (pick // 32 % 10), complete, context=self._world.outside)
+            else:
+                self.put(side, put)
         elif kind is Kind.SOURCE_REMOVE:
             self.remove(side, key, pick // 8)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.replicate.decision import Overwrite
 from tests.simulation.copies import tables
 from tests.simulation.copies.facts import Facts, Placed, is_flipped
 from tests.simulation.copies.schedule import DESTINATION, SOURCE, Kind
@@ -86,6 +87,19 @@ class Truth:
                 return ""
         return "what is there has its bytes" if here else ""
 
+    def _must_replace(self, job: str, row: ObjectVersion) -> bool:
+        """Whether the destination's object has to make way, whatever its date."""
+        schedule, there = self.facts.schedule, self.facts.places[row.key][-1:]
+        if job != "replicate" or schedule.all_versions or schedule.overwrite is not Overwrite.OLDER or not there:
+            return False
+        if is_flipped(there[0]) or self.facts.world.network.fired:
+            return False
+        is_archived = any(each.is_archived for each in self.facts.sources[row.key])
+        overtaken = [
+            each for each in self.facts.originals(row) if self.facts.is_overtaken(row.key, each, there[0].data)
+        ]
+        return bool(overtaken) and not is_archived and all(each.data != there[0].data for each in overtaken)
+
     def _unexcused(self, job: str, row: ObjectVersion, outcome: Outcome, originals: set[bytes]) -> str:
         """Why a row that ended badly should not have."""
         status, key, fired = outcome.status, row.key, self.facts.world.network.fired
@@ -112,6 +126,8 @@ class Truth:
                 bool(there) and all(p.version is not None for p in there) and not self.facts.schedule.all_versions
             )
             return "it was there" if is_there and not is_touched and not there[-1].run_id and there[-1].data else ""
+        if status is Status.CHANGED and not is_touched and self._must_replace(job, row):
+            return "the source was uploaded in parts, and a copy of the version below it is there"
         if status is Status.CHANGED:
             others = any(p.data not in originals or is_flipped(p) for p in self.facts.places[key] if p.is_object)
             return "" if is_touched or others or self.facts.schedule.all_versions else "nothing changed"

@@ -8,7 +8,7 @@ from typing import Any
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.s3 import checksums
 from jobs.s3.store import UNGUARDED, CopySettings, Deleted, Guard, Written
-from tests.doubles.memory_buckets import Bucket, Buckets, Version, md5
+from tests.doubles.memory_buckets import Beginning, Bucket, Buckets, Version, md5, place_version
 from tests.doubles.memory_store import MemoryStore
 
 
@@ -29,12 +29,13 @@ class PeculiarBuckets(Buckets):
         attributes: Attributes,
         sums: tuple[Checksum, ...],
         part_sizes: tuple[int, ...] = (),
+        began: Beginning | None = None,
     ) -> Written:
         """With KMS, an ETag says nothing of the content, and is never the same again."""
         self._writes += 1
         if attributes.sse == "aws:kms" and "-" not in etag:
             etag = md5(data + b"%d" % self._writes)
-        return super().write(ref, data, etag, attributes, sums, part_sizes)
+        return super().write(ref, data, etag, attributes, sums, part_sizes, began)
 
     def add(self, home: Bucket, key: str, version: Version) -> None:
         """Where versioning is suspended, a write replaces the null version and leaves the others."""
@@ -44,14 +45,20 @@ class PeculiarBuckets(Buckets):
         if key not in home.versions:
             home.versions[key] = []
             home.order = None
-        home.versions[key][:] = [each for each in home.versions[key] if each.version_id != "null"]
-        home.versions[key].append(version)
+        nulls = [each for each in home.versions[key] if each.version_id == "null"]
+        if any(each.order > version.order for each in nulls):
+            return
+        versions = [each for each in home.versions[key] if each.version_id != "null"]
+        place_version(versions, version)
+        home.versions[key][:] = versions
 
     def remove(self, ref: ObjectRef) -> Deleted:
         """Where versioning is suspended, a delete puts a null marker in the place of the null version."""
         home = self.named[ref.bucket]
         if ref.version_id is None and id(home) in self.suspended:
-            self.add(home, ref.key, Version("null", b"", "", self.clock(), Attributes(), is_delete_marker=True))
+            time, order = self.begin()
+            marker = Version("null", b"", "", time, Attributes(), is_delete_marker=True, order=order)
+            self.add(home, ref.key, marker)
             return Deleted("null", True)
         return super().remove(ref)
 

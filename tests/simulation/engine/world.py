@@ -15,7 +15,7 @@ from tests.simulation.copies.schedule import DESTINATION, LEDGER, SOURCE, Condit
 from tests.simulation.copies.tables import PART_BYTES, Unequal, replaced
 from tests.simulation.engine.loop import LABEL, Loop, Stuck
 from tests.simulation.engine.network import Network
-from tests.simulation.engine.processes import EPOCH, KILLED, Gone, Observer, Process
+from tests.simulation.engine.processes import EPOCH, KILLED, Gone, Observer, Process, Request
 
 
 class Judgement(Protocol):
@@ -71,6 +71,17 @@ class World:
     def versions(self, bucket: str, key: str) -> list[Version]:
         """The versions of a key, oldest first."""
         return self.memory._buckets.named[bucket].versions.get(key, [])
+
+    def made(self, request: Request, result: Any) -> Version | None:
+        """The version that a write has made: the one on top, unless it was an upload that began before another write.
+
+        None: nothing is there, or not what the request has written.
+        """
+        versions = self.versions(request.bucket, request.key)
+        if request.name != "complete_multipart" or not versions:
+            return versions[-1] if versions else None
+        made = [each for each in versions if each.etag == result.etag and result.version_id in (None, each.version_id)]
+        return made[-1] if made else None
 
     def keys(self, bucket: str) -> list[str]:
         """All keys that have versions, in order."""

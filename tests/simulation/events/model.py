@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.errors import StoreError
 from jobs.ledger.journal import SETTLED
-from tests.doubles.memory_buckets import Version
+from tests.doubles.memory_buckets import Version, place_version
 from tests.scheduler.event_samples import record
 from tests.simulation.copies.facts import Judge
 from tests.simulation.copies.schedule import DESTINATION, LEDGER, PREFIX, SOURCE
@@ -56,7 +56,7 @@ class EventModel(Judge, Observer):
     # What happens at the source.
 
     def original(self, key: str, version: Version) -> None:
-        self.sources[key].append(version)
+        place_version(self.sources[key], version)
         self._tell(MARKED if version.is_delete_marker else CREATED, key, version)
 
     def removed(self, key: str, version: Version) -> None:
@@ -108,7 +108,9 @@ class EventModel(Judge, Observer):
         elif request.bucket == DESTINATION and name in ("put", "copy", "complete_multipart", "delete"):
             if request.named.get("version_id") is not None:
                 self.violate("nothing is destroyed", who)
-            self._stored(request, before, self.world.versions(DESTINATION, request.key)[-1], who)
+            after = self.world.made(request, result)
+            if after is not None:  # else a write that began later has taken its place
+                self._stored(request, before, after, who)
 
     def _stored(self, request: Request, before: Version | None, after: Version, who: str) -> None:
         key = request.key.removeprefix(PREFIX)
