@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
-from jobs.backup.job import Backup, BackupOptions, KeyProgress, KeyResult
+from jobs.backup.job import Backup, BackupOptions, KeyProgress, KeyResult, Unfinished
 from jobs.core.enums import Deletes
-from jobs.core.model import Location, ObjectVersion, Route
+from jobs.core.model import Listed, Location, ObjectVersion, Route, is_exact
 from jobs.core.outcome import Status
 from jobs.core.pace import backoff_seconds
 from jobs.errors import (
@@ -43,6 +43,7 @@ from jobs.policy.model import Pair, Policy
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP
 from scheduler import backlog, removed_versions
+from scheduler.backlog import BacklogRow
 from scheduler.event_metrics import publish_metrics
 from scheduler.log import say
 from scheduler.runtime import Runtime, current_runtime
@@ -58,6 +59,7 @@ that is less.
 
 _WANTS_COPY = (EventKind.CREATED, EventKind.RESTORE_COMPLETED)
 _ARCHIVED = "archived: a run takes it once it is restored"
+_TOO_SLOW = "slower than the time that was left"
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -107,7 +109,7 @@ class _Batch:
     remaining_seconds: float
     request_id: str
     deliveries: list[_Delivery] = field(default_factory=list)
-    to_backlog: dict[str, list[tuple[_Delivery, str]]] = field(default_factory=lambda: defaultdict(list))
+    to_backlog: dict[str, list[tuple[_Delivery, BacklogRow]]] = field(default_factory=lambda: defaultdict(list))
     jobs: dict[str, Backup] = field(default_factory=dict)
     unknown_buckets: set[str] = field(default_factory=set)
     removals_known: dict[tuple[str | None, ...], bool] = field(default_factory=dict)
@@ -174,7 +176,7 @@ class _Batch:
                 await self._back_up(group, progress)
         except TimeoutError:
             for delivery in group:
-                self._finish_late(delivery, can_wait=has_begun and not progress.owes_newest)
+                self._finish_late(delivery, progress, can_wait=has_begun and not progress.owes_newest)
         except (Denied, Redirected) as error:
             self._finish_all(group, Ending.DENIED, str(error))
         except SealiftError as error:
@@ -195,7 +197,7 @@ class _Batch:
                 await removed_versions.remember(self.runtime, event)
             if event.kind in _WANTS_COPY:
                 if (event.size_bytes or 0) > pair.thresholds.lambda_max_size:
-                    self._finish_in_backlog(delivery, f"larger than {pair.thresholds.lambda_max_size}")
+                    self._finish_in_backlog(delivery, self._too_large(delivery))
                 else:
                     rows[number] = delivery
             elif not mirrors:
@@ -207,9 +209,28 @@ class _Batch:
         settled = await self._settle(pair, group[0].event.key, rows, progress)
         for number, delivery in rows.items():
             await self._finish_row(delivery, number, group, settled)
+        self._finish_deletes(group, settled)
+
+    def _finish_deletes(self, group: Sequence[_Delivery], settled: KeyResult) -> None:
+        """Finish the events that want no copy. What could not be put on top is handed over."""
+        unfinished, is_in_backlog = settled.unfinished, False
         for delivery in group:
-            if delivery.entry is None and delivery.event.kind not in _WANTS_COPY:
-                self._finish(delivery, Ending.DELETED if settled.is_marked else Ending.SAME, "")
+            if delivery.entry is None:
+                if unfinished is None:
+                    self._finish(delivery, Ending.DELETED if settled.is_marked else Ending.SAME, "")
+                else:
+                    self._finish_in_backlog(delivery, self._why_unfinished(delivery, unfinished), unfinished.version)
+                    is_in_backlog = True
+        if unfinished is not None and unfinished.has_copy and not is_in_backlog:
+            # A version without a copy has an event of its own. This one's event is over.
+            self._add_to_backlog(group[-1], self._why_unfinished(group[-1], unfinished), unfinished.version)
+
+    def _why_unfinished(self, delivery: _Delivery, unfinished: Unfinished) -> str:
+        return _ARCHIVED if unfinished.is_archived else self._too_large(delivery)
+
+    def _too_large(self, delivery: _Delivery) -> str:
+        assert delivery.pair is not None
+        return f"larger than {delivery.pair.thresholds.lambda_max_size}"
 
     async def _settle(self, pair: Pair, key: str, rows: Mapping[int, _Delivery], progress: KeyProgress) -> KeyResult:
         """Settle the key. Retry what may pass, for as long as there is time."""
@@ -245,8 +266,7 @@ class _Batch:
         self, delivery: _Delivery, number: int, group: Sequence[_Delivery], settled: KeyResult
     ) -> None:
         if number in settled.left:
-            assert delivery.pair is not None
-            self._finish_in_backlog(delivery, f"larger than {delivery.pair.thresholds.lambda_max_size}")
+            self._finish_in_backlog(delivery, self._too_large(delivery))
             return
         outcome = settled.outcomes[number]
         if outcome.status is Status.ARCHIVED:
@@ -276,25 +296,34 @@ class _Batch:
             self.removals_known[removal] = await removed_versions.is_known(self.runtime, event)
         return "gone: it was deleted afterwards" if self.removals_known[removal] else ""
 
-    def _finish_late(self, delivery: _Delivery, *, can_wait: bool) -> None:
+    def _finish_late(self, delivery: _Delivery, progress: KeyProgress, *, can_wait: bool) -> None:
         if delivery.entry is not None:
             return
         if can_wait and delivery.event.kind in _WANTS_COPY:
-            self._finish_in_backlog(delivery, "slower than the time that was left")
+            self._finish_in_backlog(delivery, _TOO_SLOW)
+        elif can_wait and progress.newest is not None:
+            self._finish_in_backlog(delivery, _TOO_SLOW, progress.newest)
         else:
             self._finish(delivery, Ending.FAILED, "the time was over")
 
-    def _finish_in_backlog(self, delivery: _Delivery, reason: str) -> None:
-        assert delivery.pair is not None
+    def _finish_in_backlog(self, delivery: _Delivery, reason: str, version: Listed | None = None) -> None:
+        """Hand over the event's own version, or `version` of its key."""
         self._finish(delivery, Ending.HANDED_OVER, reason)
-        self.to_backlog[delivery.pair.name].append((delivery, reason))
+        self._add_to_backlog(delivery, reason, version)
+
+    def _add_to_backlog(self, delivery: _Delivery, reason: str, version: Listed | None = None) -> None:
+        assert delivery.pair is not None
+        row = BacklogRow.of(delivery.event, reason)
+        if version is not None:
+            version_id = version.version_id if is_exact(version.version_id) else None
+            row = row._replace(version_id=version_id, size_bytes=version.size_bytes, etag=version.etag)
+        self.to_backlog[delivery.pair.name].append((delivery, row))
 
     async def _write_backlog(self) -> None:
         """Write the backlog. Events that cannot be written there have failed."""
         for pair, left in self.to_backlog.items():
-            rows = [backlog.BacklogRow.of(delivery.event, reason) for delivery, reason in left]
             try:
-                await backlog.add(self.runtime, pair, rows)
+                await backlog.add(self.runtime, pair, [row for _, row in left])
             except SealiftError as error:
                 for delivery, _ in left:
                     self._finish(delivery, Ending.FAILED, f"not handed over: {error}")

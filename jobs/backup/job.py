@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jobs.backup.key_backup import BackupOptions, BackupStores, KeyBackup, KeyProgress, KeyResult
+from jobs.backup.key_backup import BackupOptions, BackupStores, KeyBackup, KeyProgress, KeyResult, Unfinished
 from jobs.backup.version_match import VersionMatcher, identity
 from jobs.core.histories import keys_of
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef, ObjectVersion, Route
@@ -30,7 +30,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT, Store
 
-__all__ = ["Backup", "BackupOptions", "KeyProgress", "KeyResult"]
+__all__ = ["Backup", "BackupOptions", "KeyProgress", "KeyResult", "Unfinished"]
 
 
 class Backup(BackupStores):

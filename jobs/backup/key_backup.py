@@ -16,7 +16,7 @@ The requests for one event do not grow with the number of versions of its key:
 | each further event of the key in one batch   | HEAD, at most `LOOKS` HEADs, CopyObject                        |
 
 Where neither checksums nor ETags can be compared, the bytes of the compared versions are read as
-well.
+well. Where the newest version's copy may be archived, an older version costs one HEAD more.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ from jobs.s3.store import ABSENT, Guard, Store
 
 ROUNDS = 12
 _GONE = "the source object is gone"
+_ARCHIVED = "the source must be restored from its archive class first"
+_NEWEST_ARCHIVED = "the newest version must be restored from its archive class first: it could not be put back on top"
+_MAY_BE_ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE", "INTELLIGENT_TIERING"})
+"""Classes whose objects may have to be restored before they can be copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,26 @@ class KeyResult(NamedTuple):
 
     `outcomes`: row number → outcome. A row in `left` has none, since its object is above the limit.
     `history` is the source's, oldest first, as last seen (None: no look was necessary).
-    `is_marked`: a delete marker was made.
+    `is_marked`: a delete marker was made. `unfinished`: what belongs on top and is not there.
     """
 
     outcomes: dict[int, Outcome]
     left: frozenset[int] = frozenset()
     history: Sequence[Listed] | None = None
     is_marked: bool = False
+    unfinished: Unfinished | None = None
+
+
+class Unfinished(NamedTuple):
+    """The source's newest version, which this worker could not put on top.
+
+    `is_archived`: it must be restored at the source first. Otherwise it is above the limit.
+    `has_copy`: a copy of it lies below the top.
+    """
+
+    version: Listed
+    is_archived: bool
+    has_copy: bool
 
 
 class BackupStores:
@@ -79,10 +96,12 @@ class BackupStores:
 class KeyProgress:
     """The state of an unfinished key.
 
-    `owes_newest`: an older version is on top until the newest is put back.
+    `owes_newest`: an older version is on top until the newest is put back. `newest`: the source's
+    version that belongs on top, as last seen.
     """
 
     owes_newest: bool = False
+    newest: Listed | None = None
 
 
 @dataclass(slots=True)
@@ -132,7 +151,8 @@ class KeyBackup:
     matcher: VersionMatcher
     is_marked: bool = False
     left: set[int] = field(default_factory=set)
-    refused: set[Identity] = field(default_factory=set)
+    refused: dict[Identity, Unfinished] = field(default_factory=dict)
+    unrestored: dict[Identity, Unfinished] = field(default_factory=dict)
 
     async def settle(self) -> KeyResult:
         """Do what `jobs.backup.job.Backup.settle` promises. Raises StoreError."""
@@ -144,15 +164,28 @@ class KeyBackup:
                 self.matcher.record_source(info)
             try:
                 if await self._take_steps(sides):
-                    return KeyResult(self.outcomes, frozenset(self.left), sides.whole, self.is_marked)
+                    return self._result(sides)
             except TooLargeToCompare:
                 self.left |= {row.row for row in self.rows if row.row not in self.outcomes}
-                return KeyResult(self.outcomes, frozenset(self.left), sides.whole, self.is_marked)
+                if (version := self._newest(sides)) is not None:
+                    self.refused.setdefault(identity(version), Unfinished(version, is_archived=False, has_copy=False))
+                return self._result(sides)
             except NoSuchBucket:
                 raise
             except (PreconditionFailed, Conflict, NotFound) as error:
                 last = error  # another writer was first, or it is gone: look again
         raise Conflict("backup", str(target), "Raced", f"others kept changing this key, {ROUNDS} times over: {last}")
+
+    def _result(self, sides: KeySides) -> KeyResult:
+        version = self._newest(sides)
+        known = self.refused | self.unrestored
+        unfinished = None if version is None else known.get(identity(version))
+        return KeyResult(self.outcomes, frozenset(self.left), sides.whole, self.is_marked, unfinished)
+
+    def _newest(self, sides: KeySides) -> Listed | None:
+        """Return the source's version that belongs on top, copied or not."""
+        place = newest(sides.whole, mirrors_deletes=self.job.options.mirrors_deletes)
+        return None if place is None else sides.whole[place]
 
     async def _take_steps(self, sides: KeySides) -> bool:
         """Take every step that one look allows.
@@ -160,6 +193,7 @@ class KeyBackup:
         True when none is left and the source has not changed meanwhile.
         """
         look = _Look(sides, sides.whole)
+        self.progress.newest = self._newest(sides)
         step = NextStep(Act.COPY)
         while step.act in (Act.COPY, Act.RESTORE):
             look.history = [version for version in sides.whole if identity(version) not in self.refused]
@@ -169,7 +203,9 @@ class KeyBackup:
             if step.act is Act.COPY:
                 await self._copy(look, step.place, target, [row for row in self.rows if named[row.row] == step.place])
             elif step.act is Act.RESTORE:
-                await self._restore(look, step.place, target)
+                assert target is not None
+                if not await self._restore(look, step.place, target):
+                    step = NextStep(Act.DONE)
         if step.act is Act.MARK and newest(sides.whole, mirrors_deletes=True) is None:
             await self.job.destination.delete(*self._target()[:2])
             self.is_marked = True
@@ -241,7 +277,7 @@ class KeyBackup:
     async def _copy(self, look: _Look, place: int, target: int | None, rows: Sequence[ObjectVersion]) -> None:
         """Put a source version on top."""
         version, copies = look.history[place], look.sides.copies.copies
-        covered = None if target is None else look.found.get(identity(look.history[target]))
+        covered = None if target is None or target == place else look.found.get(identity(look.history[target]))
         size_bytes, limit = version.size_bytes or 0, self.job.options.limit_bytes
         to_restore = copies[covered].size_bytes or 0 if covered is not None else 0
         if limit is not None and max(size_bytes, to_restore) > limit:
@@ -250,40 +286,74 @@ class KeyBackup:
         row = _row(version, rows)
         info = await self.matcher.describe(version)
         if info.is_archived:
-            self._refuse(version, rows, Status.ARCHIVED)
+            self._refuse(version, rows, _ARCHIVED)
+            return
+        if target is not None and covered is not None and not await self._can_cover(look, target, covered):
+            self._refuse(version, rows, _NEWEST_ARCHIVED)
             return
         # An older version has to be covered again, or hidden where everything was deleted.
         self.progress.owes_newest = self.progress.owes_newest or target is None or covered is not None
         try:
             outcome = await self.job.copier.copy(row, info, _guard(copies))
         except ArchivedObject:
-            self._refuse(version, rows, Status.ARCHIVED)
+            self._refuse(version, rows, _ARCHIVED)
             return
         self.matcher.record_copy(identity(version), outcome)
         look.found[identity(version)] = look.add(version, self._target().key, outcome)
         for asked in rows:
             self.outcomes[asked.row] = outcome._replace(row=asked.row, version_id=asked.version_id)
 
-    async def _restore(self, look: _Look, place: int, target: int | None) -> None:
-        """Put one of the destination's copies on top again."""
-        copies = look.sides.copies.copies
-        copy, row = copies[place], _row(copies[place], ())
-        info = await self.job.destination.head(self.job.restorer.route.source_of(row))
-        self.progress.owes_newest = True
-        outcome = await self.job.restorer.copy(row, info, _guard(copies))
-        self.matcher.record_recopy(copy, outcome)
-        assert target is not None
-        look.found[identity(look.history[target])] = look.add(copy, copy.key, outcome)
+    async def _can_cover(self, look: _Look, target: int, covered: int) -> bool:
+        """True if the newest version can be put on top again: its own copy, or the source, can be
+        read.
 
-    def _refuse(self, version: Listed, rows: Sequence[ObjectVersion], status: Status | None) -> None:
-        """Take a version that cannot be copied here out of the decision."""
-        self.refused.add(identity(version))
-        if status is None:
+        Costs a HEAD, and only where the copy's class may be an archive.
+        """
+        copy = look.sides.copies.copies[covered]
+        if copy.storage_class not in _MAY_BE_ARCHIVED:
+            return True
+        info = await self.job.destination.head(self._target()._replace(version_id=copy.version_id))
+        return not info.is_archived or not (await self.matcher.describe(look.history[target])).is_archived
+
+    async def _restore(self, look: _Look, place: int, target: int) -> bool:
+        """Put one of the destination's copies on top again, or the source's version where that copy
+        is archived.
+
+        False: this worker cannot. `unrestored` then says why.
+        """
+        copies, version = look.sides.copies.copies, look.history[target]
+        copy, limit = copies[place], self.job.options.limit_bytes
+        if limit is not None and (copy.size_bytes or 0) > limit:
+            self.unrestored[identity(version)] = Unfinished(version, is_archived=False, has_copy=True)
+            return False
+        row = _row(copy, ())
+        info = await self.job.destination.head(self.job.restorer.route.source_of(row))
+        if not info.is_archived:
+            # A caller that stops here may leave to a run what a delete marker hides, but not an
+            # older version on top.
+            self.progress.owes_newest = self.progress.owes_newest or not copies[-1].is_delete_marker
+            outcome = await self.job.restorer.copy(row, info, _guard(copies))
+            self.matcher.record_recopy(copy, outcome)
+            look.found[identity(version)] = look.add(copy, copy.key, outcome)
+        elif (await self.matcher.describe(version)).is_archived:
+            self.unrestored[identity(version)] = Unfinished(version, is_archived=True, has_copy=True)
+            return False
+        else:
+            await self._copy(look, target, target, ())
+        return True
+
+    def _refuse(self, version: Listed, rows: Sequence[ObjectVersion], archived: str | None) -> None:
+        """Take a version that cannot be copied here out of the decision.
+
+        `archived`: what must be restored first. None: it is above the limit.
+        """
+        is_archived = archived is not None
+        self.refused[identity(version)] = Unfinished(version, is_archived=is_archived, has_copy=False)
+        if archived is None:
             self.left |= {row.row for row in rows}
             return
-        reason = "the source must be restored from its archive class first"
         for row in rows:
-            self.outcomes[row.row] = Outcome.of(row, status, reason)
+            self.outcomes[row.row] = Outcome.of(row, Status.ARCHIVED, archived)
 
     def _conclude(self, look: _Look, named: Mapping[int, int | None]) -> None:
         """Set the outcomes of rows that needed no step: their versions were stored already, or are

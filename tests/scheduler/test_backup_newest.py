@@ -1,0 +1,200 @@
+"""The newest version is on top of its copies, or the journal says who finishes it."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jobs.core.model import Attributes, Listed, ObjectRef
+from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_store import MemoryStore
+from tests.scheduler.conftest import Place
+from tests.scheduler.event_samples import batch, notification
+from tests.scheduler.test_backup_batches import Faulty, Scene
+
+LIMIT_BYTES = 10
+LARGE = b"more than ten bytes"
+
+
+class Ordered(Faulty):
+    """Each look at the clock is a second later than the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        seconds = itertools.count(1e9)
+        self._buckets.clock = lambda: next(seconds)
+
+
+class Key(Scene):
+    """One key whose events are handled one at a time."""
+
+    def __init__(self, folder: Path, *, versioned: bool = True, **pair: Any) -> None:
+        super().__init__(folder)
+        self.store = Ordered()
+        if not versioned:
+            self.store._buckets.named["source"].is_versioned = False
+        document = yaml.safe_load((folder / "policy.yaml").read_text())
+        document["pairs"][0] |= {"thresholds": {"lambda_max_size": f"{LIMIT_BYTES} B"}, **pair}
+        (folder / "policy.yaml").write_text(yaml.safe_dump(document))
+
+    def handle(self, event: dict[str, Any]) -> str:
+        """Handle one event. Returns its ending."""
+        count = len(self.lines("journal/"))
+        self.invoke(batch(event))
+        lines = self.lines("journal/")
+        assert len(lines) == count + 1
+        return str(max(lines, key=lambda line: (line["recorded_at"], int(line["sequencer"], 16)))["status"])
+
+    def history(self, bucket: str) -> list[Listed]:
+        """The versions of the key, oldest first."""
+        return self.run(MemoryStore.list_versions(self.store, bucket, "k")).entries[::-1]
+
+    def bodies(self) -> list[bytes | None]:
+        """The copies, oldest first. None is a delete marker."""
+        stored = self.store._buckets.named["hotter"].versions.get("k", [])
+        return [None if each.is_delete_marker else each.data for each in stored]
+
+    def copy_by_run(self) -> None:
+        """The source's newest version is copied as a run does it."""
+        ref = ObjectRef("source", "k", self.history("source")[-1].version_id)
+        body = self.run(MemoryStore.get(self.store, ref))
+        attributes = Attributes(metadata=body.info.attributes.metadata)
+        self.run(MemoryStore.put(self.store, "hotter", "k", body.data, attributes, guard=UNGUARDED))
+
+    def delete(self) -> dict[str, Any]:
+        """Delete the key. Returns the event."""
+        deleted = self.run(MemoryStore.delete(self.store, "source", "k"))
+        return self.told("k", "ObjectRemoved:DeleteMarkerCreated", versionId=deleted.version_id)
+
+    def remove(self, place: int) -> dict[str, Any]:
+        """Remove a version or marker for good. Returns the event."""
+        version_id = self.history("source")[place].version_id
+        self.run(MemoryStore.delete(self.store, "source", "k", version_id=version_id))
+        return self.told("k", "ObjectRemoved:Delete", versionId=version_id)
+
+    def backlog(self) -> list[tuple[str | None, int | None, str]]:
+        return [(row["version_id"], row["size_bytes"], row["reason"]) for row in self.lines("backlog/")]
+
+    def run(self, work: Any) -> Any:
+        return self.runtime.run(work)
+
+
+@pytest.mark.parametrize("deletes", ["mirror", "retain"])
+@pytest.mark.parametrize("kind", ["versioned", "NO is removed", "unversioned"])
+def test_content_that_comes_back_is_on_top_after_its_event(place: Place, kind: str, deletes: str) -> None:
+    """OK, NO, OK within seconds, one event at a time: the first copy is not of the third write."""
+    if kind == "unversioned":
+        place.source += "-plain"
+        place.client.create_bucket(Bucket=place.source)
+    place.write_policy(deletes=deletes)
+    with place.function("backup") as backup:
+        for number, body in enumerate((b"OK", b"NO", b"OK")):
+            event = place.put("k", body)
+            if number == 1:
+                refused = event["s3"]["object"].get("versionId")
+            if number == 2 and kind == "NO is removed":
+                place.client.delete_object(Bucket=place.source, Key="k", VersionId=refused)
+            assert backup.invoke(batch(notification(event))).failed == []
+            assert place.copy_of("k") == body
+    assert [status for _, status in place.journal()] == ["copied"] * 3
+
+
+ARCHIVED_COPIES = {"bucket": "hotter", "region": "us-east-1", "storage_class": "DEEP_ARCHIVE"}
+
+
+def test_where_copies_are_archived_the_newest_is_copied_from_the_source_again(tmp_path: Path) -> None:
+    """Its own copy cannot be copied, and the late version stayed on top of it."""
+    key = Key(tmp_path, destination=ARCHIVED_COPIES)
+    late, newest = key.put("k", b"late"), key.put("k", b"newest")
+    assert [key.handle(newest), key.handle(late)] == ["copied", "copied"]
+    assert key.bodies() == [b"newest", b"late", b"newest"]
+    assert [key.handle(late), key.handle(newest)] == ["same", "same"]
+
+
+def test_a_late_version_waits_for_a_run_while_nobody_could_put_the_newest_back(tmp_path: Path) -> None:
+    """The newest one is archived at both sides."""
+    key = Key(tmp_path)
+    late, newest = key.put("k", b"late"), key.put("k", b"newest")
+    assert key.handle(newest) == "copied"
+    for bucket in ("source", "hotter"):
+        key.store._buckets.named[bucket].versions["k"][-1].attributes = Attributes(storage_class="GLACIER")
+    assert key.handle(late) == "handed_over"
+    assert key.bodies() == [b"newest"]
+    assert [reason for _, _, reason in key.backlog()] == ["archived: a run takes it once it is restored"]
+
+
+@pytest.mark.parametrize("has_copy", [True, False])
+def test_a_delete_marker_that_is_removed_from_above_a_large_version_is_handed_over(
+    tmp_path: Path, has_copy: bool
+) -> None:
+    """It ended as `same`, and the copy stayed deleted."""
+    key = Key(tmp_path, deletes="mirror")
+    key.put("k", LARGE)
+    if has_copy:
+        key.copy_by_run()
+    else:
+        key.run(MemoryStore.delete(key.store, "hotter", "k"))
+    assert key.handle(key.delete()) == ("deleted" if has_copy else "same")
+    before = key.bodies()
+    assert key.handle(key.remove(-1)) == "handed_over"
+    [version] = key.history("source")
+    assert key.backlog() == [(version.version_id, len(LARGE), "larger than 10 B")]
+    assert key.bodies() == before
+
+
+@pytest.mark.parametrize("has_copy", [True, False])
+def test_the_removal_of_what_lay_above_a_large_version_is_handed_over(tmp_path: Path, has_copy: bool) -> None:
+    """The copy showed bytes that the source no longer has."""
+    key = Key(tmp_path, deletes="mirror")
+    key.put("k", LARGE)
+    if has_copy:
+        key.copy_by_run()
+    assert key.handle(key.put("k", b"small")) == "copied"
+    assert key.handle(key.remove(-1)) == "handed_over"
+    [version] = key.history("source")
+    assert key.backlog() == [(version.version_id, len(LARGE), "larger than 10 B")]
+
+
+def test_the_removal_of_a_large_version_shows_the_one_below(tmp_path: Path) -> None:
+    key = Key(tmp_path, deletes="mirror")
+    assert key.handle(key.put("k", b"small")) == "copied"
+    key.put("k", LARGE)
+    key.copy_by_run()
+    assert key.handle(key.remove(-1)) == "same"
+    assert key.bodies()[-1] == b"small"
+
+
+def test_a_large_version_below_an_older_one_is_handed_over_with_the_older_ones_event(tmp_path: Path) -> None:
+    """A writer died before it put the newest back. The older version's event comes again."""
+    key = Key(tmp_path)
+    late = key.put("k", b"late")
+    key.put("k", LARGE)
+    key.copy_by_run()
+    key.run(MemoryStore.put(key.store, "hotter", "k", b"late", Attributes(), guard=UNGUARDED))
+    assert key.handle(late) == "same"
+    version = key.history("source")[-1]
+    assert key.backlog() == [(version.version_id, len(LARGE), "larger than 10 B")]
+
+
+def test_an_archived_version_below_a_removed_marker_is_handed_over(tmp_path: Path) -> None:
+    key = Key(tmp_path, deletes="mirror")
+    key.put("k", b"cold", storage_class="GLACIER")
+    key.delete()
+    assert key.handle(key.remove(-1)) == "handed_over"
+    [version] = key.history("source")
+    assert key.backlog() == [(version.version_id, 4, "archived: a run takes it once it is restored")]
+
+
+def test_what_a_delete_had_no_time_for_is_handed_over(tmp_path: Path) -> None:
+    key = Key(tmp_path, deletes="mirror")
+    assert key.handle(key.put("k", b"first")) == "copied"
+    assert key.handle(key.delete()) == "deleted"
+    removal = key.remove(-1)
+    key.store.slow = lambda operation, arguments: 5.0 if operation == "copy" else 0.0
+    assert key.invoke(batch(removal), remaining_seconds=0.5) == []
+    [version] = key.history("source")
+    assert key.backlog() == [(version.version_id, 5, "slower than the time that was left")]
