@@ -128,9 +128,8 @@ class _Batch:
         await asyncio.gather(*(self._handle_key(group, gate, deadline) for group in groups.values()))
         await self._write_backlog()
         await self._write_journal()
-        publish_metrics(
-            [(each.pair, each.event, each.entry) for each in self.deliveries if each.entry], self.runtime.clock()
-        )
+        ended = [(each.pair, each.event, each.entry) for each in self.deliveries if each.entry]
+        publish_metrics(self.policy.name, ended, self.runtime.clock())
         failed = {each.message_id for each in self.deliveries if each.entry is None or each.entry.status not in SETTLED}
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}
 

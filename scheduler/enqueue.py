@@ -58,7 +58,7 @@ async def handle(runtime: Runtime, event: Mapping[str, Any]) -> list[Published]:
     manifests = []
     for pair in pairs:
         waiting = await backlog.waiting(runtime, pair.name)
-        _measure(pair, waiting, runtime.clock())
+        _measure(policy, pair, waiting, runtime.clock())
         why = "asked for" if event.get("now") else _is_due(pair, waiting, runtime.clock())
         if waiting and why:
             await backlog.publish(runtime, pair.name, waiting, why)
@@ -133,10 +133,10 @@ def _pair(policy: Policy, name: Any) -> Pair:
     return pair
 
 
-def _measure(pair: Pair, waiting: Sequence[Waiting], now: float) -> None:
+def _measure(policy: Policy, pair: Pair, waiting: Sequence[Waiting], now: float) -> None:
     metrics = [
         Metric("BacklogRows", Unit.COUNT, sum(each.rows for each in waiting)),
         Metric("BacklogBytes", Unit.BYTES, sum(each.size_bytes for each in waiting)),
         Metric("BacklogAge", Unit.SECONDS, max((now - each.since for each in waiting), default=0.0)),
     ]
-    measure(metrics, {"Pair": pair.name}, Function="enqueue")
+    measure(metrics, {"System": policy.name, "Pair": pair.name}, Function="enqueue")

@@ -1,6 +1,7 @@
 """Metrics of a batch of events: how many ended how, and how old they were.
 
-Namespace `Sealift`, dimension `Pair` (`none` for events without a pair). Ages are seconds from the
+Namespace `Sealift`, dimensions `System` (the policy's name) and `Pair` (`none` for events without a
+pair). Ages are seconds from the
 event to the end of the batch. `OldestUnhandledEventAge` and `NewestUnhandledEventAge` count events
 that failed and come again.
 """
@@ -27,8 +28,8 @@ _COUNTS = {
 }
 
 
-def publish_metrics(events: Iterable[tuple[Pair | None, ObjectEvent, Entry]], now: float) -> None:
-    """One line a pair. Times are epoch seconds."""
+def publish_metrics(system: str, events: Iterable[tuple[Pair | None, ObjectEvent, Entry]], now: float) -> None:
+    """One line a pair of the system. Times are epoch seconds."""
     by_pair: dict[str, list[tuple[ObjectEvent, Entry]]] = defaultdict(list)
     for pair, event, entry in events:
         by_pair[pair.name if pair else "none"].append((event, entry))
@@ -41,7 +42,7 @@ def publish_metrics(events: Iterable[tuple[Pair | None, ObjectEvent, Entry]], no
         metrics.append(Metric("BytesBackedUp", Unit.BYTES, copied))
         metrics += _ages("Event", [event for event, _ in ended], now)
         metrics += _ages("UnhandledEvent", [event for event, entry in ended if entry.status not in SETTLED], now)
-        measure(metrics, {"Pair": name}, Function="backup")
+        measure(metrics, {"System": system, "Pair": name}, Function="backup")
 
 
 def _ages(what: str, events: Iterable[ObjectEvent], now: float) -> list[Metric]:

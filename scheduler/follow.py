@@ -224,7 +224,7 @@ class _Follower:
         await asyncio.to_thread(publish, self.topic, subject, text)
         await self.runtime.write_once(marker, json.dumps({"subject": subject, "at": self.runtime.clock()}).encode())
         if pair and metrics:
-            measure(metrics, {"Pair": pair}, Function="follow")
+            measure(metrics, {"System": self.policy.name, "Pair": pair}, Function="follow")
         return _did("told", name, subject=subject)
 
     async def _appears(self, marker: str) -> bool:

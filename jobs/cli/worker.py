@@ -166,6 +166,7 @@ async def _work(
         __version__,
         plan.shards[shard].rows,
         write=_to_stderr if settings.log_json else nowhere,
+        system=settings.system,
     )
     attempt.plan = plan
     attempt.on_checkpoint = log.count

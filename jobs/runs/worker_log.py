@@ -39,6 +39,8 @@ def nowhere(line: str) -> None:
 class WorkerLog:
     """The log of one attempt at one shard: a line when the block begins, and lines when it ends.
 
+    `system`, the policy's name, tells its metrics from those of another system in the account.
+
     It counts what this attempt did, not what earlier attempts did.
     """
 
@@ -50,6 +52,7 @@ class WorkerLog:
     planned_rows: int
     write: Callable[[str], None]
     clock: Callable[[], float] = time.time
+    system: str | None = None
     _statuses: Counter[Status] = field(default_factory=Counter, init=False)
     _size_bytes: int = field(default=0, init=False)
     _began: float = field(default=0.0, init=False)
@@ -96,9 +99,10 @@ class WorkerLog:
         details = {"exit_code": int(exit_code), "outcomes": statuses} | (
             {"message": _short(message)} if message else {}
         )
-        self._line("ended", level, details, {"Job": self.job}, metrics)
+        of_job = ({"System": self.system} if self.system else {}) | {"Job": self.job}
+        self._line("ended", level, details, of_job, metrics)
         for status, rows in errors.items():
-            by = {"Job": self.job, "Reason": status.value}
+            by = of_job | {"Reason": status.value}
             self._line("errors", "warning", {}, by, [Metric("Errors", Unit.COUNT, rows)])
 
     def _line(

@@ -87,7 +87,7 @@ def test_lines_say_what_was_done_by_whom() -> None:
         assert problems(line) == []
         [directive] = line["_aws"]["CloudWatchMetrics"]
         # What a run or a shard is called would make a new metric, and a bill, each time.
-        assert set(directive["Dimensions"][0]) <= {"Job", "Reason"}
+        assert set(directive["Dimensions"][0]) <= {"System", "Job", "Reason"}
 
 
 @pytest.mark.parametrize(
