@@ -62,14 +62,21 @@ locals {
         arrayProperties = { index = [{ exists = false }] }
       } }
     } },
-    # Alarms on replication are in the hot bucket's region; the topic is in ours.
+    # A job that cannot be placed stands before all others of its queue. Batch says so once, and people have to hear it.
+    # https://docs.aws.amazon.com/batch/latest/userguide/batch-job-queue-blocked-events.html
+    { for any in slice(["queue-blocked"], 0, local.makes_queue ? 1 : 0) : any => {
+      regions = [local.region]
+      to      = "topic"
+      pattern = { source = ["aws.batch"], detail-type = ["Batch Job Queue Blocked"], detail = { jobQueue = values(local.queue_arns) } }
+    } },
+    # Alarms on what is in other regions are there; the topic is in ours.
     { for any in slice(["far-alarms"], 0, length(local.alarm_regions) > 0 ? 1 : 0) : any => {
       regions = local.alarm_regions
       to      = "topic"
       pattern = { source = ["aws.cloudwatch"], detail-type = ["CloudWatch Alarm State Change"], detail = {
         alarmName = [{ prefix = "${local.name}-" }]
         state     = { value = ["ALARM"] }
-      }, region = local.alarm_regions }
+      }, region = tolist(local.alarm_regions) }
     } },
   )
 
@@ -251,6 +258,54 @@ resource "aws_cloudwatch_event_target" "forward" {
   target_id = "home"
   arn       = local.home_bus
   role_arn  = aws_iam_role.events.arn
+
+  retry_policy {
+    maximum_event_age_in_seconds = 86400
+    maximum_retry_attempts       = 185
+  }
+
+  dead_letter_config {
+    arn = aws_sqs_queue.far[each.value.region].arn
+  }
+}
+
+# What could not be forwarded: a rule's dead-letter queue has to be in the rule's region.
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
+resource "aws_sqs_queue" "far" {
+  for_each = local.alarm_regions
+
+  region                    = each.key
+  name                      = "${local.name}-undelivered"
+  message_retention_seconds = 1209600
+  sqs_managed_sse_enabled   = true # a region may have no key of ours
+}
+
+resource "aws_sqs_queue_policy" "far" {
+  for_each = local.alarm_regions
+
+  region    = each.key
+  queue_url = aws_sqs_queue.far[each.key].id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid       = "TlsOnly"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = ["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage"]
+        Resource  = aws_sqs_queue.far[each.key].arn
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      },
+      {
+        Sid       = "Rules"
+        Effect    = "Allow"
+        Principal = { Service = "events.amazonaws.com" }
+        Action    = "sqs:SendMessage"
+        Resource  = aws_sqs_queue.far[each.key].arn
+        Condition = { ArnEquals = { "aws:SourceArn" = [for name, rule in aws_cloudwatch_event_rule.forward : rule.arn if local.forwarded[name].region == each.key] } }
+      },
+    ]
+  })
 }
 
 resource "aws_scheduler_schedule_group" "this" {

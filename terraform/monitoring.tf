@@ -4,12 +4,28 @@ locals {
   makes_topic = local.alarms.topic == null
   topic_arn   = local.makes_topic ? aws_sns_topic.alarms["this"].arn : local.alarms.topic
 
-  # S3's replication metrics are in the hot bucket's region, by rule; they exist where replication time control is on.
-  timed_rules = merge([for bucket, each in local.replicated : {
-    for rule in each.rules : "${rule.id}-replication" => { hot = bucket, region = each.region, rule = rule.id, twin = rule.replica.bucket }
-    if rule.replica.replication_time_control
-  }]...)
-  alarm_regions = distinct([for each in local.timed_rules : each.region if each.region != local.region])
+  # S3 publishes latency in the replica's region, and failed operations in the hot bucket's, by rule.
+  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/repl-metrics.html
+  replication_alarms = merge(flatten([for bucket, each in local.replicated : [for rule in each.rules : {
+    "${rule.id}-replication" = {
+      metric = "ReplicationLatency", statistic = "Maximum", periods = 3, region = rule.replica.region, hot = bucket, rule = rule.id, twin = rule.replica.bucket
+      above  = rule.replica.replication_time_control ? 900 : 86400
+      means  = "Replication from ${bucket} to ${rule.replica.bucket} is more than ${rule.replica.replication_time_control ? "15 minutes" : "a day"} behind."
+    }
+    "${rule.id}-replication-failed" = {
+      metric = "OperationsFailedReplication", statistic = "Sum", periods = 1, region = each.region, hot = bucket, rule = rule.id, twin = rule.replica.bucket
+      above  = 0
+      means  = "S3 could not replicate from ${bucket} to ${rule.replica.bucket}, and does not try again: mend the cause, then copy these objects by S3 Batch Replication."
+    }
+  }]])...)
+
+  # Where rules forward from, and where alarms are that have to be heard here.
+  alarm_regions = toset([for region in concat(
+    [for each in values(local.bridged) : each.region], keys(local.inventory.buckets), values(local.thawing), values(local.replication_alarms)[*].region,
+  ) : region if region != local.region])
+
+  # Two systems of an account may have a pair of one name.
+  of_pair = { for pair in keys(local.pairs) : pair => { System = local.name, Pair = pair } }
 
   # Metrics of one name, one number, one sentence.
   alarms_of = merge(
@@ -22,6 +38,19 @@ locals {
       namespace = "AWS/SQS", metric = "ApproximateAgeOfOldestMessage", statistic = "Maximum", dimensions = { QueueName = "${local.name}-objects" }
       above     = local.alarms.oldest_event_minutes * 60, period_seconds = 60, periods = 3
       means     = "An object has waited longer than the recovery point that the policy promises."
+    } },
+    # SQS leaves messages out of that age that were received three times and not deleted. The function knows how old these are.
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+    { for pair in keys(local.pairs) : "${pair}-unhandled" => {
+      namespace = "Sealift", metric = "OldestUnhandledEventAge", statistic = "Maximum", dimensions = local.of_pair[pair]
+      above     = local.alarms.oldest_event_minutes * 60, period_seconds = 300, periods = 1
+      means     = "An event of ${pair} fails again and again, and is older than the recovery point that the policy promises: the journal says why."
+    } },
+    # Half an hour after a backlog is due it should be a run. The metric comes every five minutes: none at all is an alarm, too.
+    { for name, pair in local.pairs : "${name}-backlog-age" => {
+      namespace = "Sealift", metric = "BacklogAge", statistic = "Maximum", dimensions = local.of_pair[name]
+      above     = pair.backlog_seconds + 1800, period_seconds = 300, periods = 6, missing = "breaching"
+      means     = "The backlog of ${name} is due and no run has taken it, or nobody measures it: read the log of the function enqueue."
     } },
     { for function in keys(local.functions) : "${function}-throttled" => {
       namespace = "AWS/Lambda", metric = "Throttles", statistic = "Sum", dimensions = { FunctionName = "${local.name}-${function}" }
@@ -39,7 +68,7 @@ locals {
       means     = "A job failed, or ended with findings (exit code 3): `sealift runs list`, then `sealift runs show RUN` says why."
     } },
     { for pair in keys(local.pairs) : "${pair}-findings" => {
-      namespace = "Sealift", metric = "Findings", statistic = "Maximum", dimensions = { Pair = pair }
+      namespace = "Sealift", metric = "Findings", statistic = "Maximum", dimensions = local.of_pair[pair]
       above     = 0, period_seconds = 300, periods = 1
       means     = "Copies of ${pair} are not as they should be: the run's report lists each."
     } },
@@ -104,7 +133,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   evaluation_periods  = each.value.periods
   comparison_operator = "GreaterThanThreshold"
   threshold           = each.value.above
-  treat_missing_data  = "notBreaching"
+  treat_missing_data  = try(each.value.missing, "notBreaching")
   alarm_actions       = [local.topic_arn]
   ok_actions          = [local.topic_arn]
 }
@@ -117,7 +146,7 @@ resource "aws_cloudwatch_metric_alarm" "night" {
   alarm_description   = "No night of ${each.key} has succeeded for ${local.alarms.night_hours} hours: is its schedule on, does `sealift runs list` show one?"
   namespace           = "Sealift"
   metric_name         = "NightSucceeded"
-  dimensions          = { Pair = each.key }
+  dimensions          = local.of_pair[each.key]
   statistic           = "Sum"
   period              = 3600
   evaluation_periods  = local.alarms.night_hours
@@ -130,22 +159,41 @@ resource "aws_cloudwatch_metric_alarm" "night" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "replication" {
-  for_each = local.timed_rules
+  for_each = local.replication_alarms
 
   region              = each.value.region
   alarm_name          = "${local.name}-${each.key}"
-  alarm_description   = "Replication from ${each.value.hot} to ${each.value.twin} is more than 15 minutes behind."
+  alarm_description   = each.value.means
   namespace           = "AWS/S3"
-  metric_name         = "ReplicationLatency"
+  metric_name         = each.value.metric
   dimensions          = { SourceBucket = each.value.hot, DestinationBucket = each.value.twin, RuleId = each.value.rule }
-  statistic           = "Maximum"
+  statistic           = each.value.statistic
   period              = 300
-  evaluation_periods  = 3
+  evaluation_periods  = each.value.periods
   comparison_operator = "GreaterThanThreshold"
-  threshold           = 900
+  threshold           = each.value.above
   treat_missing_data  = "notBreaching"
   # an alarm reaches a topic of its own region only; from others a rule carries it over, events.tf
   alarm_actions = each.value.region == local.region ? [local.topic_arn] : []
+}
+
+# What a rule of another region could not forward. The rule that carries this alarm over may be the one that fails: look
+# there as well when events of that region are missing.
+resource "aws_cloudwatch_metric_alarm" "undelivered" {
+  for_each = local.alarm_regions
+
+  region              = each.key
+  alarm_name          = "${local.name}-undelivered-not-empty"
+  alarm_description   = "A rule of ${each.key} could not forward an event to ${local.region}: read the messages of the queue ${local.name}-undelivered there."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateNumberOfMessagesVisible"
+  dimensions          = { QueueName = aws_sqs_queue.far[each.key].name }
+  statistic           = "Maximum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
 }
 
 # Costs of what bears our tag: activate `System` as a cost allocation tag once.
@@ -182,30 +230,30 @@ locals {
     { title = "Recovery point: age of the oldest unhandled event", stat = "Maximum", unit = "s", metrics = [
     ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", "${local.name}-objects"]] },
     { title = "Recovery point in fact: age of the oldest event when its object was copied", stat = "Maximum", unit = "s", metrics = [
-    for pair in keys(local.pairs) : ["Sealift", "OldestEventAge", "Pair", pair]] },
+    for pair in keys(local.pairs) : ["Sealift", "OldestEventAge", "System", local.name, "Pair", pair]] },
     { title = "Objects backed up by events", stat = "Sum", unit = "objects", metrics = [
-    for pair in keys(local.pairs) : ["Sealift", "BackedUp", "Pair", pair]] },
+    for pair in keys(local.pairs) : ["Sealift", "BackedUp", "System", local.name, "Pair", pair]] },
     { title = "Backlog: rows that wait for a run", stat = "Maximum", unit = "rows", metrics = [
-    for pair in keys(local.pairs) : ["Sealift", "BacklogRows", "Pair", pair]] },
+    for pair in keys(local.pairs) : ["Sealift", "BacklogRows", "System", local.name, "Pair", pair]] },
     { title = "Waiting and dead events", stat = "Maximum", unit = "events", metrics = concat(
       [for queue in ["objects"] : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "${local.name}-${queue}"]],
     [for queue in keys(local.dead_queues) : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "${local.name}-${queue}"]]) },
     { title = "Throughput: objects by job", stat = "Sum", unit = "objects", metrics = [
-    for job in ["replicate", "verify"] : ["Sealift", "Objects", "Job", job]] },
+    for job in ["replicate", "verify"] : ["Sealift", "Objects", "System", local.name, "Job", job]] },
     { title = "Throughput: bytes by job", stat = "Sum", unit = "bytes", metrics = [
-    for job in ["replicate", "verify"] : ["Sealift", "Bytes", "Job", job]] },
+    for job in ["replicate", "verify"] : ["Sealift", "Bytes", "System", local.name, "Job", job]] },
     { title = "Outcomes: rows that did not end well", stat = "Sum", unit = "rows", metrics = [
-    for job in ["replicate", "verify"] : ["Sealift", "Errors", "Job", job]] },
+    for job in ["replicate", "verify"] : ["Sealift", "Errors", "System", local.name, "Job", job]] },
     { title = "Findings by pair", stat = "Maximum", unit = "findings", metrics = [
-    for pair in keys(local.pairs) : ["Sealift", "Findings", "Pair", pair]] },
+    for pair in keys(local.pairs) : ["Sealift", "Findings", "System", local.name, "Pair", pair]] },
     { title = "Nights that succeeded", stat = "Sum", unit = "nights", metrics = [
-    for pair in keys(local.pairs) : ["Sealift", "NightSucceeded", "Pair", pair]] },
+    for pair in keys(local.pairs) : ["Sealift", "NightSucceeded", "System", local.name, "Pair", pair]] },
     { title = "Verification: share of the slice proven", stat = "Maximum", unit = "%", metrics = [
-    for pair in keys(local.pairs) : ["Sealift", "VerifiedShare", "Pair", pair]] },
+    for pair in keys(local.pairs) : ["Sealift", "VerifiedShare", "System", local.name, "Pair", pair]] },
     { title = "Functions: errors and throttles", stat = "Sum", unit = "calls", metrics = flatten([
     for function in keys(local.functions) : [for metric in ["Errors", "Throttles"] : { row = ["AWS/Lambda", metric, "FunctionName", "${local.name}-${function}"] }]])[*].row },
     { title = "Cost of runs, by plan", stat = "Sum", unit = "US dollars", metrics = [
-    for pair in keys(local.pairs) : ["Sealift", "PlannedDollars", "Pair", pair]] },
+    for pair in keys(local.pairs) : ["Sealift", "PlannedDollars", "System", local.name, "Pair", pair]] },
   ]
 }
 
@@ -225,7 +273,7 @@ resource "aws_cloudwatch_dashboard" "this" {
           yAxis   = { left = { label = panel.unit, min = 0, showUnits = false } }
         }
       }],
-      [for rules in [[for name, each in local.timed_rules : each]] : {
+      [for rules in [[for each in values(local.replication_alarms) : each if each.metric == "ReplicationLatency"]] : {
         type = "metric", x = 0, y = ceil(length(local.panels) / 2) * 6, width = 24, height = 6
         properties = {
           title  = "Replication latency"

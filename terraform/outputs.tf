@@ -25,7 +25,8 @@ output "buckets" {
 
 output "queues" {
   description = "SQS queues by name: URL."
-  value       = merge({ for name, queue in aws_sqs_queue.this : name => queue.url }, { for name, queue in aws_sqs_queue.dead : name => queue.url })
+  value = merge({ for name, queue in aws_sqs_queue.this : name => queue.url }, { for name, queue in aws_sqs_queue.dead : name => queue.url },
+  { for region, queue in aws_sqs_queue.far : "undelivered-${region}" => queue.url })
 }
 
 output "job_queues" {

@@ -29,6 +29,8 @@ locals {
     archive = try(pair.archive, null) == null ? null : merge({ prefix = "", side = "source", encryption = "AES256",
     kms_key = null, object_lock = null, expire = null, rules = [] }, pair.archive)
     deletes = try(pair.deletes, local.policy.defaults.deletes, "retain")
+    backlog_seconds = [for age in [try(pair.thresholds.backlog_age, local.policy.defaults.thresholds.backlog_age, "1h")] :
+    tonumber(regex("^\\d+", age)) * local.day_seconds[substr(age, -1, 1)]][0]
     nightly = merge(local.nightly, try(pair.nightly, null))
   }]
 

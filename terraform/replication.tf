@@ -63,14 +63,15 @@ resource "aws_s3_bucket_replication_configuration" "this" {
           }
         }
 
-        dynamic "metrics" {
-          for_each = rule.value.replica.replication_time_control ? [15] : []
+        # what monitoring.tf watches; S3 has metrics without replication time control as well
+        metrics {
+          status = "Enabled"
 
-          content {
-            status = "Enabled"
+          dynamic "event_threshold" {
+            for_each = rule.value.replica.replication_time_control ? [15] : []
 
-            event_threshold {
-              minutes = metrics.value
+            content {
+              minutes = event_threshold.value
             }
           }
         }

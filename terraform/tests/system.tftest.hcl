@@ -310,7 +310,7 @@ run "full" {
   }
 
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.replication) == 3 && length(distinct(values(aws_cloudwatch_metric_alarm.replication)[*].region)) == 2
-    error_message = "Replication is watched in the hot bucket's region, in both directions."
+    condition     = length(aws_cloudwatch_metric_alarm.replication) == 6 && aws_cloudwatch_metric_alarm.replication["america-replication"].region == "eu-central-1" && aws_cloudwatch_metric_alarm.replication["america-replication-failed"].region == "us-east-1"
+    error_message = "Latency is watched in the replica's region, failed operations in the hot bucket's."
   }
 }
