@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from jobs.core.parentage import PARENT_PIPE
 from jobs.errors import ConfigError
 
+CLIENTS = ("sealift", "botocore")
+"""The clients that send S3's requests. The first is the default."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -26,7 +29,8 @@ class Settings:
     (`in_batch`, `batch_job_id`). `SEALIFT_START`: the name by which the functions have started this
     job. `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_QUEUE_ON_DEMAND` and `SEALIFT_BATCH_JOB_DEFINITION`
     say where `--executor batch` sends its jobs. `SEALIFT_SYSTEM` is the policy's name: jobs bear it
-    as the tag `sealift:system`, by which roles may end them.
+    as the tag `sealift:system`, by which roles may end them. `SEALIFT_CLIENT`: `botocore` to send
+    S3's requests with AWS's own client, `sealift` (the default) with ours (`s3_client`).
     """
 
     ledger: str | None
@@ -46,6 +50,7 @@ class Settings:
     batch_queue_on_demand: str | None = None
     batch_job_definition: str | None = None
     system: str | None = None
+    client: str = "sealift"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -85,7 +90,25 @@ class Settings:
             batch_queue_on_demand=values.get("SEALIFT_BATCH_QUEUE_ON_DEMAND") or None,
             batch_job_definition=values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
             system=values.get("SEALIFT_SYSTEM") or None,
+            client=cls.s3_client(values),
         )
+
+    @staticmethod
+    def s3_client(environment: Mapping[str, str] | None = None) -> str:
+        """Which client sends S3's requests: one of `CLIENTS`. Raises ConfigError for another word."""
+        client = (os.environ if environment is None else environment).get("SEALIFT_CLIENT") or CLIENTS[0]
+        if client not in CLIENTS:
+            raise ConfigError(f"SEALIFT_CLIENT={client!r}: expected {' or '.join(CLIENTS)}")
+        return client
+
+    @staticmethod
+    def inherited(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The variables that a job in AWS Batch has to get from the process that submits it.
+
+        Nothing, where the default is meant.
+        """
+        client = Settings.s3_client(environment)
+        return {} if client == CLIENTS[0] else {"SEALIFT_CLIENT": client}
 
     @staticmethod
     def has_parent_pipe(environment: Mapping[str, str] | None = None) -> bool:

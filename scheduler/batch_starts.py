@@ -27,6 +27,7 @@ from typing import Any
 
 from jobs.aws.batch import Batch
 from jobs.aws.batch_arrays import NAME_CHARS_MAX, REPORT, SYSTEM_TAG, retry_strategy
+from jobs.config import Settings
 from jobs.errors import NotFound
 from jobs.ledger.agreement import run_job
 from jobs.ledger.job_starts import decode_start_record, encode_start_record, start_record_name
@@ -135,6 +136,7 @@ def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[s
     settings = runtime.settings
     definition = settings.batch_job_definition or f"{policy.name}-{{job}}"
     environment = {"SEALIFT_LEDGER": str(settings.ledger), "SEALIFT_EXECUTOR": "batch", "SEALIFT_START": name}
+    environment |= Settings.inherited()
     if settings.policy.startswith("s3://"):
         environment["SEALIFT_POLICY"] = settings.policy
     return {

@@ -155,10 +155,17 @@ def retry_strategy(attempts: int) -> dict[str, Any]:
     }
 
 
-def payload(submission: Submission, stage: str, work_id: str | None = None, pins: Sequence[str] = ()) -> dict[str, Any]:
+def payload(
+    submission: Submission,
+    stage: str,
+    work_id: str | None = None,
+    pins: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The SubmitJob request of a stage.
 
-    The report waits for the whole of `work_id`. `pins`: for each worker.
+    The report waits for the whole of `work_id`. `pins`: for each worker. `variables`: of the
+    submitting process, for all jobs.
 
     Raises UsageError when the request is larger than Batch takes.
     """
@@ -167,6 +174,8 @@ def payload(submission: Submission, stage: str, work_id: str | None = None, pins
     command = ["worker", run_id, "--submission", str(submission.number)] if is_work else ["runs", "report", run_id]
     command += ["--ledger", submission.ledger, *(pins if is_work else ())]
     overrides: dict[str, Any] = {"command": command}
+    if variables:
+        overrides["environment"] = [{"name": name, "value": value} for name, value in variables.items()]
     resources = {"VCPU": placement.vcpus, "MEMORY": placement.memory_mib}
     wanted = [{"type": kind, "value": f"{value:g}"} for kind, value in resources.items() if value is not None]
     if wanted and is_work:

@@ -24,6 +24,7 @@ from typing import Any
 
 from jobs.aws.batch import Batch, ChildFailure, JobState
 from jobs.aws.batch_arrays import CHILDREN_MAX, STAGES, TERMINATED, WORK, Submission, payload
+from jobs.config import Settings
 from jobs.core.run import Plan
 from jobs.errors import ExitCode, LedgerError, PreconditionFailed, SealiftError, UsageError
 from jobs.ledger.ledger import Ledger
@@ -170,7 +171,7 @@ class BatchExecutor:
     ) -> str:
         if not is_new and (earlier_id := await self._recorded(submission, stage)):
             return earlier_id
-        request = payload(submission, stage, work_id, pins)
+        request = payload(submission, stage, work_id, pins, Settings.inherited())
         job_id = await asyncio.to_thread(self.batch.submit, request, is_new=is_new)
         record = {"job_id": job_id, "name": request["jobName"], "queue": request["jobQueue"]}
         try:

@@ -13,12 +13,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jobs.config import Settings
 from jobs.errors import ConfigError, SealiftWarning
 from jobs.s3.http.signing import Credentials
 
 if TYPE_CHECKING:
     from jobs.s3.http.endpoints import Endpoint
-    from jobs.s3.rest_store import RestStore
+    from jobs.s3.store import Store
 
 DEFAULT_REGION = "us-east-1"
 
@@ -31,8 +32,10 @@ def open_store(
     max_in_flight: int = 256,
     request_payer: bool = False,
     is_paced: bool = False,
-) -> RestStore:
+) -> Store:
     """A store on the given endpoint, region and profile. What is None comes from boto3's own chain.
+
+    `Settings.s3_client` says on which client: ours, unless the environment names botocore.
 
     `max_in_flight`: how many connections it may open. `request_payer`: pay for requests to
     Requester Pays buckets. `is_paced`: the caller heeds SlowDown itself, and is to hear of it soon.
@@ -42,12 +45,22 @@ def open_store(
     from jobs.s3.http.transport import TRIES_PACED, TRIES_PATIENT, Transport
     from jobs.s3.rest_store import RestStore
 
-    found = _from_environment(os.environ) if profile is None else None
+    is_botocore = Settings.s3_client() == "botocore"
+    found = _from_environment(os.environ) if profile is None and not is_botocore else None
     found = found or _from_botocore(profile, needs_endpoint=endpoint is None)
     region = region or found.region or DEFAULT_REGION
     address = _endpoint(endpoint or found.endpoint, region, found)
     if not is_paced:  # a paced caller is a worker, and its planner was warned
         _warn_if_readable(address, found)
+    tries = TRIES_PACED if is_paced else TRIES_PATIENT
+    if is_botocore:
+        from jobs.s3.botocore_store.client import make_client
+        from jobs.s3.botocore_store.store import BotocoreStore
+
+        client = make_client(
+            found.session, address, region, connections=max_in_flight, request_payer=request_payer, tries=tries
+        )
+        return BotocoreStore(client, address, max_in_flight=max_in_flight, tries=tries)
     transport = Transport(
         address,
         region,
@@ -55,7 +68,7 @@ def open_store(
         max_in_flight=max_in_flight,
         request_payer=request_payer,
         ca_bundle=found.ca_bundle,
-        tries=TRIES_PACED if is_paced else TRIES_PATIENT,
+        tries=tries,
     )
     return RestStore(transport)
 
@@ -74,7 +87,7 @@ def boto_client(endpoint: str | None, region: str | None, profile: str | None) -
 
 
 class _Found(NamedTuple):
-    """What boto3's rules come to."""
+    """What boto3's rules come to. `session`: botocore's, where it was asked."""
 
     endpoint: str | None
     region: str | None
@@ -82,6 +95,7 @@ class _Found(NamedTuple):
     is_fips: bool
     is_dualstack: bool
     credentials: Callable[[], Credentials]
+    session: Any = None
 
 
 def _from_environment(values: Mapping[str, str]) -> _Found | None:
@@ -129,6 +143,7 @@ def _from_botocore(profile: str | None, *, needs_endpoint: bool) -> _Found:
             session.get_config_variable("use_fips_endpoint") or False,
             session.get_config_variable("use_dualstack_endpoint") or False,
             _credentials(session, profile),
+            session,
         )
     except (BotoCoreError, ClientError) as error:  # the second: STS refused a role
         raise ConfigError(f"AWS configuration{f' of profile {profile!r}' if profile else ''}: {error}") from error

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import socket
 import struct
 from collections import Counter
@@ -29,6 +30,7 @@ from tests.doubles.loopback import listening
 
 STALL_SECONDS = 0.5
 HEAD_BYTES_MAX = 1 << 16
+_AGENT = re.compile(rb"\r\nuser-agent: *([^ /]*)", re.IGNORECASE)
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _ERROR_503 = b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(_SLOW_DOWN)
 
@@ -41,6 +43,7 @@ class Faults:
     seed: int
     altered: tuple[str, ...] = ()
     done: Counter[str] = field(default_factory=Counter)
+    agents: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._dice = random.Random(self.seed)
@@ -65,7 +68,7 @@ class Faults:
 
 @dataclass
 class Proxy:
-    """Where it listens, and what it has done so far."""
+    """Where it listens, and what it has done so far; the faults know which clients asked."""
 
     endpoint: str
     faults: Faults
@@ -102,6 +105,7 @@ async def _exchange(
     """One request and its answer; whether the connection goes on."""
     head = await reader.readuntil(b"\r\n\r\n")
     method, path, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
+    faults.agents |= {agent.decode() for agent in _AGENT.findall(head)}
     body = await reader.readexactly(_length(head))
     fault = faults.draw(method, path)
     if fault == "alter" and method == "PUT" and body:

@@ -69,6 +69,16 @@ def submission(shards: int = 3, number: int = 0) -> Submission:
     return spread(RUN, number, PLACEMENT, range(shards), "s3://ledger/sealift")
 
 
+def test_jobs_get_the_client_that_the_submitting_process_uses(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncio.run(site.executor().submit(submission(number=0)))
+    monkeypatch.setenv("SEALIFT_CLIENT", "botocore")
+    asyncio.run(site.executor().submit(submission(number=1)))
+    overrides = [job.request["containerOverrides"] for job in map(site.server.job, site.server.names())]
+    assert [each.get("environment") for each in overrides] == [None] * 2 + [
+        [{"name": "SEALIFT_CLIENT", "value": "botocore"}]
+    ] * 2
+
+
 def test_a_second_submission_finds_the_first_whatever_shards_it_asks_for(site: Site) -> None:
     first = asyncio.run(site.executor().submit(submission()))
     second = asyncio.run(site.executor().submit(submission()))

@@ -1,7 +1,8 @@
-"""One contract for every Store: memory, moto's server, SeaweedFS.
+"""One contract for every Store: memory, and both clients on moto's server and on SeaweedFS.
 
 What S3 documents is what a check demands. Where a double does otherwise it stands in DEVIATIONS, and
 the check must fail there: a double that was mended makes this suite fail until its line is removed.
+A store's name is that of its server, and after a slash that of its client, unless that is ours.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jobs.s3 import checksums
 from jobs.s3.store import UNGUARDED, PartDone, Store
 from tests.s3.contract.deviations import DEVIATIONS
 
-STORES = ("memory", "moto", "seaweedfs")
+STORES = ("memory", "moto", "seaweedfs", "moto/botocore", "seaweedfs/botocore")
 PLAIN = Attributes()
 PART = 5 * 1024 * 1024
 RICH = Attributes(
@@ -83,8 +84,7 @@ def contract(*cases: Any) -> Callable[[Check], Callable[..., None]]:
             arguments = (subjects[store], case) if cases else (subjects[store],)
             name = check.__name__.removeprefix("test_")
             case_id = case if isinstance(case, str) else repr(case)
-            deviation = DEVIATIONS.get((name, store)) or DEVIATIONS.get((name, store, case_id))
-            if deviation is None:
+            if deviation_of(name, store, case_id) is None:
                 asyncio.run(_run(check, arguments))
                 return
             with pytest.raises((AssertionError, StoreError, pytest.fail.Exception)):
@@ -95,6 +95,13 @@ def contract(*cases: Any) -> Callable[[Check], Callable[..., None]]:
         return pytest.mark.parametrize("store", STORES)(parametrized)
 
     return decorate
+
+
+def deviation_of(name: str, store: str, case_id: str) -> str | None:
+    """What this store does instead: by itself, or because its server does it to every client."""
+    names = dict.fromkeys((store, store.partition("/")[0]))
+    found = [DEVIATIONS.get((name, each, *case)) for each in names for case in ((), (case_id,))]
+    return next(filter(None, found), None)
 
 
 async def _run(check: Check, arguments: tuple[Any, ...]) -> None:

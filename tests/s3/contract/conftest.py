@@ -22,11 +22,13 @@ def subjects(seaweed: Server, moto_server: Server) -> Iterator[dict[str, Subject
             "memory": Subject(memory, memory.create_bucket),
             "moto": _subject_on(moto_server),
             "seaweedfs": _subject_on(seaweed),
+            "moto/botocore": _subject_on(moto_server, "botocore"),
+            "seaweedfs/botocore": _subject_on(seaweed, "botocore"),
         }
 
 
-def _subject_on(server: Server) -> Subject:
-    os.environ.update(server.environment())
+def _subject_on(server: Server, client_name: str = "sealift") -> Subject:
+    os.environ.update(server.environment() | {"SEALIFT_CLIENT": client_name})
     client = server.client()
 
     def create_bucket(name: str, *, versioned: bool, object_lock: bool) -> None:

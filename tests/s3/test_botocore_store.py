@@ -1,0 +1,176 @@
+"""What the store on botocore does of its own; all else is in the contract and beside our client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from jobs import errors
+from jobs.config import Settings
+from jobs.core.model import Attributes, ObjectLock, ObjectRef
+from jobs.s3.botocore_store.store import BotocoreStore
+from jobs.s3.rest_store import RestStore
+from jobs.s3.sessions import open_store
+from jobs.s3.store import UNGUARDED, Store
+from tests.doubles.scripted_server import CREDENTIALS, REF, Reply, Script
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    script = Script()
+    yield script
+    script.server.shutdown()
+    script.server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path) -> Iterator[None]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    files = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials")}
+    with mock.patch.dict(os.environ, kept | files | CREDENTIALS | {"SEALIFT_CLIENT": "botocore"}, clear=True):
+        yield
+
+
+def ask(script: Script, request: Any, **options: Any) -> Any:
+    async def run() -> Any:
+        store = open_store(script.endpoint, None, None, max_in_flight=4, **{"is_paced": True, **options})
+        try:
+            return await request(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def test_the_environment_names_the_client() -> None:
+    assert isinstance(open_store("http://127.0.0.1:1", None, None), BotocoreStore)
+    assert Settings.from_environment({"SEALIFT_CLIENT": "botocore"}).client == "botocore"
+    with mock.patch.dict(os.environ, {"SEALIFT_CLIENT": "sealift"}):
+        assert isinstance(open_store("http://127.0.0.1:1", None, None), RestStore)
+    with mock.patch.dict(os.environ):
+        del os.environ["SEALIFT_CLIENT"]
+        assert isinstance(open_store("http://127.0.0.1:1", None, None), RestStore)
+
+
+def test_an_unknown_client_is_refused_by_name() -> None:
+    with (
+        mock.patch.dict(os.environ, {"SEALIFT_CLIENT": "curl"}),
+        pytest.raises(errors.ConfigError, match=r"SEALIFT_CLIENT='curl': expected sealift or botocore"),
+    ):
+        open_store("http://127.0.0.1:1", None, None)
+
+
+def test_a_profile_decides_about_endpoint_region_and_key(script: Script, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(
+        f"[profile office]\nregion = eu-north-1\nendpoint_url = {script.endpoint}\n"
+        "aws_access_key_id = desk\naws_secret_access_key = b\n"
+    )
+    script.reply = Reply(headers={"ETag": '"e"'})
+    asyncio.run(open_store(None, None, "office").head(REF))
+    (seen,) = script.seen
+    assert seen.path == "/bucket/a%20key?versionId=v1"
+    assert "Credential=desk/" in seen.headers["authorization"]
+    assert "/eu-north-1/s3/" in seen.headers["authorization"]
+
+
+def test_aws_buckets_become_part_of_the_host_name() -> None:
+    store: Any = open_store(None, "us-east-1", None)
+    assert store.heeds_conditions
+    assert store._client.meta.endpoint_url == "https://s3.us-east-1.amazonaws.com"
+
+
+def test_the_requester_pays_for_every_request_when_asked_to(script: Script) -> None:
+    script.reply = Reply(body=b"<VersioningConfiguration/>", headers={"ETag": '"e"'})
+    ask(script, lambda store: store.is_versioned("bucket"), request_payer=True)
+    ask(script, lambda store: store.head(REF), request_payer=True)
+    assert [seen.headers["x-amz-request-payer"] for seen in script.seen] == ["requester"] * 2
+    assert all("x-amz-request-payer" in seen.headers["authorization"] for seen in script.seen)
+
+
+@pytest.mark.parametrize("body", [b"<html>a login page</html>", b"<Tagging/>", b"", b"no XML"])
+def test_a_200_with_another_document_is_not_an_empty_page(script: Script, body: bytes) -> None:
+    script.reply = Reply(body=body)
+    with pytest.raises(errors.Unavailable) as caught:
+        ask(script, lambda store: store.list_objects("bucket", ""))
+    assert caught.value.code in ("MalformedAnswer", "InternalError")  # the second is botocore's for no XML
+    assert len(script.seen) == 2  # botocore asked again
+
+
+def test_versions_and_delete_markers_keep_their_order(script: Script) -> None:
+    def entry(kind: str, key: str, version: str) -> str:
+        fields = f"<Key>{key}</Key><VersionId>{version}</VersionId><LastModified>2026-11-25T00:00:00Z</LastModified>"
+        return f"<{kind}>{fields}</{kind}>"
+
+    rows = [("DeleteMarker", "a", "3"), ("Version", "a", "2"), ("DeleteMarker", "a", "1"), ("Version", "b%2B", "1")]
+    body = "".join(entry(*row) for row in rows)
+    script.reply = Reply(
+        body=f"<ListVersionsResult><EncodingType>url</EncodingType>{body}</ListVersionsResult>".encode()
+    )
+    page = ask(script, lambda store: store.list_versions("bucket", ""))
+    found = [(each.is_delete_marker, each.key, each.version_id) for each in page.entries]
+    assert found == [(True, "a", "3"), (False, "a", "2"), (True, "a", "1"), (False, "b+", "1")]
+
+
+def test_attributes_that_botocore_would_change_go_out_as_they_are(script: Script) -> None:
+    script.reply = Reply(headers={"ETag": '"e"'})
+    attributes = Attributes({"expires": "never"}, {"port": "Łódź"}, lock=ObjectLock(legal_hold=True))
+    ask(script, lambda store: store.put("bucket", "k", b"content", attributes, guard=UNGUARDED))
+    (seen,) = script.seen
+    assert seen.headers["expires"] == "never"
+    assert seen.headers["x-amz-meta-port"].encode("latin-1").decode() == "Łódź"
+    assert seen.headers["x-amz-checksum-crc64nvme"]
+    assert seen.body == b"content"
+
+
+def test_a_header_of_the_answer_is_read_as_utf_8(script: Script) -> None:
+    headers = {"ETag": '"e"', "x-amz-meta-Port": "Łódź".encode().decode("latin-1"), "Expires": "never"}
+    script.reply = Reply(headers=headers)
+    attributes = ask(script, lambda store: store.head(REF)).attributes
+    assert attributes.metadata == {"port": "Łódź"}
+    assert attributes.headers["expires"] == "never"
+
+
+@pytest.mark.parametrize(
+    "attributes", [Attributes(metadata={"a": "b\r\nx-amz-acl: public-read"}), Attributes({"expires": "0\nx: y"})]
+)
+def test_no_value_ends_its_line(script: Script, attributes: Attributes) -> None:
+    with pytest.raises(errors.Rejected, match="InvalidHeader"):
+        ask(script, lambda store: store.put("bucket", "k", b"", attributes, guard=UNGUARDED))
+    assert script.seen == []
+
+
+def test_a_body_that_breaks_off_is_read_again_where_nobody_else_would(script: Script) -> None:
+    whole, cut = Reply(200, {"ETag": '"e"'}, b"whole"), Reply(200, {"ETag": '"e"'}, b"who", length=5)
+    script.first, script.reply = [cut], whole
+    with pytest.raises(errors.Unavailable, match="IncompleteBody"):
+        asyncio.run(_get_once(script))
+    script.first = [cut]
+    assert ask(script, lambda store: store.get(REF)).data == b"whole"
+
+
+async def _get_once(script: Script) -> Any:
+    store = open_store(script.endpoint, None, None, is_paced=True)
+    assert isinstance(store, BotocoreStore)
+    store._tries = 1
+    return await store.get(REF)
+
+
+def test_a_cancelled_call_leaves_the_store_usable(script: Script) -> None:
+    script.reply = Reply(headers={"ETag": '"e"', "Content-Length": "3"})
+
+    async def run(store: Store) -> Any:
+        task = asyncio.create_task(store.head(REF))
+        while not script.seen:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await store.head(ObjectRef("bucket", "k"))
+
+    assert ask(script, run).size_bytes == 3
