@@ -101,7 +101,8 @@ class ArchiveRecord:
 
     `etag` and `version_id` pin every read of the archive. `source_bucket` is where its members'
     keys were. `member_bytes` are the members' own, without headers and padding. `checksum` is
-    `ALGORITHM:base64` of the archive, None where S3 copied parts of it.
+    `ALGORITHM:base64` of the archive, None where S3 copied parts of it. `encryption` is what was
+    asked for (`AES256`, `aws:kms:KEY`), None for the bucket's default.
     """
 
     location: Location
@@ -119,6 +120,7 @@ class ArchiveRecord:
     checksum: str | None = None
     run_id: str | None = None
     archive_version: int = ARCHIVE_VERSION
+    encryption: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -134,7 +136,7 @@ class ArchiveRecord:
             version = data.get("archive_version", 0)
             if version > ARCHIVE_VERSION:
                 raise DamagedArchive(f"{data.get('location')} is of archive version {version}: update Sealift")
-            known = {name: data[name] for name in cls.__dataclass_fields__}
+            known = {name: data[name] for name in cls.__dataclass_fields__ if name in data or name not in _ADDED}
             location = Location.parse(data["location"])
             record = cls(**known | {"location": location, "format": ArchiveFormat(data["format"])})
         except (KeyError, ValueError, TypeError, AttributeError, UsageError) as error:
@@ -145,7 +147,9 @@ class ArchiveRecord:
 
 
 _COUNTS = frozenset({"size_bytes", "members", "member_bytes", "archive_version"})
-_OPTIONAL = frozenset({"version_id", "checksum", "run_id"})
+_OPTIONAL = frozenset({"version_id", "checksum", "run_id", "encryption"})
+_ADDED = frozenset({"encryption"})
+"""Fields that the records of earlier releases lack."""
 
 
 def _is_valid(name: str, value: object) -> bool:

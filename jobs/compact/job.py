@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.member_reader import Content, MemberSource, Read
-from jobs.compact.packing import PackingRule, archive_location, cut, tar_bytes
+from jobs.compact.packing import ArchiveStorage, PackingRule, archive_location, cut, tar_bytes
 from jobs.compact.savings import Economy, refusal, weigh
 from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import best_checksum
-from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, choose_part_size
 from jobs.errors import ArchivedObject, Conflict, DamagedArchive, Denied, NoSuchBucket, NotFound, PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store, Written
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ class CompactOptions:
     sse: str | None = None
     kms_key_id: str | None = None
     streamed: bool = False
+
+    @property
+    def storage(self) -> ArchiveStorage:
+        """How the archives are stored."""
+        return ArchiveStorage(self.storage_class, self.sse, self.kms_key_id)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, for a run's options."""
@@ -99,16 +105,61 @@ class Compact:
 
         Raises Unavailable, Conflict or PreconditionFailed where a retry may help.
         """
-        why = refusal(weigh(rows, self.options.economy), self.options.economy)
-        if why is not None:
+        named, unnamed = await self._identify(rows)
+        packed = await self._process(named) if named else []
+        outcomes = {outcome.row: outcome for outcome in [*packed, *unnamed]}
+        return [outcomes[row.row] for row in rows]
+
+    async def _identify(self, rows: Sequence[ObjectVersion]) -> tuple[list[ObjectVersion], list[Outcome]]:
+        """(the rows with what S3 says of those that have neither version nor ETag, the outcomes of
+        those that S3 refuses).
+
+        A key alone names no content: an archive of that key may hold an older object. And a size
+        that is unknown is not zero.
+        """
+        reader = self._reader()
+        unknown = [row for row in rows if _is_unnamed(row)]
+        reads = await gather_bounded(reader.describe, unknown, self.in_flight)
+        seen = {read.row.row: read for read in reads}
+        named: list[ObjectVersion] = []
+        refused: list[Outcome] = []
+        for row in rows:
+            read = seen.get(row.row)
+            if read is None:
+                named.append(row)
+            elif read.info is None:
+                refused.append(Outcome.of(row, read.status, read.reason))
+            else:
+                info = read.info
+                named.append(row._replace(version_id=info.version_id, etag=info.etag, size_bytes=info.size_bytes))
+        return named, refused
+
+    async def _process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        options = self.options
+        if (why := self._refusal(rows)) is not None:
             return [Outcome.of(row, Status.SKIPPED, why) for row in rows]
         if sum(map(tar_bytes, rows)) > MAX_OBJECT_BYTES - ROOM_BYTES:
             return [Outcome.of(row, Status.SKIPPED, "too big: an archive cannot hold it") for row in rows]
-        archive = archive_location(self.route.destination, self.route.source.bucket, rows, self.options.rule)
+        archive = archive_location(
+            self.route.destination, self.route.source.bucket, rows, options.rule, options.storage
+        )
         record = await self.index.record(archive) or await self._adopt(archive)
         if record is not None:
             return await self._account(rows, record)
-        return await self._pack(rows, archive)
+        refused: dict[int, Outcome] = {}
+        while True:
+            left = [row for row in rows if row.row not in refused]
+            try:
+                packed = await self._pack(left, archive) if left else []
+            except _Refused as error:
+                # The archive has its header already, so it begins again without this member.
+                refused[error.outcome.row] = error.outcome
+                continue
+            outcomes = refused | {outcome.row: outcome for outcome in packed}
+            return [outcomes[row.row] for row in rows]
+
+    def _refusal(self, rows: Iterable[ObjectVersion]) -> str | None:
+        return refusal(weigh(rows, self.options.economy), self.options.economy)
 
     async def _adopt(self, archive: Location) -> ArchiveRecord | None:
         """Index an archive whose attempt was killed before it did. None: no archive exists."""
@@ -171,13 +222,18 @@ class Compact:
             async with aclosing(self._reader().read(rows)) as reads:
                 async for read in reads:
                     outcomes += [await self._add(writer, read)]
+            packed = {outcome.row for outcome in outcomes if outcome.status is Status.PACKED}
+            # Objects that are gone or lack the tag can leave too few members for it to pay.
+            why = self._refusal(row for row in rows if row.row in packed) if 0 < len(packed) < len(rows) else None
+            if why is not None:
+                return [_unpacked(outcome, why) for outcome in outcomes]
             record = await self._publish(writer, archive) if writer.members else None
         finally:
             await writer.close()
         return [_placed(outcome, record) for outcome in outcomes]
 
     async def _add(self, writer: ArchiveWriter, read: Read) -> Outcome:
-        """Add a read to the archive. Raises Conflict when the object goes away meanwhile."""
+        """Add a read to the archive. Raises _Refused for a large object that cannot be read."""
         member, info = read.member, read.info
         if member is None or info is None:
             return Outcome.of(read.row, read.status, read.reason)
@@ -191,8 +247,14 @@ class Compact:
                 return _packed(read.row, await writer.add_copy(member, ref), Evidence.NONE)
             content = Content(self.source, ref, member, known, self.budget)
             return _packed(read.row, await writer.add_stream(member, content.pieces()), content.evidence)
-        except (NotFound, Denied, ArchivedObject) as error:
-            raise Conflict(error.operation, error.target, "Changed", "it changed while it was packed") from error
+        except NoSuchBucket:
+            raise
+        except NotFound as error:
+            raise _Refused(Outcome.of(read.row, Status.MISSING, "the object went away while it was packed")) from error
+        except Denied as error:
+            raise _Refused(Outcome.of(read.row, Status.DENIED, str(error))) from error
+        except ArchivedObject as error:
+            raise _Refused(Outcome.of(read.row, Status.ARCHIVED, "must be restored before it can be packed")) from error
 
     def _is_copied(self, member: Member) -> bool:
         is_tar = self.options.rule.format is ArchiveFormat.TAR
@@ -222,6 +284,7 @@ class Compact:
             created_at=(await self.destination.head(ObjectRef(*archive, written.version_id))).last_modified,
             checksum=checksum,
             run_id=self.run_id,
+            encryption=self.options.storage.encryption,
         )
         writer.index_file.seek(0)
         return await self.index.publish(record, writer.index_file)
@@ -241,6 +304,24 @@ class Compact:
 
     def _reader(self) -> MemberSource:
         return MemberSource(self.source, self.route.source.bucket, self.budget, self._pace, self.options.rule.tags)
+
+
+class _Refused(Exception):
+    """S3 refused a large member whose header was written already. Raised within this module only."""
+
+    def __init__(self, outcome: Outcome):
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+def _is_unnamed(row: ObjectVersion) -> bool:
+    """True if nothing in the row says which content its key had."""
+    return row.etag is None and row.version_id in (None, NULL_VERSION) and not row.is_delete_marker
+
+
+def _unpacked(outcome: Outcome, why: str) -> Outcome:
+    """The outcome of a row whose archive was given up."""
+    return outcome._replace(status=Status.SKIPPED, reason=why) if outcome.status is Status.PACKED else outcome
 
 
 def _placed(outcome: Outcome, record: ArchiveRecord | None) -> Outcome:

@@ -8,7 +8,7 @@ import asyncio
 import base64
 import hashlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -98,9 +98,20 @@ class MemberSource:
         """One row: its content when it is small, its description in any case."""
         if row.is_delete_marker:
             return Read(row, status=Status.SKIPPED, reason="a delete marker has nothing to pack")
+        return await self._outcome_of(row, self._fetch)
+
+    async def describe(self, row: ObjectVersion) -> Read:
+        """One row: what HEAD says of it, as `info`."""
+        return await self._outcome_of(row, self._describe)
+
+    async def _describe(self, row: ObjectVersion) -> Read:
+        return Read(row, info=await self.store.head(self.ref(row)))
+
+    async def _outcome_of(self, row: ObjectVersion, work: Callable[[ObjectVersion], Awaitable[Read]]) -> Read:
+        """What `work` reads, or the status and reason of what S3 refuses for good."""
         began = self.clock()
         try:
-            read = await retry(lambda: self._fetch(row), self._heed)
+            read = await retry(lambda: work(row), self._heed)
         except NoSuchBucket:
             raise
         except NotFound:

@@ -58,6 +58,19 @@ class PackingRule:
         return cls(data["target_bytes"], ArchiveFormat(data["format"]), data["tags"], data["members_max"])
 
 
+class ArchiveStorage(NamedTuple):
+    """How archives are stored. None: the bucket's default encryption, or its default key."""
+
+    storage_class: str
+    sse: str | None = None
+    kms_key_id: str | None = None
+
+    @property
+    def encryption(self) -> str | None:
+        """The encryption that was asked for, as an archive's record has it."""
+        return ":".join(filter(None, (self.sse, self.kms_key_id))) or None
+
+
 class EarlierRule(NamedTuple):
     """What an earlier rule of a policy packs: keys with a prefix, older and smaller than its
     limits.
@@ -103,14 +116,20 @@ def cut(rows: Iterable[ObjectVersion], rule: PackingRule) -> Iterator[list[Objec
 
 
 def archive_location(
-    archives: Location, source_bucket: str, rows: Sequence[ObjectVersion], rule: PackingRule
+    archives: Location,
+    source_bucket: str,
+    rows: Sequence[ObjectVersion],
+    rule: PackingRule,
+    storage: ArchiveStorage,
 ) -> Location:
     """Where a group's archive is written: below its members' folder, named by month and content.
 
-    The same members with the same rule get the same name in every run, so a run finds what an
-    earlier one has packed.
+    The same members with the same rule and storage get the same name in every run, so a run finds
+    what an earlier one has packed. Every row needs a version id or an ETag, since a key alone names
+    no content.
     """
-    digest = hashlib.sha256(f"1\0{source_bucket}\0{rule.format.value}\0{sorted(rule.tags.items())}\n".encode())
+    asked = "\0".join([source_bucket, rule.format.value, str(sorted(rule.tags.items())), *map(str, storage)])
+    digest = hashlib.sha256(f"2\0{asked}\n".encode())
     for row in rows:
         row_text = f"{row.key}\0{row.version_id or ''}\0{row.etag or ''}\0{row.size_bytes}\n"
         digest.update(row_text.encode("utf-8", "surrogatepass"))

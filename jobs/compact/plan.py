@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +18,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from jobs.archives.index import ArchiveIndex, Damage
+from jobs.compact.archived import SCHEMA as ARCHIVED_SCHEMA
+from jobs.compact.archived import archived_rows_sql, archived_versions
 from jobs.compact.job import CompactOptions
 from jobs.compact.packing import EarlierRule, PackingRule, cut
 from jobs.compact.savings import PART_BYTES, Economy, Savings, refusal, weigh
@@ -59,17 +64,26 @@ async def plan_run(
         packing = CompactOptions(
             PackingRule.from_dict(asked["rule"]), economy, asked["storage_class"], asked["sse"], asked["kms_key_id"]
         )
+        damage: Damage = []
+        index = ArchiveIndex(ledger.store, ledger.location)
+        archived = archived_versions(
+            index, request.destination.location, source.location._replace(key=request.selection.prefix),
+            packing.storage, damage,
+        )  # fmt: skip
         spec = draft.spec(description, asked | packing.to_dict() | draft.ways(source), source)
         grouped = await plan_groups(
             leave_out(batches, claims) if claims else batches,
             request.selection,
             packing.rule,
             economy,
+            archived=archived,
             write_shard=draft.write_shard,
             scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
         )
+        for each in damage:
+            display.say(f"{each.archive}: its index is damaged, what it holds is packed again: {each.reason}")
         return draft.planned(spec, forecast(grouped, spec.options, settings.processes, prices))
 
 
@@ -116,15 +130,16 @@ async def plan_groups(
     rule: PackingRule,
     economy: Economy,
     *,
+    archived: AsyncIterator[pa.Table],
     write_shard: WriteShard,
     scratch_directory: Path,
     rows_per_shard: int = shards.ROWS_PER_SHARD,
     processes: int = 1,
-    memory_limit: str = MEMORY_LIMIT,
 ) -> Grouped:
     """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards of
     whole groups.
 
+    `archived`: versions that archives hold (in `jobs.compact.archived.SCHEMA`), which are left out.
     `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
     empty. Raises ConfigError when the scratch directory cannot hold the rows.
     """
@@ -132,8 +147,11 @@ async def plan_groups(
     with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as folder:
         try:
             excluded, _ = await spool(batches, selection, Path(folder) / "rows.parquet")
-            sorting = Sorting(Path(folder), pricing.COPY_THRESHOLD_BYTES, pricing.COPY_PART_BYTES, memory_limit)
+            sorting = Sorting(Path(folder), pricing.COPY_THRESHOLD_BYTES, pricing.COPY_PART_BYTES, MEMORY_LIMIT)
             try:
+                known = Path(folder) / "archived.parquet"
+                await _spool_archived(archived, known)
+                left_out = await asyncio.to_thread(sorting.leave_out, partial(archived_rows_sql, members=str(known)))
                 rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
                 wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
                 limit = ShardSummary(-(-rows // max(wanted, 1)), -(-size_bytes // max(wanted, 1)))
@@ -148,8 +166,16 @@ async def plan_groups(
             raise ConfigError(
                 f"cannot sort the manifest in {scratch_directory}: {message}; free space there or set TMPDIR"
             ) from error
-    grouped.excluded = dict(excluded) | ({"duplicate": duplicates} if duplicates else {})
+    grouped.excluded = dict(excluded) | {
+        name: count for name, count in (("already_archived", left_out), ("duplicate", duplicates)) if count
+    }
     return grouped
+
+
+async def _spool_archived(archived: AsyncIterator[pa.Table], path: Path) -> None:
+    with pq.ParquetWriter(path, ARCHIVED_SCHEMA, compression="lz4") as writer:
+        async for table in archived:
+            writer.write_table(table)
 
 
 async def leave_out(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,12 @@ class Sorting:
         self.connection = connect(folder, memory_limit=memory_limit, database=file, threads=2)
         self._folder = folder
         self._relation = _read_parquet(folder / "rows.parquet")
+
+    def leave_out(self, places_sql: Callable[[str], str]) -> int:
+        """Leave out the rows whose `place` the SQL selects from a relation → how many they are."""
+        self.connection.execute(f"CREATE TABLE left_out AS {places_sql(self._relation)}")
+        self._relation = f"(FROM {self._relation} ANTI JOIN left_out USING (place))"
+        return int(self._one("SELECT count(*) FROM left_out")[0])
 
     def count(self) -> tuple[int, int, int]:
         """(rows, bytes, duplicates).

@@ -258,8 +258,8 @@ def test_an_object_that_changes_while_it_is_streamed_spoils_nothing() -> None:
 
     store.fault = fault
     outcomes = work(make(store, target_bytes=1 << 30, budget_bytes=32 << 20), rows)
-    assert {each.status for each in outcomes.values()} == {Status.PACKED}
-    assert unpacked(store) == {"big": b"b" * (20 << 20), "small": b"s"}
+    assert {key: each.status for key, each in outcomes.items()} == {"big": Status.MISSING, "small": Status.PACKED}
+    assert unpacked(store) == {"small": b"s"}
     assert store.uploads("cold") == []
 
 
@@ -286,6 +286,68 @@ def test_bytes_that_are_not_the_sources_never_get_in(monkeypatch: pytest.MonkeyP
     assert outcomes.pop("k/7").status is Status.FAILED
     assert {each.status for each in outcomes.values()} == {Status.PACKED}
     assert "k/7" not in unpacked(store)
+
+
+def unnamed(rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
+    """The rows of a manifest of keys alone."""
+    return [row._replace(version_id=None, etag=None, size_bytes=None) for row in rows]
+
+
+def test_rows_of_a_key_alone_are_asked_for_before_they_count_as_packed() -> None:
+    store, rows = filled({"k": b"first", "l": b"other"})
+    job = make(store, target_bytes=1 << 30, members_max=100)
+    first = work(job, unnamed(rows))
+    assert (first["k"].etag, first["k"].status) == (rows[0].etag, Status.PACKED)
+    asyncio.run(store.put("docs", "k", b"second", Attributes(), guard=UNGUARDED))
+    second = work(job, unnamed(rows))
+    assert second["k"].status is Status.PACKED
+    assert second["k"].etag != first["k"].etag
+    assert second["k"].destination_etag != first["k"].destination_etag
+    asyncio.run(store.delete("docs", "l", version_id=None))
+    assert work(job, unnamed(rows))["l"].status is Status.MISSING
+
+
+def test_a_size_that_is_unknown_is_not_zero() -> None:
+    store, rows = filled({"k": b"x" * 5_000_000})
+    economy = replace(ECONOMY, payback_months=24.0, storage_class="STANDARD")
+    job = make(store, target_bytes=1 << 30)
+    job = replace(job, options=replace(job.options, economy=economy))
+    known, unknown = work(job, rows)["k"], work(job, unnamed(rows))["k"]
+    assert (known.status, unknown.status) == (Status.SKIPPED, Status.SKIPPED)
+    assert known.reason == unknown.reason
+
+
+@pytest.mark.parametrize("error", [Denied, NotFound])
+def test_a_large_member_that_is_refused_leaves_the_others_packed(error: type[StoreError]) -> None:
+    store, rows = filled({"big": b"b" * (20 << 20), "small": b"s"})
+
+    def fault(moment: str, ref: ObjectRef) -> None:
+        if moment == "get" and ref.key == "big":
+            raise error("GetObject", str(ref), error.__name__, "no kms:Decrypt", 403)
+
+    store.fault = fault
+    outcomes = work(make(store, target_bytes=1 << 30, budget_bytes=32 << 20), rows)
+    assert outcomes["big"].status is (Status.DENIED if error is Denied else Status.MISSING)
+    assert outcomes["small"].status is Status.PACKED
+    assert unpacked(store) == {"small": b"s"}
+    assert store.uploads("cold") == []
+
+
+def test_an_archive_of_too_few_members_with_the_tag_is_not_written() -> None:
+    store, rows = filled({f"k{n}": b"x" * 100_000 for n in range(40)})
+    tagged = Attributes(tags={"keep": "yes"})
+    row = rows[0]
+    made = asyncio.run(store.put("docs", row.key, b"x" * 100_000, tagged, guard=UNGUARDED))
+    rows[0] = row._replace(version_id=made.version_id, etag=made.etag)
+    economy = replace(ECONOMY, payback_months=1.0, storage_class="DEEP_ARCHIVE")
+    job = make(store, target_bytes=1 << 30, members_max=100, tags={"keep": "yes"})
+    job = replace(job, options=replace(job.options, economy=economy))
+    outcomes = work(job, rows)
+    assert {each.status for each in outcomes.values()} == {Status.SKIPPED}
+    assert "would not pay" in outcomes[row.key].reason
+    assert "has no tag" in outcomes[rows[1].key].reason
+    assert unpacked(store) == {}
+    assert store.uploads("cold") == []
 
 
 def test_delete_markers_have_nothing_to_pack() -> None:

@@ -5,11 +5,21 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.compact.packing import PackingRule, archive_location, common_folder, cut, period, sort_key, tar_bytes
+from jobs.compact.packing import (
+    ArchiveStorage,
+    PackingRule,
+    archive_location,
+    common_folder,
+    cut,
+    period,
+    sort_key,
+    tar_bytes,
+)
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectVersion
 
 MONTH = 31 * 86_400.0
+STORAGE = ArchiveStorage("GLACIER")
 rows = st.lists(
     st.builds(
         ObjectVersion,
@@ -57,19 +67,23 @@ def test_a_folder_is_not_split_when_the_archive_is_half_full() -> None:
 def test_an_archive_is_named_after_folder_month_and_content() -> None:
     found = [ObjectVersion(0, f"docs/2026/../{n}", size_bytes=1, etag="e", last_modified=0.0) for n in range(3)]
     rule = PackingRule(format=ArchiveFormat.TAR)
-    here = archive_location(Location("cold", "packed"), "docs", found, rule)
+    here = archive_location(Location("cold", "packed"), "docs", found, rule, STORAGE)
     assert here.bucket == "cold"
     assert here.key.startswith("packed/docs/2026/%2E%2E/1970-01-")
     assert here.key.endswith(".tar")
     renumbered = [row._replace(row=7 + n) for n, row in enumerate(found)]
-    assert archive_location(Location("cold", "packed"), "docs", renumbered, rule) == here
+    assert archive_location(Location("cold", "packed"), "docs", renumbered, rule, STORAGE) == here
+    tagged = PackingRule(format=rule.format, tags={"a": "b"})
     others = [
-        archive_location(Location("cold", "packed"), "others", found, rule),
-        archive_location(Location("cold", "packed"), "docs", found[:2], rule),
-        archive_location(Location("cold", "packed"), "docs", [*found[:2], found[2]._replace(etag="f")], rule),
-        archive_location(Location("cold", "packed"), "docs", found, PackingRule(format=rule.format, tags={"a": "b"})),
+        archive_location(Location("cold", "packed"), "others", found, rule, STORAGE),
+        archive_location(Location("cold", "packed"), "docs", found[:2], rule, STORAGE),
+        archive_location(Location("cold", "packed"), "docs", [*found[:2], found[2]._replace(etag="f")], rule, STORAGE),
+        archive_location(Location("cold", "packed"), "docs", found, tagged, STORAGE),
+        archive_location(Location("cold", "packed"), "docs", found, rule, ArchiveStorage("DEEP_ARCHIVE")),
+        archive_location(Location("cold", "packed"), "docs", found, rule, ArchiveStorage("GLACIER", "AES256")),
+        archive_location(Location("cold", "packed"), "docs", found, rule, ArchiveStorage("GLACIER", "aws:kms", "k")),
     ]
-    assert len({here, *others}) == 5
+    assert len({here, *others}) == 8
 
 
 @given(rows)

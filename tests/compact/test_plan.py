@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.compact.archived import SCHEMA
 from jobs.compact.packing import EarlierRule, PackingRule, cut, sort_key
 from jobs.compact.plan import Grouped, forecast, leave_out, plan_groups
 from jobs.compact.savings import Economy, refusal, weigh
@@ -49,14 +50,17 @@ def planned(
     async def batches() -> AsyncIterator[pa.RecordBatch]:
         yield manifest_batch(found)
 
+    async def archived() -> AsyncIterator[pa.Table]:
+        yield SCHEMA.empty_table()
+
     async def write_shard(number: int, data: bytes) -> None:
         assert number == len(shards)
         shards.append([row for batch in read_shard(data) for row in batch])
 
     async def run(folder: Path) -> Grouped:
         return await plan_groups(
-            batches(), Selection(), rule, economy, write_shard=write_shard, scratch_directory=folder,
-            rows_per_shard=7, processes=processes,
+            batches(), Selection(), rule, economy, archived=archived(), write_shard=write_shard,
+            scratch_directory=folder, rows_per_shard=7, processes=processes,
         )  # fmt: skip
 
     with TemporaryDirectory() as folder:

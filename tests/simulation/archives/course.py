@@ -217,7 +217,7 @@ class ArchiveCourse(Course):
         planner = Planner(store, ledger, COLD, self.schedule.rows_per_shard)
         all_versions = self.schedule.all_versions
         if step is Step.COMPACT:
-            return planner.compact(spec, await planner.listing(versions=all_versions), all_versions=all_versions)
+            return await planner.compact(spec, await planner.listing(versions=all_versions), all_versions=all_versions)
         if step is Step.VERIFY_ARCHIVES:
             return await planner.verify(spec)
         if step is Step.EXPIRE:

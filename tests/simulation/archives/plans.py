@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any
 
 from jobs.archives.files import list_archives
-from jobs.archives.index import ArchiveIndex
+from jobs.archives.index import ArchiveIndex, Damage, collecting
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.packing import PackingRule, cut, period
 from jobs.core.enums import Step
@@ -65,9 +65,19 @@ class Planner:
 
     # What the verbs do with rows.
 
-    def compact(self, spec: RunSpec, rows: Sequence[ObjectVersion], *, all_versions: bool) -> Planned:
-        """`jobs.compact.plan.plan_groups`: in packing order, whole groups to a shard."""
-        taken = [row for row in rows if all_versions or (row.is_latest and not row.is_delete_marker)]
+    async def compact(self, spec: RunSpec, rows: Sequence[ObjectVersion], *, all_versions: bool) -> Planned:
+        """`jobs.compact.plan.plan_groups`: what no archive holds, in packing order, whole groups to a shard."""
+        by_id, by_content = await self._archived(spec)
+        taken = [
+            row
+            for row in rows
+            if (all_versions or (row.is_latest and not row.is_delete_marker))
+            and (row.key, row.version_id) not in by_id
+            and (
+                row.version_id not in (None, NULL_VERSION)
+                or (row.key, row.etag, row.size_bytes, int(row.last_modified or 0)) not in by_content
+            )
+        ]
         order = sorted(
             enumerate(taken),
             key=lambda each: (
@@ -86,11 +96,27 @@ class Planner:
                 slices.append([])
         return planned(spec, slices, len(rows) - len(taken))
 
+    async def _archived(self, spec: RunSpec) -> tuple[set[tuple[Any, ...]], set[tuple[Any, ...]]]:
+        """Members of archives in the class that is asked for: by version id, and by content where ids are null."""
+        by_id: set[tuple[Any, ...]] = set()
+        by_content: set[tuple[Any, ...]] = set()
+        damage: Damage = []
+        for record in await self.index.records(self.archives, damage):
+            is_own = record.source_bucket == spec.source.location.bucket
+            if is_own and record.storage_class == spec.options["storage_class"]:
+                for each in await self._members(record, damage):
+                    if each.version_id not in (None, NULL_VERSION):
+                        by_id.add((each.key, each.version_id))
+                    by_content.add((each.key, each.etag, each.size_bytes, int(each.last_modified)))
+        return by_id, by_content
+
     async def verify(self, spec: RunSpec) -> Planned:
         """`jobs.verify.archives_rows.plan_archives`: the members of each archive, then itself; then lost archives."""
         listed = [each async for each in list_archives(self.store, self.archives)]
-        records = await self.index.records(self.archives)
-        members = [(record, member) for record in records for member in await self._members(record)]
+        damage: Damage = []
+        records = await self.index.records(self.archives, damage)
+        listed += [each.archive for each in damage if each.archive not in listed]
+        members = [(record, member) for record in records for member in await self._members(record, [])]
         claims: dict[tuple[str, ...], list[tuple[str, Member]]] = defaultdict(list)
         for record, member in members:
             claims[_identity(member)].append((str(record.location), member))
@@ -127,9 +153,9 @@ class Planner:
         members: dict[tuple[Any, ...], list[tuple[ArchiveRecord, Member]]] = defaultdict(list)
         if proving.job == "compact":
             etags = {each.destination_etag for each in chosen.values()}
-            for record in await self.index.records(self.archives):
+            for record in await self.index.records(self.archives, []):
                 if record.etag in etags:
-                    for member in await self._members(record):
+                    for member in await self._members(record, []):
                         members[member.key, record.etag, member.etag].append((record, member))
         for shard in range(len(plan.shards)):
             for row in tables.read_slice(await self.ledger.shard(proving.run_id, shard, numbers[shard])):
@@ -226,9 +252,12 @@ class Planner:
         chosen.sort(key=lambda row: (row.archive is not None, row.archive or "", row.key.encode()))
         return planned(spec, self._even(chosen))
 
-    async def _members(self, record: ArchiveRecord) -> list[Member]:
-        async with aclosing(self.index.members(record.location)) as parts:
-            return [member async for part in parts for member in part]
+    async def _members(self, record: ArchiveRecord, damage: Damage | None = None) -> list[Member]:
+        members: list[Member] = []
+        with collecting(damage, record.location):
+            async with aclosing(self.index.members(record.location)) as parts:
+                members = [member async for part in parts for member in part]
+        return members
 
     async def _expired(self) -> list[ObjectVersion]:
         """`jobs.ledger.expired_rows`."""

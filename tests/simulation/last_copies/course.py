@@ -251,7 +251,9 @@ class LastCopyCourse(ArchiveCourse):
             store = process.connect()
             spec = replace(self._spec(Step.COMPACT, run_id, ""), source=Side(self.sides[0]))
             planner = Planner(store, ledger, COLD, self.schedule.rows_per_shard)
-            return planner.compact(spec, await self._listing(store, self.sides[0], versions=False), all_versions=False)
+            return await planner.compact(
+                spec, await self._listing(store, self.sides[0], versions=False), all_versions=False
+            )
         source, destination = self.sides[_way(act)], self.copies_of(_way(act))
         options: dict[str, Any] = {
             "all_versions": self.schedule.all_versions, "streamed": False, "overwrite": self.schedule.overwrite.value,

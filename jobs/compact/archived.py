@@ -1,0 +1,80 @@
+"""Archived versions: what the index holds already, so that a compaction packs only what is new.
+
+Without this, one new object of a month would move the borders of all later groups, and their
+members would be packed again. Each of them would be billed for the minimum stay of its class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.archives.index import ArchiveIndex, Damage, collecting
+from jobs.archives.model import ArchiveRecord
+from jobs.compact.packing import ArchiveStorage
+from jobs.core.model import Location
+from jobs.tables.duck import quoted
+from jobs.tables.ranged_parquet import KeyRange, overlaps
+
+_FIELDS: list[pa.Field[pa.DataType]] = [
+    pa.field("key", pa.string()),
+    pa.field("version_id", pa.string()),
+    pa.field("size_bytes", pa.int64()),
+    pa.field("etag", pa.string()),
+    pa.field("last_modified", pa.int64()),
+]
+SCHEMA = pa.schema(_FIELDS)
+"""`last_modified` is in microseconds since the epoch, as in the spooled rows of a plan."""
+
+
+async def archived_versions(
+    index: ArchiveIndex, archives: Location, source: Location, storage: ArchiveStorage, damage: Damage
+) -> AsyncIterator[pa.Table]:
+    """Members, in `SCHEMA`, of the source's archives below `archives` that are stored as asked.
+
+    Archives with another class or encryption do not count: a caller that asks for another wants the
+    objects packed again. Damaged indexes are added to `damage`, and their members count as not
+    archived.
+    """
+    begins = overlaps(source.key)
+    for record in await index.records(archives, damage):
+        if record.source_bucket != source.bucket or not _is_stored_as(record, storage):
+            continue
+        if not begins(KeyRange(0, 0, 0, record.first_key, record.last_key)):
+            continue
+        with collecting(damage, record.location):
+            async with aclosing(index.tables(record.location, source.key)) as tables:
+                async for table in tables:
+                    yield _narrowed(table)
+
+
+def _is_stored_as(record: ArchiveRecord, storage: ArchiveStorage) -> bool:
+    return record.storage_class == storage.storage_class and storage.encryption in (None, record.encryption)
+
+
+def _narrowed(table: pa.Table) -> pa.Table:
+    columns = {name: table[name] for name in SCHEMA.names}
+    columns["last_modified"] = pc.cast(columns["last_modified"], pa.int64())
+    return pa.table(columns).cast(SCHEMA)
+
+
+def archived_rows_sql(rows: str, members: str) -> str:
+    """SQL for the `place` of the rows (a relation) that are among the members (a Parquet file).
+
+    A version id names the same bytes for ever. A row without one, or with the null version that
+    can be overwritten, has to agree in ETag, size and time. Listings have whole seconds.
+    """
+    members = f"read_parquet({quoted(members)})"
+    return f"""
+        SELECT place FROM {rows} AS r SEMI JOIN {members} AS m
+            ON r.key = m.key AND r.version_id = m.version_id
+        WHERE r.version_id <> 'null'
+        UNION ALL
+        SELECT place FROM {rows} AS r SEMI JOIN {members} AS m
+            ON r.key = m.key AND r.etag = m.etag AND r.size_bytes = m.size_bytes
+            AND (r.last_modified IS NULL OR r.last_modified // 1000000 = m.last_modified // 1000000)
+        WHERE r.version_id IS NULL OR r.version_id = 'null'
+        """

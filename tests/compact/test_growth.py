@@ -1,0 +1,176 @@
+"""Growth: whatever is added, and however often it is compacted, each version is packed once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.archives.index import ArchiveIndex, Damage
+from jobs.compact.archived import archived_versions
+from jobs.compact.job import Compact, CompactOptions
+from jobs.compact.packing import PackingRule, cut
+from jobs.compact.plan import Grouped, plan_groups
+from jobs.compact.savings import Economy
+from jobs.core.enums import ArchiveFormat
+from jobs.core.model import Attributes, Listed, Location, Route
+from jobs.core.outcome import Outcome, Status
+from jobs.core.selection import Selection
+from jobs.runs.planning import read_price_table
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.listing import list_all
+from jobs.s3.store import UNGUARDED
+from jobs.tables.rows import manifest_batch, read_shard
+from tests.doubles.memory_store import MemoryStore
+
+DAY = 86_400.0
+ECONOMY = Economy.of(read_price_table(), "GLACIER_IR", 0.0, None)
+SOURCE, ARCHIVES = Location("docs"), Location("cold", "packed")
+
+
+class Addition(NamedTuple):
+    """Objects that come at one time, which may replace others."""
+
+    keys: list[str]
+    days_later: int
+
+
+additions = st.builds(
+    Addition,
+    st.lists(st.text(st.sampled_from(list("ab/0")), min_size=1, max_size=4), min_size=1, max_size=8, unique=True),
+    st.integers(0, 40),
+)
+
+
+class Yard:
+    """A bucket that grows, and its archives."""
+
+    def __init__(self, *, versioned: bool):
+        self.now = 0.0
+        self.store = MemoryStore(clock=lambda: self.now)
+        for bucket in ("docs", "cold", "ledger"):
+            self.store.create_bucket(bucket, versioned=versioned and bucket == "docs")
+        self.index = ArchiveIndex(self.store, Location("ledger"))
+
+    async def add(self, addition: Addition) -> None:
+        self.now += addition.days_later * DAY
+        for key in addition.keys:
+            self.now += 1
+            await self.store.put("docs", key, f"{key} at {self.now}".encode(), Attributes(), guard=UNGUARDED)
+
+    async def compact(self, options: CompactOptions, *, versions: str) -> tuple[Grouped, list[Outcome]]:
+        """A compaction of all that is there: plan, then every group."""
+        shards: list[bytes] = []
+
+        async def batches() -> AsyncIterator[pa.RecordBatch]:
+            async for page in list_all(self.store, SOURCE, versions=versions == "all"):
+                yield manifest_batch(page)
+
+        async def write_shard(number: int, data: bytes) -> None:
+            shards.append(data)
+
+        damage: Damage = []
+        with TemporaryDirectory() as folder:
+            grouped = await plan_groups(
+                batches(), Selection(versions=versions), options.rule, ECONOMY,
+                archived=archived_versions(self.index, ARCHIVES, SOURCE, options.storage, damage),
+                write_shard=write_shard, scratch_directory=Path(folder), rows_per_shard=5,
+            )  # fmt: skip
+        assert damage == []
+        job = Compact(self.store, self.store, Route(SOURCE, ARCHIVES), options, ByteBudget(1 << 20), self.index, "run")
+        rows = [row for data in shards for batch in read_shard(data) for row in batch]
+        return grouped, [outcome for group in cut(rows, options.rule) for outcome in await job.process(group)]
+
+    async def listed(self, versions: str) -> list[Listed]:
+        """All that is there."""
+        return [entry async for page in list_all(self.store, SOURCE, versions=versions == "all") for entry in page]
+
+    async def members(self, storage_class: str) -> Counter[tuple[str, str | None, str | None]]:
+        """How often each version is in an archive of this class."""
+        found: Counter[tuple[str, str | None, str | None]] = Counter()
+        for record in await self.index.records():
+            if record.storage_class == storage_class:
+                async for part in self.index.members(record.location):
+                    found.update((each.key, each.version_id, each.etag) for each in part)
+        return found
+
+
+def options_for(storage_class: str = "GLACIER_IR", kind: ArchiveFormat = ArchiveFormat.TAR) -> CompactOptions:
+    return CompactOptions(PackingRule(20_000, kind, members_max=5), ECONOMY, storage_class)
+
+
+@given(st.lists(additions, min_size=1, max_size=5), st.booleans(), st.sampled_from(["current", "all"]))
+@settings(max_examples=40, deadline=None)
+def test_over_any_growth_each_version_is_packed_once(history: list[Addition], versioned: bool, versions: str) -> None:
+    yard, options = Yard(versioned=versioned), options_for()
+    versions = versions if versioned else "current"
+
+    async def run() -> None:
+        packed = 0
+        for addition in history:
+            await yard.add(addition)
+            _, outcomes = await yard.compact(options, versions=versions)
+            assert {outcome.status for outcome in outcomes} <= {Status.PACKED}
+            packed += len(outcomes)
+            members = await yard.members("GLACIER_IR")
+            assert set(members.values()) == {1}
+            assert packed == members.total(), "a version was packed again"
+            listed = [
+                entry async for page in list_all(yard.store, SOURCE, versions=versions == "all") for entry in page
+            ]
+            assert {(each.key, each.etag) for each in listed} <= {(key, etag) for key, _, etag in members}
+            again, nothing = await yard.compact(options, versions=versions)
+            assert nothing == []
+            assert again.excluded["already_archived"] == len(listed)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", ArchiveFormat)
+def test_a_new_key_that_sorts_first_writes_one_small_archive(kind: ArchiveFormat) -> None:
+    yard, options = Yard(versioned=True), options_for(kind=kind)
+
+    async def run() -> tuple[set[str], set[str], int]:
+        await yard.add(Addition([f"k{n:02}" for n in range(23)], 0))
+        await yard.compact(options, versions="current")
+        before = {entry.key for entry in (await yard.store.list_objects("cold", "")).entries}
+        await yard.add(Addition(["a"], 0))
+        _, outcomes = await yard.compact(options, versions="current")
+        after = {entry.key for entry in (await yard.store.list_objects("cold", "")).entries}
+        return before, after, len(outcomes)
+
+    before, after, rows = asyncio.run(run())
+    assert (before <= after, len(after - before), rows) == (True, 1, 1)
+
+
+def test_another_class_is_packed_again_because_it_was_asked_for() -> None:
+    yard = Yard(versioned=True)
+
+    async def run() -> list[Counter[tuple[str, str | None, str | None]]]:
+        await yard.add(Addition(["a", "b"], 0))
+        for storage_class in ("GLACIER_IR", "DEEP_ARCHIVE", "GLACIER_IR"):
+            await yard.compact(options_for(storage_class), versions="current")
+        return [await yard.members(name) for name in ("GLACIER_IR", "DEEP_ARCHIVE")]
+
+    assert [sorted(each.values()) for each in asyncio.run(run())] == [[1, 1], [1, 1]]
+
+
+def test_the_null_version_is_known_by_its_bytes_not_by_its_id() -> None:
+    yard, options = Yard(versioned=False), options_for()
+
+    async def run() -> Counter[tuple[str, str | None, str | None]]:
+        await yard.add(Addition(["a"], 0))
+        await yard.compact(options, versions="current")
+        await yard.add(Addition(["a"], 1))
+        await yard.compact(options, versions="current")
+        return await yard.members("GLACIER_IR")
+
+    assert len(asyncio.run(run())) == 2
