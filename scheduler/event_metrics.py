@@ -19,7 +19,7 @@ from scheduler.log import measure
 
 _COUNTS = {
     "BackedUp": (Ending.COPIED,),
-    "Duplicates": (Ending.SAME,),
+    "Duplicates": (Ending.SAME, Ending.UNVERIFIABLE),
     "Deleted": (Ending.DELETED, Ending.RETAINED),
     "Superseded": (Ending.SUPERSEDED,),
     "HandedOver": (Ending.HANDED_OVER,),

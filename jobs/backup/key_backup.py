@@ -17,6 +17,7 @@ The requests for one event do not grow with the number of versions of its key:
 
 Where neither checksums nor ETags can be compared, the bytes of the compared versions are read as
 well. Where the newest version's copy may be archived, an older version costs one HEAD more.
+Where both sides have tags, a version that matches its copy otherwise costs two GETs of tags.
 """
 
 from __future__ import annotations
@@ -122,6 +123,11 @@ class _Look:
         """Return `found` by the version's place in the history."""
         named = enumerate(map(identity, self.history))
         return {place: self.found[version] for place, version in named if version in self.found}
+
+    def is_only_of_its_size(self, version: Listed) -> bool:
+        """True if the source has no other version of this size."""
+        sizes = [each.size_bytes for each in self.sides.whole if not each.is_delete_marker]
+        return self.sides.is_whole and sizes.count(version.size_bytes) == 1
 
     def add(self, version: Listed, key: str, outcome: Outcome) -> int:
         """Add a copy that was just made at `key` on top, newer than all listed ones.
@@ -251,7 +257,8 @@ class KeyBackup:
         version = look.history[place]
         if is_again or identity(version) not in look.found:
             depth = len(look.history) - 1 - place
-            at = await self.matcher.find_copy(version, look.sides.copies, depth, is_newest=is_newest)
+            is_only = look.is_only_of_its_size(version)
+            at = await self.matcher.find_copy(version, look.sides.copies, depth, is_newest=is_newest, is_only=is_only)
             if at is None:
                 return False
             look.found[identity(version)] = at
@@ -368,8 +375,10 @@ class KeyBackup:
                 continue
             version = look.history[index]
             copy = look.sides.copies.copies[look.found[identity(version)]]
-            self.outcomes[row.row] = Outcome.of(row, Status.SAME)._replace(
-                evidence=self.matcher.evidence(version, copy),
+            verdict = self.matcher.verdict(version, copy)
+            status = Status.SAME if verdict.same else Status.UNVERIFIABLE
+            self.outcomes[row.row] = Outcome.of(row, status, verdict.reason)._replace(
+                evidence=verdict.evidence,
                 size_bytes=version.size_bytes or 0,
                 etag=version.etag,
                 destination_version_id=copy.version_id,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from jobs.backup.copy_candidates import CopyIndex
 from jobs.backup.succession import can_be_copy
 from jobs.core.evidence import Verdict, compare, is_md5, is_md5_etag
-from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef
+from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, is_exact
 from jobs.core.outcome import Evidence, Outcome
 from jobs.errors import Conflict
 from jobs.s3.byte_ranges import ByteBudget
@@ -25,6 +25,9 @@ NEWEST_LOOKS = 2
 """With so many copies the source's newest version is compared: the one on top, and one more."""
 LOOKS = 6
 """The same for an older version, which an event names late."""
+
+_ARCHIVED = "only the bytes could tell, and one of the two is archived"
+_DIFFERENT = Verdict(False, Evidence.NONE)
 
 Identity = tuple[str | None, str | None]
 
@@ -45,10 +48,10 @@ def identity(version: Listed | ObjectInfo) -> Identity:
 class VersionMatcher:
     """Matches one key's versions at both sides, and asks for each fact once.
 
-    Two versions match when content, content headers and metadata are the same, since a new version
-    may differ in metadata only. Tags are not compared, since they change without a new version.
-    Objects above `limit_bytes` are not read. A version is compared with a few copies, however many
-    there are.
+    Two versions match when content, content headers, metadata and tags are the same, since a new
+    version may differ in one of these only. Tags change without a new version as well. The next
+    event of such a version copies it again. Objects above `limit_bytes` are not read. A version is
+    compared with a few copies, however many there are.
     """
 
     source: Store
@@ -59,17 +62,24 @@ class VersionMatcher:
     limit_bytes: int | None = None
     _verdicts: dict[tuple[Identity, Identity], Verdict] = field(default_factory=dict)
     _infos: dict[tuple[bool, Identity], ObjectInfo] = field(default_factory=dict)
+    _tags: dict[tuple[bool, Identity], dict[str, str]] = field(default_factory=dict)
     _has_md5_copies: bool = False
 
-    async def find_copy(self, version: Listed, copies: CopyIndex, depth: int, *, is_newest: bool = False) -> int | None:
+    async def find_copy(
+        self, version: Listed, copies: CopyIndex, depth: int, *, is_newest: bool = False, is_only: bool = False
+    ) -> int | None:
         """Return the place of a copy of the version, preferably the top one.
 
         None when no likely copy matches.
 
-        `depth` and `is_newest` are those of `CopyIndex.likely`. Raises TooLargeToCompare. Raises
-        Conflict where a version without an id was overwritten after the listing.
+        `depth` and `is_newest` are those of `CopyIndex.likely`. `is_only`: no other version of the
+        source has this size. Then an archived copy that cannot be compared counts, if it is not
+        older than the version, to the second. Another one would be billed for its minimum stay, and
+        prove as little. Raises TooLargeToCompare. Raises Conflict where a version without an id was
+        overwritten after the listing.
         """
         looks = NEWEST_LOOKS if is_newest else LOOKS
+        archived: int | None = None
         for place in copies.likely(version, depth, is_newest=is_newest):
             copy = copies.copies[place]
             if (identity(version), identity(copy)) not in self._verdicts:
@@ -78,7 +88,11 @@ class VersionMatcher:
                 looks -= 1
             if await self._is_copy(version, copy, may_read=not is_newest or place == copies.top):
                 return place
-        return None
+            is_unknown = self._verdicts.get((identity(version), identity(copy)), _DIFFERENT).same is None
+            is_possible = is_only and is_exact(version.version_id) and copy.last_modified >= version.last_modified
+            if archived is None and is_unknown and is_possible:
+                archived = place
+        return archived
 
     async def is_older_on_top(self, older: Sequence[Listed], top: Listed) -> bool:
         """Return True if the top copy may be of one of the source's `older` versions (oldest
@@ -111,9 +125,11 @@ class VersionMatcher:
         """Keep what HEAD said of a version of the source."""
         self._infos[True, identity(info)] = info
 
-    def evidence(self, version: Listed, copy: Listed) -> Evidence:
-        """Return what proved that the two match."""
-        return self._verdicts[identity(version), identity(copy)].evidence
+    def verdict(self, version: Listed, copy: Listed) -> Verdict:
+        """Return what is known of two that were compared. `same` is None for an archived copy that
+        cannot be compared.
+        """
+        return self._verdicts[identity(version), identity(copy)]
 
     def record_copy(self, version: Identity, outcome: Outcome) -> None:
         """Keep that a version was just copied."""
@@ -144,7 +160,7 @@ class VersionMatcher:
         both = (identity(version), identity(copy))
         if both not in self._verdicts:
             verdict = await self._compare(version, copy, may_read=may_read)
-            if verdict.same is None:
+            if verdict.same is None and verdict.reason != _ARCHIVED:
                 return False
             self._verdicts[both] = verdict
         return bool(self._verdicts[both].same)
@@ -158,16 +174,38 @@ class VersionMatcher:
         if _carried(source) != _carried(destination):
             return Verdict(False, Evidence.NONE, "headers or metadata differ")
         verdict = compare(source, destination)
-        if verdict.same is not None or not may_read:
+        if verdict.same is False or (verdict.same is None and not may_read):
+            return verdict
+        if not await self._have_same_tags((version, source), (copy, destination)):
+            return Verdict(False, Evidence.NONE, "tags differ")
+        if verdict.same is not None:
             return verdict
         if source.is_archived or destination.is_archived:
-            return Verdict(False, Evidence.NONE, "only the bytes could tell, and one of them is archived")
+            return Verdict(None, Evidence.NONE, _ARCHIVED)
         if self.limit_bytes is not None and source.size_bytes > self.limit_bytes:
             raise TooLargeToCompare
         here, there = self._ref(version, True), self._ref(copy, False)
         sides = ContentSide(self.source, here, source), ContentSide(self.destination, there, destination)
         verdict, _ = await compare_content(*sides, self.budget)
         return verdict
+
+    async def _have_same_tags(self, ours: tuple[Listed, ObjectInfo], theirs: tuple[Listed, ObjectInfo]) -> bool:
+        """True if both have the same tags. HEAD says how many, so objects without tags cost no
+        request.
+        """
+        if ours[1].tag_count != theirs[1].tag_count:
+            return False
+        if not ours[1].tag_count:
+            return True
+        here, there = await asyncio.gather(self._tags_of(ours[0], True), self._tags_of(theirs[0], False))
+        return here == there
+
+    async def _tags_of(self, listed: Listed, is_source: bool) -> dict[str, str]:
+        known = (is_source, identity(listed))
+        if known not in self._tags:
+            store = self.source if is_source else self.destination
+            self._tags[known] = dict(await store.get_tags(self._ref(listed, is_source)))
+        return self._tags[known]
 
     async def _find(self, listed: Listed, is_source: bool) -> ObjectInfo | None:
         """Return what HEAD says of a listed version, asked once. None when it is gone."""

@@ -26,11 +26,13 @@ class Ending(StrEnum):
 
     `retained`: a delete that the pair's policy keeps off the copy. `superseded`: gone before its
     copy was made, with a known successor. `handed_over`: too large, too slow or archived, and now a
-    row of the backlog. `skipped`: not for this pair.
+    row of the backlog. `skipped`: not for this pair. `unverifiable`: an archived copy is there that
+    only a restore could compare.
     """
 
     COPIED = "copied"
     SAME = "same"
+    UNVERIFIABLE = "unverifiable"
     DELETED = "deleted"
     RETAINED = "retained"
     SUPERSEDED = "superseded"

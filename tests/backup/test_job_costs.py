@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -143,6 +143,22 @@ def test_a_second_event_of_the_newest_version_costs_five_requests(writes: Writes
         assert settled.outcomes[0].status is Status.SAME
         assert requests.total() - requests["get"] == 5
         assert len(store.stored("hot", COPY)) == count
+
+    run(scene())
+
+
+@pytest.mark.parametrize("count", [1, MANY])
+def test_tags_cost_a_duplicate_two_requests_more(count: int) -> None:
+    """A new version may differ in tags alone. HEAD says how many there are, so none cost nothing."""
+
+    async def scene() -> None:
+        store, rows = await hot(DISTINCT, count)
+        for bucket, key in (("source", KEY), ("hot", COPY)):
+            version = store.stored(bucket, key)[-1]
+            version.attributes = replace(version.attributes, tags={"team": "blue"})
+        settled, requests = await store.event(rows[-1])
+        assert settled.outcomes[0].status is Status.SAME
+        assert (requests.total(), requests["get_tags"]) == (7, 2)
 
     run(scene())
 

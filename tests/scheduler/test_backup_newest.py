@@ -198,3 +198,54 @@ def test_what_a_delete_had_no_time_for_is_handed_over(tmp_path: Path) -> None:
     assert key.invoke(batch(removal), remaining_seconds=0.5) == []
     [version] = key.history("source")
     assert key.backlog() == [(version.version_id, 5, "slower than the time that was left")]
+
+
+def opaque(key: Key) -> dict[str, Any]:
+    """Put a version whose checksum and ETag say nothing of a copy in one part. Returns its event."""
+    key.store._default_checksum = None
+    event = key.put("k", b"opaque", sse="aws:kms")
+    version = key.store._buckets.named["source"].versions["k"][-1]
+    version.etag = f"{'0' * 30}{len(key.history('source')):02x}"
+    event["Records"][0]["s3"]["object"]["eTag"] = version.etag
+    return event
+
+
+def test_an_archived_copy_that_cannot_be_compared_is_not_made_again(tmp_path: Path) -> None:
+    """Each event made another one, which is billed for its minimum stay."""
+    key = Key(tmp_path, destination=ARCHIVED_COPIES)
+    event = opaque(key)
+    assert [key.handle(event) for _ in range(3)] == ["copied", "unverifiable", "unverifiable"]
+    assert key.bodies() == [b"opaque"]
+    line = key.lines("journal/")[-1]
+    assert (line["evidence"], line["reason"]) == ("none", "only the bytes could tell, and one of the two is archived")
+
+
+def test_an_archived_copy_that_may_be_of_another_version_does_not_count(tmp_path: Path) -> None:
+    """Two versions of one size: to take the copy of one for the other's would lose one."""
+    key = Key(tmp_path, destination=ARCHIVED_COPIES)
+    first, second = opaque(key), opaque(key)
+    assert [key.handle(first), key.handle(second)] == ["copied", "copied"]
+    assert len(key.bodies()) >= 2
+
+
+def test_an_archived_copy_from_before_the_version_does_not_count(tmp_path: Path) -> None:
+    """The version that it was made of was removed."""
+    key = Key(tmp_path, destination=ARCHIVED_COPIES)
+    assert key.handle(opaque(key)) == "copied"
+    key.remove(-1)
+    assert key.handle(opaque(key)) == "copied"
+    assert len(key.bodies()) == 2
+
+
+@pytest.mark.parametrize("tags", [{"team": "green"}, {}, {"team": "blue", "more": "1"}])
+def test_a_version_that_only_changes_tags_is_copied_as_well(place: Place, tags: dict[str, str]) -> None:
+    """It ended as `same`, and the copy kept the tags of the version before."""
+    with place.function("backup") as backup:
+        for each in ({"team": "blue"}, tags):
+            tagging = "&".join(f"{name}={value}" for name, value in each.items())
+            event = notification(place.put("k", Tagging=tagging))
+            for _ in range(2):
+                assert backup.invoke(batch(event)).failed == []
+            stored = place.client.get_object_tagging(Bucket=place.hot, Key="copies/k")["TagSet"]
+            assert {tag["Key"]: tag["Value"] for tag in stored} == each
+    assert [status for _, status in place.journal()] == ["copied", "same"] * 2
