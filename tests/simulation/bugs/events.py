@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_plus
 
+import jobs.backup.copy_candidates
 import jobs.backup.events
 import jobs.backup.key_backup
 import jobs.backup.version_match
@@ -15,6 +16,7 @@ import scheduler.backup
 import scheduler.removed_versions
 from jobs.backup import succession
 from jobs.backup.job import Backup
+from jobs.backup.key_backup import KeyBackup
 from jobs.backup.succession import Act, NextStep
 from jobs.backup.version_match import VersionMatcher
 from jobs.core.evidence import Verdict
@@ -132,6 +134,37 @@ def _hide_what_waits() -> Replacements:
     return [(jobs.backup.key_backup, "newest", newest)]
 
 
+def _any_equal_copy_will_do() -> Replacements:
+    return [(jobs.backup.copy_candidates, "is_made_after", lambda version, copy: True)]
+
+
+def _ignore_tags() -> Replacements:
+    async def have_same_tags(self: VersionMatcher, ours: Any, theirs: Any) -> bool:
+        return True
+
+    return [(VersionMatcher, "_have_same_tags", have_same_tags)]
+
+
+def _call_the_unfinished_done() -> Replacements:
+    real = KeyBackup._result
+
+    def result(self: KeyBackup, sides: Any) -> Any:
+        return real(self, sides)._replace(unfinished=None)
+
+    return [(KeyBackup, "_result", result)]
+
+
+def _restore_its_own_copy_only() -> Replacements:
+    real = KeyBackup._restore
+
+    async def restore(self: KeyBackup, look: Any, place: int, target: int) -> bool:
+        copy = look.sides.copies.copies[place]
+        info = await self.job.destination.head(self._target()._replace(version_id=copy.version_id))
+        return not info.is_archived and await real(self, look, place, target)
+
+    return [(KeyBackup, "_restore", restore)]
+
+
 BUGS = [
     Bug("bet-wins-always", "a new copy is not looked at again", 32_000, _bet_wins_always, "events"),
     Bug("no-restore", "a late older version stays on top", 400, _no_restore, "events"),
@@ -147,4 +180,16 @@ BUGS = [
     Bug("equal-size-is-alike", "versions of one size are taken for copies", 400, _equal_size_is_alike, "events"),
     Bug("trust-the-listing", "an overwritten source is copied for the listed one", 4_000, _trust_the_listing, "events"),
     Bug("hide-what-waits", "the newest version does not count", 400, _hide_what_waits, "events"),
+    Bug(
+        "any-equal-copy-will-do",
+        "an earlier copy passes for the newest version",
+        1_000,
+        _any_equal_copy_will_do,
+        "events",
+    ),
+    Bug("ignore-tags", "versions of other tags are taken for copies", 400, _ignore_tags, "events"),
+    Bug(
+        "unfinished-is-done", "what cannot be put on top is not handed over", 1_400, _call_the_unfinished_done, "events"
+    ),
+    Bug("own-copy-only", "an archived copy keeps the older one on top", 400, _restore_its_own_copy_only, "events"),
 ]

@@ -134,6 +134,11 @@ def attributes_of(put: Put) -> Attributes:
     return Attributes(
         headers={"content-type": "text/plain"} if put.content % 3 else {},
         metadata={"number": str(put.content)},
-        tags={"tag": str(put.content)} if put.content % 2 else {},
+        tags=_tags_of(put),
         storage_class=put.storage_class,
     )
+
+
+def _tags_of(put: Put) -> dict[str, str]:
+    tag = put.content if put.tag is None else put.tag
+    return {"tag": str(tag)} if tag % 2 else {}

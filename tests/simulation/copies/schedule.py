@@ -64,7 +64,10 @@ class Fault(NamedTuple):
 
 
 class Put(NamedTuple):
-    """An object that is there at the beginning. `parts` 0: written whole; `content`: a number for its bytes."""
+    """An object that is there at the beginning. `parts` 0: written whole; `content`: a number for its bytes.
+
+    `tag`: its tag, where not the content decides.
+    """
 
     key: str
     size_bytes: int
@@ -73,6 +76,7 @@ class Put(NamedTuple):
     algorithm: str | None = None
     storage_class: str | None = None
     is_marker: bool = False
+    tag: int | None = None
 
 
 class Step(StrEnum):

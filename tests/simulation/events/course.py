@@ -20,7 +20,7 @@ import scheduler.backup
 import scheduler.log
 from jobs.aws import queues
 from jobs.backup.job import Backup, BackupOptions
-from jobs.core.enums import Deletes
+from jobs.core.enums import Deletes, StorageClass
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.errors import Conflict, PreconditionFailed, SealiftError, Unavailable
@@ -28,6 +28,7 @@ from jobs.policy.model import Policy, Thresholds
 from jobs.policy.reader import parse_policy
 from jobs.policy.words import Size
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.copying import KEEP
 from scheduler.polling import to_event
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
@@ -55,10 +56,14 @@ pairs:
 
 
 @cache
-def _policy(mirrors_deletes: bool, limit_bytes: int) -> Policy:
+def _policy(mirrors_deletes: bool, limit_bytes: int, storage_class: str | None) -> Policy:
     policy = parse_policy(POLICY.encode(), "policy.yaml")
+    destination = policy.pairs[0].destination
+    if storage_class is not None:
+        destination = dataclasses.replace(destination, storage_class=StorageClass(storage_class))
     pair = dataclasses.replace(
         policy.pairs[0],
+        destination=destination,
         deletes=Deletes.MIRROR if mirrors_deletes else Deletes.RETAIN,
         thresholds=Thresholds(lambda_max_size=Size(limit_bytes)),
     )
@@ -88,6 +93,9 @@ class EventCourse:
         self.model.world, self.model.queue, self.model.chance = self.world, self.queue, self.world.chance
         self._is_over = False
         self._tokens = 0
+        self._is_running = asyncio.Lock()
+        self._finished: set[int] = set()
+        """The manifests whose run is over. A run happens once."""
 
     def play(self) -> EventModel:
         """Run the schedule to its end."""
@@ -115,12 +123,14 @@ class EventCourse:
 
     async def _operate(self) -> None:
         pollers = [asyncio.ensure_future(self._keep_polling(number)) for number in range(self.schedule.pollers)]
+        runs = [asyncio.ensure_future(self._run_at(at_seconds)) for at_seconds in self.schedule.runs_at]
         for act in self.schedule.acts:
             await asyncio.sleep(max(0.0, act.at_seconds - self.world.loop.time()))
             if act.removes is None:
                 self.world.others.put(SOURCE, act.put)
             else:
                 self.world.others.remove(SOURCE, act.put.key, act.removes)
+        await asyncio.gather(*runs)
         for _ in range(12):
             while not self.queue.is_empty:
                 await asyncio.sleep(10.0)
@@ -176,17 +186,26 @@ class EventCourse:
         return min(max(3.0, self.queue.next_at - now), 30.0)
 
     def _runtime(self, process: Process) -> Runtime:
-        return Warm(process, _policy(self.schedule.mirrors_deletes, self.schedule.limit_bytes))
+        return Warm(process, self._policy())
+
+    def _policy(self) -> Policy:
+        schedule = self.schedule
+        return _policy(schedule.mirrors_deletes, schedule.limit_bytes, schedule.storage_class)
 
     # The backlog.
 
+    async def _run_at(self, at_seconds: float) -> None:
+        await asyncio.sleep(at_seconds)
+        await self._empty_backlog()
+
     async def _empty_backlog(self) -> None:
         """Publish what waits and run it, until somebody has come to the end."""
-        for life in range(3 + len(self.schedule.faults)):
-            run = self.world.spawn(f"run {life}", self._run_backlog)
-            if await run.ended == 0:
-                return
-            await asyncio.sleep(10.0)
+        async with self._is_running:
+            for life in range(3 + len(self.schedule.faults)):
+                run = self.world.spawn(f"run {life}", self._run_backlog)
+                if await run.ended == 0:
+                    return
+                await asyncio.sleep(10.0)
         self.model.violate("a run ends", "the backlog stays, whatever one does")
 
     async def _run_backlog(self, process: Process) -> int:
@@ -195,17 +214,24 @@ class EventCourse:
         if waiting:
             await scheduler.backlog.publish(runtime, "pair", waiting, "due")
         options = BackupOptions(
-            mirrors_deletes=self.schedule.mirrors_deletes, multipart_threshold_bytes=16, part_size_bytes=8
+            storage_class=self.schedule.storage_class or KEEP,
+            mirrors_deletes=self.schedule.mirrors_deletes,
+            multipart_threshold_bytes=16,
+            part_size_bytes=8,
         )
         route = Route(Location(SOURCE), Location(DESTINATION, PREFIX))
         job = Backup(process.connect(), process.connect(), route, options, ByteBudget(BUFFER_BYTES))
         for number in await scheduler.backlog.numbers(runtime, "pair"):
+            if number in self._finished:
+                continue
             published = await scheduler.backlog.read_manifest(runtime, "pair", number)
             assert published.manifest is not None
             name = published.manifest.removeprefix(f"s3://{LEDGER}/l/")
             for row in csv.reader((await runtime.read(name)).decode().splitlines()):
                 _, key, *version = row
-                await self._settle(job, ObjectVersion(0, unquote_plus(key), version[0] if version else None))
+                version_id = version[0] or None if version else None
+                await self._settle(job, ObjectVersion(0, unquote_plus(key), version_id))
+            self._finished.add(number)
         return 0
 
     async def _settle(self, job: Backup, row: ObjectVersion) -> None:
@@ -219,6 +245,12 @@ class EventCourse:
                 await asyncio.sleep(attempt)
             else:
                 self.model.branches[f"backlog {outcome.status} {outcome.evidence}"] += 1
-                is_good = outcome.status in (Status.COPIED, Status.SAME, Status.ARCHIVED, Status.MISSING)
+                is_good = outcome.status in (
+                    Status.COPIED,
+                    Status.SAME,
+                    Status.ARCHIVED,
+                    Status.MISSING,
+                    Status.UNVERIFIABLE,
+                )
                 self.model.demand(is_good, "the backlog is worked off", f"{row.key}: {outcome.status} {outcome.reason}")
                 return

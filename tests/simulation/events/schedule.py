@@ -28,7 +28,10 @@ class Act(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventSchedule(Conditions):
-    """`acts` by time. `lateness`: the share of events that come minutes late; `doubles`: of those that come twice."""
+    """`acts` by time. `lateness`: the share of events that come minutes late; `doubles`: of those that come twice.
+
+    `runs_at`: when the backlog becomes a run, besides at the end. `storage_class`: of copies.
+    """
 
     acts: tuple[Act, ...]
     mirrors_deletes: bool
@@ -38,6 +41,8 @@ class EventSchedule(Conditions):
     lateness: float
     doubles: float
     is_hurried: bool
+    runs_at: tuple[float, ...] = ()
+    storage_class: str | None = None
 
     @property
     def keys(self) -> list[str]:
@@ -57,6 +62,10 @@ def make_event_schedule(seed: int) -> EventSchedule:
     count = 0 if roll() < 0.15 else chance.randint(1, 6)
     kinds = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=count)
     span = 15 + 14 * len(acts)
+    late = random.Random(seed * 2 + 1_000_000_007)  # what came later does not move what was there
+    runs_at = tuple(sorted(late.random() * span_seconds * 1.2 for _ in range(late.choice((0, 0, 1, 3)))))
+    storage_class = "DEEP_ARCHIVE" if late.random() < 0.15 else None
+    acts = [act._replace(put=act.put._replace(tag=late.choice((None, None, 0, 1, 3)))) for act in acts]
     return EventSchedule(
         seed=seed,
         source=tuple(Put(key, 3, 5) for key in keys[: pick((0, 0, 1))]),
@@ -73,6 +82,8 @@ def make_event_schedule(seed: int) -> EventSchedule:
         doubles=pick((0.0, 0.2, 0.5)),
         is_hurried=is_hurried,
         held_writes=pick((0.0, 0.0, 0.3)),
+        runs_at=runs_at,
+        storage_class=storage_class,
     )
 
 
