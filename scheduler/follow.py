@@ -7,10 +7,14 @@
 | job                 | succeeded              | failed                                                  |
 |---------------------|------------------------|---------------------------------------------------------|
 | a run's work        | its report job follows | the report is made nevertheless, by a job of its own    |
-| a run's report      | the run is published   | published, unless it never began as the work had failed |
+| a run's report      | the run is published   | published. If it never began, a job of its own makes it |
 | nightly             | the night is published | published: as it ended, or that it did not              |
 | backfill, restore   | its run is published   | published: it planned nothing, or failed                |
 | reconcile           | nothing was found      | published: something was, or it failed                  |
+
+AWS does not document whether the parent of an array has events. The report's job waits for the
+work, and Batch fails it if the work fails, so its event is enough. Whichever comes first starts the
+closing job, once.
 
 A document that a job was to leave in the ledger is published whichever job left it. A missing
 document is not published for a job that was ended because another one of its name was first.
@@ -100,7 +104,7 @@ class _Follower:
         if run := _RUN.fullmatch(name):
             if run["stage"] == WORK:
                 return await self._work_ended(run["run"], run["number"], status)
-            return await self._report_ended(run["run"], job)
+            return await self._report_ended(run["run"], job, run["number"])
         started = await read_start(self.runtime, self.policy, name)
         if started is None:
             return _did("ignored", name)
@@ -114,15 +118,20 @@ class _Follower:
         """The report's job waits for success. If the work failed, another job accounts for it."""
         if status == "SUCCEEDED":
             return _did("waits for the report", run_id)
+        return await self._close(run_id, number)
+
+    async def _close(self, run_id: str, number: str) -> dict[str, Any]:
+        """Start the job that accounts for a submission whose work failed, once."""
         command = ("runs", "report", run_id, "--ledger", str(self.runtime.settings.ledger))
         closing = Start("", REPORT, f"{run_id}-{number}", command)
         started = await start(self.runtime, self.policy, closing)
         return _did("closing", run_id, job_id=started["job_id"])
 
-    async def _report_ended(self, run_id: str, job: Mapping[str, Any]) -> dict[str, Any]:
+    async def _report_ended(self, run_id: str, job: Mapping[str, Any], number: str | None = None) -> dict[str, Any]:
+        """`number`: the submission whose report job this is. None for a closing job."""
         report = await self._document(f"runs/{run_id}/report.json")
-        if report is None and _BEHIND in str(job.get("statusReason", "")).lower():
-            return _did("waits for the closing", run_id)
+        if report is None and number is not None and _BEHIND in str(job.get("statusReason", "")).lower():
+            return await self._close(run_id, number)
         if report is None and await self._is_second(job):
             return _did("ignored", str(job["jobName"]))
         if report is None:
