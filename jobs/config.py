@@ -28,9 +28,10 @@ class Settings:
     `none` for none. `json` is the default within AWS Batch, which sets `AWS_BATCH_JOB_ID`
     (`in_batch`, `batch_job_id`). `SEALIFT_START`: the name by which the functions have started this
     job. `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_QUEUE_ON_DEMAND` and `SEALIFT_BATCH_JOB_DEFINITION`
-    say where `--executor batch` sends its jobs. `SEALIFT_SYSTEM` is the policy's name: jobs bear it
-    as the tag `sealift:system`, by which roles may end them. `SEALIFT_CLIENT`: `botocore` to send
-    S3's requests with AWS's own client, `sealift` (the default) with ours (`s3_client`).
+    say where `--executor batch` sends its jobs, and `SEALIFT_BATCH_SHARE` is the share of those
+    without `--share`, for queues that share fairly. `SEALIFT_SYSTEM` is the policy's name: jobs
+    bear it as the tag `sealift:system`, by which roles may end them. `SEALIFT_CLIENT`: `botocore`
+    to send S3's requests with AWS's own client, `sealift` (the default) with ours (`s3_client`).
     """
 
     ledger: str | None
@@ -49,6 +50,7 @@ class Settings:
     batch_queue: str | None = None
     batch_queue_on_demand: str | None = None
     batch_job_definition: str | None = None
+    batch_share: str | None = None
     system: str | None = None
     client: str = "sealift"
 
@@ -89,6 +91,7 @@ class Settings:
             batch_queue=values.get("SEALIFT_BATCH_QUEUE") or None,
             batch_queue_on_demand=values.get("SEALIFT_BATCH_QUEUE_ON_DEMAND") or None,
             batch_job_definition=values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
+            batch_share=values.get("SEALIFT_BATCH_SHARE") or None,
             system=values.get("SEALIFT_SYSTEM") or None,
             client=cls.s3_client(values),
         )

@@ -5,17 +5,20 @@ image's is this module, run by the path of an interpreter that reads no PYTHON* 
 (`python -I`). Within AWS Batch it takes only the variables of a fixed list. Batch sets
 AWS_BATCH_JOB_ID itself, and refuses a job that brings a name with this prefix. Elsewhere the caller
 owns the container whole, and all variables stay.
+
+SIGTERM ends the process with exit code 75 until the command listens itself, so Batch retries it.
 https://docs.aws.amazon.com/batch/latest/userguide/job_env_vars.html
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from jobs.errors import ConfigError
+from jobs.errors import ConfigError, ExitCode
 
 PREFIXES = ("AWS_BATCH_", "SEALIFT_", "LC_")
 NAMES = frozenset(
@@ -63,6 +66,7 @@ _CONSEQUENCES = frozenset(
 
 def main() -> None:
     """Clean the environment, then run the command line."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(ExitCode.TRANSIENT))
     try:
         environment = permitted(os.environ, _built_in())
     except ConfigError as error:

@@ -36,8 +36,13 @@ from scheduler.log import say
 from scheduler.runtime import Runtime
 
 ATTEMPTS = 3
+TIMEOUT_SECONDS = 14 * 86_400
+"""How long an attempt may take: as long as Fargate lets a job run. The jobs that are started here
+wait for arrays, and a backfill of 10⁹ objects takes days, so the timeout of a worker is not theirs.
+https://docs.aws.amazon.com/batch/latest/userguide/fargate.html"""
 _NIGHT = re.compile(r"\d{4}-\d\d-\d\d")
 _ODD = re.compile(r"[^A-Za-z0-9_-]+")
+_NOT_OF_A_SHARE = re.compile(r"[^A-Za-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +144,21 @@ def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[s
     environment |= Settings.inherited()
     if settings.policy.startswith("s3://"):
         environment["SEALIFT_POLICY"] = settings.policy
+    share = {}
+    if settings.batch_share:  # the job's runs inherit it
+        share["shareIdentifier"] = _NOT_OF_A_SHARE.sub("", what.pair) or settings.batch_share
+        environment["SEALIFT_BATCH_SHARE"] = share["shareIdentifier"]
     return {
         "jobName": name,
-        "jobQueue": settings.batch_queue or policy.batch.queue or f"{policy.name}-spot",
+        "jobQueue": settings.batch_queue
+        or policy.batch.orchestrator_queue
+        or policy.batch.queue
+        or f"{policy.name}-orchestrators",
         "jobDefinition": definition.replace("{job}", what.job if what.job in _OWN_DEFINITION else "replicate"),
         "containerOverrides": {"command": list(what.command), "environment": _pairs(environment)},
         "retryStrategy": retry_strategy(ATTEMPTS),
+        "timeout": {"attemptDurationSeconds": TIMEOUT_SECONDS},
+        **share,
         "tags": {
             SYSTEM_TAG: str(policy.name),
             "sealift:start": what.job,

@@ -15,8 +15,9 @@ class FunctionSettings:
     """`SEALIFT_POLICY` (a path or s3://…) and `SEALIFT_LEDGER` (s3://bucket/prefix) are required.
 
     `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_JOB_DEFINITION` and `SEALIFT_TOPIC` replace the names that
-    follow from the policy's name (`scheduler.batch_starts`, `scheduler.follow`). None if they are
-    not set.
+    follow from the policy's name (`scheduler.batch_starts`, `scheduler.follow`).
+    `SEALIFT_BATCH_SHARE` says that queues share fairly, and is the share of jobs of no pair. None
+    if they are not set.
     """
 
     policy: str
@@ -24,6 +25,7 @@ class FunctionSettings:
     batch_queue: str | None = None
     batch_job_definition: str | None = None
     topic: str | None = None
+    batch_share: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> FunctionSettings:
@@ -40,4 +42,5 @@ class FunctionSettings:
             values.get("SEALIFT_BATCH_QUEUE") or None,
             values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
             values.get("SEALIFT_TOPIC") or None,
+            values.get("SEALIFT_BATCH_SHARE") or None,
         )

@@ -2,17 +2,29 @@
 
 locals {
   # Spot first; on demand for `--on-demand`, for those who cannot wait. EC2 and Fargate do not mix in one queue.
+  #
+  # Orchestrators (nights, backfills and what else functions start) wait for arrays of workers, for days if need be. With
+  # vCPUs of their own they never hold what they wait for, and on demand nobody takes theirs away.
   environments = {
-    fargate_spot = { spot = "FARGATE_SPOT", on_demand = "FARGATE" }
-    fargate      = { spot = "FARGATE", on_demand = "FARGATE" }
-    ec2_spot     = { spot = "SPOT", on_demand = "EC2" }
+    fargate_spot = { spot = "FARGATE_SPOT", on_demand = "FARGATE", orchestrators = "FARGATE" }
+    fargate      = { spot = "FARGATE", on_demand = "FARGATE", orchestrators = "FARGATE" }
+    ec2_spot     = { spot = "SPOT", on_demand = "EC2", orchestrators = "EC2" }
   }[local.batch.compute]
-  is_fargate  = local.batch.compute != "ec2_spot"
-  makes_queue = local.batch.queue == null
+  max_vcpus = {
+    spot          = local.batch.max_vcpus
+    on_demand     = local.batch.max_vcpus
+    orchestrators = (2 * length(local.pairs) + 2) * local.batch.vcpus # a night and a backfill of each pair, and two more
+  }
+  orchestrators = ["nightly", "backfill"] # jobs that are nothing else
+  is_fargate    = local.batch.compute != "ec2_spot"
+  makes_queue   = local.batch.queue == null
 
-  new_queues  = { for name in ["spot", "on_demand"] : name => "${local.name}-${replace(name, "_", "-")}" if local.makes_queue }
-  queue_names = { for name in ["spot", "on_demand"] : name => coalesce(local.batch.queue, lookup(local.new_queues, name, null)) }
-  queue_arns  = { for name, queue in local.queue_names : name => "arn:${local.partition}:batch:${local.region}:${local.account}:job-queue/${queue}" }
+  new_queues = { for name in keys(local.environments) : name => "${local.name}-${replace(name, "_", "-")}"
+  if local.makes_queue && (name != "orchestrators" || local.batch.orchestrator_queue == null) }
+  queue_names = { for name in keys(local.environments) : name => coalesce(
+    name == "orchestrators" ? local.batch.orchestrator_queue : null, local.batch.queue, lookup(local.new_queues, name, null)
+  ) }
+  queue_arns = { for name, queue in local.queue_names : name => "arn:${local.partition}:batch:${local.region}:${local.account}:job-queue/${queue}" }
 
   # Several families and sizes, so that Spot finds capacity somewhere; all of the image's architecture.
   instance_types = length(var.ec2_instance_types) > 0 ? var.ec2_instance_types : {
@@ -71,7 +83,7 @@ resource "aws_batch_compute_environment" "this" {
 
   compute_resources {
     type               = each.value
-    max_vcpus          = local.batch.max_vcpus
+    max_vcpus          = local.max_vcpus[each.key]
     subnets            = local.subnet_ids
     security_group_ids = local.security_group_ids
 
@@ -145,7 +157,7 @@ resource "aws_batch_job_queue" "this" {
 
   name                  = each.value
   state                 = "ENABLED"
-  priority              = { spot = 10, on_demand = 20 }[each.key]
+  priority              = { spot = 10, on_demand = 20, orchestrators = 30 }[each.key]
   scheduling_policy_arn = one([for policy in aws_batch_scheduling_policy.fair : policy.arn])
 
   compute_environment_order {
@@ -191,6 +203,7 @@ resource "aws_batch_job_definition" "this" {
       user             = "65532:65532"
 
       readonlyRootFilesystem = true
+      linuxParameters        = { initProcessEnabled = true } # as PID 1 the program would not get a SIGTERM that it does not handle
       # the only place to write to: scratch files of plans and joins
       volumes     = [{ name = "scratch" }]
       mountPoints = [{ sourceVolume = "scratch", containerPath = "/scratch", readOnly = false }]
@@ -230,13 +243,18 @@ resource "aws_batch_job_definition" "this" {
     }
 
     evaluate_on_exit {
-      action       = "RETRY"
-      on_exit_code = "143" # SIGTERM, before Python listened to it
+      action           = "RETRY"
+      on_status_reason = "Host EC2*" # Spot took the host back
     }
 
     evaluate_on_exit {
       action           = "RETRY"
-      on_status_reason = "Host EC2*" # Spot took the host back
+      on_status_reason = "Your Spot Task was interrupted*" # Spot took the Fargate task back
+    }
+
+    evaluate_on_exit {
+      action           = "RETRY"
+      on_status_reason = "Task failed to start*" # the image or the network was out of reach
     }
 
     evaluate_on_exit {
@@ -245,7 +263,12 @@ resource "aws_batch_job_definition" "this" {
     }
   }
 
-  timeout {
-    attempt_duration_seconds = local.batch.timeout_hours * 3600
+  # A worker's. What waits for workers has none here: a function says how long its jobs may take (scheduler/batch_starts.py).
+  dynamic "timeout" {
+    for_each = contains(local.orchestrators, each.key) ? [] : [local.batch.timeout_hours * 3600]
+
+    content {
+      attempt_duration_seconds = timeout.value
+    }
   }
 }

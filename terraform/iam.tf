@@ -184,7 +184,7 @@ locals {
       Sid    = "SubmitJobs"
       Effect = "Allow"
       Action = "batch:SubmitJob"
-      Resource = concat(values(local.queue_arns), flatten([for name in names : [
+      Resource = concat(distinct([for queue in each.function ? ["orchestrators"] : ["spot", "on_demand"] : local.queue_arns[queue]]), flatten([for name in names : [
         "arn:${local.partition}:batch:${local.region}:${local.account}:job-definition/${name}",
         "arn:${local.partition}:batch:${local.region}:${local.account}:job-definition/${name}:*",
       ]]))

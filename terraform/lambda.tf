@@ -10,7 +10,7 @@ locals {
   lambda_zip = coalesce(var.lambda_zip, "${path.module}/../build/lambda-arm64.zip")
 
   # What `sealift` reads, wherever it runs: jobs/config.py.
-  environment = {
+  environment = merge({
     SEALIFT_POLICY                = local.policy_uri
     SEALIFT_LEDGER                = local.ledger_uri
     SEALIFT_EXECUTOR              = "batch"
@@ -18,7 +18,10 @@ locals {
     SEALIFT_BATCH_QUEUE           = local.queue_names["spot"]
     SEALIFT_BATCH_QUEUE_ON_DEMAND = local.queue_names["on_demand"]
     SEALIFT_BATCH_JOB_DEFINITION  = "${local.name}-{job}" # each job with its own role: jobs/runs/placement.py
-  }
+    },
+    # the share of jobs that name none: Batch refuses these where queues share fairly
+    { for name in ["SEALIFT_BATCH_SHARE"] : name => replace(local.name, "-", "") if var.fair_share },
+  )
 }
 
 resource "aws_lambda_function" "this" {
@@ -44,7 +47,10 @@ resource "aws_lambda_function" "this" {
   s3_object_version = try(var.lambda_object.version, null)
 
   environment {
-    variables = merge(local.environment, { SEALIFT_TOPIC = local.topic_arn })
+    variables = merge(local.environment, {
+      SEALIFT_BATCH_QUEUE = local.queue_names["orchestrators"] # what functions start waits for workers
+      SEALIFT_TOPIC       = local.topic_arn
+    })
   }
 
   logging_config {

@@ -30,7 +30,7 @@ output "queues" {
 }
 
 output "job_queues" {
-  description = "Batch job queues: spot, on_demand."
+  description = "Batch job queues: spot, on_demand, orchestrators (nights and backfills, which wait for the others)."
   value       = local.queue_names
 }
 

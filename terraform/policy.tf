@@ -16,7 +16,7 @@ locals {
   }
   alarms = merge({ emails = [], topic = null, oldest_event_minutes = 15, night_hours = 26, monthly_budget = null },
   try(local.policy.alarms, null))
-  batch = merge({ compute = "fargate_spot", vcpus = 2, memory_mib = 4096, disk_gib = 50, max_vcpus = 128, timeout_hours = 12, queue = null },
+  batch = merge({ compute = "fargate_spot", vcpus = 2, memory_mib = 4096, disk_gib = 50, max_vcpus = 128, timeout_hours = 12, queue = null, orchestrator_queue = null },
   try(local.policy.batch, null))
 
   read = [for pair in local.given : {

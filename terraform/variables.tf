@@ -202,7 +202,7 @@ variable "ec2_instance_types" {
 }
 
 variable "fair_share" {
-  description = "Whether the queues share workers fairly between pairs. Every job must then name its share (`--share`): Batch refuses it otherwise."
+  description = "Whether the queues share workers fairly between pairs. What functions start and its runs have the pair as share, other runs `--share` or the system's name."
   type        = bool
   default     = false
   nullable    = false

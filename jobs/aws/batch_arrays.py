@@ -28,7 +28,7 @@ TIMEOUT_SECONDS_MIN = 60
 ATTEMPTS_MAX = 10
 PRIORITY_MAX = 9999
 TERMINATED = 128 + 15
-"""The exit code of a container that SIGTERM ended before Python could listen to it."""
+"""The exit code of a container that SIGTERM ended before `jobs.container` could listen to it."""
 SYSTEM_TAG = "sealift:system"
 """The tag with the policy's name. Terraform/iam.tf lets roles end only jobs that have it."""
 WORK, REPORT = "work", "report"
@@ -139,17 +139,21 @@ def spread(
 
 
 def retry_strategy(attempts: int) -> dict[str, Any]:
-    """What is tried again: exit code 75, a SIGTERM that came too early for a checkpoint, a host
-    that Spot took back.
+    """What is tried again: exit code 75, a host or a Fargate task that Spot took back, an image
+    that could not be pulled.
 
-    The first rule that matches decides. What matches none would be retried, hence the last one.
+    Batch takes five rules. The first that matches decides. What matches none would be retried,
+    hence the last one. The words are Batch's and ECS's:
+    https://docs.aws.amazon.com/batch/latest/userguide/job_retries.html
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html
     """
     return {
         "attempts": attempts,
         "evaluateOnExit": [
             {"onExitCode": str(int(ExitCode.TRANSIENT)), "action": "RETRY"},
-            {"onExitCode": str(TERMINATED), "action": "RETRY"},
             {"onStatusReason": "Host EC2*", "action": "RETRY"},
+            {"onStatusReason": "Your Spot Task was interrupted*", "action": "RETRY"},
+            {"onStatusReason": "Task failed to start*", "action": "RETRY"},
             {"onReason": "*", "action": "EXIT"},
         ],
     }

@@ -274,6 +274,9 @@ class Batch:
     max_vcpus: Annotated[Count, "vCPUs of all workers at once."] = Count(128)
     timeout_hours: Annotated[Count, "A worker is stopped after so long."] = Count(12)
     queue: Annotated[str | None, "An existing job queue. Default: the one that Terraform makes."] = None
+    orchestrator_queue: Annotated[
+        str | None, "An existing job queue for nights and backfills, which wait for workers. Default: `queue`."
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

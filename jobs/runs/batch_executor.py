@@ -301,7 +301,7 @@ def exit_codes(states: Mapping[str, JobState], failures: Sequence[ChildFailure])
 
 
 def _exit_code(failure: ChildFailure) -> int:
-    if failure.reason.startswith("OutOfMemory") or failure.status_reason == "Task failed to start":
+    if failure.reason.startswith("OutOfMemory") or failure.status_reason.startswith("Task failed to start"):
         return int(ExitCode.CONFIG)
     return int(ExitCode.TRANSIENT) if failure.exit_code in (None, TERMINATED) else failure.exit_code
 

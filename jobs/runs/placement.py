@@ -58,7 +58,7 @@ def place(options: BatchOptions, settings: Settings, job: str, earlier: Placemen
 
     The options come first, then the settings, then an earlier submission. The earlier submission
     comes from the ledger. It may say how much a job gets, but neither queue nor job definition,
-    which decide under which role the job runs.
+    which decide under which role the job runs. A share comes from the settings last.
 
     `{job}` in the name of a job definition becomes the run's job, so that each has a role of its
     own.
@@ -86,7 +86,7 @@ def place(options: BatchOptions, settings: Settings, job: str, earlier: Placemen
     return Placement(
         queue=queue,
         job_definition=definition,
-        share=_first(options.share, base.share),
+        share=_first(_first(options.share, base.share), settings.batch_share),
         priority=_first(options.priority, base.priority),
         vcpus=_first(options.vcpus, base.vcpus),
         memory_mib=-(-memory // 1024**2) if memory else base.memory_mib,

@@ -135,7 +135,7 @@ run "wiring" {
   }
 
   assert {
-    condition     = length(jsondecode(aws_cloudwatch_event_rule.home["batch-failed"].event_pattern).detail.jobQueue) == 2
+    condition     = length(jsondecode(aws_cloudwatch_event_rule.home["batch-failed"].event_pattern).detail.jobQueue) == 3
     error_message = "Only jobs of our own queues are followed."
   }
 
@@ -207,13 +207,13 @@ run "workers" {
   assert {
     condition = alltrue([for definition in values(aws_batch_job_definition.this) : [
       for rule in definition.retry_strategy[0].evaluate_on_exit : coalesce(rule.on_exit_code, rule.on_status_reason, rule.on_reason)
-    ] == ["75", "143", "Host EC2*", "*"]])
-    error_message = "Retried: transient, terminated early, taken back by Spot; nothing else."
+    ] == ["75", "Host EC2*", "Your Spot Task was interrupted*", "Task failed to start*", "*"]])
+    error_message = "Retried: transient, taken back by Spot, never started; nothing else."
   }
 
   assert {
-    condition     = alltrue([for definition in values(aws_batch_job_definition.this) : definition.timeout[0].attempt_duration_seconds == 43200])
-    error_message = "The timeout is the policy's."
+    condition     = alltrue([for job, definition in aws_batch_job_definition.this : contains(["nightly", "backfill"], job) ? length(definition.timeout) == 0 : definition.timeout[0].attempt_duration_seconds == 43200])
+    error_message = "A worker's timeout is the policy's. What waits for workers has none."
   }
 
   assert {
@@ -255,7 +255,7 @@ run "own_subnets" {
   }
 
   assert {
-    condition     = length(aws_vpc.this) == 0 && length(aws_vpc_endpoint.interface) == 0 && length(aws_batch_job_queue.this) == 2
+    condition     = length(aws_vpc.this) == 0 && length(aws_vpc_endpoint.interface) == 0 && length(aws_batch_job_queue.this) == 3
     error_message = "With subnets of yours no network is made."
   }
 }

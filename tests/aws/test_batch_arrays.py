@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
@@ -124,12 +125,31 @@ def test_children_follow_those_of_another_array_one_by_one() -> None:
     assert both == [{"jobId": "plan"}, {"jobId": "array", "type": "N_TO_N"}]
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Host EC2 (instance i-0a1b2c3d4e5f60718) terminated.",
+        "Your Spot Task was interrupted.",
+        "Task failed to start",
+    ],
+)
+def test_what_a_worker_cannot_help_is_retried(reason: str) -> None:
+    rules = retry_strategy(4)["evaluateOnExit"]
+    assert len(rules) <= 5
+    decided = next(
+        rule["action"]
+        for rule in rules
+        if "onExitCode" not in rule and fnmatch(reason, rule.get("onStatusReason", "*"))
+    )
+    assert decided == "RETRY"
+
+
 def test_the_retry_strategy_follows_the_exit_codes() -> None:
     *rules, last = retry_strategy(4)["evaluateOnExit"]
     assert last == {"onReason": "*", "action": "EXIT"}  # what matches no rule is retried
     assert {rule["action"] for rule in rules} == {"RETRY"}
     retried = {rule["onExitCode"] for rule in rules if "onExitCode" in rule}
-    assert retried == {str(int(ExitCode.TRANSIENT)), "143"}
+    assert retried == {str(int(ExitCode.TRANSIENT))}
     assert not retried & {str(int(code)) for code in ExitCode if code is not ExitCode.TRANSIENT}
     assert retry_strategy(4)["attempts"] == 4
 

@@ -36,6 +36,20 @@ ELSEWHERE = (
 )
 
 
+def test_a_job_that_is_stopped_before_it_listens_is_retried() -> None:
+    """Spot's SIGTERM may come while modules are loaded."""
+    program = (
+        "import signal, jobs.cli, jobs.container\n"
+        "def load():\n    print('loading', flush=True)\n    signal.pause()\n"
+        "jobs.cli.main = load\njobs.container.main()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.terminate()
+        assert process.wait() == ExitCode.TRANSIENT
+
+
 def test_a_job_gets_what_batch_ecs_and_its_definition_set() -> None:
     environment = IN_BATCH | OF_ECS | OF_DEFINITION | {"TMPDIR": "/scratch", "LANG": "C.UTF-8"}
     assert permitted(environment) == environment | FIXED

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from jobs.aws.batch import Batch
+from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.policy.reader import read_policy
-from scheduler.batch_starts import Start, start
+from jobs.runs.placement import BatchOptions
+from jobs.runs.placement import place as place_run
+from scheduler.batch_starts import TIMEOUT_SECONDS, Start, start
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
 from tests.doubles.batch.account import Puppets, make_client, register
@@ -28,7 +31,7 @@ NIGHT = {"action": "nightly", "pair": "pair", "scheduled_at": "2026-11-25T02:00:
 @pytest.fixture
 def batch(place: Place) -> Iterator[BatchServer]:
     with batch_server(Puppets(), max_running=1) as server:
-        server.add_queue("sealift-spot")
+        server.add_queue("sealift-orchestrators")
         for name in ("nightly", "backfill", "reconcile", "replicate"):
             register(make_client(server), f"sealift-{name}")
         place.more |= {"AWS_ENDPOINT_URL_BATCH": server.endpoint}
@@ -52,6 +55,23 @@ def test_a_night_is_started_once_whoever_asks_again(place: Place, batch: BatchSe
     environment = {each["name"]: each["value"] for each in job.request["containerOverrides"]["environment"]}
     told = {"SEALIFT_LEDGER": f"s3://{place.ledger}/l", "SEALIFT_EXECUTOR": "batch", "SEALIFT_START": job.name}
     assert environment == told
+    assert job.request["timeout"] == {"attemptDurationSeconds": TIMEOUT_SECONDS}  # days, not a worker's hours
+
+
+def test_jobs_name_their_share_where_queues_share_fairly(place: Place, batch: BatchServer) -> None:
+    """Batch refuses a job without one there, and one with a share elsewhere."""
+    batch.add_queue("fair", is_fair_share=True)
+    place.more |= {"SEALIFT_BATCH_QUEUE": "fair", "SEALIFT_BATCH_SHARE": "sealift"}
+    with place.function("submit") as submit:
+        (started,) = submit.invoke(NIGHT).payload["started"]
+    request = batch.job(started["job_name"]).request
+    assert request["shareIdentifier"] == "pair"
+    environment = {each["name"]: each["value"] for each in request["containerOverrides"]["environment"]}
+    settings = Settings.from_environment(
+        environment | {"SEALIFT_BATCH_QUEUE": "q", "SEALIFT_BATCH_JOB_DEFINITION": "d"}
+    )
+    assert place_run(BatchOptions(), settings, "replicate").share == "pair"
+    assert place_run(BatchOptions(share="mine"), settings, "replicate").share == "mine"
 
 
 def test_a_night_is_the_one_of_the_pairs_time_zone(place: Place, batch: BatchServer) -> None:
@@ -221,10 +241,10 @@ def test_what_makes_no_sense_is_refused(place: Place, event: dict[str, Any], say
 
 
 def test_a_queue_that_is_not_there_is_an_error_and_the_night_can_still_begin(place: Place, batch: BatchServer) -> None:
-    del batch.queues["sealift-spot"]
+    del batch.queues["sealift-orchestrators"]
     with place.function("submit") as submit:
         assert submit.invoke(NIGHT).error_type == "Rejected"
-        batch.add_queue("sealift-spot")
+        batch.add_queue("sealift-orchestrators")
         assert submit.invoke(NIGHT).payload["started"][0]["job_id"]
 
 

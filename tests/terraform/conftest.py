@@ -21,15 +21,15 @@ def example(tmp_path_factory) -> State:
 
 @pytest.fixture(scope="session")
 def hosts(tmp_path_factory) -> State:
-    """The example on EC2 hosts, with alarms of another region, a partner's account and a place to restore to."""
+    """The example on EC2 hosts, one worker at a time, fair shares, a partner's account, a place to restore to."""
     content = yaml.safe_load((ROOT / "policy.example.yaml").read_text())
-    content["batch"]["compute"] = "ec2_spot"
+    content["batch"] |= {"compute": "ec2_spot", "max_vcpus": content["batch"]["vcpus"]}
     customs = next(pair for pair in content["pairs"] if pair["name"] == "customs")
     twin = {"bucket": "example-customs-twin", "region": "us-east-1", "kms_key": "create"}
     customs["replica"] = twin | {"replication_time_control": True}
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
     policy.write_text(yaml.safe_dump(content))
-    variables = ('source_accounts=["111122223333"]', 'restore_to=["partners-bucket/back/"]')
+    variables = ("fair_share=true", 'source_accounts=["111122223333"]', 'restore_to=["partners-bucket/back/"]')
     return _terraform(tmp_path_factory).apply(str(policy), *variables)
 
 

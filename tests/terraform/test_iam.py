@@ -41,6 +41,7 @@ EVERYWHERE = (
 )
 
 QUEUE = f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/{NAME}-spot"
+ORCHESTRATORS = QUEUE.replace("-spot", "-orchestrators")
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:{NAME}-alarms"
 EVENTS = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}-objects"
 CUSTOMS_KEY = "arn:aws:kms:eu-west-1:111122223333:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"
@@ -80,7 +81,8 @@ MUST_BE_ALLOWED = [
     ("backup", "s3:ListBucketVersions", f"{S3}example-hot-fra", {"s3:prefix": "delivery/scans/2026/"}),
     ("enqueue", "s3:PutObject", f"{S3}example-ledger/sealift/runs/1/spec.json", {}),
     ("submit", "s3:GetObject", REPORT, {}),
-    ("submit", "batch:SubmitJob", QUEUE, {}),
+    ("submit", "batch:SubmitJob", ORCHESTRATORS, {}),
+    ("nightly", "batch:SubmitJob", QUEUE, {}),
     ("submit", "batch:SubmitJob", definition("nightly"), {}),
     ("submit", "batch:DescribeJobQueues", "*", {}),
     ("follow", "batch:SubmitJob", definition("replicate"), {}),
@@ -150,6 +152,8 @@ MUST_BE_REFUSED = [
     *((role, "batch:SubmitJob", definition("expire"), {}) for role in ROLES),
     ("verify", "batch:SubmitJob", definition("replicate"), {}),
     ("backup", "batch:SubmitJob", QUEUE, {}),
+    ("nightly", "batch:SubmitJob", ORCHESTRATORS, {}),
+    ("submit", "batch:SubmitJob", QUEUE, {}),
     ("enqueue", "s3:GetObject", SCAN, {}),
     ("enqueue", "sns:Publish", TOPIC, {}),
     ("verify", "kms:GenerateDataKey", CUSTOMS_KEY, BY_S3),

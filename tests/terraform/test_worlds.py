@@ -104,7 +104,7 @@ def test_functions_find_policy_and_ledger(example):
         assert settings.policy == example.output("policy")
         assert str(settings.ledger).rstrip("/") == policy.ledger.uri
         assert settings.topic == example.output("topic")
-        assert settings.batch_queue == example.output("job_queues")["spot"]
+        assert settings.batch_queue == example.output("job_queues")["orchestrators"]
 
 
 class Recorder(Batch):
@@ -122,7 +122,7 @@ def test_names_are_those_that_functions_guess(example):
     bare = FunctionSettings(policy="s3://b/policy.yaml", ledger=Location.parse(policy.ledger.uri))
     what = Start("scans", "nightly", "2026-11-25", ("nightly", "--pair", "scans"))
     asyncio.run(start(Runtime(bare, open_region=lambda region: store), policy, what, recorder))
-    assert recorder.request["jobQueue"] == example.output("job_queues")["spot"]
+    assert recorder.request["jobQueue"] == example.output("job_queues")["orchestrators"]
     assert recorder.request["tags"][SYSTEM_TAG] == policy.name == example.output("environment")["SEALIFT_SYSTEM"]
     assert recorder.request["jobDefinition"] == example.output("job_definitions")["nightly"]
     assert example.output("topic").endswith(f":{policy.name}-alarms")
@@ -140,13 +140,12 @@ def test_containers_can_do_nothing_but_their_work(definitions):
     (user,) = re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE)
     (scratch,) = json.loads(re.findall(r"^VOLUME (.+)$", dockerfile, re.MULTILINE)[0])
     roles = set()
-    for values, container in definitions.values():
+    for _, container in definitions.values():
         assert container["readonlyRootFilesystem"] is True
         assert container["user"] == user
         assert [mount["containerPath"] for mount in container["mountPoints"]] == [scratch]
         assert container["networkConfiguration"] == {"assignPublicIp": "DISABLED"}
         assert re.search(r"@sha256:[0-9a-f]{64}$", container["image"])
-        assert values["timeout"] == [{"attempt_duration_seconds": 12 * 3600}]
         roles.add(container["jobRoleArn"])
     assert len(roles) == len(definitions)  # a role for each
 

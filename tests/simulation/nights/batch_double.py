@@ -11,7 +11,7 @@ from tests.simulation.engine.processes import EPOCH, Process
 from tests.simulation.engine.world import World
 
 ENDED = ("SUCCEEDED", "FAILED")
-QUEUE = "sealift-spot"
+QUEUE = "sealift-orchestrators"
 PAGE_JOBS = 2
 START_SECONDS = 12.0
 """Batch takes at least so long until a job's container runs."""
