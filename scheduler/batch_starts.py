@@ -50,7 +50,7 @@ class Start:
     """One plain job to be started.
 
     `job`: nightly, backfill, reconcile, restore or report; `once` tells it from others of its kind:
-    a night, a number, a run.
+    a night, a manifest's number, a run, `id-…` (a person's), `request-…`.
     """
 
     pair: str
@@ -59,11 +59,18 @@ class Start:
     command: tuple[str, ...]
 
     def name(self, policy: Policy) -> str:
-        """The name of the Batch job."""
-        whole = _ODD.sub("-", "-".join(filter(None, (policy.name, self.pair, self.job, self.once))))
-        if len(whole) <= NAME_CHARS_MAX:
+        """The name of the Batch job, another one for each start.
+
+        It ends in a hash where its parts cannot be read from it: where characters are replaced, it
+        is cut, or pair or `once` holds the kind as well.
+        """
+        parts = [part for part in (policy.name, self.pair, self.job, self.once) if part]
+        whole = _ODD.sub("-", "-".join(parts))
+        is_ambiguous = f"-{self.job}-" in f"-{self.pair}-" or f"-{self.job}-" in f"-{self.once}-"
+        if whole == "-".join(parts) and len(whole) <= NAME_CHARS_MAX and not is_ambiguous:
             return whole
-        return f"{whole[: NAME_CHARS_MAX - 13]}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
+        digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        return f"{whole[: NAME_CHARS_MAX - 13]}-{digest}"
 
 
 async def start(runtime: Runtime, policy: Policy, what: Start, batch: Batch | None = None) -> dict[str, Any]:

@@ -109,7 +109,8 @@ def _backfill(pair: Pair, event: Mapping[str, Any], request_id: str) -> Start:
         raise UsageError(f"a backfill takes {', '.join(_OPTIONS)} and id, not {', '.join(unknown)}")
     options = [(f"--{name.replace('_', '-')}", str(event[name])) for name in _OPTIONS if event.get(name)]
     command = ("backfill", "--pair", pair.name, "--yes", *(word for option in options for word in option))
-    return Start(pair.name, "backfill", str(event.get("id") or request_id), command)
+    once = f"id-{event['id']}" if event.get("id") else f"request-{request_id}"  # never a manifest's number
+    return Start(pair.name, "backfill", once, command)
 
 
 async def _reconciliations(runtime: Runtime, policy: Policy, event: ObjectEvent) -> list[Start]:

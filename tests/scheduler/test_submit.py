@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jobs.aws.batch import Batch
 from jobs.config import Settings
@@ -209,17 +213,50 @@ def test_of_two_jobs_submitted_at_the_same_moment_one_is_ended(place: Place) -> 
     assert len(edge.ended) == 1
 
 
+def test_a_backfill_that_is_called_like_a_manifest_does_not_take_its_name(place: Place, batch: BatchServer) -> None:
+    """The manifest's rows were never copied: its job was said to be started."""
+    own = f"s3://{place.ledger}/l/manifests/pair=pair/000001-0123456789ab.csv"
+    document = {"version": 1, "pair": "pair", "number": 1, "manifest": own, "prefixes": [], "rows": 1, "size_bytes": 0}
+    name = "l/manifests/pair=pair/000001.json"
+    place.client.put_object(Bucket=place.ledger, Key=name, Body=json.dumps(document).encode())
+    with place.function("submit") as submit:
+        submit.invoke({"action": "backfill", "pair": "pair", "prefix": "in/", "id": "000001"})
+        (started,) = submit.invoke({"action": "manifest", "pair": "pair", "number": 1}).payload["started"]
+    assert started["is_new"]
+    commands = [batch.job(each).request["containerOverrides"]["command"] for each in batch.names()]
+    assert [command[-1] for command in commands] == ["in/", own]
+
+
+PARTS = st.sampled_from(["a", "b", "backfill", "id", "nightly", "a-b", "backfill-id-a"])
+STARTS = st.builds(
+    lambda pair, job, once: Start(pair, job, once, ()),
+    PARTS,
+    st.sampled_from(["nightly", "backfill"]),
+    st.lists(st.sampled_from(["a", "b", "-", ".", "/", "ü", " ", "backfill", "nightly", "id"]), min_size=1).map(
+        "".join
+    ),
+)
+
+
+@settings(max_examples=500)
+@given(STARTS, STARTS)
+def test_two_starts_never_share_a_name(one: Start, other: Start) -> None:
+    policy: Any = SimpleNamespace(name="sealift")
+    assert (one.name(policy) == other.name(policy)) == (one == other)
+    assert re.fullmatch("[A-Za-z0-9_-]{1,128}", one.name(policy))
+
+
 def test_a_person_may_start_a_backfill(place: Place, batch: BatchServer) -> None:
     asked = {"action": "backfill", "pair": "pair", "prefix": "in/2026 ü/", "newer_than": "30d", "id": "mine"}
     with place.function("submit") as submit:
         for _ in range(2):
-            assert submit.invoke(asked).payload["started"][0]["job_name"] == "sealift-pair-backfill-mine"
+            assert submit.invoke(asked).payload["started"][0]["job_name"] == "sealift-pair-backfill-id-mine"
         assert (
             len({submit.invoke({"action": "backfill", "pair": "pair"}).payload["started"][0]["job_id"] for _ in "ab"})
             == 2
         )
     assert len(batch.names()) == 3
-    command = batch.job("sealift-pair-backfill-mine").request["containerOverrides"]["command"]
+    command = batch.job("sealift-pair-backfill-id-mine").request["containerOverrides"]["command"]
     assert command == ["backfill", "--pair", "pair", "--yes", "--prefix", "in/2026 ü/", "--newer-than", "30d"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 from types import SimpleNamespace
 from typing import Any, cast
@@ -288,6 +289,16 @@ def _reconciled_quietly() -> Replacements:
     return [(_Follower, "_start_ended", ended)]
 
 
+def _ids_are_names() -> Replacements:
+    real = scheduler.submit._backfill
+
+    def backfill(pair: Any, event: Any, request_id: str) -> Any:
+        made = real(pair, event, request_id)
+        return replace(made, once=made.once.removeprefix("id-"))
+
+    return [(scheduler.submit, "_backfill", backfill)]
+
+
 BUGS = [
     Bug("claim-nothing", "jobs are submitted that nobody has claimed", 100, _claim_nothing, "nights"),
     Bug("claim-unguarded", "claims are overwritten", 100, _claim_unguarded, "nights"),
@@ -317,4 +328,5 @@ BUGS = [
     Bug("tell-of-dependents", "people are told of a report that never began", 100, _tell_of_dependents, "nights"),
     Bug("trust-the-sender", "what is sent is not checked", 200, _trust_the_sender, "nights"),
     Bug("reconciled-quietly", "nobody hears what a reconciliation has found", 200, _reconciled_quietly, "nights"),
+    Bug("ids-are-names", "a backfill takes the name of a manifest", 400, _ids_are_names, "nights"),
 ]

@@ -199,7 +199,7 @@ class NightCourse:
         if pick % 3 == 0:  # once for each invocation, which Lambda may make more often
             self.functions.send("submit", payload)
             return
-        payload["id"] = f"mine-{pick % 2}"
+        payload["id"] = f"mine-{pick % 2}" if pick % 3 == 1 else f"{1 + pick % 2:06d}"  # as manifests are called
         self.model.backfill(pair, payload["id"])
         self._ask_soon("submit", payload)
 

@@ -25,7 +25,7 @@ from tests.simulation.nights.work import Work
 
 _BEGINS_SECONDS = {"east": (9 - 7.5) * 3600, "west": (-5 - 17.5) * 3600}
 """What brings UTC to a clock that shows midnight when the pair's night begins."""
-_PER_INVOCATION = re.compile(r"sealift-(east|west)-backfill-request-\d+")
+_PER_INVOCATION = re.compile(r"sealift-(east|west)-backfill-request-request-\d+")
 _RECONCILE = re.compile(r"sealift-(?P<pair>\w+)-reconcile-(?P<one>.{17})-(?P<other>.{17})")
 OVERTAKEN = "who had submitted a reconciliation was cut off, and newer reports were there when it was tried again"
 ORPHAN = "a second job, whose submitter was cut off, was started, and ended at once"
@@ -62,7 +62,7 @@ class NightModel(Judge, Observer):
         self.expected[f"sealift-{pair}-nightly-{day}"] = "its night has begun"
 
     def backfill(self, pair: str, once: str) -> None:
-        self.expected[f"sealift-{pair}-backfill-{once}"] = "a person asked for it"
+        self.expected[f"sealift-{pair}-backfill-id-{once}"] = "a person asked for it"
 
     def thawed(self, run_id: str) -> None:
         self.expected[f"sealift-restore-{run_id}"] = "what it waits for can be read"
