@@ -50,8 +50,8 @@ def jobs(state) -> dict[str, Settings]:
 def test_nobody_holds_vcpus_that_he_waits_for(world):
     """A night waits for workers. In their compute environment it would wait for itself."""
     queues = environments(world)
-    starting = {settings.batch_queue for settings in functions(world).values()}
-    working = {queue for job in jobs(world).values() for queue in (job.batch_queue, job.batch_queue_on_demand)}
+    starting = {str(settings.batch_queue) for settings in functions(world).values()}
+    working = {str(queue) for job in jobs(world).values() for queue in (job.batch_queue, job.batch_queue_on_demand)}
     assert starting <= set(queues)
     assert working <= set(queues)
     assert not {queues[name]["arn"] for name in starting} & {queues[name]["arn"] for name in working}
@@ -59,7 +59,7 @@ def test_nobody_holds_vcpus_that_he_waits_for(world):
 
 def test_every_pair_s_night_finds_room(world):
     policy = read_policy(str(ROOT / "policy.example.yaml"))
-    (queue,) = {settings.batch_queue for settings in functions(world).values()}
+    (queue,) = {str(settings.batch_queue) for settings in functions(world).values()}
     (resources,) = environments(world)[queue]["compute_resources"]
     assert resources["type"] in ("FARGATE", "EC2")  # Spot would end a backfill of days again and again
     nights = len(world.all("aws_scheduler_schedule", "nightly"))
@@ -80,8 +80,8 @@ def test_the_program_is_not_the_first_process(world):
 def test_every_submission_names_a_share_where_queues_are_fair(world):
     """Batch refuses a job without one there, and one with a share elsewhere."""
     queues = {values["name"]: values["scheduling_policy_arn"] for values in world.all_values("aws_batch_job_queue")}
-    for settings in functions(world).values():
-        assert bool(settings.batch_share) == bool(queues[settings.batch_queue])
+    for function in functions(world).values():
+        assert bool(function.batch_share) == bool(queues[function.batch_queue])
     for job, settings in {**jobs(world), "person": Settings.from_environment(world.output("environment"))}.items():
         for options in (BatchOptions(), BatchOptions(on_demand=True)):
             placement = place(options, settings, job)
