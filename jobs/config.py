@@ -114,6 +114,11 @@ class Settings:
         return {} if client == CLIENTS[0] else {"SEALIFT_CLIENT": client}
 
     @staticmethod
+    def is_endpoints_only(environment: Mapping[str, str] | None = None) -> bool:
+        """Whether workers reach S3 by VPC endpoints only: `SEALIFT_ENDPOINTS_ONLY` is set."""
+        return bool((os.environ if environment is None else environment).get("SEALIFT_ENDPOINTS_ONLY"))
+
+    @staticmethod
     def has_parent_pipe(environment: Mapping[str, str] | None = None) -> bool:
         """Whether this process is to end with its parent, which holds the other end of stdin."""
         return bool((os.environ if environment is None else environment).get(PARENT_PIPE))

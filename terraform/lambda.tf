@@ -19,6 +19,8 @@ locals {
     SEALIFT_BATCH_QUEUE_ON_DEMAND = local.queue_names["on_demand"]
     SEALIFT_BATCH_JOB_DEFINITION  = "${local.name}-{job}" # each job with its own role: jobs/runs/placement.py
     },
+    # S3 refuses copies between regions that come through an endpoint: workers stream them
+    { for name in ["SEALIFT_ENDPOINTS_ONLY"] : name => "1" if !var.workers_reach_internet },
     # the share of jobs that name none: Batch refuses these where queues share fairly
     { for name in ["SEALIFT_BATCH_SHARE"] : name => replace(local.name, "-", "") if var.fair_share },
   )

@@ -1,5 +1,9 @@
 # By default: a VPC without a way out. Workers reach S3 by the gateway endpoint (free), S3 in other regions and a few
 # services by interface endpoints. No NAT, no internet gateway.
+#
+# S3 refuses copies between regions that come through an endpoint, so that workers stream these: SEALIFT_ENDPOINTS_ONLY. A
+# NAT gateway would not be enough for S3 to copy, since requests to our region's S3 still take the gateway endpoint.
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 
 locals {
   makes_vpc = local.makes_queue && length(var.subnet_ids) == 0
@@ -163,6 +167,16 @@ resource "aws_vpc_endpoint" "interface" {
   private_dns_enabled = true
   policy              = lookup(local.endpoint_policies, each.value.service, null)
   tags                = { Name = "${local.name}-${each.key}" }
+
+  # Beside a gateway endpoint S3's private names may be kept for resolvers outside of the VPC. Ours are inside.
+  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/privatelink-interface-endpoints.html#private-dns
+  dynamic "dns_options" {
+    for_each = each.value.service == "s3" ? [false] : []
+
+    content {
+      private_dns_only_for_inbound_resolver_endpoint = dns_options.value
+    }
+  }
 }
 
 resource "aws_security_group" "worker" {

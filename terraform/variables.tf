@@ -170,6 +170,18 @@ variable "security_group_ids" {
   }
 }
 
+variable "workers_reach_internet" {
+  description = "Whether subnet_ids have a way out, and no gateway endpoint of S3, so that S3 itself may copy between regions. Otherwise workers stream such copies."
+  type        = bool
+  default     = false
+  nullable    = false
+
+  validation {
+    condition     = !var.workers_reach_internet || length(var.subnet_ids) > 0
+    error_message = "The VPC that is made here has no way out: give subnet_ids of a network that has one."
+  }
+}
+
 variable "vpc_cidr" {
   description = "Addresses of the VPC that is made: a /16 to /24. A worker takes one."
   type        = string

@@ -29,7 +29,16 @@ from jobs.runs.request import Request, open_ledger
 
 WATCH_SECONDS = 2.0
 _OF_THE_FIRST_RUN = frozenset(
-    ("streamed", "cross_region", "sample", "rotate", "deep", "source_checksums", "destination_checksums")
+    (
+        "streamed",
+        "cross_region",
+        "endpoint_hops",
+        "sample",
+        "rotate",
+        "deep",
+        "source_checksums",
+        "destination_checksums",
+    )
 )
 """Options of a run's spec that its retry leaves out: it finds them again, or has no use for them.
 """

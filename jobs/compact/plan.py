@@ -203,13 +203,11 @@ def forecast(grouped: Grouped, options: Mapping[str, Any], processes: int, price
     """
     packed = grouped.packed
     requests = {"put": grouped.archives, "part": grouped.parts, "get": packed.members}
-    per_gib = prices.internet_per_gib if options.get("streamed") else prices.cross_region_per_gib
-    is_far = bool(options.get("streamed") or options.get("cross_region"))
     dollars = {
         "puts": packed.puts,
         "gets": packed.gets,
         "retrieval": packed.retrieval,
-        "transfer": packed.size_bytes / pricing.GIB * per_gib * is_far,
+        "transfer": packed.size_bytes / pricing.GIB * pricing.far_per_gib(options, prices),
     }
     return Plan(
         rows=grouped.rows,

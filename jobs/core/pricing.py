@@ -30,6 +30,8 @@ BYTES_PER_SECOND = 85_000_000 * 4
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html"""
 
 GIB = 1024**3
+ENDPOINT_PER_GIB = 0.01
+"""Dollars for what an interface endpoint carries: https://aws.amazon.com/privatelink/pricing/"""
 
 _PUTS = ("copy", "put", "create", "complete")
 _GETS = ("head", "get", "tagging")
@@ -190,6 +192,23 @@ def bytes_moved(job: str, options: Mapping[str, Any], histogram: Histogram) -> i
     return sides * sum(group.size_bytes for group in histogram.groups)
 
 
+def far_per_gib(options: Mapping[str, Any], prices: PriceTable) -> float:
+    """Dollars for a GiB on its way from the source to the destination.
+
+    | options          | the price                                                         |
+    |------------------|-------------------------------------------------------------------|
+    | `endpoint_hops`  | for each hop between regions: the transfer, and the VPC endpoint  |
+    | `streamed`       | the internet's: the sides are different services                  |
+    | `cross_region`   | the transfer between regions, which S3 makes                      |
+    | none of these    | nothing                                                           |
+    """
+    if hops := int(options.get("endpoint_hops") or 0):
+        return hops * (prices.cross_region_per_gib + ENDPOINT_PER_GIB)
+    if options.get("streamed"):
+        return prices.internet_per_gib
+    return prices.cross_region_per_gib if options.get("cross_region") else 0.0
+
+
 def estimate(job: str, options: Mapping[str, Any], histogram: Histogram, prices: PriceTable) -> dict[str, float]:
     """Dollars by item: `puts`, `gets`, `lists`, `retrieval`, `kms`, `transfer`.
 
@@ -197,13 +216,12 @@ def estimate(job: str, options: Mapping[str, Any], histogram: Histogram, prices:
 
     Writes are priced in the class of the copy (`options["storage_class"]`, `keep`: the source's).
     `kms` counts one data key for each request that writes with `options["sse"]` aws:kms. What the
-    source's key costs no manifest tells. `transfer`: `options["cross_region"]` or, streamed to
-    another service, the internet's price. Retries and what is skipped as the same are not counted.
+    source's key costs no manifest tells. `transfer`: see `far_per_gib`. Retries and what is skipped
+    as the same are not counted.
     """
     dollars: defaultdict[str, float] = defaultdict(float)
     wanted = options.get("storage_class") or "keep"
-    per_gib = prices.internet_per_gib if options.get("streamed") else prices.cross_region_per_gib
-    is_far = bool(options.get("streamed") or options.get("cross_region"))
+    per_gib = far_per_gib(options, prices)
     for group in histogram.groups:
         requests = _requests(job, options, group)
         read = prices.of_class(group.storage_class)
@@ -216,8 +234,7 @@ def estimate(job: str, options: Mapping[str, Any], histogram: Histogram, prices:
         dollars["retrieval"] += moved_gib * read.retrieval_per_gib
         if job == "replicate" and options.get("sse") == "aws:kms":
             dollars["kms"] += (requests["copy"] + requests["put"] + requests["part"]) * prices.kms_per_1000 / 1000
-        if is_far:
-            dollars["transfer"] += group.size_bytes * bool(moved_gib) / GIB * per_gib
+        dollars["transfer"] += group.size_bytes * bool(moved_gib) / GIB * per_gib
     if options.get("all_versions"):
         dollars["lists"] += histogram.keys * prices.list_per_1000 / 1000
     return {item: amount for item, amount in dollars.items() if amount}

@@ -91,8 +91,7 @@ def forecast(
     versions = _cold_versions(chosen) if options["is_history"] else []
     thaw = estimate_thaw([*cold.values(), *versions], tier, days, prices)
     requests, dollars = _copies(chosen, options, prices)
-    per_gib = prices.internet_per_gib if options.get("streamed") else prices.cross_region_per_gib
-    is_far = bool(options.get("streamed") or options.get("cross_region"))
+    per_gib = pricing.far_per_gib(options, prices)
     written = prices.of_class("STANDARD" if options["storage_class"] == "keep" else options["storage_class"])
     for taken in chosen.archives:
         read = prices.of_class(records[taken.archive].storage_class if taken.archive in records else "STANDARD")
@@ -104,7 +103,7 @@ def forecast(
         dollars["puts"] += (
             (small + 2 * taken.large) * written.put_per_1000 + taken.parts * written.part_per_1000
         ) / 1000
-        dollars["transfer"] += taken.size_bytes / GIB * per_gib * is_far
+        dollars["transfer"] += taken.size_bytes / GIB * per_gib
     requests["restore"] = thaw.cold - thaw.restoring
     dollars["thaw_requests"] += thaw.requests
     dollars["thaw_retrieval"] += thaw.retrieval

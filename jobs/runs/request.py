@@ -6,6 +6,7 @@ a scratch folder, and the parts of a spec that are the same for every kind of wo
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -104,13 +105,14 @@ class Draft:
             sealift_version=__version__,
         )
 
-    def ways(self, source: Side) -> dict[str, bool]:
+    def ways(self, source: Side) -> dict[str, Any]:
         """How bytes get from the source to the destination, as options of a spec."""
         destination = self.request.destination
+        hops = endpoint_hops(source, destination)
         return {
-            "streamed": is_streamed(source, destination),
+            "streamed": is_streamed(source, destination) or hops > 0,
             "cross_region": (source.region or "") != (destination.region or ""),
-        }
+        } | ({"endpoint_hops": hops} if hops else {})
 
     def planned(self, spec: RunSpec, plan: Plan) -> Planned:
         """The finished plan, which keeps the scratch folder."""
@@ -142,6 +144,20 @@ def new_run_id(job: str, now: float) -> str:
 def is_streamed(source: Side, destination: Side) -> bool:
     """Whether the sides are different services, so that bytes must pass through the worker."""
     return (source.endpoint or "") != (destination.endpoint or "")
+
+
+def endpoint_hops(source: Side, destination: Side) -> int:
+    """How often the bytes of a copy cross a region, where workers reach S3 by VPC endpoints only.
+
+    0 for copies that S3 makes. An endpoint refuses a copy from another region, so such a copy
+    passes through a worker: by the endpoint of one region, then by that of the other.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+    """
+    own = os.environ.get("AWS_REGION") or ""
+    regions = [side.region or own for side in (source, destination)]
+    if not Settings.is_endpoints_only() or regions[0] == regions[1]:
+        return 0
+    return sum(region != own for region in regions)
 
 
 async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, AsyncIterator[pa.RecordBatch]]:

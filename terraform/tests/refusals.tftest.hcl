@@ -91,6 +91,16 @@ run "subnets_without_security_groups" {
   expect_failures = [var.security_group_ids]
 }
 
+run "a_way_out_of_a_network_that_has_none" {
+  command = plan
+
+  variables {
+    workers_reach_internet = true
+  }
+
+  expect_failures = [var.workers_reach_internet]
+}
+
 run "a_key_of_another_region" {
   command = plan
 

@@ -8,6 +8,6 @@ from jobs.core.selection import Selection
 from jobs.runs.request import Request
 
 
-def request_for(manifest: str) -> Request:
+def request_for(manifest: str | None) -> Request:
     """A replication of a manifest's rows."""
     return Request("replicate", None, Side(Location("destination")), manifest, Selection())

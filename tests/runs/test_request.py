@@ -3,16 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from dataclasses import replace
 
 import pytest
 
 from jobs.core.model import Location
+from jobs.core.pricing import far_per_gib
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.runs.request import failures_of, manifest_rows, new_run_id
+from jobs.runs.planning import read_price_table
+from jobs.runs.request import drafting, failures_of, manifest_rows, new_run_id
 from tests.doubles.memory_store import MemoryStore
 from tests.runs.requests import request_for
+
+FRANKFURT, DUBLIN, IOWA = "eu-central-1", "eu-west-1", "us-east-2"
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "hops"),
+    [
+        (FRANKFURT, FRANKFURT, 0),
+        (DUBLIN, DUBLIN, 0),
+        (None, FRANKFURT, 0),  # a side without a region is in the worker's
+        (FRANKFURT, DUBLIN, 1),
+        (DUBLIN, None, 1),
+        (IOWA, DUBLIN, 2),
+    ],
+)
+def test_copies_between_regions_pass_through_workers_behind_endpoints(
+    monkeypatch: pytest.MonkeyPatch, source: str | None, destination: str | None, hops: int
+) -> None:
+    """S3 refuses them there. The plan says what each hop costs."""
+    near = Side(Location("a"), region=source)
+    request = replace(request_for(None), source=near, destination=Side(Location("b"), region=destination))
+    monkeypatch.setenv("AWS_REGION", FRANKFURT)
+    ways = {}
+    for only in ("", "1"):
+        monkeypatch.setenv("SEALIFT_ENDPOINTS_ONLY", only)
+        with drafting(request) as draft:
+            ways[only] = draft.ways(near)
+            shutil.rmtree(draft.scratch)
+    assert not ways[""]["streamed"]
+    assert ways["1"]["streamed"] == bool(hops)
+    if hops:
+        prices = read_price_table()
+        assert far_per_gib(ways["1"], prices) == pytest.approx(hops * (prices.cross_region_per_gib + 0.01))
 
 
 @pytest.mark.parametrize("rows", [0, 5])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from jobs.config import Settings
 from tests.terraform.iam import Answer, decide, listed
 
 ACCOUNT, STRANGER, PARTNER = "123456789012", "999999999999", "111122223333"
@@ -65,6 +66,29 @@ def test_workers_reach_every_bucket_that_the_policy_names(s3):
         for action in ("s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", "s3:DeleteObjectVersion"):
             assert ask(s3, action, f"{S3}{bucket}/any/key", OURS) is Answer.ALLOWED
         assert ask(s3, "s3:ListBucketVersions", f"{S3}{bucket}", OURS) is Answer.ALLOWED
+
+
+def test_names_of_far_s3_lead_to_its_endpoint_inside(example):
+    """Beside a gateway endpoint they may be kept for resolvers outside."""
+    far = [
+        values for values in example.all_values("aws_vpc_endpoint") if values["service_region"] not in (None, REGION)
+    ]
+    assert len(far) == 2
+    for values in far:
+        assert values["private_dns_enabled"]
+        assert values["dns_options"][0]["private_dns_only_for_inbound_resolver_endpoint"] is False
+
+
+def test_workers_without_a_way_out_stream_between_regions(example):
+    """S3 refuses a copy between regions through an endpoint: nobody may plan one."""
+    routes = [route for values in example.all_values("aws_route_table") for route in values["route"] or []]
+    assert routes == []
+    environments = [
+        {each["name"]: each["value"] for each in json.loads(values["container_properties"])["environment"]}
+        for values in example.all_values("aws_batch_job_definition")
+    ]
+    for environment in [*environments, example.output("environment")]:
+        assert Settings.is_endpoints_only(environment)
 
 
 def test_no_foreign_bucket_is_reached(s3):
