@@ -66,7 +66,8 @@ class Start:
         """
         parts = [part for part in (policy.name, self.pair, self.job, self.once) if part]
         whole = _ODD.sub("-", "-".join(parts))
-        is_ambiguous = f"-{self.job}-" in f"-{self.pair}-" or f"-{self.job}-" in f"-{self.once}-"
+        kind = f"-{self.job}-"
+        is_ambiguous = bool(self.pair) and (kind in f"-{self.pair}-" or kind in f"-{self.once}-")
         if whole == "-".join(parts) and len(whole) <= NAME_CHARS_MAX and not is_ambiguous:
             return whole
         digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:12]
