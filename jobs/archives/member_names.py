@@ -82,16 +82,38 @@ def _escape(text: str) -> str:
     Text that is not in normal form C is encoded as well: bsdtar and macOS would give two such keys
     one name.
     """
-    if not text.isprintable() or _SPECIAL.intersection(text):
-        text = "".join(c if c.isprintable() and c not in _SPECIAL else _percent(c) for c in text)
-    return _normal(text)
+    if text.isascii():
+        is_plain = text.isprintable() and not _SPECIAL.intersection(text)
+        return text if is_plain else "".join(c if _is_plain(c) else _percent(c) for c in text)
+    return _normal("".join(c if _is_plain(c) else _percent(c) for c in text))
+
+
+def _is_plain(character: str) -> bool:
+    """True for a character that a name may have as it is."""
+    if character.isascii():
+        return character.isprintable() and character not in _SPECIAL
+    category = _TABLE.category(character)
+    if category == "Cn":
+        return any(first <= ord(character) <= last for first, last in _LATER)
+    return category[0] not in "CZ"
 
 
 def _normal(text: str) -> str:
-    if unicodedata.is_normalized("NFC", text):
+    if text.isascii() or _TABLE.is_normalized("NFC", text):
         return text
     return "".join(c if c.isascii() else _percent(c) for c in text)
 
+
+_TABLE = unicodedata.ucd_3_2_0
+"""Unicode 3.2, which every Python has. Python's own table grows with its version, and one key would
+get two names. Normal forms of these characters are stable:
+https://www.unicode.org/policies/stability_policy.html
+"""
+
+_LATER = ((0x1F300, 0x1FAFF), (0x2A700, 0x323AF))
+"""Pictographs and ideographs that came after 3.2. None of them combines or decomposes. All other
+later characters are percent-encoded.
+"""
 
 _SPECIAL = frozenset("%\\:/")
 
