@@ -95,7 +95,7 @@ def _is_plain(character: str) -> bool:
     category = _TABLE.category(character)
     if category == "Cn":
         return any(first <= ord(character) <= last for first, last in _LATER)
-    return category[0] not in "CZ"
+    return category[0] not in "CZ" and character != _SOFT_HYPHEN
 
 
 def _normal(text: str) -> str:
@@ -109,6 +109,9 @@ _TABLE = unicodedata.ucd_3_2_0
 get two names. Normal forms of these characters are stable:
 https://www.unicode.org/policies/stability_policy.html
 """
+
+_SOFT_HYPHEN = "\xad"
+"""The one character of the table that was called printable then, and is invisible."""
 
 _LATER = ((0x1F300, 0x1FAFF), (0x2A700, 0x323AF))
 """Pictographs and ideographs that came after 3.2. None of them combines or decomposes. All other
