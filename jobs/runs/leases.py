@@ -3,16 +3,17 @@
     <ledger>/runs/<run id>/
       launches/000000.json             a command, a submission to Batch, or a cancel: the last one wins
       leases/00000/000000.json         an attempt at shard 0: the last one wins
-      leases/00000/000000-ended.json   that attempt has ended and sends no more requests
+      leases/00000/000000-ended.json   that attempt has ended and touches no object any more
 
 Each document is written once, under the next free number. A worker looks for the document with the
 number after its own, and stops when it exists. It sends a write only after a look that found no
 such document. If the last look is older than `FRESH_SECONDS`, the worker looks again. If that new
 look takes long, it must have begun at most `OLDEST_LOOK_SECONDS` ago.
 
-So a new attempt has its shard for itself `LEASE_SECONDS` after its own claim at the latest, and at
-once if the attempt before it has ended. No clock is compared with another one: each worker measures
-from its own requests, on a clock that also runs while the machine sleeps.
+So a new attempt has its shard for itself `LEASE_SECONDS` after its own claim at the latest, and
+at once if the attempt before it has ended. (A trial of the server may still remove the objects of
+its own that it made, see `jobs.s3.conditional_writes`.) No clock is compared with another one:
+each worker measures from its own requests, on a clock that also runs while the machine sleeps.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ It does not check the ledger's books, which the other courses do: here somebody 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +30,8 @@ WHEEL_SECONDS = 0.1
 """So soon after its command a worker that is tied to it has stopped to delete."""
 _WRITES = frozenset({"put", "copy", "complete_multipart"})
 _DELETES = frozenset({"delete", "delete_versions"})
+_TRIAL = re.compile(r"\.sealift-[0-9a-f]{16}-[ab]$")
+"""Names of the objects by which a worker tries whether a server heeds conditions."""
 
 
 class LastCopyModel(Facts, Observer):
@@ -97,7 +100,9 @@ class LastCopyModel(Facts, Observer):
             if PROBE not in key and not self._is_trial(request):
                 strike, self.struck = self.struck, None
                 strike(request.process, key)
-        if request.name in _DELETES and self.schedule.world is World.ORPHAN and request.bucket != LEDGER:
+        is_deletion = request.name in _DELETES and request.bucket != LEDGER
+        # A trial of the server removes what it made, whenever its answer comes.
+        if is_deletion and self.schedule.world is World.ORPHAN and not all(map(_TRIAL.search, _keys(request))):
             self._check_wheel(request.process)
 
     def _check_wheel(self, process: Process) -> None:
