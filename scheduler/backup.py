@@ -7,8 +7,8 @@
 
 Events of one key are handled together, in order. Keys are handled in parallel. A message is done
 when all of its events are. Other messages are returned in `batchItemFailures`: they come again, and
-go to the dead-letter queue at last. A mistake in the policy or the ledger fails the invocation, and
-with it every message: nothing is lost.
+go to the dead-letter queue at last (`redelivery` says when). A mistake in the policy or the ledger
+fails the invocation, and with it every message: nothing is lost.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from scheduler import backlog, removed_versions
 from scheduler.backlog import BacklogRow
 from scheduler.event_metrics import publish_metrics
 from scheduler.log import say
+from scheduler.redelivery import postpone
 from scheduler.runtime import Runtime, current_runtime
 
 KEYS_IN_FLIGHT = 32
@@ -84,10 +85,14 @@ async def handle(
         raise UsageError("this is no batch of SQS messages: put a queue between the events and this function")
     try:
         policy = await runtime.policy()
-        return await _Batch(runtime, policy, remaining_seconds, request_id).handle(messages)
+        answer = await _Batch(runtime, policy, remaining_seconds, request_id).handle(messages)
     except SealiftError as error:
         say("error", "refused", request=request_id, error=str(error), messages=len(messages))
+        await asyncio.to_thread(postpone, messages, {str(message["messageId"]) for message in messages})
         raise
+    failed = {each["itemIdentifier"] for each in answer["batchItemFailures"]}
+    await asyncio.to_thread(postpone, messages, failed)
+    return answer
 
 
 @dataclass(slots=True)

@@ -156,7 +156,7 @@ resource "aws_sqs_queue" "this" {
   kms_master_key_id          = local.key_arns[local.region]
   redrive_policy = each.value.dead == null ? null : jsonencode({
     deadLetterTargetArn = aws_sqs_queue.dead[each.value.dead].arn
-    maxReceiveCount     = 5
+    maxReceiveCount     = 8 # about two hours: scheduler/redelivery.py has the pauses
   })
 }
 

@@ -32,7 +32,7 @@ locals {
     { for queue in concat(keys(local.dead_queues), ["undelivered"]) : "${queue}-not-empty" => {
       namespace = "AWS/SQS", metric = "ApproximateNumberOfMessagesVisible", statistic = "Maximum", dimensions = { QueueName = "${local.name}-${queue}" }
       above     = 0, period_seconds = 300, periods = 1
-      means     = queue == "undelivered" ? "A rule, a schedule or a call could not be delivered: read the queue's messages, then call the function by hand." : "Events could not be handled in five attempts: read the function's log, mend the cause, then `sealift events redrive`."
+      means     = queue == "undelivered" ? "A rule, a schedule or a call could not be delivered: read the queue's messages, then call the function by hand." : "Events could not be handled in eight attempts: read the function's log, mend the cause, then `sealift events redrive`."
     } },
     { "oldest-event" = {
       namespace = "AWS/SQS", metric = "ApproximateAgeOfOldestMessage", statistic = "Maximum", dimensions = { QueueName = "${local.name}-objects" }

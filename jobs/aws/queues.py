@@ -5,11 +5,11 @@ It reads the queue as the event source mapping of a function does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from jobs.aws.clients import call, open_client
+from jobs.aws.clients import TRIES, call, open_client
 from jobs.errors import ConfigError
 
 BATCH_MESSAGES = 10
@@ -37,12 +37,20 @@ class Depth(NamedTuple):
 class Queue:
     """The queue of this URL."""
 
-    def __init__(self, url: str, region: str | None = None):
-        self.url, self._region = url, region
+    def __init__(self, url: str, region: str | None = None, tries: int = TRIES):
+        self.url, self._region, self._tries = url, region, tries
 
     @cached_property
     def _client(self) -> Any:
-        return open_client("sqs", self._region)
+        return open_client("sqs", self._region, self._tries)
+
+    @classmethod
+    def of_arn(cls, arn: str, tries: int = TRIES) -> Queue:
+        """The queue of this ARN. Raises ValueError for another text, ConfigError."""
+        _, _, _, region, account, name = arn.split(":")
+        queue = cls("", region, tries)
+        queue.url = f"{queue._client.meta.endpoint_url.rstrip('/')}/{account}/{name}"
+        return queue
 
     @classmethod
     def named(cls, name: str, region: str | None = None) -> Queue:
@@ -91,6 +99,19 @@ class Queue:
             chunk = waiting[start : start + BATCH_MESSAGES]
             entries = [{"Id": str(number), "ReceiptHandle": each.receipt} for number, each in enumerate(chunk)]
             self._all(call(self._client, "DeleteMessageBatch", self.url, QueueUrl=self.url, Entries=entries))
+
+    def hide(self, receipts: Mapping[str, int]) -> None:
+        """Set for each receipt the seconds until its message comes again.
+
+        Raises StoreError, ConfigError.
+        """
+        waiting = list(receipts.items())
+        for start in range(0, len(waiting), BATCH_MESSAGES):
+            entries = [
+                {"Id": str(number), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
+                for number, (receipt, seconds) in enumerate(waiting[start : start + BATCH_MESSAGES])
+            ]
+            self._all(call(self._client, "ChangeMessageVisibilityBatch", self.url, QueueUrl=self.url, Entries=entries))
 
     def depth(self) -> Depth:
         """How much is in it, about. Raises StoreError."""

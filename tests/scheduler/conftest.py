@@ -56,6 +56,7 @@ class Place:
             **self.server.environment(),
             "SEALIFT_POLICY": str(self.policy),
             "SEALIFT_LEDGER": f"s3://{self.ledger}/l",
+            "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:9",  # nobody listens: what failed comes when its queue says
             **self.more,
         }
 
