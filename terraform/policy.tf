@@ -6,7 +6,7 @@ locals {
   name    = try(local.policy.name, "sealift")
   region  = local.policy.ledger.region
   given   = try([for pair in local.policy.pairs : pair], [])
-  nightly = merge({ enabled = true, hour = "02:00", time_zone = "UTC" }, try(local.policy.defaults.nightly, null))
+  nightly = merge({ enabled = true, hour = "03:30", time_zone = "UTC" }, try(local.policy.defaults.nightly, null))
 
   ledger = merge({ prefix = "" }, local.policy.ledger)
   inventory = {

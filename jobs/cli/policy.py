@@ -6,6 +6,7 @@ import asyncio
 import json
 import shlex
 from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
 from typing import IO, Any
 
 import click
@@ -19,6 +20,7 @@ from jobs.errors import ConfigError, ExitCode, PolicyError, UsageError
 from jobs.policy.coverage import Explanation, explain, to_dict
 from jobs.policy.model import Pair, Policy
 from jobs.policy.reader import load_policy, read_policy
+from jobs.policy.rules import Finding, find_warnings
 from jobs.policy.words import Age, Size, Word
 from jobs.reports.figures import human_bytes
 
@@ -38,8 +40,9 @@ def policy() -> None:
 def check(file: str | None, as_json: bool) -> int:
     """Check the policy.
 
-    FILE is a path or s3:// (default: SEALIFT_POLICY). Reports every mistake at once. With --json
-    the answer holds the whole policy with all of its defaults.
+    FILE is a path or s3:// (default: SEALIFT_POLICY). Reports every mistake at once, and warns of
+    nights at times that clocks jump over. With --json the answer holds the whole policy with all of
+    its defaults.
     """
     try:
         found = read(file)
@@ -51,8 +54,9 @@ def check(file: str | None, as_json: bool) -> int:
         emit(document, as_json=as_json, text="\n".join(lines))
         return int(ExitCode.CONFIG)
     name = file or Settings.from_environment().policy
-    lines = [f"{name}: right", *map(_pair_text, found.pairs)]
-    document = {"file": name, "valid": True, "mistakes": [], "policy": plain(found)}
+    warnings = [_warning_text(found, finding) for finding in find_warnings(found, datetime.now(UTC).date())]
+    lines = [f"{name}: right", *(f"  warning: {text}" for text in warnings), *map(_pair_text, found.pairs)]
+    document = {"file": name, "valid": True, "mistakes": [], "warnings": warnings, "policy": plain(found)}
     emit(document, as_json=as_json, text="\n".join(lines))
     return int(ExitCode.DONE)
 
@@ -145,6 +149,11 @@ def _tags(texts: tuple[str, ...]) -> dict[str, str]:
         if not equals or not name:
             raise UsageError(f"--tag {text!r}: write it as key=value")
     return {name: value for name, _, value in split}
+
+
+def _warning_text(policy: Policy, finding: Finding) -> str:
+    place = ".".join(map(str, finding.steps[2:]))
+    return f"pair {policy.pairs[int(finding.steps[1])].name}: {place} {finding.value}: expected {finding.expected}"
 
 
 def _pair_text(pair: Pair) -> str:

@@ -148,7 +148,7 @@ class Nightly:
     """Reconcile, repair, verify, report: once a night."""
 
     enabled: Annotated[bool, "Whether the night runs by itself."] = True
-    hour: Annotated[Hour, "When, in the pair's time zone."] = Hour("02:00")
+    hour: Annotated[Hour, "When, in the pair's time zone."] = Hour("03:30")
     time_zone: Annotated[TimeZone, "An IANA time zone."] = TimeZone("UTC")
 
 

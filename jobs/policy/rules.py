@@ -8,8 +8,10 @@ the Lambdas check them here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import combinations
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from jobs.core.enums import ArchiveSide, Compute, Encryption, StorageClass
 from jobs.policy.model import (
@@ -50,6 +52,10 @@ ALARM_HOURS_MAX = 168
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html"""
 
 
+WARNED_DAYS = 366
+"""How far `find_warnings` looks ahead."""
+
+
 def find_mistakes(policy: Policy) -> Iterator[Finding]:
     """Everything in the policy that contradicts itself, or what S3 allows."""
     if policy.version != POLICY_VERSION:
@@ -68,6 +74,28 @@ def find_mistakes(policy: Policy) -> Iterator[Finding]:
     for number, pair in enumerate(policy.pairs):
         for finding in _pair(pair):
             yield finding._replace(steps=("pairs", number, *finding.steps))
+
+
+def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
+    """What is allowed but loses something: nights at times that a day does not have.
+
+    EventBridge Scheduler skips these: https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html.
+    It looks at the `WARNED_DAYS` from `first`.
+    """
+    for number, pair in enumerate(policy.pairs):
+        day = _day_without(pair.nightly.hour.minutes, ZoneInfo(pair.nightly.time_zone), first)
+        if pair.nightly.enabled and day is not None:
+            expected = f"a time that every day has: {pair.nightly.time_zone} skips it on {day}, and the night with it"
+            yield Finding(("pairs", number, "nightly", "hour"), pair.nightly.hour, expected)
+
+
+def _day_without(minutes: int, zone: ZoneInfo, first: date) -> date | None:
+    """The first day on which clocks jump over this time."""
+    for days in range(WARNED_DAYS):
+        local = datetime.combine(first + timedelta(days), time(*divmod(minutes, 60)), zone)
+        if local.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != local.replace(tzinfo=None):
+            return local.date()
+    return None
 
 
 def _names(policy: Policy) -> Iterator[Finding]:

@@ -48,6 +48,18 @@ def test_check_tells_every_mistake(broken):
     assert "pairs[2].source.bucket (pair tracking, line " in result.stdout
 
 
+def test_check_warns_of_a_night_that_clocks_jump_over(tmp_path: Path):
+    file = tmp_path / "policy.yaml"
+    file.write_text(EXAMPLE.read_text().replace('hour: "03:30"', 'hour: "02:30"'))
+    result = sealift("check", str(file))
+    assert result.code == 0
+    assert (
+        "  warning: pair scans: nightly.hour 02:30: expected a time that every day has: Europe/Berlin" in result.stdout
+    )
+    assert "pair customs: nightly" not in result.stdout
+    assert len(sealift("check", str(file), "--json").document["warnings"]) == 2
+
+
 def test_check_in_json(broken):
     wrong = sealift("check", str(broken), "--json")
     assert wrong.code == 10

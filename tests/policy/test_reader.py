@@ -222,7 +222,7 @@ def test_values_that_may_not_stand_together_are_told(changes, place, expected):
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file():
-    text = TEXT.replace('hour: "02:00"', "hour: noon").replace("bucket: example-customs-us", "bucket: Customs")
+    text = TEXT.replace('hour: "03:30"', "hour: noon").replace("bucket: example-customs-us", "bucket: Customs")
     text = text.replace("target_size: 1 GiB", "target_size: 1 KiB").replace("night_hours", "nite_hours")
     found = mistakes_of(text)
     assert [mistake.split(" ")[0] for mistake in found] == [

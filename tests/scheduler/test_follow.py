@@ -182,7 +182,7 @@ def test_children_and_other_peoples_jobs_are_ignored(place: Place) -> None:
 
 
 def night(place: Place, function: Function) -> str:
-    started = function.invoke({"action": "nightly", "pair": "pair", "scheduled_at": "2026-11-25T02:00:00Z"})
+    started = function.invoke({"action": "nightly", "pair": "pair", "scheduled_at": "2026-11-25T03:30:00Z"})
     name: str = started.payload["started"][0]["job_name"]
     return name
 

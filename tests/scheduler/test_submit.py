@@ -29,7 +29,7 @@ from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import eventbridge, notification, record
 
-NIGHT = {"action": "nightly", "pair": "pair", "scheduled_at": "2026-11-25T02:00:00Z"}
+NIGHT = {"action": "nightly", "pair": "pair", "scheduled_at": "2026-11-25T03:30:00Z"}
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def test_a_night_is_started_once_whoever_asks_again(place: Place, batch: BatchSe
     with place.function("submit") as submit:
         answers = [submit.invoke(NIGHT).payload["started"][0] for _ in range(2)]
     with place.function("submit") as submit:  # another runtime, and Scheduler a little late
-        late = submit.invoke(NIGHT | {"scheduled_at": "2026-11-25T02:12:00Z"}).payload["started"][0]
-        next_night = submit.invoke(NIGHT | {"scheduled_at": "2026-11-26T02:00:00Z"}).payload["started"][0]
+        late = submit.invoke(NIGHT | {"scheduled_at": "2026-11-25T03:42:00Z"}).payload["started"][0]
+        next_night = submit.invoke(NIGHT | {"scheduled_at": "2026-11-26T03:30:00Z"}).payload["started"][0]
         answers.append(late)
     assert [each["is_new"] for each in answers] == [True, False, False]
     assert len({each["job_id"] for each in answers}) == 1

@@ -1,0 +1,61 @@
+"""Warnings: what a policy may say, and loses something by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs.policy.model import Nightly, Policy
+from jobs.policy.reader import parse_policy, read_policy
+from jobs.policy.rules import find_warnings
+from jobs.policy.words import Hour, TimeZone
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+EXAMPLES = [ROOT / "policy.example.yaml", *(ROOT / "terraform" / "examples").glob("*/policy.yaml")]
+
+
+def policy_at(hour: str, zone: str, *, enabled: bool = True) -> Policy:
+    policy = read_policy(str(EXAMPLES[0]))
+    nightly = Nightly(hour=Hour(hour), time_zone=TimeZone(zone), enabled=enabled)
+    return replace(policy, pairs=(replace(policy.pairs[0], nightly=nightly),))
+
+
+@pytest.mark.parametrize(
+    ("hour", "zone", "day"),
+    [
+        ("02:00", "Europe/Berlin", "2027-03-28"),
+        ("02:59", "Europe/Berlin", "2027-03-28"),
+        ("01:30", "Europe/London", "2027-03-28"),
+        ("02:30", "America/New_York", "2027-03-14"),
+        ("00:30", "Africa/Cairo", "2027-04-30"),
+        ("01:59", "Europe/Berlin", None),
+        ("03:00", "Europe/Berlin", None),  # clocks show it, at the moment of the jump
+        ("03:30", "America/New_York", None),
+        ("02:00", "UTC", None),
+        ("02:30", "Asia/Tokyo", None),
+    ],
+)
+def test_a_night_at_a_time_that_a_day_does_not_have_is_told(hour: str, zone: str, day: str | None) -> None:
+    found = list(find_warnings(policy_at(hour, zone), date(2026, 11, 27)))
+    assert [finding.steps for finding in found] == ([("pairs", 0, "nightly", "hour")] if day else [])
+    assert all(f"{zone} skips it on {day}" in finding.expected for finding in found)
+
+
+def test_a_night_that_is_off_is_not_told() -> None:
+    assert list(find_warnings(policy_at("02:00", "Europe/Berlin", enabled=False), date(2026, 11, 27))) == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.parent.name)
+def test_examples_and_defaults_lose_no_night(path: Path) -> None:
+    """In whatever zone of a pair's that has such jumps."""
+    assert list(find_warnings(read_policy(str(path)), date(2026, 11, 27))) == []
+    content = yaml.safe_load(path.read_text())
+    for section in (content.get("defaults") or {}, *content["pairs"]):
+        section["nightly"] = {"time_zone": "Europe/Berlin"}
+    for zone in ("Europe/Berlin", "Europe/London", "America/New_York", "Africa/Cairo", "Australia/Lord_Howe"):
+        text = yaml.safe_dump(content).replace("Europe/Berlin", zone)
+        assert list(find_warnings(parse_policy(text.encode(), "p"), date(2026, 11, 27))) == []
