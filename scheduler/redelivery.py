@@ -17,13 +17,15 @@ from jobs.errors import SealiftError
 from scheduler.log import say
 
 FIRST_SECONDS, LAST_SECONDS = 30, 1800
-GROWTH = 4
 TRIES = 2
 
 
 def delay_seconds(received_count: int, chance: float) -> int:
-    """How long a message waits that was received so often. `chance`, 0 to 1, spreads a burst."""
-    longest = min(LAST_SECONDS, FIRST_SECONDS * GROWTH ** min(received_count - 1, 10))
+    """How long a message waits that was received so often: four times as long each time.
+
+    `chance`, 0 to 1, spreads a burst.
+    """
+    longest = min(LAST_SECONDS, FIRST_SECONDS << 2 * min(received_count - 1, 10))
     return round(longest * (1 + chance) / 2)
 
 

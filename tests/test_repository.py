@@ -26,6 +26,7 @@ REASONS = {
     "jobs.s3.fenced_store": "a store like the others in its package",
     "jobs.s3.http.dates": "the one form of dates in HTTP headers",
     "jobs.s3.object_files": "the only place that sees what smart-open raises",
+    "scheduler.redelivery": "when SQS delivers again is not what became of an event",
     "scheduler.settings": "the only place where functions read their environment",
 }
 """Small modules with one user, each with the reason why it is one. `kind` modules are loaded by the registry."""
