@@ -12,7 +12,8 @@
     └── StoreError                      S3 refused one request
         ├── NotFound                10  no such key, version or upload
         │   └── NoSuchBucket        10  no such bucket, which ends the run
-        ├── Denied                  10  credentials or permissions
+        ├── Denied                  10  permissions: this request is not allowed
+        ├── AuthenticationFailed    10  credentials or clock, which ends the run: renew them
         ├── Redirected              10  the bucket lives in another region
         ├── PreconditionFailed      75  412: another writer was first, look again
         ├── Conflict                75  409: a concurrent write, try again
@@ -147,7 +148,14 @@ class NoSuchBucket(NotFound):
 
 
 class Denied(StoreError):
-    """The credentials are missing, wrong or not allowed to do this."""
+    """The credentials are not allowed to do this. S3 knows them."""
+
+
+class AuthenticationFailed(StoreError):
+    """S3 does not accept who asks: credentials that are wrong or have expired, or a wrong clock.
+
+    No other request will fare better, so it ends a run, where Denied is a row's outcome.
+    """
 
 
 class Redirected(StoreError):
@@ -194,10 +202,14 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "NotFound": NotFound,
     "MethodNotAllowed": NotFound,  # HEAD or GET of a delete marker by its version id
     "AccessDenied": Denied,
-    "InvalidAccessKeyId": Denied,
-    "SignatureDoesNotMatch": Denied,
-    "ExpiredToken": Denied,
-    "InvalidToken": Denied,
+    "InvalidAccessKeyId": AuthenticationFailed,
+    "SignatureDoesNotMatch": AuthenticationFailed,
+    "ExpiredToken": AuthenticationFailed,
+    "InvalidToken": AuthenticationFailed,
+    "TokenRefreshRequired": AuthenticationFailed,
+    "InvalidSecurity": AuthenticationFailed,
+    "NotSignedUp": AuthenticationFailed,
+    "RequestTimeTooSkewed": AuthenticationFailed,
     "AllAccessDisabled": Denied,
     "PermanentRedirect": Redirected,
     "AuthorizationHeaderMalformed": Redirected,
@@ -215,7 +227,7 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "RequestTimeout": Unavailable,
     "BadDigest": Unavailable,  # the bytes came as other ones than were sent: sent again, they may arrive
     "XAmzContentSHA256Mismatch": Unavailable,
-    "RequestTimeTooSkewed": Denied,
+    "IncompleteBody": Unavailable,
     "InternalError": Unavailable,
 }
 _BY_STATUS: dict[int, type[StoreError]] = {
@@ -228,6 +240,7 @@ _BY_STATUS: dict[int, type[StoreError]] = {
     409: Conflict,
     412: PreconditionFailed,
     429: Throttled,
+    501: Rejected,  # not implemented: it will not be a moment later
     503: Throttled,
 }
 

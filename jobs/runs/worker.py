@@ -20,7 +20,16 @@ from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, PartlyDone, Status
 from jobs.core.pace import Pace, backoff_seconds
 from jobs.core.run import Plan
-from jobs.errors import Conflict, Interrupted, LedgerError, PreconditionFailed, StoreError, Throttled, Unavailable
+from jobs.errors import (
+    AuthenticationFailed,
+    Conflict,
+    Interrupted,
+    LedgerError,
+    PreconditionFailed,
+    StoreError,
+    Throttled,
+    Unavailable,
+)
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.leases import LOOK_SECONDS, Lease
 from jobs.tables.rows import read_outcomes, read_shard, write_outcomes
@@ -135,8 +144,8 @@ class Worker:
         """Work until each row of the shard has an outcome in the ledger.
 
         Raises Interrupted after `stop` and when the lease is lost. Raises Unavailable when S3 no
-        longer answers. A checkpoint has been written by then, and another attempt continues from
-        there.
+        longer answers, AuthenticationFailed when it no longer accepts the credentials. A checkpoint
+        has been written by then, and another attempt continues from there.
         """
         if self.lease is None:
             return await self._run()
@@ -228,6 +237,10 @@ class Worker:
         except Interrupted as error:  # the other rows have no outcome
             self._take(error.outcomes if isinstance(error, PartlyDone) else ())
             self.stop(None if self._stopping else LOST_GRACE_SECONDS, str(error))
+        except AuthenticationFailed as error:  # no row's outcome: every other row would fail alike
+            advice = f"{error.detail}; then continue with: sealift runs retry {self.run_id}"
+            refused = AuthenticationFailed(error.operation, error.target, error.code, advice, error.status)
+            self._broken = self._broken or refused
         except BaseException as error:  # noqa: BLE001  the run ends with it; see `_run`
             self._broken = self._broken or error
         else:

@@ -45,6 +45,7 @@ _CHECKSUM = "x-amz-checksum-"
 _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
 _ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _ETAG = re.compile(rb"<ETag>([^<\x80-\xff]*)</ETag>")
+_ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:[\w.-]+:)?Error[\s/>]")
 _CHECKSUM_ELEMENT = re.compile(rb"<Checksum([A-Z0-9]+)>([^<\x80-\xff]*)</")
 
 
@@ -260,9 +261,16 @@ def parse_xml(body: bytes) -> ElementTree.Element:
     return root
 
 
+def is_error(body: bytes) -> bool:
+    """Whether the body is an `<Error>` document, by its first tag."""
+    if len(body) < SMALL_BYTES and b"Error" not in body:
+        return False
+    return _ERROR.match(body) is not None
+
+
 def parse_error(body: bytes) -> ErrorBody | None:
     """The `<Error>` document in the body, None if it is something else."""
-    if b"<Error" not in body:
+    if b"Error" not in body:
         return None
     try:
         root = parse_xml(body)

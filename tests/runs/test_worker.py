@@ -13,7 +13,7 @@ from jobs.core.histories import keys_of
 from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status, fold
 from jobs.core.run import Plan, ShardSummary
-from jobs.errors import Conflict, Interrupted, Throttled, Unavailable
+from jobs.errors import AuthenticationFailed, Conflict, Interrupted, Throttled, Unavailable
 from jobs.ledger.ledger import Ledger
 from jobs.runs import worker as worker_module
 from jobs.runs.leases import Lease, launch
@@ -168,6 +168,24 @@ def test_silence_ends_the_attempt_after_a_checkpoint() -> None:
             await worker.run()
         outcomes = await outcomes_of(ledger)
         assert sorted(outcome.row for outcome in outcomes) == list(range(20))
+
+    asyncio.run(scene())
+
+
+def test_credentials_that_are_refused_end_the_attempt_after_a_checkpoint_and_settle_no_row() -> None:
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+
+        async def expires(row: ObjectVersion) -> Status:
+            if row.row >= 25:
+                raise AuthenticationFailed("CopyObject", "s3://b/k", "ExpiredToken", "renew them", 400)
+            return await copied(row)
+
+        with pytest.raises(AuthenticationFailed, match=r"ExpiredToken: renew them; .*sealift runs retry run"):
+            await Worker(ledger, "run", 0, Scripted(expires), LIMITS).run()
+        outcomes = await outcomes_of(ledger)
+        assert {outcome.status for outcome in outcomes} == {Status.COPIED}
+        assert sorted(outcome.row for outcome in outcomes) == list(range(25))
 
     asyncio.run(scene())
 

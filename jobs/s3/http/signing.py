@@ -41,7 +41,7 @@ class Signer:
     """
 
     def __init__(self, region: str):
-        self._region = region
+        self.region = region
         self._second = -1
         self._stamp = self._day = self._scope = ""
         self._key_of: tuple[str, str] = ("", "")
@@ -67,7 +67,7 @@ class Signer:
         if second != self._second:
             self._second, self._stamp = second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
             self._day = self._stamp[:8]
-            self._scope = f"{self._day}/{self._region}/s3/aws4_request"
+            self._scope = f"{self._day}/{self.region}/s3/aws4_request"
         stamp, scope = self._stamp, self._scope
         pairs = [(name.lower(), value) for name, value in headers]
         pairs += (("x-amz-content-sha256", payload_sha256), ("x-amz-date", stamp))
@@ -93,7 +93,7 @@ class Signer:
     def _signing_key(self, secret_key: str, day: str) -> bytes:
         if self._key_of != (secret_key, day):
             key = f"AWS4{secret_key}".encode()
-            for part in (day, self._region, "s3", "aws4_request"):
+            for part in (day, self.region, "s3", "aws4_request"):
                 key = hmac.digest(key, part.encode(), "sha256")
             self._key_of, self._key = (secret_key, day), key
         return self._key

@@ -16,15 +16,17 @@ from collections.abc import Callable, Sequence
 
 from jobs.core.model import ObjectRef
 from jobs.core.pace import backoff_seconds
-from jobs.errors import Redirected, Rejected, StoreError, Unavailable, store_error
+from jobs.errors import AuthenticationFailed, Denied, Redirected, Rejected, StoreError, Unavailable
 from jobs.s3 import wire
 from jobs.s3.http.answers import NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Bounds, Pool
-from jobs.s3.http.endpoints import BUCKET, PLAIN, Endpoint
+from jobs.s3.http.endpoints import Endpoint
+from jobs.s3.http.failures import EXPIRED, SIGNATURE, SKEWED, Failure, failure_of, is_failure, with_advice
 from jobs.s3.http.proxies import Proxies
 from jobs.s3.http.request_heads import InvalidHead, request_head
-from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials, Signer
+from jobs.s3.http.routes import Route, Routes
+from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials
 
 TRIES_PACED = 2
 TRIES_PATIENT = 6
@@ -40,21 +42,11 @@ ERROR_BYTES = 64 << 10
 """An error, where an object's bytes were asked for."""
 LATE_SECONDS = 1800.0
 """S3 may take minutes for 5 GB, and sends spaces meanwhile."""
-_LATE_ERRORS = frozenset({"CopyObject", "UploadPartCopy", "CompleteMultipartUpload"})
-_CODE_BY_STATUS = {
-    301: "PermanentRedirect",
-    304: "NotModified",
-    307: "TemporaryRedirect",
-    400: "BadRequest",
-    403: "AccessDenied",
-    404: "NotFound",
-    405: "MethodNotAllowed",
-    409: "OperationAborted",
-    412: "PreconditionFailed",
-    416: "InvalidRange",
-    500: "InternalError",
-    503: "SlowDown",
-}
+_LATE = frozenset({"CopyObject", "UploadPartCopy", "CompleteMultipartUpload"})
+SKEW_SECONDS = 300.0
+"""S3 refuses what is signed 15 minutes before or after its own time."""
+_FIRST_BYTE = (("range", "bytes=0-0"),)
+_PLAINEST = "GetBucketLocation"
 _OF_HEAD = Bounds(0, is_bodiless=True)
 _OF_LATE = Bounds(XML_BYTES, LATE_SECONDS)
 _OF_XML = Bounds(XML_BYTES)
@@ -81,9 +73,9 @@ class Transport:
     ):
         self._tries = tries
         self.endpoint, self.region = endpoint, region
-        self._credentials, self._signer = credentials, Signer(region)
+        self._credentials, self._routes = credentials, Routes(endpoint, region)
         self._always = [("x-amz-request-payer", "requester")] if request_payer else []
-        self._addresses: dict[str, tuple[str, str]] = {}
+        self._clock_skew = 0.0
         self._proxies = Proxies(is_tls=endpoint.is_tls)
         tls = ssl.create_default_context(cafile=ca_bundle) if endpoint.is_tls else None
         self._pool = Pool(max_in_flight, Dialer(tls, self._proxies))
@@ -105,26 +97,47 @@ class Transport:
 
         `place` is the request's bucket and key. Its version id is only for messages.
         `answer_bytes`: what was asked for, a larger answer is refused. When the caller is
-        cancelled, so is the request. No redirect is followed: what is signed goes to the endpoint
-        alone.
+        cancelled, so is the request. A redirect is followed within AWS alone, see `routes`.
         """
-        host, prefix = self._addresses.get(place.bucket) or self._address(operation, place)
-        path = prefix + wire.quote_key(place.key)
+        route = self._routes.get(place.bucket) or self._routes.find(operation, place)
         payload = await self._payload_sha256(body) if body else EMPTY_SHA256
-        fields = [("host", host), *headers, *self._always]
-        try:
-            bounds = self._bounds(operation, method, answer_bytes)
-            response = await self._exchange(method, host, path, query, fields, body, payload, bounds)
-        except NoAnswer as error:
-            message = f"{error} (endpoint {self.endpoint})"
-            raise Unavailable(operation, str(place), error.code, message) from error
-        except (InvalidHead, UnicodeEncodeError) as error:
-            raise Rejected(operation, str(place), "InvalidHeader", f"{error}: nothing was sent", 400) from error
-        if not 200 <= response.status < 300:
-            raise self._failure(operation, place, response)
-        if operation in _LATE_ERRORS and b"<Error" in response.body and (late := wire.parse_error(response.body)):
-            raise store_error(operation, str(place), late.code or "InternalError", late.message, response.status)
-        return response
+        bounds = self._bounds(operation, method, answer_bytes)
+        attempt = unanswered = 0
+        corrections: set[str] = set()
+        while True:
+            attempt += 1
+            credentials = self._credentials()
+            try:
+                response = await self._exchange(
+                    route, credentials, method, place.key, query, headers, body, payload, bounds
+                )
+            except NoAnswer as error:
+                unanswered = 0 if error.code == "IncompleteBody" else unanswered + 1
+                if attempt >= self._tries or unanswered == TRIES_UNANSWERED:
+                    message = f"{error} (endpoint {self.endpoint})"
+                    raise Unavailable(operation, str(place), error.code, message) from error
+            except (InvalidHead, UnicodeEncodeError) as error:
+                raise Rejected(operation, str(place), "InvalidHeader", f"{error}: nothing was sent", 400) from error
+            else:
+                if not is_failure(operation, response):
+                    return response
+                unanswered = 0
+                failure = failure_of(
+                    operation,
+                    str(place),
+                    response,
+                    is_head=method == "HEAD",
+                    region=route.signer.region,
+                    named_region=self.region,
+                )
+                correction = await self._correct(failure, place, route, credentials, corrections)
+                if isinstance(correction, Route):
+                    route, attempt = correction, attempt - 1
+                    continue
+                may_pass = isinstance(correction, Unavailable) and not 300 <= response.status < 400
+                if attempt >= self._tries or not may_pass:
+                    raise correction
+            await asyncio.sleep(backoff_seconds(attempt, random.random()))
 
     def close(self) -> None:
         """Close the connections."""
@@ -132,42 +145,101 @@ class Transport:
 
     async def _exchange(
         self,
+        route: Route,
+        credentials: Credentials,
         method: str,
-        host: str,
-        path: str,
+        key: str,
         query: str,
-        fields: Sequence[tuple[str, str]],
+        headers: Sequence[tuple[str, str]],
         body: bytes | None,
         payload_sha256: str,
         bounds: Bounds,
     ) -> Response:
-        """The answer of S3. What may pass is asked for again, with full jitter."""
-        target, extra = f"{path}?{query}" if query else path, ""
+        """The answer to the request, signed now."""
+        host, prefix, signer = route
+        path, extra = prefix + wire.quote_key(key), ""
+        target = f"{path}?{query}" if query else path
         proxy = None if self.endpoint.is_tls else self._proxies.of(host)  # TLS goes through it unseen
         if proxy:
             target, extra = f"http://{host}{target}", proxy.header
-        unanswered = 0
-        for attempt in range(1, self._tries + 1):
-            signed = self._signer.sign(self._credentials(), time.time(), method, path, query, fields, payload_sha256)
-            head = request_head(method, target, signed, None if body is None else len(body), extra)
-            try:
-                response = await self._pool.exchange(host, head, body, bounds)
-                if proxy and response.status == 407:
-                    raise NoAnswer("ProxyDenied", proxy.wants_password)
-                if response.status < 500 or attempt == self._tries:
-                    return response
-                unanswered = 0
-            except NoAnswer as error:
-                unanswered = 0 if error.code == "IncompleteBody" else unanswered + 1
-                if attempt == self._tries or unanswered == TRIES_UNANSWERED:
-                    raise
-            await asyncio.sleep(backoff_seconds(attempt, random.random()))
-        raise AssertionError("a transport that never tries")
+        fields = [("host", host), *headers, *self._always]
+        now = time.time() + self._clock_skew
+        signed = signer.sign(credentials, now, method, path, query, fields, payload_sha256)
+        head = request_head(method, target, signed, None if body is None else len(body), extra)
+        response = await self._pool.exchange(host, head, body, bounds)
+        if proxy and response.status == 407:
+            raise NoAnswer("ProxyDenied", proxy.wants_password)
+        return response
+
+    async def _correct(
+        self, failure: Failure, place: ObjectRef, route: Route, credentials: Credentials, corrections: set[str]
+    ) -> Route | StoreError:
+        """The route to send the request again if its cause could be mended, else the error.
+
+        `corrections`: what has been tried for this request. Each is tried once.
+        """
+
+        def is_first(correction: str) -> bool:
+            is_new = correction not in corrections
+            corrections.add(correction)
+            return is_new
+
+        error = failure.error
+        if isinstance(error, Redirected):
+            if failure.region and failure.region != route.signer.region and is_first("region"):
+                return self._routes.move(error.operation, place, failure.region)
+            if failure.host and (detour := self._routes.detour(place, route, failure.host)) and is_first("detour"):
+                return detour
+        skew = failure.date - time.time() if failure.date else 0.0
+        is_skewed = error.code == SKEWED or (failure.is_bare and abs(skew - self._clock_skew) > SKEW_SECONDS)
+        if is_skewed and failure.date and is_first("clock"):
+            self._clock_skew = skew
+            return route
+        if failure.is_bare and is_first("code"):
+            explained = await self._explain(error, place)
+            return route if explained is None else explained
+        if not isinstance(error, AuthenticationFailed):
+            return error
+        if error.code in EXPIRED and self._credentials() != credentials and is_first("credentials"):
+            return route
+        if error.code == SIGNATURE and await self._is_accepted(place, error):
+            return Denied(error.operation, error.target, error.code, error.detail, error.status)
+        return with_advice(error, credentials.access_key, str(self.endpoint))
+
+    async def _explain(self, error: StoreError, place: ObjectRef) -> StoreError | None:
+        """Learn the code of an error of HEAD, whose answer has no body, by a GET of one byte.
+
+        None if the GET succeeds.
+        """
+        query = wire.query(versionId=place.version_id)
+        try:
+            await self.send("GetObject", "GET", place, query=query, headers=_FIRST_BYTE, answer_bytes=ERROR_BYTES)
+        except StoreError as explained:
+            if explained.status != error.status:
+                return None if explained.status == 416 else error  # 416: an empty object, which may be read
+            return type(explained)(error.operation, error.target, explained.code, explained.detail, explained.status)
+        return None
+
+    async def _is_accepted(self, place: ObjectRef, error: StoreError) -> bool:
+        """Whether S3 accepts the signature of a plain request. Then the one of this key or these
+        headers is in doubt, and not the secret key.
+        """
+        if error.operation == _PLAINEST:
+            return False
+        try:
+            await self.send(_PLAINEST, "GET", ObjectRef(place.bucket, ""), query="location=")
+        except AuthenticationFailed:
+            return False
+        except Unavailable:
+            raise
+        except StoreError:
+            return True
+        return True
 
     def _bounds(self, operation: str, method: str, answer_bytes: int) -> Bounds:
         if method == "HEAD":
             return _OF_HEAD
-        if operation in _LATE_ERRORS:
+        if operation in _LATE:
             return _OF_LATE
         return _OF_XML if answer_bytes == XML_BYTES else Bounds(max(answer_bytes, ERROR_BYTES))
 
@@ -178,29 +250,3 @@ class Transport:
         if len(body) < HASHED_BYTES:
             return hashlib.sha256(body).hexdigest()
         return (await asyncio.to_thread(hashlib.sha256, body)).hexdigest()
-
-    def _address(self, operation: str, place: ObjectRef) -> tuple[str, str]:
-        if not BUCKET.fullmatch(place.bucket) or not place.bucket.strip("."):
-            message = f"{place.bucket!r} is not a bucket name: expected letters, digits, '.', '-' and '_'"
-            raise Rejected(operation, str(place), "InvalidBucketName", message, 400)
-        host, prefix = self.endpoint.address(place.bucket)
-        if not PLAIN.fullmatch(host + prefix):
-            raise Rejected(
-                operation, str(place), "InvalidEndpoint", "the endpoint has a line break or space in it", 400
-            )
-        return self._addresses.setdefault(place.bucket, (host, prefix))
-
-    def _failure(self, operation: str, place: ObjectRef, response: Response) -> StoreError:
-        target, status, headers = str(place), response.status, response.headers
-        detail = wire.parse_error(response.body)
-        code = (detail.code if detail else "") or _CODE_BY_STATUS.get(status) or f"HTTP{status}"
-        message = detail.message if detail else ""
-        if headers.get("x-amz-delete-marker") == "true" and status in (404, 405):
-            code = "DeleteMarker"
-        region = headers.get("x-amz-bucket-region") or (detail.region if detail else "")
-        failure = store_error(operation, target, code, message, status)
-        if isinstance(failure, Redirected) or (status == 400 and region and region != self.region):
-            where = region or "another region"
-            advice = f"the bucket is in {where}, {self.region} was asked: use --source-region or --destination-region"
-            return Redirected(operation, target, code, advice, status)
-        return failure

@@ -47,7 +47,10 @@ def test_an_error_in_the_body_of_a_200_is_an_error(
         (404, "NoSuchBucket", errors.NoSuchBucket),
         (403, "AccessDenied", errors.Denied),
         (403, "InvalidObjectState", errors.ArchivedObject),
-        (403, "RequestTimeTooSkewed", errors.Denied),
+        (403, "RequestTimeTooSkewed", errors.AuthenticationFailed),
+        (400, "IncompleteBody", errors.Unavailable),
+        (400, "RequestTimeout", errors.Unavailable),
+        (501, "NotImplemented", errors.Rejected),
         (409, "ConditionalRequestConflict", errors.Conflict),
         (412, "PreconditionFailed", errors.PreconditionFailed),
         (400, "BadDigest", errors.Unavailable),
@@ -68,7 +71,16 @@ def test_an_error_answer_becomes_its_error(
     assert len(script.seen) <= 2  # whoever calls decides about more
 
 
-@pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (503, "SlowDown")])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (500, "InternalError"),
+        (503, "SlowDown"),
+        (429, "TooManyRequests"),
+        (400, "IncompleteBody"),
+        (400, "RequestTimeout"),
+    ],
+)
 def test_who_has_no_pace_to_lower_is_patient(
     script: Script, status: int, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +89,14 @@ def test_who_has_no_pace_to_lower_is_patient(
     with pytest.raises(errors.Unavailable):
         ask(script, copy)
     assert len(script.seen) == TRIES_PATIENT
+
+
+@pytest.mark.parametrize("body", [b"", error_body("NotImplemented")])
+def test_what_a_server_does_not_implement_is_asked_once(script: Script, body: bytes) -> None:
+    script.reply = Reply(501, body=body)
+    with pytest.raises(errors.Rejected, match="NotImplemented"):
+        ask(script, copy)
+    assert len(script.seen) == 1
 
 
 BUSY, SILENT, CUT = Reply(503, body=error_body("SlowDown")), Reply(0), Reply(200, {}, b"sho", length=5)
@@ -126,21 +146,6 @@ def test_a_delete_marker_says_so(script: Script, status: int) -> None:
     with pytest.raises(errors.NotFound) as caught:
         ask(script, lambda store: store.head(REF))
     assert caught.value.code == "DeleteMarker"
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        Reply(301, {"x-amz-bucket-region": "eu-west-3"}),
-        Reply(301, {"x-amz-bucket-region": "eu-west-3"}, error_body("PermanentRedirect")),
-        Reply(400, {"x-amz-bucket-region": "eu-west-3"}),
-        Reply(400, {}, error_body("AuthorizationHeaderMalformed", "<Region>eu-west-3</Region>")),
-    ],
-)
-def test_a_bucket_in_another_region_is_told_with_advice(script: Script, reply: Reply) -> None:
-    script.reply = reply
-    with pytest.raises(errors.Redirected, match=r"eu-west-3.*us-east-1.*--source-region"):
-        ask(script, lambda store: store.get(REF))
 
 
 def test_an_answer_that_breaks_off_is_unavailable(script: Script) -> None:

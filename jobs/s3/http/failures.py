@@ -1,0 +1,100 @@
+"""Failures of requests: what an answer says that went wrong. Pure.
+
+An answer to HEAD has no body, so its status is all that is known at first. S3 begins the answer of
+a long copy before its end is known, so that an error may come in a 200.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from jobs.errors import AuthenticationFailed, Redirected, StoreError, store_error
+from jobs.s3 import wire
+from jobs.s3.http.answers import Response
+from jobs.s3.http.dates import parse_http_date
+
+_CODE_BY_STATUS = {
+    301: "PermanentRedirect",
+    304: "NotModified",
+    307: "TemporaryRedirect",
+    400: "BadRequest",
+    403: "AccessDenied",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    409: "OperationAborted",
+    412: "PreconditionFailed",
+    416: "InvalidRange",
+    500: "InternalError",
+    501: "NotImplemented",
+    503: "SlowDown",
+}
+_REGION = re.compile("[a-z]{2,8}(-[a-z0-9]{1,16}){1,4}")
+_HOST = re.compile("https://([a-z0-9.-]{1,255})/")
+EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired", "InvalidToken"})
+SKEWED = "RequestTimeTooSkewed"
+SIGNATURE = "SignatureDoesNotMatch"
+_ADVICE = {
+    SKEWED: "this machine's clock is wrong, and correcting it by S3's date did not help: set it",
+    SIGNATURE: "the secret key does not belong to the access key {key}: check AWS_SECRET_ACCESS_KEY or the profile",
+    "InvalidAccessKeyId": "S3 does not know the access key {key}: check AWS_ACCESS_KEY_ID, the profile, the endpoint",
+    "NotSignedUp": "the account of the access key {key} has no S3: check the account, or use another one",
+}
+_RENEW = "the credentials of the access key {key} are no longer valid: renew them (for example: aws sso login)"
+
+
+class Failure(NamedTuple):
+    """An answer that is not the expected one.
+
+    `region`: where S3 says the bucket is. `host`: where it sends this one request (307). `date`:
+    the server's clock in epoch seconds, 0.0 if it does not say. `is_bare`: a HEAD's, so only the
+    status is known.
+    """
+
+    error: StoreError
+    region: str
+    host: str
+    date: float
+    is_bare: bool
+
+
+def is_failure(operation: str, response: Response) -> bool:
+    """Whether the answer is an error: not 2xx, or an `<Error>` document where S3 has another one.
+
+    Of an object's bytes nobody can tell whether they are an error.
+    """
+    if not 200 <= response.status < 300:
+        return True
+    return bool(response.body) and operation != "GetObject" and wire.is_error(response.body)
+
+
+def failure_of(
+    operation: str, target: str, response: Response, *, is_head: bool, region: str, named_region: str
+) -> Failure:
+    """What the answer says.
+
+    `region`: the request was signed for it. `named_region`: the user named it.
+    """
+    status, headers = response.status, response.headers
+    detail = wire.parse_error(response.body)
+    fallback = "InternalError" if status < 300 else _CODE_BY_STATUS.get(status) or f"HTTP{status}"
+    code = (detail.code if detail else "") or fallback
+    if headers.get("x-amz-delete-marker") == "true" and status in (404, 405):
+        code = "DeleteMarker"
+    error = store_error(operation, target, code, detail.message if detail else "", status)
+    where = headers.get("x-amz-bucket-region") or (detail.region if detail else "")
+    if isinstance(error, Redirected) or (status == 400 and where and where != region):
+        advice = f"the bucket is in {where or 'another region'}, {named_region} was asked"
+        message = f"{advice}: use --source-region or --destination-region"
+        error = Redirected(operation, target, code, message, status)
+    date = parse_http_date(headers.get("date", ""))
+    is_bare = is_head and detail is None and status in (400, 403)
+    host = _HOST.match(headers.get("location", "")) if status == 307 else None
+    return Failure(error, where if _REGION.fullmatch(where) else "", host.group(1) if host else "", date, is_bare)
+
+
+def with_advice(error: AuthenticationFailed, access_key: str, endpoint: str) -> AuthenticationFailed:
+    """The same error, with what to do about it."""
+    advice = _ADVICE.get(error.code, _RENEW).format(key=access_key)
+    message = f"{advice} (endpoint {endpoint}){': ' + error.detail if error.detail else ''}"
+    return AuthenticationFailed(error.operation, error.target, error.code, message, error.status)

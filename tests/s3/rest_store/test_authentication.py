@@ -1,0 +1,119 @@
+"""RestStore and who asks: credentials that S3 does not accept, a wrong clock, and refusals without a code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from jobs import errors
+from jobs.s3.rest_store import RestStore
+from tests.doubles.scripted_server import REF, Reply, Script, ask, copy, error_body
+
+HEADERS = {"ETag": '"e"'}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "advice"),
+    [
+        (400, "ExpiredToken", "renew"),
+        (400, "InvalidToken", "renew"),
+        (400, "TokenRefreshRequired", "renew"),
+        (403, "InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
+        (403, "SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"),
+        (403, "RequestTimeTooSkewed", "clock"),
+    ],
+)
+def test_who_is_not_accepted_hears_what_to_renew(script: Script, status: int, code: str, advice: str) -> None:
+    script.reply = Reply(status, body=error_body(code))
+    with pytest.raises(errors.AuthenticationFailed, match=advice) as caught:
+        ask(script, copy)
+    assert caught.value.code == code
+    assert script.endpoint in str(caught.value)
+    assert not isinstance(caught.value, errors.Denied)
+    assert len(script.seen) <= 2
+
+
+def stamps(script: Script) -> list[float]:
+    """How far the time of each signature is from now, in seconds."""
+    from calendar import timegm
+
+    signed = [time.strptime(seen.headers["x-amz-date"], "%Y%m%dT%H%M%SZ") for seen in script.seen]
+    return [timegm(each) - time.time() for each in signed]
+
+
+@pytest.mark.parametrize("skew", [-7200, 90_000])
+def test_a_wrong_clock_is_set_by_the_date_of_the_answer(script: Script, skew: int) -> None:
+    date = {"Date": formatdate(time.time() + skew, usegmt=True)}
+    script.first = [Reply(403, date, error_body("RequestTimeTooSkewed"))]
+    script.reply = Reply(headers=HEADERS)
+
+    async def run(store: RestStore) -> None:
+        await store.get(REF)
+        await store.get(REF)
+
+    ask(script, run)
+    assert [round(stamp / 60) for stamp in stamps(script)] == [0, skew // 60, skew // 60]
+
+
+def test_a_wrong_clock_is_found_by_a_head(script: Script) -> None:
+    script.first = [Reply(403, {"Date": formatdate(time.time() + 7200, usegmt=True)})]
+    script.reply = Reply(headers=HEADERS)
+    ask(script, lambda store: store.head(REF))
+    assert [seen.method for seen in script.seen] == ["HEAD", "HEAD"]
+    assert [round(stamp / 60) for stamp in stamps(script)] == [0, 120]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "ExpiredToken", errors.AuthenticationFailed),
+        (403, "InvalidAccessKeyId", errors.AuthenticationFailed),
+        (403, "AccessDenied", errors.Denied),
+        (400, "InvalidRequest", errors.Rejected),
+        (403, "InvalidObjectState", errors.ArchivedObject),
+    ],
+)
+def test_a_refusal_of_head_is_asked_again_with_a_body(
+    script: Script, status: int, code: str, kind: type[errors.StoreError]
+) -> None:
+    script.reply = Reply(status, body=error_body(code))
+    with pytest.raises(kind) as caught:
+        ask(script, lambda store: store.head(REF))
+    assert type(caught.value) is kind
+    assert (caught.value.operation, caught.value.code) == ("HeadObject", code)
+    assert [(seen.method, seen.headers.get("range"), seen.path) for seen in script.seen] == [
+        ("HEAD", None, "/bucket/a%20key?versionId=v1"),
+        ("GET", "bytes=0-0", "/bucket/a%20key?versionId=v1"),
+    ]
+
+
+@pytest.mark.parametrize("readable", [Reply(206, HEADERS, b"x"), Reply(416, body=error_body("InvalidRange"))])
+def test_a_refusal_of_head_that_is_over_is_forgotten(script: Script, readable: Reply) -> None:
+    script.first, script.reply = [Reply(403), readable], Reply(headers=HEADERS)
+    assert ask(script, lambda store: store.head(REF)).etag == "e"
+    assert [seen.method for seen in script.seen] == ["HEAD", "GET", "HEAD"]
+
+
+def test_a_refusal_of_head_that_a_get_does_not_meet_stays(script: Script) -> None:
+    script.first, script.reply = [Reply(403), Reply(206, HEADERS, b"x")], Reply(403)
+    with pytest.raises(errors.Denied):
+        ask(script, lambda store: store.head(REF))
+    assert [seen.method for seen in script.seen] == ["HEAD", "GET", "HEAD"]
+
+
+@pytest.mark.parametrize("known", [Reply(), Reply(403, body=error_body("AccessDenied")), Reply(404)])
+@pytest.mark.parametrize("request_", [copy, lambda store: store.head(REF)])
+def test_a_signature_that_fails_for_one_key_is_that_keys_matter(
+    script: Script, request_: Callable[[RestStore], Awaitable[Any]], known: Reply
+) -> None:
+    """Servers and proxies spell odd keys in their own ways. The secret key is right."""
+    refusal = Reply(403, body=error_body("SignatureDoesNotMatch"))
+    script.first = [refusal, known] if request_ is copy else [refusal, refusal, known]
+    with pytest.raises(errors.Denied) as caught:
+        ask(script, request_)
+    assert caught.value.code == "SignatureDoesNotMatch"
+    assert script.seen[-1].path == "/bucket/?location="
