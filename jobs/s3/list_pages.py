@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 
 from jobs.core.model import Listed
 from jobs.s3.store import Marker, Page
-from jobs.s3.wire import Malformed, parse_xml, plain
+from jobs.s3.wire import Malformed, parse_document, plain
 from jobs.s3.xml_bounds import excess
 
 _FIELDS = ("Key", "VersionId", "IsLatest", "Size", "ETag", "LastModified", "StorageClass", "ChecksumAlgorithm")
@@ -67,14 +67,13 @@ def _size_bytes(text: str) -> int:
     return int(text)
 
 
-def parse_page(body: bytes) -> Page:
-    """The answer to ListObjectsV2 or ListObjectVersions. Raises `wire.Malformed`."""
+def parse_page(body: bytes, *, is_versions: bool) -> Page:
+    """The answer to ListObjectVersions, else to ListObjectsV2. Raises `wire.Malformed`."""
     if beyond := excess(body):
         raise Malformed(f"a page with {beyond}")
     rows, rest = _take_apart(body)
-    root = parse_xml(rest)
+    root = parse_document(rest, "ListVersionsResult" if is_versions else "ListBucketResult")
     space = root.tag[: root.tag.find("}") + 1]
-    is_versions = root.tag.endswith("ListVersionsResult")
     is_encoded = root.findtext(f"{space}EncodingType") == "url"
 
     def decode(text: str | None) -> str:

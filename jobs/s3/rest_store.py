@@ -74,7 +74,7 @@ class RestStore:
             checksum = full_object("CRC64NVME", data)
         headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + wire.checksum_headers(checksum)
         answer = await self.transport.send("PutObject", "PUT", ObjectRef(bucket, key), headers=headers, body=data)
-        return wire.written(answer.headers)
+        return _written("PutObject", ObjectRef(bucket, key), answer)
 
     async def copy(
         self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
@@ -106,6 +106,7 @@ class RestStore:
         ref = ObjectRef(bucket, key, version_id)
         headers = wire.guard_headers(Guard(etag=if_match))
         answer = await self.transport.send("DeleteObject", "DELETE", ref, query=_query(ref), headers=headers)
+        _demand_no_document("DeleteObject", ref, answer)
         is_delete_marker = answer.headers.get("x-amz-delete-marker") == "true"
         return Deleted(answer.headers.get("x-amz-version-id"), is_delete_marker)
 
@@ -150,6 +151,7 @@ class RestStore:
             return Restoring.UNDER_WAY
         except ArchivedObject as error:  # InvalidObjectState means here that there is nothing to restore
             raise Rejected(operation, str(ref), error.code, error.detail, error.status) from error
+        _demand_no_document(operation, ref, answer)
         return Restoring.REQUESTED if answer.status == 202 else Restoring.READY
 
     async def create_multipart(
@@ -205,7 +207,7 @@ class RestStore:
         headers = wire.checksum_headers(checksum)
         place = ObjectRef(bucket, key)
         answer = await self.transport.send("UploadPart", "PUT", place, query=query, headers=headers, body=data)
-        result = wire.written(answer.headers)
+        result = _written("UploadPart", place, answer)
         return PartDone(number, result.etag, result.checksums or ((checksum,) if checksum else ()))
 
     async def complete_multipart(
@@ -290,7 +292,7 @@ class RestStore:
     async def _page(self, operation: str, place: ObjectRef, query: str) -> Page:
         answer = await self.transport.send(operation, "GET", place, query=query)
         try:
-            return parse_page(answer.body)
+            return parse_page(answer.body, is_versions=operation == "ListObjectVersions")
         except wire.Malformed as error:
             raise _malformed(operation, place, answer, error) from error
 
@@ -301,7 +303,21 @@ def _query(ref: ObjectRef, **more: int | None) -> str:
 
 def _result(operation: str, place: ObjectRef, answer: Response) -> Written:
     try:
-        return wire.parse_result(answer.headers, answer.body)
+        return wire.parse_result(operation, answer.headers, answer.body)
+    except wire.Malformed as error:
+        raise _malformed(operation, place, answer, error) from error
+
+
+def _written(operation: str, place: ObjectRef, answer: Response) -> Written:
+    try:
+        return wire.written(answer.headers, answer.body)
+    except wire.Malformed as error:
+        raise _malformed(operation, place, answer, error) from error
+
+
+def _demand_no_document(operation: str, place: ObjectRef, answer: Response) -> None:
+    try:
+        wire.demand_no_document(answer.body)
     except wire.Malformed as error:
         raise _malformed(operation, place, answer, error) from error
 

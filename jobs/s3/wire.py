@@ -46,6 +46,12 @@ _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
 _ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _ETAG = re.compile(rb"<ETag>([^<\x80-\xff]*)</ETag>")
 _ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:[\w.-]+:)?Error[\s/>]")
+_RESULTS = {
+    "CopyObject": "CopyObjectResult",
+    "UploadPartCopy": "CopyPartResult",
+    "CompleteMultipartUpload": "CompleteMultipartUploadResult",
+}
+_RESULT_TAGS = {operation: b"<" + name.encode() for operation, name in _RESULTS.items()}
 _CHECKSUM_ELEMENT = re.compile(rb"<Checksum([A-Z0-9]+)>([^<\x80-\xff]*)</")
 
 
@@ -208,22 +214,37 @@ def _is_archived(headers: Headers, storage_class: str) -> bool:
     return bool(headers.get("x-amz-archive-status"))
 
 
-def written(headers: Headers) -> Written:
-    """The answer to PutObject: all in the headers."""
+def written(headers: Headers, body: bytes) -> Written:
+    """The answer to PutObject or UploadPart: all in the headers.
+
+    Raises Malformed for one without an ETag, or with a document.
+    """
+    demand_no_document(body)
+    if "etag" not in headers:
+        raise Malformed("no ETag in the answer")
     return Written(unquote_etag(headers.get("etag", "")), headers.get("x-amz-version-id"), header_checksums(headers))
 
 
-def parse_result(headers: Headers, body: bytes) -> Written:
+def demand_no_document(body: bytes) -> None:
+    """Raise Malformed for a body where S3 sends none: something else answered."""
+    if body and not body.isspace():
+        raise Malformed(f"a body of {len(body)} bytes in an answer that has none")
+
+
+def parse_result(operation: str, headers: Headers, body: bytes) -> Written:
     """The answer to CopyObject, UploadPartCopy or CompleteMultipartUpload: ETag and checksums in
     the body.
 
-    Raises Malformed when the body has no ETag: then nothing is known of what happened.
+    Raises Malformed when the body is another document or has no ETag: then nothing is known of what
+    happened.
     """
     if len(body) >= SMALL_BYTES and (beyond := excess(body)):
         raise Malformed(f"XML with {beyond}")
-    match = _ETAG.search(body)
-    # The second is for a server that spells its XML otherwise than S3.
-    etag = plain(match.group(1).decode()) if match else parse_xml(body).findtext("{*}ETag")
+    match = _ETAG.search(body) if _RESULT_TAGS[operation] in body else None
+    if match:
+        etag: str | None = plain(match.group(1).decode())
+    else:  # a server that spells its XML otherwise than S3, or no such server
+        etag = parse_document(body, _RESULTS[operation]).findtext("{*}ETag")
     if not etag:
         raise Malformed("no ETag in the answer")
     checksums: tuple[Checksum, ...] = ()
@@ -261,6 +282,17 @@ def parse_xml(body: bytes) -> ElementTree.Element:
     return root
 
 
+def parse_document(body: bytes, *names: str) -> ElementTree.Element:
+    """The root of a document that must have one of these names, in whatever namespace.
+
+    Raises Malformed for any other: a proxy's page is well-formed as well.
+    """
+    root = parse_xml(body)
+    if (sent := root.tag.rpartition("}")[2]) not in names:
+        raise Malformed(f"expected a document {names[0]}, the answer is {sent[:40]!r}")
+    return root
+
+
 def is_error(body: bytes) -> bool:
     """Whether the body is an `<Error>` document, by its first tag."""
     if len(body) < SMALL_BYTES and b"Error" not in body:
@@ -284,21 +316,25 @@ def parse_error(body: bytes) -> ErrorBody | None:
 
 def parse_upload_id(body: bytes) -> str:
     """The answer to CreateMultipartUpload."""
-    upload_id = parse_xml(body).findtext("{*}UploadId")
+    upload_id = parse_document(body, "InitiateMultipartUploadResult").findtext("{*}UploadId")
     if not upload_id:
         raise Malformed("no UploadId in the answer")
     return upload_id
 
 
 def parse_tags(body: bytes) -> dict[str, str]:
-    """The answer to GetObjectTagging."""
-    tags = parse_xml(body).iterfind("{*}TagSet/{*}Tag")
+    """The answer to GetObjectTagging. Where there are no tags, some servers send no document."""
+    if not body or body.isspace():
+        return {}
+    tags = parse_document(body, "Tagging").iterfind("{*}TagSet/{*}Tag")
     return {tag.findtext("{*}Key") or "": tag.findtext("{*}Value") or "" for tag in tags}
 
 
 def parse_versioning(body: bytes) -> bool:
     """The answer to GetBucketVersioning: whether it is Enabled."""
-    return parse_xml(body).findtext("{*}Status") == "Enabled"
+    # The second name is from S3's first API, and some servers kept it.
+    root = parse_document(body, "VersioningConfiguration", "GetBucketVersioningResponse")
+    return root.findtext("{*}Status") == "Enabled"
 
 
 def restore_body(days: int | None, tier: str) -> bytes:
@@ -328,7 +364,7 @@ def delete_body(versions: Sequence[tuple[str, str]]) -> bytes:
 def parse_deletions(body: bytes, bucket: str) -> dict[tuple[str, str], StoreError | None]:
     """The answer to DeleteObjects: (key, version id) → why it was not deleted, None when it was."""
     refusals: dict[tuple[str, str], StoreError | None] = {}
-    for entry in parse_xml(body):
+    for entry in parse_document(body, "DeleteResult"):
         kind = entry.tag.rpartition("}")[2]
         names = ("Key", "VersionId", "DeleteMarkerVersionId", "Code", "Message")
         key, version_id, marker_id, code, message = (entry.findtext(f"{{*}}{name}") or "" for name in names)

@@ -124,7 +124,7 @@ def _headers(data: bytes) -> object:
 def _answers(data: bytes) -> object:
     found: list[Any] = [wire.parse_error(data)]
     for parse in (
-        lambda: wire.parse_result({}, data),
+        lambda: wire.parse_result("CopyObject", {}, data),
         lambda: wire.parse_upload_id(data),
         lambda: wire.parse_tags(data),
         lambda: wire.parse_versioning(data),
@@ -226,7 +226,7 @@ PARSERS = [
     Parser("frames", _frames, [zstandard.ZstdCompressor().compress(bytes(range(67)))]),
     Parser(
         "page",
-        parse_page,
+        lambda data: parse_page(data, is_versions=b"<ListVersionsResult" in data),
         [
             b"<ListBucketResult>" + _PAGE + b"<Contents>" + _ENTRY + b"</Contents></ListBucketResult>",
             b"<ListVersionsResult>" + _PAGE + b"<Version>" + _ENTRY + b"</Version></ListVersionsResult>",

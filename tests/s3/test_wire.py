@@ -149,25 +149,40 @@ def test_composite_checksums_are_told_from_full_object_ones(headers: dict[str, s
 @pytest.mark.parametrize("quote", ["&quot;", "&#34;", '"', ""])
 def test_a_copy_result_names_the_etag_however_its_quotes_are_written(quote: str) -> None:
     body = f'<?xml version="1.0"?>\n<CopyObjectResult {NAMESPACE}><ETag>{quote}abc-2{quote}</ETag></CopyObjectResult>'
-    assert wire.parse_result({"x-amz-version-id": "v"}, body.encode()) == Written("abc-2", "v")
+    assert wire.parse_result("CopyObject", {"x-amz-version-id": "v"}, body.encode()) == Written("abc-2", "v")
 
 
 def test_a_result_may_be_spelled_with_a_prefix_and_carry_checksums() -> None:
     prefixed = b'<s:CopyPartResult xmlns:s="urn:x"><s:ETag>"abc"</s:ETag></s:CopyPartResult>'
-    assert wire.parse_result({}, prefixed).etag == "abc"
-    body = b"<R><ETag>x</ETag><ChecksumSHA256>aa=-2</ChecksumSHA256><ChecksumType>COMPOSITE</ChecksumType></R>"
-    assert wire.parse_result({}, body).checksums == (Checksum("SHA256", "aa=-2", True),)
+    assert wire.parse_result("UploadPartCopy", {}, prefixed).etag == "abc"
+    body = (
+        b"<CopyObjectResult><ETag>x</ETag><ChecksumSHA256>aa=-2</ChecksumSHA256><ChecksumType>COMPOSITE</ChecksumType>"
+        b"</CopyObjectResult>"
+    )
+    assert wire.parse_result("CopyObject", {}, body).checksums == (Checksum("SHA256", "aa=-2", True),)
 
 
 def test_a_result_after_keep_alive_spaces_is_read() -> None:
-    assert wire.parse_result({}, b'  \n <?xml version="1.0"?><R><ETag>a&amp;b</ETag></R>').etag == "a&b"
+    body = b'  \n <?xml version="1.0"?> \n <CopyObjectResult><ETag>a&amp;b</ETag></CopyObjectResult>'
+    assert wire.parse_result("CopyObject", {}, body).etag == "a&b"
     assert wire.parse_xml(b'  \n <?xml version="1.0"?><R/>').tag == "R"
 
 
-@pytest.mark.parametrize("body", [b"", b"<R/>", b"<R><ETag></ETag></R>", b"<html>", b"<R><ETag>", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<CopyObjectResult/>",
+        b"<CopyObjectResult><ETag></ETag></CopyObjectResult>",
+        b"<R><ETag>e</ETag></R>",
+        b"<html>",
+        b"<CopyObjectResult><ETag>",
+        b"\xff\xfe",
+    ],
+)
 def test_an_answer_without_an_etag_is_malformed(body: bytes) -> None:
     with pytest.raises(wire.Malformed):
-        wire.parse_result({}, body)
+        wire.parse_result("CopyObject", {}, body)
 
 
 @pytest.mark.parametrize("name", ["ETF-8", "utf-7", "rot13", "cp037", "x" * 70])
@@ -229,12 +244,12 @@ def objects_page(keys: list[str], *, encoded: bool = True, more: str = "") -> by
 
 @given(st.lists(KEYS, max_size=4))
 def test_listed_keys_are_decoded_exactly_once(keys: list[str]) -> None:
-    assert [entry.key for entry in parse_page(objects_page(keys)).entries] == keys
+    assert [entry.key for entry in parse_page(objects_page(keys), is_versions=False).entries] == keys
 
 
 def test_keys_are_not_decoded_when_the_answer_does_not_say_that_they_are_encoded() -> None:
     keys = ["a+b", "%41", "a&b <c>"]
-    assert [entry.key for entry in parse_page(objects_page(keys, encoded=False)).entries] == keys
+    assert [entry.key for entry in parse_page(objects_page(keys, encoded=False), is_versions=False).entries] == keys
 
 
 def test_a_page_of_objects() -> None:
@@ -242,7 +257,7 @@ def test_a_page_of_objects() -> None:
         "<CommonPrefixes><Prefix>a+b/</Prefix></CommonPrefixes><IsTruncated>true</IsTruncated>"
         "<NextContinuationToken>t+k%3D</NextContinuationToken>"
     )
-    page = parse_page(objects_page(["k"], more=more))
+    page = parse_page(objects_page(["k"], more=more), is_versions=False)
     modified = 1795566820.123
     assert page.entries == [Listed("k", None, True, False, 7, "e", modified, "STANDARD")]
     assert page.prefixes == ["a b/"]
@@ -259,7 +274,7 @@ def test_a_page_of_versions_keeps_the_order_of_the_document() -> None:
         "<Owner><ID>x</ID></Owner></Version><IsTruncated>true</IsTruncated>"
         "<NextKeyMarker>a+a</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker></ListVersionsResult>"
     )
-    page = parse_page(body.encode())
+    page = parse_page(body.encode(), is_versions=True)
     assert page.entries == [
         Listed("a a", "m", True, True, None, None, 1795566820.0, None),
         Listed("a a", "v", False, False, 0, "e", 1795566820.0, "GLACIER", "SHA256"),
@@ -268,4 +283,4 @@ def test_a_page_of_versions_keeps_the_order_of_the_document() -> None:
 
 
 def test_an_empty_page_is_the_last() -> None:
-    assert parse_page(objects_page([])) == ([], [], None)
+    assert parse_page(objects_page([]), is_versions=False) == ([], [], None)

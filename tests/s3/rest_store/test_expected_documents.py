@@ -1,0 +1,111 @@
+"""RestStore and the documents of answers: a 200 with another document than the expected one is a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from jobs import errors
+from jobs.core.model import Attributes
+from jobs.s3.rest_store import RestStore
+from jobs.s3.store import UNGUARDED
+from tests.doubles.scripted_server import REF, Reply, Script, ask, complete, copy, copy_part, error_body
+
+Request = Callable[[RestStore], Awaitable[Any]]
+DOCUMENTS: dict[str, tuple[Request, bytes]] = {
+    "CopyObject": (copy, b'<CopyObjectResult><ETag>"e"</ETag></CopyObjectResult>'),
+    "UploadPartCopy": (copy_part, b'<CopyPartResult><ETag>"e"</ETag></CopyPartResult>'),
+    "CompleteMultipartUpload": (
+        complete,
+        b'<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>',
+    ),
+    "CreateMultipartUpload": (
+        lambda store: store.create_multipart("bucket", "k", Attributes()),
+        b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>",
+    ),
+    "ListObjectsV2": (lambda store: store.list_objects("bucket", ""), b"<ListBucketResult/>"),
+    "ListObjectVersions": (lambda store: store.list_versions("bucket", ""), b"<ListVersionsResult/>"),
+    "GetObjectTagging": (lambda store: store.get_tags(REF), b"<Tagging><TagSet/></Tagging>"),
+    "GetBucketVersioning": (lambda store: store.is_versioned("bucket"), b"<VersioningConfiguration/>"),
+    "DeleteObjects": (
+        lambda store: store.delete_versions("bucket", [("k", "v")]),
+        b"<DeleteResult><Deleted><Key>k</Key><VersionId>v</VersionId></Deleted></DeleteResult>",
+    ),
+}
+BODILESS: dict[str, Request] = {
+    "PutObject": lambda store: store.put("bucket", "k", b"x", Attributes(), guard=UNGUARDED),
+    "UploadPart": lambda store: store.put_part("bucket", "k", "u", 1, b"x"),
+    "DeleteObject": lambda store: store.delete("bucket", "k"),
+}
+OTHERS = {
+    "page": b"<html><head><title>Log in</title></head><body><ETag>e</ETag><UploadId>u</UploadId></body></html>",
+    "document": b"<Other><ETag>e</ETag><UploadId>u</UploadId><TagSet/></Other>",
+    "within": b"<Other><CopyObjectResult/><CopyPartResult/><ListBucketResult/></Other>",
+    "nothing": b"",
+}
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.0)
+
+
+@pytest.mark.parametrize("operation", DOCUMENTS)
+def test_the_expected_document_is_read(script: Script, operation: str) -> None:
+    request, document = DOCUMENTS[operation]
+    script.reply = Reply(body=document)
+    ask(script, request)
+    assert len(script.seen) == 1
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("operation", DOCUMENTS)
+def test_another_document_in_a_200_is_no_answer(script: Script, operation: str, other: str) -> None:
+    if (operation, other) == ("GetObjectTagging", "nothing"):
+        pytest.skip("some servers send no document for no tags")
+    script.reply = Reply(body=OTHERS[other])
+    with pytest.raises(errors.Unavailable) as caught:
+        ask(script, DOCUMENTS[operation][0], is_paced=True)
+    assert caught.value.code == "MalformedAnswer"
+    assert caught.value.operation == operation
+
+
+def test_no_document_for_tags_is_no_tags(script: Script) -> None:
+    script.reply = Reply()
+    assert ask(script, lambda store: store.get_tags(REF)) == {}
+
+
+@pytest.mark.parametrize("operation", [*DOCUMENTS, *BODILESS])
+def test_an_error_in_a_200_is_asked_again(script: Script, operation: str) -> None:
+    request, document = DOCUMENTS[operation] if operation in DOCUMENTS else (BODILESS[operation], b"")
+    etag = {"ETag": '"e"'}
+    script.first = [Reply(200, etag, error_body("InternalError")), Reply(200, etag, error_body("SlowDown"))]
+    script.reply = Reply(200, etag, document)
+    ask(script, request)
+    assert len(script.seen) == 3
+
+
+@pytest.mark.parametrize("operation", [*DOCUMENTS, *BODILESS])
+def test_an_error_in_each_200_is_an_error(script: Script, operation: str) -> None:
+    request = DOCUMENTS[operation][0] if operation in DOCUMENTS else BODILESS[operation]
+    script.reply = Reply(200, {"ETag": '"e"'}, b" \n " + error_body("SlowDown"))
+    with pytest.raises(errors.Throttled):
+        ask(script, request, is_paced=True)
+    assert len(script.seen) == 2
+
+
+@pytest.mark.parametrize("code", ["PreconditionFailed", "NoSuchUpload", "AccessDenied"])
+def test_an_error_in_a_200_that_stays_is_asked_once(script: Script, code: str) -> None:
+    script.reply = Reply(body=error_body(code))
+    with pytest.raises(errors.StoreError) as caught:
+        ask(script, complete)
+    assert caught.value.code == code
+    assert len(script.seen) == 1
+
+
+def test_the_bytes_of_an_object_may_be_an_error_document(script: Script) -> None:
+    document = error_body("SlowDown")
+    script.reply = Reply(200, {"ETag": '"e"'}, document)
+    assert ask(script, lambda store: store.get(REF)).data == document
