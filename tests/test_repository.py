@@ -21,7 +21,6 @@ LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 HEAVY = {"awscrt", "boto3", "botocore", "duckdb", "joblib", "pyarrow", "rich", "smart_open"}
 SMALL_LINES = 50
 REASONS = {
-    "jobs.cli.catalog": "a command has a module of its name",
     "jobs.runs.run_claim": "who may launch a run is not how it is launched",
     "jobs.s3.fenced_store": "a store like the others in its package",
     "jobs.s3.object_files": "the only place that sees what smart-open raises",
