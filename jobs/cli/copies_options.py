@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from jobs.cli.options import (
     AccessOptions,
     FilterOptions,
@@ -53,7 +50,7 @@ class CopiesOptions:
             raise UsageError("no destination: give --destination s3://bucket/prefix")
         return self.source_side(), self.destination_access.side(self.destination)
 
-    def request(self, job: str, run_options: Mapping[str, Any], sample: tuple[int, int] | None = None) -> Request:
+    def request(self, job: str, sample: tuple[int, int] | None = None) -> Request:
         """The request. `sample`: (number, of), the slice of the keys that is taken."""
         source, destination = self.sides()
         return Request(
@@ -63,7 +60,6 @@ class CopiesOptions:
             manifest=self.manifest,
             selection=self.filters.selection(source, self.versions, sample),
             options={
-                **run_options,
                 "all_versions": self.versions == "all",
                 "requester_pays": self.requester_pays,
                 "sample": list(sample) if sample else None,

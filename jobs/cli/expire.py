@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -224,18 +224,11 @@ def expire(options: ExpireCommand) -> int:
     ledger = open_ledger(ledger_location(options.ledger, settings))
     if options.undo:
         return asyncio.run(_undo(ledger, options.undo, options))
-    run_options = {
-        "grace_seconds": parse_age(options.grace),
-        "max_share": _share(options.max_share),
-        "delete": options.yes_delete,
-    }
-    planner = partial(_plan_rows, is_own)
-    return asyncio.run(_start(options, run_options, ledger, settings, planner))
+    return asyncio.run(_start(options, ledger, settings, partial(_plan_rows, is_own)))
 
 
-async def _start(
-    options: ExpireCommand, run_options: Mapping[str, Any], ledger: Ledger, settings: Settings, planner: Planner
-) -> int:
+async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, planner: Planner) -> int:
+    grace_seconds, max_share = parse_age(options.grace), _share(options.max_share)
     proving = await _proving_run(ledger, options.run_id) if options.run_id else None
     places = named = options.named_places()
     if places is None:
@@ -260,7 +253,9 @@ async def _start(
         manifest=options.manifest,
         selection=Selection(versions="all"),
         options={
-            **run_options,
+            "grace_seconds": grace_seconds,
+            "max_share": max_share,
+            "delete": options.yes_delete,
             "proofs": [proving.run_id] if proving else [],
             "copies": [str(each) for each in places.copies],
             "claimed": named is None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import click
 
@@ -69,6 +70,7 @@ def replicate(options: ReplicateCommand) -> int:
     }
     settings, copies = Settings.from_environment(), options.copies
     ledger = open_ledger(ledger_location(copies.ledger, settings))
-    request = copies.request("replicate", run_options)
+    request = copies.request("replicate")
+    request = replace(request, options={**run_options, **request.options})
     launch = launch_and_report(request, ledger, settings, copies.start, then_verify=options.then_verify)
     return asyncio.run(launch)

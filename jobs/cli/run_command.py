@@ -17,7 +17,7 @@ from jobs.config import Settings
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import Conflict, Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.registry import find_kind, kind_of
+from jobs.registry import kind_of
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import Submitted, describe_failure
@@ -38,7 +38,7 @@ async def launch_and_report(
     `plan_run`: None for the planner of the request's kind of work. `then_verify`: a verify run
     follows in AWS Batch.
     """
-    kind = find_kind(request.job, request.options)
+    kind = kind_of(request)
     plan_run = plan_run or kind.plan
     if plan_run is None:
         raise UsageError(f"no {kind.name} run can be planned here")

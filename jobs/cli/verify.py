@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 
@@ -77,7 +77,8 @@ def verify(options: VerifyCommand) -> int:
 async def _verify(options: VerifyCommand, ledger: Ledger, settings: Settings) -> int:
     sample = await _sample(options, ledger, *options.copies.sides())
     run_options = {"deep": options.deep, "rotate": options.rotate, **asdict(options.checksums)}
-    request = options.copies.request("verify", run_options, sample)
+    request = options.copies.request("verify", sample)
+    request = replace(request, options={**run_options, **request.options})
     return await launch_and_report(request, ledger, settings, options.copies.start)
 
 

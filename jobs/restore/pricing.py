@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from jobs.archives.files import archive_ref
 from jobs.archives.model import ArchiveRecord
 from jobs.archives.spans import SPAN_BYTES
 from jobs.core import pricing
 from jobs.core.model import Location
-from jobs.core.pricing import GIB, PriceTable
-from jobs.core.run import Plan, Side
+from jobs.core.pricing import GIB, PricedWork, PriceTable
+from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import Denied, NotFound, Redirected, UsageError
 from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, refusal
 from jobs.s3.retries import retry
@@ -78,7 +79,7 @@ def forecast(
     chosen: RestoreSelection,
     records: Mapping[str, ArchiveRecord],
     cold: Mapping[str, ColdObjects],
-    options: Mapping[str, Any],
+    spec: RunSpec,
     processes: int,
     prices: PriceTable,
 ) -> Plan:
@@ -87,12 +88,17 @@ def forecast(
     Reading costs at most a request for each `SPAN_BYTES` of an archive's members, if they are
     together.
     """
-    tier, days = Tier(options["tier"]), int(options["days"])
-    versions = _cold_versions(chosen) if options["is_history"] else []
+    tier, days, is_history = Tier(spec.options["tier"]), int(spec.options["days"]), bool(spec.options["is_history"])
+    work = replace(PricedWork.of(spec), verb="replicate")  # what it copies, it copies as replicate does
+    versions = _cold_versions(chosen) if is_history else []
     thaw = estimate_thaw([*cold.values(), *versions], tier, days, prices)
-    requests, dollars = _copies(chosen, options, prices)
-    per_gib = pricing.far_per_gib(options, prices)
-    written = prices.of_class("STANDARD" if options["storage_class"] == "keep" else options["storage_class"])
+    requests: Counter[str] = Counter()
+    dollars: defaultdict[str, float] = defaultdict(float)
+    if is_history and chosen.histogram.groups:  # versions that the bucket still has are copied
+        requests.update(pricing.requests_for(work, chosen.histogram))
+        dollars.update(pricing.estimate(work, chosen.histogram, prices))
+    per_gib = pricing.far_per_gib(work, prices)
+    written = prices.of_class("STANDARD" if work.storage_class == "keep" else work.storage_class)
     for taken in chosen.archives:
         read = prices.of_class(records[taken.archive].storage_class if taken.archive in records else "STANDARD")
         small = taken.rows - taken.large
@@ -137,15 +143,3 @@ def _cold_versions(chosen: RestoreSelection) -> list[ColdObjects]:
         for group in chosen.histogram.groups
         if group.storage_class in ("GLACIER", "DEEP_ARCHIVE")
     ]
-
-
-def _copies(
-    chosen: RestoreSelection, options: Mapping[str, Any], prices: PriceTable
-) -> tuple[Counter[str], defaultdict[str, float]]:
-    """Requests and dollars of versions that the bucket still has: the run copies them as replicate
-    does.
-    """
-    if not options["is_history"] or not chosen.histogram.groups:
-        return Counter(), defaultdict(float)
-    requests = Counter(pricing.requests_for("replicate", options, chosen.histogram))
-    return requests, defaultdict(float, pricing.estimate("replicate", options, chosen.histogram, prices))

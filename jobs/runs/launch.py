@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location, Route
-from jobs.core.pricing import part_rule
+from jobs.core.pricing import PricedWork, part_rule
 from jobs.core.run import Plan, RunSpec, RunState, worker_pins
 from jobs.errors import ExitCode, LimitExceeded
 from jobs.ledger.ledger import Ledger
@@ -58,12 +58,13 @@ async def plan_run(
 
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
-        await check_sides(source, request.destination, dict(request.options))
+        await check_sides(source, request.destination, all_versions=bool(request.options.get("all_versions")))
         extra: dict[str, Any] = {}
         if prepare is not None:
             route = Route(source.location, request.destination.location)
             batches, extra = await prepare(batches, request, route, ledger, draft, display)
-        spec = draft.spec(description, dict(request.options) | extra | draft.ways(source), source)
+        spec = draft.spec(description, extra | draft.ways(source), source)
+        work = PricedWork.of(spec)
         planned = await plan_rows(
             batches,
             request.selection,
@@ -71,10 +72,10 @@ async def plan_run(
             scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
-            **part_rule(spec.job, spec.options)._asdict(),
+            **part_rule(work)._asdict(),
         )
         prices = read_price_table(request.price_table)
-        return draft.planned(spec, forecast(planned, spec.job, spec.options, settings.processes, prices))
+        return draft.planned(spec, forecast(planned, work, settings.processes, prices))
 
 
 def check_limits(plan: Plan, max_cost: float | None, max_objects: int | None) -> None:
