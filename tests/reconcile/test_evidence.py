@@ -117,7 +117,6 @@ def test_csv_rows_that_cannot_be_understood_are_counted_and_listed(tmp_path):
     assert {one.line for one in answer.unparsed if "columns" in one.problem} == {5, 6}
     assert {one.file for one in answer.unparsed} == {str(data)}
     assert counts(answer) == {"unverifiable": 2}
-    assert not answer.is_clean
 
 
 @pytest.mark.parametrize("file_format", ["ORC", "Parquet"])
