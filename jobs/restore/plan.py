@@ -34,7 +34,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.restore.as_of import UNKNOWN
 from jobs.restore.as_of_journal import JOURNAL
 from jobs.restore.candidates import RestoreQuery
-from jobs.restore.pricing import find_cold, forecast
+from jobs.restore.pricing import forecast, look_at_archives
 from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
@@ -251,7 +251,7 @@ async def plan_run(
             display.say(f"left out, its index is damaged: {each.archive}: {each.reason}")
         spec = draft.spec(wanted.description(), draft.ways(request.source))
         prices = read_price_table(request.price_table)
-        cold = await find_cold(
+        archives = await look_at_archives(
             wanted.archives, records, [each.archive for each in chosen.archives], Tier(spec.options["tier"])
         )
-        return draft.planned(spec, forecast(chosen, records, cold, spec, settings.processes, prices))
+        return draft.planned(spec, forecast(chosen, archives, spec, settings.processes, prices))
