@@ -226,8 +226,8 @@ def _listed_alone() -> Replacements:
     """Five are told again when the backlog is looked at; who lists keys tells of these alone."""
     real = scheduler.enqueue.handle
 
-    async def handle(runtime: Runtime, event: Mapping[str, Any]) -> Enqueued:
-        found = await real(runtime, event)
+    async def handle(runtime: Runtime, event: Mapping[str, Any], remaining_seconds: float) -> Enqueued:
+        found = await real(runtime, event, remaining_seconds)
         is_listed = event.get("keys") or event.get("prefixes")
         return found._replace(manifests=found.manifests[-1:]) if is_listed else found
 
