@@ -111,7 +111,7 @@ def explain_object(options: ExplainCommand) -> int:
         tags=_tags(options.tags) if options.tags or options.no_tags else None,
     )
     emit(to_dict(answer), as_json=options.as_json, text=_explanation_text(answer))
-    return int(ExitCode.DONE if answer.pair else ExitCode.FINDINGS)
+    return int(ExitCode.DONE if answer.pair and not answer.copy_problem else ExitCode.FINDINGS)
 
 
 @policy.command()
@@ -209,6 +209,8 @@ def _explanation_text(answer: Explanation) -> str:
         f"  verified    by checksums once in {pair.verify.rota:d} nights{deep}",
         f"  archived    {_archive_text(answer)}",
     ]
+    if answer.copy_problem:
+        lines.insert(3, f"  impossible  {answer.copy_problem}")
     verdicts = {True: "applies", False: "does not apply", None: "may apply"}
     lines += [f"    {rule.rule} {verdicts[rule.applies]}: {rule.reason}" for rule in answer.rules]
     return "\n".join(map(shown, lines))
