@@ -115,6 +115,18 @@ variable "kms_key_arns" {
   }
 }
 
+variable "kept_key_regions" {
+  description = "Regions whose key was made here and is to stay, although the policy no longer asks for it: copies lie under it."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for region in var.kept_key_regions : can(regex("^[a-z]{2,3}(-[a-z]+){1,3}-[0-9]{1,2}$", region))])
+    error_message = "Each must be a region such as us-east-1."
+  }
+}
+
 variable "source_kms_key_arns" {
   description = "KMS keys that objects of the source buckets are encrypted with: the roles that read sources may decrypt with them."
   type        = list(string)
@@ -125,6 +137,13 @@ variable "source_kms_key_arns" {
     condition     = alltrue([for arn in var.source_kms_key_arns : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/", arn))])
     error_message = "Each must be the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID; aliases do not work in IAM."
   }
+}
+
+variable "object_annotations" {
+  description = "Whether roles may read and write the annotations of objects. S3 asks for that to copy objects that have some. Checkers of policies may not know these actions yet."
+  type        = bool
+  default     = true
+  nullable    = false
 }
 
 variable "source_accounts" {
