@@ -44,6 +44,7 @@ from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
     from jobs.inventory.report import Inventory
+    from jobs.s3.store import Store
 
 
 @command_options
@@ -130,7 +131,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
     with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
         scratch = Path(folder)
         request = options.request()
-        source, destination = await _inventories(options, request, ledger, run_id, began)
+        (source, destination), stores = await _inventories(options, request, ledger, run_id, began)
         maps = _maps(options)
         join_options = ReconcileOptions(
             now=time.time(),
@@ -142,7 +143,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
             memory_limit_bytes=parse_size(options.join_memory),
             repairs_different=options.repair_different,
         )
-        result = await compare(request, source, destination, join_options, ledger, scratch, TERMINAL)
+        result = await compare(request, source, destination, join_options, ledger, scratch, TERMINAL, stores)
         spec = make_spec(request, run_id, began, source, destination)
         report = await record(ledger, spec, join_options.margin_seconds, result)
         texts = [report_text(report)]
@@ -171,17 +172,22 @@ def _compared(location: Location | None, access: AccessOptions, checksums: str |
 
 async def _inventories(
     options: ReconcileCommand, request: CompareRequest, ledger: Ledger, run_id: str, began: float
-) -> tuple[Inventory, Inventory]:
-    """The two reports that the user names, or two that are made now, in the ledger."""
+) -> tuple[tuple[Inventory, Inventory], tuple[Store, Store] | None]:
+    """The two reports that the user names, or two that are made now, in the ledger.
+
+    And where they are: S3 delivers within a region, so each is read in that of its side. None for
+    the ledger's.
+    """
     from jobs.inventory.find import find_inventory
 
     uris = options.source_inventory, options.destination_inventory
     if uris[0] and uris[1]:
-        store = open_store(None, None, None)
-        return (
-            await find_inventory(store, uris[0], day=options.day),
-            await find_inventory(store, uris[1], day=options.day),
+        stores = open_store(None, request.source.region, None), open_store(None, request.destination.region, None)
+        found = (
+            await find_inventory(stores[0], uris[0], day=options.day),
+            await find_inventory(stores[1], uris[1], day=options.day),
         )
+        return found, stores
     if any(uris):
         raise UsageError(
             "one inventory cannot be compared alone: give both --source-inventory and --destination-inventory"
@@ -207,7 +213,7 @@ async def _inventories(
             on_progress=None,
         )
         listings.append(await open_inventory(ledger.store, Location.parse(written.manifest)))
-    return listings[0], listings[1]
+    return (listings[0], listings[1]), None
 
 
 def _maps(options: ReconcileCommand) -> PrefixMap:
