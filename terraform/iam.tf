@@ -331,8 +331,10 @@ data "aws_kms_alias" "given" {
 resource "aws_iam_role" "function" {
   for_each = local.functions
 
-  name        = "${local.name}-fn-${each.key}"
-  description = each.value.does
+  name                 = "${local.name}-fn-${each.key}"
+  path                 = var.role_path
+  permissions_boundary = var.role_permissions_boundary
+  description          = each.value.does
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -366,9 +368,11 @@ resource "aws_iam_role_policy" "function" {
 resource "aws_iam_role" "job" {
   for_each = local.jobs
 
-  name               = "${local.name}-job-${each.key}"
-  description        = each.value
-  assume_role_policy = local.task_trust
+  name                 = "${local.name}-job-${each.key}"
+  path                 = var.role_path
+  permissions_boundary = var.role_permissions_boundary
+  description          = each.value
+  assume_role_policy   = local.task_trust
 }
 
 resource "aws_iam_role_policy" "job" {

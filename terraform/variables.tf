@@ -158,6 +158,29 @@ variable "source_accounts" {
   }
 }
 
+variable "role_path" {
+  description = "The path of all roles, for accounts whose rules go by it."
+  type        = string
+  default     = "/"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/([A-Za-z0-9+=,.@_-]+/)*$", var.role_path))
+    error_message = "A path begins and ends with a slash: / or /platform/sealift/."
+  }
+}
+
+variable "role_permissions_boundary" {
+  description = "The ARN of a policy that bounds all roles, for accounts that make roles only with one."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.role_permissions_boundary == null || can(regex("^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/", var.role_permissions_boundary))
+    error_message = "The boundary must be the ARN of a policy, arn:aws:iam::ACCOUNT:policy/NAME."
+  }
+}
+
 variable "restore_to" {
   description = "Where restores may write, as `bucket/prefix`. Nowhere by default: who restores says where."
   type        = list(string)
