@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -30,6 +31,7 @@ from jobs.core.model import Location
 from jobs.errors import ArchivedObject, DamagedArchive, ExitCode, LedgerError, NotFound
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_bytes
+from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 
@@ -192,15 +194,10 @@ async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
 
 
 async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -> int:
-    gate = asyncio.Semaphore(REINDEXED_AT_ONCE)
-
-    async def renew(location: Location) -> _Renewed:
-        async with gate:
-            return await _renew(index, store, location)
-
     from jobs.archives.files import list_archives
 
-    renewed = await asyncio.gather(*[renew(location) async for location in list_archives(store, options.archives)])
+    locations = [location async for location in list_archives(store, options.archives)]
+    renewed = await gather_bounded(partial(_renew, index, store), locations, REINDEXED_AT_ONCE)
     indexed = [str(each.archive) for each in renewed if each.is_new]
     problems = [{"archive": str(each.archive), "problem": each.problem} for each in renewed if each.problem]
     indexed_before = len(renewed) - len(indexed) - len(problems)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from jobs.core.pricing import GIB, PricedWork, PriceTable
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import Denied, NotFound, Redirected, UsageError
 from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, refusal
-from jobs.s3.retries import retry
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
@@ -63,18 +62,16 @@ async def look_at_archives(
     if side is None or not archives:
         return ArchivesNow({}, {})
     store = open_store(side.endpoint, side.region, side.profile, max_in_flight=LOOKS_AT_ONCE)
-    gate = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     async def look(uri: str) -> ObjectInfo | None:
-        async with gate:
-            try:
-                return await retry(lambda: store.head(archive_ref(records[uri])))
-            except _UNREADABLE:
-                return None
+        try:
+            return await retry(lambda: store.head(archive_ref(records[uri])))
+        except _UNREADABLE:
+            return None
 
     try:
         indexed = [uri for uri in archives if uri in records]
-        infos = dict(zip(indexed, await asyncio.gather(*map(look, indexed)), strict=True))
+        infos = dict(zip(indexed, await gather_bounded(look, indexed, LOOKS_AT_ONCE), strict=True))
     finally:
         await store.close()
     readable = {uri: info for uri, info in infos.items() if info is not None}

@@ -24,9 +24,12 @@ from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
 from jobs.runs.request import Draft, Planned, Request, check_sides, drafting, manifest_rows
 from jobs.runs.run_claim import claim_run, say_superseded
+from jobs.s3.retries import gather_bounded
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+UPLOADS = 8
 
 RowsPreparer = Callable[
     ["AsyncIterator[pa.RecordBatch]", Request, Route, Ledger, Draft, Display],
@@ -93,14 +96,12 @@ def check_limits(plan: Plan, max_cost: float | None, max_objects: int | None) ->
 async def publish(planned: Planned, ledger: Ledger) -> None:
     """Write spec, shards and, last, the plan into the ledger. With the plan the run exists."""
     await ledger.create(planned.spec)
-    gate = asyncio.Semaphore(8)
 
     async def upload(number: int) -> None:
-        async with gate:
-            data = (planned.scratch / f"{number:05d}.parquet").read_bytes()
-            await ledger.write_shard(planned.spec.run_id, number, data)
+        data = (planned.scratch / f"{number:05d}.parquet").read_bytes()
+        await ledger.write_shard(planned.spec.run_id, number, data)
 
-    await asyncio.gather(*(upload(number) for number in range(len(planned.plan.shards))))
+    await gather_bounded(upload, range(len(planned.plan.shards)), UPLOADS)
     await ledger.publish_plan(planned.spec.run_id, planned.plan)
 
 
