@@ -28,8 +28,8 @@ class ObjectUpload:
     What fits into one part becomes one PutObject.
 
     The caller ends it with `finish` or `abort`. At most `parts_in_flight + 1` parts are in memory.
-    Each part and the whole object carry a CRC64NVME that S3 has to find, the latter unless S3 copied
-    a part and did not say its checksum.
+    Each part and the whole object carry a CRC64NVME that S3 has to find. The whole has none if S3
+    copied a part and did not say its checksum.
     """
 
     store: Store
