@@ -92,6 +92,13 @@ def written(answer: Answer, result: Answer | None = None) -> Written:
     return Written(wire.unquote_etag(found.get("ETag") or ""), answer.get("VersionId"), checksums(found))
 
 
+def put(answer: Answer) -> Written:
+    """What PutObject or UploadPart says. Raises ValueError without an ETag."""
+    if answer.get("ETag") is None:
+        raise ValueError("no ETag in the answer")
+    return written(answer)
+
+
 def objects_page(answer: Answer) -> Page:
     """A page of ListObjectsV2."""
     entries = [

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from xml.sax.saxutils import escape
 
 from jobs.core.model import ObjectRef
-from jobs.errors import Denied, Redirected, Rejected, StoreError, Unavailable, store_error
+from jobs.errors import Denied, Rejected, StoreError, Unavailable
+from jobs.s3.http.answers import Response
+from jobs.s3.http.failures import failure_of
 
-_CODE_BY_STATUS = {
-    301: "PermanentRedirect",
-    304: "NotModified",
-    307: "TemporaryRedirect",
-    400: "BadRequest",
-    403: "AccessDenied",
-    404: "NotFound",
-    405: "MethodNotAllowed",
-    409: "OperationAborted",
-    412: "PreconditionFailed",
-    416: "InvalidRange",
-    500: "InternalError",
-    503: "SlowDown",
-}
 _UNANSWERED = (
     ("ConnectTimeoutError", "ConnectTimeout"),
     ("ReadTimeoutError", "ReadTimeout"),
@@ -59,22 +48,18 @@ def failure(operation: str, place: ObjectRef, error: Exception, region: str, end
 
 
 def _refusal(operation: str, target: str, response: Mapping[str, Any], region: str) -> StoreError:
-    """The error for an answer of S3 that is none of success."""
+    """The error for an answer of S3 that is none of success, by the rules of our own client."""
     metadata, detail = response.get("ResponseMetadata", {}), response.get("Error", {})
     status, headers = metadata.get("HTTPStatusCode", 0), metadata.get("HTTPHeaders", {})
     code = detail.get("Code") or ""
-    message = " ".join((detail.get("Message") or "").split())
-    if not code or code == str(status):  # botocore's own words for an answer without a document
-        code, message = _CODE_BY_STATUS.get(status, f"HTTP{status}"), ""
-    if headers.get("x-amz-delete-marker") == "true" and status in (404, 405):
-        code = "DeleteMarker"
-    there = headers.get("x-amz-bucket-region") or detail.get("Region") or ""
-    error = store_error(operation, target, code, message, status)
-    if isinstance(error, Redirected) or (status == 400 and there and there != region):
-        where = there or "another region"
-        advice = f"the bucket is in {where}, {region} was asked: use --source-region or --destination-region"
-        return Redirected(operation, target, code, advice, status)
-    return error
+    body = b""
+    if code and code != str(status):  # else botocore's own words for an answer without a document
+        members = {"Code": code, "Message": detail.get("Message") or "", "Region": detail.get("Region") or ""}
+        fields = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in members.items())
+        body = f"<Error>{fields}</Error>".encode()
+    answer = Response(status, {name.lower(): value for name, value in headers.items()}, body)
+    is_head = operation == "HeadObject"
+    return failure_of(operation, target, answer, is_head=is_head, region=region, named_region=region).error
 
 
 def _reason(error: Exception) -> str:

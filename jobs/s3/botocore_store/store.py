@@ -25,6 +25,7 @@ from jobs.s3.botocore_store.failures import failure
 from jobs.s3.checksums import full_object
 from jobs.s3.http.answers import MAX_BODY_BYTES
 from jobs.s3.http.endpoints import Endpoint
+from jobs.s3.http.transport import ERROR_BYTES
 from jobs.s3.read_checks import Asked, check_copied_version, described, received
 from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Restoring, Written
 
@@ -76,7 +77,7 @@ class BotocoreStore:
 
         def read(answer: answers.Answer) -> Body:
             with contextlib.closing(answer["Body"]) as stream:
-                if (answer.get("ContentLength") or 0) > bytes_max:
+                if (answer.get("ContentLength") or 0) > max(bytes_max, ERROR_BYTES):
                     message = f"a body of {answer['ContentLength']} bytes, at most {bytes_max} were asked for"
                     raise Unavailable("GetObject", str(ref), "AnswerTooLarge", message)
                 data = stream.read()
@@ -107,7 +108,7 @@ class BotocoreStore:
             checksum = full_object("CRC64NVME", data)
         place, carried = ObjectRef(bucket, key), parameters.attributes(attributes)
         values = parameters.place(place) | carried.values | parameters.guard(guard) | parameters.checksum(checksum)
-        return await self._ask("PutObject", place, values | {"Body": data}, answers.written, headers=carried.headers)
+        return await self._ask("PutObject", place, values | {"Body": data}, answers.put, headers=carried.headers)
 
     async def copy(
         self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
@@ -238,7 +239,7 @@ class BotocoreStore:
         values = parameters.place(place) | {"UploadId": upload_id, "PartNumber": number, "Body": data}
 
         def read(answer: answers.Answer) -> PartDone:
-            result = answers.written(answer)
+            result = answers.put(answer)
             return PartDone(number, result.etag, result.checksums or ((checksum,) if checksum else ()))
 
         return await self._ask("UploadPart", place, values | parameters.checksum(checksum), read)

@@ -1,0 +1,169 @@
+"""Calls of every method of a Store, with what is odd but legal in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from jobs.core.model import Attributes, Checksum, ObjectLock, ObjectRef
+from jobs.s3 import checksums
+from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Marker, PartDone
+from tests.doubles.scripted_server import Reply
+from tests.s3.second_opinion.clients import BUCKET, Call
+
+KEYS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12
+) | st.sampled_from(
+    ["a b", "a+b", "100%", "%41", "/lead", "a//b", "a/../b", "./a", "a/", "q?a=b&c#d", "港/é", "line\nbreak", "~*()!'"]
+)
+VERSIONS = st.text("abcXYZ019._-", min_size=1, max_size=12)
+"""URL-ready, as S3's are: https://docs.aws.amazon.com/AmazonS3/latest/userguide/versioning-workflows.html"""
+ETAGS = st.text("0123456789abcdef", min_size=32, max_size=32) | st.just("0123456789abcdef0123456789abcdef-12")
+UPLOADS = st.text("abcXYZ019._-+/=~", min_size=1, max_size=20)
+DATA = st.binary(max_size=40)
+GUARDS = st.sampled_from([ABSENT, UNGUARDED]) | ETAGS.map(lambda etag: Guard(etag=etag))
+ALGORITHMS = ("CRC64NVME", "CRC32", "CRC32C", "SHA1", "SHA256")
+REFS = st.builds(ObjectRef, st.just(BUCKET), KEYS, st.none() | VERSIONS | st.just("null"))
+SOURCES = st.builds(ObjectRef, st.just("source"), KEYS, st.none() | VERSIONS)
+LOCKS = st.sampled_from(
+    [None, ObjectLock("GOVERNANCE", "2099-01-01T00:00:00Z"), ObjectLock("COMPLIANCE", "2099-01-01T00:00:00Z", True), ObjectLock(legal_hold=True)]  # noqa: E501
+)  # fmt: skip
+VALUES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12)
+TEXTS = VALUES | st.tuples(VALUES, VALUES).map("  ".join) | st.sampled_from(["Łódź — 港", "é", "a\tb"])
+ATTRIBUTES = st.builds(
+    Attributes,
+    headers=st.dictionaries(
+        st.sampled_from(["content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires"]),  # noqa: E501
+        VALUES,
+        max_size=3,
+    ),
+    metadata=st.dictionaries(st.text("abcxyz-019", min_size=1, max_size=8), TEXTS, max_size=3),
+    tags=st.dictionaries(KEYS, KEYS, max_size=3),
+    storage_class=st.sampled_from([None, "STANDARD_IA", "DEEP_ARCHIVE"]),
+    sse=st.sampled_from([None, "AES256", "aws:kms"]),
+    kms_key_id=st.sampled_from([None, "arn:aws:kms:eu-west-1:1:key/k"]),
+    lock=LOCKS,
+)  # fmt: skip
+SETTINGS = st.builds(
+    CopySettings,
+    storage_class=st.sampled_from([None, "GLACIER_IR"]),
+    sse=st.sampled_from([None, "aws:kms"]),
+    kms_key_id=st.sampled_from([None, "k"]),
+    lock=LOCKS,
+)
+MARKERS = (
+    st.none() | st.builds(Marker, KEYS, st.none() | VERSIONS, st.none()) | st.builds(Marker, KEYS, st.none(), UPLOADS)
+)
+
+VERSIONING = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+REPLIES = {
+    "abort_multipart": Reply(204),
+    "complete_multipart": Reply(
+        body=b'<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>'
+    ),
+    "copy": Reply(body=b'<CopyObjectResult><ETag>"e"</ETag></CopyObjectResult>'),
+    "copy_part": Reply(body=b'<CopyPartResult><ETag>"e"</ETag></CopyPartResult>'),
+    "create_multipart": Reply(
+        body=b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+    ),
+    "delete": Reply(204),
+    "delete_versions": Reply(body=b"<DeleteResult/>"),
+    "get": Reply(200, {"ETag": '"e"'}, b"content"),
+    "get_tags": Reply(body=b"<Tagging><TagSet/></Tagging>"),
+    "head": Reply(200, {"ETag": '"e"'}),
+    "is_versioned": Reply(body=VERSIONING),
+    "list_objects": Reply(body=b"<ListBucketResult/>"),
+    "list_versions": Reply(body=b"<ListVersionsResult/>"),
+    "put": Reply(200, {"ETag": '"e"'}),
+    "put_part": Reply(200, {"ETag": '"e"'}),
+    "request_restore": Reply(202),
+}
+"""An answer of success to each method."""
+
+
+def _checksum(data: bytes, algorithm: str | None) -> Checksum | None:
+    return checksums.full_object(algorithm, data) if algorithm else None
+
+
+@st.composite
+def call_of(draw: Any, method: str) -> Call:
+    """A call of this method."""
+    arguments, named = draw(_ARGUMENTS[method])
+    return lambda store: getattr(store, method)(*arguments, **named)
+
+
+@st.composite
+def _puts(draw: Any) -> tuple[Any, Any]:
+    data, algorithm = draw(DATA), draw(st.none() | st.sampled_from(ALGORITHMS))
+    named = {"guard": draw(GUARDS), "checksum": _checksum(data, algorithm)}
+    return (BUCKET, draw(KEYS), data, draw(ATTRIBUTES)), named
+
+
+@st.composite
+def _parts(draw: Any) -> tuple[Any, Any]:
+    data, algorithm = draw(DATA), draw(st.none() | st.sampled_from(ALGORITHMS))
+    return (BUCKET, draw(KEYS), draw(UPLOADS), draw(st.integers(1, 10_000)), data), {
+        "checksum": _checksum(data, algorithm)
+    }
+
+
+@st.composite
+def _completions(draw: Any) -> tuple[Any, Any]:
+    algorithm = draw(st.none() | st.sampled_from(ALGORITHMS))
+    value = _checksum(b"part", algorithm)
+    numbers = draw(st.lists(st.integers(1, 10_000), min_size=1, max_size=3, unique=True))
+    parts = [PartDone(number, draw(ETAGS), (value,) if value else ()) for number in numbers]
+    whole = _checksum(b"whole", draw(st.none() | st.just(algorithm)))
+    return (BUCKET, draw(KEYS), draw(UPLOADS), parts), {"guard": draw(GUARDS), "checksum": whole}
+
+
+@st.composite
+def _gets(draw: Any) -> tuple[Any, Any]:
+    start = draw(st.integers(0, 5))
+    end = draw(st.none() | st.integers(start + 1, 9))
+    return (draw(REFS),), {"start": start, "end": end, "if_match": draw(st.none() | ETAGS)}
+
+
+def _list() -> st.SearchStrategy[Any]:
+    named = st.fixed_dictionaries(
+        {"after": MARKERS, "delimiter": st.sampled_from(["", "/", "é"]), "max_keys": st.integers(1, 1000)}
+    )
+    return st.tuples(st.tuples(st.just(BUCKET), st.just("") | KEYS), named)
+
+
+def _named(*arguments: st.SearchStrategy[Any], **named: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.tuples(st.tuples(*arguments), st.fixed_dictionaries(dict(named)))
+
+
+_BUCKETS = st.just(BUCKET)
+_ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
+    "abort_multipart": _named(_BUCKETS, KEYS, UPLOADS),
+    "complete_multipart": _completions(),
+    "copy": _named(SOURCES, st.none() | ETAGS, _BUCKETS, KEYS, SETTINGS, guard=GUARDS),
+    "copy_part": _named(
+        SOURCES, ETAGS, st.just(3), st.integers(4, 99), _BUCKETS, KEYS, UPLOADS, st.integers(1, 10_000)
+    ),
+    "create_multipart": _named(
+        _BUCKETS,
+        KEYS,
+        ATTRIBUTES,
+        checksum_algorithm=st.none() | st.sampled_from(ALGORITHMS),
+        is_composite=st.booleans(),
+    ),
+    "delete": _named(_BUCKETS, KEYS, version_id=st.none() | VERSIONS, if_match=st.none() | ETAGS),
+    "delete_versions": _named(_BUCKETS, st.lists(st.tuples(KEYS, VERSIONS), min_size=1, max_size=4)),
+    "get": _gets(),
+    "get_tags": _named(REFS),
+    "head": _named(REFS, part_number=st.none() | st.integers(1, 10_000)),
+    "is_versioned": _named(_BUCKETS),
+    "list_objects": _list(),
+    "list_versions": _list(),
+    "put": _puts(),
+    "put_part": _parts(),
+    "request_restore": _named(
+        REFS, days=st.none() | st.integers(1, 30), tier=st.sampled_from(["Bulk", "Standard", "Expedited"])
+    ),
+}
+METHODS = tuple(REPLIES)
+assert set(METHODS) == set(_ARGUMENTS)

@@ -1,0 +1,93 @@
+"""Where the two clients differ, and why. What is not here must be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from jobs.s3.store import PartDone
+from tests.doubles.scripted_server import Reply
+
+EXPECTED_IN_REQUESTS: dict[str, str] = {
+    "accept-encoding": "botocore says that it takes no compressed body; S3 sends none that nobody asked for",
+    "amz-sdk-invocation-id": "AWS's number of the call, the same in all its attempts; S3 does not need it",
+    "amz-sdk-request": "AWS's count of attempts; S3 does not need it",
+    "authorization": "made of all the others: test_signing holds our signatures equal to botocore's",
+    "user-agent": "each says who it is",
+    "x-amz-content-sha256": "of a body that is spelled otherwise; compared with the body that came",
+    "x-amz-date": "the second in which it was sent",
+}
+EXPECTED_WITH_DOCUMENTS: dict[str, str] = {
+    "content-type": "ours says application/xml; botocore says nothing, and S3 asks for nothing",
+    "content-length": "the documents are spelled otherwise: order, namespace, escapes",
+    "x-amz-checksum-sha256": "of the document; compared with the body that came",
+}
+EXPECTED_PATHS = {"/bucket": "/bucket/"}
+"""botocore leaves out the slash behind a bucket. S3 takes both for the bucket."""
+
+
+class Difference(NamedTuple):
+    """A difference in what the clients make of an answer.
+
+    `covers(method, reply, ours, theirs)`: whether it explains two results. Each example shows it.
+    """
+
+    name: str
+    reason: str
+    covers: Callable[[str, Reply, Any, Any], bool]
+    examples: Sequence[tuple[str, Reply]]
+
+
+def _are(result: Any, *names: str) -> bool:
+    """Whether a result is an error of one of these classes."""
+    return isinstance(result, tuple) and len(result) == 2 and result[0] in names
+
+
+def _no_xml(method: str, reply: Reply, ours: Any, theirs: Any) -> bool:
+    return _are(ours, "Unavailable") and theirs == ("Unavailable", "InternalError") and reply.status == 200
+
+
+def _archive_status(method: str, reply: Reply, ours: Any, theirs: Any) -> bool:
+    headers = {name.lower() for name in reply.headers}
+    return (
+        method == "get"
+        and "x-amz-archive-status" in headers
+        and ours.info == replace(theirs.info, is_archived=ours.info.is_archived)
+    )
+
+
+def _part_type(method: str, reply: Reply, ours: Any, theirs: Any) -> bool:
+    return (
+        method in ("put_part", "copy_part")
+        and isinstance(ours, PartDone)
+        and isinstance(theirs, PartDone)
+        and ours.etag == theirs.etag
+    )
+
+
+EXPECTED_IN_ANSWERS: tuple[Difference, ...] = (
+    Difference(
+        "another code for a 200 that is no XML",
+        "botocore makes a 500 of it before it has an error code; both clients retry it",
+        _no_xml,
+        [("copy", Reply(body=b"no XML")), ("list_objects", Reply(body=b"no XML"))],
+    ),
+    Difference(
+        "the archive tier in an answer to GET",
+        "S3 documents x-amz-archive-status for HEAD alone: a GET of what is archived is refused",
+        _archive_status,
+        [("get", Reply(200, {"ETag": '"e1"', "x-amz-archive-status": "ARCHIVE_ACCESS"}, b"0123456789"))],
+    ),
+    Difference(
+        "the checksum type in an answer to UploadPart",
+        "S3 documents x-amz-checksum-type for whole objects alone: a part has no type, and none is sent on",
+        _part_type,
+        [
+            (
+                "put_part",
+                Reply(200, {"ETag": '"e"', "x-amz-checksum-crc32": "AAAAAA==", "x-amz-checksum-type": "COMPOSITE"}),
+            )
+        ],
+    ),
+)
