@@ -15,7 +15,7 @@ PYTEST_ARGS ?= -n 3  # half of a test is waiting for a server
 SOURCES := jobs scheduler images tests
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-slow test-313 simulate simulate-nightly simulate-bugs fuzz demo bench image sbom image-push lambda \
+.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-bugs fuzz demo bench image sbom image-push lambda \
 	container-test container-bench terraform-lock format lock clean
 
 help: ## This list
@@ -59,6 +59,9 @@ pytest: $(VENV)/dev.stamp ## The tests alone; PYTEST_ARGS="-k parts" narrows the
 
 test-slow: $(VENV)/dev.stamp ## The slow tests: kills, storms, whole nights and arrays, at length
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m slow --ignore tests/containers
+
+test-ceph: $(VENV)/dev.stamp ## The contract of a Store on Ceph instead of SeaweedFS; needs radosgw, ceph-mon, ceph-osd, root
+	SEALIFT_TEST_SERVER=ceph $(BIN)/python -m pytest tests/s3/contract
 
 # The packages whose tests need no server.
 SERVERLESS := core archives aws backup checksum_reports compact expire inventory ledger nights policy reconcile replicate reports \
@@ -113,20 +116,16 @@ image: ## The container image; BASE=name@sha256:… PLATFORM=linux/arm64 ENGINE=
 sbom: $(VENV)/dev.stamp ## build/sbom.cdx.json, CycloneDX: the image's packages, Python's and Debian's, checked against the lock
 	@mkdir -p build && $(BIN)/python images/sbom.py --engine "$(ENGINE)" --image $(IMAGE):$(TAG) --to build/sbom.cdx.json
 
-# Terraform's repository never moves a tag. The tag has the image's own id, so that another build of this version is
-# pushed beside the first one, and the same image is found there.
-PUSHED_TAG = $(TAG)-$(shell $(ENGINE) image inspect --format '{{.Id}}' $(IMAGE):$(TAG) | sed 's/^sha256://' | cut -c 1-12)
-
 # podman writes the pushed digest to a file; Docker learns it, and keeps it with the image.
 image-push: ## Push the image to REPOSITORY=host/name; the last line is its reference by digest, for a job definition
 	$(if $(REPOSITORY),,$(error say where to: make image-push REPOSITORY=host/name))
-	@mkdir -p build && $(ENGINE) tag $(IMAGE):$(TAG) $(REPOSITORY):$(PUSHED_TAG)
+	@mkdir -p build && $(ENGINE) tag $(IMAGE):$(TAG) $(REPOSITORY):$(TAG)
 ifneq ($(findstring docker,$(ENGINE)),)
-	@$(ENGINE) push $(PUSH_OPTIONS) $(REPOSITORY):$(PUSHED_TAG)
-	@$(ENGINE) image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' $(REPOSITORY):$(PUSHED_TAG) \
+	@$(ENGINE) push $(PUSH_OPTIONS) $(REPOSITORY):$(TAG)
+	@$(ENGINE) image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' $(REPOSITORY):$(TAG) \
 		| grep -F '$(REPOSITORY)@'
 else
-	@$(ENGINE) push $(PUSH_OPTIONS) --digestfile build/image.digest $(REPOSITORY):$(PUSHED_TAG)
+	@$(ENGINE) push $(PUSH_OPTIONS) --digestfile build/image.digest $(REPOSITORY):$(TAG)
 	@echo "$(REPOSITORY)@$$(cat build/image.digest)"
 endif
 

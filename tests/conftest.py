@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.doubles.ceph_server import PACKAGES, ceph, is_on_ceph, missing_programs
 from tests.doubles.servers import Server, moto, seaweedfs
 
 # Based on Hypothesis' own choice, which with CI set is the same examples each time: what is slow is a busy machine.
@@ -26,8 +28,12 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def seaweed() -> Iterator[Server]:
-    """A SeaweedFS of this test session."""
-    with seaweedfs() as server:
+    """A SeaweedFS of this test session, or a Ceph where `make test-ceph` asks for one."""
+    if is_on_ceph() and (missing := missing_programs()):
+        why = f"CEPH NOT TESTED: there is no {missing[0]} here, install {' '.join(PACKAGES)}"
+        assert not os.environ.get("SEALIFT_REQUIRE_CEPH"), why
+        pytest.skip(why)
+    with ceph() if is_on_ceph() else seaweedfs() as server:
         yield server
 
 

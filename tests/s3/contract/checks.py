@@ -1,4 +1,4 @@
-"""One contract for every Store: memory, and both clients on moto's server and on SeaweedFS.
+"""One contract for every Store: memory, and both clients on moto's server, on SeaweedFS and on Ceph.
 
 What S3 documents is what a check demands. Where a double does otherwise it stands in DEVIATIONS, and
 the check must fail there: a double that was mended makes this suite fail until its line is removed.
@@ -21,9 +21,14 @@ from jobs.core.model import Attributes, Listed, ObjectRef
 from jobs.errors import StoreError
 from jobs.s3 import checksums
 from jobs.s3.store import UNGUARDED, PartDone, Store
+from tests.doubles.ceph_server import is_on_ceph
 from tests.s3.contract.deviations import DEVIATIONS
 
-STORES = ("memory", "moto", "seaweedfs", "moto/botocore", "seaweedfs/botocore")
+STORES_HERE = ("memory", "moto", "seaweedfs", "moto/botocore", "seaweedfs/botocore")
+STORES_ON_CEPH = ("ceph", "ceph/botocore")
+STORES = STORES_ON_CEPH if is_on_ceph() else STORES_HERE
+ENDLESS_SECONDS = 60
+"""A server whose listings do not advance fails its check, and does not stop all others."""
 PLAIN = Attributes()
 PART = 5 * 1024 * 1024
 RICH = Attributes(
@@ -87,7 +92,7 @@ def contract(*cases: Any) -> Callable[[Check], Callable[..., None]]:
             if deviation_of(name, store, case_id) is None:
                 asyncio.run(_run(check, arguments))
                 return
-            with pytest.raises((AssertionError, StoreError, pytest.fail.Exception)):
+            with pytest.raises((AssertionError, StoreError, TimeoutError, pytest.fail.Exception)):
                 asyncio.run(_run(check, arguments))
 
         test.__doc__ = inspect.getdoc(check)
@@ -105,7 +110,8 @@ def deviation_of(name: str, store: str, case_id: str) -> str | None:
 
 
 async def _run(check: Check, arguments: tuple[Any, ...]) -> None:
-    await check(*arguments)
+    async with asyncio.timeout(ENDLESS_SECONDS):
+        await check(*arguments)
 
 
 def _case_id(case: Any) -> str:

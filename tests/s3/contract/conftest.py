@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 
 from jobs.s3.sessions import open_store
+from tests.doubles.ceph_server import is_on_ceph
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.servers import Server
 from tests.s3.contract.checks import Subject
@@ -16,6 +17,10 @@ from tests.s3.contract.checks import Subject
 
 @pytest.fixture(scope="module")
 def subjects(seaweed: Server, moto_server: Server) -> Iterator[dict[str, Subject]]:
+    if is_on_ceph():  # then it is what stands for SeaweedFS
+        with mock.patch.dict(os.environ):
+            yield {"ceph": _subject_on(seaweed), "ceph/botocore": _subject_on(seaweed, "botocore")}
+        return
     memory = MemoryStore()
     with mock.patch.dict(os.environ):
         yield {
