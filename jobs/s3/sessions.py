@@ -7,7 +7,6 @@ S3 service model, which takes a third of a second to load, is not touched.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -145,7 +144,8 @@ def _from_botocore(profile: str | None, *, needs_endpoint: bool) -> _Found:
             _credentials(session, profile),
             session,
         )
-    except (BotoCoreError, ClientError) as error:  # the second: STS refused a role
+    except (BotoCoreError, ClientError, OSError, ValueError, KeyError, RuntimeError) as error:
+        # ClientError: STS refused a role. The others are what providers let out.
         raise ConfigError(f"AWS configuration{f' of profile {profile!r}' if profile else ''}: {error}") from error
 
 
@@ -200,8 +200,10 @@ def _warn_if_readable(address: Endpoint, found: _Found) -> None:
 
 
 def _credentials(session: Any, profile: str | None) -> Callable[[], Credentials]:
-    """Fixed credentials once and for all. Those that expire are asked for at each signature."""
+    """Fixed credentials once and for all. Those that expire are renewed in time."""
     from botocore.credentials import RefreshableCredentials
+
+    from jobs.s3.refreshed_credentials import RefreshedCredentials, frozen
 
     found = session.get_credentials()
     if found is None:
@@ -211,30 +213,6 @@ def _credentials(session: Any, profile: str | None) -> Callable[[], Credentials]
             "name a profile (AWS_PROFILE), or give this machine a role"
         )
     if isinstance(found, RefreshableCredentials):
-        return _Fresh(found)
-    fixed = _frozen(found)
+        return RefreshedCredentials(found)
+    fixed = frozen(found)
     return lambda: fixed
-
-
-class _Fresh:
-    """botocore's refreshing credentials.
-
-    When a refresh fails, the last ones are used on: S3 then answers ExpiredToken, which is Denied.
-    The first ones are had at once, so that a refused role is found before any work begins.
-    """
-
-    def __init__(self, source: Any):
-        self._source = source
-        self._last = _frozen(source)
-
-    def __call__(self) -> Credentials:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        with contextlib.suppress(BotoCoreError, ClientError, OSError, ValueError):
-            self._last = _frozen(self._source)
-        return self._last
-
-
-def _frozen(source: Any) -> Credentials:
-    frozen = source.get_frozen_credentials()
-    return Credentials(frozen.access_key, frozen.secret_key, frozen.token)

@@ -200,11 +200,16 @@ class Transport:
             return route if explained is None else explained
         if not isinstance(error, AuthenticationFailed):
             return error
-        if error.code in EXPIRED and self._credentials() != credentials and is_first("credentials"):
+        if error.code in EXPIRED and is_first("credentials") and await self._has_newer(credentials):
             return route
         if error.code == SIGNATURE and await self._is_accepted(place, error):
             return Denied(error.operation, error.target, error.code, error.detail, error.status)
         return with_advice(error, credentials.access_key, str(self.endpoint))
+
+    async def _has_newer(self, credentials: Credentials) -> bool:
+        """Whether there are others by now. Those that are renewed may be on their way."""
+        has_newer = getattr(self._credentials, "has_newer", None)
+        return bool(await has_newer(credentials)) if has_newer else self._credentials() != credentials
 
     async def _explain(self, error: StoreError, place: ObjectRef) -> StoreError | None:
         """Learn the code of an error of HEAD, whose answer has no body, by a GET of one byte.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from botocore.exceptions import ClientError
 from botocore.loaders import Loader
 
 from jobs import errors
-from jobs.s3 import sessions
+from jobs.s3 import refreshed_credentials, sessions
 from jobs.s3.http.endpoints import Endpoint
+from jobs.s3.http.signing import Credentials
+from jobs.s3.refreshed_credentials import RefreshedCredentials
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import boto_client, open_store
 from tests.doubles.our_client import open_rest_store
-from tests.doubles.scripted_server import REF, Reply, Script, ask
+from tests.doubles.scripted_server import REF, Reply, Script, ask, error_body
 
 
 def test_aws_buckets_become_part_of_the_host_name_unless_they_have_dots() -> None:
@@ -110,23 +113,82 @@ def expire(credentials: Any) -> None:
     credentials._expiry_time = credentials._expiry_time.replace(year=2020)
 
 
-def test_credentials_that_expire_are_asked_for_again(script: Script) -> None:
+def used(script: Script) -> list[str]:
+    return [seen.headers["authorization"].split("Credential=")[1].split("/")[0] for seen in script.seen]
+
+
+EXPIRED = Reply(400, body=error_body("ExpiredToken"))
+
+
+def test_credentials_that_expire_are_renewed_while_a_request_waits(script: Script) -> None:
     script.reply = Reply(headers={"ETag": '"e"'})
-    credentials = refreshing(iter(["first", "second"]))
+    is_refused = threading.Event()
+
+    def ids() -> Iterator[str]:
+        yield "first"
+        is_refused.wait(20)
+        yield "second"
+
+    class Refusal(list[Reply]):
+        """Lets the renewal go on once the old credentials have been refused."""
+
+        def pop(self, *_: Any) -> Reply:
+            is_refused.set()
+            return super().pop()
+
+    credentials = refreshing(ids())
 
     async def run(store: RestStore) -> None:
-        await store.head(REF)
+        await store.get(REF)
         expire(credentials)
-        await store.head(REF)
-        await store.head(REF)
-        expire(credentials)
-        await store.head(REF)  # nobody gives new ones: S3 is to say that these are too old
+        script.first = Refusal([EXPIRED])
+        await store.get(REF)
+        await store.get(REF)
 
-    with through_botocore(), mock.patch("botocore.session.Session.get_credentials", return_value=credentials):
+    with (
+        through_botocore(),
+        mock.patch.object(refreshed_credentials, "LOOK_SECONDS", 0.0),
+        mock.patch("botocore.session.Session.get_credentials", return_value=credentials),
+    ):
         ask(script, run)
-    used = [seen.headers["authorization"].split("Credential=")[1].split("/")[0] for seen in script.seen]
-    assert used == ["first", "second", "second", "second"]
+    assert used(script) == ["first", "first", "second", "second"]
     assert script.seen[0].headers["x-amz-security-token"] == "t"
+
+
+def test_credentials_that_nobody_renews_end_with_what_to_renew(script: Script) -> None:
+    script.reply = EXPIRED
+    credentials = refreshing(iter(["first"]))
+    expire(credentials)
+    with (
+        mock.patch.object(refreshed_credentials, "WAIT_SECONDS", 0.1),
+        mock.patch.object(refreshed_credentials, "frozen", side_effect=[Credentials("first", "s", "t"), OSError()]),
+        through_botocore(),
+        mock.patch("botocore.session.Session.get_credentials", return_value=credentials),
+        pytest.raises(errors.AuthenticationFailed, match="renew"),
+    ):
+        ask(script, lambda store: store.get(REF))
+
+
+@pytest.mark.parametrize("error", [OSError, KeyError, RuntimeError, AssertionError])
+def test_a_renewal_neither_blocks_requests_nor_raises(error: type[Exception]) -> None:
+    may_go_on, is_asked = threading.Event(), threading.Event()
+    source = mock.Mock()
+
+    def slow() -> Credentials:
+        is_asked.set()
+        may_go_on.wait(20)
+        raise error
+
+    with mock.patch.object(refreshed_credentials, "frozen", return_value=Credentials("first", "s")):
+        credentials = RefreshedCredentials(source)
+    source.get_frozen_credentials.side_effect = slow
+    assert credentials().access_key == "first"
+    assert is_asked.wait(20)
+    assert credentials().access_key == "first"
+    may_go_on.set()
+    assert credentials._thread is not None
+    credentials._thread.join()
+    assert credentials().access_key == "first"
 
 
 def test_a_role_that_is_refused_is_a_config_error() -> None:
