@@ -116,16 +116,20 @@ image: ## The container image; BASE=name@sha256:… PLATFORM=linux/arm64 ENGINE=
 sbom: $(VENV)/dev.stamp ## build/sbom.cdx.json, CycloneDX: the image's packages, Python's and Debian's, checked against the lock
 	@mkdir -p build && $(BIN)/python images/sbom.py --engine "$(ENGINE)" --image $(IMAGE):$(TAG) --to build/sbom.cdx.json
 
+# Terraform's repository never moves a tag. The tag has the image's own id, so that another build of this version is
+# pushed beside the first one, and the same image is found there.
+PUSHED_TAG = $(TAG)-$(shell $(ENGINE) image inspect --format '{{.Id}}' $(IMAGE):$(TAG) | sed 's/^sha256://' | cut -c 1-12)
+
 # podman writes the pushed digest to a file; Docker learns it, and keeps it with the image.
 image-push: ## Push the image to REPOSITORY=host/name; the last line is its reference by digest, for a job definition
 	$(if $(REPOSITORY),,$(error say where to: make image-push REPOSITORY=host/name))
-	@mkdir -p build && $(ENGINE) tag $(IMAGE):$(TAG) $(REPOSITORY):$(TAG)
+	@mkdir -p build && $(ENGINE) tag $(IMAGE):$(TAG) $(REPOSITORY):$(PUSHED_TAG)
 ifneq ($(findstring docker,$(ENGINE)),)
-	@$(ENGINE) push $(PUSH_OPTIONS) $(REPOSITORY):$(TAG)
-	@$(ENGINE) image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' $(REPOSITORY):$(TAG) \
+	@$(ENGINE) push $(PUSH_OPTIONS) $(REPOSITORY):$(PUSHED_TAG)
+	@$(ENGINE) image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' $(REPOSITORY):$(PUSHED_TAG) \
 		| grep -F '$(REPOSITORY)@'
 else
-	@$(ENGINE) push $(PUSH_OPTIONS) --digestfile build/image.digest $(REPOSITORY):$(TAG)
+	@$(ENGINE) push $(PUSH_OPTIONS) --digestfile build/image.digest $(REPOSITORY):$(PUSHED_TAG)
 	@echo "$(REPOSITORY)@$$(cat build/image.digest)"
 endif
 

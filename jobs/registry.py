@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
 
 from jobs.core.run import RunSpec
 from jobs.errors import ConfigError
 from jobs.runs.kind import Kind, Opened
+from jobs.runs.request import Request
 from jobs.runs.worker import Job
 
 KINDS: Mapping[tuple[str, str | None], str] = {
@@ -27,18 +27,13 @@ A module loads when it is used.
 """
 
 
-def find_kind(job: str, options: Mapping[str, Any]) -> Kind:
-    """The kind of work of a job with these options. Raises ConfigError for an unknown job."""
+def kind_of(run: RunSpec | Request) -> Kind:
+    """The kind of work of a run. Raises ConfigError for an unknown job."""
     for (name, option), module in KINDS.items():
-        if name == job and (option is None or options.get(option)):
+        if name == run.job and (option is None or run.options.get(option)):
             kind: Kind = import_module(module).KIND
             return kind
-    raise ConfigError(f"{job!r} is a kind of run that this version of Sealift does not know: use a newer version")
-
-
-def kind_of(spec: RunSpec) -> Kind:
-    """The kind of work of a run. Raises ConfigError."""
-    return find_kind(spec.job, spec.options)
+    raise ConfigError(f"{run.job!r} is a kind of run that this version of Sealift does not know: use a newer version")
 
 
 def open_job(opened: Opened) -> Job:

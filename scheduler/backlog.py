@@ -14,7 +14,9 @@ from there.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,13 +24,16 @@ from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
 from jobs.backup.events import ObjectEvent
-from jobs.errors import LedgerError
+from jobs.errors import LedgerError, StoreError
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
 from scheduler.log import say
 from scheduler.runtime import Runtime
 
 MANIFEST_VERSION = 1
+READS_IN_FLIGHT = 32
+ROWS_MAX = 100_000
+"""The rows of one manifest, unless a single object has more. A function holds them in memory."""
 COUNT_LIMIT = 1 << 63
 _MANIFEST = re.compile(r"[0-9]{6,18}\.json")
 _STAMP = re.compile(r"([0-9]{1,15})-([0-9]{1,18})-([0-9]{1,18})-[^-]*")
@@ -90,28 +95,86 @@ async def waiting(runtime: Runtime, pair: str) -> list[Waiting]:
     return [each for name in names if name not in taken and (each := _parse(name, pair)) is not None]
 
 
-async def publish(runtime: Runtime, pair: str, taking: Iterable[Waiting], reason: str) -> Published | None:
-    """Publish a manifest of what waits. Returns None if other manifests have taken all of it.
+async def pairs(runtime: Runtime) -> list[str]:
+    """The pairs that have a backlog, whatever the policy says. One LIST for each 1,000."""
+    place, after, names = runtime.place("backlog/pair="), None, list[str]()
+    while True:
+        page = await runtime.store().list_objects(place.bucket, place.key, after=after, delimiter="/")
+        names += [prefix[len(place.key) : -1] for prefix in page.prefixes]
+        if page.next_marker is None:
+            return names
+        after = page.next_marker
 
-    Invalid rows, and rows that are not the pair's by the policy, are left out, and the log says so.
+
+async def publish(
+    runtime: Runtime,
+    pair: str,
+    taking: Iterable[Waiting],
+    reason: str,
+    *,
+    rows_max: int = ROWS_MAX,
+    deadline: float = math.inf,
+) -> Published | None:
+    """Publish a manifest of what waits. Returns None if other manifests have taken all of it, or
+    nothing of it can be read.
+
+    It takes the first objects that have `rows_max` rows together, and what was read by `deadline`
+    (the loop's time), but at least the first ones. An object that cannot be read is left in the
+    backlog. So are invalid rows, and rows that are not the pair's by the policy, and the log says
+    so.
     """
     policy = await runtime.policy()
-    wanted = {each.name for each in taking}
+    wanted = [each.name for each in taking]
+    content: dict[str, list[BacklogRow]] | None = None
     while True:
         number, taken = await _latest(runtime, pair)
-        names = sorted(wanted - taken)
-        if not names:
+        if content is None:
+            names = [name for name in wanted if name not in taken]
+            content = await _read_objects(runtime, policy, pair, names, rows_max, deadline)
+        own = {name: rows for name, rows in content.items() if name not in taken}
+        if not own:
             return None
-        rows: dict[tuple[str, str, str | None], BacklogRow] = {}
-        for name in names:
-            for row in _rows_of(policy, pair, name, await runtime.read(f"backlog/pair={pair}/{name}")):
-                rows[row.bucket, row.key, row.version_id] = row
+        rows = {(row.bucket, row.key, row.version_id): row for name in sorted(own) for row in own[name]}
         # Lifecycle removes old objects of the backlog: names that are gone need not be remembered.
         present = set(await runtime.names(f"backlog/pair={pair}/"))
-        extra = {"reason": reason, "taken": sorted((taken & present) | set(names))}
+        extra = {"reason": reason, "taken": sorted((taken & present) | set(own))}
         published = await _write(runtime, pair, number + 1, list(rows.values()), (), extra)
         if published is not None:
             return published
+
+
+async def _read_objects(
+    runtime: Runtime, policy: Policy, pair: str, names: Sequence[str], rows_max: int, deadline: float
+) -> dict[str, list[BacklogRow]]:
+    """The rows of the first objects, by their names."""
+    content: dict[str, list[BacklogRow]] = {}
+    count, loop = 0, asyncio.get_running_loop()
+    for group in _groups(names):
+        answers = await asyncio.gather(*(_read_object(runtime, pair, name) for name in group))
+        for name, data in zip(group, answers, strict=True):
+            rows = None if data is None else _rows_of(policy, pair, name, data)
+            if rows is None:
+                continue
+            if content and count + len(rows) > rows_max:
+                return content
+            content[name], count = rows, count + len(rows)
+        if loop.time() >= deadline:
+            break
+    return content
+
+
+def _groups(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), READS_IN_FLIGHT):
+        yield names[start : start + READS_IN_FLIGHT]
+
+
+async def _read_object(runtime: Runtime, pair: str, name: str) -> bytes | None:
+    """An object's bytes. None, and a line in the log, for one that cannot be read."""
+    try:
+        return await runtime.read(f"backlog/pair={pair}/{name}")
+    except StoreError as error:
+        say("error", "backlog object unreadable", name=f"backlog/pair={pair}/{name}", error=str(error))
+        return None
 
 
 async def publish_listed(

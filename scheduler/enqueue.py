@@ -8,17 +8,23 @@
 
 Each call announces again a manifest of which a run was not started. Submit does nothing if it was
 started meanwhile.
+
+Pairs are handled at once, so that none waits for another. When the time is over, what was read is
+published, and the next call goes on from there. What fails for one pair, and a backlog of a pair
+that the policy does not have, fails the call at its end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 from jobs.aws.clients import invoke
 from jobs.core.metrics import Metric, Unit
-from jobs.errors import UsageError
+from jobs.errors import LedgerError, SealiftError, Unavailable, UsageError
 from jobs.policy.coverage import match
 from jobs.policy.model import Pair, Policy
 from scheduler import backlog
@@ -32,38 +38,110 @@ LISTED_MAX = 10_000
 """How many keys one call may list. More need a manifest or a prefix."""
 MANIFESTS_CHECKED = 5
 """At least so many of the latest manifests are checked, and on to the first started one."""
+RESERVE_SHARE = 0.2
+"""The share of the time that is reserved for manifests that were read, and for submit."""
+LISTING_SECONDS = 15.0
+"""So long a manifest may take beyond its time before its pair is given up."""
 _LISTS = ("keys", "rows", "prefixes")
 
 
+class Enqueued(NamedTuple):
+    """The manifests for which runs must be started, and what kept others from being made."""
+
+    manifests: list[Published]
+    failures: list[SealiftError]
+
+    def check(self) -> None:
+        """Raise the first failure. Call it when the manifests have been announced."""
+        if self.failures:
+            raise self.failures[0]
+
+
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """The function's entry point."""
+    """The function's entry point. Raises SealiftError, after it has done what it could."""
     runtime = current_runtime()
-    published = runtime.run(handle(runtime, event))
+    enqueued = runtime.run(handle(runtime, event, context.get_remaining_time_in_millis() / 1000))
     following = str(context.function_name).removesuffix("enqueue") + "submit"
-    return runtime.run(_call_submit(published, following, context.aws_request_id))
+    answer = runtime.run(_call_submit(enqueued.manifests, following, context.aws_request_id))
+    enqueued.check()
+    return answer
 
 
-async def handle(runtime: Runtime, event: Mapping[str, Any]) -> list[Published]:
-    """Handle one event without Lambda. Returns the manifests for which runs must be started.
+async def handle(runtime: Runtime, event: Mapping[str, Any], remaining_seconds: float = math.inf) -> Enqueued:
+    """Handle one event without Lambda. A failure of one pair does not keep the others from theirs.
 
-    Raises PolicyError, UsageError, StoreError.
+    Raises PolicyError, UsageError, and the StoreError of a list that a person gave.
     """
     policy = await runtime.policy()
     if any(event.get(name) for name in _LISTS):
         pair = _pair(policy, event.get("pair"))
         published = await _listed(runtime, policy, pair, event)
         before = await _unstarted(runtime, policy, pair)  # five manifests later, nobody would look
-        return [*(each for each in before if each.number != published.number), published]
+        return Enqueued([*(each for each in before if each.number != published.number), published], [])
+    end = asyncio.get_running_loop().time() + remaining_seconds * (1 - RESERVE_SHARE)
     pairs = policy.pairs if event.get("pair") is None else (_pair(policy, event["pair"]),)
-    manifests = []
-    for pair in pairs:
-        waiting = await backlog.waiting(runtime, pair.name)
-        _measure(policy, pair, waiting, runtime.clock())
-        why = "asked for" if event.get("now") else _is_due(pair, waiting, runtime.clock())
-        if waiting and why:
-            await backlog.publish(runtime, pair.name, waiting, why)
-        manifests += await _unstarted(runtime, policy, pair)
-    return manifests
+    works = [partial(_enqueue_backlog, runtime, policy, pair, bool(event.get("now")), end) for pair in pairs]
+    if event.get("pair") is None:
+        works.append(partial(_find_orphans, runtime, policy))
+    answers = await asyncio.gather(*(_try(work, end) for work in works))
+    failures = [error for answer in answers for error in answer.failures]
+    for error in failures:
+        say("error", "not enqueued", error=str(error))
+    return Enqueued([each for answer in answers for each in answer.manifests], failures)
+
+
+async def _try(work: Callable[[], Awaitable[Enqueued]], end: float) -> Enqueued:
+    try:
+        async with asyncio.timeout_at(None if math.isinf(end) else end + LISTING_SECONDS):
+            return await work()
+    except TimeoutError:
+        return Enqueued([], [Unavailable("enqueue", "the backlog", "Timeout", "the time was over")])
+    except SealiftError as error:
+        return Enqueued([], [error])
+
+
+async def _enqueue_backlog(runtime: Runtime, policy: Policy, pair: Pair, is_asked: bool, end: float) -> Enqueued:
+    """Publish what is due, in manifests that a run of the pair may take, until `end`."""
+    waiting = await backlog.waiting(runtime, pair.name)
+    _measure(policy, pair.name, waiting, runtime.clock())
+    why = "asked for" if is_asked else _is_due(pair, waiting, runtime.clock())
+    rows_max = min(backlog.ROWS_MAX, int(pair.limits.max_objects))
+    loop = asyncio.get_running_loop()
+    while waiting and why:
+        count = len(waiting)
+        await backlog.publish(runtime, pair.name, waiting, why, rows_max=rows_max, deadline=end)
+        names = {each.name for each in waiting}
+        waiting = [each for each in await backlog.waiting(runtime, pair.name) if each.name in names]
+        if len(waiting) == count or loop.time() >= end:
+            break
+    failures: list[SealiftError] = []
+    if waiting and why:
+        rest = f"{len(waiting):,} objects of the backlog of {pair.name} are left, {waiting[0].name} is the first"
+        if loop.time() >= end:
+            say("warning", "backlog left", reason=f"{rest}: the time was over")
+        else:
+            failures = [LedgerError(f"{rest}: the function's log says why they cannot be read")]
+    return Enqueued(await _unstarted(runtime, policy, pair), failures)
+
+
+async def _find_orphans(runtime: Runtime, policy: Policy) -> Enqueued:
+    """A failure for a backlog whose pair the policy does not know, such as a renamed one's.
+
+    Nothing in it would ever be copied.
+    """
+    orphans = []
+    for name in await backlog.pairs(runtime):
+        if policy.pair(name) is None and (waiting := await backlog.waiting(runtime, name)):
+            _measure(policy, name, waiting, runtime.clock())
+            rows = sum(each.rows for each in waiting)
+            orphans.append(f"{rows:,} rows in {runtime.place(f'backlog/pair={name}/')}")
+    if not orphans:
+        return Enqueued([], [])
+    error = (
+        f"the backlog of a pair that the policy does not have ({'; '.join(orphans)}) is never copied: give the "
+        "pair its name back, or list these rows for the pair that has them now, and remove the objects"
+    )
+    return Enqueued([], [LedgerError(error)])
 
 
 def _is_due(pair: Pair, waiting: Sequence[Waiting], now: float) -> str:
@@ -117,10 +195,23 @@ async def _unstarted(runtime: Runtime, policy: Policy, pair: Pair) -> list[Publi
 
 
 async def _call_submit(published: Sequence[Published], function: str, request_id: str) -> dict[str, Any]:
+    """Call submit for each manifest, oldest first. Raises the first error when all have been tried.
+
+    Behind a manifest that could not be announced, none of its pair is.
+    """
+    failures: dict[str, SealiftError] = {}
     for each in published:
+        if each.pair in failures:
+            continue
         payload = {"action": "manifest", "pair": each.pair, "number": each.number}
-        await asyncio.to_thread(invoke, function, payload)
-        say("info", "manifest", request=request_id, **each._asdict())
+        try:
+            await asyncio.to_thread(invoke, function, payload)
+        except SealiftError as error:
+            failures[each.pair] = error
+        else:
+            say("info", "manifest", request=request_id, **each._asdict())
+    for failure in failures.values():
+        raise failure
     return {"manifests": [each._asdict() for each in published]}
 
 
@@ -133,10 +224,10 @@ def _pair(policy: Policy, name: Any) -> Pair:
     return pair
 
 
-def _measure(policy: Policy, pair: Pair, waiting: Sequence[Waiting], now: float) -> None:
+def _measure(policy: Policy, pair: str, waiting: Sequence[Waiting], now: float) -> None:
     metrics = [
         Metric("BacklogRows", Unit.COUNT, sum(each.rows for each in waiting)),
         Metric("BacklogBytes", Unit.BYTES, sum(each.size_bytes for each in waiting)),
         Metric("BacklogAge", Unit.SECONDS, max((now - each.since for each in waiting), default=0.0)),
     ]
-    measure(metrics, {"System": policy.name, "Pair": pair.name}, Function="enqueue")
+    measure(metrics, {"System": policy.name, "Pair": pair}, Function="enqueue")

@@ -136,7 +136,10 @@ async def _reconciliations(runtime: Runtime, policy: Policy, event: ObjectEvent)
 
 def _reconcile(pair: Pair, source: tuple[Location, str], destination: tuple[Location, str]) -> Start:
     maps = [word for prefix in pair.source.prefixes for word in ("--map", f"{prefix}={pair.copy_key(prefix)}")]
-    sides = ("--source-inventory", str(source[0]), "--destination-inventory", str(destination[0]))
+    sides = (
+        *("--source-inventory", str(source[0]), "--source-region", str(pair.source.region)),
+        *("--destination-inventory", str(destination[0]), "--destination-region", str(pair.destination.region)),
+    )
     return Start(pair.name, "reconcile", f"{source[1]}-{destination[1]}", ("reconcile", *sides, *maps))
 
 

@@ -44,6 +44,7 @@ locals {
     { for name in ["compact", "restore"] : name => { compact = "Packs small cold objects", restore = "Brings objects back" }[name] if length(local.archives) > 0 },
     { for name in ["expire"] : name => "Deletes originals whose archive is proven" if length(local.expiring) > 0 },
   )
+  job_uid             = 65532 # the image's user
   job_names           = { for job in keys(local.jobs) : job => "${local.name}-${job}" }
   job_definition_arns = [for name in values(local.job_names) : "arn:${local.partition}:batch:${local.region}:${local.account}:job-definition/${name}"]
 }
@@ -126,8 +127,26 @@ resource "aws_launch_template" "worker" {
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
-    http_put_response_hop_limit = 1 # a container does not get the host's role
+    http_put_response_hop_limit = 1 # a container with a network of its own does not get the host's role
   }
+
+  # Jobs have the host's network, so that neither the hop limit nor ECS_AWSVPC_BLOCK_IMDS holds them: their user is cut off.
+  # https://docs.aws.amazon.com/batch/latest/userguide/networking-modes-jobs.html
+  # A host on which that fails takes no jobs. Batch merges its own part: it has to be a MIME archive.
+  # https://docs.aws.amazon.com/batch/latest/userguide/launch-templates.html
+  user_data = base64encode(<<-END
+    MIME-Version: 1.0
+    Content-Type: multipart/mixed; boundary="==SEALIFT=="
+
+    --==SEALIFT==
+    Content-Type: text/x-shellscript; charset="us-ascii"
+
+    #!/bin/bash
+    iptables --wait --insert OUTPUT --destination 169.254.169.254 --match owner --uid-owner ${local.job_uid} --jump REJECT || poweroff
+
+    --==SEALIFT==--
+  END
+  )
 
   block_device_mappings {
     device_name = "/dev/xvda"
@@ -200,7 +219,7 @@ resource "aws_batch_job_definition" "this" {
       command          = [each.key, "--help"] # whoever submits says what to do; a job without says what it could
       jobRoleArn       = aws_iam_role.job[each.key].arn
       executionRoleArn = aws_iam_role.execution.arn
-      user             = "65532:65532"
+      user             = "${local.job_uid}:${local.job_uid}"
 
       readonlyRootFilesystem = true
       linuxParameters        = { initProcessEnabled = true } # as PID 1 the program would not get a SIGTERM that it does not handle

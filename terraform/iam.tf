@@ -9,13 +9,17 @@
 #
 # * S3 answers 404 for a key that is not there only to who may list the bucket, 403 to others. A HEAD brings no
 #   s3:prefix, so that a plain condition on it would turn every "missing" into "denied": hence ...IfExists.
+#   S3 tells such a HEAD from a LIST without a prefix by nothing, so that who may list a prefix may see the names of all
+#   current keys. Versions are listed with a prefix only.
+# * CopyObject copies annotations unless it is told not to, and then asks for both of their actions.
 # * s3:DeleteObject without a version id puts a delete marker onto a versioned bucket, and destroys nothing. Destroying
 #   takes s3:DeleteObjectVersion, an action of its own.
 
 locals {
-  s3_read = ["s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectAttributes", "s3:GetObjectVersionAttributes",
-  "s3:GetObjectTagging", "s3:GetObjectVersionTagging"]
-  s3_write = ["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+  s3_read = concat(["s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectAttributes", "s3:GetObjectVersionAttributes",
+  "s3:GetObjectTagging", "s3:GetObjectVersionTagging"], var.object_annotations ? ["s3:GetObjectAnnotation"] : [])
+  s3_write = concat(["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"],
+  var.object_annotations ? ["s3:PutObjectAnnotation"] : [])
 
   # Object ARNs by what they are to us. A pair's prefix bounds each of them.
   objects = {
@@ -64,7 +68,16 @@ locals {
     reports = [for region in keys(local.inventory.buckets) : local.key_arns[region]]
     ledger  = [local.key_arns[local.region]]
     restore = var.source_kms_key_arns
+    kept    = [for region in var.kept_key_regions : aws_kms_key.this[region].arn] # under older copies
   } : kind => [for arn in arns : lookup(local.resolved, coalesce(arn, "none"), arn) if arn != null] }
+
+  # role → bucket → what a prefix that it lists there begins with
+  list_patterns = { for role, each in local.roles : role => {
+    for bucket in distinct(flatten([for kind in concat(each.lists, ["ledger"]) : keys(local.listed[kind])])) : bucket => distinct(flatten([
+      [for kind in concat(each.lists, ["ledger"]) : [for prefix in lookup(local.listed[kind], bucket, []) : "${prefix}*"]],
+      role == "expire" ? ["${local.claim}*"] : [],
+    ]))
+  } }
 
   # Who reads, writes, lists and starts what; `marks`: may put delete markers. Everybody reads and writes the ledger. What
   # compares and decides starts the workers of replicate; nothing starts expire but a person.
@@ -83,7 +96,7 @@ locals {
     },
     { for job, each in {
       compact = { function = false, reads = ["source", "copy", "archive", "reports"], writes = ["archive"], lists = ["source", "copy", "archive", "reports"], marks = false, submits = ["compact", "verify"] }
-      restore = { function = false, reads = ["copy", "archive", "restore"], writes = ["restore"], lists = ["copy", "archive", "restore"], marks = false, submits = ["restore", "verify"] }
+      restore = { function = false, reads = ["source", "copy", "replica", "archive", "restore"], writes = ["restore"], lists = ["source", "copy", "replica", "archive", "restore"], marks = false, submits = ["restore", "verify"] }
       expire  = { function = false, reads = ["source", "copy", "replica", "archive"], writes = [], lists = ["source", "copy", "replica", "archive"], marks = false, submits = [] }
     } : job => each if contains(keys(local.jobs), job) },
   )
@@ -107,15 +120,24 @@ locals {
         Resource = distinct(flatten([for kind in concat(each.writes, ["ledger"]) : local.objects[kind]]))
       },
     ],
-    [for bucket in distinct(flatten([for kind in concat(each.lists, ["ledger"]) : keys(local.listed[kind])])) : {
+    [for statement in flatten([for bucket, patterns in local.list_patterns[role] : contains(patterns, "*") ? [jsonencode({
       Effect   = "Allow"
       Action   = ["s3:ListBucket", "s3:ListBucketVersions"]
       Resource = "arn:${local.partition}:s3:::${bucket}"
-      Condition = { StringLikeIfExists = { "s3:prefix" = distinct(flatten([
-        [for kind in concat(each.lists, ["ledger"]) : [for prefix in lookup(local.listed[kind], bucket, []) : "${prefix}*"]],
-        role == "expire" ? ["${local.claim}*"] : [],
-      ])) } }
-    }],
+      })] : [
+      jsonencode({
+        Effect    = "Allow"
+        Action    = "s3:ListBucket"
+        Resource  = "arn:${local.partition}:s3:::${bucket}"
+        Condition = { StringLikeIfExists = { "s3:prefix" = patterns } }
+      }),
+      jsonencode({
+        Effect    = "Allow"
+        Action    = "s3:ListBucketVersions"
+        Resource  = "arn:${local.partition}:s3:::${bucket}"
+        Condition = { StringLike = { "s3:prefix" = patterns } }
+      }),
+    ]]) : jsondecode(statement)], # as texts they are of one type
     [for buckets in [distinct(flatten([for kind in each.lists : keys(local.listed[kind])]))] : {
       Sid      = "AreThereVersions"
       Effect   = "Allow"
@@ -160,7 +182,7 @@ locals {
       Action   = "s3:RestoreObject"
       Resource = resources
     } if role == "restore"],
-    [for arns in [distinct(flatten([for kind in concat(each.reads, each.writes, ["ledger"]) : local.keys[kind]]))] : {
+    [for arns in [distinct(flatten([for kind in concat(each.reads, each.writes, ["ledger", "kept"]) : local.keys[kind]]))] : {
       Sid       = "Decrypt"
       Effect    = "Allow"
       Action    = "kms:Decrypt"
@@ -274,7 +296,7 @@ locals {
       {
         Sid      = "NotThePolicyFile"
         Effect   = "Deny"
-        Action   = ["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload"]
+        Action   = setsubtract(local.s3_write, ["s3:ListMultipartUploadParts"])
         Resource = "${local.bucket_arns[local.ledger.bucket]}/${local.policy_key}"
       },
     ],
@@ -309,8 +331,10 @@ data "aws_kms_alias" "given" {
 resource "aws_iam_role" "function" {
   for_each = local.functions
 
-  name        = "${local.name}-fn-${each.key}"
-  description = each.value.does
+  name                 = "${local.name}-fn-${each.key}"
+  path                 = var.role_path
+  permissions_boundary = var.role_permissions_boundary
+  description          = each.value.does
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -344,9 +368,11 @@ resource "aws_iam_role_policy" "function" {
 resource "aws_iam_role" "job" {
   for_each = local.jobs
 
-  name               = "${local.name}-job-${each.key}"
-  description        = each.value
-  assume_role_policy = local.task_trust
+  name                 = "${local.name}-job-${each.key}"
+  path                 = var.role_path
+  permissions_boundary = var.role_permissions_boundary
+  description          = each.value
+  assume_role_policy   = local.task_trust
 }
 
 resource "aws_iam_role_policy" "job" {

@@ -2,9 +2,11 @@
 
 # What starts a container: pulls the image, opens its log. The job itself does not have this role.
 resource "aws_iam_role" "execution" {
-  name               = "${local.name}-execution"
-  description        = "Starts the containers of jobs"
-  assume_role_policy = local.task_trust
+  name                 = "${local.name}-execution"
+  path                 = var.role_path
+  permissions_boundary = var.role_permissions_boundary
+  description          = "Starts the containers of jobs"
+  assume_role_policy   = local.task_trust
 }
 
 locals {
@@ -53,8 +55,10 @@ resource "aws_iam_role_policy" "execution" {
 resource "aws_iam_role" "worker" {
   for_each = aws_launch_template.worker
 
-  name        = "${local.name}-host"
-  description = "EC2 hosts of workers: they join their cluster"
+  name                 = "${local.name}-host"
+  path                 = var.role_path
+  permissions_boundary = var.role_permissions_boundary
+  description          = "EC2 hosts of workers: they join their cluster"
   # No source account: EC2 sends none. An instance profile takes iam:PassRole in this account, so no other account can use it.
   assume_role_policy = jsonencode({
     Version   = "2012-10-17"
@@ -74,12 +78,15 @@ resource "aws_iam_instance_profile" "worker" {
   for_each = aws_iam_role.worker
 
   name = each.value.name
+  path = var.role_path
   role = each.value.name
 }
 
 resource "aws_iam_role" "scheduler" {
-  name        = "${local.name}-scheduler"
-  description = "Schedules call submit and enqueue"
+  name                 = "${local.name}-scheduler"
+  path                 = var.role_path
+  permissions_boundary = var.role_permissions_boundary
+  description          = "Schedules call submit and enqueue"
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -123,8 +130,10 @@ resource "aws_iam_role_policy" "scheduler" {
 }
 
 resource "aws_iam_role" "events" {
-  name        = "${local.name}-events"
-  description = "Rules of other regions forward to our region's bus"
+  name                 = "${local.name}-events"
+  path                 = var.role_path
+  permissions_boundary = var.role_permissions_boundary
+  description          = "Rules of other regions forward to our region's bus"
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -151,8 +160,10 @@ resource "aws_iam_role_policy" "events" {
 resource "aws_iam_role" "flow" {
   for_each = local.vpc
 
-  name        = "${local.name}-flow-logs"
-  description = "The VPC's flow log"
+  name                 = "${local.name}-flow-logs"
+  path                 = var.role_path
+  permissions_boundary = var.role_permissions_boundary
+  description          = "The VPC's flow log"
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{

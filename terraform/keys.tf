@@ -1,11 +1,11 @@
 # A KMS key in each region that needs one, unless `kms_key_arns` gives one.
 
 locals {
-  key_regions = setsubtract(
+  key_regions = setunion(var.kept_key_regions, setsubtract(
     toset([for use in local.uses : use.region if use.kms_key == "create"]),
     keys(var.kms_key_arns),
-  )
-  key_arns = merge(var.kms_key_arns, { for region, key in aws_kms_key.this : region => key.arn })
+  ))
+  key_arns = merge({ for region, key in aws_kms_key.this : region => key.arn }, var.kms_key_arns)
 }
 
 resource "aws_kms_key" "this" {
@@ -85,6 +85,12 @@ resource "aws_kms_key" "this" {
       ],
     )
   })
+
+  # A policy that names a key of yours, or one region less, would end this one, and every copy under it. Such a plan is
+  # refused: put the region into kept_key_regions, or bring the copies under another key first.
+  lifecycle {
+    prevent_destroy = true
+  }
 }
 
 resource "aws_kms_alias" "this" {

@@ -85,8 +85,10 @@ resource "aws_s3_bucket_replication_configuration" "this" {
 resource "aws_iam_role" "replication" {
   for_each = toset([for any in keys(local.replicated) : "replication"])
 
-  name        = "${local.name}-replication"
-  description = "S3 carries hot buckets to their twins"
+  name                 = "${local.name}-replication"
+  path                 = var.role_path
+  permissions_boundary = var.role_permissions_boundary
+  description          = "S3 carries hot buckets to their twins"
   # No source account: S3 documents none for replication, and one that it does not send would stop replication without a
   # word. A configuration takes iam:PassRole in this account, and the role reads our hot buckets only.
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/setting-repl-config-perm-overview.html

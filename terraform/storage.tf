@@ -238,6 +238,11 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       expiration {
         days = 90
       }
+
+      # the bucket keeps versions: what expires is freed a month later
+      noncurrent_version_expiration {
+        noncurrent_days = 30
+      }
     }
   }
 

@@ -115,6 +115,18 @@ variable "kms_key_arns" {
   }
 }
 
+variable "kept_key_regions" {
+  description = "Regions whose key was made here and is to stay, although the policy no longer asks for it: copies lie under it."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for region in var.kept_key_regions : can(regex("^[a-z]{2,3}(-[a-z]+){1,3}-[0-9]{1,2}$", region))])
+    error_message = "Each must be a region such as us-east-1."
+  }
+}
+
 variable "source_kms_key_arns" {
   description = "KMS keys that objects of the source buckets are encrypted with: the roles that read sources may decrypt with them."
   type        = list(string)
@@ -127,6 +139,13 @@ variable "source_kms_key_arns" {
   }
 }
 
+variable "object_annotations" {
+  description = "Whether roles may read and write the annotations of objects. S3 asks for that to copy objects that have some. Checkers of policies may not know these actions yet."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "source_accounts" {
   description = "Other accounts that own buckets of the policy or of restore_to. The workers' network reaches no bucket of any account but these and this one."
   type        = list(string)
@@ -136,6 +155,29 @@ variable "source_accounts" {
   validation {
     condition     = alltrue([for account in var.source_accounts : can(regex("^[0-9]{12}$", account))])
     error_message = "Each must be an account's id, 12 digits."
+  }
+}
+
+variable "role_path" {
+  description = "The path of all roles, for accounts whose rules go by it."
+  type        = string
+  default     = "/"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/([A-Za-z0-9+=,.@_-]+/)*$", var.role_path))
+    error_message = "A path begins and ends with a slash: / or /platform/sealift/."
+  }
+}
+
+variable "role_permissions_boundary" {
+  description = "The ARN of a policy that bounds all roles, for accounts that make roles only with one."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.role_permissions_boundary == null || can(regex("^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/", var.role_permissions_boundary))
+    error_message = "The boundary must be the ARN of a policy, arn:aws:iam::ACCOUNT:policy/NAME."
   }
 }
 

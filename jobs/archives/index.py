@@ -32,7 +32,7 @@ from jobs.core.model import Location, ObjectRef
 from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.files import PARQUET, list_files, read_file, write_file
 from jobs.ledger.guard import ledger_guard
-from jobs.s3.retries import retry
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
 from jobs.s3.uploads import ObjectUpload
 from jobs.tables.ranged_parquet import KeyRange, RangedTable, holds, open_table, overlaps
@@ -141,17 +141,15 @@ class ArchiveIndex:
         """
         records = await self.records(archives, damage)
         candidates = [record for record in records if record.first_key <= key <= record.last_key]
-        gate = asyncio.Semaphore(READS_IN_FLIGHT)
 
         async def look(record: ArchiveRecord) -> list[IndexedMember]:
             found: list[IndexedMember] = []
-            async with gate:
-                with collecting(damage, record.location):
-                    members = self._lookup(record.location, key, version_id)
-                    found = [IndexedMember(record, member) async for member in members]
+            with collecting(damage, record.location):
+                members = self._lookup(record.location, key, version_id)
+                found += [IndexedMember(record, member) async for member in members]
             return found
 
-        hits = [hit for part in await asyncio.gather(*map(look, candidates)) for hit in part]
+        hits = [hit for part in await gather_bounded(look, candidates, READS_IN_FLIGHT) for hit in part]
         return sorted(hits, key=lambda hit: (-hit.member.last_modified, hit.record.location))
 
     async def members(self, archive: Location, prefix: str = "") -> AsyncGenerator[list[Member], None]:
@@ -191,17 +189,16 @@ class ArchiveIndex:
         """The records of archives (key, ETag of its index), from the directory if it has them."""
         known = await self._directory(bucket)
         missing = [key for key, etag in entries if (key, etag) not in known]
-        gate = asyncio.Semaphore(READS_IN_FLIGHT)
 
-        async def read(key: str) -> ArchiveRecord | None:
-            archive, record = Location(bucket, key), None
-            async with gate:
-                with collecting(damage, archive):
-                    record = _record(await self._open(archive), archive)
-            return record
+        read_now: dict[str, ArchiveRecord] = {}
 
-        read_now = dict(zip(missing, await asyncio.gather(*map(read, missing)), strict=True))
-        whole = {(key, etag): known.get((key, etag)) or read_now[key] for key, etag in entries}
+        async def read(key: str) -> None:
+            archive = Location(bucket, key)
+            with collecting(damage, archive):
+                read_now[key] = _record(await self._open(archive), archive)
+
+        await gather_bounded(read, missing, READS_IN_FLIGHT)
+        whole = {(key, etag): known.get((key, etag)) or read_now.get(key) for key, etag in entries}
         records = {name: record for name, record in whole.items() if record is not None}
         if missing or (is_whole and len(known) != len(records)):
             await self._write_directory(bucket, records if is_whole else known | records)

@@ -31,7 +31,7 @@ from jobs.backup.succession import Act, NextStep, newest, next_step
 from jobs.backup.version_match import Identity, TooLargeToCompare, VersionMatcher, identity
 from jobs.core.model import Listed, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import ArchivedObject, Conflict, NoSuchBucket, NotFound, PreconditionFailed, StoreError
+from jobs.errors import ArchivedObject, Conflict, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find
@@ -164,6 +164,7 @@ class KeyBackup:
         """Do what `jobs.backup.job.Backup.settle` promises. Raises StoreError."""
         source, target = ObjectRef(self.job.route.source.bucket, self.key), self._target()
         last: StoreError | None = None
+        before: KeySides | None = None
         for _ in range(ROUNDS):
             sides = await look_at(self.job.source, source, self.job.destination, target, self.rows)
             for info in sides.described:
@@ -179,7 +180,9 @@ class KeyBackup:
             except NoSuchBucket:
                 raise
             except (PreconditionFailed, Conflict, NotFound) as error:
-                last = error  # another writer was first, or it is gone: look again
+                if isinstance(error, NotFound) and before is not None and _show_the_same(before, sides):
+                    raise _uncopyable(error) from error
+                last, before = error, sides  # another writer was first, or it is gone: look again
         raise Conflict("backup", str(target), "Raced", f"others kept changing this key, {ROUNDS} times over: {last}")
 
     def _result(self, sides: KeySides) -> KeyResult:
@@ -402,6 +405,16 @@ def _row(version: Listed, rows: Sequence[ObjectVersion]) -> ObjectVersion:
         version.last_modified,
         version.storage_class,
     )
+
+
+def _show_the_same(before: KeySides, after: KeySides) -> bool:
+    return before.whole == after.whole and before.copies.copies == after.copies.copies
+
+
+def _uncopyable(error: NotFound) -> Rejected:
+    """What a server without directories never does: nobody changed the key, and it is not there."""
+    reason = "the server lists this object, and does not find it (SeaweedFS: a key that ends in / is a directory)"
+    return Rejected(error.operation, error.target, error.code, reason, error.status)
 
 
 def _guard(copies: Sequence[Listed]) -> Guard:

@@ -1,8 +1,9 @@
 """The command line: the only code that prints or exits. A command loads when it is used.
 
 Each command has a module of its name, which turns options into a typed request, and the answer into
-text. Shared: `options`, `batch_options`, `pair_options`, `copies_options`, `texts` (plans and
-reports as text), `console` (progress, tables, JSON, standard streams), `run_command`.
+text. Its options are one frozen dataclass (`options`). Shared: `start_options`, `pair_options`,
+`copies_options`, `texts` (plans and reports as text), `console` (progress, tables, JSON, standard
+streams), `run_command`.
 
 Nothing here decides what happens to an object.
 """

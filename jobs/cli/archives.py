@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -12,13 +13,17 @@ import click
 from jobs.archives.model import Member
 from jobs.cli.console import emit, table
 from jobs.cli.options import (
+    AccessOptions,
     LocationType,
+    argument,
+    command_options,
+    group,
     json_option,
     ledger_location,
     ledger_option,
+    option,
     prefix_option,
-    side,
-    side_options,
+    takes,
 )
 from jobs.config import Settings
 from jobs.core.display import shown
@@ -26,18 +31,56 @@ from jobs.core.model import Location
 from jobs.errors import ArchivedObject, DamagedArchive, ExitCode, LedgerError, NotFound
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_bytes
+from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex, Damage
 
-_ARCHIVES = click.option(
-    "--archives", type=LocationType(), help="Only archives below this. Default: all of the ledger."
-)
-
-
+_ARCHIVES = "Only archives below this. Default: all of the ledger."
 REINDEXED_AT_ONCE = 16
+
+
+@command_options
+class ListArchivesCommand:
+    """`sealift archives list`, as it was typed."""
+
+    archives: Location | None = option(_ARCHIVES, type=LocationType())
+    ledger: str | None = ledger_option()
+    as_json: bool = json_option()
+
+
+@command_options
+class ShowArchiveCommand:
+    """`sealift archives show`, as it was typed."""
+
+    archive: Location = argument(type=LocationType())
+    prefix: str = prefix_option("Only members whose keys begin with this.")
+    limit: int = option("Only the first so many members.", default=50, show_default=True)
+    ledger: str | None = ledger_option()
+    as_json: bool = json_option()
+
+
+@command_options
+class FindMemberCommand:
+    """`sealift archives find`, as it was typed."""
+
+    key: str = argument()
+    archives: Location | None = option(_ARCHIVES, type=LocationType())
+    version_id: str | None = option("Only this version.")
+    ledger: str | None = ledger_option()
+    as_json: bool = json_option()
+
+
+@command_options
+class ReindexCommand:
+    """`sealift archives reindex`, as it was typed."""
+
+    archives: Location = option("Where the archives are.", type=LocationType(), required=True)
+    access: AccessOptions = group(AccessOptions, "archives")
+    ledger: str | None = ledger_option()
+    as_json: bool = json_option()
 
 
 class _Renewed(NamedTuple):
@@ -54,53 +97,38 @@ def archives() -> None:
 
 
 @archives.command("list")
-@_ARCHIVES
-@ledger_option()
-@json_option()
-def list_archives(archives: Location | None, ledger: str | None, as_json: bool) -> int:
+@takes(ListArchivesCommand)
+def list_archives(options: ListArchivesCommand) -> int:
     """The archives that the index knows. Exit code 3 if the index of one is damaged."""
-    return asyncio.run(_list(_index(ledger), archives, as_json))
+    return asyncio.run(_list(_index(options.ledger), options))
 
 
 @archives.command()
-@click.argument("archive", type=LocationType())
-@prefix_option("Only members whose keys begin with this.")
-@click.option("--limit", default=50, show_default=True, help="Only the first so many members.")
-@ledger_option()
-@json_option()
-def show(archive: Location, prefix: str, limit: int, ledger: str | None, as_json: bool) -> int:
+@takes(ShowArchiveCommand)
+def show(options: ShowArchiveCommand) -> int:
     """One archive and its members."""
-    return asyncio.run(_show(_index(ledger), archive, prefix, limit, as_json))
+    return asyncio.run(_show(_index(options.ledger), options))
 
 
 @archives.command()
-@click.argument("key")
-@_ARCHIVES
-@click.option("--version-id", help="Only this version.")
-@ledger_option()
-@json_option()
-def find(key: str, archives: Location | None, version_id: str | None, ledger: str | None, as_json: bool) -> int:
+@takes(FindMemberCommand)
+def find(options: FindMemberCommand) -> int:
     """Every archived version of a key, the newest first.
 
     Exit code 3 if no archive has the key, or if the index of an archive is damaged.
     """
-    return asyncio.run(_find(_index(ledger), key, archives, version_id, as_json))
+    return asyncio.run(_find(_index(options.ledger), options))
 
 
 @archives.command()
-@click.option("--archives", type=LocationType(), required=True, help="Where the archives are.")
-@side_options("archives")
-@ledger_option()
-@json_option()
-def reindex(archives: Location, ledger: str | None, as_json: bool, **options: Any) -> int:
+@takes(ReindexCommand)
+def reindex(options: ReindexCommand) -> int:
     """Rebuild what is missing in the index, from the indexes inside the archives.
 
     Lists the archives. If the index of one is missing or unreadable, reads the index inside the
     archive (three requests). Exit code 3 if an archive is damaged, or must be thawed first.
     """
-    place = side(archives, options, "archives")
-    store = open_store(place.endpoint, place.region, place.profile)
-    return asyncio.run(_reindex(_index(ledger), store, archives, as_json))
+    return asyncio.run(_reindex(_index(options.ledger), options.access.open(), options))
 
 
 def _index(ledger: str | None) -> ArchiveIndex:
@@ -110,9 +138,9 @@ def _index(ledger: str | None) -> ArchiveIndex:
     return ArchiveIndex(open_store(None, None, None, max_in_flight=64), location)
 
 
-async def _list(index: ArchiveIndex, archives: Location | None, as_json: bool) -> int:
+async def _list(index: ArchiveIndex, options: ListArchivesCommand) -> int:
     damage: Damage = []
-    records = await index.records(archives, damage)
+    records = await index.records(options.archives, damage)
     rows = [
         [
             str(each.location),
@@ -127,21 +155,21 @@ async def _list(index: ArchiveIndex, archives: Location | None, as_json: bool) -
     headings = ["archive", "members", "content", "size", "class", "written"]
     text = table(headings, rows) if rows else f"no archives in the index of {index.location}"
     document = {"archives": [each.to_dict() for each in records], "damaged": _damaged(damage)}
-    emit(document, as_json=as_json, text="\n".join([text, *_damage_lines(damage)]))
+    emit(document, as_json=options.as_json, text="\n".join([text, *_damage_lines(damage)]))
     return int(ExitCode.FINDINGS) if damage else 0
 
 
-async def _show(index: ArchiveIndex, archive: Location, prefix: str, limit: int, as_json: bool) -> int:
-    record = await index.record(archive)
+async def _show(index: ArchiveIndex, options: ShowArchiveCommand) -> int:
+    record = await index.record(options.archive)
     if record is None:
         raise LedgerError(
-            f"the index of {index.location} does not know {archive}: see sealift archives list, or reindex"
+            f"the index of {index.location} does not know {options.archive}: see sealift archives list, or reindex"
         )
     members: list[Member] = []
-    async with aclosing(index.members(archive, prefix)) as parts:
+    async with aclosing(index.members(options.archive, options.prefix)) as parts:
         async for part in parts:
-            members += part[: limit - len(members)]
-            if len(members) >= limit:
+            members += part[: options.limit - len(members)]
+            if len(members) >= options.limit:
                 break
     lines = [
         f"{record.location}: {record.members:,} members of {record.source_bucket}, {human_bytes(record.member_bytes)} "
@@ -149,32 +177,27 @@ async def _show(index: ArchiveIndex, archive: Location, prefix: str, limit: int,
         table(["key", "version", "size", "modified"], [_row(each) for each in members]),
     ]
     document = record.to_dict() | {"shown": [_document(each) for each in members]}
-    emit(document, as_json=as_json, text="\n".join(lines))
+    emit(document, as_json=options.as_json, text="\n".join(lines))
     return 0
 
 
-async def _find(index: ArchiveIndex, key: str, archives: Location | None, version_id: str | None, as_json: bool) -> int:
+async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
     damage: Damage = []
-    members = await index.find(key, archives, version_id, damage)
+    members = await index.find(options.key, options.archives, options.version_id, damage)
     rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in members]
     headings = ["archive", "version", "size", "modified", "sha256"]
-    text = table(headings, rows) if rows else f"no archive has {shown(key)}"
+    text = table(headings, rows) if rows else f"no archive has {shown(options.key)}"
     document = [_document(each.member) | {"archive": str(each.record.location)} for each in members]
     text = "\n".join([text, *_damage_lines(damage)])
-    emit({"key": key, "found": document, "damaged": _damaged(damage)}, as_json=as_json, text=text)
+    emit({"key": options.key, "found": document, "damaged": _damaged(damage)}, as_json=options.as_json, text=text)
     return 0 if members and not damage else int(ExitCode.FINDINGS)
 
 
-async def _reindex(index: ArchiveIndex, store: Store, archives: Location, as_json: bool) -> int:
-    gate = asyncio.Semaphore(REINDEXED_AT_ONCE)
-
-    async def renew(location: Location) -> _Renewed:
-        async with gate:
-            return await _renew(index, store, location)
-
+async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -> int:
     from jobs.archives.files import list_archives
 
-    renewed = await asyncio.gather(*[renew(location) async for location in list_archives(store, archives)])
+    locations = [location async for location in list_archives(store, options.archives)]
+    renewed = await gather_bounded(partial(_renew, index, store), locations, REINDEXED_AT_ONCE)
     indexed = [str(each.archive) for each in renewed if each.is_new]
     problems = [{"archive": str(each.archive), "problem": each.problem} for each in renewed if each.problem]
     indexed_before = len(renewed) - len(indexed) - len(problems)
@@ -183,7 +206,7 @@ async def _reindex(index: ArchiveIndex, store: Store, archives: Location, as_jso
     ]
     lines += [f"  {each['problem']}" for each in problems]
     document = {"known": indexed_before, "indexed": indexed, "problems": problems}
-    emit(document, as_json=as_json, text="\n".join(lines))
+    emit(document, as_json=options.as_json, text="\n".join(lines))
     return int(ExitCode.FINDINGS) if problems else 0
 
 

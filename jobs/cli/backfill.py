@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import click
 
-from jobs.cli.batch_options import batch_options
-from jobs.cli.options import WhenType, json_option, ledger_option, manifest_option, plan_options, prefix_option, stack
-from jobs.cli.pair_options import ChosenPair, choose, pair_options
+from jobs.cli.options import (
+    WhenType,
+    command_options,
+    group,
+    ledger_option,
+    manifest_option,
+    option,
+    prefix_option,
+    takes,
+)
+from jobs.cli.pair_options import ChosenPair, PairOptions
 from jobs.cli.run_command import launch_and_report
+from jobs.cli.start_options import StartOptions
 from jobs.config import Settings
 from jobs.core.enums import Deletes
 from jobs.core.selection import Selection
@@ -19,19 +29,22 @@ from jobs.policy.run_options import Ceiling, copy_options, globs, prefixes_below
 from jobs.runs.request import Request, open_ledger
 
 
+@command_options
+class BackfillCommand:
+    """`sealift backfill`, as it was typed."""
+
+    pair: PairOptions = group(PairOptions)
+    prefix: str = prefix_option("Take only source keys that begin with this.")
+    newer_than: float | None = option("Take only objects modified after: 30d, 12h, 2026-11-01.", type=WhenType())
+    older_than: float | None = option("Take only objects modified before.", type=WhenType())
+    manifest: str | None = manifest_option("Which rows: manifest.json, .csv, .parquet, run:ID. Default: all.")
+    ledger: str | None = ledger_option()
+    start: StartOptions = group(StartOptions)
+
+
 @click.command()
-@pair_options()
-@stack(
-    prefix_option("Take only source keys that begin with this."),
-    click.option("--newer-than", type=WhenType(), help="Take only objects modified after: 30d, 12h, 2026-11-01."),
-    click.option("--older-than", type=WhenType(), help="Take only objects modified before."),
-    manifest_option("Which rows: manifest.json, .csv, .parquet, run:ID. Default: all."),
-)
-@ledger_option()
-@plan_options()
-@batch_options()
-@json_option()
-def backfill(**options: Any) -> int:
+@takes(BackfillCommand)
+def backfill(options: BackfillCommand) -> int:
     """Copy what is in a pair's source already: all of it, below a prefix, between two dates, or
     listed in a file.
 
@@ -45,10 +58,10 @@ def backfill(**options: Any) -> int:
     sealift backfill --pair scans --manifest s3://lists/forgotten.csv --executor batch
     """
     settings = Settings.from_environment()
-    return asyncio.run(_backfill(options, choose(options, settings), settings))
+    return asyncio.run(_backfill(options, options.pair.choose(options.ledger, settings), settings))
 
 
-async def _backfill(options: dict[str, Any], chosen: ChosenPair, settings: Settings) -> int:
+async def _backfill(options: BackfillCommand, chosen: ChosenPair, settings: Settings) -> int:
     pair, scope = chosen.pair, chosen.scope
     source, destination = sides(pair)
     include, exclude = globs(scope)
@@ -56,21 +69,22 @@ async def _backfill(options: dict[str, Any], chosen: ChosenPair, settings: Setti
         job="replicate",
         source=source,
         destination=destination,
-        manifest=options["manifest"],
+        manifest=options.manifest,
         selection=Selection(
-            prefix=options["prefix"],
+            prefix=options.prefix,
             include=include,
             exclude=exclude,
-            newer_than=options["newer_than"],
-            older_than=options["older_than"],
+            newer_than=options.newer_than,
+            older_than=options.older_than,
         ),
-        options=copy_options(pair) | {"pair": pair.name} | _from_events(chosen, options["manifest"]),
-        price_table=options["price_table"],
-        prefixes=prefixes_below(scope, options["prefix"]),
+        options=copy_options(pair) | {"pair": pair.name} | _from_events(chosen, options.manifest),
+        price_table=options.start.price_table,
+        prefixes=prefixes_below(scope, options.prefix),
     )
-    ceiling = Ceiling.of(pair, options["max_cost"], options["max_objects"])
+    ceiling = Ceiling.of(pair, options.start.max_cost, options.start.max_objects)
+    start = replace(options.start, max_cost=ceiling.max_cost, max_objects=ceiling.max_objects)
     try:
-        return await launch_and_report(request, open_ledger(chosen.ledger), settings, options | ceiling._asdict())
+        return await launch_and_report(request, open_ledger(chosen.ledger), settings, start)
     except LimitExceeded as error:
         limits = Ceiling.of(pair)
         raise LimitExceeded(

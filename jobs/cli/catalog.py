@@ -8,10 +8,18 @@ import time
 import click
 
 from jobs.cli.console import emit
-from jobs.cli.options import json_option, ledger_location, ledger_option
+from jobs.cli.options import command_options, json_option, ledger_location, ledger_option, takes
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.runs.request import open_ledger
+
+
+@command_options
+class RebuildCommand:
+    """`sealift catalog rebuild`, as it was typed."""
+
+    ledger: str | None = ledger_option()
+    as_json: bool = json_option()
 
 
 @click.group()
@@ -22,14 +30,13 @@ def catalog() -> None:
 
 
 @catalog.command()
-@ledger_option()
-@json_option()
-def rebuild(ledger: str | None, as_json: bool) -> int:
+@takes(RebuildCommand)
+def rebuild(options: RebuildCommand) -> int:
     """Fold the outcomes of all complete runs into a new catalog. The old one stays until then.
 
     A version that a later run found mismatched or missing is not in it.
     """
-    asyncio.run(_rebuild(ledger_location(ledger, Settings.from_environment()), as_json))
+    asyncio.run(_rebuild(ledger_location(options.ledger, Settings.from_environment()), options.as_json))
     return 0
 
 

@@ -8,7 +8,18 @@ import click
 
 from jobs.cli import policy as policies
 from jobs.cli.console import emit
-from jobs.cli.options import json_option, stack
+from jobs.cli.options import command_options, flag, json_option, option, policy_option, takes
+
+
+@command_options
+class RedriveCommand:
+    """`sealift events redrive`, as it was typed."""
+
+    policy: str | None = policy_option()
+    queue: str | None = option("The events' queue. Default: the one that Terraform makes.", metavar="NAME")
+    limit: int | None = option("Return N at most.", name="--max", type=click.IntRange(min=1), metavar="N")
+    dry_run: bool = flag("Say how many there are and do nothing.")
+    as_json: bool = json_option()
 
 
 @click.group()
@@ -17,14 +28,8 @@ def events() -> None:
 
 
 @events.command("redrive")
-@stack(
-    click.option("--policy", "file", metavar="FILE", help="A path or s3://. Default: SEALIFT_POLICY."),
-    click.option("--queue", "name", metavar="NAME", help="The events' queue. Default: the one that Terraform makes."),
-    click.option("--max", "limit", type=click.IntRange(min=1), metavar="N", help="Return N at most."),
-    click.option("--dry-run", is_flag=True, help="Say how many there are and do nothing."),
-)
-@json_option()
-def redrive(file: str | None, name: str | None, limit: int | None, dry_run: bool, as_json: bool) -> int:
+@takes(RedriveCommand)
+def redrive(options: RedriveCommand) -> int:
     """Return dead letters to their queue, once the cause of their failure is mended.
 
     SQS moves them by itself where it can. With --max, and where it cannot, each letter is sent
@@ -37,18 +42,20 @@ def redrive(file: str | None, name: str | None, limit: int | None, dry_run: bool
     """
     from jobs.aws.dead_letters import DeadLetters, Moved
 
-    policy = policies.read(file)
-    letters = DeadLetters(name or f"{policy.name}-objects", str(policy.ledger.region))
+    policy = policies.read(options.policy)
+    letters = DeadLetters(options.queue or f"{policy.name}-objects", str(policy.ledger.region))
     waiting = letters.count()
-    moved = Moved(0, by_service=False) if dry_run or not waiting else letters.move(limit)
+    moved = Moved(0, by_service=False) if options.dry_run or not waiting else letters.move(options.limit)
     document: dict[str, Any] = {
         "queue": letters.queue.url,
         "dead_letter_queue": letters.name,
-        "dry_run": dry_run,
+        "dry_run": options.dry_run,
         "waiting": waiting,
         "moved": moved.messages,
         "by_service": moved.by_service,
     }
     text = f"{waiting:,} dead letters in {letters.name}"
-    emit(document, as_json=as_json, text=text if dry_run else f"{text}: {moved.messages:,} returned to their queue")
+    if not options.dry_run:
+        text += f": {moved.messages:,} returned to their queue"
+    emit(document, as_json=options.as_json, text=text)
     return 0

@@ -7,34 +7,41 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from posixpath import commonprefix
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from jobs.cli.batch_options import batch_options
 from jobs.cli.console import emit, say
 from jobs.cli.options import (
+    AccessOptions,
     LocationType,
     RunType,
+    command_options,
+    executor_option,
+    flag,
+    group,
     json_option,
     ledger_location,
     ledger_option,
     manifest_option,
-    side_options,
-    stack,
+    option,
+    policy_option,
+    takes,
 )
-from jobs.cli.pair_options import ChosenPair, choose
+from jobs.cli.pair_options import ChosenPair, choose_pair
 from jobs.cli.run_command import launch_and_report
+from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.config import Settings
 from jobs.core.display import Display, shown
 from jobs.core.enums import ArchiveSide
 from jobs.core.model import Location
-from jobs.core.run import RunSpec, Side
+from jobs.core.run import RunSpec
 from jobs.core.selection import Selection, parse_age
 from jobs.errors import ConfigError, ExitCode, UsageError
 from jobs.expire.places import Places, claimed_by, claimed_by_run, command_line, reach
@@ -43,58 +50,117 @@ from jobs.expire.rules import EXPIRED_BEFORE, PROOFS
 from jobs.ledger.ledger import Ledger
 from jobs.policy.coverage import match
 from jobs.registry import kind_of
-from jobs.runs.request import Planned, Request, open_ledger
+from jobs.runs.request import Planned, Planner, Request, open_ledger
 from jobs.s3.sessions import open_store
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 REPLACED = ("source", "copies", "grace", "max_share")
 """Options that --pair replaces by the policy's values."""
 
 
-def places_options() -> Callable[[F], F]:
-    """--source, --copies, --pair, and how both sides are reached."""
-    return stack(
-        click.option("--source", type=LocationType(), help="Where the originals are: only these are deleted."),
-        click.option(
-            "--copies", type=LocationType(), multiple=True, help="Where copies or archives are. May be repeated."
-        ),
-        click.option("--pair", "pair_name", metavar="NAME", help="Take both places, grace and share from the policy."),
-        click.option("--policy", "file", metavar="FILE", help="With --pair: a path or s3://. Default: SEALIFT_POLICY."),
-        side_options("source"),
-        side_options("copies"),
+GRACE = "30d"
+MAX_SHARE = "50%"
+
+
+@command_options
+class ExpireCommand:
+    """`sealift expire`, as it was typed. `source` and `copies` say where originals and copies are."""
+
+    run_id: str | None = option(
+        "The rows that this replicate, verify or compact run has proven.", name="--run", type=RunType(), metavar="RUN"
     )
+    manifest: str | None = manifest_option("These rows, by the latest proof that the ledger has of each.")
+    source: Location | None = option("Where the originals are: only these are deleted.", type=LocationType())
+    copies: tuple[Location, ...] = option(
+        "Where copies or archives are. May be repeated.", type=LocationType(), multiple=True
+    )
+    pair: str | None = option("Take both places, grace and share from the policy.", metavar="NAME")
+    policy: str | None = policy_option("With --pair: a path or s3://. Default: SEALIFT_POLICY.")
+    source_access: AccessOptions = group(AccessOptions, "source")
+    copies_access: AccessOptions = group(AccessOptions, "copies")
+    grace: str = option(
+        "Keep what was written, proven or hidden less than this ago.", default=GRACE, show_default=True, metavar="AGE"
+    )
+    max_share: str = option(
+        "Refuse to delete a larger share of the current objects, or of all versions, in one run.",
+        default=MAX_SHARE,
+        show_default=True,
+        metavar="PERCENT",
+    )
+    undo: str | None = option("Remove the delete markers of this expire run.", type=RunType(), metavar="RUN")
+    yes_delete: bool = flag("Delete. Without it nothing is deleted.")
+    max_objects: int | None = option("Refuse a plan with more objects.", type=click.IntRange(min=0), metavar="N")
+    max_cost: float | None = option("Refuse a plan that costs more.", type=click.FloatRange(min=0), metavar="DOLLARS")
+    price_table: Path | None = option("Prices as JSON, like jobs/core/prices/*.json.", type=click.Path(path_type=Path))
+    executor: str | None = executor_option()
+    ledger: str | None = ledger_option()
+    batch: WorkerOptions = group(WorkerOptions)
+    as_json: bool = json_option()
+
+    def start(self) -> StartOptions:
+        """How the run starts: --yes-delete is the consent."""
+        return StartOptions(
+            dry_run=False,
+            max_cost=self.max_cost,
+            max_objects=self.max_objects,
+            price_table=self.price_table,
+            yes=True,
+            executor=self.executor,
+            batch=self.batch,
+            as_json=self.as_json,
+        )
+
+    def named_places(self) -> Places | None:
+        """Where the command line, or the policy, says that originals and copies are.
+
+        None: it does not name both.
+        """
+        if self.source is None or not self.copies:
+            return None
+        destination = self.copies_access.side(self.copies[0])
+        return Places(self.source_access.side(self.source), self.copies, destination)
+
+    def complete(self, claims: Places) -> Places:
+        """The places of the command line. For those that it does not name, the ledger's claims."""
+        copies = self.copies or claims.copies
+        source = self.source_access.side(self.source or claims.source.location)
+        destination = self.copies_access.side(copies[0])
+        if not self.source and not any(reach(source)):
+            source = claims.source
+        if not self.copies and not any(reach(destination)):
+            destination = claims.destination
+        return Places(source, copies, destination)
 
 
-def by_pair(options: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def by_pair(options: ExpireCommand, pair_name: str, settings: Settings) -> tuple[ExpireCommand, Callable[[str], bool]]:
     """The options, with the places, the grace period and the share of a pair's archive.
 
-    Must not be called in an event loop. `source` is only as narrow as one prefix can be, and
-    `is_own` says which keys below it are the pair's. Raises UsageError for a pair whose policy lets
-    nothing expire, and for options that --pair replaces.
+    Must not be called in an event loop. `source` is only as narrow as one prefix can be, so the
+    second value says which keys below it are the pair's. Raises UsageError for a pair whose policy
+    lets nothing expire, and for options that --pair replaces.
     """
     context = click.get_current_context()
     for name in REPLACED:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UsageError(f"--{name.replace('_', '-')}: with --pair the policy says it")
-    chosen = choose(options, settings)
+    chosen = choose_pair(pair_name, options.policy, options.ledger, settings)
     pair, archive = chosen.pair, chosen.pair.archive
     if archive is None or archive.expire is None:
         raise UsageError(f"--pair {pair.name}: the policy lets nothing of it expire: write archive.expire there")
     is_source = archive.side is ArchiveSide.SOURCE
     shared = commonprefix(pair.source.prefixes)
     side = pair.source if is_source else pair.destination
-    return {
-        **options,
-        "source": Location(side.bucket, shared if is_source else pair.copy_key(shared)),
-        "is_own": _is_own(chosen, pair.copy_key("") if not is_source else ""),
-        "source_region": options["source_region"] or side.region,
-        "copies": (Location(archive.bucket, archive.prefix),),
-        "copies_region": options["copies_region"] or archive.region,
-        "grace": f"{archive.expire.grace:.0f}s",
-        "max_share": f"{float(archive.expire.max_share) * 100:g}%",
-        "ledger": f"s3://{chosen.ledger.bucket}/{chosen.ledger.key}",
-    }
+    source_access, copies_access = options.source_access, options.copies_access
+    by_policy = replace(
+        options,
+        source=Location(side.bucket, shared if is_source else pair.copy_key(shared)),
+        source_access=replace(source_access, region=source_access.region or side.region),
+        copies=(Location(archive.bucket, archive.prefix),),
+        copies_access=replace(copies_access, region=copies_access.region or archive.region),
+        grace=f"{archive.expire.grace:.0f}s",
+        max_share=f"{float(archive.expire.max_share) * 100:g}%",
+        ledger=f"s3://{chosen.ledger.bucket}/{chosen.ledger.key}",
+    )
+    return by_policy, _is_own(chosen, pair.copy_key("") if not is_source else "")
 
 
 def _is_own(chosen: ChosenPair, added: str) -> Callable[[str], bool]:
@@ -110,76 +176,19 @@ def _is_own(chosen: ChosenPair, added: str) -> Callable[[str], bool]:
     return is_own
 
 
-def named_side(options: Mapping[str, Any], name: str, location: Location) -> Side:
-    """A side, reached as the command line says."""
-    return Side(location, options[f"{name}_endpoint"], options[f"{name}_region"], options[f"{name}_profile"])
-
-
-def complete(options: Mapping[str, Any], claims: Places) -> Places:
-    """The places of the command line. For those that it does not name, the ledger's claims."""
-    copies = options["copies"] or claims.copies
-    source = named_side(options, "source", options["source"] or claims.source.location)
-    destination = named_side(options, "copies", copies[0])
-    if not options["source"] and not any(reach(source)):
-        source = claims.source
-    if not options["copies"] and not any(reach(destination)):
-        destination = claims.destination
-    return Places(source, copies, destination)
-
-
-def is_named(options: Mapping[str, Any]) -> bool:
-    """True if the command line, or the policy, says where originals and copies are."""
-    return bool(options["source"] and options["copies"])
-
-
 def same_command(places: Places, **flags: bool) -> str:
     """This command as the user typed it, with these places and flags."""
     context = click.get_current_context()
     typed: dict[str, Any] = {}
-    for option in context.command.params:
-        if context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
-            typed[option.opts[0]] = context.params[option.name]
+    for parameter in context.command.params:
+        if context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            typed[parameter.opts[0]] = context.params[parameter.name]
     return command_line("expire", typed | places.options() | {f"--{name}": flag for name, flag in flags.items()})
 
 
-GRACE = "30d"
-MAX_SHARE = "50%"
-
-
 @click.command()
-@click.option(
-    "--run",
-    "run_id",
-    type=RunType(),
-    metavar="RUN",
-    help="The rows that this replicate, verify or compact run has proven.",
-)
-@manifest_option("These rows, by the latest proof that the ledger has of each.")
-@places_options()
-@click.option(
-    "--grace",
-    default=GRACE,
-    show_default=True,
-    metavar="AGE",
-    help="Keep what was written, proven or hidden less than this ago.",
-)
-@click.option(
-    "--max-share",
-    default=MAX_SHARE,
-    show_default=True,
-    metavar="PERCENT",
-    help="Refuse to delete a larger share of the current objects, or of all versions, in one run.",
-)
-@click.option("--undo", type=RunType(), metavar="RUN", help="Remove the delete markers of this expire run.")
-@click.option("--yes-delete", is_flag=True, help="Delete. Without it nothing is deleted.")
-@click.option("--max-objects", type=click.IntRange(min=0), metavar="N", help="Refuse a plan with more objects.")
-@click.option("--max-cost", type=click.FloatRange(min=0), metavar="DOLLARS", help="Refuse a plan that costs more.")
-@click.option("--price-table", type=click.Path(path_type=Path), help="Prices as JSON, like jobs/core/prices/*.json.")
-@click.option("--executor", type=click.Choice(["local", "batch"]), help="Default: SEALIFT_EXECUTOR or local.")
-@ledger_option()
-@batch_options()
-@json_option()
-def expire(**options: Any) -> int:
+@takes(ExpireCommand)
+def expire(options: ExpireCommand) -> int:
     """Delete originals whose copy or archive member is proven.
 
     Without --yes-delete this is a dry run. You say where originals and copies are: --source and
@@ -206,34 +215,27 @@ def expire(**options: Any) -> int:
         --source s3://docs/2024/ --copies s3://replica/2024/ --copies s3://cold/docs --yes-delete
     sealift expire --undo 20261225T004105Z-expire-9b02 --source s3://docs/2024/
     """
-    if sum(options[name] is not None for name in ("run_id", "manifest", "undo")) != 1:
+    if sum(each is not None for each in (options.run_id, options.manifest, options.undo)) != 1:
         raise UsageError("nothing to expire: give --run RUN or --manifest URI (or --undo RUN), one of them")
     settings = Settings.from_environment()
-    if options["pair_name"] is not None:
-        options = by_pair(options, settings)
-    ledger = open_ledger(ledger_location(options["ledger"], settings))
-    if options["undo"]:
-        return asyncio.run(_undo(ledger, options["undo"], options))
-    run_options = {
-        "grace_seconds": parse_age(options["grace"]),
-        "max_share": _share(options["max_share"]),
-        "delete": options["yes_delete"],
-    }
-    return asyncio.run(_start(options, run_options, ledger, settings))
+    is_own: Callable[[str], bool] | None = None
+    if options.pair is not None:
+        options, is_own = by_pair(options, options.pair, settings)
+    ledger = open_ledger(ledger_location(options.ledger, settings))
+    if options.undo:
+        return asyncio.run(_undo(ledger, options.undo, options))
+    return asyncio.run(_start(options, ledger, settings, partial(_plan_rows, is_own)))
 
 
-async def _start(options: dict[str, Any], run_options: dict[str, Any], ledger: Ledger, settings: Settings) -> int:
-    proving = await _proving_run(ledger, options["run_id"]) if options["run_id"] else None
-    if is_named(options):
-        places = Places(
-            named_side(options, "source", options["source"]),
-            options["copies"],
-            named_side(options, "copies", options["copies"][0]),
-        )
-    else:
-        places = complete(options, await _claims(ledger, options, proving))
+async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, planner: Planner) -> int:
+    grace_seconds, max_share = parse_age(options.grace), _share(options.max_share)
+    proving = await _proving_run(ledger, options.run_id) if options.run_id else None
+    places = named = options.named_places()
+    if places is None:
+        proven = claimed_by([proving]) if proving else None
+        places = options.complete(proven or await _claims(ledger, options.manifest or "", options.source))
         command = same_command(places, **{"yes-delete": True})
-        if options["yes_delete"]:
+        if options.yes_delete:
             raise UsageError(
                 "--yes-delete needs --source and --copies (or --pair) from you: the ledger must not decide where they "
                 f"are. These are its claims: check each place, then start  {command}"
@@ -248,18 +250,19 @@ async def _start(options: dict[str, Any], run_options: dict[str, Any], ledger: L
         job="expire",
         source=places.source,
         destination=places.destination,
-        manifest=options["manifest"],
+        manifest=options.manifest,
         selection=Selection(versions="all"),
-        options=run_options
-        | {
+        options={
+            "grace_seconds": grace_seconds,
+            "max_share": max_share,
+            "delete": options.yes_delete,
             "proofs": [proving.run_id] if proving else [],
             "copies": [str(each) for each in places.copies],
-            "claimed": not is_named(options),
+            "claimed": named is None,
         },
-        price_table=options["price_table"],
+        price_table=options.price_table,
     )
-    planner = partial(_plan_rows, options.get("is_own"))
-    return await launch_and_report(request, ledger, settings, options | {"dry_run": False, "yes": True}, planner)
+    return await launch_and_report(request, ledger, settings, options.start(), planner)
 
 
 async def _plan_rows(
@@ -284,25 +287,23 @@ async def _plan_rows(
     )
 
 
-async def _claims(ledger: Ledger, options: Mapping[str, Any], proving: RunSpec | None) -> Places:
-    """Where the ledger claims that originals and copies are."""
-    if proving is not None:
-        return claimed_by([proving])
-    manifest = await open_manifest(options["manifest"], ledger)
-    bucket = manifest.bucket or (options["source"].bucket if options["source"] else None)
+async def _claims(ledger: Ledger, uri: str, source: Location | None) -> Places:
+    """Where the ledger claims that the originals and copies of a manifest's rows are."""
+    manifest = await open_manifest(uri, ledger)
+    bucket = manifest.bucket or (source.bucket if source else None)
     if bucket is None:
-        raise UsageError(f"{options['manifest']} does not say which bucket its keys are in: add --source s3://bucket")
+        raise UsageError(f"{uri} does not say which bucket its keys are in: add --source s3://bucket")
     return claimed_by(await proving_runs(ledger, bucket), bucket)
 
 
-async def _undo(ledger: Ledger, run_id: str, options: Mapping[str, Any]) -> int:
+async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
     from jobs.expire.undo import unhide
     from jobs.ledger.tombstones import Tombstones
 
     spec = await ledger.spec(run_id)
     if kind_of(spec).name != "expire":
         raise UsageError(f"run {run_id} is a {spec.job} run: it hid nothing")
-    if options["source"] is None:
+    if options.source is None:
         run_options = {"--undo": run_id} | {
             name: value for name, value in claimed_by_run(spec).options().items() if name.startswith("--source")
         }
@@ -310,7 +311,7 @@ async def _undo(ledger: Ledger, run_id: str, options: Mapping[str, Any]) -> int:
             "--undo needs --source from you: where it removes delete markers, the ledger must not say. "
             f"This is what it claims: check it, then start  {command_line('expire', run_options)}"
         )
-    source = named_side(options, "source", options["source"])
+    source = options.source_access.side(options.source)
     store = open_store(source.endpoint, source.region, source.profile, max_in_flight=16)
     bucket, prefix = source.location
     try:
@@ -326,7 +327,7 @@ async def _undo(ledger: Ledger, run_id: str, options: Mapping[str, Any]) -> int:
         )
     lines += [f"  {shown(each.key)}: {each.problem}" for each in undone.problems[:20]]
     document = {"run_id": run_id, "undone": undone.markers, "lost": undone.lost, "problems": problems}
-    emit(document, as_json=options["as_json"], text="\n".join(lines))
+    emit(document, as_json=options.as_json, text="\n".join(lines))
     return int(ExitCode.FINDINGS) if problems else 0
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.console import say
-from jobs.cli.options import stack
+from jobs.cli.options import command_options, json_option, option, policy_option, takes
 from jobs.config import Settings
 from jobs.errors import ConfigError, StoreError, UsageError
 from jobs.reports.figures import human_bytes, human_seconds
@@ -41,16 +41,26 @@ pairs:
 """
 
 
+@command_options
+class LocalCommand:
+    """`sealift local`, as it was typed."""
+
+    policy: str | None = policy_option("Default: SEALIFT_POLICY, or a pair of two sample buckets.")
+    port: int = option("S3's port. Default: any.", type=click.IntRange(0, 65535), default=0, metavar="N")
+    data: Path | None = option("A folder that keeps the data.", type=click.Path(file_okay=False, path_type=Path))
+    retry: int = option(
+        "A failed message comes again after so long. After five times it is a dead letter.",
+        type=click.IntRange(0, 43200),
+        default=5,
+        show_default=True,
+        metavar="SECONDS",
+    )
+    as_json: bool = json_option("Print one line of JSON a second.")
+
+
 @click.command()
-@stack(
-    click.option("--policy", "file", metavar="FILE", help="Default: SEALIFT_POLICY, or a pair of two sample buckets."),
-    click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="S3's port. Default: any."),
-    click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="A folder that keeps the data."),
-    click.option("--retry", type=click.IntRange(0, 43200), default=5, show_default=True, metavar="SECONDS",
-                 help="A failed message comes again after so long. After five times it is a dead letter."),
-    click.option("--json", "as_json", is_flag=True, help="Print one line of JSON a second."),
-)  # fmt: skip
-def local(file: str | None, port: int, data: Path | None, retry: int, as_json: bool) -> int:
+@takes(LocalCommand)
+def local(options: LocalCommand) -> int:
     """Run the event-driven system on this machine, without an AWS account.
 
     It has S3 with notifications, SQS, the functions and the runs. Prints the variables that point a
@@ -67,17 +77,18 @@ def local(file: str | None, port: int, data: Path | None, retry: int, as_json: b
     sealift local --policy policy.yaml --data ./playground --port 9000
     """
     out, stop = sys.stdout, threading.Event()
-    named = file or Settings.from_environment().policy
+    named = options.policy or Settings.from_environment().policy
     if named is not None and named.startswith("s3://"):
         raise UsageError(f"--policy {named}: name a file of this machine, because nothing here asks AWS")
-    with _interrupting(stop), _folder(data) as folder:
+    with _interrupting(stop), _folder(options.data) as folder:
         from jobs.local.system import running
 
         policy = Path(named) if named is not None else _sample(folder)
-        if not as_json:
+        if not options.as_json:
             say("Starting …")
-        with running(policy, folder, port=port, keeps_data=data is not None, retry_seconds=retry) as system:
-            if as_json:
+        keeps_data = options.data is not None
+        with running(policy, folder, port=options.port, keeps_data=keeps_data, retry_seconds=options.retry) as system:
+            if options.as_json:
                 ready = {"event": "ready", "environment": dict(system.environment), "folder": str(folder.resolve())}
                 click.echo(json.dumps(ready), file=out)
                 _report(system, stop, lambda status: click.echo(json.dumps(status), file=out))
@@ -86,7 +97,7 @@ def local(file: str | None, port: int, data: Path | None, retry: int, as_json: b
                 with _line() as show:
                     _report(system, stop, show)
             events, runs = len(system.unhandled), system.batch.unfinished
-    if not as_json:
+    if not options.as_json:
         say(_farewell(events, runs))
     return 0
 

@@ -10,37 +10,38 @@ from typing import Any
 
 import click
 
-from jobs.cli import batch_options
 from jobs.cli.console import display, emit, table
-from jobs.cli.options import json_option, ledger_option, stack
-from jobs.cli.pair_options import choose, pair_options
+from jobs.cli.options import command_options, executor_option, group, json_option, ledger_option, option, takes
+from jobs.cli.pair_options import PairOptions
+from jobs.cli.start_options import WorkerOptions
 from jobs.config import Settings
 from jobs.core.selection import parse_age
 from jobs.errors import UsageError
-from jobs.nights.calendar import (
-    find_night,
-    parse_night,
-)
+from jobs.nights.calendar import find_night, parse_night
 from jobs.nights.night import run_night
 from jobs.nights.records import NightRecords
 from jobs.reports.figures import human_seconds
 from jobs.runs.request import open_ledger
 
 
+@command_options
+class NightlyCommand:
+    """`sealift nightly`, as it was typed."""
+
+    pair: PairOptions = group(PairOptions)
+    night: str | None = option("Which night. Default: the last one to begin in the pair's zone.", metavar="YYYY-MM-DD")
+    margin: str = option(
+        "Compare only objects that are so much older than a report: 15m, 2h.", default="15m", show_default=True
+    )
+    ledger: str | None = ledger_option()
+    executor: str | None = executor_option()
+    batch: WorkerOptions = group(WorkerOptions)
+    as_json: bool = json_option()
+
+
 @click.command()
-@pair_options()
-@click.option("--night", metavar="YYYY-MM-DD", help="Which night. Default: the last one to begin in the pair's zone.")
-@click.option(
-    "--margin",
-    default="15m",
-    show_default=True,
-    help="Compare only objects that are so much older than a report: 15m, 2h.",
-)
-@ledger_option()
-@stack(click.option("--executor", type=click.Choice(["local", "batch"]), help="Default: SEALIFT_EXECUTOR or local."))
-@batch_options.batch_options()
-@json_option()
-def nightly(**options: Any) -> int:
+@takes(NightlyCommand)
+def nightly(options: NightlyCommand) -> int:
     """A pair's night: compare both sides, copy what is missing or stale, verify the copies and a
     share of the rest.
 
@@ -53,15 +54,15 @@ def nightly(**options: Any) -> int:
     sealift nightly --pair scans
     sealift nightly --pair scans --night 2026-11-24 --executor batch --json
     """
-    if options["detach"]:
+    if options.batch.detach:
         raise UsageError(
             "--detach: a night waits for its runs, because each stage needs the one before it; leave it out"
         )
     settings = Settings.from_environment()
-    chosen, now = choose(options, settings), time.time()
+    chosen, now = options.pair.choose(options.ledger, settings), time.time()
     hours = chosen.pair.nightly
     latest = find_night(now, hours.hour.minutes, zoneinfo.ZoneInfo(hours.time_zone))
-    night = parse_night(options["night"], latest) if options["night"] else latest
+    night = parse_night(options.night, latest) if options.night else latest
     summary = asyncio.run(
         run_night(
             NightRecords(open_ledger(chosen.ledger), chosen.pair.name, night),
@@ -69,13 +70,13 @@ def nightly(**options: Any) -> int:
             chosen.pair,
             chosen.scope,
             settings,
-            batch_options.chosen(options),
-            display(options["as_json"]),
+            options.batch.placed(options.executor),
+            display(options.as_json),
             now=now,
-            margin_seconds=parse_age(options["margin"]),
+            margin_seconds=parse_age(options.margin),
         )
     )
-    emit(summary, as_json=options["as_json"], text=summary_text(summary))
+    emit(summary, as_json=options.as_json, text=summary_text(summary))
     return int(summary["exit_code"])
 
 

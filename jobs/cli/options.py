@@ -1,23 +1,40 @@
-"""Options that several commands share, and the values of their texts."""
+"""Options of a command: a frozen dataclass whose fields say what click takes.
+
+    @command_options
+    class ShowCommand:
+        run_id: str = argument(type=RunType(), metavar="RUN")
+        as_json: bool = json_option()
+
+    @runs.command()
+    @takes(ShowCommand)
+    def show(options: ShowCommand) -> int: ...
+
+A `group` is a field with a dataclass of its own, which several commands share.
+"""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import click
 
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Side
-from jobs.core.selection import parse_size, parse_when
+from jobs.core.selection import Selection, parse_size, parse_when
 from jobs.errors import UsageError
 from jobs.s3.http.endpoints import given_endpoint
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from jobs.s3.store import Store
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """A run's id is one folder in the ledger: no slash, and neither `.` nor `..`."""
@@ -99,45 +116,132 @@ def check_run_id(value: str, what: str) -> str:
     return value
 
 
-def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    """Several option decorators as one, in the order of the help text."""
+def option(help: str | None = None, *, name: str = "", **attributes: Any) -> Any:
+    """A field that is an option, described as for `click.option`.
 
-    def apply(function: F) -> F:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
+    `name`: by default the field's, as `--max-cost` for `max_cost`. In the `help` of a group
+    `{side}` is the group's side.
+    """
+    return _parameter(click.option, name, attributes | {"help": help})
 
 
-def prefix_option(text: str) -> Callable[[F], F]:
+def flag(help: str, *, name: str = "") -> Any:
+    """A field that is an option without a value."""
+    return option(help, name=name, is_flag=True)
+
+
+def argument(**attributes: Any) -> Any:
+    """A field that is an argument, described as for `click.argument`."""
+    return _parameter(click.argument, "", attributes)
+
+
+def _parameter(declare: Callable[..., Any], name: str, attributes: dict[str, Any]) -> Any:
+    default = {"default": attributes["default"]} if "default" in attributes else {}
+    return field(metadata={"parameter": (declare, name, attributes)}, **default)
+
+
+def group(kind: type[T], side: str = "") -> T:
+    """A field that holds shared options. `side`: which side of a run they are about."""
+    shared: T = field(metadata={"group": (kind, side)})
+    return shared
+
+
+def prefix_option(help: str) -> Any:
     """--prefix"""
-    return click.option("--prefix", type=TextType(), callback=lambda _, __, value: value or "", help=text)
+    return option(help, type=TextType(), callback=lambda _, __, value: value or "")
 
 
-def manifest_option(text: str) -> Callable[[F], F]:
+def manifest_option(help: str) -> Any:
     """--manifest"""
-    return click.option("--manifest", type=ManifestType(), metavar="URI", help=text)
+    return option(help, type=ManifestType(), metavar="URI")
 
 
-def checksums_options() -> Callable[[F], F]:
-    """--source-checksums, --destination-checksums"""
-    text = "Evidence at rest: manifest.json of the report of a Compute checksum job."
-    return stack(
-        click.option("--source-checksums", type=TextType(), metavar="URI", help=text),
-        click.option("--destination-checksums", type=TextType(), metavar="URI", help="The same for the destination."),
-    )
+def versions_option() -> Any:
+    """--versions"""
+    return option(type=click.Choice(["current", "all"]), default="current", show_default=True)
 
 
-def ledger_option() -> Callable[[F], F]:
+def executor_option(help: str = "Default: SEALIFT_EXECUTOR or local.") -> Any:
+    """--executor"""
+    return option(help, type=click.Choice(["local", "batch"]))
+
+
+def sse_option(help: str) -> Any:
+    """--sse"""
+    return option(help, type=click.Choice(["AES256", "aws:kms"]))
+
+
+def requester_pays_option() -> Any:
+    """--requester-pays"""
+    return flag("Agree to pay for requests to the source's bucket.")
+
+
+def ledger_option() -> Any:
     """--ledger"""
-    text = "Where runs are recorded, s3://bucket/prefix. Default: SEALIFT_LEDGER."
-    return click.option("--ledger", metavar="URI", help=text)
+    return option("Where runs are recorded, s3://bucket/prefix. Default: SEALIFT_LEDGER.", metavar="URI")
 
 
-def json_option() -> Callable[[F], F]:
+def policy_option(help: str = "A path or s3://. Default: SEALIFT_POLICY.") -> Any:
+    """--policy"""
+    return option(help, metavar="FILE")
+
+
+def json_option(help: str = "Print exactly one JSON document on stdout.") -> Any:
     """--json"""
-    return click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON document on stdout.")
+    return flag(help, name="--json")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(
+    option, flag, argument, group, prefix_option, manifest_option, versions_option, executor_option, sse_option,
+    requester_pays_option, ledger_option, policy_option, json_option,
+))  # fmt: skip
+def command_options(kind: type[T]) -> type[T]:
+    """Make a class a frozen dataclass of options."""
+    return dataclass(frozen=True, slots=True, kw_only=True)(kind)
+
+
+def takes(kind: type[T]) -> Callable[[Callable[[T], R]], Callable[..., R]]:
+    """Let a command take the options of a dataclass: its function gets one instance."""
+
+    def decorate(function: Callable[[T], R]) -> Callable[..., R]:
+        @wraps(function)
+        def command(**values: Any) -> R:
+            return function(read_options(kind, values))
+
+        for declare in reversed([*_declarations(kind)]):
+            command = declare(command)
+        return command
+
+    return decorate
+
+
+def read_options(kind: type[T], values: Mapping[str, Any], side: str = "") -> T:
+    """An instance of a dataclass of options, from the values of click's parameters."""
+    read: dict[str, Any] = {}
+    for each in fields(kind):  # type: ignore[arg-type]
+        shared = each.metadata.get("group")
+        read[each.name] = read_options(shared[0], values, shared[1]) if shared else values[_name(each.name, side)]
+    return kind(**read)
+
+
+def _declarations(kind: type[Any], side: str = "") -> Iterator[Callable[[Any], Any]]:
+    """The decorators of click for a dataclass of options, in the order of the help text."""
+    for each in fields(kind):
+        if "group" in each.metadata:
+            yield from _declarations(*each.metadata["group"])
+            continue
+        declare, option_name, attributes = each.metadata["parameter"]
+        name = _name(each.name, side)
+        if declare is click.argument:
+            yield declare(name, **attributes)
+            continue
+        help = attributes["help"].format(side=side) if side else attributes["help"]
+        yield declare(name, option_name or f"--{name.replace('_', '-')}", **attributes | {"help": help})
+
+
+def _name(field_name: str, side: str) -> str:
+    """The name of click's parameter for a field."""
+    return f"{side}_{field_name}" if side else field_name
 
 
 def _checked_endpoint(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
@@ -150,50 +254,65 @@ def _checked_endpoint(_: click.Context, __: click.Parameter, url: str | None) ->
     return url
 
 
-def side_options(side: str) -> Callable[[F], F]:
-    """--source-endpoint, --source-region, --source-profile (or --destination-…)."""
-    return stack(
-        click.option(
-            f"--{side}-endpoint",
-            metavar="URL",
-            callback=_checked_endpoint,
-            help=f"Endpoint of the {side}. Default: the one that boto3 finds.",
-        ),
-        click.option(f"--{side}-region", metavar="NAME", help=f"Region of the {side}."),
-        click.option(f"--{side}-profile", metavar="NAME", help=f"Credentials profile for the {side}."),
+@command_options
+class AccessOptions:
+    """How one side is reached."""
+
+    endpoint: str | None = option(
+        "Endpoint of the {side}. Default: the one that boto3 finds.", metavar="URL", callback=_checked_endpoint
+    )
+    region: str | None = option("Region of the {side}.", metavar="NAME")
+    profile: str | None = option("Credentials profile for the {side}.", metavar="NAME")
+
+    def side(self, location: Location) -> Side:
+        """The side at this location."""
+        return Side(location, self.endpoint, self.region, self.profile)
+
+    def open(self) -> Store:
+        """The side's store."""
+        from jobs.s3.sessions import open_store
+
+        return open_store(self.endpoint, self.region, self.profile)
+
+
+@command_options
+class ChecksumsOptions:
+    """Evidence at rest of both sides."""
+
+    source_checksums: str | None = option(
+        "Evidence at rest: manifest.json of the report of a Compute checksum job.", type=TextType(), metavar="URI"
+    )
+    destination_checksums: str | None = option("The same for the destination.", type=TextType(), metavar="URI")
+
+
+@command_options
+class FilterOptions:
+    """Which rows of the manifest are taken."""
+
+    include: tuple[str, ...] = option("Take only keys that match. May be repeated.", multiple=True, metavar="GLOB")
+    exclude: tuple[str, ...] = option("Leave out keys that match. May be repeated.", multiple=True, metavar="GLOB")
+    newer_than: float | None = option("Take only objects modified after: 30d, 12h, 2026-11-01.", type=WhenType())
+    older_than: float | None = option("Take only objects modified before.", type=WhenType())
+    min_size: int | None = option("Take only objects of at least this size: 10MB, 5GiB.", type=SizeType())
+    max_size: int | None = option("Take only objects of at most this size.", type=SizeType())
+    include_class: tuple[str, ...] = option(
+        "Take only this storage class. May be repeated.", multiple=True, metavar="CLASS"
     )
 
-
-def filter_options() -> Callable[[F], F]:
-    """--include … --include-class: which rows of the manifest are taken."""
-    repeated = "May be repeated."
-    return stack(
-        click.option("--include", multiple=True, metavar="GLOB", help=f"Take only keys that match. {repeated}"),
-        click.option("--exclude", multiple=True, metavar="GLOB", help=f"Leave out keys that match. {repeated}"),
-        click.option("--newer-than", type=WhenType(), help="Take only objects modified after: 30d, 12h, 2026-11-01."),
-        click.option("--older-than", type=WhenType(), help="Take only objects modified before."),
-        click.option("--min-size", type=SizeType(), help="Take only objects of at least this size: 10MB, 5GiB."),
-        click.option("--max-size", type=SizeType(), help="Take only objects of at most this size."),
-        click.option(
-            "--include-class", multiple=True, metavar="CLASS", help=f"Take only this storage class. {repeated}"
-        ),
-    )
-
-
-def plan_options() -> Callable[[F], F]:
-    """--dry-run, --max-cost, --max-objects, --yes, --executor."""
-    return stack(
-        click.option("--dry-run", is_flag=True, help="Print the plan (rows, bytes, requests, dollars) and do nothing."),
-        click.option(
-            "--max-cost", type=click.FloatRange(min=0), metavar="DOLLARS", help="Refuse a plan that costs more."
-        ),
-        click.option("--max-objects", type=click.IntRange(min=0), metavar="N", help="Refuse a plan with more objects."),
-        click.option(
-            "--price-table", type=click.Path(path_type=Path), help="Prices as JSON, like jobs/core/prices/*.json."
-        ),
-        click.option("--yes", is_flag=True, help="Start without asking (on a terminal it asks)."),
-        click.option("--executor", type=click.Choice(["local", "batch"]), help="Default: SEALIFT_EXECUTOR or local."),
-    )
+    def selection(self, source: Side | None, versions: str, sample: tuple[int, int] | None = None) -> Selection:
+        """The selected rows of a source. `sample`: (number, of), the slice of the keys that is taken."""
+        return Selection(
+            prefix=source.location.key if source else "",
+            include=self.include,
+            exclude=self.exclude,
+            min_size_bytes=self.min_size,
+            max_size_bytes=self.max_size,
+            newer_than=self.newer_than,
+            older_than=self.older_than,
+            storage_classes=self.include_class,
+            versions=versions,
+            sample=sample,
+        )
 
 
 def ledger_location(ledger: str | None, settings: Settings) -> Location:
@@ -202,8 +321,3 @@ def ledger_location(ledger: str | None, settings: Settings) -> Location:
     if not uri:
         raise UsageError("no ledger: give --ledger s3://bucket/prefix or set SEALIFT_LEDGER")
     return Location.parse(uri)
-
-
-def side(location: Location, options: Mapping[str, Any], name: str) -> Side:
-    """The source's or destination's Side from the options of `side_options`."""
-    return Side(location, options[f"{name}_endpoint"], options[f"{name}_region"], options[f"{name}_profile"])

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import click
 
 from jobs.cli import policy as policies
-from jobs.cli.options import ledger_location, stack
+from jobs.cli.options import command_options, ledger_location, option, policy_option
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.errors import UsageError
 from jobs.policy.coverage import Scope, scope
 from jobs.policy.model import Pair, Policy
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +23,28 @@ class ChosenPair:
     ledger: Location
 
 
-def pair_options() -> Callable[[F], F]:
-    """--pair, --policy."""
-    return stack(
-        click.option("--pair", "pair_name", metavar="NAME", required=True, help="Which pair of the policy."),
-        click.option("--policy", "file", metavar="FILE", help="A path or s3://. Default: SEALIFT_POLICY."),
-    )
+@command_options
+class PairOptions:
+    """Which pair of which policy."""
+
+    name: str = option("Which pair of the policy.", name="--pair", metavar="NAME", required=True)
+    policy: str | None = policy_option()
+
+    def choose(self, ledger: str | None, settings: Settings) -> ChosenPair:
+        """The pair. Must not be called in an event loop. See `choose_pair`."""
+        return choose_pair(self.name, self.policy, ledger, settings)
 
 
-def choose(options: Mapping[str, Any], settings: Settings) -> ChosenPair:
-    """The pair that the options name. Must not be called in an event loop.
+def choose_pair(name: str, policy_file: str | None, ledger: str | None, settings: Settings) -> ChosenPair:
+    """The pair of this name. Must not be called in an event loop.
 
     The ledger is the one of --ledger, SEALIFT_LEDGER or the policy, in this order. Raises
     UsageError, PolicyError, StoreError.
     """
-    policy = policies.read(options["file"])
-    pair = policy.pair(options["pair_name"])
+    policy = policies.read(policy_file)
+    pair = policy.pair(name)
     if pair is None:
         names = ", ".join(each.name for each in policy.pairs)
-        raise UsageError(f"--pair {options['pair_name']!r}: the policy has no such pair, only {names}")
-    place = ledger_location(options["ledger"] or settings.ledger or policy.ledger.uri, settings)
+        raise UsageError(f"--pair {name!r}: the policy has no such pair, only {names}")
+    place = ledger_location(ledger or settings.ledger or policy.ledger.uri, settings)
     return ChosenPair(policy, pair, scope(policy, pair), place)

@@ -12,7 +12,7 @@ from typing import IO, Any
 import click
 
 from jobs.cli.console import emit
-from jobs.cli.options import LocationType, json_option
+from jobs.cli.options import LocationType, argument, command_options, flag, json_option, option, policy_option, takes
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
@@ -25,6 +25,40 @@ from jobs.policy.words import Age, Size, Word
 from jobs.reports.figures import human_bytes
 
 
+@command_options
+class CheckCommand:
+    """`sealift policy check`, as it was typed."""
+
+    file: str | None = argument(required=False)
+    as_json: bool = json_option()
+
+
+@command_options
+class ExplainCommand:
+    """`sealift policy explain`, as it was typed."""
+
+    uri: Location = argument(metavar="s3://BUCKET/KEY", type=LocationType())
+    policy: str | None = policy_option()
+    size: str | None = option("The object's size, for example 40KiB.", metavar="SIZE")
+    age: str | None = option("How long ago it was written, for example 120d.", metavar="AGE")
+    tags: tuple[str, ...] = option("A tag of the object. May be repeated.", name="--tag", metavar="K=V", multiple=True)
+    no_tags: bool = flag("The object has no tags.")
+    as_json: bool = json_option()
+
+
+@command_options
+class BindCommand:
+    """`sealift policy bind`, as it was typed."""
+
+    terraform_output: IO[str] = option(
+        "A file with the output of `terraform output -json`. - reads stdin.",
+        type=click.File(encoding="utf-8"),
+        required=True,
+        metavar="FILE",
+    )
+    as_json: bool = json_option()
+
+
 @click.group()
 def policy() -> None:
     """Check the policy file; explain what it means for an object.
@@ -35,9 +69,8 @@ def policy() -> None:
 
 
 @policy.command()
-@click.argument("file", required=False)
-@json_option()
-def check(file: str | None, as_json: bool) -> int:
+@takes(CheckCommand)
+def check(options: CheckCommand) -> int:
     """Check the policy.
 
     FILE is a path or s3:// (default: SEALIFT_POLICY). Reports every mistake at once, and warns of
@@ -45,54 +78,40 @@ def check(file: str | None, as_json: bool) -> int:
     its defaults.
     """
     try:
-        found = read(file)
+        found = read(options.file)
     except PolicyError as error:
         mistakes = [mistake._asdict() for mistake in error.mistakes]
         count = f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)}"
         lines = [f"{error.file}: {count}", *(f"  {shown(str(mistake))}" for mistake in error.mistakes)]
         document = {"file": error.file, "valid": False, "mistakes": mistakes, "policy": None}
-        emit(document, as_json=as_json, text="\n".join(lines))
+        emit(document, as_json=options.as_json, text="\n".join(lines))
         return int(ExitCode.CONFIG)
-    name = file or Settings.from_environment().policy
+    name = options.file or Settings.from_environment().policy
     warnings = [_warning_text(found, finding) for finding in find_warnings(found, datetime.now(UTC).date())]
     lines = [f"{name}: right", *(f"  warning: {text}" for text in warnings), *map(_pair_text, found.pairs)]
     document = {"file": name, "valid": True, "mistakes": [], "warnings": warnings, "policy": plain(found)}
-    emit(document, as_json=as_json, text="\n".join(lines))
+    emit(document, as_json=options.as_json, text="\n".join(lines))
     return int(ExitCode.DONE)
 
 
 @policy.command("explain")
-@click.argument("uri", metavar="s3://BUCKET/KEY", type=LocationType())
-@click.option("--policy", "file", metavar="FILE", help="A path or s3://. Default: SEALIFT_POLICY.")
-@click.option("--size", metavar="SIZE", help="The object's size, for example 40KiB.")
-@click.option("--age", metavar="AGE", help="How long ago it was written, for example 120d.")
-@click.option("--tag", "tags", metavar="K=V", multiple=True, help="A tag of the object. May be repeated.")
-@click.option("--no-tags", is_flag=True, help="The object has no tags.")
-@json_option()
-def explain_object(
-    uri: Location,
-    file: str | None,
-    size: str | None,
-    age: str | None,
-    tags: tuple[str, ...],
-    no_tags: bool,
-    as_json: bool,
-) -> int:
+@takes(ExplainCommand)
+def explain_object(options: ExplainCommand) -> int:
     """Explain which pair protects an object, where its copies go, which archive rule takes it, and
     why.
 
     It asks S3 nothing. Where you leave out a fact about the object, the answer says "if".
     """
     answer = explain(
-        read(file),
-        uri.bucket,
-        uri.key,
-        size_bytes=_word(Size, "--size", size),
-        age_seconds=_word(Age, "--age", age),
-        tags=_tags(tags) if tags or no_tags else None,
+        read(options.policy),
+        options.uri.bucket,
+        options.uri.key,
+        size_bytes=_word(Size, "--size", options.size),
+        age_seconds=_word(Age, "--age", options.age),
+        tags=_tags(options.tags) if options.tags or options.no_tags else None,
     )
-    emit(to_dict(answer), as_json=as_json, text=_explanation_text(answer))
-    return int(ExitCode.DONE if answer.pair else ExitCode.FINDINGS)
+    emit(to_dict(answer), as_json=options.as_json, text=_explanation_text(answer))
+    return int(ExitCode.DONE if answer.pair and not answer.copy_problem else ExitCode.FINDINGS)
 
 
 @policy.command()
@@ -190,6 +209,8 @@ def _explanation_text(answer: Explanation) -> str:
         f"  verified    by checksums once in {pair.verify.rota:d} nights{deep}",
         f"  archived    {_archive_text(answer)}",
     ]
+    if answer.copy_problem:
+        lines.insert(3, f"  impossible  {answer.copy_problem}")
     verdicts = {True: "applies", False: "does not apply", None: "may apply"}
     lines += [f"    {rule.rule} {verdicts[rule.applies]}: {rule.reason}" for rule in answer.rules]
     return "\n".join(map(shown, lines))
@@ -207,16 +228,8 @@ def _archive_text(answer: Explanation) -> str:
 
 
 @policy.command()
-@click.option(
-    "--terraform-output",
-    "file",
-    type=click.File(encoding="utf-8"),
-    required=True,
-    metavar="FILE",
-    help="A file with the output of `terraform output -json`. - reads stdin.",
-)
-@json_option()
-def bind(file: IO[str], as_json: bool) -> int:
+@takes(BindCommand)
+def bind(options: BindCommand) -> int:
     """Print SEALIFT_* variables for Terraform's resources: ledger, policy, job queues, job
     definition.
 
@@ -224,10 +237,10 @@ def bind(file: IO[str], as_json: bool) -> int:
     terraform -chdir=terraform output -json | sealift policy bind --terraform-output - > sealift.env
     set -a; . ./sealift.env; set +a
     """
-    environment = _environment(file)
+    environment = _environment(options.terraform_output)
     Settings.from_environment(environment)
     lines = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
-    emit(environment, as_json=as_json, text="\n".join(lines))
+    emit(environment, as_json=options.as_json, text="\n".join(lines))
     return int(ExitCode.DONE)
 
 

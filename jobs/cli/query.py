@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.console import say, table, visible_json
-from jobs.cli.options import RunType, ledger_location, ledger_option
+from jobs.cli.options import RunType, argument, command_options, flag, ledger_location, ledger_option, option, takes
 from jobs.config import Settings
 from jobs.errors import ConfigError, UsageError
+from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.runs.request import open_ledger
 
@@ -30,24 +31,25 @@ TABLE_ROWS = 1_000
 """The most rows of a table on a terminal."""
 
 
+@command_options
+class QueryCommand:
+    """`sealift query`, as it was typed."""
+
+    sql: str | None = argument(required=False)
+    run_id: str | None = option(
+        "Only this run's rows. Default: the whole ledger's.", name="--run", type=RunType(), metavar="RUN"
+    )
+    file_format: str = option(
+        name="--format", type=click.Choice(["table", "csv", "json", "parquet"]), default="table", show_default=True
+    )
+    output: Path | None = option("Write to this file, not to stdout.", type=click.Path(path_type=Path, dir_okay=False))
+    tables: bool = flag("Print the tables and what each column means.")
+    ledger: str | None = ledger_option()
+
+
 @click.command()
-@click.argument("sql", required=False)
-@click.option(
-    "--run", "run_id", type=RunType(), metavar="RUN", help="Only this run's rows. Default: the whole ledger's."
-)
-@click.option(
-    "--format",
-    "file_format",
-    type=click.Choice(["table", "csv", "json", "parquet"]),
-    default="table",
-    show_default=True,
-)
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, not to stdout.")
-@click.option("--tables", "describe", is_flag=True, help="Print the tables and what each column means.")
-@ledger_option()
-def query(
-    sql: str | None, run_id: str | None, file_format: str, output: Path | None, describe: bool, ledger: str | None
-) -> int:
+@takes(QueryCommand)
+def query(options: QueryCommand) -> int:
     """Ask the ledger in SQL (DuckDB's): one SELECT over runs, manifest, outcomes, differences,
     catalog, tombstones, journal.
 
@@ -63,27 +65,27 @@ def query(
     sealift query "SELECT status, count(*) FROM outcomes GROUP BY 1" --run 20261125T003345Z-verify-1f3a
     sealift query "SELECT key, reason FROM outcomes WHERE status = 'missing'" --format csv --output missing.csv
     """
-    if describe:
+    if options.tables:
         click.echo(_description())
         return 0
-    if not sql:
+    if not options.sql:
         raise UsageError('nothing to ask: give a SELECT, for example "SELECT * FROM runs", or --tables')
-    if file_format == "parquet" and output is None and sys.stdout.isatty():
+    if options.file_format == "parquet" and options.output is None and sys.stdout.isatty():
         raise UsageError("a terminal cannot show Parquet: add --output FILE, or pipe it")
-    place = ledger_location(ledger, Settings.from_environment())
-    asyncio.run(_query(sql, run_id, file_format, output, open_ledger(place)))
+    ledger = open_ledger(ledger_location(options.ledger, Settings.from_environment()))
+    asyncio.run(_query(options.sql, options, ledger))
     return 0
 
 
-async def _query(sql: str, run_id: str | None, file_format: str, output: Path | None, ledger: Any) -> None:
+async def _query(sql: str, options: QueryCommand, ledger: Ledger) -> None:
     from jobs.ledger.views import open_views
     from jobs.tables.duck import check_select, named_tables
 
     check_select(sql)
-    async with open_views(ledger, named_tables(sql, TABLES), run_id) as database:
+    async with open_views(ledger, named_tables(sql, TABLES), options.run_id) as database:
         database.lock()
         answer = await database.select(sql)
-        await asyncio.to_thread(_write, answer, file_format, output)
+        await asyncio.to_thread(_write, answer, options.file_format, options.output)
 
 
 def _write(answer: Answer, file_format: str, output: Path | None) -> None:

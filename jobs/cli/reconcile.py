@@ -6,26 +6,30 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from jobs.cli import batch_options as placement
-from jobs.cli.batch_options import batch_options
 from jobs.cli.console import TERMINAL, display, emit, say
 from jobs.cli.options import (
+    AccessOptions,
+    ChecksumsOptions,
     LocationType,
     RunType,
     TextType,
-    checksums_options,
+    command_options,
+    executor_option,
+    flag,
+    group,
     json_option,
     ledger_location,
     ledger_option,
-    side_options,
-    stack,
+    option,
+    takes,
+    versions_option,
 )
+from jobs.cli.start_options import WorkerOptions
 from jobs.cli.texts import report_text
 from jobs.config import Settings
 from jobs.core.model import Location
@@ -40,59 +44,68 @@ from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
     from jobs.inventory.report import Inventory
+    from jobs.s3.store import Store
+
+
+@command_options
+class ReconcileCommand:
+    """`sealift reconcile`, as it was typed."""
+
+    source_inventory: str | None = option(
+        "manifest.json, or a folder: its latest complete report.", type=TextType(), metavar="URI"
+    )
+    destination_inventory: str | None = option("The same for the destination.", type=TextType(), metavar="URI")
+    day: str | None = option("In folders, take the reports of that day (UTC).", metavar="YYYY-MM-DD")
+    source: Location | None = option(
+        "Which bucket and prefix. Without inventories it is listed now.", type=LocationType()
+    )
+    destination: Location | None = option("The same for the destination.", type=LocationType())
+    versions: str = versions_option()
+    maps: tuple[str, ...] = option(
+        "A source prefix and its destination prefix. May be repeated. All other keys are excluded.",
+        name="--map",
+        multiple=True,
+        metavar="FROM=TO",
+    )
+    version_map: tuple[str, ...] = option(
+        "A replicate run whose copies have version ids of their own.", multiple=True, type=RunType(), metavar="RUN"
+    )
+    checksums: ChecksumsOptions = group(ChecksumsOptions)
+    margin: str = option(
+        "Compare only objects that are so much older than a report: 15m, 2h.", default="15m", show_default=True
+    )
+    confirm: bool = flag("HEAD each suspected row on both sides before it becomes a finding.")
+    confirm_limit: int = option("Confirm so many rows at most.", default=100_000, show_default=True)
+    repair: bool = flag("Copy what is missing or stale, then verify it.")
+    repair_different: bool = flag("Also overwrite what differs, but only the exact objects of the report.")
+    join_memory: str = option("Above it the join spills to disk.", default="640MiB", show_default=True)
+    ledger: str | None = ledger_option()
+    max_cost: float | None = option("Refuse a repair that costs more.", type=click.FloatRange(min=0), metavar="DOLLARS")
+    max_objects: int | None = option("Refuse a repair with more objects.", type=click.IntRange(min=0), metavar="N")
+    yes: bool = flag("Repair without asking (on a terminal it asks).")
+    executor: str | None = executor_option("Of the repair.")
+    batch: WorkerOptions = group(WorkerOptions)
+    as_json: bool = json_option()
+    source_access: AccessOptions = group(AccessOptions, "source")
+    destination_access: AccessOptions = group(AccessOptions, "destination")
+
+    def request(self) -> CompareRequest:
+        """What to compare, and how."""
+        return CompareRequest(
+            _compared(self.source, self.source_access, self.checksums.source_checksums),
+            _compared(self.destination, self.destination_access, self.checksums.destination_checksums),
+            versions=self.versions,
+            maps=self.maps,
+            margin=self.margin,
+            confirm=self.confirm,
+            confirm_limit=self.confirm_limit,
+            version_map=self.version_map,
+        )
 
 
 @click.command()
-@click.option(
-    "--source-inventory", type=TextType(), metavar="URI", help="manifest.json, or a folder: its latest complete report."
-)
-@click.option("--destination-inventory", type=TextType(), metavar="URI", help="The same for the destination.")
-@click.option("--day", metavar="YYYY-MM-DD", help="In folders, take the reports of that day (UTC).")
-@click.option("--source", type=LocationType(), help="Which bucket and prefix. Without inventories it is listed now.")
-@click.option("--destination", type=LocationType(), help="The same for the destination.")
-@click.option("--versions", type=click.Choice(["current", "all"]), default="current", show_default=True)
-@click.option(
-    "--map",
-    "maps",
-    multiple=True,
-    metavar="FROM=TO",
-    help="A source prefix and its destination prefix. May be repeated. All other keys are excluded.",
-)
-@click.option(
-    "--version-map",
-    multiple=True,
-    type=RunType(),
-    metavar="RUN",
-    help="A replicate run whose copies have version ids of their own.",
-)
-@checksums_options()
-@click.option(
-    "--margin",
-    default="15m",
-    show_default=True,
-    help="Compare only objects that are so much older than a report: 15m, 2h.",
-)
-@click.option("--confirm", is_flag=True, help="HEAD each suspected row on both sides before it becomes a finding.")
-@click.option("--confirm-limit", default=100_000, show_default=True, help="Confirm so many rows at most.")
-@click.option("--repair", is_flag=True, help="Copy what is missing or stale, then verify it.")
-@click.option(
-    "--repair-different", is_flag=True, help="Also overwrite what differs, but only the exact objects of the report."
-)
-@click.option("--join-memory", default="640MiB", show_default=True, help="Above it the join spills to disk.")
-@ledger_option()
-@stack(
-    click.option(
-        "--max-cost", type=click.FloatRange(min=0), metavar="DOLLARS", help="Refuse a repair that costs more."
-    ),
-    click.option("--max-objects", type=click.IntRange(min=0), metavar="N", help="Refuse a repair with more objects."),
-    click.option("--yes", is_flag=True, help="Repair without asking (on a terminal it asks)."),
-    click.option("--executor", type=click.Choice(["local", "batch"]), help="Of the repair."),
-)
-@batch_options()
-@json_option()
-@side_options("source")
-@side_options("destination")
-def reconcile(**options: Any) -> int:
+@takes(ReconcileCommand)
+def reconcile(options: ReconcileCommand) -> int:
     """Report what is missing, extra, different or stale at the destination, from two inventories.
 
     The reports of S3 Inventory, or of `sealift inventory`, are joined, without a request per
@@ -105,93 +118,81 @@ def reconcile(**options: Any) -> int:
     sealift reconcile --source s3://docs --destination s3://replica --confirm --repair
     """
     settings = Settings.from_environment()
-    return asyncio.run(_reconcile(options, ledger_location(options["ledger"], settings), settings))
+    return asyncio.run(_reconcile(options, ledger_location(options.ledger, settings), settings))
 
 
-async def _reconcile(options: dict[str, Any], place: Location, settings: Settings) -> int:
+async def _reconcile(options: ReconcileCommand, place: Location, settings: Settings) -> int:
     from jobs.reconcile.reconcile import ReconcileOptions
 
-    if options["repair_different"] and not options["repair"]:
+    if options.repair_different and not options.repair:
         raise UsageError("--repair-different needs --repair")
     ledger, began = open_ledger(place), time.time()
     run_id = new_run_id("reconcile", began)
     with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
         scratch = Path(folder)
-        source, destination = await _inventories(options, ledger, run_id, began)
+        request = options.request()
+        (source, destination), stores = await _inventories(options, request, ledger, run_id, began)
         maps = _maps(options)
-        reconcile_options = ReconcileOptions(
+        join_options = ReconcileOptions(
             now=time.time(),
-            versions=options["versions"],
+            versions=options.versions,
             prefixes=maps,
-            margin_seconds=parse_age(options["margin"]),
-            source_bucket=options["source"].bucket if options["source"] else None,
-            destination_bucket=options["destination"].bucket if options["destination"] else None,
-            memory_limit_bytes=parse_size(options["join_memory"]),
-            repairs_different=options["repair_different"],
+            margin_seconds=parse_age(options.margin),
+            source_bucket=options.source.bucket if options.source else None,
+            destination_bucket=options.destination.bucket if options.destination else None,
+            memory_limit_bytes=parse_size(options.join_memory),
+            repairs_different=options.repair_different,
         )
-        request = _request(options)
-        result = await compare(request, source, destination, reconcile_options, ledger, scratch, TERMINAL)
+        result = await compare(request, source, destination, join_options, ledger, scratch, TERMINAL, stores)
         spec = make_spec(request, run_id, began, source, destination)
-        report = await record(ledger, spec, reconcile_options.margin_seconds, result)
+        report = await record(ledger, spec, join_options.margin_seconds, result)
         texts = [report_text(report)]
         code = int(exit_code(report))
-        if options["repair"] and result.repairable_rows:
-            if not options["as_json"]:
+        if options.repair and result.repairable_rows:
+            if not options.as_json:
                 say(texts.pop())
-            if sys.stdin.isatty() and sys.stderr.isatty() and not options["yes"] and not options["as_json"]:
+            if sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not options.as_json:
                 click.confirm(f"Copy {result.repairable_rows:,} objects?", abort=True, err=True)
             from jobs.reconcile.repair import Limits, repair
 
-            limits = Limits(options["max_cost"], options["max_objects"])
-            places = placement.chosen(options)
-            repaired = await repair(spec, maps, ledger, settings, limits, places, display(options["as_json"]))
+            limits = Limits(options.max_cost, options.max_objects)
+            places = options.batch.placed(options.executor)
+            repaired = await repair(spec, maps, ledger, settings, limits, places, display(options.as_json))
             report |= repaired.document
             texts += map(report_text, repaired.reports)
             is_all = result.repairable_rows == result.findings and not result.unparsed_rows
             code = code if repaired.code == 0 and not is_all else repaired.code
-    emit(report, as_json=options["as_json"], text="\n".join(texts))
+    emit(report, as_json=options.as_json, text="\n".join(texts))
     return code
 
 
-def _request(options: Mapping[str, Any]) -> CompareRequest:
-    return CompareRequest(
-        _compared(options, "source"),
-        _compared(options, "destination"),
-        versions=options["versions"],
-        maps=options["maps"],
-        margin=options["margin"],
-        confirm=options["confirm"],
-        confirm_limit=options["confirm_limit"],
-        version_map=options["version_map"],
-    )
-
-
-def _compared(options: Mapping[str, Any], name: str) -> ComparedSide:
-    return ComparedSide(
-        options[name],
-        options[f"{name}_endpoint"],
-        options[f"{name}_region"],
-        options[f"{name}_profile"],
-        options[f"{name}_checksums"],
-    )
+def _compared(location: Location | None, access: AccessOptions, checksums: str | None) -> ComparedSide:
+    return ComparedSide(location, access.endpoint, access.region, access.profile, checksums)
 
 
 async def _inventories(
-    options: Mapping[str, Any], ledger: Ledger, run_id: str, began: float
-) -> tuple[Inventory, Inventory]:
-    """The two reports that the user names, or two that are made now, in the ledger."""
+    options: ReconcileCommand, request: CompareRequest, ledger: Ledger, run_id: str, began: float
+) -> tuple[tuple[Inventory, Inventory], tuple[Store, Store] | None]:
+    """The two reports that the user names, or two that are made now, in the ledger.
+
+    And where they are: S3 delivers within a region, so each is read in that of its side. None for
+    the ledger's.
+    """
     from jobs.inventory.find import find_inventory
 
-    uris = options["source_inventory"], options["destination_inventory"]
-    if all(uris):
-        store = open_store(None, None, None)
-        inventories = [await find_inventory(store, uri, day=options["day"]) for uri in uris]
-        return inventories[0], inventories[1]
+    uris = options.source_inventory, options.destination_inventory
+    if uris[0] and uris[1]:
+        stores = open_store(None, request.source.region, None), open_store(None, request.destination.region, None)
+        found = (
+            await find_inventory(stores[0], uris[0], day=options.day),
+            await find_inventory(stores[1], uris[1], day=options.day),
+        )
+        return found, stores
     if any(uris):
         raise UsageError(
             "one inventory cannot be compared alone: give both --source-inventory and --destination-inventory"
         )
-    if not (options["source"] and options["destination"]):
+    if options.source is None or options.destination is None:
         raise UsageError(
             "nothing to compare: give --source-inventory and --destination-inventory, or --source and --destination"
         )
@@ -199,25 +200,26 @@ async def _inventories(
     from jobs.inventory.write import write_inventory
 
     listings = []
-    for name in ("source", "destination"):
+    sides = (options.source, request.source), (options.destination, request.destination)
+    for name, (place, side) in zip(("source", "destination"), sides, strict=True):
         written = await write_inventory(
-            _compared(options, name).open(),
-            options[name],
+            side.open(),
+            place,
             ledger.store,
             ledger.location.join(f"inventories/{run_id}/{name}"),
-            versions=options["versions"] == "all",
+            versions=options.versions == "all",
             file_format="parquet",
             now=began,
             on_progress=None,
         )
         listings.append(await open_inventory(ledger.store, Location.parse(written.manifest)))
-    return listings[0], listings[1]
+    return (listings[0], listings[1]), None
 
 
-def _maps(options: Mapping[str, Any]) -> PrefixMap:
-    if options["maps"]:
-        return PrefixMap.parse(options["maps"])
-    source, destination = options["source"], options["destination"]
+def _maps(options: ReconcileCommand) -> PrefixMap:
+    if options.maps:
+        return PrefixMap.parse(options.maps)
+    source, destination = options.source, options.destination
     if source is None and destination is None:
         return PrefixMap()
     return PrefixMap(((source.key if source else "", destination.key if destination else ""),))

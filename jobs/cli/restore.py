@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
 
 import click
 
-from jobs.cli.batch_options import batch_options
 from jobs.cli.options import (
+    AccessOptions,
     LocationType,
     TextType,
     WhenType,
-    json_option,
+    command_options,
+    flag,
+    group,
     ledger_location,
     ledger_option,
     manifest_option,
-    plan_options,
+    option,
     prefix_option,
-    side,
-    side_options,
+    requester_pays_option,
+    sse_option,
+    takes,
 )
 from jobs.cli.run_command import launch_and_report
+from jobs.cli.start_options import StartOptions
 from jobs.config import Settings
 from jobs.core.enums import StorageClass
 from jobs.core.model import Location
@@ -33,56 +36,58 @@ from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
 
 
+@command_options
+class RestoreCommand:
+    """`sealift restore`, as it was typed."""
+
+    archives: Location | None = option("Where the archives are.", type=LocationType())
+    source: Location | None = option("With --as-of: the versioned bucket, or a prefix in it.", type=LocationType())
+    at: float | None = option(
+        "As it was at: 30d (ago), 2026-11-01, 2026-11-01T06:00:00Z.", name="--as-of", type=WhenType()
+    )
+    journal_since: float | None = option(
+        "With --as-of, for a bucket that events fill: restore its source's state, by the journal since then.",
+        type=WhenType(),
+    )
+    keys: tuple[str, ...] = option(
+        "This key. May be repeated.", name="--key", type=TextType(), multiple=True, metavar="KEY"
+    )
+    prefix: str = prefix_option("Keys that begin with this.")
+    include: tuple[str, ...] = option("Keys that match. May be repeated.", multiple=True, metavar="GLOB")
+    exclude: tuple[str, ...] = option("Leave out keys that match. May be repeated.", multiple=True, metavar="GLOB")
+    manifest: str | None = manifest_option("Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows).")
+    bucket: str | None = option(
+        "Only what was in this bucket, where archives are of several.", type=TextType(), metavar="NAME"
+    )
+    skip_damaged: bool = flag("Restore without archives whose index is damaged. They are named.")
+    destination: Location = option("Where the objects go.", type=LocationType(), required=True)
+    in_place: bool = flag("Allow the original bucket as destination. Nothing is overwritten there.")
+    tier: str = option(
+        "How fast to thaw archived objects.",
+        type=click.Choice([each.value for each in Tier]),
+        default=Tier.BULK.value,
+        show_default=True,
+    )
+    days: int = option("How many days they stay thawed.", type=click.IntRange(min=1), default=DAYS, show_default=True)
+    storage_class: str = option(
+        "Class of the restored objects. keep: the class that they had.",
+        type=click.Choice([KEEP, *(each.value for each in StorageClass)]),
+        default="STANDARD",
+        show_default=True,
+    )
+    sse: str | None = sse_option("Encryption. Default: the bucket's.")
+    kms_key_id: str | None = option("With --sse aws:kms.", metavar="ARN")
+    ledger: str | None = ledger_option()
+    start: StartOptions = group(StartOptions)
+    source_access: AccessOptions = group(AccessOptions, "source")
+    archives_access: AccessOptions = group(AccessOptions, "archives")
+    destination_access: AccessOptions = group(AccessOptions, "destination")
+    requester_pays: bool = requester_pays_option()
+
+
 @click.command()
-@click.option("--archives", type=LocationType(), help="Where the archives are.")
-@click.option("--source", type=LocationType(), help="With --as-of: the versioned bucket, or a prefix in it.")
-@click.option("--as-of", "at", type=WhenType(), help="As it was at: 30d (ago), 2026-11-01, 2026-11-01T06:00:00Z.")
-@click.option(
-    "--journal-since",
-    type=WhenType(),
-    help="With --as-of, for a bucket that events fill: restore its source's state, by the journal since then.",
-)
-@click.option("--key", "keys", type=TextType(), multiple=True, metavar="KEY", help="This key. May be repeated.")
-@prefix_option("Keys that begin with this.")
-@click.option("--include", multiple=True, metavar="GLOB", help="Keys that match. May be repeated.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out keys that match. May be repeated.")
-@manifest_option("Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows).")
-@click.option(
-    "--bucket", type=TextType(), metavar="NAME", help="Only what was in this bucket, where archives are of several."
-)
-@click.option("--skip-damaged", is_flag=True, help="Restore without archives whose index is damaged. They are named.")
-@click.option("--destination", type=LocationType(), required=True, help="Where the objects go.")
-@click.option(
-    "--in-place", is_flag=True, help="Allow the original bucket as destination. Nothing is overwritten there."
-)
-@click.option(
-    "--tier",
-    type=click.Choice([each.value for each in Tier]),
-    default=Tier.BULK.value,
-    show_default=True,
-    help="How fast to thaw archived objects.",
-)
-@click.option(
-    "--days", type=click.IntRange(min=1), default=DAYS, show_default=True, help="How many days they stay thawed."
-)
-@click.option(
-    "--storage-class",
-    type=click.Choice([KEEP, *(each.value for each in StorageClass)]),
-    default="STANDARD",
-    show_default=True,
-    help="Class of the restored objects. keep: the class that they had.",
-)
-@click.option("--sse", type=click.Choice(["AES256", "aws:kms"]), help="Encryption. Default: the bucket's.")
-@click.option("--kms-key-id", metavar="ARN", help="With --sse aws:kms.")
-@ledger_option()
-@plan_options()
-@batch_options()
-@json_option()
-@side_options("source")
-@side_options("archives")
-@side_options("destination")
-@click.option("--requester-pays", is_flag=True, help="Agree to pay for requests to the source's bucket.")
-def restore(**options: Any) -> int:
+@takes(RestoreCommand)
+def restore(options: RestoreCommand) -> int:
     """Bring back objects from archives, or a versioned bucket as it was at a time.
 
     Each byte is proven before it is written, and no object is ever overwritten. Keys keep their
@@ -100,63 +105,63 @@ def restore(**options: Any) -> int:
     """
     settings = Settings.from_environment()
     _check(options)
-    return asyncio.run(_start(options, ledger_location(options["ledger"], settings), settings))
+    return asyncio.run(_start(options, ledger_location(options.ledger, settings), settings))
 
 
-def _check(options: dict[str, Any]) -> None:
+def _check(options: RestoreCommand) -> None:
     """Raises UsageError for options that contradict each other."""
-    if options["source"] is None and options["archives"] is None:
+    if options.source is None and options.archives is None:
         raise UsageError("nothing to restore from: give --archives s3://bucket/prefix, or --source and --as-of TIME")
-    if options["source"] is not None and options["at"] is None:
+    if options.source is not None and options.at is None:
         raise UsageError("--source needs --as-of TIME: as it was when? (To copy it as it is: sealift replicate)")
-    asked = [name for name in ("keys", "prefix", "include", "manifest") if options[name]]
-    if options["source"] is None and options["at"] is None and not asked:
+    asked = options.keys or options.prefix or options.include or options.manifest
+    if options.source is None and options.at is None and not asked:
         raise UsageError("restore what? Give --key, --prefix, --include or --manifest (everything: --include '*')")
-    if options["at"] is not None and (options["keys"] or options["manifest"]):
+    if options.at is not None and (options.keys or options.manifest):
         raise UsageError("--as-of goes with --prefix, --include and --exclude: --key and --manifest name versions")
-    if options["journal_since"] is not None and options["source"] is None:
+    if options.journal_since is not None and options.source is None:
         raise UsageError("--journal-since goes with --source and --as-of: the journal tells how a bucket's source was")
-    if options["journal_since"] is not None and options["journal_since"] > options["at"]:
+    if options.journal_since is not None and options.at is not None and options.journal_since > options.at:
         raise UsageError("--journal-since is later than --as-of: no event between them can tell how it was")
-    if options["keys"] and (options["manifest"] or options["prefix"] or options["include"]):
+    if options.keys and (options.manifest or options.prefix or options.include):
         raise UsageError("--key names all that is restored: leave out --manifest, --prefix and --include")
 
 
-async def _start(options: dict[str, Any], place: Location, settings: Settings) -> int:
+async def _start(options: RestoreCommand, place: Location, settings: Settings) -> int:
     ledger = open_ledger(place)
-    archives = side(options["archives"], options, "archives") if options["archives"] else None
-    source = side(options["source"], options, "source") if options["source"] else archives
-    prefix = options["source"].key if options["source"] else ""
+    archives = options.archives_access.side(options.archives) if options.archives else None
+    source = options.source_access.side(options.source) if options.source else archives
+    prefix = options.source.key if options.source else ""
     request = Request(
         job="restore",
         source=source,
-        destination=side(options["destination"], options, "destination"),
-        manifest=options["manifest"],
+        destination=options.destination_access.side(options.destination),
+        manifest=options.manifest,
         selection=Selection(
-            prefix=prefix + options["prefix"],
-            include=tuple(options["include"]),
-            exclude=tuple(options["exclude"]),
+            prefix=prefix + options.prefix,
+            include=options.include,
+            exclude=options.exclude,
             versions="all",
         ),
         options={
             "archives": archives.to_dict() if archives else None,
-            "is_history": options["source"] is not None,
-            "at": options["at"],
-            "journal_since": options["journal_since"],
-            "bucket": options["bucket"],
-            "in_place": options["in_place"],
+            "is_history": options.source is not None,
+            "at": options.at,
+            "journal_since": options.journal_since,
+            "bucket": options.bucket,
+            "in_place": options.in_place,
             "source_prefix": prefix,
-            "tier": options["tier"],
-            "days": options["days"],
-            "storage_class": options["storage_class"],
-            "sse": options["sse"],
-            "kms_key_id": options["kms_key_id"],
+            "tier": options.tier,
+            "days": options.days,
+            "storage_class": options.storage_class,
+            "sse": options.sse,
+            "kms_key_id": options.kms_key_id,
             "multipart_threshold_bytes": COPY_LIMIT_BYTES,
-            "requester_pays": options["requester_pays"],
-            **({"skip_damaged": True} if options["skip_damaged"] else {}),
+            "requester_pays": options.requester_pays,
+            **({"skip_damaged": True} if options.skip_damaged else {}),
         },
-        price_table=options["price_table"],
+        price_table=options.start.price_table,
     )
     from jobs.restore.plan import plan_run
 
-    return await launch_and_report(request, ledger, settings, options, partial(plan_run, keys=options["keys"]))
+    return await launch_and_report(request, ledger, settings, options.start, partial(plan_run, keys=options.keys))

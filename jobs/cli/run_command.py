@@ -10,14 +10,14 @@ from typing import Any
 import click
 
 from jobs.aws.batch_arrays import WORK
-from jobs.cli import batch_options
 from jobs.cli.console import TERMINAL, emit, say
+from jobs.cli.start_options import StartOptions
 from jobs.cli.texts import plan_text, report_text
 from jobs.config import Settings
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import Conflict, Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.registry import find_kind, kind_of
+from jobs.registry import kind_of
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import Submitted, describe_failure
@@ -28,18 +28,21 @@ async def launch_and_report(
     request: Request,
     ledger: Ledger,
     settings: Settings,
-    options: dict[str, Any],
+    options: StartOptions,
     plan_run: Planner | None = None,
+    *,
+    then_verify: bool = False,
 ) -> int:
     """Plan, ask, run and report one request. Returns the exit code.
 
-    `plan_run`: None for the planner of the request's kind of work.
+    `plan_run`: None for the planner of the request's kind of work. `then_verify`: a verify run
+    follows in AWS Batch.
     """
-    kind = find_kind(request.job, request.options)
+    kind = kind_of(request)
     plan_run = plan_run or kind.plan
     if plan_run is None:
         raise UsageError(f"no {kind.name} run can be planned here")
-    batch = batch_options.chosen(options)
+    batch = options.batch.placed(options.executor, then_verify=then_verify)
     place = placing.place(batch, settings, request.job) if placing.is_batch(batch, settings) else None
     if place is None:
         planned = await plan_run(request, ledger, settings, TERMINAL)
@@ -48,15 +51,15 @@ async def launch_and_report(
         planning = plan_run(request, ledger, placing.for_planning(settings, batch), TERMINAL)
         planned = await _checked(planning, placing.check(place))
     runs = [planned]
-    if options.get("then_verify"):
+    if then_verify:
         from jobs.runs.planning import read_price_table
 
         runs.append(batch_follow.verifying(planned, read_price_table(request.price_table)))
     try:
-        as_json = options["as_json"]
+        as_json = options.as_json
         for each in runs:
-            launch.check_limits(each.plan, options["max_cost"], options["max_objects"])
-        if options["dry_run"]:
+            launch.check_limits(each.plan, options.max_cost, options.max_objects)
+        if options.dry_run:
             document = _plan_document(planned.spec, planned.plan)
             if len(runs) > 1:
                 document["then"] = _plan_document(runs[1].spec, runs[1].plan)
@@ -64,7 +67,7 @@ async def launch_and_report(
             return 0
         if not as_json:
             say("\n".join(plan_text(each.spec, each.plan) for each in runs))
-        if sys.stdin.isatty() and sys.stderr.isatty() and not options["yes"] and not as_json:
+        if sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not as_json:
             click.confirm("Start?", abort=True, err=True)
         for each in runs:
             await launch.publish(each, ledger)
@@ -73,14 +76,13 @@ async def launch_and_report(
     if place is None or not planned.plan.shards:
         return await run_and_report(planned.spec, planned.plan, ledger, settings, as_json=as_json)
     submitted: list[tuple[Submitted, RunSpec, Plan]] = []
-    after = (
-        settings.batch_job_id if options["detach"] else None
-    )  # a waiting parent must not be its child's dependency (deadlock)
+    # a waiting parent must not be its child's dependency (deadlock)
+    after = settings.batch_job_id if options.batch.detach else None
     for each in runs:
         follows = submitted[-1][0].job_ids[WORK] if submitted else None
         jobs = await batch_follow.submit(each.spec, each.plan, ledger, place, after=after, follows=follows)
         submitted.append((jobs, each.spec, each.plan))
-    return await follow_and_report(submitted, ledger, as_json=as_json, detach=options["detach"])
+    return await follow_and_report(submitted, ledger, as_json=as_json, detach=options.batch.detach)
 
 
 async def _checked(planning: Coroutine[Any, Any, Planned], check: Coroutine[Any, Any, None]) -> Planned:

@@ -9,10 +9,22 @@ from typing import Any
 import click
 
 from jobs.aws.batch import Batch
-from jobs.cli import batch_options
 from jobs.cli.console import display, emit, meter, table
-from jobs.cli.options import RunType, json_option, ledger_location, ledger_option
+from jobs.cli.options import (
+    RunType,
+    argument,
+    command_options,
+    executor_option,
+    flag,
+    group,
+    json_option,
+    ledger_location,
+    ledger_option,
+    option,
+    takes,
+)
 from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_report
+from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.cli.texts import plan_text, report_text
 from jobs.config import Settings
 from jobs.core.selection import Selection
@@ -44,58 +56,75 @@ _OF_THE_FIRST_RUN = frozenset(
 """
 
 
+@command_options
+class ListRunsCommand:
+    """`sealift runs list`, as it was typed."""
+
+    ledger: str | None = ledger_option()
+    limit: int = option("Only the latest N runs.", default=50, show_default=True)
+    as_json: bool = json_option()
+
+
+@command_options
+class RunOptions:
+    """Which run of which ledger."""
+
+    run_id: str = argument(type=RunType(), metavar="RUN")
+    ledger: str | None = ledger_option()
+    as_json: bool = json_option()
+
+
+@command_options
+class RetryCommand:
+    """`sealift runs retry`, as it was typed."""
+
+    run_id: str = argument(type=RunType(), metavar="RUN")
+    ledger: str | None = ledger_option()
+    executor: str | None = executor_option("Default: where the run was before.")
+    batch: WorkerOptions = group(WorkerOptions)
+    yes: bool = flag("Start without asking (on a terminal it asks).")
+    as_json: bool = json_option()
+
+
 @click.group()
 def runs() -> None:
     """List, show, watch, cancel and retry runs, from the ledger (and AWS Batch)."""
 
 
 @runs.command("list")
-@ledger_option()
-@click.option("--limit", default=50, show_default=True, help="Only the latest N runs.")
-@json_option()
-def list_runs(ledger: str | None, limit: int, as_json: bool) -> int:
+@takes(ListRunsCommand)
+def list_runs(options: ListRunsCommand) -> int:
     """List the runs of a ledger, the latest first."""
-    return asyncio.run(_list(_open(ledger), limit, as_json))
+    return asyncio.run(_list(_open(options.ledger), options.limit, options.as_json))
 
 
 @runs.command()
-@click.argument("run_id", type=RunType(), metavar="RUN")
-@ledger_option()
-@json_option()
-def show(run_id: str, ledger: str | None, as_json: bool) -> int:
+@takes(RunOptions)
+def show(options: RunOptions) -> int:
     """Show a run: its request, its plan, how far it is, how it ended."""
-    return asyncio.run(_show(_open(ledger), run_id, as_json))
+    return asyncio.run(_show(_open(options.ledger), options.run_id, options.as_json))
 
 
 @runs.command()
-@click.argument("run_id", type=RunType(), metavar="RUN")
-@ledger_option()
-@json_option()
-def watch(run_id: str, ledger: str | None, as_json: bool) -> int:
+@takes(RunOptions)
+def watch(options: RunOptions) -> int:
     """Follow a run to its end. The exit code is the run's."""
-    return asyncio.run(_watch(_open(ledger), run_id, as_json))
+    return asyncio.run(_watch(_open(options.ledger), options.run_id, options.as_json))
 
 
 @runs.command()
-@click.argument("run_id", type=RunType(), metavar="RUN")
-@ledger_option()
-@json_option()
-def cancel(run_id: str, ledger: str | None, as_json: bool) -> int:
+@takes(RunOptions)
+def cancel(options: RunOptions) -> int:
     """End a run in AWS Batch.
 
     Its workers write a checkpoint, and `runs retry` continues from there.
     """
-    return asyncio.run(_cancel(_open(ledger), run_id, as_json))
+    return asyncio.run(_cancel(_open(options.ledger), options.run_id, options.as_json))
 
 
 @runs.command()
-@click.argument("run_id", type=RunType(), metavar="RUN")
-@ledger_option()
-@click.option("--executor", type=click.Choice(["local", "batch"]), help="Default: where the run was before.")
-@batch_options.batch_options()
-@click.option("--yes", is_flag=True, help="Start without asking (on a terminal it asks).")
-@json_option()
-def retry(run_id: str, ledger: str | None, **options: Any) -> int:
+@takes(RetryCommand)
+def retry(options: RetryCommand) -> int:
     """Continue a run that stopped, or act on its failed rows, and nothing else.
 
     A run with rows that have no outcome continues where it was. An expire run does not: start the
@@ -104,19 +133,17 @@ def retry(run_id: str, ledger: str | None, **options: Any) -> int:
     kind. The failed rows of a verify run are copied again. This may overwrite exactly the objects
     that verify proved wrong, and nothing else that is newer.
     """
-    return asyncio.run(_retry(_open(ledger), run_id, options))
+    return asyncio.run(_retry(_open(options.ledger), options))
 
 
 @runs.command()
-@click.argument("run_id", type=RunType(), metavar="RUN")
-@ledger_option()
-@json_option()
-def report(run_id: str, ledger: str | None, as_json: bool) -> int:
+@takes(RunOptions)
+def report(options: RunOptions) -> int:
     """Print the report of a run.
 
     If all rows are accounted for and it has no report, make it now.
     """
-    return asyncio.run(_report(_open(ledger), run_id, as_json))
+    return asyncio.run(_report(_open(options.ledger), options.run_id, options.as_json))
 
 
 def _open(ledger: str | None) -> Ledger:
@@ -228,24 +255,25 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool) -> int:
     return int(exit_code(document))
 
 
-async def _retry(ledger: Ledger, run_id: str, options: dict[str, Any]) -> int:
-    settings = Settings.from_environment()
+async def _retry(ledger: Ledger, options: RetryCommand) -> int:
+    settings, run_id, as_json = Settings.from_environment(), options.run_id, options.as_json
     spec, plan, ended = await ledger.spec(run_id), await ledger.plan(run_id), await ledger.report(run_id)
-    if options["executor"] is None and await ledger.names(run_id, "batch/"):
-        options = options | {"executor": "batch"}
-    batch = batch_options.chosen(options)
+    executor = options.executor
+    if executor is None and await ledger.names(run_id, "batch/"):
+        executor = "batch"
+    batch = options.batch.placed(executor)
     kind = kind_of(spec)
     if ended is None:
         if kind.not_resumed is not None:
             raise UsageError(kind.not_resumed(spec))
         if not placing.is_batch(batch, settings):
-            return await run_and_report(spec, plan, ledger, settings, as_json=options["as_json"])
-        submitted = await batch_follow.resubmit(ledger, spec, plan, batch, settings, display(options["as_json"]))
+            return await run_and_report(spec, plan, ledger, settings, as_json=as_json)
+        submitted = await batch_follow.resubmit(ledger, spec, plan, batch, settings, display(as_json))
         if submitted is None:
-            return await _report(ledger, run_id, options["as_json"])
-        return await follow_and_report([(submitted, spec, plan)], ledger, **_shown(options))
+            return await _report(ledger, run_id, as_json)
+        return await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json, detach=batch.detach)
     if "failures" in ended and not ended["failures"]:
-        emit(ended, as_json=options["as_json"], text=f"Nothing to retry: {report_text(ended)}")
+        emit(ended, as_json=as_json, text=f"Nothing to retry: {report_text(ended)}")
         return 0
     if kind.retried_as is None:
         raise UsageError(kind.not_retried(spec) if kind.not_retried else f"no run retries a {kind.name} run")
@@ -258,15 +286,20 @@ async def _retry(ledger: Ledger, run_id: str, options: dict[str, Any]) -> int:
         options={name: value for name, value in spec.options.items() if name not in _OF_THE_FIRST_RUN},
         retry_of=run_id,
     )
-    limits = {"dry_run": False, "max_cost": None, "max_objects": None}
-    return await launch_and_report(request, ledger, settings, options | limits)
+    start = StartOptions(
+        dry_run=False,
+        max_cost=None,
+        max_objects=None,
+        price_table=None,
+        yes=options.yes,
+        executor=executor,
+        batch=options.batch,
+        as_json=as_json,
+    )
+    return await launch_and_report(request, ledger, settings, start)
 
 
 def _counted(ended: dict[str, Any]) -> dict[str, Any]:
     """Rows by status (or category), and the rows that need attention."""
     categories = {name: each["rows"] for name, each in ended.get("categories", {}).items() if each["rows"]}
     return {"outcomes": ended.get("outcomes", categories), "failures": findings_count(ended)}
-
-
-def _shown(options: dict[str, Any]) -> dict[str, bool]:
-    return {"as_json": options["as_json"], "detach": options["detach"]}

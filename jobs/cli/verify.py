@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from dataclasses import asdict, replace
 
 import click
 
-from jobs.cli.copies_options import copies_options, copies_request, copies_sides
-from jobs.cli.options import LocationType, checksums_options, ledger_location, side, side_options
+from jobs.cli.copies_options import CopiesOptions
+from jobs.cli.options import (
+    AccessOptions,
+    ChecksumsOptions,
+    LocationType,
+    command_options,
+    flag,
+    group,
+    ledger_location,
+    option,
+    takes,
+)
 from jobs.cli.run_command import launch_and_report
 from jobs.config import Settings
+from jobs.core.model import Location
 from jobs.core.run import Side
 from jobs.core.sampling import next_number, parse_fraction
 from jobs.core.selection import Selection
@@ -18,22 +29,25 @@ from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import Request, open_ledger
 
-_OF_COPIES = (
-    *("source", "manifest", "deep", "source_checksums", "destination_checksums"),
-    *("include", "exclude", "newer_than", "older_than", "min_size", "max_size", "include_class"),
-)
-"""Options that are about copies, which --archives does not read."""
+
+@command_options
+class VerifyCommand:
+    """`sealift verify`, as it was typed."""
+
+    copies: CopiesOptions = group(CopiesOptions)
+    deep: bool = flag("Read and compare the bytes of both sides.")
+    checksums: ChecksumsOptions = group(ChecksumsOptions)
+    archives: Location | None = option(
+        "Instead of copies: read the archives below this once more.", type=LocationType()
+    )
+    archives_access: AccessOptions = group(AccessOptions, "archives")
+    sample: str | None = option("Take one Nth of the keys (or archives), always the same one.", metavar="1/N")
+    rotate: bool = flag("With --sample: another Nth each run, everything once in N runs.")
 
 
 @click.command()
-@copies_options()
-@click.option("--deep", is_flag=True, help="Read and compare the bytes of both sides.")
-@checksums_options()
-@click.option("--archives", type=LocationType(), help="Instead of copies: read the archives below this once more.")
-@side_options("archives")
-@click.option("--sample", metavar="1/N", help="Take one Nth of the keys (or archives), always the same one.")
-@click.option("--rotate", is_flag=True, help="With --sample: another Nth each run, everything once in N runs.")
-def verify(**options: Any) -> int:
+@takes(VerifyCommand)
+def verify(options: VerifyCommand) -> int:
     """Prove that each object of a manifest or a listing is the same at the destination.
 
     Stored checksums prove it, else MD5 ETags. With --deep the bytes of both sides do, or, for the
@@ -49,30 +63,34 @@ def verify(**options: Any) -> int:
     sealift verify --manifest proven:20261125T003345Z-verify-1f3a --destination s3://replica --deep
     sealift verify --archives s3://cold/docs --sample 1/30 --rotate
     """
-    if options["rotate"] and not options["sample"]:
+    if options.rotate and not options.sample:
         raise UsageError("--rotate needs --sample 1/N")
     settings = Settings.from_environment()
-    ledger = open_ledger(ledger_location(options["ledger"], settings))
+    ledger = open_ledger(ledger_location(options.copies.ledger, settings))
     return asyncio.run(
-        _verify_archives(options, ledger, settings) if options["archives"] else _verify(options, ledger, settings)
+        _verify_archives(options, options.archives, ledger, settings)
+        if options.archives
+        else _verify(options, ledger, settings)
     )
 
 
-async def _verify(options: dict[str, Any], ledger: Ledger, settings: Settings) -> int:
-    sides = copies_sides(options)
-    sample = await _sample(options, ledger, *sides)
-    names = ("deep", "rotate", "source_checksums", "destination_checksums")
-    request = copies_request("verify", options, sides, {name: options[name] for name in names}, sample)
-    return await launch_and_report(request, ledger, settings, options)
+async def _verify(options: VerifyCommand, ledger: Ledger, settings: Settings) -> int:
+    sample = await _sample(options, ledger, *options.copies.sides())
+    run_options = {"deep": options.deep, "rotate": options.rotate, **asdict(options.checksums)}
+    request = options.copies.request("verify", sample)
+    request = replace(request, options={**run_options, **request.options})
+    return await launch_and_report(request, ledger, settings, options.copies.start)
 
 
-async def _verify_archives(options: dict[str, Any], ledger: Ledger, settings: Settings) -> int:
-    if options["destination"] is not None:
+async def _verify_archives(options: VerifyCommand, place: Location, ledger: Ledger, settings: Settings) -> int:
+    copies = options.copies
+    if copies.destination is not None:
         raise UsageError("--archives verifies archives, --destination copies: give one of them")
-    archives = side(options["archives"], options, "archives")
-    source = side(options["source"], options, "source") if options["source"] else None
-    sample = await _sample(options, ledger, source, archives)
-    foreign = [name for name in _OF_COPIES if options.get(name)]
+    archives = options.archives_access.side(place)
+    sample = await _sample(options, ledger, copies.source_side(), archives)
+    of_copies = {"source": copies.source, "manifest": copies.manifest, "deep": options.deep}
+    of_copies |= asdict(options.checksums) | asdict(copies.filters)
+    foreign = [name for name, value in of_copies.items() if value]
     if foreign:
         option = foreign[0].replace("_", "-")
         raise UsageError(f"--archives reads whole archives: leave out --{option}; --sample takes some of them")
@@ -82,20 +100,20 @@ async def _verify_archives(options: dict[str, Any], ledger: Ledger, settings: Se
         destination=archives,
         manifest=None,
         selection=Selection(versions="all"),
-        options={"archives": True, "sample": list(sample) if sample else None, "rotate": options["rotate"]},
-        price_table=options["price_table"],
+        options={"archives": True, "sample": list(sample) if sample else None, "rotate": options.rotate},
+        price_table=copies.start.price_table,
     )
-    return await launch_and_report(request, ledger, settings, options)
+    return await launch_and_report(request, ledger, settings, copies.start)
 
 
 async def _sample(
-    options: dict[str, Any], ledger: Ledger, source: Side | None, destination: Side
+    options: VerifyCommand, ledger: Ledger, source: Side | None, destination: Side
 ) -> tuple[int, int] | None:
     """The slice of the keys to take: (number, of). None: all keys."""
-    if not options["sample"]:
+    if not options.sample:
         return None
-    of = parse_fraction(options["sample"])
-    return (await _next_slice(ledger, source, destination, of) if options["rotate"] else 0), of
+    of = parse_fraction(options.sample)
+    return (await _next_slice(ledger, source, destination, of) if options.rotate else 0), of
 
 
 async def _next_slice(ledger: Ledger, source: Side | None, destination: Side, of: int) -> int:

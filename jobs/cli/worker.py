@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from jobs import __version__
-from jobs.cli.options import RunType, ledger_location, ledger_option
+from jobs.cli.options import RunType, argument, command_options, ledger_location, ledger_option, option, takes
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest
@@ -38,37 +38,36 @@ ALONE_GRACE_SECONDS = 1.0
 """How long requests in flight may continue when the parent, or the reader of stdout, is gone."""
 
 
+@command_options
+class WorkerCommand:
+    """`sealift worker`, as it was typed."""
+
+    run_id: str = argument(type=RunType())
+    shard: int | None = option("Which shard.", type=click.IntRange(min=0), envvar="AWS_BATCH_JOB_ARRAY_INDEX")
+    submission: int | None = option("In AWS Batch: the shards of this child of it.", type=click.IntRange(min=0))
+    launch: str | None = option("The launch that starts it. Another launch stops it.", metavar="ID")
+    run_sha256: str | None = option(
+        "The digest of the run's spec and plan. Without it nothing is deleted.", metavar="HEX"
+    )
+    ledger: str | None = ledger_option()
+
+
 @click.command(hidden=True)
-@click.argument("run_id", type=RunType())
-@click.option("--shard", type=click.IntRange(min=0), envvar="AWS_BATCH_JOB_ARRAY_INDEX", help="Which shard.")
-@click.option("--submission", type=click.IntRange(min=0), help="In AWS Batch: the shards of this child of it.")
-@click.option("--launch", "launch_id", metavar="ID", help="The launch that starts it. Another launch stops it.")
-@click.option(
-    "--run-sha256", metavar="HEX", help="The digest of the run's spec and plan. Without it nothing is deleted."
-)
-@ledger_option()
-def worker(
-    run_id: str,
-    shard: int | None,
-    submission: int | None,
-    launch_id: str | None,
-    run_sha256: str | None,
-    ledger: str | None,
-) -> None:
+@takes(WorkerCommand)
+def worker(options: WorkerCommand) -> None:
     """Work through one shard of a run, or the shards of one child of a submission to AWS Batch.
 
     Progress goes to stdout for the local executor. In AWS Batch, or with SEALIFT_LOG=json, a log of
     JSON lines goes to stderr.
     """
     settings = Settings.from_environment()
-    location = ledger_location(ledger, settings)
+    location = ledger_location(options.ledger, settings)
     _yield_to_others()
     stops = _Stops()
-    if submission is not None:
-        child = shard or 0  # a plain job has no index
-        asyncio.run(_work_child(settings, location, run_id, submission, child, run_sha256, stops))
-    elif shard is not None:
-        asyncio.run(_work(settings, _open(location), run_id, shard, launch_id, run_sha256, stops))
+    if options.submission is not None:
+        asyncio.run(_work_child(settings, location, options, options.submission, stops))
+    elif options.shard is not None:
+        asyncio.run(_work(settings, _open(location), options, options.shard, options.launch, stops))
     else:
         raise UsageError("no shard: give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
 
@@ -85,21 +84,16 @@ def _yield_to_others() -> None:
 
 
 async def _work_child(
-    settings: Settings,
-    location: Location,
-    run_id: str,
-    submission: int,
-    child: int,
-    run_sha256: str | None,
-    stops: _Stops,
+    settings: Settings, location: Location, options: WorkerCommand, submission: int, stops: _Stops
 ) -> None:
     """Work through the shards of a child. Record in the ledger what stops it."""
     from jobs.runs.batch_executor import child_shards, launch_name, record_error
 
-    ledger = _open(location)
+    ledger, run_id = _open(location), options.run_id
+    child = options.shard or 0  # a plain job has no index
     try:
         for shard in await child_shards(ledger, run_id, submission, child):
-            await _work(settings, ledger, run_id, shard, launch_name(submission), run_sha256, stops)
+            await _work(settings, ledger, options, shard, launch_name(submission), stops)
     except SealiftError as error:
         if error.exit_code != ExitCode.TRANSIENT:
             await record_error(
@@ -124,14 +118,9 @@ def _check_digest(spec: RunSpec, plan: Plan, run_sha256: str | None) -> None:
 
 
 async def _work(
-    settings: Settings,
-    ledger: Ledger,
-    run_id: str,
-    shard: int,
-    launch_id: str | None,
-    run_sha256: str | None,
-    stops: _Stops,
+    settings: Settings, ledger: Ledger, options: WorkerCommand, shard: int, launch_id: str | None, stops: _Stops
 ) -> None:
+    run_id, run_sha256 = options.run_id, options.run_sha256
     spec = await ledger.spec(run_id)
     if spec.sealift_version != __version__:
         raise ConfigError(

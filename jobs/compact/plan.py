@@ -31,7 +31,7 @@ from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.model import ObjectVersion
 from jobs.core.part_sizes import count_parts
-from jobs.core.pricing import PriceTable
+from jobs.core.pricing import PricedWork, PriceTable
 from jobs.core.run import Plan, ShardSummary, Side
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, UsageError
@@ -56,10 +56,10 @@ async def plan_run(
     """
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
-        await check_sides(source, request.destination, {})
+        await check_sides(source, request.destination)
         _check_apart(source, request.destination)
         prices = read_price_table(request.price_table)
-        asked = dict(request.options)
+        asked = request.options
         economy = Economy.of(prices, asked["storage_class"], draft.started, asked["payback_months"])
         packing = CompactOptions(
             PackingRule.from_dict(asked["rule"]), economy, asked["storage_class"], asked["sse"], asked["kms_key_id"]
@@ -70,7 +70,7 @@ async def plan_run(
             index, request.destination.location, source.location._replace(key=request.selection.prefix),
             packing.storage, damage,
         )  # fmt: skip
-        spec = draft.spec(description, asked | packing.to_dict() | draft.ways(source), source)
+        spec = draft.spec(description, packing.to_dict() | draft.ways(source), source)
         grouped = await plan_groups(
             leave_out(batches, claims) if claims else batches,
             request.selection,
@@ -84,7 +84,7 @@ async def plan_run(
         )
         for each in damage:
             display.say(f"{each.archive}: its index is damaged, what it holds is packed again: {each.reason}")
-        return draft.planned(spec, forecast(grouped, spec.options, settings.processes, prices))
+        return draft.planned(spec, forecast(grouped, PricedWork.of(spec), settings.processes, prices))
 
 
 def _check_apart(source: Side, archives: Side) -> None:
@@ -196,7 +196,7 @@ async def leave_out(
         yield taken
 
 
-def forecast(grouped: Grouped, options: Mapping[str, Any], processes: int, prices: PriceTable) -> Plan:
+def forecast(grouped: Grouped, work: PricedWork, processes: int, prices: PriceTable) -> Plan:
     """The plan of a compaction.
 
     Its dollars leave out `early_delete`, which only the expiry of the originals costs.
@@ -207,7 +207,7 @@ def forecast(grouped: Grouped, options: Mapping[str, Any], processes: int, price
         "puts": packed.puts,
         "gets": packed.gets,
         "retrieval": packed.retrieval,
-        "transfer": packed.size_bytes / pricing.GIB * pricing.far_per_gib(options, prices),
+        "transfer": packed.size_bytes / pricing.GIB * pricing.far_per_gib(work, prices),
     }
     return Plan(
         rows=grouped.rows,

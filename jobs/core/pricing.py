@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
+from jobs.core.run import RunSpec
 from jobs.errors import ConfigError
 
 COPY_THRESHOLD_BYTES = 5_000_000_000
@@ -36,6 +37,34 @@ ENDPOINT_PER_GIB = 0.01
 _PUTS = ("copy", "put", "create", "complete")
 _GETS = ("head", "get", "tagging")
 KINDS = ("copy", "put", "create", "part", "complete", "head", "get", "tagging", "list", "delete")
+
+
+@dataclass(frozen=True, slots=True)
+class PricedWork:
+    """What decides the price of a run: its verb, and some of its options.
+
+    `storage_class`: of the copies, `keep`: the source's. `sse`: aws:kms takes data keys.
+    `streamed`: bytes pass through the worker to another service. `cross_region`: they leave the
+    source's region, by `endpoint_hops` where the worker carries them.
+    """
+
+    verb: str
+    all_versions: bool = False
+    deep: bool = False
+    streamed: bool = False
+    cross_region: bool = False
+    endpoint_hops: int = 0
+    object_lock: bool = False
+    storage_class: str = "keep"
+    sse: str | None = None
+    multipart_threshold_bytes: int = COPY_THRESHOLD_BYTES
+    part_size_bytes: int = COPY_PART_BYTES
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> PricedWork:
+        """The work of a run. An option that its spec does not have is at its default."""
+        names = [name for name in cls.__dataclass_fields__ if spec.options.get(name) not in (None, "")]
+        return cls(**{"verb": spec.job} | {name: spec.options[name] for name in names})
 
 
 class PartRule(NamedTuple):
@@ -152,19 +181,16 @@ def load_price_table(text: str) -> PriceTable:
     return PriceTable(**members, storage_classes=classes, thaw=_thaw_prices(thaw))
 
 
-def part_rule(job: str, options: Mapping[str, Any]) -> PartRule:
+def part_rule(work: PricedWork) -> PartRule:
     """The size from which a job works in parts, and the parts' size, for a plan's `histogram`."""
-    if job == "replicate" and not options.get("streamed"):
-        return PartRule(
-            options.get("multipart_threshold_bytes", COPY_THRESHOLD_BYTES),
-            options.get("part_size_bytes", COPY_PART_BYTES),
-        )
-    if job == "replicate" or options.get("deep"):
+    if work.verb == "replicate" and not work.streamed:
+        return PartRule(work.multipart_threshold_bytes, work.part_size_bytes)
+    if work.verb == "replicate" or work.deep:
         return PartRule(RANGE_BYTES, RANGE_BYTES)
     return PartRule(COPY_THRESHOLD_BYTES, COPY_PART_BYTES)
 
 
-def requests_for(job: str, options: Mapping[str, Any], histogram: Histogram) -> dict[str, int]:
+def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
     """Requests by kind if every row is new at the destination and nothing has to be tried again.
 
     | replicate                                | requests per row                                        |
@@ -180,62 +206,60 @@ def requests_for(job: str, options: Mapping[str, Any], histogram: Histogram) -> 
     """
     total: Counter[str] = Counter()
     for group in histogram.groups:
-        total.update(_requests(job, options, group))
-    if options.get("all_versions"):
+        total.update(_requests(work, group))
+    if work.all_versions:
         total["list"] += histogram.keys
     return {kind: total[kind] for kind in KINDS if total[kind]}
 
 
-def bytes_moved(job: str, options: Mapping[str, Any], histogram: Histogram) -> int:
+def bytes_moved(work: PricedWork, histogram: Histogram) -> int:
     """Bytes that have to be copied or read, once for each side that reads them."""
-    sides = 1 if job == "replicate" else 2 if options.get("deep") else 0
+    sides = 1 if work.verb == "replicate" else 2 if work.deep else 0
     return sides * sum(group.size_bytes for group in histogram.groups)
 
 
-def far_per_gib(options: Mapping[str, Any], prices: PriceTable) -> float:
+def far_per_gib(work: PricedWork, prices: PriceTable) -> float:
     """Dollars for a GiB on its way from the source to the destination.
 
-    | options          | the price                                                         |
+    | work             | the price                                                         |
     |------------------|-------------------------------------------------------------------|
     | `endpoint_hops`  | for each hop between regions: the transfer, and the VPC endpoint  |
     | `streamed`       | the internet's: the sides are different services                  |
     | `cross_region`   | the transfer between regions, which S3 makes                      |
     | none of these    | nothing                                                           |
     """
-    if hops := int(options.get("endpoint_hops") or 0):
-        return hops * (prices.cross_region_per_gib + ENDPOINT_PER_GIB)
-    if options.get("streamed"):
+    if work.endpoint_hops:
+        return work.endpoint_hops * (prices.cross_region_per_gib + ENDPOINT_PER_GIB)
+    if work.streamed:
         return prices.internet_per_gib
-    return prices.cross_region_per_gib if options.get("cross_region") else 0.0
+    return prices.cross_region_per_gib if work.cross_region else 0.0
 
 
-def estimate(job: str, options: Mapping[str, Any], histogram: Histogram, prices: PriceTable) -> dict[str, float]:
+def estimate(work: PricedWork, histogram: Histogram, prices: PriceTable) -> dict[str, float]:
     """Dollars by item: `puts`, `gets`, `lists`, `retrieval`, `kms`, `transfer`.
 
     Those that cost nothing are left out.
 
-    Writes are priced in the class of the copy (`options["storage_class"]`, `keep`: the source's).
-    `kms` counts one data key for each request that writes with `options["sse"]` aws:kms. What the
-    source's key costs no manifest tells. `transfer`: see `far_per_gib`. Retries and what is skipped
-    as the same are not counted.
+    Writes are priced in the class of the copy. `kms` counts one data key for each request that
+    writes with a key of KMS. What the source's key costs no manifest tells. `transfer`: see
+    `far_per_gib`. Retries and what is skipped as the same are not counted.
     """
     dollars: defaultdict[str, float] = defaultdict(float)
-    wanted = options.get("storage_class") or "keep"
-    per_gib = far_per_gib(options, prices)
+    per_gib = far_per_gib(work, prices)
     for group in histogram.groups:
-        requests = _requests(job, options, group)
+        requests = _requests(work, group)
         read = prices.of_class(group.storage_class)
-        written = read if wanted == "keep" else prices.of_class(wanted)
+        written = read if work.storage_class == "keep" else prices.of_class(work.storage_class)
         puts = sum(requests[kind] for kind in _PUTS)
         dollars["puts"] += (puts * written.put_per_1000 + requests["part"] * written.part_per_1000) / 1000
         dollars["gets"] += sum(requests[kind] for kind in _GETS) * read.get_per_1000 / 1000
         dollars["deletes"] += requests["delete"] * prices.delete_per_1000 / 1000
-        moved_gib = bytes_moved(job, options, Histogram((group,), 0)) / GIB
+        moved_gib = bytes_moved(work, Histogram((group,), 0)) / GIB
         dollars["retrieval"] += moved_gib * read.retrieval_per_gib
-        if job == "replicate" and options.get("sse") == "aws:kms":
+        if work.verb == "replicate" and work.sse == "aws:kms":
             dollars["kms"] += (requests["copy"] + requests["put"] + requests["part"]) * prices.kms_per_1000 / 1000
         dollars["transfer"] += group.size_bytes * bool(moved_gib) / GIB * per_gib
-    if options.get("all_versions"):
+    if work.all_versions:
         dollars["lists"] += histogram.keys * prices.list_per_1000 / 1000
     return {item: amount for item, amount in dollars.items() if amount}
 
@@ -250,25 +274,25 @@ def estimate_seconds(requests: Mapping[str, int], bytes_moved: int, processes: i
     )
 
 
-def _requests(job: str, options: Mapping[str, Any], group: Group) -> Counter[str]:
-    if job == "replicate":
-        return _replicate_requests(options, group)
-    if job == "verify":
+def _requests(work: PricedWork, group: Group) -> Counter[str]:
+    if work.verb == "replicate":
+        return _replicate_requests(work, group)
+    if work.verb == "verify":
         if group.is_delete_marker:
             return Counter()
-        return Counter(head=2 * group.rows, get=2 * group.parts if options.get("deep") else 0)
-    raise ValueError(f"no price for the job {job!r}")
+        return Counter(head=2 * group.rows, get=2 * group.parts if work.deep else 0)
+    raise ValueError(f"no price for the job {work.verb!r}")
 
 
-def _replicate_requests(options: Mapping[str, Any], group: Group) -> Counter[str]:
-    rows, parts, streamed = group.rows, group.parts, bool(options.get("streamed"))
+def _replicate_requests(work: PricedWork, group: Group) -> Counter[str]:
+    rows, parts, streamed = group.rows, group.parts, work.streamed
     if group.is_delete_marker:
         return Counter(delete=rows)
     requests: Counter[str] = Counter()
     in_parts = group.is_multipart
-    if options.get("all_versions"):
+    if work.all_versions:
         requests["head"] = rows
-    elif in_parts or streamed or options.get("object_lock") or not group.is_size_known:
+    elif in_parts or streamed or work.object_lock or not group.is_size_known:
         requests["head"] = 2 * rows
     if streamed or in_parts:
         requests["tagging"] = rows

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
 
 from jobs.core.sampling import Sample
 from jobs.errors import UsageError
@@ -59,16 +57,6 @@ class Selection:
     def __post_init__(self) -> None:
         if self.versions not in ("current", "all"):
             raise UsageError(f"--versions {self.versions!r}: use current or all")
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Selection:
-        """The inverse of `to_dict`."""
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
-        return cls(**values)
 
     def excluded_by(
         self,

@@ -69,10 +69,10 @@ def command_of(spec: RunSpec) -> str:
     return command_line("expire", rows | claimed_by_run(spec).options() | limits)
 
 
-def command_line(verb: str, options: Mapping[str, Any]) -> str:
+def command_line(verb: str, named: Mapping[str, object]) -> str:
     """`sealift verb --option value …` for a shell, with any characters in the values."""
     words = ["sealift", verb]
-    for name, value in options.items():
+    for name, value in named.items():
         if value is True:
             words.append(name)
             continue

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobs.config import Settings
 from jobs.core import pricing
@@ -78,16 +78,14 @@ async def plan_run(
             processes=settings.processes,
         )
         what = request.manifest or f"{PROVEN_BY}{runs[0].run_id}"
-        _check_share(candidates, request.options, display)
+        _check_share(candidates, request.options["max_share"], display, deletes=request.options["delete"])
         shares = {
             "current": candidates.current._asdict(),
             "versions": candidates.versions._asdict(),
             "prefix": str(candidates.prefix),
         }
         spec = draft.spec(
-            what,
-            dict(request.options)
-            | {"proofs": [each.run_id for each in runs], "streamed": scope.is_apart, "shares": shares},
+            what, {"proofs": [each.run_id for each in runs], "streamed": scope.is_apart, "shares": shares}
         )
         plan = replace(
             _forecast(candidates, settings, read_price_table(request.price_table)),
@@ -150,19 +148,19 @@ async def _listed(source: Side, prefix: Location) -> AsyncIterator[pa.RecordBatc
         await store.close()
 
 
-def _check_share(candidates: Candidates, options: Mapping[str, Any], display: Display) -> None:
+def _check_share(candidates: Candidates, max_share: float, display: Display, *, deletes: bool) -> None:
     """Raises LimitExceeded when too large a share of the prefix would go.
 
     A dry run only says so.
     """
     shares = {"current objects": candidates.current, "object versions": candidates.versions}
     for what, share in shares.items():
-        if share.exceeds(options["max_share"]):
+        if share.exceeds(max_share):
             text = (
                 f"{share.eligible:,} of the {share.listed:,} {what} in {candidates.prefix} would go, "
-                f"more than {options['max_share']:.0%} of them"
+                f"more than {max_share:.0%} of them"
             )
-            if options["delete"]:
+            if deletes:
                 raise LimitExceeded(f"{text}: if that is meant, raise --max-share")
             display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")
 

@@ -5,7 +5,6 @@ Only the files of the tables that are asked for are downloaded, to a scratch fol
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections import defaultdict
@@ -28,6 +27,7 @@ from jobs.ledger.files import list_files, list_names, read_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.s3.downloads import download
+from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import MEMORY_LIMIT, Database, quoted
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ async def catalog_keys(ledger: Ledger) -> list[str]:
 
 
 async def _runs(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
-    rows = await _each(run_ids, lambda run_id: _run(ledger, run_id))
+    rows = await gather_bounded(lambda run_id: _run(ledger, run_id), run_ids, DOWNLOADS)
     columns = {name: [row.get(name) for row in rows] for name in TABLES["runs"].types}
     kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
     fields: list[pa.Field[Any]] = [
@@ -281,15 +281,4 @@ async def _download(ledger: Ledger, files: Iterable[_File]) -> None:
     async def fetch(file: _File) -> None:
         await download(ledger.store, ObjectRef(ledger.location.bucket, file.key), file.path)
 
-    await _each(files, fetch)
-
-
-async def _each(items: Iterable[Any], work: Callable[[Any], Awaitable[T]]) -> list[T]:
-    """`work` of each item, a few at a time, in order."""
-    gate = asyncio.Semaphore(DOWNLOADS)
-
-    async def one(item: Any) -> T:
-        async with gate:
-            return await work(item)
-
-    return list(await asyncio.gather(*(one(item) for item in items)))
+    await gather_bounded(fetch, files, DOWNLOADS)

@@ -150,11 +150,13 @@ class RunDriver:
 
     async def _look(self) -> None:
         policy = await self.runtime.policy()
-        for published in await enqueue.handle(self.runtime, {"action": "backlog"}):
+        enqueued = await enqueue.handle(self.runtime, {"action": "backlog"})
+        for published in enqueued.manifests:
             pair = policy.pair(published.pair)
             assert pair is not None  # enqueue took it from the policy
             for what in for_manifest(pair, published):
                 await start(self.runtime, policy, what, self.batch)
+        enqueued.check()
 
 
 def _is_transient(code: int) -> bool:

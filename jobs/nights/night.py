@@ -84,7 +84,7 @@ class _Night:
         for stage, is_deep in ((Stage.SAMPLE, False), (Stage.DEEP, True)):
             if (slice_ := self.claim[stage]) is None:
                 continue
-            request = self._request("verify", manifest, {"deep": is_deep}, sample=tuple(slice_))
+            request = self._request("verify", manifest, deep=is_deep, sample=tuple(slice_))
             if not self._add(stage, await self.stages.transfer(stage, request)):
                 return self._summary()
         return await self.book.finish(self._summary())
@@ -98,29 +98,29 @@ class _Night:
             self._note(Stage.REPAIR)
             return True
         manifest = self.book.ledger.uri(run_id, "repair.parquet")
-        repaired = await self.stages.transfer(
-            Stage.REPAIR, self._request("replicate", manifest, copy_options(self.pair), retry_of=run_id)
-        )
+        repaired = await self.stages.transfer(Stage.REPAIR, self._request("replicate", manifest, retry_of=run_id))
         if not self._add(Stage.REPAIR, repaired, undone=rows):
             return False
         if repaired.report is None:
             return True
         copied = repaired.report["run_id"]
-        request = self._request("verify", f"proven:{copied}", {"deep": False}, retry_of=copied)
+        request = self._request("verify", f"proven:{copied}", deep=False, retry_of=copied)
         return self._add(Stage.VERIFY, await self.stages.transfer(Stage.VERIFY, request))
 
     def _request(
         self,
         job: str,
         manifest: str | None,
-        job_options: Mapping[str, Any],
         *,
+        deep: bool | None = None,
         sample: tuple[int, int] | None = None,
         retry_of: str | None = None,
     ) -> Request:
+        """A request about the pair. `deep`: of a verification, None for copies."""
         source, destination = sides(self.pair)
         include, exclude = globs(self.scope)
-        options: dict[str, Any] = {"pair": self.pair.name, "night": self.claim["night"], **job_options}
+        options: dict[str, Any] = {"pair": self.pair.name, "night": self.claim["night"]}
+        options |= copy_options(self.pair) if deep is None else {"deep": deep}
         return Request(
             job=job,
             source=source,

@@ -14,6 +14,9 @@ from jobs.core.model import Location
 from jobs.policy.model import ArchiveRule, Pair, Policy
 from jobs.policy.words import Age, Size
 
+KEY_BYTES_MAX = 1_024
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
+
 
 class Scope(NamedTuple):
     """A pair's keys: those that begin with one of `prefixes` and with none of `excluded`."""
@@ -45,6 +48,14 @@ class Explanation(NamedTuple):
     is_for_lambda: bool | None = None
     rules: tuple[RuleVerdict, ...] = ()
     archive_rule: str | None = None
+
+    @property
+    def copy_problem(self) -> str:
+        """Why the copy cannot be made, whatever is tried. Empty if it can."""
+        length = len(self.copy.key.encode("utf-8", "surrogatepass")) if self.copy else 0
+        if length <= KEY_BYTES_MAX:
+            return ""
+        return f"its key would have {length:,} bytes, and S3 takes {KEY_BYTES_MAX:,}: shorten destination.prefix"
 
 
 def match(policy: Policy, bucket: str, key: str) -> Pair | None:
@@ -110,6 +121,7 @@ def to_dict(explanation: Explanation) -> dict[str, Any]:
     hot = pair.destination
     return document | {
         "copy": str(explanation.copy),
+        "copy_problem": explanation.copy_problem or None,
         "region": hot.region,
         "storage_class": hot.storage_class.value if hot.storage_class else None,
         "encryption": hot.encryption.value,

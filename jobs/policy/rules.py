@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from jobs.core.enums import ArchiveSide, Compute, Encryption, StorageClass
+from jobs.core.enums import ArchiveSide, Compute, Deletes, Encryption, StorageClass
 from jobs.policy.model import (
     POLICY_VERSION,
     Archive,
@@ -52,6 +52,10 @@ ALARM_HOURS_MAX = 168
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html"""
 
 
+BACKLOG_DAYS = 90
+"""How long the ledger's lifecycle keeps rows of the backlog (`terraform/storage.tf`)."""
+BACKLOG_AGE_DAYS_MAX = 60
+"""The rest of that time is for the run."""
 WARNED_DAYS = 366
 """How far `find_warnings` looks ahead."""
 
@@ -259,9 +263,21 @@ def _pair(pair: Pair) -> Iterator[Finding]:
         yield from _stay(hot.storage_class, hot.object_lock.days, ("destination", "object_lock", "days"))
     if pair.replica:
         yield from _replica(hot, pair.replica)
+    yield from _backlog(pair)
     if pair.archive:
         yield from _key(pair.archive, "archive", is_far=pair.archive.region != pair.source.region)
         yield from _archive(pair, pair.archive)
+
+
+def _backlog(pair: Pair) -> Iterator[Finding]:
+    """The backlog becomes a run before the ledger forgets it, and a run that may start."""
+    limits, age_days = pair.thresholds, pair.thresholds.backlog_age.days
+    if age_days > BACKLOG_AGE_DAYS_MAX:
+        expected = f"at most {BACKLOG_AGE_DAYS_MAX}d: the ledger keeps rows of the backlog for {BACKLOG_DAYS} days"
+        yield Finding(("thresholds", "backlog_age"), str(limits.backlog_age), expected)
+    if limits.backlog_rows > pair.limits.max_objects:
+        expected = f"at most limits.max_objects, {pair.limits.max_objects}: a run with more rows is refused"
+        yield Finding(("thresholds", "backlog_rows"), limits.backlog_rows, expected)
 
 
 def _key(side: Destination | Archive, section: str, *, is_far: bool) -> Iterator[Finding]:
@@ -315,6 +331,15 @@ def _lifecycle(hot: Destination) -> Iterator[Finding]:
 
 
 def _archive(pair: Pair, archive: Archive) -> Iterator[Finding]:
+    kept_days, is_source = pair.destination.noncurrent_days, archive.side is ArchiveSide.SOURCE
+    if archive.expire and is_source and pair.deletes is Deletes.MIRROR and kept_days is not None:
+        grace_days = archive.expire.grace.days
+        if kept_days < grace_days:
+            expected = (
+                f"at least {grace_days:g}, the grace of archive.expire: what it deletes is mirrored, and the copy is "
+                "removed after so many days"
+            )
+            yield Finding(("destination", "noncurrent_days"), kept_days, expected)
     if not archive.rules:
         yield Finding(("archive", "rules"), [], "at least one rule, or no archive section")
     for number, rule in enumerate(archive.rules):

@@ -1,8 +1,9 @@
-"""The words of a policy file: sizes, ages, names and shares as people write them.
+r"""The words of a policy file: sizes, ages, names and shares as people write them.
 
 Once parsed, each word is a plain `str`, `int` or `float`, in the unit that its docstring names.
-`pattern` is a regular expression in the dialect that Python and JSON Schema share. `expected` ends
-the sentence "expected …".
+`pattern` is a regular expression in the dialect that Python and JSON Schema share. So digits are
+`[0-9]`, since Python's `\d` takes those of all scripts. A pattern ends in `$(?!\n)`, since Python's
+`$` may leave out a last line break. `expected` ends the sentence "expected …".
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Word:
     @classmethod
     def parse(cls, text: Any) -> Self:
         """The value of the text. Raises ValueError, which ends the sentence "expected …"."""
-        if not isinstance(text, str) or re.search(cls.pattern, text) is None or text.endswith("\n"):
+        if not isinstance(text, str) or re.search(cls.pattern, text) is None:
             raise ValueError(cls.expected)
         return cls._from_text(text)
 
@@ -39,14 +40,14 @@ class Word:
 class SystemName(Word, str):
     """The name that all resources in AWS are named after."""
 
-    pattern = r"^[a-z][a-z0-9-]{1,22}[a-z0-9]$"
+    pattern = r"^[a-z][a-z0-9-]{1,22}[a-z0-9]$(?!\n)"
     expected = "3 to 24 lower-case letters, digits and hyphens, beginning with a letter"
 
 
 class PairName(Word, str):
     """The name of a pair or of a rule: part of run ids, schedules, roles and metrics."""
 
-    pattern = r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$"
+    pattern = r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$(?!\n)"
     expected = "2 to 32 lower-case letters, digits and hyphens, beginning with a letter"
 
 
@@ -56,8 +57,8 @@ class Bucket(Word, str):
     """
 
     pattern = (
-        r"^(?!xn--|sthree-|amzn-s3-demo-|\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)(?!.*(-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)$)"
-        r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+        r"^(?!xn--|sthree-|amzn-s3-demo-|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+$)(?!.*\.\.)(?!.*(-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)$)"
+        r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$(?!\n)"
     )
     expected = "a bucket name: 3 to 63 lower-case letters, digits, dots and hyphens, no s3://, no prefix"
 
@@ -65,14 +66,14 @@ class Bucket(Word, str):
 class Region(Word, str):
     """An AWS region by its code."""
 
-    pattern = r"^[a-z]{2,3}(-[a-z]+){1,3}-\d{1,2}$"
+    pattern = r"^[a-z]{2,3}(-[a-z]+){1,3}-[0-9]{1,2}$(?!\n)"
     expected = "a region such as eu-central-1"
 
 
 class Prefix(Word, str):
     """The beginning of keys, byte for byte: nothing is decoded, no slash is added."""
 
-    pattern = r"^(?!s3://)[\s\S]{0,900}$"
+    pattern = r"^(?!s3://)(?![\s\S]*\n(?![\s\S]))[\s\S]{0,900}$(?!\n)"
     expected = "the beginning of keys such as scans/ (at most 900 characters, no s3://)"
 
 
@@ -81,14 +82,14 @@ class Folder(Word, str):
     name.
     """
 
-    pattern = r"^(?!s3:|/)([\s\S]{0,500}/)?$"
+    pattern = r"^(?!s3:|/)([\s\S]{0,500}/)?$(?!\n)"
     expected = "nothing, or a prefix that ends in / and begins with none, such as sealift/"
 
 
 class KmsKey(Word, str):
     """`create` (Terraform makes one in the bucket's region), or the ARN of a key or an alias."""
 
-    pattern = r"^(create|arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:(key|alias)/[A-Za-z0-9/_-]+)$"
+    pattern = r"^(create|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+)$(?!\n)"
     expected = "create, or the ARN of a KMS key (arn:aws:kms:REGION:ACCOUNT:key/ID)"
 
     @property
@@ -100,28 +101,28 @@ class KmsKey(Word, str):
 class Topic(Word, str):
     """The ARN of an SNS topic."""
 
-    pattern = r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}$"
+    pattern = r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$(?!\n)"
     expected = "the ARN of an SNS topic (arn:aws:sns:REGION:ACCOUNT:NAME)"
 
 
 class Email(Word, str):
     """An address that alarms are sent to."""
 
-    pattern = r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
+    pattern = r"^[^@\s]+@[^@\s]+\.[^@\s]+$(?!\n)"
     expected = "an e-mail address"
 
 
 class TimeZone(Word, str):
     """A name of the IANA time zone database. The reader checks that the zone exists."""
 
-    pattern = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$"
+    pattern = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$(?!\n)"
     expected = "an IANA time zone such as Europe/Berlin or UTC"
 
 
 class Hour(Word, str):
     """A time of the day, `HH:MM`, 24 hours."""
 
-    pattern = r"^([01]\d|2[0-3]):[0-5]\d$"
+    pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)"
     expected = "a time from 00:00 to 23:59, HH:MM"
 
     @property
@@ -133,7 +134,7 @@ class Hour(Word, str):
 class Size(Word, int):
     """Bytes. Written `100 MiB` (powers of 1024) or `100 MB` (powers of 1000)."""
 
-    pattern = r"^(0|[1-9]\d{0,15}(\.\d{1,6})?)( ?([KMGTPkmgtp][Ii]?)?[Bb])?$"
+    pattern = r"^(0|[1-9][0-9]{0,15}(\.[0-9]{1,6})?)( ?([KMGTPkmgtp][Ii]?)?[Bb])?$(?!\n)"
     expected = "a size such as 100 MiB, 5GiB or 10 MB"
 
     @classmethod
@@ -156,7 +157,7 @@ _SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 class Age(Word, int):
     """Seconds. Written `30d`, `12h`, `15m`, `45s` or `2w`."""
 
-    pattern = r"^\d{1,6}[smhdw]$"
+    pattern = r"^[0-9]{1,6}[smhdw]$(?!\n)"
     expected = "a duration such as 30d, 12h or 15m"
 
     @classmethod
@@ -176,7 +177,7 @@ class Age(Word, int):
 class OneIn(Word, int):
     """The N of `1/N`: one slice of N of the key space."""
 
-    pattern = r"^1/[1-9]\d{0,5}$"
+    pattern = r"^1/[1-9][0-9]{0,5}$(?!\n)"
     expected = "1/N such as 1/30"
 
     @classmethod
@@ -190,7 +191,7 @@ class OneIn(Word, int):
 class Share(Word, float):
     """A share between 0 and 1. Written `50%`."""
 
-    pattern = r"^(100|[1-9]?\d(\.\d{1,3})?)%$"
+    pattern = r"^(100|[1-9]?[0-9](\.[0-9]{1,3})?)%$(?!\n)"
     expected = "a percentage such as 50%"
 
     @classmethod
@@ -204,7 +205,7 @@ class Share(Word, float):
 class Dollars(Word, float):
     """US dollars. Written `$50` or as a plain number."""
 
-    pattern = r"^\$\d{1,9}(\.\d{1,2})?$"
+    pattern = r"^\$(?!0+(\.0+)?$)[0-9]{1,9}(\.[0-9]{1,2})?$(?!\n)"
     expected = "US dollars above zero such as 50 or 49.50"
 
     @classmethod
@@ -234,8 +235,9 @@ class Count(Word, int):
 
     @classmethod
     def parse(cls, text: Any) -> Self:
-        """An integer above zero and below 10^12."""
-        if not isinstance(text, int) or isinstance(text, bool) or not 0 < text < 10**12:
+        """An integer above zero and below 10^12. JSON has one kind of number: 5.0 is 5."""
+        is_whole = isinstance(text, int) or (isinstance(text, float) and text.is_integer())
+        if isinstance(text, bool) or not is_whole or not 0 < text < 10**12:
             raise ValueError(cls.expected)
         return cls(text)
 

@@ -151,11 +151,6 @@ class Reconciliation:
     horizon: float
     confirmed: Confirmation | None = None
 
-    @property
-    def is_clean(self) -> bool:
-        """True if there is no finding and every row was parsed."""
-        return not self.findings and not self.unparsed_rows
-
 
 async def reconcile(
     source: Inventory,

@@ -34,7 +34,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.restore.as_of import UNKNOWN
 from jobs.restore.as_of_journal import JOURNAL
 from jobs.restore.candidates import RestoreQuery
-from jobs.restore.pricing import find_cold, forecast
+from jobs.restore.pricing import forecast, look_at_archives
 from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
@@ -235,10 +235,9 @@ async def plan_run(
     if request.source is None:
         raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
     with drafting(request) as draft:
-        options = dict(request.options)
         wanted = RestoreQuery(request, ledger, ArchiveIndex(ledger.store, ledger.location), keys)
         records = await wanted.records()
-        await check_sides(request.source, request.destination, options)
+        await check_sides(request.source, request.destination, in_place=request.options["in_place"])
         chosen = await plan_restore(
             wanted.candidates(records),
             request.selection,
@@ -250,9 +249,9 @@ async def plan_run(
         )
         for each in wanted.damage:
             display.say(f"left out, its index is damaged: {each.archive}: {each.reason}")
-        spec = draft.spec(wanted.description(), options | draft.ways(request.source))
+        spec = draft.spec(wanted.description(), draft.ways(request.source))
         prices = read_price_table(request.price_table)
-        cold = await find_cold(
+        archives = await look_at_archives(
             wanted.archives, records, [each.archive for each in chosen.archives], Tier(spec.options["tier"])
         )
-        return draft.planned(spec, forecast(chosen, records, cold, spec.options, settings.processes, prices))
+        return draft.planned(spec, forecast(chosen, archives, spec, settings.processes, prices))

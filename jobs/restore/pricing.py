@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobs.archives.files import archive_ref
 from jobs.archives.model import ArchiveRecord
 from jobs.archives.spans import SPAN_BYTES
 from jobs.core import pricing
-from jobs.core.model import Location
-from jobs.core.pricing import GIB, PriceTable
-from jobs.core.run import Plan, Side
+from jobs.core.model import Location, ObjectInfo
+from jobs.core.pricing import GIB, PricedWork, PriceTable
+from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import Denied, NotFound, Redirected, UsageError
 from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, refusal
-from jobs.s3.retries import retry
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
@@ -42,43 +42,54 @@ def records_of(records: Sequence[ArchiveRecord], archives: Location, bucket: str
     return chosen
 
 
-async def find_cold(
+class ArchivesNow(NamedTuple):
+    """Archives as S3 has them now, by URI. The index says how they were when they were written.
+
+    `classes`: the storage class of each. `cold`: those that must be thawed.
+    """
+
+    classes: Mapping[str, str]
+    cold: Mapping[str, ColdObjects]
+
+
+async def look_at_archives(
     side: Side | None, records: Mapping[str, ArchiveRecord], archives: Sequence[str], tier: Tier
-) -> dict[str, ColdObjects]:
-    """The archives that must be thawed, by URI. Unreadable archives are left to the run.
+) -> ArchivesNow:
+    """The archives as they are now. Unreadable archives are left to the run.
 
     Raises UsageError if the tier cannot thaw one of them.
     """
     if side is None or not archives:
-        return {}
+        return ArchivesNow({}, {})
     store = open_store(side.endpoint, side.region, side.profile, max_in_flight=LOOKS_AT_ONCE)
-    gate = asyncio.Semaphore(LOOKS_AT_ONCE)
 
-    async def look(uri: str) -> ColdObjects | None:
-        async with gate:
-            try:
-                info = await retry(lambda: store.head(archive_ref(records[uri])))
-            except _UNREADABLE:
-                return None
-        return ColdObjects(info.storage_class, info.size_bytes, info.is_restoring) if info.is_archived else None
+    async def look(uri: str) -> ObjectInfo | None:
+        try:
+            return await retry(lambda: store.head(archive_ref(records[uri])))
+        except _UNREADABLE:
+            return None
 
     try:
         indexed = [uri for uri in archives if uri in records]
-        infos = dict(zip(indexed, await asyncio.gather(*map(look, indexed)), strict=True))
+        infos = dict(zip(indexed, await gather_bounded(look, indexed, LOOKS_AT_ONCE), strict=True))
     finally:
         await store.close()
-    cold = {uri: each for uri, each in infos.items() if each is not None}
+    readable = {uri: info for uri, info in infos.items() if info is not None}
+    cold = {
+        uri: ColdObjects(info.storage_class, info.size_bytes, info.is_restoring)
+        for uri, info in readable.items()
+        if info.is_archived
+    }
     for uri, each in cold.items():
         if (why := refusal(each.storage_class, tier)) is not None:
             raise UsageError(f"--tier {tier.value}: {uri} cannot be thawed so, {why}")
-    return cold
+    return ArchivesNow({uri: info.storage_class for uri, info in readable.items()}, cold)
 
 
 def forecast(
     chosen: RestoreSelection,
-    records: Mapping[str, ArchiveRecord],
-    cold: Mapping[str, ColdObjects],
-    options: Mapping[str, Any],
+    archives: ArchivesNow,
+    spec: RunSpec,
     processes: int,
     prices: PriceTable,
 ) -> Plan:
@@ -87,14 +98,19 @@ def forecast(
     Reading costs at most a request for each `SPAN_BYTES` of an archive's members, if they are
     together.
     """
-    tier, days = Tier(options["tier"]), int(options["days"])
-    versions = _cold_versions(chosen) if options["is_history"] else []
-    thaw = estimate_thaw([*cold.values(), *versions], tier, days, prices)
-    requests, dollars = _copies(chosen, options, prices)
-    per_gib = pricing.far_per_gib(options, prices)
-    written = prices.of_class("STANDARD" if options["storage_class"] == "keep" else options["storage_class"])
+    tier, days, is_history = Tier(spec.options["tier"]), int(spec.options["days"]), bool(spec.options["is_history"])
+    work = replace(PricedWork.of(spec), verb="replicate")  # what it copies, it copies as replicate does
+    versions = _cold_versions(chosen) if is_history else []
+    thaw = estimate_thaw([*archives.cold.values(), *versions], tier, days, prices)
+    requests: Counter[str] = Counter()
+    dollars: defaultdict[str, float] = defaultdict(float)
+    if is_history and chosen.histogram.groups:  # versions that the bucket still has are copied
+        requests.update(pricing.requests_for(work, chosen.histogram))
+        dollars.update(pricing.estimate(work, chosen.histogram, prices))
+    per_gib = pricing.far_per_gib(work, prices)
+    written = prices.of_class("STANDARD" if work.storage_class == "keep" else work.storage_class)
     for taken in chosen.archives:
-        read = prices.of_class(records[taken.archive].storage_class if taken.archive in records else "STANDARD")
+        read = prices.of_class(archives.classes.get(taken.archive, "STANDARD"))
         small = taken.rows - taken.large
         gets = -(-taken.size_bytes // SPAN_BYTES) + 1
         requests.update(head=1, get=gets, put=small, create=taken.large, complete=taken.large, part=taken.parts)
@@ -121,7 +137,7 @@ def forecast(
         | {
             "archives": len(chosen.archives),
             "members": sum(each.rows for each in chosen.archives),
-            "cold": sorted(cold),
+            "cold": sorted(archives.cold),
             "cold_versions": sum(each.objects for each in versions),
         },
     )
@@ -137,15 +153,3 @@ def _cold_versions(chosen: RestoreSelection) -> list[ColdObjects]:
         for group in chosen.histogram.groups
         if group.storage_class in ("GLACIER", "DEEP_ARCHIVE")
     ]
-
-
-def _copies(
-    chosen: RestoreSelection, options: Mapping[str, Any], prices: PriceTable
-) -> tuple[Counter[str], defaultdict[str, float]]:
-    """Requests and dollars of versions that the bucket still has: the run copies them as replicate
-    does.
-    """
-    if not options["is_history"] or not chosen.histogram.groups:
-        return Counter(), defaultdict(float)
-    requests = Counter(pricing.requests_for("replicate", options, chosen.histogram))
-    return requests, defaultdict(float, pricing.estimate("replicate", options, chosen.histogram, prices))

@@ -54,20 +54,22 @@ def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
     options = {name: spec.options[name] for name in kept if name in spec.options} | {"deep": False, "rotate": False}
     group = pricing.Group("STANDARD", False, True, False, plan.rows, plan.size_bytes, plan.rows)
     histogram = pricing.Histogram((group,), plan.rows)
-    requests = pricing.requests_for("verify", options, histogram)
+    spec = replace(
+        spec,
+        run_id=spec.run_id.replace(f"-{spec.job}-", "-verify-"),
+        job="verify",
+        options=options,
+        manifest=f"the rows of {spec.run_id}",
+    )
+    work = pricing.PricedWork.of(spec)
+    requests = pricing.requests_for(work, histogram)
     return replace(
         planned,
-        spec=replace(
-            spec,
-            run_id=spec.run_id.replace(f"-{spec.job}-", "-verify-"),
-            job="verify",
-            options=options,
-            manifest=f"the rows of {spec.run_id}",
-        ),
+        spec=spec,
         plan=replace(
             plan,
             requests=requests,
-            dollars=pricing.estimate("verify", options, histogram, prices),
+            dollars=pricing.estimate(work, histogram, prices),
             price_table=prices.name,
             seconds=pricing.estimate_seconds(requests, 0, min(len(plan.shards), CHILDREN) or 1),
         ),

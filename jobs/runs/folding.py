@@ -5,7 +5,6 @@ It works out of core, in DuckDB.
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.core.outcome import GOOD, weight_sql
 from jobs.core.run import Plan
 from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.s3.retries import gather_bounded
 from jobs.tables.rows import manifest_schema, write_parquet
 
 if TYPE_CHECKING:
@@ -101,25 +101,22 @@ async def open_fold(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> du
 async def _download_outcomes(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> int:
     """Fetch all checkpoints of a run. Returns their number."""
     checkpoints, numbers = await ledger.checkpoints(run_id, plan=plan), plan.row_numbers()
-    gate = asyncio.Semaphore(DOWNLOADS)
 
     async def download(checkpoint: Checkpoint) -> None:
-        async with gate:
-            data = await ledger.checkpoint_data(run_id, checkpoint, numbers[checkpoint.shard])
+        data = await ledger.checkpoint_data(run_id, checkpoint, numbers[checkpoint.shard])
         (folder / f"outcomes-{checkpoint.shard:05d}-{checkpoint.name}").write_bytes(data)
 
-    await asyncio.gather(*(download(checkpoint) for checkpoint in checkpoints))
+    await gather_bounded(download, checkpoints, DOWNLOADS)
     return len(checkpoints)
 
 
 async def _download_shards(ledger: Ledger, run_id: str, plan: Plan, folder: Path, shards: Iterable[int]) -> None:
-    gate, numbers = asyncio.Semaphore(DOWNLOADS), plan.row_numbers()
+    numbers = plan.row_numbers()
 
     async def download(shard: int) -> None:
-        async with gate:
-            (folder / f"shard-{shard:05d}.parquet").write_bytes(await ledger.shard(run_id, shard, numbers[shard]))
+        (folder / f"shard-{shard:05d}.parquet").write_bytes(await ledger.shard(run_id, shard, numbers[shard]))
 
-    await asyncio.gather(*(download(shard) for shard in shards))
+    await gather_bounded(download, shards, DOWNLOADS)
 
 
 def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:

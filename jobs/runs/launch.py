@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location, Route
-from jobs.core.pricing import part_rule
+from jobs.core.pricing import PricedWork, part_rule
 from jobs.core.run import Plan, RunSpec, RunState, worker_pins
 from jobs.errors import ExitCode, LimitExceeded
 from jobs.ledger.ledger import Ledger
@@ -24,9 +24,12 @@ from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
 from jobs.runs.request import Draft, Planned, Request, check_sides, drafting, manifest_rows
 from jobs.runs.run_claim import claim_run, say_superseded
+from jobs.s3.retries import gather_bounded
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+UPLOADS = 8
 
 RowsPreparer = Callable[
     ["AsyncIterator[pa.RecordBatch]", Request, Route, Ledger, Draft, Display],
@@ -58,12 +61,13 @@ async def plan_run(
 
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
-        await check_sides(source, request.destination, dict(request.options))
+        await check_sides(source, request.destination, all_versions=bool(request.options.get("all_versions")))
         extra: dict[str, Any] = {}
         if prepare is not None:
             route = Route(source.location, request.destination.location)
             batches, extra = await prepare(batches, request, route, ledger, draft, display)
-        spec = draft.spec(description, dict(request.options) | extra | draft.ways(source), source)
+        spec = draft.spec(description, extra | draft.ways(source), source)
+        work = PricedWork.of(spec)
         planned = await plan_rows(
             batches,
             request.selection,
@@ -71,10 +75,10 @@ async def plan_run(
             scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
-            **part_rule(spec.job, spec.options)._asdict(),
+            **part_rule(work)._asdict(),
         )
         prices = read_price_table(request.price_table)
-        return draft.planned(spec, forecast(planned, spec.job, spec.options, settings.processes, prices))
+        return draft.planned(spec, forecast(planned, work, settings.processes, prices))
 
 
 def check_limits(plan: Plan, max_cost: float | None, max_objects: int | None) -> None:
@@ -92,14 +96,12 @@ def check_limits(plan: Plan, max_cost: float | None, max_objects: int | None) ->
 async def publish(planned: Planned, ledger: Ledger) -> None:
     """Write spec, shards and, last, the plan into the ledger. With the plan the run exists."""
     await ledger.create(planned.spec)
-    gate = asyncio.Semaphore(8)
 
     async def upload(number: int) -> None:
-        async with gate:
-            data = (planned.scratch / f"{number:05d}.parquet").read_bytes()
-            await ledger.write_shard(planned.spec.run_id, number, data)
+        data = (planned.scratch / f"{number:05d}.parquet").read_bytes()
+        await ledger.write_shard(planned.spec.run_id, number, data)
 
-    await asyncio.gather(*(upload(number) for number in range(len(planned.plan.shards))))
+    await gather_bounded(upload, range(len(planned.plan.shards)), UPLOADS)
     await ledger.publish_plan(planned.spec.run_id, planned.plan)
 
 

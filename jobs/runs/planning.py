@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.core import pricing
-from jobs.core.pricing import Histogram, PriceTable, load_price_table
+from jobs.core.pricing import Histogram, PricedWork, PriceTable, load_price_table
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError
@@ -91,21 +91,19 @@ async def plan_rows(
     return PlannedShards(rows, size_bytes, summaries, dict(excluded), Histogram(groups, keys))
 
 
-def forecast(
-    planned: PlannedShards, job: str, options: Mapping[str, Any], processes: int, prices: PriceTable | None = None
-) -> Plan:
+def forecast(planned: PlannedShards, work: PricedWork, processes: int, prices: PriceTable | None = None) -> Plan:
     """The plan of a run: what its rows take in requests, dollars and time."""
     prices = prices or read_price_table()
-    requests = pricing.requests_for(job, options, planned.histogram)
+    requests = pricing.requests_for(work, planned.histogram)
     return Plan(
         rows=planned.rows,
         size_bytes=planned.size_bytes,
         shards=planned.shards,
         excluded=planned.excluded,
         requests=requests,
-        dollars=pricing.estimate(job, options, planned.histogram, prices),
+        dollars=pricing.estimate(work, planned.histogram, prices),
         price_table=prices.name,
-        seconds=pricing.estimate_seconds(requests, pricing.bytes_moved(job, options, planned.histogram), processes),
+        seconds=pricing.estimate_seconds(requests, pricing.bytes_moved(work, planned.histogram), processes),
     )
 
 

@@ -85,10 +85,11 @@ class Draft:
         """Keep a shard's file until the plan is published."""
         (self.scratch / f"{number:05d}.parquet").write_bytes(data)
 
-    def spec(self, manifest: str, options: Mapping[str, Any], source: Side | None = None) -> RunSpec:
+    def spec(self, manifest: str, extra: Mapping[str, Any], source: Side | None = None) -> RunSpec:
         """The run's spec.
 
-        `manifest` says where the rows come from. `source`: None for the request's source.
+        `manifest` says where the rows come from. `extra` is what planning adds to the request's
+        options. `source`: None for the request's source.
         """
         source = source or self.request.source
         if source is None:
@@ -100,7 +101,7 @@ class Draft:
             source=source,
             destination=self.request.destination,
             manifest=manifest,
-            options=dict(options),
+            options={**self.request.options, **extra},
             retry_of=self.request.retry_of,
             sealift_version=__version__,
         )
@@ -234,7 +235,7 @@ async def _listed(store: Store, places: Sequence[Location], versions: bool) -> A
                 yield manifest_batch(page)
 
 
-async def check_sides(source: Side, destination: Side, options: dict[str, Any]) -> None:
+async def check_sides(source: Side, destination: Side, *, all_versions: bool = False, in_place: bool = False) -> None:
     """Check that both buckets exist and are readable, before anything is planned.
 
     Raises ConfigError, UsageError and StoreError.
@@ -243,11 +244,7 @@ async def check_sides(source: Side, destination: Side, options: dict[str, Any]) 
         store = open_store(side.endpoint, side.region, side.profile, max_in_flight=4)
         try:
             await store.list_objects(side.location.bucket, side.location.key, max_keys=1)
-            if (
-                name == "destination"
-                and options.get("all_versions")
-                and not await store.is_versioned(side.location.bucket)
-            ):
+            if name == "destination" and all_versions and not await store.is_versioned(side.location.bucket):
                 raise ConfigError(
                     f"the destination bucket {side.location.bucket} keeps no versions: leave out --versions all"
                 )
@@ -262,5 +259,5 @@ async def check_sides(source: Side, destination: Side, options: dict[str, Any]) 
         finally:
             await store.close()
     is_same = source.location == destination.location and not is_streamed(source, destination)
-    if is_same and not options.get("in_place"):
+    if is_same and not in_place:
         raise UsageError(f"source and destination are both {source.location}: name two places")

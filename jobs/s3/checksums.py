@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from jobs.core.model import Checksum
 
@@ -63,6 +63,17 @@ class Hasher:
 def full_object(algorithm: str, data: bytes) -> Checksum:
     """The checksum of the whole content."""
     return Checksum(algorithm, base64.b64encode(digest(algorithm, data)).decode())
+
+
+def combine_crc64nvme(parts: Iterable[tuple[Checksum, int]]) -> Checksum:
+    """The full-object CRC64NVME of contents, (checksum, size in bytes) each, one after the other."""
+    from awscrt import checksums
+
+    whole = 0
+    for checksum, size_bytes in parts:
+        own = int.from_bytes(base64.b64decode(checksum.value), "big")
+        whole = int(checksums.combine_crc64nvme(whole, own, size_bytes))
+    return Checksum("CRC64NVME", base64.b64encode(whole.to_bytes(8, "big")).decode())
 
 
 def composite(algorithm: str, parts: Sequence[bytes]) -> Checksum:

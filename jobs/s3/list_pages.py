@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_plus
+from xml.etree.ElementTree import Element
 
 from jobs.core.model import Listed
 from jobs.s3.store import Marker, Page
@@ -25,6 +26,10 @@ _ENTRIES = frozenset({"Contents", "Version", "DeleteMarker"})
 _TAGS_MAX = 100
 """Of one entry that is taken apart by a regular expression."""
 _DIGITS_MAX = 18
+_ECHO = re.compile(
+    rb"(?<!<CommonPrefixes>)<(Prefix|Delimiter|KeyMarker|VersionIdMarker|StartAfter|ContinuationToken)>[^<]*</\1>"
+)
+"""What a page repeats of its request."""
 _TAG = re.compile(r"<(/?\w+)>")
 
 Row = Sequence[str | None]
@@ -72,7 +77,7 @@ def parse_page(body: bytes, *, is_versions: bool) -> Page:
     if beyond := excess(body):
         raise Malformed(f"a page with {beyond}")
     rows, rest = _take_apart(body)
-    root = parse_document(rest, "ListVersionsResult" if is_versions else "ListBucketResult")
+    root = _root(rest, "ListVersionsResult" if is_versions else "ListBucketResult")
     space = root.tag[: root.tag.find("}") + 1]
     is_encoded = root.findtext(f"{space}EncodingType") == "url"
 
@@ -94,12 +99,44 @@ def parse_page(body: bytes, *, is_versions: bool) -> Page:
     next_marker = None
     if root.findtext(f"{space}IsTruncated") == "true":
         if is_versions:
-            key = decode(root.findtext(f"{space}NextKeyMarker"))
+            sent = root.findtext(f"{space}NextKeyMarker") or ""
+            lasts = {entries[-1].key if entries else "", prefixes[-1] if prefixes else ""}
+            # Some servers declare encoded keys and send the marker as it is.
+            key = sent if sent in lasts and decode(sent) not in lasts else decode(sent)
             next_marker = Marker(key, root.findtext(f"{space}NextVersionIdMarker") or None)
         else:
             last = max(entries[-1].key if entries else "", prefixes[-1] if prefixes else "")
             next_marker = Marker(last, None, root.findtext(f"{space}NextContinuationToken"))
     return Page(entries, prefixes, next_marker)
+
+
+def check_advance(page: Page, after: Marker | None) -> None:
+    """Raise Malformed for a page that ends where the one before it ended, or nowhere.
+
+    A listing that goes on from there would never end, or begin again.
+    """
+    marker = page.next_marker
+    if marker is None:
+        return
+    if not (marker.token or marker.key):
+        raise Malformed("the page says that more follows, but not where")
+    is_same = marker.token == after.token if after and marker.token else marker == after
+    has_same_end = after is not None and marker.token and page.entries and page.entries[-1].key == after.key
+    if is_same or has_same_end:
+        raise Malformed(f"the page ends where the one before it ended, at {marker.key[:100]!r}: it would never end")
+
+
+def _root(rest: bytes, name: str) -> Element:
+    """The page's document without its objects.
+
+    A server may repeat a prefix as it is whose control characters no XML can hold. Nobody needs it.
+    """
+    try:
+        return parse_document(rest, name)
+    except Malformed:
+        if (without := _ECHO.sub(b"", rest)) == rest:
+            raise
+        return parse_document(without, name)
 
 
 def _take_apart(body: bytes) -> tuple[list[Row], bytes]:
@@ -151,7 +188,7 @@ def _entries(
                 not is_versions or is_latest == "true",
                 is_marker,
                 None if is_marker or size is None else _size_bytes(size),
-                None if is_marker or etag is None else etag.strip('"'),
+                None if is_marker or etag is None else etag.strip('"') or None,
                 _epoch_seconds(modified or "1970-01-01T00:00:00Z"),
                 None if is_marker else storage_class or "STANDARD",
                 algorithm,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from jobs.core.model import Listed, Location
 from jobs.errors import Rejected
 from jobs.s3.listing_forks import Fork, edge, find_fork, is_ordered
+from jobs.s3.retries import persist
 from jobs.s3.store import Marker, Page, Store
 
 MAX_BRANCHES = 64
@@ -67,8 +68,9 @@ async def list_all(
     parallel.
 
     Pages of one range come in the server's order, pages of different ranges in any. All versions of
-    a key come in order. At most `2 × concurrency` pages wait in memory. Raises the first StoreError
-    of any request. Stopping early (`aclose`) cancels the requests.
+    a key come in order. At most `2 × concurrency` pages wait in memory. Stopping early (`aclose`)
+    cancels the requests. Raises the first StoreError of any request. Once the listing has begun,
+    what may pass is first retried for minutes.
     """
     listing = _Listing(store, location, versions, concurrency)
     workers = [asyncio.create_task(listing.work()) for _ in range(concurrency)]
@@ -103,6 +105,7 @@ class _Listing:
         self._active: set[_Range] = set()
         self._searches = 0
         self._is_splittable = True
+        self._has_answered = False
         self._changed = asyncio.Condition()
         self.pages: asyncio.Queue[list[Listed] | None] = asyncio.Queue(2 * concurrency)
 
@@ -127,7 +130,7 @@ class _Listing:
     async def _list(self, keys: _Range) -> None:
         self._active.add(keys)
         while keys in self._active:
-            page = await self._request(self._bucket, keys.prefix, after=keys.marker)
+            page = await self._read(keys.prefix, keys.marker)
             # From here to the discard nothing waits: a split sees the range before this page or
             # after it.
             entries = keys.take(page)
@@ -139,13 +142,23 @@ class _Listing:
             if entries:
                 await self.pages.put(entries)
 
+    async def _read(self, prefix: str, after: Marker | None, max_keys: int = 1000) -> Page:
+        """One page. Once the server has answered, a failure that may pass is waited out."""
+
+        async def request() -> Page:
+            return await self._request(self._bucket, prefix, after=after, max_keys=max_keys)
+
+        page = await (persist(request) if self._has_answered else request())
+        self._has_answered = True
+        return page
+
     def _choose(self) -> _Range | None:
         """The range to split: the one with the shortest prefix is likely to be the largest."""
         fresh = [keys for keys in self._active if keys.is_fresh] if self._is_splittable else []
         return min(fresh, key=lambda keys: len(keys.within), default=None)
 
     async def _first_key(self, prefix: str, place: str) -> str | None:
-        page = await self._request(self._bucket, prefix, after=Marker(place), max_keys=1)
+        page = await self._read(prefix, Marker(place), max_keys=1)
         return page.entries[0].key if page.entries else None
 
     async def _split(self, keys: _Range) -> None:

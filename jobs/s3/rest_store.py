@@ -13,7 +13,7 @@ from jobs.s3 import wire
 from jobs.s3.checksums import full_object
 from jobs.s3.http.answers import MAX_BODY_BYTES, Response
 from jobs.s3.http.transport import Transport
-from jobs.s3.list_pages import parse_page
+from jobs.s3.list_pages import check_advance, parse_page
 from jobs.s3.read_checks import Asked, check_copied_version, described, received
 from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Restoring, Written
 
@@ -259,7 +259,7 @@ class RestStore:
             continuation_token=token,
             start_after=after.key if after and after.key and not token else None,
         )
-        return await self._page("ListObjectsV2", ObjectRef(bucket, ""), query)
+        return await self._page("ListObjectsV2", bucket, query, after)
 
     async def list_versions(
         self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
@@ -274,7 +274,7 @@ class RestStore:
             key_marker=after.key if after else None,
             version_id_marker=after.version_id if after else None,
         )
-        return await self._page("ListObjectVersions", ObjectRef(bucket, ""), query)
+        return await self._page("ListObjectVersions", bucket, query, after)
 
     async def is_versioned(self, bucket: str) -> bool:
         """GetBucketVersioning."""
@@ -289,12 +289,15 @@ class RestStore:
         """Release the connections."""
         self.transport.close()
 
-    async def _page(self, operation: str, place: ObjectRef, query: str) -> Page:
+    async def _page(self, operation: str, bucket: str, query: str, after: Marker | None) -> Page:
+        place = ObjectRef(bucket, "")
         answer = await self.transport.send(operation, "GET", place, query=query)
         try:
-            return parse_page(answer.body, is_versions=operation == "ListObjectVersions")
+            page = parse_page(answer.body, is_versions=operation == "ListObjectVersions")
+            check_advance(page, after)
         except wire.Malformed as error:
             raise _malformed(operation, place, answer, error) from error
+        return page
 
 
 def _query(ref: ObjectRef, **more: int | None) -> str:

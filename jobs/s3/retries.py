@@ -14,6 +14,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 TRIES = 8
+PERSIST_SECONDS = 300.0
 
 
 async def retry(
@@ -33,6 +34,24 @@ async def retry(
             on_error(error)
             await asyncio.sleep(backoff_seconds(attempt, random.random()))
     return await request()
+
+
+async def persist(request: Callable[[], Awaitable[T]]) -> T:
+    """The request's answer, for callers that would lose the work of hours.
+
+    What may pass is asked for again for minutes, with full jitter. A server whose answers are
+    invalid is asked `TRIES` times: it will hardly learn.
+    """
+    loop = asyncio.get_running_loop()
+    ends_at, attempt = loop.time() + PERSIST_SECONDS, 0
+    while True:
+        attempt += 1
+        try:
+            return await request()
+        except (Unavailable, Conflict) as error:
+            if loop.time() >= ends_at or (error.code == "MalformedAnswer" and attempt >= TRIES):
+                raise
+        await asyncio.sleep(backoff_seconds(attempt, random.random()))
 
 
 async def gather_bounded(work: Callable[[U], Awaitable[T]], items: Iterable[U], at_once: int) -> list[T]:

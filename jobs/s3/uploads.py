@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size
 from jobs.errors import Conflict, NotFound, StoreError
-from jobs.s3.checksums import Hasher, full_object
+from jobs.s3.checksums import combine_crc64nvme, full_object
 from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, Guard, PartDone, Store, Written
 
@@ -28,8 +28,8 @@ class ObjectUpload:
     What fits into one part becomes one PutObject.
 
     The caller ends it with `finish` or `abort`. At most `parts_in_flight + 1` parts are in memory.
-    Each part and the whole object carry a CRC64NVME that S3 has to find, the latter unless parts
-    were copied.
+    Each part and the whole object carry a CRC64NVME that S3 has to find. The whole has none if S3
+    copied a part and did not say its checksum.
     """
 
     store: Store
@@ -45,8 +45,9 @@ class ObjectUpload:
     _running: deque[asyncio.Task[PartDone]] = field(default_factory=deque, init=False)
     _done: list[PartDone] = field(default_factory=list, init=False)
     _parts: int = field(default=0, init=False)
-    _crc: Hasher = field(default_factory=lambda: Hasher(ALGORITHM), init=False)
-    _has_copies: bool = field(default=False, init=False)
+    _sizes_bytes: dict[int, int] = field(default_factory=dict, init=False)
+    _sums: dict[int, Checksum] = field(default_factory=dict, init=False)
+    """By part number. Of a copied part S3 says the checksum, when the copy is done."""
 
     @property
     def missing_bytes(self) -> int:
@@ -55,8 +56,11 @@ class ObjectUpload:
 
     @property
     def checksum(self) -> Checksum | None:
-        """The whole object's checksum, None when parts were copied."""
-        return None if self._has_copies else Checksum(ALGORITHM, self._crc.spelled().partition(":")[2])
+        """The whole object's checksum after `finish`. None if S3 did not say that of a part."""
+        copied = {part.number: _own(part.checksums) for part in self._done}
+        sums = [(self._sums.get(number) or copied.get(number), size) for number, size in self._sizes_bytes.items()]
+        known = [(checksum, size) for checksum, size in sums if checksum is not None]
+        return combine_crc64nvme(known) if len(known) == len(sums) else None
 
     async def write(self, data: bytes | memoryview) -> None:
         """The next bytes. Raises a StoreError that an earlier part met with."""
@@ -78,9 +82,8 @@ class ObjectUpload:
             raise ValueError(f"{self.missing_bytes} bytes are missing before a part can be copied")
         if self._pending:
             await self._flush()
-        self._has_copies = True
         self.size_bytes += end - start
-        upload_id, number = await self._begin(), self._next_number()
+        upload_id, number = await self._begin(), self._next_number(end - start)
         await self._start(
             lambda: self.store.copy_part(source, etag, start, end, self.bucket, self.key, upload_id, number)
         )
@@ -92,8 +95,7 @@ class ObjectUpload:
         """
         if self._upload_id is None:
             data = bytes(self._pending)
-            self._crc.update(data)
-            checksum = full_object(ALGORITHM, data)
+            checksum = self._sums[self._next_number(len(data))] = full_object(ALGORITHM, data)
             return await retry(
                 lambda: self.store.put(
                     self.bucket, self.key, data, self.attributes, guard=self.guard, checksum=checksum
@@ -140,21 +142,25 @@ class ObjectUpload:
     async def _flush(self) -> None:
         """Send what is pending as the next part."""
         data, self._pending = bytes(self._pending), bytearray()
-        upload_id, number = await self._begin(), self._next_number()
-        await asyncio.to_thread(self._crc.update, data)
-        checksum = await asyncio.to_thread(full_object, ALGORITHM, data)
+        upload_id, number = await self._begin(), self._next_number(len(data))
+        checksum = self._sums[number] = await asyncio.to_thread(full_object, ALGORITHM, data)
         await self._start(
             lambda: self.store.put_part(self.bucket, self.key, upload_id, number, data, checksum=checksum)
         )
 
-    def _next_number(self) -> int:
+    def _next_number(self, size_bytes: int) -> int:
         self._parts += 1
+        self._sizes_bytes[self._parts] = size_bytes
         return self._parts
 
     async def _start(self, request: Callable[[], Awaitable[PartDone]]) -> None:
         while len(self._running) >= self.parts_in_flight:
             self._done.append(await self._running.popleft())
         self._running.append(asyncio.create_task(retry(request)))
+
+
+def _own(checksums: Sequence[Checksum]) -> Checksum | None:
+    return next((each for each in checksums if each.algorithm == ALGORITHM and not each.is_composite), None)
 
 
 PART_BYTES = 32 * 1024 * 1024

@@ -62,7 +62,7 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
         )
-        spec = draft.spec(f"archives in {side.location}", request.options, side)
+        spec = draft.spec(f"archives in {side.location}", {}, side)
         plan = _forecast(planned, taken, settings, read_price_table(request.price_table), left_out)
         return draft.planned(spec, plan)
 

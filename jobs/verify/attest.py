@@ -38,21 +38,16 @@ _SPELLED = (
 async def attest(
     batches: AsyncIterator[pa.RecordBatch],
     route: Route,
-    options: Mapping[str, Any],
+    uris: Mapping[str, str],
     store: Store,
     scratch: Path,
     now: float,
     display: Display,
 ) -> tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]:
-    """Return the rows with the checksums of the reports that a job's options name, and the options
-    to record.
+    """Return the rows with the checksums of the reports, and the options that describe the reports.
 
-    In `options`, `source_checksums` and `destination_checksums` are URIs. In the result they
-    describe the reports. Without them the rows stay as they are.
+    `uris`: of each side's report (`source`, `destination`).
     """
-    uris = {side: str(uri) for side in ("source", "destination") if (uri := options.get(f"{side}_checksums"))}
-    if not uris:
-        return batches, {}
     reports = await _read_reports(store, route, uris, scratch)
     for side, report in reports.items():
         lines = "".join(f"\n  {shown(bad.file)} line {bad.line}: {shown(bad.problem)}" for bad in report.examples)

@@ -36,7 +36,11 @@ async def _attest(
     draft: Draft,
     display: Display,
 ) -> tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]:
-    return await attest(batches, route, request.options, ledger.store, draft.scratch, draft.started, display)
+    named = {side: request.options.get(f"{side}_checksums") for side in ("source", "destination")}
+    uris = {side: str(uri) for side, uri in named.items() if uri}
+    if not uris:
+        return batches, {}
+    return await attest(batches, route, uris, ledger.store, draft.scratch, draft.started, display)
 
 
 KIND = Kind("verify", _open, plan=_plan, retried_as="replicate")

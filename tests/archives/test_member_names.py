@@ -57,9 +57,8 @@ def test_every_python_spells_every_character_alike() -> None:
     """Python 3.11 and 3.13 have different tables of Unicode, and gave archives of one key different bytes."""
     digest = hashlib.sha256()
     for number in range(sys.maxunicode + 1):
-        for text in (chr(number), f"e{chr(number)}", f"{chr(number)}\u0301"):
-            digest.update(spell(text).encode())
-    assert digest.hexdigest() == "d28da674bc18d76e76f7983c74ba1f46338d27bdc8dca9b8b9d240f368180d6b"
+        digest.update(spell(f"{chr(number)}/e{chr(number)}\u0301").encode())
+    assert digest.hexdigest() == "98016fc1c664531e861970770477eb75b01c5c031015cbb59690d20f99426345"
 
 
 def test_an_over_long_component_is_cut_and_stays_distinct() -> None:

@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.core.model import Location
 from jobs.core.pricing import (
     GIB,
     RANGE_BYTES,
     Group,
     Histogram,
     PartRule,
+    PricedWork,
     bytes_moved,
     estimate,
     estimate_seconds,
@@ -19,6 +21,7 @@ from jobs.core.pricing import (
     part_rule,
     requests_for,
 )
+from jobs.core.run import RunSpec, Side
 from jobs.errors import ConfigError
 from jobs.runs.planning import read_price_table
 
@@ -61,12 +64,12 @@ MARKERS = Group("STANDARD", False, False, True, 5, 0, 5)
     ],
 )
 def test_requests(job, options, groups, expected):
-    assert requests_for(job, options, Histogram(tuple(groups), 300)) == expected
+    assert requests_for(PricedWork(job, **options), Histogram(tuple(groups), 300)) == expected
 
 
 def test_a_job_without_prices_is_a_bug():
     with pytest.raises(ValueError, match="compact"):
-        requests_for("compact", {}, Histogram((SMALL,), 1))
+        requests_for(PricedWork("compact"), Histogram((SMALL,), 1))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_a_job_without_prices_is_a_bug():
     ],
 )
 def test_dollars(job, options, groups, expected):
-    dollars = estimate(job, options, Histogram(tuple(groups), 300), read_price_table())
+    dollars = estimate(PricedWork(job, **options), Histogram(tuple(groups), 300), read_price_table())
     assert dollars == pytest.approx(expected)
 
 
@@ -124,17 +127,12 @@ groups = st.builds(
     groups,
 )
 def test_more_rows_never_cost_less(job, options, some, more):
-    prices = read_price_table()
+    prices, work = read_price_table(), PricedWork(job, **options)
     before, after = Histogram(tuple(some), 10), Histogram((*some, more), 11)
-    assert (
-        sum(estimate(job, options, before, prices).values())
-        <= sum(estimate(job, options, after, prices).values()) * 1.000001
-    )
-    fewer, all_ = requests_for(job, options, before), requests_for(job, options, after)
+    assert sum(estimate(work, before, prices).values()) <= sum(estimate(work, after, prices).values()) * 1.000001
+    fewer, all_ = requests_for(work, before), requests_for(work, after)
     assert all(count <= all_[kind] for kind, count in fewer.items())
-    assert estimate_seconds(fewer, bytes_moved(job, options, before), 2) <= estimate_seconds(
-        all_, bytes_moved(job, options, after), 2
-    )
+    assert estimate_seconds(fewer, bytes_moved(work, before), 2) <= estimate_seconds(all_, bytes_moved(work, after), 2)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +160,14 @@ def test_seconds(requests, bytes_moved, processes, seconds):
     ],
 )
 def test_the_part_rule_of_a_job(job, options, rule):
-    assert part_rule(job, options) == rule
+    assert part_rule(PricedWork(job, **options)) == rule
+
+
+def test_the_work_of_a_run_is_what_its_spec_says_and_nothing_else():
+    side = Side(Location("bucket"))
+    options = {"storage_class": "", "sse": None, "deep": True, "part_size_bytes": 7, "overwrite": "older"}
+    spec = RunSpec("run", "replicate", 0.0, side, side, "manifest", options)
+    assert PricedWork.of(spec) == PricedWork("replicate", deep=True, part_size_bytes=7)
 
 
 def test_the_table_that_comes_with_sealift_says_what_it_is():

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 
 import pytest
 from hypothesis import given
@@ -99,23 +98,6 @@ def test_a_sample_takes_each_key_in_exactly_one_slice(key, of):
     takers = [n for n in range(of) if Selection(sample=(n, of)).excluded_by(key) is None]
     assert takers == [n for n in range(of) if Sample(n, of).contains(key)]
     assert len(takers) == 1
-
-
-@given(
-    st.builds(
-        Selection,
-        prefix=st.text(),
-        include=st.lists(st.text()).map(tuple),
-        exclude=st.lists(st.text()).map(tuple),
-        min_size_bytes=st.none() | st.integers(0),
-        newer_than=st.none() | st.floats(0, 1e10),
-        storage_classes=st.lists(st.text()).map(tuple),
-        versions=st.sampled_from(["current", "all"]),
-        sample=st.none() | st.tuples(st.integers(0, 3), st.just(4)),
-    )
-)
-def test_a_selection_survives_json(selection):
-    assert Selection.from_dict(json.loads(json.dumps(selection.to_dict()))) == selection
 
 
 def test_versions_is_one_of_two_words():

@@ -92,6 +92,15 @@ def test_explain_says_where_the_copy_goes_and_why():
     assert "signatures does not apply: the key does not begin with 'signatures/'" in text
 
 
+def test_explain_foresees_a_copy_whose_key_is_too_long():
+    """S3 refused each copy, and nobody had said so before."""
+    for length, is_possible in ((1024 - len("delivery/"), True), (1025 - len("delivery/"), False)):
+        uri = "s3://example-scans/scans/" + "é" * ((length - 6) // 2) + "x" * (length % 2)
+        result = sealift("explain", uri, "--policy", str(EXAMPLE), "--json")
+        assert (result.code == 0, result.document["copy_problem"] is None) == (is_possible, is_possible)
+    assert "1,025 bytes" in sealift("explain", uri, "--policy", str(EXAMPLE)).stdout
+
+
 @pytest.mark.parametrize(
     ("uri", "reason"),
     [

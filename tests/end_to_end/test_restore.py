@@ -121,6 +121,16 @@ def test_the_plan_says_what_it_takes_and_writes_nothing(world: World) -> None:
     assert restored(world) == {}
 
 
+def test_the_plan_has_the_price_of_the_class_that_the_archive_has_today(world: World) -> None:
+    fill(world, 3)
+    compact(world, ALL)
+    (key,) = archive_keys(world)
+    place = {"Bucket": world.destination, "Key": key}
+    world.client.copy_object(**place, CopySource=place, StorageClass="STANDARD_IA", MetadataDirective="REPLACE")
+    plan = restore(world, *EVERYTHING, "--dry-run")
+    assert plan["dollars"]["retrieval"] == pytest.approx(plan["size_bytes"] / (1 << 30) * 0.01)
+
+
 @pytest.mark.slow
 def test_the_original_bucket_is_written_to_only_when_asked(world: World) -> None:
     objects = fill(world, 8)

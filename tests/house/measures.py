@@ -101,11 +101,12 @@ def _job_comparisons(tree: ast.Module) -> Iterator[int]:
 
 
 def _untyped_options(tree: ast.Module) -> Iterator[int]:
-    """Parameters `given` or `options` whose type is a dictionary of anything."""
+    """Parameters `given` or `…options` whose type is a dictionary of anything, or that take all keywords."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            arguments = [*node.args.args, *node.args.kwonlyargs]
-            for argument in arguments:
+            rest = [node.args.kwarg] if node.args.kwarg else []
+            for argument in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, *rest]:
                 kind = ast.unparse(argument.annotation) if argument.annotation else ""
-                if argument.arg in ("given", "options") and kind in ("dict[str, Any]", "Mapping[str, Any]"):
+                is_untyped = kind in ("dict[str, Any]", "Mapping[str, Any]") or (argument in rest and kind == "Any")
+                if is_untyped and (argument.arg == "given" or argument.arg.endswith("options")):
                     yield argument.lineno

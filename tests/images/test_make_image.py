@@ -49,3 +49,28 @@ def test_allow_tag_accepts_a_tag() -> None:
     done = make("BASE=python:3.13-slim", "ALLOW_TAG=1")
     assert done.returncode == 0, done.stderr
     assert "--build-arg BASE=python:3.13-slim " in done.stdout
+
+
+ENGINE = """#!/bin/sh
+echo "$@" >> "{calls}"
+case "$*" in *Id*) echo "sha256:$(cat "{image}")" ;; push*) echo sha256:pushed > build/image.digest ;; esac
+"""
+
+
+def test_each_build_of_a_version_has_a_tag_of_its_own(tmp_path: Path) -> None:
+    """The repository that Terraform makes never moves a tag: a second push under the first one's would fail."""
+    calls, image, engine = (tmp_path / name for name in ("calls", "image", "engine"))
+    engine.write_text(ENGINE.format(calls=calls, image=image))
+    engine.chmod(0o755)
+    tags = []
+    for build in ("0a" * 32, "0b" * 32, "0b" * 32):
+        image.write_text(build)
+        calls.write_text("")
+        command = ["make", "--no-print-directory", "image-push", f"ENGINE={engine}", "REPOSITORY=host/name"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        (pushed,) = [line.split()[-1] for line in calls.read_text().splitlines() if line.startswith("push ")]
+        tags.append(pushed)
+    first, second, again = tags
+    assert first.endswith("-0a0a0a0a0a0a")
+    assert second == again != first

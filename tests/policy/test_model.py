@@ -103,7 +103,7 @@ def test_words_mean_what_people_write(kind, text, value):
         (Dollars, float("nan")),
         (Count, 0),
         (Count, True),
-        (Count, 1.0),
+        (Count, 1.5),
         (Hour, "24:00"),
         (Hour, "2:00"),
         (Hour, "02:00\n"),

@@ -23,6 +23,7 @@ from jobs.errors import ExitCode, PolicyError
 from jobs.policy.json_schema import make_schema
 from jobs.policy.model import Policy
 from jobs.policy.reader import MAX_BYTES, load_policy, parse_policy, read_policy
+from jobs.policy.rules import BACKLOG_DAYS
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
 
@@ -196,6 +197,11 @@ CONTRADICTIONS = [
     ({"pairs.0.archive.rules.0.prefix": "elsewhere/"}, "pairs[0].archive.rules[0].prefix", "keys of the pair"),
     ({"pairs.0.archive.rules.0.target_size": "1 KiB"}, "pairs[0].archive.rules[0].target_size", "smaller_than"),
     ({"pairs.0.archive.rules": []}, "pairs[0].archive.rules", "at least one rule"),
+    ({"pairs.0.thresholds": {"backlog_age": "61d"}}, "pairs[0].thresholds.backlog_age", "at most 60d"),
+    ({"pairs.0.thresholds": {"backlog_rows": 2000}, "pairs.0.limits": {"max_objects": 1000}},
+     "pairs[0].thresholds.backlog_rows", "at most limits.max_objects, 1000"),
+    ({"pairs.0.deletes": "mirror", "pairs.0.destination.noncurrent_days": 1}, "pairs[0].destination.noncurrent_days",
+     "the grace of archive.expire"),
     ({"inventory.buckets.us-east-1": None}, "pairs[1].source.region", "add us-east-1"),
     ({"batch.vcpus": 3}, "batch.vcpus", "one of 1, 2, 4, 8, 16"),
     ({"batch.memory_mib": 1024}, "batch.memory_mib", "4096 to 16384"),
@@ -219,6 +225,12 @@ def test_values_that_may_not_stand_together_are_told(changes, place, expected):
             here[last] = value
     found = mistakes_of(yaml.safe_dump(document))
     assert any(mistake.startswith(place) and expected in mistake for mistake in found), found
+
+
+def test_the_ledger_keeps_the_backlog_as_long_as_the_rules_say():
+    storage = (EXAMPLE.parent / "terraform" / "storage.tf").read_text()
+    rule = storage[storage.index('["backlog/", "removed/"]') :]
+    assert f"days = {BACKLOG_DAYS}\n" in rule[: rule.index("depends_on")]
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file():

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from jobs.core.model import Location
-from jobs.core.pricing import far_per_gib
+from jobs.core.pricing import PricedWork, far_per_gib
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
@@ -49,7 +49,9 @@ def test_copies_between_regions_pass_through_workers_behind_endpoints(
     assert ways["1"]["streamed"] == bool(hops)
     if hops:
         prices = read_price_table()
-        assert far_per_gib(ways["1"], prices) == pytest.approx(hops * (prices.cross_region_per_gib + 0.01))
+        assert far_per_gib(PricedWork("replicate", **ways["1"]), prices) == pytest.approx(
+            hops * (prices.cross_region_per_gib + 0.01)
+        )
 
 
 @pytest.mark.parametrize("rows", [0, 5])

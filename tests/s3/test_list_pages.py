@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.s3.list_pages import _take_apart, parse_page
+from jobs.core.model import Listed
+from jobs.s3.list_pages import _take_apart, check_advance, parse_page
+from jobs.s3.store import Marker, Page
 from jobs.s3.wire import Malformed
 
 LEGAL = st.text(st.characters(min_codepoint=32, blacklist_categories=["Cs", "Co", "Cn"]), min_size=1, max_size=12)
@@ -77,8 +81,6 @@ def test_entries_that_are_alike_are_taken_apart_at_once() -> None:
 
 @pytest.mark.parametrize("cut", [1, 10, 60])
 def test_a_page_that_was_cut_off_is_malformed(cut: int) -> None:
-    from jobs.s3.wire import Malformed
-
     body = b"<ListBucketResult><Contents><Key>a</Key></Contents><Contents><Key>b</Key></Contents></ListBucketResult>"
     with pytest.raises(Malformed):
         parse_page(body[:-cut], is_versions=False)
@@ -109,3 +111,82 @@ def test_a_number_or_a_date_that_no_object_has_is_malformed(field: str, comment:
 def test_an_entry_without_a_key_is_malformed() -> None:
     with pytest.raises(Malformed):
         parse_page(b"<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>", is_versions=False)
+
+
+def versions_page(keys: list[str], marker: str, more: str = "") -> bytes:
+    rows = "".join(f"<Version><Key>{quote_plus(key)}</Key><VersionId>v</VersionId></Version>" for key in keys)
+    return (
+        f"<ListVersionsResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>{rows}{more}"
+        f"<NextKeyMarker>{marker}</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker></ListVersionsResult>"
+    ).encode()
+
+
+@pytest.mark.parametrize("key", ["a+b", "100%25", "a%2Bb", "a b", "50%", "%", "+", "ü"])
+@pytest.mark.parametrize("spell", [quote_plus, str, escape], ids=["encoded", "raw", "escaped"])
+def test_the_marker_of_a_page_is_its_last_key_however_the_server_spells_it(
+    key: str, spell: Callable[[str], str]
+) -> None:
+    assert parse_page(versions_page(["A", key], spell(key)), is_versions=True).next_marker == Marker(key, "v")
+
+
+def test_the_marker_of_a_page_may_be_its_last_prefix() -> None:
+    prefix = "<CommonPrefixes><Prefix>a%2Bb%2F</Prefix></CommonPrefixes>"
+    page = parse_page(versions_page(["A"], "a+b/", prefix), is_versions=True)
+    assert page.next_marker == Marker("a+b/", "v")
+
+
+@pytest.mark.parametrize("name", ["Prefix", "KeyMarker", "Delimiter", "StartAfter"])
+@pytest.mark.parametrize("character", ["\x01", "&#1;", "\0", "\x1f", "&"])
+@pytest.mark.parametrize("comment", ["", "<!-- by the parser -->"], ids=["apart", "parser"])
+def test_a_control_character_in_what_a_page_repeats_does_no_harm(name: str, character: str, comment: str) -> None:
+    body = (
+        f"<ListBucketResult><{name}>a{character}b</{name}><EncodingType>url</EncodingType>{comment}"
+        f"<Contents><Key>a%01b</Key>{comment}</Contents></ListBucketResult>"
+    )
+    assert [entry.key for entry in parse_page(body.encode(), is_versions=False).entries] == ["a\x01b"]
+
+
+def test_a_control_character_in_a_key_is_malformed() -> None:
+    prefix = b"<CommonPrefixes><Prefix>a\x01</Prefix></CommonPrefixes>"
+    body = b"<ListBucketResult><Prefix>p</Prefix>%b</ListBucketResult>" % prefix
+    with pytest.raises(Malformed):
+        parse_page(body, is_versions=False)
+
+
+def test_an_empty_etag_is_none() -> None:
+    body = b'<ListBucketResult><Contents><Key>k</Key><ETag>""</ETag></Contents></ListBucketResult>'
+    assert parse_page(body, is_versions=False).entries[0].etag is None
+
+
+def listed(key: str) -> Listed:
+    return Listed(key, None, True, False, 1, "e", 0.0, "STANDARD")
+
+
+@pytest.mark.parametrize(
+    ("entries", "marker", "after"),
+    [
+        ([], Marker(""), None),
+        (["k"], Marker("k", "v"), Marker("k", "v")),
+        (["k"], Marker("k", None), Marker("k", None)),
+        (["l"], Marker("l", None, "t"), Marker("k", None, "t")),
+        (["k"], Marker("k", None, "u"), Marker("k", None, "t")),
+    ],
+)
+def test_a_page_that_does_not_advance_is_malformed(entries: list[str], marker: Marker, after: Marker | None) -> None:
+    with pytest.raises(Malformed):
+        check_advance(Page([listed(key) for key in entries], [], marker), after)
+
+
+@pytest.mark.parametrize(
+    ("entries", "marker", "after"),
+    [
+        (["k"], None, Marker("k")),
+        (["k"], Marker("k", "w"), Marker("k", "v")),
+        (["l"], Marker("l", None, "u"), Marker("k", None, "t")),
+        ([], Marker("", None, "u"), Marker("", None, "t")),
+        ([], Marker("", None, "t"), None),
+        (["k"], Marker("k"), None),
+    ],
+)
+def test_a_page_that_advances_is_read(entries: list[str], marker: Marker | None, after: Marker | None) -> None:
+    check_advance(Page([listed(key) for key in entries], [], marker), after)

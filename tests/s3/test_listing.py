@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.model import Listed, Location
-from jobs.errors import Rejected, Throttled
+from jobs.errors import Denied, Rejected, Throttled, Unavailable
 from jobs.s3.listing import MAX_BRANCHES, list_all
 from jobs.s3.store import Marker, Page, Store
 
@@ -33,10 +33,10 @@ def scrambled(key):
 class Pages:
     """The listing half of a Store over given entries, in small pages; answers in a shuffled order of time."""
 
-    def __init__(self, entries, *, order=BYTES, page_keys=1000, delays=(0,), fail_at=None, error=None):
+    def __init__(self, entries, *, order=BYTES, page_keys=1000, delays=(0,), fail_at=None, error=None, heal_at=10**9):
         self.entries = sorted(entries, key=lambda entry: order(entry.key))
         self.order, self.page_keys, self.delays = order, page_keys, delays
-        self.fail_at, self.error = fail_at, error
+        self.fail_at, self.heal_at, self.error = fail_at, heal_at, error
         self.requests = self.running = 0
         self.places: list[str] = []
 
@@ -53,7 +53,7 @@ class Pages:
         try:
             for _ in range(self.delays[number % len(self.delays)]):
                 await asyncio.sleep(0)
-            if self.fail_at is not None and number >= self.fail_at:
+            if self.fail_at is not None and self.fail_at <= number < self.heal_at:
                 raise self.error
             return self._page(prefix, after, min(max_keys, self.page_keys))
         finally:
@@ -153,10 +153,39 @@ def test_a_fork_into_more_branches_than_ranges_keeps_the_rest_together():
 
 @pytest.mark.parametrize("fail_at", [1, 2, 5, 9, 20])
 def test_an_error_of_any_request_reaches_the_caller(fail_at):
-    error = Throttled("ListObjectsV2", "s3://bucket/", "SlowDown")
+    error = Denied("ListObjectsV2", "s3://bucket/", "AccessDenied")
     store = Pages([entry(f"a/{number:03d}") for number in range(300)], page_keys=7, fail_at=fail_at, error=error)
-    with pytest.raises(Throttled):
+    with pytest.raises(Denied):
         collect(store)
+
+
+UNANSWERED = Unavailable("ListObjectsV2", "s3://bucket/", "ConnectionLost")
+MALFORMED = Unavailable("ListObjectsV2", "s3://bucket/", "MalformedAnswer", status=200)
+
+
+@pytest.mark.parametrize("error", [Throttled("ListObjectsV2", "s3://bucket/", "SlowDown", status=503), UNANSWERED])
+@pytest.mark.parametrize("fail_at", [2, 5, 9, 20])
+def test_a_listing_outlives_failures_that_pass(fail_at, error, monkeypatch):
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
+    entries = [entry(f"a/{number:03d}") for number in range(300)]
+    store = Pages(entries, page_keys=7, fail_at=fail_at, heal_at=fail_at + 400, error=error)
+    assert sorted(one for page in collect(store) for one in page) == entries
+
+
+@pytest.mark.parametrize(("error", "seconds"), [(UNANSWERED, 0.0), (MALFORMED, 300.0)])
+def test_failures_that_do_not_pass_end_a_listing(error, seconds, monkeypatch):
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr("jobs.s3.retries.PERSIST_SECONDS", seconds)
+    store = Pages([entry(f"a/{number:03d}") for number in range(300)], page_keys=7, fail_at=5, error=error)
+    with pytest.raises(Unavailable):
+        collect(store)
+
+
+def test_a_server_that_does_not_answer_at_all_ends_a_listing_at_once():
+    store = Pages([entry("a")], fail_at=1, error=UNANSWERED)
+    with pytest.raises(Unavailable):
+        collect(store)
+    assert store.requests == 1
 
 
 def test_a_server_that_rejects_the_places_between_keys_is_listed_page_by_page():

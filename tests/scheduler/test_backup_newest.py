@@ -249,3 +249,13 @@ def test_a_version_that_only_changes_tags_is_copied_as_well(place: Place, tags: 
             stored = place.client.get_object_tagging(Bucket=place.hot, Key="copies/k")["TagSet"]
             assert {tag["Key"]: tag["Value"] for tag in stored} == each
     assert [status for _, status in place.journal()] == ["copied", "same"] * 2
+
+
+def test_a_folder_that_the_server_cannot_copy_fails_with_its_reason(place: Place) -> None:
+    """SeaweedFS lists a key that ends in / and does not find it. "Others kept changing this key" was false."""
+    event = place.event("folder/", b"")
+    with place.function("backup") as backup:
+        assert backup.invoke(batch(event)).failed == ["m0"]
+    [line] = place.lines("journal/")
+    assert line["status"] == "failed"
+    assert "the server lists this object, and does not find it" in line["reason"]

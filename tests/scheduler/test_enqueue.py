@@ -121,7 +121,9 @@ def row(key: str) -> BacklogRow:
 
 
 def enqueue(scene: Scene, **event: Any) -> list[backlog.Published]:
-    return scene.runtime.run(handle(scene.runtime, event))
+    enqueued = scene.runtime.run(handle(scene.runtime, event))
+    enqueued.check()
+    return enqueued.manifests
 
 
 def test_a_backlog_is_due_by_age_or_on_demand(scene: Scene) -> None:

@@ -315,8 +315,12 @@ def test_a_reconciliation_begins_when_both_sides_have_reports_of_a_day(place: Pl
         "reconcile",
         "--source-inventory",
         f"{folder}/{place.source}/daily/2026-11-25T01-00Z/manifest.json",
+        "--source-region",
+        "us-east-1",
         "--destination-inventory",
         f"{folder}/{place.hot}/daily/2026-11-25T03-00Z/manifest.json",
+        "--destination-region",
+        "us-east-1",
         "--map",
         "=copies/",
     ]

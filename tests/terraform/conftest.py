@@ -29,7 +29,12 @@ def hosts(tmp_path_factory) -> State:
     customs["replica"] = twin | {"replication_time_control": True}
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
     policy.write_text(yaml.safe_dump(content))
-    variables = ("fair_share=true", 'source_accounts=["111122223333"]', 'restore_to=["partners-bucket/back/"]')
+    variables = (
+        "fair_share=true",
+        "object_annotations=true",
+        'source_accounts=["111122223333"]',
+        'restore_to=["partners-bucket/back/"]',
+    )
     return _terraform(tmp_path_factory).apply(str(policy), *variables)
 
 

@@ -113,6 +113,11 @@ MUST_BE_ALLOWED = [
     ("compact", "s3:GetObjectVersion", SCAN, {}),
     ("restore", "s3:RestoreObject", ARCHIVE, {}),
     ("restore", "s3:GetObject", ARCHIVE, {}),
+    # an earlier state is the source's own history, and a lost hot bucket is brought back from its twin
+    ("restore", "s3:GetObjectVersion", SCAN, {}),
+    ("restore", "s3:GetObjectVersion", REPLICA, {}),
+    ("restore", "s3:ListBucketVersions", f"{S3}example-scans", {"s3:prefix": "scans/"}),
+    ("restore", "s3:ListBucketVersions", f"{S3}example-hot-dub", {"s3:prefix": "delivery/scans/"}),
     ("expire", "s3:DeleteObjectVersion", SCAN, {}),
     ("expire", "s3:DeleteObject", f"{S3}example-scans/signatures/1Z.png", {}),
     ("expire", "s3:DeleteObject", f"{S3}example-scans/{CLAIM}run.sealift-0", {}),
@@ -137,6 +142,9 @@ MUST_BE_REFUSED = [
     *((role, action, "*", {}) for role in ROLES for action in ("iam:PassRole", "sts:AssumeRole")),
     ("backup", "s3:ListBucket", f"{S3}example-scans", {"s3:prefix": "invoices/"}),
     ("verify", "s3:ListBucketVersions", f"{S3}example-hot-fra", {"s3:prefix": "somebody/"}),
+    # a LIST of versions without a prefix would show the whole bucket
+    *((role, "s3:ListBucketVersions", f"{S3}{bucket}", {}) for role in ROLES for bucket in (
+        "example-scans", "example-hot-fra", "example-hot-dub", "example-inventory-fra", "example-ledger")),
     # pairs with `deletes: retain` get no delete markers
     ("backup", "s3:DeleteObject", COPY, {}),
     ("replicate", "s3:DeleteObject", COPY, {}),
@@ -189,6 +197,17 @@ def test_denies_are_a_second_wall(example):
     }
     assert found == []
     assert destroyers == {("expire", SCAN)}
+
+
+@pytest.mark.parametrize(
+    ("action", "along"), [("s3:GetObject", "s3:GetObjectAnnotation"), ("s3:PutObject", "s3:PutObjectAnnotation")]
+)
+def test_annotations_come_along_where_objects_do(hosts, action, along):
+    """CopyObject copies them unless told not to, and asks for both actions:
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
+    for role in ROLES:
+        for place in EVERYWHERE:
+            assert may(hosts, role, action, place) == may(hosts, role, along, place), (role, place)
 
 
 def test_verify_writes_nothing_but_the_ledger(example):

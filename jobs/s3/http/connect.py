@@ -42,6 +42,7 @@ class Dialer:
             async with asyncio.timeout(CONNECT_SECONDS):
                 return await self._open(name, port, proxy, make)
         except TimeoutError as error:
+            self._addresses.pop(proxy.host if proxy else name, None)  # a dead address is not asked again
             raise NoAnswer("ConnectTimeout", f"no connection within {CONNECT_SECONDS:.0f} s{_by(proxy)}") from error
         except ssl.SSLError as error:
             raise NoAnswer("TlsFailed", f"TLS: {error.reason or error}{_by(proxy)}") from error

@@ -22,8 +22,10 @@ from typing import Any, NamedTuple
 from jobs.s3.http.answers import BUFFER_BYTES, MAX_BODY_BYTES, Answer, NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 
-SILENCE_SECONDS = 300.0
-"""CopyObject of 5 GB may think for minutes. S3 sends spaces meanwhile."""
+SILENCE_SECONDS = 30.0
+"""S3 answers at once, unless `Bounds` says otherwise."""
+IDLE_SECONDS = 15.0
+"""S3 closes what is idle for some 20 s. An older connection may be closed at any moment."""
 ANSWER_SECONDS = 300.0
 PACE_BYTES = 16 * 1024
 """A second, request and answer together, is the least that a server gets `ANSWER_SECONDS` prolonged
@@ -39,12 +41,14 @@ class Bounds(NamedTuple):
     """What an answer may come to: bytes of its body, and seconds without counting those that its
     bytes take.
 
-    `is_bodiless`: the answer has headers only (HEAD).
+    `is_bodiless`: the answer has headers only (HEAD). `silence_seconds`: how long the server may
+    think, at least.
     """
 
     body_bytes: int = MAX_BODY_BYTES
     seconds: float = ANSWER_SECONDS
     is_bodiless: bool = False
+    silence_seconds: float = 0.0
 
 
 ANY = Bounds()
@@ -83,6 +87,7 @@ class Pool:
                     except NoAnswer as error:
                         if not error.is_stale:
                             raise
+                        break  # the others may be closed as well: a fresh one is not
             connection = await self._dialer.connect(host, lambda: _Connection(self.buffer, loop))
             return await self._use(connection, idle, head, body, bounds)
 
@@ -143,11 +148,12 @@ class _Connection(asyncio.BufferedProtocol):
         self.is_closed = self.is_kept = False
 
     def is_quiet(self) -> bool:
-        """Whether an idle connection is open, and no bytes or end of it wait in the socket.
+        """Whether an idle connection is open, not for long, and no bytes or end of it wait in the
+        socket.
 
         Else it is closed.
         """
-        if not self.is_closed and self._socket_events.poll(0):
+        if not self.is_closed and (self._loop.time() - self._heard_at > IDLE_SECONDS or self._socket_events.poll(0)):
             self.abort()
         return not self.is_closed
 
@@ -168,8 +174,9 @@ class _Connection(asyncio.BufferedProtocol):
         if self._sent_bytes and (progress := self._sending()) != self._progress:  # the body goes out, if slowly
             self._progress, self._heard_at = progress, now
         exchanged = self._sent_bytes + (self._answer.received_bytes if self._answer else 0)
-        if now - self._heard_at > SILENCE_SECONDS:
-            self.fail(NoAnswer("ReadTimeout", f"no byte came or went for {SILENCE_SECONDS:.0f} s"))
+        silence_seconds = max(SILENCE_SECONDS, self._bounds.silence_seconds)
+        if now - self._heard_at > silence_seconds:
+            self.fail(NoAnswer("ReadTimeout", f"no byte came or went for {silence_seconds:.0f} s"))
         elif now - self._sent_at > self._bounds.seconds + exchanged / PACE_BYTES:
             message = f"no whole answer after {now - self._sent_at:.0f} s, {exchanged} bytes were exchanged"
             self.fail(NoAnswer("ReadTimeout", message))

@@ -41,14 +41,19 @@ some 7 MiB."""
 ERROR_BYTES = 64 << 10
 """An error, where an object's bytes were asked for."""
 LATE_SECONDS = 1800.0
+LATE_SILENCE_SECONDS = 300.0
 """S3 may take minutes for 5 GB, and sends spaces meanwhile."""
+SLOW_SILENCE_SECONDS = 60.0
+"""A page may lie behind a million delete markers. A thousand deletes take their time."""
+_SLOW = frozenset({"ListObjectsV2", "ListObjectVersions", "DeleteObjects", "PutObject", "UploadPart"})
 _LATE = frozenset({"CopyObject", "UploadPartCopy", "CompleteMultipartUpload"})
 SKEW_SECONDS = 300.0
 """S3 refuses what is signed 15 minutes before or after its own time."""
 _FIRST_BYTE = (("range", "bytes=0-0"),)
 _PLAINEST = "GetBucketLocation"
 _OF_HEAD = Bounds(0, is_bodiless=True)
-_OF_LATE = Bounds(XML_BYTES, LATE_SECONDS)
+_OF_LATE = Bounds(XML_BYTES, LATE_SECONDS, silence_seconds=LATE_SILENCE_SECONDS)
+_OF_SLOW = Bounds(XML_BYTES, silence_seconds=SLOW_SILENCE_SECONDS)
 _OF_XML = Bounds(XML_BYTES)
 
 
@@ -246,6 +251,8 @@ class Transport:
             return _OF_HEAD
         if operation in _LATE:
             return _OF_LATE
+        if operation in _SLOW:
+            return _OF_SLOW
         return _OF_XML if answer_bytes == XML_BYTES else Bounds(max(answer_bytes, ERROR_BYTES))
 
     async def _payload_sha256(self, body: bytes) -> str:

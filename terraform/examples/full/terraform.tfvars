@@ -7,3 +7,6 @@ xray                = true
 source_kms_key_arns = ["arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"]
 restore_to          = ["example-restored/"]
 tags                = { CostCentre = "4711" }
+
+# true, which is the default, where objects have annotations: checkers of policies may not know these actions yet
+object_annotations = false

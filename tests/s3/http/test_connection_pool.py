@@ -15,7 +15,7 @@ import trustme
 
 from jobs.core.model import ObjectRef
 from jobs.errors import Rejected, Unavailable
-from jobs.s3.http import connection_pool
+from jobs.s3.http import connect, connection_pool
 from jobs.s3.http.answers import NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Bounds, Pool
@@ -157,6 +157,76 @@ def test_a_connection_is_used_again_and_one_that_was_closed_is_replaced_unseen()
 
     talk(serve, use)
     assert connections_seen == 3
+
+
+def test_after_one_connection_that_had_closed_a_request_takes_a_fresh_one() -> None:
+    heard = 0
+    are_all_open = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        await reader.readuntil(b"\r\n\r\n")
+        heard += 1
+        if heard == 6:
+            are_all_open.set()
+        await are_all_open.wait()
+        writer.write(OK)
+        if heard == 6:
+            await reader.readuntil(b"\r\n\r\n")  # heard and dropped without an answer
+            heard += 1
+
+    async def use(pool: Pool, host: str) -> None:
+        await asyncio.gather(*(pool.exchange(host, REQUEST, None) for _ in range(6)))
+        assert len(pool._idle[host]) == 6
+        used: list[object] = []
+        kept = pool._use
+
+        async def spy(connection: connection_pool._Connection, *rest: object) -> Response:
+            used.append(connection)
+            return await kept(connection, *rest)  # type: ignore[arg-type]
+
+        with mock.patch.object(pool, "_use", spy):
+            assert (await pool.exchange(host, REQUEST, None)).body == b"ok"
+        assert len(used) == 2
+
+    talk(serve, use, limit=6)
+
+
+def test_a_connection_that_was_idle_for_long_serves_no_request() -> None:
+    connections_seen = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections_seen
+        connections_seen += 1
+        await answering(OK)(reader, writer)
+
+    async def use(pool: Pool, host: str) -> None:
+        await pool.exchange(host, REQUEST, None)
+        await pool.exchange(host, REQUEST, None)
+        assert connections_seen == 1
+        (connection,) = pool._idle[host]
+        connection._heard_at -= connection_pool.IDLE_SECONDS + 1
+        await pool.exchange(host, REQUEST, None)
+
+    talk(serve, use)
+    assert connections_seen == 2
+
+
+def test_an_address_that_does_not_answer_is_resolved_again() -> None:
+    async def silence(*_: object) -> None:
+        await asyncio.sleep(5)
+
+    async def run() -> None:
+        dialer = Dialer(None, DIRECT)
+        with (
+            mock.patch.object(connect, "CONNECT_SECONDS", 0.01),
+            mock.patch.object(asyncio.get_running_loop(), "sock_connect", silence),
+            pytest.raises(NoAnswer, match="no connection"),
+        ):
+            await dialer.connect("127.0.0.1:1", asyncio.Protocol)
+        assert dialer._addresses == {}
+
+    asyncio.run(run())
 
 
 def test_bytes_that_nobody_asked_for_belong_to_no_answer() -> None:
@@ -377,3 +447,24 @@ def test_a_header_cannot_become_two() -> None:
 
     with pytest.raises(Rejected, match="line break"):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("operation", "seconds"),
+    [("HeadObject", 30), ("GetObject", 30), ("ListObjectsV2", 60), ("UploadPart", 60), ("CopyObject", 300)],
+)
+def test_a_silent_server_is_given_up_as_soon_as_the_operation_allows(operation: str, seconds: int) -> None:
+    async def run() -> None:
+        endpoint = Endpoint("127.0.0.1:1", is_tls=False)
+        transport = Transport(endpoint, "us-east-1", lambda: Credentials("id", "secret"), max_in_flight=1)
+        method = "HEAD" if operation == "HeadObject" else "GET"
+        loop = asyncio.get_running_loop()
+        connection = connection_pool._Connection(memoryview(bytearray(1)), loop)
+        connection._bounds = transport._bounds(operation, method, 1 << 20)
+        connection._sent_at = connection._heard_at = 0.0
+        connection.check_time(seconds - 1.0)
+        assert not connection.is_closed
+        connection.check_time(seconds + 1.0)
+        assert connection.is_closed
+
+    asyncio.run(run())

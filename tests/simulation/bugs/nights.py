@@ -22,6 +22,7 @@ from jobs.errors import NotFound
 from jobs.s3.store import UNGUARDED
 from scheduler.backlog import BacklogRow, Published
 from scheduler.batch_starts import Start, is_started, read_start
+from scheduler.enqueue import Enqueued
 from scheduler.follow import _did, _Follower
 from scheduler.runtime import Runtime
 from scheduler.submit import for_manifest
@@ -225,9 +226,10 @@ def _listed_alone() -> Replacements:
     """Five are told again when the backlog is looked at; who lists keys tells of these alone."""
     real = scheduler.enqueue.handle
 
-    async def handle(runtime: Runtime, event: Mapping[str, Any]) -> list[Published]:
-        found = await real(runtime, event)
-        return found[-1:] if event.get("keys") or event.get("prefixes") else found
+    async def handle(runtime: Runtime, event: Mapping[str, Any], remaining_seconds: float) -> Enqueued:
+        found = await real(runtime, event, remaining_seconds)
+        is_listed = event.get("keys") or event.get("prefixes")
+        return found._replace(manifests=found.manifests[-1:]) if is_listed else found
 
     return [(scheduler.enqueue, "handle", handle), *_told_again(5, all)]
 

@@ -26,7 +26,7 @@ import jobs.s3.compare_bytes
 import jobs.s3.multipart_copy
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status, fold
-from jobs.core.pricing import part_rule
+from jobs.core.pricing import PricedWork, part_rule
 from jobs.core.run import Plan, RunSpec
 from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
@@ -62,7 +62,8 @@ class Scratch:
 async def plan(spec: RunSpec, rows: Sequence[ObjectVersion], *, rows_per_shard: int, is_full: bool) -> Planned:
     """Planned shards that wait to be published. Full: by the real planner, whose plan must be the pure one's."""
     is_selected = spec.retry_of is not None or spec.options["all_versions"]
-    rule = part_rule(spec.job, spec.options)
+    work = PricedWork.of(spec)
+    rule = part_rule(work)
     pure = cut(rows, all_versions=is_selected, rows_per_shard=rows_per_shard, threshold_bytes=rule[0])
     if not is_full:
         files: Any = Scratch([pickle.dumps(some) for some in pure.slices])
@@ -93,7 +94,7 @@ async def plan(spec: RunSpec, rows: Sequence[ObjectVersion], *, rows_per_shard: 
     if real != pure:
         raise Unequal(f"planning differs:\n  real {real}\n  pure {pure}")
     files = Scratch(written)
-    return Planned(spec, forecast(planned, spec.job, spec.options, 1), files)
+    return Planned(spec, forecast(planned, work, 1), files)
 
 
 class Unequal(Exception):

@@ -213,6 +213,8 @@ class EventCourse:
         waiting = await scheduler.backlog.waiting(runtime, "pair")
         if waiting:
             await scheduler.backlog.publish(runtime, "pair", waiting, "due")
+            if await scheduler.backlog.waiting(runtime, "pair"):
+                raise Unavailable("publish", "pair", "Left", "some of it could not be read: enqueue looks again")
         options = BackupOptions(
             storage_class=self.schedule.storage_class or KEEP,
             mirrors_deletes=self.schedule.mirrors_deletes,

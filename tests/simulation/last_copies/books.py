@@ -81,7 +81,9 @@ class LastCopies:
         top = versions[-1] if versions else None
         for name, contents in self.contents.items():
             for content in contents:
-                if top is not None and not top.is_delete_marker and content in _contents_in(key, top, name):
+                if top is None or top.is_delete_marker:
+                    continue
+                if content in _contents_in(key, top, name) or content in self._at_places(bucket, key, top, name):
                     self._ends[name, content].append(now)
 
     def flipped(self, key: str, version: Version, before: bytes) -> None:
@@ -107,15 +109,20 @@ class LastCopies:
 
     def _is_in_damaged(self, name: str, content: bytes) -> bool:
         """Whether an archive that tar cannot read any more has the content where its index says."""
-        memory = self.judge.world.memory
-        for bucket, home in memory._buckets.named.items():
-            for key, top in self._current(home):
-                indexes = memory._buckets.named[LEDGER].versions.get(f"x/archives/{bucket}/{key}.parquet", [])
-                if id(top) in self._damaged and indexes:
-                    _, members = read_index(indexes[-1].data)
-                    if any(at_its_place(top.data, each) == content for each in members if name_of(each.key) == name):
-                        return True
-        return False
+        named = self.judge.world.memory._buckets.named
+        places = ((bucket, *each) for bucket, home in named.items() for each in self._current(home))
+        return any(content in self._at_places(*place, name) for place in places)
+
+    def _at_places(self, bucket: str, key: str, top: Version, name: str) -> set[bytes]:
+        """What a damaged archive has where its index says, under a name."""
+        named = self.judge.world.memory._buckets.named
+        indexes = named[LEDGER].versions.get(f"x/archives/{bucket}/{key}.parquet", [])
+        if id(top) not in self._damaged or not indexes:
+            return set()
+        _, members = read_index(indexes[-1].data)
+        return {
+            data for each in members if name_of(each.key) == name and (data := at_its_place(top.data, each)) is not None
+        }
 
 
 def _contents_in(key: str, top: Version, name: str) -> list[bytes]:

@@ -134,3 +134,16 @@ def test_a_delete_that_comes_late_is_held_to_what_its_worker_had_looked_at() -> 
     model = play(late).model
     assert model.violations == []
     assert model.known_limits == {"others took a last copy away after it was looked at": 1}
+
+
+def test_others_may_hide_an_archive_of_which_only_a_header_is_damaged():
+    """Seed 161,774: its content was proven, and the model called it no copy when others hid it beside the delete."""
+    schedule = LastCopySchedule(
+        seed=161774, source=(Put("b/c", 33, 3222),), world=World.TOMBSTONE, steps=(), acts=(C, E), strike="hide",
+        picks=(11274790, 13898810), pauses_seconds=(5.0, 90.0), is_source_versioned=False, is_in_order=True,
+        default_checksum="CRC64NVME", kind=ArchiveFormat.TAR_ZST, checkpoint_rows=1, in_flight=2,
+        faults=(Fault(43, Kind.FLIP, 10962640),),
+    )  # fmt: skip
+    model = play(schedule).model
+    assert model.violations == []
+    assert model.known_limits["others took a last copy away after it was looked at"] == 1

@@ -32,7 +32,7 @@ from tests.simulation.engine.world import World
 from tests.simulation.events.course import Warm
 from tests.simulation.nights.batch_double import QUEUE, Batch
 from tests.simulation.nights.inputs import NONSENSE, read_policy, s3_event
-from tests.simulation.nights.lambda_double import Functions, Topic
+from tests.simulation.nights.lambda_double import TIMEOUT_SECONDS, Functions, Topic
 from tests.simulation.nights.model import NightModel
 from tests.simulation.nights.schedule import DAY_SECONDS, NIGHT_SECONDS, PAIRS, Act, NightSchedule, What
 from tests.simulation.nights.services import Region, StrictNetwork, Threads
@@ -90,8 +90,9 @@ class NightCourse:
         """What the functions' entry points do."""
         runtime = Warm(process, read_policy())
         if function == "enqueue":
-            published = await scheduler.enqueue.handle(runtime, payload)
-            await scheduler.enqueue._call_submit(published, "sealift-submit", request_id)
+            enqueued = await scheduler.enqueue.handle(runtime, payload, TIMEOUT_SECONDS[function])
+            await scheduler.enqueue._call_submit(enqueued.manifests, "sealift-submit", request_id)
+            enqueued.check()
         elif function == "submit":
             answer = await scheduler.submit.handle(runtime, payload, request_id)
             self.model.answered_start(process, answer["started"])

@@ -93,7 +93,7 @@ class Threads:
 
     def replacements(self) -> list[tuple[Any, str, Any]]:
         """What stands in the product for the real ones."""
-        threaded = SimpleNamespace(to_thread=self.to_thread, sleep=asyncio.sleep)
+        threaded = SimpleNamespace(**vars(asyncio) | {"to_thread": self.to_thread})
         return [
             *(
                 (module, "asyncio", threaded)

@@ -146,7 +146,7 @@ def test_nonsense_is_a_mistake_of_who_sends_it(scene: Scene, function: str, even
 
 
 def numbers(scene: Scene, event: dict[str, Any]) -> list[int]:
-    return [each.number for each in asyncio.run(scheduler.enqueue.handle(scene, event))]
+    return [each.number for each in asyncio.run(scheduler.enqueue.handle(scene, event)).manifests]
 
 
 def test_a_manifest_of_which_nobody_was_told_is_not_lost_behind_those_that_a_script_lists(scene: Scene):

@@ -1,0 +1,53 @@
+"""Start options: how a run is planned, limited, asked for, placed and reported."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from jobs.cli.options import SizeType, command_options, executor_option, flag, group, json_option, option
+from jobs.runs.placement import CHILDREN, BatchOptions
+
+
+@command_options
+class WorkerOptions:
+    """How a run is sent to AWS Batch (`--executor batch`): queue, job definition, a worker's size."""
+
+    detach: bool = flag("Batch: submit and leave; `sealift runs watch` follows the run.")
+    queue: str | None = option("Batch: the job queue. Default: SEALIFT_BATCH_QUEUE.", metavar="NAME")
+    on_demand: bool = flag("Batch: the queue is SEALIFT_BATCH_QUEUE_ON_DEMAND instead.")
+    job_definition: str | None = option(
+        "Batch: name or name:revision; {job} is the verb. Default: SEALIFT_BATCH_JOB_DEFINITION.", metavar="NAME"
+    )
+    children: int | None = option(f"Batch: at least so many shards. Default: {CHILDREN}.", type=click.IntRange(min=1))
+    share: str | None = option("Batch: share identifier, for queues with a scheduling policy.", metavar="NAME")
+    priority: int | None = option("Batch: scheduling priority within the share, 0 to 9999.", type=int)
+    vcpus: float | None = option("Batch: vCPUs of a worker.", type=click.FloatRange(min=0, min_open=True))
+    memory_bytes: int | None = option("Batch: memory of a worker, as 2GiB.", name="--memory", type=SizeType())
+    timeout_seconds: int | None = option(
+        "Batch: the longest that one attempt may take.", name="--timeout", type=int, metavar="SECONDS"
+    )
+    attempts: int | None = option("Batch: starts of a worker at most, Spot reclaims included. Default: 5.", type=int)
+    tags: tuple[str, ...] = option(
+        "Batch: a tag for the jobs. May be repeated.", name="--tag", multiple=True, metavar="KEY=VALUE"
+    )
+
+    def placed(self, executor: str | None, *, then_verify: bool = False) -> BatchOptions:
+        """These options with the executor, and whether a verify run follows."""
+        return BatchOptions(executor=executor, then_verify=then_verify, **asdict(self))
+
+
+@command_options
+class StartOptions:
+    """What `launch_and_report()` has to know besides the request."""
+
+    dry_run: bool = flag("Print the plan (rows, bytes, requests, dollars) and do nothing.")
+    max_cost: float | None = option("Refuse a plan that costs more.", type=click.FloatRange(min=0), metavar="DOLLARS")
+    max_objects: int | None = option("Refuse a plan with more objects.", type=click.IntRange(min=0), metavar="N")
+    price_table: Path | None = option("Prices as JSON, like jobs/core/prices/*.json.", type=click.Path(path_type=Path))
+    yes: bool = flag("Start without asking (on a terminal it asks).")
+    executor: str | None = executor_option()
+    batch: WorkerOptions = group(WorkerOptions)
+    as_json: bool = json_option()

@@ -1,0 +1,113 @@
+"""Options of commands: one frozen dataclass a command, which holds each value that click has read."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass
+from typing import Any, get_type_hints
+
+import click
+import pytest
+
+from jobs.cli import _COMMANDS, cli
+from jobs.cli.options import AccessOptions, argument, command_options, flag, group, json_option, option, takes
+from jobs.cli.options import read_options as read
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command that is no group, by its words on the command line."""
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    context = click.Context(command)
+    names = _COMMANDS if command is cli else command.list_commands(context)  # the worker is in no list
+    for name in names:
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from commands(found, f"{path} {name}".strip())
+
+
+COMMANDS = dict(commands(cli, ""))
+
+
+def leaves(options: Any) -> Iterator[Any]:
+    """The values of a dataclass of options, those of its groups included."""
+    for each in fields(options):
+        value = getattr(options, each.name)
+        yield from leaves(value) if is_dataclass(value) else (value,)
+
+
+def dataclass_of(path: str) -> type[Any]:
+    """What the function of a command takes: one value, `options`."""
+    function = inspect.unwrap(COMMANDS[path].callback)  # type: ignore[arg-type]
+    assert list(inspect.signature(function).parameters) == ["options"], path
+    kind: type[Any] = get_type_hints(function)["options"]
+    return kind
+
+
+WITH_OPTIONS = sorted(path for path, command in COMMANDS.items() if command.params)
+
+
+def test_the_tree_is_walked():
+    assert {"replicate", "runs retry", "archives find", "policy bind", "worker"} <= set(WITH_OPTIONS)
+    assert sorted(set(COMMANDS) - set(WITH_OPTIONS)) == ["policy schema"]
+
+
+@pytest.mark.parametrize("path", WITH_OPTIONS)
+def test_a_command_takes_a_frozen_dataclass_with_each_of_its_parameters(path):
+    kind, parameters = dataclass_of(path), COMMANDS[path].params
+    values = {str(parameter.name): object() for parameter in parameters}
+    options = read(kind, values)
+    assert list(map(id, leaves(options))) == list(map(id, values.values())), "each value once, in click's order"
+    assert not hasattr(options, "__dict__")
+    with pytest.raises(FrozenInstanceError):
+        setattr(options, fields(options)[0].name, None)
+    for name in values:
+        with pytest.raises(KeyError, match=name):
+            read(kind, {other: value for other, value in values.items() if other != name})
+
+
+@pytest.mark.parametrize("path", WITH_OPTIONS)
+def test_a_default_of_a_dataclass_is_the_one_of_the_command(path):
+    parameters = {parameter.name: parameter for parameter in COMMANDS[path].params}
+    for each in fields(dataclass_of(path)):
+        if each.default is not MISSING:
+            assert parameters[each.name].default == each.default
+
+
+@command_options
+class Sample:
+    """A command's options of every sort."""
+
+    place: str = argument()
+    max_cost: float | None = option("Dollars.", type=float)
+    margin: str = option("An age.", name="--older", default="15m")
+    yes: bool = flag("Do not ask.")
+    near: AccessOptions = group(AccessOptions, "source")
+    far: AccessOptions = group(AccessOptions, "copies")
+    as_json: bool = json_option()
+
+
+def test_click_reads_what_the_fields_say():
+    seen: list[Sample] = []
+
+    @click.command()
+    @takes(Sample)
+    def command(options: Sample) -> None:
+        """What it does."""
+        seen.append(options)
+
+    words = ["here", "--max-cost", "2", "--older", "1h", "--yes", "--copies-region", "eu-west-1", "--json"]
+    command.main(words, standalone_mode=False)
+    command.main(["there"], standalone_mode=False)
+    nowhere = AccessOptions(endpoint=None, region=None, profile=None)
+    far = AccessOptions(endpoint=None, region="eu-west-1", profile=None)
+    assert seen == [
+        Sample(place="here", max_cost=2.0, margin="1h", yes=True, near=nowhere, far=far, as_json=True),
+        Sample(place="there", max_cost=None, yes=False, near=nowhere, far=nowhere, as_json=False),
+    ]
+    assert command.help == "What it does."
+    text = command.get_help(click.Context(command))
+    assert "Endpoint of the copies. Default: the one that boto3 finds." in " ".join(text.split())
+    assert text.index("--max-cost") < text.index("--source-endpoint") < text.index("--json")

@@ -1,0 +1,34 @@
+"""Inventories of reconcile: S3 delivers within a region, so each is read in the region of its side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from jobs.cli import reconcile
+from jobs.errors import UsageError
+
+
+def test_each_inventory_is_read_in_the_region_of_its_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    async def find(store: Any, uri: str, *, day: Any) -> Any:
+        read.append((store, uri))
+        return object()
+
+    async def compare(*given: Any) -> Any:
+        raise UsageError(f"compared in {given[-1]}")
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    monkeypatch.setattr(reconcile, "open_store", lambda endpoint, region, profile: region)
+    monkeypatch.setattr(reconcile, "compare", compare)
+    monkeypatch.setattr("jobs.inventory.find.find_inventory", find)
+    places = ["--source-inventory", "s3://a/m.json", "--destination-inventory", "s3://b/m.json"]
+    regions = ["--source-region", "us-east-1", "--destination-region", "eu-west-1"]
+    result = CliRunner().invoke(reconcile.reconcile, [*places, *regions, "--ledger", "s3://ledger/"])
+    assert isinstance(result.exception, UsageError)
+    assert str(result.exception) == "compared in ('us-east-1', 'eu-west-1')"
+    assert read == [("us-east-1", "s3://a/m.json"), ("eu-west-1", "s3://b/m.json")]

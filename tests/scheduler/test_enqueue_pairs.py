@@ -1,0 +1,153 @@
+"""The enqueue function over many pairs: bounded in time, and no pair keeps another from its run."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jobs.core.model import Attributes
+from jobs.errors import LedgerError
+from jobs.s3.store import UNGUARDED
+from scheduler import backlog
+from scheduler.backlog import BacklogRow
+from scheduler.enqueue import Enqueued, handle
+from tests.doubles.lambda_invoke import LambdaApi, lambda_api
+from tests.doubles.memory_store import MemoryStore
+from tests.scheduler.conftest import Place
+from tests.scheduler.test_backup_batches import Scene
+
+NOW = {"action": "backlog", "now": True}
+
+
+class Pairs(Scene):
+    """Two pairs of one ledger."""
+
+    def __init__(self, folder: Path, **second: Any) -> None:
+        super().__init__(folder)
+        document = yaml.safe_load((folder / "policy.yaml").read_text())
+        [pair] = document["pairs"]
+        pair["source"]["prefixes"] = ["first/"]
+        source = {"bucket": "source", "region": "us-east-1", "prefixes": ["second/"]}
+        document["pairs"].append({**copy.deepcopy(pair), "name": "second", "source": source, **second})
+        pair["name"] = "first"
+        (folder / "policy.yaml").write_text(yaml.safe_dump(document))
+
+    def add(self, pair: str, *names: str) -> None:
+        """Put an object with these rows into a pair's backlog."""
+        rows = [BacklogRow("source", f"{pair}/{name}", None, 1, None, "large") for name in names]
+        self.runtime.run(backlog.add(self.runtime, pair, rows))
+
+    def put_object(self, name: str, data: bytes, **attributes: Any) -> None:
+        put = MemoryStore.put(self.store, "ledger", f"l/{name}", data, Attributes(**attributes), guard=UNGUARDED)
+        self.runtime.run(put)
+
+    def enqueue(self, remaining_seconds: float = 300.0, **event: Any) -> Enqueued:
+        return self.runtime.run(handle(self.runtime, NOW | event, remaining_seconds))
+
+    def waiting(self, pair: str) -> int:
+        return len(self.runtime.run(backlog.waiting(self.runtime, pair)))
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Pairs:
+    return Pairs(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["archived object", "altered manifest"])
+def test_a_stray_object_of_one_pair_stops_neither_it_nor_the_others(pairs: Pairs, kind: str) -> None:
+    """Nothing was enqueued any more, of any pair."""
+    row = json.dumps(BacklogRow("source", "first/old", None, 1, None, "large")._asdict())
+    if kind == "archived object":
+        pairs.put_object("backlog/pair=first/0000000000001-1-1-a.json", row.encode(), storage_class="GLACIER")
+    else:
+        pairs.put_object("manifests/pair=first/000009.json", b"{}")
+    pairs.add("first", "a")
+    pairs.add("second", "b")
+    enqueued = pairs.enqueue()
+    expected = ["first", "second"] if kind == "archived object" else ["second"]
+    assert [(each.pair, each.rows) for each in enqueued.manifests] == [(name, 1) for name in expected]
+    with pytest.raises(LedgerError, match="first"):
+        enqueued.check()
+
+
+def test_when_the_time_is_over_what_was_read_is_published(pairs: Pairs) -> None:
+    """It kept nothing, so that it never came to an end, and the pairs behind it had no turn."""
+    for number in range(200):
+        pairs.add("first", f"{number}")
+    pairs.add("second", "a")
+    pairs.store.slow = lambda operation, arguments: 0.05 if operation == "get" else 0.0
+    before, turns = 200, 0
+    while before:
+        enqueued = pairs.enqueue(remaining_seconds=0.05)
+        enqueued.check()
+        assert turns or [each.pair for each in enqueued.manifests] == ["first", "second"]
+        assert pairs.waiting("first") < before
+        before, turns = pairs.waiting("first"), turns + 1
+    assert turns > 1
+    assert sum(each.rows for each in enqueued.manifests if each.pair == "first") == 200
+
+
+def test_a_backlog_is_read_in_parallel(pairs: Pairs) -> None:
+    active, most = 0, 0
+    for number in range(100):
+        pairs.add("first", f"{number}")
+    get = MemoryStore.get
+
+    async def count(*arguments: Any, **named: Any) -> Any:
+        nonlocal active, most
+        active, most = active + 1, max(most, active + 1)
+        await asyncio.sleep(0)
+        active -= 1
+        return await get(pairs.store, *arguments, **named)
+
+    pairs.runtime.run(pairs.runtime.policy())
+    pairs.store.get = count  # type: ignore[method-assign]
+    assert [each.rows for each in pairs.enqueue().manifests] == [100]
+    assert 8 <= most <= backlog.READS_IN_FLIGHT
+
+
+def test_a_manifest_has_no_more_rows_than_a_run_of_the_pair_may_have(tmp_path: Path) -> None:
+    """The run's plan was refused, each time."""
+    pairs = Pairs(tmp_path, limits={"max_objects": 5})
+    for number in range(4):
+        pairs.add("second", *(f"{number}-{row}" for row in range(2)))
+    pairs.add("second", *(f"large-{row}" for row in range(7)))
+    enqueued = pairs.enqueue()
+    enqueued.check()
+    assert [each.rows for each in enqueued.manifests] == [4, 4, 7]
+
+
+def test_the_backlog_of_a_pair_that_the_policy_does_not_have_is_said(pairs: Pairs) -> None:
+    """A pair was renamed, and what it had left was never copied."""
+    pairs.add("former", "a", "b")
+    pairs.add("second", "c")
+    enqueued = pairs.enqueue()
+    assert [each.pair for each in enqueued.manifests] == ["second"]
+    with pytest.raises(LedgerError, match=r"2 rows in s3://ledger/l/backlog/pair=former/.*give the pair its name back"):
+        enqueued.check()
+    pairs.enqueue(pair="second").check()
+
+
+@pytest.fixture
+def api(place: Place) -> Iterator[LambdaApi]:
+    with lambda_api() as running:
+        place.more |= {"AWS_ENDPOINT_URL_LAMBDA": running.endpoint, "AWS_LAMBDA_FUNCTION_NAME": "sealift-enqueue"}
+        yield running
+
+
+def test_what_could_be_enqueued_is_submitted_before_the_call_fails(place: Place, api: LambdaApi) -> None:
+    row = BacklogRow(place.source, "a", None, 1, None, "large")._asdict()
+    for pair in ("former", "pair"):
+        name = f"l/backlog/pair={pair}/0000000000001-1-1-0123456789ab.json"
+        place.client.put_object(Bucket=place.ledger, Key=name, Body=json.dumps(row).encode())
+    with place.function("enqueue") as enqueue:
+        answer = enqueue.invoke(NOW)
+    assert (answer.error_type, "pair=former" in answer.error_message) == ("LedgerError", True)
+    assert api.calls == [("sealift-submit", {"action": "manifest", "pair": "pair", "number": 1})]

@@ -1,0 +1,121 @@
+"""What must stay: keys under existing copies, and versions of the ledger."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+
+import pytest
+import yaml
+
+from jobs.ledger.write_rules import LEDGER_FILES, Change
+from tests.terraform.conftest import _terraform
+from tests.terraform.iam import Answer, decide
+from tests.terraform.world import EXAMPLE, ROOT, SETTINGS
+
+FREED = {"backlog/*", "removed/*"}
+"""Files of the ledger that a run or a manifest has taken over long before they expire."""
+
+
+def rules(state, bucket: str) -> list[dict]:
+    (found,) = [
+        values["rule"]
+        for values in state.all_values("aws_s3_bucket_lifecycle_configuration")
+        if values["bucket"] == bucket
+    ]
+    return [rule for rule in found if rule["status"] == "Enabled"]
+
+
+def prefix_of(rule) -> str:
+    return str((rule["filter"] or [{}])[0].get("prefix") or "")
+
+
+@pytest.mark.parametrize("world", ["example", "hosts", "minimal"])
+def test_what_expires_is_freed(request, world):
+    """In a versioned bucket an expired object is a noncurrent version, and costs what it did before."""
+    state = request.getfixturevalue(world)
+    for values in state.all_values("aws_s3_bucket"):
+        if values["tags"]["Use"] == "access logs":
+            continue
+        found = rules(state, values["bucket"])
+        for rule in found:
+            if any(expiration["days"] for expiration in rule["expiration"]):
+                freeing = [
+                    other
+                    for other in found
+                    if other["noncurrent_version_expiration"] and prefix_of(rule).startswith(prefix_of(other))
+                ]
+                assert freeing, (values["bucket"], rule["id"])
+
+
+def test_no_version_of_the_ledger_goes_that_a_decision_rests_on(example):
+    """Who deletes in the ledger hides an announcement or a cancel: the version below stays to be brought back."""
+    for pattern, change in LEDGER_FILES:
+        if change is Change.ALWAYS or pattern in FREED:
+            continue
+        name = f"sealift/{pattern.partition('*')[0]}"
+        for rule in rules(example, "example-ledger"):
+            is_about = prefix_of(rule).startswith(name) or name.startswith(prefix_of(rule))
+            assert not (is_about and (rule["noncurrent_version_expiration"] or rule["expiration"])), (name, rule["id"])
+
+
+@pytest.fixture(scope="module")
+def narrower(tmp_path_factory):
+    """(Terraform with the example's state, a policy file that no longer names Virginia)."""
+    made = _terraform(tmp_path_factory)
+    made.apply(EXAMPLE)
+    content = yaml.safe_load((ROOT / "policy.example.yaml").read_text())
+    content["pairs"] = [pair for pair in content["pairs"] if pair["name"] != "customs"]
+    del content["inventory"]["buckets"]["us-east-1"]
+    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    policy.write_text(yaml.safe_dump(content))
+    return made, str(policy)
+
+
+def plan(terraform, policy: str, *variables: str):
+    chosen = [f"-var-file={SETTINGS}", f"-var=policy_file={policy}", *(f"-var={each}" for each in variables)]
+    return terraform.run("plan", "-no-color", "-input=false", *chosen)
+
+
+def test_a_region_that_is_dropped_keeps_its_key(narrower):
+    """Copies under it would be lost with it."""
+    terraform, policy = narrower
+    refused = plan(terraform, policy)
+    assert refused.returncode == 1
+    assert "Instance cannot be destroyed" in refused.stderr
+    assert 'aws_kms_key.this["us-east-1"]' in refused.stderr
+    kept = plan(terraform, policy, 'kept_key_regions=["us-east-1"]')
+    assert kept.returncode == 0, kept.stderr
+    assert not re.search(r"aws_kms_key\.\S+ will be destroyed", kept.stdout)
+
+
+def test_copies_under_a_kept_key_can_still_be_read(tmp_path_factory):
+    given = "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"
+    state = _terraform(tmp_path_factory).apply(
+        EXAMPLE, f'kms_key_arns={{"eu-central-1"="{given}"}}', 'kept_key_regions=["eu-central-1"]'
+    )
+    kept = state.all("aws_kms_key")["eu-central-1"]["arn"]
+    by_s3 = {"kms:ViaService": "s3.eu-central-1.amazonaws.com"}
+    for role in ("verify", "restore", "replicate"):
+        statements = state.statements(f"parcels-job-{role}")
+        assert decide(statements, "kms:Decrypt", kept, by_s3) is Answer.ALLOWED
+        assert decide(statements, "kms:GenerateDataKey", kept, by_s3) is Answer.SILENT
+        assert decide(statements, "kms:GenerateDataKey", given, by_s3) is Answer.ALLOWED
+
+
+def test_workers_on_hosts_do_not_reach_the_host_s_role(hosts):
+    """Jobs on EC2 have the host's network, so that a hop limit does not hold them:
+    https://docs.aws.amazon.com/batch/latest/userguide/networking-modes-jobs.html"""
+    (template,) = hosts.all_values("aws_launch_template")
+    script = base64.b64decode(template["user_data"]).decode()
+    assert script.startswith("MIME-Version: 1.0\n")  # Batch merges its own part into it
+    (user,) = {
+        json.loads(values["container_properties"])["user"] for values in hosts.all_values("aws_batch_job_definition")
+    }
+    (line,) = [line for line in script.splitlines() if line.startswith("iptables ")]
+    assert "--destination 169.254.169.254 " in line
+    assert f"--uid-owner {user.partition(':')[0]} " in line
+    assert "--jump REJECT" in line
+    (options,) = template["metadata_options"]
+    assert (options["http_tokens"], options["http_put_response_hop_limit"]) == ("required", 1)
