@@ -213,7 +213,8 @@ class KeyBackup:
                 await self._copy(look, step.place, target, [row for row in self.rows if named[row.row] == step.place])
             elif step.act is Act.RESTORE:
                 assert target is not None
-                if not await self._restore(look, step.place, target):
+                rows = [row for row in self.rows if named[row.row] == target and row.row not in self.outcomes]
+                if not await self._restore(look, step.place, target, rows):
                     step = NextStep(Act.DONE)
         if step.act is Act.MARK and newest(sides.whole, mirrors_deletes=True) is None:
             await self.job.destination.delete(*self._target()[:2])
@@ -325,7 +326,7 @@ class KeyBackup:
         info = await self.job.destination.head(self._target()._replace(version_id=copy.version_id))
         return not info.is_archived or not (await self.matcher.describe(look.history[target])).is_archived
 
-    async def _restore(self, look: _Look, place: int, target: int) -> bool:
+    async def _restore(self, look: _Look, place: int, target: int, rows: Sequence[ObjectVersion]) -> bool:
         """Put one of the destination's copies on top again, or the source's version where that copy
         is archived.
 
@@ -349,7 +350,7 @@ class KeyBackup:
             self.unrestored[identity(version)] = Unfinished(version, is_archived=True, has_copy=True)
             return False
         else:
-            await self._copy(look, target, target, ())
+            await self._copy(look, target, target, rows)
         return True
 
     def _refuse(self, version: Listed, rows: Sequence[ObjectVersion], archived: str | None) -> None:

@@ -157,10 +157,10 @@ def _call_the_unfinished_done() -> Replacements:
 def _restore_its_own_copy_only() -> Replacements:
     real = KeyBackup._restore
 
-    async def restore(self: KeyBackup, look: Any, place: int, target: int) -> bool:
+    async def restore(self: KeyBackup, look: Any, place: int, target: int, rows: Any) -> bool:
         copy = look.sides.copies.copies[place]
         info = await self.job.destination.head(self._target()._replace(version_id=copy.version_id))
-        return not info.is_archived and await real(self, look, place, target)
+        return not info.is_archived and await real(self, look, place, target, rows)
 
     return [(KeyBackup, "_restore", restore)]
 
