@@ -115,7 +115,7 @@ def test_a_backlog_is_read_in_parallel(pairs: Pairs) -> None:
 
 def test_a_manifest_has_no_more_rows_than_a_run_of_the_pair_may_have(tmp_path: Path) -> None:
     """The run's plan was refused, each time."""
-    pairs = Pairs(tmp_path, limits={"max_objects": 5})
+    pairs = Pairs(tmp_path, limits={"max_objects": 5}, thresholds={"backlog_rows": 5})
     for number in range(4):
         pairs.add("second", *(f"{number}-{row}" for row in range(2)))
     pairs.add("second", *(f"large-{row}" for row in range(7)))
