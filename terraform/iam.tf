@@ -71,12 +71,15 @@ locals {
     kept    = [for region in var.kept_key_regions : aws_kms_key.this[region].arn] # under older copies
   } : kind => [for arn in arns : lookup(local.resolved, coalesce(arn, "none"), arn) if arn != null] }
 
-  # role → bucket → what a prefix that it lists there begins with
+  # role → bucket → what a prefix that it lists there begins with; and the buckets where that is the same, in one statement
   list_patterns = { for role, each in local.roles : role => {
     for bucket in distinct(flatten([for kind in concat(each.lists, ["ledger"]) : keys(local.listed[kind])])) : bucket => distinct(flatten([
       [for kind in concat(each.lists, ["ledger"]) : [for prefix in lookup(local.listed[kind], bucket, []) : "${prefix}*"]],
       role == "expire" ? ["${local.claim}*"] : [],
     ]))
+  } }
+  list_groups = { for role, buckets in local.list_patterns : role => {
+    for bucket, patterns in buckets : jsonencode(contains(patterns, "*") ? ["*"] : sort(patterns)) => "arn:${local.partition}:s3:::${bucket}"...
   } }
 
   # Who reads, writes, lists and starts what; `marks`: may put delete markers. Everybody reads and writes the ledger. What
@@ -120,22 +123,22 @@ locals {
         Resource = distinct(flatten([for kind in concat(each.writes, ["ledger"]) : local.objects[kind]]))
       },
     ],
-    [for statement in flatten([for bucket, patterns in local.list_patterns[role] : contains(patterns, "*") ? [jsonencode({
+    [for statement in flatten([for patterns, buckets in local.list_groups[role] : patterns == jsonencode(["*"]) ? [jsonencode({
       Effect   = "Allow"
       Action   = ["s3:ListBucket", "s3:ListBucketVersions"]
-      Resource = "arn:${local.partition}:s3:::${bucket}"
+      Resource = buckets
       })] : [
       jsonencode({
         Effect    = "Allow"
         Action    = "s3:ListBucket"
-        Resource  = "arn:${local.partition}:s3:::${bucket}"
-        Condition = { StringLikeIfExists = { "s3:prefix" = patterns } }
+        Resource  = buckets
+        Condition = { StringLikeIfExists = { "s3:prefix" = jsondecode(patterns) } }
       }),
       jsonencode({
         Effect    = "Allow"
         Action    = "s3:ListBucketVersions"
-        Resource  = "arn:${local.partition}:s3:::${bucket}"
-        Condition = { StringLike = { "s3:prefix" = patterns } }
+        Resource  = buckets
+        Condition = { StringLike = { "s3:prefix" = jsondecode(patterns) } }
       }),
     ]]) : jsondecode(statement)], # as texts they are of one type
     [for buckets in [distinct(flatten([for kind in each.lists : keys(local.listed[kind])]))] : {
@@ -359,6 +362,11 @@ resource "aws_iam_role_policy" "function" {
 
   lifecycle {
     precondition {
+      condition     = local.known_lengths[each.key] <= 10240
+      error_message = local.too_many_pairs
+    }
+
+    precondition {
       condition     = length(local.role_policies[each.key]) <= 10240
       error_message = local.too_many_pairs
     }
@@ -384,6 +392,11 @@ resource "aws_iam_role_policy" "job" {
 
   lifecycle {
     precondition {
+      condition     = local.known_lengths[each.key] <= 10240
+      error_message = local.too_many_pairs
+    }
+
+    precondition {
       condition     = length(local.role_policies[each.key]) <= 10240
       error_message = local.too_many_pairs
     }
@@ -391,6 +404,14 @@ resource "aws_iam_role_policy" "job" {
 }
 
 locals {
-  role_policies  = { for role, statements in local.statements : role => jsonencode({ Version = "2012-10-17", Statement = statements }) }
+  role_policies = { for role, statements in local.statements : role => jsonencode({ Version = "2012-10-17", Statement = statements }) }
+
+  # What a plan knows of their length. ARNs of what is not there yet are left out: they are a quarter of a small policy's.
+  known_lengths = { for role, each in local.roles : role => 2000 + sum(concat(
+    [for kind in concat(each.reads, each.writes, ["ledger", "ledger"]) : length(jsonencode(local.objects[kind]))],
+    [for patterns, buckets in local.list_groups[role] : patterns == jsonencode(["*"]) ? length(jsonencode(buckets)) : 2 * length(jsonencode([buckets, patterns]))],
+    [for kind in each.lists : length(jsonencode(keys(local.listed[kind])))],
+    [2 * length(jsonencode(local.deletable[role]))],
+  )) }
   too_many_pairs = "The policies of a role may have 10,240 characters, and this policy file names more buckets and prefixes than fit: make two of it, each with a name and a ledger prefix of its own."
 }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.errors import PolicyError
 from jobs.policy.reader import read_policy
+from tests.terraform.conftest import _terraform
 from tests.terraform.world import EXAMPLE, MODULE, ROOT
 
 BAD = sorted((MODULE / "tests" / "policies").glob("*.yaml"))
@@ -42,6 +45,34 @@ def test_command_line_refuses_the_same(path):
         read_policy(str(path))
     pairs = {mistake.pair for mistake in caught.value.mistakes}
     assert pair_of(expected(path)) in pairs, [str(mistake) for mistake in caught.value.mistakes]
+
+
+def many_pairs(path: Path, count: int) -> str:
+    """A policy of so many pairs with prefixes, replicas and buckets of their own."""
+    pairs = [
+        {
+            "name": f"pair-{number:02d}",
+            "source": {"bucket": f"example-{number:02d}", "region": "eu-central-1", "prefixes": ["documents/"]},
+            "destination": {"bucket": f"example-copies-{number:02d}", "region": "eu-central-1"},
+            "replica": {"bucket": f"example-twins-{number:02d}", "region": "eu-west-1"},
+        }
+        for number in range(count)
+    ]
+    ledger = {"bucket": "example-ledger", "region": "eu-central-1"}
+    path.write_text(yaml.safe_dump({"version": 1, "name": "parcels", "ledger": ledger, "pairs": pairs}))
+    return str(path)
+
+
+def test_more_pairs_than_a_role_s_policy_can_name_are_refused_before_anything_is_made(terraform, tmp_path):
+    code, said = terraform.plan(many_pairs(tmp_path / "many.yaml", 30))
+    assert code == 1
+    assert "this policy file names more buckets and prefixes than fit" in said
+
+
+def test_as_many_pairs_as_the_readme_says_fit(tmp_path_factory):
+    policy = many_pairs(tmp_path_factory.mktemp("policy") / "policy.yaml", 14)
+    state = _terraform(tmp_path_factory).apply(policy)
+    assert max(len(values["policy"]) for values in state.all_values("aws_iam_role_policy")) <= 10_240
 
 
 def test_the_example_is_right_for_both(example):
