@@ -24,14 +24,15 @@ class Settings:
     `--policy`. The others tune workers: `SEALIFT_PROCESSES` (default: one per core),
     `SEALIFT_IN_FLIGHT` (rows at once in a worker), `SEALIFT_CHECKPOINT_ROWS`,
     `SEALIFT_CHECKPOINT_SECONDS`, `SEALIFT_PATIENCE_SECONDS`, `SEALIFT_BUFFER_MIB` (object data in a
-    worker's memory), `SEALIFT_ROWS_PER_SHARD`. `SEALIFT_LOG`: `json` for a worker's log on stderr,
-    `none` for none. `json` is the default within AWS Batch, which sets `AWS_BATCH_JOB_ID`
-    (`in_batch`, `batch_job_id`). `SEALIFT_START`: the name by which the functions have started this
-    job. `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_QUEUE_ON_DEMAND` and `SEALIFT_BATCH_JOB_DEFINITION`
-    say where `--executor batch` sends its jobs, and `SEALIFT_BATCH_SHARE` is the share of those
-    without `--share`, for queues that share fairly. `SEALIFT_SYSTEM` is the policy's name: jobs
-    bear it as the tag `sealift:system`, by which roles may end them. `SEALIFT_CLIENT`: `botocore`
-    to send S3's requests with AWS's own client, `sealift` (the default) with ours (`s3_client`).
+    worker's memory), `SEALIFT_ROWS_PER_SHARD`, `SEALIFT_MAX_FAILURES` (in percent, instead of the
+    run's `--max-failures`). `SEALIFT_LOG`: `json` for a worker's log on stderr, `none` for none.
+    `json` is the default within AWS Batch, which sets `AWS_BATCH_JOB_ID` (`in_batch`,
+    `batch_job_id`). `SEALIFT_START`: the name by which the functions have started this job.
+    `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_QUEUE_ON_DEMAND` and `SEALIFT_BATCH_JOB_DEFINITION` say
+    where `--executor batch` sends its jobs, and `SEALIFT_BATCH_SHARE` is the share of those without
+    `--share`, for queues that share fairly. `SEALIFT_SYSTEM` is the policy's name: jobs bear it as
+    the tag `sealift:system`, by which roles may end them. `SEALIFT_CLIENT`: `botocore` to send S3's
+    requests with AWS's own client, `sealift` (the default) with ours (`s3_client`).
     """
 
     ledger: str | None
@@ -53,6 +54,7 @@ class Settings:
     batch_share: str | None = None
     system: str | None = None
     client: str = "sealift"
+    max_failures: float | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -94,6 +96,7 @@ class Settings:
             batch_share=values.get("SEALIFT_BATCH_SHARE") or None,
             system=values.get("SEALIFT_SYSTEM") or None,
             client=cls.s3_client(values),
+            max_failures=number("SEALIFT_MAX_FAILURES", 100) / 100 if values.get("SEALIFT_MAX_FAILURES") else None,
         )
 
     @staticmethod

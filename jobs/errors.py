@@ -8,6 +8,7 @@
     │   ├── PolicyError             10  the policy file has mistakes: all of them
     │   ├── LedgerError             10  the ledger lacks a run, or holds one already
     │   └── DamagedArchive          10  an archive or its index is cut short, altered, or not ours
+    ├── TooManyFailures             10  too many rows fail (75 where a later try may help)
     ├── Interrupted                 75  stopped by a signal, with a checkpoint: run it again
     └── StoreError                      S3 refused one request
         ├── NotFound                10  no such key, version or upload
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import partial
 from typing import NamedTuple
 
 
@@ -113,6 +115,18 @@ class LedgerError(ConfigError):
 
 class DamagedArchive(ConfigError):
     """An archive or its index is not what it says it is: cut short, altered, or not Sealift's."""
+
+
+class TooManyFailures(SealiftError):
+    """So many rows fail that an attempt ends. `may_pass`: later the same rows may end well."""
+
+    def __init__(self, message: str, *, may_pass: bool = False):
+        self.may_pass = may_pass
+        self.exit_code = ExitCode.TRANSIENT if may_pass else ExitCode.CONFIG
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(type(self), may_pass=self.may_pass), (str(self),)
 
 
 class Interrupted(SealiftError):

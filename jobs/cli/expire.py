@@ -102,6 +102,7 @@ class ExpireCommand:
             dry_run=False,
             max_cost=self.max_cost,
             max_objects=self.max_objects,
+            max_failures=None,
             price_table=self.price_table,
             yes=True,
             executor=self.executor,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -38,6 +40,8 @@ async def launch_and_report(
     `plan_run`: None for the planner of the request's kind of work. `then_verify`: a verify run
     follows in AWS Batch.
     """
+    if options.max_failures is not None:
+        request = replace(request, options=dict(request.options) | {"max_failures": options.max_failures / 100})
     kind = kind_of(request)
     plan_run = plan_run or kind.plan
     if plan_run is None:
@@ -126,9 +130,10 @@ async def follow_and_report(
 
 async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
     """Work through a published plan and print its report. Returns the exit code."""
+    began = time.time()
     codes = await launch.execute(spec, plan, ledger.location, settings, TERMINAL)
     try:
-        report = await launch.conclude(spec, plan, ledger, codes, kind_of(spec).report_details)
+        report = await launch.conclude(spec, plan, ledger, codes, kind_of(spec).report_details, errors_since=began)
     except (Unavailable, Conflict) as error:
         raise Interrupted(f"{error}; when it answers again, continue with: sealift runs retry {spec.run_id}") from error
     emit(report, as_json=as_json, text=report_text(report))

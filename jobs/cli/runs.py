@@ -290,6 +290,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
         dry_run=False,
         max_cost=None,
         max_objects=None,
+        max_failures=None,
         price_table=None,
         yes=options.yes,
         executor=executor,

@@ -46,6 +46,11 @@ class StartOptions:
     dry_run: bool = flag("Print the plan (rows, bytes, requests, dollars) and do nothing.")
     max_cost: float | None = option("Refuse a plan that costs more.", type=click.FloatRange(min=0), metavar="DOLLARS")
     max_objects: int | None = option("Refuse a plan with more objects.", type=click.IntRange(min=0), metavar="N")
+    max_failures: float | None = option(
+        "End the run early when more of its rows fail. Default: 50. 100: never.",
+        type=click.FloatRange(min=0, max=100),
+        metavar="PERCENT",
+    )
     price_table: Path | None = option("Prices as JSON, like jobs/core/prices/*.json.", type=click.Path(path_type=Path))
     yes: bool = flag("Start without asking (on a terminal it asks).")
     executor: str | None = executor_option()

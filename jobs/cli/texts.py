@@ -103,6 +103,7 @@ def _worked(report: Mapping[str, Any]) -> str:
         lines.append(f"  nothing was deleted: this was a dry run, the same {named} --yes-delete deletes")
     if report["state"] != "complete":
         again = "the same command again" if report["job"] == "expire" else f"sealift runs retry {report['run_id']}"
+        lines += [f"  error     {shown(each)}" for each in report.get("errors", ())]
         lines.append(f"  continue with  {again}")
     elif report["failures"]:
         lines.append(f"  failed rows  {report['failures_manifest']}")

@@ -19,10 +19,11 @@ from jobs.cli.options import RunType, argument, command_options, ledger_location
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest
-from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, UsageError
+from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, TooManyFailures, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of, open_job
 from jobs.runs import parent_process
+from jobs.runs.failure_limits import DEFAULT_SHARE
 from jobs.runs.kind import Opened
 from jobs.runs.leases import Lease, holder
 from jobs.runs.worker import Progress, Worker, WorkerLimits
@@ -83,11 +84,17 @@ def _yield_to_others() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
+async def _record(ledger: Ledger, run_id: str, what: str, error: SealiftError, job_id: str | None) -> None:
+    from jobs.runs.batch_executor import record_error
+
+    await record_error(ledger, run_id, what, error, job_id)
+
+
 async def _work_child(
     settings: Settings, location: Location, options: WorkerCommand, submission: int, stops: _Stops
 ) -> None:
     """Work through the shards of a child. Record in the ledger what stops it."""
-    from jobs.runs.batch_executor import child_shards, launch_name, record_error
+    from jobs.runs.batch_executor import child_shards, launch_name
 
     ledger, run_id = _open(location), options.run_id
     child = options.shard or 0  # a plain job has no index
@@ -95,10 +102,8 @@ async def _work_child(
         for shard in await child_shards(ledger, run_id, submission, child):
             await _work(settings, ledger, options, shard, launch_name(submission), stops)
     except SealiftError as error:
-        if error.exit_code != ExitCode.TRANSIENT:
-            await record_error(
-                ledger, run_id, f"child {child} of submission {submission}", error, settings.batch_job_id
-            )
+        if error.exit_code != ExitCode.TRANSIENT or isinstance(error, TooManyFailures):
+            await _record(ledger, run_id, f"child {child} of submission {submission}", error, settings.batch_job_id)
         raise
 
 
@@ -143,6 +148,7 @@ async def _work(
             settings.checkpoint_rows,
             settings.checkpoint_seconds,
             settings.patience_seconds,
+            max_failures=_max_failures(spec, settings),
         ),
         lease=lease,
         shard_sha256=plan.shards[shard].sha256 if run_sha256 is not None else None,
@@ -167,6 +173,11 @@ async def _work(
     try:
         with log:
             done = await attempt.run()
+    except TooManyFailures as error:
+        if not settings.in_batch:
+            await _record(ledger, run_id, f"shard {shard}", error, None)
+            printer.print({"ended_early": str(error)})
+        raise
     except Interrupted:
         if lease.superseded_by and not settings.in_batch:
             printer.print({"superseded_by": lease.superseded_by})
@@ -177,6 +188,13 @@ async def _work(
             raise Interrupted(
                 f"run {run_id}, shard {shard}: all rows are done, but stdout is closed: nobody reads the result"
             )
+
+
+def _max_failures(spec: RunSpec, settings: Settings) -> float:
+    """The share of rows that may fail: as this machine says, or the run."""
+    if settings.max_failures is not None:
+        return settings.max_failures
+    return float(spec.options.get("max_failures", DEFAULT_SHARE))
 
 
 def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:

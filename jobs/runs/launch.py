@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 UPLOADS = 8
-
+SHOWN_ERRORS = 5
+"""How many of the workers' errors a report quotes."""
 RowsPreparer = Callable[
     ["AsyncIterator[pa.RecordBatch]", Request, Route, Ledger, Draft, Display],
     Coroutine[Any, Any, "tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]"],
@@ -145,11 +146,18 @@ def load_reporting() -> None:
 
 
 async def conclude(
-    spec: RunSpec, plan: Plan, ledger: Ledger, codes: Mapping[int, int], details: ReportDetails = no_details
+    spec: RunSpec,
+    plan: Plan,
+    ledger: Ledger,
+    codes: Mapping[int, int],
+    details: ReportDetails = no_details,
+    *,
+    errors_since: float = 0.0,
 ) -> dict[str, Any]:
     """Fold the outcomes into the run's report.
 
-    Publish it when every row is accounted for. The first report to be published wins.
+    Publish it when every row is accounted for. The first report to be published wins. Else it says
+    what workers have recorded of their errors since `errors_since` (epoch seconds).
     """
     from jobs.runs.folding import fold_run
 
@@ -178,11 +186,18 @@ async def conclude(
         report=ledger.uri(spec.run_id, "report.json") if is_complete else None,
         report_html=ledger.uri(spec.run_id, PAGE) if is_complete else None,
         ledger=str(ledger.location),
-        **(await details(ledger, spec, plan) if is_complete else {}),
+        **(await details(ledger, spec, plan) if is_complete else await _errors(ledger, spec.run_id, errors_since)),
     )
     if is_complete:
         return await publish_report(ledger, spec, report, folded.listed)
     return report
+
+
+async def _errors(ledger: Ledger, run_id: str, since: float) -> dict[str, Any]:
+    names = (await ledger.names(run_id, "errors/"))[-SHOWN_ERRORS:]
+    documents = [await ledger.document(run_id, f"errors/{name}") for name in names]
+    texts = [str(each.get("error")) for each in documents if float(each.get("at", 0)) >= since]
+    return {"errors": texts} if texts else {}
 
 
 def run_exit_code(report: Mapping[str, Any], codes: Mapping[int, int]) -> int:

@@ -28,8 +28,9 @@ ATTEMPTS = 3
 class LocalExecutor:
     """Runs shards with `command(shard)`, which prints its Progress as JSON lines.
 
-    A worker that prints a JSON object reports that another launch has claimed the run. Then all
-    workers stop, and `on_superseded` gets the description of that launch.
+    A worker that prints a JSON object reports that another launch has claimed the run, or that too
+    many of its rows fail. Then all workers stop. `on_superseded` gets the description of that
+    launch.
     """
 
     command: Callable[[int], Sequence[str]]
@@ -74,14 +75,15 @@ class LocalExecutor:
             self.stop()
             return error
 
-    def stop(self) -> None:
-        """Ask every worker to write a checkpoint and end.
+    def stop(self, ending: int | None = None) -> None:
+        """Ask every worker to write a checkpoint and end, but not that of the shard `ending`, which
+        does so already.
 
         Start no more. Safe in a signal handler.
         """
         self._stopping = True
-        for process in list(self._running.values()):
-            if process.poll() is None:
+        for shard, process in list(self._running.items()):
+            if shard != ending and process.poll() is None:
                 process.send_signal(signal.SIGTERM)
 
     def _run_shard(self, shard: int) -> int:
@@ -126,13 +128,17 @@ class LocalExecutor:
         return code
 
     def _hear(self, shard: int, line: str) -> None:
-        """Take in a line of a worker's progress, or of another launch."""
+        """Take in a line of a worker's progress, or why all workers have to stop."""
         if line.startswith("["):
             with self._lock:
                 self._progress[shard] = Progress._make(json.loads(line))
             self._show()
         elif line.startswith("{"):
-            self._supersede(str(json.loads(line)["superseded_by"]))
+            notice = json.loads(line)
+            if "ended_early" in notice:
+                self.stop(ending=shard)
+            else:
+                self._supersede(str(notice["superseded_by"]))
 
     def _show(self) -> None:
         try:

@@ -28,9 +28,11 @@ from jobs.errors import (
     PreconditionFailed,
     StoreError,
     Throttled,
+    TooManyFailures,
     Unavailable,
 )
 from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.runs.failure_limits import DEFAULT_SHARE, GAVE_UP, FailureLimits
 from jobs.runs.leases import LOOK_SECONDS, Lease
 from jobs.tables.rows import read_outcomes, read_shard, write_outcomes
 
@@ -78,7 +80,7 @@ class WorkerLimits:
 
     `patience_seconds`: the worker gives up after so long without an answer from S3.
     `grace_seconds`: how long rows in flight may continue after a signal (Spot gives two minutes in
-    all).
+    all). `max_failures`: the share of rows that may fail (`jobs.runs.failure_limits`).
     """
 
     in_flight: int = 512
@@ -86,6 +88,7 @@ class WorkerLimits:
     checkpoint_seconds: float = 15.0
     patience_seconds: float = 60.0
     grace_seconds: float = 20.0
+    max_failures: float = DEFAULT_SHARE
 
 
 @dataclass(slots=True)
@@ -123,6 +126,7 @@ class Worker:
     _settled: set[int] = field(default_factory=set, init=False)
     _in_flight: int = field(default=0, init=False)
     _broken: BaseException | None = field(default=None, init=False)
+    _failures: FailureLimits = field(init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def stop(self, grace_seconds: float | None = None, why: str = "") -> None:
@@ -144,8 +148,9 @@ class Worker:
         """Work until each row of the shard has an outcome in the ledger.
 
         Raises Interrupted after `stop` and when the lease is lost. Raises Unavailable when S3 no
-        longer answers, AuthenticationFailed when it no longer accepts the credentials. A checkpoint
-        has been written by then, and another attempt continues from there.
+        longer answers, AuthenticationFailed when it no longer accepts the credentials,
+        TooManyFailures when the rows fail. A checkpoint has been written by then, and another
+        attempt continues from there.
         """
         if self.lease is None:
             return await self._run()
@@ -175,6 +180,7 @@ class Worker:
 
     async def _run(self) -> Progress:
         self._pace = Pace(self.limits.in_flight)
+        self._failures = FailureLimits(self.limits.max_failures)
         self._last_answer = self._last_checkpoint = self.clock()
         numbers = (self.plan or await self.ledger.plan(self.run_id)).row_numbers()[self.shard]
         await self._count_settled(numbers)
@@ -204,11 +210,15 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._checkpoint()
-        if self._broken is not None:
+        if self._broken is not None and not self._is_only_failing(len(numbers)):
             raise self._broken
         if self._stopping:
             raise Interrupted(self._reason())
         return self._done
+
+    def _is_only_failing(self, rows: int) -> bool:
+        """True if the rows fail too often, but all of them have an outcome."""
+        return isinstance(self._broken, TooManyFailures) and self._done.rows == rows
 
     def _reason(self) -> str:
         return self._why or (
@@ -256,6 +266,8 @@ class Worker:
             if outcome.row not in self._settled:
                 self._pending.append(outcome._replace(finished_at=now, attempt=self.attempt))
                 self._count(outcome)
+                self._failures.count(outcome)
+        self._broken = self._broken or self._failures.check(self.run_id, self.shard)
 
     async def _process(self, rows: list[ObjectVersion]) -> list[Outcome]:
         for attempt in range(1, TRIES + 1):
@@ -291,7 +303,7 @@ class Worker:
             ) from error
 
     def _failed(self, rows: list[ObjectVersion], error: StoreError) -> list[Outcome]:
-        reason = f"gave up after {TRIES} tries: {error}" if not self._stopping else f"interrupted: {error}"
+        reason = f"{GAVE_UP} after {TRIES} tries: {error}" if not self._stopping else f"interrupted: {error}"
         if self._stopping:
             raise asyncio.CancelledError  # no outcome: another attempt does these rows
         return [Outcome.of(row, Status.FAILED, reason) for row in rows]

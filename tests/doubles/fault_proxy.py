@@ -9,6 +9,7 @@ Faults, each with its share of the requests:
     refuse      the connection is reset before the request goes on
     lose        the server does it, and the connection is reset instead of the answer
     cut         the answer ends within its body: a reset after half of it, or a plain end
+    deny        403 AccessDenied for a copy; the server never sees the request
     stall       the answer comes `STALL_SECONDS` late
     alter       one byte of an object's content is another one, on its way out or in; only below `altered` paths
 """
@@ -33,6 +34,10 @@ HEAD_BYTES_MAX = 1 << 16
 _AGENT = re.compile(rb"\r\nuser-agent: *([^ /]*)", re.IGNORECASE)
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _ERROR_503 = b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(_SLOW_DOWN)
+
+
+_DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+_ERROR_403 = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(_DENIED)
 
 
 @dataclass
@@ -108,6 +113,8 @@ async def _exchange(
     faults.agents |= {agent.decode() for agent in _AGENT.findall(head)}
     body = await reader.readexactly(_length(head))
     fault = faults.draw(method, path)
+    if fault == "deny" and b"\r\nx-amz-copy-source:" not in head.lower():
+        fault = None
     if fault == "alter" and method == "PUT" and body:
         body = faults.alter(body)
         faults.done["alter"] += 1
@@ -115,6 +122,10 @@ async def _exchange(
         faults.done[str(fault)] += 1
     if fault == "slow_down":
         writer.write(_ERROR_503 + (b"" if method == "HEAD" else _SLOW_DOWN))
+        await writer.drain()
+        return True
+    if fault == "deny":
+        writer.write(_ERROR_403 + _DENIED)
         await writer.drain()
         return True
     if fault == "refuse":

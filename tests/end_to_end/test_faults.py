@@ -69,6 +69,30 @@ def test_copies_through_a_storm_are_made_and_every_row_is_told_truly(world: Worl
     assert copies(world) == objects
 
 
+def test_a_run_whose_rows_all_fail_ends_early_and_goes_on_when_the_cause_is_mended(world: World) -> None:
+    for number in range(600):
+        world.put(f"k{number:03}", b"x")
+    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
+    faults = Faults({"deny": 1.0}, seed=1)
+    extra = {"SEALIFT_PROCESSES": "1", "SEALIFT_ROWS_PER_SHARD": "300", "SEALIFT_IN_FLIGHT": "16"}
+    with fault_proxy(world.server.endpoint, faults) as proxy:
+        extra |= {"AWS_ENDPOINT_URL_S3": proxy.endpoint}
+        result = world.sealift("replicate", *sides, **extra)
+    assert result.code == 10
+    report = result.document
+    run_id = report["run_id"]
+    assert report["state"] == "failed"
+    denied = report["outcomes"]["denied"]
+    assert 200 <= denied <= 232
+    assert "200 rows one after another failed alike" in report["errors"][0]
+    assert f"sealift runs retry {run_id}" in result.stderr
+    del extra["AWS_ENDPOINT_URL_S3"]
+    rest = world.sealift("runs", "retry", run_id, "--json", **extra)
+    assert rest.code == 3
+    assert rest.document["outcomes"] == {"copied": 600 - denied, "denied": denied}
+    assert world.sealift("runs", "retry", run_id, "--json", **extra).code == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["out", "in"])
 def test_streamed_copies_never_land_bytes_that_the_network_has_altered(world: World, way: str) -> None:

@@ -18,6 +18,9 @@ HANGS = "import time; print('[1, 0, 1, 0]', flush=True); time.sleep(60)"
 SUPERSEDED = """import sys; print('{"superseded_by": "another command"}'); sys.exit(75)"""
 
 
+ENDED_EARLY = """import sys; print('{"ended_early": "all rows fail"}'); sys.exit(10)"""
+
+
 def executor(program: str) -> LocalExecutor:
     return LocalExecutor(lambda shard: [sys.executable, "-c", program, str(shard)], 1)
 
@@ -38,6 +41,10 @@ def test_a_launch_that_is_superseded_starts_no_more_workers_and_says_so_once() -
     made.on_superseded = heard.append
     assert made.run([0, 1, 2]) == {0: 75, 1: 75, 2: 75}
     assert heard == ["another command"]
+
+
+def test_a_worker_whose_rows_all_fail_ends_the_others() -> None:
+    assert executor(ENDED_EARLY).run([0, 1, 2]) == {0: 10, 1: 75, 2: 75}
 
 
 BREAKS = """import signal, sys, time

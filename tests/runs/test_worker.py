@@ -13,7 +13,15 @@ from jobs.core.histories import keys_of
 from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status, fold
 from jobs.core.run import Plan, ShardSummary
-from jobs.errors import AuthenticationFailed, Conflict, Interrupted, Throttled, Unavailable
+from jobs.errors import (
+    AuthenticationFailed,
+    Conflict,
+    ExitCode,
+    Interrupted,
+    Throttled,
+    TooManyFailures,
+    Unavailable,
+)
 from jobs.ledger.ledger import Ledger
 from jobs.runs import worker as worker_module
 from jobs.runs.leases import Lease, launch
@@ -45,22 +53,22 @@ async def copied(row: ObjectVersion) -> Status:
     return Status.COPIED
 
 
-async def ledger_with_a_shard(versions_per_key: int = 1) -> Ledger:
+async def ledger_with_a_shard(versions_per_key: int = 1, count: int = ROWS) -> Ledger:
     store = MemoryStore()
     store.create_bucket("ledger")
     ledger = Ledger(store, Location("ledger", ""))
-    rows = [ObjectVersion(row, f"k{row // versions_per_key:03d}", f"v{row}") for row in range(ROWS)]
+    rows = [ObjectVersion(row, f"k{row // versions_per_key:03d}", f"v{row}") for row in range(count)]
     columns = {name: [getattr(row, name) for row in rows] for name in shard_schema().names}
     await ledger.write_shard("run", 0, write_parquet(pa.table(columns, schema=shard_schema())))
-    await ledger.publish_plan("run", Plan(ROWS, 0, (ShardSummary(ROWS, 0),)))
+    await ledger.publish_plan("run", Plan(count, 0, (ShardSummary(count, 0),)))
     return ledger
 
 
-async def outcomes_of(ledger: Ledger) -> list[Outcome]:
+async def outcomes_of(ledger: Ledger, count: int = ROWS) -> list[Outcome]:
     return [
         outcome
         for checkpoint in await ledger.checkpoints("run")
-        for outcome in read_outcomes(await ledger.checkpoint_data("run", checkpoint, range(ROWS)))
+        for outcome in read_outcomes(await ledger.checkpoint_data("run", checkpoint, range(count)))
     ]
 
 
@@ -307,3 +315,95 @@ def test_a_stopped_worker_sends_no_delete_and_with_nobody_there_no_write(grace: 
 
 async def put(store: Store) -> None:
     await store.put("data", "x", b"", Attributes(), guard=UNGUARDED)
+
+
+def refusing(status: Status) -> Callable[[ObjectVersion], Awaitable[Status]]:
+    async def refuse(row: ObjectVersion) -> Status:
+        await asyncio.sleep(0)
+        return status
+
+    return refuse
+
+
+@dataclass
+class Refused(Scripted):
+    """A job whose bad rows have the reason that S3 gives for each."""
+
+    async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        reason = "CopyObject s3://b/{}: AccessDenied: no"
+        return [each._replace(reason=reason.format(each.key)) for each in await super().process(rows)]
+
+
+def test_rows_that_all_fail_for_one_reason_end_the_attempt_early() -> None:
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard(count=3_000)
+        job = Refused(refusing(Status.DENIED))
+        with pytest.raises(TooManyFailures, match=r"200 rows .* AccessDenied.*sealift runs retry run") as raised:
+            await Worker(ledger, "run", 0, job, LIMITS).run()
+        assert raised.value.exit_code == ExitCode.CONFIG
+        done = len(await outcomes_of(ledger, 3_000))
+        assert 200 <= done <= 200 + LIMITS.in_flight
+        healed = Scripted(copied)
+        progress = await Worker(ledger, "run", 0, healed, LIMITS).run()
+        assert (progress.rows, healed.calls) == (3_000, 3_000 - done)
+
+    asyncio.run(scene())
+
+
+def test_retries_in_flight_end_with_the_attempt_whose_rows_all_fail() -> None:
+    calls: dict[int, int] = {}
+
+    async def broken(row: ObjectVersion) -> Status:
+        calls[row.row] = calls.get(row.row, 0) + 1
+        for _ in range(1 + row.row % 5):
+            await asyncio.sleep(0)
+        raise Unavailable("CopyObject", row.key, "NotImplemented", "", 500)
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard(count=2_000)
+        with pytest.raises(TooManyFailures, match="NotImplemented") as raised:
+            await Worker(ledger, "run", 0, Scripted(broken), LIMITS).run()
+        assert raised.value.exit_code == ExitCode.TRANSIENT
+        assert len(calls) <= 200 + 2 * LIMITS.in_flight
+        assert {outcome.row for outcome in await outcomes_of(ledger, 2_000)} < set(calls)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(("good", "share", "ends"), [(3, 0.5, True), (2, 0.5, False), (3, 0.7, False), (2, 0.4, True)])
+def test_a_share_of_failures_ends_the_attempt_once_a_thousand_rows_have_ended(
+    good: int, share: float, ends: bool
+) -> None:
+    async def some(row: ObjectVersion) -> Status:
+        return Status.COPIED if row.row % good == 0 else Status.FAILED
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard(count=3_000)
+        limits = WorkerLimits(in_flight=8, max_failures=share)
+        worker = Worker(ledger, "run", 0, Refused(some), limits)
+        if not ends:
+            assert (await worker.run()).rows == 3_000
+            return
+        with pytest.raises(TooManyFailures, match="sealift runs retry run"):
+            await worker.run()
+        assert 1_000 <= len(await outcomes_of(ledger, 3_000)) <= 1_000 + limits.in_flight
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("status", [Status.CHANGED, Status.MISSING, Status.ARCHIVED, Status.MISMATCHED, Status.KEPT])
+def test_findings_are_no_failures(status: Status) -> None:
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard(count=1_500)
+        assert (await Worker(ledger, "run", 0, Refused(refusing(status)), LIMITS).run()).bad_rows == 1_500
+
+    asyncio.run(scene())
+
+
+def test_a_limit_of_all_rows_never_ends_an_attempt() -> None:
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard(count=1_500)
+        limits = WorkerLimits(in_flight=8, max_failures=1.0)
+        assert (await Worker(ledger, "run", 0, Refused(refusing(Status.DENIED)), limits).run()).bad_rows == 1_500
+
+    asyncio.run(scene())

@@ -1,0 +1,86 @@
+"""Failure limits: when an attempt ends because its rows fail. No I/O.
+
+S3 Batch Operations ends a job when more than half of its tasks fail, once a thousand have been
+tried (https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-job-status.html).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from jobs.core.outcome import GOOD, Outcome, Status
+from jobs.errors import TooManyFailures
+
+DEFAULT_SHARE = 0.5
+SHARE_ROWS = 1_000
+"""The share counts once so many rows have ended."""
+ALIKE_ROWS = 200
+"""So many failures of one kind, and no good end, have one cause for all rows."""
+GAVE_UP = "gave up"
+"""How the reason of a row begins whose every try failed. Another time may be better for it."""
+
+_FAILURES = frozenset({Status.FAILED, Status.DENIED})
+_KIND = re.compile(r"(?:gave up after \d+ tries: )?(\w+) .*?: (\w+)(?::|$)", re.DOTALL)
+
+
+@dataclass(slots=True)
+class FailureLimits:
+    """The counts of one attempt, and its limits.
+
+    Only `failed` and `denied` rows are failures: what else ends badly (`changed`, `missing`,
+    `archived`, `mismatched`, …) is a finding about a row. The first line that fits decides, after
+    each row of the attempt:
+
+    | rows ended      | of them failed       | with               | the attempt   |
+    |-----------------|----------------------|--------------------|---------------|
+    | any             | any                  | a limit of 100 %   | goes on       |
+    | 200 and more    | the last 200 alike   | no good end so far | ends          |
+    | 1,000 and more  | more than the limit  |                    | ends          |
+    |                 |                      |                    | goes on       |
+
+    `alike`: with the same operation and the same code.
+    """
+
+    share: float = DEFAULT_SHARE
+    rows: int = field(default=0, init=False)
+    failed: int = field(default=0, init=False)
+    _good: int = field(default=0, init=False)
+    _alike: int = field(default=0, init=False)
+    _kind: str = field(default="", init=False)
+    _last: str = field(default="", init=False)
+
+    def count(self, outcome: Outcome) -> None:
+        """Count a row of this attempt. Rows of earlier attempts do not count."""
+        self.rows += 1
+        self._good += outcome.status in GOOD
+        if outcome.status not in _FAILURES:
+            self._alike = 0
+            return
+        self.failed += 1
+        kind = failure_kind(outcome)
+        self._alike = self._alike + 1 if kind == self._kind else 1
+        self._kind, self._last = kind, outcome.reason
+
+    def check(self, run_id: str, shard: int) -> TooManyFailures | None:
+        """Return the error that ends the attempt, None while it goes on."""
+        if self.share >= 1:
+            return None
+        if self._alike >= ALIKE_ROWS and not self._good:
+            why = f"{self._alike:,} rows one after another failed alike, and none ended well"
+        elif self.rows >= SHARE_ROWS and self.failed > self.share * self.rows:
+            why = f"{self.failed:,} of {self.rows:,} rows failed, more than {self.share:.0%}"
+        else:
+            return None
+        return TooManyFailures(
+            f"run {run_id}, shard {shard} ended early: {why}; the last one: {self._last}. What was done is recorded. "
+            f"Mend the cause, then continue with: sealift runs retry {run_id} "
+            "(SEALIFT_MAX_FAILURES=100 goes on whatever fails)",
+            may_pass=self._last.startswith(GAVE_UP),
+        )
+
+
+def failure_kind(outcome: Outcome) -> str:
+    """Return status, operation and code of a row that failed, without the name of its object."""
+    match = _KIND.match(outcome.reason)
+    return " ".join([outcome.status.value, *(match.groups() if match else (outcome.reason,))])
