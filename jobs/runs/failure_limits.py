@@ -74,8 +74,8 @@ class FailureLimits:
             return None
         return TooManyFailures(
             f"run {run_id}, shard {shard} ended early: {why}; the last one: {self._last}. What was done is recorded. "
-            f"Mend the cause, then continue with: sealift runs retry {run_id} "
-            "(SEALIFT_MAX_FAILURES=100 goes on whatever fails)",
+            f"Mend the cause, then continue with: sealift runs retry {run_id} (an expire run: with the same command "
+            "again). SEALIFT_MAX_FAILURES=100 goes on whatever fails",
             may_pass=self._last.startswith(GAVE_UP),
         )
 
