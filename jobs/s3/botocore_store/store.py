@@ -26,6 +26,7 @@ from jobs.s3.checksums import full_object
 from jobs.s3.http.answers import MAX_BODY_BYTES
 from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.http.transport import ERROR_BYTES
+from jobs.s3.list_pages import check_advance
 from jobs.s3.read_checks import Asked, check_copied_version, described, received
 from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Restoring, Written
 
@@ -290,7 +291,7 @@ class BotocoreStore:
             "ContinuationToken": token,
             "StartAfter": after.key if after and not token else None,
         }
-        return await self._list("ListObjectsV2", bucket, values, max_keys, answers.objects_page)
+        return await self._list("ListObjectsV2", bucket, values, max_keys, after, answers.objects_page)
 
     async def list_versions(
         self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
@@ -302,7 +303,7 @@ class BotocoreStore:
             "KeyMarker": after.key if after else None,
             "VersionIdMarker": after.version_id if after else None,
         }
-        return await self._list("ListObjectVersions", bucket, values, max_keys, answers.versions_page)
+        return await self._list("ListObjectVersions", bucket, values, max_keys, after, answers.versions_page)
 
     async def is_versioned(self, bucket: str) -> bool:
         """GetBucketVersioning."""
@@ -322,11 +323,20 @@ class BotocoreStore:
         bucket: str,
         values: Mapping[str, str | None],
         max_keys: int,
+        after: Marker | None,
         read: Callable[[answers.Answer], Page],
     ) -> Page:
+        def read_page(answer: answers.Answer) -> Page:
+            page = read(answer)
+            try:
+                check_advance(page, after)
+            except wire.Malformed as error:
+                raise ValueError(str(error)) from error
+            return page
+
         given = {name: value for name, value in values.items() if value}
         place = ObjectRef(bucket, "")
-        return await self._ask(operation, place, {"Bucket": bucket, "MaxKeys": max_keys, **given}, read)
+        return await self._ask(operation, place, {"Bucket": bucket, "MaxKeys": max_keys, **given}, read_page)
 
     async def _ask(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from jobs.s3.store import PartDone
+from jobs.s3.store import Page, PartDone
 from tests.doubles.scripted_server import Reply
 
 EXPECTED_IN_REQUESTS: dict[str, str] = {
@@ -45,7 +45,10 @@ def _are(result: Any, *names: str) -> bool:
 
 
 def _no_xml(method: str, reply: Reply, ours: Any, theirs: Any) -> bool:
-    return _are(ours, "Unavailable") and theirs == ("Unavailable", "InternalError") and reply.status == 200
+    is_blank = method == "get_tags" and not reply.body.strip()  # "no tags" for our client
+    return (
+        (_are(ours, "Unavailable") or is_blank) and theirs == ("Unavailable", "InternalError") and reply.status == 200
+    )
 
 
 def _archive_status(method: str, reply: Reply, ours: Any, theirs: Any) -> bool:
@@ -66,12 +69,29 @@ def _part_type(method: str, reply: Reply, ours: Any, theirs: Any) -> bool:
     )
 
 
+def _raw_marker(method: str, reply: Reply, ours: Any, theirs: Any) -> bool:
+    if method != "list_versions" or b"<EncodingType>url" not in reply.body or not isinstance(ours, Page):
+        return False
+    return isinstance(theirs, Page) and ours._replace(next_marker=None) == theirs._replace(next_marker=None)
+
+
+_RAW = (
+    "<ListVersionsResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>"
+    "<NextKeyMarker>a+b</NextKeyMarker><Version><Key>a%2Bb</Key><VersionId>v</VersionId>"
+    "<LastModified>2026-11-25T00:33:40Z</LastModified></Version></ListVersionsResult>"
+)
 EXPECTED_IN_ANSWERS: tuple[Difference, ...] = (
     Difference(
         "another code for a 200 that is no XML",
         "botocore makes a 500 of it before it has an error code; both clients retry it",
         _no_xml,
         [("copy", Reply(body=b"no XML")), ("list_objects", Reply(body=b"no XML"))],
+    ),
+    Difference(
+        "a marker that is not encoded as declared",
+        "Ceph sends it raw: our client takes the key that it names, botocore decodes it to another one",
+        _raw_marker,
+        [("list_versions", Reply(body=_RAW.encode()))],
     ),
     Difference(
         "the archive tier in an answer to GET",
