@@ -23,6 +23,7 @@ def write_policy(world: World, folder: Path, *, inventory: bool = False, docs: M
             "source": source | {"prefixes": ["docs/", "drafts/"], "exclude": ["docs/tmp/"]},
             "destination": hot | {"prefix": "copies/"},
         }
+        | ({"thresholds": {"backlog_rows": 1}} if "limits" in (docs or {}) else {})  # no more than any limit
         | dict(docs or {}),
         {"name": "logs", "source": source | {"prefixes": ["logs/"]}, "destination": hot | {"prefix": "elsewhere/"}},
     ]
