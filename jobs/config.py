@@ -113,8 +113,11 @@ class Settings:
 
         Nothing, where the default is meant.
         """
-        client = Settings.s3_client(environment)
-        return {} if client == CLIENTS[0] else {"SEALIFT_CLIENT": client}
+        values = os.environ if environment is None else environment
+        client, most = Settings.s3_client(values), values.get("SEALIFT_MAX_FAILURES")
+        return ({} if client == CLIENTS[0] else {"SEALIFT_CLIENT": client}) | (
+            {"SEALIFT_MAX_FAILURES": most} if most else {}
+        )
 
     @staticmethod
     def is_endpoints_only(environment: Mapping[str, str] | None = None) -> bool:

@@ -139,7 +139,9 @@ class Replicate:
     async def _origin(self, ref: ObjectRef, source: ObjectInfo, destination: ObjectInfo) -> Origin:
         """Return whether the destination's object is a copy of a version below the row's.
 
-        A version that may not be read is passed over.
+        Only the source's current version may ask: above another one, the same content can come
+        again, and the destination's object can be a copy of that. A version that may not be read is
+        passed over.
         """
         try:
             history = await key_history(self.source, ref.bucket, ref.key)
@@ -147,7 +149,7 @@ class Replicate:
             return Origin.UNKNOWN
         identities = [(each.version_id or NULL_VERSION, each.etag) for each in history]
         own = (source.version_id or NULL_VERSION, source.etag)
-        older = history[: identities.index(own)] if own in identities else []
+        older = history[:-1] if identities[-1:] == [own] else []
         there = _listed_now(ref.key, destination)
         for version in reversed(older):
             if version.is_delete_marker or version.size_bytes != there.size_bytes:

@@ -28,6 +28,8 @@ _KIND = re.compile(r"(?:gave up after \d+ tries: )?(\w+) .*?: (\w+)(?::|$)", re.
 class FailureLimits:
     """The counts of one attempt, and its limits.
 
+    `has_good`: a row ended well, in this attempt or an earlier one.
+
     Only `failed` and `denied` rows are failures: what else ends badly (`changed`, `missing`,
     `archived`, `mismatched`, …) is a finding about a row. The first line that fits decides, after
     each row of the attempt:
@@ -45,15 +47,15 @@ class FailureLimits:
     share: float = DEFAULT_SHARE
     rows: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
-    _good: int = field(default=0, init=False)
+    has_good: bool = field(default=False, init=False)
     _alike: int = field(default=0, init=False)
     _kind: str = field(default="", init=False)
     _last: str = field(default="", init=False)
 
     def count(self, outcome: Outcome) -> None:
-        """Count a row of this attempt. Rows of earlier attempts do not count."""
+        """Count a row of this attempt."""
         self.rows += 1
-        self._good += outcome.status in GOOD
+        self.has_good |= outcome.status in GOOD
         if outcome.status not in _FAILURES:
             self._alike = 0
             return
@@ -66,7 +68,7 @@ class FailureLimits:
         """Return the error that ends the attempt, None while it goes on."""
         if self.share >= 1:
             return None
-        if self._alike >= ALIKE_ROWS and not self._good:
+        if self._alike >= ALIKE_ROWS and not self.has_good:
             why = f"{self._alike:,} rows one after another failed alike, and none ended well"
         elif self.rows >= SHARE_ROWS and self.failed > self.share * self.rows:
             why = f"{self.failed:,} of {self.rows:,} rows failed, more than {self.share:.0%}"

@@ -232,6 +232,7 @@ class Worker:
                 if outcome.row not in self._settled:
                     self._settled.add(outcome.row)
                     self._count(outcome)
+                    self._failures.has_good |= outcome.status in GOOD
 
     def _chains(self, batches: Iterable[list[ObjectVersion]]) -> Iterator[list[ObjectVersion]]:
         """The chains of the shard that have an open row, each of them whole."""

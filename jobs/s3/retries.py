@@ -43,13 +43,14 @@ async def persist(request: Callable[[], Awaitable[T]]) -> T:
     invalid is asked `TRIES` times: it will hardly learn.
     """
     loop = asyncio.get_running_loop()
-    ends_at, attempt = loop.time() + PERSIST_SECONDS, 0
+    ends_at, attempt, invalid = loop.time() + PERSIST_SECONDS, 0, 0
     while True:
         attempt += 1
         try:
             return await request()
         except (Unavailable, Conflict) as error:
-            if loop.time() >= ends_at or (error.code == "MalformedAnswer" and attempt >= TRIES):
+            invalid += error.code == "MalformedAnswer"
+            if loop.time() >= ends_at or invalid >= TRIES:
                 raise
         await asyncio.sleep(backoff_seconds(attempt, random.random()))
 

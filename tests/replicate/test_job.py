@@ -351,3 +351,21 @@ def test_the_copy_of_a_version_above_the_row_is_not_replaced() -> None:
         assert (await store.replicate(row)).status is Status.CHANGED
 
     asyncio.run(scene())
+
+
+def test_a_version_that_is_not_current_replaces_nothing_though_older_content_came_again() -> None:
+    """The source went from A to B, in parts, and back to A: the destination's A is no copy of the first one."""
+
+    async def scene() -> None:
+        clock = [100.0]
+        store = Scene(is_versioned=True, clock=lambda: clock[0])
+        await store.put_source(b"good")
+        clock[0] = 200.0
+        begin_upload(store)()
+        row = await row_of(store)
+        clock[0] = 300.0
+        assert (await store.replicate(await store.put_source(b"good"))).status is Status.COPIED
+        assert (await store.replicate(row)).status is Status.CHANGED
+        assert (await store.get(ObjectRef("destination", "out/k"))).data == b"good"
+
+    asyncio.run(scene())

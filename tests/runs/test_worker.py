@@ -407,3 +407,20 @@ def test_a_limit_of_all_rows_never_ends_an_attempt() -> None:
         assert (await Worker(ledger, "run", 0, Refused(refusing(Status.DENIED)), limits).run()).bad_rows == 1_500
 
     asyncio.run(scene())
+
+
+def test_a_good_row_of_an_earlier_attempt_counts_where_all_rows_of_this_one_fail_alike() -> None:
+    """Where an attempt was interrupted does not decide how the run ends."""
+
+    async def some(row: ObjectVersion) -> Status:
+        return Status.COPIED if row.row < 2_000 else Status.DENIED
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard(count=2_300)
+        first = Worker(ledger, "run", 0, Refused(some), WorkerLimits(in_flight=1, checkpoint_rows=100))
+        first.on_progress = lambda progress: first.stop() if progress.rows >= 2_000 else None
+        with pytest.raises(Interrupted):
+            await first.run()
+        assert (await Worker(ledger, "run", 0, Refused(some), LIMITS).run()).rows == 2_300
+
+    asyncio.run(scene())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,49 @@ def test_a_cancelled_call_leaves_the_store_usable(script: Script) -> None:
         return await store.head(ObjectRef("bucket", "k"))
 
     assert ask(script, run).size_bytes == 3
+
+
+PAGE = b"<html><body>log in to the network</body></html>"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        lambda store: store.delete("bucket", "key", if_match="e"),
+        lambda store: store.request_restore(REF, days=1, tier="Bulk"),
+        lambda store: store.put("bucket", "key", b"data", Attributes(), guard=UNGUARDED),
+        lambda store: store.put_part("bucket", "key", "upload", 1, b"data"),
+    ],
+    ids=["delete", "restore", "put", "part"],
+)
+def test_a_page_where_nothing_is_due_is_no_success(script: Script, request_: Any) -> None:
+    script.reply = Reply(headers={"ETag": '"e"', "Content-Type": "text/html"}, body=PAGE)
+    with pytest.raises(errors.Unavailable, match="MalformedAnswer"):
+        ask(script, request_)
+
+
+def test_two_etags_belong_to_no_body(script: Script) -> None:
+    script.reply = Reply(headers={"ETag": '"e", "f"'}, body=b"data")
+    with pytest.raises(errors.Unavailable, match="two ETags"):
+        ask(script, lambda store: store.get(REF))
+
+
+def test_a_store_that_is_closed_sends_nothing_again(script: Script) -> None:
+    script.hold = threading.Event()
+    script.reply = Reply(503, body=b"<Error><Code>SlowDown</Code></Error>")
+
+    async def run() -> list[threading.Thread]:
+        store = open_store(script.endpoint, None, None, max_in_flight=4)
+        before = set(threading.enumerate())
+        request = asyncio.create_task(store.put("bucket", "key", b"data", Attributes(), guard=UNGUARDED))
+        while not script.seen:
+            await asyncio.sleep(0.01)
+        request.cancel()
+        await store.close()
+        return [each for each in set(threading.enumerate()) - before if each.name.startswith("botocore")]
+
+    threads = asyncio.run(run())
+    script.hold.set()
+    for thread in threads:
+        thread.join(20)
+    assert len(script.seen) == 1

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from jobs.core.pace import Pace
-from jobs.errors import Denied, Throttled
+from jobs.errors import Denied, Throttled, Unavailable
 from jobs.s3.paced_gate import PacedGate
+from jobs.s3.retries import TRIES, persist
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +80,15 @@ def test_whoever_fails_or_is_cancelled_lets_the_next_go() -> None:
     assert isinstance(refused, Denied)
     assert isinstance(cancelled, asyncio.CancelledError)
     assert done == "done"
+
+
+def test_one_invalid_answer_after_many_failures_does_not_end_what_persists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
+    answers = [*["Busy"] * TRIES, *["MalformedAnswer", "Busy"] * (TRIES - 1)]
+
+    async def request() -> str:
+        if answers:
+            raise Unavailable("ListObjectsV2", "bucket", answers.pop(0), "", 503)
+        return "page"
+
+    assert asyncio.run(persist(request)) == "page"

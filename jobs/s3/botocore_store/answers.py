@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock
+from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock, ObjectRef
+from jobs.errors import Unavailable
 from jobs.s3 import wire
 from jobs.s3.botocore_store.client import ENTRY_ORDER
 from jobs.s3.http.answers import Response
@@ -34,6 +35,16 @@ def response(answer: Answer, body: bytes = b"") -> Response:
     metadata = answer["ResponseMetadata"]
     headers = {name.lower(): utf8(value) for name, value in metadata["HTTPHeaders"].items()}
     return Response(metadata["HTTPStatusCode"], headers, body)
+
+
+def check_whole(ref: ObjectRef, answer: Answer) -> None:
+    """Raises Unavailable for a body that nothing measures, or that two ETags belong to."""
+    headers = response(answer).headers
+    if "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", ""):
+        detail = "the answer has no length, so it may be cut short"
+        raise Unavailable("GetObject", str(ref), "IncompleteBody", detail, 200)
+    if '"' in wire.unquote_etag(answer.get("ETag") or ""):
+        raise Unavailable("GetObject", str(ref), "MalformedAnswer", "the answer has two ETags", 200)
 
 
 def utf8(text: str) -> str:

@@ -45,7 +45,9 @@ _ROOTS = {
     "UploadPartCopy": "CopyPartResult",
 }
 """The root element of each operation's answer."""
-_MALFORMED = b"<Error><Code>MalformedAnswer</Code><Message>the answer to %b is no %b</Message></Error>"
+_EMPTY = frozenset({"DeleteObject", "PutObject", "RestoreObject", "UploadPart"})
+"""Operations whose success has no document. A page in its place is somebody else's answer."""
+_MALFORMED = b"<Error><Code>MalformedAnswer</Code><Message>the answer to %b is not %b</Message></Error>"
 _headers = threading.local()
 
 
@@ -123,15 +125,18 @@ def _note_order(response_dict: Mapping[str, Any], customized_response_dict: dict
 
 def _demand_root(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
     """Make a failure of a 200 that is another document, so that botocore retries it."""
-    root = _ROOTS.get(operation_model.name)
+    name: str = operation_model.name
+    root = _ROOTS.get(name, "empty" if name in _EMPTY else None)
     if root is None or not 200 <= response_dict["status_code"] < 300:
         return
     body: bytes = response_dict["body"]
+    if name in _EMPTY and not body.strip():
+        return
     match = _ROOT.search(re.sub(rb"<[?!][^>]*>", b"", body[:1000]))
     found = match.group(1).decode() if match else ""
-    if not body and operation_model.name == "GetObjectTagging":  # some servers say so that there are none
+    if not body and name == "GetObjectTagging":  # some servers say so that there are none
         return
     if found != root:
         response_dict["status_code"] = 500
         if found != "Error":
-            response_dict["body"] = _MALFORMED % (operation_model.name.encode(), root.encode())
+            response_dict["body"] = _MALFORMED % (name.encode(), root.encode())

@@ -40,8 +40,8 @@ T = TypeVar("T")
 class BotocoreStore:
     """S3 through botocore's `client`. Satisfies `Store`.
 
-    Each call occupies a thread until its answer is there. A call whose caller is cancelled still
-    goes on to its end, since a thread cannot be stopped. `tries`: how often a body that breaks off
+    Each call occupies a thread until its answer is there. A request whose caller is cancelled still
+    waits for its answer, since a thread cannot be stopped. `tries`: how often a body that breaks off
     is read. botocore retries everything else by itself.
     """
 
@@ -49,6 +49,8 @@ class BotocoreStore:
         self._client, self._endpoint, self._tries = client, endpoint, tries
         self._calls = {name: getattr(client, method) for method, name in client.meta.method_to_api_mapping.items()}
         self._threads = ThreadPoolExecutor(min(max_in_flight, THREADS_MAX), "botocore")
+        self._is_closed = False
+        client.meta.events.register_first("before-send.s3", self._check_open)
 
     @property
     def heeds_conditions(self) -> bool:
@@ -82,6 +84,7 @@ class BotocoreStore:
                     message = f"a body of {answer['ContentLength']} bytes, at most {bytes_max} were asked for"
                     raise Unavailable("GetObject", str(ref), "AnswerTooLarge", message)
                 data = stream.read()
+            answers.check_whole(ref, answer)
             body = received(ref, asked, answers.response(answer, data))
             return Body(body.data, replace(answers.object_info(answer), size_bytes=body.info.size_bytes))
 
@@ -313,9 +316,15 @@ class BotocoreStore:
         )
 
     async def close(self) -> None:
-        """Release the connections. Threads end with their calls."""
+        """Release the connections. A thread ends with its request, which is not sent again."""
+        self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._client.close()
+
+    def _check_open(self, **_: Any) -> None:
+        """Raises ConnectionAbortedError instead of sending a request once more: nobody waits for it."""
+        if self._is_closed:
+            raise ConnectionAbortedError("the store is closed")
 
     async def _list(
         self,

@@ -128,9 +128,11 @@ class Pool:
     def _close_silent(self) -> None:
         """Give up on servers that are silent or slow for long. They would be waited for forever."""
         loop = asyncio.get_running_loop()
-        for connection in list(self._busy):
-            connection.check_time(loop.time())
-        self._sweep = loop.call_later(SWEEP_SECONDS, self._close_silent) if self._busy else None
+        try:
+            for connection in list(self._busy):
+                connection.check_time(loop.time())
+        finally:
+            self._sweep = loop.call_later(SWEEP_SECONDS, self._close_silent) if self._busy else None
 
 
 class _Connection(asyncio.BufferedProtocol):
@@ -245,8 +247,11 @@ class _Connection(asyncio.BufferedProtocol):
 
 
 def _acked_bytes(endpoint: Any) -> int:
-    """The bytes that have reached the other side, 0 where the system does not say."""
-    if sys.platform != "linux":
+    """The bytes that have reached the other side, 0 where the system does not say.
+
+    `endpoint` is None for a TLS connection that was lost in this turn of the loop.
+    """
+    if sys.platform != "linux" or endpoint is None:
         return 0
     try:
         known = endpoint.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)

@@ -468,3 +468,20 @@ def test_a_silent_server_is_given_up_as_soon_as_the_operation_allows(operation: 
         assert connection.is_closed
 
     asyncio.run(run())
+
+
+def test_a_connection_that_was_lost_in_this_turn_does_not_end_the_watch_over_the_others() -> None:
+    """TLS forgets its socket one turn before the connection hears of its end."""
+
+    async def scene() -> None:
+        pool = Pool(1, Dialer(None, DIRECT))
+        connection = connection_pool._Connection(memoryview(bytearray(8)), asyncio.get_running_loop())
+        connection._transport, connection._sent_bytes = mock.Mock(), 5
+        connection._transport.get_extra_info.return_value = None
+        connection._transport.get_write_buffer_size.return_value = 0
+        pool._busy.add(connection)
+        pool._close_silent()
+        assert pool._sweep is not None
+        pool._sweep.cancel()
+
+    asyncio.run(scene())
