@@ -11,7 +11,7 @@ from typing import cast
 from jobs.archives.model import CHUNK_BYTES, LOCATOR_BYTES, ArchiveRecord, Locator, Member
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectRef
-from jobs.errors import DamagedArchive, Rejected
+from jobs.errors import DamagedArchive, NoSuchBucket, NotFound, Rejected
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.listing import list_all
 from jobs.s3.retries import retry
@@ -39,6 +39,17 @@ async def list_archives(store: Store, location: Location) -> AsyncIterator[Locat
 def archive_ref(record: ArchiveRecord) -> ObjectRef:
     """The archive's own version."""
     return ObjectRef(record.location.bucket, record.location.key, record.version_id)
+
+
+async def is_there(store: Store, record: ArchiveRecord) -> bool:
+    """True if the archive of an index is still there. Raises StoreErrors other than NotFound."""
+    try:
+        info = await retry(lambda: store.head(archive_ref(record)))
+    except NoSuchBucket:
+        raise
+    except NotFound:
+        return False
+    return info.etag == record.etag
 
 
 def extract_member(record: ArchiveRecord, member: Member, data: bytes, start: int) -> bytes:

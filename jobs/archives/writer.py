@@ -95,7 +95,8 @@ class ArchiveWriter:
         """Add a large member that S3 copies, only into a plain tar. Its SHA-256 stays unknown.
 
         Raises ValueError for a member that is too small, and StoreErrors: then the archive cannot
-        be finished.
+        be finished. It waits for the copies, so that an error is never taken for that of another
+        member.
         """
         if self.format is not ArchiveFormat.TAR or member.size_bytes < 2 * MIN_PART_BYTES or member.etag is None:
             raise ValueError(f"{member.key!r} cannot be copied into this archive")
@@ -114,6 +115,7 @@ class ArchiveWriter:
             ranges[-1:] = [(ranges[-1][0], middle), (middle, end)]
         for start, end in ranges:
             await self.upload.copy(source, member.etag, filling + start, filling + end)
+        await self.upload.drain()
         return await self._end_large(placed, None)
 
     async def finish(self) -> Written:

@@ -12,10 +12,12 @@ from contextlib import aclosing
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.archives.files import is_there
 from jobs.archives.index import ArchiveIndex, Damage, collecting
 from jobs.archives.model import ArchiveRecord
 from jobs.compact.packing import ArchiveStorage
 from jobs.core.model import Location
+from jobs.s3.store import Store
 from jobs.tables.duck import quoted
 from jobs.tables.ranged_parquet import KeyRange, overlaps
 
@@ -31,19 +33,27 @@ SCHEMA = pa.schema(_FIELDS)
 
 
 async def archived_versions(
-    index: ArchiveIndex, archives: Location, source: Location, storage: ArchiveStorage, damage: Damage
+    index: ArchiveIndex,
+    archives: Location,
+    source: Location,
+    storage: ArchiveStorage,
+    damage: Damage,
+    *,
+    store: Store,
 ) -> AsyncIterator[pa.Table]:
     """Members, in `SCHEMA`, of the source's archives below `archives` that are stored as asked.
 
     Archives with another class or encryption do not count: a caller that asks for another wants the
-    objects packed again. Damaged indexes are added to `damage`, and their members count as not
-    archived.
+    objects packed again. Neither do archives that are gone, of which `store` knows. Damaged indexes
+    are added to `damage`, and their members count as not archived.
     """
     begins = overlaps(source.key)
     for record in await index.records(archives, damage):
         if record.source_bucket != source.bucket or not _is_stored_as(record, storage):
             continue
         if not begins(KeyRange(0, 0, 0, record.first_key, record.last_key)):
+            continue
+        if not await is_there(store, record):
             continue
         with collecting(damage, record.location):
             async with aclosing(index.tables(record.location, source.key)) as tables:

@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from jobs.archives.files import is_there
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.member_reader import Content, MemberSource, Read
 from jobs.compact.packing import ArchiveStorage, PackingRule, archive_location, cut, tar_bytes
@@ -24,7 +25,16 @@ from jobs.core.model import NULL_VERSION, Attributes, Location, ObjectRef, Objec
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, choose_part_size
-from jobs.errors import ArchivedObject, Conflict, DamagedArchive, Denied, NoSuchBucket, NotFound, PreconditionFailed
+from jobs.errors import (
+    ArchivedObject,
+    Conflict,
+    DamagedArchive,
+    Denied,
+    NoSuchBucket,
+    NotFound,
+    PreconditionFailed,
+    StoreError,
+)
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store, Written
@@ -143,14 +153,14 @@ class Compact:
         archive = archive_location(
             self.route.destination, self.route.source.bucket, rows, options.rule, options.storage
         )
-        record = await self.index.record(archive) or await self._adopt(archive)
+        record, lost_index = await self._find(archive)
         if record is not None:
             return await self._account(rows, record)
         refused: dict[int, Outcome] = {}
         while True:
             left = [row for row in rows if row.row not in refused]
             try:
-                packed = await self._pack(left, archive) if left else []
+                packed = await self._pack(left, archive, lost_index, is_whole=not refused) if left else []
             except _Refused as error:
                 # The archive has its header already, so it begins again without this member.
                 refused[error.outcome.row] = error.outcome
@@ -160,6 +170,15 @@ class Compact:
 
     def _refusal(self, rows: Iterable[ObjectVersion]) -> str | None:
         return refusal(weigh(rows, self.options.economy), self.options.economy)
+
+    async def _find(self, archive: Location) -> tuple[ArchiveRecord | None, str | None]:
+        """(the record of an archive that is there, the ETag of the index of one that is gone)."""
+        record = await self.index.record(archive)
+        if record is None:
+            return await self._adopt(archive), None
+        if await is_there(self.destination, record):
+            return record, None
+        return None, await self.index.etag(archive)
 
     async def _adopt(self, archive: Location) -> ArchiveRecord | None:
         """Index an archive whose attempt was killed before it did. None: no archive exists."""
@@ -201,7 +220,10 @@ class Compact:
         why = f"it could not be read when {record.location} was written: compact it again"
         return Outcome.of(row, Status.FAILED, why)
 
-    async def _pack(self, rows: Sequence[ObjectVersion], archive: Location) -> list[Outcome]:
+    async def _pack(
+        self, rows: Sequence[ObjectVersion], archive: Location, lost_index: str | None, *, is_whole: bool
+    ) -> list[Outcome]:
+        """Pack the rows that were not refused before (`is_whole`: none was)."""
         from jobs.archives.writer import ArchiveWriter
         from jobs.s3.uploads import ObjectUpload
 
@@ -224,10 +246,11 @@ class Compact:
                     outcomes += [await self._add(writer, read)]
             packed = {outcome.row for outcome in outcomes if outcome.status is Status.PACKED}
             # Objects that are gone or lack the tag can leave too few members for it to pay.
-            why = self._refusal(row for row in rows if row.row in packed) if 0 < len(packed) < len(rows) else None
+            is_partial = not is_whole or len(packed) < len(rows)
+            why = self._refusal(row for row in rows if row.row in packed) if packed and is_partial else None
             if why is not None:
                 return [_unpacked(outcome, why) for outcome in outcomes]
-            record = await self._publish(writer, archive) if writer.members else None
+            record = await self._publish(writer, archive, lost_index) if writer.members else None
         finally:
             await writer.close()
         return [_placed(outcome, record) for outcome in outcomes]
@@ -247,21 +270,18 @@ class Compact:
                 return _packed(read.row, await writer.add_copy(member, ref), Evidence.NONE)
             content = Content(self.source, ref, member, known, self.budget)
             return _packed(read.row, await writer.add_stream(member, content.pieces()), content.evidence)
-        except NoSuchBucket:
-            raise
-        except NotFound as error:
-            raise _Refused(Outcome.of(read.row, Status.MISSING, "the object went away while it was packed")) from error
-        except Denied as error:
-            raise _Refused(Outcome.of(read.row, Status.DENIED, str(error))) from error
-        except ArchivedObject as error:
-            raise _Refused(Outcome.of(read.row, Status.ARCHIVED, "must be restored before it can be packed")) from error
+        except (NotFound, Denied, ArchivedObject, PreconditionFailed) as error:
+            raise _refused(read.row, error) or error from error
 
     def _is_copied(self, member: Member) -> bool:
         is_tar = self.options.rule.format is ArchiveFormat.TAR
         return is_tar and not self.options.streamed and member.size_bytes >= SERVER_SIDE_BYTES
 
-    async def _publish(self, writer: ArchiveWriter, archive: Location) -> ArchiveRecord:
-        """Finish the archive, then its index. An existing archive of that name has to be equal."""
+    async def _publish(self, writer: ArchiveWriter, archive: Location, lost_index: str | None) -> ArchiveRecord:
+        """Finish the archive, then its index. An existing archive of that name has to be equal.
+
+        `lost_index`: the ETag of the index of an archive that is gone, which the new one replaces.
+        """
         checksum = None
         try:
             written = await writer.finish()
@@ -287,7 +307,7 @@ class Compact:
             encryption=self.options.storage.encryption,
         )
         writer.index_file.seek(0)
-        return await self.index.publish(record, writer.index_file)
+        return await self.index.publish(record, writer.index_file, damaged_etag=lost_index)
 
     async def _find_same(self, writer: ArchiveWriter, archive: Location, error: PreconditionFailed) -> Written:
         """Another attempt's archive of this name. Raises Conflict if its bytes differ."""
@@ -312,6 +332,22 @@ class _Refused(Exception):
     def __init__(self, outcome: Outcome):
         super().__init__(outcome.reason)
         self.outcome = outcome
+
+
+_READS = frozenset({"GetObject", "UploadPartCopy"})
+
+
+def _refused(row: ObjectVersion, error: StoreError) -> _Refused | None:
+    """What S3 refused of a member. None for an error of the archive that is being written."""
+    if error.operation not in _READS or error.code in ("NoSuchUpload", "NoSuchBucket"):
+        return None
+    if isinstance(error, NotFound):
+        return _Refused(Outcome.of(row, Status.MISSING, "the object went away while it was packed"))
+    if isinstance(error, PreconditionFailed):
+        return _Refused(Outcome.of(row, Status.CHANGED, "the object changed while it was packed"))
+    if isinstance(error, ArchivedObject):
+        return _Refused(Outcome.of(row, Status.ARCHIVED, "must be restored before it can be packed"))
+    return _Refused(Outcome.of(row, Status.DENIED, str(error)))
 
 
 def _is_unnamed(row: ObjectVersion) -> bool:

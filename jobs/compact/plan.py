@@ -40,6 +40,7 @@ from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
 from jobs.runs.request import Planned, Request, check_sides, drafting, is_streamed, manifest_rows
 from jobs.runs.sorting import Sorting
+from jobs.s3.sessions import open_store
 from jobs.tables.rows import shard_schema, write_parquet
 
 _COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "proof"))
@@ -66,22 +67,27 @@ async def plan_run(
         )
         damage: Damage = []
         index = ArchiveIndex(ledger.store, ledger.location)
+        place = request.destination
+        store = open_store(place.endpoint, place.region, place.profile, max_in_flight=16)
         archived = archived_versions(
-            index, request.destination.location, source.location._replace(key=request.selection.prefix),
-            packing.storage, damage,
+            index, place.location, source.location._replace(key=request.selection.prefix), packing.storage, damage,
+            store=store,
         )  # fmt: skip
         spec = draft.spec(description, packing.to_dict() | draft.ways(source), source)
-        grouped = await plan_groups(
-            leave_out(batches, claims) if claims else batches,
-            request.selection,
-            packing.rule,
-            economy,
-            archived=archived,
-            write_shard=draft.write_shard,
-            scratch_directory=draft.scratch,
-            rows_per_shard=settings.rows_per_shard,
-            processes=settings.processes,
-        )
+        try:
+            grouped = await plan_groups(
+                leave_out(batches, claims) if claims else batches,
+                request.selection,
+                packing.rule,
+                economy,
+                archived=archived,
+                write_shard=draft.write_shard,
+                scratch_directory=draft.scratch,
+                rows_per_shard=settings.rows_per_shard,
+                processes=settings.processes,
+            )
+        finally:
+            await store.close()
         for each in damage:
             display.say(f"{each.archive}: its index is damaged, what it holds is packed again: {each.reason}")
         return draft.planned(spec, forecast(grouped, PricedWork.of(spec), settings.processes, prices))

@@ -88,6 +88,11 @@ class ObjectUpload:
             lambda: self.store.copy_part(source, etag, start, end, self.bucket, self.key, upload_id, number)
         )
 
+    async def drain(self) -> None:
+        """Wait for the parts in flight. Raises a StoreError that one of them met with."""
+        while self._running:
+            self._done.append(await self._running.popleft())
+
     async def finish(self) -> Written:
         """Publish the object. Raises PreconditionFailed when what is there is not what the guard
         says (nothing, unless it was given another one), Conflict when it is unknown whether it has
@@ -103,8 +108,7 @@ class ObjectUpload:
             )
         if self._pending:
             await self._flush()
-        while self._running:
-            self._done.append(await self._running.popleft())
+        await self.drain()
         upload_id = self._upload_id
         try:
             written = await retry(

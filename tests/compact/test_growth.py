@@ -21,7 +21,7 @@ from jobs.compact.packing import PackingRule, cut
 from jobs.compact.plan import Grouped, plan_groups
 from jobs.compact.savings import Economy
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Listed, Location, Route
+from jobs.core.model import Attributes, Listed, Location, ObjectRef, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.selection import Selection
 from jobs.runs.planning import read_price_table
@@ -81,7 +81,7 @@ class Yard:
         with TemporaryDirectory() as folder:
             grouped = await plan_groups(
                 batches(), Selection(versions=versions), options.rule, ECONOMY,
-                archived=archived_versions(self.index, ARCHIVES, SOURCE, options.storage, damage),
+                archived=archived_versions(self.index, ARCHIVES, SOURCE, options.storage, damage, store=self.store),
                 write_shard=write_shard, scratch_directory=Path(folder), rows_per_shard=5,
             )  # fmt: skip
         assert damage == []
@@ -174,3 +174,22 @@ def test_the_null_version_is_known_by_its_bytes_not_by_its_id() -> None:
         return await yard.members("GLACIER_IR")
 
     assert len(asyncio.run(run())) == 2
+
+
+def test_what_a_lost_archive_held_is_packed_again() -> None:
+    """`verify --archives` finds such an archive, and says: compact again."""
+    yard, options = Yard(versioned=True), options_for()
+
+    async def run() -> list[Outcome]:
+        await yard.add(Addition(["a", "b"], 0))
+        await yard.compact(options, versions="current")
+        (record,) = await yard.index.records()
+        await yard.store.delete(*record.location)
+        _, outcomes = await yard.compact(options, versions="current")
+        (again,) = await yard.index.records()
+        assert (await yard.store.head(ObjectRef(*again.location))).etag == again.etag
+        _, nothing = await yard.compact(options, versions="current")
+        assert nothing == []
+        return outcomes
+
+    assert [outcome.status for outcome in asyncio.run(run())] == [Status.PACKED] * 2

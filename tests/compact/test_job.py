@@ -337,6 +337,28 @@ def test_a_large_member_that_is_refused_leaves_the_others_packed(error: type[Sto
     assert store.uploads("cold") == []
 
 
+@pytest.mark.parametrize("error", [Denied, NotFound, PreconditionFailed])
+@pytest.mark.parametrize("first_bytes", [65_536, 6 << 20])
+def test_a_member_that_s3_may_not_copy_is_its_own_outcome(
+    monkeypatch: pytest.MonkeyPatch, error: type[StoreError], first_bytes: int
+) -> None:
+    """The copy of a part runs beside what comes after it. Its error belongs to no other member."""
+    objects = {"a": b"a" * first_bytes, "b": b"b" * (65 << 20), "c": b"c" * (65 << 20)}
+    store, rows = filled(objects)
+    honest = store.copy_part
+
+    async def refusing(source: ObjectRef, *given: Any, **named: Any) -> Any:
+        if source.key == "b":
+            raise error("UploadPartCopy", str(source), error.__name__, "injected", 403)
+        return await honest(source, *given, **named)
+
+    monkeypatch.setattr(store, "copy_part", refusing)
+    outcomes = work(make(store, target_bytes=1 << 30, members_max=100, budget_bytes=16 << 20), rows)
+    status = {Denied: Status.DENIED, NotFound: Status.MISSING, PreconditionFailed: Status.CHANGED}[error]
+    assert {key: each.status for key, each in outcomes.items()} == {"a": Status.PACKED, "b": status, "c": Status.PACKED}
+    assert store.uploads("cold") == []
+
+
 def test_an_archive_of_too_few_members_with_the_tag_is_not_written() -> None:
     store, rows = filled({f"k{n}": b"x" * 100_000 for n in range(40)})
     tagged = Attributes(tags={"keep": "yes"})

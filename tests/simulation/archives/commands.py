@@ -70,6 +70,7 @@ async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: Archiv
 
     openers = (
         jobs.runs.request,
+        jobs.compact.plan,
         jobs.expire.plan,
         jobs.verify.archives_plan,
         jobs.restore.pricing,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from jobs.archives.files import list_archives
+from jobs.archives.files import is_there, list_archives
 from jobs.archives.index import ArchiveIndex, Damage, collecting
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.packing import PackingRule, cut, period
@@ -103,7 +103,8 @@ class Planner:
         damage: Damage = []
         for record in await self.index.records(self.archives, damage):
             is_own = record.source_bucket == spec.source.location.bucket
-            if is_own and record.storage_class == spec.options["storage_class"]:
+            is_stored = is_own and record.storage_class == spec.options["storage_class"]
+            if is_stored and await is_there(self.store, record):
                 for each in await self._members(record, damage):
                     if each.version_id not in (None, NULL_VERSION):
                         by_id.add((each.key, each.version_id))
