@@ -47,7 +47,7 @@ def test_no_promise_is_broken_and_everything_that_can_go_wrong_did():
         "start nightly", "start backfill", "start reconcile", "start restore", "start report", "manifest backlog",
         "manifest listed", "mail verdict", "mail no report", "mail summary", "mail failed", "follow told",
         "follow told before", "follow ignored", "follow closing", "follow ended", "follow enqueued", "follow resumed",
-        "follow waits for the closing", "follow waits for the report",
+        "follow waits for the report",
     }  # fmt: skip
     assert {"put PreconditionFailed", "copy PreconditionFailed", "complete_multipart PreconditionFailed"} <= set(
         tally.answers
