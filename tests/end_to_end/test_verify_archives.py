@@ -112,7 +112,7 @@ def test_samples_of_archives_add_up(world: World) -> None:
 def test_two_archives_that_claim_one_version_are_reported(versioned: World) -> None:
     versioned.put("a", b"content")
     compact(versioned, "--format", "tar", "--versions", "all")
-    compact(versioned, "--format", "tar.zst", "--versions", "all")
+    compact(versioned, "--format", "tar.zst", "--versions", "all", "--storage-class", "STANDARD_IA")
     report = verify(versioned)
     assert (report["code"], report["outcomes"]) == (0, {"verified": 4})
     assert [(each["status"], each["rows"]) for each in report["reasons"]] == [("verified", 1)] * 2

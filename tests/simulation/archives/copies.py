@@ -140,8 +140,10 @@ class ArchiveCopies:
             "nothing is written over an object",
             f"{who} over {before and before.etag}",
         )
+        # One that others took away is packed again from what the versions are now, the latest or not.
+        was_touched = (request.bucket, request.key) in model.touches
         for copy in self.all:
-            if copy.key == request.key and copy.run_id:
+            if copy.key == request.key and copy.run_id and not was_touched:
                 found = [(each.key, each.version_id, each.etag, each.carried) for each in entries(after.data)]
                 [first, *_] = [data for _, data in self.flips[id(copy.version)]] or [copy.version.data]
                 theirs = [(each.key, each.version_id, each.etag, each.carried) for each in entries(first)]

@@ -23,7 +23,7 @@ from jobs.compact.job import Compact
 from jobs.compact.member_reader import MemberSource
 from jobs.compact.packing import archive_location
 from jobs.core.model import Location, ObjectRef
-from jobs.core.outcome import Evidence, Outcome
+from jobs.core.outcome import Evidence
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, Written
 from jobs.s3.uploads import ObjectUpload
@@ -209,15 +209,6 @@ def _verify_believes() -> Replacements:
     return [(jobs.archives.reader, "judge", judge)]
 
 
-def _claims_unsaid() -> Replacements:
-    real = jobs.verify.archives_job._member_outcome
-
-    def outcome(row: Any, archive: Location, read: MemberRead) -> Outcome:
-        return real(row._replace(proof=None), archive, read)
-
-    return [(jobs.verify.archives_job, "_member_outcome", outcome)]
-
-
 def _no_budget() -> Replacements:
     return [(ByteBudget, "try_acquire", lambda self, size_bytes: 0)]
 
@@ -239,7 +230,6 @@ BUGS = [
     Bug("in-the-way-is-same", "whatever is at the key is the member", 2000, _in_the_way_is_same, "archives"),
     Bug("history-without-archives", "what expire removed never was", 400, _history_without_archives, "archives"),
     Bug("verify-skips-a-member", "the first member is not read", 400, _verify_skips_the_first, "archives"),
-    Bug("claims-unsaid", "two archives of one version are not reported", 4_000, _claims_unsaid, "archives"),
     Bug("archives-no-budget", "archives are read without the byte budget", 400, _no_budget, "archives"),
     Bug("verify-believes", "members are called intact without a hash", 1000, _verify_believes, "archives"),
 ]
