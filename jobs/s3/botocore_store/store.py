@@ -40,9 +40,9 @@ T = TypeVar("T")
 class BotocoreStore:
     """S3 through botocore's `client`. Satisfies `Store`.
 
-    Each call occupies a thread until its answer is there. A request whose caller is cancelled still
-    waits for its answer, since a thread cannot be stopped. `tries`: how often a body that breaks off
-    is read. botocore retries everything else by itself.
+    Each call occupies a thread until its answer is there. A request whose caller is cancelled
+    still waits for its answer, since a thread cannot be stopped. `tries`: how often a body that
+    breaks off is read. botocore retries everything else by itself.
     """
 
     def __init__(self, client: Any, endpoint: Endpoint, *, max_in_flight: int, tries: int = 1):
