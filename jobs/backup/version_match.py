@@ -138,11 +138,11 @@ class VersionMatcher:
 
     def record_recopy(self, copy: Listed, outcome: Outcome) -> None:
         """Keep that a destination version was just copied on top: it matches what the copied one
-        matches.
+        matches, and is unknown where that is.
         """
         recopy = (outcome.destination_version_id or NULL_VERSION, outcome.destination_etag)
         for (version, other), verdict in list(self._verdicts.items()):
-            if other == identity(copy) and verdict.same:
+            if other == identity(copy) and verdict.same is not False:
                 self._verdicts[version, recopy] = verdict
 
     def _differ_by_etag(self, version: Listed, copy: Listed) -> bool:

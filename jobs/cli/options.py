@@ -218,7 +218,7 @@ def takes(kind: type[T]) -> Callable[[Callable[[T], R]], Callable[..., R]]:
 def read_options(kind: type[T], values: Mapping[str, Any], side: str = "") -> T:
     """An instance of a dataclass of options, from the values of click's parameters."""
     read: dict[str, Any] = {}
-    for each in fields(kind):  # type: ignore[arg-type]
+    for each in fields(kind):  # type: ignore[arg-type]  # T is a dataclass, which no bound can say
         shared = each.metadata.get("group")
         read[each.name] = read_options(shared[0], values, shared[1]) if shared else values[_name(each.name, side)]
     return kind(**read)

@@ -145,7 +145,7 @@ class Replicate:
         """
         try:
             history = await key_history(self.source, ref.bucket, ref.key)
-        except (Denied, Redirected, Rejected):  # the history may not be read, or there is none
+        except (Denied, Redirected, Rejected):  # the server forbids or lacks version listings
             return Origin.UNKNOWN
         identities = [(each.version_id or NULL_VERSION, each.etag) for each in history]
         own = (source.version_id or NULL_VERSION, source.etag)

@@ -40,7 +40,7 @@ def leaves(options: Any) -> Iterator[Any]:
 
 def dataclass_of(path: str) -> type[Any]:
     """What the function of a command takes: one value, `options`."""
-    function = inspect.unwrap(COMMANDS[path].callback)  # type: ignore[arg-type]
+    function = inspect.unwrap(COMMANDS[path].callback)  # type: ignore[arg-type]  # every command has a callback
     assert list(inspect.signature(function).parameters) == ["options"], path
     kind: type[Any] = get_type_hints(function)["options"]
     return kind

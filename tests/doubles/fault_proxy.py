@@ -73,7 +73,7 @@ class Faults:
 
 @dataclass
 class Proxy:
-    """Where it listens, and what it has done so far; the faults know which clients asked."""
+    """Where it listens, and what it has done so far. The faults know which clients asked."""
 
     endpoint: str
     faults: Faults

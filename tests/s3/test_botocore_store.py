@@ -1,4 +1,4 @@
-"""What the store on botocore does of its own; all else is in the contract and beside our client."""
+"""What only the store on botocore does. All else is in the contract and beside our client."""
 
 from __future__ import annotations
 

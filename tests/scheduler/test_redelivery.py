@@ -1,4 +1,4 @@
-"""Redelivery: SQS is told when each failed message comes again."""
+"""Redelivery: SQS learns when each failed message comes again."""
 
 from __future__ import annotations
 

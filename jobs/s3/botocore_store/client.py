@@ -104,7 +104,7 @@ def _add_headers(params: dict[str, Any], **_: Any) -> None:
 
 
 def _stay(params: dict[str, Any], **_: Any) -> None:
-    """A given endpoint stands for all regions: botocore would go on to look for the bucket's."""
+    """Keep botocore from looking for the bucket's region: a given endpoint serves all regions."""
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 

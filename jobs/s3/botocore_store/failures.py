@@ -48,7 +48,7 @@ def failure(operation: str, place: ObjectRef, error: Exception, region: str, end
 
 
 def _refusal(operation: str, target: str, response: Mapping[str, Any], region: str) -> StoreError:
-    """The error for an answer of S3 that is none of success, by the rules of our own client."""
+    """The error for an answer of S3 that says no success, by the rules of our own client."""
     metadata, detail = response.get("ResponseMetadata", {}), response.get("Error", {})
     status, headers = metadata.get("HTTPStatusCode", 0), metadata.get("HTTPHeaders", {})
     code = detail.get("Code") or ""

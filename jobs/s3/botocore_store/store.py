@@ -377,7 +377,7 @@ class BotocoreStore:
             return read(answer)
         except StoreError:
             raise
-        except Exception as error:
+        except Exception as error:  # botocore and urllib3 raise errors without a common base
             raise failure(operation, place, error, self._client.meta.region_name, self._endpoint) from error
 
     def _check_breaks(

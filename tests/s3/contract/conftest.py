@@ -17,7 +17,7 @@ from tests.s3.contract.checks import Subject
 
 @pytest.fixture(scope="module")
 def subjects(seaweed: Server, moto_server: Server) -> Iterator[dict[str, Subject]]:
-    if is_on_ceph():  # then it is what stands for SeaweedFS
+    if is_on_ceph():  # Ceph takes the place of SeaweedFS then
         with mock.patch.dict(os.environ):
             yield {"ceph": _subject_on(seaweed), "ceph/botocore": _subject_on(seaweed, "botocore")}
         return
