@@ -22,7 +22,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jobs.aws.batch import Batch
@@ -64,7 +64,7 @@ class Start:
         It ends in a hash where its parts cannot be read from it: where characters are replaced, it
         is cut, or pair or `once` holds the kind as well.
         """
-        parts = [part for part in (policy.name, self.pair, self.job, self.once) if part]
+        parts = self._parts(policy)
         whole = _ODD.sub("-", "-".join(parts))
         kind = f"-{self.job}-"
         is_ambiguous = bool(self.pair) and (kind in f"-{self.pair}-" or kind in f"-{self.once}-")
@@ -72,6 +72,14 @@ class Start:
             return whole
         digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:12]
         return f"{whole[: NAME_CHARS_MAX - 13]}-{digest}"
+
+    def stem(self, policy: Policy) -> str:
+        """What the names of all starts with the same pair and kind begin with."""
+        whole = _ODD.sub("-", "-".join(replace(self, once="")._parts(policy)))
+        return whole[: NAME_CHARS_MAX - 13]
+
+    def _parts(self, policy: Policy) -> list[str]:
+        return [part for part in (policy.name, self.pair, self.job, self.once) if part]
 
 
 async def start(runtime: Runtime, policy: Policy, what: Start, batch: Batch | None = None) -> dict[str, Any]:
@@ -128,6 +136,13 @@ def _is_ours(policy: Policy, start: Start) -> bool:
 async def is_started(runtime: Runtime, policy: Policy, what: Start) -> bool:
     """Whether Batch has a job for it."""
     return await _submitted(runtime, what.name(policy)) is not None
+
+
+async def started_names(runtime: Runtime, policy: Policy, pair: str, job: str) -> set[str]:
+    """The names of all jobs of this kind that Batch has had for a pair, by one listing."""
+    begin, suffix = Start(pair, job, "", ()).stem(policy), ".submitted.json"
+    names = await runtime.names(f"starts/{begin}")
+    return {begin + name.removesuffix(suffix) for name in names if name.endswith(suffix)}
 
 
 async def is_second(runtime: Runtime, name: str, job_id: str) -> bool:

@@ -29,15 +29,15 @@ from jobs.policy.coverage import match
 from jobs.policy.model import Pair, Policy
 from scheduler import backlog
 from scheduler.backlog import BacklogRow, Published, Waiting
-from scheduler.batch_starts import is_started
+from scheduler.batch_starts import is_started, started_names
 from scheduler.log import measure, say
 from scheduler.runtime import Runtime, current_runtime
-from scheduler.submit import for_manifest
+from scheduler.submit import BACKFILL, for_manifest, rows_of_manifest
 
 LISTED_MAX = 10_000
 """How many keys one call may list. More need a manifest or a prefix."""
 MANIFESTS_CHECKED = 5
-"""At least so many of the latest manifests are checked, and on to the first started one."""
+"""So many of the latest manifests are read. Of older ones, those whose rows were not started."""
 RESERVE_SHARE = 0.2
 """The share of the time that is reserved for manifests that were read, and for submit."""
 LISTING_SECONDS = 15.0
@@ -180,17 +180,19 @@ async def _listed(runtime: Runtime, policy: Policy, pair: Pair, event: Mapping[s
 
 
 async def _unstarted(runtime: Runtime, policy: Policy, pair: Pair) -> list[Published]:
-    """The latest manifests of which something has not been started, the oldest first.
+    """The manifests of which something has not been started, the oldest first.
 
-    Oldest first, so a started manifest implies that all older ones were announced.
+    Announced is not started: submit is called without waiting for its end, and may fail for one
+    manifest and not for later ones.
     """
+    started = await started_names(runtime, policy, pair.name, BACKFILL)
     unstarted: list[Published] = []
     for looked, number in enumerate(reversed(await backlog.numbers(runtime, pair.name)), 1):
+        if looked > MANIFESTS_CHECKED and rows_of_manifest(pair, number).name(policy) in started:
+            continue
         published = await backlog.read_manifest(runtime, pair.name, number)
         if not all([await is_started(runtime, policy, what) for what in for_manifest(pair, published)]):
             unstarted.append(published)
-        elif looked >= MANIFESTS_CHECKED:
-            break
     return unstarted[::-1]
 
 

@@ -36,6 +36,7 @@ from scheduler.runtime import Runtime, current_runtime
 T = TypeVar("T")
 
 _REPORT = re.compile(r"(?P<bucket>[^/]+)/(?P<config>[^/]+)/(?P<stamp>\d{4}-\d\d-\d\dT\d\d-\d\dZ)/manifest\.checksum")
+BACKFILL = "backfill"
 _OPTIONS = ("prefix", "newer_than", "older_than", "manifest")
 
 
@@ -89,15 +90,20 @@ def nightly(pair: Pair, at: float) -> Start:
     return Start(pair.name, "nightly", night, ("nightly", "--pair", pair.name, "--night", night))
 
 
+def rows_of_manifest(pair: Pair, number: int, manifest: str = "") -> Start:
+    """The run of a manifest's rows. Its name needs only the number."""
+    return Start(
+        pair.name, BACKFILL, f"{number:06d}", ("backfill", "--pair", pair.name, "--yes", "--manifest", manifest)
+    )
+
+
 def for_manifest(pair: Pair, published: Published) -> list[Start]:
     """The runs of a manifest: one for its rows, one for each prefix."""
     begin = ("backfill", "--pair", pair.name, "--yes")
     number = f"{published.number:06d}"
-    rows = (
-        [Start(pair.name, "backfill", number, (*begin, "--manifest", published.manifest))] if published.manifest else []
-    )
+    rows = [rows_of_manifest(pair, published.number, published.manifest)] if published.manifest else []
     prefixes = [
-        Start(pair.name, "backfill", f"{number}-{place}", (*begin, "--prefix", prefix))
+        Start(pair.name, BACKFILL, f"{number}-{place}", (*begin, "--prefix", prefix))
         for place, prefix in enumerate(published.prefixes)
     ]
     return [*rows, *prefixes]

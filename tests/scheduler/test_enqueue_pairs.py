@@ -124,6 +124,19 @@ def test_a_manifest_has_no_more_rows_than_a_run_of_the_pair_may_have(tmp_path: P
     assert [each.rows for each in enqueued.manifests] == [4, 4, 7]
 
 
+def test_a_manifest_that_was_not_started_is_announced_however_many_later_ones_were(tmp_path: Path) -> None:
+    """One submission failed past its retries, and its rows waited for ever."""
+    pairs = Pairs(tmp_path, limits={"max_objects": 2}, thresholds={"backlog_rows": 2})
+    for number in range(8):
+        pairs.add("second", *(f"{number}-{row}" for row in range(2)))
+    assert [each.number for each in pairs.enqueue(pair="second").manifests] == list(range(1, 9))
+    for number in range(2, 9):
+        pairs.put_object(f"starts/sealift-second-backfill-{number:06d}.submitted.json", b'{"job_id": "1"}')
+    assert [each.number for each in pairs.enqueue(pair="second").manifests] == [1]
+    pairs.put_object("starts/sealift-second-backfill-000001.submitted.json", b'{"job_id": "1"}')
+    assert pairs.enqueue(pair="second").manifests == []
+
+
 def test_the_backlog_of_a_pair_that_the_policy_does_not_have_is_said(pairs: Pairs) -> None:
     """A pair was renamed, and what it had left was never copied."""
     pairs.add("former", "a", "b")
