@@ -320,7 +320,7 @@ BUGS = [
     Bug("night-in-utc", "a night is the day's in UTC", 100, _night_in_utc, "nights"),
     Bug("children-count", "an array's children count as the job", 100, _children_count, "nights"),
     Bug("close-each-time", "each event of failed work starts a report", 100, _close_each_time, "nights"),
-    Bug("started-when-claimed", "what was claimed counts as started", 400, _started_when_claimed, "nights"),
+    Bug("started-when-claimed", "what was claimed counts as started", 2_000, _started_when_claimed, "nights"),
     Bug("announce-once", "only the latest manifest is told again", 100, _announce_once, "nights"),
     Bug("listed-alone", "behind five that a script has listed nobody looks", 100, _listed_alone, "nights"),
     Bug("any-start-will-do", "a manifest of which one run was started is done", 10_000, _any_start_will_do, "nights"),
