@@ -13,7 +13,7 @@ from jobs.errors import Interrupted
 class Status(StrEnum):
     """How a row ended. The first of each job end well (see `GOOD`).
 
-    `skipped` was left alone, for a reason.
+    `skipped` was left alone, for a reason. `waiting` is an original within its grace period.
     """
 
     COPIED = "copied"
@@ -31,6 +31,7 @@ class Status(StrEnum):
     THAWING = "thawing"
     UNRESTORABLE = "unrestorable"
     KEPT = "kept"
+    WAITING = "waiting"
     MISMATCHED = "mismatched"
     UNVERIFIABLE = "unverifiable"
     FAILED = "failed"
@@ -46,6 +47,7 @@ GOOD = frozenset(
         Status.RESTORED,
         Status.EXPIRED,
         Status.SKIPPED,
+        Status.WAITING,
     }
 )
 """The statuses of rows that need nobody's attention."""
@@ -105,6 +107,7 @@ _ORDER = (
     Status.CHANGED,
     Status.MISSING,
     Status.KEPT,
+    Status.WAITING,
     Status.VERIFIED,
     Status.UNVERIFIABLE,
     Status.UNRESTORABLE,

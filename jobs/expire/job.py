@@ -133,7 +133,7 @@ class Expire:
             if decision.prove:
                 unproven.append(each)
             else:
-                outcomes[each.row.row] = _kept(each.row, decision.reason)
+                outcomes[each.row.row] = kept_outcome(each.row, decision.reason, waits=decision.waits)
         async with self._claimed(unproven, is_versioned) as others:
             rivals = {
                 each.row.row: others[each.proof.bucket]
@@ -146,7 +146,7 @@ class Expire:
             for each, verdict in zip(unproven, verdicts, strict=True):
                 decision = decide(each.row, each.proof, each.original, verdict, terms)
                 if decision.step is None or each.proof is None:
-                    outcomes[each.row.row] = _kept(each.row, decision.reason)
+                    outcomes[each.row.row] = kept_outcome(each.row, decision.reason, waits=decision.waits)
                 else:
                     removals.append(Removal(each, each.proof, decision.step, verdict))
             if self.options.delete:
@@ -154,7 +154,7 @@ class Expire:
             else:
                 deleted = list(map(dry_run_outcome, removals))
         outcomes |= {outcome.row: outcome for outcome in deleted}
-        outcomes |= {row.row: _kept(row, _rival(rivals[row.row])) for row in rows if row.row in rivals}
+        outcomes |= {row.row: kept_outcome(row, _rival(rivals[row.row])) for row in rows if row.row in rivals}
         return [outcomes[row.row] for row in rows]
 
     @asynccontextmanager
@@ -208,7 +208,7 @@ class Expire:
         try:
             proof = Proof.decode(row.proof) if row.proof else None
         except ValueError as error:
-            return _kept(row, f"the ledger was altered: {error}")
+            return kept_outcome(row, f"the ledger was altered: {error}")
         try:
             found = await find_original(looks, row, is_versioned=is_versioned)
         except (Denied, Redirected) as error:
@@ -225,10 +225,6 @@ class Expire:
         if seen.proof is None:
             raise ValueError(f"row {seen.row.row} has no proof")
         return CopyPair(ObjectRef(self.bucket, seen.row.key, version_id), seen.info, seen.proof)
-
-
-def _kept(row: ObjectVersion, reason: str) -> Outcome:
-    return kept_outcome(row, reason)
 
 
 def _rival(run_id: str) -> str:

@@ -211,9 +211,9 @@ def seconds() -> float:
     return asyncio.get_running_loop().time()
 
 
-def kept_outcome(row: ObjectVersion, reason: str) -> Outcome:
-    """Return the outcome of an original that stays."""
-    return Outcome.of(row, Status.KEPT, reason)
+def kept_outcome(row: ObjectVersion, reason: str, *, waits: bool = False) -> Outcome:
+    """Return the outcome of an original that stays. `waits`: for its grace period only."""
+    return Outcome.of(row, Status.WAITING if waits else Status.KEPT, reason)
 
 
 def _expired(removal: Removal, status: Status, reason: str) -> Outcome:

@@ -124,11 +124,15 @@ class Terms(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The step, or the reason why the version is kept. `prove`: first compare copy and original."""
+    """The step, or the reason why the version is kept. `prove`: first compare copy and original.
+
+    `waits`: only the grace period keeps it, so nobody has to act.
+    """
 
     step: Step | None = None
     reason: str = ""
     prove: bool = False
+    waits: bool = False
 
 
 def decide(
@@ -143,7 +147,7 @@ def decide(
     | the key is outside of what the run is about                  | kept                                       |
     | the copy is not in one of the places that are named          | kept                                       |
     | legal hold, or retention that has not ended                  | kept                                       |
-    | written, proven or hidden within the grace period            | kept                                       |
+    | written, proven or hidden within the grace period            | waiting                                    |
     | it lies below others, and no version id names it alone       | kept                                       |
     | it is current, in a bucket whose versioning is suspended     | kept                                       |
     | copy and original not compared yet                           | compare them, and decide again             |
@@ -151,9 +155,15 @@ def decide(
     | it is current, in a bucket that keeps versions               | HIDE                                       |
     | any other                                                    | REMOVE                                     |
     """
+    if proof is None:
+        return Decision(reason="the ledger has no proof of a copy")
     reason = _reason_to_keep(row, proof, original, terms)
     if reason:
         return Decision(reason=reason)
+    if grace := _in_grace(proof, original, terms):
+        return Decision(reason=grace, waits=True)
+    if unnamed := _unnamed(original, terms):
+        return Decision(reason=unnamed)
     if verdict is None:
         return Decision(prove=True)
     if verdict.same is None or (verdict.same and verdict.evidence is Evidence.NONE):
@@ -163,9 +173,7 @@ def decide(
     return Decision(Step.HIDE if original.is_current and terms.is_versioned else Step.REMOVE)
 
 
-def _reason_to_keep(row: ObjectVersion, proof: Proof | None, original: Original, terms: Terms) -> str:
-    if proof is None:
-        return "the ledger has no proof of a copy"
+def _reason_to_keep(row: ObjectVersion, proof: Proof, original: Original, terms: Terms) -> str:
     if proof.objection:
         return str(proof.objection)
     if row.is_delete_marker:
@@ -184,7 +192,7 @@ def _reason_to_keep(row: ObjectVersion, proof: Proof | None, original: Original,
         return (
             f"its copy {proof.place} is not in {' or '.join(map(str, terms.places))}, where this run looks for copies"
         )
-    return _locked(original.lock, terms.now) or _in_grace(proof, original, terms) or _unnamed(original, terms)
+    return _locked(original.lock, terms.now)
 
 
 def _locked(lock: ObjectLock | None, now: float) -> str:

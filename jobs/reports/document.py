@@ -16,6 +16,7 @@ from jobs.core.category import FINDINGS, Category
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec, RunState
 from jobs.errors import ExitCode
+from jobs.reports.figures import human_bytes
 
 REPORT_VERSION = 1
 """The version of report.json, of runs and of reconciliations."""
@@ -181,10 +182,21 @@ def verdict(report: Mapping[str, Any]) -> str:
     if report["state"] != RunState.COMPLETE:
         left = rows - report["accounted"]
         return f"The {job} run is {report['state']}: {left:,} of {rows:,} rows have no outcome yet."
+    if report.get("dry_run"):
+        return _dry_run_verdict(report)
     if not report["failures"]:
         return f"All {rows:,} rows ended well: {counts(report['outcomes'])}."
     bad = {status: count for status, count in report["outcomes"].items() if status not in _GOOD}
     return f"{report['failures']:,} of {rows:,} rows need attention: {counts(bad)}."
+
+
+def _dry_run_verdict(report: Mapping[str, Any]) -> str:
+    """What an expire run would delete, and what else became of its rows."""
+    would = report["deletions"]["rows"]
+    others = {status: count for status, count in report["outcomes"].items() if status != Status.SKIPPED}
+    rest = f" The others: {counts(others)}." if others else ""
+    size = human_bytes(report["deletions"]["bytes"])
+    return f"Dry run: {would:,} of {report['rows']:,} rows would be deleted ({size}). Nothing was deleted.{rest}"
 
 
 def counts(outcomes: Mapping[str, int]) -> str:

@@ -155,7 +155,8 @@ def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures:
         evidence=dict(query("SELECT evidence, count(*) FROM folded WHERE NOT bad GROUP BY 1 ORDER BY 1")),
         reasons=query(
             "SELECT status, reason, count(*) FROM folded "
-            "WHERE bad OR status = 'skipped' OR (status IN ('verified', 'copied', 'restored') AND reason <> '') "
+            "WHERE bad OR status IN ('skipped', 'waiting') "
+            "OR (status IN ('verified', 'copied', 'restored') AND reason <> '') "
             f"GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {TOP_REASONS}"
         ),
         attempts=attempts,

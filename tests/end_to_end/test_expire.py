@@ -91,6 +91,36 @@ def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
     assert {each.is_delete_marker for name in names for each in world.history(world.source, name)} == {True}
 
 
+def page_of(world: World, report: dict[str, Any]) -> str:
+    bucket, _, key = report["report_html"][5:].partition("/")
+    text: str = world.client.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+    return text
+
+
+def test_the_page_of_a_dry_run_shows_what_would_go(world: World) -> None:
+    names = fill(world)
+    run_id = replicate(world)
+    report = expire(world, run_id, *NOW)
+    assert (report["code"], report["outcomes"]) == (0, {"skipped": 6})
+    page = page_of(world, report)
+    assert '<header class="warn">' in page
+    assert "Dry run: 6 of 6 rows would be deleted" in page.replace("\N{NO-BREAK SPACE}", " ")
+    assert "What would be deleted" in page
+    assert all(f"s3://{world.destination}/{name}" in page for name in names)
+    assert report["deletions"]["csv"] in page
+    assert "What was deleted" in page_of(world, expire(world, run_id, *DELETE))
+
+
+@pytest.mark.parametrize("delete", [[], ["--yes-delete"]])
+def test_rows_in_the_grace_period_wait_and_are_no_failures(world: World, delete: list[str]) -> None:
+    names = fill(world)
+    report = expire(world, replicate(world), "--max-share", "100%", *delete)
+    assert (report["code"], report["outcomes"], report["failures"]) == (0, {"waiting": 6}, 0)
+    assert report["failures_manifest"] is None
+    assert "in the grace period" in reasons(report)
+    assert (report["deletions"]["rows"], keys(world)) == (0, names)
+
+
 def replicate(world: World, *arguments: str) -> str:
     report = world.run("replicate", *arguments)
     assert report["code"] == 0
@@ -116,7 +146,7 @@ def test_a_replica_lets_its_original_be_hidden_then_removed_but_only_if_it_is_on
     refused = world.sealift("expire", "--run", run_id, *places(world), "--grace", "0s", "--yes-delete")
     assert (refused.code, "5 of the 5 current objects" in refused.stderr) == (2, True)
     in_grace = expire(world, run_id, "--max-share", "100%", "--yes-delete")
-    assert (in_grace["code"], in_grace["outcomes"]) == (3, {"kept": 5})
+    assert (in_grace["code"], in_grace["outcomes"]) == (0, {"waiting": 5})
     assert "in the grace period" in reasons(in_grace)
     lost, forged, changed = names[:3]
     history = world.history(world.destination, lost)

@@ -123,7 +123,7 @@ def test_what_is_due_only_since_the_plan_was_made_stays() -> None:
     planned = replace(job(store, grace_days=1.0), planned_at=store.now + 5)
     store.now += 2 * 86_400
     (outcome,) = work(planned, [row])
-    assert (outcome.status, "grace period" in outcome.reason) == (Status.KEPT, True)
+    assert (outcome.status, "grace period" in outcome.reason) == (Status.WAITING, True)
 
 
 class Stopped(Shop):

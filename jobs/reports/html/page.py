@@ -23,6 +23,7 @@ from jobs.reports.html.visible import visible, visible_text
 FINDINGS_SHOWN = 1_000
 """Bounds the page to about 1 MB, which e-mail still takes. The report's files hold the rest."""
 
+DELETIONS_SHOWN = 20
 PREFIXES_SHOWN = 20
 RUNS_SHOWN = 30
 RUNS_DRAWN = 10
@@ -47,6 +48,8 @@ MEANINGS = {
     "unrestorable": "cannot be restored, for the reason given",
     "expired": "its copy was proven once more, then it was deleted",
     "kept": "not deleted, for the reason given",
+    "waiting": "in its grace period: it may go later",
+    "skipped": "left alone, for the reason given",
     "mismatched": "proven different from its source",
     "failed": "given up after all attempts",
 }
@@ -60,7 +63,7 @@ EVIDENCE = {
 
 _GOOD = {status.value for status in GOOD}
 _UNCERTAIN = frozenset({"unverifiable", "archived", "thawing", "kept", "changed", "stale", "extra"})
-_WAITING = frozenset({"in flight", "excluded"})
+_WAITING = frozenset({"in flight", "excluded", "waiting"})
 
 
 class Tally(NamedTuple):
@@ -109,6 +112,7 @@ def render(
         findings=shown,
         named=sorted({name_of(row) for row in shown}),
         prefixes=_prefixes(report, findings),
+        deletions=report.get("deletions") or {"shown": [], "rows": 0, "csv": None, "parquet": None},
         past=past,
         trend=_trend(past[-RUNS_DRAWN:]) if len(past) > 1 else None,
         ages=_histogram(report.get("ages", ()), "Age of what is missing"),
@@ -144,6 +148,8 @@ def _tone(report: Mapping[str, Any]) -> str:
         return "warn"
     if findings_count(report):
         return "bad"
+    if report.get("dry_run") and report["deletions"]["rows"]:
+        return "warn"
     unproven = report.get("categories", {}).get("unverifiable", {"rows": 0})["rows"]
     unsure = unproven or report.get("unparsed") or any(each["rows"] for each in report.get("unjudged", ()))
     return "warn" if unsure else "good"
@@ -178,7 +184,7 @@ def _environment() -> jinja2.Environment:
         "proofs": EVIDENCE,
         "share": figures.human_share,
         "lag": _lag,
-        "shown_max": FINDINGS_SHOWN,
+        "deletions_max": DELETIONS_SHOWN,
     }
     return environment
 

@@ -23,7 +23,7 @@ PROBE = ".sealift-"
 _OUTCOMES = {
     "compact": {"packed", "skipped", "changed", "missing", "denied", "archived", "failed"},
     "verify": {"verified", "mismatched", "unverifiable", "missing", "archived", "denied", "failed"},
-    "expire": {"expired", "kept", "missing", "denied", "failed", "skipped"},
+    "expire": {"expired", "kept", "waiting", "missing", "denied", "failed", "skipped"},
     "restore": {"restored", "same", "thawing", "unrestorable", "denied", "failed", "skipped"},
     "replicate": {"copied", "same", "deleted", "changed", "missing", "archived", "denied", "failed", "skipped"},
 }
@@ -137,7 +137,10 @@ class ArchiveBooks:
             why = "nothing was denied"
         if outcome.status is Status.FAILED and not sum(model.world.network.fired.values()):
             why = "nothing went wrong"
-        if outcome.status in (Status.KEPT, Status.UNRESTORABLE, Status.SKIPPED, Status.THAWING) and not outcome.reason:
+        if (
+            outcome.status in (Status.KEPT, Status.WAITING, Status.UNRESTORABLE, Status.SKIPPED, Status.THAWING)
+            and not outcome.reason
+        ):
             why = "it has no reason"
         model.demand(
             not why, f"{outcome.status} is true", f"{run_id} {row.key} {row.version_id}: {why} ({outcome.reason})"

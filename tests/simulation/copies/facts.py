@@ -14,10 +14,10 @@ from tests.doubles.memory_buckets import Version
 from tests.simulation.copies.schedule import Schedule
 from tests.simulation.engine.world import World
 
-GOOD = {"copied", "same", "deleted", "verified", "packed", "restored", "expired", "skipped"}
+GOOD = {"copied", "same", "deleted", "verified", "packed", "restored", "expired", "skipped", "waiting"}
 ORDER = [
     "mismatched", "copied", "packed", "restored", "expired", "deleted", "same", "skipped", "changed", "missing", "kept",
-    "verified", "unverifiable", "unrestorable", "thawing", "archived", "denied", "failed",
+    "waiting", "verified", "unverifiable", "unrestorable", "thawing", "archived", "denied", "failed",
 ]  # fmt: skip
 """Which outcome stands when attempts disagree, from the design: bad news found, then work done, then what was seen."""
 

@@ -193,7 +193,9 @@ def count(chosen: dict[int, Outcome], rows: dict[int, ObjectVersion]) -> Folded:
     reasons = Counter(
         (str(each.status), each.reason)
         for each in chosen.values()
-        if each.status not in GOOD or each.status is Status.SKIPPED or (each.status is Status.VERIFIED and each.reason)
+        if each.status not in GOOD
+        or each.status in (Status.SKIPPED, Status.WAITING)
+        or (each.status is Status.VERIFIED and each.reason)
     )
     sizes: Counter[str] = Counter()
     for each in chosen.values():

@@ -218,7 +218,7 @@ class LastCopyModel(Facts, Observer):
         """Expired: the version is gone, or hidden by the marker directly above it."""
         if outcome.status is Status.EXPIRED:
             self.count("expired")
-        elif outcome.status is Status.KEPT:
+        elif outcome.status in (Status.KEPT, Status.WAITING):
             self.count("kept")
         if outcome.status is not Status.EXPIRED or outcome.version_id is None:
             return
