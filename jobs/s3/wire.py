@@ -1,9 +1,7 @@
 """Wire format of S3: headers and XML from and to Sealift's types. No I/O.
 
-Header names are in lower case here. Metadata values go through as they are, as UTF-8: S3 itself
-decodes RFC 2047 words on the way in and encodes them on the way out, so that a value which was
-read can be written back unchanged
-(https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
+Header names are in lower case here. Metadata values are text on this side, and ASCII on the wire
+(`jobs.s3.http.encoded_words`).
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from xml.sax.saxutils import escape
 
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef
 from jobs.errors import StoreError, store_error
+from jobs.s3.http import encoded_words
 from jobs.s3.http.dates import parse_http_date
 from jobs.s3.store import CopySettings, Guard, PartDone, Written
 from jobs.s3.xml_bounds import SMALL_BYTES, excess, is_too_deep
@@ -143,7 +142,7 @@ def settings_headers(settings: CopySettings | Attributes) -> Pairs:
 def attribute_headers(attributes: Attributes) -> Pairs:
     """Everything that a new object carries besides its bytes."""
     pairs = list(attributes.headers.items())
-    pairs += [(_META + name, value) for name, value in attributes.metadata.items()]
+    pairs += [(_META + name, encoded_words.encode(value)) for name, value in attributes.metadata.items()]
     if attributes.tags:
         pairs.append(("x-amz-tagging", encode_tags(attributes.tags)))
     return pairs + settings_headers(attributes)
@@ -199,7 +198,9 @@ def _attributes(headers: Headers, storage_class: str) -> Attributes:
     lock = ObjectLock(mode, headers.get("x-amz-object-lock-retain-until-date"), hold) if mode or hold else None
     return Attributes(
         headers={name: headers[name] for name in CONTENT_HEADERS if name in headers},
-        metadata={name[len(_META) :]: value for name, value in headers.items() if name.startswith(_META)},
+        metadata={
+            name[len(_META) :]: encoded_words.decode(value) for name, value in headers.items() if name.startswith(_META)
+        },
         storage_class=storage_class,
         sse=headers.get("x-amz-server-side-encryption"),
         kms_key_id=headers.get("x-amz-server-side-encryption-aws-kms-key-id"),

@@ -120,11 +120,13 @@ def test_versions_and_delete_markers_keep_their_order(script: Script) -> None:
 
 def test_attributes_that_botocore_would_change_go_out_as_they_are(script: Script) -> None:
     script.reply = Reply(headers={"ETag": '"e"'})
-    attributes = Attributes({"expires": "never"}, {"port": "Łódź"}, lock=ObjectLock(legal_hold=True))
+    headers = {"expires": "never", "content-disposition": "attachment; filename=Łódź"}
+    attributes = Attributes(headers, {"port": "Łódź"}, lock=ObjectLock(legal_hold=True))
     ask(script, lambda store: store.put("bucket", "k", b"content", attributes, guard=UNGUARDED))
     (seen,) = script.seen
     assert seen.headers["expires"] == "never"
-    assert seen.headers["x-amz-meta-port"].encode("latin-1").decode() == "Łódź"
+    assert seen.headers["content-disposition"].encode("latin-1").decode() == headers["content-disposition"]
+    assert seen.headers["x-amz-meta-port"] == "=?UTF-8?B?xYHDs2TFug==?="
     assert seen.headers["x-amz-checksum-crc64nvme"]
     assert seen.body == b"content"
 

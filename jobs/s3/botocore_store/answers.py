@@ -13,6 +13,7 @@ from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock
 from jobs.errors import Unavailable
 from jobs.s3 import wire
 from jobs.s3.botocore_store.client import ENTRY_ORDER
+from jobs.s3.http import encoded_words
 from jobs.s3.http.answers import Response
 from jobs.s3.store import Marker, Page, Written
 
@@ -79,7 +80,9 @@ def _attributes(answer: Answer, storage_class: str) -> Attributes:
     until = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-object-lock-retain-until-date")
     return Attributes(
         headers={name: utf8(answer[member]) for name, member in _CONTENT.items() if answer.get(member) is not None},
-        metadata={name.lower(): utf8(value) for name, value in (answer.get("Metadata") or {}).items()},
+        metadata={
+            name.lower(): encoded_words.decode(utf8(value)) for name, value in (answer.get("Metadata") or {}).items()
+        },
         storage_class=storage_class,
         sse=answer.get("ServerSideEncryption"),
         kms_key_id=answer.get("SSEKMSKeyId"),

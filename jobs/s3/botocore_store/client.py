@@ -6,8 +6,6 @@ asks for checksums. Both go out as headers before the request is signed.
 
 Expect: botocore has each body announced, and waits a second for servers that ignore that.
 
-Metadata beyond ASCII: botocore refuses it. It goes out as UTF-8, as from our client.
-
 The order of versions and delete markers: botocore makes two lists of one, which cannot be merged
 again by what is in them. So the order is taken from the answer.
 
@@ -56,7 +54,7 @@ def make_client(
 ) -> Any:
     """A client of an endpoint. The session says which credentials and certificates."""
     from botocore.config import Config
-    from botocore.handlers import add_expect_header, validate_ascii_metadata
+    from botocore.handlers import add_expect_header
 
     config = Config(
         connect_timeout=CONNECT_SECONDS,
@@ -75,8 +73,6 @@ def make_client(
     url = None if endpoint.is_virtual else f"{'https' if endpoint.is_tls else 'http'}://{endpoint.host}{endpoint.path}"
     client = session.create_client("s3", region_name=region, endpoint_url=url, config=config)
     events = client.meta.events
-    for operation in ("CopyObject", "CreateMultipartUpload", "PutObject"):
-        events.unregister(f"before-parameter-build.s3.{operation}", validate_ascii_metadata)
     events.unregister("before-call.s3", add_expect_header)
     events.register("before-call.s3", _add_headers)
     if not endpoint.is_aws:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from jobs.core.model import Attributes, Checksum, ObjectRef
 from jobs.s3 import wire
+from jobs.s3.http import encoded_words
 from jobs.s3.store import CopySettings, Guard
 
 _CONTENT = {
@@ -75,7 +76,7 @@ def attributes(values: Attributes) -> Parameters:
     named: dict[str, Any] = {_CONTENT[name]: value for name, value in values.headers.items() if name in _CONTENT}
     named |= settings(values)
     if values.metadata:
-        named["Metadata"] = dict(values.metadata)
+        named["Metadata"] = {name: encoded_words.encode(value) for name, value in values.metadata.items()}
     if values.tags:
         named["Tagging"] = wire.encode_tags(values.tags)
     return Parameters(named, {name: value for name, value in values.headers.items() if name not in _CONTENT})

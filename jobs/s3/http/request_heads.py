@@ -21,12 +21,13 @@ class InvalidHead(ValueError):
     """A name or value that would make other headers of the request than were meant."""
 
 
-def check_head(text: str, names: str, pairs: Sequence[tuple[str, str]]) -> None:
+def check_head(text: str, pairs: Sequence[tuple[str, str]]) -> None:
     """Raises InvalidHead for a line break or a name that is no token.
 
-    `text`: all parts of the request, one behind the other. `names`: those of `pairs`, with
-    semicolons between.
+    `text`: all parts of the request but the headers, one behind the other. `pairs`: the headers.
     """
+    names = ";".join([name for name, _ in pairs])
+    text = "".join([text, names, *[value for _, value in pairs]])
     if "\n" in text or "\r" in text or "\0" in text:
         name = next((name for name, value in pairs if _BREAKS.search(name) or _BREAKS.search(value)), None)
         what = f"the header {name!r}" if name is not None else "the address, region or access key"

@@ -23,6 +23,15 @@ EXPECTED_WITH_DOCUMENTS: dict[str, str] = {
     "content-length": "the documents are spelled otherwise: order, namespace, escapes",
     "x-amz-checksum-sha256": "of the document; compared with the body that came",
 }
+_DESCRIBES = "botocore signs all; S3 does not demand it, and proxies change what describes an object"
+SIGNED_BY_ONE: dict[str, str] = {
+    "cache-control": _DESCRIBES,
+    "content-disposition": _DESCRIBES,
+    "content-encoding": _DESCRIBES,
+    "content-language": _DESCRIBES,
+    "content-type": EXPECTED_WITH_DOCUMENTS["content-type"],
+    "expires": _DESCRIBES,
+}
 EXPECTED_PATHS = {"/bucket": "/bucket/"}
 """botocore leaves out the slash behind a bucket. S3 takes both for the bucket."""
 

@@ -83,7 +83,9 @@ def descriptions(draw: Any) -> dict[str, str]:
         "x-amz-server-side-encryption-aws-kms-key-id": st.just("arn:aws:kms:eu-west-1:1:key/k"),
         "x-amz-expiration": st.just('expiry-date="Fri, 23 Dec 2026 00:00:00 GMT", rule-id="r"'),
         "x-amz-version-id": st.sampled_from(["v1", "null", "other"]),
-        "x-amz-meta-Port": st.sampled_from(["Oslo", "a  b", "", "Łódź".encode().decode("latin-1")]),
+        "x-amz-meta-Port": st.sampled_from(
+            ["Oslo", "a  b", "", "=?UTF-8?B?xYHDs2TFug==?=", "\xc4", "Łódź".encode().decode("latin-1")]
+        ),
         "Content-Type": st.just("text/plain"),
         "Content-Language": st.just("de"),
         "Expires": st.sampled_from(["Wed, 25 Nov 2026 00:33:40 GMT", "0"]),
