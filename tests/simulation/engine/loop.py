@@ -13,11 +13,14 @@ import gc
 import heapq
 import itertools
 import sys
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import Any, cast
 
+MULTIPLIER, MASK = 0x5851F42D4C957F2D, 2**64 - 1
+"""Knuth's linear congruential generator (MMIX): cheap, and its upper bits are random enough to pick one of a few."""
 STEPS_MAX = 60_000
 """No schedule is that long: one that reaches it goes round in circles."""
 
@@ -68,15 +71,23 @@ class Task(asyncio.Task):
 
 
 class Loop:
-    """`choose()` gives random numbers in [0, 1) that pick among what is ready; None keeps the order of arrival."""
+    """`seed` picks among the steps that are ready; None keeps the order of arrival.
 
-    def __init__(self, choose: Callable[[], float] | None):
-        self._choose = choose
+    A seed gives one schedule on every version of Python. Versions differ in how many callbacks of asyncio's own lie
+    between two steps of a task, so none of these is chosen among: they run first, as they come. What is picked depends
+    on the seed, the moment and how many picks that moment has seen, so no other moment feels a difference.
+    """
+
+    def __init__(self, seed: int | None):
+        self._seed = seed
+        self._picks = seed or 0
         self.now = 0.0
         self.as_asyncio = cast(asyncio.AbstractEventLoop, self)
         """This loop: it has of asyncio's interface what a program without sockets and processes uses."""
         self.create_future: Callable[[], asyncio.Future[Any]] = partial(asyncio.Future, loop=self.as_asyncio)
         self._ready: list[Handle] = []
+        self._plumbing: deque[Handle] = deque()
+        """Callbacks that asyncio runs between two steps of tasks, and timers' cancellations."""
         self._frozen: list[Handle] = []
         self._timers: list[tuple[float, int, Handle]] = []
         self._numbers = itertools.count()
@@ -116,14 +127,17 @@ class Loop:
 
     def _go_on(self, is_done: Callable[[], bool]) -> None:
         """Take one step after the other."""
-        ready, choose = self._ready, self._choose
+        ready, plumbing, is_in_order = self._ready, self._plumbing, self._seed is None
         while not is_done():
-            if not ready:
+            if not (ready or plumbing):
                 self._pass_time()
-            if choose is None:
+            if plumbing:
+                handle = plumbing.popleft()
+            elif is_in_order or len(ready) == 1:
                 handle = ready.pop(0)
             else:
-                index = int(choose() * len(ready))
+                self._picks = (self._picks * MULTIPLIER + 1) & MASK
+                index = (self._picks >> 33) % len(ready)
                 handle, ready[index] = ready[index], ready[-1]
                 ready.pop()
             if not handle:
@@ -146,6 +160,7 @@ class Loop:
             if not handle:
                 continue
             self.now = when
+            self._picks = hash((self._seed, when)) & MASK
             self._ready.append(handle)
             while timers and timers[0][0] <= when:
                 self._ready.append(heapq.heappop(timers)[2])
@@ -167,9 +182,10 @@ class Loop:
             for task in left:
                 task.cancel()
             with contextlib.suppress(Stuck):
-                self._go_on(lambda: not self._ready and not self._timers)
+                self._go_on(lambda: not (self._ready or self._plumbing or self._timers))
         self._tasks.clear()
         self._ready.clear()
+        self._plumbing.clear()
         self._timers.clear()
 
     def is_running(self) -> bool:
@@ -183,7 +199,8 @@ class Loop:
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
         handle = Handle((callback, args, copy_context() if context is None else context))
-        self._ready.append(handle)
+        is_step = type(getattr(callback, "__self__", None)) is Task
+        (self._ready if is_step else self._plumbing).append(handle)
         return handle
 
     call_soon_threadsafe = call_soon
@@ -217,7 +234,7 @@ class Loop:
             else:
                 future.set_result(result)
 
-        self.call_soon(work)
+        self._ready.append(Handle((work, (), copy_context())))
         return future
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ class World:
         self.schedule, self.observer = schedule, observer
         self._random = random.Random(schedule.seed ^ 0x5EA11F7)
         self.chance = self._random.random
-        self.loop = Loop(None if schedule.is_in_order else self.chance)
+        self.loop = Loop(None if schedule.is_in_order else schedule.seed)
         self.trace: list[tuple[Any, ...]] = []
         self.processes: list[Process] = []
         self.outside = copy_context()
