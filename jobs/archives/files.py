@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import cast
 
 from jobs.archives.model import CHUNK_BYTES, LOCATOR_BYTES, ArchiveRecord, Locator, Member
+from jobs.archives.zstd_frames import FrameCutter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import DamagedArchive, NoSuchBucket, NotFound, Rejected
@@ -17,7 +18,11 @@ from jobs.s3.listing import list_all
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
 
-FED_BYTES = 4096
+INDEX_BYTES_MAX = 1024**3
+"""The most that an index may have. `MEMBERS_MAX` members need a tenth of it."""
+
+DECODED_BYTES = 1024**2
+"""About how much decoded content is handed on at once."""
 
 
 def archive_format(location: Location) -> ArchiveFormat | None:
@@ -118,13 +123,15 @@ async def read_own_index(store: Store, archive: Location, version_id: str | None
     start, end = locator.byte_range
     if not 0 <= start < end <= info.size_bytes:
         raise DamagedArchive(f"{archive}: its end names an index that is not in it")
-    body = await store.get(ref, start=start, end=end, if_match=info.etag)
     index = Member("", None, True, locator.size_bytes, None, 0.0, "", {}, {}, {})._replace(
         offset=locator.offset,
         frame_start=locator.frame_start,
         frame_offset=locator.frame_offset,
         frame_length=locator.frame_length,
     )
+    if index.skip_bytes < 0 or max(end - start, index.skip_bytes + index.size_bytes) > INDEX_BYTES_MAX:
+        raise DamagedArchive(f"{archive}: its end names an index of an impossible size")
+    body = await store.get(ref, start=start, end=end, if_match=info.etag)
     metadata = info.attributes.metadata
     full = [each for each in info.checksums if not each.is_composite]
     record = ArchiveRecord(
@@ -168,26 +175,26 @@ def _decompress(record: ArchiveRecord, member: Member, data: memoryview) -> byte
 async def _frames(record: ArchiveRecord, member: Member, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The content of the frames, without what comes before and after the member.
 
-    The decoder gets little at a time: a few hundred bytes can be a frame of 8 MiB of zeros.
+    It is decoded block by block, because a few hundred bytes can be many MiB of zeros.
     """
     import zstandard
 
     skip, left = member.skip_bytes, member.size_bytes
-    decoder = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    cutter, decoder = FrameCutter(), zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
     ready = bytearray()
     async for piece in pieces:
-        for start in range(0, len(piece), FED_BYTES):
-            try:
-                data = decoder.decompress(piece[start : start + FED_BYTES])
-            except zstandard.ZstdError as error:
-                raise _damaged(record, member, f"zstd: {error}") from error
-            content = data[skip : skip + left]
-            skip = max(0, skip - len(data))
-            left -= len(content)
-            ready += content
-            if len(ready) >= CHUNK_BYTES:
-                yield bytes(ready)
-                ready.clear()
+        try:
+            for block in cutter.feed(piece):
+                data = decoder.decompress(block.data)
+                content = data[skip : skip + left]
+                skip = max(0, skip - len(data))
+                left -= len(content)
+                ready += content
+                if len(ready) >= DECODED_BYTES:
+                    yield bytes(ready)
+                    ready.clear()
+        except (ValueError, zstandard.ZstdError) as error:
+            raise _damaged(record, member, f"zstd: {error}") from error
     if ready:
         yield bytes(ready)
 
