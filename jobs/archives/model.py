@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, cast
@@ -33,6 +34,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _SKIPPABLE_MAGIC = (0x184D2A5E).to_bytes(4, "little")
 """A zstd frame that decoders skip: https://www.rfc-editor.org/rfc/rfc8878#section-3.1.2"""
 LOCATOR_BYTES = BLOCK_BYTES
+_COMMENT = f"{LOCATOR_BYTES} comment=".encode()
+"""Earlier archives lack it: their last block is the text alone, where `tar -i` complains."""
 _SKIPPABLE_HEADER = _SKIPPABLE_MAGIC + (LOCATOR_BYTES - 8).to_bytes(4, "little")
 
 
@@ -191,12 +194,16 @@ class Locator:
         return self.frame_offset, self.frame_offset + self.frame_length
 
     def encode(self, kind: ArchiveFormat) -> bytes:
-        """The last `LOCATOR_BYTES` of an archive: after a tar's end, or in a zstd frame that
-        decoders skip.
+        """The end of an archive, whose last `LOCATOR_BYTES` hold the numbers.
+
+        In `tar.zst` it is a frame that decoders skip. In a plain tar it comes after the tar's end,
+        as a comment in a global PAX header. So `cat a.tar b.tar | tar -it` reads over it.
         """
-        header = _SKIPPABLE_HEADER if kind is ArchiveFormat.TAR_ZST else b""
-        text = json.dumps({"sealift": asdict(self)}, separators=(",", ":")).encode()
-        return header + text.ljust(LOCATOR_BYTES - len(header))
+        text = json.dumps({"sealift": asdict(self)}, separators=(",", ":"))
+        if kind is ArchiveFormat.TAR_ZST:
+            return _SKIPPABLE_HEADER + text.encode().ljust(LOCATOR_BYTES - len(_SKIPPABLE_HEADER))
+        comment = text.ljust(LOCATOR_BYTES - len(_COMMENT) - 1)
+        return tarfile.TarInfo.create_pax_global_header({"comment": comment})
 
     @classmethod
     def decode(cls, tail: bytes) -> Locator:
@@ -204,7 +211,8 @@ class Locator:
         short.
         """
         try:
-            data = json.loads(tail[-LOCATOR_BYTES:].removeprefix(_SKIPPABLE_HEADER))["sealift"]
+            end = tail[-LOCATOR_BYTES:].removeprefix(_SKIPPABLE_HEADER).removeprefix(_COMMENT)
+            data = json.loads(end)["sealift"]
             locator = cls(**data)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedArchive("the end of the archive does not say where its index is: it was cut short") from error

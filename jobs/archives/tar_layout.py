@@ -1,27 +1,37 @@
 """The layout of an archive's tar: headers, padding, offsets.
 
 It is known before any content is moved. The standard library (`tarfile`) makes the headers, in the
-PAX format: names in UTF-8, sizes above 8 GiB. Vendor records (`SEALIFT.…`), which other programs
-skip, hold what S3 said of a member. Everything in a header comes from the member, so the same
-members make the same archive.
+PAX format: names in UTF-8, sizes above 8 GiB. What S3 said of a member is in its header as extended
+attributes (`user.sealift.…`). Stock tar knows the form, and sets them if it is asked to
+(`tar --xattrs`). Everything in a header comes from the member, so the same members make the same
+archive.
 
-Format: https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13
+Format: https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13, and for
+`SCHILY.xattr` https://www.gnu.org/software/tar/manual/html_node/Extended-File-Attributes.html
 """
 
 from __future__ import annotations
 
 import json
 import tarfile
+import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from jobs.archives.member_attributes import member_defect
 from jobs.archives.member_names import INDEX_NAME, Names
 from jobs.archives.model import BLOCK_BYTES, Member
+from jobs.core.model import Checksum
+from jobs.errors import DamagedArchive
 
 END_OF_TAR = bytes(2 * BLOCK_BYTES)
 """Two empty blocks end a tar."""
 
-VENDOR = "SEALIFT."
+ATTRIBUTE = "SCHILY.xattr.user.sealift."
+EARLIER_ATTRIBUTE = "SEALIFT."
+"""The form of earlier archives, which GNU tar warns of."""
+
+_OWN_CHECKSUM = "header-crc32"
 
 
 class Placed(NamedTuple):
@@ -47,7 +57,7 @@ class Layout:
     def place_index(self, size_bytes: int) -> Placed:
         """Place the archive's index of `size_bytes`, after all members."""
         member = Member("", None, True, size_bytes, None, 0.0, "", {}, {}, {})
-        return self._place(member, _header(INDEX_NAME, member, {f"{VENDOR}index": "1"}))
+        return self._place(member, _header(INDEX_NAME, member, {f"{ATTRIBUTE}index": "1"}))
 
     def _place(self, member: Member, header: bytes) -> Placed:
         offset = self.size_bytes + len(header)
@@ -61,8 +71,51 @@ def encode_map(values: Mapping[str, str]) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":")) if values else ""
 
 
+def is_index(records: Mapping[str, str]) -> bool:
+    """True for the PAX records of an archive's own index."""
+    return f"{ATTRIBUTE}index" in records or f"{EARLIER_ATTRIBUTE}index" in records
+
+
+def read_member(name: str, size_bytes: int, modified_at: int, records: Mapping[str, str]) -> Member | None:
+    """The member that a header describes by its PAX records: all but its place.
+
+    None for a header without records of Sealift's. Raises DamagedArchive for records that are not
+    as they were written. Those of earlier archives have no checksum that says so.
+    """
+    prefix = ATTRIBUTE if any(record.startswith(ATTRIBUTE) for record in records) else EARLIER_ATTRIBUTE
+    own = {record.removeprefix(prefix): value for record, value in records.items() if record.startswith(prefix)}
+    if not own:
+        return None
+    if prefix == ATTRIBUTE and own.pop(_OWN_CHECKSUM, "") != _own_checksum(name, size_bytes, modified_at, own):
+        raise DamagedArchive("its header was altered")
+    try:
+        maps = {
+            each: json.loads(own[each]) if each in own else {} for each in ("checksums", "headers", "metadata", "tags")
+        }
+        member = Member(
+            key=json.loads(own["key"]) if "key" in own else name,
+            version_id=own.get("version-id"),
+            is_latest=own.get("is-latest", "true") == "true",
+            size_bytes=size_bytes,
+            etag=own.get("etag"),
+            last_modified=float(modified_at),
+            storage_class=own.get("storage-class", "STANDARD"),
+            headers=maps["headers"],
+            metadata=maps["metadata"],
+            tags=maps["tags"],
+            checksums=tuple(Checksum(each, value, "-" in value) for each, value in maps["checksums"].items()),
+            sha256=own.get("sha256"),
+        )
+        defect = member_defect(member)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedArchive("its header cannot be read") from error
+    if defect:
+        raise DamagedArchive(f"its header is damaged: {defect}")
+    return member
+
+
 def _records(name: str, member: Member) -> dict[str, str]:
-    """The vendor records, without empty ones."""
+    """The PAX records, without empty ones, and a checksum over them."""
     checksums = {checksum.algorithm: checksum.value for checksum in member.checksums}
     records = {
         "key": json.dumps(member.key) if member.key != name else "",
@@ -76,7 +129,15 @@ def _records(name: str, member: Member) -> dict[str, str]:
         "metadata": encode_map(member.metadata),
         "tags": encode_map(member.tags),
     }
-    return {VENDOR + record: value for record, value in records.items() if value}
+    own = {record: value for record, value in records.items() if value}
+    own[_OWN_CHECKSUM] = _own_checksum(name, member.size_bytes, int(member.last_modified), own)
+    return {ATTRIBUTE + record: value for record, value in own.items()}
+
+
+def _own_checksum(name: str, size_bytes: int, modified_at: int, own: Mapping[str, str]) -> str:
+    """The CRC-32 of all that a header says, since PAX itself proves a header's first block only."""
+    text = json.dumps([name, size_bytes, modified_at, own], sort_keys=True)
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def _header(name: str, member: Member, records: dict[str, str]) -> bytes:

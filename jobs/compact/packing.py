@@ -129,7 +129,7 @@ def archive_location(
     no content.
     """
     asked = "\0".join([source_bucket, rule.format.value, str(sorted(rule.tags.items())), *map(str, storage)])
-    digest = hashlib.sha256(f"2\0{asked}\n".encode())
+    digest = hashlib.sha256(f"3\0{asked}\n".encode())
     for row in rows:
         row_text = f"{row.key}\0{row.version_id or ''}\0{row.etag or ''}\0{row.size_bytes}\n"
         digest.update(row_text.encode("utf-8", "surrogatepass"))

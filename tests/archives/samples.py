@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow.parquet as pq
@@ -15,10 +14,9 @@ from jobs.archives.files import read_own_index, stream_member
 from jobs.archives.index import completed
 from jobs.archives.index_tables import from_batch
 from jobs.archives.model import ArchiveRecord, Member
-from jobs.archives.tar_layout import VENDOR
 from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Checksum, Location, ObjectRef
+from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, Store
 from jobs.s3.uploads import ObjectUpload
@@ -97,22 +95,3 @@ def altered(made: Packed, data: bytes) -> ArchiveRecord:
 async def read_member(store: Store, record: ArchiveRecord, member: Member) -> bytes:
     """A member's content as the product's reader brings and proves it."""
     return b"".join([data async for data in stream_member(store, record, member, ByteBudget(64 * 1024**2))])
-
-
-def read_records(records: Mapping[str, str], name: str, size_bytes: int, mtime: float) -> Member:
-    """The member that a tar's header describes, by its PAX records: all but its place."""
-    checksums = json.loads(records.get(f"{VENDOR}checksums", "{}"))
-    return Member(
-        key=json.loads(records[f"{VENDOR}key"]) if f"{VENDOR}key" in records else name,
-        version_id=records.get(f"{VENDOR}version-id"),
-        is_latest=records.get(f"{VENDOR}is-latest", "true") == "true",
-        size_bytes=size_bytes,
-        etag=records[f"{VENDOR}etag"],
-        last_modified=float(mtime),
-        storage_class=records.get(f"{VENDOR}storage-class", "STANDARD"),
-        headers=json.loads(records.get(f"{VENDOR}headers", "{}")),
-        metadata=json.loads(records.get(f"{VENDOR}metadata", "{}")),
-        tags=json.loads(records.get(f"{VENDOR}tags", "{}")),
-        checksums=tuple(Checksum(algorithm, value, "-" in value) for algorithm, value in checksums.items()),
-        sha256=records.get(f"{VENDOR}sha256"),
-    )

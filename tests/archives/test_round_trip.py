@@ -11,23 +11,27 @@ import os
 import random
 import subprocess
 import tarfile
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.archives.files import extract_member, read_own_index, stream_member
+from jobs.archives.index_tables import from_batch
 from jobs.archives.member_attributes import MEMBER_HEADERS
-from jobs.archives.model import FRAME_BYTES, LOCATOR_BYTES, Member
+from jobs.archives.model import FRAME_BYTES, LOCATOR_BYTES, Locator, Member
+from jobs.archives.tar_layout import read_member as read_header
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location
 from jobs.errors import DamagedArchive, PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
-from tests.archives.samples import Packed, altered, member, packed, read_member, read_records
+from tests.archives.samples import Packed, altered, member, packed, read_member
 from tests.doubles.programs import need
 
 MIB = 1 << 20
@@ -94,7 +98,7 @@ def test_any_members_round_trip_and_any_of_them_can_be_cut_out(
     assert made.record.members == len(given_contents)
     found = untarred(made)
     assert [data for _, data in found.values()] == [data for _, data in given_contents]
-    described = [read_records(e.pax_headers, name, e.size, e.mtime) for name, (e, _) in found.items()]
+    described = [read_header(name, e.size, int(e.mtime), e.pax_headers) for name, (e, _) in found.items()]
     assert described == [each for each, _ in given_contents]
 
     async def read_all() -> None:
@@ -146,8 +150,6 @@ def test_stock_tar_unpacks_hostile_names_inside_the_folder(kind: ArchiveFormat, 
     folder.mkdir(parents=True)
     (tmp_path / f"archive.{kind.value}").write_bytes(made.data)
     command = [tool, "-xf", f"../../archive.{kind.value}"]
-    if tool == "tar":
-        command.insert(1, "--warning=no-unknown-keyword")
     environment = os.environ | {"LC_ALL": "C.UTF-8"}
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -158,6 +160,53 @@ def test_stock_tar_unpacks_hostile_names_inside_the_folder(kind: ArchiveFormat, 
     assert {path.name for path in tmp_path.rglob("*") if path.is_file() and folder not in path.parents} == {
         f"archive.{kind.value}"
     }
+
+
+@pytest.mark.parametrize("kind", [TAR, ZST])
+def test_tar_reads_several_archives_in_one_stream(kind: ArchiveFormat, tmp_path: Path) -> None:
+    """`cat a.tar b.tar | tar -it`."""
+    need("tar", *(["zstd"] if kind is ZST else []))
+    made = [packed([(member(key, key.encode()), key.encode())], kind).data for key in ("first", "second")]
+    (tmp_path / f"all.{kind.value}").write_bytes(b"".join(made))
+    ended = subprocess.run(["tar", "-itf", f"all.{kind.value}"], cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    index = "%index/sealift.parquet"
+    assert ended.stdout.splitlines() == ["first", index, "second", index]
+
+
+def test_tar_brings_metadata_back_as_extended_attributes(tmp_path: Path) -> None:
+    need("tar")
+    try:
+        os.setxattr(tmp_path, "user.probe", b"1")
+    except OSError:
+        pytest.skip("the file system of the temporary folder has no extended attributes")
+    made = packed([(member("a", b"x", version_id="v", metadata={"owner": "é"}), b"x")], TAR)
+    (tmp_path / "one.tar").write_bytes(made.data)
+    ended = subprocess.run(["tar", "--xattrs", "-xf", "one.tar"], cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    named = {name: os.getxattr(tmp_path / "a", name).decode() for name in os.listxattr(tmp_path / "a")}
+    assert named["user.sealift.version-id"] == "v"
+    assert json.loads(named["user.sealift.metadata"]) == {"owner": "é"}
+
+
+@pytest.mark.parametrize("kind", [TAR, ZST])
+@pytest.mark.parametrize("name", ["size_bytes", "offset"])
+def test_an_index_of_an_impossible_size_is_not_believed(kind: ArchiveFormat, name: str) -> None:
+    made = packed(zeros(2), kind)
+    locator = replace(Locator.decode(made.data), **{name: 1 << 62})
+    record = altered(made, made.data[:-LOCATOR_BYTES] + locator.encode(kind)[-LOCATOR_BYTES:])
+    with pytest.raises(DamagedArchive):
+        asyncio.run(read_own_index(made.store, record.location))
+
+
+@pytest.mark.parametrize("kind", [TAR, ZST])
+def test_an_archive_of_the_earlier_form_keeps_its_index(kind: ArchiveFormat) -> None:
+    made = packed(zeros(1), kind)
+    data = (Path(__file__).parent / "earlier" / f"one.{kind.value}").read_bytes()
+    altered(made, data)
+    _, own_index = asyncio.run(read_own_index(made.store, made.record.location))
+    keys = [each.key for each in from_batch(pq.read_table(io.BytesIO(own_index)))]
+    assert keys == ["2024/a.json", "../../b", "c", "a/old"]
 
 
 @pytest.mark.parametrize("kind", [TAR, ZST])
@@ -187,6 +236,27 @@ def test_s3_copies_large_members_into_a_tar(sizes: list[int]) -> None:
     made = packed(given_contents, TAR, copied_from=10 * MIB)
     assert [data for _, data in untarred(made).values()] == [data for _, data in given_contents]
     assert [each.size_bytes for each in made.members] == sizes
+
+
+def test_a_member_of_zeros_is_decoded_within_8_mib_of_memory() -> None:
+    data = bytes(64 * MIB)
+    made = packed([(member("zeros", data), data)], ZST, streamed_from=MIB)
+
+    async def read() -> tuple[int, int]:
+        total = largest = 0
+        async for part in stream_member(made.store, made.record, made.members[0], ByteBudget(16 * MIB)):
+            total, largest = total + len(part), max(largest, len(part))
+        return total, largest
+
+    tracemalloc.start()
+    try:
+        total, largest = asyncio.run(read())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert total == len(data)
+    assert largest <= 2 * MIB
+    assert peak < 8 * MIB
 
 
 def zeros(count: int) -> list[tuple[Member, bytes]]:

