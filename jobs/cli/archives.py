@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections import Counter, defaultdict
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -83,6 +84,18 @@ class ReindexCommand:
     as_json: bool = json_option()
 
 
+@command_options
+class SalvageCommand:
+    """`sealift archives salvage`, as it was typed."""
+
+    archive: Location = argument(type=LocationType())
+    to: Location | None = option("Write members that are whole below this. Default: only list.", type=LocationType())
+    limit: int = option("Name only the first so many members of each kind.", default=50, show_default=True)
+    access: AccessOptions = group(AccessOptions, "archives")
+    to_access: AccessOptions = group(AccessOptions, "to")
+    as_json: bool = json_option()
+
+
 class _Renewed(NamedTuple):
     """One archive after `reindex`."""
 
@@ -129,6 +142,23 @@ def reindex(options: ReindexCommand) -> int:
     archive (three requests). Exit code 3 if an archive is damaged, or must be thawed first.
     """
     return asyncio.run(_reindex(_index(options.ledger), options.access.open(), options))
+
+
+@archives.command()
+@takes(SalvageCommand)
+def salvage(options: SalvageCommand) -> int:
+    """Read an archive that is cut, damaged or another program's, without its index.
+
+    Lists the members that are whole, as a checksum in their own headers proves, and says what is
+    lost. With --to writes them as objects, with metadata and tags, never over an object. Reads
+    tar and tar.zst, once, from the beginning. Exit code 3 if anything is lost, unproven or not
+    written.
+
+    \b
+    sealift archives salvage s3://cold/docs/2024-07-5f0e….tar.zst
+    sealift archives salvage s3://cold/docs/2024-07-5f0e….tar.zst --to s3://back/docs
+    """
+    return asyncio.run(_salvage(options))
 
 
 def _index(ledger: str | None) -> ArchiveIndex:
@@ -242,6 +272,47 @@ async def _is_whole(index: ArchiveIndex, location: Location) -> bool:
     except (DamagedArchive, NotFound):
         return False
     return True
+
+
+async def _salvage(options: SalvageCommand) -> int:
+    from jobs.archives.salvage import SalvageWriter, salvage
+
+    store, written = options.access.open(), 0
+    writer = SalvageWriter(options.to_access.open(), options.to) if options.to is not None else None
+    counts: Counter[str] = Counter()
+    named: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    async with aclosing(salvage(store, options.archive, writer)) as members:
+        async for member in members:
+            found = member.found
+            written += member.target is not None
+            condition = "not_written" if member.problem else found.condition.value
+            counts[condition] += 1
+            if len(named[condition]) < options.limit:
+                named[condition].append(
+                    {
+                        "key": found.member.key if found.member is not None else found.name,
+                        "version_id": found.member.version_id if found.member is not None else None,
+                        "size_bytes": found.size_bytes,
+                        "reason": member.problem or found.reason,
+                    }
+                )
+    lines = [f"{options.archive}: {counts['whole'] + counts['not_written']:,} members are whole"]
+    lines[0] += f", {counts['lost']:,} are lost, {counts['unproven']:,} cannot be proven"
+    if options.to is not None:
+        lines[0] += f"; {written:,} were written below {options.to}"
+    for condition, members_named in named.items():
+        cells = [
+            [each["key"] or "-", each["version_id"] or "", human_bytes(each["size_bytes"])] for each in members_named
+        ]
+        rows = [
+            [condition.replace("_", " "), *row, each["reason"]] for row, each in zip(cells, members_named, strict=True)
+        ]
+        lines.append(table(["", "key", "version", "size", "reason"], rows))
+        if counts[condition] > len(members_named):
+            lines.append(f"and {counts[condition] - len(members_named):,} more")
+    document = {"archive": str(options.archive), "counts": dict(counts), "written": written, "members": dict(named)}
+    emit(document, as_json=options.as_json, text="\n".join(lines))
+    return 0 if set(counts) <= {"whole"} else int(ExitCode.FINDINGS)
 
 
 def _damaged(damage: Damage) -> list[dict[str, str]]:

@@ -109,6 +109,32 @@ def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(dam
     assert "/packed/1/" in restored.stderr
 
 
+def test_a_cut_archive_without_any_index_is_salvaged(packed: World) -> None:
+    """The front door: no ledger is asked, and what is whole comes back with its key."""
+    victim = archive_keys(packed)[1]
+    data = packed.client.get_object(Bucket=packed.destination, Key=victim)["Body"].read()
+    packed.client.put_object(Bucket=packed.destination, Key=victim, Body=data[: len(data) // 3])
+    packed.client.create_bucket(Bucket="salvaged")
+    for key in index_keys(packed):
+        packed.client.delete_object(Bucket=packed.ledger, Key=key)
+    where = f"s3://{packed.destination}/{victim}"
+    listed = packed.sealift("archives", "salvage", where)
+    assert (listed.code, "Traceback" in listed.stderr) == (3, False)
+    assert "lost" in listed.stdout
+    whole = packed.sealift("archives", "salvage", f"s3://{packed.destination}/{archive_keys(packed)[0]}", "--json")
+    assert (whole.code, whole.document["counts"]) == (0, {"whole": 2})
+    result = packed.sealift(
+        "archives", "salvage", f"s3://{packed.destination}/{archive_keys(packed)[0]}", "--to", "s3://salvaged/x"
+    )
+    assert (result.code, "2 were written below s3://salvaged/x" in result.stdout) == (0, True)
+    keys = [each["Key"] for each in packed.client.list_objects_v2(Bucket="salvaged")["Contents"]]
+    assert keys == ["x/0/a.txt", "x/0/b.txt"]
+    assert packed.client.get_object(Bucket="salvaged", Key=keys[0])["Body"].read() == b"a" * 20_000
+    missing = packed.sealift("archives", "salvage", f"s3://{packed.destination}/nothing.tar")
+    assert missing.code not in (0, 3)
+    assert "Traceback" not in missing.stderr
+
+
 def test_an_empty_source_is_nothing_to_pack(world: World) -> None:
     assert compact(world, ALL)["outcomes"] == {}
     fill(world, 1)

@@ -1,0 +1,321 @@
+"""Members of a tar that may be cut, damaged or foreign, found without an index. Pure.
+
+The tar comes in pieces, and nothing of it is kept but the header that is being read. Where a
+header is damaged, the next one is searched for. A member counts as whole only if a checksum in its
+own header proves its content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from jobs.archives.model import BLOCK_BYTES, COUNT_MAX, Locator, Member
+from jobs.archives.reader import content_checksums
+from jobs.archives.tar_layout import is_index, read_member
+from jobs.core.evidence import is_md5
+from jobs.errors import DamagedArchive
+from jobs.s3.checksums import ALGORITHMS, Hasher
+
+RECORDS_BYTES_MAX = 1024**2
+"""The most that a member's PAX records may have. S3's own limits come to some 10 KiB."""
+
+_MAGIC_AT = 257
+_EMPTY = bytes(BLOCK_BYTES)
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_RECORDS = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
+_LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+
+
+class Condition(StrEnum):
+    """What became of a member."""
+
+    WHOLE = "whole"
+    UNPROVEN = "unproven"
+    LOST = "lost"
+
+
+class Found(NamedTuple):
+    """A member, or a part of the tar that holds none. `name` is empty for such a part.
+
+    `member` is None if its header has no records of Sealift's, or is damaged. `reason` says why it
+    is not whole.
+    """
+
+    name: str
+    size_bytes: int
+    condition: Condition
+    reason: str = ""
+    member: Member | None = None
+
+
+class Begun(NamedTuple):
+    """A member whose content follows, in pieces (`bytes`), and then what became of it (`Found`)."""
+
+    name: str
+    member: Member
+
+
+Event = Begun | bytes | Found
+
+
+@dataclass(slots=True)
+class _Entry:
+    """The entry whose content is being read."""
+
+    name: str
+    size_bytes: int
+    left_bytes: int
+    padding_bytes: int
+    member: Member | None
+    proof: _Proof | None
+    is_shown: bool
+    condition: Condition = Condition.UNPROVEN
+    reason: str = "its header has no checksum of it"
+
+    def found(self) -> Found:
+        """What became of it, now that all of its content was read."""
+        condition, reason = self.proof.condition() if self.proof is not None else (self.condition, self.reason)
+        return Found(self.name, self.size_bytes, condition, reason, self.member)
+
+
+@dataclass(slots=True)
+class TarScan:
+    """The scan of one tar, or of several one after the other."""
+
+    _buffer: bytearray = field(default_factory=bytearray)
+    _entry: _Entry | None = None
+    _records: dict[str, str] = field(default_factory=dict)
+    _has_header: bool = False
+    _skip_bytes: int = 0
+    _is_searching: bool = False
+    _unreadable_bytes: int = 0
+    _is_ended: bool = False
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """The next bytes of the tar."""
+        self._buffer += data
+        while True:
+            before = len(self._buffer), self._entry
+            if self._entry is not None:
+                yield from self._content(self._entry)
+            elif self._skip_bytes:
+                self._skip_bytes -= len(self._take(self._skip_bytes))
+            elif self._is_searching:
+                yield from self._search()
+            else:
+                yield from self._header()
+            if (len(self._buffer), self._entry) == before:
+                return
+
+    def lose(self) -> Iterator[Event]:
+        """Bytes are missing here, nobody knows how many."""
+        yield from self._give_up("a part of the archive cannot be read")
+        self._unreadable_bytes += len(self._take(len(self._buffer)))
+        self._is_searching = True
+
+    def close(self) -> Iterator[Event]:
+        """The end of all bytes."""
+        yield from self._give_up("the archive ends within it")
+        self._unreadable_bytes += len(self._buffer)
+        if self._unreadable_bytes or self._is_searching:
+            yield self._unreadable()
+        elif not self._is_ended:
+            yield Found("", 0, Condition.LOST, "the archive was cut short: what came after is lost")
+
+    def _content(self, entry: _Entry) -> Iterator[Event]:
+        data = self._take(entry.left_bytes)
+        entry.left_bytes -= len(data)
+        if entry.proof is not None:
+            entry.proof.update(data)
+            if data:
+                yield data
+        if not entry.left_bytes:
+            self._entry, self._skip_bytes = None, entry.padding_bytes
+            if entry.is_shown:
+                yield entry.found()
+
+    def _give_up(self, reason: str) -> Iterator[Event]:
+        """The entry, or the header of one, whose rest does not come."""
+        entry, self._entry, self._skip_bytes = self._entry, None, 0
+        if entry is not None and entry.is_shown:
+            yield Found(entry.name, entry.size_bytes, Condition.LOST, reason, entry.member)
+        elif self._has_header:
+            yield self._headless(reason)
+        self._records, self._has_header = {}, False
+
+    def _headless(self, reason: str) -> Found:
+        name = self._records.get("path", "")
+        self._records, self._has_header = {}, False
+        return Found(name, 0, Condition.LOST, f"its header is damaged: {reason}")
+
+    def _header(self) -> Iterator[Event]:
+        if len(self._buffer) < BLOCK_BYTES:
+            return
+        block = bytes(self._buffer[:BLOCK_BYTES])
+        if block == _EMPTY:
+            self._is_ended = True
+            self._take(BLOCK_BYTES)
+            return
+        header = _parsed(block)
+        if header is None:
+            if self._is_ended and _is_locator(block):
+                self._take(BLOCK_BYTES)
+                return
+            if self._has_header:
+                yield self._headless("its first block")
+            self._is_searching = True
+            self._unreadable_bytes = len(self._take(1))
+            return
+        if header.type in (*_RECORDS, *_LONG_NAMES, tarfile.XGLTYPE):
+            yield from self._read_records(header)
+            return
+        self._take(BLOCK_BYTES)
+        self._is_ended = False
+        self._entry = self._begin(header)
+        if self._entry.proof is not None and self._entry.member is not None:
+            yield Begun(self._entry.name, self._entry.member)
+
+    def _read_records(self, header: tarfile.TarInfo) -> Iterator[Event]:
+        """The records before a member's header. Those of a whole archive say nothing of members."""
+        if header.size > RECORDS_BYTES_MAX:
+            yield self._headless("its records are too large")
+            self._is_searching = True
+            self._unreadable_bytes = len(self._take(BLOCK_BYTES))
+            return
+        whole_bytes = BLOCK_BYTES + header.size + -header.size % BLOCK_BYTES
+        if len(self._buffer) < whole_bytes:
+            self._has_header = self._has_header or header.type != tarfile.XGLTYPE
+            return
+        data = self._take(whole_bytes)[BLOCK_BYTES : BLOCK_BYTES + header.size]
+        if header.type in _RECORDS:
+            self._records |= _records(data)
+        elif header.type == tarfile.GNUTYPE_LONGNAME:
+            self._records["path"] = data.rstrip(b"\0").decode(errors="replace")
+        self._has_header = header.type != tarfile.XGLTYPE
+        if not self._has_header:
+            self._is_ended = True
+
+    def _begin(self, header: tarfile.TarInfo) -> _Entry:
+        records, self._records, self._has_header = self._records, {}, False
+        name = records.get("path", header.name)
+        size_bytes = _number(records.get("size"), header.size)
+        modified_at = _number(records.get("mtime"), int(header.mtime))
+        is_file = header.type in _FILES
+        left_bytes = size_bytes if is_file or header.type not in tarfile.SUPPORTED_TYPES else 0
+        entry = _Entry(name, size_bytes, left_bytes, -left_bytes % BLOCK_BYTES, None, None, not is_index(records))
+        if not is_file:
+            entry.reason = "it is not a file"
+            return entry
+        try:
+            entry.member = read_member(name, size_bytes, modified_at, records)
+        except DamagedArchive as error:
+            entry.condition, entry.reason = Condition.LOST, str(error)
+        if entry.member is not None:
+            entry.proof = _Proof.of(entry.member)
+        return entry
+
+    def _search(self) -> Iterator[Event]:
+        """Find the next header behind bytes that are none, at any place."""
+        start = 0
+        while (place := self._buffer.find(b"ustar", start)) >= 0:
+            begin = place - _MAGIC_AT
+            if begin >= 0:
+                if len(self._buffer) < begin + BLOCK_BYTES:
+                    break
+                if _parsed(bytes(self._buffer[begin : begin + BLOCK_BYTES])) is not None:
+                    self._unreadable_bytes += len(self._take(begin))
+                    yield self._unreadable()
+                    return
+            start = place + 1
+        self._unreadable_bytes += len(self._take(max(0, len(self._buffer) - BLOCK_BYTES)))
+
+    def _unreadable(self) -> Found:
+        size_bytes, self._unreadable_bytes, self._is_searching = self._unreadable_bytes, 0, False
+        return Found("", size_bytes, Condition.LOST, "a part of the archive that cannot be read")
+
+    def _take(self, size_bytes: int) -> bytes:
+        taken = bytes(self._buffer[:size_bytes])
+        del self._buffer[:size_bytes]
+        return taken
+
+
+@dataclass(slots=True)
+class _Proof:
+    """The content's checksum as it grows, and what it has to become."""
+
+    member: Member
+    known: str
+    hasher: Any
+
+    @classmethod
+    def of(cls, member: Member) -> _Proof | None:
+        """None if nothing in the header proves a content."""
+        for checksum in content_checksums(member):
+            if checksum.algorithm in ALGORITHMS:
+                return cls(member, f"{checksum.algorithm}:{checksum.value}", Hasher(checksum.algorithm))
+        if is_md5(member.etag):
+            return cls(member, "", hashlib.md5(usedforsecurity=False))
+        return None
+
+    def update(self, data: bytes) -> None:
+        """The next piece of the content."""
+        self.hasher.update(data)
+
+    def condition(self) -> tuple[Condition, str]:
+        """What the whole content came to, and why it is not whole.
+
+        The ETag of an object encrypted with KMS looks like an MD5: only an equal one proves
+        anything.
+        """
+        if not self.known:
+            is_proven = self.hasher.hexdigest() == self.member.etag
+            return (Condition.WHOLE, "") if is_proven else (Condition.UNPROVEN, "its header has no checksum of it")
+        if self.hasher.spelled() == self.known:
+            return Condition.WHOLE, ""
+        return Condition.LOST, f"its content is damaged: its {self.hasher.algorithm} is another"
+
+
+def _parsed(block: bytes) -> tarfile.TarInfo | None:
+    """The header in a block. None if its checksum says that it is none."""
+    try:
+        header = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
+    except tarfile.HeaderError:
+        return None
+    return header if 0 <= header.size <= COUNT_MAX else None
+
+
+def _records(data: bytes) -> dict[str, str]:
+    """PAX records: `LENGTH KEYWORD=VALUE` and a line's end, as far as they can be read."""
+    records: dict[str, str] = {}
+    start = 0
+    while start < len(data):
+        length, space, _ = data[start : start + 20].partition(b" ")
+        if not (space and length.isdigit()):
+            break
+        end = start + int(length)
+        keyword, equals, value = data[start + len(length) + 1 : end].partition(b"=")
+        if end > len(data) or not equals or not value.endswith(b"\n"):
+            break
+        records[keyword.decode(errors="replace")] = value[:-1].decode(errors="replace")
+        start = end
+    return records
+
+
+def _number(text: str | None, known: int) -> int:
+    """A whole number in a record, else the one that the header's block has."""
+    is_number = text is not None and text.isascii() and text.isdigit() and len(text) < 20
+    return min(int(text), COUNT_MAX) if text is not None and is_number else known
+
+
+def _is_locator(block: bytes) -> bool:
+    """True for the last block of a plain archive that has no comment around it."""
+    try:
+        Locator.decode(block)
+    except DamagedArchive:
+        return False
+    return True

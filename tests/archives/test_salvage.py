@@ -1,0 +1,238 @@
+"""Salvage: of any damaged archive, what comes back is what was packed, and no more is lost than was hit."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import tarfile
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.archives.salvage import Salvaged, SalvageWriter, salvage
+from jobs.archives.tar_scan import Condition
+from jobs.core.enums import ArchiveFormat
+from jobs.core.model import Attributes, Checksum, Location, ObjectRef
+from jobs.s3.checksums import full_object
+from jobs.s3.store import UNGUARDED
+from tests.archives.samples import Packed, member, packed
+from tests.doubles.memory_store import MemoryStore
+
+MIB = 1 << 20
+TAR, ZST = ArchiveFormat.TAR, ArchiveFormat.TAR_ZST
+EARLIER = Path(__file__).parent / "earlier"
+rng = random.Random(11)
+CONTENTS = {
+    f"d{n}/k{n:02}": rng.randbytes(size) for n, size in enumerate((0, 1, 900, 70_000, 512, 5_000, 66_000, 3, 3))
+}
+MADE = {
+    kind: packed([(member(key, data, metadata={"of": key}), data) for key, data in CONTENTS.items()], kind)
+    for kind in ArchiveFormat
+}
+
+
+def salvaged(data: bytes, name: str, *, write: bool = False) -> tuple[list[Salvaged], MemoryStore]:
+    store = MemoryStore(clock=lambda: 1_750_000_000.0)
+    for bucket in ("cold", "back"):
+        store.create_bucket(bucket)
+
+    async def run() -> list[Salvaged]:
+        await store.put("cold", name, data, Attributes(), guard=UNGUARDED)
+        writer = SalvageWriter(store, Location("back", "out")) if write else None
+        return [each async for each in salvage(store, Location("cold", name), writer)]
+
+    return asyncio.run(run()), store
+
+
+def written(store: MemoryStore) -> dict[str, bytes]:
+    """What is in the bucket, whatever the product says."""
+
+    async def run() -> dict[str, bytes]:
+        entries = (await store.list_objects("back", "")).entries
+        return {each.key: (await store.get(ObjectRef("back", each.key))).data for each in entries}
+
+    return asyncio.run(run())
+
+
+def whole(found: list[Salvaged]) -> list[str]:
+    return [each.found.member.key for each in found if each.found.condition is Condition.WHOLE and each.found.member]
+
+
+@pytest.mark.parametrize("kind", ArchiveFormat)
+def test_an_archive_that_is_whole_comes_back_whole(kind: ArchiveFormat) -> None:
+    found, store = salvaged(MADE[kind].data, f"one.{kind.value}", write=True)
+    assert [each.found.condition for each in found] == [Condition.WHOLE] * len(CONTENTS)
+    assert written(store) == {f"out/{key}": data for key, data in CONTENTS.items()}
+
+    async def metadata() -> object:
+        return (await store.head(ObjectRef("back", "out/d3/k03"))).attributes.metadata
+
+    assert asyncio.run(metadata()) == {"of": "d3/k03"}
+
+
+@pytest.mark.parametrize("kind", ArchiveFormat)
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_no_damage_brings_a_wrong_byte_or_a_traceback(kind: ArchiveFormat, data: st.DataObject) -> None:
+    broken = bytearray(MADE[kind].data)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, max(len(broken) - 1, 0)))
+        end = place + data.draw(st.sampled_from([1, 100, 512, 5_000]))
+        how = data.draw(st.sampled_from(["flip", "cut", "remove", "zero", "noise", "insert"]))
+        if how == "flip" and broken:
+            broken[place] ^= 1 << data.draw(st.integers(0, 7))
+        elif how == "cut":
+            del broken[place:]
+        elif how == "remove":
+            del broken[place:end]
+        elif how == "insert":
+            broken[place:place] = random.Random(place).randbytes(end - place)
+        else:
+            size_bytes = len(broken[place:end])
+            broken[place:end] = bytes(size_bytes) if how == "zero" else random.Random(place).randbytes(size_bytes)
+    found, store = salvaged(bytes(broken), f"one.{kind.value}", write=True)
+    there = written(store)
+    assert {key.removeprefix("out/"): value for key, value in there.items()}.items() <= CONTENTS.items()
+    assert {f"out/{key}" for key in whole(found)} == set(there)
+
+
+@pytest.mark.parametrize("victim", range(len(CONTENTS)))
+def test_one_bad_byte_of_a_plain_tar_loses_one_member(victim: int) -> None:
+    made, keys = MADE[TAR], list(CONTENTS)
+    hit = made.members[victim]
+    places = [hit.offset - 512, hit.offset - 600, *([hit.offset + hit.size_bytes // 2] if hit.size_bytes else [])]
+    for place in places:
+        broken = bytearray(made.data)
+        broken[place] ^= 0x41
+        found, _ = salvaged(bytes(broken), "one.tar")
+        assert set(keys) - {keys[victim]} <= set(whole(found))
+        is_named = [each for each in found if each.found.condition is not Condition.WHOLE]
+        assert bool(is_named) == (keys[victim] not in whole(found))
+
+
+def test_a_damaged_frame_loses_its_members_only() -> None:
+    made, keys = MADE[ZST], list(CONTENTS)
+    frames = sorted({each.frame_offset for each in made.members if each.frame_offset is not None})
+    for frame in frames:
+        sharing = [each.key for each in made.members if each.frame_offset == frame]
+        broken = bytearray(made.data)
+        broken[frame + 20] ^= 0x41
+        found, _ = salvaged(bytes(broken), "one.tar.zst")
+        assert set(keys) - set(sharing) <= set(whole(found))
+        assert [each for each in found if each.found.condition is Condition.LOST]
+
+
+@pytest.mark.parametrize("kind", ArchiveFormat)
+def test_a_cut_archive_says_that_it_is_cut(kind: ArchiveFormat) -> None:
+    last = MADE[kind].members[-1]
+    found, _ = salvaged(MADE[kind].data[: last.byte_range[1] + 512], f"one.{kind.value}")
+    assert whole(found)[:7] == list(CONTENTS)[:7]
+    assert found[-1].found.condition is Condition.LOST
+
+
+@pytest.mark.parametrize("kind", ArchiveFormat)
+def test_an_archive_of_the_earlier_form_is_read(kind: ArchiveFormat) -> None:
+    """Written before members' records were extended attributes."""
+    data = (EARLIER / f"one.{kind.value}").read_bytes()
+    found, store = salvaged(data, f"one.{kind.value}", write=True)
+    assert whole(found) == ["2024/a.json", "../../b", "c", "a/old"]
+    assert len(found) == 4
+    assert written(store) == {
+        "out/2024/a.json": b'{"a":1}',
+        "out/../../b": b"b" * 600,
+        "out/c": b"",
+        "out/a/old%40v0": b"older",
+    }
+    first = found[0].found.member
+    assert first is not None
+    assert (first.version_id, first.metadata, first.tags) == ("v1", {"owner": "é"}, {"team": "blue"})
+    assert first.headers == {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_foreign_tar_is_listed_and_nothing_of_it_is_called_proven(format: int, compressed: bool) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
+        for name, size in (("a", 10), ("n" * 90 + "/" + "m" * 90, 700), ("folder", -1)):
+            entry = tarfile.TarInfo(name)
+            entry.size = max(size, 0)
+            entry.type = tarfile.DIRTYPE if size < 0 else tarfile.REGTYPE
+            tar.addfile(entry, io.BytesIO(bytes(max(size, 0))))
+    data = buffer.getvalue()
+    data = zstandard.ZstdCompressor().compress(data) if compressed else data
+    found, store = salvaged(data, "other.tar.zst" if compressed else "other.tar", write=True)
+    assert [(each.found.name[:3], each.found.size_bytes) for each in found] == [("a", 10), ("nnn", 700), ("fol", 0)]
+    assert {each.found.condition for each in found} == {Condition.UNPROVEN}
+    assert written(store) == {}
+
+
+def test_several_archives_in_one_file_are_read_one_after_the_other() -> None:
+    found, _ = salvaged(MADE[TAR].data + (EARLIER / "one.tar").read_bytes() + MADE[TAR].data, "all.tar")
+    assert len(whole(found)) == len(found) == 2 * len(CONTENTS) + 4
+
+
+def test_an_object_that_is_there_stays_and_a_second_salvage_changes_nothing() -> None:
+    _, store = salvaged(MADE[TAR].data, "one.tar", write=True)
+    before = written(store)
+
+    async def again() -> list[Salvaged]:
+        writer = SalvageWriter(store, Location("back", "out"))
+        return [each async for each in salvage(store, Location("cold", "one.tar"), writer)]
+
+    assert all("already" in each.problem for each in asyncio.run(again()))
+    assert written(store) == before
+
+
+def large(kind: ArchiveFormat) -> Packed:
+    data = bytes(48 * MIB)
+    streamed = member("zeros", data, sha256=None, checksums=(full_object("CRC64NVME", data),))
+    return packed([(streamed, data), (member("after", b"x"), b"x")], kind, streamed_from=MIB)
+
+
+@pytest.mark.parametrize("kind", ArchiveFormat)
+def test_a_large_member_is_proven_by_s3s_checksum_in_bounded_memory(kind: ArchiveFormat) -> None:
+    made = large(kind)
+
+    async def run() -> list[Salvaged]:
+        return [each async for each in salvage(made.store, made.record.location)]
+
+    tracemalloc.start()
+    try:
+        found = asyncio.run(run())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert whole(found) == ["zeros", "after"]
+    assert peak < 48 * MIB  # four ranges of 8 MiB are read ahead
+
+
+def test_a_member_that_nothing_proves_is_not_written() -> None:
+    made = packed([(member("k", b"data", sha256=None, etag="0" * 31 + "-2"), b"data")], TAR)
+    found, store = salvaged(made.data, "one.tar", write=True)
+    assert [each.found.condition for each in found] == [Condition.UNPROVEN]
+    assert written(store) == {}
+
+
+def test_a_damaged_header_is_never_believed() -> None:
+    """PAX itself has no checksum over records: a flipped bit is another key, class or metadata."""
+    made = packed([(member("../k", b"data", checksums=(Checksum("CRC32", "AAAAAA=="),)), b"data")], TAR)
+    start = made.members[0].offset
+    for place in range(512, start - 512):
+        broken = bytearray(made.data)
+        broken[place] ^= 1
+        found, _ = salvaged(bytes(broken), "one.tar")
+        assert whole(found) in ([], ["../k"])
+
+
+def test_records_of_an_impossible_size_are_skipped() -> None:
+    header = tarfile.TarInfo("././@PaxHeader")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 40
+    found, _ = salvaged(header.tobuf(tarfile.GNU_FORMAT) + MADE[TAR].data, "one.tar")
+    assert whole(found) == list(CONTENTS)
+    assert found[0].found.condition is Condition.LOST
