@@ -28,6 +28,9 @@ INVENTORY_HOURS_MAX = 50
 """The maximum age of an S3 Inventory report that is used: daily reports may take two days to
 arrive."""
 
+LEFT_OUT = "left out"
+"""What a summary calls rows that a run was given and that are not in its plan."""
+
 
 class Stage(StrEnum):
     """The stages of a night, in their order."""
@@ -96,15 +99,14 @@ def record_name(pair: str, night: date, stage: Stage, number: int) -> str:
 
 
 def left_by_reconcile(
-    categories: Mapping[str, int], findings: int, unparsed: int, *, is_repaired: bool, keeps_extra: bool
+    categories: Mapping[str, int], findings: int, unparsed: int, *, repairable: int, keeps_extra: bool
 ) -> int:
-    """Return how many rows of a reconciliation need attention after the night.
+    """Return how many rows of a reconciliation need attention besides the `repairable` ones.
 
-    With `is_repaired`, the repair handles what is missing or stale. With `keeps_extra`, deletes are
-    retained, so the policy asks for what is extra.
+    Those are in the repair's manifest, and the repair accounts for each. With `keeps_extra`,
+    deletes are retained, so the policy asks for what is extra.
     """
-    repaired = categories.get(Category.MISSING, 0) + categories.get(Category.STALE, 0) if is_repaired else 0
-    return findings + unparsed - repaired - (categories.get(Category.EXTRA, 0) if keeps_extra else 0)
+    return findings + unparsed - repairable - (categories.get(Category.EXTRA, 0) if keeps_extra else 0)
 
 
 def left_by_run(job: str, outcomes: Mapping[str, int]) -> int:
@@ -115,6 +117,14 @@ def left_by_run(job: str, outcomes: Mapping[str, int]) -> int:
     """
     well = {*GOOD, Status.CHANGED} if job == "verify" else GOOD
     return sum(count for status, count in outcomes.items() if status not in well)
+
+
+def left_out(given: int, taken: int, duplicates: int) -> int:
+    """Return how many of the rows that a run was given are not in its plan.
+
+    Nobody worked on these. A plan that `taken` rows are in holds each row once.
+    """
+    return max(0, given - taken - duplicates)
 
 
 def is_well(stages: Iterable[Mapping[str, Any]]) -> bool:

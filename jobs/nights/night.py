@@ -10,10 +10,21 @@ from jobs import __version__
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.enums import Deletes
+from jobs.core.outcome import GOOD
 from jobs.core.run import RunState
 from jobs.core.selection import Selection
 from jobs.errors import ExitCode
-from jobs.nights.calendar import NIGHT_VERSION, Stage, due, is_well, left_by_reconcile, left_by_run, verdict
+from jobs.nights.calendar import (
+    LEFT_OUT,
+    NIGHT_VERSION,
+    Stage,
+    due,
+    is_well,
+    left_by_reconcile,
+    left_by_run,
+    left_out,
+    verdict,
+)
 from jobs.nights.records import NightRecords
 from jobs.nights.stages import Done, Stages
 from jobs.policy.coverage import Scope
@@ -99,13 +110,14 @@ class _Night:
             return True
         manifest = self.book.ledger.uri(run_id, "repair.parquet")
         repaired = await self.stages.transfer(Stage.REPAIR, self._request("replicate", manifest, retry_of=run_id))
-        if not self._add(Stage.REPAIR, repaired, undone=rows):
+        if not self._add(Stage.REPAIR, repaired, given=rows):
             return False
         if repaired.report is None:
             return True
         copied = repaired.report["run_id"]
         request = self._request("verify", f"proven:{copied}", deep=False, retry_of=copied)
-        return self._add(Stage.VERIFY, await self.stages.transfer(Stage.VERIFY, request))
+        good = sum(count for status, count in repaired.report["outcomes"].items() if status in GOOD)
+        return self._add(Stage.VERIFY, await self.stages.transfer(Stage.VERIFY, request), given=good)
 
     def _request(
         self,
@@ -138,27 +150,30 @@ class _Night:
             prefixes=prefixes_below(self.scope),
         )
 
-    def _add(self, stage: Stage, done: Done, *, undone: int = 0) -> bool:
+    def _add(self, stage: Stage, done: Done, *, given: int = 0) -> bool:
         """Note a stage's result. False when rows of its run are left to do.
 
-        `undone`: the number of rows that are left if the run was refused.
+        `given`: how many rows the run was to work on. What is not in its plan is left to people.
         """
         report = done.report
         if report is None:
-            self._note(stage, refused=done.refused, left=undone)
+            self._note(stage, refused=done.refused, left=given)
             return True
         is_complete = bool(report["state"] == RunState.COMPLETE)
         counts = report.get("outcomes")
-        left = left_by_run(report["job"], counts or {}) if is_complete else report["rows"] - report["accounted"]
         if counts is None:
             counts = {name: each["rows"] for name, each in report["categories"].items()}
             left = left_by_reconcile(
                 counts,
                 report["findings"],
                 report["unparsed"],
-                is_repaired=bool(done.notes["repairable_rows"]),
+                repairable=done.notes["repairable_rows"],
                 keeps_extra=self.pair.deletes is Deletes.RETAIN,
             )
+        else:
+            left = left_by_run(report["job"], counts) if is_complete else report["rows"] - report["accounted"]
+            if unseen := left_out(given, report["rows"], report["excluded"].get("duplicate", 0)):
+                left, counts = left + unseen, counts | {LEFT_OUT: unseen}
         kept = ("run_id", "job", "state", "rows", "bytes", "seconds", "planned_dollars", "report", "report_html")
         self._note(
             stage,

@@ -131,7 +131,9 @@ def _judge(
         "version_id": s("version_id"),
         "destination_version_id": d("version_id"),
         "is_latest": s("is_latest"),
-        "is_delete_marker": f"coalesce({s('is_delete_marker')}, {d('is_delete_marker')}, false)",
+        # Never one side's marker for the other's object: a report of current objects has no such column.
+        "is_delete_marker": f"coalesce(CASE WHEN s.joined IS NOT NULL THEN {s('is_delete_marker')} "
+        f"ELSE {d('is_delete_marker')} END, false)",
         **{f"source_{name}": s(name) for name in ("size_bytes", "etag", "modified_us")},
         **{f"destination_{name}": d(name) for name in ("size_bytes", "etag", "modified_us")},
         **{name: s(name) for name in ("storage_class", "replication", "checksum_kind", "checksum_value")},
@@ -179,9 +181,9 @@ def _has_repeats(
 
 
 def _check_fields(report: StagedReport, options: JoinOptions) -> None:
-    needed = ["isdeletemarker", "versionid"] if options.rules.all_versions else []
+    needed = ["versionid"] if options.rules.all_versions else []
     if options.rules.all_versions or report.column("versionid"):
-        needed.append("islatest")
+        needed += ["isdeletemarker", "islatest"]
     if missing := [field for field in needed if report.column(field) is None]:
         purpose = "--versions all" if options.rules.all_versions else "telling which version is current"
         raise ManifestError(

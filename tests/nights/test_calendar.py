@@ -20,6 +20,7 @@ from jobs.nights.calendar import (
     is_well,
     left_by_reconcile,
     left_by_run,
+    left_out,
     parse_night,
     record_name,
     summary_name,
@@ -101,11 +102,19 @@ def test_names_in_the_ledger() -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_repaired", "keeps_extra", "left"), [(True, True, 3), (True, False, 8), (False, True, 6), (False, False, 11)]
+    ("repairable", "keeps_extra", "left"), [(3, True, 3), (3, False, 8), (0, True, 6), (1, True, 5), (0, False, 11)]
 )
-def test_what_a_reconciliation_leaves_to_people(is_repaired: bool, keeps_extra: bool, left: int) -> None:
+def test_what_a_reconciliation_leaves_to_people(repairable: int, keeps_extra: bool, left: int) -> None:
     found = {"same": 90, "missing": 2, "stale": 1, "different": 2, "extra": 5, "in flight": 7}
-    assert left_by_reconcile(found, 10, 1, is_repaired=is_repaired, keeps_extra=keeps_extra) == left
+    assert left_by_reconcile(found, 10, 1, repairable=repairable, keeps_extra=keeps_extra) == left
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
+def test_of_the_rows_that_a_run_was_given_each_is_planned_a_duplicate_or_left_out(
+    taken: int, duplicates: int, rest: int
+) -> None:
+    assert left_out(taken + duplicates + rest, taken, duplicates) == rest
+    assert left_out(taken, taken + rest, duplicates) == 0
 
 
 def test_a_source_that_moves_on_while_it_is_verified_is_nobodys_affair_but_a_repair_that_fails_is() -> None:

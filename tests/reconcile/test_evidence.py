@@ -144,9 +144,14 @@ def test_rows_without_a_key_are_listed_in_binary_formats_too(tmp_path, file_form
             {},
             {},
             {"versions": "all"},
-            "lacks the fields isdeletemarker, versionid, islatest, which --versions",
+            "lacks the fields versionid, isdeletemarker, islatest, which --versions",
         ),
-        ({"fields": ("Bucket", "Key", "VersionId")}, {}, {}, "lacks the fields islatest, which telling"),
+        (
+            {"fields": ("Bucket", "Key", "VersionId")},
+            {},
+            {},
+            "lacks the fields isdeletemarker, islatest, which telling",
+        ),
     ],
 )
 @pytest.mark.parametrize("file_format", FORMATS)

@@ -1,0 +1,44 @@
+"""Reports that lack a column, or hold odd values: what is unknown never makes a row quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.errors import ManifestError
+from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
+from tests.reconcile.scene import MADE, compare, counts, marker, row, run, version
+
+
+def reports(
+    folder: Path, source: Any, destination: Any, fields: tuple[Sequence[str], Sequence[str]], file_format: str = "CSV"
+) -> tuple[Path, Path]:
+    """Reports of two sides that do not have the same columns."""
+    one, other = fields
+    return (
+        deliver(folder, "src", source, created_at=MADE, fields=one, file_format=file_format),
+        deliver(folder, "dst", destination, created_at=MADE, fields=other, file_format=file_format),
+    )
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_lost_copy_is_repaired_where_only_the_destination_lists_markers(tmp_path, file_format):
+    """The source's report has no IsDeleteMarker, the destination's has: its marker is not the source's."""
+    places = reports(
+        tmp_path, [row("lost", "a")], [marker("lost", "m1"), version("x", "1")], (CURRENT, VERSIONS), file_format
+    )
+    answer = run(tmp_path, *places)
+    assert (counts(answer), answer.repairable_rows) == ({"missing": 1, "extra": 1}, 1)
+    [repaired] = pq.read_table(answer.manifest_parquet).to_pylist()
+    assert (repaired["key"], repaired["is_delete_marker"], repaired["size_bytes"]) == ("lost", False, 1)
+
+
+def test_a_report_of_versions_needs_to_say_which_of_them_are_markers(tmp_path):
+    fields = tuple(name for name in VERSIONS if name != "IsDeleteMarker")
+    places = reports(tmp_path, [version("a", "1")], [version("a", "1")], (fields, CURRENT))
+    with pytest.raises(ManifestError, match="lacks the fields isdeletemarker"):
+        run(tmp_path, *places)
