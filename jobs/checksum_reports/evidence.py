@@ -164,9 +164,9 @@ def _distinct(raw: Path, path: Path, folder: Path) -> tuple[int, int, int]:
 
     Grouping hashes is cheap. Only the rows that share one are compared in full.
     """
-    from jobs.tables.duck import connect, quoted
+    from jobs.tables.duck import connect, parquet, quoted
 
-    relation = f"read_parquet({quoted(str(raw))})"
+    relation = parquet(raw)
     taken = ("etag", "algorithm", "value", "is_composite")
     one = ", ".join(
         f"CASE WHEN count(DISTINCT said) = 1 THEN any_value({name}) FILTER (said IS NOT NULL) END AS {name}"
@@ -196,7 +196,7 @@ def _distinct(raw: Path, path: Path, folder: Path) -> tuple[int, int, int]:
             SELECT count(value),
                    count(*) FILTER (value IS NULL AND reason <> {quoted(AMBIGUOUS)}),
                    count(*) FILTER (value IS NULL AND reason = {quoted(AMBIGUOUS)})
-            FROM read_parquet({quoted(str(path))})
+            FROM {parquet(path)}
             """
         ).fetchall()
     evidence, failed, ambiguous = counted[0]

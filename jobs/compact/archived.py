@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +19,7 @@ from jobs.archives.model import ArchiveRecord
 from jobs.compact.packing import ArchiveStorage
 from jobs.core.model import Location
 from jobs.s3.store import Store
-from jobs.tables.duck import quoted
+from jobs.tables.duck import parquet
 from jobs.tables.ranged_parquet import KeyRange, overlaps
 
 _FIELDS: list[pa.Field[pa.DataType]] = [
@@ -77,7 +78,7 @@ def archived_rows_sql(rows: str, members: str) -> str:
     A version id names the same bytes for ever. A row without one, or with the null version that
     can be overwritten, has to agree in ETag, size and time. Listings have whole seconds.
     """
-    members = f"read_parquet({quoted(members)})"
+    members = parquet(Path(members))
     return f"""
         SELECT place FROM {rows} AS r SEMI JOIN {members} AS m
             ON r.key = m.key AND r.version_id = m.version_id

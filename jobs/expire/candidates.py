@@ -29,7 +29,7 @@ from jobs.expire.rules import EXPIRED_BEFORE, Proof
 from jobs.expire.shares import NOTHING, Share, drop_expired, span_of_listed, span_of_proven, weigh
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
-from jobs.tables.duck import Database, quoted
+from jobs.tables.duck import Database, parquet, quoted
 from jobs.tables.rows import expiry_schema, manifest_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
@@ -116,11 +116,11 @@ async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each i
             if wanted is not None:
                 prefix = _narrowed(prefix, span_of_proven(connection))
             await _spool(list_prefix(prefix), folder / "listed.parquet", scope.is_own)
-            connection.execute(f"CREATE VIEW there AS FROM read_parquet({quoted(str(folder / 'listed.parquet'))})")
+            connection.execute(f"CREATE VIEW there AS FROM {parquet(folder / 'listed.parquet')}")
             excluded[EXPIRED_BEFORE] = await drop_expired(connection, ledger, prefix, folder)
             if wanted is not None:
                 prefix = _narrowed(prefix, span_of_listed(connection))
-                there = f"FROM read_parquet({quoted(str(folder / 'listed.parquet'))})"
+                there = f"FROM {parquet(folder / 'listed.parquet')}"
                 below = f"starts_with(key, {quoted(prefix.key)})"
                 connection.execute(f"CREATE OR REPLACE VIEW there AS {there} WHERE {below}")
             candidates = Candidates(prefix, excluded={why: count for why, count in excluded.items() if count})
@@ -139,11 +139,11 @@ def _narrow(connection: duckdb.DuckDBPyConnection, scope: Scope, wanted: Path | 
     """
     source = scope.source
     is_inside = f"starts_with(key, {quoted(source.key)})"
-    outside = f"FROM read_parquet({quoted(str(wanted))})" if wanted is not None else "FROM proven"
+    outside = f"FROM {parquet(wanted)}" if wanted is not None else "FROM proven"
     (elsewhere,) = _one(connection, f"SELECT count(*) {outside} WHERE NOT {is_inside}")
     connection.execute(f"DELETE FROM proven WHERE NOT {is_inside}")
     if wanted is not None:
-        connection.execute(f"DELETE FROM proven WHERE key NOT IN (SELECT key FROM read_parquet({quoted(str(wanted))}))")
+        connection.execute(f"DELETE FROM proven WHERE key NOT IN (SELECT key FROM {parquet(wanted)})")
     is_copy = " OR ".join(_lies_in("copy_bucket", "copy_key", place) for place in scope.copies) or "false"
     (unnamed,) = _one(
         connection, f"SELECT count(DISTINCT (key, version_id, etag)) FROM proven WHERE NOT coalesce({is_copy}, false)"
@@ -180,9 +180,9 @@ def _drop_foreign(connection: duckdb.DuckDBPyConnection, is_own: Callable[[str],
         for batch in connection.sql("SELECT DISTINCT key FROM proven").to_arrow_reader(BATCH_ROWS):
             keys = [key for key in batch["key"].to_pylist() if not is_own(key)]
             writer.write_batch(pa.RecordBatch.from_pydict({"key": keys}, schema))
-    (count,) = connection.execute(
-        f"DELETE FROM proven WHERE key IN (SELECT key FROM read_parquet({quoted(str(path))}))"
-    ).fetchone() or (0,)
+    (count,) = connection.execute(f"DELETE FROM proven WHERE key IN (SELECT key FROM {parquet(path)})").fetchone() or (
+        0,
+    )
     return int(count)
 
 
@@ -214,7 +214,7 @@ def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Pat
                coalesce(rows.size_bytes, latest.size_bytes) AS size_bytes, coalesce(rows.etag, latest.etag) AS etag,
                coalesce(epoch(rows.last_modified), latest.last_modified) AS last_modified,
                coalesce(rows.storage_class, latest.storage_class) AS storage_class, {names}
-        FROM read_parquet({quoted(str(wanted))}, file_row_number = true) AS rows
+        FROM {parquet(wanted, "file_row_number = true")} AS rows
         LEFT JOIN latest ON latest.key = rows.key
             AND (rows.version_id IS NULL OR latest.version_id IS NULL OR latest.version_id = rows.version_id)
             AND (rows.etag IS NULL OR latest.etag = rows.etag)

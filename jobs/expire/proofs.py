@@ -21,7 +21,7 @@ from jobs.expire.rules import PROOFS
 from jobs.ledger.ledger import Ledger
 from jobs.runs.folding import open_fold
 from jobs.s3.listing import list_all
-from jobs.tables.duck import quoted
+from jobs.tables.duck import parquet, quoted
 
 PROVEN = """
     key VARCHAR, version_id VARCHAR, is_latest BOOLEAN, size_bytes BIGINT, etag VARCHAR, last_modified DOUBLE,
@@ -58,16 +58,14 @@ async def add_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: du
                        coalesce(folded.etag, manifest.etag) AS etag, epoch(last_modified) AS last_modified,
                        storage_class, greatest(epoch(finished_at), written_at) AS proven_at, destination_version_id,
                        destination_etag
-                FROM folded JOIN manifest USING (row) JOIN read_parquet({quoted(str(written))}) USING (file)
+                FROM folded JOIN manifest USING (row) JOIN {parquet(written)} USING (file)
                 WHERE status IN ({statuses}) AND NOT is_delete_marker
             ) TO {quoted(str(rows))} (FORMAT parquet)
             """,
         )
     etags = {
         str(found)
-        for (found,) in connection.execute(
-            f"SELECT DISTINCT destination_etag FROM read_parquet({quoted(str(rows))})"
-        ).fetchall()
+        for (found,) in connection.execute(f"SELECT DISTINCT destination_etag FROM {parquet(rows)}").fetchall()
     }
     if Status.PACKED in PROOFS[spec.job]:
         members = folder / "members.parquet"
@@ -98,7 +96,7 @@ def _replicas_sql(spec: RunSpec, rows: Path) -> str:
         SELECT key, version_id, is_latest, size_bytes, etag, last_modified, storage_class, proven_at,
                {quoted(spec.run_id)} AS run_id, {quoted(destination.bucket)} AS copy_bucket, {key} AS copy_key,
                destination_version_id AS copy_version_id, destination_etag AS copy_etag, false AS in_archive
-        FROM read_parquet({quoted(str(rows))})
+        FROM {parquet(rows)}
         """
 
 
@@ -109,8 +107,8 @@ def _members_sql(spec: RunSpec, rows: Path, members: Path) -> str:
                rows.etag, rows.last_modified, rows.storage_class, proven_at, {quoted(spec.run_id)} AS run_id,
                copy_bucket, copy_key, copy_version_id, copy_etag, true AS in_archive, m.sha256, m.checksums, m."offset",
                m.frame_start, m.frame_offset, m.frame_length
-        FROM read_parquet({quoted(str(rows))}) AS rows
-        JOIN read_parquet({quoted(str(members))}) AS m
+        FROM {parquet(rows)} AS rows
+        JOIN {parquet(members)} AS m
             ON m.key = rows.key AND m.copy_etag = destination_etag AND m.etag = rows.etag
             AND (rows.version_id IS NULL OR m.version_id = rows.version_id)
         QUALIFY row_number() OVER (PARTITION BY rows.key, rows.version_id, rows.etag ORDER BY copy_key) = 1

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from jobs.core.model import NULL_VERSION, Location
 from jobs.ledger.expired_rows import expired_rows
 from jobs.ledger.ledger import Ledger
-from jobs.tables.duck import quoted
+from jobs.tables.duck import parquet, quoted
 from jobs.tables.rows import manifest_schema
 
 
@@ -69,9 +69,7 @@ async def drop_expired(connection: duckdb.DuckDBPyConnection, ledger: Ledger, pr
         async with aclosing(expired_rows(ledger.store, ledger.location, prefix.bucket, prefix.key)) as batches:
             async for batch in batches:
                 writer.write_batch(batch)
-    gone = (
-        f"(FROM read_parquet({quoted(str(path))}) AS gone WHERE NOT is_delete_marker AND {_is_same('chosen', 'gone')})"
-    )
+    gone = f"(FROM {parquet(path)} AS gone WHERE NOT is_delete_marker AND {_is_same('chosen', 'gone')})"
     (count,) = _one(connection, f"DELETE FROM chosen WHERE {missing} AND EXISTS {gone}")
     return int(count)
 

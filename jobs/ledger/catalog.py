@@ -21,7 +21,7 @@ from jobs.ledger.files import JSON, PARQUET, write_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.ledger.views import CATALOG_POINTER, open_views
-from jobs.tables.duck import MEMORY_LIMIT, Database, quoted, refusals
+from jobs.tables.duck import MEMORY_LIMIT, Database, parquet, quoted, refusals
 
 FILE_BYTES = 64_000_000
 
@@ -84,8 +84,7 @@ def _fold(database: Database) -> tuple[list[Path], int, int]:
         )
         runs: Any = database.connection.execute("SELECT count(*) FROM complete").fetchall()
         files = sorted(path for path in folder.rglob("*.parquet"))
-        pattern = quoted(str(folder / "*.parquet"))
-        rows: Any = database.connection.execute(f"SELECT count(*) FROM read_parquet({pattern})").fetchall()
+        rows: Any = database.connection.execute(f"SELECT count(*) FROM {parquet(files)}").fetchall()
     return files, rows[0][0], runs[0][0]
 
 

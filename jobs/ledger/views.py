@@ -28,7 +28,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
-from jobs.tables.duck import MEMORY_LIMIT, Database, quoted
+from jobs.tables.duck import MEMORY_LIMIT, Database, file_list, parquet, quoted
 
 T = TypeVar("T")
 
@@ -177,7 +177,7 @@ async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str
         parts.append(f"SELECT * FROM {_parquet(folder / 'sole', _RUN, _SHARD)}")
     if contested:
         order = f"{weight_sql('status')}, finished_at, attempt, filename"
-        relation = _parquet(folder / "contested", _RUN, _SHARD, option=", filename = true")
+        relation = _parquet(folder / "contested", _RUN, _SHARD, keeps_filename=True)
         parts.append(
             f"SELECT * EXCLUDE (filename) FROM {relation} "
             f"QUALIFY row_number() OVER (PARTITION BY run_id, row ORDER BY {order}) = 1"
@@ -220,11 +220,9 @@ async def _journal(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str 
         parts.append(f"SELECT * FROM {_parquet(folder / 'parquet', _DT)}")
     if any(file.path.suffix == ".json" for file in files):
         columns = ", ".join(f"{name}: '{kind}'" for name, kind in TABLES["journal"].types.items() if name != "dt")
-        pattern = quoted(str(folder / "json" / "**" / "*.json"))
-        parts.append(
-            f"SELECT * FROM read_json({pattern}, columns = {{{columns}}}, hive_partitioning = true, "
-            f"hive_types = {{{_DT}}})"
-        )
+        documents = file_list(folder / "json", below="**/*.json")
+        rows = f"read_json({documents}, columns = {{{columns}}}, hive_partitioning = false, filename = true)"
+        parts.append(f"SELECT * FROM {_with_partitions(rows, folder / 'json', [_DT])}")
     return f"({' UNION ALL BY NAME '.join(parts)})" if parts else None
 
 
@@ -253,10 +251,28 @@ def _hive(run_id: str, shard: str) -> str:
     return f"run_id={run_id}/shard={int(shard)}"
 
 
-def _parquet(folder: Path, *partitions: str, option: str = "") -> str:
-    """The files below a folder as a relation. `partitions` (name: type) are in folder names."""
-    hive = f", hive_partitioning = true, hive_types = {{{', '.join(partitions)}}}" if partitions else ""
-    return f"read_parquet({quoted(str(folder / '**' / '*.parquet'))}, union_by_name = true{hive}{option})"
+def _parquet(folder: Path, *partitions: str, keeps_filename: bool = False) -> str:
+    """The files below a folder as a relation. `partitions` (name: type) are in folder names.
+
+    `keeps_filename`: the rows have the column `filename`, too.
+    """
+    options = "union_by_name = true" + ", filename = true" * bool(partitions)
+    files = parquet(folder, options, below="**/*.parquet")
+    return _with_partitions(files, folder, partitions, keeps_filename=keeps_filename) if partitions else files
+
+
+def _with_partitions(files: str, folder: Path, partitions: Iterable[str], *, keeps_filename: bool = False) -> str:
+    """The rows of `files`, which name their file, with the columns that their folders are named after.
+
+    Only folders below `folder` count: the name of the scratch folder may look like a column, too.
+    """
+    below = f"substr(filename, {len(str(folder)) + 1})"
+    columns = [
+        f"regexp_extract({below}, '/{name}=([^/]*)/', 1)::{kind} AS {name}"
+        for name, _, kind in (partition.partition(": ") for partition in partitions)
+    ]
+    everything = "*" if keeps_filename else "* EXCLUDE (filename)"
+    return f"(SELECT {everything}, {', '.join(columns)} FROM {files})"
 
 
 async def _fetch_runs(

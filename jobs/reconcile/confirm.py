@@ -17,11 +17,21 @@ import pyarrow as pa
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.pace import Pace
 from jobs.core.prefix_map import PrefixMap
-from jobs.errors import Denied, NoSuchBucket, NotFound, StoreError, Throttled
-from jobs.reconcile.rules import Facts, judge
+from jobs.errors import (
+    AuthenticationFailed,
+    Conflict,
+    NoSuchBucket,
+    NotFound,
+    Redirected,
+    StoreError,
+    Throttled,
+    Unavailable,
+)
+from jobs.reconcile.rules import CHECKSUMS_DIFFER, Facts, judge
 from jobs.reconcile.rules_sql import judgements
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
+from jobs.tables.duck import quoted
 
 IN_FLIGHT = 64
 TRIES = 6
@@ -41,8 +51,8 @@ class Suspects:
 
 
 class Confirmation(NamedTuple):
-    """The result: rows asked, findings upheld, findings dismissed, rows that S3 refused to answer
-    for (they stay findings), and rows beyond the limit.
+    """The result: rows asked, findings upheld, findings dismissed, rows that S3 did not answer for
+    (they stay findings), and rows beyond the limit.
     """
 
     asked: int = 0
@@ -53,14 +63,39 @@ class Confirmation(NamedTuple):
 
 
 class _Suspicion(NamedTuple):
+    """A finding and what it was judged by.
+
+    The version ids are those to ask each side for, None for the current object. `is_proven_wrong`:
+    checksums of the bytes at rest differ, which a HEAD does not read.
+    """
+
     rowid: int
     joined: str
-    version_id: str | None
+    source_version_id: str | None
     destination_version_id: str | None
     replication: str | None
-    is_delete_marker: bool
-    at_source: bool
-    at_destination: bool
+    is_proven_wrong: bool
+    source: _Listed
+    destination: _Listed
+
+    def is_upheld_by(self, source: Facts | None, destination: Facts | None) -> bool:
+        """True if the checksums that differ are those of the objects that are there now."""
+        return self.is_proven_wrong and self.source.is_still(source) and self.destination.is_still(destination)
+
+
+class _Listed(NamedTuple):
+    """What tells whether an object is still the one that a report listed."""
+
+    etag: str | None
+    modified_us: int | None
+
+    def is_still(self, now: Facts | None) -> bool:
+        """True if HEAD shows this object. Its times are in whole seconds."""
+        if now is None or now.is_delete_marker or self.etag not in (None, now.etag):
+            return False
+        return None in (self.modified_us, now.last_modified) or (
+            int(self.modified_us or 0) // 1_000_000 == int(now.last_modified or 0)
+        )
 
 
 class _Answer(NamedTuple):
@@ -77,35 +112,40 @@ async def confirm(
     horizon: float,
     *,
     all_versions: bool,
+    versions_sql: str = "",
 ) -> Confirmation:
     """Judge the findings in the table `judged` (see `jobs.reconcile.join`) again, by what S3 says
     of them now.
 
-    `horizon`: epoch seconds. Newer objects are not judged. Raises Unavailable when S3 does not
-    answer after several tries.
+    `horizon`: epoch seconds. Newer objects are not judged. `versions_sql`: the version map as a
+    relation (`jobs.reconcile.join_side.JoinOptions.versions_sql`).
+
+    What a HEAD cannot settle stays a finding: objects whose checksums at rest differ and that have
+    not changed since, and objects that S3 does not answer for. Raises Unavailable when S3 answers
+    for nothing.
     """
-    total = connection.execute(f"SELECT count(*) FROM ({_SUSPICIONS})").fetchone()
+    total = connection.execute(f"SELECT count(*) FROM ({_FINDINGS})").fetchone()
     count = int(total[0]) if total else 0
     codes = {judgement: code for code, judgement in reversed(judgements().items())}
     pace = Pace(IN_FLIGHT)
     asked = upheld = dismissed = unanswered = 0
-    for batch in _batches(connection, suspects.limit):
+    for batch in _batches(connection, suspects.limit, prefixes, versions_sql if all_versions else ""):
         gate = asyncio.Semaphore(pace.in_flight)
 
         async def ask(
             suspicion: _Suspicion, gate: asyncio.Semaphore = gate
         ) -> tuple[Facts | None, Facts | None] | None:
             async with gate:
-                try:
-                    return await _look(suspects, suspicion, prefixes, pace, all_versions=all_versions)
-                except Denied:
-                    return None
+                return await _look(suspects, suspicion, prefixes, pace, all_versions=all_versions)
 
         answers = await asyncio.gather(*map(ask, batch))
         updates = []
         for suspicion, facts in zip(batch, answers, strict=True):
             if facts is None:
                 unanswered += 1
+                continue
+            if suspicion.is_upheld_by(*facts):
+                upheld += 1
                 continue
             judgement = judge(*facts, horizon=horizon, all_versions=all_versions)
             upheld += judgement.is_finding
@@ -116,15 +156,31 @@ async def confirm(
     return Confirmation(asked, upheld, dismissed, unanswered, count - asked)
 
 
-_SUSPICIONS = """
-    SELECT judged.rowid AS rowid, joined, version_id, destination_version_id, replication,
-           coalesce(is_delete_marker, false) AS is_delete_marker, at_source, at_destination
-    FROM judged JOIN verdicts USING (code) WHERE is_finding"""
+_FINDINGS = "SELECT judged.rowid AS rowid, judged.*, reason FROM judged JOIN verdicts USING (code) WHERE is_finding"
 
 
-def _batches(connection: duckdb.DuckDBPyConnection, limit: int) -> Iterator[list[_Suspicion]]:
+def _batches(
+    connection: duckdb.DuckDBPyConnection, limit: int, prefixes: PrefixMap, versions_sql: str
+) -> Iterator[list[_Suspicion]]:
     """Yield the findings as they were before any of them is updated: their ids are read first."""
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE suspicions AS {_SUSPICIONS} ORDER BY rowid LIMIT {int(limit)}")
+    ours, theirs, joins = "f.version_id", "f.destination_version_id", ""
+    if versions_sql:
+        ours, theirs = f"{ours}, back.version_id", f"{theirs}, forth.destination_version_id"
+        key = prefixes.source_sql("f.joined")
+        joins = (
+            f"LEFT JOIN ({versions_sql}) forth ON forth.key = {key} AND forth.version_id = f.version_id "
+            "LEFT JOIN (SELECT key, destination_version_id, max(version_id) AS version_id "
+            f"FROM ({versions_sql}) GROUP BY ALL) back "
+            f"ON back.key = {key} AND back.destination_version_id = f.destination_version_id"
+        )
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE suspicions AS SELECT f.rowid AS rowid, joined, "
+        # a side's own id, else the one that the map gives, else the other side's
+        f"coalesce({ours}, f.destination_version_id) AS ours, coalesce({theirs}, f.version_id) AS theirs, replication, "
+        f"starts_with(reason, {quoted(CHECKSUMS_DIFFER)}) AS is_proven, source_etag, source_modified_us, "
+        "destination_etag, destination_modified_us "
+        f"FROM ({_FINDINGS} ORDER BY judged.rowid LIMIT {int(limit)}) f {joins}"
+    )
     after = -1
     while True:
         rows = connection.execute(
@@ -132,31 +188,39 @@ def _batches(connection: duckdb.DuckDBPyConnection, limit: int) -> Iterator[list
         ).fetchall()
         if not rows:
             return
-        yield [_Suspicion._make(row) for row in rows]
+        yield [_Suspicion._make((*row[:6], _Listed._make(row[6:8]), _Listed._make(row[8:]))) for row in rows]
         after = rows[-1][0]
 
 
 async def _look(
     suspects: Suspects, suspicion: _Suspicion, prefixes: PrefixMap, pace: Pace, *, all_versions: bool
-) -> tuple[Facts | None, Facts | None]:
+) -> tuple[Facts | None, Facts | None] | None:
+    """Return what HEAD says of both sides. None where S3 does not answer for one of them."""
     key = prefixes.source_of(suspicion.joined)
     ours = ObjectRef(suspects.source_bucket, key if key is not None else suspicion.joined)
     theirs = ObjectRef(suspects.destination_bucket, suspicion.joined)
     if all_versions:
-        ours = ours._replace(version_id=suspicion.version_id or suspicion.destination_version_id)
-        theirs = theirs._replace(version_id=suspicion.destination_version_id or suspicion.version_id)
-    source, destination = await asyncio.gather(
-        _facts(suspects.source, ours, pace), _facts(suspects.destination, theirs, pace)
-    )
+        ours = ours._replace(version_id=suspicion.source_version_id)
+        theirs = theirs._replace(version_id=suspicion.destination_version_id)
+    both = _facts(suspects.source, ours, pace), _facts(suspects.destination, theirs, pace)
+    try:
+        source, destination = await asyncio.gather(*both)
+    except _Unanswered:
+        return None
     if source is not None:
         source = source._replace(replication_status=suspicion.replication)
     return source, destination
 
 
+class _Unanswered(Exception):
+    """S3 answers, but not for this object."""
+
+
 async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
     """Return what HEAD says of an object, None where it is gone.
 
-    S3 names a delete marker as such.
+    S3 names a delete marker as such. Raises _Unanswered where only this object has no answer: it is
+    denied, has a key of its customer, an id that the bucket never gave, or an error of its own.
     """
 
     def slow_down(error: StoreError) -> None:
@@ -165,7 +229,7 @@ async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
 
     try:
         return _described(await retry(lambda: store.head(ref), slow_down, TRIES))
-    except NoSuchBucket:
+    except (NoSuchBucket, AuthenticationFailed, Redirected):
         raise
     except NotFound as error:
         return Facts(is_delete_marker=True) if error.code == "DeleteMarker" else None
@@ -173,7 +237,20 @@ async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
         # HEAD of a delete marker by its version id.
         if error.code in ("MethodNotAllowed", "DeleteMarker"):
             return Facts(is_delete_marker=True)
-        raise
+        if isinstance(error, (Unavailable, Conflict)) and not await _answers(store, ref):
+            raise
+        raise _Unanswered from error
+
+
+async def _answers(store: Store, ref: ObjectRef) -> bool:
+    """True if S3 answers a listing of the object's bucket, be it with a refusal."""
+    try:
+        await store.list_objects(ref.bucket, ref.key, max_keys=1)
+    except (Unavailable, NoSuchBucket, AuthenticationFailed, Redirected):
+        return False
+    except StoreError:
+        return True
+    return True
 
 
 def _described(info: ObjectInfo) -> Facts:

@@ -13,7 +13,7 @@ from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
 from jobs.reconcile.rules import UNDATED
 from jobs.reconcile.rules_sql import COMPOSITE
-from jobs.tables.duck import defused, quoted
+from jobs.tables.duck import defused, parquet, quoted
 from jobs.tables.rows import manifest_schema
 
 WORST_PREFIXES = 20
@@ -90,7 +90,7 @@ def write_findings(
     connection.execute(
         "COPY (SELECT * EXCLUDE (checksum_kind, checksum_value, is_latest, rows) "
         f"REPLACE ({safe}), {escaped} AS escaped "
-        f"FROM read_parquet({quoted(folder / 'differences.parquet')}) "
+        f"FROM {parquet(folder / 'differences.parquet')} "
         "ORDER BY key, version_id, destination_version_id) "
         f"TO {quoted(folder / 'differences.csv')} (FORMAT csv, HEADER, FORCE_QUOTE (key, destination_key, reason))"
     )

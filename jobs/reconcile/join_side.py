@@ -12,6 +12,7 @@ from jobs.core.model import NULL_VERSION
 from jobs.core.prefix_map import PrefixMap
 from jobs.reconcile.rules_sql import COMPOSITE, RuleOptions, is_sealed_sql, replication_sql
 from jobs.reconcile.stage import StagedReport
+from jobs.tables.duck import parquet
 
 _ABSENT = "\0"
 """Replaces a field that the report does not have in an expression."""
@@ -42,6 +43,22 @@ class JoinOptions:
     version_map: Sequence[Path] = ()
     source_evidence: Sequence[Path] = ()
     destination_evidence: Sequence[Path] = ()
+
+    def versions_sql(self) -> str:
+        """Return the version map as SQL: key, version_id, destination_version_id. Empty without
+        one.
+
+        Of a version that was copied more than once, it has the latest copy.
+        """
+        if not self.version_map:
+            return ""
+        return (
+            f"SELECT key, coalesce(nullif(version_id, ''), '{NULL_VERSION}') AS version_id, destination_version_id "
+            "FROM (SELECT NULL::TIMESTAMPTZ AS finished_at WHERE false "
+            f"UNION ALL BY NAME FROM {parquet(self.version_map)}) WHERE destination_version_id IS NOT NULL "
+            "QUALIFY row_number() OVER (PARTITION BY key, coalesce(nullif(version_id, ''), 'null') "
+            "ORDER BY finished_at DESC NULLS LAST, destination_version_id DESC) = 1"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +206,8 @@ class JoinSide:
     def _map(self) -> str:
         if not self._has_map:
             return ""
-        paths = [str(path) for path in self.options.version_map]
         return (
-            f" LEFT JOIN (SELECT DISTINCT ON (key, version_id) key, version_id, destination_version_id "
-            f"FROM read_parquet({paths}) WHERE destination_version_id IS NOT NULL) m "
+            f" LEFT JOIN ({self.options.versions_sql()}) m "
             f"ON m.key = {self._field('key')} AND m.version_id = {self._version()}"
         )
 
@@ -218,7 +233,7 @@ class JoinSide:
         rows = (
             f"SELECT * REPLACE (coalesce(nullif(version_id, ''), '{NULL_VERSION}') AS version_id), "
             f"CASE WHEN is_composite THEN '{COMPOSITE}' ELSE '' END || algorithm AS checksum_kind, "
-            f"value AS checksum_value FROM read_parquet({[str(path) for path in self._evidence]}) "
+            f"value AS checksum_value FROM {parquet(self._evidence)} "
             f"WHERE value IS NOT NULL QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY computed_at DESC) = 1"
         )
         return f" LEFT JOIN ({rows}) e ON e.key = {self._field('key')} AND {condition}"

@@ -81,7 +81,10 @@ def _rule(when: str, category: Category | None, reason: str = "") -> Rule:
 
 _DIFFERS = None  # stale or different, whichever the times say
 
+CHECKSUMS_DIFFER = "checksums differ"
+
 COMPARISON = (
+    _rule("source absent, destination absent", Category.EXCLUDED, "at neither side any more"),
     _rule("source gone, destination gone, current", Category.EXCLUDED, "a delete marker, no current object"),
     _rule("source marker, destination marker", Category.SAME),
     _rule("source marker, destination absent", Category.MISSING, "the delete marker is not at the destination"),
@@ -92,7 +95,7 @@ COMPARISON = (
     _rule("destination absent", Category.MISSING, "not at the destination"),
     _rule("sizes differ", _DIFFERS, "sizes differ"),
     _rule("checksums equal", Category.SAME),
-    _rule("checksums differ", _DIFFERS, "checksums differ"),
+    _rule("checksums differ", _DIFFERS, CHECKSUMS_DIFFER),
     _rule("ETags equal, MD5s", Category.SAME),
     _rule("MD5s, encryption known", _DIFFERS, "MD5s differ"),
     _rule("MD5s", _DIFFERS, "MD5s differ (if no KMS: the reports do not say)"),
@@ -123,6 +126,7 @@ def judge(
 
     | what the reports say                   | category     | reason                                          |
     |----------------------------------------|--------------|-------------------------------------------------|
+    | source absent, destination absent      | excluded     | at neither side any more                        |
     | source gone, destination gone, current | excluded     | a delete marker, no current object              |
     | source marker, destination marker      | same         |                                                 |
     | source marker, destination absent      | missing      | the delete marker is not at the destination     |

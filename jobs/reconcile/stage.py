@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,7 +22,7 @@ from jobs.inventory.data_files import fold_name
 from jobs.inventory.fields import FEW_VALUED, FIELDS, TEXT
 from jobs.inventory.report import Inventory
 from jobs.s3.store import Store
-from jobs.tables.duck import identifier, quoted
+from jobs.tables.duck import file_list, identifier, parquet, quoted
 
 FETCHES = 4
 """Data files that are downloaded and checked at once."""
@@ -36,7 +36,7 @@ UNPARSED = (
 class StagedReport:
     """A verified report as a relation.
 
-    `relation` is SQL, `columns` maps folded field names to its columns.
+    `relation` is SQL over the Parquet `files`, `columns` maps folded field names to its columns.
     `constants`: the fields with one value in all rows, as SQL literals. `has_keys`: no row lacks
     its key.
     """
@@ -47,6 +47,7 @@ class StagedReport:
     rows: int = 0
     constants: Mapping[str, str] = field(default_factory=dict)
     has_keys: bool = False
+    files: Sequence[Path] = ()
 
     def column(self, name: str) -> str | None:
         """Return the quoted column of a field, None where the report does not have it."""
@@ -150,9 +151,11 @@ def _stage(
             columns = {name: name for name in columns}
         if not paths:
             raise _empty(inventory)
-        relation = f"read_parquet({paths}, binary_as_string = true)"
+        files = [Path(path) for path in paths]
         read = {name: column for name, column in columns.items() if name in FIELDS}
-        return _measure(connection, StagedReport(inventory, relation, read))
+        return _measure(
+            connection, StagedReport(inventory, parquet(files, "binary_as_string = true"), read, files=files)
+        )
 
 
 def _orc_files(places: Mapping[str, str], written: _Written) -> list[str]:
@@ -219,7 +222,7 @@ def _manifest_errors(inventory: Inventory, places: Mapping[str, str]) -> Iterato
 
 def _check_columns(connection: duckdb.DuckDBPyConnection, inventory: Inventory, places: Mapping[str, str]) -> None:
     for path, place in places.items():
-        found = {row[0] for row in connection.execute(f"DESCRIBE FROM read_parquet({quoted(path)})").fetchall()}
+        found = {row[0] for row in connection.execute(f"DESCRIBE FROM {parquet(Path(path))}").fetchall()}
         if missing := [name for name in inventory.columns if name not in found]:
             raise ManifestError(
                 f"{place} lacks {', '.join(missing)}, which {inventory.manifest} promises: "
@@ -258,7 +261,7 @@ def _measure(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> Sta
             f"INSERT INTO unparsed SELECT {quoted(inventory.manifest)}, NULL, NULL, 'the row has no key', "
             f"t::VARCHAR FROM {staged.relation} AS t WHERE {key} IS NULL"
         )
-    return StagedReport(inventory, staged.relation, staged.columns, rows, constants, has_keys)
+    return replace(staged, rows=rows, constants=constants, has_keys=has_keys)
 
 
 def _statistics(
@@ -269,13 +272,13 @@ def _statistics(
 
     Reading a column of all rows would take a good part of the time that the join takes.
     """
-    paths = _paths(staged)
-    row = connection.execute(f"SELECT sum(num_rows) FROM parquet_file_metadata({paths})").fetchone()
+    files = file_list(staged.files)
+    row = connection.execute(f"SELECT sum(num_rows) FROM parquet_file_metadata({files})").fetchone()
     columns = connection.execute(
         f"""
         SELECT path_in_schema, min(stats_min_value), max(stats_max_value),
                sum(num_values - stats_null_count)::BIGINT
-        FROM parquet_metadata({paths}) GROUP BY 1
+        FROM parquet_metadata({files}) GROUP BY 1
         HAVING bool_and(stats_null_count IS NOT NULL
                         AND (stats_null_count = num_values OR stats_min_value IS NOT NULL))
         """
@@ -293,11 +296,8 @@ def _scanned(connection: duckdb.DuckDBPyConnection, staged: StagedReport, name: 
 def _has_no_key(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> bool:
     """True if a row may have no key, by the files' own statistics."""
     row = connection.execute(
-        f"SELECT sum(coalesce(stats_null_count, 1)) FROM parquet_metadata({_paths(staged)}) WHERE path_in_schema = ?",
+        "SELECT sum(coalesce(stats_null_count, 1)) "
+        f"FROM parquet_metadata({file_list(staged.files)}) WHERE path_in_schema = ?",
         [staged.columns["key"]],
     ).fetchone()
     return bool(row and row[0])
-
-
-def _paths(staged: StagedReport) -> str:
-    return staged.relation.removeprefix("read_parquet(").rpartition(", ")[0]

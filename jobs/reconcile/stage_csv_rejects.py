@@ -10,7 +10,7 @@ import duckdb
 from jobs.inventory.data_files import fold_name
 from jobs.inventory.fields import FIELDS, FLAG, NUMBER, TEXT, TIME
 from jobs.inventory.report import Inventory
-from jobs.tables.duck import identifier, quoted
+from jobs.tables.duck import file_list, identifier, parquet, quoted
 
 _AS_PARQUET = "FORMAT parquet, COMPRESSION lz4, DICTIONARY_SIZE_LIMIT 1000, ROW_GROUP_SIZE 30720"
 
@@ -45,7 +45,8 @@ def convert_csv(
                    CASE WHEN problem IS NOT NULL THEN {text} END AS text
             FROM (SELECT *, CASE {" ".join(problems)} END AS problem
                   FROM (SELECT {", ".join(values)}, filename, {", ".join(map(identifier, raw))}
-                        FROM read_csv({list(places)}, columns = {{{types}}}, header = false, auto_detect = false,
+                        FROM read_csv({file_list(map(Path, places))}, hive_partitioning = false,
+                                      columns = {{{types}}}, header = false, auto_detect = false,
                                       delim = ',', quote = '"', escape = '"', compression = 'gzip', filename = true,
                                       store_rejects = true, max_line_size = 16777216)))
         ) TO {quoted(read)} ({_AS_PARQUET})
@@ -55,7 +56,7 @@ def convert_csv(
     report = quoted(inventory.manifest)
     connection.execute(
         f"INSERT INTO unparsed SELECT {report}, {renamed}, NULL, problem, text "
-        f"FROM read_parquet({quoted(read)}) WHERE problem IS NOT NULL"
+        f"FROM {parquet(read)} WHERE problem IS NOT NULL"
     )
     connection.execute(
         f"INSERT INTO unparsed SELECT DISTINCT ON (file, line) {report}, "
@@ -63,7 +64,7 @@ def convert_csv(
         "lower(replace(error_type::VARCHAR, '_', ' ')), csv_line "
         "FROM reject_errors JOIN reject_scans USING (scan_id, file_id)"
     )
-    rows = f"SELECT * EXCLUDE (problem, file, text) FROM read_parquet({quoted(read)})"
+    rows = f"SELECT * EXCLUDE (problem, file, text) FROM {parquet(read)}"
     connection.execute(f"COPY ({rows}) TO {quoted(target)} ({_AS_PARQUET})")
     read.unlink()
     return str(target)

@@ -39,7 +39,7 @@ from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
 from jobs.runs.request import Planned, Request, check_sides, drafting
-from jobs.tables.duck import Database, quoted
+from jobs.tables.duck import Database, parquet
 from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_parquet
 
 BATCH_ROWS = 20_000
@@ -191,7 +191,7 @@ class _Planning:
 
     @property
     def _relation(self) -> str:
-        return f"read_parquet({quoted(str(self.folder / 'chosen.parquet'))})"
+        return parquet(self.folder / "chosen.parquet")
 
     def _chosen(self) -> Iterator[ObjectVersion]:
         for _, group in itertools.groupby(self._candidates(), key=attrgetter("key")):
@@ -207,7 +207,7 @@ class _Planning:
         first.
         """
         relation: Any = self.connection.sql(
-            f"SELECT {', '.join(_COLUMNS)} FROM read_parquet({quoted(str(self.folder / 'rows.parquet'))}) "
+            f"SELECT {', '.join(_COLUMNS)} FROM {parquet(self.folder / 'rows.parquet')} "
             "ORDER BY key, archive IS NOT NULL, CASE WHEN archive IS NULL THEN -place ELSE place END"
         )
         for batch in relation.to_arrow_reader(BATCH_ROWS):

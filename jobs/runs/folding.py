@@ -92,9 +92,11 @@ async def open_fold(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> du
     """
     if not await _download_outcomes(ledger, run_id, plan, folder):
         return None
+    from jobs.tables.duck import parquet
+
     connection = _fold_files(folder)
     await _download_shards(ledger, run_id, plan, folder, range(len(plan.shards)))
-    connection.execute(f"CREATE VIEW manifest AS FROM read_parquet('{folder}/shard-*.parquet')")
+    connection.execute(f"CREATE VIEW manifest AS FROM {parquet(folder, below='shard-*.parquet')}")
     return connection
 
 
@@ -120,7 +122,7 @@ async def _download_shards(ledger: Ledger, run_id: str, plan: Plan, folder: Path
 
 
 def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
-    from jobs.tables.duck import connect, quoted
+    from jobs.tables.duck import connect, parquet, quoted
 
     connection = connect(folder, memory_limit=MEMORY_LIMIT, database=str(folder / "fold.duckdb"), threads=2)
     good = ", ".join(quoted(status.value) for status in sorted(GOOD))
@@ -129,10 +131,10 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
         CREATE TABLE folded AS
         SELECT * EXCLUDE (place, filename), parse_filename(filename) AS file,
                status NOT IN ({good}) AS bad,
-               regexp_extract(filename, 'outcomes-(\\d+)-', 1)::INTEGER AS shard
+               regexp_extract(parse_filename(filename), 'outcomes-(\\d+)-', 1)::INTEGER AS shard
         FROM (SELECT *, row_number() OVER (
                   PARTITION BY row ORDER BY {weight_sql("status")}, finished_at, attempt, filename) AS place
-              FROM read_parquet('{folder}/outcomes-*.parquet', filename=true))
+              FROM {parquet(folder, "filename = true", below="outcomes-*.parquet")})
         WHERE place = 1
         """
     )
@@ -171,12 +173,14 @@ def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures:
 
 def _listed(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[str, Any]]:
     """The first failures in the order of their keys, with the columns of the report's page."""
+    from jobs.tables.duck import parquet
+
     table = connection.sql(
         f"""
         SELECT folded.key, folded.version_id, status, reason, destination_etag,
                manifest.size_bytes AS source_size_bytes, manifest.etag AS source_etag,
                strftime(manifest.last_modified AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS source_last_modified
-        FROM folded JOIN read_parquet('{folder}/shard-*.parquet') AS manifest USING (row)
+        FROM folded JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
         WHERE bad ORDER BY folded.key, row LIMIT {LISTED_FAILURES}
         """
     ).to_arrow_table()
@@ -191,22 +195,22 @@ def _failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[byte
     comes first, as in a listing, which orders versions of equal times. In the CSV file a formula is
     defused (`jobs.tables.duck.defused`).
     """
-    from jobs.tables.duck import defused, quoted
+    from jobs.tables.duck import defused, parquet, quoted
 
     reader = connection.sql(
         f"""
         SELECT manifest.* EXCLUDE (row, condemned_etag),
                CASE WHEN status = 'mismatched' THEN destination_etag ELSE condemned_etag END AS condemned_etag,
                status, reason
-        FROM folded JOIN read_parquet('{folder}/shard-*.parquet') AS manifest USING (row)
+        FROM folded JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
         WHERE bad ORDER BY min(row) OVER (PARTITION BY manifest.key), row DESC
         """
     ).to_arrow_reader()
-    parquet, csv = folder / "failures.parquet", folder / "failures.csv"
-    parquet.write_bytes(write_parquet(reader.read_all()))
+    file, csv = folder / "failures.parquet", folder / "failures.csv"
+    file.write_bytes(write_parquet(reader.read_all()))
     safe, escaped = defused("key", "reason")
     connection.execute(
-        f"COPY (SELECT * REPLACE ({safe}), {escaped} AS escaped FROM read_parquet({quoted(parquet)})) "
+        f"COPY (SELECT * REPLACE ({safe}), {escaped} AS escaped FROM {parquet(file)}) "
         f"TO {quoted(csv)} (FORMAT csv, HEADER, FORCE_QUOTE (key, reason))"
     )
-    return parquet.read_bytes(), csv.read_bytes()
+    return file.read_bytes(), csv.read_bytes()

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from jobs.core.part_sizes import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES
 from jobs.core.pricing import Group
 from jobs.runs import sharding
-from jobs.tables.duck import connect, quoted
+from jobs.tables.duck import connect, parquet, quoted
 from jobs.tables.rows import manifest_schema
 
 BATCH_ROWS = 20_000
@@ -32,7 +32,7 @@ class Sorting:
         file = str(folder / "planning.duckdb")
         self.connection = connect(folder, memory_limit=memory_limit, database=file, threads=2)
         self._folder = folder
-        self._relation = _read_parquet(folder / "rows.parquet")
+        self._relation = parquet(folder / "rows.parquet")
 
     def leave_out(self, places_sql: Callable[[str], str]) -> int:
         """Leave out the rows whose `place` the SQL selects from a relation → how many they are."""
@@ -87,7 +87,7 @@ class Sorting:
         self._pack(loads)
         self._relation = (
             f"(SELECT taken.*, coalesce(packed.shard, {hashed}) AS shard "
-            f"FROM {self._relation} AS taken LEFT JOIN {_read_parquet(self._folder / 'packed.parquet')} AS packed "
+            f"FROM {self._relation} AS taken LEFT JOIN {parquet(self._folder / 'packed.parquet')} AS packed "
             "USING (key))"
         )
 
@@ -132,7 +132,7 @@ class Sorting:
                 "RESET preserve_insertion_order"
             )
             written = sorted(folder.glob("slab=*"), key=lambda slab: int(slab.name.removeprefix("slab=")))
-            relations = [_read_parquet(slab / "*.parquet") for slab in written]
+            relations = [parquet(slab, below="*.parquet") for slab in written]
         else:
             relations = [self._relation]
         # Two threads that merge spilled rows pin so many blocks that the memory limit is not
@@ -197,7 +197,3 @@ def _cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
             pending.append(batch.slice(start, end - start))
     if pending:
         yield pa.Table.from_batches(pending)
-
-
-def _read_parquet(path: Path) -> str:
-    return f"read_parquet({quoted(path)})"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from jobs.errors import UsageError
+from jobs.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,8 +33,11 @@ def connect(
     """A database, in memory or in a file, that spills to a folder below `folder` above its memory
     limit.
 
-    Times are in UTC. `settings` are DuckDB's own, such as `threads`.
+    Times are in UTC. `settings` are DuckDB's own, such as `threads`. Raises ConfigError for a file
+    that DuckDB cannot open.
     """
+    if "?" in database:  # DuckDB takes the rest for options
+        raise ConfigError(f"cannot keep a database in {folder}: its name has a `?`; set TMPDIR to another folder")
     limits = {"memory_limit": memory_limit, "temp_directory": str(folder / "spill")}
     connection = duckdb.connect(database, config=_SETTINGS | limits | settings)
     # The progress bar goes to stdout, which belongs to the command's own output.
@@ -62,7 +65,9 @@ class Database:
 
     def lock(self) -> None:
         """Close all ways out for good: other files, the network, extensions, settings."""
-        self.connection.execute(f"SET allowed_directories = [{quoted(str(self.files))}]")
+        # As a pattern, too: DuckDB looks a pattern up before it knows which files match it.
+        names = sorted({str(self.files), literal_path(self.files)})
+        self.connection.execute(f"SET allowed_directories = [{', '.join(map(quoted, names))}]")
         self.connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
     async def select(self, sql: str) -> Answer:
@@ -190,6 +195,27 @@ def harmless(name: str) -> tuple[str, str]:
 def quoted(value: object) -> str:
     """A SQL string."""
     return "'" + str(value).replace("'", "''") + "'"
+
+
+def parquet(paths: Path | Iterable[Path], options: str = "", *, below: str = "") -> str:
+    """Parquet files as a relation.
+
+    They are found by their very names: `*`, `?`, `[` and `key=value` in a path mean nothing.
+    `below` is a pattern, and `paths` then are the folders that it is looked for in. `options` are
+    further arguments of `read_parquet`.
+    """
+    return f"read_parquet({file_list(paths, below=below)}, hive_partitioning = false{', ' * bool(options)}{options})"
+
+
+def file_list(paths: Path | Iterable[Path], *, below: str = "") -> str:
+    """Paths as a SQL list for a table function, which takes each for a pattern. See `parquet`."""
+    each = [paths] if isinstance(paths, Path) else paths
+    return f"[{', '.join(quoted(literal_path(path) + (f'/{below}' if below else '')) for path in each)}]"
+
+
+def literal_path(path: Path) -> str:
+    """A pattern that only this path matches."""
+    return "".join(f"[{each}]" if each in "*?[" else each for each in str(path))
 
 
 @contextlib.contextmanager

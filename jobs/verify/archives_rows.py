@@ -25,7 +25,7 @@ from jobs.core.model import Location
 from jobs.core.run import ShardSummary
 from jobs.errors import DamagedArchive
 from jobs.runs import sharding as shards
-from jobs.tables.duck import Database, quoted
+from jobs.tables.duck import Database, parquet
 from jobs.tables.rows import expiry_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
@@ -114,7 +114,7 @@ def _find_claims(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         CREATE VIEW rows AS
         SELECT *, file_row_number AS place, CASE WHEN version_id IS NULL OR version_id = 'null'
             THEN 'null ' || coalesce(etag, '') || epoch_us(last_modified) ELSE version_id END AS version
-        FROM read_parquet({quoted(str(path))}, file_row_number = true);
+        FROM {parquet(path, "file_row_number = true")};
         CREATE TABLE suspects AS
         SELECT hash(source_bucket, key, version) AS suspect FROM rows WHERE source_bucket IS NOT NULL
         GROUP BY 1 HAVING count(*) > 1;

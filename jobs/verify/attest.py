@@ -115,7 +115,7 @@ async def attest_rows(
 
 
 def _join(connection: duckdb.DuckDBPyConnection, spool: Path, route: Route, folder: Path) -> Any:
-    from jobs.tables.duck import quoted
+    from jobs.tables.duck import parquet, quoted
 
     for side in ("source", "destination"):
         _evidence(connection, side, folder / f"{side}-evidence.parquet")
@@ -127,7 +127,7 @@ def _join(connection: duckdb.DuckDBPyConnection, spool: Path, route: Route, fold
         f"""
         SELECT {names}, coalesce(exact.attested, ours.attested) AS source_attested,
                theirs.attested AS destination_attested
-        FROM read_parquet({quoted(str(spool))}, file_row_number = true) AS rows
+        FROM {parquet(spool, "file_row_number = true")} AS rows
         LEFT JOIN source_evidence AS exact ON exact.key = rows.key AND exact.version_id = rows.version_id
         LEFT JOIN source_keys AS ours ON ours.key = rows.key
         LEFT JOIN destination_keys AS theirs ON theirs.key = {target}
@@ -141,9 +141,9 @@ def _evidence(connection: duckdb.DuckDBPyConnection, side: str, path: Path) -> N
     """The views `<side>_evidence` (key, version_id, attested) and `<side>_keys` (key, attested),
     each key once.
     """
-    from jobs.tables.duck import quoted
+    from jobs.tables.duck import parquet
 
-    relation = f"read_parquet({quoted(str(path))})"
+    relation = parquet(path)
     if not path.exists():
         relation = "(SELECT NULL::VARCHAR AS key, NULL::VARCHAR AS version_id, NULL::VARCHAR AS attested WHERE false)"
         connection.execute(f"CREATE VIEW {side}_evidence AS FROM {relation}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.end_to_end.conftest import World
-from tests.end_to_end.pair_policy import keys, write_policy
+from tests.end_to_end.pair_policy import write_policy
 from tests.end_to_end.test_nightly import counted, nightly, stage
 from tests.end_to_end.test_reconcile import settle
 

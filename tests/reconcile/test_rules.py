@@ -17,6 +17,7 @@ MARKER = Facts(is_delete_marker=True, last_modified=OLD)
 SHA, OTHER_SHA = Checksum("SHA256", "a"), Checksum("SHA256", "b")
 
 COMPARED = {
+    "source absent, destination absent": (None, None),
     "source gone, destination gone, current": (MARKER, None),
     "source marker, destination marker": (MARKER, MARKER),
     "source marker, destination absent": (MARKER, None),
@@ -69,7 +70,7 @@ def test_the_tables_are_the_rules():
 @pytest.mark.parametrize(("atoms", "category", "reason"), COMPARISON_TABLE)
 def test_a_pair_is_what_the_first_table_says(atoms, category, reason):
     source, destination = COMPARED[atoms]
-    all_versions = "marker" in atoms
+    all_versions = "marker" in atoms or "source absent" in atoms
     told = judge(source, destination, horizon=HORIZON, all_versions=all_versions)
     if category != "differs":
         assert told == (category, reason, category in FINDINGS)

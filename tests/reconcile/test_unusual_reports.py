@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import ManifestError
+from jobs.reconcile.reconcile import EvidenceFiles
 from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
 from tests.reconcile.scene import MADE, compare, counts, marker, row, run, version
+from tests.reconcile.test_evidence import evidence
 
 
 def reports(
@@ -42,3 +44,26 @@ def test_a_report_of_versions_needs_to_say_which_of_them_are_markers(tmp_path):
     places = reports(tmp_path, [version("a", "1")], [version("a", "1")], (fields, CURRENT))
     with pytest.raises(ManifestError, match="lacks the fields isdeletemarker"):
         run(tmp_path, *places)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("name", ["dt=2026", "key=1", "it's", 'a"b', "[x]*?", "etag=1/size=2/rows=3"])
+def test_a_scratch_folder_of_any_name_changes_nothing(tmp_path, name, file_format):
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    (tmp_path / "x").mkdir()  # what `[x]*?` would match as a pattern
+    known = evidence(folder / "known.parquet", ("in parts", "null", "e-2", "SHA256", "v", False, MADE))
+    source = [row("a", "x"), row("lost", "y"), row("in parts", "z", ETag="e-2")]
+    if file_format == "CSV":
+        source.append(row("odd", "x", Size="many"))
+    answer = compare(
+        folder,
+        source,
+        [row("a", "x"), row("in parts", "z", ETag="e-2")],
+        joined={"evidence": EvidenceFiles([known], [known])},
+        file_format=file_format,
+    )
+    unparsed = int(file_format == "CSV")
+    assert (counts(answer), answer.unparsed_rows) == ({"same": 2, "missing": 1 + unparsed}, unparsed)
+    assert {each.file.rpartition("/")[2] for each in answer.unparsed if each.file} <= {"2025-11-24T16-00Z-0.csv.gz"}
+    assert {one["key"] for one in pq.read_table(answer.manifest_parquet).to_pylist()} >= {"lost"}

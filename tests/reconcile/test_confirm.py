@@ -1,0 +1,156 @@
+"""Confirmation: what a HEAD says, what it cannot say, and rows that S3 does not answer for."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.core.model import Attributes, ObjectInfo, ObjectRef
+from jobs.errors import AuthenticationFailed, NoSuchBucket, Unavailable, store_error
+from jobs.reconcile import confirm
+from jobs.reconcile.confirm import Suspects
+from jobs.reconcile.reconcile import EvidenceFiles, Reconciliation
+from jobs.s3.store import Guard, Page
+from tests.doubles.memory_store import MemoryStore
+from tests.inventory.samples import VERSIONS
+from tests.reconcile.scene import OLD, compare, counts, differences, row, version
+from tests.reconcile.test_evidence import evidence
+
+
+class Bucket(MemoryStore):
+    """One side's bucket. HEADs of the keys in `poison` end in an error of that status and code."""
+
+    def __init__(self, name: str, poison: dict[str, tuple[int, str]], *, is_up: bool = True, versioned: bool = False):
+        super().__init__(clock=lambda: OLD, new_id=iter(f"{name}-{number}" for number in range(99)).__next__)
+        self.name, self.poison, self.is_up = name, poison, is_up
+        self.create_bucket(name, versioned=versioned)
+
+    async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
+        if ref.key in self.poison:
+            status, code = self.poison[ref.key]
+            raise store_error("HeadObject", str(ref), code, "", status)
+        return await super().head(ref, part_number=part_number)
+
+    async def list_objects(self, *arguments: Any, **options: Any) -> Page:
+        if not self.is_up:
+            raise store_error("ListObjectsV2", self.name, "InternalError", "", 500)
+        return await super().list_objects(*arguments, **options)
+
+    def hold(self, key: str, content: str) -> str | None:
+        written = asyncio.run(self.put(self.name, key, content.encode(), Attributes(), guard=Guard()))
+        return written.version_id
+
+
+def asked(
+    folder: Path, source: Any, destination: Any, ours: Bucket, theirs: Bucket, joined: Any = None, **options: Any
+) -> Reconciliation:
+    suspects = Suspects(ours, "src", theirs, "dst", 1000)
+    return compare(folder, source, destination, joined={"suspects": suspects} | (joined or {}), **options)
+
+
+@pytest.mark.parametrize("poison", [(400, ""), (400, "InvalidArgument"), (500, "InternalError"), (403, "AccessDenied")])
+def test_a_row_that_s3_does_not_answer_for_stays_a_finding_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poison: tuple[int, str]
+) -> None:
+    monkeypatch.setattr(confirm, "TRIES", 1)
+    ours, theirs = Bucket("src", {"poison": poison}), Bucket("dst", {})
+    for key in ("poison", "lost", "there"):
+        ours.hold(key, "x")
+    theirs.hold("there", "x")
+    answer = asked(tmp_path, [row(key, "x") for key in ("poison", "lost", "there")], [row("z", "")], ours, theirs)
+    assert answer.confirmed == (4, 1, 2, 1, 0)
+    assert counts(answer) == {"missing": 2, "same": 1, "excluded": 1}
+    assert set(differences(answer)) == {"poison", "lost"}
+
+
+@pytest.mark.parametrize(
+    ("poison", "is_up", "error"),
+    [
+        ((500, "InternalError"), False, Unavailable),
+        ((403, "ExpiredToken"), True, AuthenticationFailed),
+        ((404, "NoSuchBucket"), True, NoSuchBucket),
+    ],
+)
+def test_where_no_other_row_would_fare_better_the_reconciliation_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poison: tuple[int, str], is_up: bool, error: type[Exception]
+) -> None:
+    monkeypatch.setattr(confirm, "TRIES", 1)
+    with pytest.raises(error):
+        asked(tmp_path, [row("a", "x")], [row("z")], Bucket("src", {"a": poison}, is_up=is_up), Bucket("dst", {}))
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_head_does_not_dismiss_what_checksums_at_rest_proved(tmp_path: Path, is_replaced: bool) -> None:
+    """The bytes at rest differ, although both ETags are equal MD5s: only a new object changes that."""
+    ours, theirs = Bucket("src", {}), Bucket("dst", {})
+    for side in (ours, theirs):
+        side.hold("a", "y" if is_replaced else "x")
+    etag = row("a", "x")["ETag"]
+    known = EvidenceFiles(
+        [evidence(tmp_path / "s.parquet", ("a", "null", etag, "SHA256", "v", False, OLD + 1))],
+        [evidence(tmp_path / "d.parquet", ("a", "null", etag, "SHA256", "w", False, OLD + 1))],
+    )
+    answer = asked(tmp_path, [row("a", "x")], [row("a", "x")], ours, theirs, joined={"evidence": known})
+    assert counts(answer) == ({"same": 1} if is_replaced else {"different": 1})
+
+
+def test_a_version_that_is_at_neither_side_any_more_is_not_extra(tmp_path: Path) -> None:
+    ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {}, versioned=True)
+    answer = asked(
+        tmp_path, [version("a", "1", "x")], [version("b", "2", "x")], ours, theirs, fields=VERSIONS, versions="all"
+    )
+    assert (counts(answer), answer.findings, answer.confirmed) == ({"excluded": 2}, 0, (2, 0, 2, 0, 0))
+
+
+def mapped(path: Path, *rows: tuple[str, str, str, float]) -> Path:
+    """Outcomes of a run: key, the source's version, its copy's version, when."""
+    names = ("key", "version_id", "destination_version_id")
+    columns: dict[str, Any] = {name: [one[place] for one in rows] for place, name in enumerate(names)}
+    times = pa.array([int(one[3] * 1e6) for one in rows], pa.int64()).cast(pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table(columns | {"finished_at": times}), path)
+    return path
+
+
+def test_each_side_is_asked_for_its_own_version(tmp_path: Path) -> None:
+    """The reports are behind: what they miss is there by now, under the ids that the map gives."""
+    ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {}, versioned=True)
+    one, other = ours.hold("a", "x"), theirs.hold("a", "x")
+    two, copy = ours.hold("b", "y"), theirs.hold("b", "y")
+    assert one
+    assert other
+    assert two
+    assert copy
+    versions = [mapped(tmp_path / "m.parquet", ("a", one, other, OLD), ("b", two, copy, OLD))]
+    answer = asked(
+        tmp_path,
+        [version("a", one, "x")],
+        [version("b", copy, "y")],
+        ours,
+        theirs,
+        fields=VERSIONS,
+        versions="all",
+        joined={"version_map": versions},
+    )
+    assert (counts(answer), answer.findings) == ({"same": 2}, 0)
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_of_several_maps_the_latest_copy_wins(tmp_path: Path, is_first: bool) -> None:
+    """Whatever the order in which the runs are named."""
+    early = mapped(tmp_path / "early.parquet", ("a", "1", "lost", OLD))
+    late = mapped(tmp_path / "late.parquet", ("a", "1", "copy", OLD + 60))
+    maps = [late, early] if is_first else [early, late]
+    answer = compare(
+        tmp_path,
+        [version("a", "1", "x")],
+        [version("a", "copy", "x")],
+        fields=VERSIONS,
+        versions="all",
+        joined={"version_map": maps},
+    )
+    assert counts(answer) == {"same": 1}
