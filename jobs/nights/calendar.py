@@ -109,6 +109,32 @@ def left_by_reconcile(
     return findings + unparsed - repairable - (categories.get(Category.EXTRA, 0) if keeps_extra else 0)
 
 
+def count_source(categories: Mapping[str, int]) -> int:
+    """Return how many objects a reconciliation found at the source."""
+    not_there = (Category.EXTRA, Category.EXCLUDED)
+    return sum(count for category, count in categories.items() if category not in not_there)
+
+
+def find_emptied(
+    categories: Mapping[str, int], last_night: str, last_stages: Iterable[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """Return the last night in which the source had objects, if it has none now.
+
+    `{"night": …, "objects": …}`. None: the source has objects, or had none in the last night. A
+    night that found the source emptied passes that on, until objects are there again.
+    """
+    if count_source(categories):
+        return None
+    for stage in last_stages:
+        if stage["stage"] != Stage.RECONCILE:
+            continue
+        if stage.get("emptied"):
+            return dict(stage["emptied"])
+        if objects := count_source(stage["counts"]):
+            return {"night": last_night, "objects": objects}
+    return None
+
+
 def left_by_run(job: str, outcomes: Mapping[str, int]) -> int:
     """Return how many rows of a replicate or verify run need attention.
 
@@ -150,4 +176,9 @@ def _clause(stage: Mapping[str, Any]) -> str:
     if stage["run_id"] is None:
         return f"nothing to {stage['stage']}"
     counts = {name: count for name, count in stage["counts"].items() if count}
+    if emptied := stage.get("emptied"):
+        return (
+            f"the source has no object, on {emptied['night']} it had {emptied['objects']:,}: all copies stay, and "
+            "nothing else was done. Put the objects back, or take the pair out of the policy if that is meant"
+        )
     return f"{stage['stage']} {', '.join(f'{count:,} {name}' for name, count in counts.items()) or 'nothing'}"

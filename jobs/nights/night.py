@@ -19,6 +19,7 @@ from jobs.nights.calendar import (
     NIGHT_VERSION,
     Stage,
     due,
+    find_emptied,
     is_well,
     left_by_reconcile,
     left_by_run,
@@ -87,6 +88,8 @@ class _Night:
         reconciled = await self.stages.reconcile()
         report = reconciled.report or {}
         self._add(Stage.RECONCILE, reconciled)
+        if await self._is_emptied():
+            return await self.book.finish(self._summary())
         if not await self._repair(report["run_id"], reconciled.notes["repairable_rows"]):
             return self._summary()
         # A listing that was just made names the objects to verify. An inventory of yesterday does
@@ -99,6 +102,20 @@ class _Night:
             if not self._add(stage, await self.stages.transfer(stage, request)):
                 return self._summary()
         return await self.book.finish(self._summary())
+
+    async def _is_emptied(self) -> bool:
+        """True if the source has no object any more, which the last night saw.
+
+        Then every copy is left to people, as if it were a finding.
+        """
+        last = await self.book.last_summary()
+        if last is None:
+            return False
+        stage = self.done[-1]
+        stage["emptied"] = find_emptied(stage["counts"], last["night"], last["stages"])
+        if stage["emptied"]:
+            stage["left"] = max(stage["left"], stage["emptied"]["objects"])
+        return bool(stage["emptied"])
 
     async def _repair(self, run_id: str, rows: int) -> bool:
         """Copy what the reconciliation named, then verify the copies.

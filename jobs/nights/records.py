@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from jobs.errors import LedgerError, NoSuchBucket, NotFound, PreconditionFailed
-from jobs.ledger.files import read_file, write_file
+from jobs.ledger.files import list_names, read_file, write_file
 from jobs.ledger.ledger import WRITE_TRIES, Ledger
 from jobs.nights.calendar import Stage, claim_name, record_name, summary_name
 from jobs.nights.documents import claim_defect, record_defect, summary_defect
 
 LOOK_SECONDS = 0.5
+_SUMMARY = re.compile(r"\d{4}-\d\d-\d\d\.json")
 
 
 class StageRecord(NamedTuple):
@@ -49,6 +51,15 @@ class NightRecords:
     async def summary(self) -> dict[str, Any] | None:
         """Return the night's summary, None while it has not ended."""
         return await self._read(summary_name(self.pair, self.night), summary_defect)
+
+    async def last_summary(self) -> dict[str, Any] | None:
+        """Return the summary of the latest night before this one that has ended. None: there is
+        none.
+        """
+        folder = self.ledger.location.join(f"nights/{self.pair}/")
+        names = [name for name in await list_names(self.ledger.store, folder) if _SUMMARY.fullmatch(name)]
+        earlier = max((name for name in names if name < f"{self.night}.json"), default=None)
+        return None if earlier is None else await self._read(f"nights/{self.pair}/{earlier}", summary_defect)
 
     async def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """End the night. Returns the summary that won."""

@@ -86,6 +86,7 @@ class Stages:
 
         async def make(name: Callable[..., Awaitable[bool]]) -> None:
             from jobs.reconcile.reconcile import ReconcileOptions
+            from jobs.reconcile.stage import EmptyReport
 
             began = time.time()
             source, destination = await self._report("source"), await self._report("destination")
@@ -99,8 +100,19 @@ class Stages:
             )
             request = self._comparison(options.prefixes.pairs)
             with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
-                both, stores = (source.inventory, destination.inventory), (source.store, destination.store)
-                reconciliation = await compare(request, *both, options, self.ledger, Path(folder), self.display, stores)
+                while True:
+                    both, stores = (source.inventory, destination.inventory), (source.store, destination.store)
+                    scratch = Path(folder)
+                    try:
+                        reconciliation = await compare(
+                            request, *both, options, self.ledger, scratch, self.display, stores
+                        )
+                        break
+                    except EmptyReport as error:  # of a new pair, or of a bucket that was emptied: look there
+                        if error.manifest == str(source.inventory.manifest):
+                            source = await self._listed("source", str(error))
+                        else:
+                            destination = await self._listed("destination", str(error))
                 spec = make_spec(request, new_run_id("reconcile", began), began, *both)
                 notes = {
                     "source_inventory": source.origin,
@@ -200,6 +212,10 @@ class Stages:
                 why = f"the latest report, {inventory.manifest}, is {hours:.0f} h old, more than {INVENTORY_HOURS_MAX}"
             except (ManifestError, NotFound, Denied) as error:
                 why = str(error)
+        return await self._listed(name, why)
+
+    async def _listed(self, name: str, why: str) -> _Report:
+        """A side's report by a listing, and why it is one."""
         return _Report(await self._listing(name), self.ledger.store, True, f"listed, since {why}")
 
     async def _listing(self, name: str) -> Inventory:

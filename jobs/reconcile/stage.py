@@ -194,10 +194,22 @@ def _csv_files(
     return [*found, convert_csv(connection, inventory, doubtful, folder)] if doubtful else found
 
 
-def _empty(inventory: Inventory) -> ManifestError:
-    return ManifestError(
+class EmptyReport(ManifestError):
+    """Raised for an inventory that lists nothing. Its `manifest` says which one of two it is."""
+
+    def __init__(self, message: str, manifest: str):
+        super().__init__(message)
+        self.manifest = manifest
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.manifest)
+
+
+def _empty(inventory: Inventory) -> EmptyReport:
+    return EmptyReport(
         f"{inventory.manifest} lists no object of the bucket {inventory.source_bucket}: an empty report proves "
-        "nothing; check the inventory's configuration and prefix"
+        "nothing; check the inventory's configuration and prefix",
+        str(inventory.manifest),
     )
 
 

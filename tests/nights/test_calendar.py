@@ -15,7 +15,9 @@ from jobs.nights.calendar import (
     Stage,
     begins_at,
     claim_name,
+    count_source,
     due,
+    find_emptied,
     find_night,
     is_well,
     left_by_reconcile,
@@ -145,3 +147,16 @@ def test_the_verdict_says_what_was_done_what_was_refused_and_what_is_left() -> N
     assert verdict([stage("repair", left=7, copied=3)], is_finished=False) == (
         "The night is not finished, 7 rows are left to do: repair 3 copied."
     )
+
+
+def test_a_source_that_had_objects_last_night_and_has_none_now_was_emptied_until_it_has_some() -> None:
+    had = [stage("reconcile", same=3, missing=1, extra=9, excluded=2), stage("sample")]
+    emptied = {"night": "2026-11-24", "objects": 4}
+    gone = {"extra": 13, "excluded": 2}
+    assert count_source({"same": 3, "in flight": 1, "unverifiable": 1, "extra": 9, "excluded": 2}) == 5
+    assert find_emptied(gone, "2026-11-24", had) == emptied
+    assert find_emptied(gone, "2026-11-25", [stage("reconcile", extra=13) | {"emptied": emptied}]) == emptied
+    assert find_emptied(gone, "2026-11-24", [stage("reconcile", extra=13)]) is None  # it never had any
+    assert find_emptied({"in flight": 1}, "2026-11-24", had) is None
+    [clause] = verdict([stage("reconcile", left=4, extra=13) | {"emptied": emptied}]).split(": ", 1)[1:]
+    assert clause.startswith("the source has no object, on 2026-11-24 it had 4: all copies stay")
