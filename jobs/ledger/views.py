@@ -262,7 +262,7 @@ def _parquet(folder: Path, *partitions: str, keeps_filename: bool = False) -> st
 
 
 def _with_partitions(files: str, folder: Path, partitions: Iterable[str], *, keeps_filename: bool = False) -> str:
-    """The rows of `files`, which name their file, with the columns that their folders are named after.
+    """The rows of `files`, which name their file, with the columns that are in their folders' names.
 
     Only folders below `folder` count: the name of the scratch folder may look like a column, too.
     """

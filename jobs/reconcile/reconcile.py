@@ -168,8 +168,8 @@ async def reconcile(
 
     The stores are those of the reports' data files. `version_map`: Parquet files with the columns
     key, version_id (the source's) and destination_version_id, as a run's outcomes have them, for a
-    destination with version ids of its own. A version that they do not name keeps its id. Of several
-    copies of a version, the one with the latest `finished_at` counts.
+    destination with version ids of its own. A version that they do not name keeps its id. Of
+    several copies of a version, the one with the latest `finished_at` counts.
     `suspects`: ask S3 itself before a row becomes a finding.
 
     Raises ManifestError for reports that cannot be compared or trusted, and a StoreError when S3
