@@ -131,7 +131,7 @@ def _judge(
         "version_id": s("version_id"),
         "destination_version_id": d("version_id"),
         "is_latest": s("is_latest"),
-        # Never one side's marker for the other's object: a report of current objects has no such column.
+        # Never one side's marker for the other's object: reports of current objects list none.
         "is_delete_marker": f"coalesce(CASE WHEN s.joined IS NOT NULL THEN {s('is_delete_marker')} "
         f"ELSE {d('is_delete_marker')} END, false)",
         **{f"source_{name}": s(name) for name in ("size_bytes", "etag", "modified_us")},
