@@ -29,6 +29,7 @@ from jobs.errors import ArchivedObject, ConfigError, Conflict, NoSuchBucket, Not
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT, Store
+from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
 __all__ = ["Backup", "BackupOptions", "KeyProgress", "KeyResult", "Unfinished"]
 
@@ -41,8 +42,16 @@ class Backup(BackupStores):
 
     chains = staticmethod(keys_of)
 
-    def __init__(self, source: Store, destination: Store, route: Route, options: BackupOptions, budget: ByteBudget):
-        super().__init__(source, destination, route, options, budget)
+    def __init__(
+        self,
+        source: Store,
+        destination: Store,
+        route: Route,
+        options: BackupOptions,
+        budget: ByteBudget,
+        records: UploadRecords = NO_RECORDS,
+    ):
+        super().__init__(source, destination, route, options, budget, records)
         self._is_checked = False
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:

@@ -36,6 +36,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT, Guard, Store
+from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
 ROUNDS = 12
 _GONE = "the source object is gone"
@@ -85,12 +86,20 @@ class Unfinished(NamedTuple):
 class BackupStores:
     """A pair's two sides, and how to copy between them and within the destination."""
 
-    def __init__(self, source: Store, destination: Store, route: Route, options: BackupOptions, budget: ByteBudget):
+    def __init__(
+        self,
+        source: Store,
+        destination: Store,
+        route: Route,
+        options: BackupOptions,
+        budget: ByteBudget,
+        records: UploadRecords = NO_RECORDS,
+    ):
         self.source, self.destination, self.route = source, destination, route
         self.options, self.budget = options, budget
-        self.copier = Copier(source, destination, route, options, budget)
+        self.copier = Copier(source, destination, route, options, budget, records)
         inside = Route(Location(route.destination.bucket), Location(route.destination.bucket))
-        self.restorer = Copier(destination, destination, inside, replace(options, streamed=False), budget)
+        self.restorer = Copier(destination, destination, inside, replace(options, streamed=False), budget, records)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from jobs.runs.launch import plan_run
 
 def _open(opened: Opened) -> Backup:
     options = BackupOptions.from_dict(opened.spec.options)
-    return Backup(opened.source, opened.destination, opened.route, options, opened.budget)
+    return Backup(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
 
 
 KIND = Kind("backup", _open, plan=plan_run, retried_as="replicate")

@@ -10,6 +10,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
@@ -21,6 +22,7 @@ from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest
 from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, TooManyFailures, UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.uploads import ShardUploads
 from jobs.registry import kind_of, open_job
 from jobs.runs import parent_process
 from jobs.runs.failure_limits import DEFAULT_SHARE
@@ -33,6 +35,7 @@ from jobs.s3.conditional_writes import look_first
 from jobs.s3.fenced_store import fenced
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
+from jobs.s3.uploads import abort_unfinished
 
 PROGRESS_SECONDS = 0.5
 ALONE_GRACE_SECONDS = 1.0
@@ -137,7 +140,8 @@ async def _work(
         raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
     lease = Lease(ledger, run_id, shard, launch_id, holder(settings.batch_job_id))
     source, destination = (fenced(each, lease.hold) for each in open_sides(spec, settings.in_flight))
-    opened = Opened(spec, source, destination, ByteBudget(settings.buffer_bytes), ledger, settings.in_flight)
+    records, budget = ShardUploads(ledger, run_id, shard), ByteBudget(settings.buffer_bytes)
+    opened = Opened(spec, source, destination, budget, ledger, settings.in_flight, records)
     attempt = Worker(
         ledger,
         run_id,
@@ -151,6 +155,7 @@ async def _work(
             max_failures=_max_failures(spec, settings),
         ),
         lease=lease,
+        clean_up=partial(abort_unfinished, destination, records, spec.destination.location),
         shard_sha256=plan.shards[shard].sha256 if run_sha256 is not None else None,
     )
     log = WorkerLog(

@@ -38,6 +38,7 @@ from jobs.errors import (
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store, Written
+from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
 if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex
@@ -101,6 +102,7 @@ class Compact:
     index: ArchiveIndex
     run_id: str
     in_flight: int = 512
+    records: UploadRecords = NO_RECORDS
     _pace: Pace = field(init=False)
 
     def __post_init__(self) -> None:
@@ -237,7 +239,9 @@ class Compact:
         )
         expected_bytes = min(sum(map(tar_bytes, rows)) + ROOM_BYTES, MAX_OBJECT_BYTES)
         part_bytes = choose_part_size(expected_bytes, PART_BYTES)
-        upload = ObjectUpload(self.destination, archive.bucket, archive.key, attributes, part_bytes)
+        upload = ObjectUpload(
+            self.destination, archive.bucket, archive.key, attributes, part_bytes, records=self.records
+        )
         writer = ArchiveWriter(upload, self.options.rule.format)
         outcomes: list[Outcome] = []
         try:

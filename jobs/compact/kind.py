@@ -16,7 +16,15 @@ def _open(opened: Opened) -> Compact:
     index = ArchiveIndex(opened.ledger.store, opened.ledger.location)
     options, spec = CompactOptions.from_dict(opened.spec.options), opened.spec
     return Compact(
-        opened.source, opened.destination, opened.route, options, opened.budget, index, spec.run_id, opened.in_flight
+        opened.source,
+        opened.destination,
+        opened.route,
+        options,
+        opened.budget,
+        index,
+        spec.run_id,
+        opened.in_flight,
+        opened.records,
     )
 
 

@@ -8,6 +8,7 @@ Every object is written once, and the last write publishes:
       plan.json                        counts, bytes, requests, dollars; there = the plan is valid
       outcomes/00000/<checkpoint>      by any number of attempts; the fold takes one outcome a row
       batch/ errors/                   what was sent to AWS Batch, and what its workers could not do
+      uploads/00000/<name>             multipart uploads that were begun, and that have ended
       failures.parquet failures.csv    the rows that need attention, usable as a manifest
       report.json                      the fold of all outcomes; there = the run has ended
 

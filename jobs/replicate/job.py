@@ -33,6 +33,7 @@ from jobs.s3.compare_bytes import ContentSide, compare_content
 from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find, key_history
 from jobs.s3.store import ABSENT, Guard, Store
+from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
 _SUPERSEDED = (
     "the destination is newer and condemned, but this is not the source's current version, whose copy "
@@ -60,10 +61,18 @@ class Replicate:
 
     chains = staticmethod(keys_of)
 
-    def __init__(self, source: Store, destination: Store, route: Route, options: ReplicateOptions, budget: ByteBudget):
+    def __init__(
+        self,
+        source: Store,
+        destination: Store,
+        route: Route,
+        options: ReplicateOptions,
+        budget: ByteBudget,
+        records: UploadRecords = NO_RECORDS,
+    ):
         self.source, self.destination, self.route = source, destination, route
         self.options, self.budget = options, budget
-        self.copier = Copier(source, destination, route, options, budget)
+        self.copier = Copier(source, destination, route, options, budget, records)
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Return the outcomes of one key's rows, oldest version first.

@@ -9,7 +9,7 @@ from jobs.runs.launch import plan_run
 
 def _open(opened: Opened) -> Replicate:
     options = ReplicateOptions.from_dict(opened.spec.options)
-    return Replicate(opened.source, opened.destination, opened.route, options, opened.budget)
+    return Replicate(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
 
 
 KIND = Kind("replicate", _open, plan=plan_run, retried_as="replicate")

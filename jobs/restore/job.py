@@ -47,6 +47,7 @@ from jobs.s3.lookup import find
 from jobs.s3.paced_gate import PacedGate
 from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, Store
+from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
 if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex
@@ -98,15 +99,17 @@ class Restore:
     index: ArchiveIndex
     thaws: ThawRequests
     in_flight: int = 512
+    records: UploadRecords = NO_RECORDS
     _copier: Copier = field(init=False)
     _writer: MemberWriter = field(init=False)
     _gate: PacedGate = field(init=False)
     _large: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
-        self._copier = Copier(self.source, self.destination, self.route, self.options, self.budget)
+        self._copier = Copier(self.source, self.destination, self.route, self.options, self.budget, self.records)
         # Comparisons run while members hold memory, so they need their own budget (no deadlock).
-        self._writer = MemberWriter(self.destination, self.route, self.options, ByteBudget(COMPARED_BYTES))
+        compared = ByteBudget(COMPARED_BYTES)
+        self._writer = MemberWriter(self.destination, self.route, self.options, compared, self.records)
         self._gate, self._large = PacedGate(Pace(self.in_flight)), asyncio.Semaphore(LARGE_AT_ONCE)
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:

@@ -32,7 +32,16 @@ def _open(opened: Opened) -> Restore:
     index = ArchiveIndex(ledger.store, ledger.location)
     thaws = ThawRequests(ledger.store, ledger.location, spec.run_id, Tier(spec.options["tier"]), spec.options["days"])
     return Restore(
-        opened.source, archives, opened.destination, route, options, opened.budget, index, thaws, opened.in_flight
+        opened.source,
+        archives,
+        opened.destination,
+        route,
+        options,
+        opened.budget,
+        index,
+        thaws,
+        opened.in_flight,
+        opened.records,
     )
 
 

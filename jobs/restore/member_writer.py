@@ -20,7 +20,7 @@ from jobs.s3.compare_bytes import ContentSide, check_content
 from jobs.s3.copying import KEEP, CopyOptions
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT, Store, Written
-from jobs.s3.uploads import ObjectUpload
+from jobs.s3.uploads import NO_RECORDS, ObjectUpload, UploadRecords
 
 PART_BYTES = 8 * 1024**2
 
@@ -33,6 +33,7 @@ class MemberWriter:
     route: Route
     options: CopyOptions
     budget: ByteBudget
+    records: UploadRecords = NO_RECORDS
 
     async def put(self, row: ObjectVersion, read: MemberRead) -> Outcome:
         """Write a member that is in memory. Raises Conflict when another writer is there: look
@@ -67,7 +68,8 @@ class MemberWriter:
             return settled
         target = self.route.target_of(row)
         part_bytes = choose_part_size(member.size_bytes, PART_BYTES)
-        upload = ObjectUpload(self.destination, target.bucket, target.key, self._attributes(member), part_bytes)
+        attributes = self._attributes(member)
+        upload = ObjectUpload(self.destination, target.bucket, target.key, attributes, part_bytes, records=self.records)
         try:
             async with aclosing(cast("AsyncGenerator[bytes, None]", reader.stream(member))) as pieces:
                 async for data in pieces:

@@ -16,11 +16,15 @@ from jobs.runs.request import Planner
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import Store
+from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What the job of one worker works with. `in_flight`: requests at once."""
+    """What the job of one worker works with.
+
+    `in_flight`: requests at once. `records`: of the multipart uploads that it begins.
+    """
 
     spec: RunSpec
     source: Store
@@ -28,6 +32,7 @@ class Opened:
     budget: ByteBudget
     ledger: Ledger
     in_flight: int
+    records: UploadRecords = NO_RECORDS
 
     @property
     def route(self) -> Route:

@@ -12,7 +12,7 @@ import itertools
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -99,6 +99,7 @@ class Worker:
     rows that the plan gives it.
     `shard_sha256`: the digest of the shard's file, where an altered file could do harm.
     `lease`: the right to work at the shard. Its loss ends the attempt.
+    `clean_up`: called once all rows have outcomes in the ledger, while the shard is still ours.
     """
 
     ledger: Ledger
@@ -113,6 +114,7 @@ class Worker:
     chance: Callable[[], float] = random.random
     plan: Plan | None = None
     lease: Lease | None = None
+    clean_up: Callable[[], Awaitable[None]] | None = None
     attempt: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}")
     _pace: Pace = field(init=False)
     _pending: list[Outcome] = field(default_factory=list, init=False)
@@ -214,6 +216,8 @@ class Worker:
             raise self._broken
         if self._stopping:
             raise Interrupted(self._reason())
+        if self.clean_up is not None:
+            await self.clean_up()
         return self._done
 
     def _is_only_failing(self, rows: int) -> bool:

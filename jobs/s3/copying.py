@@ -16,6 +16,7 @@ from jobs.errors import Conflict, NoSuchBucket, NotFound, PreconditionFailed, St
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.multipart_copy import Transfer, copy_parts, stream
 from jobs.s3.store import CopySettings, Guard, Store, Written
+from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
 COPY_LIMIT_BYTES = 5_000_000_000
 """CopyObject takes sources up to 5 GB:
@@ -55,6 +56,7 @@ class Copier:
     route: Route
     options: CopyOptions
     budget: ByteBudget
+    records: UploadRecords = NO_RECORDS
 
     def is_simple(self, row: ObjectVersion) -> bool:
         """Whether one guarded CopyObject can do it: small, pinned, nothing to look up."""
@@ -125,7 +127,9 @@ class Copier:
             kms_key_id=self.options.kms_key_id,
             lock=source.attributes.lock if self.options.object_lock else None,
         )
-        transfer = Transfer(self.source, ref, source, self.destination, target.bucket, target.key, attributes, guard)
+        transfer = Transfer(
+            self.source, ref, source, self.destination, target.bucket, target.key, attributes, guard, self.records
+        )
         if self.options.streamed:
             written, checksum = await stream(transfer, self.budget)
             outcome = _copied(row, source.size_bytes, source.etag, written, source)

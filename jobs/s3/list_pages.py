@@ -16,9 +16,9 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree.ElementTree import Element
 
-from jobs.core.model import Listed
-from jobs.s3.store import Marker, Page
-from jobs.s3.wire import Malformed, parse_document, plain
+from jobs.core.model import Checksum, Listed
+from jobs.s3.store import Marker, Page, PartPage, StoredPart
+from jobs.s3.wire import Malformed, parse_document, plain, unquote_etag
 from jobs.s3.xml_bounds import excess
 
 _FIELDS = ("Key", "VersionId", "IsLatest", "Size", "ETag", "LastModified", "StorageClass", "ChecksumAlgorithm")
@@ -65,11 +65,15 @@ def _epoch_seconds(text: str) -> float:
         raise Malformed(f"LastModified is {text[:40]!r}") from error
 
 
-def _size_bytes(text: str) -> int:
+def _number(text: str, name: str) -> int:
     """`int` would take signs, spaces and underscores."""
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
-        raise Malformed(f"Size is {text[:40]!r}")
+        raise Malformed(f"{name} is {text[:40]!r}")
     return int(text)
+
+
+def _size_bytes(text: str) -> int:
+    return _number(text, "Size")
 
 
 def parse_page(body: bytes, *, is_versions: bool) -> Page:
@@ -108,6 +112,32 @@ def parse_page(body: bytes, *, is_versions: bool) -> Page:
             last = max(entries[-1].key if entries else "", prefixes[-1] if prefixes else "")
             next_marker = Marker(last, None, root.findtext(f"{space}NextContinuationToken"))
     return Page(entries, prefixes, next_marker)
+
+
+def parse_parts(body: bytes) -> PartPage:
+    """The answer to ListParts. Raises `wire.Malformed`."""
+    root = parse_document(body, "ListPartsResult")
+    is_composite = root.findtext("{*}ChecksumType") == "COMPOSITE"
+    parts = []
+    for element in root.iterfind("{*}Part"):
+        fields = {field.tag.rpartition("}")[2]: field.text or "" for field in element}
+        sums = [(name.removeprefix("Checksum"), value) for name, value in fields.items() if name.startswith("Checksum")]
+        parts.append(
+            StoredPart(
+                _number(fields.get("PartNumber", ""), "PartNumber"),
+                _size_bytes(fields.get("Size", "")),
+                unquote_etag(fields.get("ETag", "")),
+                tuple(Checksum(name, value, is_composite) for name, value in sums if value),
+            )
+        )
+    is_last = root.findtext("{*}IsTruncated") != "true"
+    return PartPage(parts, None if is_last else _number(root.findtext("{*}NextPartNumberMarker") or "", "the marker"))
+
+
+def check_parts_advance(page: PartPage, after: int) -> None:
+    """Raise Malformed for a page of parts that ends where the one before it ended."""
+    if page.next_after is not None and page.next_after <= after:
+        raise Malformed(f"the page of parts ends at {page.next_after}, as the one before it: it would never end")
 
 
 def check_advance(page: Page, after: Marker | None) -> None:

@@ -1,4 +1,9 @@
-"""Multipart copies: within one service, or streamed between two."""
+"""Multipart copies: within one service, or streamed between two.
+
+A copy within a service that was killed goes on where it was (`_resume`). It believes an upload only
+if this run recorded it for an equal plan, and a part only if S3 lists it with the size that the
+plan gives it. The plan has the source's version and ETag, to which S3 held every part.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +11,23 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import json
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 
 from jobs.core.evidence import is_md5_etag
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.core.part_sizes import choose_part_size, part_ranges
-from jobs.errors import StoreError, Unavailable
+from jobs.errors import AuthenticationFailed, Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
+from jobs.s3.retries import retry
 from jobs.s3.store import Guard, PartDone, Store, Written
+from jobs.s3.uploads import NO_RECORDS, BegunUpload, CopyPlan, UploadRecords, abort_upload, all_parts
 
 PARTS_IN_FLIGHT = 8
+Range = tuple[int, int, int]
+"""A part's number, its start, and its end, which is exclusive."""
 STREAM_PART_BYTES = 8 * 1024 * 1024
 
 
@@ -35,6 +46,7 @@ class Transfer:
     key: str
     attributes: Attributes
     guard: Guard
+    records: UploadRecords = NO_RECORDS
 
 
 async def copy_parts(transfer: Transfer, part_size_bytes: int) -> Written:
@@ -42,6 +54,9 @@ async def copy_parts(transfer: Transfer, part_size_bytes: int) -> Written:
 
     Where the source has a composite checksum its part boundaries are kept, so that checksum and
     ETag come out the same. A full-object checksum of the source must come out at the destination.
+
+    Each part is retried by itself. A copy that failed for a moment, or was killed, goes on with the
+    parts that S3 has.
     """
     checksum = _carried_checksum(transfer.info)
     part_size_bytes = choose_part_size(transfer.info.size_bytes, part_size_bytes)
@@ -49,20 +64,22 @@ async def copy_parts(transfer: Transfer, part_size_bytes: int) -> Written:
         part_size_bytes = await _source_part_size(transfer) or part_size_bytes
     ranges = list(part_ranges(transfer.info.size_bytes, part_size_bytes))
     gate = asyncio.Semaphore(PARTS_IN_FLIGHT)
+    plan = _plan(transfer, part_size_bytes, checksum)
 
-    async with _upload(transfer, checksum) as upload_id:
+    async with _upload(transfer, checksum, plan, ranges) as (upload_id, there):
 
         async def copy_part(number: int, start: int, end: int) -> PartDone:
             async with gate:
-                return await transfer.destination.copy_part(
-                    transfer.ref, transfer.info.etag, start, end, transfer.bucket, transfer.key, upload_id, number
+                return await retry(
+                    lambda: transfer.destination.copy_part(
+                        transfer.ref, transfer.info.etag, start, end, transfer.bucket, transfer.key, upload_id, number
+                    )
                 )
 
-        parts = await _all_or_first_error([copy_part(*each) for each in ranges])
+        missing = [each for each in ranges if each[0] not in there]
+        parts = [*there.values(), *await _all_or_first_error([copy_part(*each) for each in missing])]
         expected = checksum if checksum and checksum.value and not checksum.is_composite else None
-        return await transfer.destination.complete_multipart(
-            transfer.bucket, transfer.key, upload_id, parts, guard=transfer.guard, checksum=expected
-        )
+        return await _complete(transfer, upload_id, parts, expected)
 
 
 async def stream(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
@@ -80,7 +97,7 @@ async def stream(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
 async def _stream_whole(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
     held = await budget.acquire(transfer.info.size_bytes)
     try:
-        body = await transfer.source.get(transfer.ref, if_match=transfer.info.etag)
+        body = await retry(lambda: transfer.source.get(transfer.ref, if_match=transfer.info.etag))
         digests = _Digests()
         digests.update(body.data)
         digests.check(transfer, len(body.data))
@@ -103,46 +120,134 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> tuple[Written
     parts: list[PartDone] = []
 
     async def fetch(start: int, end: int) -> bytes:
-        return (await transfer.source.get(transfer.ref, start=start, end=end, if_match=transfer.info.etag)).data
+        ref, etag = transfer.ref, transfer.info.etag
+        return (await retry(lambda: transfer.source.get(ref, start=start, end=end, if_match=etag))).data
 
     checksum = Checksum("SHA256", "", is_composite=True)
-    async with _upload(transfer, checksum) as upload_id:
+    async with _upload(transfer, checksum) as (upload_id, _):
         size_bytes = 0
         reading = read_ranges(transfer.info.size_bytes, part_size_bytes, fetch, budget)
         async with contextlib.aclosing(reading) as ranges:
             async for data in ranges:
                 size_bytes += len(data)
                 part = Checksum("SHA256", base64.b64encode(hashlib.sha256(data).digest()).decode())
-                _, done = await asyncio.gather(
-                    asyncio.to_thread(digests.update, data),
-                    transfer.destination.put_part(
-                        transfer.bucket, transfer.key, upload_id, len(parts) + 1, data, checksum=part
-                    ),
-                )
+                put = partial(transfer.destination.put_part, transfer.bucket, transfer.key, upload_id)
+                sending = retry(partial(put, len(parts) + 1, data, checksum=part))
+                _, done = await asyncio.gather(asyncio.to_thread(digests.update, data), sending)
                 parts.append(done)
         digests.check(transfer, size_bytes)
-        written = await transfer.destination.complete_multipart(
-            transfer.bucket, transfer.key, upload_id, parts, guard=transfer.guard
-        )
-        return written, digests.spelled()
+        return await _complete(transfer, upload_id, parts, None), digests.spelled()
 
 
 @contextlib.asynccontextmanager
-async def _upload(transfer: Transfer, checksum: Checksum | None) -> AsyncIterator[str]:
-    """A multipart upload that is aborted when the block does not end well."""
-    upload_id = await transfer.destination.create_multipart(
-        transfer.bucket,
-        transfer.key,
-        transfer.attributes,
-        checksum_algorithm=checksum.algorithm if checksum else None,
-        is_composite=checksum.is_composite if checksum else False,
-    )
+async def _upload(
+    transfer: Transfer, checksum: Checksum | None, plan: CopyPlan | None = None, ranges: Sequence[Range] = ()
+) -> AsyncIterator[tuple[str, dict[int, PartDone]]]:
+    """A multipart upload, and the parts that it has already.
+
+    When the block does not end well, an upload with a plan is left to the next try if that can help
+    and the records are kept. Any other is aborted.
+    """
+    found = None if plan is None else await _resume(transfer, plan, ranges)
+    upload, parts = found or (await _begin(transfer, checksum, plan), {})
+    is_recorded = found is not None
     try:
-        yield upload_id
-    except BaseException:
-        with contextlib.suppress(StoreError):  # the bucket's lifecycle rule is the second net
-            await transfer.destination.abort_multipart(transfer.bucket, transfer.key, upload_id)
+        if not is_recorded:
+            await transfer.records.begun(upload)
+            is_recorded = transfer.records.are_kept
+        yield upload.upload_id, parts
+    except BaseException as error:
+        if plan is not None and is_recorded and not _is_final(error):
+            transfer.records.give_back(upload)
+        else:
+            await _drop(transfer, upload)
         raise
+    await transfer.records.ended(upload)
+
+
+async def _begin(transfer: Transfer, checksum: Checksum | None, plan: CopyPlan | None) -> BegunUpload:
+    upload_id = await retry(
+        lambda: transfer.destination.create_multipart(
+            transfer.bucket,
+            transfer.key,
+            transfer.attributes,
+            checksum_algorithm=checksum.algorithm if checksum else None,
+            is_composite=checksum.is_composite if checksum else False,
+        )
+    )
+    return BegunUpload(transfer.bucket, transfer.key, upload_id, plan)
+
+
+async def _resume(
+    transfer: Transfer, plan: CopyPlan, ranges: Sequence[Range]
+) -> tuple[BegunUpload, dict[int, PartDone]] | None:
+    """This run's unfinished upload of an equal plan, with the parts that S3 lists.
+
+    None: there is none. One with a part that the plan does not have is aborted.
+    """
+    upload = await transfer.records.take(plan)
+    if upload is None:
+        return None
+    sizes = {number: end - start for number, start, end in ranges}
+    try:
+        listed = [part async for part in all_parts(transfer.destination, upload)]
+    except (NotFound, Denied, Rejected):
+        await _drop(transfer, upload)
+        return None
+    except BaseException:
+        transfer.records.give_back(upload)
+        raise
+    if any(part.size_bytes != sizes.get(part.number) for part in listed):
+        await _drop(transfer, upload)
+        return None
+    needs_checksum = bool(plan["is_composite"])  # S3 demands it of each part then
+    usable = [part for part in listed if part.etag and (part.checksums or not needs_checksum)]
+    return upload, {part.number: PartDone(part.number, part.etag, part.checksums) for part in usable}
+
+
+async def _drop(transfer: Transfer, upload: BegunUpload) -> None:
+    with contextlib.suppress(StoreError):  # the worker's end and the bucket's lifecycle rule are other nets
+        await abort_upload(transfer.destination, upload)
+        await transfer.records.ended(upload)
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether S3 has refused the copy, so that trying on with the same upload is of no use."""
+    return isinstance(error, StoreError) and not isinstance(error, (Unavailable, AuthenticationFailed))
+
+
+def _plan(transfer: Transfer, part_size_bytes: int, checksum: Checksum | None) -> CopyPlan:
+    """All that decides what the upload's parts are, and what the object will carry."""
+    attributes = json.dumps(asdict(transfer.attributes), sort_keys=True)
+    return {
+        "bucket": transfer.bucket,
+        "key": transfer.key,
+        "source_bucket": transfer.ref.bucket,
+        "source_key": transfer.ref.key,
+        "source_version_id": transfer.ref.version_id or transfer.info.version_id,
+        "source_etag": transfer.info.etag,
+        "size_bytes": transfer.info.size_bytes,
+        "part_size_bytes": part_size_bytes,
+        "checksum_algorithm": checksum.algorithm if checksum else None,
+        "is_composite": checksum.is_composite if checksum else False,
+        "attributes_sha256": hashlib.sha256(attributes.encode()).hexdigest(),
+    }
+
+
+async def _complete(
+    transfer: Transfer, upload_id: str, parts: Sequence[PartDone], checksum: Checksum | None
+) -> Written:
+    """Publish the object. Raises Conflict when a part was sent twice and S3 keeps the other one."""
+    try:
+        return await retry(
+            lambda: transfer.destination.complete_multipart(
+                transfer.bucket, transfer.key, upload_id, parts, guard=transfer.guard, checksum=checksum
+            )
+        )
+    except Rejected as error:
+        if error.code != "InvalidPart":
+            raise
+        raise Conflict(error.operation, error.target, error.code, error.detail, error.status) from error
 
 
 def _carried_checksum(info: ObjectInfo) -> Checksum | None:

@@ -13,9 +13,9 @@ from jobs.s3 import wire
 from jobs.s3.checksums import full_object
 from jobs.s3.http.answers import MAX_BODY_BYTES, Response
 from jobs.s3.http.transport import Transport
-from jobs.s3.list_pages import check_advance, parse_page
+from jobs.s3.list_pages import check_advance, check_parts_advance, parse_page, parse_parts
 from jobs.s3.read_checks import Asked, check_copied_version, described, received
-from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Restoring, Written
+from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, PartPage, Restoring, Written
 
 _WITH_CHECKSUMS = ("x-amz-checksum-mode", "ENABLED")
 
@@ -235,6 +235,18 @@ class RestStore:
             body=wire.complete_body(parts),
         )
         return _result("CompleteMultipartUpload", ObjectRef(bucket, key), answer)
+
+    async def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0) -> PartPage:
+        """ListParts."""
+        place = ObjectRef(bucket, key)
+        query = wire.query(uploadId=upload_id, part_number_marker=after or None)
+        answer = await self.transport.send("ListParts", "GET", place, query=query)
+        try:
+            page = parse_parts(answer.body)
+            check_parts_advance(page, after)
+        except wire.Malformed as error:
+            raise _malformed("ListParts", place, answer, error) from error
+        return page
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """AbortMultipartUpload."""

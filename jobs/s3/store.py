@@ -110,6 +110,22 @@ class PartDone:
     checksums: tuple[Checksum, ...] = field(default=())
 
 
+class StoredPart(NamedTuple):
+    """A part that S3 holds of an unfinished upload. `etag` has no quotes."""
+
+    number: int
+    size_bytes: int
+    etag: str
+    checksums: tuple[Checksum, ...] = ()
+
+
+class PartPage(NamedTuple):
+    """One page of an upload's parts, in order. `next_after` is None on the last page."""
+
+    parts: list[StoredPart]
+    next_after: int | None
+
+
 class Store(Protocol):
     """S3, as Sealift uses it. One instance talks to one endpoint with one set of credentials."""
 
@@ -235,6 +251,13 @@ class Store(Protocol):
         checksum: Checksum | None = None,
     ) -> Written:
         """Publish the upload. `checksum`: the full-object checksum that S3 must find."""
+        ...
+
+    async def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0) -> PartPage:
+        """One page of the parts of an unfinished upload that come after this number (ListParts).
+
+        Raises NotFound when the upload is completed, aborted or unknown.
+        """
         ...
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:

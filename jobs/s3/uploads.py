@@ -1,24 +1,145 @@
-"""Uploads of one object: from pieces of any size, or from a file, in bounded memory."""
+"""Uploads of one object: from pieces of any size, or from a file, in bounded memory.
+
+What a worker begins it records first (`UploadRecords`), so that after a kill the next attempt goes
+on with it or aborts it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
+from jobs.core.pace import backoff_seconds
 from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size
-from jobs.errors import Conflict, NotFound, StoreError
+from jobs.errors import Conflict, Denied, NotFound, Rejected, StoreError
 from jobs.s3.checksums import combine_crc64nvme, full_object
-from jobs.s3.retries import retry
-from jobs.s3.store import ABSENT, Guard, PartDone, Store, Written
+from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.store import ABSENT, Guard, PartDone, Store, StoredPart, Written
 
 PARTS_IN_FLIGHT = 4
 ALGORITHM = "CRC64NVME"
 """S3 makes the whole object's checksum out of the parts' by itself."""
+
+
+ABORTS = 5
+ABORTS_AT_ONCE = 8
+
+CopyPlan = Mapping[str, str | int | bool | None]
+"""What an upload is made of, as JSON has it. Two uploads with equal plans have equal parts."""
+
+
+class BegunUpload(NamedTuple):
+    """A multipart upload that was begun. `plan` None: nobody can go on with it."""
+
+    bucket: str
+    key: str
+    upload_id: str
+    plan: CopyPlan | None = None
+
+
+class UploadRecords(Protocol):
+    """Where a worker records the uploads that it begins."""
+
+    @property
+    def are_kept(self) -> bool:
+        """Whether a later attempt reads them. Else an upload is aborted when its copy fails."""
+        ...
+
+    async def begun(self, upload: BegunUpload) -> None:
+        """Record an upload, before its first part. Raises StoreError."""
+        ...
+
+    async def ended(self, upload: BegunUpload) -> None:
+        """Record that it is completed or aborted. Losing this costs one abort, and nothing else."""
+        ...
+
+    async def take(self, plan: CopyPlan) -> BegunUpload | None:
+        """The unfinished upload of an equal plan. From now on it is the caller's alone."""
+        ...
+
+    def give_back(self, upload: BegunUpload) -> None:
+        """Leave an unfinished upload to the next try."""
+        ...
+
+    async def unfinished(self) -> list[BegunUpload]:
+        """All uploads that were begun and have not ended."""
+        ...
+
+
+class _NoRecords:
+    """Records of a caller without a ledger: it ends what it begins, unless it is killed."""
+
+    are_kept = False
+
+    async def begun(self, upload: BegunUpload) -> None:
+        return None
+
+    async def ended(self, upload: BegunUpload) -> None:
+        return None
+
+    async def take(self, plan: CopyPlan) -> BegunUpload | None:
+        return None
+
+    def give_back(self, upload: BegunUpload) -> None:
+        return None
+
+    async def unfinished(self) -> list[BegunUpload]:
+        return []
+
+
+NO_RECORDS: UploadRecords = _NoRecords()
+
+
+async def all_parts(store: Store, upload: BegunUpload) -> AsyncIterator[StoredPart]:
+    """The parts that S3 holds of an upload. Raises NotFound when it has ended."""
+    after: int | None = 0
+    while after is not None:
+        page = await retry(partial(store.list_parts, *upload[:3], after=after))
+        for part in page.parts:
+            yield part
+        after = page.next_after
+
+
+async def abort_upload(store: Store, upload: BegunUpload) -> None:
+    """Abort an upload, and again while it has parts: one in flight can survive an abort.
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
+    Who may not list its parts aborts it once. Raises StoreError: Conflict when parts remain.
+    """
+    for attempt in range(1, ABORTS + 1):
+        await retry(partial(store.abort_multipart, *upload[:3]))
+        try:
+            page = await store.list_parts(*upload[:3])
+        except (NotFound, Denied, Rejected):  # it is gone, or nobody can look
+            return
+        if not page.parts:
+            return
+        await asyncio.sleep(backoff_seconds(attempt, random.random()))
+    raise Conflict("AbortMultipartUpload", f"s3://{upload.bucket}/{upload.key}", "PartsRemain", "it still has parts")
+
+
+async def abort_unfinished(store: Store, records: UploadRecords, place: Location) -> None:
+    """Abort what was begun below `place` and has not ended, by the records and nothing else.
+
+    What cannot be aborted now is left to the bucket's lifecycle rule.
+    """
+
+    async def abort(upload: BegunUpload) -> None:
+        with contextlib.suppress(StoreError):
+            await abort_upload(store, upload)
+            await records.ended(upload)
+
+    found = await records.unfinished()
+    ours = [each for each in found if each.bucket == place.bucket and each.key.startswith(place.key)]
+    await gather_bounded(abort, ours, ABORTS_AT_ONCE)
 
 
 @dataclass(slots=True)
@@ -39,9 +160,10 @@ class ObjectUpload:
     part_size_bytes: int
     guard: Guard = ABSENT
     parts_in_flight: int = PARTS_IN_FLIGHT
+    records: UploadRecords = NO_RECORDS
     size_bytes: int = field(default=0, init=False)
     _pending: bytearray = field(default_factory=bytearray, init=False)
-    _upload_id: str | None = field(default=None, init=False)
+    _begun: BegunUpload | None = field(default=None, init=False)
     _running: deque[asyncio.Task[PartDone]] = field(default_factory=deque, init=False)
     _done: list[PartDone] = field(default_factory=list, init=False)
     _parts: int = field(default=0, init=False)
@@ -98,7 +220,7 @@ class ObjectUpload:
         says (nothing, unless it was given another one), Conflict when it is unknown whether it has
         been: look.
         """
-        if self._upload_id is None:
+        if self._begun is None:
             data = bytes(self._pending)
             checksum = self._sums[self._next_number(len(data))] = full_object(ALGORITHM, data)
             return await retry(
@@ -109,7 +231,7 @@ class ObjectUpload:
         if self._pending:
             await self._flush()
         await self.drain()
-        upload_id = self._upload_id
+        upload_id = self._begun.upload_id
         try:
             written = await retry(
                 lambda: self.store.complete_multipart(
@@ -121,7 +243,8 @@ class ObjectUpload:
                 raise
             # It may be complete: the answer to an earlier try was lost.
             raise Conflict(error.operation, error.target, "Raced", "the upload is not under way any more") from error
-        self._upload_id = None
+        await self.records.ended(self._begun)
+        self._begun = None
         return written
 
     async def abort(self) -> None:
@@ -129,19 +252,22 @@ class ObjectUpload:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        if self._upload_id is not None:
-            with contextlib.suppress(StoreError):  # the bucket's lifecycle rule is the second net
-                await self.store.abort_multipart(self.bucket, self.key, self._upload_id)
-            self._upload_id = None
+        if self._begun is not None:
+            with contextlib.suppress(StoreError):  # the worker's end and the bucket's lifecycle rule are other nets
+                await abort_upload(self.store, self._begun)
+                await self.records.ended(self._begun)
+            self._begun = None
 
     async def _begin(self) -> str:
-        if self._upload_id is None:
-            self._upload_id = await retry(
+        if self._begun is None:
+            upload_id = await retry(
                 lambda: self.store.create_multipart(
                     self.bucket, self.key, self.attributes, checksum_algorithm=ALGORITHM
                 )
             )
-        return self._upload_id
+            self._begun = BegunUpload(self.bucket, self.key, upload_id)
+            await self.records.begun(self._begun)
+        return self._begun.upload_id
 
     async def _flush(self) -> None:
         """Send what is pending as the next part."""

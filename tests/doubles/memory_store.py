@@ -15,7 +15,19 @@ from dataclasses import dataclass, field, replace
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import Rejected, StoreError, store_error
 from jobs.s3 import checksums
-from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Restoring, Written
+from jobs.s3.store import (
+    Body,
+    CopySettings,
+    Deleted,
+    Guard,
+    Marker,
+    Page,
+    PartDone,
+    PartPage,
+    Restoring,
+    StoredPart,
+    Written,
+)
 from tests.doubles.memory_buckets import (
     Beginning,
     Bucket,
@@ -29,6 +41,7 @@ from tests.doubles.memory_buckets import (
 )
 
 MINIMUM_PART_BYTES = 5 * 1024 * 1024
+LISTED_PARTS = 1_000
 
 
 @dataclass(slots=True)
@@ -62,6 +75,8 @@ class MemoryStore:
         self._default_checksum, self._minimum_part_bytes = default_checksum, minimum_part_bytes
         self._buckets = Buckets(clock, new_id)
         self._uploads: dict[str, _Upload] = {}
+        self.survivors = 0
+        """How many of the next aborts a part in flight survives."""
 
     def create_bucket(self, name: str, versioned: bool = True, object_lock: bool = False) -> None:
         """Make a bucket; one that is there keeps its objects. Object Lock needs versioning."""
@@ -271,10 +286,22 @@ class MemoryStore:
         etag = f"{md5(digests)}-{len(pieces)}"
         return self._buckets.write(ref, data, etag, upload.attributes, sums, sizes, upload.began)
 
+    async def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0) -> PartPage:
+        """ListParts."""
+        upload = self._upload("ListParts", ObjectRef(bucket, key), upload_id)
+        numbers = sorted(number for number in upload.parts if number > after)
+        listed = [self._stored(upload, number) for number in numbers[:LISTED_PARTS]]
+        return PartPage(listed, numbers[LISTED_PARTS - 1] if len(numbers) > LISTED_PARTS else None)
+
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """AbortMultipartUpload."""
         self._buckets.bucket("AbortMultipartUpload", ObjectRef(bucket, key))
-        self._uploads.pop(upload_id, None)
+        upload = self._uploads.get(upload_id)
+        if upload is not None and self.survivors:  # a part was in flight
+            self.survivors -= 1
+            upload.parts = dict(list(upload.parts.items())[-1:])
+        else:
+            self._uploads.pop(upload_id, None)
 
     async def list_objects(
         self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
@@ -325,5 +352,10 @@ class MemoryStore:
 
     def _add_part(self, upload: _Upload, number: int, data: bytes) -> PartDone:
         upload.parts[number] = data
+        part = self._stored(upload, number)
+        return PartDone(number, part.etag, part.checksums)
+
+    def _stored(self, upload: _Upload, number: int) -> StoredPart:
+        data = upload.parts[number]
         sums = (checksums.full_object(upload.algorithm, data),) if upload.algorithm else ()
-        return PartDone(number, md5(data), sums)
+        return StoredPart(number, len(data), md5(data), sums)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import random
@@ -18,6 +19,7 @@ from tests.doubles.batch.account import await_value
 from tests.doubles.servers import seaweedfs
 from tests.end_to_end.conftest import World, make_world
 
+MIB = 1024 * 1024
 ROWS = 1_500
 FAST_CHECKPOINTS = {"SEALIFT_CHECKPOINT_ROWS": "50", "SEALIFT_IN_FLIGHT": "8", "SEALIFT_PROCESSES": "2"}
 
@@ -194,3 +196,37 @@ def test_a_plan_that_is_told_to_stop_leaves_nothing_behind(world: World, tmp_pat
     assert process.returncode == 75
     assert stderr.splitlines()[-1] == "sealift: interrupted"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_killed_copy_in_parts_goes_on_and_leaves_no_upload_but_those_of_others(world: World) -> None:
+    body = os.urandom(5 * MIB) * 48
+    world.client.upload_fileobj(io.BytesIO(body), world.source, "big")
+    foreign = world.client.create_multipart_upload(Bucket=world.destination, Key="big")["UploadId"]
+    options = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
+    process = world.start("replicate", *options, "--multipart-threshold", "6MiB", "--part-size", "5MiB")
+
+    def parts() -> list[int]:
+        """How many parts each of our uploads has."""
+        uploads = world.client.list_multipart_uploads(Bucket=world.destination).get("Uploads", [])
+        ours = [each["UploadId"] for each in uploads if each["UploadId"] != foreign]
+        place = {"Bucket": world.destination, "Key": "big"}
+        return [len(world.client.list_parts(**place, UploadId=each).get("Parts", ())) for each in ours]
+
+    await_value(lambda: process.poll() is not None or any(parts()), 60)
+    workers = workers_of(process)
+    os.kill(process.pid, signal.SIGKILL)
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    [done] = parts()
+    assert 0 < done < 48
+    [run] = world.sealift("runs", "list", "--json").document["runs"]
+    retried = world.sealift("runs", "retry", run["run_id"], "--json")
+    assert (retried.code, retried.document["outcomes"]) == (0, {"copied": 1}), retried.stderr
+    assert world.copy_of("big") == body
+    left = world.client.list_multipart_uploads(Bucket=world.destination)["Uploads"]
+    assert [each["UploadId"] for each in left] == [foreign]
+    names = world.client.list_objects_v2(Bucket=world.ledger, Prefix=f"runs/runs/{run['run_id']}/uploads/")["Contents"]
+    assert len(names) == 2, "one upload, begun and ended: the second attempt went on with it"
+    world.client.abort_multipart_upload(Bucket=world.destination, Key="big", UploadId=foreign)

@@ -63,6 +63,11 @@ class Scene(MemoryStore):
         return outcome
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
+
+
 def test_tags_are_those_of_the_version_that_is_copied_and_not_of_one_that_came_meanwhile() -> None:
     async def scene() -> None:
         store = Scene()

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_no_promise_is_broken_and_everything_that_can_go_wrong_did():
     tally = run_campaign(1, SEEDS, 1)
     assert tally.violations == []
-    assert (tally.schedules, tally.full) == (SEEDS, SEEDS // 256 + SEEDS // len(SHARES) // 256)
+    assert (tally.schedules, tally.full) == (SEEDS, SEEDS // 256 + SEEDS // 8 // 256)
     assert tally.courses == {name: SHARES.count(name) * SEEDS // len(SHARES) for name in COURSES}
     assert set(tally.faults) == {kind.value for kind in Kind}
     outcomes = {name.split(":")[0] for name in tally.branches}

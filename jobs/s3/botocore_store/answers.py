@@ -15,7 +15,7 @@ from jobs.s3 import wire
 from jobs.s3.botocore_store.client import ENTRY_ORDER
 from jobs.s3.http import encoded_words
 from jobs.s3.http.answers import Response
-from jobs.s3.store import Marker, Page, Written
+from jobs.s3.store import Marker, Page, PartPage, StoredPart, Written
 
 _CONTENT = {
     "content-type": "ContentType",
@@ -111,6 +111,19 @@ def put(answer: Answer) -> Written:
     if answer.get("ETag") is None:
         raise ValueError("no ETag in the answer")
     return written(answer)
+
+
+def parts_page(answer: Answer) -> PartPage:
+    """A page of ListParts. Raises ValueError for a part without number or size."""
+    is_composite = answer.get("ChecksumType") == "COMPOSITE"
+    parts = []
+    for each in answer.get("Parts") or ():
+        number, size_bytes = each.get("PartNumber"), each.get("Size")
+        if number is None or size_bytes is None:
+            raise ValueError("a part without number or size")
+        sums = tuple(Checksum(algorithm, value, is_composite) for algorithm, value, _ in checksums(each))
+        parts.append(StoredPart(number, size_bytes, wire.unquote_etag(each.get("ETag") or ""), sums))
+    return PartPage(parts, answer.get("NextPartNumberMarker") or 0 if answer.get("IsTruncated") else None)
 
 
 def objects_page(answer: Answer) -> Page:

@@ -40,6 +40,7 @@ _ROOTS = {
     "GetObjectTagging": "Tagging",
     "ListObjectVersions": "ListVersionsResult",
     "ListObjectsV2": "ListBucketResult",
+    "ListParts": "ListPartsResult",
     "UploadPartCopy": "CopyPartResult",
 }
 """The root element of each operation's answer."""

@@ -26,9 +26,9 @@ from jobs.s3.checksums import full_object
 from jobs.s3.http.answers import MAX_BODY_BYTES
 from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.http.transport import ERROR_BYTES
-from jobs.s3.list_pages import check_advance
+from jobs.s3.list_pages import check_advance, check_parts_advance
 from jobs.s3.read_checks import Asked, check_copied_version, described, received
-from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, Restoring, Written
+from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, PartPage, Restoring, Written
 
 THREADS_MAX = 64
 _WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
@@ -271,6 +271,21 @@ class BotocoreStore:
             kind = "COMPOSITE" if checksum.is_composite else "FULL_OBJECT"
             values |= {f"Checksum{checksum.algorithm}": checksum.value, "ChecksumType": kind}
         return await self._ask("CompleteMultipartUpload", place, values, _result)
+
+    async def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0) -> PartPage:
+        """ListParts."""
+        place = ObjectRef(bucket, key)
+        values = parameters.place(place) | {"UploadId": upload_id}
+
+        def read(answer: answers.Answer) -> PartPage:
+            page = answers.parts_page(answer)
+            try:
+                check_parts_advance(page, after)
+            except wire.Malformed as error:
+                raise ValueError(str(error)) from error
+            return page
+
+        return await self._ask("ListParts", place, values | ({"PartNumberMarker": after} if after else {}), read)
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """AbortMultipartUpload."""

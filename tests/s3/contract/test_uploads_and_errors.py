@@ -37,6 +37,40 @@ async def test_a_part_for_no_upload_is_refused(s: Subject) -> None:
 
 
 @contract()
+async def test_the_parts_of_an_upload_are_listed(s: Subject) -> None:
+    bucket = s.bucket()
+    pieces = {1: os.urandom(PART), 3: b"the third"}
+    upload_id, _ = await s.upload(bucket, "k é", [])
+    parts = [await s.store.put_part(bucket, "k é", upload_id, number, data) for number, data in pieces.items()]
+    page = await s.store.list_parts(bucket, "k é", upload_id)
+    assert [(part.number, part.size_bytes, part.etag) for part in page.parts] == [
+        (part.number, len(pieces[part.number]), part.etag) for part in parts
+    ]
+    assert page.next_after is None
+    assert [part.number for part in (await s.store.list_parts(bucket, "k é", upload_id, after=1)).parts] == [3]
+
+
+@contract()
+async def test_a_copied_part_is_listed_with_what_its_copy_said(s: Subject) -> None:
+    bucket = s.bucket()
+    source = await s.put(bucket, "from", os.urandom(PART))
+    etag = (await s.store.head(source)).etag
+    upload_id, _ = await s.upload(bucket, "to", [])
+    copied = await s.store.copy_part(source, etag, 0, PART, bucket, "to", upload_id, 1)
+    [part] = (await s.store.list_parts(bucket, "to", upload_id)).parts
+    assert (part.number, part.size_bytes, part.etag) == (1, PART, copied.etag)
+
+
+@contract()
+async def test_an_upload_that_has_ended_lists_no_parts(s: Subject) -> None:
+    bucket = s.bucket()
+    upload_id, _ = await s.upload(bucket, "k", [b"content"])
+    await s.store.abort_multipart(bucket, "k", upload_id)
+    with pytest.raises(NotFound):
+        await s.store.list_parts(bucket, "k", upload_id)
+
+
+@contract()
 async def test_complete_refuses_a_part_with_another_etag(s: Subject) -> None:
     bucket = s.bucket()
     upload_id, _ = await s.upload(bucket, "k", [b"content"])

@@ -195,6 +195,25 @@ def results(draw: Any, method: str) -> Reply:
 
 
 @st.composite
+def part_lists(draw: Any) -> Reply:
+    """An answer to ListParts."""
+    fields = [
+        _element("ChecksumType", draw(st.sampled_from([None, "COMPOSITE", "FULL_OBJECT"]))),
+        _element("IsTruncated", draw(st.sampled_from([None, "true", "false"]))),
+        _element("NextPartNumberMarker", draw(st.sampled_from([None, 0, 2, 9]))),
+    ]
+    for number in draw(st.lists(st.integers(1, 10_000), max_size=3, unique=True)):
+        part = [
+            _element("PartNumber", number),
+            _element("ETag", draw(st.sampled_from(['"e1"', "e1", "", None]))),
+            _element("Size", draw(st.sampled_from([0, 5, 5_368_709_120]))),
+            _element("ChecksumCRC64NVME", draw(st.sampled_from([None, "AAAAAAAAAAA="]))),
+        ]
+        fields.append(f"<Part>{''.join(part)}</Part>")
+    return Reply(body=f"<ListPartsResult>{''.join(fields)}</ListPartsResult>".encode())
+
+
+@st.composite
 def tag_sets(draw: Any) -> Reply:
     """An answer to GetObjectTagging."""
     tags = draw(st.dictionaries(NAMES, NAMES | st.just(""), max_size=3))
@@ -233,6 +252,7 @@ SUCCESSES: dict[str, st.SearchStrategy[Reply]] = {
     "head": heads(),
     "is_versioned": STATES,
     "list_objects": listings(is_versions=False),
+    "list_parts": part_lists(),
     "list_versions": listings(is_versions=True),
     "put": writes(),
     "put_part": writes(),

@@ -39,6 +39,7 @@ CALLS: dict[str, list[Call]] = {
     "head": [lambda s: s.head(REF), lambda s: s.head(PLAIN)],
     "is_versioned": [lambda s: s.is_versioned(BUCKET)],
     "list_objects": [lambda s: s.list_objects(BUCKET, "")],
+    "list_parts": [lambda s: s.list_parts(BUCKET, "k", "u"), lambda s: s.list_parts(BUCKET, "k", "u", after=2)],
     "list_versions": [lambda s: s.list_versions(BUCKET, "")],
     "put": [lambda s: s.put(BUCKET, "k", b"x", Attributes(), guard=UNGUARDED)],
     "put_part": [lambda s: s.put_part(BUCKET, "k", "u", 1, b"x")],

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import jobs.s3.uploads
 from jobs.core.model import ObjectRef
 from jobs.core.outcome import Outcome
 from jobs.core.pace import Pace
+from jobs.ledger.uploads import ShardUploads
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import Copier
 from jobs.s3.store import ABSENT, UNGUARDED
+from jobs.s3.uploads import BegunUpload, CopyPlan
 from tests.simulation.bugs.bug import Bug, Replacements
 from tests.simulation.engine.processes import Connection
 
@@ -92,6 +95,27 @@ def _forget_the_abort() -> Replacements:
     return _client("abort_multipart", abort)
 
 
+def _adopt_any_upload() -> Replacements:
+    """Of the same key, whatever its source was."""
+
+    async def take(self: ShardUploads, plan: CopyPlan) -> BegunUpload | None:
+        if self._free is None:
+            self._free = await self.unfinished()
+        found = next((each for each in self._free if each.key == plan["key"]), None)
+        if found is not None:
+            self._free.remove(found)
+        return found
+
+    return [(ShardUploads, "take", take)]
+
+
+def _leave_the_uploads() -> Replacements:
+    async def abort(store: Any, upload: BegunUpload) -> None:
+        return None
+
+    return [(jobs.s3.uploads, "abort_upload", abort)]
+
+
 def _no_budget() -> Replacements:
     def try_acquire(self: ByteBudget, size_bytes: int) -> int:
         return 0
@@ -121,6 +145,14 @@ BUGS = [
     Bug("copy-the-current-version", "CopyObject of whatever is current", 400, _copy_the_current_version),
     Bug("no-tags", "multipart copies lose their tags", 400, _no_tags),
     Bug("forget-the-abort", "a failed multipart upload is left", 400, _forget_the_abort),
+    Bug(
+        "adopt-any-upload",
+        "a copy goes on with an upload of another source version",
+        1_600,
+        _adopt_any_upload,
+        "large copies",
+    ),
+    Bug("leave-the-uploads", "what a killed attempt began is left", 400, _leave_the_uploads, "large copies"),
     Bug("no-budget", "reads do not wait for the byte budget", 1_000, _no_budget),
     Bug("budget-leaks", "bytes are not given back", 400, _budget_leaks),
     Bug("no-pace", "no limit of rows in flight", 400, _no_pace),

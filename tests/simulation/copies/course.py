@@ -7,7 +7,7 @@ listing, the planner, the fold and the page as well. Stand-ins: the local execut
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from functools import partial
 from types import SimpleNamespace
@@ -227,6 +227,7 @@ class Course:
             clock=process.clock,
             chance=self.world.chance,
             lease=lease,
+            clean_up=self._clean_up(process, store, ledger),
             attempt=f"{number:016x}",
         )
         process.stop = worker.stop
@@ -246,6 +247,10 @@ class Course:
     def _connect(self, process: Process) -> Store:
         """How a worker reaches the buckets."""
         return process.connect()
+
+    def _clean_up(self, process: Process, store: Store, ledger: Ledger) -> Callable[[], Awaitable[None]] | None:
+        """What a worker does when all rows of its shard have outcomes."""
+        return None
 
     def _make_job(self, process: Process, store: Store, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
         if spec.job == "replicate":

@@ -156,11 +156,16 @@ class Model(Facts, Observer):
         for upload_id in self.world.memory.uploads(DESTINATION):
             process = self._uploads.get(upload_id)
             if process is not None and not process.is_dead and process.code is not None:
-                self.demand(upload_id in self._aborts, "no upload is left", f"{process.name} left {upload_id}")
+                is_right = upload_id in self._aborts or self._is_left_rightly(upload_id, process)
+                self.demand(is_right, "no upload is left", f"{process.name} left {upload_id}")
         last = self.schedule.steps[-1]
         is_quiet = not any(fault.kind in OTHERS for fault in self.schedule.faults) and self.reports
         if is_quiet and last is not Step.VERIFY:
             self._check_copies()
+
+    def _is_left_rightly(self, upload_id: str, process: Process) -> bool:
+        """Whether another attempt will find it."""
+        return False
 
     def _check_copies(self) -> None:
         """Nobody else has written since: every row that ended well is at the destination, the latest on top."""

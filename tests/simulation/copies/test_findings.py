@@ -12,7 +12,7 @@ import pytest
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
-from jobs.errors import ArchivedObject, Conflict, Unavailable
+from jobs.errors import ArchivedObject, Conflict, PreconditionFailed
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.runs.folding import fold_run
@@ -173,12 +173,12 @@ def test_a_failed_stream_gives_its_bytes_back_at_once():
         store.create_bucket("destination")
         await store.put("source", "k", bytes(60), Attributes(), guard=UNGUARDED)
         ref = ObjectRef("source", "k")
-        failing: Any = Meddling(store, "put_part", _unavailable)
+        failing: Any = Meddling(store, "put_part", _raced)
         transfer = Transfer(
             store, ref, await store.head(ref), failing, "destination", "k", Attributes(), guard=UNGUARDED
         )
         budget = ByteBudget(100)
-        with replaced(SCALE), pytest.raises(Unavailable) as kept:
+        with replaced(SCALE), pytest.raises(PreconditionFailed) as kept:
             await stream(transfer, budget)
         assert kept.value.__traceback__ is not None  # it holds every frame that it passed through
         assert budget._free == budget.size_bytes
@@ -187,8 +187,8 @@ def test_a_failed_stream_gives_its_bytes_back_at_once():
     asyncio.run(scene())
 
 
-async def _unavailable() -> None:
-    raise Unavailable("UploadPart", "k", "InternalError", "", 500)
+async def _raced() -> None:
+    raise PreconditionFailed("UploadPart", "k", "PreconditionFailed", "", 412)
 
 
 def test_a_report_names_the_failures_that_it_counts():

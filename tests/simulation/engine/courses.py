@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from tests.simulation.archives.course import ArchiveCourse
 from tests.simulation.archives.schedule import ArchiveSchedule, make_archive_schedule, smaller
 from tests.simulation.copies.course import Course
+from tests.simulation.copies.large import LargeCopyCourse, LargeCopySchedule, make_large_copy_schedule
+from tests.simulation.copies.large import smaller as smaller_large
 from tests.simulation.copies.schedule import Schedule, make_schedule
 from tests.simulation.events.course import EventCourse
 from tests.simulation.events.schedule import EventSchedule, make_event_schedule
@@ -58,10 +60,12 @@ COURSES = {
     "archives": CourseKind(
         ArchiveSchedule, lambda seed: make_archive_schedule(seed, is_full=False), ArchiveCourse, smaller
     ),
+    "large copies": CourseKind(LargeCopySchedule, make_large_copy_schedule, LargeCopyCourse, smaller_large),
     "last copies": CourseKind(LastCopySchedule, make_last_copy_schedule, LastCopyCourse, fewer_acts),
     "nights": CourseKind(NightSchedule, make_night_schedule, NightCourse, fewer_asked),
 }
-SHARES = ("commands", "archives", "commands", "events", "commands", "nights", "last copies", "events")
+_BLOCK = ("commands", "archives", "commands", "events", "commands", "nights", "last copies", "events")
+SHARES = (*_BLOCK * 3, *_BLOCK[:4], "large copies", *_BLOCK[5:])
 """The course of a seed, by what is left when it is divided by their number."""
 
 

@@ -1,0 +1,102 @@
+"""Unfinished multipart uploads of one shard, as the run's ledger records them.
+
+    <ledger>/runs/<run id>/uploads/00000/<name>.json         an upload was begun
+    <ledger>/runs/<run id>/uploads/00000/<name>-ended.json   it was completed or aborted
+
+A name is made of the upload's place and id. The records say which uploads are this run's own, so
+that an attempt goes on with no other one and aborts no other one. S3 itself says which parts an
+upload has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.errors import LedgerError, StoreError
+from jobs.ledger.ledger import Ledger
+from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.uploads import BegunUpload, CopyPlan
+
+_ENDED = "-ended.json"
+_READS = 32
+
+
+@dataclass(slots=True)
+class ShardUploads:
+    """The uploads of a shard's attempts (`jobs.s3.uploads.UploadRecords`).
+
+    Use it once the shard is claimed: then no earlier attempt begins another upload.
+    """
+
+    ledger: Ledger
+    run_id: str
+    shard: int
+    are_kept: bool = field(default=True, init=False)
+    _free: list[BegunUpload] | None = field(default=None, init=False)
+    """The unfinished ones that no copy of this attempt works at. None: not read yet."""
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    async def begun(self, upload: BegunUpload) -> None:
+        """Record an upload, before its first part. Raises StoreError."""
+        await self.ledger.write_document(self.run_id, f"{self._folder}{_name(upload)}.json", upload._asdict())
+
+    async def ended(self, upload: BegunUpload) -> None:
+        """Record that it is completed or aborted. A record that is lost costs one abort."""
+        with contextlib.suppress(StoreError):
+            await self.ledger.write_document(self.run_id, f"{self._folder}{_name(upload)}{_ENDED}", {})
+
+    async def take(self, plan: CopyPlan) -> BegunUpload | None:
+        """The unfinished upload of an equal plan. From now on it is the caller's alone."""
+        async with self._reading:
+            if self._free is None:
+                self._free = await self.unfinished()
+        found = next((each for each in self._free if each.plan == plan), None)
+        if found is not None:
+            self._free.remove(found)
+        return found
+
+    def give_back(self, upload: BegunUpload) -> None:
+        """Leave an unfinished upload to the next try."""
+        if self._free is not None:
+            self._free.append(upload)
+
+    async def unfinished(self) -> list[BegunUpload]:
+        """All uploads that were begun and have not ended. Raises LedgerError for a record that
+        Sealift does not write.
+        """
+        names = set(await retry(lambda: self.ledger.names(self.run_id, self._folder)))
+        begun = [name for name in sorted(names) if not name.endswith(_ENDED)]
+        return await gather_bounded(
+            self._read, [name for name in begun if name.removesuffix(".json") + _ENDED not in names], _READS
+        )
+
+    @property
+    def _folder(self) -> str:
+        return f"uploads/{self.shard:05d}/"
+
+    async def _read(self, name: str) -> BegunUpload:
+        document = await retry(lambda: self.ledger.document(self.run_id, self._folder + name))
+        upload = _parsed(document)
+        if upload is None or _name(upload) + ".json" != name:
+            raise LedgerError(f"{self.ledger.uri(self.run_id, self._folder + name)} was altered: remove it")
+        return upload
+
+
+def _parsed(document: dict[str, Any]) -> BegunUpload | None:
+    bucket, key, upload_id, plan = (document.get(name) for name in BegunUpload._fields)
+    if (
+        isinstance(bucket, str)
+        and isinstance(key, str)
+        and isinstance(upload_id, str)
+        and isinstance(plan, dict | None)
+    ):
+        return BegunUpload(bucket, key, upload_id, plan)
+    return None
+
+
+def _name(upload: BegunUpload) -> str:
+    return hashlib.sha256("\0".join(upload[:3]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
