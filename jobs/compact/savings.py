@@ -17,7 +17,7 @@ from jobs.compact.packing import tar_bytes
 from jobs.core.enums import StorageClass
 from jobs.core.model import ObjectVersion
 from jobs.core.part_sizes import count_parts
-from jobs.core.pricing import GIB, PriceTable
+from jobs.core.pricing import GIB, PriceTable, ThawPrice
 from jobs.errors import ConfigError
 
 MINIMUM_BYTES = {"STANDARD_IA": 128 * 1024, "ONEZONE_IA": 128 * 1024, "GLACIER_IR": 128 * 1024}
@@ -27,6 +27,9 @@ OVERHEAD_BYTES = {"GLACIER": (32 * 1024, 8 * 1024), "DEEP_ARCHIVE": (32 * 1024, 
 """Billed for each object in addition: bytes in its class, and bytes in STANDARD."""
 
 MINIMUM_DAYS = {each.value: each.minimum_days for each in StorageClass}
+
+MONITORED_BYTES = 128 * 1024
+"""From this size on INTELLIGENT_TIERING moves objects to cheaper tiers."""
 
 DAYS_A_MONTH = 30.4
 INDEX_BYTES_PER_MEMBER = 200
@@ -43,6 +46,10 @@ class Prices(NamedTuple):
     part_per_1000: float
     get_per_1000: float
     retrieval_per_gib: float
+    idle_storage_per_gib_month: float = 0.0
+    monitoring_per_1000: float = 0.0
+    thaw_per_gib: float = 0.0
+    thaw_per_1000: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +71,12 @@ class Economy:
         silent = [name for name, of in table.storage_classes.items() if not of.storage_per_gib_month]
         if silent and payback_months is not None:
             raise ConfigError(f"the price table's {silent[0]} lacks storage_per_gib_month: what packing saves needs it")
-        prices = {
-            name: Prices(*(getattr(of, each) for each in Prices._fields)) for name, of in table.storage_classes.items()
-        }
+        prices = {}
+        for name, of in table.storage_classes.items():
+            thaw = min(table.thaw.get(name, {}).values(), default=ThawPrice(0.0, 0.0))
+            known = of._asdict()
+            named = {field: known[field] for field in Prices._fields if field in known}
+            prices[name] = Prices(**named, thaw_per_gib=thaw.per_gib, thaw_per_1000=thaw.per_1000)
         return cls(prices, storage_class, at, payback_months)
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,9 +104,10 @@ class Savings(NamedTuple):
     """Savings of one group or, added up, of many. Dollars.
 
     `before` and `after` are a month's. `early_delete` is what S3 bills once for originals that
-    leave their class before its minimum stay. `cost` is the whole price of packing, `early_delete`
-    included. Compression does not count, because the content of objects is unknown before they are
-    read.
+    leave their class before its minimum stay. `thaw` is what making archived originals readable
+    costs by the cheapest tier, before they can be packed. `cost` is the whole price of packing,
+    both included. Compression does not count, because the content of objects is unknown before they
+    are read.
     """
 
     members: int = 0
@@ -108,11 +119,12 @@ class Savings(NamedTuple):
     retrieval: float = 0.0
     puts: float = 0.0
     early_delete: float = 0.0
+    thaw: float = 0.0
 
     @property
     def cost(self) -> float:
-        """The one-time cost of packing and expiring."""
-        return self.gets + self.retrieval + self.puts + self.early_delete
+        """The one-time cost of thawing, packing and expiring."""
+        return self.gets + self.retrieval + self.puts + self.early_delete + self.thaw
 
     @property
     def break_even_months(self) -> float | None:
@@ -140,9 +152,11 @@ def weigh(rows: Iterable[ObjectVersion], economy: Economy) -> Savings:
         dollars["gets"] += prices.get_per_1000 / 1000
         dollars["retrieval"] += size / GIB * prices.retrieval_per_gib
         dollars["early_delete"] += monthly * _months_left(row, economy.at)
+        dollars["thaw"] += size / GIB * prices.thaw_per_gib + prices.thaw_per_1000 / 1000
     written = economy.of_class(economy.storage_class)
     parts = count_parts(archive_bytes, PART_BYTES)
-    requests = parts * written.part_per_1000 + (2 * written.put_per_1000 if parts > 1 else 0.0)
+    # One PutObject, or the begin and the parts of an upload, and its completion.
+    requests = written.put_per_1000 + ((parts + 1) * written.part_per_1000 if parts > 1 else 0.0)
     return Savings(
         members,
         size_bytes,
@@ -154,6 +168,7 @@ def weigh(rows: Iterable[ObjectVersion], economy: Economy) -> Savings:
         dollars["retrieval"],
         requests / 1000,
         dollars["early_delete"],
+        dollars["thaw"],
     )
 
 
@@ -179,12 +194,18 @@ def refusal(savings: Savings, economy: Economy) -> str | None:
 
 
 def _monthly(size_bytes: int, storage_class: str | None, economy: Economy) -> float:
-    """The cost of an object a month."""
+    """The cost of an object a month.
+
+    Nobody reads what is worth packing, so INTELLIGENT_TIERING has it in its Archive Instant Access
+    tier. Smaller objects it never moves.
+    """
     name = storage_class or "STANDARD"
     more, in_standard = OVERHEAD_BYTES.get(name, (0, 0))
     billed = max(size_bytes, MINIMUM_BYTES.get(name, 0)) + more
-    standard = economy.of_class("STANDARD").storage_per_gib_month
-    return (billed * economy.of_class(name).storage_per_gib_month + in_standard * standard) / GIB
+    prices, standard = economy.of_class(name), economy.of_class("STANDARD").storage_per_gib_month
+    is_monitored = size_bytes >= MONITORED_BYTES
+    rate = (is_monitored and prices.idle_storage_per_gib_month) or prices.storage_per_gib_month
+    return (billed * rate + in_standard * standard) / GIB + is_monitored * prices.monitoring_per_1000 / 1000
 
 
 def _months_left(row: ObjectVersion, at: float) -> float:

@@ -143,7 +143,8 @@ class ObjectInfo:
     `last_modified` is epoch seconds (UTC). `parts_count` is None unless S3 said. `attributes.tags`
     is always empty: tags need a request of their own (`tag_count` says how many). `is_archived`: it
     must be restored before it can be read. `is_restoring`: and that is under way. `expiration`:
-    what S3 says of a lifecycle rule that will remove it, if there is one.
+    what S3 says of a lifecycle rule that will remove it, if there is one. `archive_tier`: where
+    INTELLIGENT_TIERING keeps an archived object, `ARCHIVE_ACCESS` or `DEEP_ARCHIVE_ACCESS`.
     """
 
     size_bytes: int
@@ -158,6 +159,7 @@ class ObjectInfo:
     is_archived: bool = False
     is_restoring: bool = False
     expiration: str | None = None
+    archive_tier: str | None = None
 
 
 class Listed(NamedTuple):

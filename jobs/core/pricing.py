@@ -34,7 +34,9 @@ GIB = 1024**3
 ENDPOINT_PER_GIB = 0.01
 """Dollars for what an interface endpoint carries: https://aws.amazon.com/privatelink/pricing/"""
 
-_PUTS = ("copy", "put", "create", "complete")
+_PUTS = ("copy", "put", "complete")
+_STAGED = ("create", "part")
+"""Requests before an object has its class. The archive classes bill them as STANDARD does."""
 _GETS = ("head", "get", "tagging")
 KINDS = ("copy", "put", "create", "part", "complete", "head", "get", "tagging", "list", "delete")
 
@@ -96,6 +98,10 @@ class Histogram(NamedTuple):
 class ClassPrices(NamedTuple):
     """Dollars in one storage class: per 1,000 requests, per GiB read, and per GiB kept for a month
     (0: not known).
+
+    `part_per_1000` is for beginning an upload, too. INTELLIGENT_TIERING keeps a larger object that
+    nobody reads for `idle_storage_per_gib_month` (0: as any), and takes `monitoring_per_1000` of
+    such objects a month.
     """
 
     put_per_1000: float
@@ -103,6 +109,8 @@ class ClassPrices(NamedTuple):
     get_per_1000: float
     retrieval_per_gib: float
     storage_per_gib_month: float = 0.0
+    idle_storage_per_gib_month: float = 0.0
+    monitoring_per_1000: float = 0.0
 
 
 class ThawPrice(NamedTuple):
@@ -251,7 +259,8 @@ def estimate(work: PricedWork, histogram: Histogram, prices: PriceTable) -> dict
         read = prices.of_class(group.storage_class)
         written = read if work.storage_class == "keep" else prices.of_class(work.storage_class)
         puts = sum(requests[kind] for kind in _PUTS)
-        dollars["puts"] += (puts * written.put_per_1000 + requests["part"] * written.part_per_1000) / 1000
+        staged = sum(requests[kind] for kind in _STAGED)
+        dollars["puts"] += (puts * written.put_per_1000 + staged * written.part_per_1000) / 1000
         dollars["gets"] += sum(requests[kind] for kind in _GETS) * read.get_per_1000 / 1000
         dollars["deletes"] += requests["delete"] * prices.delete_per_1000 / 1000
         moved_gib = bytes_moved(work, Histogram((group,), 0)) / GIB
@@ -266,7 +275,7 @@ def estimate(work: PricedWork, histogram: Histogram, prices: PriceTable) -> dict
 
 def estimate_seconds(requests: Mapping[str, int], bytes_moved: int, processes: int) -> float:
     """Lower bound in seconds: the slowest of client requests, writes in a prefix, and bytes."""
-    writes = sum(requests.get(kind, 0) for kind in (*_PUTS, "part", "delete"))
+    writes = sum(requests.get(kind, 0) for kind in (*_PUTS, *_STAGED, "delete"))
     return max(
         sum(requests.values()) / (REQUESTS_PER_SECOND * processes),
         writes / WRITES_PER_SECOND,

@@ -39,7 +39,7 @@ from jobs.restore.as_of import UNKNOWN
 from jobs.restore.as_of_journal import JOURNAL
 from jobs.restore.member_writer import MemberWriter
 from jobs.restore.thaw_requests import ThawRequests
-from jobs.restore.thawing import HOURS
+from jobs.restore.thawing import HOURS, thaw_class, tier_of_class
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, compare_content
 from jobs.s3.copying import Copier, CopyOptions
@@ -184,6 +184,7 @@ class Restore:
         ref = archive_ref(record)
         try:
             info = await retry(lambda: self.archives.head(ref))
+            record = replace(record, storage_class=thaw_class(info))  # the index has that of its making
             if info.is_archived:
                 raise ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
         except _REFUSALS as error:
@@ -274,7 +275,7 @@ class Restore:
         try:
             return await self._guarded(row, self._gate.run(lambda: self._copy(row)))
         except ArchivedObject:
-            return await self._thaw(row, self.route.source_of(row), row.storage_class or "")
+            return await self._thaw(row, self.route.source_of(row), tier_of_class(row.storage_class))
 
     async def _copy(self, row: ObjectVersion) -> Outcome:
         """Copy a version that the source bucket still has. Raises ArchivedObject if it must be

@@ -52,11 +52,12 @@ the newest last.
 
 
 class Taken(NamedTuple):
-    """What a restore takes from one archive: URI, members, their bytes, and the parts of large
-    ones.
+    """What a restore takes from one archive of members of one class: URI, that class, members,
+    their bytes, and the parts of large ones.
     """
 
     archive: str
+    storage_class: str
     rows: int
     size_bytes: int
     large: int
@@ -76,6 +77,11 @@ class RestoreSelection:
     excluded: Counter[str] = field(default_factory=Counter)
     archives: list[Taken] = field(default_factory=list)
     histogram: Histogram = field(default_factory=lambda: Histogram((), 0))
+
+    @property
+    def names(self) -> dict[str, None]:
+        """The archives, each once, in their order."""
+        return dict.fromkeys(each.archive for each in self.archives)
 
 
 async def plan_restore(
@@ -143,13 +149,14 @@ class _Planning:
             int, self._query(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM {self._relation}")[0]
         )
         chosen.archives = [
-            Taken(archive, rows, int(size_bytes), large, int(parts))
-            for archive, rows, size_bytes, large, parts in self._query(
+            Taken(archive, storage_class, rows, int(size_bytes), large, int(parts))
+            for archive, storage_class, rows, size_bytes, large, parts in self._query(
                 f"""
-                SELECT archive, count(*), sum(size_bytes), count(*) FILTER (size_bytes > {part_bytes}),
+                SELECT archive, coalesce(nullif(storage_class, ''), 'STANDARD'), count(*), sum(size_bytes),
+                       count(*) FILTER (size_bytes > {part_bytes}),
                        coalesce(sum(ceil(size_bytes / {part_bytes})) FILTER (size_bytes > {part_bytes}), 0)
                 FROM {self._relation} WHERE archive NOT IN {tuple(UNKNOWN)} AND NOT starts_with(archive, '{JOURNAL}')
-                GROUP BY archive ORDER BY archive
+                GROUP BY 1, 2 ORDER BY 1, 2
                 """
             )
         ]
@@ -251,7 +258,5 @@ async def plan_run(
             display.say(f"left out, its index is damaged: {each.archive}: {each.reason}")
         spec = draft.spec(wanted.description(), draft.ways(request.source))
         prices = read_price_table(request.price_table)
-        archives = await look_at_archives(
-            wanted.archives, records, [each.archive for each in chosen.archives], Tier(spec.options["tier"])
-        )
+        archives = await look_at_archives(wanted.archives, records, list(chosen.names), Tier(spec.options["tier"]))
         return draft.planned(spec, forecast(chosen, archives, spec, settings.processes, prices))

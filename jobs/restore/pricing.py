@@ -15,7 +15,7 @@ from jobs.core.model import Location, ObjectInfo
 from jobs.core.pricing import GIB, PricedWork, PriceTable
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import Denied, NotFound, Redirected, UsageError
-from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, refusal
+from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, refusal, thaw_class
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.sessions import open_store
 
@@ -76,7 +76,7 @@ async def look_at_archives(
         await store.close()
     readable = {uri: info for uri, info in infos.items() if info is not None}
     cold = {
-        uri: ColdObjects(info.storage_class, info.size_bytes, info.is_restoring)
+        uri: ColdObjects(thaw_class(info), info.size_bytes, info.is_restoring)
         for uri, info in readable.items()
         if info.is_archived
     }
@@ -108,17 +108,19 @@ def forecast(
         requests.update(pricing.requests_for(work, chosen.histogram))
         dollars.update(pricing.estimate(work, chosen.histogram, prices))
     per_gib = pricing.far_per_gib(work, prices)
-    written = prices.of_class("STANDARD" if work.storage_class == "keep" else work.storage_class)
+    for archive in chosen.names:
+        requests["head"] += 1
+        dollars["gets"] += prices.of_class(archives.classes.get(archive, "STANDARD")).get_per_1000 / 1000
     for taken in chosen.archives:
         read = prices.of_class(archives.classes.get(taken.archive, "STANDARD"))
+        written = prices.of_class(taken.storage_class if work.storage_class == "keep" else work.storage_class)
         small = taken.rows - taken.large
         gets = -(-taken.size_bytes // SPAN_BYTES) + 1
-        requests.update(head=1, get=gets, put=small, create=taken.large, complete=taken.large, part=taken.parts)
-        dollars["gets"] += (gets + 1) * read.get_per_1000 / 1000
+        requests.update(get=gets, put=small, create=taken.large, complete=taken.large, part=taken.parts)
+        dollars["gets"] += gets * read.get_per_1000 / 1000
         dollars["retrieval"] += taken.size_bytes / GIB * read.retrieval_per_gib
-        dollars["puts"] += (
-            (small + 2 * taken.large) * written.put_per_1000 + taken.parts * written.part_per_1000
-        ) / 1000
+        staged = taken.large + taken.parts
+        dollars["puts"] += ((small + taken.large) * written.put_per_1000 + staged * written.part_per_1000) / 1000
         dollars["transfer"] += taken.size_bytes / GIB * per_gib
     requests["restore"] = thaw.cold - thaw.restoring
     dollars["thaw_requests"] += thaw.requests
@@ -135,7 +137,7 @@ def forecast(
         seconds=pricing.estimate_seconds(requests, 2 * chosen.size_bytes, processes),
         restore=thaw.to_dict()
         | {
-            "archives": len(chosen.archives),
+            "archives": len(chosen.names),
             "members": sum(each.rows for each in chosen.archives),
             "cold": sorted(archives.cold),
             "cold_versions": sum(each.objects for each in versions),

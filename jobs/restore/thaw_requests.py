@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import Conflict, PreconditionFailed
 from jobs.ledger.files import write_file
-from jobs.restore.thawing import Tier, waiting_name
+from jobs.restore.thawing import ARCHIVE_ACCESS, DEEP_ARCHIVE_ACCESS, Tier, waiting_name
 from jobs.s3.retries import retry
 from jobs.s3.store import Restoring, Store
 
@@ -47,7 +47,7 @@ class ThawRequests:
         note = json.dumps({"version_id": ref.version_id, "tier": self.tier.value}).encode()
         with contextlib.suppress(PreconditionFailed):
             await write_file(self.ledger, self.location, name, note)
-        days = None if storage_class == "INTELLIGENT_TIERING" else self.days
+        days = None if storage_class in (ARCHIVE_ACCESS, DEEP_ARCHIVE_ACCESS) else self.days
         answer = await retry(lambda: store.request_restore(ref, days=days, tier=self.tier.value))
         if answer is Restoring.READY:
             raise Conflict("RestoreObject", str(ref), "Thawed", "it can be read by now")

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from jobs.core.model import ObjectInfo
 from jobs.core.pricing import GIB, PriceTable
 
 DAYS_A_MONTH = 30.4
@@ -26,20 +27,45 @@ class Tier(StrEnum):
     BULK = "Bulk"
 
 
+ARCHIVE_ACCESS, DEEP_ARCHIVE_ACCESS = "ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS"
+"""S3's words for the two archive tiers of INTELLIGENT_TIERING, which are thawed by rules of their
+own, for good.
+"""
+
 HOURS = {
     ("GLACIER", Tier.EXPEDITED): 5 / 60,
     ("GLACIER", Tier.STANDARD): 5.0,
     ("GLACIER", Tier.BULK): 12.0,
     ("DEEP_ARCHIVE", Tier.STANDARD): 12.0,
     ("DEEP_ARCHIVE", Tier.BULK): 48.0,
-    ("INTELLIGENT_TIERING", Tier.STANDARD): 12.0,
-    ("INTELLIGENT_TIERING", Tier.BULK): 48.0,
+    (ARCHIVE_ACCESS, Tier.EXPEDITED): 5 / 60,
+    (ARCHIVE_ACCESS, Tier.STANDARD): 5.0,
+    (ARCHIVE_ACCESS, Tier.BULK): 12.0,
+    (DEEP_ARCHIVE_ACCESS, Tier.STANDARD): 12.0,
+    (DEEP_ARCHIVE_ACCESS, Tier.BULK): 48.0,
 }
 """The usual longest time. S3 refuses a pair that is not here."""
 
 
+def thaw_class(info: ObjectInfo) -> str:
+    """What decides how an object is thawed: its class, or its tier in INTELLIGENT_TIERING.
+
+    The slower tier if S3 does not say which.
+    """
+    return tier_of_class(info.storage_class, info.archive_tier)
+
+
+def tier_of_class(storage_class: str | None, archive_tier: str | None = None) -> str:
+    """`thaw_class` of an object of which no more is known."""
+    if storage_class != "INTELLIGENT_TIERING":
+        return storage_class or ""
+    return ARCHIVE_ACCESS if archive_tier == ARCHIVE_ACCESS else DEEP_ARCHIVE_ACCESS
+
+
 class ColdObjects(NamedTuple):
-    """Objects of one class to thaw, mostly one. `is_restoring`: a request for them is under way."""
+    """Objects to thaw of one class or tier (`thaw_class`), mostly one. `is_restoring`: a request
+    for them is under way.
+    """
 
     storage_class: str
     size_bytes: int
@@ -69,7 +95,8 @@ class ThawEstimate:
 def estimate_thaw(objects: Iterable[ColdObjects], tier: Tier, days: int, prices: PriceTable) -> ThawEstimate:
     """The thaw of these objects. One that is under way costs nothing more.
 
-    S3 restores whole objects, bills them by tier, and keeps the copies in STANDARD for `days`.
+    S3 restores whole objects, bills them by tier, and keeps the copies in STANDARD for `days`. What
+    INTELLIGENT_TIERING restores is moved, and has no copy.
     """
     cold = restoring = size_bytes = 0
     requests = retrieval = storage = hours = 0.0
@@ -83,7 +110,7 @@ def estimate_thaw(objects: Iterable[ColdObjects], tier: Tier, days: int, prices:
         price = prices.thaw_price(each.storage_class, tier)
         requests += each.objects * price.per_1000 / 1000
         retrieval += each.size_bytes / GIB * price.per_gib
-        if each.storage_class != "INTELLIGENT_TIERING":
+        if each.storage_class not in (ARCHIVE_ACCESS, DEEP_ARCHIVE_ACCESS):
             kept = prices.of_class("STANDARD").storage_per_gib_month
             storage += each.size_bytes / GIB * kept * days / DAYS_A_MONTH
     return ThawEstimate(tier.value, days, cold, restoring, size_bytes, requests, retrieval, storage, hours)

@@ -184,6 +184,7 @@ def object_info(headers: Headers, *, whole: bool = False) -> ObjectInfo:
         is_archived=_is_archived(headers, storage_class),
         is_restoring='ongoing-request="true"' in headers.get("x-amz-restore", ""),
         expiration=headers.get("x-amz-expiration"),
+        archive_tier=headers.get("x-amz-archive-status"),
     )
 
 

@@ -80,6 +80,39 @@ def test_one_that_pays_too_late_is_refused_with_the_months() -> None:
     assert refusal(quick, economy("DEEP_ARCHIVE")) is None
 
 
+@pytest.mark.parametrize(
+    ("storage_class", "size_bytes", "dollars"),
+    [
+        ("DEEP_ARCHIVE", 1 << 20, 0.05 / 1000),  # one PutObject, in the price of the class
+        ("DEEP_ARCHIVE", 20 << 20, (0.05 + 4 * 0.005) / 1000),  # beginning and parts are STANDARD's
+        ("GLACIER", 1 << 20, 0.03 / 1000),
+        ("GLACIER_IR", 1 << 20, 0.02 / 1000),
+        ("GLACIER_IR", 20 << 20, 5 * 0.02 / 1000),
+        ("STANDARD", 1 << 20, 0.005 / 1000),
+    ],
+)
+def test_an_archive_of_one_part_is_one_put(storage_class: str, size_bytes: int, dollars: float) -> None:
+    assert weigh(objects(1, size_bytes, "STANDARD"), economy(storage_class)).puts == pytest.approx(dollars)
+
+
+def test_reading_deep_archive_begins_with_thawing_it() -> None:
+    found = weigh(objects(1000, 1 << 20, "DEEP_ARCHIVE"), economy())
+    assert found.thaw == pytest.approx(1000 / 1024 * 0.0025 + 0.025)
+    assert found.cost == pytest.approx(found.thaw + found.gets + found.puts + found.early_delete)
+    assert weigh(objects(1000, 1 << 20, "GLACIER"), economy()).thaw == 0.0
+    assert weigh(objects(1000, 1 << 20, "STANDARD"), economy()).thaw == 0.0
+
+
+def test_intelligent_tiering_monitors_what_it_moves() -> None:
+    small, large = 128 * 1024 - 1, 128 * 1024
+    assert weigh(objects(1000, small, "INTELLIGENT_TIERING"), economy()).before == pytest.approx(
+        1000 * small / GIB * 0.023
+    )
+    assert weigh(objects(1000, large, "INTELLIGENT_TIERING"), economy()).before == pytest.approx(
+        1000 * large / GIB * 0.004 + 0.0025
+    )
+
+
 def test_groups_add_up() -> None:
     one, other = weigh(objects(3, 1000, "STANDARD"), economy()), weigh(objects(5, 10, "GLACIER"), economy())
     both = Savings().plus(one).plus(other)

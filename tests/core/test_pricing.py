@@ -80,7 +80,12 @@ def test_a_job_without_prices_is_a_bug():
         ("replicate", {"storage_class": "GLACIER_IR"}, [SMALL], {"puts": 0.02}),
         ("replicate", {"sse": "aws:kms"}, [SMALL], {"puts": 0.005, "kms": 0.003}),
         ("replicate", {}, [LARGE], {"puts": 0.01604, "gets": 0.000006, "retrieval": 1.0}),
-        ("replicate", {"storage_class": "DEEP_ARCHIVE"}, [LARGE], {"puts": 0.0082, "gets": 0.000006, "retrieval": 1.0}),
+        (
+            "replicate",
+            {"storage_class": "DEEP_ARCHIVE"},
+            [LARGE],
+            {"puts": 0.00811, "gets": 0.000006, "retrieval": 1.0},
+        ),
         (
             "replicate",
             {"cross_region": True},

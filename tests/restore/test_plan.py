@@ -6,16 +6,21 @@ import asyncio
 import itertools
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.model import ObjectVersion
+from jobs.core.model import Location, ObjectVersion
+from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.restore.as_of import pick_asked
 from jobs.restore.plan import RestoreSelection, plan_restore
+from jobs.restore.pricing import ArchivesNow, forecast
+from jobs.runs.planning import read_price_table
 from jobs.tables.rows import manifest_schema, read_shard
 
 KEYS = st.sampled_from([f"k/{n}" for n in range(12)] + ["é", "z"])
@@ -82,3 +87,23 @@ def test_each_key_that_is_asked_for_is_in_one_shard_once(rows: list[ObjectVersio
     counted = {each.archive: each.rows for each in chosen.archives}
     assert counted == {name: sum(row.archive == name for row in found) for name in counted}
     assert sum(counted.values()) + chosen.histogram.keys + sum(row.archive == "" for row in found) == len(found)
+
+
+def test_a_restore_that_keeps_classes_is_priced_in_each_members_class() -> None:
+    classes = ["DEEP_ARCHIVE"] * 2 + ["STANDARD", None]
+    rows = [
+        ObjectVersion(0, f"k/{n}", archive=archive, size_bytes=10, last_modified=1.0, storage_class=name)
+        for n, name in enumerate(classes)
+        for archive in (None, "s3://cold/a")
+    ]
+    chosen, _ = plan([row._replace(version_id="1", etag="e") for row in rows], 1000)
+    assert [(each.storage_class, each.rows) for each in chosen.archives] == [("DEEP_ARCHIVE", 2), ("STANDARD", 2)]
+    side = Side(Location("docs"))
+    options = {"tier": "Bulk", "days": 7, "is_history": False, "storage_class": "keep"}
+    spec = RunSpec("run", "restore", 0.0, side, side, "manifest", options)
+    archives = ArchivesNow({"s3://cold/a": "STANDARD"}, {})
+    prices = read_price_table()
+    assert forecast(chosen, archives, spec, 1, prices).dollars["puts"] == pytest.approx((2 * 0.05 + 2 * 0.005) / 1000)
+    standard = replace(spec, options=options | {"storage_class": "STANDARD"})
+    assert forecast(chosen, archives, standard, 1, prices).dollars["puts"] == pytest.approx(4 * 0.005 / 1000)
+    assert forecast(chosen, archives, spec, 1, prices).requests["head"] == 1

@@ -6,9 +6,10 @@ from importlib.resources import files
 
 import pytest
 
+from jobs.core.model import ObjectInfo
 from jobs.core.pricing import GIB, load_price_table
 from jobs.errors import ConfigError
-from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, refusal
+from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, refusal, thaw_class
 
 PRICES = load_price_table((files("jobs.core") / "prices" / "us-east-1.json").read_text())
 
@@ -31,6 +32,27 @@ def test_objects_of_one_class_may_be_counted_together():
     assert together == estimate_thaw([ColdObjects("GLACIER", GIB)] * 3, Tier.STANDARD, 7, PRICES)
 
 
+@pytest.mark.parametrize(
+    ("storage_class", "archive_tier", "name"),
+    [
+        ("GLACIER", None, "GLACIER"),
+        ("INTELLIGENT_TIERING", "ARCHIVE_ACCESS", "ARCHIVE_ACCESS"),
+        ("INTELLIGENT_TIERING", "DEEP_ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS"),
+        ("INTELLIGENT_TIERING", None, "DEEP_ARCHIVE_ACCESS"),
+    ],
+)
+def test_an_archive_tier_is_thawed_by_rules_of_its_own(storage_class, archive_tier, name):
+    assert thaw_class(ObjectInfo(1, "e", 0.0, None, storage_class, archive_tier=archive_tier)) == name
+
+
+def test_expedited_costs_the_premium_in_intelligent_tiering_too():
+    thaw = estimate_thaw([ColdObjects("ARCHIVE_ACCESS", 100 * GIB, objects=10)], Tier.EXPEDITED, 7, PRICES)
+    assert [thaw.requests, thaw.retrieval, thaw.storage] == pytest.approx([0.1, 3.0, 0.0])
+    assert thaw.hours < 1
+    free = estimate_thaw([ColdObjects("ARCHIVE_ACCESS", 100 * GIB, objects=10)], Tier.STANDARD, 7, PRICES)
+    assert (free.requests, free.retrieval, free.hours) == (0.0, 0.0, 5.0)
+
+
 def test_nothing_cold_takes_nothing():
     thaw = estimate_thaw([], Tier.BULK, 7, PRICES)
     assert (thaw.cold, thaw.retrieval, thaw.storage, thaw.hours) == (0, 0, 0, 0)
@@ -42,6 +64,8 @@ def test_nothing_cold_takes_nothing():
         ("GLACIER", Tier.EXPEDITED, None),
         ("DEEP_ARCHIVE", Tier.BULK, None),
         ("DEEP_ARCHIVE", Tier.EXPEDITED, "use Standard or Bulk"),
+        ("ARCHIVE_ACCESS", Tier.EXPEDITED, None),
+        ("DEEP_ARCHIVE_ACCESS", Tier.EXPEDITED, "use Standard or Bulk"),
         ("STANDARD", Tier.BULK, "has no Bulk restores"),
     ],
 )

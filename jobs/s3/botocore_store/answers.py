@@ -72,6 +72,7 @@ def object_info(answer: Answer) -> ObjectInfo:
         is_archived=not is_restored if storage_class in _ARCHIVE_CLASSES else bool(answer.get("ArchiveStatus")),
         is_restoring='ongoing-request="true"' in restore,
         expiration=answer.get("Expiration"),
+        archive_tier=answer.get("ArchiveStatus"),
     )
 
 
