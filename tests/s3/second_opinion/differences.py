@@ -65,7 +65,7 @@ def _archive_status(method: str, reply: Reply, ours: Any, theirs: Any) -> bool:
     return (
         method == "get"
         and "x-amz-archive-status" in headers
-        and ours.info == replace(theirs.info, is_archived=ours.info.is_archived)
+        and ours.info == replace(theirs.info, is_archived=ours.info.is_archived, archive_tier=ours.info.archive_tier)
     )
 
 
