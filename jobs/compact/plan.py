@@ -32,13 +32,13 @@ from jobs.core.display import Display
 from jobs.core.model import ObjectVersion
 from jobs.core.part_sizes import count_parts
 from jobs.core.pricing import PricedWork, PriceTable
-from jobs.core.run import Plan, ShardSummary, Side
+from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, UsageError
+from jobs.errors import ConfigError
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
-from jobs.runs.request import Planned, Request, check_sides, drafting, is_streamed, manifest_rows
+from jobs.runs.request import Planned, Request, check_apart, check_sides, drafting, manifest_rows
 from jobs.runs.sorting import Sorting
 from jobs.s3.sessions import open_store
 from jobs.tables.rows import shard_schema, write_parquet
@@ -58,7 +58,7 @@ async def plan_run(
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
         await check_sides(source, request.destination)
-        _check_apart(source, request.destination)
+        check_apart(source, request.destination, ledger.location)
         prices = read_price_table(request.price_table)
         asked = request.options
         economy = Economy.of(prices, asked["storage_class"], draft.started, asked["payback_months"])
@@ -91,14 +91,6 @@ async def plan_run(
         for each in damage:
             display.say(f"{each.archive}: its index is damaged, what it holds is packed again: {each.reason}")
         return draft.planned(spec, forecast(grouped, PricedWork.of(spec), settings.processes, prices))
-
-
-def _check_apart(source: Side, archives: Side) -> None:
-    """Raises UsageError for archives within the source: the next run would pack them."""
-    if is_streamed(source, archives) or source.location.bucket != archives.location.bucket:
-        return
-    if archives.location.key.startswith(source.location.key):
-        raise UsageError(f"{archives.location} is within {source.location}: archives need a place of their own")
 
 
 @dataclass(slots=True)

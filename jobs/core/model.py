@@ -25,6 +25,11 @@ def is_exact(version_id: str | None) -> bool:
     return version_id not in (None, NULL_VERSION)
 
 
+def overlap(one: str, other: str) -> bool:
+    """True if a key can begin with both prefixes. They are text: `docs` reaches `docs-old/` as well."""
+    return one.startswith(other) or other.startswith(one)
+
+
 class Location(NamedTuple):
     """A bucket and a key or key prefix in it. The prefix may be empty."""
 
@@ -46,6 +51,10 @@ class Location(NamedTuple):
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
+
+    def overlaps(self, other: Location) -> bool:
+        """True if one key can be in both."""
+        return self.bucket == other.bucket and overlap(self.key, other.key)
 
     def join(self, name: str) -> Location:
         """This location as a folder, with `name` in it."""

@@ -33,7 +33,7 @@ class Announcers:
         source = await self._source_of(run_id)
         if source is None or source.location.bucket != bucket:
             return True
-        if not any(_overlap(source.location, place) for place in self.places):
+        if not any(source.location.overlaps(place) for place in self.places):
             return False
         return not self._is_elsewhere(source)
 
@@ -52,7 +52,3 @@ class Announcers:
             except (LedgerError, UsageError):
                 self._sources[run_id] = None
         return self._sources[run_id]
-
-
-def _overlap(one: Location, other: Location) -> bool:
-    return one.bucket == other.bucket and (one.key.startswith(other.key) or other.key.startswith(one.key))

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import combinations
+from itertools import combinations, product, starmap
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from jobs.core.enums import ArchiveSide, Compute, Deletes, Encryption, StorageClass
+from jobs.core.model import overlap
 from jobs.policy.model import (
     POLICY_VERSION,
     Archive,
@@ -165,7 +166,7 @@ def _places(policy: Policy) -> Iterator[Finding]:
             expected = f"a bucket that is no source: {reader} watches it, and a copy would be copied again"
             yield Finding(place.steps, place.bucket, expected)
     for one, other in combinations(places, 2):
-        if one.bucket == other.bucket and _overlap(one.prefixes, other.prefixes):
+        if one.bucket == other.bucket and any(starmap(overlap, product(one.prefixes, other.prefixes))):
             expected = f"a place of its own: {_owner(policy, one)} writes to {one.bucket}/{min(one.prefixes)} as well"
             prefix = f"{other.bucket}/{min(other.prefixes)}"
             yield Finding(other.steps, prefix, expected)
@@ -192,10 +193,6 @@ def _written(policy: Policy) -> Iterator[_Place]:
 
 def _owner(policy: Policy, place: _Place) -> str:
     return place.what if place.pair is None else f"the {place.what} of {policy.pairs[place.pair].name}"
-
-
-def _overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    return any(a.startswith(b) or b.startswith(a) for a in one for b in other)
 
 
 _OF_THE_BUCKET = {
@@ -345,7 +342,7 @@ def _archive(pair: Pair, archive: Archive) -> Iterator[Finding]:
     for number, rule in enumerate(archive.rules):
         steps: Steps = ("archive", "rules", number)
         scope = pair.source.prefixes
-        if not any(_overlap((rule.prefix,), (prefix,)) for prefix in scope) or rule.prefix.startswith(
+        if not any(overlap(rule.prefix, prefix) for prefix in scope) or rule.prefix.startswith(
             pair.source.exclude or ("\0",)
         ):
             yield Finding((*steps, "prefix"), rule.prefix, f"keys of the pair: {', '.join(scope)}")

@@ -22,7 +22,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.reports.document import exit_code, summarize
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
-from jobs.runs.request import Draft, Planned, Request, check_sides, drafting, manifest_rows
+from jobs.runs.request import Draft, Planned, Request, check_apart, check_sides, drafting, manifest_rows
 from jobs.runs.run_claim import claim_run, say_superseded
 from jobs.s3.retries import gather_bounded
 
@@ -52,17 +52,26 @@ async def no_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str, Any
 
 
 async def plan_run(
-    request: Request, ledger: Ledger, settings: Settings, display: Display, *, prepare: RowsPreparer | None = None
+    request: Request,
+    ledger: Ledger,
+    settings: Settings,
+    display: Display,
+    *,
+    prepare: RowsPreparer | None = None,
+    copies: bool = True,
 ) -> Planned:
     """Plan a run over copies: read and filter the manifest, cut it into shards, price it.
 
-    Raises ManifestError, ConfigError, UsageError, …
+    `copies`: the run writes to the destination, which must then lie apart. Raises ManifestError,
+    ConfigError, UsageError, …
     """
     from jobs.runs.planning import forecast, plan_rows, read_price_table
 
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
         await check_sides(source, request.destination, all_versions=bool(request.options.get("all_versions")))
+        if copies:
+            check_apart(source, request.destination, ledger.location)
         extra: dict[str, Any] = {}
         if prepare is not None:
             route = Route(source.location, request.destination.location)

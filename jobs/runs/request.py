@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,3 +262,17 @@ async def check_sides(source: Side, destination: Side, *, all_versions: bool = F
     is_same = source.location == destination.location and not is_streamed(source, destination)
     if is_same and not in_place:
         raise UsageError(f"source and destination are both {source.location}: name two places")
+
+
+def check_apart(source: Side, destination: Side, ledger: Location) -> None:
+    """Check that a run which copies reads and overwrites neither its own copies nor its ledger.
+
+    Raises UsageError.
+    """
+    places = {"destination": destination, "source": source, "ledger": Side(ledger)}
+    for (name, side), (other_name, other) in combinations(places.items(), 2):
+        if side.location.overlaps(other.location) and not is_streamed(side, other):
+            raise UsageError(
+                f"the {name} {side.location} and the {other_name} {other.location} overlap, so copies would be copied "
+                "again, or written over what is there: name places of their own"
+            )

@@ -25,7 +25,7 @@ def _open(opened: Opened) -> Verify:
 
 
 async def _plan(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
-    return await plan_run(request, ledger, settings, display, prepare=_attest)
+    return await plan_run(request, ledger, settings, display, prepare=_attest, copies=False)
 
 
 async def _attest(

@@ -80,6 +80,34 @@ def test_source_and_destination_the_same(replicate: Callable[..., Result], world
     refused(replicate("--destination", f"s3://{world.source}"), 2, "two places")
 
 
+@pytest.mark.parametrize(
+    ("source", "destination", "ledger"),
+    [
+        ("{source}", "{source}/copies/", "{ledger}"),
+        ("{source}/docs/2026/", "{source}/docs/", "{ledger}"),
+        ("{source}/docs", "{source}/docs-copies/", "{ledger}"),
+        ("{source}", "{destination}", "{source}/runs"),
+        ("{source}", "{destination}", "{destination}/copies"),
+        ("{source}", "{destination}/runs/copies/", "{destination}/runs"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["replicate", "compact"])
+def test_places_that_overlap(world: World, verb: str, source: str, destination: str, ledger: str) -> None:
+    world.put("docs/2026/a")
+    names = {"source": world.source, "destination": world.destination, "ledger": world.ledger}
+    places = [f"s3://{each.format(**names)}" for each in (source, destination, ledger)]
+    to = "--archives" if verb == "compact" else "--destination"
+    refused(world.sealift(verb, "--source", places[0], to, places[1], "--ledger", places[2]), 2, "overlap", "places")
+    assert [each["Key"] for each in world.client.list_objects_v2(Bucket=world.source)["Contents"]] == ["docs/2026/a"]
+    assert "Contents" not in world.client.list_objects_v2(Bucket=world.destination)
+
+
+def test_places_beside_each_other(replicate: Callable[..., Result], world: World) -> None:
+    world.put("docs/a")
+    beside = ["--source", f"s3://{world.source}/docs/", "--destination", f"s3://{world.source}/docs-copies/"]
+    assert replicate(*beside, "--ledger", f"s3://{world.source}/ledger").code == 0
+
+
 def test_all_versions_into_a_bucket_that_keeps_none(replicate: Callable[..., Result], world: World) -> None:
     refused(replicate("--versions", "all"), 10, world.destination, "versions")
 
