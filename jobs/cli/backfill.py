@@ -82,7 +82,14 @@ async def _backfill(options: BackfillCommand, chosen: ChosenPair, settings: Sett
         prefixes=prefixes_below(scope, options.prefix),
     )
     ceiling = Ceiling.of(pair, options.start.max_cost, options.start.max_objects)
-    start = replace(options.start, max_cost=ceiling.max_cost, max_objects=ceiling.max_objects)
+    is_named = bool(options.prefix or options.manifest)
+    is_backlog = "from_events" in request.options
+    start = replace(
+        options.start,
+        max_cost=ceiling.max_cost,
+        max_objects=ceiling.max_objects,
+        allow_empty=options.start.allow_empty or is_backlog or not is_named,  # a pair may be empty
+    )
     try:
         return await launch_and_report(request, open_ledger(chosen.ledger), settings, start)
     except LimitExceeded as error:

@@ -104,6 +104,7 @@ class ExpireCommand:
             max_objects=self.max_objects,
             max_failures=None,
             price_table=self.price_table,
+            allow_empty=True,
             yes=True,
             executor=self.executor,
             batch=self.batch,

@@ -35,7 +35,7 @@ from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.selection import parse_age, parse_size
-from jobs.errors import UsageError
+from jobs.errors import ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.run import ComparedSide, CompareRequest, compare, make_spec, record
 from jobs.reports.document import exit_code
@@ -82,6 +82,7 @@ class ReconcileCommand:
     ledger: str | None = ledger_option()
     max_cost: float | None = option("Refuse a repair that costs more.", type=click.FloatRange(min=0), metavar="DOLLARS")
     max_objects: int | None = option("Refuse a repair with more objects.", type=click.IntRange(min=0), metavar="N")
+    allow_empty: bool = flag("Two empty inventories are a success. Default: exit code 3.")
     yes: bool = flag("Repair without asking (on a terminal it asks).")
     executor: str | None = executor_option("Of the repair.")
     batch: WorkerOptions = group(WorkerOptions)
@@ -148,6 +149,8 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
         report = await record(ledger, spec, join_options.margin_seconds, result)
         texts = [report_text(report)]
         code = int(exit_code(report))
+        if not report["rows"] and not options.allow_empty:
+            code = code or int(ExitCode.FINDINGS)
         if options.repair and result.repairable_rows:
             if not options.as_json:
                 say(texts.pop())

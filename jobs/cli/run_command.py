@@ -14,10 +14,10 @@ import click
 from jobs.aws.batch_arrays import WORK
 from jobs.cli.console import TERMINAL, emit, say
 from jobs.cli.start_options import StartOptions
-from jobs.cli.texts import plan_text, report_text
+from jobs.cli.texts import assumptions, plan_text, report_text
 from jobs.config import Settings
 from jobs.core.run import Plan, RunSpec
-from jobs.errors import Conflict, Interrupted, Unavailable, UsageError
+from jobs.errors import ConfigError, Conflict, Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
 from jobs.runs import batch_follow, launch
@@ -61,6 +61,8 @@ async def launch_and_report(
         runs.append(batch_follow.verifying(planned, read_price_table(request.price_table)))
     try:
         as_json = options.as_json
+        if not options.allow_empty:
+            _check_not_empty(request, planned)
         for each in runs:
             launch.check_limits(each.plan, options.max_cost, options.max_objects)
         if options.dry_run:
@@ -87,6 +89,24 @@ async def launch_and_report(
         jobs = await batch_follow.submit(each.spec, each.plan, ledger, place, after=after, follows=follows)
         submitted.append((jobs, each.spec, each.plan))
     return await follow_and_report(submitted, ledger, as_json=as_json, detach=options.batch.detach)
+
+
+def _check_not_empty(request: Request, planned: Planned) -> None:
+    """Check that the plan has rows: a mistyped prefix would prove nothing, and end well.
+
+    A sample, and a compaction of what is packed already, may leave out all rows that there are.
+    Raises ConfigError.
+    """
+    plan = planned.plan
+    left_out = {**plan.excluded, **plan.savings.get("left_alone", {})}
+    may_be_empty = bool(left_out) and (request.job == "compact" or "sample" in left_out)
+    if plan.rows or may_be_empty:
+        return
+    why = f" (left out: {', '.join(f'{count:,} by {name}' for name, count in left_out.items())})" if left_out else ""
+    raise ConfigError(
+        f"nothing to {request.job}: {planned.spec.manifest} has no rows{why}. Check prefix, manifest and filters, or "
+        "say --allow-empty"
+    )
 
 
 async def _checked(planning: Coroutine[Any, Any, Planned], check: Coroutine[Any, Any, None]) -> Planned:
@@ -141,4 +161,5 @@ async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Se
 
 
 def _plan_document(spec: RunSpec, plan: Plan) -> dict[str, Any]:
-    return {"run_id": spec.run_id, "job": spec.job, "state": "planned", "dry_run": True, **plan.to_dict()}
+    document = {"run_id": spec.run_id, "job": spec.job, "state": "planned", "dry_run": True, **plan.to_dict()}
+    return document | {"assumes": assumptions(spec)}

@@ -304,3 +304,4 @@ def _counted(ended: dict[str, Any]) -> dict[str, Any]:
     """Rows by status (or category), and the rows that need attention."""
     categories = {name: each["rows"] for name, each in ended.get("categories", {}).items() if each["rows"]}
     return {"outcomes": ended.get("outcomes", categories), "failures": findings_count(ended)}
+        allow_empty=True,

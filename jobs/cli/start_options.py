@@ -52,6 +52,9 @@ class StartOptions:
         metavar="PERCENT",
     )
     price_table: Path | None = option("Prices as JSON, like jobs/core/prices/*.json.", type=click.Path(path_type=Path))
+    allow_empty: bool = flag(
+        "A plan without rows is a success. Default: exit code 10, as for a prefix that does not exist."
+    )
     yes: bool = flag("Start without asking (on a terminal it asks).")
     executor: str | None = executor_option()
     batch: WorkerOptions = group(WorkerOptions)

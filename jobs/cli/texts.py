@@ -23,6 +23,7 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
         f"  requests  {requests}",
         f"  cost      ${plan.total_dollars:,.4f} by {plan.price_table}",
         f"  duration  about {human_seconds(plan.seconds)}",
+        *(f"  assumes   {each}" for each in assumptions(spec)),
         *savings_lines(plan.savings),
         *thaw_lines(plan.restore),
         *expiry_lines(plan.expiry),
@@ -30,6 +31,18 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
     if plan.excluded:
         lines.append(f"  left out  {', '.join(f'{count:,} by {name}' for name, count in plan.excluded.items())}")
     return "\n".join(lines)
+
+
+def assumptions(spec: RunSpec) -> list[str]:
+    """What the forecast takes for granted, since planning did not look at the destination."""
+    if spec.job in ("replicate", "backup"):
+        return [
+            "nothing is at the destination, which was not looked at: an object that is there already takes up to "
+            "three requests, and moves no bytes"
+        ]
+    if spec.job == "verify" and not spec.options.get("archives"):
+        return ["each object is at the destination, which was not looked at, and both sides can be compared as asked"]
+    return []
 
 
 def savings_lines(savings: Mapping[str, Any]) -> list[str]:

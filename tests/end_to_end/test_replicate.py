@@ -193,9 +193,31 @@ def test_a_plan_beyond_the_limits_is_refused(world: World) -> None:
     assert not world.client.list_objects_v2(Bucket=world.ledger).get("Contents")
 
 
-def test_an_empty_listing_is_a_complete_run_of_no_rows(world: World) -> None:
-    report = world.run("replicate")
+@pytest.mark.parametrize("job", ["replicate", "verify"])
+def test_nothing_to_do_is_no_success_unless_that_is_allowed(world: World, job: str) -> None:
+    world.put("docs/k")
+    world.run("replicate")
+    mistyped = ["--source", f"s3://{world.source}/dosc/", "--destination", f"s3://{world.destination}/dosc/"]
+    result = world.sealift(job, *mistyped, "--json")
+    assert (result.code, result.stdout) == (10, "")
+    assert f"s3://{world.source}/dosc/" in result.stderr
+    assert "--allow-empty" in result.stderr
+    assert "1 by exclude" in world.sealift(job, *mistyped, "--source", f"s3://{world.source}", "--exclude", "*").stderr
+    report = world.run(job, *mistyped, "--allow-empty")
     assert (report["code"], report["state"], report["rows"]) == (0, "complete", 0)
+
+
+def test_a_sample_may_have_no_rows(world: World) -> None:
+    world.put("k")
+    world.run("replicate")
+    assert {world.run("verify", "--sample", "1/64", "--rotate")["code"] for _ in range(2)} == {0}
+
+
+def test_the_plan_says_that_it_did_not_look_at_the_destination(world: World) -> None:
+    world.put("k")
+    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+    assert "destination, which was not looked at" in world.sealift("replicate", *sides, "--dry-run").stdout
+    assert "not looked at" in world.sealift("replicate", *sides, "--dry-run", "--json").document["assumes"][0]
 
 
 def test_json_is_exactly_one_document_with_what_scripts_rely_on(world: World) -> None:
