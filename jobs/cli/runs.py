@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from jobs.aws.batch import Batch
-from jobs.cli.console import display, emit, meter, table
+from jobs.cli.console import display, emit, meter, say, table
 from jobs.cli.options import (
     RunType,
     argument,
@@ -27,8 +27,9 @@ from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_r
 from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.cli.texts import plan_text, report_text
 from jobs.config import Settings
+from jobs.core.run import Plan, RunSpec
 from jobs.core.selection import Selection
-from jobs.errors import LedgerError, UsageError
+from jobs.errors import ExitCode, LedgerError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
 from jobs.reports.document import exit_code, findings_count
@@ -36,10 +37,12 @@ from jobs.reports.figures import human_bytes
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import BatchExecutor
-from jobs.runs.progress import find_progress
+from jobs.runs.progress import RunCommand, RunProgress, find_command, find_progress
 from jobs.runs.request import Request, open_ledger
 
 WATCH_SECONDS = 2.0
+STILL_SECONDS = 60.0
+"""After so long without a new checkpoint, `runs watch` says whose command it waits for."""
 _OF_THE_FIRST_RUN = frozenset(
     (
         "streamed",
@@ -212,6 +215,9 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     progress = (
         f"{run_progress.rows:,} of {plan.rows:,} rows done, {human_bytes(run_progress.size_bytes)}, no report yet"
     )
+    if not ended and (command := await find_command(ledger, run_id)) is not None and command.is_over:
+        document["state"] = "stopped"
+        progress += f"\nstopped: its command ({command.text}) has ended; {_next_step(spec)}"
     text = plan_text(spec, plan) + "\n" + (report_text(ended) if ended else progress)
     if (known := await batch_follow.describe(ledger, run_id)) is not None:
         document["batch"] = known
@@ -224,13 +230,48 @@ async def _watch(ledger: Ledger, run_id: str, as_json: bool) -> int:
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
     if (submitted := await BatchExecutor(ledger, Batch()).latest(run_id)) is not None:
         return await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json)
+    rows, moved_at = -1, time.monotonic()
     with meter(spec.job, plan.rows) as shown:
-        while (ended := await ledger.report(run_id)) is None:
+        while True:
+            command = await find_command(ledger, run_id)
+            if (ended := await ledger.report(run_id)) is not None:
+                break
             progress = await find_progress(ledger, run_id, plan)
             shown.update(progress.rows, progress.bad_rows, progress.size_bytes)
+            if command is not None and command.is_over:
+                break
+            if progress.rows != rows:
+                rows, moved_at = progress.rows, time.monotonic()
+            elif command is not None and time.monotonic() - moved_at > STILL_SECONDS:
+                say(f"no progress since {STILL_SECONDS:.0f} s. If {command.text} has ended, {_next_step(spec)}")
+                moved_at = float("inf")
             await asyncio.sleep(WATCH_SECONDS)
+    if ended is None:
+        return _stopped(spec, plan, progress, command, as_json=as_json)
     emit(ended, as_json=as_json, text=report_text(ended))
     return int(exit_code(ended))
+
+
+def _stopped(spec: RunSpec, plan: Plan, progress: RunProgress, command: RunCommand | None, *, as_json: bool) -> int:
+    """Say that nobody works at a run that has no report, and what goes on with it."""
+    why = f"its command ({command.text}) has ended" if command else "its workers have ended"
+    document = {
+        "run_id": spec.run_id,
+        "job": spec.job,
+        "state": "stopped",
+        "rows": plan.rows,
+        "accounted": progress.rows,
+        "advice": _next_step(spec),
+    }
+    text = f"Run {spec.run_id} is stopped at {progress.rows:,} of {plan.rows:,} rows: {why}.\n  {_next_step(spec)}"
+    emit(document, as_json=as_json, text=text)
+    return int(ExitCode.TRANSIENT)
+
+
+def _next_step(spec: RunSpec) -> str:
+    """How to go on with a run that has no report."""
+    not_resumed = kind_of(spec).not_resumed
+    return not_resumed(spec) if not_resumed else f"continue with  sealift runs retry {spec.run_id}"
 
 
 async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
@@ -292,6 +333,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
         max_objects=None,
         max_failures=None,
         price_table=None,
+        allow_empty=True,
         yes=options.yes,
         executor=executor,
         batch=options.batch,
@@ -304,4 +346,3 @@ def _counted(ended: dict[str, Any]) -> dict[str, Any]:
     """Rows by status (or category), and the rows that need attention."""
     categories = {name: each["rows"] for name, each in ended.get("categories", {}).items() if each["rows"]}
     return {"outcomes": ended.get("outcomes", categories), "failures": findings_count(ended)}
-        allow_empty=True,

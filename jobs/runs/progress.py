@@ -1,11 +1,13 @@
-"""Progress of a run, from the names of its checkpoints: one listing, no reads."""
+"""Progress of a run from the names of its checkpoints, and whether anybody still works at it."""
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from jobs.core.run import Plan
 from jobs.ledger.ledger import Ledger
+from jobs.runs.leases import BATCH, LAUNCHES, holder_text
 
 
 class RunProgress(NamedTuple):
@@ -29,3 +31,35 @@ async def find_progress(ledger: Ledger, run_id: str, plan: Plan) -> RunProgress:
         size_bytes += checkpoint.size_bytes
     rows = sum(min(count, shard.rows) for count, shard in zip(done, plan.shards, strict=True))
     return RunProgress(rows, bad_rows, size_bytes)
+
+
+class RunCommand(NamedTuple):
+    """The command that works at a run. `is_over`: None if it runs where this machine cannot see it."""
+
+    text: str
+    is_over: bool | None
+
+
+async def find_command(ledger: Ledger, run_id: str) -> RunCommand | None:
+    """The command that claimed the run last. Its workers end with it.
+
+    None: nobody has claimed the run, or AWS Batch works at it.
+    """
+    names = await ledger.names(run_id, LAUNCHES)
+    if not names:
+        return None
+    document = await ledger.document(run_id, LAUNCHES + names[-1])
+    if document.get("batch_job_id") or str(document.get("id")).startswith(BATCH):
+        return None
+    is_here = document.get("host") == os.uname().nodename and isinstance(document.get("pid"), int)
+    return RunCommand(holder_text(document), not _is_alive(document["pid"]) if is_here else None)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -101,6 +101,24 @@ def test_workers_leave_the_cores_to_others_and_the_command_stays_prompt(filled: 
     complete(json.loads(stdout))
 
 
+def test_watch_and_show_say_that_a_killed_run_is_stopped(filled: World) -> None:
+    process = replicate(filled)
+    await_copies(filled, process, 100)
+    watching = filled.start("runs", "watch", filled.sealift("runs", "list", "--json").document["runs"][0]["run_id"])
+    workers = workers_of(process)
+    for pid in (process.pid, *workers):
+        os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    stdout, stderr = watching.communicate(timeout=60)
+    run_id = filled.sealift("runs", "list", "--json").document["runs"][0]["run_id"]
+    assert (watching.returncode, "is stopped at" in stdout) == (75, True), stderr
+    assert f"sealift runs retry {run_id}" in stdout
+    watched = filled.sealift("runs", "watch", run_id, "--json")
+    assert (watched.code, watched.document["state"], watched.document["rows"]) == (75, "stopped", ROWS)
+    assert f"sealift runs retry {run_id}" in filled.sealift("runs", "show", run_id).stdout
+    assert filled.sealift("runs", "show", run_id, "--json").document["state"] == "stopped"
+
+
 def test_a_killed_command_is_gone_on_with_by_retry(filled: World) -> None:
     process = replicate(filled)
     await_copies(filled, process, 300)
