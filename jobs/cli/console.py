@@ -19,6 +19,7 @@ from jobs.errors import ConfigError
 from jobs.reports.figures import human_bytes, human_seconds
 
 PLAIN_INTERVAL_SECONDS = 10.0
+LIVE_ERROR_CHARACTERS = 80
 
 
 _OURS = re.compile("\x1b\\[[01]m")
@@ -88,9 +89,9 @@ def meter(title: str, total_rows: int) -> Iterator[Meter]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} objects · {task.fields[details]}"),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} objects · {task.fields[details]}", markup=False),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -102,7 +103,7 @@ class _PlainMeter:
         self._title, self._total, self._began = title, total_rows, time.monotonic()
         self._last = self._began
 
-    def update(self, rows: int, bad_rows: int, size_bytes: int) -> None:
+    def update(self, rows: int, bad_rows: int, size_bytes: int, *, throttled: int = 0, last_error: str = "") -> None:
         now = time.monotonic()
         if now - self._last < PLAIN_INTERVAL_SECONDS:
             return
@@ -111,6 +112,7 @@ class _PlainMeter:
         say(
             f"{self._title}: {rows:,} of {self._total:,} objects, "
             f"{_details(rows, bad_rows, size_bytes, now - self._began)}, {human_seconds(left)} left"
+            f"{_troubles(throttled, last_error)}"
         )
 
 
@@ -119,9 +121,15 @@ class _LiveMeter:
         self._progress, self._began = progress, time.monotonic()
         self._task = progress.add_task(title, total=total_rows, details="")
 
-    def update(self, rows: int, bad_rows: int, size_bytes: int) -> None:
+    def update(self, rows: int, bad_rows: int, size_bytes: int, *, throttled: int = 0, last_error: str = "") -> None:
         details = _details(rows, bad_rows, size_bytes, time.monotonic() - self._began)
+        details = safe(details + _troubles(throttled, last_error[:LIVE_ERROR_CHARACTERS]))
         self._progress.update(self._task, completed=rows, details=details)
+
+
+def _troubles(throttled: int, last_error: str) -> str:
+    text = f", throttled {throttled:,} times" if throttled else ""
+    return text + (f"; the latest error: {shown(without_passwords(last_error))}" if last_error else "")
 
 
 def _details(rows: int, bad_rows: int, size_bytes: int, seconds: float) -> str:

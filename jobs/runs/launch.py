@@ -140,7 +140,13 @@ async def execute(
         def on_progress(progress: Mapping[int, Any]) -> None:
             with lock:
                 each = list(progress.values())
-                shown.update(sum(p.rows for p in each), sum(p.bad_rows for p in each), sum(p.size_bytes for p in each))
+                shown.update(
+                    sum(p.rows for p in each),
+                    sum(p.bad_rows for p in each),
+                    sum(p.size_bytes for p in each),
+                    throttled=sum(p.throttled for p in each),
+                    last_error=next((p.last_error for p in reversed(each) if p.last_error), ""),
+                )
 
         executor.on_progress = on_progress
         working = asyncio.get_running_loop().run_in_executor(None, executor.run, range(len(plan.shards)))

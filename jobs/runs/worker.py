@@ -65,13 +65,22 @@ class Job(Protocol):
         ...
 
 
+ERROR_CHARACTERS = 300
+"""How much of an error a line of progress has."""
+
+
 class Progress(NamedTuple):
-    """What a worker has done so far. Rows that earlier attempts did count too."""
+    """What a worker has done so far. Rows that earlier attempts did count too.
+
+    `throttled`: how often S3 asked to slow down. `last_error`: the latest error, short.
+    """
 
     rows: int
     bad_rows: int
     size_bytes: int
     in_flight: int
+    throttled: int = 0
+    last_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +303,10 @@ class Worker:
 
     def _judge(self, error: StoreError) -> None:
         """Slow down when S3 throttles. Give up when nothing has answered for long."""
+        self._done = self._done._replace(last_error=str(error)[:ERROR_CHARACTERS])
         if isinstance(error, Throttled):
             self._pace.throttle(self.clock())
+            self._done = self._done._replace(throttled=self._done.throttled + 1)
         if error.status:
             self._last_answer = self.clock()
         elif self.clock() - self._last_answer > self.limits.patience_seconds:
@@ -317,9 +328,13 @@ class Worker:
         return self._stopping or self._broken is not None
 
     def _count(self, outcome: Outcome) -> None:
-        rows, bad_rows, size_bytes, in_flight = self._done
-        bad_rows += outcome.status not in GOOD
-        self._done = Progress(rows + 1, bad_rows, size_bytes + outcome.size_bytes, in_flight)
+        done, is_bad = self._done, outcome.status not in GOOD
+        self._done = done._replace(
+            rows=done.rows + 1,
+            bad_rows=done.bad_rows + is_bad,
+            size_bytes=done.size_bytes + outcome.size_bytes,
+            last_error=(outcome.reason or outcome.status.value)[:ERROR_CHARACTERS] if is_bad else done.last_error,
+        )
 
     def _checkpoint_is_due(self) -> bool:
         rows = len(self._pending)

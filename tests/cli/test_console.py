@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jobs.cli import console
 from jobs.cli.console import display
 
 
@@ -17,3 +18,16 @@ def test_json_leaves_out_what_it_repeats_and_nothing_that_must_be_seen(
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.splitlines() == shown
+
+
+def test_progress_has_throttling_and_the_latest_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "PLAIN_INTERVAL_SECONDS", 0.0)
+    with console.meter("replicate", 10) as shown:
+        shown.update(5, 1, 100, throttled=3, last_error="HeadObject s3://b/[red]k\x1b: AccessDenied")
+        shown.update(5, 0, 100)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("throttled 3 times; the latest error: HeadObject s3://b/[red]k\\x1b: AccessDenied")
+    assert "error:" not in second
+    assert "throttled" not in second

@@ -132,9 +132,10 @@ def test_what_may_pass_is_tried_again_and_throttling_lowers_the_pace() -> None:
         ledger = await ledger_with_a_shard()
         worker = Worker(ledger, "run", 0, Scripted(flaky), LIMITS)
         workers.append(worker)
-        await worker.run()
+        progress = await worker.run()
         assert {outcome.status for outcome in await outcomes_of(ledger)} == {Status.COPIED}
-        assert worker._pace.throttled == 2 * ROWS // 3
+        assert worker._pace.throttled == progress.throttled == 2 * ROWS // 3
+        assert progress.last_error.startswith("CopyObject")
         assert limits[0] == LIMITS.in_flight
         assert min(limits) <= LIMITS.in_flight / 2
 
