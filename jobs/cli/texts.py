@@ -109,7 +109,7 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 def _worked(report: Mapping[str, Any]) -> str:
     lines = [verdict(report), f"  outcomes  {counts(report['outcomes'])} ({human_bytes(report['bytes'])})"]
-    lines += [f"  {each['rows']:>8,} × {each['status']}: {shown(each['reason'])}" for each in report["reasons"][:10]]
+    lines += map(_reason, report["reasons"][:10])
     lines += _deletions(report.get("deletions"))
     if report.get("dry_run"):
         named = "with --source, --copies and" if report.get("expiry", {}).get("claimed") else "with"
@@ -124,6 +124,11 @@ def _worked(report: Mapping[str, Any]) -> str:
             lines.append(f"  try them again with  sealift runs retry {report['run_id']}")
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
     return "\n".join(lines)
+
+
+def _reason(counted: Mapping[str, Any]) -> str:
+    first = f", the first: {shown(counted['first'])}" if counted.get("first") else ""
+    return f"  {counted['rows']:>8,} × {counted['status']}: {shown(counted['reason'])}{first}"
 
 
 def _deletions(deletions: Mapping[str, Any] | None) -> list[str]:

@@ -5,11 +5,12 @@ It works out of core, in DuckDB.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.core.outcome import GOOD, weight_sql
 from jobs.core.run import Plan
@@ -23,13 +24,32 @@ if TYPE_CHECKING:
 
 MEMORY_LIMIT = "256MB"
 TOP_REASONS = 20
-LISTED_FAILURES = 1_000
+LISTED_FAILURES = 200
+SHORT_KEY = 6
+LISTED_PER_REASON = 20
+"""How many failures the page lists, and how many of them of one reason: it stays short."""
 DOWNLOADS = 32
+
+
+class ReasonCount(NamedTuple):
+    """How many rows have a reason, or reasons that differ only in keys, ETags, times and numbers.
+
+    `first`: the key of the first of them, if they differ.
+    """
+
+    status: str
+    reason: str
+    rows: int
+    first: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the report has it, without `first` where the reasons are equal."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """The sums of a run's outcomes. `reasons`: (status, reason, rows), the most frequent first.
+    """The sums of a run's outcomes. `reasons`: the most frequent first.
 
     `listed`: the first failures, for the report's page.
     """
@@ -38,7 +58,7 @@ class Folded:
     size_bytes: int
     outcomes: dict[str, int]
     evidence: dict[str, int]
-    reasons: list[tuple[str, str, int]]
+    reasons: list[ReasonCount]
     attempts: int
     finished_at: float
     failures: int
@@ -48,8 +68,10 @@ class Folded:
     listed: list[dict[str, Any]] = field(default_factory=list)
 
 
-async def fold_run(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
+async def fold_run(ledger: Ledger, run_id: str, plan: Plan, source_prefix: str = "") -> Folded:
     """Choose one outcome per row (`jobs.core.outcome.prefer` says which) and count.
+
+    `source_prefix`: what the keys of the copies leave out. Reasons may quote those keys.
 
     The failures hold, for each row that ended badly, the manifest's columns (so that the file is
     itself a manifest), the status and the reason.
@@ -61,6 +83,7 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
         connection = _fold_files(folder)
         shards = [row[0] for row in connection.execute("SELECT DISTINCT shard FROM folded WHERE bad").fetchall()]
         await _download_shards(ledger, run_id, plan, folder, shards)
+        _add_shapes(connection, source_prefix)
         return _count(connection, folder, has_failures=bool(shards))
 
 
@@ -141,6 +164,62 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def _add_shapes(connection: duckdb.DuckDBPyConnection, source_prefix: str) -> None:
+    """Add the view `shaped`: `folded` with `shape`, the reason without all that is the row's own.
+
+    A short key, which may be any letter, is looked for only where keys are: behind a slash.
+    """
+    from jobs.tables.duck import quoted
+
+    relative = f"substr(key, {len(source_prefix) + 1})"
+    shape = "replace(reason, '/' || key, '/…')"
+    if source_prefix:
+        is_below = f"starts_with(key, {quoted(source_prefix)}) AND {relative} <> ''"
+        shape = f"CASE WHEN {is_below} THEN replace({shape}, '/' || {relative}, '/…') ELSE {shape} END"
+    shape = f"CASE WHEN length({relative}) > {SHORT_KEY} THEN replace({shape}, {relative}, '…') ELSE {shape} END"
+    for column in ("version_id", "etag", "destination_etag", "destination_version_id"):
+        shape = f"CASE WHEN length({column}) > 4 THEN replace({shape}, {column}, '…') ELSE {shape} END"
+    for pattern, instead in _OF_ONE_ROW:
+        shape = f"regexp_replace({shape}, {quoted(pattern)}, {quoted(instead)}, 'g')"
+    connection.execute(f"CREATE VIEW shaped AS SELECT *, {shape} AS shape FROM folded")
+
+
+_OF_ONE_ROW = (
+    (r"(?s)\b([A-Z]\w+) s3://([^/]+)/.*?: ([A-Z][A-Za-z]+)(: |$)", r"\1 s3://\2/…: \3\4"),
+    (r"s3://([^/\s]+)/[^\s]*…", r"s3://\1/…"),
+    (r"s3://([^/\s]+)/[^\s:,;)]+", r"s3://\1/…"),
+    (r"\b[0-9a-f]{32}(-\d+)?\b", "…"),
+    (r"\b\d{4}-\d\d-\d\dT[0-9:.]+Z?", "…"),
+    (r"\b\d+\b", "…"),
+)
+"""What else of a reason is one row's own: a request's target, the rest of a URI, an ETag, a time, a
+number.
+"""
+
+_REFUSED = re.compile(r"(\w+) (s3://\S+): (\w+)(?:: (.*))?", re.DOTALL)
+"""The text of a StoreError: operation, target, code, message."""
+
+
+def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[ReasonCount]:
+    groups = connection.execute(
+        "SELECT status, shape, count(DISTINCT reason), arg_min(reason, row), arg_min(key, row), count(*) FROM shaped "
+        "WHERE bad OR status IN ('skipped', 'waiting') "
+        "OR (status IN ('verified', 'copied', 'restored') AND reason <> '') "
+        f"GROUP BY 1, 2 ORDER BY 6 DESC, 1, 2 LIMIT {TOP_REASONS}"
+    ).fetchall()
+    counts = []
+    for status, shape, different, reason, key, rows in groups:
+        if different == 1:
+            counts.append(ReasonCount(status, reason, rows))
+            continue
+        refused = _REFUSED.fullmatch(shape)
+        if refused:
+            operation, target, code, message = refused.groups()
+            shape = f"{code} on {operation} {target}{f': {message}' if message else ''}"
+        counts.append(ReasonCount(status, shape, rows, key))
+    return counts
+
+
 def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures: bool) -> Folded:
     def query(sql: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql).fetchall()
@@ -155,12 +234,7 @@ def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures:
         size_bytes=int(size_bytes),
         outcomes=dict(query("SELECT status, count(*) FROM folded GROUP BY 1 ORDER BY 1")),
         evidence=dict(query("SELECT evidence, count(*) FROM folded WHERE NOT bad GROUP BY 1 ORDER BY 1")),
-        reasons=query(
-            "SELECT status, reason, count(*) FROM folded "
-            "WHERE bad OR status IN ('skipped', 'waiting') "
-            "OR (status IN ('verified', 'copied', 'restored') AND reason <> '') "
-            f"GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {TOP_REASONS}"
-        ),
+        reasons=_reason_counts(connection),
         attempts=attempts,
         finished_at=finished_at,
         failures=failures,
@@ -172,16 +246,20 @@ def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures:
 
 
 def _listed(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[str, Any]]:
-    """The first failures in the order of their keys, with the columns of the report's page."""
+    """The first failures of each reason in the order of their keys, with the columns of the
+    report's page.
+    """
     from jobs.tables.duck import parquet
 
     table = connection.sql(
         f"""
-        SELECT folded.key, folded.version_id, status, reason, destination_etag,
+        SELECT shaped.key, shaped.version_id, status, shape AS reason, destination_etag,
                manifest.size_bytes AS source_size_bytes, manifest.etag AS source_etag,
                strftime(manifest.last_modified AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS source_last_modified
-        FROM folded JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
-        WHERE bad ORDER BY folded.key, row LIMIT {LISTED_FAILURES}
+        FROM shaped JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
+        WHERE bad
+        QUALIFY row_number() OVER (PARTITION BY status, shape ORDER BY shaped.key, row) <= {LISTED_PER_REASON}
+        ORDER BY shaped.key, row LIMIT {LISTED_FAILURES}
         """
     ).to_arrow_table()
     rows: list[dict[str, Any]] = table.to_pylist()

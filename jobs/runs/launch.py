@@ -176,7 +176,7 @@ async def conclude(
     """
     from jobs.runs.folding import fold_run
 
-    folded = await fold_run(ledger, spec.run_id, plan)
+    folded = await fold_run(ledger, spec.run_id, plan, spec.source.location.key)
     broken = [code for code in codes.values() if code not in (ExitCode.DONE, ExitCode.TRANSIENT)]
     state = RunState.FAILED if broken else RunState.INCOMPLETE
     if folded.rows == plan.rows:
@@ -194,7 +194,7 @@ async def conclude(
         folded.finished_at or time.time(),
         outcome_bytes=folded.outcome_bytes,
         evidence=folded.evidence,
-        reasons=[{"status": status, "reason": reason, "rows": rows} for status, reason, rows in folded.reasons],
+        reasons=[each.to_dict() for each in folded.reasons],
         attempts=folded.attempts,
         exit_codes=sorted(set(codes.values())),
         failures_manifest=failures,

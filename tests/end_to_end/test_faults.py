@@ -69,6 +69,27 @@ def test_copies_through_a_storm_are_made_and_every_row_is_told_truly(world: Worl
     assert copies(world) == objects
 
 
+def test_equal_failures_are_one_line_and_the_page_stays_short(world: World) -> None:
+    keys = [f"in/2026/{number:03} of it, s3.json" for number in range(150)]
+    for key in keys:
+        world.put(key, b"x")
+    sides = ["--source", f"s3://{world.source}/in/", "--destination", f"s3://{world.destination}/copies of"]
+    with fault_proxy(world.server.endpoint, Faults({"deny": 1.0}, seed=1)) as proxy:
+        report = world.run("replicate", *sides, AWS_ENDPOINT_URL_S3=proxy.endpoint)
+    assert (report["code"], report["outcomes"]) == (3, {"denied": 150})
+    [reason] = report["reasons"]
+    assert (reason["rows"], reason["status"], reason["first"]) == (150, "denied", keys[0])
+    assert reason["reason"].startswith(f"AccessDenied on CopyObject s3://{world.destination}/")
+    assert "2026" not in reason["reason"]
+    text = world.sealift("runs", "report", report["run_id"]).stdout
+    assert f"150 × denied: AccessDenied on CopyObject s3://{world.destination}/" in text
+    bucket, _, key = report["report_html"][5:].partition("/")
+    page = world.client.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+    assert page.count("of it, s3.json</code>") == 21  # the first of all, and the first 20 findings
+    assert "The first 20 of 150; 130 more" in page
+    assert len(world.failed_rows(report)) == 150
+
+
 def test_a_run_whose_rows_all_fail_ends_early_and_goes_on_when_the_cause_is_mended(world: World) -> None:
     for number in range(600):
         world.put(f"k{number:03}", b"x")

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status, fold
 from jobs.core.run import Plan, ShardSummary
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.runs.folding import Folded, fold_run
+from jobs.runs.folding import Folded, ReasonCount, fold_run
 from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
 from tests.doubles.memory_store import MemoryStore
 
@@ -44,7 +45,7 @@ attempts = st.lists(
 )
 
 
-async def folded(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -> Folded:
+async def folded(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS, prefix: str = "") -> Folded:
     store = MemoryStore()
     store.create_bucket("ledger")
     ledger = Ledger(store, Location("ledger", "here"))
@@ -59,7 +60,7 @@ async def folded(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -
             bad_rows = sum(each.status not in GOOD for each in outcomes)
             checkpoint = Checkpoint(0, "attempt", number, len(outcomes), bad_rows, 0)
             await ledger.write_checkpoint("run", checkpoint, write_outcomes(outcomes))
-    return await fold_run(ledger, "run", PLAN)
+    return await fold_run(ledger, "run", PLAN, prefix)
 
 
 @settings(deadline=None, max_examples=25)
@@ -100,3 +101,39 @@ def test_failed_versions_of_a_key_stand_as_in_a_listing_the_newest_first() -> No
     result = asyncio.run(folded([failed], ["b", "b", "b", "a", "a", "c"]))
     failures = pq.read_table(io.BytesIO(result.failures_parquet))
     assert failures["version_id"].to_pylist() == ["v2", "v1", "v0", "v4", "v5"]
+
+
+def _failed(reasons: Sequence[str], keys: Sequence[str], prefix: str = "") -> list[ReasonCount]:
+    failed = [
+        Outcome(row, key, f"version-{row}", Status.FAILED, why, etag=f"{row:032x}", finished_at=1.0, attempt="a")
+        for row, (key, why) in enumerate(zip(keys, reasons, strict=True))
+    ]
+    return asyncio.run(folded([failed], [*keys, "k", "k", "k", "k"], prefix)).reasons
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "reason"),
+    [
+        (
+            "HeadObject s3://dst/copies/a b: SlowDown: Please 1",
+            "HeadObject s3://dst/copies/c: d: SlowDown: Please 2",
+            "SlowDown on HeadObject s3://dst/…: Please …",
+        ),
+        (
+            'AccessDenied on resource "arn:aws:s3:::dst/in/a b" of 77 bytes',
+            'AccessDenied on resource "arn:aws:s3:::dst/in/c: d" of 8 bytes',
+            'AccessDenied on resource "arn:aws:s3:::dst/…" of … bytes',
+        ),
+        (f"had {0:032x}, version-0 has {5:032x}-12", f"had {1:032x}, version-1 has {6:032x}", "had …, … has …"),
+        ("retained until 2026-01-01T00:00:00Z", "retained until 2027-02-01T00:00:00Z", "retained until …"),
+    ],
+)
+def test_reasons_that_differ_in_what_is_the_rows_own_are_one(one: str, other: str, reason: str) -> None:
+    assert _failed([one, other], ["in/a b", "in/c: d"], "in/") == [ReasonCount("failed", reason, 2, "in/a b")]
+
+
+def test_a_reason_that_all_rows_share_stays_as_it_is_and_others_stay_apart() -> None:
+    kept = "in the grace period: written less than 30 days ago, SHA256 and s3://cold/ agree"
+    assert _failed([kept, kept], ["a", "s"]) == [ReasonCount("failed", kept, 2)]
+    both = _failed(["MD5 differs", "SHA256 differs"], ["a", "D"])
+    assert both == [ReasonCount("failed", "MD5 differs", 1), ReasonCount("failed", "SHA256 differs", 1)]

@@ -20,8 +20,8 @@ from jobs.reports.document import findings_count, verdict
 from jobs.reports.html.charts import Bar, draw_bars, draw_columns
 from jobs.reports.html.visible import visible, visible_text
 
-FINDINGS_SHOWN = 1_000
-"""Bounds the page to about 1 MB, which e-mail still takes. The report's files hold the rest."""
+FINDINGS_SHOWN = 200
+"""Bounds the page: a person scrolls through no more. The report's files hold the rest."""
 
 DELETIONS_SHOWN = 20
 PREFIXES_SHOWN = 20

@@ -30,7 +30,7 @@ from jobs.core.pricing import PricedWork, part_rule
 from jobs.core.run import Plan, RunSpec
 from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
-from jobs.runs.folding import Folded
+from jobs.runs.folding import Folded, ReasonCount
 from jobs.runs.request import Planned
 from jobs.tables import rows as tables
 from tests.simulation.copies.cutting import Cut, cut
@@ -167,7 +167,7 @@ def _manifest(rows: Sequence[ObjectVersion]) -> Any:
     return pa.RecordBatch.from_arrays(columns, schema=tables.manifest_schema())
 
 
-async def fold_purely(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
+async def fold_purely(ledger: Ledger, run_id: str, plan: Plan, source_prefix: str = "") -> Folded:
     """What `jobs.runs.folding.fold_run` does, for few rows; the failures as a pickle."""
     checkpoints, numbers = await ledger.checkpoints(run_id, plan=plan), plan.row_numbers()
     outcomes = [
@@ -214,7 +214,9 @@ def count(chosen: dict[int, Outcome], rows: dict[int, ObjectVersion]) -> Folded:
         size_bytes=sum(sizes.values()),
         outcomes=dict(sorted(Counter(str(each.status) for each in chosen.values()).items())),
         evidence=dict(sorted(Counter(str(each.evidence) for each in good).items())),
-        reasons=[(*why, found) for why, found in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))],
+        reasons=[
+            ReasonCount(*why, found) for why, found in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+        ],
         attempts=len({each.attempt for each in chosen.values()}),
         finished_at=max(each.finished_at for each in chosen.values()),
         failures=len(rows),
@@ -224,7 +226,7 @@ def count(chosen: dict[int, Outcome], rows: dict[int, ObjectVersion]) -> Folded:
     )
 
 
-async def fold_fully(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
+async def fold_fully(ledger: Ledger, run_id: str, plan: Plan, source_prefix: str = "") -> Folded:
     """The real fold, which must come to what the pure one makes of the same checkpoints."""
     seen: list[Outcome] = []
     rows: dict[int, ObjectVersion] = {}
@@ -240,17 +242,26 @@ async def fold_fully(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
             rows.update({row.row: row for row in read_slice(data)})
             return data
 
-    real = await _real_fold(Watched(ledger.store, ledger.location), run_id, plan)
+    real = await _real_fold(Watched(ledger.store, ledger.location), run_id, plan, source_prefix)
     if not seen:
         return real
     chosen = fold(seen)
     pure = count(chosen, {row: rows[row] for row, each in chosen.items() if each.status not in GOOD})
-    for name in ("rows", "size_bytes", "outcomes", "evidence", "reasons", "attempts", "failures", "outcome_bytes"):
+    for name in ("rows", "size_bytes", "outcomes", "evidence", "attempts", "failures", "outcome_bytes"):
         if getattr(real, name) != getattr(pure, name):
             raise Unequal(f"fold differs in {name}: real {getattr(real, name)}, pure {getattr(pure, name)}")
+    if _rows_with_reasons(real) != _rows_with_reasons(pure):
+        raise Unequal(f"fold differs in reasons: real {real.reasons}, pure {pure.reasons}")
     if real.failures and read_failures(real.failures_parquet) != read_failures(pure.failures_parquet):
         raise Unequal("fold differs in its failures")
     return real
+
+
+def _rows_with_reasons(folded: Folded) -> Counter[str]:
+    rows: Counter[str] = Counter()
+    for each in folded.reasons:
+        rows[each.status] += each.rows
+    return rows
 
 
 def _dumps(document: Any, *, indent: int, ensure_ascii: bool) -> str:
