@@ -63,7 +63,7 @@ class _Pretending:
 
 
 def _index_first() -> Replacements:
-    async def publish(self: Compact, writer: Any, archive: Location) -> Any:
+    async def publish(self: Compact, writer: Any, archive: Location, lost_index: str | None) -> Any:
         early = _Early(writer)
         written = await early.finish()
         record = ArchiveRecord(
@@ -182,7 +182,7 @@ def _restore_without_metadata() -> Replacements:
 
 
 def _in_the_way_is_same() -> Replacements:
-    async def compare(self: Any, there: Any, member: Member) -> Evidence:
+    async def compare(self: Any, there: Any, member: Member, md5: str | None) -> Evidence:
         return Evidence.CHECKSUM
 
     return [(jobs.restore.member_writer.MemberWriter, "_compare", compare)]

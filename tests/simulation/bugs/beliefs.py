@@ -94,7 +94,7 @@ def _deep_reads_nothing() -> Replacements:
 def _overwrite_what_is_newer() -> Replacements:
     from jobs.replicate.decision import decide as real
 
-    def decide(row: Any, source: Any, destination: Any, verdict: Any, overwrite: Any, origin: Any = None) -> Any:
+    def decide(row: Any, source: Any, destination: Any, verdict: Any, overwrite: Any = None, origin: Any = None) -> Any:
         return real(row, source, destination, verdict, Overwrite.ALWAYS, origin)
 
     return [(jobs.replicate.job, "decide", decide)]

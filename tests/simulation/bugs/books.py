@@ -107,10 +107,11 @@ def _ledger_unguarded() -> Replacements:
 
 
 def _report_is_rewritten() -> Replacements:
-    async def publish_report(self: Ledger, run_id: str, report: dict[str, Any]) -> None:
+    async def publish_report(self: Ledger, run_id: str, report: dict[str, Any]) -> dict[str, Any]:
         place = self._at(run_id, "report.json")
         data = json.dumps(report).encode()
         await self.store.put(place.bucket, place.key, data, Attributes(), guard=UNGUARDED)
+        return report
 
     return [(Ledger, "publish_report", publish_report)]
 

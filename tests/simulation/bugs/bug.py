@@ -1,12 +1,19 @@
-"""What a planted bug is."""
+"""What a planted bug is, and which promise it breaks."""
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Replacements = list[tuple[Any, str, Any]]
+SHOWN = Path(__file__).with_name("shown.json")
+"""Of each bug the promise that it breaks, and the seed that showed it last: `python -m tests.simulation --bugs` notes
+the seeds anew.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +29,52 @@ class Bug:
     seeds: int
     plant: Callable[[], Replacements]
     course: str = "commands"
+
+    @property
+    def breaks(self) -> str:
+        """The promise by which it has to be found: a patch that only crashes breaks others."""
+        return str(_shown()[self.name]["breaks"])
+
+    @property
+    def seed(self) -> int:
+        """A seed that showed it. The schedules change with the product, so it may show it no more."""
+        return int(_shown()[self.name]["seed"])
+
+
+def _shown() -> dict[str, dict[str, Any]]:
+    return dict(json.loads(SHOWN.read_text()))
+
+
+def note_seeds(seeds: dict[str, int]) -> None:
+    """Write the seeds that showed the bugs; what each breaks stays."""
+    shown = {name: {**known, "seed": seeds.get(name, known["seed"])} for name, known in _shown().items()}
+    lines = (f"  {json.dumps(name)}: {json.dumps(known)}" for name, known in shown.items())
+    SHOWN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def misfits(replacements: Replacements) -> list[str]:
+    """Patches that cannot be called as what they replace can: such a bug would be found by its own crash."""
+    return [
+        f"{name}{inspect.signature(patch)} in place of {inspect.signature(real)}"
+        for owner, name, value in replacements
+        if (real := _function(inspect.getattr_static(owner, name), owner)) and (patch := _function(value, owner))
+        if not _takes_the_same(real, patch)
+    ]
+
+
+def _function(value: Any, owner: Any) -> Any:
+    if isinstance(value, property):
+        return value.fget
+    called = value.__get__(None, owner) if isinstance(value, classmethod | staticmethod) else value
+    return called if inspect.isroutine(called) and not inspect.isbuiltin(called) else None
+
+
+def _takes_the_same(real: Any, patch: Any) -> bool:
+    needed = [each for each in inspect.signature(real).parameters.values() if each.default is each.empty]
+    places = [each.name for each in needed if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    named = {each.name: None for each in needed if each.kind is each.KEYWORD_ONLY}
+    try:
+        inspect.signature(patch).bind(*places, **named)
+    except TypeError:
+        return False
+    return inspect.iscoroutinefunction(real) == inspect.iscoroutinefunction(patch)

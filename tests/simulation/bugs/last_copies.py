@@ -14,7 +14,7 @@ import jobs.expire.undo
 import jobs.s3.stored_checksums
 import tests.simulation.last_copies.course
 from jobs.core.evidence import Verdict
-from jobs.core.model import ObjectInfo, ObjectRef
+from jobs.core.model import Listed, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.core.run import Side
 from jobs.expire.announcements import Announcements
@@ -121,7 +121,7 @@ def _null_version_confused() -> Replacements:
 
 
 def _undo_removes_versions() -> Replacements:
-    async def marker(store: Any, bucket: str, stone: Tombstone) -> str | None:
+    def marker(history: Sequence[Listed], stone: Tombstone) -> str | None:
         return stone.marker_version_id
 
     return [(jobs.expire.undo, "_marker", marker)]

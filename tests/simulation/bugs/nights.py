@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
@@ -226,7 +227,7 @@ def _listed_alone() -> Replacements:
     """Five are told again when the backlog is looked at; who lists keys tells of these alone."""
     real = scheduler.enqueue.handle
 
-    async def handle(runtime: Runtime, event: Mapping[str, Any], remaining_seconds: float) -> Enqueued:
+    async def handle(runtime: Runtime, event: Mapping[str, Any], remaining_seconds: float = math.inf) -> Enqueued:
         found = await real(runtime, event, remaining_seconds)
         is_listed = event.get("keys") or event.get("prefixes")
         return found._replace(manifests=found.manifests[-1:]) if is_listed else found
@@ -322,7 +323,7 @@ BUGS = [
     Bug("close-each-time", "each event of failed work starts a report", 100, _close_each_time, "nights"),
     Bug("started-when-claimed", "what was claimed counts as started", 2_000, _started_when_claimed, "nights"),
     Bug("announce-once", "only the latest manifest is told again", 100, _announce_once, "nights"),
-    Bug("listed-alone", "behind five that a script has listed nobody looks", 100, _listed_alone, "nights"),
+    Bug("listed-alone", "behind five that a script has listed nobody looks", 2_000, _listed_alone, "nights"),
     Bug("any-start-will-do", "a manifest of which one run was started is done", 10_000, _any_start_will_do, "nights"),
     Bug("losers-count", "people are told of a job that was ended as the second", 400, _losers_count, "nights"),
     Bug("half-a-report", "a report without its checksum counts", 100, _half_a_report, "nights"),

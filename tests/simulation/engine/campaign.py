@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -144,8 +144,8 @@ def _smaller(schedule: Any) -> Iterable[Any]:
         yield replace(schedule, is_in_order=True)
 
 
-def find_bug(bug: Bug, seeds: Iterable[int]) -> tuple[int, str, str] | None:
-    """The first seed that shows the planted bug, the promise that it broke and how; None when none does."""
+def find_bug(bug: Bug, seeds: Iterable[int]) -> tuple[int, str] | None:
+    """The first seed that shows the planted bug by the promise that it breaks, and how; None when none does."""
     patches = bug.plant()
     kept = [each for each in FAST if (each[0], each[1]) not in {(owner, name) for owner, name, _ in patches}]
     before, FAST[:] = list(FAST), kept
@@ -153,14 +153,15 @@ def find_bug(bug: Bug, seeds: Iterable[int]) -> tuple[int, str, str] | None:
         with replaced(patches):
             for seed in seeds:
                 violations = play(COURSES[bug.course].make(seed)).model.violations
-                if violations:
-                    return (seed, *violations[0])
+                how = next((what for promise, what in violations if promise == bug.breaks), None)
+                if how is not None:
+                    return seed, how
     finally:
         FAST[:] = before
     return None
 
 
-def find_named(name: str, seeds: Sequence[int] | None = None) -> tuple[str, tuple[int, str, str] | None]:
-    """`find_bug` by the bug's name."""
+def find_named(name: str) -> tuple[str, tuple[int, str] | None]:
+    """`find_bug` by the bug's name, from the first seed on."""
     bug = next(each for each in BUGS if each.name == name)
-    return name, find_bug(bug, seeds or range(1, bug.seeds + 1))
+    return name, find_bug(bug, range(1, bug.seeds + 1))

@@ -247,6 +247,8 @@ class EventCourse:
                 await asyncio.sleep(attempt)
             else:
                 self.model.branches[f"backlog {outcome.status} {outcome.evidence}"] += 1
+                if outcome.status is Status.ARCHIVED:
+                    self.model.left_archived.add((row.key, row.version_id))
                 is_good = outcome.status in (
                     Status.COPIED,
                     Status.SAME,

@@ -51,6 +51,8 @@ class EventModel(Judge, Observer):
         self.sources: dict[str, list[Version]] = defaultdict(list)
         self.placed_at: dict[str, list[Version]] = defaultdict(list)
         self.late: set[str] = set()
+        self.left_archived: set[tuple[str, str | None]] = set()
+        """The versions of which the backlog said that an archive class keeps them from being copied."""
         self.chance: Callable[[], float]
 
     # What happens at the source.
@@ -206,7 +208,20 @@ class EventModel(Judge, Observer):
             version = told.version
             if (told.key, told.name) == (key, CREATED) and self._is_there(told) and not version.is_archived:
                 stored = any(self._is_copy(version, each) for each in copies)
+                if not stored and self._hides_what_cannot_come_back(key, version):
+                    self.known_limits["an older version waits for the newest, which is archived on both sides"] += 1
+                    continue
                 self.demand(stored, "every version is stored", f"{key} {version.version_id} is not")
+
+    def _hides_what_cannot_come_back(self, key: str, version: Version) -> bool:
+        """Whether a copy of the version would lie on the newest one, which neither side can copy on top again.
+
+        The backlog has to have said so of this version.
+        """
+        newest = self.world.versions(SOURCE, key)[-1]
+        copies = self.world.versions(DESTINATION, PREFIX + key)
+        is_told = (key, version.version_id) in self.left_archived
+        return is_told and newest.is_archived and bool(copies) and copies[-1].is_archived
 
     def _check_top(self, key: str) -> None:
         """The source's newest version is on top; where deletes are mirrored, its absence as well."""
