@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import click
 
-from jobs.cli.copies_options import CopiesOptions
 from jobs.cli.options import SizeType, command_options, flag, group, ledger_location, option, sse_option, takes
 from jobs.cli.run_command import launch_and_report
+from jobs.cli.start_options import CopiesOptions
 from jobs.config import Settings
 from jobs.errors import UsageError
 from jobs.replicate.decision import Overwrite

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 
 import click
 
-from jobs.cli.copies_options import CopiesOptions
 from jobs.cli.options import (
     AccessOptions,
     ChecksumsOptions,
@@ -20,6 +19,7 @@ from jobs.cli.options import (
     takes,
 )
 from jobs.cli.run_command import launch_and_report
+from jobs.cli.start_options import CopiesOptions
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Side
