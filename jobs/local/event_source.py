@@ -74,8 +74,7 @@ class EventSource:
 
 
 def make_queues(client: Any, name: str, retry_seconds: int) -> tuple[str, str]:
-    """Make the queue of events and that of its dead letters, with Terraform's names. Returns their
-    URLs.
+    """Make the queues that Terraform makes. Returns the URLs of events and of their dead letters.
 
     A failed message comes again after `retry_seconds`. Raises StoreError.
     """
@@ -83,6 +82,7 @@ def make_queues(client: Any, name: str, retry_seconds: int) -> tuple[str, str]:
 
     dead = call(client, "CreateQueue", f"{name}-objects-dead", QueueName=f"{name}-objects-dead")["QueueUrl"]
     asked = call(client, "GetQueueAttributes", dead, QueueUrl=dead, AttributeNames=["QueueArn"])
+    call(client, "CreateQueue", f"{name}-undelivered", QueueName=f"{name}-undelivered")
     redrive = {"deadLetterTargetArn": asked["Attributes"]["QueueArn"], "maxReceiveCount": MAX_RECEIVES}
     attributes = {"RedrivePolicy": json.dumps(redrive), "VisibilityTimeout": str(retry_seconds)}
     made = call(client, "CreateQueue", f"{name}-objects", QueueName=f"{name}-objects", Attributes=attributes)

@@ -7,7 +7,7 @@ minutes. It moves no dead letters.
 The protocol:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-making-api-requests-json.html
 Signatures are not checked: every program that reaches the port may use it. SNS, which `follow`
-publishes to, gets an empty answer.
+publishes to, gets an empty answer. Every other service gets 501: it is not there.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ class QueueServer:
     async def _answer(self, headers: Mapping[str, str], body: bytes) -> bytes:
         target = headers.get("x-amz-target", "")
         if not target:
-            return _http(200, "text/xml", _answer_query(dict(parse_qsl(body.decode())).get("Action", "Nothing")))
+            action = dict(parse_qsl(body.decode("latin-1"))).get("Action", "")
+            is_played = action == "Publish"
+            return _http(200, "text/xml", _answer_publish()) if is_played else _http(501, "text/xml", b"")
         operation = target.rpartition(".")[2]
         handle = _OPERATIONS.get(operation) if target.startswith("AmazonSQS.") else None
         try:
@@ -253,9 +255,9 @@ _OPERATIONS: dict[str, Callable[[QueueServer, Mapping[str, Any]], Any]] = {
 }
 
 
-def _answer_query(action: str) -> bytes:
-    """The answer in the older protocol, which SNS speaks: success for any action."""
-    return f"<{action}Response><{action}Result><MessageId>0</MessageId></{action}Result></{action}Response>".encode()
+def _answer_publish() -> bytes:
+    """The answer in the older protocol, which SNS speaks."""
+    return b"<PublishResponse><PublishResult><MessageId>0</MessageId></PublishResult></PublishResponse>"
 
 
 def _entries(asked: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -212,15 +212,14 @@ def _make_account(policy: Policy, retry_seconds: int) -> tuple[str, str]:
     StoreError.
     """
     s3 = open_client("s3")
-    versioned = {str(bucket) for pair in policy.pairs for bucket in (pair.source.bucket, pair.destination.bucket)}
-    versioned |= {str(pair.archive.bucket) for pair in policy.pairs if pair.archive}
-    plain = {str(policy.ledger.bucket), *(map(str, policy.inventory.buckets.values()) if policy.inventory else ())}
-    for bucket in sorted(versioned | plain):
+    buckets = {str(bucket) for pair in policy.pairs for bucket in (pair.source.bucket, pair.destination.bucket)}
+    buckets |= {str(pair.archive.bucket) for pair in policy.pairs if pair.archive}
+    buckets |= {str(policy.ledger.bucket), *(map(str, policy.inventory.buckets.values()) if policy.inventory else ())}
+    for bucket in sorted(buckets):
         with contextlib.suppress(Conflict):  # it exists: the folder is from an earlier time
             call(s3, "CreateBucket", bucket, Bucket=bucket)
-        if bucket in versioned:
-            enabled = {"Status": "Enabled"}
-            call(s3, "PutBucketVersioning", bucket, Bucket=bucket, VersioningConfiguration=enabled)
+        enabled = {"Status": "Enabled"}
+        call(s3, "PutBucketVersioning", bucket, Bucket=bucket, VersioningConfiguration=enabled)
     return make_queues(open_client("sqs"), str(policy.name), retry_seconds)
 
 
