@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -35,6 +36,21 @@ def open_client(service: str, region: str | None = None, tries: int = TRIES) -> 
         raise ConfigError(f"AWS {service}: {error}; set AWS_REGION or name a profile") from error
 
 
+class Clients:
+    """Clients of one region, each opened once. Safe to share between threads."""
+
+    def __init__(self, region: str):
+        self.region = region
+        self._lock, self._open = threading.Lock(), dict[str, Any]()
+
+    def __getitem__(self, service: str) -> Any:
+        """The client of a service. Raises ConfigError."""
+        with self._lock:
+            if service not in self._open:
+                self._open[service] = open_client(service, self.region)
+            return self._open[service]
+
+
 @cache
 def _models(data_path: str | None) -> Any:
     """What botocore knows of the services: another client of one of them need not read it again."""
@@ -47,13 +63,14 @@ def call(client: Any, operation: str, target: str, **request: Any) -> Any:
     """One request. Raises StoreError for the service's errors, ConfigError if it cannot be sent."""
     from botocore import xform_name
     from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+    from botocore.parsers import ResponseParserError
 
     method: Callable[..., Any] = getattr(client, xform_name(operation))
     try:
         return method(**request)
     except ClientError as error:
         raise _refusal(operation, target, error.response) from error
-    except (ConnectionError, HTTPClientError) as error:
+    except (ConnectionError, HTTPClientError, ResponseParserError) as error:
         raise Unavailable(operation, target, type(error).__name__, str(error)) from error
     except BotoCoreError as error:
         raise ConfigError(f"{operation} {target}: {error}") from error

@@ -66,6 +66,15 @@ def look_first(store: Store) -> Store:
     return cast("Store", ConditionalWrites(store))
 
 
+async def try_conditions(store: Store, bucket: str, beside: str) -> list[HonouredConditions]:
+    """What the server heeds on each operation, tried on two objects beside a key.
+
+    They are removed, where that is allowed. Raises StoreError.
+    """
+    async with _trial_objects(store, bucket, beside) as objects:
+        return [await attempt(objects) for attempt in (_try_put, _try_copy, _try_complete, _try_copy_part)]
+
+
 class ConditionalWrites:
     """A Store around another one.
 

@@ -1,0 +1,159 @@
+"""Settings of what carries events: queues, EventBridge rules, functions, schedules.
+
+Each method asks one question and changes nothing. None: there is no such thing in the region.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.aws.clients import Clients, call
+from jobs.aws.readings import none_if_absent
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """An SQS queue. `policy`: its resource policy, as JSON has it. `messages`: waiting or taken."""
+
+    name: str
+    url: str
+    arn: str
+    policy: Mapping[str, Any]
+    key: str | None
+    visibility_seconds: int
+    dead_letter_arn: str | None
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSettings:
+    """An EventBridge rule. `pattern`: as JSON has it. `targets`: their ARNs."""
+
+    is_enabled: bool
+    pattern: Mapping[str, Any]
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSettings:
+    """A Lambda function. `reserved`: its reserved concurrency, None for none."""
+
+    arn: str
+    state: str
+    last_update: str
+    role: str
+    timeout_seconds: int
+    environment: Mapping[str, str]
+    reserved: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMapping:
+    """What takes a queue's messages to a function."""
+
+    state: str
+    function: str
+    reports_failures: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSettings:
+    """A schedule of EventBridge Scheduler."""
+
+    is_enabled: bool
+    expression: str
+    time_zone: str
+    target: str
+    has_ended: bool
+
+
+class EventSettings:
+    """Reads settings in one region. Methods raise StoreError and ConfigError."""
+
+    def __init__(self, clients: Clients):
+        self._clients = clients
+
+    def queue(self, name: str) -> QueueSettings | None:
+        """The queue of this name in the caller's account."""
+        client = self._clients["sqs"]
+        found = none_if_absent(lambda: call(client, "GetQueueUrl", name, QueueName=name))
+        if found is None:
+            return None
+        url = found["QueueUrl"]
+        known = call(client, "GetQueueAttributes", name, QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        counts = (known[f"ApproximateNumberOfMessages{suffix}"] for suffix in ("", "NotVisible", "Delayed"))
+        return QueueSettings(
+            name=name,
+            url=url,
+            arn=known["QueueArn"],
+            policy=json.loads(known.get("Policy") or "{}"),
+            key=known.get("KmsMasterKeyId"),
+            visibility_seconds=int(float(known["VisibilityTimeout"])),
+            dead_letter_arn=json.loads(known.get("RedrivePolicy") or "{}").get("deadLetterTargetArn"),
+            messages=sum(map(int, counts)),
+        )
+
+    def rule(self, name: str) -> RuleSettings | None:
+        """The rule of this name on the default bus."""
+        client = self._clients["events"]
+        found = none_if_absent(lambda: call(client, "DescribeRule", name, Name=name))
+        if found is None:
+            return None
+        targets = call(client, "ListTargetsByRule", name, Rule=name)["Targets"]
+        return RuleSettings(
+            is_enabled=found["State"] == "ENABLED",
+            pattern=json.loads(found["EventPattern"]),
+            targets=tuple(each["Arn"] for each in targets),
+        )
+
+    def function(self, name: str) -> FunctionSettings | None:
+        """The function of this name."""
+        client = self._clients["lambda"]
+        found = none_if_absent(lambda: call(client, "GetFunctionConfiguration", name, FunctionName=name))
+        if found is None:
+            return None
+        concurrency = call(client, "GetFunctionConcurrency", name, FunctionName=name)
+        return FunctionSettings(
+            arn=found["FunctionArn"],
+            state=found.get("State", "Active"),
+            last_update=found.get("LastUpdateStatus", "Successful"),
+            role=found["Role"],
+            timeout_seconds=found["Timeout"],
+            environment=found.get("Environment", {}).get("Variables", {}),
+            reserved=concurrency.get("ReservedConcurrentExecutions"),
+        )
+
+    def mappings(self, queue_arn: str) -> tuple[QueueMapping, ...]:
+        """What takes the queue's messages away."""
+        client = self._clients["lambda"]
+        answer = call(client, "ListEventSourceMappings", queue_arn, EventSourceArn=queue_arn)
+        return tuple(
+            QueueMapping(
+                state=each["State"],
+                function=each["FunctionArn"].split(":")[6],
+                reports_failures="ReportBatchItemFailures" in each.get("FunctionResponseTypes", []),
+            )
+            for each in answer["EventSourceMappings"]
+        )
+
+    def concurrency_limit(self) -> int:
+        """How many invocations the account may have at once."""
+        answer = call(self._clients["lambda"], "GetAccountSettings", "the account")
+        return int(answer["AccountLimit"]["ConcurrentExecutions"])
+
+    def schedule(self, group: str, name: str) -> ScheduleSettings | None:
+        """The schedule of this name in a group."""
+        client = self._clients["scheduler"]
+        found = none_if_absent(lambda: call(client, "GetSchedule", name, GroupName=group, Name=name))
+        if found is None:
+            return None
+        return ScheduleSettings(
+            is_enabled=found["State"] == "ENABLED",
+            expression=found["ScheduleExpression"],
+            time_zone=found.get("ScheduleExpressionTimezone", "UTC"),
+            target=found["Target"]["Arn"],
+            has_ended="EndDate" in found,
+        )
