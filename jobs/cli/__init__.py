@@ -2,8 +2,8 @@
 
 Each command has a module of its name, which turns options into a typed request, and the answer into
 text. Its options are one frozen dataclass (`options`). Shared: `start_options`, `pair_options`,
-`copies_options`, `texts` (plans and reports as text), `console` (progress, tables, JSON, standard
-streams), `run_command`.
+`texts` (plans and reports as text), `console` (progress, tables, JSON, standard streams),
+`run_command`.
 
 Nothing here decides what happens to an object.
 """
@@ -43,6 +43,7 @@ _COMMANDS = {
     "catalog": ("jobs.cli.catalog", "catalog", "Rebuild the latest proven state of every object version."),
     "local": ("jobs.cli.local", "local", "The event-driven system on this machine, without an AWS account."),
     "events": ("jobs.cli.events", "events", "Return events that no attempt could handle to their queue."),
+    "doctor": ("jobs.cli.doctor", "doctor", "Examine the account: what is missing, wrong or late, and what to do."),
     "policy": ("jobs.cli.policy", "policy", "Check the policy file; explain what it means for an object."),
     "worker": ("jobs.cli.worker", "worker", ""),
 }

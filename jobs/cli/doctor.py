@@ -1,0 +1,81 @@
+"""`sealift doctor`: examines the account, and says what to do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.cli import policy as policies
+from jobs.cli.console import emit, table
+from jobs.cli.options import command_options, json_option, option, policy_option, takes
+from jobs.errors import UsageError
+from jobs.policy.model import Policy
+
+if TYPE_CHECKING:
+    from jobs.doctor.model import Line
+
+
+@command_options
+class DoctorCommand:
+    """`sealift doctor`, as it was typed."""
+
+    policy: str | None = policy_option()
+    pair: str | None = option("Look at this pair of the policy only.", metavar="NAME")
+    as_json: bool = json_option()
+
+
+@click.command()
+@takes(DoctorCommand)
+def doctor(options: DoctorCommand) -> int:
+    """Examine the account: what is missing, wrong or late, and what to do.
+
+    Looks at credentials and clock, buckets, notifications and rules, replication, inventories,
+    Batch and its image, quotas, roles, dead letters and the last nights. It changes nothing but two
+    objects of its own beside the ledger, which it removes.
+
+    A line is ok, warning or failure. What nobody could find out is a warning. Exit code 0: all is
+    ok. 3: there are warnings. 10: there are failures.
+
+    \b
+    sealift doctor --policy policy.yaml
+    sealift doctor --pair scans --json
+    """
+    from jobs.doctor.examine import examine
+    from jobs.doctor.model import Status, exit_code
+
+    policy = _narrowed(policies.read(options.policy), options.pair)
+    lines = examine(policy)
+    code = exit_code(lines)
+    counts = {status.value: sum(line.status == status for line in lines) for status in Status}
+    document = {
+        "system": str(policy.name),
+        "exit_code": int(code),
+        "counts": counts,
+        "lines": [asdict(line) for line in lines],
+    }
+    emit(document, as_json=options.as_json, text="" if options.as_json else _text(lines, counts))
+    return int(code)
+
+
+def _narrowed(policy: Policy, name: str | None) -> Policy:
+    """The policy with one pair. Raises UsageError if it has no such pair."""
+    if name is None:
+        return policy
+    pair = policy.pair(name)
+    if pair is None:
+        names = ", ".join(each.name for each in policy.pairs)
+        raise UsageError(f"--pair {name!r}: the policy has no such pair, only {names}")
+    return replace(policy, pairs=(pair,))
+
+
+def _text(lines: list[Line], counts: dict[str, int]) -> str:
+    """The table, the worst lines last, where a terminal shows them."""
+    order = list(counts)
+    rows = [
+        [line.status.value, line.check, line.subject, line.says, line.advice]
+        for line in sorted(lines, key=lambda line: order.index(line.status))
+    ]
+    summary = ", ".join(f"{count:,} {status}" for status, count in counts.items())
+    return f"{table(['status', 'check', 'subject', 'what was found', 'what to do'], rows)}\n\n{summary}"

@@ -1,0 +1,211 @@
+"""Checks of what carries events: the queue, rules, functions, schedules, dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jobs.aws.readings import Unread
+from jobs.doctor.evaluation import ServiceRequest, allows, lets_through
+from jobs.doctor.facts import ConcurrencyFacts, FunctionFacts, LetterFacts, QueueFacts, RuleFacts, ScheduleFacts
+from jobs.doctor.model import Check, Finding, cannot_say, failure, known, ok, warning
+
+APPLY = "run terraform apply"
+VISIBILITY_TIMES = 6
+"""https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html: the queue hides a
+message for six times the function's timeout."""
+UNRESERVED = 100
+"""Lambda keeps so much concurrency for functions that reserve none."""
+
+
+def _queue(facts: QueueFacts) -> Finding:
+    queue = known(facts.settings)
+    if queue is None:
+        return failure("there is no such queue: every event gets lost", APPLY)
+    if queue.dead_letter_arn is None:
+        return failure("it has no dead-letter queue: an event that fails is gone after some days", APPLY)
+    dead = known(facts.dead)
+    if dead is None:
+        return failure(f"its dead-letter queue {facts.dead_name} does not exist", APPLY)
+    if dead.arn != queue.dead_letter_arn:
+        return failure(f"its dead letters go to {queue.dead_letter_arn}, not to {dead.name}", APPLY)
+    return ok(f"its dead letters go to {dead.name}")
+
+
+def _visibility(facts: QueueFacts) -> Finding | None:
+    queue, backup = known(facts.settings), known(facts.backup)
+    if backup is None or queue is None:
+        return None
+    wanted = VISIBILITY_TIMES * backup.timeout_seconds
+    if queue.visibility_seconds < wanted:
+        return warning(
+            f"it hides a message for {queue.visibility_seconds} s: the function may get it twice, it needs {wanted} s",
+            APPLY,
+        )
+    return ok("it hides a message for as long as the function may need")
+
+
+def _senders(facts: QueueFacts) -> Finding | None:
+    """Whether the queue's policy lets S3 and EventBridge send."""
+    queue = known(facts.settings)
+    if queue is None:
+        return None
+    if refused := _refused(queue.policy, known(facts.requests), "sqs:GetQueueAttributes"):
+        return failure(f"its policy refuses {refused}: these events get lost", APPLY)
+    return ok("its policy lets all senders in")
+
+
+def _queue_key(facts: QueueFacts) -> Finding | None:
+    """Whether senders may use the queue's KMS key."""
+    queue = known(facts.settings)
+    if queue is None or queue.key is None:
+        return None
+    key = known(facts.key)
+    if key is None:
+        return failure(f"its KMS key {queue.key} does not exist: every event gets lost", APPLY)
+    if key.state != "Enabled":
+        return failure(f"its KMS key {key.arn} is {key.state}: every event gets lost", "enable the key")
+    policy = known(facts.key_policy)
+    if refused := _refused(policy or {}, known(facts.key_requests), "kms:GetKeyPolicy"):
+        return failure(f"the policy of its KMS key refuses {refused}: these events get lost", APPLY)
+    return ok("all senders may use its KMS key")
+
+
+def _refused(policy: Mapping[str, Any], requests: Iterable[ServiceRequest], permission: str) -> str:
+    """Who is refused. Raises NotKnown where the policy says what is not understood here."""
+    for request in requests:
+        try:
+            is_allowed = allows(policy, request)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            cannot_say(Unread(permission, f"{error}, which is not understood"))
+        if not is_allowed:
+            return f"{request.context.get('aws:sourcearn') or request.service} ({request.action})"
+    return ""
+
+
+def _mapping(facts: QueueFacts) -> Finding | None:
+    if facts.settings is None:
+        return None
+    backup = known(facts.backup)
+    if backup is None:
+        return None  # what the line on the function says
+    name = backup.arn.rpartition(":")[2]
+    mappings = known(facts.mappings)
+    ours = [each for each in mappings if each.function == name]
+    if not ours:
+        return failure(f"nothing takes its messages to {name}", APPLY)
+    if others := sorted({each.function for each in mappings if each.function != name}):
+        return failure(f"{', '.join(others)} takes messages of {name} away", "remove that event source mapping")
+    enabled = [each for each in ours if each.state in ("Enabled", "Updating", "Enabling", "Creating")]
+    if not enabled:
+        return failure(f"the mapping that takes its messages to {name} is {ours[0].state}", "enable it: " + APPLY)
+    if not all(each.reports_failures for each in enabled):
+        return failure("the mapping ignores failures of single messages: it deletes them", APPLY)
+    return ok(f"{name} takes its messages")
+
+
+QUEUE_CHECKS = (
+    Check("queue", _queue),
+    Check("queue-policy", _senders),
+    Check("queue-key", _queue_key),
+    Check("queue-visibility", _visibility),
+    Check("event-source", _mapping),
+)
+
+
+def _letters(facts: LetterFacts) -> Finding:
+    queue = known(facts.settings)
+    if queue is None:
+        return failure("there is no such queue: what cannot be delivered gets lost", APPLY)
+    if queue.messages:
+        return failure(f"{queue.messages:,} dead letters wait", facts.advice)
+    return ok("no dead letters")
+
+
+LETTER_CHECKS = (Check("dead-letters", _letters),)
+
+
+def _rule(facts: RuleFacts) -> Finding:
+    rule = known(facts.settings)
+    if rule is None:
+        return failure("there is no such rule: its events get lost", APPLY)
+    if not rule.is_enabled:
+        return failure("the rule is disabled", "enable it: " + APPLY)
+    for sample in known(facts.samples):
+        try:
+            is_let_through = lets_through(rule.pattern, sample)
+        except (ValueError, AttributeError, TypeError) as error:
+            cannot_say(Unread("events:DescribeRule", f"{error}, which is not understood"))
+        if not is_let_through:
+            return failure(f"its pattern leaves out {_sample_text(sample)}", APPLY)
+    goal = known(facts.goal)
+    if not goal or goal not in rule.targets:
+        there = ", ".join(rule.targets) or "nobody"
+        return failure(f"it sends to {there}, not to {goal or facts.plan.goal}", APPLY)
+    return ok(f"it sends to {facts.plan.goal}")
+
+
+def _sample_text(sample: Mapping[str, Any]) -> str:
+    detail = sample["detail"]
+    if "jobQueue" in detail:
+        return f"jobs of {detail['jobQueue']} that end as {detail['status']}"
+    return f"{sample['detail-type']} of s3://{detail['bucket']['name']}/{detail['object']['key']}"
+
+
+RULE_CHECKS = (Check("rule", _rule),)
+
+
+def _function(facts: FunctionFacts) -> Finding:
+    function = known(facts.settings)
+    if function is None:
+        return failure("there is no such function", APPLY)
+    if function.state not in ("Active", "Inactive"):
+        return failure(f"the function is {function.state}", "read why in Lambda's console: " + APPLY)
+    if function.last_update == "Failed":
+        return failure("its last update failed: it runs older code", APPLY)
+    if function.reserved == 0:
+        return failure("its reserved concurrency is 0: it never runs", "somebody stopped it: " + APPLY)
+    return _variables(function.environment, facts.environment) or ok("it runs")
+
+
+def _variables(there: Mapping[str, str], wanted: Mapping[str, str]) -> Finding | None:
+    for name, value in wanted.items():
+        if there.get(name, "").rstrip("/") != value.rstrip("/"):
+            return failure(f"its {name} is {there.get(name) or 'not set'}, the policy says {value}", APPLY)
+    return None
+
+
+FUNCTION_CHECKS = (Check("function", _function),)
+
+
+def _concurrency(facts: ConcurrencyFacts) -> Finding:
+    limit, reserved = known(facts.limit), known(facts.reserved)
+    if limit < reserved + UNRESERVED:
+        return warning(
+            f"the account may run {limit:,} functions at once, these reserve {reserved:,} and others need {UNRESERVED}",
+            "ask AWS for a higher limit of concurrent executions",
+        )
+    return ok(f"the account may run {limit:,} functions at once, these reserve {reserved:,}")
+
+
+CONCURRENCY_CHECKS = (Check("lambda-quota", _concurrency),)
+
+
+def _schedule(facts: ScheduleFacts) -> Finding:
+    schedule = known(facts.settings)
+    if schedule is None:
+        return failure("there is no such schedule", APPLY)
+    if schedule.is_enabled != facts.is_wanted:
+        is_on, wanted = ("on", "off") if schedule.is_enabled else ("off", "on")
+        return failure(f"the schedule is {is_on}, the policy wants it {wanted}", APPLY)
+    if schedule.has_ended:
+        return failure("the schedule has an end", APPLY)
+    found, wanted = f"{schedule.expression} {schedule.time_zone}", f"{facts.expression} {facts.time_zone}"
+    if found != wanted:
+        return failure(f"it starts at {found}, the policy says {wanted}", APPLY)
+    if schedule.target.rpartition(":")[2] != facts.function:
+        return failure(f"it calls {schedule.target}, not {facts.function}", APPLY)
+    return ok(f"it calls {facts.function}" if facts.is_wanted else "it is off, as the policy says")
+
+
+SCHEDULE_CHECKS = (Check("schedule", _schedule),)

@@ -1,0 +1,248 @@
+"""The doctor's facts: for each subject what should be there, and what was read.
+
+A `Reading` is a value or the reason why nobody knows it. Only `jobs.doctor.model.known` opens one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from jobs.aws.account import Decision, Identity, Key
+from jobs.aws.batch_settings import JobDefinition, JobQueue
+from jobs.aws.bucket_settings import (
+    BucketEncryption,
+    BucketLock,
+    BucketPlace,
+    InventorySetting,
+    LifecycleRule,
+    Notifications,
+    ReplicationRule,
+)
+from jobs.aws.event_settings import FunctionSettings, QueueMapping, QueueSettings, RuleSettings, ScheduleSettings
+from jobs.aws.readings import Reading
+from jobs.doctor.evaluation import ServiceRequest
+from jobs.doctor.expected import (
+    BucketPlan,
+    InventoryPlan,
+    JobQueuePlan,
+    ReplicationPlan,
+    RulePlan,
+    SourcePlan,
+)
+from jobs.doctor.needs import Need
+from jobs.policy.model import Pair
+from jobs.s3.conditional_writes import HonouredConditions
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFacts:
+    """Who asks, and how much this clock is ahead of S3's."""
+
+    identity: Reading[Identity]
+    skew_seconds: Reading[float]
+
+
+@dataclass(frozen=True, slots=True)
+class BucketFacts:
+    """A bucket of ours. `place`: None if it is not there, and then nothing else was read.
+
+    `key`: the KMS key of its default encryption, None if that names none.
+    """
+
+    plan: BucketPlan
+    place: Reading[BucketPlace | None]
+    versioning: Reading[str] = ""
+    encryption: Reading[BucketEncryption | None] = None
+    key: Reading[Key | None] = None
+    planned_key: Reading[Key | None] = None
+    lock: Reading[BucketLock | None] = None
+    ownership: Reading[str | None] = None
+    blocks_public: Reading[bool] = False
+    lifecycle: Reading[tuple[LifecycleRule, ...]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """A protected bucket. `queue`: the one that its events have to reach."""
+
+    plan: SourcePlan
+    place: Reading[BucketPlace | None]
+    versioning: Reading[str] = ""
+    notifications: Reading[Notifications | None] = None
+    queue: Reading[QueueSettings | None] = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationFacts:
+    """One rule of S3's replication. Latency in seconds; None: no figure for a day."""
+
+    plan: ReplicationPlan
+    rules: Reading[tuple[ReplicationRule, ...]]
+    latency_seconds: Reading[float | None]
+    pending: Reading[float | None]
+    failed: Reading[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryFacts:
+    """One inventory. `latest`: when the listing of its last report began, in epoch seconds."""
+
+    plan: InventoryPlan
+    setting: Reading[InventorySetting | None]
+    latest: Reading[float | None]
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """The queue of events. `requests`: what S3 and EventBridge send; `key_requests`: of its key."""
+
+    name: str
+    dead_name: str
+    settings: Reading[QueueSettings | None]
+    dead: Reading[QueueSettings | None]
+    key: Reading[Key | None]
+    key_policy: Reading[Mapping[str, object] | None]
+    requests: Reading[tuple[ServiceRequest, ...]]
+    key_requests: Reading[tuple[ServiceRequest, ...]]
+    mappings: Reading[tuple[QueueMapping, ...]]
+    backup: Reading[FunctionSettings | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFacts:
+    """A queue that should be empty."""
+
+    name: str
+    settings: Reading[QueueSettings | None]
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFacts:
+    """A rule of EventBridge. `goal`: the ARN that it has to send to. `samples` with real ARNs."""
+
+    plan: RulePlan
+    settings: Reading[RuleSettings | None]
+    goal: Reading[str]
+    samples: Reading[tuple[Mapping[str, object], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionFacts:
+    """A function, and the variables that it needs."""
+
+    name: str
+    settings: Reading[FunctionSettings | None]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleFacts:
+    """A schedule, and what it should say."""
+
+    name: str
+    settings: Reading[ScheduleSettings | None]
+    is_wanted: bool
+    expression: str
+    time_zone: str
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrencyFacts:
+    """The account's limit of invocations at once, and what functions have reserved of it."""
+
+    limit: Reading[int]
+    reserved: Reading[int]
+
+
+@dataclass(frozen=True, slots=True)
+class JobQueueFacts:
+    """A job queue of Batch."""
+
+    plan: JobQueuePlan
+    queue: Reading[JobQueue | None]
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaFacts:
+    """A quota of vCPUs, and what the policy wants of it."""
+
+    name: str
+    value: Reading[float]
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionFacts:
+    """A job definition, and what the policy says of a worker."""
+
+    name: str
+    definition: Reading[JobDefinition | None]
+    vcpus: int
+    memory_mib: int
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """An image that job definitions name."""
+
+    image: str
+    is_there: Reading[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class RoleFacts:
+    """The role that a function or a job really uses, and IAM's answers on what it needs.
+
+    `arn`: None if function or job have no role.
+    """
+
+    user: str
+    expected_name: str
+    arn: Reading[str | None]
+    decisions: tuple[tuple[Need, Reading[tuple[Decision, ...] | None]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFacts:
+    """The ledger: which conditions of a write its server heeds."""
+
+    conditions: Reading[tuple[HonouredConditions, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class LastNight:
+    """The last night that ended: when, in epoch seconds by S3's clock, and what it came to."""
+
+    ended_at: float
+    exit_code: int
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class NightFacts:
+    """A pair's nights. `nights`: those that have a summary, the earliest first."""
+
+    pair: Pair
+    nights: Reading[tuple[date, ...]]
+    last: Reading[LastNight | None]
+    hours_max: int
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFacts:
+    """What a pair has not copied yet: ages in seconds of the oldest event and backlog.
+
+    None: CloudWatch has no figure of the last hour.
+    """
+
+    pair: Pair
+    event_seconds: Reading[float | None]
+    backlog_seconds: Reading[float | None]
+    event_seconds_max: float

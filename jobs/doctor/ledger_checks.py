@@ -1,0 +1,121 @@
+"""Checks of the account and of what the ledger and the metrics say of the work."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from jobs.aws.readings import Unread
+from jobs.doctor.facts import AccountFacts, LedgerFacts, NightFacts, WaitingFacts
+from jobs.doctor.model import Check, Finding, failure, known, ok, warning
+from jobs.nights.calendar import due
+from jobs.reports.figures import human_seconds
+from jobs.s3.conditional_writes import Condition
+
+SKEW_SECONDS_MAX = 300
+"""AWS refuses requests that are 15 minutes off, most services five."""
+SKEW_SECONDS_NOTED = 60
+BACKLOG_SECONDS_MORE = 1800
+"""A due backlog should be a run half an hour later: monitoring.tf."""
+
+
+def _credentials(facts: AccountFacts) -> Finding:
+    found = facts.identity
+    if isinstance(found, Unread) and found.is_denied:  # this question needs no permission
+        return failure("AWS does not accept these credentials", "renew them, or name another profile (AWS_PROFILE)")
+    return ok(f"{known(found).arn}")
+
+
+def _clock(facts: AccountFacts) -> Finding:
+    skew = known(facts.skew_seconds)
+    way = "ahead of" if skew > 0 else "behind"
+    if abs(skew) > SKEW_SECONDS_MAX:
+        return failure(f"this clock is {human_seconds(abs(skew))} {way} S3's", "set the clock, AWS refuses requests")
+    if abs(skew) > SKEW_SECONDS_NOTED:
+        return warning(f"this clock is {human_seconds(abs(skew))} {way} S3's", "set the clock")
+    return ok("this clock agrees with S3's")
+
+
+ACCOUNT_CHECKS = (Check("credentials", _credentials), Check("clock", _clock))
+
+
+def _conditions(facts: LedgerFacts) -> Finding:
+    wanted = {
+        "PutObject": {Condition.ABSENT, Condition.ETAG},
+        "CopyObject": {Condition.ABSENT, Condition.ETAG, Condition.SOURCE},
+        "CompleteMultipartUpload": {Condition.ABSENT, Condition.ETAG},
+        "UploadPartCopy": {Condition.SOURCE},
+    }
+    found = {each.operation: each.conditions for each in known(facts.conditions)}
+    ignored = [operation for operation, names in wanted.items() if not found.get(operation, frozenset()) >= names]
+    if "PutObject" in ignored:
+        return failure("the server ignores conditions on PutObject: two workers can both win", "use another server")
+    if ignored:
+        return warning(
+            f"the server ignores conditions on {', '.join(ignored)}",
+            "Sealift looks before each such write: a write of others in between can be replaced",
+        )
+    return ok("the server heeds conditions of writes")
+
+
+LEDGER_CHECKS = (Check("conditional-writes", _conditions),)
+
+
+def _night(facts: NightFacts) -> Finding:
+    last = known(facts.last)
+    if last is None:
+        return warning("no night has ended yet", f"sealift nightly --pair {facts.pair.name} plays one by hand")
+    hours = (facts.now - last.ended_at) / 3600
+    if hours > facts.hours_max:
+        return failure(
+            f"the last night ended {hours:,.0f} hours ago, the policy wants one within {facts.hours_max}",
+            "look at its schedule, then at sealift runs list",
+        )
+    if last.exit_code:
+        return warning(f"the last night ended with {last.exit_code}: {last.verdict}", "read its report")
+    return ok(f"the last night ended {hours:,.0f} hours ago, and all is well")
+
+
+def _proof(facts: NightFacts) -> Finding | None:
+    """How long ago the slice of keys was proven whose turn is the longest ago."""
+    nights = known(facts.nights)
+    if not nights:
+        return None
+    slices = int(facts.pair.verify.rota)
+    last: dict[int, date] = {}
+    for night in nights:
+        last[due(night, slices).number] = night
+    oldest = min((last.get(number, nights[0]) for number in range(slices)), default=nights[0])
+    days = (nights[-1] - oldest).days  # how long ago the last one was is another line
+    if days > slices + 1:
+        return warning(
+            f"some keys had their last proof {days} days before the last night, their turn comes each {slices} nights",
+            "a night did not end: sealift nightly --night plays it again",
+        )
+    return ok(f"every key was proven, or has its turn, within {slices} nights")
+
+
+NIGHT_CHECKS = (Check("last-night", _night), Check("proof", _proof))
+
+
+def _events(facts: WaitingFacts) -> Finding:
+    age = known(facts.event_seconds)
+    if age is None:
+        return ok("no event failed within an hour")
+    if age > facts.event_seconds_max:
+        return failure(f"an event is unhandled for {human_seconds(age)}", "the function's log and journal say why")
+    return ok(f"the oldest unhandled event waited for {human_seconds(age)}")
+
+
+def _backlog(facts: WaitingFacts) -> Finding:
+    age = known(facts.backlog_seconds)
+    if age is None:
+        return warning("nobody has measured the backlog for an hour", "read the log of the function enqueue")
+    if age > facts.pair.thresholds.backlog_age + BACKLOG_SECONDS_MORE:
+        return failure(
+            f"an object waits in the backlog for {human_seconds(age)}, and no run took it",
+            "read the log of the function enqueue, then sealift runs list",
+        )
+    return ok(f"the oldest object of the backlog waits for {human_seconds(age)}")
+
+
+WAITING_CHECKS = (Check("oldest-event", _events), Check("oldest-backlog", _backlog))

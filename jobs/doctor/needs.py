@@ -1,0 +1,233 @@
+"""What each role has to be allowed, and what it must not be. Pure.
+
+The table is that of terraform/iam.tf, read as requests: an action, a resource, the context that
+the request brings. A test asks the policies that Terraform renders about each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from jobs.aws.batch_settings import EcrImage
+from jobs.doctor.expected import (
+    FUNCTIONS,
+    SAMPLE,
+    BucketPlan,
+    bucket_plans,
+    job_queue_plans,
+    jobs,
+    mirrors,
+    replication_plans,
+)
+from jobs.policy.model import Pair, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Actions on one resource. `must_not`: they have to be refused."""
+
+    actions: tuple[str, ...]
+    resource: str
+    context: Mapping[str, str] = field(default_factory=dict)
+    must_not: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A prefix of a bucket, by what it is to us: source, copy, replica, archive, reports, ledger."""
+
+    kind: str
+    bucket: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What ARNs are made of. `keys`: bucket → the ARN of the KMS key that encrypts it."""
+
+    partition: str
+    account: str
+    region: str
+    keys: Mapping[str, str]
+
+    @property
+    def suffix(self) -> str:
+        """The end of the names of AWS's services."""
+        return "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
+
+
+_READ = ("s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectAttributes", "s3:GetObjectTagging")
+_WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
+_EVERYWHERE = ("source", "copy", "replica", "archive", "reports")
+
+# role → (kinds that it reads and lists, kinds that it writes, jobs that it submits)
+_ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "backup": (("source", "copy"), ("copy",), ()),
+    "enqueue": ((), (), ()),
+    "submit": (("reports",), (), ("nightly", "backfill", "reconcile")),
+    "follow": ((), (), ("replicate", "restore")),
+    "inventory": (("source", "copy", "replica"), (), ("inventory",)),
+    "replicate": (("source", "copy", "reports"), ("copy",), ("replicate", "verify")),
+    "verify": (_EVERYWHERE, (), ("verify",)),
+    "reconcile": (("source", "copy", "replica", "reports"), (), ("replicate", "verify", "reconcile")),
+    "backfill": (("source", "copy", "reports"), (), ("replicate", "verify")),
+    "nightly": (("source", "copy", "replica", "reports"), (), ("replicate", "verify")),
+    "compact": (("source", "copy", "archive", "reports"), ("archive",), ("compact", "verify")),
+    "restore": (("source", "copy", "replica", "archive"), (), ("restore", "verify")),
+    "expire": (("source", "copy", "replica", "archive"), (), ()),
+}
+_MARKS = ("backup", "replicate")
+
+
+def roles(policy: Policy) -> list[str]:
+    """The functions and jobs that have a role."""
+    return [*FUNCTIONS, *jobs(policy)]
+
+
+def needs(policy: Policy, role: str, names: Names) -> list[Need]:
+    """What a role needs, the ledger first, and what it must not be allowed."""
+    reads, writes, submits = _ROLES[role]
+    places = [place for place in _places(policy) if place.kind in (*reads, *writes)]
+    plans = {plan.bucket: plan for plan in bucket_plans(policy)}
+    found = [*_on_ledger(policy, plans, names)]
+    for place in places:
+        found += _on_place(place, place.kind in writes, plans, names)
+    if role in _MARKS:
+        found += [
+            Need(("s3:DeleteObject",), _object(place, names)) for place in _copies(policy) if place.kind == "mark"
+        ]
+    if role == "restore":
+        thawed = [place for place in places if place.kind == "archive"]
+        found += [Need(("s3:RestoreObject",), _object(place, names)) for place in thawed]
+    if role == "expire":
+        found += [
+            Need(("s3:DeleteObject", "s3:DeleteObjectVersion"), _object(place, names)) for place in _covered(policy)
+        ]
+    found += _submissions(policy, role, submits, names)
+    if role in FUNCTIONS:
+        found += _of_function(policy, role, names)
+    return [*found, *_forbidden(policy, role, names)]
+
+
+def needs_of_replication(policy: Policy, names: Names) -> list[Need]:
+    """What S3's own replication needs (replication.tf)."""
+    found = []
+    for plan in replication_plans(policy):
+        hot, twin = Place("copy", plan.hot, plan.prefix), Place("replica", plan.replica, plan.prefix)
+        reads = ("s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging")
+        writes = ("s3:ReplicateObject", "s3:ReplicateTags", *["s3:ReplicateDelete"] * plan.replicates_markers)
+        found += [
+            Need(("s3:GetReplicationConfiguration", "s3:ListBucket"), _arn(plan.hot, names)),
+            Need(reads, _object(hot, names)),
+            Need(writes, _object(twin, names)),
+        ]
+        for place, region, action in ((hot, plan.hot_region, "Decrypt"), (twin, plan.replica_region, "Encrypt")):
+            if key := names.keys.get(place.bucket):
+                found.append(Need((f"kms:{action}",), key, {"kms:ViaService": f"s3.{region}.{names.suffix}"}))
+    return found
+
+
+def needs_of_execution(image: EcrImage, names: Names) -> list[Need]:
+    """What ECS needs to start a container of the image (iam_services.tf)."""
+    pull = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+    repository = f"arn:{names.partition}:ecr:{image.region}:{image.registry}:repository/{image.repository}"
+    return [Need(("ecr:GetAuthorizationToken",), "*"), Need(pull, repository)]
+
+
+def _forbidden(policy: Policy, role: str, names: Names) -> Iterator[Need]:
+    """No role bypasses a lock, none but expire destroys a version, none writes the policy file."""
+    copies = [place for place in _places(policy) if place.kind == "copy"]
+    actions = ("s3:BypassGovernanceRetention", "s3:DeleteObjectVersion")
+    for place in copies[:1] if role != "expire" else []:
+        yield Need(actions, _object(place, names), must_not=True)
+    yield Need(
+        ("s3:PutObject",), f"{_arn(policy.ledger.bucket, names)}/{policy.ledger.prefix}policy.yaml", must_not=True
+    )
+
+
+def _on_ledger(policy: Policy, plans: Mapping[str, BucketPlan], names: Names) -> Iterator[Need]:
+    ledger = Place("ledger", str(policy.ledger.bucket), str(policy.ledger.prefix))
+    yield from _on_place(ledger, True, plans, names)
+
+
+def _on_place(place: Place, is_written: bool, plans: Mapping[str, BucketPlan], names: Names) -> Iterator[Need]:
+    yield Need(_READ + (_WRITE if is_written else ()), _object(place, names))
+    yield Need(("s3:ListBucket",), _arn(place.bucket, names), {"s3:prefix": place.prefix})
+    key = names.keys.get(place.bucket)
+    if key is not None:
+        region = plans[place.bucket].region
+        actions = ("kms:Decrypt", "kms:GenerateDataKey") if is_written else ("kms:Decrypt",)
+        yield Need(actions, key, {"kms:ViaService": f"s3.{region}.{names.suffix}"})
+
+
+def _submissions(policy: Policy, role: str, submits: tuple[str, ...], names: Names) -> Iterator[Need]:
+    there = [job for job in submits if job in jobs(policy)]
+    if not there:
+        return
+    batch = f"arn:{names.partition}:batch:{names.region}:{names.account}"
+    queues = [plan for plan in job_queue_plans(policy) if (plan.use == "orchestrators") == (role in FUNCTIONS)]
+    for queue in queues or job_queue_plans(policy):
+        yield Need(("batch:SubmitJob",), f"{batch}:job-queue/{queue.name}")
+    for job in there:
+        yield Need(("batch:SubmitJob",), f"{batch}:job-definition/{policy.name}-{job}")
+
+
+def _of_function(policy: Policy, function: str, names: Names) -> Iterator[Need]:
+    here = f"{names.region}:{names.account}"
+    if function == "backup":
+        actions = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility")
+        yield Need(actions, f"arn:{names.partition}:sqs:{here}:{policy.name}-objects")
+    if function == "enqueue":
+        yield Need(("lambda:InvokeFunction",), f"arn:{names.partition}:lambda:{here}:function:{policy.name}-submit")
+    if function == "follow":
+        topic = policy.alarms.topic or f"arn:{names.partition}:sns:{here}:{policy.name}-alarms"
+        yield Need(("sns:Publish",), str(topic))
+
+
+def _places(policy: Policy) -> list[Place]:
+    places = [place for pair in policy.pairs for place in _of_pair(pair)]
+    if policy.inventory:
+        places += [
+            Place("reports", str(each), str(policy.inventory.prefix)) for each in policy.inventory.buckets.values()
+        ]
+    return list(dict.fromkeys(places))
+
+
+def _of_pair(pair: Pair) -> Iterator[Place]:
+    for prefix in pair.source.prefixes:
+        yield Place("source", str(pair.source.bucket), str(prefix))
+        yield Place("copy", str(pair.destination.bucket), pair.copy_key(prefix))
+        if pair.replica:
+            yield Place("replica", str(pair.replica.bucket), pair.copy_key(prefix))
+    if pair.archive:
+        yield Place("archive", str(pair.archive.bucket), str(pair.archive.prefix))
+
+
+def _copies(policy: Policy) -> Iterator[Place]:
+    """Where delete markers are put."""
+    for pair in policy.pairs:
+        for prefix in pair.source.prefixes if mirrors(pair) else ():
+            yield Place("mark", str(pair.destination.bucket), pair.copy_key(prefix))
+
+
+def _covered(policy: Policy) -> Iterator[Place]:
+    """What archive rules let expire delete: of rule and pair, the narrower prefix (policy.tf)."""
+    for pair in policy.pairs:
+        if pair.archive is None or pair.archive.expire is None:
+            continue
+        is_source = pair.archive.side == "source"
+        bucket = pair.source.bucket if is_source else pair.destination.bucket
+        for rule in pair.archive.rules:
+            for prefix in pair.source.prefixes:
+                if rule.prefix.startswith(prefix) or prefix.startswith(rule.prefix):
+                    narrow = max(rule.prefix, prefix, key=len)
+                    yield Place("covered", str(bucket), str(narrow) if is_source else pair.copy_key(narrow))
+
+
+def _object(place: Place, names: Names) -> str:
+    return f"{_arn(place.bucket, names)}/{place.prefix}{SAMPLE}"
+
+
+def _arn(bucket: str, names: Names) -> str:
+    return f"arn:{names.partition}:s3:::{bucket}"

@@ -1,0 +1,106 @@
+"""A healthy system: the account, the objects in its buckets, and the doctor at its front door."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from jobs.cli import run
+from jobs.core.model import Attributes
+from jobs.s3.store import UNGUARDED
+from tests.doctor.account import FakeAccount
+from tests.doubles.memory_store import MemoryStore
+
+POLICY = Path(__file__).resolve().parents[2] / "policy.example.yaml"
+HOUR = 3600.0
+NIGHTS = 40
+
+
+@dataclass
+class System:
+    """An account, its objects, and a shell beside it."""
+
+    capture: Any
+    account: FakeAccount = field(default_factory=FakeAccount)
+    clock: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore(clock=lambda: self.clock)
+        for bucket in self.account.buckets:
+            self.store.create_bucket(bucket)
+        asyncio.run(self._put_nights())
+        places = {"example-scans": "fra", "example-customs-us": "iad", "example-hot-fra": "fra"}
+        for bucket, place in (places | {"example-customs-copies": "dub", "example-hot-dub": "dub"}).items():
+            self.put_report(f"example-inventory-{place}", bucket, time.time() - 20 * HOUR)
+
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        asyncio.run(self.store.put(bucket, key, data, Attributes(), guard=UNGUARDED))
+
+    async def _put_nights(self) -> None:
+        for pair in ("scans", "customs", "tracking"):
+            for days in range(1, NIGHTS + 1):
+                await self._put_night(
+                    pair, datetime.now(UTC).date() - timedelta(days=days), 0, "All is well: 9 verified."
+                )
+
+    def put_night(self, pair: str, night: date, *, exit_code: int, verdict: str) -> None:
+        asyncio.run(self._put_night(pair, night, exit_code, verdict))
+
+    async def _put_night(self, pair: str, night: date, exit_code: int, verdict: str) -> None:
+        name = f"nights/{pair}/{night}.json"
+        summary = {
+            "night": str(night),
+            "pair": pair,
+            "state": "complete",
+            "verdict": verdict,
+            "left": 0,
+            "seconds": 60.0,
+        }
+        document = summary | {"exit_code": exit_code, "stages": [], "summary": f"s3://example-ledger/sealift/{name}"}
+        now, days = self.clock, (datetime.now(UTC).date() - night).days
+        self.clock = now - days * 24 * HOUR + 4 * HOUR  # when it ended
+        data = json.dumps(document).encode()
+        await self.store.put("example-ledger", f"sealift/{name}", data, Attributes(), guard=UNGUARDED)
+        self.clock = now
+
+    def put_report(self, reports: str, bucket: str, created_at: float) -> None:
+        folder = f"inventory/{bucket}/parcels/{datetime.fromtimestamp(created_at, UTC):%Y-%m-%dT%H-%MZ}"
+        manifest = {
+            "sourceBucket": bucket,
+            "destinationBucket": f"arn:aws:s3:::{reports}",
+            "version": "2016-11-30",
+            "creationTimestamp": str(int(created_at * 1000)),
+            "fileFormat": "CSV",
+            "fileSchema": "Bucket, Key, Size",
+            "files": [{"key": f"{folder}/a.csv.gz", "size": 9, "MD5checksum": "0" * 32}],
+        }
+        content = json.dumps(manifest).encode()
+        self.put(reports, f"{folder}/manifest.json", content)
+        self.put(reports, f"{folder}/manifest.checksum", hashlib.md5(content).hexdigest().encode())
+
+    def remove(self, bucket: str, prefix: str) -> None:
+        for entry in asyncio.run(self.store.list_versions(bucket, prefix)).entries:
+            asyncio.run(self.store.delete(bucket, entry.key, version_id=entry.version_id))
+
+    def versions(self) -> list[tuple[str, str, str | None]]:
+        """Every version in every bucket."""
+        found = []
+        for bucket in self.account.buckets:
+            entries = asyncio.run(self.store.list_versions(bucket, "", max_keys=1000)).entries
+            found += [(bucket, each.key, each.version_id) for each in entries]
+        return found
+
+    def doctor(self, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+        """(exit code, lines) of `sealift doctor`."""
+        code = run(["doctor", "--policy", str(POLICY), "--json", *arguments])
+        said = self.capture.readouterr()
+        assert said.out, said.err
+        document = json.loads(said.out)
+        assert document["exit_code"] == code
+        return code, document["lines"]

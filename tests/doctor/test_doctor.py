@@ -1,0 +1,198 @@
+"""`sealift doctor` on a healthy account, and on accounts with one misconfiguration each."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from jobs.cli import run
+from jobs.core.model import Attributes
+from jobs.s3.store import UNGUARDED, Guard, Written
+from tests.doctor.account import JOBS, refused
+from tests.doctor.plants import PLANTS, Plant
+from tests.doctor.system import POLICY, System
+
+
+def bad(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in lines if line["status"] != "ok"]
+
+
+def test_a_healthy_system_is_ok_in_every_line(system: System):
+    code, lines = system.doctor()
+    assert bad(lines) == []
+    assert code == 0
+    checked = {line["check"] for line in lines}
+    assert checked == {
+        *("credentials", "clock", "region", "versioning", "encryption", "kms-key", "object-lock", "ownership"),
+        *("public-access", "lifecycle", "notifications", "replication", "replication-backlog", "inventory"),
+        *("inventory-age", "queue", "queue-policy", "queue-key", "queue-visibility", "event-source", "dead-letters"),
+        *("rule", "function", "lambda-quota", "schedule", "job-queue", "compute-environment", "vcpu-quota"),
+        *("job-definition", "image", "role", "conditional-writes", "last-night", "proof", "oldest-event"),
+        "oldest-backlog",
+    }
+    assert {line["subject"] for line in lines if line["check"] == "role"} == {
+        *(f"job {job}" for job in JOBS),
+        *(f"function {name}" for name in ("backup", "enqueue", "submit", "follow")),
+        *("start of jobs", "replication"),
+    }
+
+
+def test_nothing_is_changed_and_nothing_is_left(system: System):
+    before = system.versions()
+    system.doctor()
+    assert system.versions() == before
+    asked = [name.partition(":")[2] for name in system.account.asked]
+    assert all(name.startswith(("Get", "List", "Describe", "Head", "Simulate")) for name in asked), asked
+
+
+@pytest.mark.parametrize("planted", PLANTS, ids=lambda planted: planted.name)
+def test_a_planted_misconfiguration_is_the_only_line_that_is_not_ok(system: System, planted: Plant):
+    planted.plant(system)
+    code, lines = system.doctor()
+    found = [f"{line['status']} {line['check']} {line['subject']}: {line['says']}" for line in bad(lines)]
+    named, said = planted.line.rsplit(": ", 1)
+    assert [each.startswith(f"{named}: ") and said in each for each in found] == [True], found
+    assert bad(lines)[0]["advice"], "a line that is not ok says what to do"
+    assert code == {"failure": 10, "warning": 3}[named.partition(" ")[0]]
+
+
+DENIED = {
+    "GetCallerIdentity": "",  # needs no permission: who is refused has no credentials
+    "HeadBucket": "s3:ListBucket",
+    "GetBucketVersioning": "s3:GetBucketVersioning",
+    "GetBucketEncryption": "s3:GetEncryptionConfiguration",
+    "GetObjectLockConfiguration": "s3:GetBucketObjectLockConfiguration",
+    "GetBucketOwnershipControls": "s3:GetBucketOwnershipControls",
+    "GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
+    "GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
+    "GetBucketReplication": "s3:GetReplicationConfiguration",
+    "GetBucketInventoryConfiguration": "s3:GetInventoryConfiguration",
+    "GetBucketNotificationConfiguration": "s3:GetBucketNotification",
+    "GetQueueUrl": "sqs:GetQueueUrl",
+    "GetQueueAttributes": "sqs:GetQueueAttributes",
+    "DescribeRule": "events:DescribeRule",
+    "ListTargetsByRule": "events:ListTargetsByRule",
+    "GetSchedule": "scheduler:GetSchedule",
+    "GetFunctionConfiguration": "lambda:GetFunctionConfiguration",
+    "GetFunctionConcurrency": "lambda:GetFunctionConcurrency",
+    "ListEventSourceMappings": "lambda:ListEventSourceMappings",
+    "GetAccountSettings": "lambda:GetAccountSettings",
+    "DescribeJobQueues": "batch:DescribeJobQueues",
+    "DescribeComputeEnvironments": "batch:DescribeComputeEnvironments",
+    "DescribeJobDefinitions": "batch:DescribeJobDefinitions",
+    "DescribeImages": "ecr:DescribeImages",
+    "GetServiceQuota": "servicequotas:GetServiceQuota",
+    "DescribeKey": "kms:DescribeKey",
+    "GetKeyPolicy": "kms:GetKeyPolicy",
+    "SimulatePrincipalPolicy": "iam:SimulatePrincipalPolicy",
+    "GetMetricStatistics": "cloudwatch:GetMetricStatistics",
+}
+"""Every operation that the doctor uses, and the permission that it takes."""
+
+
+def test_every_operation_that_is_used_has_its_permission(system: System):
+    system.doctor()
+    assert {name.partition(":")[2] for name in system.account.asked} == set(DENIED)
+
+
+def test_the_page_lists_every_permission():
+    table = re.findall(r"`([a-z0-9]+:[A-Za-z]+)`", (POLICY.parent / "docs" / "doctor.md").read_text())
+    objects = {"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObjectVersion"}
+    assert set(table) == {*filter(None, DENIED.values()), *objects, "kms:Decrypt", "kms:GenerateDataKey"}
+
+
+@pytest.mark.parametrize(("operation", "permission"), DENIED.items())
+def test_what_may_not_be_read_is_never_ok_and_names_the_permission(system: System, operation: str, permission: str):
+    system.account.denied.add(operation)
+    code, lines = system.doctor()
+    if not permission:
+        assert ("failure", "credentials") in {(line["status"], line["check"]) for line in lines}
+        assert code == 10
+        return
+    assert {line["status"] for line in bad(lines)} == {"warning"}, bad(lines)
+    assert {line["advice"] for line in bad(lines)} == {f"allow {permission} to who runs the doctor"}
+    assert code == 3
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch"])
+def test_credentials_that_aws_does_not_accept_are_a_failure(system: System, code: str):
+    system.account.errors["GetCallerIdentity"] = refused("GetCallerIdentity", code, 403)
+    exit_code, lines = system.doctor()
+    assert exit_code == 10
+    assert lines[0]["status"] == "failure"
+    assert lines[0]["check"] == "credentials"
+
+
+def test_a_bucket_that_is_gone_is_one_line(system: System):
+    del system.account.buckets["example-archives-fra"]
+    code, lines = system.doctor()
+    assert [(line["check"], line["subject"]) for line in bad(lines)] == [("region", "example-archives-fra")]
+    assert code == 10
+
+
+def test_a_service_that_is_not_there_is_not_checked_once(system: System):
+    for operation in ("DescribeJobQueues", "DescribeJobDefinitions"):
+        system.account.errors[operation] = EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+    system.account.errors["ListEventSourceMappings"] = refused("ListEventSourceMappings", "NotImplemented", 501)
+    code, lines = system.doctor()
+    unchecked = [line for line in bad(lines) if line["says"].startswith("not checked: ")]
+    assert {line["status"] for line in unchecked} == {"warning"}
+    assert sorted(line["says"] for line in unchecked) == [
+        "not checked: batch:DescribeJobDefinitions is not offered here",
+        "not checked: batch:DescribeJobQueues is not offered here",
+        "not checked: lambda:ListEventSourceMappings is not offered here",
+    ]
+    assert code == 3
+
+
+def test_one_pair_is_looked_at_alone(system: System):
+    del system.account.schedules["night-customs"]
+    assert system.doctor()[0] == 10
+    code, lines = system.doctor("--pair", "tracking")
+    assert code == 0, bad(lines)
+    subjects = {line["subject"] for line in lines}
+    assert "example-tracking" in subjects
+    assert not subjects & {"example-scans", "example-customs-us", "night-scans", "pair scans"}
+    assert run(["doctor", "--policy", str(POLICY), "--pair", "nobody"]) == 2
+
+
+def test_people_get_a_table_with_the_worst_lines_last(system: System):
+    system.account.images.clear()
+    system.account.quotas["L-36FBB829"] = 1.0
+    assert run(["doctor", "--policy", str(POLICY)]) == 10
+    text = system.capture.readouterr().out
+    statuses = [line.split()[0] for line in text.splitlines() if line.startswith(("ok", "warning", "failure"))]
+    assert statuses == ["ok"] * (len(statuses) - 2) + ["warning", "failure"]
+    assert "push it, or correct" in text
+    assert text.rstrip().endswith("ok, 1 warning, 1 failure")
+
+
+def test_conditions_that_the_server_ignores_are_seen(system: System, monkeypatch: pytest.MonkeyPatch):
+    put = system.store.put
+
+    async def careless(
+        bucket: str, key: str, data: bytes, attributes: Attributes, *, guard: Guard, **more: Any
+    ) -> Written:
+        return await put(bucket, key, data, attributes, guard=UNGUARDED, **more)
+
+    monkeypatch.setattr(system.store, "put", careless)
+    before = system.versions()
+    code, lines = system.doctor()
+    assert [(line["status"], line["check"]) for line in bad(lines)] == [("failure", "conditional-writes")]
+    assert code == 10
+    assert system.versions() == before
+
+
+def test_help_loads_nothing_heavy():
+    probe = (
+        "import sys; from jobs.cli import run; run(['doctor', '--help']);"
+        "print(*{'boto3', 'botocore', 'rich', 'duckdb', 'pyarrow'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert "Examine the account" in done.stdout
+    assert done.stderr.split() == []

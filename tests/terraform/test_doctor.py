@@ -1,0 +1,169 @@
+"""What the doctor expects is what Terraform makes: names, settings, rules, policies, permissions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from jobs.aws.account import Identity
+from jobs.aws.batch_settings import EcrImage
+from jobs.doctor import expected
+from jobs.doctor.deliveries import encrypts, sends
+from jobs.doctor.evaluation import allows, lets_through
+from jobs.doctor.needs import Names, needs, needs_of_execution, needs_of_replication, roles
+from jobs.policy.model import Policy
+from jobs.policy.reader import read_policy
+from tests.terraform.iam import Answer, decide
+from tests.terraform.world import ROOT, State
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return read_policy(str(ROOT / "policy.example.yaml"))
+
+
+def identity_of(state: State) -> Identity:
+    arn = state.output("roles")["backup"]
+    return Identity(arn.split(":")[4], arn)
+
+
+def test_buckets_have_the_settings_that_the_doctor_wants(example: State, policy: Policy):
+    plans = {plan.bucket: plan for plan in expected.bucket_plans(policy)}
+    made = example.all("aws_s3_bucket", "this")
+    assert set(plans) == set(made)
+    encryption = example.all("aws_s3_bucket_server_side_encryption_configuration", "this")
+    locks = example.all("aws_s3_bucket_object_lock_configuration", "this")
+    lifecycles = example.all("aws_s3_bucket_lifecycle_configuration", "this")
+    for bucket, plan in plans.items():
+        assert made[bucket]["region"] == plan.region
+        assert made[bucket]["object_lock_enabled"] == plan.is_locked
+        (rule,) = encryption[bucket]["rule"]
+        assert rule["apply_server_side_encryption_by_default"][0]["sse_algorithm"] == plan.encryption
+        assert (bucket in locks) == (plan.lock is not None)
+        if plan.lock:
+            retention = locks[bucket]["rule"][0]["default_retention"][0]
+            assert (retention["mode"], retention["days"]) == (plan.lock.mode, plan.lock.days)
+        _check_lifecycle(lifecycles[bucket]["rule"], plan)
+
+
+def _check_lifecycle(rules: list[dict[str, Any]], plan: expected.BucketPlan) -> None:
+    moves = [(each["days"], each["storage_class"]) for rule in rules for each in rule["transition"]]
+    assert tuple(sorted(moves)) == plan.transitions
+    for rule in rules:
+        prefix = (rule["filter"][0].get("prefix") or "") if rule["filter"] else ""
+        if prefix:
+            assert prefix in plan.may_expire
+        elif rule["noncurrent_version_expiration"]:
+            assert rule["noncurrent_version_expiration"][0]["noncurrent_days"] == plan.noncurrent_days
+        if not prefix:
+            assert not any(each.get("days") for each in rule["expiration"])
+
+
+def test_rules_have_the_names_and_let_the_samples_through(example: State, policy: Policy):
+    made = {
+        (values.get("region") or policy.ledger.region, values["name"]): values
+        for kind in ("home", "forward")
+        for values in example.all("aws_cloudwatch_event_rule", kind).values()
+    }
+    plans = expected.rule_plans(policy)
+    others = {"parcels-queue-blocked", "parcels-far-alarms"}
+    assert {(plan.region, plan.name) for plan in plans} == {key for key in made if key[1] not in others}
+    for plan in plans:
+        pattern = json.loads(made[plan.region, plan.name]["event_pattern"])
+        queues = pattern["detail"].get("jobQueue", [])
+        for sample in plan.samples:
+            event = json.loads(json.dumps(sample))
+            if queues:
+                (event["detail"]["jobQueue"],) = [
+                    each for each in queues if each.endswith(f"/{event['detail']['jobQueue']}")
+                ]
+            assert lets_through(pattern, event), (plan.name, event)
+            event["source"] = "elsewhere"
+            assert not lets_through(pattern, event)
+
+
+def test_queues_let_all_senders_in_and_nobody_else(example: State, policy: Policy):
+    queue = example.all("aws_sqs_queue", "this")["objects"]
+    rules = json.loads(example.all("aws_sqs_queue_policy", "this")["objects"]["policy"])
+    identity = identity_of(example)
+    requests = sends(policy, identity)
+    assert {request.resource for request in requests} == {queue["arn"]}
+    assert {request.service for request in requests} == {"s3.amazonaws.com", "events.amazonaws.com"}
+    for request in requests:
+        assert allows(rules, request), request
+        foreign = dict(request.context) | {"aws:sourcearn": "arn:aws:s3:::elsewhere"}
+        assert not allows(rules, replace(request, context=foreign))
+    key = json.loads(example.all("aws_kms_key", "this")[policy.ledger.region]["policy"])
+    for request in encrypts(policy, identity):
+        assert allows(key, request), request
+
+
+def test_everything_else_has_the_name_that_the_doctor_asks_for(example: State, policy: Policy):
+    name = policy.name
+    assert {each["function_name"] for each in example.all_values("aws_lambda_function")} == {
+        f"{name}-{function}" for function in expected.FUNCTIONS
+    }
+    assert {each["name"] for each in example.all_values("aws_batch_job_definition")} == {
+        f"{name}-{job}" for job in expected.jobs(policy)
+    }
+    queues = {plan.name: plan for plan in expected.job_queue_plans(policy)}
+    assert {each["name"] for each in example.all_values("aws_batch_job_queue")} == set(queues)
+    environments = example.all("aws_batch_compute_environment", "this")
+    for plan in queues.values():
+        (resources,) = environments[plan.use]["compute_resources"]
+        assert (resources["type"], resources["max_vcpus"]) == (plan.kind, plan.max_vcpus)
+    assert {each["name"] for each in example.all_values("aws_iam_role")} >= {
+        *(f"{name}-fn-{function}" for function in expected.FUNCTIONS),
+        *(f"{name}-job-{job}" for job in expected.jobs(policy)),
+    }
+    schedules = {each["name"]: each for each in example.all_values("aws_scheduler_schedule")}
+    for pair in policy.pairs:
+        made = schedules[f"night-{pair.name}"]
+        assert made["schedule_expression"] == expected.cron(pair)
+        assert made["schedule_expression_timezone"] == pair.nightly.time_zone
+        assert made["group_name"] == name
+    assert schedules["backlog"]["schedule_expression"] == "rate(5 minutes)"
+    inventories = {each["bucket"]: each for each in example.all_values("aws_s3_bucket_inventory")}
+    reports = {plan.bucket: plan for plan in expected.inventory_plans(policy)}
+    assert set(reports) == set(inventories)
+    for bucket, wanted in reports.items():
+        place = inventories[bucket]["destination"][0]["bucket"][0]
+        assert place["bucket_arn"].endswith(f":{wanted.reports}")
+        assert (place["prefix"], inventories[bucket]["name"]) == (wanted.prefix.strip("/"), name)
+
+
+def test_replication_has_the_rules_that_the_doctor_asks_for(example: State, policy: Policy):
+    made = {
+        (bucket, rule["id"]): rule
+        for bucket, values in example.all("aws_s3_bucket_replication_configuration", "this").items()
+        for rule in values["rule"]
+    }
+    plans = {(plan.hot, plan.rule_id): plan for plan in expected.replication_plans(policy)}
+    assert set(plans) == set(made)
+    for key, plan in plans.items():
+        rule = made[key]
+        assert rule["filter"][0]["prefix"] == plan.prefix
+        assert rule["destination"][0]["bucket"].endswith(f":{plan.replica}")
+        assert (rule["delete_marker_replication"][0]["status"] == "Enabled") == plan.replicates_markers
+
+
+def test_each_role_may_do_what_the_doctor_asks_and_nothing_that_it_must_not(example: State, policy: Policy):
+    keys = {bucket: values["kms_key"] for bucket, values in example.output("buckets").items() if values["kms_key"]}
+    identity = identity_of(example)
+    names = Names(identity.partition, identity.account, str(policy.ledger.region), keys)
+    asked = 0
+    image = EcrImage(identity.account, names.region, str(policy.name), "1", None)
+    wanted = {"execution": needs_of_execution(image, names), "replication": needs_of_replication(policy, names)}
+    for role in roles(policy):
+        wanted[f"{'fn' if role in expected.FUNCTIONS else 'job'}-{role}"] = needs(policy, role, names)
+    for role, requests in wanted.items():
+        statements = example.statements(f"{policy.name}-{role}")
+        for need in requests:
+            for action in need.actions:
+                asked += 1
+                answer = decide(statements, action, need.resource, need.context)
+                assert (answer == Answer.ALLOWED) != need.must_not, (role, action, need.resource, answer)
+    assert asked > 300
