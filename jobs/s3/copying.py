@@ -1,20 +1,31 @@
 """Copies of one object version: by one request, in parts, or streamed.
 
-Each copy's outcome says what the answer proves.
+Each copy's outcome says what the answer proves, and its reason what the copy lacks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from jobs.core.evidence import best_checksum, compare, is_md5_etag
-from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectVersion, Route
+from jobs.core.model import (
+    NULL_VERSION,
+    Attributes,
+    ObjectInfo,
+    ObjectLock,
+    ObjectRef,
+    ObjectVersion,
+    Route,
+    parse_time,
+)
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import Conflict, NoSuchBucket, NotFound, PreconditionFailed, StoreError
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.multipart_copy import Transfer, copy_parts, stream
+from jobs.s3.multipart_copy import STREAM_PART_BYTES, Transfer, copy_parts, stream
+from jobs.s3.retries import retry
 from jobs.s3.store import CopySettings, Guard, Store, Written
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
@@ -22,6 +33,8 @@ COPY_LIMIT_BYTES = 5_000_000_000
 """CopyObject takes sources up to 5 GB:
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 KEEP = "keep"
+NOT_KEPT = "asked for, but not shown at the copy: {names}"
+UNSEEN = "the copy could not be looked at, so nobody knows whether it has its tags, lock and encryption"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +62,7 @@ class CopyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Copier:
-    """Copies versions along a route."""
+    """Copies versions along a route. `clock`: epoch seconds, which say what retention has passed."""
 
     source: Store
     destination: Store
@@ -57,6 +70,7 @@ class Copier:
     options: CopyOptions
     budget: ByteBudget
     records: UploadRecords = NO_RECORDS
+    clock: Callable[[], float] = time.time
 
     def is_simple(self, row: ObjectVersion) -> bool:
         """Whether one guarded CopyObject can do it: small, pinned, nothing to look up."""
@@ -103,20 +117,33 @@ class Copier:
 
         Raises PreconditionFailed when S3 finds otherwise.
         """
+        lock, lack = self._carried_lock(source)
         settings = CopySettings(
             storage_class=self._storage_class(row.storage_class),
             sse=self.options.sse,
             kms_key_id=self.options.kms_key_id,
-            lock=source.attributes.lock if source and self.options.object_lock else None,
+            lock=lock,
         )
         target = self.route.target_of(row)
         written = await self.destination.copy(
             self.route.source_of(row), row.etag, target.bucket, target.key, settings, guard=guard
         )
-        return _copied(row, row.size_bytes or 0, row.etag, written, source)
+        return _copied(row, row.size_bytes or 0, row.etag, _with_note(written, lack), source)
+
+    def _carried_lock(self, source: ObjectInfo | None) -> tuple[ObjectLock | None, str]:
+        """The lock that the copy is to have, and why it lacks the source's retention, if it does.
+
+        S3 refuses a retention that has passed with 400.
+        """
+        lock = source.attributes.lock if source and self.options.object_lock else None
+        if lock is None or lock.retain_until is None or parse_time(lock.retain_until) > self.clock():
+            return lock, ""
+        hold = ObjectLock(legal_hold=True) if lock.legal_hold else None
+        return hold, "without the source's retention, which has passed"
 
     async def _copy_in_parts(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
         ref, target = self.route.source_of(row), self.route.target_of(row)
+        lock, lack = self._carried_lock(source)
         read = ref._replace(version_id=row.version_id or source.version_id)  # no ETag pins tags
         attributes = replace(
             source.attributes,
@@ -125,17 +152,73 @@ class Copier:
             # The source's encryption stays behind: its key may not exist here.
             sse=self.options.sse,
             kms_key_id=self.options.kms_key_id,
-            lock=source.attributes.lock if self.options.object_lock else None,
+            lock=lock,
         )
         transfer = Transfer(
             self.source, ref, source, self.destination, target.bucket, target.key, attributes, guard, self.records
         )
         if self.options.streamed:
             written, checksum = await stream(transfer, self.budget)
+            if source.size_bytes > STREAM_PART_BYTES:
+                written = _with_note(written, await self._not_kept(target, written, attributes))
+            written = _with_note(written, lack)
             outcome = _copied(row, source.size_bytes, source.etag, written, source)
             return outcome._replace(evidence=Evidence.CONTENT, checksum=checksum)
         written = await copy_parts(transfer, self.options.part_size_bytes)
-        return _copied(row, source.size_bytes, source.etag, written, source)
+        written = _with_note(written, await self._not_kept(target, written, attributes))
+        return _copied(row, source.size_bytes, source.etag, _with_note(written, lack), source)
+
+    async def _not_kept(self, target: ObjectRef, written: Written, asked: Attributes) -> str:
+        """What the upload was asked to carry and the new object does not show, by one HEAD.
+
+        Some servers drop it at CreateMultipartUpload without a word. S3 shows a lock only to those
+        who may read it.
+        """
+        if not (asked.tags or asked.lock or asked.sse):
+            return ""
+        ref = target._replace(version_id=written.version_id)
+        try:
+            info = await retry(lambda: self.destination.head(ref))
+            if info.etag != written.etag:  # replaced by others since
+                return ""
+            tags = asked.tags
+            if info.tag_count != len(tags):  # some servers, and some permissions, leave the count out
+                tags = await retry(lambda: self.destination.get_tags(ref))
+        except StoreError:
+            return UNSEEN
+        names = not_kept(asked, info, tags)
+        return NOT_KEPT.format(names=", ".join(names)) if names else ""
+
+
+def not_kept(asked: Attributes, info: ObjectInfo, tags: Mapping[str, str]) -> list[str]:
+    """The names of what an object with these `tags` does not have as it was asked for. Pure."""
+    has = info.attributes
+    lock, own = asked.lock or ObjectLock(), has.lock or ObjectLock()
+    names = []
+    if dict(asked.tags) != dict(tags):
+        names.append("tags")
+    if lock.mode and (lock.mode, _epoch(lock.retain_until)) != (own.mode, _epoch(own.retain_until)):
+        names.append("retention")
+    if lock.legal_hold and not own.legal_hold:
+        names.append("legal hold")
+    if asked.sse and asked.sse != has.sse:
+        names.append(f"encryption with {asked.sse}")
+    elif _is_other_key(asked.kms_key_id, has.kms_key_id):
+        names.append("the KMS key")
+    return names
+
+
+def _is_other_key(asked: str | None, told: str | None) -> bool:
+    """S3 names a key by its ARN, however it was asked for. An alias cannot be compared."""
+    return asked is not None and "alias/" not in asked and not (told or "").endswith(asked)
+
+
+def _epoch(text: str | None) -> float | None:
+    return None if text is None else parse_time(text)
+
+
+def _with_note(written: Written, note: str) -> Written:
+    return written._replace(note="; ".join(filter(None, (written.note, note))))
 
 
 def _raced(error: StoreError) -> Conflict:

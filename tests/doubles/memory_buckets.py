@@ -136,9 +136,15 @@ class Buckets:
             raise store_error(operation, str(ref), "KeyTooLongError", "a key has 1 to 1,024 bytes of UTF-8", 400)
 
     def check_lock(self, operation: str, ref: ObjectRef, attributes: Attributes) -> None:
-        """Object Lock settings need a bucket with Object Lock."""
-        if attributes.lock is not None and not self.named[ref.bucket].has_object_lock:
+        """Object Lock settings need a bucket with Object Lock, and a retention that has not passed."""
+        if attributes.lock is None:
+            return
+        if not self.named[ref.bucket].has_object_lock:
             raise store_error(operation, str(ref), "InvalidRequest", "the bucket has no Object Lock", 400)
+        until = attributes.lock.retain_until
+        if until is not None and datetime.fromisoformat(until).timestamp() <= self.clock():
+            what = "The retain until date must be in the future!"
+            raise store_error(operation, str(ref), "InvalidArgument", what, 400)
 
     def check_held(self, ref: ObjectRef, version: Version) -> None:
         """A version under retention or legal hold stays."""

@@ -77,6 +77,8 @@ class MemoryStore:
         self._uploads: dict[str, _Upload] = {}
         self.survivors = 0
         """How many of the next aborts a part in flight survives."""
+        self.drops: frozenset[str] = frozenset()
+        """What CreateMultipartUpload drops without a word, as Ceph 18.2 does: `tags`, `lock`, `sse`."""
 
     def create_bucket(self, name: str, versioned: bool = True, object_lock: bool = False) -> None:
         """Make a bucket; one that is there keeps its objects. Object Lock needs versioning."""
@@ -217,6 +219,8 @@ class MemoryStore:
         self._buckets.check_lock("CreateMultipartUpload", ref, attributes)
         if checksum_algorithm is None:
             checksum_algorithm, is_composite = self._default_checksum, False
+        plain = Attributes()
+        attributes = replace(attributes, **{name: getattr(plain, name) for name in self.drops})
         upload_id = self._buckets.new_id()
         self._uploads[upload_id] = _Upload(
             bucket, key, attributes, checksum_algorithm, is_composite, self._buckets.begin()

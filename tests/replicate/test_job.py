@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes, Location, ObjectLock, ObjectRef, ObjectVersion, Route
+from jobs.core.model import Attributes, Location, ObjectInfo, ObjectLock, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import Conflict, Denied, PreconditionFailed, StoreError, Throttled
 from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.copying import not_kept
 from jobs.s3.store import UNGUARDED, CopySettings
 from tests.doubles.memory_store import MemoryStore
 from tests.simulation.engine.loop import run_at_once
@@ -374,3 +375,88 @@ def test_a_version_that_is_not_current_replaces_nothing_though_older_content_cam
         assert (await store.get(ObjectRef("destination", "out/k"))).data == b"good"
 
     asyncio.run(scene())
+
+
+LOCK = ObjectLock("GOVERNANCE", "2031-01-01T00:00:00Z", True)
+LARGE = {"multipart_threshold_bytes": 5 * MIB, "part_size_bytes": 5 * MIB}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("drops", "reason"),
+    [
+        ({}, ""),
+        ({"tags"}, "asked for, but not shown at the copy: tags"),
+        ({"lock"}, "asked for, but not shown at the copy: retention, legal hold"),
+        ({"sse"}, "asked for, but not shown at the copy: encryption with aws:kms"),
+        ({"tags", "lock", "sse"}, "asked for, but not shown at the copy: tags, retention, legal hold, encryption with aws:kms"),  # noqa: E501
+    ],
+)  # fmt: skip
+def test_what_a_server_drops_of_an_upload_in_parts_is_said(drops: set[str], reason: str, streamed: bool) -> None:
+    async def scene() -> None:
+        store = Scene(object_lock=True)
+        row = await store.put_source(bytes(9 * MIB), tags={"t": "1"}, lock=LOCK)
+        store.drops = frozenset(drops)
+        outcome = await store.replicate(
+            row, streamed=streamed, object_lock=True, sse="aws:kms", kms_key_id="arn:key", **LARGE
+        )
+        assert (outcome.status, outcome.reason) == (Status.COPIED, reason)
+        assert store.names().count("head") == 3
+
+    asyncio.run(scene())
+
+
+def test_an_upload_of_which_nothing_was_asked_is_not_looked_at_again() -> None:
+    async def scene() -> None:
+        store = Scene()
+        await store.replicate(await store.put_source(bytes(6 * MIB)), **LARGE)
+        assert store.names().count("head") == 2
+
+    asyncio.run(scene())
+
+
+def test_a_copy_that_may_not_be_looked_at_is_said_to_be_unknown() -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = await store.put_source(bytes(6 * MIB), tags={"t": "1"})
+        store.fail = lambda operation, arguments: (
+            Denied(operation, "it", "AccessDenied") if operation == "head" and "complete_multipart" in store.names() else None  # noqa: E501
+        )  # fmt: skip
+        outcome = await store.replicate(row, **LARGE)
+        assert (outcome.status, "nobody knows" in outcome.reason) == (Status.COPIED, True)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("size_bytes", [1, 6 * MIB])
+@pytest.mark.parametrize("legal_hold", [False, True])
+def test_a_retention_that_has_passed_is_left_behind_and_the_legal_hold_is_not(
+    size_bytes: int, legal_hold: bool
+) -> None:
+    async def scene() -> None:
+        clock = [1_500_000_000.0]
+        store = Scene(object_lock=True, clock=lambda: clock[0])
+        lock = ObjectLock("COMPLIANCE", "2017-07-15T00:00:00Z", legal_hold)
+        row = await store.put_source(bytes(size_bytes), lock=lock)
+        clock[0] = 1_700_000_000.0
+        outcome = await store.replicate(row, object_lock=True, **LARGE)
+        assert (outcome.status, outcome.reason) == (Status.COPIED, "without the source's retention, which has passed")
+        copied = await store.head(ObjectRef("destination", "out/k"))
+        assert copied.attributes.lock == (ObjectLock(legal_hold=True) if legal_hold else None)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "names"),
+    [
+        ("arn:aws:kms:eu-west-1:1:key/k", "arn:aws:kms:eu-west-1:1:key/k", []),
+        ("k", "arn:aws:kms:eu-west-1:1:key/k", []),
+        ("alias/mine", "arn:aws:kms:eu-west-1:1:key/k", []),
+        ("arn:aws:kms:eu-west-1:1:key/k", "arn:aws:kms:eu-west-1:1:key/other", ["the KMS key"]),
+        ("arn:aws:kms:eu-west-1:1:key/k", None, ["the KMS key"]),
+    ],
+)
+def test_a_key_is_another_one_only_if_its_name_can_be_compared(asked: str, told: str | None, names: list[str]) -> None:
+    info = ObjectInfo(1, "e", 0.0, None, "STANDARD", attributes=Attributes(sse="aws:kms", kms_key_id=told))
+    assert not_kept(Attributes(sse="aws:kms", kms_key_id=asked), info, {}) == names
