@@ -80,7 +80,7 @@ def table(headings: list[str], rows: list[list[str]]) -> str:
 def meter(title: str, total_rows: int) -> Iterator[Meter]:
     """A live bar on a terminal, else one plain line per `PLAIN_INTERVAL_SECONDS`.
 
-    Both on stderr.
+    Both on stderr. `total_rows` 0: nobody knows how many there are.
     """
     if not sys.stderr.isatty():
         yield _PlainMeter(title, total_rows)
@@ -91,8 +91,8 @@ def meter(title: str, total_rows: int) -> Iterator[Meter]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} objects · {task.fields[details]}", markup=False),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[count]} objects · {task.fields[details]}", markup=False),
+        *([TimeRemainingColumn()] if total_rows else []),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield _LiveMeter(progress, title, total_rows)
@@ -108,23 +108,28 @@ class _PlainMeter:
         if now - self._last < PLAIN_INTERVAL_SECONDS:
             return
         self._last = now
-        left = (self._total - rows) * (now - self._began) / rows if rows else 0.0
+        left = max(0.0, (self._total - rows) * (now - self._began) / rows) if rows else 0.0
         say(
-            f"{self._title}: {rows:,} of {self._total:,} objects, "
-            f"{_details(rows, bad_rows, size_bytes, now - self._began)}, {human_seconds(left)} left"
+            f"{self._title}: {_count(rows, ' of ', self._total)} objects, "
+            f"{_details(rows, bad_rows, size_bytes, now - self._began)}"
+            f"{f', {human_seconds(left)} left' if self._total else ''}"
             f"{_troubles(throttled, last_error)}"
         )
 
 
 class _LiveMeter:
     def __init__(self, progress: Any, title: str, total_rows: int):
-        self._progress, self._began = progress, time.monotonic()
-        self._task = progress.add_task(title, total=total_rows, details="")
+        self._progress, self._total, self._began = progress, total_rows, time.monotonic()
+        self._task = progress.add_task(title, total=total_rows or None, details="", count=_count(0, "/", total_rows))
 
     def update(self, rows: int, bad_rows: int, size_bytes: int, *, throttled: int = 0, last_error: str = "") -> None:
         details = _details(rows, bad_rows, size_bytes, time.monotonic() - self._began)
         details = safe(details + _troubles(throttled, last_error[:LIVE_ERROR_CHARACTERS]))
-        self._progress.update(self._task, completed=rows, details=details)
+        self._progress.update(self._task, completed=rows, details=details, count=_count(rows, "/", self._total))
+
+
+def _count(rows: int, between: str, total_rows: int) -> str:
+    return f"{rows:,}{between}{total_rows:,}" if total_rows else f"{rows:,}"
 
 
 def _troubles(throttled: int, last_error: str) -> str:

@@ -32,7 +32,7 @@ class Display(Protocol):
         ...
 
     def meter(self, title: str, total_rows: int) -> AbstractContextManager[Meter]:
-        """Show progress towards `total_rows` while the block runs."""
+        """Show progress towards `total_rows` while the block runs. 0: their number is unknown."""
         ...
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import duckdb
 import pyarrow as pa
 
-from jobs.core.model import ObjectInfo, ObjectRef
+from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef
 from jobs.core.pace import Pace
 from jobs.core.prefix_map import PrefixMap
 from jobs.errors import (
@@ -29,6 +29,7 @@ from jobs.errors import (
 )
 from jobs.reconcile.rules import CHECKSUMS_DIFFER, Facts, judge
 from jobs.reconcile.rules_sql import judgements
+from jobs.s3.lookup import key_history
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
 from jobs.tables.duck import quoted
@@ -91,7 +92,9 @@ class _Listed(NamedTuple):
 
     def is_still(self, now: Facts | None) -> bool:
         """True if HEAD shows this object. Its times are in whole seconds."""
-        if now is None or now.is_delete_marker or self.etag not in (None, now.etag):
+        if now is None or now.is_delete_marker:
+            return False
+        if None not in (self.etag, now.etag) and self.etag != now.etag:
             return False
         return None in (self.modified_us, now.last_modified) or (
             int(self.modified_us or 0) // 1_000_000 == int(now.last_modified or 0)
@@ -232,14 +235,29 @@ async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
     except (NoSuchBucket, AuthenticationFailed, Redirected):
         raise
     except NotFound as error:
+        if error.status == 405 and error.code != "DeleteMarker":
+            return await _listed_marker(store, ref)
         return Facts(is_delete_marker=True) if error.code == "DeleteMarker" else None
     except StoreError as error:
-        # HEAD of a delete marker by its version id.
-        if error.code in ("MethodNotAllowed", "DeleteMarker"):
-            return Facts(is_delete_marker=True)
         if isinstance(error, (Unavailable, Conflict)) and not await _answers(store, ref):
             raise
         raise _Unanswered from error
+
+
+async def _listed_marker(store: Store, ref: ObjectRef) -> Facts:
+    """Return a delete marker for a 405 that does not say what it is: some servers leave the header
+    out.
+
+    A proxy can answer 405 as well, so the version has to be listed. Raises _Unanswered if it is not
+    a delete marker there.
+    """
+    try:
+        history = await retry(lambda: key_history(store, ref.bucket, ref.key), tries=TRIES)
+    except StoreError as error:
+        raise _Unanswered from error
+    if not any(each.is_delete_marker and (each.version_id or NULL_VERSION) == ref.version_id for each in history):
+        raise _Unanswered
+    return Facts(is_delete_marker=True)
 
 
 async def _answers(store: Store, ref: ObjectRef) -> bool:
@@ -257,7 +275,7 @@ def _described(info: ObjectInfo) -> Facts:
     known = [each for each in info.checksums if not each.is_composite] or list(info.checksums)
     return Facts(
         size_bytes=info.size_bytes,
-        etag=info.etag,
+        etag=info.etag or None,
         is_multipart="-" in info.etag,
         encryption_status="SSE-S3" if info.attributes.sse in _PLAIN_SSE else "SSE-KMS",
         last_modified=info.last_modified,

@@ -9,10 +9,11 @@ from pathlib import Path
 import duckdb
 
 from jobs.core.model import NULL_VERSION
+from jobs.core.outcome import Status
 from jobs.core.prefix_map import PrefixMap
 from jobs.reconcile.rules_sql import COMPOSITE, RuleOptions, is_sealed_sql, replication_sql
 from jobs.reconcile.stage import StagedReport
-from jobs.tables.duck import parquet
+from jobs.tables.duck import parquet, quoted
 
 _ABSENT = "\0"
 """Replaces a field that the report does not have in an expression."""
@@ -26,6 +27,9 @@ _MADE_OF = {
     "replication": "replicationstatus",
 }
 """Column → the only field that it depends on, for fields that may have one value in all rows."""
+
+_MADE = ", ".join(quoted(status.value) for status in (Status.COPIED, Status.SAME, Status.DELETED))
+"""The outcomes of rows that have a copy."""
 
 _ASKED_OF_BOTH = ("is_multipart", "is_sealed")
 """The rules use these columns only where both sides have the key (`reconcile/rules.py`)."""
@@ -48,16 +52,18 @@ class JoinOptions:
         """Return the version map as SQL: key, version_id, destination_version_id. Empty without
         one.
 
-        Of a version that was copied more than once, it has the latest copy.
+        Of a version that was copied more than once, it has the latest copy with a version id. Null:
+        there is a copy, and the server did not say its version id.
         """
         if not self.version_map:
             return ""
         return (
             f"SELECT key, coalesce(nullif(version_id, ''), '{NULL_VERSION}') AS version_id, destination_version_id "
-            "FROM (SELECT NULL::TIMESTAMPTZ AS finished_at WHERE false "
-            f"UNION ALL BY NAME FROM {parquet(self.version_map)}) WHERE destination_version_id IS NOT NULL "
+            "FROM (SELECT NULL::TIMESTAMPTZ AS finished_at, NULL::VARCHAR AS status WHERE false "
+            f"UNION ALL BY NAME FROM {parquet(self.version_map)}) "
+            f"WHERE destination_version_id IS NOT NULL OR status IN ({_MADE}) "
             "QUALIFY row_number() OVER (PARTITION BY key, coalesce(nullif(version_id, ''), 'null') "
-            "ORDER BY finished_at DESC NULLS LAST, destination_version_id DESC) = 1"
+            "ORDER BY destination_version_id IS NULL, finished_at DESC NULLS LAST, destination_version_id DESC) = 1"
         )
 
 
@@ -115,6 +121,8 @@ class JoinSide:
         if self.options.rules.all_versions:
             mapped = "coalesce(m.destination_version_id, {})" if self._has_map else "{}"
             columns["matched"] = mapped.format(columns["version_id"])
+        if self.options.rules.all_versions and self.options.version_map:
+            columns["has_unnamed_copy"] = self._unnamed()
         if self._evidence:
             columns |= {"checksum_kind": "e.checksum_kind", "checksum_value": "e.checksum_value"}
         return columns
@@ -210,6 +218,14 @@ class JoinSide:
             f" LEFT JOIN ({self.options.versions_sql()}) m "
             f"ON m.key = {self._field('key')} AND m.version_id = {self._version()}"
         )
+
+    def _unnamed(self) -> str:
+        """Return SQL for `Facts.has_unnamed_copy`."""
+        if self.is_source:
+            return "(m.key IS NOT NULL AND m.destination_version_id IS NULL)"
+        key = self.options.prefixes.destination_sql("key")
+        unnamed = f"SELECT {key} FROM ({self.options.versions_sql()}) WHERE destination_version_id IS NULL"
+        return f"({self._field('key')} IN ({unnamed}))"
 
     def _checksums(self) -> str:
         """Join evidence by key and version id.

@@ -32,6 +32,8 @@ class Facts(NamedTuple):
 
     `etag` has no quotes. `last_modified` is epoch seconds. `encryption_status` and
     `replication_status` are spelled as in the inventory. `checksum` comes from evidence.
+    `has_unnamed_copy`: by the version map, it was copied (of a destination: a version of this key
+    was), and the server did not say the copy's version id.
     """
 
     size_bytes: int | None = None
@@ -42,6 +44,7 @@ class Facts(NamedTuple):
     replication_status: str | None = None
     is_delete_marker: bool = False
     checksum: Checksum | None = None
+    has_unnamed_copy: bool = False
 
 
 class Judgement(NamedTuple):
@@ -87,6 +90,8 @@ COMPARISON = (
     _rule("source absent, destination absent", Category.EXCLUDED, "at neither side any more"),
     _rule("source gone, destination gone, current", Category.EXCLUDED, "a delete marker, no current object"),
     _rule("source marker, destination marker", Category.SAME),
+    _rule("destination absent, copy unnamed", Category.UNVERIFIABLE, "the version id of its copy is unknown"),
+    _rule("source absent, copy unnamed", Category.UNVERIFIABLE, "perhaps a copy whose version id is unknown"),
     _rule("source marker, destination absent", Category.MISSING, "the delete marker is not at the destination"),
     _rule("source absent, destination marker", Category.EXTRA, "a delete marker that the source does not have"),
     _rule("source marker", Category.EXTRA, "deleted at the source"),
@@ -129,6 +134,8 @@ def judge(
     | source absent, destination absent      | excluded     | at neither side any more                        |
     | source gone, destination gone, current | excluded     | a delete marker, no current object              |
     | source marker, destination marker      | same         |                                                 |
+    | destination absent, copy unnamed       | unverifiable | the version id of its copy is unknown           |
+    | source absent, copy unnamed            | unverifiable | perhaps a copy whose version id is unknown      |
     | source marker, destination absent      | missing      | the delete marker is not at the destination     |
     | source absent, destination marker      | extra        | a delete marker that the source does not have   |
     | source marker                          | extra        | deleted at the source                           |
@@ -211,6 +218,7 @@ def _atoms(source: Facts, destination: Facts, horizon: float | None) -> dict[str
     return {
         "source marker": source.is_delete_marker,
         "destination marker": destination.is_delete_marker,
+        "copy unnamed": source.has_unnamed_copy or destination.has_unnamed_copy,
         "sizes differ": None not in (source.size_bytes, destination.size_bytes)
         and source.size_bytes != destination.size_bytes,
         "checksums equal": equal,

@@ -35,6 +35,7 @@ SIDE_COLUMNS = {
     "replication": "VARCHAR",
     "checksum_kind": "VARCHAR",
     "checksum_value": "VARCHAR",
+    "has_unnamed_copy": "BOOLEAN",
 }
 """The columns of a side that a judgement needs.
 
@@ -159,6 +160,7 @@ def _atoms(source: Mapping[str, str], destination: Mapping[str, str], options: R
         "destination absent": "d.joined IS NULL",
         "source marker": s("is_delete_marker"),
         "destination marker": d("is_delete_marker"),
+        "copy unnamed": f"coalesce({s('has_unnamed_copy')}, false) OR coalesce({d('has_unnamed_copy')}, false)",
         "source gone": f"s.joined IS NULL OR {s('is_delete_marker')}",
         "destination gone": f"d.joined IS NULL OR {d('is_delete_marker')}",
         "sizes differ": f"{s('size_bytes')} <> {d('size_bytes')}",

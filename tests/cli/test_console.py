@@ -31,3 +31,27 @@ def test_progress_has_throttling_and_the_latest_error(
     assert first.endswith("throttled 3 times; the latest error: HeadObject s3://b/[red]k\\x1b: AccessDenied")
     assert "error:" not in second
     assert "throttled" not in second
+
+
+def test_progress_of_an_unknown_number_says_no_number_and_no_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing said "218,500 of 0 objects, -10.1 s left"."""
+    monkeypatch.setattr(console, "PLAIN_INTERVAL_SECONDS", 0.0)
+    with console.meter("inventory", 0) as shown:
+        shown.update(218_500, 0, 100)
+    line = capsys.readouterr().err
+    assert line.startswith("inventory: 218,500 objects, 100 B")
+    assert "left" not in line
+
+
+def test_a_live_bar_counts_what_has_no_end() -> None:
+    from rich.progress import Progress
+
+    progress = Progress()
+    meter = console._LiveMeter(progress, "inventory", 0)
+    meter.update(218_500, 0, 100)
+    [task] = progress.tasks
+    assert (task.total, task.fields["count"]) == (None, "218,500")
+    console._LiveMeter(progress, "replicate", 10).update(5, 0, 100)
+    assert progress.tasks[1].fields["count"] == "5/10"

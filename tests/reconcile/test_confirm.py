@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,47 @@ def test_a_version_that_is_at_neither_side_any_more_is_not_extra(tmp_path: Path)
     assert (counts(answer), answer.findings, answer.confirmed) == ({"excluded": 2}, 0, (2, 0, 2, 0, 0))
 
 
+@pytest.mark.parametrize("is_marker", [True, False])
+def test_a_405_is_a_delete_marker_only_where_the_version_is_listed_as_one(tmp_path: Path, is_marker: bool) -> None:
+    """Some servers answer it without x-amz-delete-marker, and proxies answer it as well."""
+    ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {"a": (405, "MethodNotAllowed")}, versioned=True)
+    one = ours.hold("a", "x")
+    theirs.hold("a", "x")
+    copy = asyncio.run(theirs.delete("dst", "a")).version_id if is_marker else theirs.hold("a", "x")
+    assert one
+    assert copy
+    answer = asked(
+        tmp_path,
+        [version("a", one, "x")],
+        [version("z", "z", "x")],
+        ours,
+        theirs,
+        fields=VERSIONS,
+        versions="all",
+        joined={"version_map": [mapped(tmp_path / "m.parquet", ("a", one, copy, OLD))]},
+    )
+    reason = "deleted at the destination" if is_marker else "not at the destination"
+    assert differences(answer)["a"] == ("missing", reason)
+    assert (answer.confirmed.unanswered if answer.confirmed else None) == (0 if is_marker else 1)
+
+
+def test_a_head_without_an_etag_says_nothing_of_the_object_that_was_proven_wrong(tmp_path: Path) -> None:
+    class Nameless(Bucket):
+        async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
+            return replace(await super().head(ref, part_number=part_number), etag="")
+
+    ours, theirs = Nameless("src", {}), Nameless("dst", {})
+    for side in (ours, theirs):
+        side.hold("a", "x")
+    etag = row("a", "x")["ETag"]
+    known = EvidenceFiles(
+        [evidence(tmp_path / "s.parquet", ("a", "null", etag, "SHA256", "v", False, OLD + 1))],
+        [evidence(tmp_path / "d.parquet", ("a", "null", etag, "SHA256", "w", False, OLD + 1))],
+    )
+    answer = asked(tmp_path, [row("a", "x")], [row("a", "x")], ours, theirs, joined={"evidence": known})
+    assert counts(answer) == {"different": 1}
+
+
 def mapped(path: Path, *rows: tuple[str, str, str, float]) -> Path:
     """Outcomes of a run: key, the source's version, its copy's version, when."""
     names = ("key", "version_id", "destination_version_id")
@@ -154,3 +196,23 @@ def test_of_several_maps_the_latest_copy_wins(tmp_path: Path, is_first: bool) ->
         joined={"version_map": maps},
     )
     assert counts(answer) == {"same": 1}
+
+
+def test_copies_whose_version_ids_a_server_does_not_say_are_unverifiable_and_not_missing(tmp_path: Path) -> None:
+    columns = {
+        "key": ["a", "a", "b", "c"],
+        "version_id": ["a1", "a2", "b1", "c1"],
+        "destination_version_id": [None, "d2", None, None],
+        "status": ["copied", "copied", "same", "failed"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
+    answer = compare(
+        tmp_path,
+        [version("a", "a1", "x", IsLatest=False), version("a", "a2", "y"), version("b", "b1", "x"), version("c", "c1")],
+        [version("a", "d1", "x", IsLatest=False), version("a", "d2", "y"), version("b", "d3", "x"), version("e", "e1")],
+        fields=VERSIONS,
+        versions="all",
+        joined={"version_map": [tmp_path / "m.parquet"]},
+    )
+    assert counts(answer) == {"same": 1, "unverifiable": 4, "missing": 1, "extra": 1}
+    assert answer.findings == 2

@@ -20,6 +20,8 @@ COMPARED = {
     "source absent, destination absent": (None, None),
     "source gone, destination gone, current": (MARKER, None),
     "source marker, destination marker": (MARKER, MARKER),
+    "destination absent, copy unnamed": (PLAIN._replace(has_unnamed_copy=True), None),
+    "source absent, copy unnamed": (None, PLAIN._replace(has_unnamed_copy=True)),
     "source marker, destination absent": (MARKER, None),
     "source absent, destination marker": (None, MARKER),
     "source marker": (MARKER, PLAIN),

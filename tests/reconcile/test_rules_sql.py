@@ -36,6 +36,7 @@ facts = st.builds(
     st.none() | st.sampled_from(["PENDING", "FAILED", "COMPLETED", "REPLICA"]),
     st.booleans(),
     st.none() | checksums,
+    st.booleans(),
 )
 one_side = st.none() | facts
 pairs = st.lists(st.tuples(one_side, one_side).filter(any), min_size=1, max_size=60)
@@ -60,6 +61,7 @@ def fill(name: str, side: list[tuple[int, Facts]]) -> None:
             f.replication_status,
             f.checksum and checksum_kind(f.checksum.algorithm, is_composite=f.checksum.is_composite),
             f.checksum and f.checksum.value,
+            f.has_unnamed_copy,
         )
         for number, f in side
     ]
@@ -108,6 +110,7 @@ def test_a_column_that_no_report_has_is_one_that_says_nothing(both, absent):
         "replication": {"replication_status": None},
         "checksum_kind": {"checksum": None},
         "checksum_value": {"checksum": None},
+        "has_unnamed_copy": {"has_unnamed_copy": False},
     }
     blank: dict[str, Any] = {}
     for name in absent:
