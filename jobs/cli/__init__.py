@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import importlib
 import os
+import re
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from typing import NoReturn, TextIO
@@ -153,6 +156,7 @@ def leave(code: int) -> NoReturn:
     last reference to a Python file, which aborts the process (apache/arrow issue 34314). A run that
     is complete would then end as 134, which an executor must take for a crash.
     """
+    _ignore_interrupts()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(
@@ -175,7 +179,8 @@ def run(arguments: list[str] | None = None) -> int:
         with contextlib.suppress(OSError):  # the terminal may be gone, with the parent
             say(f"sealift: {' '.join(str(error).split())}")
         return int(error.exit_code)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _ignore_interrupts()
         with contextlib.suppress(OSError):
             say("sealift: interrupted")
         return int(ExitCode.TRANSIENT)
@@ -187,8 +192,33 @@ def run(arguments: list[str] | None = None) -> int:
         return int(ExitCode.USAGE)
     except (SystemExit, BrokenPipeError):  # the reader of stdout is gone before it has all of the answer
         return int(ExitCode.TRANSIENT)
-    except Exception:  # noqa: BLE001  any error that comes here is a bug of ours
+    except Exception as error:  # noqa: BLE001  any error that comes here is a bug of ours
+        if (place := _full_disk(error)) is not None:
+            with contextlib.suppress(OSError):
+                say(f"sealift: no space is left{place}: free some, or set TMPDIR to a larger disk")
+            return int(ExitCode.CONFIG)
         with contextlib.suppress(OSError):
             traceback.print_exc()
             click.echo("sealift: this is a bug in Sealift; please report the lines above", err=True)
         return int(ExitCode.BUG)
+
+
+def _ignore_interrupts() -> None:
+    """A person who presses Ctrl-C again while the command ends sees no traceback."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+_FULL = re.compile("no space left on device|disk quota exceeded|max_temp_directory_size", re.IGNORECASE)
+"""How the C library, Arrow and DuckDB say it."""
+
+
+def _full_disk(error: BaseException | None) -> str | None:
+    """Where a disk is full (` in /tmp/x`, or empty if unknown). None: another error."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _FULL.search(str(error)):
+            name = getattr(error, "filename", None)
+            return f" in {os.path.dirname(str(name))}" if name else ""
+        nested = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
+        error = nested or error.__cause__ or error.__context__
+    return None

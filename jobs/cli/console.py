@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import click
 
 from jobs.core.display import Display, Meter, shown, without_passwords
-from jobs.errors import ConfigError
+from jobs.errors import ConfigError, Interrupted, UsageError
 from jobs.reports.figures import human_bytes, human_seconds
 
 PLAIN_INTERVAL_SECONDS = 10.0
@@ -37,6 +38,22 @@ def say(message: str) -> None:
         raise
     except OSError:
         return
+
+
+def ask(question: str) -> None:
+    """Ask before something begins. Ctrl-C ends the command here, although an event loop is running.
+
+    Raises UsageError for a no, and Interrupted.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        raise Interrupted("interrupted: nothing was started") from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if not agreed:
+        raise UsageError("nothing was started, as you said")
 
 
 def emit(document: Any, *, as_json: bool, text: str) -> None:

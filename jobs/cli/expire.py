@@ -30,6 +30,8 @@ from jobs.cli.options import (
     ledger_location,
     ledger_option,
     manifest_option,
+    max_cost_option,
+    max_objects_option,
     option,
     policy_option,
     takes,
@@ -88,8 +90,8 @@ class ExpireCommand:
     )
     undo: str | None = option("Remove the delete markers of this expire run.", type=RunType(), metavar="RUN")
     yes_delete: bool = flag("Delete. Without it nothing is deleted.")
-    max_objects: int | None = option("Refuse a plan with more objects.", type=click.IntRange(min=0), metavar="N")
-    max_cost: float | None = option("Refuse a plan that costs more.", type=click.FloatRange(min=0), metavar="DOLLARS")
+    max_objects: int | None = max_objects_option()
+    max_cost: float | None = max_cost_option()
     price_table: Path | None = option("Prices as JSON, like jobs/core/prices/*.json.", type=click.Path(path_type=Path))
     executor: str | None = executor_option()
     ledger: str | None = ledger_option()

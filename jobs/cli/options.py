@@ -120,8 +120,10 @@ def option(help: str | None = None, *, name: str = "", **attributes: Any) -> Any
     """A field that is an option, described as for `click.option`.
 
     `name`: by default the field's, as `--max-cost` for `max_cost`. In the `help` of a group
-    `{side}` is the group's side.
+    `{side}` is the group's side. A text must not be empty: a script's unset variable is no value.
     """
+    if not attributes.keys() & {"type", "is_flag", "default"}:
+        attributes["type"] = TextType()
     return _parameter(click.option, name, attributes | {"help": help})
 
 
@@ -166,6 +168,22 @@ def executor_option(help: str = "Default: SEALIFT_EXECUTOR or local.") -> Any:
     return option(help, type=click.Choice(["local", "batch"]))
 
 
+def max_cost_option(what: str = "a plan") -> Any:
+    """--max-cost"""
+    return option(f"Refuse {what} that costs more.", type=click.FloatRange(min=0, min_open=True), metavar="DOLLARS")
+
+
+def max_objects_option(what: str = "a plan") -> Any:
+    """--max-objects"""
+    return option(f"Refuse {what} with more objects.", type=click.IntRange(min=1), metavar="N")
+
+
+def check_encryption(sse: str | None, kms_key_id: str | None) -> None:
+    """Raises UsageError for a KMS key that no KMS encryption uses."""
+    if kms_key_id and sse != "aws:kms":
+        raise UsageError("--kms-key-id names a key for --sse aws:kms: add that, or leave out the key")
+
+
 def sse_option(help: str) -> Any:
     """--sse"""
     return option(help, type=click.Choice(["AES256", "aws:kms"]))
@@ -193,7 +211,7 @@ def json_option(help: str = "Print exactly one JSON document on stdout.") -> Any
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(
     option, flag, argument, group, prefix_option, manifest_option, versions_option, executor_option, sse_option,
-    requester_pays_option, ledger_option, policy_option, json_option,
+    max_cost_option, max_objects_option, requester_pays_option, ledger_option, policy_option, json_option,
 ))  # fmt: skip
 def command_options(kind: type[T]) -> type[T]:
     """Make a class a frozen dataclass of options."""
@@ -316,8 +334,17 @@ class FilterOptions:
 
 
 def ledger_location(ledger: str | None, settings: Settings) -> Location:
-    """The ledger's location. Raises UsageError if nobody names one."""
+    """The ledger of --ledger, SEALIFT_LEDGER or the policy, in this order.
+
+    Must not be called in an event loop. Raises UsageError if nobody names one.
+    """
     uri = ledger or settings.ledger
+    if not uri and settings.policy:
+        from jobs.cli import policy as policies
+
+        uri = policies.read(settings.policy).ledger.uri
     if not uri:
-        raise UsageError("no ledger: give --ledger s3://bucket/prefix or set SEALIFT_LEDGER")
+        raise UsageError(
+            "no ledger: give --ledger s3://bucket/prefix, or set SEALIFT_LEDGER, or SEALIFT_POLICY to a policy file"
+        )
     return Location.parse(uri)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.cli.console import TERMINAL, display, emit, say
+from jobs.cli.console import TERMINAL, ask, display, emit, say
 from jobs.cli.options import (
     AccessOptions,
     ChecksumsOptions,
@@ -25,6 +25,8 @@ from jobs.cli.options import (
     json_option,
     ledger_location,
     ledger_option,
+    max_cost_option,
+    max_objects_option,
     option,
     takes,
     versions_option,
@@ -80,8 +82,8 @@ class ReconcileCommand:
     repair_different: bool = flag("Also overwrite what differs, but only the exact objects of the report.")
     join_memory: str = option("Above it the join spills to disk.", default="640MiB", show_default=True)
     ledger: str | None = ledger_option()
-    max_cost: float | None = option("Refuse a repair that costs more.", type=click.FloatRange(min=0), metavar="DOLLARS")
-    max_objects: int | None = option("Refuse a repair with more objects.", type=click.IntRange(min=0), metavar="N")
+    max_cost: float | None = max_cost_option("a repair")
+    max_objects: int | None = max_objects_option("a repair")
     allow_empty: bool = flag("Two empty inventories are a success. Default: exit code 3.")
     yes: bool = flag("Repair without asking (on a terminal it asks).")
     executor: str | None = executor_option("Of the repair.")
@@ -155,7 +157,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
             if not options.as_json:
                 say(texts.pop())
             if sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not options.as_json:
-                click.confirm(f"Copy {result.repairable_rows:,} objects?", abort=True, err=True)
+                ask(f"Copy {result.repairable_rows:,} objects?")
             from jobs.reconcile.repair import Limits, repair
 
             limits = Limits(options.max_cost, options.max_objects)

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from difflib import get_close_matches
 
 import click
 
-from jobs.cli.options import SizeType, command_options, flag, group, ledger_location, option, sse_option, takes
+from jobs.cli.options import (
+    SizeType,
+    check_encryption,
+    command_options,
+    flag,
+    group,
+    ledger_location,
+    option,
+    sse_option,
+    takes,
+)
 from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import CopiesOptions
 from jobs.config import Settings
+from jobs.core.enums import StorageClass
+from jobs.core.part_sizes import MAX_PART_BYTES, MIN_PART_BYTES
 from jobs.errors import UsageError
 from jobs.replicate.decision import Overwrite
 from jobs.runs.request import open_ledger
@@ -57,8 +70,7 @@ def replicate(options: ReplicateCommand) -> int:
     sealift replicate --manifest s3://inv/docs/daily/2026-11-25T01-00Z/manifest.json --destination s3://replica
     sealift replicate --manifest run:20261125T003345Z-verify-1f3a --destination s3://replica
     """
-    if options.multipart_threshold_bytes > COPY_LIMIT_BYTES:
-        raise UsageError("--multipart-threshold: CopyObject takes at most 5 GB (5000000000 bytes)")
+    _check(options)
     run_options = {
         "storage_class": options.storage_class,
         "sse": options.sse,
@@ -74,3 +86,20 @@ def replicate(options: ReplicateCommand) -> int:
     request = replace(request, options={**run_options, **request.options})
     launch = launch_and_report(request, ledger, settings, copies.start, then_verify=options.then_verify)
     return asyncio.run(launch)
+
+
+def _check(options: ReplicateCommand) -> None:
+    """Refuse what S3 would refuse for each object. Raises UsageError."""
+    check_encryption(options.sse, options.kms_key_id)
+    if not 0 < options.multipart_threshold_bytes <= COPY_LIMIT_BYTES:
+        raise UsageError("--multipart-threshold: CopyObject takes at most 5 GB (5000000000 bytes), and at least a byte")
+    if not MIN_PART_BYTES <= options.part_size_bytes <= MAX_PART_BYTES:
+        raise UsageError("--part-size: a part has 5MiB to 5GiB")
+    known = [KEEP, *StorageClass]
+    if options.storage_class not in known and not options.copies.destination_access.endpoint:
+        alike = get_close_matches(options.storage_class.upper(), known, 1)
+        raise UsageError(
+            f"--storage-class {options.storage_class!r} is no class of S3. "
+            f"{f'Did you mean {alike[0]}? ' if alike else ''}Choose {', '.join(known)}. "
+            "Other services have others: name theirs with --destination-endpoint"
+        )

@@ -9,10 +9,8 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
-import click
-
 from jobs.aws.batch_arrays import WORK
-from jobs.cli.console import TERMINAL, emit, say
+from jobs.cli.console import TERMINAL, ask, emit, say
 from jobs.cli.start_options import StartOptions
 from jobs.cli.texts import assumptions, plan_text, report_text
 from jobs.config import Settings
@@ -74,7 +72,7 @@ async def launch_and_report(
         if not as_json:
             say("\n".join(plan_text(each.spec, each.plan) for each in runs))
         if sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not as_json:
-            click.confirm("Start?", abort=True, err=True)
+            ask("Start?")
         for each in runs:
             await launch.publish(each, ledger)
     finally:

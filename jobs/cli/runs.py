@@ -18,11 +18,11 @@ from jobs.cli.options import (
     flag,
     group,
     json_option,
-    ledger_location,
     ledger_option,
     option,
     takes,
 )
+from jobs.cli.prompt_ledger import open_prompt_ledger
 from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_report
 from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.cli.texts import plan_text, report_text
@@ -64,7 +64,7 @@ class ListRunsCommand:
     """`sealift runs list`, as it was typed."""
 
     ledger: str | None = ledger_option()
-    limit: int = option("Only the latest N runs.", default=50, show_default=True)
+    limit: int = option("Only the latest N runs.", type=click.IntRange(min=1), default=50, show_default=True)
     as_json: bool = json_option()
 
 
@@ -98,21 +98,21 @@ def runs() -> None:
 @takes(ListRunsCommand)
 def list_runs(options: ListRunsCommand) -> int:
     """List the runs of a ledger, the latest first."""
-    return asyncio.run(_list(_open(options.ledger), options.limit, options.as_json))
+    return asyncio.run(_list(open_prompt_ledger(options.ledger), options.limit, options.as_json))
 
 
 @runs.command()
 @takes(RunOptions)
 def show(options: RunOptions) -> int:
     """Show a run: its request, its plan, how far it is, how it ended."""
-    return asyncio.run(_show(_open(options.ledger), options.run_id, options.as_json))
+    return asyncio.run(_show(open_prompt_ledger(options.ledger), options.run_id, options.as_json))
 
 
 @runs.command()
 @takes(RunOptions)
 def watch(options: RunOptions) -> int:
     """Follow a run to its end. The exit code is the run's."""
-    return asyncio.run(_watch(_open(options.ledger), options.run_id, options.as_json))
+    return asyncio.run(_watch(open_prompt_ledger(options.ledger), options.run_id, options.as_json))
 
 
 @runs.command()
@@ -122,7 +122,7 @@ def cancel(options: RunOptions) -> int:
 
     Its workers write a checkpoint, and `runs retry` continues from there.
     """
-    return asyncio.run(_cancel(_open(options.ledger), options.run_id, options.as_json))
+    return asyncio.run(_cancel(open_prompt_ledger(options.ledger), options.run_id, options.as_json))
 
 
 @runs.command()
@@ -136,7 +136,7 @@ def retry(options: RetryCommand) -> int:
     kind. The failed rows of a verify run are copied again. This may overwrite exactly the objects
     that verify proved wrong, and nothing else that is newer.
     """
-    return asyncio.run(_retry(_open(options.ledger), options))
+    return asyncio.run(_retry(open_prompt_ledger(options.ledger), options))
 
 
 @runs.command()
@@ -146,11 +146,7 @@ def report(options: RunOptions) -> int:
 
     If all rows are accounted for and it has no report, make it now.
     """
-    return asyncio.run(_report(_open(options.ledger), options.run_id, options.as_json))
-
-
-def _open(ledger: str | None) -> Ledger:
-    return open_ledger(ledger_location(ledger, Settings.from_environment()))
+    return asyncio.run(_report(open_prompt_ledger(options.ledger), options.run_id, options.as_json))
 
 
 async def _list(ledger: Ledger, limit: int, as_json: bool) -> int:
@@ -228,6 +224,7 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
 
 async def _watch(ledger: Ledger, run_id: str, as_json: bool) -> int:
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
+    ledger = open_ledger(ledger.location)  # a run outlasts a server that is away for a while
     if (submitted := await BatchExecutor(ledger, Batch()).latest(run_id)) is not None:
         return await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json)
     rows, moved_at = -1, time.monotonic()
@@ -299,6 +296,7 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool) -> int:
 async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     settings, run_id, as_json = Settings.from_environment(), options.run_id, options.as_json
     spec, plan, ended = await ledger.spec(run_id), await ledger.plan(run_id), await ledger.report(run_id)
+    ledger = open_ledger(ledger.location)  # what follows is work, which has patience
     executor = options.executor
     if executor is None and await ledger.names(run_id, "batch/"):
         executor = "batch"

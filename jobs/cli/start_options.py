@@ -19,6 +19,8 @@ from jobs.cli.options import (
     json_option,
     ledger_option,
     manifest_option,
+    max_cost_option,
+    max_objects_option,
     option,
     requester_pays_option,
     versions_option,
@@ -63,8 +65,8 @@ class StartOptions:
     """What `launch_and_report()` has to know besides the request."""
 
     dry_run: bool = flag("Print the plan (rows, bytes, requests, dollars) and do nothing.")
-    max_cost: float | None = option("Refuse a plan that costs more.", type=click.FloatRange(min=0), metavar="DOLLARS")
-    max_objects: int | None = option("Refuse a plan with more objects.", type=click.IntRange(min=0), metavar="N")
+    max_cost: float | None = max_cost_option()
+    max_objects: int | None = max_objects_option()
     max_failures: float | None = option(
         "End the run early when more of its rows fail. Default: 50. 100: never.",
         type=click.FloatRange(min=0, max=100),

@@ -155,6 +155,8 @@ def _reconciled(report: Mapping[str, Any]) -> str:
     lines += [f"  not judged   {each['rows']:,} × {shown(each['reason'])}" for each in report["unjudged"][:10]]
     if confirmed := report.get("confirmed"):
         lines.append(f"  confirmed    {counts(confirmed)}")
+    if report["findings"] and "repair" not in report:
+        lines.append("  repair       the same command with --repair copies what is missing or stale, and verifies it")
     lines.append(f"  report       {report['report_html']}")
     lines.append(f"  differences  {report['differences']['parquet']}")
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")

@@ -134,7 +134,13 @@ async def execute(
 
     processes = min(settings.processes, len(plan.shards)) or 1
     executor = LocalExecutor(command, processes, on_superseded=say_superseded(spec.run_id, display))
-    with display.meter(spec.job, plan.rows) as shown, _stopped_by_signals(executor.stop):
+
+    def stop() -> None:
+        if not executor.is_stopping:
+            display.say("stopping: the workers write what they have done first")
+        executor.stop()
+
+    with display.meter(spec.job, plan.rows) as shown, _stopped_by_signals(stop):
         lock = threading.Lock()
 
         def on_progress(progress: Mapping[int, Any]) -> None:

@@ -75,6 +75,11 @@ class LocalExecutor:
             self.stop()
             return error
 
+    @property
+    def is_stopping(self) -> bool:
+        """True once the workers have been asked to end."""
+        return self._stopping
+
     def stop(self, ending: int | None = None) -> None:
         """Ask every worker to write a checkpoint and end, but not that of the shard `ending`, which
         does so already.

@@ -251,7 +251,8 @@ async def check_sides(source: Side, destination: Side, *, all_versions: bool = F
                 )
         except NotFound as error:
             raise ConfigError(
-                f"the {name} bucket {side.location.bucket} does not exist: check --{name} and its region"
+                f"the {name} bucket {side.location.bucket} does not exist: check its name and region, "
+                f"in --{name} or the policy"
             ) from error
         except StoreError as error:
             raise type(error)(

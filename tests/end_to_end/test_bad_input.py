@@ -118,6 +118,17 @@ def test_all_versions_into_a_bucket_that_keeps_none(replicate: Callable[..., Res
         ("--min-size", "5 bananas", "size"),
         ("--newer-than", "yesterdayish", "30d"),
         ("--multipart-threshold", "6GiB", "5 GB"),
+        ("--multipart-threshold", "0", "5 GB"),
+        ("--part-size", "1MiB", "5MiB"),
+        ("--part-size", "6GiB", "5GiB"),
+        ("--storage-class", "STANDARD-IA", "Did you mean STANDARD_IA?"),
+        ("--storage-class", "", "--storage-class"),
+        ("--kms-key-id", "arn:aws:kms:eu-central-1:1:key/k", "--sse aws:kms"),
+        ("--max-objects", "0", "--max-objects"),
+        ("--max-cost", "0", "--max-cost"),
+        ("--source-profile", "", "--source-profile is empty"),
+        ("--include", "", "--include is empty"),
+        ("--ledger", "", "--ledger is empty"),
     ],
 )
 def test_a_value_that_is_none(replicate: Callable[..., Result], option: str, value: str, word: str) -> None:

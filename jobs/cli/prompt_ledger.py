@@ -1,0 +1,56 @@
+"""Prompt ledger: for commands that a person waits for, no request to it takes long.
+
+A worker outlasts a server that does not answer for minutes. A person wants to hear of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any, cast
+
+from jobs.cli.options import ledger_location
+from jobs.config import Settings
+from jobs.core.model import Location
+from jobs.errors import Unavailable
+from jobs.ledger.ledger import Ledger
+from jobs.runs.request import open_ledger
+from jobs.s3.store import Store
+
+PATIENCE_SECONDS = 30.0
+
+
+def open_prompt_ledger(ledger: str | None) -> Ledger:
+    """The ledger of --ledger, the environment or the policy.
+
+    Each of its requests raises Unavailable if it has no answer after `PATIENCE_SECONDS`. Must not
+    be called in an event loop.
+    """
+    location = ledger_location(ledger, Settings.from_environment())
+    return Ledger(cast(Store, _PromptStore(open_ledger(location).store, location)), location)
+
+
+class _PromptStore:
+    """The Store protocol, request by request."""
+
+    def __init__(self, store: Store, location: Location):
+        self._store, self._location = store, location
+
+    def __getattr__(self, name: str) -> Any:
+        send = getattr(self._store, name)
+        if not inspect.iscoroutinefunction(send):
+            return send
+
+        async def request(*arguments: Any, **named: Any) -> Any:
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    return await send(*arguments, **named)
+            except TimeoutError:
+                raise Unavailable(
+                    "read",
+                    f"the ledger {self._location}",
+                    "NoAnswer",
+                    f"nothing came within {PATIENCE_SECONDS:.0f} s; check the endpoint and the network, then try again",
+                ) from None
+
+        return request
