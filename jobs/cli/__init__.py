@@ -21,13 +21,15 @@ import sys
 import threading
 import traceback
 import warnings
+from difflib import get_close_matches
 from typing import NoReturn, TextIO
 
 import click
 
 from jobs import __version__
-from jobs.cli.console import name_stdout_in_errors, open_missing_streams, say
+from jobs.cli.console import ANSWER, emit, name_stdout_in_errors, open_missing_streams, say
 from jobs.config import Settings
+from jobs.core.display import without_passwords
 from jobs.errors import ConfigError, ExitCode, SealiftError, SealiftWarning, UsageError
 
 _COMMANDS = {
@@ -168,39 +170,60 @@ def leave(code: int) -> NoReturn:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line. Returns the exit code. Errors and warnings become one line each on
-    stderr.
+    stderr. With --json an error is also the one document on stdout.
     """
     warnings.showwarning = _show_warning
+    as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    ANSWER.is_given = False
     try:
         result = cli.main(args=arguments, standalone_mode=False, prog_name="sealift")
         sys.stdout.flush()
         return int(result) if isinstance(result, int) else int(ExitCode.DONE)
     except SealiftError as error:
-        with contextlib.suppress(OSError):  # the terminal may be gone, with the parent
-            say(f"sealift: {' '.join(str(error).split())}")
-        return int(error.exit_code)
+        return _fail(type(error).__name__, str(error), error.exit_code, as_json=as_json)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _ignore_interrupts()
-        with contextlib.suppress(OSError):
-            say("sealift: interrupted")
-        return int(ExitCode.TRANSIENT)
+        return _fail("Interrupted", "interrupted", ExitCode.TRANSIENT, as_json=as_json)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
-        with contextlib.suppress(OSError):
-            error.show()
-        return int(ExitCode.USAGE)
+        return _fail(UsageError.__name__, _usage(error), ExitCode.USAGE, as_json=as_json)
     except (SystemExit, BrokenPipeError):  # the reader of stdout is gone before it has all of the answer
         return int(ExitCode.TRANSIENT)
     except Exception as error:  # noqa: BLE001  any error that comes here is a bug of ours
         if (place := _full_disk(error)) is not None:
-            with contextlib.suppress(OSError):
-                say(f"sealift: no space is left{place}: free some, or set TMPDIR to a larger disk")
-            return int(ExitCode.CONFIG)
+            message = f"no space is left{place}: free some, or set TMPDIR to a larger disk"
+            return _fail(ConfigError.__name__, message, ExitCode.CONFIG, as_json=as_json)
         with contextlib.suppress(OSError):
             traceback.print_exc()
-            click.echo("sealift: this is a bug in Sealift; please report the lines above", err=True)
-        return int(ExitCode.BUG)
+        message = "this is a bug in Sealift; please report the lines above"
+        return _fail(type(error).__name__, message, ExitCode.BUG, as_json=as_json)
+
+
+def _fail(name: str, message: str, exit_code: ExitCode, *, as_json: bool) -> int:
+    """Say why the command ends. Returns the exit code."""
+    message = without_passwords(" ".join(message.split()))
+    with contextlib.suppress(OSError):  # the terminal may be gone, with the parent
+        say(f"sealift: {message}")
+    if as_json and not ANSWER.is_given:
+        advice = message.rpartition("; ")[2] if "; " in message else message.rpartition(": ")[2]
+        error = {"code": name, "message": message, "advice": advice, "exit_code": int(exit_code)}
+        with contextlib.suppress(OSError, ConfigError):
+            emit({"error": error}, as_json=True, text="")
+            sys.stdout.flush()
+    return int(exit_code)
+
+
+def _usage(error: click.ClickException) -> str:
+    """What is wrong with the command line, what may have been meant, and where to read more."""
+    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    if context is None:
+        return message
+    group, name = context.command, re.match(r"No such command '(.*?)'", message)
+    if name and isinstance(group, click.Group):
+        alike = get_close_matches(name[1], group.list_commands(context), 1)
+        message = name[0] + (f": did you mean {alike[0]}?" if alike else "")
+    return f"{message}; see `{context.command_path} --help`"
 
 
 def _ignore_interrupts() -> None:

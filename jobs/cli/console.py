@@ -56,8 +56,20 @@ def ask(question: str) -> None:
         raise UsageError("nothing was started, as you said")
 
 
+class _Answer:
+    """Whether the command has printed its answer: with --json there is one document, also of an
+    error.
+    """
+
+    is_given = False
+
+
+ANSWER = _Answer()
+
+
 def emit(document: Any, *, as_json: bool, text: str) -> None:
     """Print the command's answer on stdout: one JSON document, or text."""
+    ANSWER.is_given = True
     click.echo(visible_json(json.dumps(document, indent=2, ensure_ascii=False)) if as_json else safe(text))
 
 

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.console import say, table, visible_json
-from jobs.cli.options import RunType, argument, command_options, flag, ledger_option, option, takes
-from jobs.cli.prompt_ledger import open_prompt_ledger
+from jobs.cli.options import RunType, argument, command_options, flag, ledger_location, ledger_option, option, takes
+from jobs.config import Settings
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
+from jobs.runs.prompt_ledger import open_prompt_ledger
 
 if TYPE_CHECKING:
     from jobs.tables.duck import Answer
@@ -71,7 +72,7 @@ def query(options: QueryCommand) -> int:
         raise UsageError('nothing to ask: give a SELECT, for example "SELECT * FROM runs", or --tables')
     if options.file_format == "parquet" and options.output is None and sys.stdout.isatty():
         raise UsageError("a terminal cannot show Parquet: add --output FILE, or pipe it")
-    ledger = open_prompt_ledger(options.ledger)
+    ledger = open_prompt_ledger(ledger_location(options.ledger, Settings.from_environment()))
     asyncio.run(_query(options.sql, options, ledger))
     return 0
 

@@ -18,11 +18,11 @@ from jobs.cli.options import (
     flag,
     group,
     json_option,
+    ledger_location,
     ledger_option,
     option,
     takes,
 )
-from jobs.cli.prompt_ledger import open_prompt_ledger
 from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_report
 from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.cli.texts import plan_text, report_text
@@ -38,6 +38,7 @@ from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import BatchExecutor
 from jobs.runs.progress import RunCommand, RunProgress, find_command, find_progress
+from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.request import Request, open_ledger
 
 WATCH_SECONDS = 2.0
@@ -98,21 +99,21 @@ def runs() -> None:
 @takes(ListRunsCommand)
 def list_runs(options: ListRunsCommand) -> int:
     """List the runs of a ledger, the latest first."""
-    return asyncio.run(_list(open_prompt_ledger(options.ledger), options.limit, options.as_json))
+    return asyncio.run(_list(_open(options.ledger), options.limit, options.as_json))
 
 
 @runs.command()
 @takes(RunOptions)
 def show(options: RunOptions) -> int:
     """Show a run: its request, its plan, how far it is, how it ended."""
-    return asyncio.run(_show(open_prompt_ledger(options.ledger), options.run_id, options.as_json))
+    return asyncio.run(_show(_open(options.ledger), options.run_id, options.as_json))
 
 
 @runs.command()
 @takes(RunOptions)
 def watch(options: RunOptions) -> int:
     """Follow a run to its end. The exit code is the run's."""
-    return asyncio.run(_watch(open_prompt_ledger(options.ledger), options.run_id, options.as_json))
+    return asyncio.run(_watch(_open(options.ledger), options.run_id, options.as_json))
 
 
 @runs.command()
@@ -122,7 +123,7 @@ def cancel(options: RunOptions) -> int:
 
     Its workers write a checkpoint, and `runs retry` continues from there.
     """
-    return asyncio.run(_cancel(open_prompt_ledger(options.ledger), options.run_id, options.as_json))
+    return asyncio.run(_cancel(_open(options.ledger), options.run_id, options.as_json))
 
 
 @runs.command()
@@ -136,7 +137,7 @@ def retry(options: RetryCommand) -> int:
     kind. The failed rows of a verify run are copied again. This may overwrite exactly the objects
     that verify proved wrong, and nothing else that is newer.
     """
-    return asyncio.run(_retry(open_prompt_ledger(options.ledger), options))
+    return asyncio.run(_retry(_open(options.ledger), options))
 
 
 @runs.command()
@@ -146,7 +147,11 @@ def report(options: RunOptions) -> int:
 
     If all rows are accounted for and it has no report, make it now.
     """
-    return asyncio.run(_report(open_prompt_ledger(options.ledger), options.run_id, options.as_json))
+    return asyncio.run(_report(_open(options.ledger), options.run_id, options.as_json))
+
+
+def _open(ledger: str | None) -> Ledger:
+    return open_prompt_ledger(ledger_location(ledger, Settings.from_environment()))
 
 
 async def _list(ledger: Ledger, limit: int, as_json: bool) -> int:

@@ -48,6 +48,27 @@ def test_a_malformed_uri(replicate: Callable[..., Result], uri: str) -> None:
     refused(replicate("--source", uri), 2, uri, "s3://bucket/prefix")
 
 
+def test_an_error_is_one_document_with_json(replicate: Callable[..., Result], world: World) -> None:
+    missing = replicate("--source", "s3://no-such-bucket-here", "--json")
+    assert missing.document["error"] == {
+        "code": "ConfigError",
+        "message": missing.stderr.removeprefix("sealift: ").rstrip("\n"),
+        "advice": "check its name and region, in --source or the policy",
+        "exit_code": 10,
+    }
+    unknown = world.sealift("runs", "lits", "--json")
+    assert (unknown.code, unknown.document["error"]["exit_code"]) == (2, 2)
+    assert world.sealift("runs", "show", "--json").document["error"]["code"] == "UsageError"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("replcate", "replicate"), ("runs lits", "list"), ("policy chek", "check"), ("verfy", "verify")],
+)
+def test_a_verb_that_is_almost_right(world: World, typed: str, meant: str) -> None:
+    refused(world.sealift(*typed.split()), 2, f"did you mean {meant}?", "--help")
+
+
 def test_nothing_to_work_on(world: World) -> None:
     refused(world.sealift("verify", "--destination", f"s3://{world.destination}"), 2, "--source", "--manifest")
 

@@ -30,7 +30,7 @@ def to_its_end(world: World, *command: str, **extra: str) -> dict[str, Any]:
     """What a command comes to when what it says is done for as long as it is not done; never exit code 1."""
     for _ in range(STARTS_MAX):
         result = world.sealift(*command, "--json", **extra)
-        if result.code == 75 and not result.stdout:  # no report could be made: it says how to go on, if it began
+        if result.code == 75 and result.has_no_answer:  # no report could be made: it says how to go on, if it began
             advice = re.search(r"sealift (runs retry \S+)", result.stderr)
             command = tuple(advice[1].split()) if advice else command
             continue

@@ -199,7 +199,7 @@ def test_nothing_to_do_is_no_success_unless_that_is_allowed(world: World, job: s
     world.run("replicate")
     mistyped = ["--source", f"s3://{world.source}/dosc/", "--destination", f"s3://{world.destination}/dosc/"]
     result = world.sealift(job, *mistyped, "--json")
-    assert (result.code, result.stdout) == (10, "")
+    assert (result.code, result.document["error"]["exit_code"]) == (10, 10)
     assert f"s3://{world.source}/dosc/" in result.stderr
     assert "--allow-empty" in result.stderr
     assert "1 by exclude" in world.sealift(job, *mistyped, "--source", f"s3://{world.source}", "--exclude", "*").stderr

@@ -19,7 +19,8 @@ import duckdb
 import pytest
 
 from jobs import cli
-from jobs.cli import prompt_ledger, runs
+from jobs.cli import runs
+from jobs.runs import prompt_ledger
 from tests.doubles.batch.account import await_value
 from tests.end_to_end.conftest import World
 from tests.end_to_end.pair_policy import write_policy

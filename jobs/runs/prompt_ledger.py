@@ -9,8 +9,6 @@ import asyncio
 import inspect
 from typing import Any, cast
 
-from jobs.cli.options import ledger_location
-from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.errors import Unavailable
 from jobs.ledger.ledger import Ledger
@@ -20,13 +18,11 @@ from jobs.s3.store import Store
 PATIENCE_SECONDS = 30.0
 
 
-def open_prompt_ledger(ledger: str | None) -> Ledger:
-    """The ledger of --ledger, the environment or the policy.
+def open_prompt_ledger(location: Location) -> Ledger:
+    """The ledger at a location.
 
-    Each of its requests raises Unavailable if it has no answer after `PATIENCE_SECONDS`. Must not
-    be called in an event loop.
+    Each of its requests raises Unavailable if it has no answer after `PATIENCE_SECONDS`.
     """
-    location = ledger_location(ledger, Settings.from_environment())
     return Ledger(cast(Store, _PromptStore(open_ledger(location).store, location)), location)
 
 
