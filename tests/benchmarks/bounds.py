@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+import trustme
+
 from tests.benchmarks import peers, raw
 from tests.benchmarks.peers import SEALIFT, Client
-from tests.benchmarks.workloads import MIB, Bench, Target, Workload, worker_peak_mib
+from tests.benchmarks.workloads import MIB, Bench, Target, Workload, uri, worker_peak_mib
+from tests.doubles.fault_proxy import Faults, fault_proxy
 
 WORKER_MIB_MAX = 300
+TLS_WORKER_MIB_MAX = 200
 GIANT_BYTES = 20 << 30
 _PIECE_BYTES = 64 * MIB
 
@@ -28,6 +33,22 @@ def million_rows(bench: Bench) -> Workload:
     targets = [Target(text, worker_peak_mib, at_most=WORKER_MIB_MAX)]
     title = f"Memory: manifests of {rows[0]:,} to {rows[-1]:,} rows against the late server"
     return Workload("million", title, rows[-1], 64, clients, environment, targets)
+
+
+def over_tls(bench: Bench) -> Workload:
+    """Copies over TLS, as many at once as a worker makes: each connection holds buffers and certificates."""
+    dataset = bench.small()
+    bench.data.key_file(dataset)
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    bundle = bench.stack.enter_context(authority.cert_pem.tempfile())
+    upstream = bench.environment["AWS_ENDPOINT_URL_S3"]
+    proxy = bench.stack.enter_context(fault_proxy(upstream, Faults({"stall": 1.0}, seed=1), context))
+    environment = {**bench.environment, "AWS_ENDPOINT_URL_S3": proxy.endpoint, "AWS_CA_BUNDLE": bundle}
+    client = Client(SEALIFT, peers.sealift_run("replicate", ["--source", uri(dataset)]).command, rounds_max=1)
+    targets = [Target("peak MiB of the largest worker", worker_peak_mib, at_most=TLS_WORKER_MIB_MAX)]
+    title = f"Memory: {dataset.count:,} copies over TLS, each answer half a second late"
+    return Workload("tls", title, dataset.count, dataset.size_bytes, [client], environment, targets, dataset.count)
 
 
 def giant_object(bench: Bench) -> Workload:
@@ -55,4 +76,4 @@ def _put_in_parts(bench: Bench, bucket: str, size_bytes: int) -> None:
     s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": parts})
 
 
-WORKLOADS: dict[str, Callable[[Bench], Workload]] = {"million": million_rows, "giant": giant_object}
+WORKLOADS: dict[str, Callable[[Bench], Workload]] = {"million": million_rows, "tls": over_tls, "giant": giant_object}

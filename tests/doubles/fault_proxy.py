@@ -11,6 +11,8 @@ Faults, each with its share of the requests:
     cut         the answer ends within its body: a reset after half of it, or a plain end
     deny        403 AccessDenied for a copy; the server never sees the request
     stall       the answer comes `STALL_SECONDS` late
+    drip        the answer comes in hundreds of pieces
+    half        the proxy says that it sends no more after half of the answer, and goes on reading
     alter       one byte of an object's content is another one, on its way out or in; only below `altered` paths
 """
 
@@ -21,6 +23,7 @@ import contextlib
 import random
 import re
 import socket
+import ssl
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -30,6 +33,7 @@ from urllib.parse import urlsplit
 from tests.doubles.loopback import listening
 
 STALL_SECONDS = 0.5
+DRIPS = 200
 HEAD_BYTES_MAX = 1 << 16
 _AGENT = re.compile(rb"\r\nuser-agent: *([^ /]*)", re.IGNORECASE)
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -84,8 +88,8 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def fault_proxy(upstream: str, faults: Faults) -> Iterator[Proxy]:
-    """A proxy in a thread of its own, for as long as the block lasts."""
+def fault_proxy(upstream: str, faults: Faults, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
+    """A proxy in a thread of its own, for as long as the block lasts. `tls`: with its certificate."""
     address = urlsplit(upstream)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,7 +100,7 @@ def fault_proxy(upstream: str, faults: Faults) -> Iterator[Proxy]:
         finally:
             below.close()
 
-    with listening(serve, HEAD_BYTES_MAX) as url:
+    with listening(serve, HEAD_BYTES_MAX, tls) as url:
         yield Proxy(url, faults)
 
 
@@ -145,6 +149,21 @@ async def _exchange(
         writer.write(head + answer[: len(answer) // 2])
         await writer.drain()
         return _reset(writer) if faults.done["cut"] % 2 else False
+    if fault == "half" and answer:
+        writer.write(head + answer[: len(answer) // 2])
+        await writer.drain()
+        connection: socket.socket = writer.get_extra_info("socket")
+        socket.socket.shutdown(connection._sock, socket.SHUT_WR)  # type: ignore[attr-defined]
+        await reader.read()
+        return False
+    if fault == "drip":
+        whole = head + answer
+        step = len(whole) // DRIPS + 1
+        for start in range(0, len(whole), step):
+            writer.write(whole[start : start + step])
+            await writer.drain()
+            await asyncio.sleep(0)
+        return True
     writer.write(head + answer)
     await writer.drain()
     return True

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import re
+import ssl
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.end_to_end.conftest import World
@@ -88,6 +90,26 @@ def test_equal_failures_are_one_line_and_the_page_stays_short(world: World) -> N
     assert page.count("of it, s3.json</code>") == 21  # the first of all, and the first 20 findings
     assert "The first 20 of 150; 130 more" in page
     assert len(world.failed_rows(report)) == 150
+
+
+@pytest.mark.slow
+def test_copies_through_a_storm_over_tls_are_made_and_proven(world: World) -> None:
+    objects = fill(world, 60, 1)
+    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    shares = {"slow_down": 0.05, "refuse": 0.03, "cut": 0.03, "drip": 0.20, "half": 0.05}
+    with (
+        authority.cert_pem.tempfile() as bundle,
+        fault_proxy(world.server.endpoint, Faults(shares, seed=3), context) as proxy,
+    ):
+        extra = {"AWS_ENDPOINT_URL_S3": proxy.endpoint, "AWS_CA_BUNDLE": bundle} | QUICK
+        report = to_its_end(world, "replicate", *sides, "--multipart-threshold", "5MiB", **extra)
+        proof = to_its_end(world, "verify", *sides, "--deep", **extra)
+        assert set(proxy.done) == set(shares)
+    assert set(report["outcomes"]) <= {"copied", "same"}
+    assert proof["outcomes"] == {"verified": len(objects)}
+    assert copies(world) == objects
 
 
 def test_a_run_whose_rows_all_fail_ends_early_and_goes_on_when_the_cause_is_mended(world: World) -> None:

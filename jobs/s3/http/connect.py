@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from jobs.s3.http.answers import NoAnswer
 from jobs.s3.http.proxies import Proxies, Proxy
+from jobs.s3.http.tls import RECEIVED_BYTES, TlsConnection
 
 CONNECT_SECONDS = 10.0
 RESOLVE_SECONDS = 30.0
@@ -18,7 +19,19 @@ RESOLVE_SECONDS = 30.0
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html"""
 HEAD_BYTES_MAX = 1 << 16
 
-P = TypeVar("P", bound=asyncio.BaseProtocol)
+_HAS_EXPIRED, _IS_NOT_YET_VALID, _NO_ISSUER, _SELF_SIGNED, _SELF_SIGNED_CHAIN = 10, 9, 20, 18, 19
+_CLOCK = "renew it on the server, or set this machine's clock"
+_AUTHORITY = "name the file of its authority in AWS_CA_BUNDLE"
+_CERTIFICATE_ADVICE = {
+    _HAS_EXPIRED: _CLOCK,
+    _IS_NOT_YET_VALID: _CLOCK,
+    _NO_ISSUER: _AUTHORITY,
+    _SELF_SIGNED: _AUTHORITY,
+    _SELF_SIGNED_CHAIN: _AUTHORITY,
+}
+"""By the number of OpenSSL's verdict (x509_vfy.h)."""
+
+P = TypeVar("P", bound=asyncio.BufferedProtocol)
 
 
 class Dialer:
@@ -29,6 +42,7 @@ class Dialer:
 
     def __init__(self, tls: ssl.SSLContext | None, proxies: Proxies):
         self._tls, self._proxies = tls, proxies
+        self._received = memoryview(bytearray(RECEIVED_BYTES if tls else 0))
         self._addresses: dict[str, tuple[float, Sequence[Any]]] = {}
 
     async def connect(self, host: str, make: Callable[[], P]) -> P:
@@ -44,6 +58,10 @@ class Dialer:
         except TimeoutError as error:
             self._addresses.pop(proxy.host if proxy else name, None)  # a dead address is not asked again
             raise NoAnswer("ConnectTimeout", f"no connection within {CONNECT_SECONDS:.0f} s{_by(proxy)}") from error
+        except ssl.SSLCertVerificationError as error:
+            advice = _CERTIFICATE_ADVICE.get(error.verify_code, "is the endpoint the right one?")
+            message = f"the certificate of {name} is refused, {error.verify_message.rstrip('.')}: {advice}"
+            raise NoAnswer("TlsFailed", message + _by(proxy)) from error
         except ssl.SSLError as error:
             raise NoAnswer("TlsFailed", f"TLS: {error.reason or error}{_by(proxy)}") from error
         except socket.gaierror as error:
@@ -62,11 +80,20 @@ class Dialer:
             await loop.sock_connect(endpoint, address)
             if proxy and self._tls:
                 await _tunnel(endpoint, proxy, f"[{name}]:{port}" if ":" in name else f"{name}:{port}")
-            _, spoken = await loop.create_connection(
-                make, sock=endpoint, ssl=self._tls, server_hostname=name if self._tls else None
-            )
         except BaseException:
             endpoint.close()
+            raise
+        spoken = make()
+        if self._tls is None:
+            await loop.create_connection(lambda: spoken, sock=endpoint)
+            return spoken
+        secured = TlsConnection(self._tls, name, spoken, self._received)
+        transport, _ = await loop.create_connection(lambda: secured, sock=endpoint)
+        try:
+            await secured.is_ready
+        except BaseException:
+            if not transport.is_closing():  # else an alert is on its way
+                transport.abort()
             raise
         return spoken
 

@@ -1,0 +1,250 @@
+"""TLS: what a connection holds, and what goes wrong on it: in the handshake, in an answer, at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import gc
+import os
+import socket
+import ssl
+import struct
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trustme
+
+from jobs.s3.http.answers import NoAnswer, Response
+from jobs.s3.http.connect import Dialer
+from jobs.s3.http.connection_pool import Pool
+from jobs.s3.http.proxies import Proxies
+from tests.doubles.loopback import listening
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LARGE = os.urandom(1 << 20) * 3 + b"end"
+DIRECT = Proxies(is_tls=True, urls={})
+AUTHORITY = trustme.CA()
+
+
+def server_context(**issued: Any) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    AUTHORITY.issue_cert("127.0.0.1", **issued).configure_cert(context)
+    return context
+
+
+def client_context(authority: trustme.CA = AUTHORITY) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def talk(
+    url: str, use: Callable[[Pool, str], Awaitable[Any]], *, limit: int = 4, trusted: trustme.CA = AUTHORITY
+) -> Any:
+    """What `use(pool, host)` returns."""
+
+    async def run() -> Any:
+        pool = Pool(limit, Dialer(client_context(trusted), DIRECT))
+        try:
+            return await use(pool, url.partition("//")[2])
+        finally:
+            pool.close()
+
+    return asyncio.run(asyncio.wait_for(run(), 60))
+
+
+async def ask(pool: Pool, host: str) -> Response:
+    return await pool.exchange(host, REQUEST, None)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    connection: socket.socket = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+# --- what it holds ---------------------------------------------------------------------------------------------------
+
+
+def test_connections_have_one_buffer_in_common() -> None:
+    """asyncio's own layer holds 256 KiB for each: 512 connections are 128 MiB."""
+    count = 32
+    arrived: list[int] = []
+    is_full = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        arrived.append(1)
+        if len(arrived) == count:
+            is_full.set()
+        await is_full.wait()  # so that each request needs a connection of its own
+        writer.write(OK)
+        await reader.read()
+
+    async def measure(pool: Pool, host: str) -> int:
+        gc.collect()
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        await asyncio.gather(*(ask(pool, host) for _ in range(count)))
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+        return held // count
+
+    with listening(serve, tls=server_context()) as url:
+        # The server is in this process, and its side has asyncio's buffer.
+        held_bytes = talk(url, measure, limit=count)
+    servers_bytes = 256 * 1024
+    assert held_bytes < servers_bytes + 64 * 1024
+
+
+# --- bodies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 16_384, 4_001])
+def test_a_large_body_arrives_whole_in_pieces_of_any_size(piece: int) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + LARGE
+            for start in range(0, len(answer), piece):
+                writer.write(answer[start : start + piece])
+                await writer.drain()
+
+    async def twice(pool: Pool, host: str) -> list[bytes]:
+        return [(await ask(pool, host)).body for _ in range(2)]
+
+    with listening(serve, tls=server_context()) as url:
+        assert talk(url, twice) == [LARGE, LARGE]
+
+
+def test_an_answer_byte_by_byte_is_an_answer() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            for byte in OK:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    with listening(serve, tls=server_context()) as url:
+        assert talk(url, ask).body == b"ok"
+
+
+def test_a_large_upload_waits_for_the_socket_and_arrives() -> None:
+    received: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        received.append(await reader.readexactly(len(LARGE)))
+        writer.write(OK)
+        await reader.read()
+
+    async def put(pool: Pool, host: str) -> Response:
+        head = b"PUT / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(LARGE)
+        return await pool.exchange(host, head, LARGE)
+
+    with listening(serve, tls=server_context()) as url:
+        assert talk(url, put).body == b"ok"
+    assert received == [LARGE]
+
+
+# --- trouble ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["close", "reset", "half-close"])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(b"", "ConnectionLost"), (b"HTTP/1.1 200 OK\r\nConte", "ConnectionLost"), (OK[:-1], "IncompleteBody")],
+)
+def test_a_connection_that_ends_within_an_answer_is_told(ending: str, sent: bytes, code: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent)
+        await writer.drain()
+        if ending == "reset":
+            reset(writer)
+        if ending == "half-close":  # of the connection below TLS, which says nothing of it
+            connection: Any = writer.get_extra_info("socket")
+            socket.socket.shutdown(connection._sock, socket.SHUT_WR)
+            await reader.read()
+
+    with listening(serve, tls=server_context()) as url, pytest.raises(NoAnswer) as caught:
+        talk(url, ask)
+    assert caught.value.code == code or (ending == "reset" and caught.value.code == "ConnectionLost")
+    assert not caught.value.is_stale
+
+
+def test_a_connection_that_was_closed_while_idle_is_replaced() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+
+    async def twice(pool: Pool, host: str) -> list[bytes]:
+        return [(await ask(pool, host)).body for _ in range(2)]
+
+    with listening(serve, tls=server_context()) as url:
+        assert talk(url, twice) == [b"ok", b"ok"]
+
+
+@pytest.mark.parametrize("flight", [b"", b"\x16\x03\x03\x00\x7a\x02\x00"], ids=["at once", "within its greeting"])
+@pytest.mark.parametrize("ending", ["close", "reset"])
+def test_a_connection_that_ends_in_the_handshake_is_told(flight: bytes, ending: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(flight)
+        await writer.drain()
+        if ending == "reset":
+            reset(writer)
+
+    with listening(serve) as url, pytest.raises(NoAnswer) as caught:
+        talk(url, ask)
+    assert caught.value.code == "ConnectFailed"
+
+
+def test_a_server_that_speaks_no_tls_is_told() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await reader.read()
+
+    with listening(serve) as url, pytest.raises(NoAnswer, match="TLS: ") as caught:
+        talk(url, ask)
+    assert caught.value.code == "TlsFailed"
+
+
+PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("issued", "trusted", "message"),
+    [
+        ({"not_before": PAST, "not_after": PAST + datetime.timedelta(days=1)}, AUTHORITY,
+         r"the certificate of 127\.0\.0\.1 is refused, certificate has expired: renew it on the server"),
+        ({}, trustme.CA(), r"unable to get local issuer certificate: name the file of its authority in AWS_CA_BUNDLE"),
+    ],
+)  # fmt: skip
+def test_a_certificate_that_is_refused_says_why_and_what_to_do(
+    issued: dict[str, Any], trusted: trustme.CA, message: str
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    with listening(serve, tls=server_context(**issued)) as url, pytest.raises(NoAnswer, match=message) as caught:
+        talk(url, ask, trusted=trusted)
+    assert caught.value.code == "TlsFailed"
+
+
+def test_a_certificate_of_another_host_is_refused() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    AUTHORITY.issue_cert("elsewhere.example").configure_cert(context)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    with listening(serve, tls=context) as url, pytest.raises(NoAnswer, match="is the endpoint the right one"):
+        talk(url, ask)
