@@ -108,6 +108,11 @@ class Settings:
         return client
 
     @staticmethod
+    def choose_client(client: str) -> None:
+        """Send S3's requests with this client, one of `CLIENTS`, here and in all workers."""
+        os.environ["SEALIFT_CLIENT"] = client
+
+    @staticmethod
     def inherited(environment: Mapping[str, str] | None = None) -> dict[str, str]:
         """The variables that a job in AWS Batch has to get from the process that submits it.
 

@@ -14,6 +14,7 @@
         ├── NotFound                10  no such key, version or upload
         │   └── NoSuchBucket        10  no such bucket, which ends the run
         ├── Denied                  10  permissions: this request is not allowed
+        │   └── CustomerKeyNeeded   10  encrypted with a key that only its writer has (SSE-C)
         ├── AuthenticationFailed    10  credentials or clock, which ends the run: renew them
         ├── Redirected              10  the bucket lives in another region
         ├── PreconditionFailed      75  412: another writer was first, look again
@@ -165,6 +166,10 @@ class Denied(StoreError):
     """The credentials are not allowed to do this. S3 knows them."""
 
 
+class CustomerKeyNeeded(Denied):
+    """The object is encrypted with a key that its writer keeps (SSE-C), and Sealift has none."""
+
+
 class AuthenticationFailed(StoreError):
     """S3 does not accept who asks: credentials that are wrong or have expired, or a wrong clock.
 
@@ -216,6 +221,7 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "NotFound": NotFound,
     "MethodNotAllowed": NotFound,  # HEAD or GET of a delete marker by its version id
     "AccessDenied": Denied,
+    "CustomerKeyNeeded": CustomerKeyNeeded,
     "InvalidAccessKeyId": AuthenticationFailed,
     "SignatureDoesNotMatch": AuthenticationFailed,
     "ExpiredToken": AuthenticationFailed,

@@ -28,7 +28,7 @@ import click
 
 from jobs import __version__
 from jobs.cli.console import ANSWER, emit, name_stdout_in_errors, open_missing_streams, say
-from jobs.config import Settings
+from jobs.config import CLIENTS, Settings
 from jobs.core.display import without_passwords
 from jobs.errors import ConfigError, ExitCode, SealiftError, SealiftWarning, UsageError
 
@@ -100,7 +100,10 @@ class _LazyGroup(click.Group):
 
 @click.command(cls=_LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sealift")
-def cli() -> None:
+@click.option(
+    "--client", type=click.Choice(CLIENTS), help="What sends S3's requests. Default: SEALIFT_CLIENT or sealift."
+)
+def cli(client: str | None) -> None:
     """Sealift keeps very large S3 buckets replicated and provably intact.
 
     Every run is planned, priced, worked through in shards, and accounts for every row of its
@@ -112,6 +115,8 @@ def cli() -> None:
       sealift verify    --source s3://bucket/prefix --destination s3://replica/prefix
       sealift runs list
     """
+    if client is not None:
+        Settings.choose_client(client)
     if (begun := Settings.job_start()) is not None:
         _require_claim(*begun)
 

@@ -141,7 +141,7 @@ def reindex(options: ReindexCommand) -> int:
     Lists the archives. If the index of one is missing or unreadable, reads the index inside the
     archive (three requests). Exit code 3 if an archive is damaged, or must be thawed first.
     """
-    return asyncio.run(_reindex(_index(options.ledger), options.access.open(), options))
+    return asyncio.run(_reindex(_index(options.ledger), options.access.open(options.archives), options))
 
 
 @archives.command()
@@ -277,8 +277,8 @@ async def _is_whole(index: ArchiveIndex, location: Location) -> bool:
 async def _salvage(options: SalvageCommand) -> int:
     from jobs.archives.salvage import SalvageWriter, salvage
 
-    store, written = options.access.open(), 0
-    writer = SalvageWriter(options.to_access.open(), options.to) if options.to is not None else None
+    store, written = options.access.open(options.archive), 0
+    writer = SalvageWriter(options.to_access.open(options.to), options.to) if options.to is not None else None
     counts: Counter[str] = Counter()
     named: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     async with aclosing(salvage(store, options.archive, writer)) as members:

@@ -66,7 +66,7 @@ class CompactCommand:
         show_default=True,
     )
     sse: str | None = sse_option("Encryption of the archives.")
-    kms_key_id: str | None = option("With --sse aws:kms.", metavar="ARN")
+    kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
     with_tag: tuple[str, ...] = option("Pack only objects with this tag.", multiple=True, metavar="NAME=VALUE")
     payback_months: float = option(
         "Leave out groups that take longer to pay.",

@@ -53,7 +53,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.policy.coverage import match
 from jobs.registry import kind_of
 from jobs.runs.request import Planned, Planner, Request, open_ledger
-from jobs.s3.sessions import open_store
+from jobs.s3.sessions import open_side
 
 REPLACED = ("source", "copies", "grace", "max_share")
 """Options that --pair replaces by the policy's values."""
@@ -316,7 +316,7 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
             f"This is what it claims: check it, then start  {command_line('expire', run_options)}"
         )
     source = options.source_access.side(options.source)
-    store = open_store(source.endpoint, source.region, source.profile, max_in_flight=16)
+    store = open_side(source, max_in_flight=16)
     bucket, prefix = source.location
     try:
         undone = await unhide(store, Tombstones(ledger.store, ledger.location, bucket, run_id), prefix)

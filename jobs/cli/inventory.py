@@ -58,9 +58,9 @@ async def _inventory(options: InventoryCommand) -> int:
     began = time.time()
     with meter("inventory", 0) as shown:
         written = await write_inventory(
-            options.source_access.open(),
+            options.source_access.open(options.location),
             options.location,
-            options.destination_access.open(),
+            options.destination_access.open(options.to),
             options.to,
             versions=options.versions == "all",
             file_format=options.file_format,

@@ -186,7 +186,7 @@ def check_encryption(sse: str | None, kms_key_id: str | None) -> None:
 
 def sse_option(help: str) -> Any:
     """--sse"""
-    return option(help, type=click.Choice(["AES256", "aws:kms"]))
+    return option(help, type=click.Choice(["AES256", "aws:kms", "aws:kms:dsse"]))
 
 
 def requester_pays_option() -> Any:
@@ -272,6 +272,13 @@ def _checked_endpoint(_: click.Context, __: click.Parameter, url: str | None) ->
     return url
 
 
+def _checked_owner(_: click.Context, __: click.Parameter, account: str | None) -> str | None:
+    """Refuse what is not the id of an account. Raises UsageError."""
+    if account is not None and not re.fullmatch("[0-9]{12}", account):
+        raise UsageError(f"expected bucket owner {account!r}: expected the 12 digits of an account")
+    return account
+
+
 @command_options
 class AccessOptions:
     """How one side is reached."""
@@ -281,16 +288,19 @@ class AccessOptions:
     )
     region: str | None = option("Region of the {side}.", metavar="NAME")
     profile: str | None = option("Credentials profile for the {side}.", metavar="NAME")
+    expected_bucket_owner: str | None = option(
+        "Account that has to own the bucket of the {side}.", metavar="ID", callback=_checked_owner
+    )
 
     def side(self, location: Location) -> Side:
         """The side at this location."""
-        return Side(location, self.endpoint, self.region, self.profile)
+        return Side(location, self.endpoint, self.region, self.profile, self.expected_bucket_owner)
 
-    def open(self) -> Store:
-        """The side's store."""
-        from jobs.s3.sessions import open_store
+    def open(self, location: Location) -> Store:
+        """The store of the side at this location."""
+        from jobs.s3.sessions import open_side
 
-        return open_store(self.endpoint, self.region, self.profile)
+        return open_side(self.side(location))
 
 
 @command_options

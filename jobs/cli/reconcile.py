@@ -172,7 +172,9 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
 
 
 def _compared(location: Location | None, access: AccessOptions, checksums: str | None) -> ComparedSide:
-    return ComparedSide(location, access.endpoint, access.region, access.profile, checksums)
+    return ComparedSide(
+        location, access.endpoint, access.region, access.profile, checksums, access.expected_bucket_owner
+    )
 
 
 async def _inventories(
@@ -208,7 +210,7 @@ async def _inventories(
     sides = (options.source, request.source), (options.destination, request.destination)
     for name, (place, side) in zip(("source", "destination"), sides, strict=True):
         written = await write_inventory(
-            side.open(),
+            side.open(place.bucket),
             place,
             ledger.store,
             ledger.location.join(f"inventories/{run_id}/{name}"),

@@ -37,7 +37,7 @@ class ReplicateCommand:
     copies: CopiesOptions = group(CopiesOptions)
     storage_class: str = option("Class of the copies. keep: the source's class.", default=KEEP, show_default=True)
     sse: str | None = sse_option("Encryption of the copies. Default: the bucket's.")
-    kms_key_id: str | None = option("With --sse aws:kms.", metavar="ARN")
+    kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
     object_lock: bool = flag("Copy retention and legal hold, too (one more request each).")
     overwrite: str = option(
         "Which differing objects at the destination may be replaced.",
@@ -54,6 +54,7 @@ class ReplicateCommand:
     part_size_bytes: int = option(
         "Preferred size of a part. Default: 64MiB.", name="--part-size", type=SizeType(), default=64 * 1024 * 1024
     )
+    stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.")
     then_verify: bool = flag("Batch: a verify run follows, for each shard as soon as it is copied.")
 
 
@@ -79,6 +80,7 @@ def replicate(options: ReplicateCommand) -> int:
         "overwrite": options.overwrite,
         "multipart_threshold_bytes": options.multipart_threshold_bytes,
         "part_size_bytes": options.part_size_bytes,
+        "stream": options.stream,
     }
     settings, copies = Settings.from_environment(), options.copies
     ledger = open_ledger(ledger_location(copies.ledger, settings))

@@ -76,7 +76,7 @@ class RestoreCommand:
         show_default=True,
     )
     sse: str | None = sse_option("Encryption. Default: the bucket's.")
-    kms_key_id: str | None = option("With --sse aws:kms.", metavar="ARN")
+    kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
     ledger: str | None = ledger_option()
     start: StartOptions = group(StartOptions)
     source_access: AccessOptions = group(AccessOptions, "source")

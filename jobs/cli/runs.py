@@ -47,6 +47,7 @@ STILL_SECONDS = 60.0
 _OF_THE_FIRST_RUN = frozenset(
     (
         "streamed",
+        "apart",
         "cross_region",
         "endpoint_hops",
         "sample",

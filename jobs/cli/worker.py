@@ -33,7 +33,7 @@ from jobs.runs.worker_log import WorkerLog, nowhere
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.conditional_writes import look_first
 from jobs.s3.fenced_store import fenced
-from jobs.s3.sessions import open_store
+from jobs.s3.sessions import open_side, open_store
 from jobs.s3.store import Store
 from jobs.s3.uploads import abort_unfinished
 
@@ -207,19 +207,12 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
 
     def reach(side: Side) -> Store:
         payer = bool(spec.options.get("requester_pays"))
-        store = open_store(
-            side.endpoint,
-            side.region,
-            side.profile,
-            max_in_flight=max_in_flight,
-            request_payer=payer,
-            is_paced=True,
-        )
+        store = open_side(side, spec.source, max_in_flight=max_in_flight, request_payer=payer, is_paced=True)
         return look_first(store)
 
     source = reach(spec.source)
     alike = replace(spec.source, location=spec.destination.location) == spec.destination
-    return source, source if alike else reach(spec.destination)
+    return source, source if alike and not spec.source.owner else reach(spec.destination)
 
 
 def _to_stderr(line: str) -> None:

@@ -38,9 +38,9 @@ from jobs.errors import ConfigError
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
-from jobs.runs.request import Planned, Request, check_apart, check_sides, drafting, manifest_rows
+from jobs.runs.request import Planned, Request, check_apart, drafting, manifest_rows
 from jobs.runs.sorting import Sorting
-from jobs.s3.sessions import open_store
+from jobs.s3.sessions import open_side
 from jobs.tables.rows import shard_schema, write_parquet
 
 _COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "proof"))
@@ -57,7 +57,7 @@ async def plan_run(
     """
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
-        await check_sides(source, request.destination)
+        source = await draft.check_sides(source)
         check_apart(source, request.destination, ledger.location)
         prices = read_price_table(request.price_table)
         asked = request.options
@@ -68,7 +68,7 @@ async def plan_run(
         damage: Damage = []
         index = ArchiveIndex(ledger.store, ledger.location)
         place = request.destination
-        store = open_store(place.endpoint, place.region, place.profile, max_in_flight=16)
+        store = open_side(place, max_in_flight=16)
         archived = archived_versions(
             index, place.location, source.location._replace(key=request.selection.prefix), packing.storage, damage,
             store=store,

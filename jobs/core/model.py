@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from jobs.core import bucket_names
 from jobs.errors import UsageError
 
 NULL_VERSION = "null"
 """The version id of an object that was written while its bucket's versioning was off or
 suspended."""
-
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-_]{1,61}[a-z0-9]")
 
 
 def is_exact(version_id: str | None) -> bool:
@@ -40,13 +38,14 @@ class Location(NamedTuple):
     def parse(cls, uri: str) -> Location:
         """`s3://bucket/any/prefix` → Location. Nothing in the key is decoded or normalised.
 
-        Raises UsageError for anything that is not an S3 URI with a legal bucket name.
+        The bucket may be the alias or the ARN of an access point. Raises UsageError for anything
+        that is not an S3 URI with a legal bucket name.
         """
         if not uri.startswith("s3://"):
             raise UsageError(f"{uri!r} is not an S3 URI: write s3://bucket/prefix")
-        bucket, _, key = uri[5:].partition("/")
-        if not _BUCKET.fullmatch(bucket):
-            raise UsageError(f"{uri!r} has no legal bucket name ({bucket!r}): write s3://bucket/prefix")
+        bucket, key = bucket_names.split(uri[5:])
+        if why := bucket_names.refusal(bucket):
+            raise UsageError(f"{uri!r}: {why}; write s3://bucket/prefix")
         return cls(bucket, key)
 
     def __str__(self) -> str:

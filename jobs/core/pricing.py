@@ -45,15 +45,16 @@ KINDS = ("copy", "put", "create", "part", "complete", "head", "get", "tagging", 
 class PricedWork:
     """What decides the price of a run: its verb, and some of its options.
 
-    `storage_class`: of the copies, `keep`: the source's. `sse`: aws:kms takes data keys.
-    `streamed`: bytes pass through the worker to another service. `cross_region`: they leave the
-    source's region, by `endpoint_hops` where the worker carries them.
+    `storage_class`: of the copies, `keep`: the source's. `sse`: aws:kms takes data keys, twice with
+    dsse. `streamed`: bytes pass through the worker. `apart`: to another service. `cross_region`:
+    they leave the source's region, by `endpoint_hops` where the worker carries them.
     """
 
     verb: str
     all_versions: bool = False
     deep: bool = False
     streamed: bool = False
+    apart: bool = True
     cross_region: bool = False
     endpoint_hops: int = 0
     object_lock: bool = False
@@ -232,13 +233,13 @@ def far_per_gib(work: PricedWork, prices: PriceTable) -> float:
     | work             | the price                                                         |
     |------------------|-------------------------------------------------------------------|
     | `endpoint_hops`  | for each hop between regions: the transfer, and the VPC endpoint  |
-    | `streamed`       | the internet's: the sides are different services                  |
-    | `cross_region`   | the transfer between regions, which S3 makes                      |
+    | `streamed` apart | the internet's: the sides are different services                  |
+    | `cross_region`   | the transfer between regions                                      |
     | none of these    | nothing                                                           |
     """
     if work.endpoint_hops:
         return work.endpoint_hops * (prices.cross_region_per_gib + ENDPOINT_PER_GIB)
-    if work.streamed:
+    if work.streamed and work.apart:
         return prices.internet_per_gib
     return prices.cross_region_per_gib if work.cross_region else 0.0
 
@@ -265,8 +266,10 @@ def estimate(work: PricedWork, histogram: Histogram, prices: PriceTable) -> dict
         dollars["deletes"] += requests["delete"] * prices.delete_per_1000 / 1000
         moved_gib = bytes_moved(work, Histogram((group,), 0)) / GIB
         dollars["retrieval"] += moved_gib * read.retrieval_per_gib
-        if work.verb == "replicate" and work.sse == "aws:kms":
-            dollars["kms"] += (requests["copy"] + requests["put"] + requests["part"]) * prices.kms_per_1000 / 1000
+        if work.verb == "replicate" and (work.sse or "").startswith("aws:kms"):
+            keys = 2 if work.sse == "aws:kms:dsse" else 1
+            writes = requests["copy"] + requests["put"] + requests["part"]
+            dollars["kms"] += keys * writes * prices.kms_per_1000 / 1000
         dollars["transfer"] += group.size_bytes * bool(moved_gib) / GIB * per_gib
     if work.all_versions:
         dollars["lists"] += histogram.keys * prices.list_per_1000 / 1000

@@ -29,21 +29,26 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """The source or the destination: where, and how to reach it. None: as boto3 finds it."""
+    """The source or the destination: where, and how to reach it. None: as boto3 finds it.
+
+    `owner`: the id of the account that has to own the bucket. None: any.
+    """
 
     location: Location
     endpoint: str | None = None
     region: str | None = None
     profile: str | None = None
+    owner: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {"uri": str(self.location), "endpoint": self.endpoint, "region": self.region, "profile": self.profile}
+        reach = {"endpoint": self.endpoint, "region": self.region, "profile": self.profile}
+        return {"uri": str(self.location)} | reach | ({"owner": self.owner} if self.owner else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Side:
         """The inverse of `to_dict`."""
-        return cls(Location.parse(data["uri"]), data["endpoint"], data["region"], data["profile"])
+        return cls(Location.parse(data["uri"]), data["endpoint"], data["region"], data["profile"], data.get("owner"))
 
 
 @dataclass(frozen=True, slots=True)

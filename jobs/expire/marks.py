@@ -31,6 +31,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
+from jobs.core.bucket_names import is_second_name
 from jobs.core.model import NULL_VERSION, Attributes, Listed, Location
 from jobs.errors import ConfigError, Denied, Interrupted, NotFound, Redirected, Rejected
 from jobs.s3.retries import retry
@@ -39,12 +40,6 @@ from jobs.s3.store import UNGUARDED, Store
 LONG_KEY = 200
 """From this many characters on, a mark's name replaces the end of the key, so that no name is too
 long."""
-
-SECOND_NAMES = ("-s3alias", "--ol-s3", ".mrap")
-"""The aliases of access points, of Object Lambda and of Multi-Region Access Points end so, and no
-bucket's name may: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html.
-Announcements are looked up by the bucket's own name. Object Lambda shows computed content, a
-Multi-Region Access Point any of its buckets."""
 
 CLAIM = ".sealift-expiring-"
 """The keys of claims begin so, at the root of the bucket: `.sealift-expiring-<run id>.sealift-<16
@@ -83,8 +78,8 @@ class Marks:
             if way in self._known:
                 return
             for bucket in (self.bucket, copy.bucket):
-                if bucket.endswith(SECOND_NAMES):
-                    raise ConfigError(f"{bucket} is the alias of an access point: name the bucket itself")
+                if is_second_name(bucket):  # announcements are looked up by the bucket's own name
+                    raise ConfigError(f"{bucket} is the name of an access point: name the bucket itself")
             if is_replica or not is_same:
                 await self._compare(key, copy, is_same=is_same)
             self._known.add(way)

@@ -31,6 +31,7 @@ class Places:
         named: dict[str, Any] = {"--source": str(self.source.location), "--copies": [str(each) for each in self.copies]}
         for name, side in (("source", self.source), ("copies", self.destination)):
             named |= {f"--{name}-{what}": getattr(side, what) for what in ("endpoint", "region", "profile")}
+            named[f"--{name}-expected-bucket-owner"] = side.owner
         return named
 
 

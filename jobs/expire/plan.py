@@ -18,8 +18,8 @@ from jobs.errors import ConfigError, LedgerError, LimitExceeded, UsageError
 from jobs.expire.places import PROVEN_BY
 from jobs.expire.rules import PROOFS
 from jobs.ledger.ledger import Ledger
-from jobs.runs.request import Planned, Request, drafting, is_streamed
-from jobs.s3.sessions import boto_client, open_store
+from jobs.runs.request import Planned, Request, are_apart, drafting
+from jobs.s3.sessions import boto_client, open_side
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +48,7 @@ async def plan_run(
     scope = Scope(
         source.location,
         [Location.parse(uri) for uri in request.options["copies"]],
-        is_streamed(source, destination),
+        are_apart(source, destination),
         is_own,
     )
     with drafting(request) as draft:
@@ -138,7 +138,7 @@ async def _listed(source: Side, prefix: Location) -> AsyncIterator[pa.RecordBatc
     from jobs.s3.listing import list_all
     from jobs.tables.rows import manifest_batch
 
-    store = open_store(source.endpoint, source.region, source.profile, max_in_flight=16)
+    store = open_side(source, max_in_flight=16)
     try:
         versions = await store.is_versioned(prefix.bucket)
         async with aclosing(list_all(store, prefix, versions=versions)) as pages:

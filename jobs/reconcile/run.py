@@ -15,7 +15,7 @@ from jobs.core.run import Plan, RunSpec, Side
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import Comparison, summarize_reconcile
 from jobs.reports.publish import PAGE, write_page
-from jobs.s3.sessions import open_store
+from jobs.s3.sessions import open_side, open_store
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
@@ -39,14 +39,15 @@ class ComparedSide:
     region: str | None = None
     profile: str | None = None
     checksums: str | None = None
+    owner: str | None = None
 
     def side(self, bucket: str) -> Side:
         """The side. `bucket`: that of its inventory."""
-        return Side(self.location or Location(bucket), self.endpoint, self.region, self.profile)
+        return Side(self.location or Location(bucket), self.endpoint, self.region, self.profile, self.owner)
 
-    def open(self) -> Store:
-        """The store of the side."""
-        return open_store(self.endpoint, self.region, self.profile)
+    def open(self, bucket: str) -> Store:
+        """The store of the side. `bucket`: that of its inventory."""
+        return open_side(self.side(bucket))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,9 @@ async def compare(
         from jobs.reconcile.confirm import Suspects
 
         suspects = Suspects(
-            request.source.open(),
+            request.source.open(source.source_bucket),
             source.source_bucket,
-            request.destination.open(),
+            request.destination.open(destination.source_bucket),
             destination.source_bucket,
             request.confirm_limit,
         )

@@ -12,8 +12,8 @@ from jobs.ledger.ledger import Ledger
 from jobs.reports.document import iso_time
 from jobs.restore.as_of import current_at, pick, pick_asked
 from jobs.restore.pricing import records_of
-from jobs.runs.request import Request, failures_of, is_streamed
-from jobs.s3.sessions import boto_client, open_store
+from jobs.runs.request import Request, are_apart, failures_of
+from jobs.s3.sessions import boto_client, open_side
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +69,7 @@ class RestoreQuery:
                     sought = sought if len(sought) <= KEYS_SOUGHT else None
                 yield batch
         elif self.options["is_history"]:
-            store = open_store(self.source.endpoint, self.source.region, self.source.profile)
+            store = open_side(self.source)
             if self.archives is None and not await store.is_versioned(self.source.location.bucket):
                 raise ConfigError(
                     f"{self.source.location.bucket} keeps no versions: give --archives, which may know how it was"
@@ -152,7 +152,7 @@ class RestoreQuery:
         destination = self.request.destination
         near = self.archives or self.source
         bucket = destination.location.bucket
-        if bucket in buckets and not self.options["in_place"] and not is_streamed(near, destination):
+        if bucket in buckets and not self.options["in_place"] and not are_apart(near, destination):
             raise UsageError(f"{bucket} is the original bucket: name another, or add --in-place")
 
 

@@ -14,7 +14,7 @@ from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import Tier
 from jobs.runs.kind import Kind, Opened
 from jobs.runs.request import Planned, Request
-from jobs.s3.sessions import open_store
+from jobs.s3.sessions import open_side
 
 
 def _open(opened: Opened) -> Restore:
@@ -26,7 +26,7 @@ def _open(opened: Opened) -> Restore:
     if named is not None:
         side = Side.from_dict(named)
         alike = replace(spec.source, location=side.location) == side
-        archives = opened.source if alike else open_store(side.endpoint, side.region, side.profile, max_in_flight=64)
+        archives = opened.source if alike else open_side(side, max_in_flight=64)
     route = Route(Location(spec.source.location.bucket, spec.options["source_prefix"]), spec.destination.location)
     options = RestoreOptions.from_dict(spec.options)
     index = ArchiveIndex(ledger.store, ledger.location)

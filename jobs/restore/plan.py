@@ -38,7 +38,7 @@ from jobs.restore.pricing import forecast, look_at_archives
 from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
-from jobs.runs.request import Planned, Request, check_sides, drafting
+from jobs.runs.request import Planned, Request, drafting
 from jobs.tables.duck import Database, parquet
 from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_parquet
 
@@ -244,7 +244,7 @@ async def plan_run(
     with drafting(request) as draft:
         wanted = RestoreQuery(request, ledger, ArchiveIndex(ledger.store, ledger.location), keys)
         records = await wanted.records()
-        await check_sides(request.source, request.destination, in_place=request.options["in_place"])
+        source = await draft.check_sides(request.source, in_place=request.options["in_place"])
         chosen = await plan_restore(
             wanted.candidates(records),
             request.selection,
@@ -256,7 +256,7 @@ async def plan_run(
         )
         for each in wanted.damage:
             display.say(f"left out, its index is damaged: {each.archive}: {each.reason}")
-        spec = draft.spec(wanted.description(), draft.ways(request.source))
+        spec = draft.spec(wanted.description(), draft.ways(source), source)
         prices = read_price_table(request.price_table)
         archives = await look_at_archives(wanted.archives, records, list(chosen.names), Tier(spec.options["tier"]))
         return draft.planned(spec, forecast(chosen, archives, spec, settings.processes, prices))

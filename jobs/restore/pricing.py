@@ -17,7 +17,7 @@ from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import Denied, NotFound, Redirected, UsageError
 from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, refusal, thaw_class
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.sessions import open_store
+from jobs.s3.sessions import open_side
 
 if TYPE_CHECKING:
     from jobs.restore.plan import RestoreSelection
@@ -61,7 +61,7 @@ async def look_at_archives(
     """
     if side is None or not archives:
         return ArchivesNow({}, {})
-    store = open_store(side.endpoint, side.region, side.profile, max_in_flight=LOOKS_AT_ONCE)
+    store = open_side(side, max_in_flight=LOOKS_AT_ONCE)
 
     async def look(uri: str) -> ObjectInfo | None:
         try:

@@ -50,7 +50,7 @@ def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
     Its price takes every row for an object.
     """
     spec, plan = planned.spec, planned.plan
-    kept = ("all_versions", "requester_pays", "streamed", "cross_region", "endpoint_hops", "sample")
+    kept = ("all_versions", "requester_pays", "streamed", "apart", "cross_region", "endpoint_hops", "sample")
     options = {name: spec.options[name] for name in kept if name in spec.options} | {"deep": False, "rotate": False}
     group = pricing.Group("STANDARD", False, True, False, plan.rows, plan.size_bytes, plan.rows)
     histogram = pricing.Histogram((group,), plan.rows)

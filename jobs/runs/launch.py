@@ -22,7 +22,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.reports.document import exit_code, summarize
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
-from jobs.runs.request import Draft, Planned, Request, check_apart, check_sides, drafting, manifest_rows
+from jobs.runs.request import Draft, Planned, Request, check_apart, drafting, manifest_rows
 from jobs.runs.run_claim import claim_run, say_superseded
 from jobs.s3.retries import gather_bounded
 
@@ -69,7 +69,7 @@ async def plan_run(
 
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
-        await check_sides(source, request.destination, all_versions=bool(request.options.get("all_versions")))
+        source = await draft.check_sides(source, all_versions=bool(request.options.get("all_versions")))
         if copies:
             check_apart(source, request.destination, ledger.location)
         extra: dict[str, Any] = {}

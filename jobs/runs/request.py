@@ -14,20 +14,21 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import __version__
 from jobs.config import Settings
+from jobs.core.bucket_names import is_second_name
 from jobs.core.display import Display
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, LedgerError, NotFound, StoreError, UsageError
+from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.s3.sessions import boto_client, open_store
+from jobs.s3.sessions import account_of, boto_client, open_side, open_store, service_of
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Draft:
     """
 
     def __init__(self, request: Request):
-        self.request, self.started = request, time.time()
+        self.request, self.destination, self.started = request, request.destination, time.time()
         self.scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
 
     async def write_shard(self, number: int, data: bytes) -> None:
@@ -100,7 +101,7 @@ class Draft:
             job=self.request.job,
             created_at=self.started,
             source=source,
-            destination=self.request.destination,
+            destination=self.destination,
             manifest=manifest,
             options={**self.request.options, **extra},
             retry_of=self.request.retry_of,
@@ -109,12 +110,23 @@ class Draft:
 
     def ways(self, source: Side) -> dict[str, Any]:
         """How bytes get from the source to the destination, as options of a spec."""
-        destination = self.request.destination
+        destination, is_asked = self.destination, bool(self.request.options.get("stream"))
         hops = endpoint_hops(source, destination)
         return {
-            "streamed": is_streamed(source, destination) or hops > 0,
+            "streamed": is_asked or is_streamed(source, destination) or hops > 0,
+            "apart": are_apart(source, destination),
             "cross_region": (source.region or "") != (destination.region or ""),
         } | ({"endpoint_hops": hops} if hops else {})
+
+    async def check_sides(self, source: Side, *, all_versions: bool = False, in_place: bool = False) -> Side:
+        """Check both sides. The destination gets the region where its bucket is.
+
+        Returns the source with its region. Raises as `check_sides`.
+        """
+        source, self.destination = await check_sides(
+            source, self.destination, all_versions=all_versions, in_place=in_place
+        )
+        return source
 
     def planned(self, spec: RunSpec, plan: Plan) -> Planned:
         """The finished plan, which keeps the scratch folder."""
@@ -143,9 +155,28 @@ def new_run_id(job: str, now: float) -> str:
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{job}-{fraction:03x}{secrets.token_hex(2)[1:]}"
 
 
+def are_apart(source: Side, destination: Side) -> bool:
+    """Whether the sides are different services, wherever they were typed or configured.
+
+    Then one bucket name means two buckets. Raises ConfigError for a profile or endpoint that is
+    none.
+    """
+    is_typed_alike = replace(source, location=destination.location, owner=destination.owner) == destination
+    return not is_typed_alike and service_of(source) != service_of(destination)
+
+
 def is_streamed(source: Side, destination: Side) -> bool:
-    """Whether the sides are different services, so that bytes must pass through the worker."""
-    return (source.endpoint or "") != (destination.endpoint or "")
+    """Whether bytes must pass through the worker, since no service makes such a copy.
+
+    Outside of AWS two profiles may be two accounts, whose bucket names have nothing in common. An
+    access point takes copies of its own region alone.
+    """
+    if are_apart(source, destination):
+        return True
+    if account_of(source) != account_of(destination) and not service_of(source).is_aws:
+        return True
+    is_point = is_second_name(source.location.bucket) or is_second_name(destination.location.bucket)
+    return is_point and source.region != destination.region
 
 
 def endpoint_hops(source: Side, destination: Side) -> int:
@@ -171,7 +202,7 @@ async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, As
     if request.manifest is None:
         if source is None:
             raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
-        store = open_store(source.endpoint, source.region, source.profile)
+        store = open_side(source)
         versions = request.selection.versions == "all"
         places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
         return source, f"listing of {', '.join(map(str, places))}", _listed(store, places, versions)
@@ -236,15 +267,20 @@ async def _listed(store: Store, places: Sequence[Location], versions: bool) -> A
                 yield manifest_batch(page)
 
 
-async def check_sides(source: Side, destination: Side, *, all_versions: bool = False, in_place: bool = False) -> None:
+async def check_sides(
+    source: Side, destination: Side, *, all_versions: bool = False, in_place: bool = False
+) -> tuple[Side, Side]:
     """Check that both buckets exist and are readable, before anything is planned.
 
-    Raises ConfigError, UsageError and StoreError.
+    Returns the sides, with the regions where AWS has the buckets. Raises ConfigError, UsageError
+    and StoreError.
     """
+    found = []
     for name, side in (("source", source), ("destination", destination)):
-        store = open_store(side.endpoint, side.region, side.profile, max_in_flight=4)
+        store = open_side(side, max_in_flight=4)
         try:
             await store.list_objects(side.location.bucket, side.location.key, max_keys=1)
+            found.append(replace(side, region=store.region_of(side.location.bucket) or side.region))
             if name == "destination" and all_versions and not await store.is_versioned(side.location.bucket):
                 raise ConfigError(
                     f"the destination bucket {side.location.bucket} keeps no versions: leave out --versions all"
@@ -255,14 +291,17 @@ async def check_sides(source: Side, destination: Side, *, all_versions: bool = F
                 f"in --{name} or the policy"
             ) from error
         except StoreError as error:
+            is_owner_in_doubt = side.owner and isinstance(error, Denied)
+            doubt = f" (or the bucket does not belong to the account {side.owner})" if is_owner_in_doubt else ""
             raise type(error)(
-                error.operation, f"{name} {side.location}", error.code, error.detail, error.status
+                error.operation, f"{name} {side.location}", error.code, error.detail + doubt, error.status
             ) from error
         finally:
             await store.close()
-    is_same = source.location == destination.location and not is_streamed(source, destination)
+    is_same = source.location == destination.location and not are_apart(source, destination)
     if is_same and not in_place:
         raise UsageError(f"source and destination are both {source.location}: name two places")
+    return found[0], found[1]
 
 
 def check_apart(source: Side, destination: Side, ledger: Location) -> None:
@@ -272,7 +311,7 @@ def check_apart(source: Side, destination: Side, ledger: Location) -> None:
     """
     places = {"destination": destination, "source": source, "ledger": Side(ledger)}
     for (name, side), (other_name, other) in combinations(places.items(), 2):
-        if side.location.overlaps(other.location) and not is_streamed(side, other):
+        if side.location.overlaps(other.location) and not are_apart(side, other):
             raise UsageError(
                 f"the {name} {side.location} and the {other_name} {other.location} overlap, so copies would be copied "
                 "again, or written over what is there: name places of their own"

@@ -7,7 +7,9 @@ from typing import Any, Protocol, cast
 
 from jobs.s3.store import Store
 
-_READS = frozenset({"head", "get", "get_tags", "list_objects", "list_parts", "list_versions", "is_versioned"})
+_READS = frozenset(
+    {"head", "get", "get_tags", "list_objects", "list_parts", "list_versions", "is_versioned", "region_of"}
+)
 _CLEANUPS = frozenset({"abort_multipart", "close"})
 _DELETES = frozenset({"delete", "delete_versions"})
 

@@ -38,6 +38,10 @@ class RestStore:
         """
         return self.transport.endpoint.is_aws
 
+    def region_of(self, bucket: str) -> str | None:
+        """Where the bucket is, as far as a request has found out."""
+        return self.transport.region_of(bucket)
+
     async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
         """HeadObject."""
         query = "" if ref.version_id is None and part_number is None else _query(ref, partNumber=part_number)
@@ -86,7 +90,7 @@ class RestStore:
         headers += wire.guard_headers(guard)
         headers += wire.settings_headers(settings)
         place = ObjectRef(bucket, key)
-        answer = await self.transport.send("CopyObject", "PUT", place, headers=headers)
+        answer = await self.transport.send("CopyObject", "PUT", place, headers=headers, source=source)
         check_copied_version("CopyObject", source, place, answer)
         return _result("CopyObject", place, answer)
 
@@ -194,7 +198,7 @@ class RestStore:
         ]
         query = wire.query(partNumber=number, uploadId=upload_id)
         place = ObjectRef(bucket, key)
-        answer = await self.transport.send("UploadPartCopy", "PUT", place, query=query, headers=headers)
+        answer = await self.transport.send("UploadPartCopy", "PUT", place, query=query, headers=headers, source=source)
         check_copied_version("UploadPartCopy", source, place, answer)
         result = _result("UploadPartCopy", place, answer)
         return PartDone(number, result.etag, result.checksums)

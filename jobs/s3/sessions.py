@@ -17,6 +17,7 @@ from jobs.errors import ConfigError, SealiftWarning
 from jobs.s3.http.signing import Credentials
 
 if TYPE_CHECKING:
+    from jobs.core.run import Side
     from jobs.s3.http.endpoints import Endpoint
     from jobs.s3.store import Store
 
@@ -31,6 +32,7 @@ def open_store(
     max_in_flight: int = 256,
     request_payer: bool = False,
     is_paced: bool = False,
+    owners: Mapping[str, str] | None = None,
 ) -> Store:
     """A store on the given endpoint, region and profile. What is None comes from boto3's own chain.
 
@@ -38,6 +40,7 @@ def open_store(
 
     `max_in_flight`: how many connections it may open. `request_payer`: pay for requests to
     Requester Pays buckets. `is_paced`: the caller heeds SlowDown itself, and is to hear of it soon.
+    `owners`: bucket → id of the account that has to own it, else S3 refuses all requests for it.
     Raises ConfigError for an unknown profile, an endpoint that is no URL, or when there are no
     credentials.
     """
@@ -57,7 +60,13 @@ def open_store(
         from jobs.s3.botocore_store.store import BotocoreStore
 
         client = make_client(
-            found.session, address, region, connections=max_in_flight, request_payer=request_payer, tries=tries
+            found.session,
+            address,
+            region,
+            connections=max_in_flight,
+            request_payer=request_payer,
+            tries=tries,
+            owners=owners or {},
         )
         return BotocoreStore(client, address, max_in_flight=max_in_flight, tries=tries)
     transport = Transport(
@@ -68,8 +77,48 @@ def open_store(
         request_payer=request_payer,
         ca_bundle=found.ca_bundle,
         tries=tries,
+        owners=owners,
     )
     return RestStore(transport)
+
+
+def open_side(
+    side: Side, *beside: Side, max_in_flight: int = 256, request_payer: bool = False, is_paced: bool = False
+) -> Store:
+    """The store of a side, as `open_store` opens it.
+
+    `beside`: sides whose buckets its copies read. Their owners are checked as well.
+    """
+    return open_store(
+        side.endpoint,
+        side.region,
+        side.profile,
+        max_in_flight=max_in_flight,
+        request_payer=request_payer,
+        is_paced=is_paced,
+        owners={each.location.bucket: each.owner for each in (side, *beside) if each.owner},
+    )
+
+
+class Service(NamedTuple):
+    """What S3's copies do not leave: a partition of AWS, or the server at one URL."""
+
+    name: str
+    is_aws: bool
+
+
+def service_of(side: Side) -> Service:
+    """The service that `open_side` would reach. Raises ConfigError."""
+    endpoint, region, profile = side.endpoint, side.region, side.profile
+    found = _from_environment(os.environ) if profile is None else None
+    found = found or _from_botocore(profile, needs_endpoint=endpoint is None, needs_credentials=False)
+    address = _endpoint(endpoint or found.endpoint, region or found.region or DEFAULT_REGION, found)
+    return Service(address.partition or str(address).lower(), address.is_aws)
+
+
+def account_of(side: Side) -> str:
+    """What decides whose buckets a name means outside of AWS, where accounts have names of their own."""
+    return side.profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
 
 
 def boto_client(endpoint: str | None, region: str | None, profile: str | None) -> Any:
@@ -130,7 +179,7 @@ def _is_set(values: Mapping[str, str], name: str) -> bool:
     return values.get(name, "").lower() == "true"
 
 
-def _from_botocore(profile: str | None, *, needs_endpoint: bool) -> _Found:
+def _from_botocore(profile: str | None, *, needs_endpoint: bool, needs_credentials: bool = True) -> _Found:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -141,12 +190,16 @@ def _from_botocore(profile: str | None, *, needs_endpoint: bool) -> _Found:
             session.get_config_variable("ca_bundle"),
             session.get_config_variable("use_fips_endpoint") or False,
             session.get_config_variable("use_dualstack_endpoint") or False,
-            _credentials(session, profile),
+            _credentials(session, profile) if needs_credentials else _no_credentials,
             session,
         )
     except (BotoCoreError, ClientError, OSError, ValueError, KeyError, RuntimeError) as error:
         # ClientError: STS refused a role. The others are what providers let out.
         raise ConfigError(f"AWS configuration{f' of profile {profile!r}' if profile else ''}: {error}") from error
+
+
+def _no_credentials() -> Credentials:
+    raise AssertionError("nobody asked for credentials")
 
 
 def _session(profile: str | None) -> Any:

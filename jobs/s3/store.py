@@ -137,6 +137,10 @@ class Store(Protocol):
         """
         ...
 
+    def region_of(self, bucket: str) -> str | None:
+        """The bucket's region, if a request has found it out."""
+        ...
+
     async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
         """The object's description with its checksums.
 

@@ -14,6 +14,7 @@ from urllib.parse import quote as quote_strictly
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from jobs.core.bucket_names import access_point
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef
 from jobs.errors import StoreError, store_error
 from jobs.s3.http import encoded_words
@@ -88,6 +89,8 @@ def query(**parameters: str | int | None) -> str:
 def copy_source(ref: ObjectRef) -> str:
     """The value of `x-amz-copy-source`."""
     version = f"?versionId={quote(ref.version_id)}" if ref.version_id else ""
+    if access_point(ref.bucket):
+        return f"{quote(ref.bucket)}/object/{quote_key(ref.key)}{version}"
     return f"/{ref.bucket}/{quote_key(ref.key)}{version}"
 
 

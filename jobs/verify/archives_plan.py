@@ -15,7 +15,7 @@ from jobs.core.sampling import Sample
 from jobs.errors import ConfigError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import Planned, Request, drafting
-from jobs.s3.sessions import open_store
+from jobs.s3.sessions import open_side
 
 if TYPE_CHECKING:
     from jobs.verify.archives_rows import PlannedArchives
@@ -34,7 +34,7 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
     side = request.destination
     with drafting(request) as draft:
         index = ArchiveIndex(ledger.store, ledger.location)
-        store = open_store(side.endpoint, side.region, side.profile, max_in_flight=16)
+        store = open_side(side, max_in_flight=16)
         try:
             listed = [location async for location in list_archives(store, side.location)]
         finally:

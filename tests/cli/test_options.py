@@ -101,8 +101,8 @@ def test_click_reads_what_the_fields_say():
     words = ["here", "--max-cost", "2", "--older", "1h", "--yes", "--copies-region", "eu-west-1", "--json"]
     command.main(words, standalone_mode=False)
     command.main(["there"], standalone_mode=False)
-    nowhere = AccessOptions(endpoint=None, region=None, profile=None)
-    far = AccessOptions(endpoint=None, region="eu-west-1", profile=None)
+    nowhere = AccessOptions(endpoint=None, region=None, profile=None, expected_bucket_owner=None)
+    far = AccessOptions(endpoint=None, region="eu-west-1", profile=None, expected_bucket_owner=None)
     assert seen == [
         Sample(place="here", max_cost=2.0, margin="1h", yes=True, near=nowhere, far=far, as_json=True),
         Sample(place="there", max_cost=None, yes=False, near=nowhere, far=nowhere, as_json=False),

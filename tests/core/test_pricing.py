@@ -17,6 +17,7 @@ from jobs.core.pricing import (
     bytes_moved,
     estimate,
     estimate_seconds,
+    far_per_gib,
     load_price_table,
     part_rule,
     requests_for,
@@ -79,6 +80,7 @@ def test_a_job_without_prices_is_a_bug():
         ("replicate", {"storage_class": "keep"}, [SMALL], {"puts": 0.005}),
         ("replicate", {"storage_class": "GLACIER_IR"}, [SMALL], {"puts": 0.02}),
         ("replicate", {"sse": "aws:kms"}, [SMALL], {"puts": 0.005, "kms": 0.003}),
+        ("replicate", {"sse": "aws:kms:dsse"}, [SMALL], {"puts": 0.005, "kms": 0.006}),
         ("replicate", {}, [LARGE], {"puts": 0.01604, "gets": 0.000006, "retrieval": 1.0}),
         (
             "replicate",
@@ -236,3 +238,16 @@ def test_a_wrong_table_is_refused_by_name(text, complaint):
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(ConfigError, match="nowhere"):
         read_price_table(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("options", "per_gib"),
+    [
+        ({"streamed": True}, 0.09),
+        ({"streamed": True, "apart": False}, 0.0),
+        ({"streamed": True, "apart": False, "cross_region": True}, 0.02),
+        ({"cross_region": True}, 0.02),
+    ],
+)
+def test_bytes_that_a_worker_carries_leave_aws_only_between_services(options, per_gib):
+    assert far_per_gib(PricedWork("replicate", **options), read_price_table()) == pytest.approx(per_gib)

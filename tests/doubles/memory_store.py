@@ -80,6 +80,9 @@ class MemoryStore:
         self.drops: frozenset[str] = frozenset()
         """What CreateMultipartUpload drops without a word, as Ceph 18.2 does: `tags`, `lock`, `sse`."""
 
+    def region_of(self, bucket: str) -> None:
+        """Nothing: memory has no regions."""
+
     def create_bucket(self, name: str, versioned: bool = True, object_lock: bool = False) -> None:
         """Make a bucket; one that is there keeps its objects. Object Lock needs versioning."""
         self._buckets.named.setdefault(name, Bucket(versioned or object_lock, object_lock))

@@ -19,6 +19,17 @@ def test_a_run_and_all_its_workers_use_the_client_that_the_environment_names(ver
     assert versioned.copy_of("manifests/07 ü+.pdf") == b"x" * 7
 
 
+def test_the_option_says_the_same_for_a_run_and_its_workers(world: World) -> None:
+    world.put("a", b"x")
+    with fault_proxy(world.server.endpoint, Faults({}, seed=5)) as proxy:
+        result = world.sealift(
+            "--client", "botocore", "replicate", "--source", f"s3://{world.source}",
+            "--destination", f"s3://{world.destination}", "--yes", AWS_ENDPOINT_URL_S3=proxy.endpoint,
+        )  # fmt: skip
+    assert result.code == 0, result.stderr
+    assert proxy.faults.agents == {"Botocore"}
+
+
 def test_a_client_that_does_not_exist_ends_a_command_with_advice(world: World) -> None:
     result = world.sealift(
         "replicate",

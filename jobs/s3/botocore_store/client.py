@@ -19,6 +19,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from jobs import __version__
@@ -51,9 +52,19 @@ _headers = threading.local()
 
 
 def make_client(
-    session: Any, endpoint: Endpoint, region: str, *, connections: int, request_payer: bool, tries: int
+    session: Any,
+    endpoint: Endpoint,
+    region: str,
+    *,
+    connections: int,
+    request_payer: bool,
+    tries: int,
+    owners: Mapping[str, str],
 ) -> Any:
-    """A client of an endpoint. The session says which credentials and certificates."""
+    """A client of an endpoint. The session says which credentials and certificates.
+
+    `owners`: bucket → id of the account that has to own it.
+    """
     from botocore.config import Config
     from botocore.handlers import add_expect_header
 
@@ -80,6 +91,8 @@ def make_client(
         events.register("before-call.s3", _stay)
     if request_payer:
         events.register("before-call.s3", _request_payer)
+    if owners:
+        events.register_first("provide-client-params.s3", partial(_expect_owners, owners))
     events.register("before-send.s3", _encode_headers)
     events.register("before-parse.s3.ListObjectVersions", _note_order)
     events.register_first("before-parse.s3", _demand_root)
@@ -107,6 +120,17 @@ def _stay(params: dict[str, Any], **_: Any) -> None:
 
 def _request_payer(params: dict[str, Any], **_: Any) -> None:
     params["headers"]["x-amz-request-payer"] = "requester"
+
+
+def _expect_owners(owners: Mapping[str, str], params: Mapping[str, Any], model: Any, **_: Any) -> dict[str, Any]:
+    """The parameters, with the accounts that have to own the buckets."""
+    source = params.get("CopySource") or {}
+    named = {
+        "ExpectedBucketOwner": owners.get(params.get("Bucket", "")),
+        "ExpectedSourceBucketOwner": owners.get(source.get("Bucket", "")),
+    }
+    known = model.input_shape.members
+    return {**params, **{name: owner for name, owner in named.items() if owner and name in known}}
 
 
 def _encode_headers(request: Any, **_: Any) -> None:

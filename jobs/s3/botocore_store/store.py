@@ -57,6 +57,10 @@ class BotocoreStore:
         """Whether conditional writes are known to hold: at AWS's own endpoints."""
         return self._endpoint.is_aws
 
+    def region_of(self, bucket: str) -> str | None:
+        """None: botocore follows S3's directions by itself, and does not say to where."""
+        return None
+
     async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
         """HeadObject."""
         part = {} if part_number is None else {"PartNumber": part_number}

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from jobs.core.bucket_names import AccessPoint
 from jobs.errors import ConfigError
 
 _SUFFIXES = {
@@ -22,6 +23,7 @@ _SUFFIXES = {
     "us-isof-": "csp.hci.ic.gov",
 }
 """How regions outside of `amazonaws.com` begin."""
+_ALL_SUFFIXES = frozenset({"amazonaws.com", *_SUFFIXES.values()})
 
 
 BUCKET = re.compile("[A-Za-z0-9._-]{1,255}")
@@ -59,10 +61,23 @@ class Endpoint:
         Certificates vouch for the name, so TLS only.
         """
         host = self.host.partition(":")[0]
-        return self.is_tls and host.endswith(tuple(f".{suffix}" for suffix in {"amazonaws.com", *_SUFFIXES.values()}))
+        return self.is_tls and host.endswith(tuple(f".{suffix}" for suffix in _ALL_SUFFIXES))
+
+    @property
+    def partition(self) -> str | None:
+        """AWS's partition, whose buckets have names and copies in common. None for other servers."""
+        if not self.is_aws:
+            return None
+        host = self.host.partition(":")[0]
+        return "GovCloud" if ".us-gov-" in host else max((s for s in _ALL_SUFFIXES if host.endswith(f".{s}")), key=len)
 
     def __str__(self) -> str:
         return f"{'https' if self.is_tls else 'http'}://{self.host}{self.path}"
+
+
+def access_point_host(endpoint: Endpoint, point: AccessPoint) -> str:
+    """The host of an access point, where `endpoint` is AWS's own of its region."""
+    return f"{point.name}-{point.account}.{endpoint.host.replace('s3', 's3-accesspoint', 1)}"
 
 
 def given_endpoint(url: str) -> Endpoint:

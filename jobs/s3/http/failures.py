@@ -40,6 +40,13 @@ _ADVICE = {
     "InvalidAccessKeyId": "S3 does not know the access key {key}: check AWS_ACCESS_KEY_ID, the profile, the endpoint",
     "NotSignedUp": "the account of the access key {key} has no S3: check the account, or use another one",
 }
+_CUSTOMER_KEY = "stored using a form of Server Side Encryption"
+_CUSTOMER_KEY_ADVICE = (
+    "it is encrypted with a key that S3 does not keep (SSE-C), and Sealift takes none: "
+    "copy it with its key, or have it encrypted by S3 or KMS"
+)
+_KMS_ACTION = re.compile("kms:[A-Z][A-Za-z]+")
+"""S3 needs Decrypt to read, and to name the checksums of what KMS encrypts, also for HEAD."""
 _RENEW = "the credentials of the access key {key} are no longer valid: renew them (for example: aws sso login)"
 
 
@@ -81,7 +88,12 @@ def failure_of(
     code = (detail.code if detail else "") or fallback
     if headers.get("x-amz-delete-marker") == "true" and status in (404, 405):
         code = "DeleteMarker"
-    error = store_error(operation, target, code, detail.message if detail else "", status)
+    message = detail.message if detail else ""
+    if code == "InvalidRequest" and _CUSTOMER_KEY in message:
+        code, message = "CustomerKeyNeeded", _CUSTOMER_KEY_ADVICE
+    elif code == "AccessDenied" and (action := _KMS_ACTION.search(message)):
+        message = f"{message}: permit {action.group()} of the key, in its policy and in that of the role"
+    error = store_error(operation, target, code, message, status)
     where = headers.get("x-amz-bucket-region") or (detail.region if detail else "")
     if isinstance(error, Redirected) or (status == 400 and where and where != region):
         advice = f"the bucket is in {where or 'another region'}, {named_region} was asked"

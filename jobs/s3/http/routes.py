@@ -12,9 +12,10 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
+from jobs.core.bucket_names import access_point
 from jobs.core.model import ObjectRef
 from jobs.errors import Rejected
-from jobs.s3.http.endpoints import BUCKET, PLAIN, Endpoint
+from jobs.s3.http.endpoints import BUCKET, PLAIN, Endpoint, access_point_host
 from jobs.s3.http.signing import Signer
 
 
@@ -52,7 +53,19 @@ class Routes:
             return None
         return Route(host, "/" if host.startswith(f"{place.bucket}.") else f"/{place.bucket}/", route.signer)
 
+    def region(self, bucket: str) -> str | None:
+        """The region of a bucket that a request has found at AWS. None if nobody knows."""
+        route = self._by_bucket.get(bucket)
+        return route.signer.region if route and self._endpoint.is_aws else None
+
     def _make(self, operation: str, place: ObjectRef, endpoint: Endpoint, region: str) -> Route:
+        if point := access_point(place.bucket):
+            if not endpoint.is_virtual:
+                message = "the ARN of an access point has an endpoint of its own: name none, or use the alias"
+                raise Rejected(operation, str(place), "InvalidEndpoint", message, 400)
+            host = access_point_host(_moved(endpoint, region, point.region), point)
+            route = self._by_bucket[place.bucket] = Route(host, "/", self._signer(point.region))
+            return route
         if not BUCKET.fullmatch(place.bucket) or not place.bucket.strip("."):
             message = f"{place.bucket!r} is not a bucket name: expected letters, digits, '.', '-' and '_'"
             raise Rejected(operation, str(place), "InvalidBucketName", message, 400)

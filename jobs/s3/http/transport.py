@@ -12,7 +12,7 @@ import hashlib
 import random
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jobs.core.model import ObjectRef
 from jobs.core.pace import backoff_seconds
@@ -62,7 +62,8 @@ class Transport:
 
     `credentials` is asked before each request, and renews what expires. `ca_bundle`: a PEM file of
     certificate authorities to trust instead of the system's. `tries`: how often a request is sent
-    that S3 was too busy for. Goes through the HTTP proxy that the environment names.
+    that S3 was too busy for. `owners`: bucket → id of the account that has to own it. Goes through
+    the HTTP proxy that the environment names.
     """
 
     def __init__(
@@ -75,8 +76,9 @@ class Transport:
         request_payer: bool = False,
         ca_bundle: str | None = None,
         tries: int = TRIES_PACED,
+        owners: Mapping[str, str] | None = None,
     ):
-        self._tries = tries
+        self._tries, self._owners = tries, owners or {}
         self.endpoint, self.region = endpoint, region
         self._credentials, self._routes = credentials, Routes(endpoint, region)
         self._always = [("x-amz-request-payer", "requester")] if request_payer else []
@@ -95,16 +97,19 @@ class Transport:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
         answer_bytes: int = XML_BYTES,
+        source: ObjectRef | None = None,
     ) -> Response:
         """Send one request and wait for the whole answer.
 
         Raises a StoreError for anything but success, ConfigError for an invalid proxy URL.
 
-        `place` is the request's bucket and key. Its version id is only for messages.
-        `answer_bytes`: what was asked for, a larger answer is refused. When the caller is
+        `place` is the request's bucket and key. Its version id is only for messages. `source`: of a
+        copy. `answer_bytes`: what was asked for, a larger answer is refused. When the caller is
         cancelled, so is the request. A redirect is followed within AWS alone, see `routes`.
         """
         route = self._routes.get(place.bucket) or self._routes.find(operation, place)
+        if self._owners:
+            headers = [*headers, *self._owner_headers(place, source)]
         payload = await self._payload_sha256(body) if body else EMPTY_SHA256
         bounds = self._bounds(operation, method, answer_bytes)
         attempt = unanswered = 0
@@ -143,6 +148,17 @@ class Transport:
                 if attempt >= self._tries or not may_pass:
                     raise correction
             await asyncio.sleep(backoff_seconds(attempt, random.random()))
+
+    def region_of(self, bucket: str) -> str | None:
+        """Where a bucket is that requests were sent to, None if that is not known."""
+        return self._routes.region(bucket)
+
+    def _owner_headers(self, place: ObjectRef, source: ObjectRef | None) -> list[tuple[str, str]]:
+        """The accounts that have to own the buckets, as far as they are named."""
+        buckets = [("x-amz-expected-bucket-owner", place.bucket)]
+        if source is not None:
+            buckets.append(("x-amz-source-expected-bucket-owner", source.bucket))
+        return [(name, self._owners[bucket]) for name, bucket in buckets if bucket in self._owners]
 
     def close(self) -> None:
         """Close the connections."""

@@ -225,3 +225,28 @@ def test_a_store_may_be_used_from_one_event_loop_after_another(script: Script) -
     script.reply = Reply(headers={"ETag": '"e"'})
     store = open_store(script.endpoint, None, None, max_in_flight=2)
     assert [asyncio.run(store.head(REF)).etag for _ in range(3)] == ["e"] * 3
+
+
+CUSTOMER_KEY = (
+    b"<Error><Code>InvalidRequest</Code><Message>The object was stored using a form of Server Side Encryption. "
+    b"The correct parameters must be provided to retrieve the object.</Message></Error>"
+)
+
+
+@pytest.mark.parametrize("request_", [copy, copy_part, lambda store: store.head(REF), lambda store: store.get(REF)])
+def test_an_object_under_its_writers_own_key_is_an_error_of_its_own(
+    script: Script, request_: Callable[[RestStore], Awaitable[Any]]
+) -> None:
+    script.reply = Reply(400, {}, CUSTOMER_KEY)
+    with pytest.raises(errors.CustomerKeyNeeded, match=r"CustomerKeyNeeded.*SSE-C"):
+        ask(script, request_)
+    assert issubclass(errors.CustomerKeyNeeded, errors.Denied)  # the row's end, and not the run's
+
+
+def test_a_key_of_kms_that_may_not_be_used_is_named(script: Script) -> None:
+    """HEAD asks for checksums, which S3 names only to who may decrypt. Its answer says nothing, a GET's does."""
+    why = "User: arn:aws:iam::1:role/w is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:k"
+    script.first = [Reply(403)]
+    script.reply = Reply(403, {}, error_body("AccessDenied").replace(b"because", why.encode()))
+    with pytest.raises(errors.Denied, match=r"HeadObject.*kms:Decrypt on resource.*permit kms:Decrypt of the key"):
+        ask(script, lambda store: store.head(REF))

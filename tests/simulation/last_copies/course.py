@@ -23,7 +23,7 @@ from jobs.errors import ExitCode
 from jobs.ledger.ledger import Ledger
 from jobs.registry import open_job
 from jobs.runs.kind import Opened
-from jobs.runs.request import Planned, is_streamed
+from jobs.runs.request import Planned, are_apart
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.conditional_writes import look_first
@@ -283,7 +283,7 @@ class LastCopyCourse(ArchiveCourse):
         places = [COLD, *(self.copies_of(way) for way in ways)]
         options = {
             "grace_seconds": self.schedule.grace_seconds, "delete": True, "max_share": 1.0,
-            "proofs": [each.run_id for each in runs], "streamed": is_streamed(source, destination),
+            "proofs": [each.run_id for each in runs], "streamed": are_apart(source, destination),
             "copies": [str(each) for each in places],
         }  # fmt: skip
         spec = RunSpec(run_id, "expire", second_of(run_id), source, destination, "asked", options, None, __version__)

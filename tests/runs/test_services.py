@@ -1,0 +1,137 @@
+"""Which service a side is, by where its requests go, whatever was typed or configured."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.core.model import Location
+from jobs.core.run import Side
+from jobs.core.selection import Selection
+from jobs.errors import Denied, UsageError
+from jobs.runs.request import Draft, Request, are_apart, check_sides, is_streamed
+from jobs.s3.http.answers import Response
+from jobs.s3.http.connection_pool import Pool
+from tests.doubles.scripted_server import error_body
+
+PROFILES = """
+[profile office]
+endpoint_url = http://office:9000
+aws_access_key_id = a
+aws_secret_access_key = b
+[profile ours]
+endpoint_url = http://office:9000
+aws_access_key_id = c
+aws_secret_access_key = d
+[profile china]
+region = cn-north-1
+aws_access_key_id = e
+aws_secret_access_key = f
+[profile archive]
+region = eu-west-1
+aws_access_key_id = g
+aws_secret_access_key = h
+"""
+BUCKET = Location("b")
+POINT = Location("finance-hrzrlukc5m36ft7okagglf3gmwluquse1b-s3alias")
+ARN = Location("arn:aws:s3:eu-west-1:123456789012:accesspoint:finance")
+
+
+@pytest.fixture(autouse=True)
+def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config").write_text(PROFILES)
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("SEALIFT_CLIENT", "sealift")
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "apart", "streamed"),
+    [
+        (Side(BUCKET), Side(BUCKET), False, False),
+        (Side(BUCKET, region="us-east-1"), Side(BUCKET, region="eu-west-1"), False, False),
+        # AWS by its own URL, and by none.
+        (Side(BUCKET, "https://s3.eu-west-1.amazonaws.com"), Side(BUCKET), False, False),
+        (Side(BUCKET, "https://bucket.vpce-1.s3.eu-west-1.vpce.amazonaws.com"), Side(BUCKET), False, False),
+        (Side(BUCKET, profile="archive"), Side(BUCKET), False, False),
+        # A profile with an endpoint of its own, which nobody typed.
+        (Side(BUCKET, profile="office"), Side(BUCKET), True, True),
+        (Side(BUCKET, profile="office"), Side(BUCKET, "http://OFFICE:9000", profile="office"), False, False),
+        (Side(BUCKET, "http://office:9000"), Side(BUCKET, "http://office:9001"), True, True),
+        # Partitions have neither buckets nor credentials in common.
+        (Side(BUCKET, profile="china"), Side(BUCKET), True, True),
+        (Side(BUCKET, region="us-gov-west-1"), Side(BUCKET), True, True),
+        # Two accounts of a server may have a bucket of one name each.
+        (Side(BUCKET, profile="office"), Side(BUCKET, profile="ours"), False, True),
+        # An access point takes copies of its own region alone.
+        (Side(POINT, region="eu-west-1"), Side(BUCKET, region="eu-west-1"), False, False),
+        (Side(POINT, region="eu-west-1"), Side(BUCKET, region="us-east-1"), False, True),
+        (Side(BUCKET, region="us-east-1"), Side(ARN, region="eu-west-1"), False, True),
+    ],
+)
+def test_a_service_is_where_requests_go(source: Side, destination: Side, apart: bool, streamed: bool) -> None:
+    assert are_apart(source, destination) is are_apart(destination, source) is apart
+    assert is_streamed(source, destination) is is_streamed(destination, source) is streamed
+
+
+def test_an_endpoint_of_the_environment_is_the_one_that_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://office:9000")
+    assert not are_apart(Side(BUCKET, "http://office:9000"), Side(BUCKET))
+    assert are_apart(Side(BUCKET, "http://elsewhere"), Side(BUCKET))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_user_may_have_bytes_pass_through_workers(stream: bool) -> None:
+    request = Request("replicate", Side(BUCKET), Side(Location("c")), None, Selection(), {"stream": stream})
+    ways = Draft(request).ways(Side(BUCKET))
+    assert (ways["streamed"], ways["apart"]) == (stream, False)
+
+
+def at_aws(monkeypatch: pytest.MonkeyPatch, regions: dict[str, str]) -> list[str]:
+    """The hosts that are asked at AWS, where buckets are in these regions."""
+    hosts: list[str] = []
+
+    async def exchange(_: Pool, host: str, head: bytes, *__: Any) -> Response:
+        hosts.append(host)
+        first = host.partition(".")[0]
+        region = regions[head.decode().split("/")[1] if first == "s3" else first]
+        if f".{region}." not in host:
+            return Response(301, {"x-amz-bucket-region": region}, error_body("PermanentRedirect"))
+        return Response(200, {}, b"<ListBucketResult></ListBucketResult>")
+
+    monkeypatch.setattr(Pool, "exchange", exchange)
+    return hosts
+
+
+def test_regions_are_found_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No region is named: the spec's sides have those of the buckets, and workers go there at once."""
+    at_aws(monkeypatch, {"near": "us-east-1", "far": "ap-south-1"})
+    source, destination = asyncio.run(check_sides(Side(Location("near")), Side(Location("far"))))
+    assert (source.region, destination.region) == ("us-east-1", "ap-south-1")
+    draft = Draft(Request("replicate", source, Side(Location("far")), None, Selection(), {}))
+    draft.destination = destination
+    assert draft.ways(source)["cross_region"]
+    assert draft.spec("m", {}, source).destination.region == "ap-south-1"
+
+
+def test_one_bucket_by_two_regions_is_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_aws(monkeypatch, {"near": "eu-west-1"})
+    typed = Side(Location("near"), "https://s3.eu-west-1.amazonaws.com", "eu-west-1")
+    with pytest.raises(UsageError, match="name two places"):
+        asyncio.run(check_sides(Side(Location("near")), typed))
+
+
+def test_an_owner_in_doubt_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def exchange(*_: Any) -> Response:
+        return Response(403, {}, error_body("AccessDenied"))
+
+    monkeypatch.setattr(Pool, "exchange", exchange)
+    with pytest.raises(Denied, match="does not belong to the account 123456789012"):
+        asyncio.run(check_sides(Side(BUCKET, owner="123456789012"), Side(Location("c"))))
