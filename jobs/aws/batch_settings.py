@@ -30,12 +30,13 @@ class ComputeEnvironment:
 
 @dataclass(frozen=True, slots=True)
 class JobQueue:
-    """A job queue, with its environments in their order."""
+    """A job queue, with its environments in their order. `is_fair`: it shares by identifiers."""
 
     arn: str
     state: str
     status: str
     reason: str
+    is_fair: bool
     environments: tuple[ComputeEnvironment, ...]
 
 
@@ -95,6 +96,7 @@ class BatchSettings:
             state=queues[0]["state"],
             status=queues[0]["status"],
             reason=queues[0].get("statusReason", ""),
+            is_fair=bool(queues[0].get("schedulingPolicyArn")),
             environments=tuple(map(_environment, chosen)),
         )
 

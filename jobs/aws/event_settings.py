@@ -30,16 +30,20 @@ class QueueSettings:
 
 @dataclass(frozen=True, slots=True)
 class RuleSettings:
-    """An EventBridge rule. `pattern`: as JSON has it. `targets`: their ARNs."""
+    """An EventBridge rule. `pattern`: as JSON has it. `targets`: ARN → the role that sends there."""
 
+    arn: str
     is_enabled: bool
     pattern: Mapping[str, Any]
-    targets: tuple[str, ...]
+    targets: Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionSettings:
-    """A Lambda function. `reserved`: its reserved concurrency, None for none."""
+    """A Lambda function. `reserved`: its reserved concurrency, None for none.
+
+    `policy`: who may call it, as JSON has it.
+    """
 
     arn: str
     state: str
@@ -48,6 +52,7 @@ class FunctionSettings:
     timeout_seconds: int
     environment: Mapping[str, str]
     reserved: int | None
+    policy: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +66,14 @@ class QueueMapping:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSettings:
-    """A schedule of EventBridge Scheduler."""
+    """A schedule of EventBridge Scheduler. `payload`: what its target gets."""
 
     is_enabled: bool
     expression: str
     time_zone: str
     target: str
+    role: str
+    payload: str
     has_ended: bool
 
 
@@ -104,9 +111,10 @@ class EventSettings:
             return None
         targets = call(client, "ListTargetsByRule", name, Rule=name)["Targets"]
         return RuleSettings(
+            arn=found["Arn"],
             is_enabled=found["State"] == "ENABLED",
             pattern=json.loads(found["EventPattern"]),
-            targets=tuple(each["Arn"] for each in targets),
+            targets={each["Arn"]: each.get("RoleArn") for each in targets},
         )
 
     def function(self, name: str) -> FunctionSettings | None:
@@ -116,6 +124,7 @@ class EventSettings:
         if found is None:
             return None
         concurrency = call(client, "GetFunctionConcurrency", name, FunctionName=name)
+        policy = none_if_absent(lambda: call(client, "GetPolicy", name, FunctionName=name))
         return FunctionSettings(
             arn=found["FunctionArn"],
             state=found.get("State", "Active"),
@@ -124,6 +133,7 @@ class EventSettings:
             timeout_seconds=found["Timeout"],
             environment=found.get("Environment", {}).get("Variables", {}),
             reserved=concurrency.get("ReservedConcurrentExecutions"),
+            policy={} if policy is None else json.loads(policy["Policy"]),
         )
 
     def mappings(self, queue_arn: str) -> tuple[QueueMapping, ...]:
@@ -155,5 +165,7 @@ class EventSettings:
             expression=found["ScheduleExpression"],
             time_zone=found.get("ScheduleExpressionTimezone", "UTC"),
             target=found["Target"]["Arn"],
+            role=found["Target"]["RoleArn"],
+            payload=found["Target"].get("Input", ""),
             has_ended="EndDate" in found,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +11,7 @@ from jobs.cli import policy as policies
 from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, json_option, option, policy_option, takes
 from jobs.errors import UsageError
-from jobs.policy.model import Policy
+from jobs.policy.model import Pair, Policy
 
 if TYPE_CHECKING:
     from jobs.doctor.model import Line
@@ -45,8 +45,8 @@ def doctor(options: DoctorCommand) -> int:
     from jobs.doctor.examine import examine
     from jobs.doctor.model import Status, exit_code
 
-    policy = _narrowed(policies.read(options.policy), options.pair)
-    lines = examine(policy)
+    policy = policies.read(options.policy)
+    lines = examine(policy, _pair(policy, options.pair))
     code = exit_code(lines)
     counts = {status.value: sum(line.status == status for line in lines) for status in Status}
     document = {
@@ -59,15 +59,15 @@ def doctor(options: DoctorCommand) -> int:
     return int(code)
 
 
-def _narrowed(policy: Policy, name: str | None) -> Policy:
-    """The policy with one pair. Raises UsageError if it has no such pair."""
+def _pair(policy: Policy, name: str | None) -> Pair | None:
+    """The pair of this name, None without a name. Raises UsageError if there is none."""
     if name is None:
-        return policy
+        return None
     pair = policy.pair(name)
     if pair is None:
         names = ", ".join(each.name for each in policy.pairs)
         raise UsageError(f"--pair {name!r}: the policy has no such pair, only {names}")
-    return replace(policy, pairs=(pair,))
+    return pair
 
 
 def _text(lines: list[Line], counts: dict[str, int]) -> str:

@@ -18,6 +18,10 @@ def _queue(facts: JobQueueFacts) -> Finding:
         return failure(f"the job queue is {queue.state}: it takes no jobs", "enable it: " + APPLY)
     if queue.status not in _VALID:
         return failure(f"the job queue is {queue.status}: {queue.reason}", APPLY)
+    if queue.is_fair != known(facts.has_share):
+        what = "shares fairly" if queue.is_fair else "does not share"
+        does = "no" if queue.is_fair else "a"
+        return failure(f"the queue {what}, and functions name {does} share: Batch refuses their jobs", APPLY)
     return ok("it takes jobs")
 
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobs.aws.readings import Unread
 from jobs.doctor.evaluation import ServiceRequest, allows, lets_through
-from jobs.doctor.facts import ConcurrencyFacts, FunctionFacts, LetterFacts, QueueFacts, RuleFacts, ScheduleFacts
+from jobs.doctor.facts import (
+    ConcurrencyFacts,
+    FunctionFacts,
+    LetterFacts,
+    PolicyFileFacts,
+    QueueFacts,
+    RuleFacts,
+    ScheduleFacts,
+)
 from jobs.doctor.model import Check, Finding, cannot_say, failure, known, ok, warning
+from jobs.reports.figures import human_seconds
 
 APPLY = "run terraform apply"
 VISIBILITY_TIMES = 6
@@ -65,6 +75,8 @@ def _queue_key(facts: QueueFacts) -> Finding | None:
         return failure(f"its KMS key {queue.key} does not exist: every event gets lost", APPLY)
     if key.state != "Enabled":
         return failure(f"its KMS key {key.arn} is {key.state}: every event gets lost", "enable the key")
+    if not key.is_customers:
+        return failure("its KMS key is AWS's own, which S3 and EventBridge cannot use: every event gets lost", APPLY)
     policy = known(facts.key_policy)
     if refused := _refused(policy or {}, known(facts.key_requests), "kms:GetKeyPolicy"):
         return failure(f"the policy of its KMS key refuses {refused}: these events get lost", APPLY)
@@ -104,11 +116,26 @@ def _mapping(facts: QueueFacts) -> Finding | None:
     return ok(f"{name} takes its messages")
 
 
+def _age(facts: QueueFacts) -> Finding | None:
+    queue, age = known(facts.settings), known(facts.oldest_seconds)
+    if queue is None:
+        return None
+    if age is None and queue.messages:
+        return warning(f"{queue.messages:,} events wait, and nobody measures since when", "look again in some minutes")
+    if age is not None and age > facts.oldest_seconds_max:
+        return failure(
+            f"an event waits for {human_seconds(age)}, the policy promises {human_seconds(facts.oldest_seconds_max)}",
+            "read the log of the function backup",
+        )
+    return ok("no event waits for long")
+
+
 QUEUE_CHECKS = (
     Check("queue", _queue),
     Check("queue-policy", _senders),
     Check("queue-key", _queue_key),
     Check("queue-visibility", _visibility),
+    Check("queue-age", _age),
     Check("event-source", _mapping),
 )
 
@@ -152,7 +179,19 @@ def _sample_text(sample: Mapping[str, Any]) -> str:
     return f"{sample['detail-type']} of s3://{detail['bucket']['name']}/{detail['object']['key']}"
 
 
-RULE_CHECKS = (Check("rule", _rule),)
+def _permission(facts: RuleFacts) -> Finding | None:
+    """Whether the function lets the rule call it."""
+    rule, function = known(facts.settings), known(facts.function)
+    if rule is None or function is None:
+        return None
+    context = {"aws:sourcearn": rule.arn}
+    request = ServiceRequest("events.amazonaws.com", "lambda:InvokeFunction", function.arn, context)
+    if _refused(function.policy, [request], "lambda:GetPolicy"):
+        return failure(f"{facts.plan.goal} does not let the rule call it: its events get lost", APPLY)
+    return ok(f"{facts.plan.goal} lets the rule call it")
+
+
+RULE_CHECKS = (Check("rule", _rule), Check("rule-permission", _permission))
 
 
 def _function(facts: FunctionFacts) -> Finding:
@@ -165,7 +204,17 @@ def _function(facts: FunctionFacts) -> Finding:
         return failure("its last update failed: it runs older code", APPLY)
     if function.reserved == 0:
         return failure("its reserved concurrency is 0: it never runs", "somebody stopped it: " + APPLY)
-    return _variables(function.environment, facts.environment) or ok("it runs")
+    return _variables(function.environment, facts.environment) or _calls(facts)
+
+
+def _calls(facts: FunctionFacts) -> Finding:
+    """How calls ended within a day. No figures: nobody called it."""
+    calls, failed = known(facts.calls) or 0, known(facts.failed) or 0
+    if failed and failed >= calls:
+        return failure(f"all of its {calls:,.0f} calls within a day failed", "read its log")
+    if failed:
+        return warning(f"{failed:,.0f} of its {calls:,.0f} calls within a day failed", "read its log")
+    return ok(f"none of its {calls:,.0f} calls within a day failed")
 
 
 def _variables(there: Mapping[str, str], wanted: Mapping[str, str]) -> Finding | None:
@@ -205,7 +254,26 @@ def _schedule(facts: ScheduleFacts) -> Finding:
         return failure(f"it starts at {found}, the policy says {wanted}", APPLY)
     if schedule.target.rpartition(":")[2] != facts.function:
         return failure(f"it calls {schedule.target}, not {facts.function}", APPLY)
+    if facts.pair is not None and not _is_night_of(schedule.payload, facts.pair):
+        return failure(f"it asks for {schedule.payload[:80]!r}, not for a night of {facts.pair}", APPLY)
     return ok(f"it calls {facts.function}" if facts.is_wanted else "it is off, as the policy says")
 
+
+def _is_night_of(payload: str, pair: str) -> bool:
+    try:
+        asked = json.loads(payload)
+    except ValueError:
+        return False
+    return isinstance(asked, dict) and (asked.get("action"), asked.get("pair")) == ("nightly", pair)
+
+
+def _policy_file(facts: PolicyFileFacts) -> Finding:
+    """Whether what runs follows the policy that these lines are about."""
+    if known(facts.there) != facts.given:
+        return failure("the policy that functions and workers read is another one than yours", APPLY)
+    return ok("functions and workers read the same policy")
+
+
+POLICY_FILE_CHECKS = (Check("policy-file", _policy_file),)
 
 SCHEDULE_CHECKS = (Check("schedule", _schedule),)

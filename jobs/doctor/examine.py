@@ -11,6 +11,7 @@ from jobs.doctor.event_checks import (
     CONCURRENCY_CHECKS,
     FUNCTION_CHECKS,
     LETTER_CHECKS,
+    POLICY_FILE_CHECKS,
     QUEUE_CHECKS,
     RULE_CHECKS,
     SCHEDULE_CHECKS,
@@ -20,17 +21,18 @@ from jobs.doctor.ledger_checks import ACCOUNT_CHECKS, LEDGER_CHECKS, NIGHT_CHECK
 from jobs.doctor.model import NOT_CHECKED, Line, Status, run_checks
 from jobs.doctor.role_checks import ROLE_CHECKS
 from jobs.errors import AuthenticationFailed
-from jobs.policy.model import Policy
+from jobs.policy.model import Pair, Policy
 
 
-def examine(policy: Policy) -> list[Line]:
-    """The lines of a system. Must not be called in an event loop.
+def examine(given: Policy, pair: Pair | None = None) -> list[Line]:
+    """The lines of a policy's system, or of one of its pairs. Must not be called in an event loop.
 
     Credentials that AWS does not accept are a line, too: then it is the only one. Raises
     ConfigError without credentials.
     """
+    policy = replace(given, pairs=(pair,)) if pair else given
     try:
-        facts = gather(policy)
+        facts = gather(policy, given)
     except AuthenticationFailed as error:
         advice = "renew the credentials, and look at this machine's clock"
         return [Line("credentials", Status.FAILURE, "the account", f"AWS does not accept them: {error}", advice)]
@@ -90,6 +92,8 @@ def _event_lines(facts: Facts) -> Iterator[Line]:
         yield from run_checks(RULE_CHECKS, rule, f"{rule.plan.name} in {rule.plan.region}")
     for function in facts.functions:
         yield from run_checks(FUNCTION_CHECKS, function, function.name)
+    if facts.policy_file is not None:
+        yield from run_checks(POLICY_FILE_CHECKS, facts.policy_file, facts.policy_file.uri)
     if facts.concurrency is not None:
         yield from run_checks(CONCURRENCY_CHECKS, facts.concurrency, "the account")
     for schedule in facts.schedules:

@@ -18,7 +18,6 @@ DIRECT_EVENTS = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpira
 RULE_EVENTS = ("Object Created", "Object Deleted")
 SAMPLE = "sealift-doctor"
 """The end of a key that stands for all keys of a prefix."""
-POLICY_KEY = "policy.yaml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +336,31 @@ def jobs(policy: Policy) -> list[str]:
 def mirrors(pair: Pair) -> bool:
     """Whether deletes at the source become delete markers on copies."""
     return pair.deletes == Deletes.MIRROR
+
+
+def environment(policy: Policy, use: str) -> dict[str, str]:
+    """What functions (`orchestrators`) and jobs (`spot`) have to know (lambda.tf).
+
+    `use` says which job queue they send to.
+    """
+    queues = {plan.use: plan.name for plan in job_queue_plans(policy)}
+    return {
+        "SEALIFT_LEDGER": policy.ledger.uri,
+        "SEALIFT_POLICY": f"s3://{policy.ledger.bucket}/{policy.ledger.prefix}policy.yaml",
+        "SEALIFT_SYSTEM": str(policy.name),
+        "SEALIFT_EXECUTOR": "batch",
+        "SEALIFT_BATCH_QUEUE": queues.get(use) or next(iter(queues.values())),
+        "SEALIFT_BATCH_JOB_DEFINITION": f"{policy.name}-{{job}}",
+    }
+
+
+def far_regions(policy: Policy) -> list[str]:
+    """Regions with a queue of what rules could not forward, and of alarms there (monitoring.tf)."""
+    regions = {source.region for source in source_plans(policy) if not source.is_direct}
+    regions |= {str(region) for region in policy.inventory.buckets} if policy.inventory else set()
+    regions |= {str(pair.archive.region) for pair in policy.pairs if pair.archive}
+    regions |= {region for plan in replication_plans(policy) for region in (plan.hot_region, plan.replica_region)}
+    return sorted(regions - {str(policy.ledger.region)})
 
 
 def cron(pair: Pair) -> str:

@@ -32,7 +32,7 @@ from jobs.doctor.expected import (
     SourcePlan,
 )
 from jobs.doctor.needs import Need
-from jobs.policy.model import Pair
+from jobs.policy.model import Pair, Policy
 from jobs.s3.conditional_writes import HonouredConditions
 
 
@@ -109,6 +109,8 @@ class QueueFacts:
     key_requests: Reading[tuple[ServiceRequest, ...]]
     mappings: Reading[tuple[QueueMapping, ...]]
     backup: Reading[FunctionSettings | None]
+    oldest_seconds: Reading[float | None]
+    oldest_seconds_max: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +124,27 @@ class LetterFacts:
 
 @dataclass(frozen=True, slots=True)
 class RuleFacts:
-    """A rule of EventBridge. `goal`: the ARN that it has to send to. `samples` with real ARNs."""
+    """A rule of EventBridge. `goal`: the ARN that it has to send to. `samples` with real ARNs.
+
+    `function`: the one that it calls, None if it calls none.
+    """
 
     plan: RulePlan
     settings: Reading[RuleSettings | None]
     goal: Reading[str]
+    function: Reading[FunctionSettings | None]
     samples: Reading[tuple[Mapping[str, object], ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionFacts:
-    """A function, and the variables that it needs."""
+    """A function, the variables that it needs, and how many calls of a day failed."""
 
     name: str
     settings: Reading[FunctionSettings | None]
     environment: Mapping[str, str]
+    calls: Reading[float | None]
+    failed: Reading[float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +157,16 @@ class ScheduleFacts:
     expression: str
     time_zone: str
     function: str
+    pair: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFileFacts:
+    """The policy file that functions and workers read, and the one that the doctor was given."""
+
+    uri: str
+    there: Reading[Policy]
+    given: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +179,11 @@ class ConcurrencyFacts:
 
 @dataclass(frozen=True, slots=True)
 class JobQueueFacts:
-    """A job queue of Batch."""
+    """A job queue of Batch. `has_share`: jobs that functions start name a share."""
 
     plan: JobQueuePlan
     queue: Reading[JobQueue | None]
+    has_share: Reading[bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from jobs.aws.account import Account, Identity, Key
 from jobs.aws.batch_settings import BatchSettings, EcrImage, JobDefinition
 from jobs.aws.bucket_settings import BucketPlace, BucketSettings
 from jobs.aws.clients import Clients
-from jobs.aws.event_settings import EventSettings, FunctionSettings, QueueSettings
+from jobs.aws.event_settings import EventSettings, FunctionSettings, QueueSettings, RuleSettings, ScheduleSettings
 from jobs.aws.readings import Reading, Unread, none_if_absent, read
 from jobs.doctor import expected
 from jobs.doctor.deliveries import encrypts, sends
@@ -34,6 +34,7 @@ from jobs.doctor.facts import (
     LedgerFacts,
     LetterFacts,
     NightFacts,
+    PolicyFileFacts,
     QueueFacts,
     QuotaFacts,
     ReplicationFacts,
@@ -43,8 +44,16 @@ from jobs.doctor.facts import (
     SourceFacts,
     WaitingFacts,
 )
-from jobs.doctor.gather_stored import gather_stored
-from jobs.doctor.needs import Names, Need, needs, needs_of_execution, needs_of_replication
+from jobs.doctor.gather_stored import gather_stored, read_policy_file
+from jobs.doctor.needs import (
+    Names,
+    Need,
+    needs,
+    needs_of_execution,
+    needs_of_replication,
+    needs_of_rules,
+    needs_of_schedules,
+)
 from jobs.policy.model import Pair, Policy
 
 T = TypeVar("T")
@@ -69,6 +78,7 @@ class Facts:
     letters: Sequence[LetterFacts] = ()
     rules: Sequence[RuleFacts] = ()
     functions: Sequence[FunctionFacts] = ()
+    policy_file: PolicyFileFacts | None = None
     concurrency: ConcurrencyFacts | None = None
     schedules: Sequence[ScheduleFacts] = ()
     job_queues: Sequence[JobQueueFacts] = ()
@@ -90,21 +100,23 @@ class _RoleUser(NamedTuple):
     needs: Callable[[Names], list[Need]]
 
 
-def gather(policy: Policy) -> Facts:
-    """All facts of the policy's system. Must not be called in an event loop.
+def gather(policy: Policy, given: Policy) -> Facts:
+    """All facts of the policy's system. `given`: the policy before it was narrowed to a pair.
+
+    Must not be called in an event loop.
 
     Raises AuthenticationFailed if AWS does not accept the credentials at all, and ConfigError
     without credentials.
     """
     with ThreadPoolExecutor(THREADS) as pool:
-        return _Gathering(policy, pool).run()
+        return _Gathering(policy, given, pool).run()
 
 
 class _Gathering:
     """One gathering: clients of each region, and answers that several facts need."""
 
-    def __init__(self, policy: Policy, pool: ThreadPoolExecutor):
-        self.policy, self.pool = policy, pool
+    def __init__(self, policy: Policy, given: Policy, pool: ThreadPoolExecutor):
+        self.policy, self.given, self.pool = policy, given, pool
         self.home = str(policy.ledger.region)
         self._clients: dict[str, Clients] = {}
         self.now = time.time()
@@ -121,11 +133,12 @@ class _Gathering:
         facts.buckets = self.each(self.bucket, expected.bucket_plans(policy))
         facts.sources = self.each(self.source, expected.source_plans(policy))
         facts.replications = self.each(self.replication, expected.replication_plans(policy))
-        facts.job_queues = self.each(self.job_queue, expected.job_queue_plans(policy))
+        facts.job_queues = self.each(partial(self.job_queue, functions["submit"]), expected.job_queue_plans(policy))
         facts.rules = self.each(partial(self.rule, functions), expected.rule_plans(policy))
         facts.queue = self.event_queue(functions["backup"])
         facts.letters = self.letters()
-        facts.functions = [FunctionFacts(f"{name}-{key}", each, self.environment) for key, each in functions.items()]
+        facts.functions = self.each(self.function, functions.items())
+        facts.policy_file = self.policy_file(functions["backup"])
         facts.concurrency = self.concurrency(functions)
         facts.schedules = self.each(self.schedule, [*policy.pairs, None])
         facts.quotas = self.quotas()
@@ -249,14 +262,50 @@ class _Gathering:
             key_requests=key_requests,
             mappings=mappings,
             backup=backup,
+            oldest_seconds=self.queue_figure("ApproximateAgeOfOldestMessage"),
+            oldest_seconds_max=60.0 * self.policy.alarms.oldest_event_minutes,
         )
+
+    def queue_figure(self, metric: str) -> Reading[float | None]:
+        """The latest figure that SQS has of the queue of events. It has none of an idle queue."""
+        dimensions, account = {"QueueName": f"{self.policy.name}-objects"}, self.asked(self.home)
+        return read("cloudwatch", lambda: account.latest_metric("AWS/SQS", metric, dimensions, "Maximum", 1))
+
+    def function(self, named: tuple[str, Reading[FunctionSettings | None]]) -> FunctionFacts:
+        name, account = f"{self.policy.name}-{named[0]}", self.asked(self.home)
+        calls, failed = (
+            read("cloudwatch", partial(account.latest_metric, "AWS/Lambda", metric, {"FunctionName": name}, "Sum", 24))
+            for metric in ("Invocations", "Errors")
+        )
+        return FunctionFacts(name, named[1], expected.environment(self.policy, "orchestrators"), calls, failed)
+
+    def policy_file(self, backup: Reading[FunctionSettings | None]) -> PolicyFileFacts | None:
+        """The file that functions read, as they say themselves."""
+        if backup is None:
+            return None
+        if isinstance(backup, Unread):
+            return PolicyFileFacts("the policy file", backup, self.given)
+        uri = backup.environment.get("SEALIFT_POLICY", "")
+        if not uri.startswith("s3://"):
+            return None  # what the line on the function says
+        return PolicyFileFacts(uri, asyncio.run(read_policy_file(uri, self.home)), self.given)
 
     def letters(self) -> list[LetterFacts]:
         name = self.policy.name
         dead, undelivered = self.each(self.read_queue, [f"{name}-objects-dead", f"{name}-undelivered"])
+        by_hand = "read its messages, then call their functions by hand"
+        far = [
+            LetterFacts(
+                f"{name}-undelivered in {region}",
+                read("sqs", partial(self.events(region).queue, f"{name}-undelivered")),
+                by_hand,
+            )
+            for region in expected.far_regions(self.policy)
+        ]
         return [
             LetterFacts(f"{name}-objects-dead", dead, "mend the cause, then run sealift events redrive"),
-            LetterFacts(f"{name}-undelivered", undelivered, "read its messages, then call their functions by hand"),
+            LetterFacts(f"{name}-undelivered", undelivered, by_hand),
+            *far,
         ]
 
     def rule(
@@ -269,7 +318,8 @@ class _Gathering:
         samples: Reading[tuple[Mapping[str, object], ...]] = (
             identity if isinstance(identity, Unread) else tuple(self.with_arn(each, identity) for each in plan.samples)
         )
-        return RuleFacts(plan, settings, self.goal(functions, plan.goal), samples)
+        function = functions.get(plan.goal.removeprefix(f"{self.policy.name}-"))
+        return RuleFacts(plan, settings, self.goal(functions, plan.goal), function, samples)
 
     def with_arn(self, sample: Mapping[str, Any], identity: Identity) -> Mapping[str, object]:
         """The sample with the ARN of its job queue instead of the name."""
@@ -302,20 +352,25 @@ class _Gathering:
         name = "backlog" if pair is None else f"night-{pair.name}"
         found = read("scheduler", lambda: self.events(self.home).schedule(str(self.policy.name), name))
         if pair is None:
-            return ScheduleFacts(name, found, True, "rate(5 minutes)", "UTC", f"{self.policy.name}-enqueue")
+            return ScheduleFacts(name, found, True, "rate(5 minutes)", "UTC", f"{self.policy.name}-enqueue", None)
         nightly, function = pair.nightly, f"{self.policy.name}-submit"
-        return ScheduleFacts(name, found, nightly.enabled, expected.cron(pair), str(nightly.time_zone), function)
+        return ScheduleFacts(
+            name, found, nightly.enabled, expected.cron(pair), str(nightly.time_zone), function, str(pair.name)
+        )
 
-    def job_queue(self, plan: expected.JobQueuePlan) -> JobQueueFacts:
+    def job_queue(self, submit: Reading[FunctionSettings | None], plan: expected.JobQueuePlan) -> JobQueueFacts:
         settings = BatchSettings(self.clients(self.home))
-        return JobQueueFacts(plan, read("batch", lambda: settings.queue(plan.name)))
+        has_share: Reading[bool] = False
+        if submit is not None:
+            has_share = submit if isinstance(submit, Unread) else bool(submit.environment.get("SEALIFT_BATCH_SHARE"))
+        return JobQueueFacts(plan, read("batch", lambda: settings.queue(plan.name)), has_share)
 
     def quotas(self) -> list[QuotaFacts]:
         """One for each kind of compute environment that the policy makes."""
         settings, wanted = BatchSettings(self.clients(self.home)), dict[str, int]()
         for plan in expected.job_queue_plans(self.policy):
             if plan.kind:
-                wanted[plan.kind] = max(wanted.get(plan.kind, 0), plan.max_vcpus)
+                wanted[plan.kind] = wanted.get(plan.kind, 0) + plan.max_vcpus
         found = []
         for kind, vcpus in wanted.items():
             service, code, name = expected.QUOTAS[kind]
@@ -323,15 +378,14 @@ class _Gathering:
             found.append(QuotaFacts(name, value, vcpus))
         return found
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What every function and job has to know."""
-        return {"SEALIFT_LEDGER": self.policy.ledger.uri}
-
     def definition(self, job: str, found: Reading[JobDefinition | None]) -> DefinitionFacts:
         batch = self.policy.batch
         return DefinitionFacts(
-            f"{self.policy.name}-{job}", found, int(batch.vcpus), int(batch.memory_mib), self.environment
+            f"{self.policy.name}-{job}",
+            found,
+            int(batch.vcpus),
+            int(batch.memory_mib),
+            expected.environment(self.policy, "spot"),
         )
 
     def image(self, image: str) -> ImageFacts:
@@ -369,6 +423,11 @@ class _Gathering:
             if image := EcrImage.parse(definition.image):
                 ask = partial(needs_of_execution, image)
                 add("start of jobs", "execution", definition.execution_role, ask)
+        for schedules in {role for each in facts.schedules for role in _roles_of(each.settings)}:
+            add("schedules", "scheduler", schedules, partial(needs_of_schedules, policy))
+        bridges = [each.settings for each in facts.rules if each.plan.goal == "bus"]
+        for forwards in {role for each in bridges for role in _roles_of(each)}:
+            add("rules of other regions", "events", forwards, needs_of_rules)
         for rules in {each.plan.hot: each.rules for each in facts.replications}.values():
             arns = [rules] if isinstance(rules, Unread) else sorted({rule.role for rule in rules})
             for arn in arns:
@@ -433,6 +492,15 @@ class _Gathering:
     def read_key(self, region: str, name: str) -> Reading[Key | None]:
         place = name.split(":")[3] if name.startswith("arn:") else region
         return read("kms", lambda: self.asked(place).key(name))
+
+
+def _roles_of(settings: Reading[ScheduleSettings | RuleSettings | None]) -> set[Reading[str | None]]:
+    """The roles of a schedule, or of a rule's targets. None: a target without a role."""
+    if settings is None:
+        return set()
+    if isinstance(settings, Unread):
+        return {settings}
+    return {settings.role} if isinstance(settings, ScheduleSettings) else set(settings.targets.values())
 
 
 def _images(definitions: Iterable[Reading[JobDefinition | None]]) -> set[str]:

@@ -20,6 +20,7 @@ from jobs.ledger.files import list_files
 from jobs.ledger.ledger import Ledger
 from jobs.nights.records import NightRecords
 from jobs.policy.model import Pair, Policy
+from jobs.policy.reader import load_policy
 from jobs.s3.conditional_writes import HonouredConditions, try_conditions
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
@@ -57,6 +58,15 @@ async def gather_stored(policy: Policy, now: float) -> StoredFacts:
     finally:
         for each in stores.values():
             await each.close()
+
+
+async def read_policy_file(uri: str, region: str) -> Reading[Policy]:
+    """The policy file at an s3:// URI."""
+    store = open_store(None, region, None, max_in_flight=2)
+    try:
+        return await _read(load_policy(uri, store))
+    finally:
+        await store.close()
 
 
 async def _conditions(ledger: Ledger) -> tuple[HonouredConditions, ...]:

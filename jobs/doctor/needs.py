@@ -135,6 +135,19 @@ def needs_of_execution(image: EcrImage, names: Names) -> list[Need]:
     return [Need(("ecr:GetAuthorizationToken",), "*"), Need(pull, repository)]
 
 
+def needs_of_schedules(policy: Policy, names: Names) -> list[Need]:
+    """What Scheduler needs to call functions (iam_services.tf)."""
+    place = f"arn:{names.partition}:lambda:{names.region}:{names.account}:function:{policy.name}"
+    return [Need(("lambda:InvokeFunction",), f"{place}-{function}") for function in ("submit", "enqueue")]
+
+
+def needs_of_rules(names: Names) -> list[Need]:
+    """What rules of other regions need to forward events (iam_services.tf)."""
+    return [
+        Need(("events:PutEvents",), f"arn:{names.partition}:events:{names.region}:{names.account}:event-bus/default")
+    ]
+
+
 def _forbidden(policy: Policy, role: str, names: Names) -> Iterator[Need]:
     """No role bypasses a lock, none but expire destroys a version, none writes the policy file."""
     copies = [place for place in _places(policy) if place.kind == "copy"]

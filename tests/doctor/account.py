@@ -218,12 +218,20 @@ def make_queues() -> dict[str, Any]:
         },
         "parcels-objects-dead": counts | {"QueueArn": f"{OBJECTS}-dead", "VisibilityTimeout": "30"},
         "parcels-undelivered": counts | {"QueueArn": arn("sqs", "parcels-undelivered"), "VisibilityTimeout": "30"},
+        **{
+            f"parcels-undelivered in {region}": counts
+            | {"QueueArn": f"arn:aws:sqs:{region}:{ACCOUNT}:parcels-undelivered", "VisibilityTimeout": "30"}
+            for region in (DUBLIN, IAD)
+        },
     }
 
 
 def make_rules() -> dict[tuple[str, str], Any]:
     def rule(pattern: dict[str, Any], target: str) -> dict[str, Any]:
-        return {"State": "ENABLED", "EventPattern": json.dumps(pattern), "targets": [target]}
+        made: dict[str, Any] = {"Arn": target}
+        if target == BUS:
+            made["RoleArn"] = f"arn:aws:iam::{ACCOUNT}:role/parcels-events"
+        return {"State": "ENABLED", "EventPattern": json.dumps(pattern), "targets": [made]}
 
     made = ["Object Created", "Object Deleted", "Object Restore Completed"]
     customs = {"source": ["aws.s3"], "detail-type": made, "detail": {"bucket": {"name": ["example-customs-us"]}}}
@@ -268,11 +276,41 @@ def make_rules() -> dict[tuple[str, str], Any]:
     return rules
 
 
+ENVIRONMENT = {
+    "SEALIFT_LEDGER": "s3://example-ledger/sealift",
+    "SEALIFT_POLICY": "s3://example-ledger/sealift/policy.yaml",
+    "SEALIFT_EXECUTOR": "batch",
+    "SEALIFT_SYSTEM": "parcels",
+    "SEALIFT_BATCH_QUEUE": "parcels-spot",
+    "SEALIFT_BATCH_QUEUE_ON_DEMAND": "parcels-on-demand",
+    "SEALIFT_BATCH_JOB_DEFINITION": "parcels-{job}",
+}
+
+
+def invocation_policy(function: str) -> dict[str, Any]:
+    rules = {"submit": ["inventory"], "follow": ["restored", "batch-succeeded", "batch-failed"]}
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "lambda:InvokeFunction",
+        "Resource": arn("lambda", f"function:parcels-{function}"),
+    }
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            statement
+            | {"Sid": rule, "Condition": {"ArnLike": {"AWS:SourceArn": arn("events", f"rule/parcels-{rule}")}}}
+            for rule in rules.get(function, [])
+        ],
+    }
+
+
 def make_functions() -> dict[str, Any]:
     concurrency = {"backup": 50, "enqueue": 2, "submit": 5, "follow": 10}
     return {
         f"parcels-{name}": {
             "reserved": concurrency[name],
+            "policy": invocation_policy(name),
             "configuration": {
                 "FunctionName": f"parcels-{name}",
                 "FunctionArn": arn("lambda", f"function:parcels-{name}"),
@@ -280,7 +318,7 @@ def make_functions() -> dict[str, Any]:
                 "LastUpdateStatus": "Successful",
                 "Role": f"arn:aws:iam::{ACCOUNT}:role/parcels-fn-{name}",
                 "Timeout": seconds,
-                "Environment": {"Variables": {"SEALIFT_LEDGER": "s3://example-ledger/sealift"}},
+                "Environment": {"Variables": ENVIRONMENT | {"SEALIFT_BATCH_QUEUE": "parcels-orchestrators"}},
             },
         }
         for name, seconds in FUNCTIONS.items()
@@ -296,7 +334,11 @@ def make_schedules() -> dict[str, Any]:
     target = {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/parcels-scheduler"}
     submit = target | {"Arn": arn("lambda", "function:parcels-submit")}
     schedules: dict[str, Any] = {
-        f"night-{pair}": {"ScheduleExpression": when, "ScheduleExpressionTimezone": zone, "Target": submit}
+        f"night-{pair}": {
+            "ScheduleExpression": when,
+            "ScheduleExpressionTimezone": zone,
+            "Target": submit | {"Input": json.dumps({"action": "nightly", "pair": pair, "scheduled_at": "<…>"})},
+        }
         for pair, (when, zone) in nights.items()
     }
     enqueue = target | {"Arn": arn("lambda", "function:parcels-enqueue")}
@@ -349,7 +391,7 @@ def make_definitions() -> dict[str, Any]:
                 "jobRoleArn": f"arn:aws:iam::{ACCOUNT}:role/parcels-job-{job}",
                 "executionRoleArn": f"arn:aws:iam::{ACCOUNT}:role/parcels-execution",
                 "resourceRequirements": [{"type": "VCPU", "value": "2"}, {"type": "MEMORY", "value": "4096"}],
-                "environment": [{"name": "SEALIFT_LEDGER", "value": "s3://example-ledger/sealift"}],
+                "environment": [{"name": name, "value": value} for name, value in ENVIRONMENT.items()],
             },
         }
         for job in JOBS
@@ -375,6 +417,8 @@ class FakeAccount:
     """The state of an account. A test changes it; `client` answers from it."""
 
     def __init__(self) -> None:
+        self.managed_keys: set[str] = set()
+        """Keys of AWS's own."""
         self.buckets = make_buckets()
         self.queues = make_queues()
         self.rules = make_rules()
@@ -399,6 +443,8 @@ class FakeAccount:
         }
         for rule in ("scans", "scans-1", "tracking"):
             self.metrics |= {("ReplicationLatency", rule): 12.0, ("OperationsPendingReplication", rule): 3.0}
+        self.metrics |= {("Invocations", f"parcels-{function}"): 900.0 for function in FUNCTIONS}
+        self.metrics |= {("ApproximateAgeOfOldestMessage", "parcels-objects"): 2.0}
         self.refused: set[tuple[str, str, str]] = set()
         """(role, action, pattern of a resource): what a role may not do and should."""
         self.allowed: set[tuple[str, str]] = set()
@@ -518,23 +564,27 @@ class FakeClient:
     # SQS, EventBridge, Scheduler
 
     def _get_queue_url(self, QueueName: str) -> Any:
-        if QueueName not in self._account.queues or self._region != HOME:
+        if self._queue(QueueName) not in self._account.queues:
             raise refused("GetQueueUrl", "AWS.SimpleQueueService.NonExistentQueue", 400)
-        return {"QueueUrl": f"https://sqs.{HOME}.amazonaws.com/{ACCOUNT}/{QueueName}"}
+        return {"QueueUrl": f"https://sqs.{self._region}.amazonaws.com/{ACCOUNT}/{QueueName}"}
+
+    def _queue(self, name: str) -> str:
+        return name if self._region == HOME else f"{name} in {self._region}"
 
     def _get_queue_attributes(self, QueueUrl: str, AttributeNames: list[str]) -> Any:
         assert AttributeNames == ["All"]
-        return {"Attributes": dict(self._account.queues[QueueUrl.rpartition("/")[2]])}
+        return {"Attributes": dict(self._account.queues[self._queue(QueueUrl.rpartition("/")[2])])}
 
     def _describe_rule(self, Name: str) -> Any:
         found = self._account.rules.get((self._region, Name))
         if found is None:
             raise refused("DescribeRule", "ResourceNotFoundException", 400)
-        return {"Name": Name, "State": found["State"], "EventPattern": found["EventPattern"]}
+        rule = f"arn:aws:events:{self._region}:{ACCOUNT}:rule/{Name}"
+        return {"Name": Name, "Arn": rule, "State": found["State"], "EventPattern": found["EventPattern"]}
 
     def _list_targets_by_rule(self, Rule: str) -> Any:
         targets = self._account.rules[self._region, Rule]["targets"]
-        return {"Targets": [{"Id": str(number), "Arn": each} for number, each in enumerate(targets)]}
+        return {"Targets": [{"Id": str(number), **each} for number, each in enumerate(targets)]}
 
     def _get_schedule(self, GroupName: str, Name: str) -> Any:
         if GroupName != "parcels" or Name not in self._account.schedules:
@@ -550,6 +600,12 @@ class FakeClient:
 
     def _get_function_configuration(self, FunctionName: str) -> Any:
         return dict(self._function(FunctionName)["configuration"])
+
+    def _get_policy(self, FunctionName: str) -> Any:
+        policy = self._function(FunctionName)["policy"]
+        if not policy["Statement"]:
+            raise refused("GetPolicy", "ResourceNotFoundException", 404)
+        return {"Policy": json.dumps(policy)}
 
     def _get_function_concurrency(self, FunctionName: str) -> Any:
         reserved = self._function(FunctionName)["reserved"]
@@ -598,7 +654,7 @@ class FakeClient:
                 "KeyId": KeyId.rpartition("/")[2],
                 "Arn": KeyId,
                 "KeyState": state,
-                "KeyManager": "CUSTOMER",
+                "KeyManager": "AWS" if KeyId in self._account.managed_keys else "CUSTOMER",
             }
         }
 
@@ -640,6 +696,8 @@ class FakeClient:
         if request["Namespace"] == "AWS/S3":
             is_here = self._region == (HOME if request["MetricName"] == "OperationsFailedReplication" else DUBLIN)
             name = dimensions["RuleId"] if is_here else ""
+        elif request["Namespace"] in ("AWS/Lambda", "AWS/SQS"):
+            (name,) = dimensions.values()
         else:
             assert dimensions["System"] == "parcels"
             name = dimensions["Pair"]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from tests.doctor.account import CUSTOMS_KEY, DUBLIN, HOME, IAD, IMAGE, OBJECTS, arn, key_of
-from tests.doctor.system import HOUR, System
+from tests.doctor.system import HOUR, POLICY, System
 
 
 class Plant(NamedTuple):
@@ -102,6 +102,12 @@ def no_last_nights(system: System) -> None:
 def gap_of_nights(system: System) -> None:
     for days in range(3, 35):
         system.remove("example-ledger", f"sealift/nights/customs/{night_ago(system, days)}")
+
+
+def key_of_aws(system: System) -> None:
+    system.account.queues["parcels-objects"]["KmsMasterKeyId"] = "alias/aws/sqs"
+    system.account.keys["alias/aws/sqs"] = "Enabled"
+    system.account.managed_keys.add("alias/aws/sqs")
 
 
 def findings_last_night(system: System) -> None:
@@ -410,7 +416,7 @@ PLANTS = [
     ),
     Plant(
         "rule to another queue",
-        change("rules", (HOME, "parcels-objects-example-tracking"), "targets", to=[OBJECTS + "-dead"]),
+        change("rules", (HOME, "parcels-objects-example-tracking"), "targets", to=[{"Arn": OBJECTS + "-dead"}]),
         f"failure rule parcels-objects-example-tracking in {HOME}: -dead",
     ),
     Plant(
@@ -474,6 +480,78 @@ PLANTS = [
         "backlog calls another",
         change("schedules", "backlog", "Target", "Arn", to=arn("lambda", "function:parcels-follow")),
         "failure schedule backlog: parcels-follow",
+    ),
+    Plant(
+        "AWS's key of the queue",
+        key_of_aws,
+        "failure queue-key parcels-objects: AWS's own",
+    ),
+    Plant(
+        "old events",
+        change("metrics", ("ApproximateAgeOfOldestMessage", "parcels-objects"), to=7200.0),
+        "failure queue-age parcels-objects: waits for",
+    ),
+    Plant(
+        "events that nobody measures",
+        lambda s: (
+            s.account.metrics.pop(("ApproximateAgeOfOldestMessage", "parcels-objects")),
+            s.account.queues["parcels-objects"].update(ApproximateNumberOfMessages="5"),
+        ),
+        "warning queue-age parcels-objects: 5 events wait",
+    ),
+    Plant(
+        "undelivered elsewhere",
+        change("queues", f"parcels-undelivered in {IAD}", "ApproximateNumberOfMessages", to="2"),
+        f"failure dead-letters parcels-undelivered in {IAD}: 2 dead letters",
+    ),
+    Plant(
+        "function refuses a rule",
+        lambda s: s.account.functions["parcels-submit"]["policy"]["Statement"].clear(),
+        f"failure rule-permission parcels-inventory in {HOME}: does not let the rule call it",
+    ),
+    Plant(
+        "rule without a role",
+        lambda s: [rule["targets"][0].pop("RoleArn", None) for rule in s.account.rules.values()],
+        "failure role rules of other regions: no role",
+    ),
+    Plant(
+        "cannot forward",
+        refuse("parcels-events", "events:PutEvents"),
+        "failure role rules of other regions: events:PutEvents",
+    ),
+    Plant(
+        "schedules cannot call",
+        refuse("parcels-scheduler", "lambda:InvokeFunction", "*parcels-submit"),
+        "failure role schedules: parcels-submit",
+    ),
+    Plant(
+        "night of another pair",
+        change("schedules", "night-scans", "Target", "Input", to='{"action": "nightly", "pair": "customs"}'),
+        "failure schedule night-scans: not for a night of scans",
+    ),
+    Plant(
+        "every call fails",
+        change("metrics", ("Errors", "parcels-submit"), to=900.0),
+        "failure function parcels-submit: all of its 900 calls",
+    ),
+    Plant(
+        "some calls fail",
+        change("metrics", ("Errors", "parcels-follow"), to=3.0),
+        "warning function parcels-follow: 3 of its 900 calls",
+    ),
+    Plant(
+        "function of another queue",
+        change(
+            *("functions", "parcels-submit", "configuration", "Environment", "Variables"),
+            "SEALIFT_BATCH_QUEUE",
+            to="parcels-spot",
+        ),
+        "failure function parcels-submit: parcels-orchestrators",
+    ),
+    Plant(
+        "another policy",
+        lambda s: s.put("example-ledger", "sealift/policy.yaml", POLICY.read_bytes().replace(b"1/30 ", b"1/31 ")),
+        "failure policy-file s3://example-ledger/sealift/policy.yaml: another one than yours",
     ),
     # replication and inventories
     Plant(
@@ -548,6 +626,11 @@ PLANTS = [
         "failure job-queue parcels-on-demand: INVALID",
     ),
     Plant(
+        "a fair queue without shares",
+        change("job_queues", "parcels-orchestrators", "schedulingPolicyArn", to=arn("batch", "scheduling-policy/fair")),
+        "failure job-queue parcels-orchestrators: name no share",
+    ),
+    Plant(
         "environment off",
         change("environments", SPOT, "state", to="DISABLED"),
         "failure compute-environment parcels-spot: DISABLED",
@@ -589,7 +672,9 @@ PLANTS = [
         "warning image docker.io/sealift:1: no registry",
     ),
     Plant(
-        "quota", change("quotas", "L-36FBB829", to=6.0), "warning vcpu-quota Fargate Spot vCPU resource count: 6 vCPUs"
+        "quota",
+        change("quotas", "L-3032A538", to=130.0),
+        "warning vcpu-quota Fargate On-Demand vCPU resource count: 130 vCPUs",
     ),
     # roles
     Plant(

@@ -34,6 +34,7 @@ class System:
         self.store = MemoryStore(clock=lambda: self.clock)
         for bucket in self.account.buckets:
             self.store.create_bucket(bucket)
+        self.put("example-ledger", "sealift/policy.yaml", POLICY.read_bytes())
         asyncio.run(self._put_nights())
         places = {"example-scans": "fra", "example-customs-us": "iad", "example-hot-fra": "fra"}
         for bucket, place in (places | {"example-customs-copies": "dub", "example-hot-dub": "dub"}).items():

@@ -33,12 +33,12 @@ def test_a_healthy_system_is_ok_in_every_line(system: System):
         *("inventory-age", "queue", "queue-policy", "queue-key", "queue-visibility", "event-source", "dead-letters"),
         *("rule", "function", "lambda-quota", "schedule", "job-queue", "compute-environment", "vcpu-quota"),
         *("job-definition", "image", "role", "conditional-writes", "last-night", "proof", "oldest-event"),
-        "oldest-backlog",
+        *("oldest-backlog", "queue-age", "rule-permission", "policy-file"),
     }
     assert {line["subject"] for line in lines if line["check"] == "role"} == {
         *(f"job {job}" for job in JOBS),
         *(f"function {name}" for name in ("backup", "enqueue", "submit", "follow")),
-        *("start of jobs", "replication"),
+        *("start of jobs", "replication", "schedules", "rules of other regions"),
     }
 
 
@@ -79,6 +79,7 @@ DENIED = {
     "ListTargetsByRule": "events:ListTargetsByRule",
     "GetSchedule": "scheduler:GetSchedule",
     "GetFunctionConfiguration": "lambda:GetFunctionConfiguration",
+    "GetPolicy": "lambda:GetPolicy",
     "GetFunctionConcurrency": "lambda:GetFunctionConcurrency",
     "ListEventSourceMappings": "lambda:ListEventSourceMappings",
     "GetAccountSettings": "lambda:GetAccountSettings",

@@ -13,7 +13,15 @@ from jobs.aws.batch_settings import EcrImage
 from jobs.doctor import expected
 from jobs.doctor.deliveries import encrypts, sends
 from jobs.doctor.evaluation import allows, lets_through
-from jobs.doctor.needs import Names, needs, needs_of_execution, needs_of_replication, roles
+from jobs.doctor.needs import (
+    Names,
+    needs,
+    needs_of_execution,
+    needs_of_replication,
+    needs_of_rules,
+    needs_of_schedules,
+    roles,
+)
 from jobs.policy.model import Policy
 from jobs.policy.reader import read_policy
 from tests.terraform.iam import Answer, decide
@@ -109,6 +117,12 @@ def test_everything_else_has_the_name_that_the_doctor_asks_for(example: State, p
     assert {each["name"] for each in example.all_values("aws_batch_job_definition")} == {
         f"{name}-{job}" for job in expected.jobs(policy)
     }
+    for function in example.all_values("aws_lambda_function"):
+        assert expected.environment(policy, "orchestrators").items() <= function["environment"][0]["variables"].items()
+    for definition in example.all_values("aws_batch_job_definition"):
+        given = json.loads(definition["container_properties"])["environment"]
+        assert expected.environment(policy, "spot").items() <= {each["name"]: each["value"] for each in given}.items()
+    assert set(expected.far_regions(policy)) == set(example.all("aws_sqs_queue", "far"))
     queues = {plan.name: plan for plan in expected.job_queue_plans(policy)}
     assert {each["name"] for each in example.all_values("aws_batch_job_queue")} == set(queues)
     environments = example.all("aws_batch_compute_environment", "this")
@@ -157,6 +171,7 @@ def test_each_role_may_do_what_the_doctor_asks_and_nothing_that_it_must_not(exam
     asked = 0
     image = EcrImage(identity.account, names.region, str(policy.name), "1", None)
     wanted = {"execution": needs_of_execution(image, names), "replication": needs_of_replication(policy, names)}
+    wanted |= {"scheduler": needs_of_schedules(policy, names), "events": needs_of_rules(names)}
     for role in roles(policy):
         wanted[f"{'fn' if role in expected.FUNCTIONS else 'job'}-{role}"] = needs(policy, role, names)
     for role, requests in wanted.items():
