@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.core.model import NULL_VERSION
 from jobs.core.outcome import GOOD, Status
 from jobs.ledger.files import JSON, PARQUET, write_file
 from jobs.ledger.ledger import Ledger
@@ -42,8 +43,8 @@ async def rebuild_catalog(ledger: Ledger, now: float, *, memory_limit: str = MEM
     """Fold the good outcomes of all complete runs into a new generation, named by `now` (epoch
     seconds).
 
-    The latest outcome counts for one object version and one place of its copy. A version that a
-    later run found mismatched or missing is not in the catalog. Outcomes are spooled to disk, so
+    The latest outcome counts for one object version and one place of its copy (`proven_sql`). A
+    version that a later run found mismatched or missing is not in the catalog. Outcomes are spooled to disk, so
     memory stays within `memory_limit`. Raises StoreError, and ConfigError when the disk is full.
     """
     name = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f"{int(now % 1 * 1000):03d}Z"
@@ -59,7 +60,6 @@ async def rebuild_catalog(ledger: Ledger, now: float, *, memory_limit: str = MEM
 
 def _fold(database: Database) -> tuple[list[Path], int, int]:
     """The catalog's files, the number of their rows and of the runs."""
-    good, counted = _listed(GOOD), _listed(GOOD | _DISPROOFS)
     columns = ", ".join(f'"{name}"' for name in TABLES["catalog"].types)
     folder = database.files / "generation"
     with refusals():
@@ -68,17 +68,12 @@ def _fold(database: Database) -> tuple[list[Path], int, int]:
             CREATE TABLE complete AS SELECT run_id, {_place("source")}, {_place("destination")}
             FROM runs WHERE state = 'complete' AND job IN ('replicate', 'verify')
                 AND source <> destination;  -- else it only read archives
+            CREATE VIEW placed AS SELECT *, finished_at AS proven_at, destination_prefix || CASE
+                WHEN starts_with(key, source_prefix) THEN substr(key, length(source_prefix) + 1)
+                ELSE key END AS destination_key
+                FROM outcomes JOIN complete USING (run_id);
             COPY (
-                SELECT {columns} FROM (
-                    SELECT *, finished_at AS proven_at, destination_prefix || CASE
-                        WHEN starts_with(key, source_prefix) THEN substr(key, length(source_prefix) + 1)
-                        ELSE key END AS destination_key
-                    FROM outcomes JOIN complete USING (run_id) WHERE status IN ({counted})
-                    QUALIFY row_number() OVER (
-                        PARTITION BY source_bucket, key, version_id, destination_bucket, destination_prefix,
-                            source_prefix
-                        ORDER BY finished_at DESC, run_id DESC) = 1)
-                WHERE status IN ({good})
+                SELECT {columns} FROM ({proven_sql("placed")})
             ) TO {quoted(str(folder))} (FORMAT parquet, COMPRESSION zstd, FILE_SIZE_BYTES {FILE_BYTES})
             """
         )
@@ -86,6 +81,50 @@ def _fold(database: Database) -> tuple[list[Path], int, int]:
         files = sorted(path for path in folder.rglob("*.parquet"))
         rows: Any = database.connection.execute(f"SELECT count(*) FROM {parquet(files)}").fetchall()
     return files, rows[0][0], runs[0][0]
+
+
+def proven_sql(outcomes: str) -> str:
+    """SQL for the outcomes (a relation) that prove a copy, and that no later one disproved.
+
+    One for each object version and place of its copy, the latest. Prefixes may be spelled in
+    several ways, so the place is the copy's key. So may versions be: null, empty and `null` say
+    nothing of the version. Such an outcome is about any version with its ETag, and about any
+    version at all where one of both has no ETag. What may be disproved is not proven.
+    """
+    place = "source_bucket, key, destination_bucket, destination_key"
+
+    def disproved(condition: str, window: str) -> str:
+        return f"max(finished_at) FILTER (is_disproof AND {condition}) OVER {window}"
+
+    named, anonymous = "own_id IS NOT NULL", "own_id IS NULL"
+    same_etag = [f"CASE WHEN etag IS NOT NULL THEN {disproved(each, 'of_etag')} END" for each in (named, anonymous)]
+    of_named = ", ".join([disproved(f"{named} AND etag IS NULL", "of_key"), same_etag[0]])
+    of_anonymous = ", ".join([disproved(f"{anonymous} AND etag IS NULL", "of_key"), same_etag[1]])
+    return f"""
+        WITH judged AS (
+            SELECT *, status IN ({_listed(_DISPROOFS)}) AS is_disproof,
+                   nullif(nullif(version_id, ''), {quoted(NULL_VERSION)}) AS own_id
+            FROM {outcomes} WHERE status IN ({_listed(GOOD | _DISPROOFS)})
+        ), doubted AS (
+            SELECT *, greatest(
+                CASE WHEN {named} THEN {disproved(named, "of_version")} ELSE greatest({of_named}) END,
+                CASE WHEN {named} AND etag IS NOT NULL THEN greatest({of_anonymous})
+                     ELSE {disproved(anonymous, "of_key")} END,
+                CASE WHEN {anonymous} AND etag IS NULL THEN {disproved(named, "of_key")} END) AS disproved_at
+            FROM judged
+            WINDOW of_version AS (PARTITION BY {place}, own_id), of_etag AS (PARTITION BY {place}, etag),
+                   of_key AS (PARTITION BY {place})
+        ), latest AS (
+            FROM doubted WHERE NOT is_disproof AND finished_at > coalesce(disproved_at, '-infinity')
+            QUALIFY row_number() OVER (PARTITION BY {place}, own_id ORDER BY finished_at DESC, run_id DESC) = 1
+        ), identified AS (
+            SELECT *, coalesce(own_id, CASE WHEN etag IS NOT NULL THEN
+                arg_max(own_id, finished_at) FILTER ({named}) OVER (PARTITION BY {place}, etag) END) AS identity
+            FROM latest
+        )
+        FROM identified
+        QUALIFY row_number() OVER (PARTITION BY {place}, identity ORDER BY finished_at DESC, run_id DESC) = 1
+    """
 
 
 def _place(side: str) -> str:
