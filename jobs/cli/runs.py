@@ -51,7 +51,7 @@ _OF_THE_FIRST_RUN = frozenset(
         "cross_region",
         "endpoint_hops",
         "sample",
-        "rotate",
+        "rota",
         "deep",
         "source_checksums",
         "destination_checksums",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from dataclasses import asdict, replace
+from typing import Any
 
 import click
 
@@ -22,12 +25,15 @@ from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import CopiesOptions
 from jobs.config import Settings
 from jobs.core.model import Location
-from jobs.core.run import Side
-from jobs.core.sampling import next_number, parse_fraction
+from jobs.core.run import RunState, Side
+from jobs.core.sampling import Rota, next_number, parse_fraction
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import Request, open_ledger
+
+TIMES = ("newer_than", "older_than")
+"""The filters that are times."""
 
 
 @command_options
@@ -75,11 +81,13 @@ def verify(options: VerifyCommand) -> int:
 
 
 async def _verify(options: VerifyCommand, ledger: Ledger, settings: Settings) -> int:
-    sample = await _sample(options, ledger, *options.copies.sides())
-    run_options = {"deep": options.deep, "rotate": options.rotate, **asdict(options.checksums)}
-    request = options.copies.request("verify", sample)
+    copies = options.copies
+    source, destination = copies.sides()
+    sample, rota = await _sample(options, ledger, source, destination)
+    run_options = {"deep": options.deep, "rota": rota, **asdict(options.checksums)}
+    request = copies.request("verify", sample)
     request = replace(request, options={**run_options, **request.options})
-    return await launch_and_report(request, ledger, settings, options.copies.start)
+    return await launch_and_report(request, ledger, settings, copies.start)
 
 
 async def _verify_archives(options: VerifyCommand, place: Location, ledger: Ledger, settings: Settings) -> int:
@@ -87,7 +95,7 @@ async def _verify_archives(options: VerifyCommand, place: Location, ledger: Ledg
     if copies.destination is not None:
         raise UsageError("--archives verifies archives, --destination copies: give one of them")
     archives = options.archives_access.side(place)
-    sample = await _sample(options, ledger, copies.source_side(), archives)
+    sample, rota = await _sample(options, ledger, copies.source_side(), archives)
     of_copies = {"source": copies.source, "manifest": copies.manifest, "deep": options.deep}
     of_copies |= asdict(options.checksums) | asdict(copies.filters)
     foreign = [name for name, value in of_copies.items() if value]
@@ -100,7 +108,7 @@ async def _verify_archives(options: VerifyCommand, place: Location, ledger: Ledg
         destination=archives,
         manifest=None,
         selection=Selection(versions="all"),
-        options={"archives": True, "sample": list(sample) if sample else None, "rotate": options.rotate},
+        options={"archives": True, "sample": list(sample) if sample else None, "rota": rota},
         price_table=copies.start.price_table,
     )
     return await launch_and_report(request, ledger, settings, copies.start)
@@ -108,22 +116,51 @@ async def _verify_archives(options: VerifyCommand, place: Location, ledger: Ledg
 
 async def _sample(
     options: VerifyCommand, ledger: Ledger, source: Side | None, destination: Side
-) -> tuple[int, int] | None:
-    """The slice of the keys to take: (number, of). None: all keys."""
+) -> tuple[tuple[int, int] | None, dict[str, Any] | None]:
+    """The slice of the keys to take, (number, of), and the rota that it belongs to.
+
+    None: all keys, and no rota.
+    """
     if not options.sample:
-        return None
+        return None, None
     of = parse_fraction(options.sample)
-    return (await _next_slice(ledger, source, destination, of) if options.rotate else 0), of
+    if not options.rotate:
+        return (0, of), None
+    rota = _rota(options, source, destination, of)
+    return (await next_slice(ledger, rota, of), of), {"question": rota.question, "times": rota.times}
 
 
-async def _next_slice(ledger: Ledger, source: Side | None, destination: Side, of: int) -> int:
-    """The slice after that of the latest rotating run over the same sides."""
+def _rota(options: VerifyCommand, source: Side | None, destination: Side, of: int) -> Rota:
+    """What has to agree for two runs to take turns. `of` slices."""
+    filters = asdict(options.copies.filters) | asdict(options.checksums)
+    times = {name: value for name, value in filters.items() if name in TIMES and value is not None}
+    question = {
+        "source": source.to_dict() if source else None,
+        "destination": destination.to_dict(),
+        "manifest": options.copies.manifest,
+        "versions": options.copies.versions,
+        "archives": options.archives is not None,
+        "deep": options.deep,
+        "of": of,
+        **{name: value for name, value in filters.items() if name not in TIMES},
+    }
+    return Rota(json.loads(json.dumps(question)), times, time.time())
+
+
+async def next_slice(ledger: Ledger, rota: Rota, of: int) -> int:
+    """The slice after that of the rota's latest complete run.
+
+    A run that was interrupted keeps its slice for the next one. So `of` complete runs take every
+    key, whatever else ran between them.
+    """
     for run_id in reversed(await ledger.run_ids()):
         if "-verify-" not in run_id:
             continue
         spec = await ledger.spec(run_id)
-        same = spec.destination == destination and (source is None or spec.source == source)
-        sample = spec.options.get("sample")
-        if same and spec.options.get("rotate") and sample and sample[1] == of:
-            return next_number(sample[0] + 1, of)
+        match spec.options:
+            case {"rota": {"question": dict(question), "times": dict(times)}, "sample": [int(number), int()]}:
+                is_same = rota.continues(Rota(question, times, spec.created_at))
+                report = await ledger.report(run_id) if is_same else None
+                if report is not None and report["state"] == RunState.COMPLETE:
+                    return next_number(number + 1, of)
     return 0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jobs.errors import UsageError
+
+AGE_SECONDS = 3600.0
+"""Two ages that differ by less are one, as in `--newer-than 30d`, which each run reads as a time."""
 
 
 class Sample(NamedTuple):
@@ -18,9 +22,11 @@ class Sample(NamedTuple):
     def contains(self, key: str) -> bool:
         """Whether the key is in this slice.
 
-        Each key is in exactly one slice, always the same one.
+        Each key is in exactly one slice, always the same one. The hash has nothing in common with
+        that of the shards (`jobs.runs.sharding`), so a slice has its share of each shard.
         """
-        return zlib.crc32(key.encode(), 0x5EA11F7) % self.of == self.number
+        digest = hashlib.blake2b(key.encode(), digest_size=8, person=b"sealift-sample").digest()
+        return int.from_bytes(digest) % self.of == self.number
 
     @classmethod
     def from_list(cls, data: Any) -> Sample:
@@ -36,6 +42,30 @@ def parse_fraction(text: str) -> int:
     return int(match[1])
 
 
-def next_number(earlier_runs: int, of: int) -> int:
-    """The slice for a run that follows `earlier_runs` rotating runs over the same pair."""
-    return earlier_runs % of
+def next_number(number: int, of: int) -> int:
+    """The slice that follows number `number`, or the one of day `number`."""
+    return number % of
+
+
+class Rota(NamedTuple):
+    """What takes its slices in turn: the same question about the same rows.
+
+    `question`: sides, depth and all filters but times. `times`: the filters that are times, in
+    epoch seconds. `asked_at`: epoch seconds.
+    """
+
+    question: Mapping[str, Any]
+    times: Mapping[str, float]
+    asked_at: float
+
+    def continues(self, other: Rota) -> bool:
+        """Whether both are one rota. A time is the same as a moment, or as an age."""
+        return (
+            self.question == other.question
+            and self.times.keys() == other.times.keys()
+            and all(
+                time == other.times[name]
+                or abs((self.asked_at - time) - (other.asked_at - other.times[name])) < AGE_SECONDS
+                for name, time in self.times.items()
+            )
+        )

@@ -18,6 +18,7 @@ from typing import Any
 
 from jobs.core.category import Category
 from jobs.core.outcome import GOOD, Status
+from jobs.core.run import RunState
 from jobs.core.sampling import Sample, next_number
 from jobs.errors import UsageError
 
@@ -81,6 +82,20 @@ def due(night: date, of: int) -> Sample:
     Any `of` nights in a row take every slice, and so every key, exactly once.
     """
     return Sample(next_number(night.toordinal(), of), of)
+
+
+def due_after(night: date, of: int, stage: Stage, earlier: Iterable[Mapping[str, Any]]) -> Sample:
+    """Return the slice that follows the one that an earlier night completed last.
+
+    `earlier`: summaries, the latest first. A night that was missed, refused or stopped keeps its
+    slice for the next one. Without a complete one it is the night's own (`due`).
+    """
+    for summary in earlier:
+        for each in summary["stages"]:
+            sample = each.get("sample")
+            if each["stage"] == stage and each["state"] == RunState.COMPLETE and sample and sample[1] == of:
+                return Sample(next_number(sample[0] + 1, of), of)
+    return due(night, of)
 
 
 def summary_name(pair: str, night: date) -> str:

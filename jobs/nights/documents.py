@@ -105,6 +105,7 @@ _STAGE: Mapping[str, Callable[[Any], bool]] = {
 }
 _STAGE_EXTRA: Mapping[str, Callable[[Any], bool]] = {
     "rows": lambda value: value is None or _is_count(value),
+    "sample": lambda value: value is None or _is_slice(value),
     "report_html": _is_optional_text,
     "emptied": lambda value: (
         value is None or (isinstance(value, dict) and _is_text(value.get("night")) and _is_count(value.get("objects")))

@@ -18,7 +18,7 @@ from jobs.nights.calendar import (
     LEFT_OUT,
     NIGHT_VERSION,
     Stage,
-    due,
+    due_after,
     find_emptied,
     is_well,
     left_by_reconcile,
@@ -34,6 +34,9 @@ from jobs.policy.run_options import copy_options, globs, prefixes_below, sides
 from jobs.reports.document import iso_time
 from jobs.runs.placement import BatchOptions
 from jobs.runs.request import Request
+
+NIGHTS_REMEMBERED = 7
+"""How many summaries of earlier nights are looked at for the slice that comes next."""
 
 
 async def run_night(
@@ -56,15 +59,15 @@ async def run_night(
     summary = await book.summary()
     if summary is not None:
         return summary
-    deep = pair.verify.deep
+    deep, earlier = pair.verify.deep, await book.earlier(NIGHTS_REMEMBERED)
     claim = await book.claim(
         {
             "night_version": NIGHT_VERSION,
             "pair": pair.name,
             "night": book.night.isoformat(),
             "began_at": now,
-            "sample": list(due(book.night, pair.verify.rota)),
-            "deep": list(due(book.night, deep)) if deep else None,
+            "sample": list(due_after(book.night, pair.verify.rota, Stage.SAMPLE, earlier)),
+            "deep": list(due_after(book.night, deep, Stage.DEEP, earlier)) if deep else None,
             "margin_seconds": margin_seconds,
             "sealift_version": __version__,
         }
@@ -108,14 +111,12 @@ class _Night:
 
         Then every copy is left to people, as if it were a finding.
         """
-        last = await self.book.last_summary()
-        if last is None:
-            return False
         stage = self.done[-1]
-        stage["emptied"] = find_emptied(stage["counts"], last["night"], last["stages"])
-        if stage["emptied"]:
-            stage["left"] = max(stage["left"], stage["emptied"]["objects"])
-        return bool(stage["emptied"])
+        for last in await self.book.earlier(1):
+            stage["emptied"] = find_emptied(stage["counts"], last["night"], last["stages"])
+        if emptied := stage.get("emptied"):
+            stage["left"] = max(stage["left"], emptied["objects"])
+        return bool(emptied)
 
     async def _repair(self, run_id: str, rows: int) -> bool:
         """Copy what the reconciliation named, then verify the copies.

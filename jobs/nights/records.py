@@ -52,14 +52,16 @@ class NightRecords:
         """Return the night's summary, None while it has not ended."""
         return await self._read(summary_name(self.pair, self.night), summary_defect)
 
-    async def last_summary(self) -> dict[str, Any] | None:
-        """Return the summary of the latest night before this one that has ended. None: there is
-        none.
+    async def earlier(self, limit: int) -> list[dict[str, Any]]:
+        """Return the summaries of the nights before this one that have ended, the latest first.
+
+        At most `limit`.
         """
         folder = self.ledger.location.join(f"nights/{self.pair}/")
         names = [name for name in await list_names(self.ledger.store, folder) if _SUMMARY.fullmatch(name)]
-        earlier = max((name for name in names if name < f"{self.night}.json"), default=None)
-        return None if earlier is None else await self._read(f"nights/{self.pair}/{earlier}", summary_defect)
+        latest = sorted((name for name in names if name < f"{self.night}.json"), reverse=True)[:limit]
+        summaries = [await self._read(f"nights/{self.pair}/{name}", summary_defect) for name in latest]
+        return [summary for summary in summaries if summary is not None]
 
     async def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """End the night. Returns the summary that won."""

@@ -51,7 +51,7 @@ def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
     """
     spec, plan = planned.spec, planned.plan
     kept = ("all_versions", "requester_pays", "streamed", "apart", "cross_region", "endpoint_hops", "sample")
-    options = {name: spec.options[name] for name in kept if name in spec.options} | {"deep": False, "rotate": False}
+    options = {name: spec.options[name] for name in kept if name in spec.options} | {"deep": False}
     group = pricing.Group("STANDARD", False, True, False, plan.rows, plan.size_bytes, plan.rows)
     histogram = pricing.Histogram((group,), plan.rows)
     spec = replace(

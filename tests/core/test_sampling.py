@@ -1,11 +1,14 @@
 """Samples that add up to everything, exactly once."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.sampling import Sample, next_number, parse_fraction
 from jobs.errors import UsageError
+from jobs.runs.sharding import shard_of
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 60))
@@ -22,6 +25,17 @@ def test_slices_are_about_equal() -> None:
     keys = [f"orders/2026/{number:07d}.json" for number in range(30_000)]
     sizes = [sum(Sample(number, 30).contains(key) for key in keys) for number in range(3)]
     assert all(800 < size < 1200 for size in sizes)
+
+
+@pytest.mark.parametrize(("of", "shards"), [(30, 10), (10, 30), (7, 7), (16, 64), (4, 2)])
+@pytest.mark.parametrize("form", ["orders/2026/{:07d}.json", "{:d}", "a/{:x}/b", "{:020d}"])
+def test_a_slice_has_its_share_of_each_shard(form: str, of: int, shards: int) -> None:
+    """Two hashes of one CRC put a slice of 1/30 on one or five of ten shards."""
+    keys = [form.format(number) for number in range(20_000)]
+    for number in (0, of - 1):
+        loads = Counter(shard_of(key, shards) for key in keys if Sample(number, of).contains(key))
+        mean = len(keys) / of / shards
+        assert all(abs(loads[shard] - mean) < 6 * mean**0.5 for shard in range(shards)), loads
 
 
 @pytest.mark.parametrize("text", ["", "30", "2/30", "1/0", "1/x", "1/30 ", "1/-3"])

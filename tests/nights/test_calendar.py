@@ -17,6 +17,7 @@ from jobs.nights.calendar import (
     claim_name,
     count_source,
     due,
+    due_after,
     find_emptied,
     find_night,
     is_well,
@@ -52,6 +53,24 @@ def test_thirty_nights_cover_everything_once_whatever_ran_twice_and_in_any_order
     random.shuffle(starts)
     verified = {night: [key for key in bucket if due(night, 30).contains(key)] for night in starts}
     assert sorted(key for found in verified.values() for key in found) == sorted(bucket)
+
+
+@given(days, st.integers(1, 8), st.lists(st.sampled_from(["complete", "incomplete", "refused", "missed"]), max_size=30))
+def test_a_slice_waits_for_a_night_that_completes_it(first: date, of: int, endings: list[str]) -> None:
+    """So as many complete nights as slices take every key, whatever lies between them."""
+    summaries: list[dict[str, Any]] = []
+    complete: list[int] = []
+    for number, ending in enumerate([*endings, *["complete"] * of]):
+        sample = due_after(first + timedelta(days=number), of, Stage.SAMPLE, summaries)
+        done = {"state": None if ending == "refused" else ending, "sample": None if ending == "refused" else [*sample]}
+        other = stage("deep") | {"state": "complete", "sample": [0, of]}
+        if ending != "missed":
+            summaries.insert(0, {"stages": [other, stage("sample") | done]})
+        if ending == "complete":
+            complete.append(sample.number)
+    for at in range(len(complete) - of + 1):
+        assert sorted(complete[at : at + of]) == list(range(of))
+    assert due_after(first, of + 1, Stage.SAMPLE, summaries) == due(first, of + 1)
 
 
 @given(moments, minutes, zones)

@@ -1,0 +1,90 @@
+"""Rotating samples: N complete runs take every slice, whatever runs between them and is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.cli.verify import next_slice
+from jobs.core.model import Location
+from jobs.core.run import RunSpec, RunState, Side
+from jobs.core.sampling import Rota
+from jobs.ledger.ledger import Ledger
+
+DAY = 86_400.0
+
+
+@dataclass
+class Runs:
+    """A ledger of verify runs."""
+
+    specs: dict[str, RunSpec] = field(default_factory=dict)
+    states: dict[str, RunState] = field(default_factory=dict)
+
+    async def run_ids(self) -> list[str]:
+        return sorted(self.specs)
+
+    async def spec(self, run_id: str) -> RunSpec:
+        return self.specs[run_id]
+
+    async def report(self, run_id: str) -> dict[str, Any] | None:
+        return {"state": self.states[run_id]} if run_id in self.states else None
+
+    def next(self, rota: Rota, of: int) -> int:
+        return asyncio.run(next_slice(cast("Ledger", self), rota, of))
+
+    def start(self, rota: Rota, of: int, state: RunState | None) -> int:
+        """A run of the rota, which ends like that (None: it is killed). Returns its slice."""
+        number, run_id = self.next(rota, of), f"{len(self.specs):06d}-verify-x"
+        side = Side(Location("b"))
+        options = {"rota": {"question": rota.question, "times": rota.times}, "sample": [number, of]}
+        self.specs[run_id] = RunSpec(run_id, "verify", rota.asked_at, side, side, "m", options)
+        if state is not None:
+            self.states[run_id] = state
+        return number
+
+
+def rota(deep: bool = False, prefix: str = "", of: int = 3, at: float = 0.0, **ages: float) -> Rota:
+    return Rota({"deep": deep, "prefix": prefix, "of": of}, {name: at - age for name, age in ages.items()}, at)
+
+
+rotas = st.tuples(st.booleans(), st.sampled_from(["a/", "b/"]), st.integers(1, 4), st.sampled_from([None, 1, 30]))
+states = st.sampled_from([RunState.COMPLETE, RunState.COMPLETE, RunState.INCOMPLETE, RunState.FAILED, None])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(rotas, states), max_size=30), rotas)
+def test_n_complete_runs_of_a_rota_cover_every_key_whatever_else_runs_or_is_interrupted(
+    history: list[tuple[tuple[bool, str, int, int | None], RunState | None]],
+    chosen: tuple[bool, str, int, int | None],
+) -> None:
+    runs, complete = Runs(), list[int]()
+    endings = [*history, *(((chosen, RunState.COMPLETE),) * chosen[2])]
+    for at, ((deep, prefix, of, days), state) in enumerate(endings):
+        ages = {} if days is None else {"newer_than": days * DAY}  # `--newer-than 30d`, some minutes later each time
+        number = runs.start(rota(deep, prefix, of, at * 300.0, **ages), of, state)
+        if (deep, prefix, of, days) == chosen and state is RunState.COMPLETE:
+            complete.append(number)
+    for first in range(len(complete) - chosen[2] + 1):
+        assert sorted(complete[first : first + chosen[2]]) == list(range(chosen[2]))
+
+
+def test_a_run_that_is_finished_later_does_not_set_the_rota_back() -> None:
+    runs, one = Runs(), rota()
+    assert [runs.start(one, 3, state) for state in (None, RunState.COMPLETE, RunState.COMPLETE)] == [0, 0, 1]
+    runs.states["000000-verify-x"] = RunState.COMPLETE
+    assert runs.next(one, 3) == 2
+
+
+def test_what_somebody_else_wrote_into_the_ledger_is_no_rota() -> None:
+    runs = Runs()
+    side = Side(Location("b"))
+    for options in ({"rota": True}, {"rota": {"question": 1}}, {"rota": {"question": {}, "times": {}}, "sample": 7}):
+        run_id = f"{len(runs.specs)}-verify-x"
+        runs.specs[run_id] = RunSpec(run_id, "verify", 0.0, side, side, "m", options)
+        runs.states[run_id] = RunState.COMPLETE
+    assert runs.next(rota(), 3) == 0
