@@ -26,8 +26,10 @@ from jobs.backup.events import ObjectEvent, parse_document
 from jobs.core.model import Location, parse_time
 from jobs.errors import UsageError
 from jobs.nights.calendar import find_night
-from jobs.policy.coverage import scope
+from jobs.policy.coverage import Scope, scope
 from jobs.policy.model import Pair, Policy
+from jobs.policy.run_options import prefix_map
+from jobs.s3.listing import list_folders
 from scheduler.backlog import Published, read_manifest
 from scheduler.batch_starts import Start, start
 from scheduler.log import say
@@ -127,21 +129,22 @@ async def _reconciliations(runtime: Runtime, policy: Policy, event: ObjectEvent)
     report = _REPORT.fullmatch(event.key.removeprefix(inventory.prefix).lstrip("/")) if inventory else None
     if inventory is None or report is None or event.bucket not in inventory.buckets.values():
         return []
-    starts = []
+    config, starts = report["config"], []
     for pair in policy.pairs:
         if report["bucket"] not in (pair.source.bucket, pair.destination.bucket) or not pair.source.inventory:
             continue
-        if scope(policy, pair).excluded:
+        covered = scope(policy, pair)
+        if covered.excluded:
             continue  # a bare reconciliation knows no exclusions; the pair's night does
-        source = await _latest(runtime, policy, pair.source.bucket, pair.source.region)
-        destination = await _latest(runtime, policy, pair.destination.bucket, pair.destination.region)
+        source = await _latest(runtime, policy, pair.source.bucket, pair.source.region, config)
+        destination = await _latest(runtime, policy, pair.destination.bucket, pair.destination.region, config)
         if source and destination and source[1][:10] == destination[1][:10]:
-            starts.append(_reconcile(pair, source, destination))
+            starts.append(_reconcile(pair, covered, source, destination))
     return starts
 
 
-def _reconcile(pair: Pair, source: tuple[Location, str], destination: tuple[Location, str]) -> Start:
-    maps = [word for prefix in pair.source.prefixes for word in ("--map", f"{prefix}={pair.copy_key(prefix)}")]
+def _reconcile(pair: Pair, covered: Scope, source: tuple[Location, str], destination: tuple[Location, str]) -> Start:
+    maps = [word for text in prefix_map(pair, covered).texts() for word in ("--map", text)]
     sides = (
         *("--source-inventory", str(source[0]), "--source-region", str(pair.source.region)),
         *("--destination-inventory", str(destination[0]), "--destination-region", str(pair.destination.region)),
@@ -149,20 +152,27 @@ def _reconcile(pair: Pair, source: tuple[Location, str], destination: tuple[Loca
     return Start(pair.name, "reconcile", f"{source[1]}-{destination[1]}", ("reconcile", *sides, *maps))
 
 
-async def _latest(runtime: Runtime, policy: Policy, bucket: str, region: str) -> tuple[Location, str] | None:
-    """The manifest.json of the latest complete report of a bucket, and the time when it began."""
+async def _latest(
+    runtime: Runtime, policy: Policy, bucket: str, region: str, config: str
+) -> tuple[Location, str] | None:
+    """The manifest.json of the latest complete report of a bucket, and the time when it began.
+
+    Of the inventory configuration that is called `config`, else of the only one there is.
+    """
     assert policy.inventory is not None
     where = {str(name): str(folder) for name, folder in policy.inventory.buckets.items()}.get(region)
     if where is None:
         return None
-    store, reports = runtime.store(region), []
-    for config in (await store.list_objects(where, f"{policy.inventory.prefix}{bucket}/", delimiter="/")).prefixes:
-        for folder in (await store.list_objects(where, config, delimiter="/")).prefixes:
-            inside = await store.list_objects(where, f"{folder}manifest.", max_keys=2)
-            stamp = folder.rstrip("/").rpartition("/")[2]
-            if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\dZ", stamp) and len(inside.entries) == 2:
-                reports.append((stamp, folder))
-    if not reports:
+    store, base = runtime.store(region), f"{policy.inventory.prefix}{bucket}/"
+    configs = [folder async for folder in list_folders(store, where, base)]
+    chosen = [folder for folder in configs if folder == f"{base}{config}/"] or configs
+    if len(chosen) != 1:
         return None
-    stamp, folder = max(reports)
-    return Location(where, f"{folder}manifest.json"), stamp
+    dated = [folder async for folder in list_folders(store, where, chosen[0])]
+    for folder in sorted(dated, reverse=True):
+        stamp = folder.rstrip("/").rpartition("/")[2]
+        if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\dZ", stamp):
+            inside = await store.list_objects(where, f"{folder}manifest.", max_keys=2)
+            if len(inside.entries) == 2:
+                return Location(where, f"{folder}manifest.json"), stamp
+    return None

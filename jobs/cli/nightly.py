@@ -6,12 +6,13 @@ import asyncio
 import time
 import zoneinfo
 from collections.abc import Mapping
+from datetime import datetime, tzinfo
 from typing import Any
 
 import click
 
 from jobs.cli.console import display, emit, table
-from jobs.cli.options import command_options, executor_option, group, json_option, ledger_option, option, takes
+from jobs.cli.options import command_options, executor_option, flag, group, json_option, ledger_option, option, takes
 from jobs.cli.pair_options import PairOptions
 from jobs.cli.start_options import WorkerOptions
 from jobs.config import Settings
@@ -30,6 +31,7 @@ class NightlyCommand:
 
     pair: PairOptions = group(PairOptions)
     night: str | None = option("Which night. Default: the last one to begin in the pair's zone.", metavar="YYYY-MM-DD")
+    again: bool = flag("Check again now, in a night that has already run.")
     margin: str = option(
         "Compare only objects that are so much older than a report: 15m, 2h.", default="15m", show_default=True
     )
@@ -48,7 +50,8 @@ def nightly(options: NightlyCommand) -> int:
     The inventories are S3's if the policy names them and they are at most 50 hours old, else
     listings. Objects that differ are reported, never overwritten. Each run keeps to the pair's
     limits. A run above them is refused, and the summary says so. A night happens once: started
-    again, it prints its summary, or continues where it stopped.
+    again, it continues where it stopped, or says when it ran and what it said then. With --again it
+    checks once more.
 
     \b
     sealift nightly --pair scans
@@ -61,11 +64,17 @@ def nightly(options: NightlyCommand) -> int:
     settings = Settings.from_environment()
     chosen, now = options.pair.choose(options.ledger, settings), time.time()
     hours = chosen.pair.nightly
-    latest = find_night(now, hours.hour.minutes, zoneinfo.ZoneInfo(hours.time_zone))
+    zone = zoneinfo.ZoneInfo(hours.time_zone)
+    latest = find_night(now, hours.hour.minutes, zone)
     night = parse_night(options.night, latest) if options.night else latest
-    summary = asyncio.run(
-        run_night(
-            NightRecords(open_ledger(chosen.ledger), chosen.pair.name, night),
+    records = NightRecords(open_ledger(chosen.ledger), chosen.pair.name, night)
+
+    async def run() -> dict[str, Any]:
+        ended, unfinished = await records.ended()
+        if ended is not None and not options.again:
+            return ended | {"ran_before": True}
+        summary = await run_night(
+            unfinished,
             chosen.policy,
             chosen.pair,
             chosen.scope,
@@ -75,13 +84,15 @@ def nightly(options: NightlyCommand) -> int:
             now=now,
             margin_seconds=parse_age(options.margin),
         )
-    )
-    emit(summary, as_json=options.as_json, text=summary_text(summary))
+        return summary | {"ran_before": False}
+
+    summary = asyncio.run(run())
+    emit(summary, as_json=options.as_json, text=summary_text(summary, zone))
     return int(summary["exit_code"])
 
 
-def summary_text(summary: Mapping[str, Any]) -> str:
-    """The summary as text."""
+def summary_text(summary: Mapping[str, Any], zone: tzinfo) -> str:
+    """The summary as text. `zone`: that of the pair."""
     lines = [
         [
             each["stage"],
@@ -92,8 +103,12 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         ]
         for each in summary["stages"]
     ]
+    head = f"Night of {summary['night']}, pair {summary['pair']}"
+    if summary["ran_before"]:
+        ended = datetime.fromisoformat(summary["finished_at"]).astimezone(zone)
+        head += f": already ran at {ended:%H:%M} on {ended:%Y-%m-%d}, nothing was checked now (--again checks). It said"
     text = [
-        f"Night of {summary['night']}, pair {summary['pair']}: {summary['verdict']}",
+        f"{head}: {summary['verdict']}",
         table(["stage", "state", "rows", "left", "run"], lines),
     ]
     text += [f"  {each['stage']}  {each['report_html']}" for each in summary["stages"] if each.get("report_html")]

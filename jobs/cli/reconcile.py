@@ -64,7 +64,8 @@ class ReconcileCommand:
     destination: Location | None = option("The same for the destination.", type=LocationType())
     versions: str = versions_option()
     maps: tuple[str, ...] = option(
-        "A source prefix and its destination prefix. May be repeated. All other keys are excluded.",
+        "A source prefix and its destination prefix (a `=` of its own is `\\=`). May be repeated. "
+        "All other keys are excluded.",
         name="--map",
         multiple=True,
         metavar="FROM=TO",

@@ -61,8 +61,7 @@ async def launch_and_report(
         as_json = options.as_json
         if not options.allow_empty:
             _check_not_empty(request, planned)
-        for each in runs:
-            launch.check_limits(each.plan, options.max_cost, options.max_objects)
+        launch.check_limits(runs, options.max_cost, options.max_objects)
         if options.dry_run:
             document = _plan_document(planned.spec, planned.plan)
             if len(runs) > 1:

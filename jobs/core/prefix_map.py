@@ -5,11 +5,15 @@ Keys outside of all prefixes belong to none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
 from jobs.errors import UsageError
+
+_TOKENS = re.compile(r"\\[=\\]|.", re.DOTALL)
+"""The characters of a map's text. A backslash in front of `=` or of a backslash belongs to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +38,26 @@ class PrefixMap:
 
     @classmethod
     def parse(cls, texts: tuple[str, ...]) -> PrefixMap:
-        """`source-prefix=destination-prefix`, each.
+        r"""`source-prefix=destination-prefix`, each. A `=` of a prefix itself is written `\=`.
 
         None: every key stays as it is. Raises UsageError.
         """
         pairs = []
         for text in texts:
-            source, equals, destination = text.partition("=")
-            if not equals:
+            sides = _sides(text)
+            if len(sides) < 2:
                 raise UsageError(f"{text!r} is not a prefix mapping: write source-prefix=destination-prefix")
-            pairs.append((source, destination))
+            if len(sides) > 2:
+                raise UsageError(
+                    f"{text!r} has more than one `=`: write each one of a prefix as \\=, "
+                    r"for example dt\=2026/=copies/dt\=2026/"
+                )
+            pairs.append((sides[0], sides[1]))
         return cls(tuple(pairs)) if pairs else cls()
+
+    def texts(self) -> tuple[str, ...]:
+        """The map as `parse` reads it."""
+        return tuple("=".join(re.sub(r"[=\\]", r"\\\g<0>", side) for side in pair) for pair in self.pairs)
 
     def destination_of(self, key: str) -> str | None:
         """The destination's key of a source key. None when it is outside."""
@@ -76,6 +89,17 @@ class PrefixMap:
             if out.startswith(source) or source.startswith(out)
         ]
         return _begins(key, [destination for _, destination in self.pairs], excluded)
+
+
+def _sides(text: str) -> list[str]:
+    """A map's text, cut at each `=` that has no backslash in front."""
+    sides = [""]
+    for token in _TOKENS.findall(text):
+        if token == "=":
+            sides.append("")
+        else:
+            sides[-1] += token[-1]
+    return sides
 
 
 def _replacing(key: str, pairs: tuple[tuple[str, str], ...]) -> str | None:

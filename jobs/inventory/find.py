@@ -21,7 +21,8 @@ from pathlib import Path
 from jobs.core.model import Location
 from jobs.errors import ManifestError, UsageError
 from jobs.inventory.report import Inventory, open_inventory
-from jobs.s3.store import Marker, Store
+from jobs.s3.listing import list_folders
+from jobs.s3.store import Store
 
 _DATED = re.compile(r"(\d{4}-\d{2}-\d{2})T(\d{2}-\d{2})Z")
 _HIVE = re.compile(r"(.*?)/?(?:hive/)?dt=(\d{4}-\d{2}-\d{2})-(\d{2}-\d{2})(?:/symlink\.txt|/)?")
@@ -129,24 +130,13 @@ async def _folders(store: Store, place: Location) -> AsyncIterator[tuple[str, Lo
     for _ in range(DEPTH_MAX):
         deeper = []
         for prefix in prefixes:
-            async for folder in _children(store, place.bucket, prefix):
+            async for folder in list_folders(store, place.bucket, prefix):
                 name = folder[len(prefix) : -1]
                 if _DATED.fullmatch(name):
                     yield name, Location(place.bucket, folder)
                 elif name not in ("data", "hive"):
                     deeper.append(folder)
         prefixes = deeper
-
-
-async def _children(store: Store, bucket: str, prefix: str) -> AsyncIterator[str]:
-    after: Marker | None = None
-    while True:
-        page = await store.list_objects(bucket, prefix, after=after, delimiter="/")
-        for folder in page.prefixes:
-            yield folder
-        after = page.next_marker
-        if after is None:
-            return
 
 
 def _local_folders(place: Path) -> list[tuple[str, Path]]:

@@ -44,8 +44,9 @@ async def rebuild_catalog(ledger: Ledger, now: float, *, memory_limit: str = MEM
     seconds).
 
     The latest outcome counts for one object version and one place of its copy (`proven_sql`). A
-    version that a later run found mismatched or missing is not in the catalog. Outcomes are spooled to disk, so
-    memory stays within `memory_limit`. Raises StoreError, and ConfigError when the disk is full.
+    version that a later run found mismatched or missing is not in the catalog. Outcomes are spooled
+    to disk, so memory stays within `memory_limit`. Raises StoreError, and ConfigError when the disk
+    is full.
     """
     name = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f"{int(now % 1 * 1000):03d}Z"
     async with open_views(ledger, ["runs", "outcomes"], memory_limit=memory_limit) as database:

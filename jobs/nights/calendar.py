@@ -4,6 +4,7 @@
     nights/<pair>/<YYYY-MM-DD>/<stage>.json     before a stage's run is made: which run that is
     nights/<pair>/<YYYY-MM-DD>/<stage>.2.json   the run of the first record never came to be: another one
     nights/<pair>/<YYYY-MM-DD>.json             the night has ended: its summary
+    nights/<pair>/<YYYY-MM-DD>-2.json           and was checked once more: all of it under this name
 
 Each of them is written once. A night is named after the day on which it begins in the pair's time
 zone.
@@ -11,6 +12,7 @@ zone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
@@ -98,19 +100,30 @@ def due_after(night: date, of: int, stage: Stage, earlier: Iterable[Mapping[str,
     return due(night, of)
 
 
-def summary_name(pair: str, night: date) -> str:
+def label(night: date, times: int = 1) -> str:
+    """Return the ledger's name of a night. `times`: 2 for a night that is checked once more."""
+    return night.isoformat() + (f"-{times}" if times > 1 else "")
+
+
+def parse_label(text: str) -> tuple[str, int] | None:
+    """Return the day and the `times` of a label. None for another text."""
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)(?:-(\d{1,9}))?", text, re.ASCII)
+    return (match[1], int(match[2] or 1)) if match else None
+
+
+def summary_name(pair: str, night: date, times: int = 1) -> str:
     """Return the ledger's name for the summary of a night."""
-    return f"nights/{pair}/{night.isoformat()}.json"
+    return f"nights/{pair}/{label(night, times)}.json"
 
 
-def claim_name(pair: str, night: date) -> str:
+def claim_name(pair: str, night: date, times: int = 1) -> str:
     """Return the ledger's name for the claim of a night."""
-    return f"nights/{pair}/{night.isoformat()}/claim.json"
+    return f"nights/{pair}/{label(night, times)}/claim.json"
 
 
-def record_name(pair: str, night: date, stage: Stage, number: int) -> str:
+def record_name(pair: str, night: date, stage: Stage, number: int, times: int = 1) -> str:
     """Return the ledger's name for a stage's record. `number` counts from 1."""
-    return f"nights/{pair}/{night.isoformat()}/{stage}{f'.{number}' if number > 1 else ''}.json"
+    return f"nights/{pair}/{label(night, times)}/{stage}{f'.{number}' if number > 1 else ''}.json"
 
 
 def left_by_reconcile(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 COUNT_LIMIT = 1 << 63
@@ -58,6 +59,14 @@ def _is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and abs(value) < COUNT_LIMIT  # type: ignore[arg-type]  # it is a number by now
 
 
+def _is_time(value: object) -> bool:
+    """True for a time with a zone, in ISO 8601."""
+    try:
+        return datetime.fromisoformat(str(value)).tzinfo is not None
+    except ValueError:
+        return False
+
+
 def _is_slice(value: object) -> bool:
     """True for `[3, 7]`, the fourth of seven slices."""
     return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)) and value[0] < value[1]
@@ -92,6 +101,7 @@ _SUMMARY: Mapping[str, Callable[[Any], bool]] = {
     "left": _is_count,
     "exit_code": lambda value: _is_count(value) and value < 256,
     "seconds": _is_number,
+    "finished_at": _is_time,
     "stages": lambda value: isinstance(value, list) and all(isinstance(stage, dict) for stage in value),
     "summary": _is_text,
 }

@@ -51,14 +51,11 @@ async def run_night(
     now: float,
     margin_seconds: float,
 ) -> dict[str, Any]:
-    """Return the night's summary from the ledger, else start or continue the night now.
+    """Start or continue the night, and return its summary.
 
-    `now`: epoch seconds. `margin_seconds`: only objects that are this much older than a report are
-    judged.
+    `book`: of a night that has not ended (`NightRecords.ended`). `now`: epoch seconds.
+    `margin_seconds`: only objects that are this much older than a report are judged.
     """
-    summary = await book.summary()
-    if summary is not None:
-        return summary
     deep, earlier = pair.verify.deep, await book.earlier(NIGHTS_REMEMBERED)
     claim = await book.claim(
         {

@@ -8,21 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, NamedTuple
 
 from jobs.errors import LedgerError, NoSuchBucket, NotFound, PreconditionFailed
 from jobs.ledger.files import list_names, read_file, write_file
 from jobs.ledger.ledger import WRITE_TRIES, Ledger
-from jobs.nights.calendar import Stage, claim_name, record_name, summary_name
+from jobs.nights.calendar import Stage, claim_name, parse_label, record_name, summary_name
 from jobs.nights.documents import claim_defect, record_defect, summary_defect
 
 LOOK_SECONDS = 0.5
-_SUMMARY = re.compile(r"\d{4}-\d\d-\d\d\.json")
 
 
 class StageRecord(NamedTuple):
@@ -34,7 +32,7 @@ class StageRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NightRecords:
-    """The ledger's documents of one pair's night.
+    """The ledger's documents of one pair's night. `times`: 2 where it is checked once more.
 
     Its methods raise StoreError, and LedgerError for altered documents.
     """
@@ -42,15 +40,16 @@ class NightRecords:
     ledger: Ledger
     pair: str
     night: date
+    times: int = 1
 
     @property
     def summary_uri(self) -> str:
         """The URI of the summary, which may not exist yet."""
-        return str(self.ledger.location.join(summary_name(self.pair, self.night)))
+        return str(self.ledger.location.join(summary_name(self.pair, self.night, self.times)))
 
     async def summary(self) -> dict[str, Any] | None:
         """Return the night's summary, None while it has not ended."""
-        return await self._read(summary_name(self.pair, self.night), summary_defect)
+        return await self._read(summary_name(self.pair, self.night, self.times), summary_defect)
 
     async def earlier(self, limit: int) -> list[dict[str, Any]]:
         """Return the summaries of the nights before this one that have ended, the latest first.
@@ -58,22 +57,34 @@ class NightRecords:
         At most `limit`.
         """
         folder = self.ledger.location.join(f"nights/{self.pair}/")
-        names = [name for name in await list_names(self.ledger.store, folder) if _SUMMARY.fullmatch(name)]
-        latest = sorted((name for name in names if name < f"{self.night}.json"), reverse=True)[:limit]
-        summaries = [await self._read(f"nights/{self.pair}/{name}", summary_defect) for name in latest]
+        names = await list_names(self.ledger.store, folder)
+        ended = {parse_label(name.removesuffix(".json")): name for name in names if name.endswith(".json")}
+        ours = (self.night.isoformat(), self.times)
+        latest = sorted((each for each in ended if each is not None and each < ours), reverse=True)[:limit]
+        summaries = [await self._read(f"nights/{self.pair}/{ended[each]}", summary_defect) for each in latest]
         return [summary for summary in summaries if summary is not None]
+
+    async def ended(self) -> tuple[dict[str, Any] | None, NightRecords]:
+        """Return the latest summary of the night, and the records of its next time.
+
+        None: it has not ended once, and these are its own.
+        """
+        records, last = self, None
+        while (summary := await records.summary()) is not None:
+            records, last = replace(records, times=records.times + 1), summary
+        return last, records
 
     async def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """End the night. Returns the summary that won."""
-        return await self._write(summary_name(self.pair, self.night), summary, summary_defect)
+        return await self._write(summary_name(self.pair, self.night, self.times), summary, summary_defect)
 
     async def claim(self, intended: Mapping[str, Any]) -> dict[str, Any]:
         """Begin the night, or continue it. Returns the claim that won."""
-        return await self._write(claim_name(self.pair, self.night), intended, claim_defect)
+        return await self._write(claim_name(self.pair, self.night, self.times), intended, claim_defect)
 
     async def record(self, stage: Stage, number: int, record: Mapping[str, Any]) -> dict[str, Any]:
         """Name the stage's run before it is made. Returns the record that won."""
-        return await self._write(record_name(self.pair, self.night, stage, number), record, record_defect)
+        return await self._write(record_name(self.pair, self.night, stage, number, self.times), record, record_defect)
 
     async def standing(
         self, stage: Stage, is_made: Callable[[str], Awaitable[bool]], patience_seconds: float
@@ -96,7 +107,7 @@ class NightRecords:
         return StageRecord(None, number)
 
     async def _record(self, stage: Stage, number: int) -> dict[str, Any] | None:
-        return await self._read(record_name(self.pair, self.night, stage, number), record_defect)
+        return await self._read(record_name(self.pair, self.night, stage, number, self.times), record_defect)
 
     async def _read(self, name: str, find_defect: Callable[[Mapping[str, Any]], str]) -> dict[str, Any] | None:
         place = self.ledger.location.join(name)

@@ -15,7 +15,7 @@ from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.errors import ConfigError, Denied, LedgerError, ManifestError, NotFound
 from jobs.ledger.ledger import Ledger
-from jobs.nights.calendar import INVENTORY_HOURS_MAX, NIGHT_VERSION, Stage
+from jobs.nights.calendar import INVENTORY_HOURS_MAX, NIGHT_VERSION, Stage, label
 from jobs.nights.records import LOOK_SECONDS, NightRecords
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
@@ -98,7 +98,7 @@ class Stages:
                 source_bucket=ours.location.bucket,
                 destination_bucket=theirs.location.bucket,
             )
-            request = self._comparison(options.prefixes.pairs)
+            request = self._comparison(options.prefixes.texts())
             with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
                 while True:
                     both, stores = (source.inventory, destination.inventory), (source.store, destination.store)
@@ -223,7 +223,9 @@ class Stages:
         from jobs.inventory.find import find_inventory
         from jobs.inventory.write import write_inventory
 
-        target = self.ledger.location.join(f"inventories/nights/{self.pair.name}/{self.book.night}/{name}")
+        target = self.ledger.location.join(
+            f"inventories/nights/{self.pair.name}/{label(self.book.night, self.book.times)}/{name}"
+        )
         side = sides(self.pair)[0 if name == "source" else 1]
         folder = str(target.join(f"{side.location.bucket}/"))
         try:
@@ -249,12 +251,12 @@ class Stages:
             await store.close()
         return await find_inventory(self.ledger.store, folder)
 
-    def _comparison(self, maps: tuple[tuple[str, str], ...]) -> CompareRequest:
+    def _comparison(self, maps: tuple[str, ...]) -> CompareRequest:
         source, destination = (ComparedSide(side.location, region=side.region) for side in sides(self.pair))
         return CompareRequest(
             source,
             destination,
-            maps=[f"{one}={other}" for one, other in maps],
+            maps=maps,
             margin=f"{self.margin_seconds:g}s",
             confirm=True,
             confirm_limit=CONFIRM_LIMIT,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -47,49 +49,43 @@ async def repair(
 ) -> Repaired:
     """Replicate the rows of `repair.parquet` of a reconcile run, then verify them.
 
-    Raises LimitExceeded before anything is copied when the plan exceeds the limits.
+    Raises LimitExceeded before anything is copied when all of its runs together exceed the limits.
     """
     reports: dict[str, list[dict[str, Any]]] = {job: [] for job in JOBS}
     in_order: list[dict[str, Any]] = []
     code = 0
-    manifest = ledger.uri(spec.run_id, "repair.parquet")
-    for job in JOBS:
-        for source_prefix, destination_prefix in maps.pairs:
-            request = Request(
-                job=job,
-                source=_at(spec.source, source_prefix),
-                destination=_at(spec.destination, destination_prefix),
-                manifest=manifest,
-                selection=Selection(versions=spec.options["versions"], prefix=source_prefix),
-                options={"all_versions": spec.options["versions"] == "all", "deep": False},
-                retry_of=spec.run_id,
-            )
-            report, own_code = await _run(request, ledger, settings, limits, options, display)
-            reports[job].append(report)
+    with ExitStack() as planned:
+        runs = []
+        for request in _requests(spec, maps, ledger):
+            if is_batch(options, settings):
+                await check(place(options, settings, request.job), request.source, request.destination)
+            run = await launch.plan_run(request, ledger, settings, display)
+            planned.callback(run.discard)
+            runs.append(run)
+        launch.check_limits(runs, *limits)
+        for run in runs:
+            await launch.publish(run, ledger)
+            report, own_code = await work(run.spec, run.plan, ledger, settings, options, display)
+            reports[run.spec.job].append(report)
             in_order.append(report)
             code = code or own_code
     return Repaired({"repair": reports["replicate"], "verification": reports["verify"]}, in_order, code)
 
 
+def _requests(spec: RunSpec, maps: PrefixMap, ledger: Ledger) -> Iterator[Request]:
+    """The copies of each mapped prefix, then their verification."""
+    for job in JOBS:
+        for source_prefix, destination_prefix in maps.pairs:
+            yield Request(
+                job=job,
+                source=_at(spec.source, source_prefix),
+                destination=_at(spec.destination, destination_prefix),
+                manifest=ledger.uri(spec.run_id, "repair.parquet"),
+                selection=Selection(versions=spec.options["versions"], prefix=source_prefix),
+                options={"all_versions": spec.options["versions"] == "all", "deep": False},
+                retry_of=spec.run_id,
+            )
+
+
 def _at(side: Side, prefix: str) -> Side:
     return replace(side, location=side.location._replace(key=prefix))
-
-
-async def _run(
-    request: Request,
-    ledger: Ledger,
-    settings: Settings,
-    limits: Limits,
-    options: BatchOptions,
-    display: Display,
-) -> tuple[dict[str, Any], int]:
-    """Plan a run, work through it where it belongs, and wait. Returns its report and exit code."""
-    if is_batch(options, settings):
-        await check(place(options, settings, request.job), request.source, request.destination)
-    planned = await launch.plan_run(request, ledger, settings, display)
-    try:
-        launch.check_limits(planned.plan, *limits)
-        await launch.publish(planned, ledger)
-    finally:
-        planned.discard()
-    return await work(planned.spec, planned.plan, ledger, settings, options, display)

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -91,15 +92,24 @@ async def plan_run(
         return draft.planned(spec, forecast(planned, work, settings.processes, prices))
 
 
-def check_limits(plan: Plan, max_cost: float | None, max_objects: int | None) -> None:
-    """Raises LimitExceeded for a plan that is larger or dearer than the limits allow."""
-    if max_objects is not None and plan.rows > max_objects:
+def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: int | None) -> None:
+    """Check all runs of a command together, before any of them is published.
+
+    Their costs add up, and so do the objects of runs of one kind. A run that verifies what another
+    one copies has the same objects. Raises LimitExceeded for what is larger or dearer than the
+    limits allow.
+    """
+    rows = Counter[str]()
+    for run in runs:
+        rows[run.spec.job] += run.plan.rows
+    objects, dollars = max(rows.values(), default=0), sum(run.plan.total_dollars for run in runs)
+    if max_objects is not None and objects > max_objects:
         raise LimitExceeded(
-            f"the plan has {plan.rows:,} objects, --max-objects allows {max_objects:,}: filter or raise it"
+            f"the plan has {objects:,} objects, --max-objects allows {max_objects:,}: filter or raise it"
         )
-    if max_cost is not None and plan.total_dollars > max_cost:
+    if max_cost is not None and dollars > max_cost:
         raise LimitExceeded(
-            f"the plan costs about ${plan.total_dollars:,.4f}, --max-cost allows ${max_cost:,.4f}: filter or raise it"
+            f"the plan costs about ${dollars:,.4f}, --max-cost allows ${max_cost:,.4f}: filter or raise it"
         )
 
 

@@ -61,6 +61,18 @@ class _Range:
         return self.marker is None or (self.last_key is not None and not self.last_key.startswith(self.within))
 
 
+async def list_folders(store: Store, bucket: str, prefix: str) -> AsyncGenerator[str, None]:
+    """Yield the folders directly below a prefix, as prefixes that end in `/`."""
+    after: Marker | None = None
+    while True:
+        page = await store.list_objects(bucket, prefix, after=after, delimiter="/")
+        for folder in page.prefixes:
+            yield folder
+        after = page.next_marker
+        if after is None:
+            return
+
+
 async def list_all(
     store: Store, location: Location, *, versions: bool, concurrency: int = 16
 ) -> AsyncGenerator[list[Listed], None]:

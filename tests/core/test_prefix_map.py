@@ -39,3 +39,24 @@ def test_overlapping_prefixes_are_refused() -> None:
     for pairs in ((("a", "x"), ("ab", "y")), (("a", "x"), ("b", "x/y"))):
         with pytest.raises(UsageError, match="overlap"):
             PrefixMap(pairs)
+
+
+prefixes = st.text("ab/=\\\\ \n", max_size=6)
+
+
+@given(st.tuples(prefixes, prefixes))
+def test_a_map_is_read_as_it_is_written(pair: tuple[str, str]) -> None:
+    maps = PrefixMap((pair,))
+    assert PrefixMap.parse(maps.texts()) == maps
+
+
+def test_a_hive_prefix_is_mapped_whole_or_not_at_all() -> None:
+    """Cut at the first `=`, keys below `dt` would have been copied to `2026/=copies/dt=2026/`."""
+    with pytest.raises(UsageError, match=r"has more than one `=`: write each one of a prefix as .="):
+        PrefixMap.parse(("dt=2026/=copies/dt=2026/",))
+    maps = PrefixMap.parse((r"dt\=2026/=copies/dt\=2026/", r"a\b/=x\\/"))
+    assert maps.pairs == (("dt=2026/", "copies/dt=2026/"), ("a\\b/", "x\\/"))
+    assert maps.destination_of("dt=2026/k") == "copies/dt=2026/k"
+    for text in ("a", "a\\=b", ""):
+        with pytest.raises(UsageError, match="not a prefix mapping"):
+            PrefixMap.parse((text,))

@@ -92,20 +92,27 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     assert damaged.copy_of(f"copies/{DOCS[2]}") == b"a newer original"
     assert "copies/docs/tmp/a" not in keys(damaged, damaged.destination)
     stored = read(damaged, night["summary"])
-    assert stored == {name: value for name, value in night.items() if name != "code"}
+    assert stored == {name: value for name, value in night.items() if name not in ("code", "ran_before")}
     assert night["summary"] == f"s3://{damaged.ledger}/runs/nights/docs/{NIGHT}.json"
     for each in night["stages"]:
         assert read(damaged, each["report"])["run_id"] == each["run_id"]
     assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 3}
 
     again = nightly(damaged, policy, "--executor", "local")
-    assert again == night
+    assert (night["ran_before"], again) == (False, night | {"ran_before": True})
     assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 3}
 
     other = nightly(damaged, policy, pair="logs")
     assert (other["code"], counted(other, "reconcile")["same"]) == (0, 3)
     text = damaged.sealift(*command(policy)[:-1])
-    assert (text.code, text.stdout.splitlines()[0]) == (0, f"Night of {NIGHT}, pair docs: {night['verdict']}")
+    first = text.stdout.splitlines()[0]
+    assert first.startswith(f"Night of {NIGHT}, pair docs: already ran at ")
+    assert first.endswith(f", nothing was checked now (--again checks). It said: {night['verdict']}")
+    damaged.client.delete_object(Bucket=damaged.destination, Key=f"copies/{DOCS[3]}")
+    checked = nightly(damaged, policy, "--again")
+    assert (checked["ran_before"], counted(checked, "repair")) == (False, {"copied": 1})
+    assert checked["summary"].endswith(f"/nights/docs/{NIGHT}-2.json")
+    assert nightly(damaged, policy)["summary"] == checked["summary"]
 
 
 @pytest.mark.slow
@@ -133,7 +140,7 @@ def test_copies_of_deleted_objects_are_findings_only_where_deletes_are_mirrored(
 def test_consecutive_nights_verify_every_object_exactly_once(filled: World, tmp_path: Path) -> None:
     policy = write_policy(filled, tmp_path)
     nights = [nightly(filled, policy, "--night", f"2026-11-{day}") for day in (20, 21, 21, 22)]
-    assert nights[1] == nights[2]
+    assert nights[1] | {"ran_before": True} == nights[2]
     verified: Counter[str] = Counter()
     for night in (nights[0], nights[1], nights[3]):
         run_id = stage(night, "sample")["run_id"]
@@ -155,7 +162,7 @@ def test_a_repair_above_the_limits_is_refused_and_the_summary_says_so(damaged: W
     assert jobs(damaged)["replicate"] == 0
     # The night has ended: what the refusal says stands, and a wider limit is the next night's.
     wider = write_policy(damaged, tmp_path, docs={"limits": {"max_objects": 1000}})
-    assert nightly(damaged, wider) == night
+    assert nightly(damaged, wider) == night | {"ran_before": True}
     assert nightly(damaged, wider, "--night", "2026-11-21")["code"] == 0
 
 
@@ -253,7 +260,7 @@ def test_two_starts_at_once_are_one_night(damaged: World, tmp_path: Path) -> Non
     codes = sorted(process.returncode for process in both)
     assert codes in ([0, 0], [0, 75]), texts  # of two commands at one run the later one works, the other one stops
     nights = [json.loads(stdout) for (stdout, _), process in zip(texts, both, strict=True) if process.returncode == 0]
-    assert all(night == nights[0] for night in nights)
+    assert all(night | {"ran_before": False} == nights[0] | {"ran_before": False} for night in nights)
     assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 3}
     assert counted(nights[0], "repair") == {"copied": 3}
 

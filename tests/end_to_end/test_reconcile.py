@@ -145,7 +145,20 @@ def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(world: World) -> 
         world.put(key)
     for key in ("x/1", "y/1", "elsewhere"):
         world.client.put_object(Bucket=world.destination, Key=key, Body=b"content")
-    found = reconcile(world, *pair(world), "--map", "a/=x/", "--map", "b/=y/", "--repair", "--yes")
+    maps = ["--map", "a/=x/", "--map", "b/=y/", "--map", "c/=z/"]
+    for key in ("b/2", "c/1"):
+        world.put(key)
+    settle()
+    limited = world.sealift("reconcile", *pair(world), *maps, "--margin", "0s", "--repair", "--max-objects", "2")
+    assert (limited.code, "the plan has 3 objects" in limited.stderr) == (2, True), limited.stderr
+    assert [each["Key"] for each in world.client.list_objects_v2(Bucket=world.destination)["Contents"]] == [
+        "elsewhere",
+        "x/1",
+        "y/1",
+    ]
+    for key in ("b/2", "c/1"):
+        world.client.delete_object(Bucket=world.source, Key=key)
+    found = reconcile(world, *pair(world), *maps, "--repair", "--yes")
     assert rows(found) == {"same": 2, "missing": 1, "excluded": 2}
     assert (found["code"], found["repair"][0]["outcomes"]) == (0, {"copied": 1})
     assert world.copy_of("x/2") == b"content"

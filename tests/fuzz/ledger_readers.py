@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Coroutine
-from datetime import date
+from datetime import UTC, date
 from typing import Any
 
 from jobs.archives.index import ArchiveIndex
@@ -138,7 +138,7 @@ def _book(ledger: Ledger) -> NightRecords:
 async def _summary(ledger: Ledger) -> object:
     summary = await _book(ledger).summary()
     assert summary is not None
-    return summary_text(summary)
+    return summary_text(summary | {"ran_before": True}, UTC)
 
 
 async def _records(ledger: Ledger) -> object:
@@ -230,7 +230,8 @@ _RECORD = {"run_id": RUN, "refused": None, "notes": {"repairable_rows": 1, "is_l
 _STAGE = {"stage": "sample", "run_id": RUN, "state": "complete", "refused": None, "counts": {"verified": 1}, "left": 0}
 _SUMMARY = {
     "night": str(NIGHT), "pair": "pair", "state": "complete", "verdict": "All is well", "left": 0, "exit_code": 0,
-    "seconds": 1.5, "stages": [_STAGE | {"rows": 3, "report_html": "s3://b/r"}], "summary": "s3://b/s",
+    "seconds": 1.5, "finished_at": "2026-11-25T02:00:00Z",
+    "stages": [_STAGE | {"rows": 3, "report_html": "s3://b/r"}], "summary": "s3://b/s",
 }  # fmt: skip
 _MANIFEST = {
     "version": 1, "pair": "pair", "number": 1, "manifest": "s3://bucket/manifests/pair=pair/000001-0123456789ab.csv",

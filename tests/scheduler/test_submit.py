@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import threading
@@ -11,12 +12,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.aws.batch import Batch
 from jobs.config import Settings
 from jobs.core.model import Location
+from jobs.core.prefix_map import PrefixMap
 from jobs.policy.reader import read_policy
 from jobs.runs.placement import BatchOptions
 from jobs.runs.placement import place as place_run
@@ -285,12 +288,46 @@ def test_a_queue_that_is_not_there_is_an_error_and_the_night_can_still_begin(pla
         assert submit.invoke(NIGHT).payload["started"][0]["job_id"]
 
 
-def deliver(place: Place, bucket: str, stamp: str, *, complete: bool = True) -> dict[str, Any]:
+def deliver(place: Place, bucket: str, stamp: str, *, complete: bool = True, config: str = "daily") -> dict[str, Any]:
     """A report of S3 Inventory, as far as this function looks at it; the event of its last file."""
-    folder = f"inventory/{bucket}/daily/{stamp}/"
+    folder = f"inventory/{bucket}/{config}/{stamp}/"
     for name in ("manifest.json", "manifest.checksum") if complete else ("manifest.json",):
         place.client.put_object(Bucket=place.ledger, Key=f"{folder}{name}", Body=b"x")
     return eventbridge(place.ledger, f"{folder}manifest.checksum", version_id=None, size=32)
+
+
+def command_of(place: Place, batch: BatchServer, event: dict[str, Any]) -> list[str]:
+    """The command of the one job that the event starts."""
+    with place.function("submit") as submit:
+        assert len(submit.invoke(event).payload["started"]) == 1
+    command: list[str] = batch.job(batch.names()[0]).request["containerOverrides"]["command"]
+    return command
+
+
+def test_a_reconciliation_maps_prefixes_that_overlap_or_have_an_equals_sign(place: Place, batch: BatchServer) -> None:
+    text = place.policy.read_text()
+    document = yaml.safe_load(text)
+    document["pairs"][0]["source"]["prefixes"] = ["dt=2026/", "a/", "a/b/"]
+    document["inventory"] = {"buckets": {"us-east-1": place.ledger}}
+    place.policy.write_text(yaml.safe_dump(document))
+    deliver(place, place.source, "2026-11-25T01-00Z")
+    command = command_of(place, batch, deliver(place, place.hot, "2026-11-25T03-00Z"))
+    maps = [word for before, word in itertools.pairwise(command) if before == "--map"]
+    assert maps == ["a/=copies/a/", r"dt\=2026/=copies/dt\=2026/"]
+    assert PrefixMap.parse(tuple(maps)).destination_of("a/b/k") == "copies/a/b/k"
+
+
+def test_the_latest_report_of_the_same_configuration_counts_on_whatever_page_it_is(
+    place: Place, batch: BatchServer
+) -> None:
+    place.policy.write_text(place.policy.read_text() + f"inventory: {{buckets: {{us-east-1: {place.ledger}}}}}\n")
+    for minute in range(1001):  # a page of older reports
+        stamp = f"2025-11-01T{minute // 60:02d}-{minute % 60:02d}Z"
+        place.client.put_object(Bucket=place.ledger, Key=f"inventory/{place.source}/daily/{stamp}/x", Body=b"")
+    deliver(place, place.source, "2026-11-25T01-00Z")
+    deliver(place, place.source, "2026-11-25T09-00Z", config="weekly-csv")
+    command = command_of(place, batch, deliver(place, place.hot, "2026-11-25T03-00Z"))
+    assert command[2] == f"s3://{place.ledger}/inventory/{place.source}/daily/2026-11-25T01-00Z/manifest.json"
 
 
 def test_a_reconciliation_begins_when_both_sides_have_reports_of_a_day(place: Place, batch: BatchServer) -> None:

@@ -256,9 +256,9 @@ def _half_a_report() -> Replacements:
             is_inside = prefix.endswith("manifest.") and found.entries
             return found._replace(entries=[found.entries[0]] * 2) if is_inside else found
 
-    async def latest(runtime: Runtime, policy: Any, bucket: str, region: str) -> Any:
-        whole = Whole(runtime.store(region))
-        return await real(cast(Any, SimpleNamespace(store=lambda region: whole)), policy, bucket, region)
+    async def latest(runtime: Runtime, policy: Any, *where: str) -> Any:
+        whole = Whole(runtime.store(where[1]))
+        return await real(cast(Any, SimpleNamespace(store=lambda region: whole)), policy, *where)
 
     return [(scheduler.submit, "_latest", latest)]
 
@@ -266,8 +266,8 @@ def _half_a_report() -> Replacements:
 def _one_side() -> Replacements:
     real = scheduler.submit._latest
 
-    async def latest(runtime: Runtime, policy: Any, bucket: str, region: str) -> Any:
-        found = await real(runtime, policy, bucket, region)
+    async def latest(runtime: Runtime, policy: Any, *where: str) -> Any:
+        found = await real(runtime, policy, *where)
         return (found[0], "2023-11-15T00-00Z") if found else None
 
     return [(scheduler.submit, "_latest", latest)]
