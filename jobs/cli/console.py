@@ -21,6 +21,7 @@ from jobs.reports.figures import human_bytes, human_seconds
 
 PLAIN_INTERVAL_SECONDS = 10.0
 LIVE_ERROR_CHARACTERS = 80
+PIPE_WIDTH = 100_000
 
 
 _OURS = re.compile("\x1b\\[[01]m")
@@ -91,14 +92,18 @@ def _visible(text: str, kept: str) -> str:
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:
-    """A table as text, wide enough for its cells."""
+    """A table as text: on a terminal as wide as that, with the first column whole, else with whole
+    cells.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for number, heading in enumerate(headings):
+        grid.add_column(heading, no_wrap=number == 0, overflow="fold")
     for row in rows:
         grid.add_row(*(shown(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 200
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
     console = Console(width=width, markup=False, emoji=False, highlight=False)
     with console.capture() as capture:
         console.print(grid)

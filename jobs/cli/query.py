@@ -23,6 +23,7 @@ from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.runs.prompt_ledger import open_prompt_ledger
+from jobs.runs.summaries import find_run_id
 
 if TYPE_CHECKING:
     from jobs.tables.duck import Answer
@@ -82,7 +83,8 @@ async def _query(sql: str, options: QueryCommand, ledger: Ledger) -> None:
     from jobs.tables.duck import check_select, named_tables
 
     check_select(sql)
-    async with open_views(ledger, named_tables(sql, TABLES), options.run_id) as database:
+    run_id = await find_run_id(ledger, options.run_id) if options.run_id else None
+    async with open_views(ledger, named_tables(sql, TABLES), run_id) as database:
         database.lock()
         answer = await database.select(sql)
         await asyncio.to_thread(_write, answer, options.file_format, options.output)

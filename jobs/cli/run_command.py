@@ -22,6 +22,7 @@ from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import Submitted, describe_failure
 from jobs.runs.request import Planned, Planner, Request
+from jobs.runs.summaries import find_run_id
 
 
 async def launch_and_report(
@@ -40,6 +41,9 @@ async def launch_and_report(
     """
     if options.max_failures is not None:
         request = replace(request, options=dict(request.options) | {"max_failures": options.max_failures / 100})
+    scheme, colon, named = (request.manifest or "").partition(":")
+    if colon and scheme in ("run", "proven") and request.job != "expire":  # what deletes takes whole ids only
+        request = replace(request, manifest=f"{scheme}:{await find_run_id(ledger, named)}")
     kind = kind_of(request)
     plan_run = plan_run or kind.plan
     if plan_run is None:

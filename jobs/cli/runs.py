@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
-from typing import Any
+import webbrowser
+from pathlib import Path
 
 import click
 
@@ -12,6 +14,7 @@ from jobs.aws.batch import Batch
 from jobs.cli.console import display, emit, meter, say, table
 from jobs.cli.options import (
     RunType,
+    WhenType,
     argument,
     command_options,
     executor_option,
@@ -27,19 +30,22 @@ from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_r
 from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.cli.texts import plan_text, report_text
 from jobs.config import Settings
+from jobs.core.model import Location, ObjectRef
 from jobs.core.run import Plan, RunSpec
 from jobs.core.selection import Selection
-from jobs.errors import ExitCode, LedgerError, UsageError
+from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
-from jobs.reports.document import exit_code, findings_count
-from jobs.reports.figures import human_bytes
+from jobs.reports.document import exit_code
+from jobs.reports.figures import human_bytes, human_time
+from jobs.reports.publish import PAGE
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import BatchExecutor
 from jobs.runs.progress import RunCommand, RunProgress, find_command, find_progress
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.request import Request, open_ledger
+from jobs.runs.summaries import RunFilter, counted, find_run_id, summarize_runs
 
 WATCH_SECONDS = 2.0
 STILL_SECONDS = 60.0
@@ -67,6 +73,10 @@ class ListRunsCommand:
 
     ledger: str | None = ledger_option()
     limit: int = option("Only the latest N runs.", type=click.IntRange(min=1), default=50, show_default=True)
+    job: str | None = option("Only runs of this kind: replicate, verify, …", metavar="JOB")
+    state: str | None = option("Only runs in this state: complete, incomplete, stopped, …", metavar="STATE")
+    pair: str | None = option("Only runs of this pair of the policy.", metavar="NAME")
+    since: float | None = option("Only runs that began after: 30d, 12h, 2026-11-01.", type=WhenType())
     as_json: bool = json_option()
 
 
@@ -77,6 +87,15 @@ class RunOptions:
     run_id: str = argument(type=RunType(), metavar="RUN")
     ledger: str | None = ledger_option()
     as_json: bool = json_option()
+
+
+@command_options
+class ReportCommand:
+    """`sealift runs report`, as it was typed."""
+
+    run: RunOptions = group(RunOptions)
+    html: Path | None = option("Write the page to this file.", type=click.Path(dir_okay=False, path_type=Path))
+    open: bool = flag("Open the page in the browser.")
 
 
 @command_options
@@ -100,7 +119,7 @@ def runs() -> None:
 @takes(ListRunsCommand)
 def list_runs(options: ListRunsCommand) -> int:
     """List the runs of a ledger, the latest first."""
-    return asyncio.run(_list(_open(options.ledger), options.limit, options.as_json))
+    return asyncio.run(_list(_open(options.ledger), options))
 
 
 @runs.command()
@@ -142,63 +161,51 @@ def retry(options: RetryCommand) -> int:
 
 
 @runs.command()
-@takes(RunOptions)
-def report(options: RunOptions) -> int:
+@takes(ReportCommand)
+def report(options: ReportCommand) -> int:
     """Print the report of a run.
 
     If all rows are accounted for and it has no report, make it now.
+
+    \b
+    sealift runs report latest
+    sealift runs report 20261125T003345Z-verify-1f3a02 --html report.html
     """
-    return asyncio.run(_report(_open(options.ledger), options.run_id, options.as_json))
+    run = options.run
+    return asyncio.run(_report(_open(run.ledger), run.run_id, run.as_json, options.html, opens=options.open))
 
 
 def _open(ledger: str | None) -> Ledger:
     return open_prompt_ledger(ledger_location(ledger, Settings.from_environment()))
 
 
-async def _list(ledger: Ledger, limit: int, as_json: bool) -> int:
-    latest = (await ledger.run_ids())[::-1][:limit]
-    runs = await asyncio.gather(*(_summary(ledger, run_id) for run_id in latest))
+async def _list(ledger: Ledger, options: ListRunsCommand) -> int:
+    chosen = RunFilter(options.job, options.state, options.pair, options.since)
+    runs = await summarize_runs(ledger, options.limit, chosen)
     rows = [
-        [str(run["run_id"]), str(run["job"]), str(run["state"]), f"{run['rows']:,}", f"{run['failures']:,}"]
+        [
+            run["run_id"],
+            run["state"],
+            f"{run['rows']:,}",
+            f"{run['failures']:,}",
+            human_time(run["created_at"]).removesuffix(" UTC"),
+            "" if run["planned_dollars"] is None else f"${run['planned_dollars']:,.4f}",
+            run["source"] or "",
+            run["destination"] or "",
+        ]
         for run in runs
     ]
-    text = table(["run", "job", "state", "rows", "failures"], rows) if rows else f"no runs in {ledger.location}"
-    emit({"ledger": str(ledger.location), "runs": runs}, as_json=as_json, text=text)
+    headings = ["run", "state", "rows", "failures", "started (UTC)", "cost", "source", "destination"]
+    text = table(headings, rows) if rows else f"no runs in {ledger.location}"
+    for run in runs:
+        if "error" in run:
+            say(f"{run['run_id']} cannot be read: {run['error']}")
+    emit({"ledger": str(ledger.location), "runs": runs}, as_json=options.as_json, text=text)
     return 0
 
 
-async def _summary(ledger: Ledger, run_id: str) -> dict[str, Any]:
-    ended = await ledger.report(run_id)
-    if ended is not None:
-        names = ("run_id", "job", "state", "rows", "seconds")
-        return {name: ended[name] for name in names} | _counted(ended)
-    job = run_id.split("-")[1] if run_id.count("-") >= 2 else "?"
-    try:
-        plan = await ledger.plan(run_id)
-    except LedgerError:
-        return {
-            "run_id": run_id,
-            "job": job,
-            "state": "unplanned",
-            "rows": 0,
-            "outcomes": {},
-            "failures": 0,
-            "seconds": 0,
-        }
-    progress = await find_progress(ledger, run_id, plan)
-    state = "incomplete" if progress.rows < plan.rows else "unreported"
-    return {
-        "run_id": run_id,
-        "job": job,
-        "state": state,
-        "rows": plan.rows,
-        "outcomes": {},
-        "failures": progress.bad_rows,
-        "seconds": 0,
-    }
-
-
 async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
+    run_id = await find_run_id(ledger, run_id)
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
     ended, run_progress = await ledger.report(run_id), await find_progress(ledger, run_id, plan)
     document = {
@@ -207,7 +214,7 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
         "state": ended["state"] if ended else "incomplete",
         "rows": plan.rows,
         "accounted": run_progress.rows,
-        "outcomes": _counted(ended)["outcomes"] if ended else {},
+        "outcomes": counted(ended)["outcomes"] if ended else {},
         "bytes": ended["bytes"] if ended else run_progress.size_bytes,
         "seconds": ended["seconds"] if ended else round(time.time() - spec.created_at, 3),
         "report": ledger.uri(run_id, "report.json") if ended else None,
@@ -229,6 +236,7 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
 
 
 async def _watch(ledger: Ledger, run_id: str, as_json: bool) -> int:
+    run_id = await find_run_id(ledger, run_id)
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
     ledger = open_ledger(ledger.location)  # a run outlasts a server that is away for a while
     if (submitted := await BatchExecutor(ledger, Batch()).latest(run_id)) is not None:
@@ -278,6 +286,7 @@ def _next_step(spec: RunSpec) -> str:
 
 
 async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
+    run_id = await find_run_id(ledger, run_id)
     await ledger.spec(run_id)
     ended = await ledger.report(run_id)
     if ended is not None:
@@ -290,17 +299,37 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
     return 0
 
 
-async def _report(ledger: Ledger, run_id: str, as_json: bool) -> int:
+async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None = None, *, opens: bool = False) -> int:
+    run_id = await find_run_id(ledger, run_id)
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
     document = await ledger.report(run_id) or await launch.conclude(
         spec, plan, ledger, {}, kind_of(spec).report_details
     )
+    if html is not None or opens:
+        await _write_page(ledger, run_id, html, opens=opens)
     emit(document, as_json=as_json, text=report_text(document))
     return int(exit_code(document))
 
 
+async def _write_page(ledger: Ledger, run_id: str, html: Path | None, *, opens: bool) -> None:
+    place = Location.parse(ledger.uri(run_id, PAGE))
+    try:
+        page = (await ledger.store.get(ObjectRef(*place))).data
+    except NotFound as error:
+        raise LedgerError(f"run {run_id} has no page: it has not ended, or {place} was removed") from error
+    file = html or Path(tempfile.mkdtemp(prefix="sealift-report-")) / f"{run_id}.html"
+    try:
+        file.write_bytes(page)
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror}; name another --html") from error
+    say(f"the page is in {file}")
+    if opens and not webbrowser.open(file.absolute().as_uri()):
+        say("no browser was found to open it")
+
+
 async def _retry(ledger: Ledger, options: RetryCommand) -> int:
-    settings, run_id, as_json = Settings.from_environment(), options.run_id, options.as_json
+    settings, as_json = Settings.from_environment(), options.as_json
+    run_id = await find_run_id(ledger, options.run_id)
     spec, plan, ended = await ledger.spec(run_id), await ledger.plan(run_id), await ledger.report(run_id)
     ledger = open_ledger(ledger.location)  # what follows is work, which has patience
     executor = options.executor
@@ -344,9 +373,3 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
         as_json=as_json,
     )
     return await launch_and_report(request, ledger, settings, start)
-
-
-def _counted(ended: dict[str, Any]) -> dict[str, Any]:
-    """Rows by status (or category), and the rows that need attention."""
-    categories = {name: each["rows"] for name, each in ended.get("categories", {}).items() if each["rows"]}
-    return {"outcomes": ended.get("outcomes", categories), "failures": findings_count(ended)}

@@ -200,7 +200,9 @@ class Ledger:
             data = await self._read(run_id, "report.json")
         except NotFound:
             return None
-        return self._parsed(run_id, "report.json", data, dict)
+        report: dict[str, Any] = self._parsed(run_id, "report.json", data, dict)
+        self._check_version(run_id, "report.json", report.get("spec_version", SPEC_VERSION))
+        return report
 
     async def write_document(self, run_id: str, name: str, document: Mapping[str, Any]) -> None:
         """Write a JSON document of the run. Raises PreconditionFailed when another one has the
@@ -240,10 +242,15 @@ class Ledger:
         except NotFound as error:
             raise LedgerError(f"{otherwise} {run_id} ({self.uri(run_id, name)}): see `sealift runs list`") from error
         document: dict[str, Any] = self._parsed(run_id, name, data, dict)
-        if document.get("spec_version") != SPEC_VERSION:
-            version = document.get("spec_version")
-            raise LedgerError(f"{self.uri(run_id, name)} is of version {version}, this Sealift reads {SPEC_VERSION}")
+        self._check_version(run_id, name, document.get("spec_version"))
         return document
+
+    def _check_version(self, run_id: str, name: str, version: object) -> None:
+        if version != SPEC_VERSION:
+            raise LedgerError(
+                f"{self.uri(run_id, name)} is of version {version}, this Sealift reads version {SPEC_VERSION}: use the "
+                "Sealift that wrote it, or a newer one"
+            )
 
     def _demand(self, run_id: str, name: str, disagreement: str) -> None:
         """Raise LedgerError for a document that disagrees with the rest of its run

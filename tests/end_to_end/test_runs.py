@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +101,71 @@ def compared(seaweed: Server) -> Iterator[tuple[World, str]]:
     pair = ("--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}")
     yield world, world.sealift("reconcile", *pair, "--margin", "0s", "--json").document["run_id"]
     discard(world)
+
+
+def test_runs_are_listed_with_their_places_and_by_what_is_asked(world: World) -> None:
+    world.put("a")
+    first, second = world.run("replicate"), world.run("verify")
+    listed = world.sealift("runs", "list", "--json").document["runs"]
+    assert [each["source"] for each in listed] == [f"s3://{world.source}/"] * 2
+    assert listed[0]["destination"] == f"s3://{world.destination}/"
+    assert listed[1]["planned_dollars"] == first["planned_dollars"]
+
+    def ids(*options: str) -> list[str]:
+        return [each["run_id"] for each in world.sealift("runs", "list", "--json", *options).document["runs"]]
+
+    assert ids("--job", "verify") == [second["run_id"]]
+    assert ids("--state", "complete", "--limit", "1") == [second["run_id"]]
+    assert ids("--state", "stopped") == ids("--pair", "docs") == ids("--since", "2100-01-01") == []
+    assert ids("--since", "1h") == [second["run_id"], first["run_id"]]
+    text = world.sealift("runs", "list").stdout
+    assert f"s3://{world.source}/" in text
+    assert first["run_id"] in text
+
+
+def test_one_damaged_run_is_named_and_the_others_are_listed(world: World) -> None:
+    world.put("a")
+    runs = [world.run("replicate"), *(world.run("verify") for _ in range(3))]
+    for report, name, body in (
+        (runs[0], "report.json", b'{"spec_version": 1}'),
+        (runs[1], "spec.json", b"{"),
+        (runs[2], "report.json", b'{"spec_version": 99}'),
+    ):
+        world.client.put_object(Bucket=world.ledger, Key=f"runs/runs/{report['run_id']}/{name}", Body=body)
+    result = world.sealift("runs", "list", "--json")
+    assert result.code == 0
+    states = {each["run_id"]: each["state"] for each in result.document["runs"]}
+    assert [states[each["run_id"]] for each in runs] == ["unreadable"] * 3 + ["complete"]
+    for report in runs[:3]:
+        assert f"{report['run_id']} cannot be read" in result.stderr
+    assert "version 99" in result.stderr
+    assert "version 99" in world.sealift("runs", "report", runs[2]["run_id"]).stderr
+
+
+def test_a_run_is_named_by_latest_or_by_what_is_unique_of_its_id(world: World) -> None:
+    world.put("a")
+    first, second = world.run("replicate"), world.run("verify")
+    assert world.sealift("runs", "report", "latest", "--json").document["run_id"] == second["run_id"]
+    for part in (first["run_id"][-6:], first["run_id"][:-3]):
+        assert world.sealift("runs", "show", part, "--json").document["run_id"] == first["run_id"]
+    several = world.sealift("runs", "show", first["run_id"][:4])
+    assert (several.code, first["run_id"] in several.stderr, second["run_id"] in several.stderr) == (2, True, True)
+    none = world.sealift("runs", "watch", "zzz")
+    assert (none.code, "runs list" in none.stderr) == (10, True)
+    counted = world.sealift("query", "SELECT count(*) AS n FROM outcomes", "--run", "latest", "--format", "json")
+    assert json.loads(counted.stdout) == [{"n": 1}]
+    again = world.run("verify", "--manifest", f"proven:{second['run_id'][-6:]}")
+    assert again["outcomes"] == {"verified": 1}
+    whole = world.sealift("expire", "--run", "latest", "--source", f"s3://{world.source}", "--copies", "s3://copies")
+    assert (whole.code, "no run latest" in whole.stderr) == (10, True)
+
+
+def test_the_page_of_a_report_is_written_where_it_is_asked_for(world: World, tmp_path: Path) -> None:
+    world.put("a")
+    report = world.run("verify")
+    page = tmp_path / "page.html"
+    assert world.sealift("runs", "report", "latest", "--html", str(page)).code == 3
+    bucket, _, key = report["report_html"][5:].partition("/")
+    assert page.read_bytes() == world.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    refused = world.sealift("runs", "report", "latest", "--html", str(tmp_path / "no" / "page.html"))
+    assert (refused.code, "--html" in refused.stderr) == (10, True)

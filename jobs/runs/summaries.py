@@ -1,0 +1,145 @@
+"""Summaries of runs: what a list of runs shows of each, and the id that a person means."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.errors import LedgerError, NotFound, UsageError
+from jobs.ledger.ledger import Ledger
+from jobs.reports.document import findings_count, iso_time
+from jobs.runs.progress import find_command, find_progress
+from jobs.s3.retries import gather_bounded
+
+READS = 32
+SHOWN_IDS = 5
+LATEST = "latest"
+_WHOLE_ID = re.compile(r"\d{8}T\d{6}Z-.+-[0-9a-f]{6}")
+
+
+async def find_run_id(ledger: Ledger, text: str) -> str:
+    """The id of the run that a person means: a whole id, its beginning or end, or `latest`.
+
+    Raises LedgerError if no run is meant, and UsageError if several are.
+    """
+    if _WHOLE_ID.fullmatch(text):
+        return text
+    run_ids = await ledger.run_ids()
+    if text == LATEST:
+        if not run_ids:
+            raise LedgerError(f"no run is in {ledger.location} yet")
+        return run_ids[-1]
+    meant = [each for each in run_ids if each == text or each.startswith(text) or each.endswith(f"-{text}")]
+    if text in meant:
+        return text
+    if not meant:
+        raise LedgerError(f"the ledger has no run {text}: see `sealift runs list`")
+    if len(meant) > 1:
+        names = ", ".join(meant[:SHOWN_IDS]) + (", …" if len(meant) > SHOWN_IDS else "")
+        raise UsageError(f"{text} may be each of {len(meant)} runs, {names}: write more of the id")
+    return meant[0]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs are listed. `since`: epoch seconds."""
+
+    job: str | None = None
+    state: str | None = None
+    pair: str | None = None
+    since: float | None = None
+
+    def is_candidate(self, run_id: str) -> bool:
+        """Whether the run's id alone does not rule it out."""
+        if self.job is not None and _job_of(run_id) != self.job:
+            return False
+        return self.since is None or run_id >= iso_time(self.since).replace("-", "").replace(":", "")
+
+    def takes(self, summary: dict[str, Any]) -> bool:
+        """Whether a run with this summary is listed."""
+        return (self.state is None or summary["state"] == self.state) and (
+            self.pair is None or summary["pair"] == self.pair
+        )
+
+
+async def summarize_runs(ledger: Ledger, limit: int, chosen: RunFilter) -> list[dict[str, Any]]:
+    """The latest runs that a filter takes, at most `limit`, the latest first.
+
+    A run with a damaged document has the state `unreadable`, and `error` says why.
+    """
+    candidates = [run_id for run_id in reversed(await ledger.run_ids()) if chosen.is_candidate(run_id)]
+    summaries: list[dict[str, Any]] = []
+    while candidates and len(summaries) < limit:
+        part, candidates = candidates[:limit], candidates[limit:]
+        read = await gather_bounded(lambda run_id: _summarize(ledger, run_id), part, READS)
+        summaries += filter(chosen.takes, read)
+    return summaries[:limit]
+
+
+async def _summarize(ledger: Ledger, run_id: str) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "run_id": run_id,
+        "job": _job_of(run_id),
+        "state": "unplanned",
+        "rows": 0,
+        "outcomes": {},
+        "failures": 0,
+        "seconds": 0,
+        "created_at": None,
+        "source": None,
+        "destination": None,
+        "pair": None,
+        "planned_dollars": None,
+    }
+    try:
+        spec = await ledger.spec(run_id)
+    except LedgerError as error:
+        is_missing = isinstance(error.__cause__, NotFound)
+        return summary if is_missing else summary | {"state": "unreadable", "error": str(error)}
+    summary |= {
+        "job": spec.job,
+        "created_at": iso_time(spec.created_at),
+        "source": str(spec.source.location),
+        "destination": str(spec.destination.location),
+        "pair": spec.options.get("pair"),
+    }
+    try:
+        if (ended := await ledger.report(run_id)) is not None:
+            known = {name: ended[name] for name in ("state", "rows", "seconds")}
+            return summary | known | counted(ended) | {"planned_dollars": ended.get("planned_dollars")}
+        return summary | await _unfinished(ledger, run_id)
+    except (LedgerError, KeyError, TypeError, AttributeError) as error:
+        why = (
+            str(error) if isinstance(error, LedgerError) else f"{ledger.uri(run_id, 'report.json')} is damaged: {error}"
+        )
+        return summary | {"state": "unreadable", "error": why}
+
+
+async def _unfinished(ledger: Ledger, run_id: str) -> dict[str, Any]:
+    try:
+        plan = await ledger.plan(run_id)
+    except LedgerError as error:
+        if isinstance(error.__cause__, NotFound):
+            return {}
+        raise
+    progress = await find_progress(ledger, run_id, plan)
+    state = "incomplete" if progress.rows < plan.rows else "unreported"
+    if state == "incomplete" and (command := await find_command(ledger, run_id)) is not None and command.is_over:
+        state = "stopped"
+    return {
+        "state": state,
+        "rows": plan.rows,
+        "failures": progress.bad_rows,
+        "planned_dollars": round(plan.total_dollars, 6),
+    }
+
+
+def counted(report: dict[str, Any]) -> dict[str, Any]:
+    """Rows by status (or category), and the rows that need attention."""
+    categories = {name: each["rows"] for name, each in report.get("categories", {}).items() if each["rows"]}
+    return {"outcomes": report.get("outcomes", categories), "failures": findings_count(report)}
+
+
+def _job_of(run_id: str) -> str:
+    return run_id.split("-")[1] if run_id.count("-") >= 2 else "?"
