@@ -29,6 +29,11 @@ def choose_part_size(size_bytes: int, preferred_bytes: int) -> int:
     return min(max(preferred_bytes, MIN_PART_BYTES, fewest), MAX_PART_BYTES)
 
 
+def largest_streamed_bytes(buffer_bytes: int) -> int:
+    """The largest object that streams in parts of at most `buffer_bytes`, each held in memory."""
+    return MAX_PARTS * min(buffer_bytes, MAX_PART_BYTES)
+
+
 def count_parts(size_bytes: int, part_size_bytes: int) -> int:
     """How many parts `part_ranges` yields: an empty object has one empty part."""
     return max(1, -(-size_bytes // part_size_bytes))

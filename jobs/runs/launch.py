@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location, Route
-from jobs.core.pricing import PricedWork, part_rule
+from jobs.core.part_sizes import MAX_OBJECT_BYTES, largest_streamed_bytes
+from jobs.core.pricing import RANGE_BYTES, PricedWork, part_rule
 from jobs.core.run import Plan, RunSpec, RunState, worker_pins
 from jobs.errors import ExitCode, LimitExceeded
 from jobs.ledger.ledger import Ledger
@@ -60,13 +61,15 @@ async def plan_run(
     *,
     prepare: RowsPreparer | None = None,
     copies: bool = True,
+    refuses_large: bool = False,
 ) -> Planned:
     """Plan a run over copies: read and filter the manifest, cut it into shards, price it.
 
-    `copies`: the run writes to the destination, which must then lie apart. Raises ManifestError,
-    ConfigError, UsageError, …
+    `copies`: the run writes to the destination, which must then lie apart. `refuses_large`: an
+    object that is too large for the run ends the plan, not only its own row. Raises ManifestError,
+    ConfigError, UsageError, LimitExceeded, …
     """
-    from jobs.runs.planning import forecast, plan_rows, read_price_table
+    from jobs.runs.planning import forecast, plan_rows, read_price_table, refuse_larger
 
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
@@ -79,10 +82,17 @@ async def plan_run(
             batches, extra = await prepare(batches, request, route, ledger, draft, display)
         spec = draft.spec(description, extra | draft.ways(source), source)
         work = PricedWork.of(spec)
+        largest_bytes = _largest_bytes(work, settings)
+
+        async def write_shard(number: int, data: bytes) -> None:
+            if refuses_large:
+                await asyncio.to_thread(refuse_larger, data, largest_bytes)
+            await draft.write_shard(number, data)
+
         planned = await plan_rows(
             batches,
             request.selection,
-            write_shard=draft.write_shard,
+            write_shard=write_shard,
             scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
@@ -90,6 +100,11 @@ async def plan_run(
         )
         prices = read_price_table(request.price_table)
         return draft.planned(spec, forecast(planned, work, settings.processes, prices))
+
+
+def _largest_bytes(work: PricedWork, settings: Settings) -> int:
+    """The largest object that a copying run can take."""
+    return largest_streamed_bytes(max(settings.buffer_bytes, RANGE_BYTES)) if work.streamed else MAX_OBJECT_BYTES
 
 
 def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: int | None) -> None:

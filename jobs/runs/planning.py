@@ -21,10 +21,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.core import pricing
+from jobs.core.display import shown
+from jobs.core.part_sizes import MAX_OBJECT_BYTES, MAX_PARTS
 from jobs.core.pricing import Histogram, PricedWork, PriceTable, load_price_table
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError
+from jobs.errors import ConfigError, LimitExceeded
 from jobs.runs import sharding as shards
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
@@ -142,6 +144,26 @@ async def spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, pa
         if pending:
             writer.write_table(pa.Table.from_batches(pending))
     return excluded, spooled_bytes + waiting_bytes
+
+
+def refuse_larger(shard: bytes, largest_bytes: int) -> None:
+    """Raise LimitExceeded, with its name, for an object in a shard's file that a run cannot copy."""
+    file = pq.ParquetFile(pa.BufferReader(shard))
+    column = file.schema_arrow.get_field_index("size_bytes")
+    groups = [file.metadata.row_group(number).column(column).statistics for number in range(file.num_row_groups)]
+    if max((each.max or 0 for each in groups if each is not None), default=0) <= largest_bytes:
+        return
+    table = file.read(["key", "size_bytes"])
+    size_bytes = pc.max(table["size_bytes"]).as_py()
+    key = table["key"][pc.index(table["size_bytes"], size_bytes).as_py()].as_py()
+    what = f"{shown(key)} has {size_bytes:,} bytes, this run can copy objects of up to {largest_bytes:,}"
+    if size_bytes > MAX_OBJECT_BYTES:
+        raise LimitExceeded(f"{what}: leave it out with --max-size")
+    buffer_mib = -(-size_bytes // (MAX_PARTS * 1024**2))
+    raise LimitExceeded(
+        f"{what}, since each of its {MAX_PARTS:,} parts passes through memory: leave it out with --max-size, or set "
+        f"SEALIFT_BUFFER_MIB={buffer_mib} here and for the workers"
+    )
 
 
 def _spooled(batch: pa.RecordBatch, place: int) -> pa.RecordBatch:

@@ -22,7 +22,8 @@ from jobs.core.model import (
     parse_time,
 )
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.errors import Conflict, NoSuchBucket, NotFound, PreconditionFailed, StoreError
+from jobs.core.part_sizes import MAX_OBJECT_BYTES
+from jobs.errors import Conflict, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.multipart_copy import STREAM_PART_BYTES, Transfer, copy_parts, stream
 from jobs.s3.retries import retry
@@ -143,6 +144,9 @@ class Copier:
 
     async def _copy_in_parts(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
         ref, target = self.route.source_of(row), self.route.target_of(row)
+        if source.size_bytes > MAX_OBJECT_BYTES:
+            what = f"it has {source.size_bytes} bytes, S3 takes up to {MAX_OBJECT_BYTES}"
+            raise Rejected("CreateMultipartUpload", str(ref), "EntityTooLarge", what, 400)
         lock, lack = self._carried_lock(source)
         read = ref._replace(version_id=row.version_id or source.version_id)  # no ETag pins tags
         attributes = replace(

@@ -15,13 +15,14 @@ import json
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import cast
 
 from jobs.core.evidence import is_md5_etag
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.core.part_sizes import choose_part_size, part_ranges
 from jobs.errors import AuthenticationFailed, Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
-from jobs.s3.byte_ranges import ByteBudget, read_ranges
-from jobs.s3.retries import retry
+from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget, read_ranges
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Guard, PartDone, Store, Written
 from jobs.s3.uploads import NO_RECORDS, BegunUpload, CopyPlan, UploadRecords, abort_upload, all_parts
 
@@ -87,7 +88,8 @@ async def stream(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
     `SHA256:base64`.
 
     The bytes are checked against the source's MD5 ETag or full-object SHA-256 before they are
-    published, and every upload carries a checksum that the destination verifies.
+    published, and every upload carries a checksum that the destination verifies. Raises Rejected
+    for an object whose parts do not fit into the budget.
     """
     if transfer.info.size_bytes <= STREAM_PART_BYTES:
         return await _stream_whole(transfer, budget)
@@ -116,12 +118,28 @@ async def _stream_whole(transfer: Transfer, budget: ByteBudget) -> tuple[Written
 
 async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
     part_size_bytes = choose_part_size(transfer.info.size_bytes, STREAM_PART_BYTES)
+    if part_size_bytes > max(budget.size_bytes, STREAM_PART_BYTES):
+        what = f"a part of {part_size_bytes} bytes does not fit into the buffer of {budget.size_bytes}"
+        raise Rejected("UploadPart", str(transfer.ref), "BufferTooSmall", f"{what}: raise SEALIFT_BUFFER_MIB", 400)
     digests = _Digests()
     parts: list[PartDone] = []
 
-    async def fetch(start: int, end: int) -> bytes:
+    async def get(start: int, end: int) -> bytes:
         ref, etag = transfer.ref, transfer.info.etag
         return (await retry(lambda: transfer.source.get(ref, start=start, end=end, if_match=etag))).data
+
+    async def fetch(start: int, end: int) -> bytes:
+        """A part, read in pieces: no answer is larger, and a failure costs one piece."""
+        if end - start <= STREAM_PART_BYTES:
+            return await get(start, end)
+        part = bytearray(end - start)
+
+        async def fill(at: int) -> None:
+            data = await get(at, min(at + STREAM_PART_BYTES, end))
+            part[at - start : at - start + len(data)] = data
+
+        await gather_bounded(fill, range(start, end, STREAM_PART_BYTES), READ_AHEAD)
+        return cast("bytes", part)  # no copy of it: hashing and sending take any buffer
 
     checksum = Checksum("SHA256", "", is_composite=True)
     async with _upload(transfer, checksum) as (upload_id, _):

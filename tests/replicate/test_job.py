@@ -10,7 +10,7 @@ import pytest
 
 from jobs.core.model import Attributes, Location, ObjectInfo, ObjectLock, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.errors import Conflict, Denied, PreconditionFailed, StoreError, Throttled
+from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled
 from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import not_kept
@@ -460,3 +460,41 @@ def test_a_retention_that_has_passed_is_left_behind_and_the_legal_hold_is_not(
 def test_a_key_is_another_one_only_if_its_name_can_be_compared(asked: str, told: str | None, names: list[str]) -> None:
     info = ObjectInfo(1, "e", 0.0, None, "STANDARD", attributes=Attributes(sse="aws:kms", kms_key_id=told))
     assert not_kept(Attributes(sse="aws:kms", kms_key_id=asked), info, {}) == names
+
+
+def test_a_stream_whose_parts_do_not_fit_into_the_buffer_fails_by_name_and_reads_nothing() -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = (await store.put_source())._replace(condemned_etag="none")  # look first
+        size_bytes = 10_000 * 64 * MIB + 1
+
+        async def head(ref: ObjectRef) -> ObjectInfo:
+            if ref.bucket == "destination":
+                raise NotFound("HeadObject", str(ref), "NoSuchKey")
+            return ObjectInfo(size_bytes, row.etag or "", 0.0, row.version_id, "STANDARD")
+
+        store.head = head  # type: ignore[method-assign, assignment]
+        outcome = await store.replicate(row, streamed=True)
+        assert outcome.status is Status.FAILED
+        assert "SEALIFT_BUFFER_MIB" in outcome.reason
+        assert "in/k" in outcome.reason
+        assert not {"get", "create_multipart"} & set(store.names())
+
+    asyncio.run(scene())
+
+
+def test_a_large_part_is_read_in_pieces_within_the_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.core.part_sizes.MAX_PARTS", 2)
+    body = bytes(range(256)) * (37 * MIB // 256)
+
+    async def scene() -> None:
+        store = Scene()
+        outcome = await store.replicate(await store.put_source(body), streamed=True)
+        assert (outcome.status, outcome.evidence) == (Status.COPIED, Evidence.CONTENT)
+        assert (await store.get(ObjectRef("destination", "out/k"))).data == body
+        spans = [(named["start"], named["end"]) for name, _, named in store.requests if name == "get" and named]
+        assert max(end - start for start, end in spans) == 8 * MIB
+        assert sum(end - start for start, end in spans) == len(body)
+        assert store.names().count("put_part") == 2
+
+    asyncio.run(scene())

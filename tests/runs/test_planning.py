@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.model import ObjectVersion
-from jobs.core.part_sizes import choose_part_size, count_parts
+from jobs.core.part_sizes import MAX_OBJECT_BYTES, choose_part_size, count_parts
 from jobs.core.pricing import Histogram, PricedWork
 from jobs.core.run import Plan
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError
+from jobs.errors import ConfigError, LimitExceeded
 from jobs.runs import sorting
 from jobs.runs.filtering import select_rows
-from jobs.runs.planning import PlannedShards, forecast, plan_rows
+from jobs.runs.planning import PlannedShards, forecast, plan_rows, refuse_larger
 from jobs.tables.rows import manifest_schema, read_shard, shard_schema
 
 ALL = Selection(versions="all")
@@ -325,3 +326,34 @@ def plan_many():
     # not ru_maxrss: a process has that of the test process which started it, if that is larger
     (peak_kib,) = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line]
     print(planned.rows, int(peak_kib) // 1024)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "largest_bytes", "advice"),
+    [
+        (10, 10, ""),
+        (20_000 * 1024**2 + 1, 10_000 * 1024**2, "SEALIFT_BUFFER_MIB=3 "),
+        (MAX_OBJECT_BYTES + 1, MAX_OBJECT_BYTES, "leave it out with --max-size"),
+    ],
+)
+def test_a_plan_refuses_an_object_that_is_too_large_by_its_name(size_bytes, largest_bytes, advice):
+    files = []
+
+    async def batches():
+        yield batch_of([row("a", size_bytes=1), row("big\n", size_bytes=size_bytes), row("c", size_bytes=None)])
+
+    async def write_shard(number, data):
+        refuse_larger(data, largest_bytes)
+        files.append(data)
+
+    def planned():
+        with tempfile.TemporaryDirectory() as scratch:
+            asyncio.run(plan_rows(batches(), ALL, write_shard=write_shard, scratch_directory=Path(scratch)))
+
+    if not advice:
+        planned()
+        assert len(files) == 1
+        return
+    with pytest.raises(LimitExceeded, match=re.escape(f"big\\n has {size_bytes:,} bytes")) as refused:
+        planned()
+    assert advice in str(refused.value)

@@ -11,6 +11,7 @@ import pytest
 
 from jobs.core.model import ObjectRef
 from jobs.errors import NotFound, Rejected
+from jobs.s3.checksums import full_object
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, PartDone, Store
 from tests.s3.contract.checks import PART, PLAIN, Subject, contract, md5_of
 
@@ -48,6 +49,17 @@ async def test_the_parts_of_an_upload_are_listed(s: Subject) -> None:
     ]
     assert page.next_after is None
     assert [part.number for part in (await s.store.list_parts(bucket, "k é", upload_id, after=1)).parts] == [3]
+
+
+@contract()
+async def test_a_part_may_be_any_buffer(s: Subject) -> None:
+    bucket = s.bucket()
+    data: Any = bytearray(os.urandom(PART))
+    upload_id, _ = await s.upload(bucket, "k", [])
+    checksum = full_object("SHA256", bytes(data))
+    part = await s.store.put_part(bucket, "k", upload_id, 1, data, checksum=checksum)
+    await s.store.complete_multipart(bucket, "k", upload_id, [part], guard=ABSENT)
+    assert await s.read(bucket, "k") == bytes(data)
 
 
 @contract()
