@@ -19,7 +19,7 @@ from jobs.aws.batch_settings import BatchSettings, EcrImage, JobDefinition
 from jobs.aws.bucket_settings import BucketPlace, BucketSettings
 from jobs.aws.clients import Clients
 from jobs.aws.event_settings import EventSettings, FunctionSettings, QueueSettings, RuleSettings, ScheduleSettings
-from jobs.aws.readings import Reading, Unread, none_if_absent, read
+from jobs.aws.readings import Reading, Unread, none_if_absent, read, refusal
 from jobs.doctor import expected
 from jobs.doctor.deliveries import encrypts, sends
 from jobs.doctor.facts import (
@@ -54,6 +54,7 @@ from jobs.doctor.needs import (
     needs_of_rules,
     needs_of_schedules,
 )
+from jobs.errors import AuthenticationFailed, StoreError
 from jobs.policy.model import Pair, Policy
 
 T = TypeVar("T")
@@ -171,8 +172,16 @@ class _Gathering:
     # Subjects
 
     def account(self) -> AccountFacts:
+        """Who asks. Raises ConfigError without credentials, where nothing else could be read."""
+        identity: Reading[Identity]
+        try:
+            identity = self.asked(self.home).identity()
+        except AuthenticationFailed:
+            raise
+        except StoreError as error:
+            identity = refusal("sts", error)
         skew = read("s3", lambda: self.s3(self.home).clock_skew_seconds(str(self.policy.ledger.bucket)))
-        return AccountFacts(read("sts", self.asked(self.home).identity), skew)
+        return AccountFacts(identity, skew)
 
     def bucket(self, plan: expected.BucketPlan) -> BucketFacts:
         s3, bucket = self.s3(plan.region), plan.bucket

@@ -454,6 +454,8 @@ class FakeAccount:
         """Operations that the doctor may not use."""
         self.errors: dict[str, Exception] = {}
         """Operation → the error that answers it."""
+        self.empty: set[str] = set()
+        """Operations that are answered by nothing at all."""
         self.skew_seconds = 0.0
         self.asked: defaultdict[str, int] = defaultdict(int)
 
@@ -493,6 +495,8 @@ class FakeClient:
                 raise self._account.errors[operation]
             if model.input_shape is not None:
                 self._check(request, model.input_shape)
+            if operation in self._account.empty:
+                return {"ResponseMetadata": {"HTTPHeaders": {}}}
             answer = getattr(self, f"_{name}")(**request)
             meta = answer.pop("ResponseMetadata", {"HTTPHeaders": {}})
             self._check(answer, model.output_shape, is_answer=True)

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
 from jobs.cli import run
 from jobs.core.model import Attributes
@@ -48,6 +48,12 @@ def test_nothing_is_changed_and_nothing_is_left(system: System):
     assert system.versions() == before
     asked = [name.partition(":")[2] for name in system.account.asked]
     assert all(name.startswith(("Get", "List", "Describe", "Head", "Simulate")) for name in asked), asked
+
+
+def test_no_check_is_without_a_plant(system: System):
+    """A check that nothing can make fail proves nothing. Two have tests of their own below."""
+    checked = {line["check"] for line in system.doctor()[1]}
+    assert checked - {plant.line.split()[1] for plant in PLANTS} == {"credentials", "conditional-writes"}
 
 
 @pytest.mark.parametrize("planted", PLANTS, ids=lambda planted: planted.name)
@@ -127,6 +133,24 @@ def test_credentials_that_aws_does_not_accept_are_a_failure(system: System, code
     assert exit_code == 10
     assert lines[0]["status"] == "failure"
     assert lines[0]["check"] == "credentials"
+
+
+def test_without_credentials_one_line_says_so(system: System):
+    system.account.errors["GetCallerIdentity"] = NoCredentialsError()
+    assert run(["doctor", "--policy", str(POLICY)]) == 10
+    said = system.capture.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "Unable to locate credentials" in said.err
+
+
+def test_an_empty_answer_is_not_a_good_one(system: System):
+    """A server that says 200 to everything, as gateways and imitations do."""
+    system.account.empty = {"SimulatePrincipalPolicy", "GetQueueAttributes", "DescribeKey", "GetMetricStatistics"}
+    code, lines = system.doctor()
+    kinds = {line["check"]: line["status"] for line in lines}
+    assert {kinds[check] for check in ("role", "queue", "queue-policy", "kms-key", "oldest-backlog")} == {"warning"}
+    assert code == 3
 
 
 def test_a_bucket_that_is_gone_is_one_line(system: System):
