@@ -25,23 +25,21 @@ conditions = st.dictionaries(
     ),
     max_size=2,
 )
-statements: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
-    {
-        "Effect": st.sampled_from(["Allow", "Allow", "Deny"]),
-        "Principal": st.sampled_from(
-            ["*", {"Service": "s3.amazonaws.com"}, {"Service": ["sns.amazonaws.com", "s3.amazonaws.com"]}, {"AWS": "1"}]
-        ),
-        "Condition": conditions,
-    }
-).flatmap(
-    lambda fixed: st.tuples(
-        st.just(fixed),
-        st.sampled_from([{"Action": "sqs:SendMessage"}, {"Action": ["SQS:*"]}, {"NotAction": "sqs:Send*"}]),
-        st.sampled_from(
-            [{"Resource": "*"}, {"Resource": [QUEUE]}, {"NotResource": QUEUE}, {"Resource": f"{QUEUE}-dead"}]
-        ),
-    ).map(lambda parts: {name: value for part in parts for name, value in part.items()})
-)
+parts: list[st.SearchStrategy[dict[str, Any]]] = [
+    st.sampled_from([{"Effect": "Allow"}, {"Effect": "Allow"}, {"Effect": "Deny"}]),
+    st.sampled_from(
+        [
+            {"Principal": "*"},
+            {"Principal": {"Service": "s3.amazonaws.com"}},
+            {"Principal": {"Service": ["sns.amazonaws.com", "s3.amazonaws.com"]}},
+            {"Principal": {"AWS": "1"}},
+        ]
+    ),
+    st.sampled_from([{"Action": "sqs:SendMessage"}, {"Action": ["SQS:*"]}, {"NotAction": "sqs:Send*"}]),
+    st.sampled_from([{"Resource": "*"}, {"Resource": [QUEUE]}, {"NotResource": QUEUE}, {"Resource": f"{QUEUE}-dead"}]),
+    conditions.map(lambda condition: {"Condition": condition}),
+]
+statements = st.tuples(*parts).map(lambda chosen: {name: value for part in chosen for name, value in part.items()})
 
 
 @given(st.lists(statements, max_size=4))
