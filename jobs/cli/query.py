@@ -1,4 +1,4 @@
-"""`sealift query`: SQL over the ledger's tables."""
+"""`sealift query` and `sealift catalog`: SQL over the ledger, and its catalog."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import sys
+import time as clock
 from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import islice
@@ -16,13 +17,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.console import say, table, visible_json
-from jobs.cli.options import RunType, argument, command_options, flag, ledger_location, ledger_option, option, takes
+from jobs.cli.console import emit, say, table, visible_json
+from jobs.cli.options import (
+    RunType,
+    argument,
+    command_options,
+    flag,
+    json_option,
+    ledger_location,
+    ledger_option,
+    option,
+    takes,
+)
 from jobs.config import Settings
+from jobs.core.model import Location
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.runs.prompt_ledger import open_prompt_ledger
+from jobs.runs.request import open_ledger
 from jobs.runs.summaries import find_run_id
 
 if TYPE_CHECKING:
@@ -161,3 +174,41 @@ def _description() -> str:
         lines += [f"    {column.name:<26}{column.type:<26}{column.meaning}" for column in each.columns]
         lines.append("")
     return "\n".join(lines).rstrip()
+
+
+@command_options
+class RebuildCommand:
+    """`sealift catalog rebuild`, as it was typed."""
+
+    ledger: str | None = ledger_option()
+    as_json: bool = json_option()
+
+
+@click.group()
+def catalog() -> None:
+    """The latest proven state of every object version, for `sealift query` and for people who must
+    be sure.
+    """
+
+
+@catalog.command()
+@takes(RebuildCommand)
+def rebuild(options: RebuildCommand) -> int:
+    """Fold the outcomes of all complete runs into a new catalog. The old one stays until then.
+
+    A version that a later run found mismatched or missing is not in it.
+    """
+    asyncio.run(_rebuild(ledger_location(options.ledger, Settings.from_environment()), options.as_json))
+    return 0
+
+
+async def _rebuild(place: Location, as_json: bool) -> None:
+    from jobs.ledger.catalog import rebuild_catalog
+
+    rebuilt = await rebuild_catalog(open_ledger(place), clock.time())
+    document = {"catalog": rebuilt.uri, "rows": rebuilt.rows, "runs": rebuilt.runs}
+    emit(
+        document,
+        as_json=as_json,
+        text=f"{rebuilt.rows:,} object versions out of {rebuilt.runs:,} runs in {rebuilt.uri}",
+    )

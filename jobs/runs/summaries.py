@@ -90,6 +90,7 @@ async def _summarize(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "source": None,
         "destination": None,
         "pair": None,
+        "retry_of": None,
         "planned_dollars": None,
     }
     try:
@@ -103,6 +104,7 @@ async def _summarize(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "source": str(spec.source.location),
         "destination": str(spec.destination.location),
         "pair": spec.options.get("pair"),
+        "retry_of": spec.retry_of,
     }
     try:
         if (ended := await ledger.report(run_id)) is not None:

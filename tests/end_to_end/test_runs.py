@@ -10,6 +10,7 @@ import pytest
 
 from tests.doubles.servers import Server
 from tests.end_to_end.conftest import World, discard, make_world
+from tests.end_to_end.pair_policy import write_policy
 
 
 def test_list_show_report_and_watch_agree_on_a_run(world: World) -> None:
@@ -169,3 +170,20 @@ def test_the_page_of_a_report_is_written_where_it_is_asked_for(world: World, tmp
     assert page.read_bytes() == world.client.get_object(Bucket=bucket, Key=key)["Body"].read()
     refused = world.sealift("runs", "report", "latest", "--html", str(tmp_path / "no" / "page.html"))
     assert (refused.code, "--html" in refused.stderr) == (10, True)
+
+
+def test_status_says_what_needs_attention_until_it_is_repaired(world: World, tmp_path: Path) -> None:
+    world.put("docs/a")
+    clean = world.sealift("status", "--json")
+    assert (clean.code, clean.document["problems"]) == (0, [])
+    found = world.run("verify")
+    wrong = world.sealift("status")
+    assert (wrong.code, f"run {found['run_id']}: 1 of 1 rows need attention" in wrong.stdout) == (3, True)
+    assert world.sealift("runs", "retry", found["run_id"], "--json").code == 0
+    well = world.sealift("status")
+    assert (well.code, "All is well" in well.stdout) == (0, True)
+    world.client.put_object(Bucket=world.ledger, Key=f"runs/runs/{found['run_id']}/spec.json", Body=b"{")
+    assert "is unreadable" in world.sealift("status").stdout
+    pairs = world.sealift("status", "--policy", write_policy(world, tmp_path), "--json")
+    assert [each["night"] for each in pairs.document["pairs"]] == [None, None]
+    assert "pair docs: no night has ended yet: sealift nightly --pair docs" in pairs.document["problems"]

@@ -1,0 +1,128 @@
+"""`sealift status`: one screen of what goes on, what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+import click
+
+from jobs.cli import policy as policies
+from jobs.cli.console import emit, table
+from jobs.cli.options import command_options, json_option, ledger_location, ledger_option, policy_option, takes
+from jobs.config import Settings
+from jobs.errors import ExitCode
+from jobs.ledger.ledger import Ledger
+from jobs.nights.records import NightRecords
+from jobs.policy.model import Pair, Policy
+from jobs.runs.prompt_ledger import open_prompt_ledger
+from jobs.runs.summaries import RunFilter, summarize_runs
+
+RUNS = 100
+"""How many of the latest runs are looked at."""
+NIGHT_DAYS = 2
+"""A pair's last night is at most so old, or something is wrong."""
+
+_NEXT = {
+    "stopped": "sealift runs retry {}",
+    "unreported": "sealift runs report {}",
+    "unreadable": "sealift runs show {}",
+}
+
+
+@command_options
+class StatusCommand:
+    """`sealift status`, as it was typed."""
+
+    policy: str | None = policy_option()
+    ledger: str | None = ledger_option()
+    as_json: bool = json_option()
+
+
+@click.command()
+@takes(StatusCommand)
+def status(options: StatusCommand) -> int:
+    """Show what runs, what the pairs' last nights came to, and what needs attention.
+
+    The exit code is 3 if something does. Of runs of one kind between the same places, the latest
+    counts, and of all runs the latest 100. The pairs are those of the policy, if there is one.
+
+    \b
+    sealift status
+    sealift status --policy policy.yaml --json
+    """
+    settings = Settings.from_environment()
+    name = options.policy or settings.policy
+    policy = policies.read(name) if name else None
+    place = ledger_location(options.ledger or settings.ledger or (policy.ledger.uri if policy else None), settings)
+    document = asyncio.run(_look(open_prompt_ledger(place), policy))
+    emit(document, as_json=options.as_json, text=status_text(document))
+    return int(ExitCode.FINDINGS if document["problems"] else ExitCode.DONE)
+
+
+async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
+    runs = await summarize_runs(ledger, RUNS, RunFilter())
+    pairs = [await _pair(ledger, pair) for pair in (policy.pairs if policy else ())]
+    today = datetime.now(UTC).date()
+    return {
+        "ledger": str(ledger.location),
+        "problems": [*_night_problems(pairs, today), *_run_problems(runs, {each["pair"] for each in pairs})],
+        "pairs": pairs,
+        "running": [run for run in runs if run["state"] == "incomplete"],
+    }
+
+
+async def _pair(ledger: Ledger, pair: Pair) -> dict[str, Any]:
+    """The last night of a pair that has ended."""
+    summaries = await NightRecords(ledger, pair.name, date.max).earlier(1)
+    night: Mapping[str, Any] = summaries[0] if summaries else {}
+    return {"pair": pair.name} | {name: night.get(name) for name in ("night", "verdict", "exit_code")}
+
+
+def _night_problems(pairs: list[dict[str, Any]], today: date) -> Iterator[str]:
+    for each in pairs:
+        command = f"sealift nightly --pair {each['pair']}"
+        if each["night"] is None:
+            yield f"pair {each['pair']}: no night has ended yet: {command}"
+        elif _days_ago(each["night"], today) > NIGHT_DAYS:
+            yield f"pair {each['pair']}: no night has ended since {each['night']}: {command}"
+        elif each["exit_code"]:
+            yield f"pair {each['pair']}, night of {each['night']}: {each['verdict']}"
+
+
+def _days_ago(night: str, today: date) -> int:
+    """How old a night is. Any text may be in the ledger: what is no date is old."""
+    try:
+        return (today - date.fromisoformat(night)).days
+    except ValueError:
+        return NIGHT_DAYS + 1
+
+
+def _run_problems(runs: list[dict[str, Any]], pairs: set[str]) -> Iterator[str]:
+    """Runs that somebody has to act on. `runs`: the latest first. `pairs`: their nights say more."""
+    later: set[tuple[Any, ...]] = set()
+    repaired = {run["retry_of"] for run in runs if run["state"] == "complete" and not run["failures"]}
+    for run in runs:
+        work = (run["job"], run["source"], run["destination"])
+        if run["state"] in _NEXT:
+            yield f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
+        elif run["failures"] and work not in later and run["run_id"] not in repaired and run["pair"] not in pairs:
+            found = f"{run['failures']:,} of {run['rows']:,} rows need attention"
+            yield f"run {run['run_id']}: {found}: sealift runs report {run['run_id']}"
+        if run["source"] is not None and run["state"] == "complete":
+            later.add(work)
+
+
+def status_text(document: Mapping[str, Any]) -> str:
+    """The status as text."""
+    problems = document["problems"]
+    lines = [f"{len(problems)} need attention" if problems else "All is well", *(f"  ! {each}" for each in problems)]
+    if document["pairs"]:
+        rows = [[each["pair"], each["night"] or "–", each["verdict"] or "–"] for each in document["pairs"]]
+        lines += ["", table(["pair", "last night", "came to"], rows)]
+    if document["running"]:
+        rows = [[run["run_id"], f"{run['rows']:,}", run["destination"] or ""] for run in document["running"]]
+        lines += ["", table(["running", "rows", "destination"], rows)]
+    return "\n".join([*lines, "", f"ledger  {document['ledger']}"])
