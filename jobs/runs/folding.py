@@ -26,6 +26,7 @@ MEMORY_LIMIT = "256MB"
 TOP_REASONS = 20
 LISTED_FAILURES = 200
 SHORT_KEY = 6
+WORST_PREFIXES = 20
 LISTED_PER_REASON = 20
 """How many failures the page lists, and how many of them of one reason: it stays short."""
 DOWNLOADS = 32
@@ -51,7 +52,8 @@ class ReasonCount(NamedTuple):
 class Folded:
     """The sums of a run's outcomes. `reasons`: the most frequent first.
 
-    `listed`: the first failures, for the report's page.
+    `listed`: the first failures, for the report's page. `prefixes`: where most of them are, as
+    `prefix` (two folders at most), `category` (the status), `rows` and `bytes`.
     """
 
     rows: int
@@ -66,6 +68,7 @@ class Folded:
     failures_csv: bytes
     outcome_bytes: dict[str, int] = field(default_factory=dict)
     listed: list[dict[str, Any]] = field(default_factory=list)
+    prefixes: list[dict[str, Any]] = field(default_factory=list)
 
 
 async def fold_run(ledger: Ledger, run_id: str, plan: Plan, source_prefix: str = "") -> Folded:
@@ -242,7 +245,27 @@ def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures:
         failures_csv=csv,
         outcome_bytes=dict(query("SELECT status, sum(size_bytes)::BIGINT FROM folded GROUP BY 1 ORDER BY 1")),
         listed=_listed(connection, folder) if has_failures else [],
+        prefixes=_prefixes(connection, folder) if has_failures else [],
     )
+
+
+def _prefixes(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[str, Any]]:
+    from jobs.tables.duck import parquet
+
+    table = connection.sql(
+        f"""
+        WITH counted AS (
+            SELECT regexp_extract(folded.key, '^(?:[^/]*/){{0,2}}') AS prefix, status AS category,
+                   count(*) AS "rows", coalesce(sum(manifest.size_bytes), 0)::BIGINT AS bytes
+            FROM folded JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
+            WHERE bad GROUP BY 1, 2)
+        SELECT * FROM counted
+        WHERE prefix IN (SELECT prefix FROM counted GROUP BY 1 ORDER BY sum("rows") DESC, 1 LIMIT {WORST_PREFIXES})
+        ORDER BY prefix, category
+        """
+    ).to_arrow_table()
+    prefixes: list[dict[str, Any]] = table.to_pylist()
+    return prefixes
 
 
 def _listed(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[str, Any]]:

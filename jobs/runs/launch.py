@@ -226,6 +226,7 @@ async def conclude(
         outcome_bytes=folded.outcome_bytes,
         evidence=folded.evidence,
         reasons=[each.to_dict() for each in folded.reasons],
+        prefixes=folded.prefixes,
         attempts=folded.attempts,
         exit_codes=sorted(set(codes.values())),
         failures_manifest=failures,

@@ -90,6 +90,7 @@ def test_equal_failures_are_one_line_and_the_page_stays_short(world: World) -> N
     assert page.count("of it, s3.json</code>") == 21  # the first of all, and the first 20 findings
     assert "The first 20 of 150; 130 more" in page
     assert len(world.failed_rows(report)) == 150
+    assert report["prefixes"] == [{"prefix": "in/2026/", "category": "denied", "rows": 150, "bytes": 150}]
 
 
 @pytest.mark.slow
