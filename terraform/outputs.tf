@@ -69,3 +69,8 @@ output "athena_workgroup" {
   description = "The Athena workgroup with the named queries."
   value       = aws_athena_workgroup.this.name
 }
+
+output "doctor_policy" {
+  description = "For the role of who runs `sealift doctor`: what it reads, and its two probe objects."
+  value       = jsonencode({ Version = "2012-10-17", Statement = local.doctor_statements })
+}

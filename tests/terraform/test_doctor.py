@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from jobs.aws.batch_settings import EcrImage
 from jobs.doctor import expected
 from jobs.doctor.deliveries import encrypts, sends
 from jobs.doctor.evaluation import allows, lets_through
+from jobs.doctor.gather_stored import PROBE
 from jobs.doctor.needs import (
     Names,
     needs,
@@ -191,3 +193,21 @@ def test_each_role_may_do_what_the_doctor_asks_and_nothing_that_it_must_not(worl
                 answer = decide(statements, action, need.resource, need.context)
                 assert (answer == Answer.ALLOWED) != need.must_not, (role, action, need.resource, answer)
     assert asked > 100
+
+
+def test_the_doctor_may_read_what_its_page_says_and_write_its_probe_only(world: State, policy: Policy):
+    statements = json.loads(world.output("doctor_policy"))["Statement"]
+    page = set(re.findall(r"`([a-z0-9]+:[A-Za-z]+)`", (MODULE.parent / "docs" / "doctor.md").read_text()))
+    assert {action for statement in statements for action in statement["Action"]} == page
+    ledger = f"arn:aws:s3:::{policy.ledger.bucket}/{policy.ledger.prefix}"
+    for action in ("s3:PutObject", "s3:DeleteObjectVersion"):
+        assert decide(statements, action, f"{ledger}{PROBE}.sealift-0123456789abcdef-a") == Answer.ALLOWED
+        for key in ("runs/1/plan.json", "nights/a/2026-11-25.json", "policy.yaml", "doctor"):
+            assert decide(statements, action, f"{ledger}{key}") == Answer.SILENT
+        for pair in policy.pairs:
+            assert decide(statements, action, f"arn:aws:s3:::{pair.destination.bucket}/k") == Answer.SILENT
+    assert decide(statements, "s3:GetObject", f"{ledger}nights/a/2026-11-25.json") == Answer.ALLOWED
+    for role in (each["arn"] for each in world.all_values("aws_iam_role") if "AWSService" not in each["arn"]):
+        assert decide(statements, "iam:SimulatePrincipalPolicy", role) == Answer.ALLOWED, role
+    for plan in expected.bucket_plans(policy):
+        assert decide(statements, "s3:GetLifecycleConfiguration", f"arn:aws:s3:::{plan.bucket}") == Answer.ALLOWED
