@@ -168,6 +168,15 @@ def _profile(world: World, other: Server) -> dict[str, str]:
     return {"AWS_SHARED_CREDENTIALS_FILE": str(file)}
 
 
+def test_bytes_are_streamed_within_a_service_when_asked(world: World) -> None:
+    world.put("a", b"x" * 1000, ContentType="text/x", Metadata={"port": "Oslo"}, Tagging="t=1")
+    report = world.run("replicate", "--stream")
+    assert (report["code"], report["outcomes"], report["evidence"]) == (0, {"copied": 1}, {"content": 1})
+    head = world.client.head_object(Bucket=world.destination, Key="a")
+    assert (head["ContentType"], head["Metadata"]) == ("text/x", {"port": "Oslo"})
+    assert world.copy_of("a") == b"x" * 1000
+
+
 def test_filters_choose_and_the_plan_says_what_they_left_out(world: World) -> None:
     for key, size in (("a.json", 10), ("b.json", 2000), ("c.xml", 10), ("tmp/d.json", 10)):
         world.put(key, b"x" * size)

@@ -219,7 +219,10 @@ def test_where_the_two_cannot_be_told_apart_nothing_goes(kind: type[Shop], probl
     assert kind is Late or list(store._buckets.named["docs"].versions) == ["k"]
 
 
-@pytest.mark.parametrize("name", ["copies-0a1b2c-s3alias", "copies-x--ol-s3", "m1234.mrap"])
+@pytest.mark.parametrize(
+    "name",
+    ["copies-0a1b2c-s3alias", "copies-x--ol-s3", "m1234.mrap", "arn:aws:s3:eu-west-1:123456789012:accesspoint:a"],
+)
 def test_an_access_point_that_is_no_bucket_is_no_place_for_copies(name: str) -> None:
     store, ref = stocked(versioned=True)
     store.create_bucket(name)
