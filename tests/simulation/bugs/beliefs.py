@@ -61,7 +61,7 @@ def _compare_multipart_etags() -> Replacements:
 
 
 def _equal_size_is_equal() -> Replacements:
-    def compare(source: Any, destination: Any) -> Verdict:
+    def compare(source: Any, destination: Any, against: Any = None) -> Verdict:
         equal = source.size_bytes == destination.size_bytes
         return Verdict(equal, Evidence.CHECKSUM if equal else Evidence.NONE)
 

@@ -22,8 +22,8 @@ from tests.simulation.copies import tables
 
 
 def _publish_too_early() -> Replacements:
-    async def fold_run(ledger: Any, run_id: str, plan: Any) -> Any:
-        return replace(await tables.fold_purely(ledger, run_id, plan), rows=plan.rows)
+    async def fold_run(ledger: Any, run_id: str, plan: Any, source_prefix: str = "") -> Any:
+        return replace(await tables.fold_purely(ledger, run_id, plan, source_prefix), rows=plan.rows)
 
     return [(jobs.runs.folding, "fold_run", fold_run)]
 

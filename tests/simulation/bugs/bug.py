@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +64,20 @@ def misfits(replacements: Replacements) -> list[str]:
 
 
 def _function(value: Any, owner: Any) -> Any:
-    if isinstance(value, property):
-        return value.fget
+    if isinstance(value, property | cached_property):
+        return value.fget if isinstance(value, property) else value.func
     called = value.__get__(None, owner) if isinstance(value, classmethod | staticmethod) else value
     return called if inspect.isroutine(called) and not inspect.isbuiltin(called) else None
 
 
 def _takes_the_same(real: Any, patch: Any) -> bool:
-    needed = [each for each in inspect.signature(real).parameters.values() if each.default is each.empty]
-    places = [each.name for each in needed if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
-    named = {each.name: None for each in needed if each.kind is each.KEYWORD_ONLY}
+    known = inspect.signature(real).parameters.values()
+    places = [each for each in known if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    named = {each.name: None for each in known if each.kind is each.KEYWORD_ONLY}
+    needed = [each for each in places if each.default is each.empty]
     try:
         inspect.signature(patch).bind(*places, **named)
+        inspect.signature(patch).bind(*needed, **named)
     except TypeError:
         return False
     return inspect.iscoroutinefunction(real) == inspect.iscoroutinefunction(patch)

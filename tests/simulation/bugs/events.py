@@ -69,8 +69,8 @@ def _no_journal() -> Replacements:
 
 
 def _decode_twice() -> Replacements:
-    def decode(text: str, errors: str = "replace") -> str:
-        return unquote_plus(unquote_plus(text, errors=errors), errors=errors)
+    def decode(text: str, encoding: str = "utf-8", errors: str = "replace") -> str:
+        return unquote_plus(unquote_plus(text, encoding, errors), encoding, errors)
 
     return [(jobs.backup.events, "unquote_plus", decode)]
 

@@ -131,7 +131,7 @@ def _undo_what_is_known() -> Replacements:
 
 BUGS = [
     Bug("believe-old-proofs", "an original goes on what the ledger says", 400, _believe_old_proofs, "archives"),
-    Bug("delete-unasked", "the current object goes, whichever it is by now", 2000, _delete_unasked, "archives"),
+    Bug("delete-unasked", "the current object goes, whichever it is by now", 8_000, _delete_unasked, "archives"),
     Bug("announce-afterwards", "tombstones are written when it has gone", 400, _announce_afterwards, "archives"),
     Bug("forget-announcements", "what this run took is missing", 2000, _forget_announcements, "archives"),
     Bug("hide-nothing", "hidden is said, and no marker is there", 400, _hide_nothing, "archives"),

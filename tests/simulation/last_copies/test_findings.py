@@ -142,7 +142,7 @@ def test_others_may_hide_an_archive_of_which_only_a_header_is_damaged():
         seed=161774, source=(Put("b/c", 33, 3222),), world=World.TOMBSTONE, steps=(), acts=(C, E), strike="hide",
         picks=(11274790, 13898810), pauses_seconds=(5.0, 90.0), is_source_versioned=False, is_in_order=True,
         default_checksum="CRC64NVME", kind=ArchiveFormat.TAR_ZST, checkpoint_rows=1, in_flight=2,
-        faults=(Fault(43, Kind.FLIP, 10962640),),
+        faults=(Fault(43, Kind.FLIP, 12445120),),
     )  # fmt: skip
     model = play(schedule).model
     assert model.violations == []
