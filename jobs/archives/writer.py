@@ -20,12 +20,11 @@ from jobs.archives.model import CHUNK_BYTES, FRAME_BYTES, Locator, Member
 from jobs.archives.tar_layout import END_OF_TAR, Layout, Placed
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import ObjectRef
-from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size, part_ranges
+from jobs.core.part_sizes import MIN_PART_BYTES, copy_part_bytes, part_ranges
 from jobs.s3.store import Written
 from jobs.s3.uploads import ObjectUpload
 
 ZSTD_LEVEL = 3
-COPY_PART_BYTES = 1024**3
 SPOOLED_BYTES = 4 * 1024**2
 LARGE_FRAME_BYTES = 256 * 1024
 
@@ -107,8 +106,7 @@ class ArchiveWriter:
             head = await self.upload.store.get(source, start=0, end=filling, if_match=member.etag)
             await self.upload.write(head.data)
         rest_bytes = member.size_bytes - filling
-        part_bytes = choose_part_size(rest_bytes, COPY_PART_BYTES)
-        ranges = [(start, end) for _, start, end in part_ranges(rest_bytes, part_bytes)]
+        ranges = [(start, end) for _, start, end in part_ranges(rest_bytes, copy_part_bytes(member.size_bytes))]
         if len(ranges) > 1 and ranges[-1][1] - ranges[-1][0] < MIN_PART_BYTES:
             _, end = ranges.pop()  # too small for a part that is not the archive's last
             middle = ranges[-1][0] + (end - ranges[-1][0]) // 2

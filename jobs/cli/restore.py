@@ -127,6 +127,14 @@ def _check(options: RestoreCommand) -> None:
         raise UsageError("--key names all that is restored: leave out --manifest, --prefix and --include")
 
 
+def _destination(place: Location, replaced: str) -> Location:
+    """The destination as a folder, with or without its `/`.
+
+    As it is where it replaces a prefix that ends within a name: `20` by `19`.
+    """
+    return place.join("") if not replaced or replaced.endswith("/") else place
+
+
 async def _start(options: RestoreCommand, place: Location, settings: Settings) -> int:
     ledger = open_ledger(place)
     archives = options.archives_access.side(options.archives) if options.archives else None
@@ -135,7 +143,7 @@ async def _start(options: RestoreCommand, place: Location, settings: Settings) -
     request = Request(
         job="restore",
         source=source,
-        destination=options.destination_access.side(options.destination),
+        destination=options.destination_access.side(_destination(options.destination, prefix)),
         manifest=options.manifest,
         selection=Selection(
             prefix=prefix + options.prefix,

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from jobs.archives.files import is_there
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.member_reader import Content, MemberSource, Read
-from jobs.compact.packing import ArchiveStorage, PackingRule, archive_location, cut, tar_bytes
+from jobs.compact.packing import TOO_BIG, ArchiveStorage, PackingRule, archive_location, cut, is_copied, tar_size
 from jobs.compact.savings import Economy, refusal, weigh
 from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import best_checksum
 from jobs.core.model import NULL_VERSION, Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
-from jobs.core.part_sizes import MAX_OBJECT_BYTES, choose_part_size
+from jobs.core.part_sizes import MAX_PART_BYTES
 from jobs.errors import (
     ArchivedObject,
     Conflict,
@@ -46,14 +46,6 @@ if TYPE_CHECKING:
 
 ARCHIVES_AT_ONCE = 2
 """While the last parts of one archive are written, the members of the next are read."""
-
-PART_BYTES = 8 * 1024**2
-SERVER_SIDE_BYTES = 64 * 1024**2
-"""From this size on, S3 copies a member itself into a plain tar, if S3's checksum proves the copy.
-"""
-
-ROOM_BYTES = 1024**3
-"""The room for headers and the index in S3's largest object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +109,21 @@ class Compact:
 
         Raises Unavailable, Conflict or PreconditionFailed where a retry may help.
         """
-        named, unnamed = await self._identify(rows)
-        packed = await self._process(named) if named else []
-        outcomes = {outcome.row: outcome for outcome in [*packed, *unnamed]}
+        named, refused = await self._identify(rows)
+        outcomes = {outcome.row: outcome for outcome in refused}
+        for group in cut(named, self.options.rule):  # sizes that were unknown may be too much for one
+            outcomes |= {outcome.row: outcome for outcome in await self._process(group)}
         return [outcomes[row.row] for row in rows]
 
     async def _identify(self, rows: Sequence[ObjectVersion]) -> tuple[list[ObjectVersion], list[Outcome]]:
-        """(the rows with what S3 says of those that have neither version nor ETag, the outcomes of
-        those that S3 refuses).
+        """(the rows with what S3 says of those that have neither version nor ETag, or no size, the
+        outcomes of those that S3 refuses).
 
         A key alone names no content: an archive of that key may hold an older object. And a size
         that is unknown is not zero.
         """
         reader = self._reader()
-        unknown = [row for row in rows if _is_unnamed(row)]
+        unknown = [row for row in rows if _is_unknown(row)]
         reads = await gather_bounded(reader.describe, unknown, self.in_flight)
         seen = {read.row.row: read for read in reads}
         named: list[ObjectVersion] = []
@@ -143,15 +136,17 @@ class Compact:
                 refused.append(Outcome.of(row, read.status, read.reason))
             else:
                 info = read.info
-                named.append(row._replace(version_id=info.version_id, etag=info.etag, size_bytes=info.size_bytes))
+                known = row._replace(size_bytes=info.size_bytes, storage_class=info.storage_class)
+                is_named = not _is_unnamed(row)
+                named.append(known if is_named else known._replace(version_id=info.version_id, etag=info.etag))
         return named, refused
 
     async def _process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         options = self.options
         if (why := self._refusal(rows)) is not None:
             return [Outcome.of(row, Status.SKIPPED, why) for row in rows]
-        if sum(map(tar_bytes, rows)) > MAX_OBJECT_BYTES - ROOM_BYTES:
-            return [Outcome.of(row, Status.SKIPPED, "too big: an archive cannot hold it") for row in rows]
+        if self._part_bytes(rows) is None:
+            return [Outcome.of(row, Status.SKIPPED, TOO_BIG) for row in rows]
         archive = archive_location(
             self.route.destination, self.route.source.bucket, rows, options.rule, options.storage
         )
@@ -171,7 +166,10 @@ class Compact:
             return [outcomes[row.row] for row in rows]
 
     def _refusal(self, rows: Iterable[ObjectVersion]) -> str | None:
-        return refusal(weigh(rows, self.options.economy), self.options.economy)
+        return refusal(weigh(rows, self.options.economy, self.options.rule), self.options.economy)
+
+    def _part_bytes(self, rows: Iterable[ObjectVersion]) -> int | None:
+        return tar_size(rows, self.options.rule).part_bytes(is_streamed=self.options.streamed)
 
     async def _find(self, archive: Location) -> tuple[ArchiveRecord | None, str | None]:
         """(the record of an archive that is there, the ETag of the index of one that is gone)."""
@@ -198,8 +196,10 @@ class Compact:
             return None  # pack again, then compare with this archive
 
     async def _account(self, rows: Sequence[ObjectVersion], record: ArchiveRecord) -> list[Outcome]:
-        """The outcomes of rows whose archive is finished. Rows that it lacks are looked at once
-        more.
+        """The outcomes of rows whose archive is finished.
+
+        Rows that it lacks could not be read when it was written. What can be read by now becomes an
+        archive of its own.
         """
         asked = {(row.key, row.version_id): row for row in rows}
         packed: dict[int, Outcome] = {}
@@ -208,19 +208,22 @@ class Compact:
                 row = asked.get((member.key, member.version_id)) or asked.get((member.key, None))
                 if row is not None:
                     packed[row.row] = _packed(row, member, Evidence.NONE)
-        outcomes = []
+        outcomes = {number: _placed(outcome, record) for number, outcome in packed.items()}
+        readable: list[ObjectVersion] = []
         for row in rows:
-            outcome = packed.get(row.row)
-            outcomes.append(await self._look(row, record) if outcome is None else _placed(outcome, record))
-        return outcomes
-
-    async def _look(self, row: ObjectVersion, record: ArchiveRecord) -> Outcome:
-        """Why a row is not in its archive."""
-        read = await self._reader().fetch(row)
-        if read.member is None:
-            return Outcome.of(row, read.status, read.reason)
-        why = f"it could not be read when {record.location} was written: compact it again"
-        return Outcome.of(row, Status.FAILED, why)
+            if row.row in outcomes:
+                continue
+            read = await self._reader().fetch(row)
+            if read.member is None:
+                outcomes[row.row] = Outcome.of(row, read.status, read.reason)
+            elif packed:
+                readable.append(row)
+            else:
+                why = f"the index of {record.location} has none of the members that its name is made of"
+                outcomes[row.row] = Outcome.of(row, Status.FAILED, why)
+        if readable:
+            outcomes |= {outcome.row: outcome for outcome in await self._process(readable)}
+        return [outcomes[row.row] for row in rows]
 
     async def _pack(
         self, rows: Sequence[ObjectVersion], archive: Location, lost_index: str | None, *, is_whole: bool
@@ -237,21 +240,24 @@ class Compact:
             sse=self.options.sse,
             kms_key_id=self.options.kms_key_id,
         )
-        expected_bytes = min(sum(map(tar_bytes, rows)) + ROOM_BYTES, MAX_OBJECT_BYTES)
-        part_bytes = choose_part_size(expected_bytes, PART_BYTES)
+        part_bytes = self._part_bytes(rows) or MAX_PART_BYTES
         upload = ObjectUpload(
             self.destination, archive.bucket, archive.key, attributes, part_bytes, records=self.records
         )
         writer = ArchiveWriter(upload, self.options.rule.format)
         outcomes: list[Outcome] = []
+        packed: list[ObjectVersion] = []
         try:
             async with aclosing(self._reader().read(rows)) as reads:
                 async for read in reads:
-                    outcomes += [await self._add(writer, read)]
-            packed = {outcome.row for outcome in outcomes if outcome.status is Status.PACKED}
-            # Objects that are gone or lack the tag can leave too few members for it to pay.
-            is_partial = not is_whole or len(packed) < len(rows)
-            why = self._refusal(row for row in rows if row.row in packed) if packed and is_partial else None
+                    outcome = await self._add(writer, read)
+                    outcomes.append(outcome)
+                    if outcome.status is Status.PACKED and read.info is not None:
+                        packed.append(read.row._replace(storage_class=read.info.storage_class))
+            # Objects that are gone or lack the tag can leave too few members for it to pay, and the
+            # manifest may not say in which class they are by now.
+            is_weighed = is_whole and [row.storage_class for row in packed] == [row.storage_class for row in rows]
+            why = self._refusal(packed) if packed and not is_weighed else None
             if why is not None:
                 return [_unpacked(outcome, why) for outcome in outcomes]
             record = await self._publish(writer, archive, lost_index) if writer.members else None
@@ -278,8 +284,7 @@ class Compact:
             raise _refused(read.row, error) or error from error
 
     def _is_copied(self, member: Member) -> bool:
-        is_tar = self.options.rule.format is ArchiveFormat.TAR
-        return is_tar and not self.options.streamed and member.size_bytes >= SERVER_SIDE_BYTES
+        return not self.options.streamed and is_copied(member.size_bytes, self.options.rule.format)
 
     async def _publish(self, writer: ArchiveWriter, archive: Location, lost_index: str | None) -> ArchiveRecord:
         """Finish the archive, then its index. An existing archive of that name has to be equal.
@@ -323,7 +328,8 @@ class Compact:
             error.operation,
             error.target,
             "OtherArchive",
-            "another archive of this name holds other content: an object changed meanwhile",
+            "another archive of this name is in no index and holds other content, perhaps of objects that could be "
+            "read then and not now: thaw it if it is cold, then sealift archives reindex",
         ) from error
 
     def _reader(self) -> MemberSource:
@@ -352,6 +358,11 @@ def _refused(row: ObjectVersion, error: StoreError) -> _Refused | None:
     if isinstance(error, ArchivedObject):
         return _Refused(Outcome.of(row, Status.ARCHIVED, "must be restored before it can be packed"))
     return _Refused(Outcome.of(row, Status.DENIED, str(error)))
+
+
+def _is_unknown(row: ObjectVersion) -> bool:
+    """True for a row that S3 has to be asked of before it can be packed."""
+    return _is_unnamed(row) or (row.size_bytes is None and not row.is_delete_marker)
 
 
 def _is_unnamed(row: ObjectVersion) -> bool:

@@ -4,7 +4,7 @@ Members are grouped by time, then by prefix, up to a target size. Rows come in t
 `sort_key`. A group is one archive. It ends
 
 - where the month of the objects changes, so that they are thawed and expired together,
-- before it would exceed the target size or `MEMBERS_MAX`,
+- before it would exceed the target size, `MEMBERS_MAX` or the parts that S3 takes,
 - where the folder changes, once it is half full, so that a prefix is in few archives.
 
 A group depends neither on the rows after it nor on the groups before it: a worker that starts at
@@ -23,10 +23,21 @@ from jobs.archives.member_names import spell
 from jobs.archives.model import BLOCK_BYTES
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectVersion
+from jobs.core.part_sizes import MAX_OBJECT_BYTES, MAX_PART_BYTES, MAX_PARTS, copy_part_bytes, count_parts
 
 TARGET_BYTES = 1024**3
 MEMBERS_MAX = 65_536
 """Bounds a worker's memory and the work that a crash loses, for any target size."""
+
+PART_BYTES = 8 * 1024**2
+SERVER_SIDE_BYTES = 64 * 1024**2
+"""From this size on, S3 copies a member itself into a plain tar, if S3's checksum proves the copy.
+"""
+
+ROOM_BYTES = 1024**3
+"""The room for headers and the index in S3's largest object."""
+
+TOO_BIG = "too big: an archive cannot hold it"
 
 HEADER_BYTES = 3 * BLOCK_BYTES
 """The usual size of a member's header: PAX header, its records, and the entry itself."""
@@ -71,6 +82,42 @@ class ArchiveStorage(NamedTuple):
         return ":".join(filter(None, (self.sse, self.kms_key_id))) or None
 
 
+class TarSize(NamedTuple):
+    """The size of an archive of some members. `copied_bytes` of it S3 copies, in `copied_parts`."""
+
+    size_bytes: int = 0
+    copied_bytes: int = 0
+    copied_parts: int = 0
+
+    def plus(self, row: ObjectVersion, rule: PackingRule) -> TarSize:
+        """The size with one more member."""
+        size_bytes = self.size_bytes + tar_bytes(row)
+        if not is_copied(row.size_bytes or 0, rule.format):
+            return self._replace(size_bytes=size_bytes)
+        copied_bytes = row.size_bytes or 0
+        # What was written before the copy becomes a part of its own, however small.
+        parts = 1 + count_parts(copied_bytes, copy_part_bytes(copied_bytes))
+        return TarSize(size_bytes, self.copied_bytes + copied_bytes, self.copied_parts + parts)
+
+    def part_bytes(self, *, is_streamed: bool = False) -> int | None:
+        """The size of parts with which S3 takes the archive. None: it is too big.
+
+        `is_streamed`: nothing of it is copied.
+        """
+        copied_bytes, copied_parts = (0, 0) if is_streamed else self[1:]
+        written_bytes, left = self.size_bytes - copied_bytes + ROOM_BYTES, MAX_PARTS - copied_parts - 1
+        if self.size_bytes > MAX_OBJECT_BYTES - ROOM_BYTES or left < 1:
+            return None
+        part_bytes = max(PART_BYTES, -(-written_bytes // left))
+        return part_bytes if part_bytes <= MAX_PART_BYTES else None
+
+    @property
+    def parts(self) -> int:
+        """How many parts it becomes."""
+        written_bytes = self.size_bytes - self.copied_bytes
+        return self.copied_parts + count_parts(written_bytes, self.part_bytes() or MAX_PART_BYTES)
+
+
 class EarlierRule(NamedTuple):
     """What an earlier rule of a policy packs: keys with a prefix, older and smaller than its
     limits.
@@ -101,16 +148,29 @@ def tar_bytes(row: ObjectVersion) -> int:
     return HEADER_BYTES + size_bytes + -size_bytes % BLOCK_BYTES
 
 
+def is_copied(size_bytes: int, kind: ArchiveFormat) -> bool:
+    """True for a member that S3 copies into an archive, where it can."""
+    return kind is ArchiveFormat.TAR and size_bytes >= SERVER_SIDE_BYTES
+
+
+def tar_size(rows: Iterable[ObjectVersion], rule: PackingRule) -> TarSize:
+    """The size of an archive of these rows."""
+    size = TarSize()
+    for row in rows:
+        size = size.plus(row, rule)
+    return size
+
+
 def cut(rows: Iterable[ObjectVersion], rule: PackingRule) -> Iterator[list[ObjectVersion]]:
     """The rows, in the order of `sort_key`, group by group. No row is lost, no group is empty."""
     group: list[ObjectVersion] = []
-    size_bytes = 0
+    size = TarSize()
     for row in rows:
-        if group and _is_full(group, size_bytes, row, rule):
+        if group and _is_full(group, size, row, rule):
             yield group
-            group, size_bytes = [], 0
+            group, size = [], TarSize()
         group.append(row)
-        size_bytes += tar_bytes(row)
+        size = size.plus(row, rule)
     if group:
         yield group
 
@@ -150,13 +210,14 @@ def common_folder(rows: Sequence[ObjectVersion]) -> str:
     return folder
 
 
-def _is_full(group: list[ObjectVersion], size_bytes: int, row: ObjectVersion, rule: PackingRule) -> bool:
-    if len(group) >= rule.members_max or size_bytes + tar_bytes(row) > rule.target_bytes:
+def _is_full(group: list[ObjectVersion], size: TarSize, row: ObjectVersion, rule: PackingRule) -> bool:
+    grown = size.plus(row, rule)
+    if len(group) >= rule.members_max or grown.size_bytes > rule.target_bytes or grown.part_bytes() is None:
         return True
     last = group[-1]
     if last.last_modified != row.last_modified and period(last.last_modified) != period(row.last_modified):
         return True
-    is_half_full = 2 * size_bytes >= rule.target_bytes or 2 * len(group) >= rule.members_max
+    is_half_full = 2 * size.size_bytes >= rule.target_bytes or 2 * len(group) >= rule.members_max
     return is_half_full and _folder(last.key) != _folder(row.key)
 
 

@@ -24,13 +24,12 @@ from jobs.archives.index import ArchiveIndex, Damage
 from jobs.compact.archived import SCHEMA as ARCHIVED_SCHEMA
 from jobs.compact.archived import archived_rows_sql, archived_versions
 from jobs.compact.job import CompactOptions
-from jobs.compact.packing import EarlierRule, PackingRule, cut
-from jobs.compact.savings import PART_BYTES, Economy, Savings, refusal, weigh
+from jobs.compact.packing import TOO_BIG, EarlierRule, PackingRule, cut, tar_size
+from jobs.compact.savings import Economy, Savings, refusal, weigh
 from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.model import ObjectVersion
-from jobs.core.part_sizes import count_parts
 from jobs.core.pricing import PricedWork, PriceTable
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
@@ -88,6 +87,11 @@ async def plan_run(
             )
         finally:
             await store.close()
+        if grouped.unknown_sizes:
+            display.say(
+                f"{grouped.unknown_sizes:,} rows have no size in the manifest: each is looked up when it is packed, "
+                "and this plan counts no bytes of it"
+            )
         for each in damage:
             display.say(f"{each.archive}: its index is damaged, what it holds is packed again: {each.reason}")
         return draft.planned(spec, forecast(grouped, PricedWork.of(spec), settings.processes, prices))
@@ -102,7 +106,7 @@ class Grouped:
     shards: list[ShardSummary] = field(default_factory=list)
     excluded: Mapping[str, int] = field(default_factory=dict)
     archives: int = 0
-    parts: int = 0
+    unknown_sizes: int = 0
     packed: Savings = field(default_factory=Savings)
     left_alone: Counter[str] = field(default_factory=Counter)
 
@@ -200,7 +204,12 @@ def forecast(grouped: Grouped, work: PricedWork, processes: int, prices: PriceTa
     Its dollars leave out `early_delete`, which only the expiry of the originals costs.
     """
     packed = grouped.packed
-    requests = {"put": grouped.archives, "part": grouped.parts, "get": packed.members}
+    requests = {
+        "put": grouped.archives,
+        "part": packed.parts,
+        "get": packed.members,
+        "head": grouped.unknown_sizes,
+    }
     dollars = {
         "puts": packed.puts,
         "gets": packed.gets,
@@ -254,13 +263,16 @@ class _Spread:
                 yield row if row.last_modified is None else row._replace(last_modified=row.last_modified / 1e6)
 
     def _weigh(self, group: list[ObjectVersion]) -> None:
-        savings = weigh(group, self.economy)
-        why = refusal(savings, self.economy)
+        savings = weigh(group, self.economy, self.rule)
+        unknown = sum(row.size_bytes is None and not row.is_delete_marker for row in group)
+        self.grouped.unknown_sizes += unknown
+        why = None if unknown else refusal(savings, self.economy)
+        if tar_size(group, self.rule).part_bytes() is None:
+            why = TOO_BIG
         if why is not None:
             self.grouped.left_alone[why] += len(group)
             return
         self.grouped.archives += 1
-        self.grouped.parts += count_parts(savings.archive_bytes, PART_BYTES)
         self.grouped.packed = self.grouped.packed.plus(savings)
 
     def _take(self, rows: int) -> pa.Table:

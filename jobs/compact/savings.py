@@ -13,10 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from jobs.compact.packing import tar_bytes
+from jobs.compact.packing import PackingRule, TarSize
 from jobs.core.enums import StorageClass
 from jobs.core.model import ObjectVersion
-from jobs.core.part_sizes import count_parts
 from jobs.core.pricing import GIB, PriceTable, ThawPrice
 from jobs.errors import ConfigError
 
@@ -34,8 +33,6 @@ MONITORED_BYTES = 128 * 1024
 DAYS_A_MONTH = 30.4
 INDEX_BYTES_PER_MEMBER = 200
 """Of the index, which is kept in STANDARD."""
-
-PART_BYTES = 8 * 1024**2
 
 
 class Prices(NamedTuple):
@@ -120,6 +117,7 @@ class Savings(NamedTuple):
     puts: float = 0.0
     early_delete: float = 0.0
     thaw: float = 0.0
+    parts: int = 0
 
     @property
     def cost(self) -> float:
@@ -137,15 +135,16 @@ class Savings(NamedTuple):
         return Savings._make(a + b for a, b in zip(self, other, strict=True))
 
 
-def weigh(rows: Iterable[ObjectVersion], economy: Economy) -> Savings:
-    """The savings of packing these rows into one archive."""
+def weigh(rows: Iterable[ObjectVersion], economy: Economy, rule: PackingRule) -> Savings:
+    """The savings of packing these rows into one archive, by this rule."""
     dollars: defaultdict[str, float] = defaultdict(float)
-    members = size_bytes = archive_bytes = 0
+    members = size_bytes = 0
+    archive = TarSize()
     for row in rows:
         size = row.size_bytes or 0
         members += 1
         size_bytes += size
-        archive_bytes += tar_bytes(row)
+        archive = archive.plus(row, rule)
         monthly = _monthly(size, row.storage_class, economy)
         prices = economy.of_class(row.storage_class)
         dollars["before"] += monthly
@@ -154,21 +153,22 @@ def weigh(rows: Iterable[ObjectVersion], economy: Economy) -> Savings:
         dollars["early_delete"] += monthly * _months_left(row, economy.at)
         dollars["thaw"] += size / GIB * prices.thaw_per_gib + prices.thaw_per_1000 / 1000
     written = economy.of_class(economy.storage_class)
-    parts = count_parts(archive_bytes, PART_BYTES)
+    parts = archive.parts
     # One PutObject, or the begin and the parts of an upload, and its completion.
     requests = written.put_per_1000 + ((parts + 1) * written.part_per_1000 if parts > 1 else 0.0)
     return Savings(
         members,
         size_bytes,
-        archive_bytes,
+        archive.size_bytes,
         dollars["before"],
-        _monthly(archive_bytes, economy.storage_class, economy)
+        _monthly(archive.size_bytes, economy.storage_class, economy)
         + members * INDEX_BYTES_PER_MEMBER / GIB * economy.of_class("STANDARD").storage_per_gib_month,
         dollars["gets"],
         dollars["retrieval"],
         requests / 1000,
         dollars["early_delete"],
         dollars["thaw"],
+        parts,
     )
 
 

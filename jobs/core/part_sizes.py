@@ -13,6 +13,7 @@ MIN_PART_BYTES = 5 * 1024**2
 
 MAX_PART_BYTES = 5 * 1024**3
 MAX_PARTS = 10_000
+COPY_PART_BYTES = 1024**3
 
 MAX_OBJECT_BYTES = MAX_PARTS * MAX_PART_BYTES
 """48.8 TiB, which S3's documentation rounds to "50 TB"."""
@@ -32,6 +33,11 @@ def choose_part_size(size_bytes: int, preferred_bytes: int) -> int:
 def largest_streamed_bytes(buffer_bytes: int) -> int:
     """The largest object that streams in parts of at most `buffer_bytes`, each held in memory."""
     return MAX_PARTS * min(buffer_bytes, MAX_PART_BYTES)
+
+
+def copy_part_bytes(size_bytes: int) -> int:
+    """The part size with which S3 copies an object of `size_bytes` into another: few large ones."""
+    return COPY_PART_BYTES if size_bytes <= 1000 * COPY_PART_BYTES else MAX_PART_BYTES
 
 
 def count_parts(size_bytes: int, part_size_bytes: int) -> int:

@@ -321,6 +321,53 @@ def test_a_size_that_is_unknown_is_not_zero() -> None:
     assert known.reason == unknown.reason
 
 
+def test_sizes_that_the_manifest_does_not_say_are_asked_for_before_groups_are_cut() -> None:
+    store, rows = filled({f"k{n}": b"x" * 6_000 for n in range(3)})
+    outcomes = work(make(store), [row._replace(size_bytes=None) for row in rows])
+    assert {(each.status, each.size_bytes) for each in outcomes.values()} == {(Status.PACKED, 6_000)}
+    assert len({each.destination_etag for each in outcomes.values()}) == 3  # an archive holds 10,000 bytes
+    assert work(make(store), rows)["k0"].destination_etag == outcomes["k0"].destination_etag
+
+
+def test_a_row_without_a_size_is_still_the_version_that_it_names() -> None:
+    store, rows = filled({"k": b"first"})
+    asyncio.run(store.put("docs", "k", b"second", Attributes(), guard=UNGUARDED))
+    pinned = rows[0]._replace(size_bytes=None, version_id=None)
+    assert work(make(store), [pinned])["k"].status is Status.CHANGED
+
+
+def test_rows_that_were_denied_when_their_archive_was_written_get_one_of_their_own() -> None:
+    store, rows = filled({f"k{n}": b"data%d" % n for n in range(3)})
+
+    def deny(moment: str, ref: ObjectRef) -> None:
+        if (moment, ref.key) == ("get", "k1"):
+            raise Denied("GetObject", str(ref), "AccessDenied", "no", 403)
+
+    store.fault = deny
+    assert work(make(store), rows)["k1"].status is Status.DENIED
+    assert set(unpacked(store)) == {"k0", "k2"}
+    again = work(make(store), rows)["k1"]  # the same group, by another attempt: still denied
+    assert again.status is Status.DENIED
+    assert "it could not be read" not in again.reason
+    store.fault = lambda moment, ref: None
+    assert {each.status for each in work(make(store), rows).values()} == {Status.PACKED}
+    assert unpacked(store) == {f"k{n}": b"data%d" % n for n in range(3)}
+    store.reads.clear()
+    assert {each.status for each in work(make(store), rows).values()} == {Status.PACKED}
+
+
+def test_the_class_of_objects_is_weighed_as_it_is_read() -> None:
+    """A manifest without a column of classes: packing what is in Deep Archive's class saves nothing."""
+    store, rows = filled({f"k{n}": b"x" * 100_000 for n in range(20)}, storage_class="GLACIER_IR")
+    economy = replace(ECONOMY, payback_months=1200.0, storage_class="STANDARD_IA")
+    job = make(store, target_bytes=1 << 30, members_max=100)
+    job = replace(job, options=replace(job.options, economy=economy))
+    known, unknown = work(job, [row._replace(storage_class="GLACIER_IR") for row in rows]), work(job, rows)
+    assert {each.status for each in known.values()} == {Status.SKIPPED}
+    assert {each.status for each in unknown.values()} == {Status.SKIPPED}
+    assert unpacked(store) == {}
+
+
 @pytest.mark.parametrize("error", [Denied, NotFound])
 def test_a_large_member_that_is_refused_leaves_the_others_packed(error: type[StoreError]) -> None:
     store, rows = filled({"big": b"b" * (20 << 20), "small": b"s"})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.compact.packing import (
+    HEADER_BYTES,
     ArchiveStorage,
     PackingRule,
     archive_location,
@@ -14,6 +15,7 @@ from jobs.compact.packing import (
     period,
     sort_key,
     tar_bytes,
+    tar_size,
 )
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectVersion
@@ -98,3 +100,59 @@ def test_the_common_folder_is_one_of_every_key(found: list[ObjectVersion]) -> No
 def test_a_rule_survives_a_runs_options() -> None:
     rule = PackingRule(5, ArchiveFormat.TAR, {"a": "b"}, 7)
     assert PackingRule.from_dict(rule.to_dict()) == rule
+
+
+MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
+
+
+def upload_parts(sizes: list[int], part_bytes: int) -> int:
+    """How many parts an upload becomes, played as `ObjectUpload` and `ArchiveWriter.add_copy` do it."""
+    parts = pending = 0
+    for size in sizes:
+        pending += HEADER_BYTES
+        if size < 64 * MIB:
+            pending += size + -size % 512
+            size = 0
+        while pending > part_bytes:
+            parts, pending = parts + 1, pending - part_bytes
+        if size:
+            filling = max(0, 5 * MIB - pending)
+            parts, pending = parts + 1, 0
+            left = size - filling
+            parts += -(-left // (GIB if size <= 1000 * GIB else 5 * GIB))
+            pending += -size % 512
+    return parts + -(-pending // part_bytes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([1, 4096, MIB, 63 * MIB, 64 * MIB, 65 * MIB, 3 * GIB, 1001 * GIB, 20 * TIB]),
+            st.sampled_from([1, 7, 500, 3000]),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from([GIB, 300 * GIB, 5 * TIB, 48 * TIB]),
+)
+def test_no_plain_tar_takes_more_parts_than_s3(runs: list[tuple[int, int]], target_bytes: int) -> None:
+    found = [
+        ObjectVersion(0, f"k{n}-{i:04}", size_bytes=size) for n, (size, count) in enumerate(runs) for i in range(count)
+    ]
+    rule = PackingRule(target_bytes, ArchiveFormat.TAR)
+    for group in cut(found, rule):
+        size = tar_size(group, rule)
+        part_bytes = size.part_bytes()
+        if part_bytes is None:
+            assert len(group) == 1
+            continue
+        assert part_bytes <= 5 * GIB
+        assert upload_parts([row.size_bytes or 0 for row in group], part_bytes) <= size.parts <= 10_000
+        assert size.part_bytes(is_streamed=True) is not None
+
+
+def test_a_member_that_needs_too_many_parts_is_too_big_for_an_archive() -> None:
+    rule = PackingRule(format=ArchiveFormat.TAR)
+    assert tar_size([ObjectVersion(0, "k", size_bytes=48 * TIB)], rule).part_bytes() is not None
+    assert tar_size([ObjectVersion(0, "k", size_bytes=50 * TIB)], rule).part_bytes() is None

@@ -83,7 +83,7 @@ def test_shards_hold_every_row_once_in_whole_groups(
     assert all(shards)
     groups = [group for shard in shards for group in cut(shard, rule)]
     assert groups == list(cut(rows, rule))
-    paying = [group for group in groups if refusal(weigh(group, economy), economy) is None]
+    paying = [group for group in groups if refusal(weigh(group, economy, rule), economy) is None]
     assert grouped.archives == len(paying)
     assert grouped.packed.members == sum(map(len, paying))
     assert sum(grouped.left_alone.values()) == len(rows) - grouped.packed.members
@@ -96,7 +96,7 @@ def test_the_plan_counts_requests_dollars_and_savings() -> None:
     grouped, _ = planned(found, PackingRule(5_000_000), economy)
     plan = forecast(grouped, PricedWork("compact"), 1, TABLE)
     assert plan.rows == 400
-    assert plan.requests == {"put": grouped.archives, "part": grouped.parts, "get": 400}
+    assert plan.requests == {"put": grouped.archives, "part": grouped.packed.parts, "get": 400}
     assert plan.dollars["gets"] == pytest.approx(0.4 * 0.001)
     assert plan.savings["monthly_before"] == pytest.approx(400 * 128 / 1024**2 * 0.0125)
     assert plan.savings["archives"] == grouped.archives == 5

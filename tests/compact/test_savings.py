@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.compact.packing import HEADER_BYTES
+from jobs.compact.packing import HEADER_BYTES, PackingRule
 from jobs.compact.savings import INDEX_BYTES_PER_MEMBER, Economy, Savings, refusal, weigh
 from jobs.core.model import ObjectVersion
 from jobs.core.pricing import GIB, load_price_table
@@ -13,6 +13,7 @@ from jobs.runs.planning import read_price_table
 
 NOW = 400 * 86_400.0
 TABLE = read_price_table()
+RULE = PackingRule()
 
 
 def economy(storage_class: str = "GLACIER_IR", payback_months: float | None = 24.0) -> Economy:
@@ -37,12 +38,12 @@ def objects(count: int, size_bytes: int, storage_class: str, last_modified: floa
     ],
 )
 def test_small_objects_cost_more_than_their_bytes(storage_class: str, monthly: float) -> None:
-    found = weigh(objects(1000, 4096, storage_class), economy())
+    found = weigh(objects(1000, 4096, storage_class), economy(), RULE)
     assert found.before == pytest.approx(1000 * monthly)
 
 
 def test_an_archive_costs_its_bytes_and_its_index() -> None:
-    found = weigh(objects(100_000, 4096, "GLACIER_IR"), economy())
+    found = weigh(objects(100_000, 4096, "GLACIER_IR"), economy(), RULE)
     archive_bytes = 100_000 * (4096 + HEADER_BYTES)
     index = 100_000 * INDEX_BYTES_PER_MEMBER / GIB * 0.023
     assert found.archive_bytes == archive_bytes
@@ -55,28 +56,28 @@ def test_an_archive_costs_its_bytes_and_its_index() -> None:
 
 
 def test_leaving_a_class_early_is_billed() -> None:
-    young = weigh(objects(10, 4096, "GLACIER_IR", NOW - 30.4 * 86_400), economy())
+    young = weigh(objects(10, 4096, "GLACIER_IR", NOW - 30.4 * 86_400), economy(), RULE)
     assert young.early_delete == pytest.approx(young.before * (90 - 30.4) / 30.4)
-    assert weigh(objects(10, 4096, "STANDARD", NOW), economy()).early_delete == 0.0
+    assert weigh(objects(10, 4096, "STANDARD", NOW), economy(), RULE).early_delete == 0.0
 
 
 def test_one_that_never_pays_is_refused_and_says_so() -> None:
-    never = weigh(objects(100, 1 << 20, "DEEP_ARCHIVE"), economy("STANDARD"))
+    never = weigh(objects(100, 1 << 20, "DEEP_ARCHIVE"), economy("STANDARD"), RULE)
     assert never.break_even_months is None
     assert "saves nothing" in str(refusal(never, economy("STANDARD")))
     assert refusal(never, economy("STANDARD", None)) is None
 
 
 def test_one_that_pays_too_late_is_refused_with_the_months() -> None:
-    tiny = weigh(objects(1000, 100, "STANDARD"), economy(payback_months=1e9))
+    tiny = weigh(objects(1000, 100, "STANDARD"), economy(payback_months=1e9), RULE)
     assert tiny.break_even_months is None  # 1.5 KiB of header for 100 bytes
-    slow = weigh(objects(1000, 2000, "STANDARD"), economy())
+    slow = weigh(objects(1000, 2000, "STANDARD"), economy(), RULE)
     assert slow.break_even_months is not None
     assert f"breaks even after {slow.break_even_months:.0f} months, the limit is 5" in str(
         refusal(slow, economy(payback_months=5.0))
     )
     assert refusal(slow, economy(payback_months=1e9)) is None
-    quick = weigh(objects(1000, 64 * 1024, "STANDARD"), economy("DEEP_ARCHIVE"))
+    quick = weigh(objects(1000, 64 * 1024, "STANDARD"), economy("DEEP_ARCHIVE"), RULE)
     assert refusal(quick, economy("DEEP_ARCHIVE")) is None
 
 
@@ -92,29 +93,29 @@ def test_one_that_pays_too_late_is_refused_with_the_months() -> None:
     ],
 )
 def test_an_archive_of_one_part_is_one_put(storage_class: str, size_bytes: int, dollars: float) -> None:
-    assert weigh(objects(1, size_bytes, "STANDARD"), economy(storage_class)).puts == pytest.approx(dollars)
+    assert weigh(objects(1, size_bytes, "STANDARD"), economy(storage_class), RULE).puts == pytest.approx(dollars)
 
 
 def test_reading_deep_archive_begins_with_thawing_it() -> None:
-    found = weigh(objects(1000, 1 << 20, "DEEP_ARCHIVE"), economy())
+    found = weigh(objects(1000, 1 << 20, "DEEP_ARCHIVE"), economy(), RULE)
     assert found.thaw == pytest.approx(1000 / 1024 * 0.0025 + 0.025)
     assert found.cost == pytest.approx(found.thaw + found.gets + found.puts + found.early_delete)
-    assert weigh(objects(1000, 1 << 20, "GLACIER"), economy()).thaw == 0.0
-    assert weigh(objects(1000, 1 << 20, "STANDARD"), economy()).thaw == 0.0
+    assert weigh(objects(1000, 1 << 20, "GLACIER"), economy(), RULE).thaw == 0.0
+    assert weigh(objects(1000, 1 << 20, "STANDARD"), economy(), RULE).thaw == 0.0
 
 
 def test_intelligent_tiering_monitors_what_it_moves() -> None:
     small, large = 128 * 1024 - 1, 128 * 1024
-    assert weigh(objects(1000, small, "INTELLIGENT_TIERING"), economy()).before == pytest.approx(
+    assert weigh(objects(1000, small, "INTELLIGENT_TIERING"), economy(), RULE).before == pytest.approx(
         1000 * small / GIB * 0.023
     )
-    assert weigh(objects(1000, large, "INTELLIGENT_TIERING"), economy()).before == pytest.approx(
+    assert weigh(objects(1000, large, "INTELLIGENT_TIERING"), economy(), RULE).before == pytest.approx(
         1000 * large / GIB * 0.004 + 0.0025
     )
 
 
 def test_groups_add_up() -> None:
-    one, other = weigh(objects(3, 1000, "STANDARD"), economy()), weigh(objects(5, 10, "GLACIER"), economy())
+    one, other = weigh(objects(3, 1000, "STANDARD"), economy(), RULE), weigh(objects(5, 10, "GLACIER"), economy(), RULE)
     both = Savings().plus(one).plus(other)
     assert both.members == 8
     assert both.cost == pytest.approx(one.cost + other.cost)

@@ -70,6 +70,9 @@ def test_what_was_packed_comes_back_and_is_the_same_the_next_time(world: World) 
     assert (report["code"], report["outcomes"]) == (0, {"restored": 60}), report["reasons"]
     assert report["evidence"] == {"checksum": 60}
     assert restored(world) == objects
+    glued = restore(world, *EVERYTHING, "--destination", f"s3://{world.destination}/back")  # the same folder
+    assert (glued["code"], glued["outcomes"]) == (0, {"same": 60})
+    assert [key for key in keys_of(world, world.destination, "back") if not key.startswith("back/")] == []
     again = restore(world, *EVERYTHING)
     assert (again["code"], again["outcomes"]) == (0, {"same": 60})
 

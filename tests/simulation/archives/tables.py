@@ -26,6 +26,7 @@ import jobs.archives.reader
 import jobs.archives.writer
 import jobs.compact.job
 import jobs.compact.member_reader
+import jobs.compact.packing
 import jobs.expire.copy_checks
 import jobs.expire.deletes
 import jobs.expire.job
@@ -254,13 +255,13 @@ def read_stones(data: bytes) -> list[Tombstone]:
 
 
 SCALE: Replacements = [
-    (jobs.compact.job, "PART_BYTES", PART_OF_ARCHIVE_BYTES),
-    (jobs.compact.job, "ROOM_BYTES", 65_536),
-    (jobs.compact.job, "SERVER_SIDE_BYTES", COPIED_BYTES),
+    (jobs.compact.packing, "PART_BYTES", PART_OF_ARCHIVE_BYTES),
+    (jobs.compact.packing, "ROOM_BYTES", 65_536),
+    (jobs.compact.packing, "SERVER_SIDE_BYTES", COPIED_BYTES),
     (jobs.archives.writer, "FRAME_BYTES", SPAN_BYTES),
     (jobs.archives.writer, "CHUNK_BYTES", SMALL_BYTES),
     (jobs.archives.writer, "MIN_PART_BYTES", PART_BYTES),
-    (jobs.archives.writer, "COPY_PART_BYTES", SMALL_BYTES),
+    (jobs.core.part_sizes, "COPY_PART_BYTES", SMALL_BYTES),
     (jobs.s3.uploads, "MIN_PART_BYTES", PART_BYTES),
     (jobs.archives.reader, "CHUNK_BYTES", SMALL_BYTES),
     (jobs.archives.reader, "FURTHEST_BYTES", 4 * SPAN_BYTES),
