@@ -6,6 +6,8 @@ members would be packed again. Each of them would be billed for the minimum stay
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -13,11 +15,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.archives.files import is_there
-from jobs.archives.index import ArchiveIndex, Damage, collecting
+from jobs.archives.files import is_there, list_archives, read_own_index
+from jobs.archives.index import ArchiveIndex, Damage, collecting, completed
 from jobs.archives.model import ArchiveRecord
 from jobs.compact.packing import ArchiveStorage
 from jobs.core.model import Location
+from jobs.errors import ArchivedObject, DamagedArchive, Denied, NotFound
 from jobs.s3.store import Store
 from jobs.tables.duck import parquet
 from jobs.tables.ranged_parquet import KeyRange, overlaps
@@ -31,6 +34,27 @@ _FIELDS: list[pa.Field[pa.DataType]] = [
 ]
 SCHEMA = pa.schema(_FIELDS)
 """`last_modified` is in microseconds since the epoch, as in the spooled rows of a plan."""
+
+
+async def renew_indexes(index: ArchiveIndex, archives: Location, store: Store) -> None:
+    """Index the archives below `archives` that have no index, or a damaged one, from the index
+    inside.
+
+    An attempt that was killed before its last write leaves such an archive. Its members would be
+    packed again as soon as their group has grown. Archives that cannot be read now are left out, as
+    are all where the caller may not list them.
+    """
+    damage: Damage = []
+    known = {record.location for record in await index.records(archives, damage)}
+    damaged = {each.archive for each in damage}
+    with contextlib.suppress(Denied):
+        async for location in list_archives(store, archives):
+            if location in known:
+                continue
+            etag = await index.etag(location) if location in damaged else None
+            with contextlib.suppress(ArchivedObject, DamagedArchive, Denied, NotFound):
+                record, own_index = await read_own_index(store, location)
+                await index.publish(completed(record, own_index), io.BytesIO(own_index), damaged_etag=etag)
 
 
 async def archived_versions(

@@ -152,7 +152,10 @@ class Compact:
         )
         record, lost_index = await self._find(archive)
         if record is not None:
-            return await self._account(rows, record)
+            try:
+                return await self._account(rows, record)
+            except DamagedArchive as error:
+                return [Outcome.of(row, Status.FAILED, str(error)) for row in rows]
         refused: dict[int, Outcome] = {}
         while True:
             left = [row for row in rows if row.row not in refused]
@@ -172,22 +175,31 @@ class Compact:
         return tar_size(rows, self.options.rule).part_bytes(is_streamed=self.options.streamed)
 
     async def _find(self, archive: Location) -> tuple[ArchiveRecord | None, str | None]:
-        """(the record of an archive that is there, the ETag of the index of one that is gone)."""
-        record = await self.index.record(archive)
+        """(the record of an archive that is there, the ETag of an index that is damaged or whose
+        archive is gone).
+        """
+        try:
+            record = await self.index.record(archive)
+        except DamagedArchive:
+            damaged_index = await self.index.etag(archive)
+            return await self._adopt(archive, damaged_index), damaged_index
         if record is None:
             return await self._adopt(archive), None
         if await is_there(self.destination, record):
             return record, None
         return None, await self.index.etag(archive)
 
-    async def _adopt(self, archive: Location) -> ArchiveRecord | None:
-        """Index an archive whose attempt was killed before it did. None: no archive exists."""
+    async def _adopt(self, archive: Location, damaged_index: str | None = None) -> ArchiveRecord | None:
+        """Index an archive whose attempt was killed before it did, or whose index is damaged. None:
+        no archive exists.
+        """
         from jobs.archives.files import read_own_index
         from jobs.archives.index import completed
 
         try:
             record, own_index = await read_own_index(self.destination, archive)
-            return await self.index.publish(completed(record, own_index), io.BytesIO(own_index))
+            own = completed(record, own_index)
+            return await self.index.publish(own, io.BytesIO(own_index), damaged_etag=damaged_index)
         except NoSuchBucket:
             raise
         except NotFound:

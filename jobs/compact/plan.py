@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from jobs.archives.index import ArchiveIndex, Damage
 from jobs.compact.archived import SCHEMA as ARCHIVED_SCHEMA
-from jobs.compact.archived import archived_rows_sql, archived_versions
+from jobs.compact.archived import archived_rows_sql, archived_versions, renew_indexes
 from jobs.compact.job import CompactOptions
 from jobs.compact.packing import TOO_BIG, EarlierRule, PackingRule, cut, tar_size
 from jobs.compact.savings import Economy, Savings, refusal, weigh
@@ -74,6 +74,7 @@ async def plan_run(
         )  # fmt: skip
         spec = draft.spec(description, packing.to_dict() | draft.ways(source), source)
         try:
+            await renew_indexes(index, place.location, store)
             grouped = await plan_groups(
                 leave_out(batches, claims) if claims else batches,
                 request.selection,
