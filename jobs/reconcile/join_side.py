@@ -107,9 +107,9 @@ class JoinSide:
             "size_bytes": self._field("size"),
             "etag": self._etag(),
             "is_multipart": self._field("ismultipartuploaded"),
-            "is_sealed": is_sealed_sql(self._field("encryptionstatus")),
+            "is_sealed": is_sealed_sql(self._text("encryptionstatus")),
             "modified_us": f"epoch_us({self._field('lastmodifieddate')})",
-            "storage_class": self._field("storageclass"),
+            "storage_class": self._text("storageclass"),
             "replication": replication_sql(self._field("replicationstatus")),
         }
         columns = {name: value for name, value in named.items() if _ABSENT not in value}
@@ -187,6 +187,10 @@ class JoinSide:
             return constant
         column = self.report.column(name)
         return _ABSENT if column is None else f"r.{column}"
+
+    def _text(self, name: str) -> str:
+        """Return a field of text, null where it is empty, as in CSV."""
+        return f"nullif({self._field(name)}, '')"
 
     def _version(self) -> str:
         return f"coalesce(nullif({self._field('versionid')}, ''), '{NULL_VERSION}')"

@@ -12,7 +12,7 @@ import pytest
 from jobs.errors import ManifestError
 from jobs.reconcile.reconcile import EvidenceFiles
 from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
-from tests.reconcile.scene import MADE, compare, counts, marker, row, run, version
+from tests.reconcile.scene import MADE, compare, counts, differences, marker, row, run, version
 from tests.reconcile.test_evidence import evidence
 
 
@@ -67,3 +67,20 @@ def test_a_scratch_folder_of_any_name_changes_nothing(tmp_path, name, file_forma
     assert (counts(answer), answer.unparsed_rows) == ({"same": 2, "missing": 1 + unparsed}, unparsed)
     assert {each.file.rpartition("/")[2] for each in answer.unparsed if each.file} <= {"2025-11-24T16-00Z-0.csv.gz"}
     assert {one["key"] for one in pq.read_table(answer.manifest_parquet).to_pylist()} >= {"lost"}
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("others", [0, 1])
+def test_an_empty_text_is_an_absent_value_in_every_format(tmp_path, file_format, others):
+    """CSV has no other way to write it. A status of no text rules out no MD5."""
+    alike = {"EncryptionStatus": "", "StorageClass": "", "ReplicationStatus": ""}
+    more = [row("other", "z")] * others  # with them, the column has more than one value
+    source = [row("same", "x", **alike), row("differs", "x", **alike), row("none", "x", ETag="", **alike), *more]
+    destination = [row("same", "x", **alike), row("differs", "y", **alike), row("none", "x", **alike), *more]
+    answer = compare(tmp_path, source, destination, file_format=file_format)
+    assert differences(answer) == {
+        "differs": ("different", "MD5s differ (if no KMS: the reports do not say)"),
+        "none": ("unverifiable", "a report has no ETag for it"),
+    }
+    [missing] = [each for each in pq.read_table(answer.differences_parquet).to_pylist() if each["key"] == "differs"]
+    assert missing["storage_class"] is None
