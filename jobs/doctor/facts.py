@@ -235,21 +235,25 @@ class LedgerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class LastNight:
-    """The last night that ended: when, in epoch seconds by S3's clock, and what it came to."""
+class EndedNight:
+    """A night that ended. `ended_at`: epoch seconds by S3's clock.
 
+    `proven`: the slice of keys that it proved, (number, of). None if it proved none.
+    """
+
+    night: date
     ended_at: float
     exit_code: int
     verdict: str
+    proven: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
 class NightFacts:
-    """A pair's nights. `nights`: those that have a summary, the earliest first."""
+    """A pair's last nights, the latest first."""
 
     pair: Pair
-    nights: Reading[tuple[date, ...]]
-    last: Reading[LastNight | None]
+    ended: Reading[tuple[EndedNight, ...]]
     hours_max: int
     now: float
 

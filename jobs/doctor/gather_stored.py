@@ -5,19 +5,21 @@ The probe are two objects beside the ledger, which are removed. Nothing else is 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Mapping
 from datetime import date
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from jobs.aws.readings import Reading, Unread, refusal
 from jobs.core.model import Location
+from jobs.core.run import RunState
 from jobs.doctor.expected import InventoryPlan, inventory_plans
-from jobs.doctor.facts import LastNight, LedgerFacts, NightFacts
+from jobs.doctor.facts import EndedNight, LedgerFacts, NightFacts
 from jobs.errors import AuthenticationFailed, ConfigError, ManifestError, StoreError
 from jobs.inventory.find import find_inventory
 from jobs.ledger.files import list_files
 from jobs.ledger.ledger import Ledger
+from jobs.nights.calendar import Stage, parse_label
 from jobs.nights.records import NightRecords
 from jobs.policy.model import Pair, Policy
 from jobs.policy.reader import load_policy
@@ -29,6 +31,10 @@ T = TypeVar("T")
 
 PROBE = "doctor"
 """The probe objects' names begin with this, below the ledger."""
+
+
+NIGHTS_MORE = 3
+"""So many summaries are read beyond those in which every slice of keys has its turn."""
 
 
 class StoredFacts(NamedTuple):
@@ -47,7 +53,8 @@ async def gather_stored(policy: Policy, now: float) -> StoredFacts:
         place = Location.parse(policy.ledger.uri)
         ledger = Ledger(stores[home], place)
         conditions = await _read(_conditions(ledger))
-        nights = [await _night(policy, ledger, pair, now) for pair in policy.pairs if pair.nightly.enabled]
+        enabled = [pair for pair in policy.pairs if pair.nightly.enabled]
+        nights = await asyncio.gather(*(_night(policy, ledger, pair, now) for pair in enabled))
         latest: dict[str, Reading[float | None]] = {}
         for plan in inventory_plans(policy):
             if plan.region not in stores:
@@ -75,30 +82,35 @@ async def _conditions(ledger: Ledger) -> tuple[HonouredConditions, ...]:
 
 
 async def _night(policy: Policy, ledger: Ledger, pair: Pair, now: float) -> NightFacts:
-    ended = await _read(_nights(ledger, pair))
-    nights: Reading[tuple[date, ...]] = ended if isinstance(ended, Unread) else tuple(sorted(ended))
-    last: Reading[LastNight | None] = ended if isinstance(ended, Unread) else None
-    if not isinstance(ended, Unread) and ended:
-        night = max(ended)
-        last = await _read(_last(NightRecords(ledger, pair.name, night), ended[night]))
-    return NightFacts(pair, nights, last, int(policy.alarms.night_hours), now)
+    return NightFacts(pair, await _read(_ended_nights(ledger, pair)), int(policy.alarms.night_hours), now)
 
 
-async def _last(records: NightRecords, ended_at: float) -> LastNight:
-    summary = await records.summary()
-    if summary is None:
-        raise ConfigError(f"{records.summary_uri} is gone")
-    return LastNight(ended_at, int(summary["exit_code"]), str(summary["verdict"]))
-
-
-async def _nights(ledger: Ledger, pair: Pair) -> dict[date, float]:
-    """The nights of a pair that have a summary, and when S3 says that it was written."""
-    found = {}
-    place = ledger.location.join(f"nights/{pair.name}/")
+async def _ended_nights(ledger: Ledger, pair: Pair) -> tuple[EndedNight, ...]:
+    """The last nights that have a summary, the latest first: a few more than slices have turns."""
+    place, written = ledger.location.join(f"nights/{pair.name}/"), dict[tuple[str, int], float]()
     async for entry in list_files(ledger.store, place):
-        with contextlib.suppress(ValueError):  # the documents of a night's stages have other names
-            found[date.fromisoformat(entry.key[len(place.key) :].removesuffix(".json"))] = entry.last_modified
-    return found
+        name = entry.key[len(place.key) :]
+        if name.endswith(".json") and (label := parse_label(name.removesuffix(".json"))):
+            written[label] = entry.last_modified
+    latest = sorted(written, reverse=True)[: pair.verify.rota + NIGHTS_MORE]
+    records = [NightRecords(ledger, pair.name, date.fromisoformat(day), times) for day, times in latest]
+    summaries = await asyncio.gather(*(each.summary() for each in records))
+    return tuple(
+        EndedNight(
+            date.fromisoformat(label[0]), written[label], summary["exit_code"], summary["verdict"], _slice(summary)
+        )
+        for label, summary in zip(latest, summaries, strict=True)
+        if summary is not None
+    )
+
+
+def _slice(summary: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The slice that a night proved: (number, of)."""
+    for stage in summary["stages"]:
+        sample = stage.get("sample")
+        if stage["stage"] == Stage.SAMPLE and stage["state"] == RunState.COMPLETE and isinstance(sample, list):
+            return sample[0], sample[1]
+    return None
 
 
 async def _latest_report(store: Store, plan: InventoryPlan, name: str) -> float | None:

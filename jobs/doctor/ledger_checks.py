@@ -7,7 +7,6 @@ from datetime import date
 from jobs.aws.readings import Unread
 from jobs.doctor.facts import AccountFacts, LedgerFacts, NightFacts, WaitingFacts
 from jobs.doctor.model import Check, Finding, failure, known, ok, warning
-from jobs.nights.calendar import due
 from jobs.reports.figures import human_seconds
 from jobs.s3.conditional_writes import Condition
 
@@ -61,9 +60,10 @@ LEDGER_CHECKS = (Check("conditional-writes", _conditions),)
 
 
 def _night(facts: NightFacts) -> Finding:
-    last = known(facts.last)
-    if last is None:
+    ended = known(facts.ended)
+    if not ended:
         return warning("no night has ended yet", f"sealift nightly --pair {facts.pair.name} plays one by hand")
+    last = ended[0]
     hours = (facts.now - last.ended_at) / 3600
     if hours > facts.hours_max:
         return failure(
@@ -76,20 +76,21 @@ def _night(facts: NightFacts) -> Finding:
 
 
 def _proof(facts: NightFacts) -> Finding | None:
-    """How long ago the slice of keys was proven whose turn is the longest ago."""
-    nights = known(facts.nights)
-    if not nights:
+    """How long before the last night the slice of keys was proven whose turn is the longest ago."""
+    ended = known(facts.ended)
+    if not ended:
         return None
     slices = int(facts.pair.verify.rota)
-    last: dict[int, date] = {}
-    for night in nights:
-        last[due(night, slices).number] = night
-    oldest = min((last.get(number, nights[0]) for number in range(slices)), default=nights[0])
-    days = (nights[-1] - oldest).days  # how long ago the last one was is another line
+    proven: dict[int, date] = {}
+    for each in reversed(ended):
+        if each.proven is not None and each.proven[1] == slices:
+            proven[each.proven[0]] = each.night
+    oldest = min((proven.get(number, ended[-1].night) for number in range(slices)), default=ended[-1].night)
+    days = (ended[0].night - oldest).days  # how long ago the last night was is another line
     if days > slices + 1:
         return warning(
-            f"some keys had their last proof {days} days before the last night, their turn comes each {slices} nights",
-            "a night did not end: sealift nightly --night plays it again",
+            f"some keys had no proof for {days} days before the last night, their turn comes each {slices} nights",
+            "nights did not end, or their verification did not: sealift runs list",
         )
     return ok(f"every key was proven, or has its turn, within {slices} nights")
 

@@ -104,6 +104,14 @@ def gap_of_nights(system: System) -> None:
         system.remove("example-ledger", f"sealift/nights/customs/{night_ago(system, days)}")
 
 
+def nights_without_proof(system: System) -> None:
+    """Nights that end well, but whose verification was not complete."""
+    for days in range(1, 20):
+        night = datetime.now(UTC).date() - timedelta(days=days)
+        system.remove("example-ledger", f"sealift/nights/customs/{night}")
+        system.put_night("customs", night, exit_code=0, verdict="All is well.", state="planned")
+
+
 def key_of_aws(system: System) -> None:
     system.account.queues["parcels-objects"]["KmsMasterKeyId"] = "alias/aws/sqs"
     system.account.keys["alias/aws/sqs"] = "Enabled"
@@ -724,6 +732,7 @@ PLANTS = [
     Plant("no nights", no_last_nights, "failure last-night pair scans: hours ago"),
     Plant("findings", findings_last_night, "warning last-night pair tracking: 2 rows need attention"),
     Plant("slices left out", gap_of_nights, "warning proof pair customs: days before the last night"),
+    Plant("nights without proof", nights_without_proof, "warning proof pair customs: before the last night"),
     Plant(
         "stuck event",
         change("metrics", ("OldestUnhandledEventAge", "scans"), to=5000.0),
