@@ -36,6 +36,10 @@ class Opened(Connection):
     async def close(self) -> None:
         """Nothing to release."""
 
+    def region_of(self, bucket: str) -> str | None:
+        """No server here has regions."""
+        return None
+
 
 async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: ArchiveSchedule) -> Planned:
     """What the command plans; the run keeps the id and the options of `spec`."""
@@ -65,7 +69,7 @@ async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: Archiv
         path.write_bytes((await ledger.store.get(ObjectRef(*place))).data)
         return str(path)
 
-    def open_store(*given: Any, **named: Any) -> Any:
+    def open_side(*given: Any, **named: Any) -> Any:
         return Opened(process)
 
     openers = (
@@ -76,7 +80,7 @@ async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: Archiv
         jobs.restore.pricing,
         jobs.restore.candidates,
     )
-    places: list[tuple[Any, str, Any]] = [(module, "open_store", open_store) for module in openers]
+    places: list[tuple[Any, str, Any]] = [(module, "open_side", open_side) for module in openers]
     places += [(module, "failures_of", failures_of) for module in (jobs.runs.request, jobs.restore.candidates)]
     places.append((jobs.runs.request, "time", clock))
     with TemporaryDirectory() as folder, replaced(places):
