@@ -1,4 +1,8 @@
-"""What Batch does with jobs once they are submitted: dependencies, arrays, attempts, retries, timeouts, ends.
+"""What Batch does with jobs once they are submitted: capacity, dependencies, arrays, attempts, retries, ends.
+
+Each queue has its jobs wait for the vCPUs of a compute environment. The head of a queue that does not fit holds back
+all behind it. Where queues share fairly, each share has a head, and of those the one whose share uses the fewest vCPUs.
+https://docs.aws.amazon.com/batch/latest/userguide/job_scheduling.html
 
 A thread advances the jobs a few hundred times a second; whoever wants to change them holds the `lock`.
 The phrases (`Host EC2 …`, `Dependent Job failed`, …) are the service's own.
@@ -10,7 +14,7 @@ import fnmatch
 import threading
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +70,16 @@ class Job:
     def has_ended(self) -> bool:
         return self.status in ENDED
 
+    @property
+    def vcpus(self) -> float:
+        """What its container takes of its environment."""
+        return float(self.container.get("vcpus", 1))
+
+    @property
+    def share(self) -> str:
+        """The share that it counts to, empty where queues do not share fairly."""
+        return str(self.request.get("shareIdentifier") or "")
+
     def retry_strategy(self) -> dict[str, Any]:
         """The request's, else the definition's."""
         found: dict[str, Any] = self.request.get("retryStrategy") or self.definition.get("retryStrategy") or {}
@@ -76,6 +90,23 @@ class Job:
         timeout = self.request.get("timeout") or self.definition.get("timeout") or {}
         found: int | None = timeout.get("attemptDurationSeconds")
         return found
+
+
+@dataclass(eq=False)
+class Environment:
+    """A compute environment: its jobs have at most so many vCPUs together."""
+
+    max_vcpus: float = float("inf")
+
+
+@dataclass
+class Place:
+    """Where the jobs of a queue wait. Queues of a higher `priority` come first."""
+
+    environment: Environment = field(default_factory=Environment)
+    priority: int = 1
+    waiting: dict[str, deque[Job]] = field(default_factory=lambda: defaultdict(deque))
+    """Share → its jobs, in order. Without fair shares there is one share, without a name."""
 
 
 @dataclass
@@ -101,8 +132,8 @@ class Engine:
         self.lock = threading.RLock()
         self.jobs: dict[str, Job] = {}
         self.faults = Faults()
+        self.places: dict[str, Place] = defaultdict(Place)
         self._waiting: list[Job] = []
-        self._runnable: deque[Job] = deque()
         self._running: list[Job] = []
         self._strays: list[Running] = []
         self._closed = threading.Event()
@@ -179,33 +210,59 @@ class Engine:
             if any(each.status == "FAILED" for each in job.waits_for):
                 self._end(job, "FAILED", "Dependent Job failed")
             elif all(each.status == "SUCCEEDED" for each in job.waits_for):
-                job.status = "RUNNABLE"
-                self._runnable.append(job)
+                self._make_runnable(job)
             else:
                 job.status = "PENDING"
                 still.append(job)
         self._waiting = still
 
+    def _make_runnable(self, job: Job) -> None:
+        job.status = "RUNNABLE"
+        self.places[job.queue].waiting[job.share].append(job)
+
     def _start_runnable(self) -> None:
-        while self._runnable and len(self._running) < self.max_running:
-            job = self._runnable.popleft()
-            if job.has_ended:
-                continue
-            now = _now_ms()
-            stream = f"{job.definition['jobDefinitionName']}/default/{uuid.uuid4().hex}"
-            attempt = Attempt(now, stream, [])
-            job.attempts.append(attempt)
-            job.status = "STARTING"
-            image = job.definition["containerProperties"]["image"]
-            if image in self.faults.broken_images:
-                attempt.running = [_Broken(self.faults.broken_images[image])]
-            else:
-                child = self._child(job, attempt)
-                attempt.running = [self.runner.start(child)]
-                if self.faults.twice(job):
-                    attempt.running.append(self.runner.start(child))
-                job.status = "RUNNING"
-            self._running.append(job)
+        for place in sorted(self.places.values(), key=lambda place: -place.priority):
+            while len(self._running) < self.max_running:
+                job = self._head(place)
+                if job is None or self._vcpus(place.environment) + job.vcpus > place.environment.max_vcpus:
+                    break
+                place.waiting[job.share].popleft()
+                self._start(job)
+
+    def _head(self, place: Place) -> Job | None:
+        """The job that is next in a queue."""
+        for jobs in place.waiting.values():
+            while jobs and jobs[0].has_ended:
+                jobs.popleft()
+        heads = [jobs[0] for jobs in place.waiting.values() if jobs]
+        if len(heads) < 2:
+            return heads[0] if heads else None
+        used: dict[str, float] = defaultdict(float)
+        for job in self._running:
+            if self.places[job.queue] is place:
+                used[job.share] += job.vcpus
+        return min(heads, key=lambda job: used[job.share])
+
+    def _vcpus(self, environment: Environment) -> float:
+        """What the jobs of an environment have now."""
+        return sum(job.vcpus for job in self._running if self.places[job.queue].environment is environment)
+
+    def _start(self, job: Job) -> None:
+        now = _now_ms()
+        stream = f"{job.definition['jobDefinitionName']}/default/{uuid.uuid4().hex}"
+        attempt = Attempt(now, stream, [])
+        job.attempts.append(attempt)
+        job.status = "STARTING"
+        image = job.definition["containerProperties"]["image"]
+        if image in self.faults.broken_images:
+            attempt.running = [_Broken(self.faults.broken_images[image])]
+        else:
+            child = self._child(job, attempt)
+            attempt.running = [self.runner.start(child)]
+            if self.faults.twice(job):
+                attempt.running.append(self.runner.start(child))
+            job.status = "RUNNING"
+        self._running.append(job)
 
     def _child(self, job: Job, attempt: Attempt) -> Child:
         container = job.container
@@ -256,8 +313,7 @@ class Engine:
         if end.code == 0 and not was_final:
             self._end(job, "SUCCEEDED", attempt.status_reason)
         elif not was_final and _is_retried(job.retry_strategy(), len(job.attempts), attempt):
-            job.status = "RUNNABLE"
-            self._runnable.append(job)
+            self._make_runnable(job)
         else:
             self._end(job, "FAILED", attempt.status_reason)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.doubles.batch.engine import Engine, Job, new_id
+from tests.doubles.batch.engine import Engine, Environment, Job, Place, new_id
 from tests.doubles.batch.rules import Refused, check_shape, check_submission, model, paths
 from tests.doubles.batch.runners import Runner
 
@@ -48,9 +48,19 @@ class BatchServer:
         """Operation → how many of its next calls are carried out but never answered."""
         self.endpoint = ""
 
-    def add_queue(self, name: str, *, state: str = "ENABLED", is_fair_share: bool = False) -> Queue:
-        """A queue with a compute environment behind it."""
+    def add_queue(
+        self,
+        name: str,
+        *,
+        state: str = "ENABLED",
+        is_fair_share: bool = False,
+        environment: Environment | None = None,
+        priority: int = 1,
+    ) -> Queue:
+        """A queue with a compute environment behind it: its own, without a limit, or one that it may share."""
         self.queues[name] = Queue(name, state, is_fair_share)
+        with self.engine.lock:
+            self.engine.places[name] = Place(environment or Environment(), priority)
         return self.queues[name]
 
     def job(self, name: str, index: int | None = None) -> Job:

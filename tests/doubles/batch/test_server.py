@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.doubles.batch.account import Puppets, await_value, make_client, register, succeed
+from tests.doubles.batch.engine import Environment
 from tests.doubles.batch.runners import OUT_OF_MEMORY, Child, Exit, SubprocessRunner
 from tests.doubles.batch.server import BatchServer, batch_server
 
@@ -338,3 +339,60 @@ def test_a_subprocess_runs_the_command_and_says_how_it_ended(tmp_path: Any) -> N
     killed = runner.start(child)
     killed.kill(OUT_OF_MEMORY)
     assert await_value(killed.poll) == Exit(137, OUT_OF_MEMORY)
+
+
+def test_jobs_wait_for_the_vcpus_of_their_queue_s_environment(account: Account) -> None:
+    account.server.engine.max_running = 100
+    account.server.add_queue("small", environment=Environment(2))
+    job_id = account.submit(size=3, jobQueue="small")
+    await_value(lambda: len(account.runner.started) == 2)
+    other = account.submit("elsewhere")  # in a queue with vCPUs of its own
+    await_value(lambda: len(account.runner.started) == 3)
+    assert account.runner.started[2].child.name == "elsewhere"
+    assert account.describe(job_id)["arrayProperties"]["statusSummary"]["RUNNABLE"] == 1
+    account.runner.of(0)[0].exit = Exit(0)
+    await_value(lambda: account.runner.of(2))
+    succeed(account.runner.started)
+    account.await_status(job_id, "SUCCEEDED")
+    account.await_status(other, "SUCCEEDED")
+
+
+def test_a_job_that_does_not_fit_holds_back_all_behind_it(account: Account) -> None:
+    account.server.add_queue("small", environment=Environment(1))
+    large = {"resourceRequirements": [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "8192"}]}
+    first = account.submit("first", jobQueue="small", containerOverrides=large)
+    second = account.submit("second", jobQueue="small")
+    third = account.submit("third")
+    await_value(lambda: account.runner.started)
+    assert [each.child.name for each in account.runner.started] == ["third"]
+    assert [account.describe(id)["status"] for id in (first, second)] == ["RUNNABLE", "RUNNABLE"]
+    account.client.cancel_job(jobId=first, reason="too large")
+    await_value(lambda: len(account.runner.started) == 2)
+    succeed(account.runner.started)
+    for job_id in (second, third):
+        account.await_status(job_id, "SUCCEEDED")
+
+
+def test_a_higher_queue_of_an_environment_is_served_first(account: Account) -> None:
+    environment = Environment(1)
+    account.server.add_queue("low", environment=environment, priority=1)
+    account.server.add_queue("high", environment=environment, priority=9)
+    account.submit("running", jobQueue="low")
+    await_value(lambda: account.runner.started)
+    account.submit("later", jobQueue="low")
+    account.submit("sooner", jobQueue="high")
+    for count in (2, 3):
+        succeed(account.runner.started)
+        await_value(lambda: len(account.runner.started) == count)  # noqa: B023  called at once
+    assert [each.child.name for each in account.runner.started] == ["running", "sooner", "later"]
+    succeed(account.runner.started)
+
+
+def test_shares_have_vcpus_in_turn(account: Account) -> None:
+    account.server.add_queue("shared", is_fair_share=True, environment=Environment(2))
+    account.submit("many", 10, jobQueue="shared", shareIdentifier="a")
+    await_value(lambda: len(account.runner.started) == 2)
+    account.submit("one", jobQueue="shared", shareIdentifier="b")
+    account.runner.started[0].exit = Exit(0)
+    await_value(lambda: len(account.runner.started) == 3)
+    assert account.runner.started[2].child.name == "one"  # not the third of many
