@@ -16,10 +16,9 @@
 #   takes s3:DeleteObjectVersion, an action of its own.
 
 locals {
-  s3_read = concat(["s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectAttributes", "s3:GetObjectVersionAttributes",
-  "s3:GetObjectTagging", "s3:GetObjectVersionTagging"], var.object_annotations ? ["s3:GetObjectAnnotation"] : [])
-  s3_write = concat(["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"],
-  var.object_annotations ? ["s3:PutObjectAnnotation"] : [])
+  # what comes along with an object, for who copies it
+  s3_read_along  = concat(["s3:GetObjectTagging", "s3:GetObjectVersionTagging"], var.object_annotations ? ["s3:GetObjectAnnotation"] : [])
+  s3_write_along = concat(["s3:PutObjectTagging"], var.object_annotations ? ["s3:PutObjectAnnotation"] : [])
 
   # Object ARNs by what they are to us. A pair's prefix bounds each of them.
   objects = {
@@ -46,7 +45,26 @@ locals {
     ])
   }
 
-  # bucket → the prefixes that are listed there
+  # What the prefixes of a pair have in common: nights list a side by it, and look at a destination by its prefix alone.
+  shared_prefixes = { for name, pair in local.pairs : name => substr(pair.source.prefixes[0], 0, max([
+    for length in range(length(pair.source.prefixes[0]) + 1) : length
+    if alltrue([for prefix in pair.source.prefixes : startswith(prefix, substr(pair.source.prefixes[0], 0, length))])
+  ]...)) }
+
+  # bucket → the prefixes by which the names of current keys are listed there
+  named_prefixes = { for kind, places in {
+    source  = [for name, pair in local.pairs : { bucket = pair.source.bucket, prefix = local.shared_prefixes[name] }]
+    copy    = [for pair in local.pairs : { bucket = pair.destination.bucket, prefix = pair.destination.prefix }]
+    replica = [for pair in local.replicas : { bucket = pair.replica.bucket, prefix = pair.destination.prefix }]
+  } : kind => { for place in places : place.bucket => place.prefix... } }
+
+  # What expire may delete. A mark that it leaves beside an original must not be found where the copies are:
+  # jobs/expire/marks.py looks there under the same key.
+  covered_prefixes = distinct(flatten([for name, pair in local.expiring : [for prefix in local.archived_prefixes[name] :
+    pair.archive.side == "source" ? prefix : "${pair.destination.prefix}${prefix}"
+  ]]))
+
+  # bucket → the prefixes by which versions are listed there
   listed = { for kind, places in {
     source  = flatten([for pair in local.pairs : [for prefix in pair.source.prefixes : { bucket = pair.source.bucket, prefix = prefix }]])
     copy    = flatten([for name, pair in local.pairs : [for prefix in local.copy_prefixes[name] : { bucket = pair.destination.bucket, prefix = prefix }]])
@@ -71,16 +89,18 @@ locals {
     kept    = [for region in var.kept_key_regions : aws_kms_key.this[region].arn] # under older copies
   } : kind => [for arn in arns : lookup(local.resolved, coalesce(arn, "none"), arn) if arn != null] }
 
-  # role → bucket → what a prefix that it lists there begins with; and the buckets where that is the same, in one statement
-  list_patterns = { for role, each in local.roles : role => {
-    for bucket in distinct(flatten([for kind in concat(each.lists, ["ledger"]) : keys(local.listed[kind])])) : bucket => distinct(flatten([
-      [for kind in concat(each.lists, ["ledger"]) : [for prefix in lookup(local.listed[kind], bucket, []) : "${prefix}*"]],
-      role == "expire" ? ["${local.claim}*"] : [],
-    ]))
-  } }
-  list_groups = { for role, buckets in local.list_patterns : role => {
-    for bucket, patterns in buckets : jsonencode(contains(patterns, "*") ? ["*"] : sort(patterns)) => "arn:${local.partition}:s3:::${bucket}"...
-  } }
+  # role → action → the buckets where a prefix that it lists begins with the same, in one statement
+  list_groups = { for role, each in local.roles : role => { for action, listed in {
+    "s3:ListBucket"         = merge(local.listed, local.named_prefixes)
+    "s3:ListBucketVersions" = merge(local.listed, role == "expire" ? local.named_prefixes : {}) # it lists by what prefixes share
+    } : action => { for bucket, patterns in {
+      for bucket in distinct(flatten([for kind in concat(each.lists, ["ledger"]) : keys(listed[kind])])) : bucket => distinct(flatten([
+        [for kind in concat(each.lists, ["ledger"]) : [for prefix in try(listed[kind][bucket], []) : "${prefix}*"]],
+        role == "expire" ? concat(["${local.claim}*"], [for prefix in local.covered_prefixes : "${prefix}*"]) : [],
+      ]))
+    } : jsonencode(contains(patterns, "*") ? ["*"] : sort(patterns)) => "arn:${local.partition}:s3:::${bucket}"... }
+    if action == "s3:ListBucket" || !contains(["enqueue", "submit", "follow", "nightly", "backfill"], role) } # these list no versions
+  }
 
   # Who reads, writes, lists and starts what; `marks`: may put delete markers. Everybody reads and writes the ledger. What
   # compares and decides starts the workers of replicate; nothing starts expire but a person.
@@ -90,7 +110,7 @@ locals {
       enqueue   = { function = true, reads = [], writes = [], lists = [], marks = false, submits = [] }
       submit    = { function = true, reads = ["reports"], writes = [], lists = ["reports"], marks = false, submits = ["nightly", "backfill", "reconcile"] }
       follow    = { function = true, reads = [], writes = [], lists = [], marks = false, submits = ["replicate", "restore"] }
-      inventory = { function = false, reads = ["source", "copy", "replica"], writes = [], lists = ["source", "copy", "replica"], marks = false, submits = ["inventory"] }
+      inventory = { function = false, reads = ["source", "copy", "replica"], writes = [], lists = ["source", "copy", "replica"], marks = false, submits = [] }
       replicate = { function = false, reads = ["source", "copy", "reports"], writes = ["copy"], lists = ["source", "copy", "reports"], marks = true, submits = ["replicate", "verify"] }
       verify    = { function = false, reads = ["source", "copy", "replica", "archive", "reports"], writes = [], lists = ["source", "copy", "replica", "archive", "reports"], marks = false, submits = ["verify"] }
       reconcile = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "reports"], marks = false, submits = ["replicate", "verify", "reconcile"] }
@@ -113,53 +133,54 @@ locals {
       {
         Sid      = "Read"
         Effect   = "Allow"
-        Action   = local.s3_read
+        Action   = ["s3:GetObject", "s3:GetObjectVersion"]
         Resource = distinct(flatten([for kind in concat(each.reads, ["ledger"]) : local.objects[kind]]))
       },
       {
         Sid      = "Write"
         Effect   = "Allow"
-        Action   = local.s3_write
+        Action   = ["s3:PutObject", "s3:AbortMultipartUpload"]
         Resource = distinct(flatten([for kind in concat(each.writes, ["ledger"]) : local.objects[kind]]))
       },
     ],
-    [for statement in flatten([for patterns, buckets in local.list_groups[role] : patterns == jsonencode(["*"]) ? [jsonencode({
+    [for reads in [distinct(flatten([for kind in each.reads : local.objects[kind]]))] : {
+      Sid      = "ReadAlong"
       Effect   = "Allow"
-      Action   = ["s3:ListBucket", "s3:ListBucketVersions"]
-      Resource = buckets
-      })] : [
-      jsonencode({
-        Effect    = "Allow"
-        Action    = "s3:ListBucket"
-        Resource  = buckets
-        Condition = { StringLikeIfExists = { "s3:prefix" = jsondecode(patterns) } }
-      }),
-      jsonencode({
-        Effect    = "Allow"
-        Action    = "s3:ListBucketVersions"
-        Resource  = buckets
-        Condition = { StringLike = { "s3:prefix" = jsondecode(patterns) } }
-      }),
+      Action   = role == "compact" ? ["s3:GetObjectTagging", "s3:GetObjectVersionTagging"] : local.s3_read_along # an archive has no annotations
+      Resource = reads
+    } if length(each.writes) > 0],
+    [for writes in [distinct(flatten([for kind in each.writes : local.objects[kind]]))] : {
+      Sid      = "WriteAlong"
+      Effect   = "Allow"
+      Action   = local.s3_write_along
+      Resource = writes
+    } if length(writes) > 0 && role != "compact"],
+    # a HEAD brings no prefix: the condition on names of current keys is one on what brings one
+    [for statement in flatten([for action, groups in local.list_groups[role] : [for patterns, buckets in groups : patterns == jsonencode(["*"]) ?
+      jsonencode({ Effect = "Allow", Action = action, Resource = buckets }) :
+      jsonencode({ Effect = "Allow", Action = action, Resource = buckets, Condition = {
+        (action == "s3:ListBucket" ? "StringLikeIfExists" : "StringLike") = { "s3:prefix" = jsondecode(patterns) }
+      } })
     ]]) : jsondecode(statement)], # as texts they are of one type
     [for buckets in [distinct(flatten([for kind in each.lists : keys(local.listed[kind])]))] : {
       Sid      = "AreThereVersions"
       Effect   = "Allow"
       Action   = "s3:GetBucketVersioning"
       Resource = [for bucket in buckets : "arn:${local.partition}:s3:::${bucket}"]
-    } if length(buckets) > 0],
-    # retention and legal hold come along as the source has them; neither can be shortened without a bypass
+    } if contains(["backup", "replicate", "verify", "reconcile", "restore", "expire"], role)],
+    # `replicate --object-lock`: as the source has them; neither can be shortened without a bypass
     [for kind in ["locked_source"] : {
       Sid      = "ReadLocks"
       Effect   = "Allow"
       Action   = ["s3:GetObjectRetention", "s3:GetObjectLegalHold"]
       Resource = concat(local.objects[kind], local.objects.locked_copy)
-    } if contains(each.writes, "copy") && length(local.objects[kind]) > 0],
+    } if role == "replicate" && length(local.objects[kind]) > 0],
     [for kind in ["locked_copy"] : {
       Sid      = "WriteLocks"
       Effect   = "Allow"
       Action   = ["s3:PutObjectRetention", "s3:PutObjectLegalHold"]
       Resource = local.objects[kind]
-    } if contains(each.writes, "copy") && length(local.objects[kind]) > 0],
+    } if role == "replicate" && length(local.objects[kind]) > 0],
     # without a version id: a delete marker, for pairs with `deletes: mirror` alone
     [for resources in [local.objects.mirrored] : {
       Sid      = "MirrorDeletes"
@@ -230,7 +251,7 @@ locals {
       Resource  = jobs
       Condition = { StringEquals = { "aws:ResourceTag/sealift:system" = local.name } }
     } if length(each.submits) > 0],
-    [for actions in [["batch:DescribeJobs", "batch:DescribeJobQueues", "batch:DescribeJobDefinitions", "batch:ListJobs"]] : {
+    [for actions in [concat(["batch:ListJobs"], each.function ? [] : ["batch:DescribeJobs", "batch:DescribeJobQueues", "batch:DescribeJobDefinitions"])] : {
       Sid      = "SeeJobs"
       Effect   = "Allow"
       Action   = actions
@@ -299,7 +320,7 @@ locals {
       {
         Sid      = "NotThePolicyFile"
         Effect   = "Deny"
-        Action   = setsubtract(local.s3_write, ["s3:ListMultipartUploadParts"])
+        Action   = concat(["s3:PutObject", "s3:AbortMultipartUpload"], local.s3_write_along)
         Resource = "${local.bucket_arns[local.ledger.bucket]}/${local.policy_key}"
       },
     ],
@@ -409,7 +430,7 @@ locals {
   # What a plan knows of their length. ARNs of what is not there yet are left out: they are a quarter of a small policy's.
   known_lengths = { for role, each in local.roles : role => 2000 + sum(concat(
     [for kind in concat(each.reads, each.writes, ["ledger", "ledger"]) : length(jsonencode(local.objects[kind]))],
-    [for patterns, buckets in local.list_groups[role] : patterns == jsonencode(["*"]) ? length(jsonencode(buckets)) : 2 * length(jsonencode([buckets, patterns]))],
+    flatten([for groups in values(local.list_groups[role]) : [for patterns, buckets in groups : length(jsonencode([buckets, patterns]))]]),
     [for kind in each.lists : length(jsonencode(keys(local.listed[kind])))],
     [2 * length(jsonencode(local.deletable[role]))],
   )) }
