@@ -1,0 +1,118 @@
+"""What AWS refuses whatever the policies say: a table of rules, each with its source.
+
+A rule sees one recorded request and the world that it was sent in, and says whether AWS would refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from tests.doubles.aws_recorder import Recorded
+from tests.terraform.requests import source_bucket
+
+_PLAIN_COPY_BYTES_MAX = 5 * 1000**3
+
+
+@dataclass(frozen=True)
+class World:
+    """`inside`: roles whose requests to S3 go through VPC endpoints. `locked`: buckets with a default retention."""
+
+    inside: Collection[str]
+    bucket_regions: Mapping[str, str]
+    locked: Collection[str]
+    bucket_keys: Mapping[str, str]
+    owned: Collection[str]
+
+
+class Rule(NamedTuple):
+    """`refuses` answers for a request to S3."""
+
+    name: str
+    source: str
+    refuses: Callable[[Recorded, World], bool]
+
+
+def _copies_across_regions(request: Recorded, world: World) -> bool:
+    source = source_bucket(request)
+    if source is None or request.role not in world.inside:
+        return False
+    return world.bucket_regions.get(source) != world.bucket_regions.get(request.bucket)
+
+
+def _lacks_checksum(request: Recorded, world: World) -> bool:
+    if request.bucket not in world.locked or request.method != "PUT" or "x-amz-copy-source" in request.headers:
+        return False
+    if request.query and "partNumber" not in request.query:
+        return False
+    names = request.headers.keys()
+    return not ("content-md5" in names or "x-amz-trailer" in names or any("x-amz-checksum-" in each for each in names))
+
+
+def _retains_to_the_past(request: Recorded, world: World) -> bool:
+    until = request.headers.get("x-amz-object-lock-retain-until-date")
+    return until is not None and datetime.fromisoformat(until.replace("Z", "+00:00")) <= datetime.now(UTC)
+
+
+def _has_half_a_lock(request: Recorded, world: World) -> bool:
+    names = {"x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date"} & request.headers.keys()
+    return len(names) == 1
+
+
+def _deletes_many_unchecked(request: Recorded, world: World) -> bool:
+    if request.method != "POST" or "delete" not in request.query:
+        return False
+    names = request.headers.keys()
+    return not ("content-md5" in names or any("x-amz-checksum-" in each for each in names))
+
+
+def _sets_an_acl(request: Recorded, world: World) -> bool:
+    given = {name: value for name, value in request.headers.items() if name == "x-amz-acl" or "x-amz-grant-" in name}
+    return request.bucket in world.owned and any(value != "bucket-owner-full-control" for value in given.values())
+
+
+def _uses_a_far_key(request: Recorded, world: World) -> bool:
+    key = request.headers.get("x-amz-server-side-encryption-aws-kms-key-id", "")
+    return key.startswith("arn:") and key.split(":")[3] != world.bucket_regions.get(request.bucket)
+
+
+S3_REFUSES = (
+    Rule(
+        "copies between regions through a VPC endpoint",
+        "https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html",
+        _copies_across_regions,
+    ),
+    Rule(
+        "uploads without a checksum to a bucket with a default retention",
+        "https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html",
+        _lacks_checksum,
+    ),
+    Rule(
+        "retention dates that have passed",
+        "https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectRetention.html",
+        _retains_to_the_past,
+    ),
+    Rule(
+        "a lock's mode without its date, and a date without a mode",
+        "https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html",
+        _has_half_a_lock,
+    ),
+    Rule(
+        "deletes of many objects without a checksum",
+        "https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html",
+        _deletes_many_unchecked,
+    ),
+    Rule(
+        "ACLs where the bucket's owner owns all objects",
+        "https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html",
+        _sets_an_acl,
+    ),
+    Rule(
+        "KMS keys of another region than the bucket's",
+        "https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html",
+        _uses_a_far_key,
+    ),
+)
+"""What Batch refuses is in tests/doubles/batch/rules.py, and the requests here got past it."""

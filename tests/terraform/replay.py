@@ -1,0 +1,122 @@
+"""Requests evaluated against the policies of a plan: who would be refused, and which permissions nobody used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.doubles.aws_recorder import Recorded
+from tests.terraform.iam import Answer, decide, listed
+from tests.terraform.refusals import S3_REFUSES, World
+from tests.terraform.requests import S3, Account, Demand
+from tests.terraform.world import State
+
+ENDPOINT_SERVICES = ("s3", "batch")
+"""Services that jobs reach by VPC endpoints with a policy. Logs and images are the host's own requests."""
+
+
+@dataclass
+class Replay:
+    """The policies of a plan. `change`: role, statements → the statements to evaluate, to plant mistakes."""
+
+    state: State
+    account_id: str
+    region: str
+    bucket_regions: Mapping[str, str]
+    statements: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    used: set[tuple[str, str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for values in self.state.all_values("aws_iam_role_policy"):
+            self.statements.setdefault(values["role"], []).extend(json.loads(values["policy"])["Statement"])
+        self._buckets = {
+            values["bucket"]: json.loads(values["policy"])["Statement"]
+            for values in self.state.all_values("aws_s3_bucket_policy")
+        }
+        self._keys = {
+            values["arn"]: json.loads(values["policy"])["Statement"] for values in self.state.all_values("aws_kms_key")
+        }
+        self._endpoints = {
+            (values["service_region"] or self.region, values["service_name"].rpartition(".")[2]): json.loads(
+                values["policy"]
+            )["Statement"]
+            for values in self.state.all_values("aws_vpc_endpoint")
+            if values["policy"]
+        }
+        self._inside = {
+            json.loads(values["container_properties"])["jobRoleArn"].rpartition("/")[2]
+            for values in self.state.all_values("aws_batch_job_definition")
+        }
+        keys = {
+            values["bucket"]: each["kms_master_key_id"]
+            for values in self.state.all_values("aws_s3_bucket_server_side_encryption_configuration")
+            for each in values["rule"][0]["apply_server_side_encryption_by_default"]
+            if each["kms_master_key_id"]
+        }
+        (own_key,) = (arn for arn in self._keys if arn.split(":")[3] == self.region)
+        system = self.state.output("environment")["SEALIFT_SYSTEM"]
+        self._account = Account(self.account_id, system, own_key, keys, self.bucket_regions)
+        self._world = World(
+            inside=self._inside,
+            bucket_regions=self.bucket_regions,
+            locked={values["bucket"] for values in self.state.all_values("aws_s3_bucket_object_lock_configuration")},
+            bucket_keys=keys,
+            owned={
+                values["bucket"]
+                for values in self.state.all_values("aws_s3_bucket_ownership_controls")
+                if values["rule"][0]["object_ownership"] == "BucketOwnerEnforced"
+            },
+        )
+
+    def refusals(self, requests: Iterable[Recorded]) -> dict[str, str]:
+        """Why → a request that AWS would refuse for it."""
+        found: dict[str, str] = {}
+        for request in requests:
+            if request.role in self.statements:
+                for why in self._why(request):
+                    found.setdefault(f"{request.role}: {why}", str(request))
+        return found
+
+    def unused(self) -> set[tuple[str, str]]:
+        """(role, action) of each permission that no request has used so far."""
+        granted = {
+            (role, action)
+            for role, statements in self.statements.items()
+            for statement in statements
+            if statement["Effect"] == "Allow"
+            for action in listed(statement["Action"])
+        }
+        return granted - self.used
+
+    def _why(self, request: Recorded) -> Iterator[str]:
+        if request.service == "s3":
+            yield from (rule.name for rule in S3_REFUSES if rule.refuses(request, self._world))
+        for demand in self._account.demands(request):
+            place = demand.resource.removeprefix(S3).partition("/")[0]
+            where = place if demand.action.startswith("s3:") else demand.resource
+            answer = decide(self.statements[request.role], demand.action, demand.resource, demand.context)
+            if answer is Answer.ALLOWED:
+                self.used.add((request.role, demand.action))
+            elif demand.is_needed:
+                yield f"{demand.action} on {where}: {answer} by its role"
+            yield from self._of_resources(request, demand, where)
+
+    def _of_resources(self, request: Recorded, demand: Demand, where: str) -> Iterator[str]:
+        """Policies beside the role's: those of buckets and keys, and of the endpoint that leads there."""
+        principal = f"arn:aws:iam::{self.account_id}:role/{request.role}"
+        asked = (demand.action, demand.resource, demand.context)
+        if decide(self._buckets.get(where, []), *asked, principal) is Answer.DENIED:
+            yield f"{demand.action} on {where}: denied by the bucket"
+        if demand.action.startswith("kms:") and demand.resource in self._keys:
+            root = f"arn:aws:iam::{self.account_id}:root"  # the key leaves it to the account's roles
+            if decide(self._keys[demand.resource], *asked, root) is not Answer.ALLOWED:
+                yield f"{demand.action} on {where}: not allowed by the key"
+        service = demand.action.partition(":")[0]
+        if request.role in self._inside and service in ENDPOINT_SERVICES:
+            region = self.bucket_regions.get(where, self.region) if service == "s3" else self.region
+            endpoint = self._endpoints.get((region, service))
+            assert endpoint is not None, f"no endpoint leads to {service} in {region}"
+            if decide(endpoint, *asked, "*") is not Answer.ALLOWED:
+                yield f"{demand.action} on {where}: not allowed by the endpoint of {service} in {region}"

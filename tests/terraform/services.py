@@ -1,0 +1,210 @@
+"""Requests that AWS's own services send for the system, with the condition keys that they really bring.
+
+No recorder hears them: they follow from what the plan connects. What a service does not send meets no condition.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from tests.terraform.iam import Answer, decide
+from tests.terraform.world import State
+
+S3_KEYS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/grant-destinations-permissions-to-s3.html"
+SNS_KEYS = "https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html"
+EVENTS_TO_SNS = "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html"
+EVENTS_TO_SQS = "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html"
+REPLICATION = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/setting-repl-config-perm-overview.html"
+EXECUTION = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_IAM_role.html"
+MAPPING = "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"
+DEAD_LETTERS = "https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html"
+SCHEDULER = "https://docs.aws.amazon.com/scheduler/latest/UserGuide/setting-up.html"
+FLOW_LOGS = "https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-iam-role.html"
+
+READ_KEY = ("kms:GenerateDataKey", "kms:Decrypt")
+
+
+class Sent(NamedTuple):
+    """A request of a service: in a role's name, or in its own with a policy of the resource. `source` documents it."""
+
+    who: str
+    action: str
+    resource: str
+    context: Mapping[str, str]
+    source: str
+
+
+class Policies:
+    """What lets services in: policies of queues, topics, buckets, keys, functions and roles."""
+
+    def __init__(self, state: State, account: str, region: str):
+        self.state, self.account, self.region = state, account, region
+        self.roles: dict[str, list[dict[str, object]]] = {}
+        for values in state.all_values("aws_iam_role_policy"):
+            self.roles.setdefault(values["role"], []).extend(json.loads(values["policy"])["Statement"])
+        self._of_resource = {}
+        for kind in ("aws_sqs_queue_policy", "aws_sns_topic_policy", "aws_kms_key", "aws_s3_bucket_policy"):
+            for values in state.all_values(kind):
+                statements = json.loads(values["policy"])["Statement"]
+                for arn in {each["Resource"] for each in statements if isinstance(each["Resource"], str)} - {"*"}:
+                    self._of_resource[arn] = statements
+                if kind == "aws_kms_key":
+                    self._of_resource[values["arn"]] = statements
+                if kind == "aws_s3_bucket_policy":
+                    self._of_resource[f"arn:aws:s3:::{values['bucket']}"] = statements
+
+    def allow(self, sent: Sent) -> bool:
+        """Whether AWS lets it through."""
+        context = {"aws:SecureTransport": "true", **sent.context}
+        if sent.who in self.roles:
+            return decide(self.roles[sent.who], sent.action, sent.resource, context) is Answer.ALLOWED
+        if sent.action == "lambda:InvokeFunction":
+            return any(
+                values["principal"] == sent.who
+                and sent.resource.endswith(f":{values['function_name']}")
+                and values["source_arn"] == sent.context["aws:SourceArn"]
+                for values in self.state.all_values("aws_lambda_permission")
+            )
+        place = sent.resource.partition("/")[0] if ":s3:::" in sent.resource else sent.resource
+        return decide(self._of_resource[place], sent.action, sent.resource, context, sent.who) is Answer.ALLOWED
+
+
+def sent_by_services(state: State, account: str, region: str) -> Iterator[Sent]:
+    """All of them, by what the plan connects."""
+    keys = {values["arn"].split(":")[3]: values["arn"] for values in state.all_values("aws_kms_key")}
+    own_key = keys[region]
+    yield from _rules(state, own_key)
+    yield from _deliveries(state, account, keys)
+    (topic,) = (values["arn"] for values in state.all_values("aws_sns_topic"))
+    alarm = {"aws:SourceAccount": account, "aws:SourceArn": f"arn:aws:cloudwatch:{region}:{account}:alarm:any"}
+    yield Sent("cloudwatch.amazonaws.com", "sns:Publish", topic, alarm, SNS_KEYS)
+    for action in READ_KEY:
+        yield Sent("cloudwatch.amazonaws.com", action, own_key, {"aws:SourceAccount": account}, SNS_KEYS)
+    yield from _schedules(state, own_key)
+    yield from _functions(state, region, own_key)
+    yield from _containers(state)
+    yield from _replication(state)
+    for values in state.all_values("aws_cloudwatch_log_group"):
+        if "/vpc/" in values["name"]:
+            for action in ("logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"):
+                role = next(each for each in _names(state) if each.endswith("-flow-logs"))
+                yield Sent(role, action, f"{values['arn']}:log-stream:eni", {}, FLOW_LOGS)
+
+
+def _names(state: State) -> list[str]:
+    return [values["name"] for values in state.all_values("aws_iam_role")]
+
+
+def _rules(state: State, own_key: str) -> Iterator[Sent]:
+    """EventBridge names its rule to queues and functions, nothing to topics, and to KMS what it encrypts for."""
+    made = state.all_values("aws_cloudwatch_event_rule")
+    rules = {(values["region"], values["name"]): values["arn"] for values in made}
+    service = "events.amazonaws.com"
+    for values in state.all_values("aws_cloudwatch_event_target"):
+        rule = {"aws:SourceArn": rules[values["region"], values["rule"]]}
+        target, dead = values["arn"], values["dead_letter_config"][0]["arn"]
+        kind = target.split(":")[2]
+        if kind == "events":
+            yield Sent(values["role_arn"].rpartition("/")[2], "events:PutEvents", target, {}, EVENTS_TO_SQS)
+        elif kind == "lambda":
+            yield Sent(service, "lambda:InvokeFunction", target, rule, EVENTS_TO_SQS)
+        else:
+            action, context = {"sqs": ("sqs:SendMessage", rule), "sns": ("sns:Publish", {})}[kind]
+            yield Sent(service, action, target, context, EVENTS_TO_SNS if kind == "sns" else EVENTS_TO_SQS)
+            name = {"sqs": "aws:sqs:arn", "sns": "aws:sns:topicArn"}[kind]
+            for each in READ_KEY:
+                yield Sent(service, each, own_key, {f"kms:EncryptionContext:{name}": target}, SNS_KEYS)
+        yield Sent(service, "sqs:SendMessage", dead, rule, EVENTS_TO_SQS)
+
+
+def _deliveries(state: State, account: str, keys: Mapping[str, str]) -> Iterator[Sent]:
+    """S3 delivers notifications to the queue, and inventories to buckets of the region."""
+    service = "s3.amazonaws.com"
+    for values in state.all_values("aws_s3_bucket_notification"):
+        origin = {"aws:SourceAccount": account, "aws:SourceArn": f"arn:aws:s3:::{values['bucket']}"}
+        for queue in values["queue"] or []:
+            yield Sent(service, "sqs:SendMessage", queue["queue_arn"], origin, S3_KEYS)
+            for action in READ_KEY:
+                yield Sent(service, action, keys[queue["queue_arn"].split(":")[3]], origin, S3_KEYS)
+    for values in state.all_values("aws_s3_bucket_inventory"):
+        place = values["destination"][0]["bucket"][0]
+        origin = {"aws:SourceAccount": account, "aws:SourceArn": f"arn:aws:s3:::{values['bucket']}"}
+        owner = {"s3:x-amz-acl": "bucket-owner-full-control"}
+        where = f"{place['bucket_arn']}/{(place['prefix'] or '').rstrip('/')}/{values['bucket']}/x/manifest.json"
+        yield Sent(service, "s3:PutObject", where, origin | owner, S3_KEYS)
+        for encryption in place["encryption"] or []:
+            for each in encryption["sse_kms"]:
+                yield Sent(service, "kms:GenerateDataKey", each["key_id"], origin, S3_KEYS)
+
+
+def _schedules(state: State, own_key: str) -> Iterator[Sent]:
+    for values in state.all_values("aws_scheduler_schedule"):
+        target = values["target"][0]
+        role = target["role_arn"].rpartition("/")[2]
+        yield Sent(role, "lambda:InvokeFunction", target["arn"], {}, SCHEDULER)
+        yield Sent(role, "sqs:SendMessage", target["dead_letter_config"][0]["arn"], {}, SCHEDULER)
+        for action in READ_KEY:
+            yield Sent(role, action, own_key, {}, SCHEDULER)
+
+
+def _functions(state: State, region: str, own_key: str) -> Iterator[Sent]:
+    """Lambda polls, logs and keeps what failed in the function's name."""
+    groups = {values["name"]: values["arn"] for values in state.all_values("aws_cloudwatch_log_group")}
+    roles = {}
+    for values in state.all_values("aws_lambda_function"):
+        role = roles[values["function_name"]] = values["role"].rpartition("/")[2]
+        group = groups[values["logging_config"][0]["log_group"]]
+        for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
+            yield Sent(role, action, f"{group}:log-stream:x", {}, MAPPING)
+        via = {"kms:ViaService": f"lambda.{region}.amazonaws.com"}
+        yield Sent(role, "kms:Decrypt", own_key, via, MAPPING)
+        yield Sent(role, "sqs:SendMessage", values["dead_letter_config"][0]["target_arn"], {}, DEAD_LETTERS)
+        for action in READ_KEY:
+            yield Sent(role, action, own_key, {"kms:ViaService": f"sqs.{region}.amazonaws.com"}, DEAD_LETTERS)
+    for values in state.all_values("aws_lambda_event_source_mapping"):
+        role = roles[values["function_name"].rpartition(":")[2]]
+        for action in ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"):
+            yield Sent(role, action, values["event_source_arn"], {}, MAPPING)
+        yield Sent(role, "kms:Decrypt", own_key, {"kms:ViaService": f"sqs.{region}.amazonaws.com"}, MAPPING)
+
+
+def _containers(state: State) -> Iterator[Sent]:
+    (repository,) = (values["arn"] for values in state.all_values("aws_ecr_repository"))
+    groups = {values["name"]: values["arn"] for values in state.all_values("aws_cloudwatch_log_group")}
+    for values in state.all_values("aws_batch_job_definition"):
+        container = json.loads(values["container_properties"])
+        role = container["executionRoleArn"].rpartition("/")[2]
+        yield Sent(role, "ecr:GetAuthorizationToken", "*", {}, EXECUTION)
+        for action in ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"):
+            yield Sent(role, action, repository, {}, EXECUTION)
+        group = groups[container["logConfiguration"]["options"]["awslogs-group"]]
+        for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
+            yield Sent(role, action, f"{group}:log-stream:x", {}, EXECUTION)
+
+
+def _replication(state: State) -> Iterator[Sent]:
+    """S3 carries objects in the role's name, with tags, locks and delete markers."""
+    regions = {values["bucket"]: values["region"] for values in state.all_values("aws_s3_bucket")}
+    keys = {
+        values["bucket"]: each["kms_master_key_id"]
+        for values in state.all_values("aws_s3_bucket_server_side_encryption_configuration")
+        for each in values["rule"][0]["apply_server_side_encryption_by_default"]
+    }
+    for values in state.all_values("aws_s3_bucket_replication_configuration"):
+        role, hot = values["role"].rpartition("/")[2], f"arn:aws:s3:::{values['bucket']}"
+        for action in ("s3:GetReplicationConfiguration", "s3:ListBucket"):
+            yield Sent(role, action, hot, {}, REPLICATION)
+        for rule in values["rule"]:
+            twin = rule["destination"][0]["bucket"]
+            key = f"{rule['filter'][0]['prefix']}x"
+            for name in ("VersionForReplication", "VersionAcl", "VersionTagging", "Retention", "LegalHold"):
+                yield Sent(role, f"s3:GetObject{name}", f"{hot}/{key}", {}, REPLICATION)
+            marks = rule["delete_marker_replication"][0]["status"] == "Enabled"
+            for name in ("Object", "Tags", *(["Delete"] if marks else [])):
+                yield Sent(role, f"s3:Replicate{name}", f"{twin}/{key}", {}, REPLICATION)
+            for bucket, action in ((values["bucket"], "kms:Decrypt"), (twin.rpartition(":")[2], "kms:Encrypt")):
+                if keys.get(bucket):
+                    via = {"kms:ViaService": f"s3.{regions[bucket]}.amazonaws.com"}
+                    yield Sent(role, action, keys[bucket], via, REPLICATION)

@@ -1,0 +1,222 @@
+"""A day's real requests, replayed against the policies of a plan: nothing is refused, and no permission is idle.
+
+`tests/terraform/day.py` runs the system with the plan's settings; each request is recorded with the role that sent it.
+`requests.py` says what it asks of IAM, `refusals.py` what AWS refuses whatever policies say, `services.py` what AWS's
+own services send.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import faulthandler
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.doubles.aws_recorder import Recorded
+from tests.end_to_end.test_reconcile import settle as next_second
+from tests.terraform.conftest import _terraform
+from tests.terraform.day import ACCOUNT, NAME, REGION, VARIABLES, Day, day_policy, open_day
+from tests.terraform.iam import listed
+from tests.terraform.replay import Replay
+from tests.terraform.scenes import SCENES
+from tests.terraform.services import sent_by_services
+from tests.terraform.world import State
+
+WITHOUT_REQUEST = {
+    # (role, action); `*` is any role
+    ("*", "s3:AbortMultipartUpload"): "an upload that fails is given up; none fails in the day",
+    ("*", "batch:ListJobs"): "a submission whose answer was lost is looked for by its name",
+    ("*", "batch:TerminateJob"): "of two jobs that started at once, one is ended",
+    ("*", "s3:GetObjectVersion"): "rows that name a version are read by it; the day's have no versions there",
+    ("*", "s3:ListBucketVersions"): "the day plans with --versions all where S3 keeps deletes alone",
+    ("*", "s3:GetBucketVersioning"): "the same",
+    ("*", "s3:GetObjectTagging"): "for sources that keep no versions; the tags of a version are another action",
+    (f"{NAME}-job-expire", "s3:GetObjectRetention"): "locked originals are kept; the day packs none",
+    (f"{NAME}-job-expire", "s3:GetObjectLegalHold"): "the same",
+}
+"""Permissions that no request of the day used, and why a role has them."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A day that is over but for what a test adds."""
+
+    day: Day
+    replay: Replay
+    requests: tuple[Recorded, ...]
+
+    def judged(self, requests: tuple[Recorded, ...], replay: Replay | None = None) -> list[str]:
+        return sorted((replay or self.replay).refusals(requests))
+
+    def planted(self, change: Callable[[str, dict[str, Any]], dict[str, Any] | None]) -> list[str]:
+        """The refusals by roles whose statements were changed; None leaves a statement out."""
+        changed = copy.copy(self.replay)
+        changed.statements = {
+            role: [new for each in statements if (new := change(role, copy.deepcopy(each))) is not None]
+            for role, statements in self.replay.statements.items()
+        }
+        return self.judged(self.requests, changed)
+
+
+@contextlib.contextmanager
+def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
+    """A plan applied, and its day."""
+    policy, folder = day_policy(), tmp_path_factory.mktemp("day")
+    file = folder / "policy.yaml"
+    file.write_text(yaml.safe_dump(policy))
+    state: State = _terraform(tmp_path_factory).apply(str(file), *VARIABLES)
+    with open_day(state, policy, folder) as day:
+        for scene in SCENES:
+            scene(day)
+        replay = Replay(state, ACCOUNT, REGION, day.aws.bucket_regions)
+        yield Recording(day, replay, tuple(day.aws.requests))
+
+
+def nothing_that_the_day_asks_for_is_refused(recording: Recording) -> None:
+    assert {request.role for request in recording.requests} >= set(recording.day.roles())
+    assert recording.replay.refusals(recording.requests) == {}
+
+
+def every_permission_is_used_or_has_a_reason(recording: Recording) -> None:
+    recording.replay.refusals(recording.requests)
+    services = {(each.who, each.action) for each in sent_by_services(recording.day.state, ACCOUNT, REGION)}
+    unused = recording.replay.unused() - services
+    without = {each for each in unused if each not in WITHOUT_REQUEST and ("*", each[1]) not in WITHOUT_REQUEST}
+    stale = {
+        (role, action)
+        for role, action in WITHOUT_REQUEST
+        if not any(action == other and role in ("*", who) for who, other in unused)
+    }
+    assert without == set()
+    assert stale == set()
+
+
+def nights_of_one_worker_end(recording: Recording) -> None:
+    """Shares are fair, workers come one at a time, and nights have vCPUs of their own: both nights came to an end."""
+    state = recording.day.state
+    (workers,) = (
+        values["compute_resources"][0]["max_vcpus"]
+        for values in state.all_values("aws_batch_compute_environment")
+        if values["name_prefix"].endswith("-spot-")
+    )
+    assert workers == recording.day.policy["batch"]["vcpus"]
+    assert all(values["scheduling_policy_arn"] for values in state.all_values("aws_batch_job_queue"))
+    jobs = [job for job in recording.day.batch.engine.jobs.values() if job.queue.endswith("-spot") and not job.children]
+    spans = sorted((each.started_at, each.stopped_at) for job in jobs for each in job.attempts)
+    assert len(spans) > 20
+    assert all(ended <= begun for (_, ended), (begun, _) in itertools.pairwise(spans))
+    regions = {recording.day.aws.bucket_regions[request.bucket] for request in recording.requests if request.bucket}
+    assert len(regions) == 3
+
+
+def without(statement: dict[str, Any], unwanted: Callable[[str], bool]) -> dict[str, Any] | None:
+    """The statement without resources of that kind."""
+    kept = [each for each in listed(statement["Resource"]) if not unwanted(each)]
+    return statement | {"Resource": kept} if kept else None
+
+
+def it_finds_a_restore_that_may_not_read_sources(recording: Recording) -> None:
+    def change(role: str, statement: dict[str, Any]) -> dict[str, Any] | None:
+        if role != f"{NAME}-job-restore" or statement.get("Sid") != "Read":
+            return statement
+        return without(statement, lambda arn: "example-scans" in arn)
+
+    assert recording.planted(change) == [
+        f"{NAME}-job-restore: s3:GetObjectVersion on example-scans: silent by its role"
+    ]
+
+
+def it_finds_roles_that_know_no_annotations(recording: Recording) -> None:
+    def change(role: str, statement: dict[str, Any]) -> dict[str, Any] | None:
+        if statement["Effect"] == "Deny":
+            return statement
+        actions = [each for each in listed(statement["Action"]) if "Annotation" not in each]
+        return statement | {"Action": actions} if actions else None
+
+    found = recording.planted(change)
+    assert f"{NAME}-fn-backup: s3:GetObjectAnnotation on example-scans: silent by its role" in found
+    assert f"{NAME}-job-replicate: s3:PutObjectAnnotation on example-hot-fra: silent by its role" in found
+    assert all("Annotation" in each for each in found)
+
+
+def it_finds_listings_by_what_prefixes_share(recording: Recording) -> None:
+    """What roles were refused before this replay: nights, backfills and expire list by the start of all prefixes."""
+
+    def change(role: str, statement: dict[str, Any]) -> dict[str, Any] | None:
+        for tests in statement.get("Condition", {}).values():
+            if "s3:prefix" in tests:
+                tests["s3:prefix"] = [each for each in tests["s3:prefix"] if each not in ("s*", "delivery/*")]
+        return statement
+
+    found = recording.planted(change)
+    assert f"{NAME}-job-nightly: s3:ListBucket on example-scans: silent by its role" in found
+    assert f"{NAME}-job-backfill: s3:ListBucket on example-hot-fra: silent by its role" in found
+    assert f"{NAME}-job-expire: s3:ListBucketVersions on example-scans: silent by its role" in found
+
+
+def it_finds_copies_across_regions_through_an_endpoint(recording: Recording) -> None:
+    """A worker in the network without a way out that lets S3 copy, since nobody told it where it is."""
+    day, before = recording.day, len(recording.day.aws.requests)
+    day.put("example-customs-us", "2026/across.pdf", b"across")
+    next_second()
+    sides = ("--source", "s3://example-customs-us", "--destination", "s3://example-customs-copies")
+    regions = ("--source-region", "us-east-1", "--destination-region", "eu-west-1")
+    command = ("replicate", *sides, *regions, "--executor", "local", "--yes")
+    day.command(*command, role=f"{NAME}-job-replicate", SEALIFT_ENDPOINTS_ONLY="")
+    found = recording.judged(tuple(day.aws.requests[before:]))
+    assert found == [f"{NAME}-job-replicate: copies between regions through a VPC endpoint"]
+
+
+def it_finds_uploads_without_a_checksum_under_a_default_retention(recording: Recording) -> None:
+    streamed = [
+        replace(request, headers={name: value for name, value in request.headers.items() if "checksum" not in name})
+        for request in recording.requests
+        if request.bucket == "example-customs-copies"
+        and request.method == "PUT"
+        and "x-amz-copy-source" not in request.headers
+    ]
+    assert {"content-md5" in request.headers for request in streamed} == {False}
+    assert any("partNumber" in request.query for request in streamed)
+    found = recording.judged(tuple(streamed))
+    why = "uploads without a checksum to a bucket with a default retention"
+    assert found == [f"{NAME}-job-replicate: {why}"]
+
+
+def it_finds_buckets_that_the_network_does_not_reach(recording: Recording) -> None:
+    state = recording.day.state
+    resources = copy.deepcopy(list(state.resources))
+    for each in resources:
+        if each["type"] == "aws_vpc_endpoint" and each["values"]["policy"]:
+            each["values"]["policy"] = each["values"]["policy"].replace("example-customs-copies", "another")
+    narrow = Replay(State(resources, state.outputs), ACCOUNT, REGION, recording.day.aws.bucket_regions)
+    found = recording.judged(recording.requests, narrow)
+    assert found
+    assert all("example-customs-copies: not allowed by the endpoint of s3 in eu-west-1" in each for each in found)
+
+
+CHECKS = (
+    nothing_that_the_day_asks_for_is_refused,
+    every_permission_is_used_or_has_a_reason,
+    nights_of_one_worker_end,
+    it_finds_a_restore_that_may_not_read_sources,
+    it_finds_roles_that_know_no_annotations,
+    it_finds_listings_by_what_prefixes_share,
+    it_finds_copies_across_regions_through_an_endpoint,
+    it_finds_uploads_without_a_checksum_under_a_default_retention,
+    it_finds_buckets_that_the_network_does_not_reach,
+)
+
+
+@pytest.mark.slow
+def test_a_day_is_let_through_and_planted_mistakes_are_found(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One test, since tests in several processes would each have a day of their own."""
+    faulthandler.cancel_dump_traceback_later()  # it takes minutes, and each thing that it waits for has its own limit
+    with record(tmp_path_factory) as recording:
+        for check in CHECKS:
+            check(recording)

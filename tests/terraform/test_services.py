@@ -1,0 +1,35 @@
+"""Requests of AWS's own services, against the policies that let them in."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+from tests.terraform.day import ACCOUNT, REGION
+from tests.terraform.services import Policies, sent_by_services
+from tests.terraform.world import State
+
+
+def refused(state: State) -> set[tuple[str, str]]:
+    """(who, action) of what would not be let in."""
+    policies = Policies(state, ACCOUNT, REGION)
+    sent = list(sent_by_services(state, ACCOUNT, REGION))
+    assert len(sent) > 150
+    return {(each.who, each.action) for each in sent if not policies.allow(each)}
+
+
+def test_services_are_let_in(example: State, hosts: State) -> None:
+    assert refused(example) == set()
+    assert refused(hosts) == set()
+
+
+def test_a_condition_that_eventbridge_does_not_meet_is_found(hosts: State) -> None:
+    resources = copy.deepcopy(list(hosts.resources))
+    for each in resources:
+        if each["type"] == "aws_sns_topic_policy":
+            policy = json.loads(each["values"]["policy"])
+            for statement in policy["Statement"]:
+                if statement["Principal"] == {"Service": "events.amazonaws.com"}:
+                    statement["Condition"] = {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+            each["values"]["policy"] = json.dumps(policy)
+    assert refused(State(resources, hosts.outputs)) == {("events.amazonaws.com", "sns:Publish")}
