@@ -184,6 +184,16 @@ resource "aws_batch_job_queue" "this" {
     compute_environment = aws_batch_compute_environment.this[each.key].arn
   }
 
+  # https://docs.aws.amazon.com/batch/latest/APIReference/API_CreateJobQueue.html: Spot and on demand may follow each other
+  dynamic "compute_environment_order" {
+    for_each = [for name in ["on_demand"] : name if var.on_demand_behind_spot && each.key == "spot" && local.batch.compute != "fargate"]
+
+    content {
+      order               = 2
+      compute_environment = aws_batch_compute_environment.this[compute_environment_order.value].arn
+    }
+  }
+
   # A size that no environment offers would stand at the head of the queue for ever.
   dynamic "job_state_time_limit_action" {
     for_each = ["MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE", "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"]

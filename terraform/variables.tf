@@ -255,6 +255,13 @@ variable "ec2_instance_types" {
   nullable    = false
 }
 
+variable "on_demand_behind_spot" {
+  description = "Whether workers run on demand where Spot has no capacity, or no vCPU left of `max_vcpus`: faster and dearer, with up to twice as many at once."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "fair_share" {
   description = "Whether the queues share workers fairly between pairs. What functions start and its runs have the pair as share, other runs `--share` or the system's name."
   type        = bool

@@ -32,6 +32,7 @@ def hosts(tmp_path_factory) -> State:
     variables = (
         "fair_share=true",
         "object_annotations=true",
+        "on_demand_behind_spot=true",
         'source_accounts=["111122223333"]',
         'restore_to=["partners-bucket/back/"]',
     )

@@ -22,12 +22,23 @@ def world(request) -> Any:
     return request.getfixturevalue(request.param)
 
 
-def environments(state) -> dict[str, dict[str, Any]]:
-    """Queue → its compute environment."""
+def environments(state) -> dict[str, list[dict[str, Any]]]:
+    """Queue → its compute environments, in order."""
     made = {values["arn"]: values for values in state.all_values("aws_batch_compute_environment")}
     return {
-        values["name"]: made[values["compute_environment_order"][0]["compute_environment"]]
+        values["name"]: [
+            made[each["compute_environment"]]
+            for each in sorted(values["compute_environment_order"], key=lambda each: each["order"])
+        ]
         for values in state.all_values("aws_batch_job_queue")
+    }
+
+
+def kinds(state) -> dict[str, list[str]]:
+    """Queue → the types of its compute environments."""
+    return {
+        name.partition("-")[2]: [each["compute_resources"][0]["type"] for each in made]
+        for name, made in environments(state).items()
     }
 
 
@@ -54,13 +65,20 @@ def test_nobody_holds_vcpus_that_he_waits_for(world):
     working = {str(queue) for job in jobs(world).values() for queue in (job.batch_queue, job.batch_queue_on_demand)}
     assert starting <= set(queues)
     assert working <= set(queues)
-    assert not {queues[name]["arn"] for name in starting} & {queues[name]["arn"] for name in working}
+    held = {each["arn"] for name in starting for each in queues[name]}
+    assert not held & {each["arn"] for name in working for each in queues[name]}
+
+
+def test_on_demand_comes_behind_spot_where_that_is_wanted(hosts, example):
+    assert kinds(hosts) == {"spot": ["SPOT", "EC2"], "on-demand": ["EC2"], "orchestrators": ["EC2"]}
+    assert kinds(example) == {"spot": ["FARGATE_SPOT"], "on-demand": ["FARGATE"], "orchestrators": ["FARGATE"]}
 
 
 def test_every_pair_s_night_finds_room(world):
     policy = read_policy(str(ROOT / "policy.example.yaml"))
     (queue,) = {str(settings.batch_queue) for settings in functions(world).values()}
-    (resources,) = environments(world)[queue]["compute_resources"]
+    (environment,) = environments(world)[queue]
+    (resources,) = environment["compute_resources"]
     assert resources["type"] in ("FARGATE", "EC2")  # Spot would end a backfill of days again and again
     nights = len(world.all("aws_scheduler_schedule", "nightly"))
     assert resources["max_vcpus"] >= nights * policy.batch.vcpus
