@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from posixpath import commonprefix
 
 from jobs.aws.batch_settings import EcrImage
 from jobs.doctor.expected import (
@@ -57,7 +58,8 @@ class Names:
         return "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
 
 
-_READ = ("s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectAttributes", "s3:GetObjectTagging")
+_READ = ("s3:GetObject", "s3:GetObjectVersion")
+_TAGS = ("s3:GetObjectTagging", "s3:GetObjectVersionTagging")
 _WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 _EVERYWHERE = ("source", "copy", "replica", "archive", "reports")
 
@@ -67,7 +69,7 @@ _ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "enqueue": ((), (), ()),
     "submit": (("reports",), (), ("nightly", "backfill", "reconcile")),
     "follow": ((), (), ("replicate", "restore")),
-    "inventory": (("source", "copy", "replica"), (), ("inventory",)),
+    "inventory": (("source", "copy", "replica"), (), ()),
     "replicate": (("source", "copy", "reports"), ("copy",), ("replicate", "verify")),
     "verify": (_EVERYWHERE, (), ("verify",)),
     "reconcile": (("source", "copy", "replica", "reports"), (), ("replicate", "verify", "reconcile")),
@@ -78,6 +80,7 @@ _ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "expire": (("source", "copy", "replica", "archive"), (), ()),
 }
 _MARKS = ("backup", "replicate")
+_KEEP_TAGS = ("backup", "replicate", "compact", "restore")
 
 
 def roles(policy: Policy) -> list[str]:
@@ -93,6 +96,9 @@ def needs(policy: Policy, role: str, names: Names) -> list[Need]:
     found = [*_on_ledger(policy, plans, names)]
     for place in places:
         found += _on_place(place, place.kind in writes, plans, names)
+    if role in _KEEP_TAGS:
+        found += [Need(_TAGS, _object(place, names)) for place in places if place.kind in ("source", "copy")]
+    found += _shared_listings(policy, role, names)
     if role in _MARKS:
         found += [
             Need(("s3:DeleteObject",), _object(place, names)) for place in _copies(policy) if place.kind == "mark"
@@ -172,6 +178,18 @@ def _on_place(place: Place, is_written: bool, plans: Mapping[str, BucketPlan], n
         region = plans[place.bucket].region
         actions = ("kms:Decrypt", "kms:GenerateDataKey") if is_written else ("kms:Decrypt",)
         yield Need(actions, key, {"kms:ViaService": f"s3.{region}.{names.suffix}"})
+
+
+def _shared_listings(policy: Policy, role: str, names: Names) -> Iterator[Need]:
+    """A night lists a source by what its prefixes share, a backfill looks below a destination's prefix."""
+    for pair in policy.pairs:
+        listed = {
+            "nightly": (str(pair.source.bucket), commonprefix(pair.source.prefixes)),
+            "backfill": (str(pair.destination.bucket), pair.copy_key("")),
+        }
+        if role in listed:
+            bucket, prefix = listed[role]
+            yield Need(("s3:ListBucket",), _arn(bucket, names), {"s3:prefix": prefix})
 
 
 def _submissions(policy: Policy, role: str, submits: tuple[str, ...], names: Names) -> Iterator[Need]:
