@@ -148,7 +148,7 @@ BUGS = [
     Bug(
         "adopt-any-upload",
         "a copy goes on with an upload of another source version",
-        1_600,
+        400,
         _adopt_any_upload,
         "large copies",
     ),
