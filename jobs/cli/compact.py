@@ -106,6 +106,7 @@ def compact(options: CompactCommand) -> int:
         if not options.pair or not options.rule:
             raise UsageError("--pair and --rule go together")
         options, claims = by_rule(options, options.pair, options.rule, settings)
+        options = replace(options, start=replace(options.start, allow_empty=True))  # a pair may be empty
     return asyncio.run(_start(options, claims, ledger_location(options.ledger, settings), settings))
 
 

@@ -136,6 +136,9 @@ def test_a_cut_archive_without_any_index_is_salvaged(packed: World) -> None:
 
 
 def test_an_empty_source_is_nothing_to_pack(world: World) -> None:
-    assert compact(world, ALL)["outcomes"] == {}
+    places = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed"]
+    refused = world.sealift("compact", *places, ALL)
+    assert (refused.code, "--allow-empty" in refused.stderr) == (10, True)
+    assert compact(world, ALL, "--allow-empty")["outcomes"] == {}
     fill(world, 1)
     assert compact(world, ALL, "--min-size", "1GiB")["excluded"] == {"min_size": 1}
