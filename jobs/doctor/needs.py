@@ -181,7 +181,9 @@ def _on_place(place: Place, is_written: bool, plans: Mapping[str, BucketPlan], n
 
 
 def _shared_listings(policy: Policy, role: str, names: Names) -> Iterator[Need]:
-    """A night lists a source by what its prefixes share, a backfill looks below a destination's prefix."""
+    """A night lists a source by what its prefixes share. A backfill looks below a destination's
+    prefix.
+    """
     for pair in policy.pairs:
         listed = {
             "nightly": (str(pair.source.bucket), commonprefix(pair.source.prefixes)),
