@@ -212,7 +212,7 @@ def test_a_night_killed_amid_its_repair_goes_on_with_the_same_run(world: World, 
 
     kill_when(world, policy, is_at_work)
     [broken] = [run for run in runs(world) if run["job"] == "replicate"]
-    assert (broken["state"], broken["rows"]) == ("incomplete", 300)
+    assert (broken["state"], broken["rows"]) == ("stopped", 300)
     night = nightly(world, policy)
     repaired = counted(night, "repair")
     assert (night["code"], repaired["copied"] + repaired.get("same", 0)) == (0, 300)
