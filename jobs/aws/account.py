@@ -44,6 +44,7 @@ class Decision:
     """IAM's answer to one action of a role. `answer`: allowed, implicitDeny or explicitDeny."""
 
     action: str
+    resource: str
     answer: str
     missing_context: tuple[str, ...]
 
@@ -75,12 +76,13 @@ class Account:
         return policy
 
     def simulate(
-        self, role: str, actions: Sequence[str], resource: str, context: Mapping[str, str]
+        self, role: str, actions: Sequence[str], resources: Sequence[str], context: Mapping[str, str]
     ) -> tuple[Decision, ...]:
-        """What IAM says of a role's actions on one resource.
+        """What IAM says of each action of a role on each resource.
 
         The simulation knows the role's policies, its permissions boundary and the organization's
-        policies. It does not know policies of buckets, queues and keys.
+        policies. It does not know policies of buckets, queues and keys. Raises ValueError if IAM
+        leaves a decision out.
         https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
         """
         client = self._clients["iam"]
@@ -91,21 +93,20 @@ class Account:
         asked: dict[str, Any] = {
             "PolicySourceArn": role,
             "ActionNames": list(actions),
-            "ResourceArns": [resource],
+            "ResourceArns": list(resources),
             "ContextEntries": entries,
         }
         found: list[Decision] = []
         while True:
             answer = call(client, "SimulatePrincipalPolicy", role, **asked)
-            found += [
-                Decision(each["EvalActionName"], each["EvalDecision"], tuple(each.get("MissingContextValues", ())))
-                for each in answer["EvaluationResults"]
-            ]
+            for each in answer["EvaluationResults"]:
+                found += _decisions(each)
             if not answer.get("IsTruncated"):
                 break
             asked["Marker"] = answer["Marker"]
-        if missing := sorted({*actions} - {each.action for each in found}):
-            raise ValueError(f"no decision on {', '.join(missing)}")
+        wanted = {(action, resource) for action in actions for resource in resources}
+        if missing := sorted(wanted - {(each.action, each.resource) for each in found}):
+            raise ValueError(f"no decision on {missing[0][0]} on {missing[0][1]}")
         return tuple(found)
 
     def latest_metric(
@@ -133,3 +134,17 @@ class Account:
         if statistic == "Sum":
             return float(sum(each["Sum"] for each in points))
         return float(max(points, key=lambda each: each["Timestamp"])[statistic])
+
+
+def _decisions(result: Mapping[str, Any]) -> list[Decision]:
+    """The decisions on an action: for each resource, or for the one that was named."""
+    action, parts = result["EvalActionName"], result.get("ResourceSpecificResults") or []
+    if not parts:
+        missing = tuple(result.get("MissingContextValues", ()))
+        return [Decision(action, result["EvalResourceName"], result["EvalDecision"], missing)]
+    return [
+        Decision(
+            action, part["EvalResourceName"], part["EvalResourceDecision"], tuple(part.get("MissingContextValues", ()))
+        )
+        for part in parts
+    ]

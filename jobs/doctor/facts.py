@@ -31,7 +31,6 @@ from jobs.doctor.expected import (
     RulePlan,
     SourcePlan,
 )
-from jobs.doctor.needs import Need
 from jobs.policy.model import Pair, Policy
 from jobs.s3.conditional_writes import HonouredConditions
 
@@ -218,13 +217,14 @@ class ImageFacts:
 class RoleFacts:
     """The role that a function or a job really uses, and IAM's answers on what it needs.
 
-    `arn`: None if function or job have no role.
+    `arn`: None if function or job have no role. `decisions`: whether they must be refusals, and the
+    decisions.
     """
 
     user: str
     expected_name: str
     arn: Reading[str | None]
-    decisions: tuple[tuple[Need, Reading[tuple[Decision, ...] | None]], ...]
+    decisions: tuple[tuple[bool, Reading[tuple[Decision, ...] | None]], ...]
 
 
 @dataclass(frozen=True, slots=True)

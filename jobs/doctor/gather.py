@@ -462,10 +462,16 @@ class _Gathering:
             return RoleFacts(user.user, user.expected_name, arn, ())
         account, name = self.asked(self.home), arn
 
-        def ask(need: Need) -> Any:
-            return none_if_absent(lambda: account.simulate(name, need.actions, need.resource, need.context))
+        def ask(group: Need, resources: Sequence[str]) -> Any:
+            return none_if_absent(lambda: account.simulate(name, group.actions, resources, group.context))
 
-        answers = [(need, read("iam", partial(ask, need))) for need in user.needs(names)]
+        groups: dict[tuple[object, ...], list[Need]] = {}  # IAM answers few calls a second
+        for need in user.needs(names):
+            groups.setdefault((need.actions, *sorted(need.context.items()), need.must_not), []).append(need)
+        answers = [
+            (group[0].must_not, read("iam", partial(ask, group[0], sorted({need.resource for need in group}))))
+            for group in groups.values()
+        ]
         return RoleFacts(user.user, user.expected_name, arn, tuple(answers))
 
     def waiting(self, pair: Pair) -> WaitingFacts:

@@ -6,7 +6,6 @@ from jobs.aws.account import Decision
 from jobs.aws.readings import Unread
 from jobs.doctor.facts import RoleFacts
 from jobs.doctor.model import Check, Finding, cannot_say, failure, known, ok, warning
-from jobs.doctor.needs import Need
 
 APPLY = "run terraform apply"
 SIMULATION = "iam:SimulatePrincipalPolicy"
@@ -18,14 +17,14 @@ def _role(facts: RoleFacts) -> Finding:
     if arn is None:
         return failure("it has no role: it may do nothing", APPLY)
     unread = None if facts.decisions else Unread(SIMULATION, "nothing was asked")
-    for need, decisions in facts.decisions:
+    for must_not, decisions in facts.decisions:
         if decisions is None:
             return failure(f"its role {arn} does not exist", APPLY)
         if isinstance(decisions, Unread):
             unread = unread or decisions
             continue
         for decision in decisions:
-            judged = _judge(need, decision, _name(arn))
+            judged = _judge(must_not, decision, _name(arn))
             if isinstance(judged, Finding):
                 return judged
             unread = unread or judged
@@ -36,10 +35,10 @@ def _role(facts: RoleFacts) -> Finding:
     return ok(f"{_name(arn)} may do what it has to")
 
 
-def _judge(need: Need, decision: Decision, role: str) -> Finding | Unread | None:
+def _judge(must_not: bool, decision: Decision, role: str) -> Finding | Unread | None:
     """What is wrong with a decision, or why nobody can tell."""
-    is_allowed, what = decision.answer == "allowed", f"{decision.action} on {need.resource}"
-    if is_allowed != need.must_not:
+    is_allowed, what = decision.answer == "allowed", f"{decision.action} on {decision.resource}"
+    if is_allowed != must_not:
         return None
     if is_allowed:
         return failure(f"{role} may {what}, which no such role should", APPLY)

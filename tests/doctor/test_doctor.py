@@ -153,6 +153,15 @@ def test_an_empty_answer_is_not_a_good_one(system: System):
     assert code == 3
 
 
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_a_simulation_is_read_in_both_forms_and_asked_in_few_calls(system: System, is_flat: bool):
+    system.account.is_flat = is_flat
+    assert system.doctor()[0] == 0
+    assert system.account.asked["iam:SimulatePrincipalPolicy"] < 300
+    system.account.refused.add(("parcels-job-nightly", "s3:GetObjectTagging", "*example-tracking*"))
+    assert [line["subject"] for line in bad(system.doctor()[1])] == ["job nightly"]
+
+
 def test_a_bucket_that_is_gone_is_one_line(system: System):
     del system.account.buckets["example-archives-fra"]
     code, lines = system.doctor()
