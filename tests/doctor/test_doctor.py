@@ -158,7 +158,7 @@ def test_a_simulation_is_read_in_both_forms_and_asked_in_few_calls(system: Syste
     system.account.is_flat = is_flat
     assert system.doctor()[0] == 0
     assert system.account.asked["iam:SimulatePrincipalPolicy"] < 300
-    system.account.refused.add(("parcels-job-nightly", "s3:GetObjectTagging", "*example-tracking*"))
+    system.account.refused.add(("parcels-job-nightly", "s3:GetObject", "*example-tracking*"))
     assert [line["subject"] for line in bad(system.doctor()[1])] == ["job nightly"]
 
 
