@@ -130,7 +130,7 @@ def test_a_killed_command_is_gone_on_with_by_retry(filled: World) -> None:
     done = copied(filled)
     assert 0 < done < ROWS
     [run] = filled.sealift("runs", "list", "--json").document["runs"]
-    assert (run["state"], run["rows"]) == ("incomplete", ROWS)
+    assert (run["state"], run["rows"]) == ("stopped", ROWS)
     retried = filled.sealift("runs", "retry", run["run_id"], "--json")
     assert retried.code == 0, retried.stderr
     complete(retried.document)
