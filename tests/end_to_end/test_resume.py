@@ -195,7 +195,7 @@ def test_a_server_that_goes_away_ends_the_run_with_75_and_it_goes_on_when_it_is_
     with seaweedfs(tmp_path) as server:
         world = dataclasses.replace(world, server=server, client=server.client())
         [run] = world.sealift("runs", "list", "--json").document["runs"]
-        assert run["state"] == "incomplete"
+        assert run["state"] == "stopped"
         retried = world.sealift("runs", "retry", run["run_id"], "--json")
         assert retried.code == 0, retried.stderr
         complete(retried.document)
