@@ -15,7 +15,7 @@ PYTEST_ARGS ?= -n 3  # half of a test is waiting for a server
 SOURCES := jobs scheduler images tests
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-bugs fuzz demo bench image sbom image-push lambda \
+.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-bugs fuzz demo bench dist image sbom image-push lambda \
 	container-test container-bench terraform-lock format lock clean
 
 help: ## This list
@@ -89,6 +89,13 @@ demo: $(VENV)/dev.stamp ## A replication, damaged and repaired, on this machine;
 
 bench: $(VENV)/bench.stamp ## Sealift against its peers; SCALE=0.1 ROUNDS=1 WORKLOADS=small,large for less
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.benchmarks.bench
+
+# The wheel is built from the sdist, so nothing of an earlier build gets into it.
+dist: $(VENV)/dev.stamp ## dist/: a wheel and an sdist for a package index, with man pages and completion, checked
+	@rm -rf dist share && $(BIN)/python images/manual.py share
+	$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist .
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/check-wheel-contents dist/*.whl
 
 # The image. How the build reaches a package index goes in as secrets, of which no layer keeps anything.
 ENGINE ?= podman
@@ -165,5 +172,5 @@ lock: $(VENV)/dev.stamp ## Resolve the dependencies again; UPGRADE=1 takes newer
 	printf 'setuptools\n' | $(COMPILE) - --constraint requirements/dev.txt --output-file requirements/image.txt
 
 clean: ## Remove environments, caches and results
-	rm -rf $(VENV) $(VENV313) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV313) build dist share *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

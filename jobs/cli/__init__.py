@@ -22,7 +22,7 @@ import threading
 import traceback
 import warnings
 from difflib import get_close_matches
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
@@ -31,6 +31,9 @@ from jobs.cli.console import ANSWER, emit, name_stdout_in_errors, open_missing_s
 from jobs.config import CLIENTS, Settings
 from jobs.core.display import without_passwords
 from jobs.errors import ConfigError, ExitCode, SealiftError, SealiftWarning, UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _COMMANDS = {
     "inventory": ("jobs.cli.inventory", "inventory", "List a bucket into a report of S3 Inventory's shape."),
@@ -93,6 +96,15 @@ class _LazyGroup(click.Group):
         module, name, _ = _COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so, without an import of every command."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [CompletionItem(name, help=_COMMANDS[name][2]) for name in names] + click.Command.shell_complete(
+            self, ctx, incomplete
+        )
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -194,7 +206,9 @@ def run(arguments: list[str] | None = None) -> int:
         return stop.exit_code
     except click.ClickException as error:
         return _fail(UsageError.__name__, _usage(error), ExitCode.USAGE, as_json=as_json)
-    except (SystemExit, BrokenPipeError):  # the reader of stdout is gone before it has all of the answer
+    except SystemExit as stop:  # click: 0 after a completion for the shell, 1 when the reader of stdout is gone
+        return int(ExitCode.TRANSIENT if stop.code else ExitCode.DONE)
+    except BrokenPipeError:
         return int(ExitCode.TRANSIENT)
     except Exception as error:  # noqa: BLE001  any error that comes here is a bug of ours
         if (place := _full_disk(error)) is not None:
