@@ -96,6 +96,19 @@ def test_the_sdist_builds_what_it_is_and_holds_no_half_of_the_tests(dist: Path) 
     assert not [name for name in held if "cache" in name]
 
 
+def test_a_clone_without_man_pages_is_installed_as_well(tmp_path: Path) -> None:
+    """As the image and `pip install .` do it."""
+    for name in tracked("jobs", "scheduler", "pyproject.toml", "README.md", "LICENSE"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    command = ["uv", "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable]
+    done = subprocess.run(
+        [f"{sys.prefix}/bin/{command[0]}", *command[1:]], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len([*tmp_path.glob("dist/*.whl")]) == 1
+
+
 def test_the_installed_command_is_the_wheels(installed: Path) -> None:
     assert jobs.__version__ in run(installed, "sealift", "--version")
     assert "replicate" in run(installed, "sealift", "--help")
