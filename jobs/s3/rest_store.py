@@ -73,10 +73,8 @@ class RestStore:
         guard: Guard,
         checksum: Checksum | None = None,
     ) -> Written:
-        """PutObject. S3 takes Object Lock settings only with a checksum, so add one."""
-        if checksum is None and attributes.lock is not None:
-            checksum = full_object("CRC64NVME", data)
-        headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + wire.checksum_headers(checksum)
+        """PutObject."""
+        headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + wire.body_headers(data, checksum)
         answer = await self.transport.send("PutObject", "PUT", ObjectRef(bucket, key), headers=headers, body=data)
         return _written("PutObject", ObjectRef(bucket, key), answer)
 
@@ -208,7 +206,7 @@ class RestStore:
     ) -> PartDone:
         """UploadPart."""
         query = wire.query(partNumber=number, uploadId=upload_id)
-        headers = wire.checksum_headers(checksum)
+        headers = wire.body_headers(data, checksum)
         place = ObjectRef(bucket, key)
         answer = await self.transport.send("UploadPart", "PUT", place, query=query, headers=headers, body=data)
         result = _written("UploadPart", place, answer)

@@ -167,7 +167,10 @@ class Store(Protocol):
         guard: Guard,
         checksum: Checksum | None = None,
     ) -> Written:
-        """Write a whole object. S3 refuses the bytes if they do not match `checksum`."""
+        """Write a whole object.
+
+        S3 refuses the bytes if they do not match `checksum`, or their MD5 where none is given.
+        """
         ...
 
     async def copy(
@@ -241,7 +244,7 @@ class Store(Protocol):
     async def put_part(
         self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
     ) -> PartDone:
-        """Upload one part from memory."""
+        """Upload one part from memory. S3 checks the bytes as it does in `put`."""
         ...
 
     async def complete_multipart(

@@ -6,7 +6,9 @@ Header names are in lower case here. Metadata values are text on this side, and 
 
 from __future__ import annotations
 
+import hashlib
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import unescape
 from typing import NamedTuple
@@ -113,14 +115,26 @@ def guard_headers(guard: Guard) -> Pairs:
     return []
 
 
-def checksum_headers(checksum: Checksum | None) -> Pairs:
+def checksum_headers(checksum: Checksum) -> Pairs:
     """The checksum that S3 must find in the request's body, as S3's own clients send it."""
-    if checksum is None:
-        return []
     return [
         ("x-amz-sdk-checksum-algorithm", checksum.algorithm),
         (_CHECKSUM + checksum.algorithm.lower(), checksum.value),
     ]
+
+
+def body_headers(data: bytes, checksum: Checksum | None) -> Pairs:
+    """What S3 must find in an object's or a part's bytes: the checksum, else their MD5.
+
+    Buckets with a default retention demand one of each, and an MD5 fits every upload. It leaves to
+    S3 which checksum the object keeps.
+    """
+    return checksum_headers(checksum) if checksum else [("Content-MD5", content_md5(data))]
+
+
+def content_md5(data: bytes) -> str:
+    """The value of `Content-MD5`."""
+    return b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
 def settings_headers(settings: CopySettings | Attributes) -> Pairs:

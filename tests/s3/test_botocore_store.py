@@ -127,7 +127,7 @@ def test_attributes_that_botocore_would_change_go_out_as_they_are(script: Script
     assert seen.headers["expires"] == "never"
     assert seen.headers["content-disposition"].encode("latin-1").decode() == headers["content-disposition"]
     assert seen.headers["x-amz-meta-port"] == "=?UTF-8?B?xYHDs2TFug==?="
-    assert seen.headers["x-amz-checksum-crc64nvme"]
+    assert seen.headers["content-md5"]
     assert seen.body == b"content"
 
 

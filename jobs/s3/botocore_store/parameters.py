@@ -49,11 +49,11 @@ def copy_source(source: ObjectRef, etag: str | None) -> dict[str, Any]:
     return {"CopySource": place(source), **condition}
 
 
-def checksum(value: Checksum | None) -> dict[str, str]:
-    """The checksum that S3 must find in the body."""
+def body(data: bytes, value: Checksum | None) -> dict[str, Any]:
+    """The bytes, and the checksum that S3 must find in them (`wire.body_headers`)."""
     if value is None:
-        return {}
-    return {"ChecksumAlgorithm": value.algorithm, f"Checksum{value.algorithm}": value.value}
+        return {"Body": data, "ContentMD5": wire.content_md5(data)}
+    return {"Body": data, "ChecksumAlgorithm": value.algorithm, f"Checksum{value.algorithm}": value.value}
 
 
 def settings(values: CopySettings | Attributes) -> dict[str, Any]:

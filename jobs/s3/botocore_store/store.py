@@ -22,7 +22,6 @@ from jobs.s3 import wire
 from jobs.s3.botocore_store import answers, parameters
 from jobs.s3.botocore_store.client import extra_headers
 from jobs.s3.botocore_store.failures import failure
-from jobs.s3.checksums import full_object
 from jobs.s3.http.answers import MAX_BODY_BYTES
 from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.http.transport import ERROR_BYTES
@@ -111,12 +110,10 @@ class BotocoreStore:
         guard: Guard,
         checksum: Checksum | None = None,
     ) -> Written:
-        """PutObject. S3 takes Object Lock settings only with a checksum, so add one."""
-        if checksum is None and attributes.lock is not None:
-            checksum = full_object("CRC64NVME", data)
+        """PutObject."""
         place, carried = ObjectRef(bucket, key), parameters.attributes(attributes)
-        values = parameters.place(place) | carried.values | parameters.guard(guard) | parameters.checksum(checksum)
-        return await self._ask("PutObject", place, values | {"Body": data}, answers.put, headers=carried.headers)
+        values = parameters.place(place) | carried.values | parameters.guard(guard) | parameters.body(data, checksum)
+        return await self._ask("PutObject", place, values, answers.put, headers=carried.headers)
 
     async def copy(
         self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
@@ -244,13 +241,13 @@ class BotocoreStore:
     ) -> PartDone:
         """UploadPart."""
         place = ObjectRef(bucket, key)
-        values = parameters.place(place) | {"UploadId": upload_id, "PartNumber": number, "Body": data}
+        values = parameters.place(place) | {"UploadId": upload_id, "PartNumber": number}
 
         def read(answer: answers.Answer) -> PartDone:
             result = answers.put(answer)
             return PartDone(number, result.etag, result.checksums or ((checksum,) if checksum else ()))
 
-        return await self._ask("UploadPart", place, values | parameters.checksum(checksum), read)
+        return await self._ask("UploadPart", place, values | parameters.body(data, checksum), read)
 
     async def complete_multipart(
         self,

@@ -7,8 +7,11 @@ import base64
 import hashlib
 import os
 
+import pytest
+
 from jobs import errors
 from jobs.core.model import Attributes, Checksum, ObjectLock, ObjectRef
+from jobs.s3.checksums import full_object
 from jobs.s3.sessions import open_store
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Marker, PartDone
 from tests.doubles.scripted_server import COPIED, REF, Reply, Script, ask, copy
@@ -142,11 +145,23 @@ def test_complete_demands_the_full_object_checksum(script: Script) -> None:
     assert b'<PartNumber>1</PartNumber><ETag>"e"</ETag>' in seen.body
 
 
-def test_an_object_lock_brings_a_checksum_that_s3_demands(script: Script) -> None:
+@pytest.mark.parametrize("data", [b"x", b""])
+def test_bytes_without_a_checksum_bring_their_md5_which_s3_demands_where_locks_are_the_default(
+    script: Script, data: bytes
+) -> None:
     script.reply = Reply(headers={"ETag": '"e"'})
-    attributes = Attributes(lock=ObjectLock(legal_hold=True))
-    ask(script, lambda store: store.put("bucket", "k", b"x", attributes, guard=ABSENT))
-    assert "x-amz-checksum-crc64nvme" in script.seen[0].headers
+    ask(script, lambda store: store.put("bucket", "k", data, Attributes(), guard=ABSENT))
+    ask(script, lambda store: store.put_part("bucket", "k", "u", 1, data))
+    md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+    assert [seen.headers.get("content-md5") for seen in script.seen] == [md5, md5]
+
+
+def test_bytes_with_a_checksum_need_no_md5(script: Script) -> None:
+    script.reply = Reply(headers={"ETag": '"e"'})
+    checksum = full_object("SHA256", b"x")
+    ask(script, lambda store: store.put("bucket", "k", b"x", Attributes(), guard=ABSENT, checksum=checksum))
+    assert "content-md5" not in script.seen[0].headers
+    assert script.seen[0].headers["x-amz-checksum-sha256"] == checksum.value
 
 
 def test_listings_ask_for_encoded_keys_and_go_on_where_they_stopped(script: Script) -> None:
