@@ -28,6 +28,22 @@ REASONS = {
     "scheduler.settings": "the only place where functions read their environment",
 }
 """Small modules with one user, each with the reason why it is one. `kind` modules are loaded by the registry."""
+BARE_STORES = {
+    "jobs.cli": "the ledger's",
+    "jobs.cli.archives": "the ledger's",
+    "jobs.cli.policy": "reads",
+    "jobs.cli.reconcile": "reads",
+    "jobs.cli.worker": "the ledger's",
+    "jobs.doctor.gather_stored": "tries what the server heeds",
+    "jobs.local.system": "the ledger's",
+    "jobs.nights.stages": "reads",
+    "jobs.reconcile.run": "the ledger's",
+    "jobs.runs.request": "the ledger's",
+    "jobs.runs.run_claim": "the ledger's",
+    "jobs.s3.sessions": "makes the safe one of it",
+    "scheduler.runtime": "the ledger's, and destinations that it makes safe itself",
+}
+"""Modules that open a store which trusts the server's conditions, each with what they do with it."""
 
 
 def requirements(lock: Path) -> list[str]:
@@ -122,6 +138,16 @@ def test_a_small_module_has_two_users_or_a_reason():
     small = {name for name, path in modules.items() if len(path.read_text().splitlines()) < SMALL_LINES}
     lonely = {name for name in small if len(users[name]) < 2}
     assert {name for name in lonely if name.rpartition(".")[2] not in ("kind", "archives_kind")} == set(REASONS)
+
+
+def test_whoever_writes_objects_looks_first():
+    """`open_side` makes a store safe on servers that ignore conditions. `open_store` does not."""
+    users = set()
+    for path in [*(ROOT / "jobs").rglob("*.py"), *(ROOT / "scheduler").rglob("*.py")]:
+        names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        if "open_store" in names:
+            users.add(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+    assert users == set(BARE_STORES)
 
 
 def test_the_prose_of_the_code_is_plain():

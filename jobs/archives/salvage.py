@@ -39,11 +39,16 @@ TAKEN = "an object is there already: it is left as it is"
 
 @dataclass(frozen=True, slots=True)
 class Salvaged:
-    """What became of a member. `target`: where it was written. `problem`: why it was not."""
+    """What became of a member.
+
+    `target`: where it was written. `note`: how that write was made safe, where the server does not
+    do it. `problem`: why it was not written.
+    """
 
     found: Found
     target: Location | None = None
     problem: str = ""
+    note: str = ""
 
 
 async def salvage(store: Store, archive: Location, writer: SalvageWriter | None = None) -> AsyncGenerator[Salvaged]:
@@ -140,12 +145,12 @@ class SalvageWriter:
                 return Salvaged(found, problem=problem)
             target = Location(upload.bucket, upload.key)
             try:
-                await upload.finish()
+                done = await upload.finish()
             except PreconditionFailed:
                 return Salvaged(found, problem=f"{target}: {TAKEN}")
             except Rejected as error:
                 return Salvaged(found, problem=str(error))
-            return Salvaged(found, target)
+            return Salvaged(found, target, note=done.note)
         finally:
             await upload.abort()
 

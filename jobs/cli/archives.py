@@ -293,7 +293,7 @@ async def _salvage(options: SalvageCommand) -> int:
                         "key": found.member.key if found.member is not None else found.name,
                         "version_id": found.member.version_id if found.member is not None else None,
                         "size_bytes": found.size_bytes,
-                        "reason": member.problem or found.reason,
+                        "reason": member.problem or found.reason or member.note,
                     }
                 )
     lines = [f"{options.archive}: {counts['whole'] + counts['not_written']:,} members are whole"]

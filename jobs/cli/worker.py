@@ -31,7 +31,6 @@ from jobs.runs.leases import Lease, holder
 from jobs.runs.worker import Progress, Worker, WorkerLimits
 from jobs.runs.worker_log import WorkerLog, nowhere
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.conditional_writes import look_first
 from jobs.s3.fenced_store import fenced
 from jobs.s3.sessions import open_side, open_store
 from jobs.s3.store import Store
@@ -207,8 +206,7 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
 
     def reach(side: Side) -> Store:
         payer = bool(spec.options.get("requester_pays"))
-        store = open_side(side, spec.source, max_in_flight=max_in_flight, request_payer=payer, is_paced=True)
-        return look_first(store)
+        return open_side(side, spec.source, max_in_flight=max_in_flight, request_payer=payer, is_paced=True)
 
     source = reach(spec.source)
     alike = replace(spec.source, location=spec.destination.location) == spec.destination

@@ -85,11 +85,13 @@ def open_store(
 def open_side(
     side: Side, *beside: Side, max_in_flight: int = 256, request_payer: bool = False, is_paced: bool = False
 ) -> Store:
-    """The store of a side, as `open_store` opens it.
+    """The store of a side, as `open_store` opens it, made safe for guarded writes.
 
     `beside`: sides whose buckets its copies read. Their owners are checked as well.
     """
-    return open_store(
+    from jobs.s3.conditional_writes import look_first
+
+    store = open_store(
         side.endpoint,
         side.region,
         side.profile,
@@ -98,6 +100,7 @@ def open_side(
         is_paced=is_paced,
         owners={each.location.bucket: each.owner for each in (side, *beside) if each.owner},
     )
+    return look_first(store)
 
 
 class Service(NamedTuple):

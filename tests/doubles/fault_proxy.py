@@ -13,6 +13,7 @@ Faults, each with its share of the requests:
     stall       the answer comes `STALL_SECONDS` late
     drip        the answer comes in hundreds of pieces
     half        the proxy says that it sends no more after half of the answer, and goes on reading
+    forget      the server does not see the conditions of a write, as if it ignored them
     alter       one byte of an object's content is another one, on its way out or in; only below `altered` paths
 """
 
@@ -35,6 +36,7 @@ from tests.doubles.loopback import listening
 STALL_SECONDS = 0.5
 DRIPS = 200
 HEAD_BYTES_MAX = 1 << 16
+_CONDITION = re.compile(rb"\r\nif-(?:none-)?match:[^\r]*", re.IGNORECASE)
 _AGENT = re.compile(rb"\r\nuser-agent: *([^ /]*)", re.IGNORECASE)
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _ERROR_503 = b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(_SLOW_DOWN)
@@ -122,7 +124,10 @@ async def _exchange(
     if fault == "alter" and method == "PUT" and body:
         body = faults.alter(body)
         faults.done["alter"] += 1
-    elif fault not in (None, "alter"):
+    elif fault == "forget" and method in ("PUT", "POST"):
+        head, forgotten = _CONDITION.subn(b"", head)
+        faults.done["forget"] += forgotten
+    elif fault not in (None, "alter", "forget"):
         faults.done[str(fault)] += 1
     if fault == "slow_down":
         writer.write(_ERROR_503 + (b"" if method == "HEAD" else _SLOW_DOWN))
