@@ -3,16 +3,20 @@
 S3 dates a copy when it is made: seconds after its original, or days later after a backlog. And if a
 policy retains what is deleted at the source, no delete marker records the deletion. The journal has
 the time of each event and its result. Its rows are `ObjectVersion`s: `version_id` and `etag` are
-the source's, `last_modified` is the event's time, and `archive` is `JOURNAL` and then the copy's
-version id, if the journal has one.
+the source's, `last_modified` is the event's time. `archive` is `JOURNAL`, the event's sequencer,
+`:`, and the copy's version id, as far as the journal has them.
+
+Objects without a version id of their own replace one another: a key has one of them at a time. They
+are written while versioning is off or suspended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from jobs.core.histories import SKEW_SECONDS
-from jobs.core.model import ObjectVersion
+from jobs.core.model import ObjectVersion, is_exact
 from jobs.ledger.journal import Entry
 
 JOURNAL = "journal:"
@@ -22,16 +26,16 @@ _MULTIPART = "-"
 def row_from_entry(entry: Entry) -> ObjectVersion | None:
     """A journal's line as a row. None for an event that is not about a version, or has no copy.
 
-    A deletion without a version id hides the key, as a delete marker does. The deletion of a
-    version, which may be a marker, removes that version: its row is a marker that is not
-    `is_latest`.
+    A delete marker hides the key. The deletion of a version, which may be a marker, removes that
+    version: its row is a marker that is not `is_latest`. A deletion without a version id removes
+    the object that has none, which is all there is where versioning is off.
     """
     family, _, action = entry.event.replace(" ", "").partition(":")
     is_creation = family == "ObjectCreated"
     is_deletion = family in ("ObjectRemoved", "ObjectDeleted", "LifecycleExpiration")
     if entry.destination_key is None or not (is_creation or is_deletion):
         return None
-    hides = is_deletion and ("Marker" in action or entry.version_id is None)
+    hides = is_deletion and "Marker" in action
     return ObjectVersion(
         0,
         entry.destination_key,
@@ -41,7 +45,7 @@ def row_from_entry(entry: Entry) -> ObjectVersion | None:
         entry.size_bytes if is_creation else None,
         entry.etag if is_creation else None,
         entry.recorded_at if entry.event_at is None else entry.event_at,
-        archive=JOURNAL + (entry.destination_version_id or ""),
+        archive=f"{JOURNAL}{_order(entry.sequencer)}:{entry.destination_version_id or ''}",
     )
 
 
@@ -56,37 +60,92 @@ def version_at_by_journal(
     date.
     """
     removed = {
-        each.version_id: each.last_modified or 0.0 for each in events if each.is_delete_marker and not each.is_latest
+        each.version_id: each.last_modified or 0.0 for each in events if _is_removal(each) and is_exact(each.version_id)
     }
     places = {copy.version_id: place for place, copy in enumerate(history)}
     dated: dict[int, float] = {}
-    moments: list[tuple[float, ObjectVersion]] = []
+    moments: list[_Moment] = []
     for event in _once(events):
-        time = event.last_modified or 0.0
-        named = (event.archive or "").removeprefix(JOURNAL)
-        place = places.get(named) if named else _likely_place(event, history, dated)
+        time, order = _when(event)
+        copy_id = _copy_id(event)
+        place = None if _is_removal(event) else places.get(copy_id) if copy_id else _likely_place(event, history, dated)
         if place is not None:
             dated[place] = min(time, dated.get(place, time))
         if removed.get(event.version_id, at + 1) > at:
-            moments.append((time, event if place is None or event.is_delete_marker else history[place]))
+            shown = event if place is None or event.is_delete_marker else history[place]
+            moments.append(_Moment(time, False, order, event, shown))
     for place, copy in enumerate(history):
         if place not in dated and not _is_made_again(place, history, dated):
-            moments.append((copy.last_modified or 0.0, copy))
-    # Python's sort is stable: of equal times, copies without an event are the later ones.
-    found = [version for time, version in sorted(moments, key=lambda each: each[0]) if time <= at]
-    return found[-1] if found and not found[-1].is_delete_marker else None
+            moments.append(_Moment(copy.last_modified or 0.0, True, "", None, copy))
+    stack: list[_Moment] = []
+    for moment in sorted(moments, key=lambda each: each[:3]):
+        if moment.time <= at:
+            _put(stack, moment)
+    return stack[-1].version if stack and not stack[-1].version.is_delete_marker else None
+
+
+class _Moment(NamedTuple):
+    """A version that came onto the key, at its `time` (epoch seconds).
+
+    Of equal times the copies without an event are the later ones. The sequencers order the events.
+    """
+
+    time: float
+    is_without_event: bool
+    order: str
+    event: ObjectVersion | None
+    version: ObjectVersion
+
+    @property
+    def is_replaceable(self) -> bool:
+        """True for what has no version id of its own at the source."""
+        return self.event is not None and not is_exact(self.event.version_id)
+
+
+def _put(stack: list[_Moment], moment: _Moment) -> None:
+    """Put a version on top of the key's history, oldest first, or remove the one without an id.
+
+    Of a copy without an event nobody knows whether its source has a version id. Where it would come
+    to the top, the removal hides the key.
+    """
+    if moment.is_replaceable:
+        stack[:] = [each for each in stack if not each.is_replaceable]
+    is_removal = moment.event is not None and _is_removal(moment.event)
+    if not is_removal or not stack or stack[-1].event is None:
+        stack.append(moment)
+
+
+def _is_removal(event: ObjectVersion) -> bool:
+    return event.is_delete_marker and not event.is_latest
+
+
+def _order(sequencer: str | None) -> str:
+    """A sequencer as text that sorts. S3 compares them as hexadecimal, padded with zeros on the
+    right.
+    """
+    return (sequencer or "").upper().rstrip("0")
+
+
+def _when(event: ObjectVersion) -> tuple[float, str]:
+    """The event's time, and its place among the events of that time."""
+    return event.last_modified or 0.0, (event.archive or "").removeprefix(JOURNAL).partition(":")[0]
+
+
+def _copy_id(event: ObjectVersion) -> str:
+    """The version id of the event's copy, empty if the journal does not name it."""
+    return (event.archive or "").removeprefix(JOURNAL).partition(":")[2]
 
 
 def _once(events: Sequence[ObjectVersion]) -> list[ObjectVersion]:
     """Each event once, by time: of retries and duplicates the one with its copy, else the first."""
     chosen: dict[tuple[object, ...], ObjectVersion] = {}
-    for event in sorted(events, key=lambda each: each.last_modified or 0.0):
-        if not event.is_latest:
+    for event in sorted(events, key=_when):
+        if _is_removal(event) and is_exact(event.version_id):
             continue
-        unversioned = event.last_modified if event.version_id is None else None
-        identity = (event.version_id, event.is_delete_marker, event.etag, unversioned)
+        unversioned = None if is_exact(event.version_id) else _when(event)
+        identity = (event.version_id, event.is_delete_marker, event.is_latest, event.etag, unversioned)
         first = chosen.setdefault(identity, event)
-        if first.archive == JOURNAL != event.archive:
+        if _copy_id(event) and not _copy_id(first):
             chosen[identity] = first._replace(archive=event.archive)
     return list(chosen.values())
 

@@ -177,3 +177,49 @@ def test_what_says_nothing_of_a_version_is_no_row() -> None:
     for event in ("ObjectRestore:Completed", "ObjectTagging:Put", "unreadable", "s3:TestEvent"):
         assert row_from_entry(Entry(1.0, event, "s", "k", "v", None, Ending.SKIPPED, destination_key="k")) is None
     assert row_from_entry(Entry(1.0, "ObjectCreated:Put", "s", "k", "v", None, Ending.SKIPPED)) is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["put", "put null", "hide", "hide null", "remove null", "remove top"]), st.booleans())
+    ),
+    st.randoms(),
+)
+def test_versions_without_an_id_replace_one_another(steps: list[tuple[str, bool]], dice: random.Random) -> None:
+    """A source whose versioning is on and suspended in turns, with contents that come again.
+
+    Steps of one time are told apart by their sequencers alone.
+    """
+    now, bucket, journal, copies = 1000.0, list[tuple[str | None, str | None]](), list[ObjectVersion](), []
+    shown: dict[float, str | None] = {now: None}
+    for number, (step, is_later) in enumerate(steps):
+        now += SPACING_SECONDS * is_later
+        name: str | None = None if "null" in step else f"v{number}"
+        etag = None if "hide" in step else "ab"[number % 2]
+        if step == "remove top":
+            if not bucket or bucket[-1][0] is None:
+                continue
+            name, event = bucket.pop()[0], "ObjectRemoved:Delete"
+        else:
+            event = "ObjectRemoved:DeleteMarkerCreated" if etag is None else "ObjectCreated:Put"
+            if name is None:
+                bucket = [each for each in bucket if each[0] is not None]
+            if step == "remove null":
+                event = "ObjectRemoved:Delete"
+            else:
+                bucket.append((name, etag))
+        copy = None
+        if event == "ObjectCreated:Put":
+            copy = f"c{number}"
+            copies.append(version(copy, now + 1, etag))
+        entry = Entry(now + 1, event, "s", "k", name, f"{number + 1:04X}00", Ending.COPIED, event_at=now)
+        if copy:
+            entry = entry._replace(size_bytes=5, etag=etag)
+        row = row_from_entry(entry._replace(destination_key="k", destination_version_id=copy))
+        assert row is not None
+        journal.append(row)
+        shown[now] = bucket[-1][1] if bucket else None
+    dice.shuffle(journal)
+    for at, etag in shown.items():
+        found = current_at(copies, journal, at)
+        assert (found.etag if found else None) == etag, at
