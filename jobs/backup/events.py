@@ -23,7 +23,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote_plus
 
-from jobs.core.model import NULL_VERSION, parse_time
+from jobs.core.model import LATEST_SECONDS, NULL_VERSION, parse_time
 from jobs.errors import UsageError
 
 RECORD_MAJOR = "2"
@@ -33,8 +33,6 @@ KEY_BYTES = 1024
 _SHOWN_CHARACTERS = 200
 _NAME_CHARACTERS = 100
 _SIZE_LIMIT = 1 << 63
-_LATEST = 253_402_300_799.0
-"""The last second of the year 9999: what is later has no date."""
 _SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,64}")
 _VERSION_ID = re.compile(r"[A-Za-z0-9._~=+-]{1,512}")
 """URL-ready text (https://docs.aws.amazon.com/AmazonS3/latest/userguide/versioning-workflows.html).
@@ -255,7 +253,7 @@ def _time(value: Any) -> float | None:
     if value is None:
         return None
     at_seconds = parse_time(value)
-    if not 0.0 <= at_seconds <= _LATEST:
+    if not 0.0 <= at_seconds <= LATEST_SECONDS:
         raise ValueError("the time is outside of the years 1970 to 9999")
     return at_seconds
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from jobs.core import bucket_names
@@ -13,6 +13,8 @@ from jobs.errors import UsageError
 NULL_VERSION = "null"
 """The version id of an object that was written while its bucket's versioning was off or
 suspended."""
+LATEST_SECONDS = 253_402_300_799.0
+"""The last second of the year 9999 in UTC: what is later has no date."""
 
 
 def is_exact(version_id: str | None) -> bool:
@@ -185,8 +187,12 @@ class Listed(NamedTuple):
 
 
 def parse_time(text: str) -> float:
-    """ISO 8601 as S3 writes it (`2026-11-25T00:33:40.000Z`) → epoch seconds, UTC."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    """ISO 8601 as S3 writes it (`2026-11-25T00:33:40.000Z`) → epoch seconds.
+
+    Without an offset a time is UTC, wherever this runs. Raises ValueError.
+    """
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 
+from jobs.core.model import LATEST_SECONDS
 from jobs.core.sampling import Sample
 from jobs.errors import UsageError
 
@@ -140,16 +141,20 @@ def parse_age(text: str) -> float:
 def parse_when(text: str, now: float) -> float:
     """`30d` (so long before `now`, epoch seconds), `2026-11-01` or ISO 8601 → epoch seconds.
 
-    Without an offset a time is UTC. Raises UsageError for anything else.
+    Without an offset a time is UTC. Times before 1970 are 1970: no object is older. Raises
+    UsageError for anything else, and for a time after the year 9999.
     """
     with contextlib.suppress(UsageError):
-        return now - parse_age(text)
+        return max(0.0, now - parse_age(text))
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
         example = "write 30d, 12h, 2026-11-01 or 2026-11-01T06:00:00Z"
         raise UsageError(f"{text!r} is neither an age nor a date: {example}") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    at_seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if at_seconds > LATEST_SECONDS:
+        raise UsageError(f"{text!r} is after the year 9999 in UTC: write an earlier time")
+    return max(0.0, at_seconds)
 
 
 @lru_cache(maxsize=64)

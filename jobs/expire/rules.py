@@ -16,12 +16,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from jobs.core.enums import Step
 from jobs.core.evidence import Verdict
-from jobs.core.model import NULL_VERSION, Location, ObjectInfo, ObjectLock, ObjectVersion, is_exact
+from jobs.core.model import NULL_VERSION, Location, ObjectInfo, ObjectLock, ObjectVersion, is_exact, parse_time
 from jobs.core.outcome import Evidence, Status
 
 PROOFS: Mapping[str, frozenset[Status]] = {
@@ -203,7 +202,7 @@ def _locked(lock: ObjectLock | None, now: float) -> str:
     if lock.mode is None:
         return ""
     try:
-        until = datetime.fromisoformat((lock.retain_until or "").replace("Z", "+00:00")).timestamp()
+        until = parse_time(lock.retain_until or "")
     except ValueError:
         return f"it is under {lock.mode} retention, until a time that cannot be read: {lock.retain_until!r}"
     return f"it is under {lock.mode} retention until {lock.retain_until}" if until > now else ""

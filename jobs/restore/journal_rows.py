@@ -36,7 +36,8 @@ async def journal_rows(
     name.
     """
     day = datetime.fromtimestamp(since, UTC).date()
-    last = min(datetime.fromtimestamp(until, UTC) + timedelta(LATE_DAYS), datetime.now(UTC)).date()
+    latest = min(until + timedelta(LATE_DAYS).total_seconds(), datetime.now(UTC).timestamp())
+    last = datetime.fromtimestamp(latest, UTC).date()
     while day <= last:
         async with aclosing(_files(store, ledger, day)) as pages:
             async for names in pages:

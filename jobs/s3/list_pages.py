@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree.ElementTree import Element
 
-from jobs.core.model import Checksum, Listed
+from jobs.core.model import Checksum, Listed, parse_time
 from jobs.s3.store import Marker, Page, PartPage, StoredPart
 from jobs.s3.wire import Malformed, parse_document, plain, unquote_etag
 from jobs.s3.xml_bounds import excess
@@ -60,7 +59,7 @@ def _layout(tags: tuple[str, ...]) -> _Layout:
 @lru_cache(4096)  # one second's objects share their time
 def _epoch_seconds(text: str) -> float:
     try:
-        return datetime.fromisoformat(text).timestamp()
+        return parse_time(text)
     except (ValueError, OverflowError, OSError) as error:
         raise Malformed(f"LastModified is {text[:40]!r}") from error
 

@@ -144,10 +144,19 @@ def test_what_is_no_size_is_refused_with_an_example(text):
         ("2026-11-01T00:00:00Z", 1_793_491_200.0),
         ("2026-11-01T01:00:00+01:00", 1_793_491_200.0),
         ("2026-11-01T00:00:00", 1_793_491_200.0),
+        ("9999-12-31T23:59:59", 253_402_300_799.0),
+        ("0001-01-01", 0.0),
+        ("0001-01-01T00:00:00+14:00", 0.0),
+        ("9999999w", 0.0),
     ],
 )
 def test_times(text, moment):
     assert parse_when(text, NOW) == moment
+
+
+def test_a_time_after_the_year_9999_is_refused():
+    with pytest.raises(UsageError, match="after the year 9999"):
+        parse_when("9999-12-31T23:59:59-10:00", NOW)
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "30", "d", "-3d", "2026-13-01", "30D"])
