@@ -69,8 +69,8 @@ class JoinOptions:
 
 @dataclass(frozen=True, slots=True)
 class SideTotals:
-    """The counts of one report: rows in scope, rows outside of the prefix map with their bytes,
-    repeated rows.
+    """The counts of one report: rows in scope, keys (or versions) outside of the prefix map with
+    their bytes, repeated rows.
     """
 
     rows: int
@@ -80,7 +80,7 @@ class SideTotals:
 
     def without_repeats(self, rows: int) -> SideTotals:
         """Return these totals where only so many rows are left."""
-        return replace(self, rows=rows, repeated_rows=self.rows - rows)
+        return replace(self, rows=rows, repeated_rows=self.repeated_rows + self.rows - rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +163,29 @@ class JoinSide:
         if self.is_unique:
             row = connection.execute(f"SELECT count(*) FROM ({self.select()})").fetchone()
             return SideTotals(int(row[0]) if row else 0, 0, 0)
-        size = self.columns().get("size_bytes", "NULL::BIGINT")
         inside = self._in_scope()
         if (inside, self._current()) == ("true", "true"):
             return SideTotals(self.report.rows, 0, 0)
         row = connection.execute(
-            f"SELECT count(*) FILTER ({inside}), count(*) FILTER (NOT {inside}), "
-            f"sum({size}) FILTER (NOT {inside}) FROM {self.report.relation} r WHERE {self._current()}"
-        ).fetchone() or (0, 0, 0)
-        return SideTotals(row[0], row[1], int(row[2] or 0))
+            f"SELECT count(*) FILTER ({inside}), count(*) FILTER (NOT {inside}) "
+            f"FROM {self.report.relation} r WHERE {self._current()}"
+        ).fetchone() or (0, 0)
+        keys, size_bytes = self._excluded(connection) if row[1] else (0, 0)
+        return SideTotals(row[0], keys, size_bytes, row[1] - keys)
+
+    def _excluded(self, connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+        """Count the keys (or versions) outside of the prefix map, and the bytes of the latest rows
+        of each. Hashes stand for them, because they may be nearly all of a report.
+        """
+        columns = self.columns()
+        size = columns.get("size_bytes", "NULL::BIGINT")
+        latest = f"arg_max({size}, {columns['modified_us']})" if "modified_us" in columns else f"max({size})"
+        identity = [self._field("key"), *([self._version()] if self.options.rules.all_versions else [])]
+        row = connection.execute(
+            f"SELECT count(*), sum(size_bytes) FROM (SELECT {latest} AS size_bytes FROM {self.report.relation} r "
+            f"WHERE {self._current()} AND NOT {self._in_scope()} GROUP BY hash({', '.join(identity)}))"
+        ).fetchone() or (0, 0)
+        return row[0], int(row[1] or 0)
 
     @property
     def _evidence(self) -> Sequence[Path]:

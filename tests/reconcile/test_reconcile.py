@@ -267,3 +267,27 @@ def test_a_key_that_is_listed_twice_counts_once_as_the_latest_of_it(tmp_path):
     answer = compare(tmp_path, source, [row("a", "new"), row("a", "new"), row("b", "x"), row("e"), row("e")])
     assert counts(answer) == {"same": 2, "missing": 1, "extra": 1}
     assert (answer.source.repeated_rows, answer.destination.repeated_rows) == (3, 2)
+
+
+@pytest.mark.parametrize("fields", [CURRENT, tuple(name for name in CURRENT if name != "LastModifiedDate")])
+def test_a_key_outside_of_the_prefixes_that_is_listed_twice_counts_once_as_well(tmp_path, fields):
+    source = [row("in/a", "x"), row("out", "old!", LastModifiedDate=OLD - 9), row("out", "new"), row("out2")]
+    destination = [row("in/a", "x"), row("else", "12"), row("else", "12")]
+    answer = compare(tmp_path, source, destination, prefixes=PrefixMap.parse(("in/=in/",)), fields=fields)
+    assert counts(answer) == {"same": 1, "excluded": 3}
+    latest_bytes = 3 if "LastModifiedDate" in fields else 4
+    assert answer.categories[Category.EXCLUDED][1] == latest_bytes + 0 + 2
+    assert (answer.source.repeated_rows, answer.destination.repeated_rows) == (1, 1)
+
+
+def test_versions_outside_of_the_prefixes_count_one_by_one(tmp_path):
+    source = [version("out", "1"), version("out", "2", IsLatest=False), version("out", "2", IsLatest=False)]
+    answer = compare(
+        tmp_path,
+        [version("in/a", "1", "x"), *source],
+        [version("in/a", "1", "x")],
+        prefixes=PrefixMap.parse(("in/=in/",)),
+        versions="all",
+        fields=VERSIONS,
+    )
+    assert (counts(answer)["excluded"], answer.source.repeated_rows) == (2, 1)
