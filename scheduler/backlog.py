@@ -250,7 +250,7 @@ def _to_csv(rows: Sequence[BacklogRow]) -> bytes:
     has_versions = any(row.version_id for row in rows)
     lines = []
     for row in rows:
-        key = quote_plus(row.key, safe="/", errors="surrogateescape")
+        key = quote_plus(row.key, safe="/")
         lines.append(",".join([row.bucket, key, *([row.version_id or ""] if has_versions else [])]))
     return "".join(f"{line}\n" for line in lines).encode()
 

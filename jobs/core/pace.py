@@ -35,7 +35,7 @@ class Pace:
     _is_slow_start: bool = field(default=True, init=False)
     _usual_seconds: float = field(default=0.0, init=False)
     _quickest_seconds: float = field(default=float("inf"), init=False)
-    _last_cut: float = field(default=float("-inf"), init=False)
+    _last_cut: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.limit = float(min(START_IN_FLIGHT, self.maximum))
@@ -46,9 +46,12 @@ class Pace:
         return int(self.limit)
 
     def succeed(self, seconds: float) -> None:
-        """A row took so many seconds. After a round of rows, adjust the limit."""
-        self._usual_seconds += (seconds - self._usual_seconds) / SMOOTHING_ROWS if self._usual_seconds else seconds
-        self._quickest_seconds = min(self._quickest_seconds, self._usual_seconds)
+        """A row took so many seconds. After a round of rows, adjust the limit.
+
+        No time, or less, comes from a clock that is coarse or was set back: nothing was measured.
+        """
+        if seconds > 0:
+            self._measure(seconds)
         if self._usual_seconds > QUEUEING_FACTOR * self._quickest_seconds:
             self._is_slow_start = False
             if self.limit > START_IN_FLIGHT:
@@ -56,11 +59,18 @@ class Pace:
                 return
         self.limit = min(float(self.maximum), self.limit + (1.0 if self._is_slow_start else 1 / self.limit))
 
+    def _measure(self, seconds: float) -> None:
+        self._usual_seconds += (seconds - self._usual_seconds) / SMOOTHING_ROWS if self._usual_seconds else seconds
+        self._quickest_seconds = min(self._quickest_seconds, self._usual_seconds)
+
     def throttle(self, now: float) -> None:
-        """S3 said slow down at `now` (seconds on any clock that only moves forward)."""
+        """S3 said slow down at `now` (seconds on any clock).
+
+        A clock that was set back cuts at once: nobody knows how long ago the last cut was.
+        """
         self.throttled += 1
         self._is_slow_start = False
-        if now - self._last_cut >= COOL_DOWN_SECONDS:
+        if self._last_cut is None or not 0 <= now - self._last_cut < COOL_DOWN_SECONDS:
             self.limit = max(MINIMUM_IN_FLIGHT, self.limit * CUT_FACTOR)
             self._last_cut = now
 

@@ -338,7 +338,8 @@ class Worker:
 
     def _checkpoint_is_due(self) -> bool:
         rows = len(self._pending)
-        late = self.clock() - self._last_checkpoint >= self.limits.checkpoint_seconds
+        # A clock that was set back says nothing: late is safe.
+        late = not 0 <= self.clock() - self._last_checkpoint < self.limits.checkpoint_seconds
         return rows >= self.limits.checkpoint_rows or (rows > 0 and late)
 
     async def _checkpoint(self) -> None:

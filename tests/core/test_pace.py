@@ -99,3 +99,18 @@ def test_the_end_of_work_is_seen_soon_with_few_looks(whole: float, share: float)
     assert now - whole <= max(WATCH_SECONDS_MIN, share * whole)
     climb = math.log(max(1, share * whole / WATCH_SECONDS_MIN)) / math.log1p(share)
     assert looks <= 2 + 1 / share + climb + whole / WATCH_SECONDS_MAX
+
+
+def test_a_clock_that_was_set_back_stops_neither_the_cuts_nor_the_rise() -> None:
+    pace = risen()
+    pace.throttle(1e9)
+    before = pace.limit
+    pace.throttle(1e9 - 3600)
+    assert pace.limit == before / 2
+    pace.throttle(1e9 - 3600)
+    assert pace.limit == before / 2, "one storm of the new time is one signal"
+    pace = Pace(512)
+    pace.succeed(-3600.0)
+    for _ in range(1_000):
+        pace.succeed(0.04)
+    assert pace.in_flight == 512

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pytest
@@ -423,5 +423,28 @@ def test_a_good_row_of_an_earlier_attempt_counts_where_all_rows_of_this_one_fail
         with pytest.raises(Interrupted):
             await first.run()
         assert (await Worker(ledger, "run", 0, Refused(some), LIMITS).run()).rows == 2_300
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("step", [7.0, -3600.0])
+def test_a_checkpoint_is_due_by_time_and_after_the_clock_was_set_back(step: float) -> None:
+    """Rows alone would give none before the end. Each row takes 7 of the 60 seconds, or 1 sets the clock back."""
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        now, seen = [1e6], list[int]()
+
+        async def slowly(row: ObjectVersion) -> Status:
+            now[0] += step if step > 0 or row.row == 5 else 1e-3
+            seen.append(sum(checkpoint.rows for checkpoint in await ledger.checkpoints("run")))
+            return Status.COPIED
+
+        limits = replace(LIMITS, checkpoint_rows=10_000, in_flight=1)
+        await Worker(ledger, "run", 0, Scripted(slowly), limits, clock=lambda: now[0]).run()
+        sizes = [checkpoint.rows for checkpoint in await ledger.checkpoints("run")]
+        assert sum(sizes) == ROWS
+        assert seen[30] > 0, "nothing was written while the worker worked"
+        assert len(sizes) == (7 if step > 0 else 2), sizes
 
     asyncio.run(scene())
