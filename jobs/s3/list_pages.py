@@ -15,7 +15,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree.ElementTree import Element
 
-from jobs.core.model import Checksum, Listed, parse_time
+from jobs.core.model import LATEST_SECONDS, Checksum, Listed, parse_time
 from jobs.s3.store import Marker, Page, PartPage, StoredPart
 from jobs.s3.wire import Malformed, parse_document, plain, unquote_etag
 from jobs.s3.xml_bounds import excess
@@ -59,9 +59,12 @@ def _layout(tags: tuple[str, ...]) -> _Layout:
 @lru_cache(4096)  # one second's objects share their time
 def _epoch_seconds(text: str) -> float:
     try:
-        return parse_time(text)
-    except (ValueError, OverflowError, OSError) as error:
+        at_seconds = parse_time(text)
+    except (ValueError, OverflowError) as error:
         raise Malformed(f"LastModified is {text[:40]!r}") from error
+    if not 0 <= at_seconds <= LATEST_SECONDS:
+        raise Malformed(f"LastModified is {text[:40]!r}")
+    return at_seconds
 
 
 def _number(text: str, name: str) -> int:
