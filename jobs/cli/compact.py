@@ -14,6 +14,7 @@ from jobs.cli.options import (
     FilterOptions,
     LocationType,
     SizeType,
+    acl_option,
     command_options,
     flag,
     group,
@@ -67,6 +68,7 @@ class CompactCommand:
     )
     sse: str | None = sse_option("Encryption of the archives.")
     kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
+    acl: str | None = acl_option("the archives")
     with_tag: tuple[str, ...] = option("Pack only objects with this tag.", multiple=True, metavar="NAME=VALUE")
     payback_months: float = option(
         "Leave out groups that take longer to pay.",
@@ -122,7 +124,7 @@ async def _start(options: CompactCommand, claims: tuple[EarlierRule, ...], place
     request = Request(
         job="compact",
         source=source,
-        destination=options.archives_access.side(options.archives),
+        destination=replace(options.archives_access.side(options.archives), acl=options.acl),
         manifest=options.manifest,
         selection=options.filters.selection(source, options.versions),
         options={

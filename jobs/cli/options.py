@@ -189,6 +189,12 @@ def sse_option(help: str) -> Any:
     return option(help, type=click.Choice(["AES256", "aws:kms", "aws:kms:dsse"]))
 
 
+def acl_option(what: str) -> Any:
+    """--acl"""
+    help = f"ACL of {what}, for buckets of other accounts that still have ACLs. Default: S3's."
+    return option(help, type=click.Choice(["bucket-owner-full-control"]))
+
+
 def requester_pays_option() -> Any:
     """--requester-pays"""
     return flag("Agree to pay for requests to the source's bucket.")

@@ -10,6 +10,7 @@ import click
 
 from jobs.cli.options import (
     SizeType,
+    acl_option,
     check_encryption,
     command_options,
     flag,
@@ -38,6 +39,7 @@ class ReplicateCommand:
     storage_class: str = option("Class of the copies. keep: the source's class.", default=KEEP, show_default=True)
     sse: str | None = sse_option("Encryption of the copies. Default: the bucket's.")
     kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
+    acl: str | None = acl_option("the copies")
     object_lock: bool = flag("Copy retention and legal hold, too (one more request each).")
     overwrite: str = option(
         "Which differing objects at the destination may be replaced.",
@@ -85,7 +87,8 @@ def replicate(options: ReplicateCommand) -> int:
     settings, copies = Settings.from_environment(), options.copies
     ledger = open_ledger(ledger_location(copies.ledger, settings))
     request = copies.request("replicate")
-    request = replace(request, options={**run_options, **request.options})
+    destination = replace(request.destination, acl=options.acl)
+    request = replace(request, destination=destination, options={**run_options, **request.options})
     launch = launch_and_report(request, ledger, settings, copies.start, then_verify=options.then_verify)
     return asyncio.run(launch)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 import click
@@ -12,6 +13,7 @@ from jobs.cli.options import (
     LocationType,
     TextType,
     WhenType,
+    acl_option,
     command_options,
     flag,
     group,
@@ -77,6 +79,7 @@ class RestoreCommand:
     )
     sse: str | None = sse_option("Encryption. Default: the bucket's.")
     kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
+    acl: str | None = acl_option("the restored objects")
     ledger: str | None = ledger_option()
     start: StartOptions = group(StartOptions)
     source_access: AccessOptions = group(AccessOptions, "source")
@@ -143,7 +146,9 @@ async def _start(options: RestoreCommand, place: Location, settings: Settings) -
     request = Request(
         job="restore",
         source=source,
-        destination=options.destination_access.side(_destination(options.destination, prefix)),
+        destination=replace(
+            options.destination_access.side(_destination(options.destination, prefix)), acl=options.acl
+        ),
         manifest=options.manifest,
         selection=Selection(
             prefix=prefix + options.prefix,

@@ -15,6 +15,9 @@ Faults, each with its share of the requests:
     half        the proxy says that it sends no more after half of the answer, and goes on reading
     forget      the server does not see the conditions of a write, as if it ignored them
     alter       one byte of an object's content is another one, on its way out or in; only below `altered` paths
+
+Below `full_control`, a path, it has the bucket policy of many accounts: 403 for an object whose owner-to-be does not
+leave the bucket's owner full control.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ DRIPS = 200
 HEAD_BYTES_MAX = 1 << 16
 _CONDITION = re.compile(rb"\r\nif-(?:none-)?match:[^\r]*", re.IGNORECASE)
 _AGENT = re.compile(rb"\r\nuser-agent: *([^ /]*)", re.IGNORECASE)
+_FULL_CONTROL = b"\r\nx-amz-acl: bucket-owner-full-control\r\n"
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _ERROR_503 = b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(_SLOW_DOWN)
 
@@ -53,6 +57,7 @@ class Faults:
     shares: Mapping[str, float]
     seed: int
     altered: tuple[str, ...] = ()
+    full_control: str | None = None
     done: Counter[str] = field(default_factory=Counter)
     agents: set[str] = field(default_factory=set)
 
@@ -70,6 +75,12 @@ class Faults:
                     return None
                 return kind
         return None
+
+    def lacks_full_control(self, method: str, path: str, head: bytes) -> bool:
+        """Whether the request makes an object and the bucket's policy denies it."""
+        makes = (method == "PUT" and "partNumber=" not in path) or (method == "POST" and "uploads" in path)
+        is_below = self.full_control is not None and path.startswith(self.full_control)
+        return makes and is_below and _FULL_CONTROL not in head.lower()
 
     def alter(self, body: bytes) -> bytes:
         """The body with one bit flipped."""
@@ -133,7 +144,7 @@ async def _exchange(
         writer.write(_ERROR_503 + (b"" if method == "HEAD" else _SLOW_DOWN))
         await writer.drain()
         return True
-    if fault == "deny":
+    if fault == "deny" or faults.lacks_full_control(method, path, head):
         writer.write(_ERROR_403 + _DENIED)
         await writer.drain()
         return True

@@ -41,13 +41,15 @@ class BotocoreStore:
 
     Each call occupies a thread until its answer is there. A request whose caller is cancelled
     still waits for its answer, since a thread cannot be stopped. `tries`: how often a body that
-    breaks off is read. botocore retries everything else by itself.
+    breaks off is read. botocore retries everything else by itself. `acl`: the canned ACL of all
+    that it writes.
     """
 
-    def __init__(self, client: Any, endpoint: Endpoint, *, max_in_flight: int, tries: int = 1):
+    def __init__(self, client: Any, endpoint: Endpoint, *, max_in_flight: int, tries: int = 1, acl: str | None = None):
         self._client, self._endpoint, self._tries = client, endpoint, tries
         self._calls = {name: getattr(client, method) for method, name in client.meta.method_to_api_mapping.items()}
         self._threads = ThreadPoolExecutor(min(max_in_flight, THREADS_MAX), "botocore")
+        self._acl = {"ACL": acl} if acl else {}
         self._is_closed = False
         client.meta.events.register_first("before-send.s3", self._check_open)
 
@@ -112,7 +114,8 @@ class BotocoreStore:
     ) -> Written:
         """PutObject."""
         place, carried = ObjectRef(bucket, key), parameters.attributes(attributes)
-        values = parameters.place(place) | carried.values | parameters.guard(guard) | parameters.body(data, checksum)
+        values = parameters.place(place) | carried.values | parameters.guard(guard) | self._acl
+        values |= parameters.body(data, checksum)
         return await self._ask("PutObject", place, values, answers.put, headers=carried.headers)
 
     async def copy(
@@ -121,7 +124,7 @@ class BotocoreStore:
         """CopyObject."""
         place = ObjectRef(bucket, key)
         values = parameters.place(place) | parameters.copy_source(source, source_etag)
-        values |= parameters.guard(guard) | parameters.settings(settings)
+        values |= parameters.guard(guard) | parameters.settings(settings) | self._acl
 
         def read(answer: answers.Answer) -> Written:
             check_copied_version("CopyObject", source, place, answers.response(answer))
@@ -200,7 +203,7 @@ class BotocoreStore:
     ) -> str:
         """CreateMultipartUpload."""
         place, carried = ObjectRef(bucket, key), parameters.attributes(attributes)
-        values = parameters.place(place) | carried.values
+        values = parameters.place(place) | carried.values | self._acl
         if checksum_algorithm:
             kind = "COMPOSITE" if is_composite else "FULL_OBJECT"
             values |= {"ChecksumAlgorithm": checksum_algorithm, "ChecksumType": kind}
