@@ -15,6 +15,7 @@ from jobs.cli.options import (
     LocationType,
     SizeType,
     acl_option,
+    check_encryption,
     command_options,
     flag,
     group,
@@ -115,6 +116,7 @@ def compact(options: CompactCommand) -> int:
 async def _start(options: CompactCommand, claims: tuple[EarlierRule, ...], place: Location, settings: Settings) -> int:
     if options.source is None and options.manifest is None:
         raise UsageError("nothing to pack: give --source s3://bucket/prefix, --manifest URI, or --pair and --rule")
+    check_encryption(options.sse, options.kms_key_id)
     if options.archives is None:
         raise UsageError("no place for archives: give --archives s3://bucket/prefix")
     source = options.source_access.side(options.source) if options.source else None

@@ -180,7 +180,7 @@ def max_objects_option(what: str = "a plan") -> Any:
 
 def check_encryption(sse: str | None, kms_key_id: str | None) -> None:
     """Raises UsageError for a KMS key that no KMS encryption uses."""
-    if kms_key_id and sse != "aws:kms":
+    if kms_key_id and sse not in ("aws:kms", "aws:kms:dsse"):
         raise UsageError("--kms-key-id names a key for --sse aws:kms: add that, or leave out the key")
 
 

@@ -14,6 +14,7 @@ from jobs.cli.options import (
     TextType,
     WhenType,
     acl_option,
+    check_encryption,
     command_options,
     flag,
     group,
@@ -113,6 +114,7 @@ def restore(options: RestoreCommand) -> int:
 
 def _check(options: RestoreCommand) -> None:
     """Raises UsageError for options that contradict each other."""
+    check_encryption(options.sse, options.kms_key_id)
     if options.source is None and options.archives is None:
         raise UsageError("nothing to restore from: give --archives s3://bucket/prefix, or --source and --as-of TIME")
     if options.source is not None and options.at is None:
