@@ -106,7 +106,7 @@ def open_side(
 
 
 class Service(NamedTuple):
-    """What S3's copies do not leave: a partition of AWS, or the server at one URL."""
+    """What S3's copies do not leave: a partition of AWS, or one server (`Endpoint.service`)."""
 
     name: str
     is_aws: bool
@@ -118,7 +118,7 @@ def service_of(side: Side) -> Service:
     found = _from_environment(os.environ) if profile is None else None
     found = found or _from_botocore(profile, needs_endpoint=endpoint is None, needs_credentials=False)
     address = _endpoint(endpoint or found.endpoint, region or found.region or DEFAULT_REGION, found)
-    return Service(address.partition or str(address).lower(), address.is_aws)
+    return Service(address.service, address.partition is not None)
 
 
 def account_of(side: Side) -> str:

@@ -180,9 +180,16 @@ def test_a_bucket_by_the_alias_of_an_access_point_is_no_copy_of_itself(aliased: 
     """It was verified against itself, and its only objects went."""
     world = aliased
     names = fill(world, 3)
+    if world.destination.endswith("-s3alias"):
+        for job in ("verify", "replicate"):
+            refused = world.sealift(
+                job, "--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--yes"
+            )
+            assert (refused.code, "show the same first object" in refused.stderr) == (2, True), refused.stderr
+        return
     verified = world.run("verify")
     assert verified["outcomes"] == {"verified": 3}
     result = world.sealift("expire", "--run", verified["run_id"], *places(world), *DELETE)
     assert keys(world) == names
     assert result.code == 10, result
-    assert "by another name" in result.stderr or "the name of an access point" in result.stderr
+    assert "by another name" in result.stderr

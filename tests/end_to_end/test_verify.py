@@ -131,3 +131,16 @@ def test_many_large_objects_are_read_within_a_small_buffer(world: World) -> None
     assert world.run("replicate")["outcomes"] == {"copied": 4}
     deep = world.run("verify", "--deep", SEALIFT_BUFFER_MIB="33", SEALIFT_PROCESSES="1")
     assert (deep["outcomes"], deep["bytes"]) == ({"verified": 4}, 4 * len(body))
+
+
+@pytest.mark.parametrize("job", ["verify", "replicate"])
+def test_one_bucket_by_two_spellings_is_no_copy_of_itself(world: World, job: str) -> None:
+    world.put("k", b"only one")
+    other = world.server.endpoint.replace("127.0.0.1", "LOCALHOST")
+    assert other != world.server.endpoint
+    for place in (world.source, f"{world.source}/copies") if job == "replicate" else (world.source,):
+        places = ["--source", f"s3://{world.source}", "--destination", f"s3://{place}"]
+        result = world.sealift(job, *places, "--destination-endpoint", other, "--yes")
+        assert result.code == 2, result.stdout
+        assert "name two places" in result.stderr or "overlap" in result.stderr
+    assert len(world.client.list_objects_v2(Bucket=world.source)["Contents"]) == 1

@@ -81,6 +81,28 @@ def test_a_service_is_where_requests_go(source: Side, destination: Side, apart: 
     assert is_streamed(source, destination) is is_streamed(destination, source) is streamed
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("http://office:80", "http://office"),
+        ("https://office:443", "https://office"),
+        ("https://office", "http://office"),
+        ("http://office.example./", "http://Office.example"),
+        ("http://localhost:9000", "http://127.0.0.1:9000"),
+        ("http://[::1]:9000", "http://LOCALHOST.:9000"),
+        ("http://s3.us-east-1.amazonaws.com", None),
+        ("https://s3.us-east-1.AMAZONAWS.COM", None),
+        ("https://s3.us-east-1.amazonaws.com.", None),
+        ("https://s3.us-east-1.amazonaws.com:443", None),
+    ],
+)
+def test_two_spellings_are_one_service(one: str, other: str | None) -> None:
+    sides = Side(BUCKET, one), Side(BUCKET, other)
+    assert not are_apart(*sides)
+    assert not are_apart(*reversed(sides))
+    assert are_apart(sides[0], Side(BUCKET, "http://office:9001"))
+
+
 def test_an_endpoint_of_the_environment_is_the_one_that_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://office:9000")
     assert not are_apart(Side(BUCKET, "http://office:9000"), Side(BUCKET))

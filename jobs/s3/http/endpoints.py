@@ -24,6 +24,7 @@ _SUFFIXES = {
 }
 """How regions outside of `amazonaws.com` begin."""
 _ALL_SUFFIXES = frozenset({"amazonaws.com", *_SUFFIXES.values()})
+_OWN_PORTS = (80, 443)
 
 
 BUCKET = re.compile("[A-Za-z0-9._-]{1,255}")
@@ -60,16 +61,37 @@ class Endpoint:
 
         Certificates vouch for the name, so TLS only.
         """
-        host = self.host.partition(":")[0]
-        return self.is_tls and host.endswith(tuple(f".{suffix}" for suffix in _ALL_SUFFIXES))
+        return self.is_tls and self.partition is not None
 
     @property
     def partition(self) -> str | None:
         """AWS's partition, whose buckets have names and copies in common. None for other servers."""
-        if not self.is_aws:
-            return None
-        host = self.host.partition(":")[0]
-        return "GovCloud" if ".us-gov-" in host else max((s for s in _ALL_SUFFIXES if host.endswith(f".{s}")), key=len)
+        host = self.name
+        suffixes = [suffix for suffix in _ALL_SUFFIXES if host.endswith(f".{suffix}")]
+        return "GovCloud" if suffixes and ".us-gov-" in host else max(suffixes, key=len, default=None)
+
+    @property
+    def service(self) -> str:
+        """AWS's partition or the server, equal for all spellings of one.
+
+        A scheme's own port counts as none, loopback's names and addresses as one host.
+        """
+        if self.partition is not None:
+            return self.partition
+        port = urlsplit(f"//{self.host}").port
+        host = "localhost" if is_loopback(self) else self.name
+        return f"{host}{f':{port}' if port not in (None, *_OWN_PORTS) else ''}{self.path}".lower()
+
+    @property
+    def name(self) -> str:
+        """The host alone, in lower case and without the dot that ends an absolute name.
+
+        Empty for what is no host.
+        """
+        try:
+            return (urlsplit(f"//{self.host}").hostname or "").rstrip(".")
+        except ValueError:  # brackets that do not match
+            return ""
 
     def __str__(self) -> str:
         return f"{'https' if self.is_tls else 'http'}://{self.host}{self.path}"
@@ -93,7 +115,7 @@ def given_endpoint(url: str) -> Endpoint:
         raise ConfigError(f"endpoint {masked(url)!r}: {expected}; {advice}")
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not PLAIN.fullmatch(url):
         raise ConfigError(f"endpoint {masked(url)!r}: {expected}")
-    return Endpoint(parts.netloc, parts.scheme == "https", parts.path.rstrip("/"))
+    return Endpoint(parts.netloc.lower(), parts.scheme == "https", parts.path.rstrip("/"))
 
 
 def masked(url: str) -> str:
@@ -106,7 +128,7 @@ def is_loopback(endpoint: Endpoint) -> bool:
     """Whether requests to it stay on this machine."""
     from ipaddress import ip_address  # seldom needed
 
-    name = urlsplit(f"//{endpoint.host}").hostname or ""
+    name = endpoint.name
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
