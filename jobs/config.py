@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jobs.core.parentage import PARENT_PIPE
+from jobs.core.request_log import LOGS
 from jobs.errors import ConfigError
 
 CLIENTS = ("sealift", "botocore")
@@ -33,6 +34,7 @@ class Settings:
     `--share`, for queues that share fairly. `SEALIFT_SYSTEM` is the policy's name: jobs bear it as
     the tag `sealift:system`, by which roles may end them. `SEALIFT_CLIENT`: `botocore` to send S3's
     requests with AWS's own client, `sealift` (the default) with ours (`s3_client`).
+    `SEALIFT_REQUEST_LOG`: `failures` means `-v`, `all` means `--debug` (`request_log`).
     """
 
     ledger: str | None
@@ -111,6 +113,19 @@ class Settings:
     def choose_client(client: str) -> None:
         """Send S3's requests with this client, one of `CLIENTS`, here and in all workers."""
         os.environ["SEALIFT_CLIENT"] = client
+
+    @staticmethod
+    def request_log(environment: Mapping[str, str] | None = None) -> str | None:
+        """Which requests are logged on stderr: one of `LOGS`, None for none. Raises ConfigError."""
+        which = (os.environ if environment is None else environment).get("SEALIFT_REQUEST_LOG") or None
+        if which is not None and which not in LOGS:
+            raise ConfigError(f"SEALIFT_REQUEST_LOG={which!r}: expected {' or '.join(LOGS)}")
+        return which
+
+    @staticmethod
+    def choose_request_log(which: str) -> None:
+        """Log these requests on stderr, one of `LOGS`, here and in the workers on this machine."""
+        os.environ["SEALIFT_REQUEST_LOG"] = which
 
     @staticmethod
     def inherited(environment: Mapping[str, str] | None = None) -> dict[str, str]:

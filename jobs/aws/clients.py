@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
+from jobs.core.request_log import log_botocore
 from jobs.errors import ConfigError, StoreError, Unavailable, store_error
 
 TRIES = 6
@@ -31,9 +32,11 @@ def open_client(service: str, region: str | None = None, tries: int = TRIES) -> 
         session.register_component("data_loader", _models(session.get_config_variable("data_path")))
         region = region or session.get_config_variable("region") or os.environ.get("AWS_REGION")
         config = Config(retries={"mode": "standard", "total_max_attempts": tries})
-        return session.create_client(service, region_name=region, config=config)
+        client = session.create_client(service, region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"AWS {service}: {error}; set AWS_REGION or name a profile") from error
+    log_botocore(client.meta.events)
+    return client
 
 
 class Clients:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 import click
 
 from jobs import __version__
-from jobs.cli.console import ANSWER, emit, name_stdout_in_errors, open_missing_streams, say
+from jobs.cli.console import ANSWER, emit, log_requests, name_stdout_in_errors, open_missing_streams, say, takes_log
 from jobs.config import CLIENTS, Settings
 from jobs.core.display import without_passwords
 from jobs.errors import ConfigError, ExitCode, SealiftError, SealiftWarning, UsageError
@@ -116,6 +116,7 @@ class _LazyGroup(click.Group):
 @click.option(
     "--client", type=click.Choice(CLIENTS), help="What sends S3's requests. Default: SEALIFT_CLIENT or sealift."
 )
+@takes_log
 def cli(client: str | None) -> None:
     """Sealift keeps very large S3 buckets replicated and provably intact.
 
@@ -130,6 +131,8 @@ def cli(client: str | None) -> None:
     """
     if client is not None:
         Settings.choose_client(client)
+    if (which := Settings.request_log()) is not None:
+        log_requests(which)
     if (begun := Settings.job_start()) is not None:
         _require_claim(*begun)
 

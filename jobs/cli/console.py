@@ -9,12 +9,13 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
+from jobs.config import Settings
 from jobs.core.display import Display, Meter, shown, without_passwords
 from jobs.errors import ConfigError, Interrupted, UsageError
 from jobs.reports.figures import human_bytes, human_seconds
@@ -39,6 +40,39 @@ def say(message: str) -> None:
         raise
     except OSError:
         return
+
+
+def log_requests(which: str) -> None:
+    """Write the requests of this process to stderr, a line each. `which`: one of `LOGS`."""
+    from jobs.core.request_log import REQUESTS, Exchange
+
+    def write(exchange: Exchange) -> None:
+        if which == "all" or exchange.is_failure:
+            say(f"sealift[{os.getpid()}]: {exchange.line(time.time())}")
+
+    REQUESTS.sink = write
+
+
+def takes_log(command: Callable[..., Any], *, is_hidden: bool = False) -> Callable[..., Any]:
+    """Let a command take -v and --debug. `is_hidden`: leave them out of its help."""
+
+    def choose(which: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+        def callback(_: click.Context, __: click.Parameter, is_given: bool) -> None:
+            if is_given:
+                Settings.choose_request_log(which)
+                log_requests(which)
+
+        return callback
+
+    for name, which, help in (
+        ("--debug", "all", "Log each request with its time and id on stderr, without anything secret."),
+        ("-v", "failures", "Log the requests that were refused or not answered."),
+    ):
+        declare = click.option(
+            name, is_flag=True, help=help, hidden=is_hidden, expose_value=False, callback=choose(which)
+        )
+        command = declare(command)
+    return command
 
 
 def ask(question: str) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import click
 
+from jobs.cli.console import takes_log
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Side
@@ -234,7 +235,7 @@ def takes(kind: type[T]) -> Callable[[Callable[[T], R]], Callable[..., R]]:
 
         for declare in reversed([*_declarations(kind)]):
             command = declare(command)
-        return command
+        return takes_log(command, is_hidden=True)
 
     return decorate
 

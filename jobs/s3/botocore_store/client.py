@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any
 
 from jobs import __version__
+from jobs.core.request_log import log_botocore
 from jobs.s3.http.endpoints import Endpoint
 
 ENTRY_ORDER = "SealiftEntryOrder"
@@ -96,6 +97,7 @@ def make_client(
     events.register("before-send.s3", _encode_headers)
     events.register("before-parse.s3.ListObjectVersions", _note_order)
     events.register_first("before-parse.s3", _demand_root)
+    log_botocore(events)
     return client
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jobs.core.model import ObjectRef
 from jobs.core.pace import backoff_seconds
+from jobs.core.request_log import REQUESTS
 from jobs.errors import AuthenticationFailed, Denied, Redirected, Rejected, StoreError, Unavailable
 from jobs.s3 import wire
 from jobs.s3.http.answers import NoAnswer, Response
@@ -116,12 +117,13 @@ class Transport:
         corrections: set[str] = set()
         while True:
             attempt += 1
-            credentials = self._credentials()
+            credentials, began = self._credentials(), time.perf_counter()
             try:
                 response = await self._exchange(
                     route, credentials, method, place.key, query, headers, body, payload, bounds
                 )
             except NoAnswer as error:
+                REQUESTS.add(operation, place, 0, error.code, began, "")
                 unanswered = 0 if error.code == "IncompleteBody" else unanswered + 1
                 if attempt >= self._tries or unanswered == TRIES_UNANSWERED:
                     message = f"{error} (endpoint {self.endpoint})"
@@ -129,7 +131,9 @@ class Transport:
             except (InvalidHead, UnicodeEncodeError) as error:
                 raise Rejected(operation, str(place), "InvalidHeader", f"{error}: nothing was sent", 400) from error
             else:
+                request_id = response.headers.get("x-amz-request-id", "")
                 if not is_failure(operation, response):
+                    REQUESTS.add(operation, place, response.status, "", began, request_id)
                     return response
                 unanswered = 0
                 failure = failure_of(
@@ -140,6 +144,7 @@ class Transport:
                     region=route.signer.region,
                     named_region=self.region,
                 )
+                REQUESTS.add(operation, place, response.status, failure.error.code, began, request_id)
                 correction = await self._correct(failure, place, route, credentials, corrections)
                 if isinstance(correction, Route):
                     route, attempt = correction, attempt - 1

@@ -1,0 +1,84 @@
+"""Request log: what each request to AWS or an S3 server came to, for `-v` and `--debug`.
+
+It holds no headers, queries or bodies, so no signature, token or key of an account gets into it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+LOGS = ("failures", "all")
+"""What is logged: requests that were refused or not answered, or all."""
+_ANSWERS_NO = frozenset({304, 404, 412, 416})
+"""Statuses that say what is so, as an object that does not exist."""
+
+
+class Exchange(NamedTuple):
+    """One request and its answer. `status` 0: there was no answer. `code`: of the error, or empty."""
+
+    operation: str
+    target: str
+    status: int
+    code: str
+    seconds: float
+    request_id: str
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the request was refused, or not answered."""
+        return self.status < 200 or (self.status >= 300 and self.status not in _ANSWERS_NO)
+
+    def line(self, now: float) -> str:
+        """A line for people. `now`: when the answer came, in epoch seconds."""
+        at = datetime.fromtimestamp(now, UTC).strftime("%H:%M:%S.%f")[:-3]
+        result = " ".join(filter(None, (str(self.status) if self.status else "no answer", self.code)))
+        return f"{at}Z {self.operation} {self.target}: {result} in {self.seconds * 1000:.0f} ms, id {self.request_id}"
+
+
+@dataclass(slots=True)
+class RequestLog:
+    """Where the requests of this process are logged. `sink` None: nowhere."""
+
+    sink: Callable[[Exchange], None] | None = None
+
+    def add(self, operation: str, target: object, status: int, code: str, began: float, request_id: str) -> None:
+        """Log a request that began at `began`, in seconds of `time.perf_counter()`."""
+        if self.sink is not None:
+            seconds = time.perf_counter() - began
+            self.sink(Exchange(operation, str(target), status, code, seconds, request_id or "unknown"))
+
+
+REQUESTS = RequestLog()
+"""The log of this process."""
+_sending = threading.local()
+
+
+def log_botocore(events: Any) -> None:
+    """Have a botocore client log its requests, each try for itself. `events`: of the client."""
+    if REQUESTS.sink is not None:
+        events.register("before-send", _note_request)
+        events.register("response-received", _note_answer)
+
+
+def _note_request(request: Any, **_: Any) -> None:
+    _sending.began, _sending.url = time.perf_counter(), str(request.url).partition("?")[0]
+
+
+def _note_answer(
+    event_name: str, response_dict: Mapping[str, Any] | None, parsed_response: Mapping[str, Any] | None, **_: Any
+) -> None:
+    parsed = parsed_response or {}
+    metadata = parsed.get("ResponseMetadata", {})
+    REQUESTS.add(
+        event_name.rpartition(".")[2],
+        getattr(_sending, "url", "unknown"),
+        int((response_dict or {}).get("status_code", 0)),
+        str(parsed.get("Error", {}).get("Code", "")),
+        getattr(_sending, "began", time.perf_counter()),
+        str(metadata.get("RequestId", "")),
+    )
