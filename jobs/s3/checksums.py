@@ -10,54 +10,97 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from jobs.core.model import Checksum
 
-ALGORITHMS = ("CRC64NVME", "CRC32", "CRC32C", "SHA1", "SHA256", "SHA512", "MD5")
+ALGORITHMS = (
+    "CRC64NVME",
+    "CRC32",
+    "CRC32C",
+    "SHA1",
+    "SHA256",
+    "SHA512",
+    "MD5",
+    "XXHASH64",
+    "XXHASH3",
+    "XXHASH128",
+)
+_XXHASHES = {"XXHASH64": "new_xxhash64", "XXHASH3": "new_xxhash3_64", "XXHASH128": "new_xxhash3_128"}
+"""What AWS's own clients compute for each name, with the seed 0."""
+
+
+class _Hash(Protocol):
+    """What hashes bytes that come piece by piece."""
+
+    def update(self, data: bytes, /) -> object: ...
+
+    def digest(self) -> bytes: ...
+
+
+class _Crc:
+    """A CRC as a hash."""
+
+    def __init__(self, proceed: Callable[[bytes, int], int], width_bytes: int):
+        self._proceed, self._width_bytes, self._crc = proceed, width_bytes, 0
+
+    def update(self, data: bytes) -> None:
+        self._crc = int(self._proceed(data, self._crc))
+
+    def digest(self) -> bytes:
+        return self._crc.to_bytes(self._width_bytes, "big")
+
+
+class _XxHash:
+    """One of the Common Runtime's XXHash as a hash."""
+
+    def __init__(self, name: str):
+        from awscrt.checksums import XXHash
+
+        self._hash = getattr(XXHash, _XXHASHES[name])()
+
+    def update(self, data: bytes) -> None:
+        self._hash.update(data)
+
+    def digest(self) -> bytes:
+        return bytes(self._hash.finalize())
+
+
+def _new(algorithm: str) -> _Hash:
+    if algorithm == "CRC32":
+        return _Crc(zlib.crc32, 4)
+    if algorithm in ("CRC64NVME", "CRC32C"):
+        from awscrt import checksums
+
+        return _Crc(checksums.crc32c, 4) if algorithm == "CRC32C" else _Crc(checksums.crc64nvme, 8)
+    if algorithm in _XXHASHES:
+        return _XxHash(algorithm)
+    if algorithm not in ALGORITHMS:
+        raise KeyError(algorithm)
+    return hashlib.new(algorithm.lower(), usedforsecurity=False)
 
 
 def digest(algorithm: str, data: bytes) -> bytes:
     """The raw digest. Raises KeyError for an algorithm that is not in ALGORITHMS."""
-    if algorithm == "CRC32":
-        return zlib.crc32(data).to_bytes(4, "big")
-    if algorithm in ("CRC64NVME", "CRC32C"):
-        from awscrt import checksums
-
-        if algorithm == "CRC32C":
-            return int(checksums.crc32c(data)).to_bytes(4, "big")
-        return int(checksums.crc64nvme(data)).to_bytes(8, "big")
-    if algorithm not in ALGORITHMS:
-        raise KeyError(algorithm)
-    return hashlib.new(algorithm.lower(), data, usedforsecurity=False).digest()
+    made = _new(algorithm)
+    made.update(data)
+    return made.digest()
 
 
 class Hasher:
     """A full-object checksum of bytes that come piece by piece. Raises KeyError like `digest`."""
 
     def __init__(self, algorithm: str):
-        self.algorithm = algorithm
-        self._crc = 0
-        self._hash = None if algorithm.startswith("CRC") else hashlib.new(algorithm.lower(), usedforsecurity=False)
-        digest(algorithm, b"")
+        self.algorithm, self._hash = algorithm, _new(algorithm)
 
     def update(self, data: bytes) -> None:
         """The next piece."""
-        if self._hash is not None:
-            self._hash.update(data)
-        elif self.algorithm == "CRC32":
-            self._crc = zlib.crc32(data, self._crc)
-        else:
-            from awscrt import checksums
-
-            proceed = checksums.crc32c if self.algorithm == "CRC32C" else checksums.crc64nvme
-            self._crc = int(proceed(data, self._crc))
+        self._hash.update(data)
 
     def spelled(self) -> str:
         """`ALGORITHM:base64`."""
-        width = 8 if self.algorithm == "CRC64NVME" else 4
-        raw = self._crc.to_bytes(width, "big") if self._hash is None else self._hash.digest()
-        return f"{self.algorithm}:{base64.b64encode(raw).decode()}"
+        return f"{self.algorithm}:{base64.b64encode(self._hash.digest()).decode()}"
 
 
 def full_object(algorithm: str, data: bytes) -> Checksum:

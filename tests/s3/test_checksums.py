@@ -3,10 +3,17 @@
 import base64
 
 import pytest
+from botocore import httpchecksum
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.core.evidence import PROTECTION
+from jobs.core.model import Attributes, ObjectInfo
+from jobs.core.outcome import Evidence
 from jobs.s3.checksums import ALGORITHMS, Hasher, full_object
+from jobs.s3.stored_checksums import ContentCheck
+
+BOTOCORES = vars(httpchecksum)["_CHECKSUM_CLS"]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -26,7 +33,40 @@ def test_the_check_values_of_the_crcs(algorithm: str, hexadecimal: str) -> None:
     assert base64.b64decode(full_object(algorithm, b"123456789").value).hex() == hexadecimal
 
 
-@pytest.mark.parametrize("algorithm", ["CRC16", "XXHASH128", ""])
+@pytest.mark.parametrize(
+    ("algorithm", "hexadecimal"),
+    [
+        ("XXHASH64", "ef46db3751d8e999"),
+        ("XXHASH3", "2d06800538d394c2"),
+        ("XXHASH128", "99aa06d3014798d86001c324468d497f"),
+    ],
+)
+def test_the_values_of_xxhash_for_no_bytes(algorithm: str, hexadecimal: str) -> None:
+    assert base64.b64decode(full_object(algorithm, b"").value).hex() == hexadecimal
+
+
+def test_all_algorithms_of_s3_are_computed() -> None:
+    """botocore sends an MD5 that it is given, and makes none."""
+    assert set(ALGORITHMS) == set(PROTECTION) == {"MD5", *(name.upper() for name in BOTOCORES)}
+
+
+@pytest.mark.parametrize("algorithm", sorted(PROTECTION.keys() - {"MD5"}))
+@given(data=st.binary(max_size=300))
+def test_botocore_computes_the_same(algorithm: str, data: bytes) -> None:
+    assert full_object(algorithm, data).value == BOTOCORES[algorithm.lower()]().handle(data)
+
+
+@pytest.mark.parametrize("algorithm", PROTECTION)
+def test_other_bytes_than_those_of_a_stored_checksum_are_refuted(algorithm: str) -> None:
+    info = ObjectInfo(4, "e-2", 0.0, None, "STANDARD", (full_object(algorithm, b"data"),), Attributes())
+    right, wrong = ContentCheck(info), ContentCheck(info)
+    right.update(b"data")
+    wrong.update(b"dato")
+    assert (right.is_refuted, wrong.is_refuted) == (False, True)
+    assert (right.evidence is Evidence.CHECKSUM) == (PROTECTION[algorithm] == "intent")
+
+
+@pytest.mark.parametrize("algorithm", ["CRC16", "XXHASH32", ""])
 def test_an_unknown_algorithm_is_no_silent_zero(algorithm: str) -> None:
     with pytest.raises((KeyError, ValueError)):
         Hasher(algorithm)
