@@ -43,6 +43,16 @@ def info(etag: str = MD5_A, *checksums: Checksum, size: int = 10, sse: str | Non
         pytest.param(info(), info(MD5_B), False, Evidence.MD5_ETAG, id="MD5 ETags differ"),
         pytest.param(info(sse="AES256"), info(sse="AES256"), True, Evidence.MD5_ETAG, id="SSE-S3 keeps the MD5"),
         pytest.param(info(sse="aws:kms"), info(MD5_B), None, Evidence.NONE, id="a KMS ETag is no MD5"),
+        pytest.param(
+            info(MD5_A, sse="aws:kms"),
+            info(MD5_A),
+            None,
+            Evidence.NONE,
+            id="encrypted anew in place: it keeps its ETag",
+        ),
+        pytest.param(
+            info(MD5_A, CRC_A, sse="aws:kms"), info(MD5_A, CRC_A), True, Evidence.CHECKSUM, id="and its checksums"
+        ),
         pytest.param(info("x-2"), info("x-2"), None, Evidence.NONE, id="equal multipart ETags prove nothing"),
         pytest.param(info("x-2"), info("y-3"), None, Evidence.NONE, id="different multipart ETags disprove nothing"),
         pytest.param(info("x-2", PARTS_A), info("x-2", PARTS_A), True, Evidence.CHECKSUM, id="equal composites"),
