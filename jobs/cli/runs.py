@@ -61,6 +61,7 @@ _OF_THE_FIRST_RUN = frozenset(
         "deep",
         "source_checksums",
         "destination_checksums",
+        "filters",
     )
 )
 """Options of a run's spec that its retry leaves out: it finds them again, or has no use for them.

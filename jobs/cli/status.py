@@ -17,6 +17,7 @@ from jobs.errors import ExitCode
 from jobs.ledger.ledger import Ledger
 from jobs.nights.records import NightRecords
 from jobs.policy.model import Pair, Policy
+from jobs.runs.coverage import covers, repaired
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.summaries import RunFilter, summarize_runs
 
@@ -46,8 +47,10 @@ class StatusCommand:
 def status(options: StatusCommand) -> int:
     """Show what runs, what the pairs' last nights came to, and what needs attention.
 
-    The exit code is 3 if something does. Of runs of one kind between the same places, the latest
-    counts, and of all runs the latest 100. The pairs are those of the policy, if there is one.
+    The exit code is 3 if something does. A run's bad rows count until a retry mends them, or a
+    later run of the same kind looks at all of them: between the same places, with the same filters
+    or none, as deep. Of all runs the latest 100 count. The pairs are those of the policy, if there
+    is one.
 
     \b
     sealift status
@@ -102,17 +105,14 @@ def _days_ago(night: str, today: date) -> int:
 
 def _run_problems(runs: list[dict[str, Any]], pairs: set[str]) -> Iterator[str]:
     """Runs that somebody has to act on. `runs`: the latest first. `pairs`: their nights say more."""
-    later: set[tuple[Any, ...]] = set()
-    repaired = {run["retry_of"] for run in runs if run["state"] == "complete" and not run["failures"]}
-    for run in runs:
-        work = (run["job"], run["source"], run["destination"])
+    well_again = repaired(runs)
+    for number, run in enumerate(runs):
+        is_over = run["run_id"] in well_again or run["pair"] in pairs
         if run["state"] in _NEXT:
             yield f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
-        elif run["failures"] and work not in later and run["run_id"] not in repaired and run["pair"] not in pairs:
+        elif run["failures"] and not is_over and not any(covers(later, run) for later in runs[:number]):
             found = f"{run['failures']:,} of {run['rows']:,} rows need attention"
             yield f"run {run['run_id']}: {found}: sealift runs report {run['run_id']}"
-        if run["source"] is not None and run["state"] == "complete":
-            later.add(work)
 
 
 def status_text(document: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from typing import Any
 
 from jobs.core.model import LATEST_SECONDS
 from jobs.core.sampling import Sample
@@ -58,6 +59,14 @@ class Selection:
     def __post_init__(self) -> None:
         if self.versions not in ("current", "all"):
             raise UsageError(f"--versions {self.versions!r}: use current or all")
+
+    def filters(self) -> dict[str, Any]:
+        """The filters that take less than all, JSON-ready. Prefix and versions are not among them."""
+        values = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
+        given = {
+            name: value for name, value in values if value not in (None, ()) and name not in ("prefix", "versions")
+        }
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
     def excluded_by(
         self,

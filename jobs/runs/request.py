@@ -103,7 +103,7 @@ class Draft:
             source=source,
             destination=self.destination,
             manifest=manifest,
-            options={**self.request.options, **extra},
+            options={**self.request.options, **extra, "filters": self.request.selection.filters()},
             retry_of=self.request.retry_of,
             sealift_version=__version__,
         )

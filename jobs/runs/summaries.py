@@ -9,6 +9,7 @@ from typing import Any
 from jobs.errors import LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import findings_count, iso_time
+from jobs.runs.coverage import scope_of
 from jobs.runs.progress import find_command, find_progress
 from jobs.s3.retries import gather_bounded
 
@@ -91,6 +92,7 @@ async def _summarize(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "destination": None,
         "pair": None,
         "retry_of": None,
+        "scope": None,
         "planned_dollars": None,
     }
     try:
@@ -105,6 +107,7 @@ async def _summarize(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "destination": str(spec.destination.location),
         "pair": spec.options.get("pair"),
         "retry_of": spec.retry_of,
+        "scope": scope_of(spec),
     }
     try:
         if (ended := await ledger.report(run_id)) is not None:

@@ -172,6 +172,46 @@ def test_the_page_of_a_report_is_written_where_it_is_asked_for(world: World, tmp
     assert (refused.code, "--html" in refused.stderr) == (10, True)
 
 
+def test_status_keeps_damage_until_a_run_has_looked_at_all_of_it(world: World) -> None:
+    for number in range(3):
+        world.put(f"docs/{number}", b"content")
+    places = ["--source", f"s3://{world.source}/docs", "--destination", f"s3://{world.destination}/docs"]
+    slashed = [f"{each}/" if each.startswith("s3:") else each for each in places]
+    assert world.run("replicate", *places)["code"] == 0
+    for number in range(2):
+        world.client.put_object(Bucket=world.destination, Key=f"docs/{number}", Body=b"damaged")
+    found = world.run("verify", "--deep", *places)
+    assert found["failures"] == 2
+    line = f"run {found['run_id']}: 2 of 3 rows need attention"
+    assert world.run("verify", "--deep", *places, "--include", "*/2")["code"] == 0
+    assert world.run("verify", "--deep", *places, "--include", "zzz", "--allow-empty")["code"] == 0
+    assert world.run("verify", "--deep", *places, "--manifest", f"proven:{found['run_id']}")["code"] == 0
+    assert world.run("verify", *places, "--sample", "1/1000", "--allow-empty")["code"] == 0
+    still = world.sealift("status")
+    assert (still.code, line in still.stdout) == (3, True)
+    for number in range(2):
+        world.client.put_object(Bucket=world.destination, Key=f"docs/{number}", Body=b"content")
+    assert world.run("verify", *places)["code"] == 0
+    assert line in world.sealift("status").stdout, "stored checksums prove less than bytes"
+    assert world.run("verify", "--deep", *slashed)["code"] == 0
+    well = world.sealift("status")
+    assert (well.code, "All is well" in well.stdout) == (0, True)
+
+
+def test_status_takes_the_retry_of_a_retry(world: World) -> None:
+    for key in ("a", "b"):
+        world.put(key)
+        world.client.put_object(Bucket=world.destination, Key=key, Body=b"in the way")
+    run_id = world.run("replicate")["run_id"]
+    world.client.delete_object(Bucket=world.destination, Key="a")
+    again = world.sealift("runs", "retry", run_id, "--json").document
+    assert again["failures"] == 1
+    world.client.delete_object(Bucket=world.destination, Key="b")
+    assert world.sealift("runs", "retry", again["run_id"], "--json").code == 0
+    well = world.sealift("status", "--json")
+    assert (well.code, well.document["problems"]) == (0, [])
+
+
 def test_status_says_what_needs_attention_until_it_is_repaired(world: World, tmp_path: Path) -> None:
     world.put("docs/a")
     clean = world.sealift("status", "--json")

@@ -1,0 +1,74 @@
+"""Coverage: which of a ledger's latest runs take the place of earlier ones. Pure.
+
+A run takes another's place only if it looked at all of its rows: it retried them, or it worked
+between the same places on no smaller a selection. A run of no rows takes nobody's place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobs.core.run import RunSpec, RunState
+
+Summary = Mapping[str, Any]
+
+
+def scope_of(spec: RunSpec) -> dict[str, Any]:
+    """Which rows between its places a run looked at, and how, as the list of runs shows it.
+
+    `manifest`: None for all that the source has. `filters`: those that were given, None if the spec
+    does not record them.
+    """
+    options = spec.options
+    if spec.job == "reconcile":  # another day's inventories list the same places
+        filters = {name: options.get(name) for name in ("maps", "margin")}
+        return {"manifest": None, "filters": filters, "all_versions": options.get("versions") == "all", "deep": False}
+    is_listing = spec.manifest == f"listing of {spec.source.location}"
+    return {
+        "manifest": None if is_listing else spec.manifest,
+        "filters": options.get("filters"),
+        "all_versions": bool(options.get("all_versions")),
+        "deep": bool(options.get("deep")),
+    }
+
+
+def covers(later: Summary, earlier: Summary) -> bool:
+    """Whether a run looked at all rows of an earlier one, as closely."""
+    if later["state"] != RunState.COMPLETE or not later["rows"] or _work(later) != _work(earlier):
+        return False
+    new, old = later["scope"], earlier["scope"]
+    if new is None or old is None:
+        return False
+    return (
+        new["manifest"] in (None, old["manifest"])
+        and new["filters"] in ({}, old["filters"])
+        and new["all_versions"] >= old["all_versions"]
+        and new["deep"] >= old["deep"]
+    )
+
+
+def repaired(runs: Sequence[Summary]) -> set[str]:
+    """The ids of the runs all of whose bad rows a retry brought to a good end.
+
+    `runs`: the latest first. A run counts as repaired too if what its retry left was repaired. The
+    repair of a reconciliation has a run for each prefix, and may leave out differences.
+    """
+    done: set[str] = set()
+    rows: Counter[str] = Counter()
+    failures = {run["run_id"]: run["failures"] for run in runs}
+    for run in runs:
+        first = run["retry_of"]
+        is_well = run["state"] == RunState.COMPLETE and (not run["failures"] or run["run_id"] in done)
+        if first is None or run["job"] == "verify" or not run["rows"] or not is_well or run["scope"] is None:
+            continue
+        rows[first] += run["rows"]
+        if run["scope"]["manifest"] == f"run:{first}" or rows[first] >= failures.get(first, 0):
+            done.add(first)
+    return done
+
+
+def _work(run: Summary) -> tuple[Any, ...]:
+    """The kind of work, and between which places. A trailing slash does not make another place."""
+    return (run["job"], *(str(run[name]).rstrip("/") for name in ("source", "destination")))
