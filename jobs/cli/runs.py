@@ -35,7 +35,7 @@ from jobs.core.run import Plan, RunSpec
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.registry import kind_of
+from jobs.registry import KINDS, kind_of
 from jobs.reports.document import exit_code
 from jobs.reports.figures import human_bytes, human_time
 from jobs.reports.publish import PAGE
@@ -45,7 +45,7 @@ from jobs.runs.batch_executor import BatchExecutor
 from jobs.runs.progress import RunCommand, RunProgress, find_command, find_progress
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.request import Request, open_ledger
-from jobs.runs.summaries import RunFilter, counted, find_run_id, summarize_runs
+from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, summarize_runs
 
 WATCH_SECONDS = 2.0
 STILL_SECONDS = 60.0
@@ -74,8 +74,8 @@ class ListRunsCommand:
 
     ledger: str | None = ledger_option()
     limit: int = option("Only the latest N runs.", type=click.IntRange(min=1), default=50, show_default=True)
-    job: str | None = option("Only runs of this kind: replicate, verify, …", metavar="JOB")
-    state: str | None = option("Only runs in this state: complete, incomplete, stopped, …", metavar="STATE")
+    job: str | None = option("Only runs of this kind.", type=click.Choice(sorted({job for job, _ in KINDS})))
+    state: str | None = option("Only runs in this state.", type=click.Choice(STATES))
     pair: str | None = option("Only runs of this pair of the policy.", metavar="NAME")
     since: float | None = option("Only runs that began after: 30d, 12h, 2026-11-01.", type=WhenType())
     as_json: bool = json_option()
@@ -182,7 +182,8 @@ def _open(ledger: str | None) -> Ledger:
 
 async def _list(ledger: Ledger, options: ListRunsCommand) -> int:
     chosen = RunFilter(options.job, options.state, options.pair, options.since)
-    runs = await summarize_runs(ledger, options.limit, chosen)
+    runs = await summarize_runs(ledger, options.limit + 1, chosen)  # one more says whether there are more
+    runs, has_more = runs[: options.limit], len(runs) > options.limit
     rows = [
         [
             run["run_id"],
@@ -197,11 +198,21 @@ async def _list(ledger: Ledger, options: ListRunsCommand) -> int:
         for run in runs
     ]
     headings = ["run", "state", "rows", "failures", "started (UTC)", "cost", "source", "destination"]
-    text = table(headings, rows) if rows else f"no runs in {ledger.location}"
+    what = "no runs in" if chosen == RunFilter() else "no run matches in"
+    text = table(headings, rows) if rows else f"{what} {ledger.location}"
+    total: int | None = len(runs)
+    if has_more:  # by their ids alone: how many have a state or a pair takes a read of each
+        is_known = options.state is None and options.pair is None
+        total = sum(map(chosen.is_candidate, await ledger.run_ids())) if is_known else None
+        text += f"\nthe latest {len(runs):,} of {'more' if total is None else f'{total:,}'}, --limit N shows more"
     for run in runs:
         if "error" in run:
             say(f"{run['run_id']} cannot be read: {run['error']}")
-    emit({"ledger": str(ledger.location), "runs": runs}, as_json=options.as_json, text=text)
+    emit(
+        {"ledger": str(ledger.location), "runs": runs, "has_more": has_more, "total": total},
+        as_json=options.as_json,
+        text=text,
+    )
     return 0
 
 

@@ -14,6 +14,8 @@ from jobs.runs.progress import find_command, find_progress
 from jobs.s3.retries import gather_bounded
 
 READS = 32
+STATES = ("complete", "incomplete", "failed", "stopped", "unreported", "unplanned", "unreadable")
+"""The states that a summary has."""
 SHOWN_IDS = 5
 LATEST = "latest"
 _WHOLE_ID = re.compile(r"\d{8}T\d{6}Z-.+-[0-9a-f]{6}")

@@ -172,6 +172,23 @@ def test_the_page_of_a_report_is_written_where_it_is_asked_for(world: World, tmp
     assert (refused.code, "--html" in refused.stderr) == (10, True)
 
 
+def test_a_list_of_runs_says_what_it_leaves_out(world: World) -> None:
+    world.put("a")
+    for _ in range(2):
+        world.run("verify")
+    cut = world.sealift("runs", "list", "--limit", "1")
+    assert "the latest 1 of 2, --limit N shows more" in cut.stdout
+    listed = world.sealift("runs", "list", "--limit", "1", "--json").document
+    assert (len(listed["runs"]), listed["has_more"], listed["total"]) == (1, True, 2)
+    whole = world.sealift("runs", "list", "--limit", "2", "--json").document
+    assert (len(whole["runs"]), whole["has_more"], whole["total"]) == (2, False, 2)
+    for filter, value in (("--state", "complete"), ("--job", "replicate")):
+        wrong = world.sealift("runs", "list", filter, "foo")
+        assert (wrong.code, value in wrong.stderr) == (2, True)
+    empty = world.sealift("runs", "list", "--job", "restore")
+    assert (empty.code, "no run matches" in empty.stdout) == (0, True)
+
+
 def test_status_keeps_damage_until_a_run_has_looked_at_all_of_it(world: World) -> None:
     for number in range(3):
         world.put(f"docs/{number}", b"content")
