@@ -10,7 +10,7 @@ import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.run import Side
-from jobs.s3.sessions import open_side
+from jobs.s3.sessions import open_store
 from jobs.s3.store import ABSENT, CopySettings, PartDone
 from tests.doubles.scripted_server import COPIED, Reply, Script
 
@@ -32,7 +32,7 @@ ANSWERS = [
 @pytest.mark.parametrize("acl", [FULL_CONTROL, None])
 def test_what_makes_an_object_brings_the_acl_of_its_side(script: Script, client: str, acl: str | None) -> None:
     async def write() -> None:
-        store = open_side(Side(Location("b"), script.endpoint, "us-east-1", acl=acl), max_in_flight=2)
+        store = open_store(script.endpoint, "us-east-1", None, max_in_flight=2, acl=acl)
         try:
             await store.put("b", "k", b"x", Attributes(), guard=ABSENT)
             await store.copy(ObjectRef("a", "k"), "e", "b", "k", CopySettings(), guard=ABSENT)
