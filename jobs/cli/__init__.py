@@ -97,6 +97,10 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`sealift help VERB` means `sealift VERB --help`."""
+        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The names that begin so, without an import of every command."""
         from click.shell_completion import CompletionItem
@@ -128,6 +132,7 @@ def cli(client: str | None) -> None:
       sealift replicate --source s3://bucket/prefix --destination s3://replica/prefix --dry-run
       sealift verify    --source s3://bucket/prefix --destination s3://replica/prefix
       sealift runs list
+      sealift help verify
     """
     if client is not None:
         Settings.choose_client(client)

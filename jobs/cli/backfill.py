@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from jobs.cli.options import (
+    SectionedCommand,
     WhenType,
     command_options,
     group,
@@ -42,7 +43,7 @@ class BackfillCommand:
     start: StartOptions = group(StartOptions)
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @takes(BackfillCommand)
 def backfill(options: BackfillCommand) -> int:
     """Copy what is in a pair's source already: all of it, below a prefix, between two dates, or

@@ -13,6 +13,7 @@ from jobs.cli.options import (
     AccessOptions,
     FilterOptions,
     LocationType,
+    SectionedCommand,
     SizeType,
     acl_option,
     check_encryption,
@@ -87,7 +88,7 @@ class CompactCommand:
     requester_pays: bool = requester_pays_option()
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @takes(CompactCommand)
 def compact(options: CompactCommand) -> int:
     """Pack small cold objects into few archives in a cold class, with an index that finds any one

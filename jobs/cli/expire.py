@@ -22,6 +22,7 @@ from jobs.cli.options import (
     AccessOptions,
     LocationType,
     RunType,
+    SectionedCommand,
     command_options,
     executor_option,
     flag,
@@ -190,7 +191,7 @@ def same_command(places: Places, **flags: bool) -> str:
     return command_line("expire", typed | places.options() | {f"--{name}": flag for name, flag in flags.items()})
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @takes(ExpireCommand)
 def expire(options: ExpireCommand) -> int:
     """Delete originals whose copy or archive member is proven.

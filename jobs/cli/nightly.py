@@ -12,7 +12,17 @@ from typing import Any
 import click
 
 from jobs.cli.console import display, emit, table
-from jobs.cli.options import command_options, executor_option, flag, group, json_option, ledger_option, option, takes
+from jobs.cli.options import (
+    SectionedCommand,
+    command_options,
+    executor_option,
+    flag,
+    group,
+    json_option,
+    ledger_option,
+    option,
+    takes,
+)
 from jobs.cli.pair_options import PairOptions
 from jobs.cli.start_options import WorkerOptions
 from jobs.config import Settings
@@ -41,7 +51,7 @@ class NightlyCommand:
     as_json: bool = json_option()
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @takes(NightlyCommand)
 def nightly(options: NightlyCommand) -> int:
     """A pair's night: compare both sides, copy what is missing or stale, verify the copies and a

@@ -9,7 +9,8 @@
     @takes(ShowCommand)
     def show(options: ShowCommand) -> int: ...
 
-A `group` is a field with a dataclass of its own, which several commands share.
+A `group` is a field with a dataclass of its own, which several commands share. If that has a
+`HEADING`, its options are below it in the help of a `SectionedCommand`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 import click
 
@@ -249,8 +250,32 @@ def read_options(kind: type[T], values: Mapping[str, Any], side: str = "") -> T:
     return kind(**read)
 
 
+class _SectionOption(click.Option):
+    """An option that is shown below a heading of its own."""
+
+    def __init__(self, *arguments: Any, heading: str, **attributes: Any):
+        super().__init__(*arguments, **attributes)
+        self.heading = heading
+
+
+class SectionedCommand(click.Command):
+    """A command whose help shows some of its options in sections behind the others."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections, in the order of their first options."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                sections.setdefault(getattr(parameter, "heading", "Options"), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
 def _declarations(kind: type[Any], side: str = "") -> Iterator[Callable[[Any], Any]]:
     """The decorators of click for a dataclass of options, in the order of the help text."""
+    heading = getattr(kind, "HEADING", None)
+    shown = {"cls": _SectionOption, "heading": heading} if heading else {}
     for each in fields(kind):
         if "group" in each.metadata:
             yield from _declarations(*each.metadata["group"])
@@ -261,7 +286,7 @@ def _declarations(kind: type[Any], side: str = "") -> Iterator[Callable[[Any], A
             yield declare(name, **attributes)
             continue
         help = attributes["help"].format(side=side) if side else attributes["help"]
-        yield declare(name, option_name or f"--{name.replace('_', '-')}", **attributes | {"help": help})
+        yield declare(name, option_name or f"--{name.replace('_', '-')}", **attributes | {"help": help} | shown)
 
 
 def _name(field_name: str, side: str) -> str:
@@ -290,6 +315,7 @@ def _checked_owner(_: click.Context, __: click.Parameter, account: str | None) -
 class AccessOptions:
     """How one side is reached."""
 
+    HEADING: ClassVar = "Access"
     endpoint: str | None = option(
         "Endpoint of the {side}. Default: the one that boto3 finds.", metavar="URL", callback=_checked_endpoint
     )
@@ -324,6 +350,7 @@ class ChecksumsOptions:
 class FilterOptions:
     """Which rows of the manifest are taken."""
 
+    HEADING: ClassVar = "Filters"
     include: tuple[str, ...] = option("Take only keys that match. May be repeated.", multiple=True, metavar="GLOB")
     exclude: tuple[str, ...] = option("Leave out keys that match. May be repeated.", multiple=True, metavar="GLOB")
     newer_than: float | None = option("Take only objects modified after: 30d, 12h, 2026-11-01.", type=WhenType())

@@ -17,6 +17,7 @@ from jobs.cli.options import (
     ChecksumsOptions,
     LocationType,
     RunType,
+    SectionedCommand,
     TextType,
     command_options,
     executor_option,
@@ -107,7 +108,7 @@ class ReconcileCommand:
         )
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @takes(ReconcileCommand)
 def reconcile(options: ReconcileCommand) -> int:
     """Report what is missing, extra, different or stale at the destination, from two inventories.

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 import click
 
 from jobs.cli.options import (
+    SectionedCommand,
     SizeType,
     acl_option,
     check_encryption,
@@ -60,7 +61,7 @@ class ReplicateCommand:
     then_verify: bool = flag("Batch: a verify run follows, for each shard as soon as it is copied.")
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @takes(ReplicateCommand)
 def replicate(options: ReplicateCommand) -> int:
     """Copy the objects of a manifest or a listing, guarded on both sides, and prove each copy.

@@ -11,6 +11,7 @@ import click
 from jobs.cli.options import (
     AccessOptions,
     LocationType,
+    SectionedCommand,
     TextType,
     WhenType,
     acl_option,
@@ -89,7 +90,7 @@ class RestoreCommand:
     requester_pays: bool = requester_pays_option()
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @takes(RestoreCommand)
 def restore(options: RestoreCommand) -> int:
     """Bring back objects from archives, or a versioned bucket as it was at a time.

@@ -14,6 +14,7 @@ from jobs.aws.batch import Batch
 from jobs.cli.console import display, emit, meter, say, table
 from jobs.cli.options import (
     RunType,
+    SectionedCommand,
     WhenType,
     argument,
     command_options,
@@ -147,7 +148,7 @@ def cancel(options: RunOptions) -> int:
     return asyncio.run(_cancel(_open(options.ledger), options.run_id, options.as_json))
 
 
-@runs.command()
+@runs.command(cls=SectionedCommand)
 @takes(RetryCommand)
 def retry(options: RetryCommand) -> int:
     """Continue a run that stopped, or act on its failed rows, and nothing else.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import ClassVar
 
 import click
 
@@ -36,23 +37,24 @@ from jobs.runs.request import Request
 class WorkerOptions:
     """How a run is sent to AWS Batch (`--executor batch`): queue, job definition, a worker's size."""
 
-    detach: bool = flag("Batch: submit and leave; `sealift runs watch` follows the run.")
-    queue: str | None = option("Batch: the job queue. Default: SEALIFT_BATCH_QUEUE.", metavar="NAME")
-    on_demand: bool = flag("Batch: the queue is SEALIFT_BATCH_QUEUE_ON_DEMAND instead.")
+    HEADING: ClassVar = "AWS Batch"
+    detach: bool = flag("Submit and leave; `sealift runs watch` follows the run.")
+    queue: str | None = option("The job queue. Default: SEALIFT_BATCH_QUEUE.", metavar="NAME")
+    on_demand: bool = flag("The queue is SEALIFT_BATCH_QUEUE_ON_DEMAND instead.")
     job_definition: str | None = option(
-        "Batch: name or name:revision; {job} is the verb. Default: SEALIFT_BATCH_JOB_DEFINITION.", metavar="NAME"
+        "Name or name:revision; {job} is the verb. Default: SEALIFT_BATCH_JOB_DEFINITION.", metavar="NAME"
     )
-    children: int | None = option(f"Batch: at least so many shards. Default: {CHILDREN}.", type=click.IntRange(min=1))
-    share: str | None = option("Batch: share identifier, for queues with a scheduling policy.", metavar="NAME")
-    priority: int | None = option("Batch: scheduling priority within the share, 0 to 9999.", type=int)
-    vcpus: float | None = option("Batch: vCPUs of a worker.", type=click.FloatRange(min=0, min_open=True))
-    memory_bytes: int | None = option("Batch: memory of a worker, as 2GiB.", name="--memory", type=SizeType())
+    children: int | None = option(f"At least so many shards. Default: {CHILDREN}.", type=click.IntRange(min=1))
+    share: str | None = option("Share identifier, for queues with a scheduling policy.", metavar="NAME")
+    priority: int | None = option("Scheduling priority within the share, 0 to 9999.", type=int)
+    vcpus: float | None = option("vCPUs of a worker.", type=click.FloatRange(min=0, min_open=True))
+    memory_bytes: int | None = option("Memory of a worker, as 2GiB.", name="--memory", type=SizeType())
     timeout_seconds: int | None = option(
-        "Batch: the longest that one attempt may take.", name="--timeout", type=int, metavar="SECONDS"
+        "The longest that one attempt may take.", name="--timeout", type=int, metavar="SECONDS"
     )
-    attempts: int | None = option("Batch: starts of a worker at most, Spot reclaims included. Default: 5.", type=int)
+    attempts: int | None = option("Starts of a worker at most, Spot reclaims included. Default: 5.", type=int)
     tags: tuple[str, ...] = option(
-        "Batch: a tag for the jobs. May be repeated.", name="--tag", multiple=True, metavar="KEY=VALUE"
+        "A tag for the jobs. May be repeated.", name="--tag", multiple=True, metavar="KEY=VALUE"
     )
 
     def placed(self, executor: str | None, *, then_verify: bool = False) -> BatchOptions:

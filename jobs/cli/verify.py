@@ -14,6 +14,7 @@ from jobs.cli.options import (
     AccessOptions,
     ChecksumsOptions,
     LocationType,
+    SectionedCommand,
     command_options,
     flag,
     group,
@@ -51,7 +52,7 @@ class VerifyCommand:
     rotate: bool = flag("With --sample: another Nth each run, everything once in N runs.")
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @takes(VerifyCommand)
 def verify(options: VerifyCommand) -> int:
     """Prove that each object of a manifest or a listing is the same at the destination.

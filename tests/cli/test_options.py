@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass
 from typing import Any, get_type_hints
@@ -111,3 +115,32 @@ def test_click_reads_what_the_fields_say():
     text = command.get_help(click.Context(command))
     assert "Endpoint of the copies. Default: the one that boto3 finds." in " ".join(text.split())
     assert text.index("--max-cost") < text.index("--source-endpoint") < text.index("--json")
+
+
+def help_of(*arguments: str) -> str:
+    command = [sys.executable, "-m", "jobs", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | {"COLUMNS": "100"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("verb", [("verify",), ("runs", "retry"), ()])
+def test_help_of_a_verb_is_the_verbs_help(verb):
+    text = help_of("help", *verb)
+    assert text == help_of(*verb, "--help")
+    assert f"Usage: sealift {' '.join(verb)}".strip() in text
+
+
+def test_help_of_an_unknown_verb_says_what_was_meant():
+    done = subprocess.run([sys.executable, "-m", "jobs", "help", "verfiy"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean verify?" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["replicate", "verify", "compact", "restore", "expire", "reconcile", "nightly"])
+def test_options_of_batch_have_a_section_of_their_own(verb):
+    _, _, batch = help_of(verb, "--help").partition("\nAWS Batch:\n")
+    section = batch.partition("\n\n")[0]
+    assert {"--queue", "--memory", "--attempts", "--tag"} <= set(re.findall(r"^  (--[a-z-]+)", section, re.MULTILINE))
+    assert "--source" not in section
+    assert "--help" not in section
