@@ -2,10 +2,12 @@
 
 from random import Random
 
+import duckdb
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.outcome import GOOD, Outcome, Status, fold
+from jobs.core.outcome import GOOD, Outcome, Status, fold, weight_sql
 
 outcomes = st.lists(
     st.builds(
@@ -48,3 +50,56 @@ def test_a_mismatch_seen_once_stands_and_a_failure_never_hides_success() -> None
     for good in GOOD:
         assert fold([outcome(Status.FAILED), outcome(good)])[0].status is good
     assert fold([outcome(Status.SAME), outcome(Status.COPIED)])[0].status is Status.COPIED
+
+
+COUNTS_OVER = [
+    # what counts, over what, why
+    ("mismatched", "copied", "a verify that saw a mismatch once has seen one"),
+    ("mismatched", "verified", "what was found wrong is not right because another attempt found nothing"),
+    ("copied", "same", "the attempt that copied is why the next one found it the same"),
+    ("copied", "changed", "a copy was made: what a later attempt saw of the source does not undo it"),
+    ("copied", "missing", "a copy was made, then its source was deleted: the copy is there"),
+    ("copied", "denied", "a copy was made: a right that was lost later does not undo it"),
+    ("packed", "missing", "the member is in the archive, whatever became of its source"),
+    ("packed", "changed", "the member is in the archive, whatever became of its source"),
+    (
+        "restored",
+        "changed",
+        "the object was written by the first attempt, which is why the second found one in its place",
+    ),
+    ("restored", "thawing", "it was written: the copy that was thawed has ended since"),
+    ("expired", "missing", "the original is gone because the first attempt deleted it"),
+    ("expired", "skipped", "the original is gone because the first attempt deleted it"),
+    ("expired", "kept", "a deletion happened: that a later attempt would keep the original does not undo it"),
+    ("expired", "waiting", "a deletion happened: that a later attempt would wait does not undo it"),
+    ("deleted", "missing", "the marker was made: the second attempt finds nothing left to do"),
+    ("same", "changed", "it was seen the same once, which is all that the row asked for"),
+    ("same", "missing", "it was seen the same once, which is all that the row asked for"),
+    ("changed", "failed", "it is known what became of the row, and a failure knows nothing"),
+    ("missing", "failed", "it is known what became of the row, and a failure knows nothing"),
+    ("missing", "denied", "nothing is there: a denial only hides that"),
+    ("kept", "failed", "a reason to keep an original was found, and a failure knows nothing"),
+    ("kept", "waiting", "a reason to keep an original weighs more than a time that has not come"),
+    ("verified", "unverifiable", "one attempt could compare"),
+    ("verified", "denied", "one attempt could compare"),
+    ("archived", "failed", "it is known why it could not be read"),
+    ("thawing", "archived", "the thaw that an attempt asked for is under way"),
+    ("unrestorable", "failed", "it is known why, and another try does not help"),
+    ("denied", "failed", "it is known why"),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "why"), COUNTS_OVER)
+def test_of_two_attempts_the_one_counts_that_says_what_happened(one: str, other: str, why: str) -> None:
+    """In memory and in SQL, whichever came first."""
+    for times in ((1.0, 2.0), (2.0, 1.0)):
+        pair = [
+            Outcome(0, "k", None, Status(name), finished_at=at) for name, at in zip((one, other), times, strict=True)
+        ]
+        assert fold(pair)[0].status == one, why
+    sql = f"SELECT arg_min(status, {weight_sql('status')}) FROM (VALUES ('{other}'), ('{one}')) AS t(status)"
+    assert duckdb.sql(sql).fetchall() == [(one,)], why
+
+
+def test_every_status_has_a_place_in_the_order() -> None:
+    assert {name for one, other, _ in COUNTS_OVER for name in (one, other)} == set(Status)

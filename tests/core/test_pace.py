@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,3 +115,11 @@ def test_a_clock_that_was_set_back_stops_neither_the_cuts_nor_the_rise() -> None
     for _ in range(1_000):
         pace.succeed(0.04)
     assert pace.in_flight == 512
+
+
+@pytest.mark.parametrize(("attempt", "seconds"), [(1, 0.2), (2, 0.4), (3, 0.8), (6, 6.4), (8, 20.0), (64, 20.0)])
+def test_a_retry_waits_up_to_twice_as_long_as_the_one_before(attempt: int, seconds: float) -> None:
+    """Full jitter: any part of the longest wait, which is never none."""
+    assert backoff_seconds(attempt, 1.0) == pytest.approx(seconds)
+    assert backoff_seconds(attempt, 0.25) == pytest.approx(seconds / 4)
+    assert backoff_seconds(attempt, 0.0) == 0

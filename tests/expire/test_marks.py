@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Location, ObjectRef, ObjectVersion
+from jobs.core.model import Listed, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
-from jobs.errors import ConfigError, Denied, NotFound
+from jobs.errors import ConfigError, Denied, NotFound, PreconditionFailed
 from jobs.expire.copy_checks import Copies
 from jobs.expire.deletes import WRONG, ExactDeletes
 from jobs.expire.job import Expire
-from jobs.expire.marks import CLAIM, LONG_KEY, _names
+from jobs.expire.marks import CLAIM, LONG_KEY, Marks, _names
 from jobs.expire.rules import Proof
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.store import Deleted, Page
+from jobs.s3.store import Deleted, Page, Written
 from tests.expire.scene import Shop, job, one, replica, row_of, work
 
 CONTENT = b"content"
@@ -383,3 +383,50 @@ def test_a_404_for_a_probe_that_is_there_does_not_say_that_the_server_heeds_if_m
     with pytest.raises(ConfigError, match="cannot be found out whether"):
         one(store, row_of(store, 0, ref, replica(store, ref)))
     assert history(store) == [("k", False)]
+
+
+class Suspended:
+    """A bucket whose versioning is suspended: a delete without a version id leaves a null marker.
+
+    `entries`: key → whether the marker is all that is there. `tells` whether a delete says the marker's id.
+    """
+
+    def __init__(self, *, tells: bool) -> None:
+        self.entries: dict[str, bool] = {}
+        self.tells = tells
+
+    async def is_versioned(self, bucket: str) -> bool:
+        return False
+
+    async def put(self, bucket: str, key: str, *_: Any, **more: Any) -> Written:
+        self.entries[key] = False
+        return Written("etag")
+
+    async def delete(
+        self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
+    ) -> Deleted:
+        if if_match is not None:
+            raise PreconditionFailed("DeleteObject", key, "PreconditionFailed", "", 412)
+        if version_id is not None:
+            assert version_id == "null"
+            return Deleted(version_id, self.entries.pop(key))
+        self.entries[key] = True
+        return Deleted("null" if self.tells else None, is_delete_marker=True)
+
+    async def list_objects(self, bucket: str, prefix: str, **more: Any) -> Page:
+        names = [key for key, is_marker in self.entries.items() if key.startswith(prefix) and not is_marker]
+        return Page([Listed(name, None, True, False, 0, "etag", 1e9, "STANDARD") for name in names], [], None)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_where_versioning_is_suspended_no_marker_of_a_check_is_left(tells: bool) -> None:
+    store: Any = Suspended(tells=tells)
+    asyncio.run(ExactDeletes(store, "docs").check_removing("k"))
+    assert store.entries == {}
+
+    async def claim() -> None:
+        async with Marks(store, "docs", store, is_one_service=True).claim("run", ["copies"], is_versioned=False):
+            assert [(name.startswith(CLAIM), marker) for name, marker in store.entries.items()] == [(True, False)]
+
+    asyncio.run(claim())
+    assert store.entries == {}

@@ -223,3 +223,12 @@ def test_a_store_that_is_closed_sends_nothing_again(script: Script) -> None:
     for thread in threads:
         thread.join(20)
     assert len(script.seen) == 1
+
+
+@pytest.mark.parametrize(("status", "is_versioned"), [("Enabled", True), ("Suspended", False)])
+def test_a_bucket_whose_versioning_is_suspended_keeps_no_versions(
+    script: Script, status: str, is_versioned: bool
+) -> None:
+    body = f"<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>".encode()
+    script.reply = Reply(body=body)
+    assert ask(script, lambda store: store.is_versioned("bucket")) is is_versioned

@@ -11,7 +11,7 @@ import pytest
 from jobs.core.pace import Pace
 from jobs.errors import Denied, Throttled, Unavailable
 from jobs.s3.paced_gate import PacedGate
-from jobs.s3.retries import TRIES, persist
+from jobs.s3.retries import TRIES, persist, retry
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +92,23 @@ def test_one_invalid_answer_after_many_failures_does_not_end_what_persists(monke
         return "page"
 
     assert asyncio.run(persist(request)) == "page"
+
+
+@pytest.mark.parametrize("how", [retry, persist])
+def test_each_retry_waits_as_the_backoff_says(how: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: attempt + 0.5 + 0 * jitter)
+    monkeypatch.setattr("jobs.s3.retries.asyncio.sleep", sleep)
+    failures = [Unavailable("GetObject", "k", "InternalError", "", 500) for _ in range(3)]
+
+    async def work() -> str:
+        if failures:
+            raise failures.pop()
+        return "done"
+
+    assert asyncio.run(how(work)) == "done"
+    assert waits == [1.5, 2.5, 3.5]

@@ -284,3 +284,21 @@ def test_a_page_of_versions_keeps_the_order_of_the_document() -> None:
 
 def test_an_empty_page_is_the_last() -> None:
     assert parse_page(objects_page([]), is_versions=False) == ([], [], None)
+
+
+@pytest.mark.parametrize(
+    ("content", "is_versioned"),
+    [
+        ("<Status>Enabled</Status>", True),
+        ("<MfaDelete>Enabled</MfaDelete><Status>Enabled</Status>", True),
+        ("<Status>Suspended</Status>", False),
+        ("<Status>Suspended</Status><MfaDelete>Enabled</MfaDelete>", False),
+        ("", False),
+    ],
+)
+def test_a_bucket_whose_versioning_is_suspended_keeps_no_versions(content: str, is_versioned: bool) -> None:
+    """What is written then replaces the null version for good."""
+    body = (
+        f'<VersioningConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{content}</VersioningConfiguration>'
+    )
+    assert wire.parse_versioning(body.encode()) is is_versioned

@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -485,3 +486,34 @@ def test_a_connection_that_was_lost_in_this_turn_does_not_end_the_watch_over_the
         pool._sweep.cancel()
 
     asyncio.run(scene())
+
+
+def test_addresses_are_asked_for_again_after_a_while() -> None:
+    """S3 spreads its load by naming ever other addresses."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        asked, later, now, resolve = list[str](), [0.0], loop.time, loop.getaddrinfo
+
+        def clock() -> float:
+            return now() + later[0]
+
+        async def watched(host: str, *rest: Any, **more: Any) -> Any:
+            asked.append(host)
+            return await resolve(host, *rest, **more)
+
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        dialer = Dialer(None, DIRECT)
+        with (
+            mock.patch.object(loop, "getaddrinfo", watched),
+            mock.patch.object(loop, "time", clock),
+        ):
+            for seconds, times in [(0.0, 1), (connect.RESOLVE_SECONDS / 2, 1), (connect.RESOLVE_SECONDS + 1, 2)]:
+                later[0] = seconds
+                await dialer.connect(host, asyncio.BufferedProtocol)
+                assert len(asked) == times
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(run())

@@ -1,0 +1,116 @@
+"""Copies through this process: what is hashed on the way, and bytes that are not the source's."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
+from jobs.errors import NotFound, Unavailable
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.multipart_copy import Transfer, stream
+from jobs.s3.store import ABSENT, UNGUARDED, Body, PartDone, Written
+from tests.doubles.memory_store import MemoryStore
+
+MIB = 1 << 20
+SIZES = pytest.mark.parametrize("size_bytes", [1, 6 * MIB, 13 * MIB + 7], ids=["one byte", "whole", "in parts"])
+PART_BYTES = 6 * MIB
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.s3.multipart_copy.STREAM_PART_BYTES", PART_BYTES)
+
+
+def sha256(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
+
+
+class Watched(MemoryStore):
+    """`sent`: the bytes and the SHA-256 of each PUT and each part. `flip`: reads have their last byte changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[tuple[bytes, Checksum | None]] = []
+        self.flip = False
+        for bucket in ("a", "b"):
+            self.create_bucket(bucket)
+
+    async def get(self, ref: ObjectRef, **more: Any) -> Body:
+        body = await super().get(ref, **more)
+        return body._replace(data=body.data[:-1] + bytes([body.data[-1] ^ 1])) if self.flip else body
+
+    async def put(self, bucket: str, key: str, data: bytes, *rest: Any, **more: Any) -> Written:
+        self.sent.append((bytes(data), more.get("checksum")))
+        return await super().put(bucket, key, data, *rest, **more)
+
+    async def put_part(self, *place: Any, checksum: Checksum | None = None) -> PartDone:
+        self.sent.append((bytes(place[-1]), checksum))
+        return await super().put_part(*place, checksum=checksum)
+
+
+def source(size_bytes: int) -> tuple[Watched, bytes]:
+    store, content = Watched(), bytes(range(251)) * (size_bytes // 251 + 1)
+    content = content[:size_bytes]
+    asyncio.run(store.put("a", "k", content, Attributes(), guard=UNGUARDED))
+    store.sent.clear()
+    return store, content
+
+
+def copy(store: Watched, etag: str | None = None, checksums: Sequence[Checksum] = ()) -> tuple[Written, str]:
+    """Stream the object, which HEAD describes with this ETag and these checksums."""
+    ref = ObjectRef("a", "k")
+    info: ObjectInfo = asyncio.run(store.head(ref))
+    if etag is not None:
+        store._buckets.find("HeadObject", ref).etag = etag
+        info = asyncio.run(store.head(ref))
+    info = ObjectInfo(info.size_bytes, info.etag, info.last_modified, None, "STANDARD", tuple(checksums))
+    transfer = Transfer(store, ref, info, store, "b", "k", Attributes(), ABSENT)
+    return asyncio.run(stream(transfer, ByteBudget(64 * MIB)))
+
+
+def is_copied(store: Watched) -> bool:
+    try:
+        asyncio.run(store.head(ObjectRef("b", "k")))
+    except NotFound:
+        return False
+    return True
+
+
+@SIZES
+def test_the_checksum_is_the_contents_and_each_request_carries_that_of_its_own_bytes(size_bytes: int) -> None:
+    store, content = source(size_bytes)
+    _, spelled = copy(store)
+    assert spelled == f"SHA256:{sha256(content)}"
+    assert asyncio.run(store.get(ObjectRef("b", "k"))).data == content
+    assert b"".join(data for data, _ in store.sent) == content
+    assert [checksum and (checksum.algorithm, checksum.value) for _, checksum in store.sent] == [
+        ("SHA256", sha256(data)) for data, _ in store.sent
+    ]
+    assert len(store.sent) == -(-size_bytes // PART_BYTES)
+
+
+@SIZES
+@pytest.mark.parametrize("proof", ["MD5", "SHA256"])
+def test_bytes_that_are_not_the_sources_are_never_published(size_bytes: int, proof: str) -> None:
+    """The ETag of an upload in parts says nothing of the bytes. A stored SHA-256 does."""
+    store, content = source(size_bytes)
+    etag, checksums = (None, ()) if proof == "MD5" else ("0" * 32 + "-2", [Checksum("SHA256", sha256(content))])
+    store.flip = True
+    with pytest.raises(Unavailable, match="not the source's"):
+        copy(store, etag, checksums)
+    assert not is_copied(store)
+    assert store.uploads("b") == []
+
+
+@SIZES
+def test_a_stored_sha256_of_the_parts_is_not_the_contents(size_bytes: int) -> None:
+    store, content = source(size_bytes)
+    composite = Checksum("SHA256", sha256(b"other"), is_composite=True)
+    _, spelled = copy(store, "0" * 32 + "-2", [composite, Checksum("SHA1", "x"), Checksum("SHA256", sha256(content))])
+    assert spelled == f"SHA256:{sha256(content)}"
