@@ -1,4 +1,4 @@
-"""The table of `next_step`, row by row."""
+"""The steps of `next_step`, each with its reason, and the table that it shows of them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,150 @@ def version(name: str, time: float = 0.0, size_bytes: int | None = 1, *, marker:
 
 
 A, B, MARKER = version("a"), version("b"), version("m", marker=True)
+NONE, MIRRORED = ("", "none", "", ""), ("", "none, deletes mirrored", "", "an object")
+BELOW = ("", "there", "below")
 ROWS = [
-    # history, copies, wanted, found, older on top, mirrored, step
-    ([A, B], [B], [0], {1: 0}, False, False, NextStep(Act.COPY, 0)),
-    ([A, MARKER], [A], [], {}, False, True, NextStep(Act.MARK)),
-    ([], [A], [], {}, False, True, NextStep(Act.MARK)),
-    ([A, MARKER], [MARKER], [], {}, False, True, NextStep(Act.DONE)),
-    ([], [], [], {}, False, False, NextStep(Act.DONE)),
-    ([], [A], [], {}, False, False, NextStep(Act.DONE)),
-    ([A, B], [A], [], {}, False, False, NextStep(Act.COPY, 1)),
-    ([A, B], [A, B], [0], {0: 0, 1: 1}, False, False, NextStep(Act.DONE)),
-    ([A, B], [B, MARKER], [], {1: 0}, False, False, NextStep(Act.RESTORE, 0)),
-    ([A, B], [B, A], [], {1: 0}, True, False, NextStep(Act.RESTORE, 0)),
-    ([A], [A, B], [], {0: 0}, False, True, NextStep(Act.RESTORE, 0)),
-    ([A], [A, B], [], {0: 0}, False, False, NextStep(Act.DONE)),
-    ([A, MARKER], [A], [0], {0: 0}, False, False, NextStep(Act.DONE)),
+    # history, copies, wanted, found, older on top, mirrored, step, the docstring's line, why
+    (
+        [A, B],
+        [B],
+        [0],
+        {1: 0},
+        False,
+        False,
+        NextStep(Act.COPY, 0),
+        ("has no copy", "", "", ""),
+        "a version that was asked for and has no copy is lost when the source loses it, so it goes before the order",
+    ),
+    (
+        [A, B],
+        [],
+        [0, 1],
+        {},
+        False,
+        False,
+        NextStep(Act.COPY, 0),
+        ("has no copy", "", "", ""),
+        "of two, the older first: S3 cannot put a version below another one",
+    ),
+    (
+        [A, MARKER],
+        [A],
+        [],
+        {},
+        False,
+        True,
+        NextStep(Act.MARK),
+        MIRRORED,
+        "deleted at the source, and the pair mirrors that: nobody may read the copy as current",
+    ),
+    (
+        [],
+        [A],
+        [],
+        {},
+        False,
+        True,
+        NextStep(Act.MARK),
+        MIRRORED,
+        "no version is left at the source: it is deleted as well",
+    ),
+    ([A, MARKER], [MARKER], [], {}, False, True, NextStep(Act.DONE), NONE, "a second marker would say nothing new"),
+    ([], [], [], {}, False, True, NextStep(Act.DONE), NONE, "a marker of a key that never was would say nothing"),
+    ([], [], [], {}, False, False, NextStep(Act.DONE), NONE, "nothing was, and nothing is"),
+    (
+        [],
+        [A],
+        [],
+        {},
+        False,
+        False,
+        NextStep(Act.DONE),
+        NONE,
+        "deletes are retained: the last copy is what they are for",
+    ),
+    (
+        [A, B],
+        [A],
+        [],
+        {},
+        False,
+        False,
+        NextStep(Act.COPY, 1),
+        ("", "there", "none", ""),
+        "the newest belongs on top, though another event asked",
+    ),
+    (
+        [A, B],
+        [A, B],
+        [0],
+        {0: 0, 1: 1},
+        False,
+        False,
+        NextStep(Act.DONE),
+        ("", "there", "on top", ""),
+        "all that was wanted is stored, and the newest is current",
+    ),
+    (
+        [A, MARKER],
+        [A],
+        [0],
+        {0: 0},
+        False,
+        False,
+        NextStep(Act.DONE),
+        ("", "there", "on top", ""),
+        "deletes are retained: the marker hides nothing here",
+    ),
+    (
+        [A, B],
+        [B, MARKER],
+        [],
+        {1: 0},
+        False,
+        False,
+        NextStep(Act.RESTORE, 0),
+        (*BELOW, "a delete marker"),
+        "the source shows B, so a marker above its copy is of the past",
+    ),
+    (
+        [A, B],
+        [B, A],
+        [],
+        {1: 0},
+        True,
+        False,
+        NextStep(Act.RESTORE, 0),
+        (*BELOW, "an older version's"),
+        "a late older version came on top: readers would get A for B",
+    ),
+    (
+        [A],
+        [A, B],
+        [],
+        {0: 0},
+        False,
+        True,
+        NextStep(Act.RESTORE, 0),
+        (*BELOW, "unknown, deletes mirrored"),
+        "B was removed at the source, and the pair mirrors that",
+    ),
+    (
+        [A],
+        [A, B],
+        [],
+        {0: 0},
+        False,
+        False,
+        NextStep(Act.DONE),
+        (*BELOW, "unknown, deletes retained"),
+        "B was the newest until it was removed there, and removals are not followed",
+    ),
 ]
+"""What is right, written down apart from the code."""
 
 
-@pytest.mark.parametrize(("history", "copies", "wanted", "found", "older", "mirrored", "step"), ROWS)
+@pytest.mark.parametrize(("history", "copies", "wanted", "found", "older", "mirrored", "step", "line", "why"), ROWS)
 def test_every_row(
     history: list[Listed],
     copies: list[Listed],
@@ -43,14 +168,20 @@ def test_every_row(
     older: bool,
     mirrored: bool,
     step: NextStep,
+    line: tuple[str, ...],
+    why: str,
 ) -> None:
-    assert next_step(history, copies, wanted, found, older_on_top=older, mirrors_deletes=mirrored) == step
+    assert next_step(history, copies, wanted, found, older_on_top=older, mirrors_deletes=mirrored) == step, why
 
 
-def test_the_table_shows_every_step() -> None:
+def test_the_docstring_shows_these_rows() -> None:
     text = inspect.getdoc(next_step) or ""
-    shown = {line.rsplit("|", 2)[1].strip() for line in text.splitlines() if line.startswith("|")}
-    assert shown >= {"copy it", "mark", "done", "restore it"}
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    steps = {Act.COPY: "copy it", Act.RESTORE: "restore it", Act.MARK: "mark", Act.DONE: "done"}
+    played = {(*line, steps[step.act]) for *_, step, line, _ in ROWS}
+    assert {tuple(cells) for cells in lines[2:]} == played
 
 
 def test_newest_knows_delete_markers_only_where_they_are_mirrored() -> None:
