@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.core.category import Category
+from jobs.core.model import LATEST_SECONDS
 from jobs.core.prefix_map import PrefixMap
 from jobs.errors import ManifestError
 from jobs.inventory.report import Inventory
@@ -337,4 +338,4 @@ def _freshness(staged: StagedReport, totals: SideTotals, now: float) -> Freshnes
 
 
 def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return datetime.fromtimestamp(min(max(seconds, 0.0), LATEST_SECONDS), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

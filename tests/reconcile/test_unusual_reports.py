@@ -84,3 +84,10 @@ def test_an_empty_text_is_an_absent_value_in_every_format(tmp_path, file_format,
     }
     [missing] = [each for each in pq.read_table(answer.differences_parquet).to_pylist() if each["key"] == "differs"]
     assert missing["storage_class"] is None
+
+
+def test_an_object_of_the_year_10000_is_a_clock_that_disagrees(tmp_path):
+    """Parquet has such times, and no date for people shows them."""
+    source = [row("a", "x", LastModifiedDate=260_000_000_000.0)]
+    with pytest.raises(ManifestError, match="lists an object of 9999-12-31 23:59:59 UTC: clocks disagree"):
+        compare(tmp_path, source, [row("a", "x")], file_format="Parquet")
