@@ -98,7 +98,7 @@ def test_of_two_attempts_the_one_counts_that_says_what_happened(one: str, other:
         ]
         assert fold(pair)[0].status == one, why
     sql = f"SELECT arg_min(status, {weight_sql('status')}) FROM (VALUES ('{other}'), ('{one}')) AS t(status)"
-    assert duckdb.sql(sql).fetchall() == [(one,)], why
+    assert duckdb.execute(sql).fetchall() == [(one,)], why
 
 
 def test_every_status_has_a_place_in_the_order() -> None:
