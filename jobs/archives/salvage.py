@@ -2,15 +2,18 @@
 
 The archive may be cut, damaged or another program's, a plain tar or one in zstd. It is read once,
 from its beginning, in bounded memory. What is written is proven first, and never over an object.
+Its own index, where it is whole, says which members are its own behind a damage. What else is found
+there may be a part of another member, whose owner chose its key, so it gets a place of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Generator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import zstandard
 
@@ -19,7 +22,7 @@ from jobs.archives.tar_scan import Begun, Condition, Event, Found, TarScan
 from jobs.archives.zstd_frames import MAGIC, FrameCutter
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.part_sizes import choose_part_size
-from jobs.errors import PreconditionFailed, Rejected
+from jobs.errors import DamagedArchive, PreconditionFailed, Rejected
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
@@ -33,6 +36,12 @@ WRITES_AT_ONCE = 8
 PART_BYTES = 8 * 1024**2
 WINDOW_BYTES_MAX = 128 * 1024**2
 """What zstd itself decodes without being told to."""
+
+FOUND_INSIDE = "found-inside"
+"""The folder of members that may be parts of others."""
+IN_DOUBT = "found by search, perhaps inside another member"
+TRIES = 256
+"""Places that are tried as a frame's beginning, beside one in each piece. Each costs a block."""
 
 TAKEN = "an object is there already: it is left as it is"
 
@@ -57,10 +66,14 @@ async def salvage(store: Store, archive: Location, writer: SalvageWriter | None 
     Raises NotFound, ArchivedObject for one that must be thawed first, PreconditionFailed for one
     that is replaced meanwhile, and the errors of writing.
     """
-    scan = TarScan()
+    contents_at, frames = await _own_places(store, archive)
+    scan = TarScan(contents_at)
     try:
-        async with aclosing(_contents(store, archive)) as contents:
+        async with aclosing(_contents(store, archive, frames)) as contents:
             async for data in contents:
+                if isinstance(data, FrameAt):
+                    scan.locate(frames[data.offset])
+                    continue
                 events = scan.lose() if data is None else scan.feed(data)
                 async for salvaged in _follow(await asyncio.to_thread(list, events), writer):
                     yield salvaged
@@ -72,6 +85,18 @@ async def salvage(store: Store, archive: Location, writer: SalvageWriter | None 
     finally:
         if writer is not None:
             await writer.abort()
+
+
+async def _own_places(store: Store, archive: Location) -> tuple[dict[int, int], dict[int, int]]:
+    """The places of contents and frames by the archive's own index. None where it has none."""
+    from jobs.archives.files import read_own_index
+    from jobs.archives.index_tables import places_of
+
+    try:
+        _, own_index = await read_own_index(store, archive)
+        return await asyncio.to_thread(places_of, own_index)
+    except (DamagedArchive, Rejected):
+        return {}, {}
 
 
 async def _follow(events: list[Event], writer: SalvageWriter | None) -> AsyncIterator[Salvaged]:
@@ -93,7 +118,8 @@ async def _follow(events: list[Event], writer: SalvageWriter | None) -> AsyncIte
 class SalvageWriter:
     """Writes whole members below `place`, with what their headers say of them.
 
-    A current version gets its key. Another one gets the name that it has in the tar.
+    A current version gets its key. Another one gets the name that it has in the tar. What may be a
+    part of another member goes below `FOUND_INSIDE`.
     """
 
     store: Store
@@ -105,7 +131,8 @@ class SalvageWriter:
     def begin(self, begun: Begun) -> None:
         """Begin the next member. Nothing is published before `end`."""
         member = begun.member
-        target = self.place.join(member.key if member.is_latest else begun.name)
+        place = self.place.join(FOUND_INSIDE) if begun.is_in_doubt else self.place
+        target = place.join(member.key if member.is_latest else begun.name)
         part_bytes = choose_part_size(member.size_bytes, PART_BYTES)
         self._upload = ObjectUpload(self.store, target.bucket, target.key, _attributes(member), part_bytes)
 
@@ -159,8 +186,16 @@ def _attributes(member: Member) -> Attributes:
     return Attributes(headers=member.headers, metadata=member.metadata, tags=member.tags)
 
 
-async def _contents(store: Store, archive: Location) -> AsyncGenerator[bytes | None, None]:
-    """The tar in pieces. None: bytes are missing here."""
+class FrameAt(NamedTuple):
+    """The next bytes are those of a frame that the index has: where it begins in the archive."""
+
+    offset: int
+
+
+async def _contents(
+    store: Store, archive: Location, frames: Collection[int]
+) -> AsyncGenerator[bytes | FrameAt | None, None]:
+    """The tar in pieces. None: bytes are missing here. `frames`: where the index has frames."""
     info = await retry(lambda: store.head(ObjectRef(*archive)))
     ref = ObjectRef(archive.bucket, archive.key, info.version_id)
 
@@ -172,7 +207,7 @@ async def _contents(store: Store, archive: Location) -> AsyncGenerator[bytes | N
     async with aclosing(read_ranges(info.size_bytes, CHUNK_BYTES, fetch, ByteBudget(BUDGET_BYTES))) as ranges:
         async for data in ranges:
             if is_first and (archive.key.endswith(".zst") or data.startswith(MAGIC)):
-                decoder = FrameDecoder()
+                decoder = FrameDecoder(frames)
             is_first = False
             for start in range(0, len(data), FED_BYTES):
                 piece = data[start : start + FED_BYTES]
@@ -187,38 +222,50 @@ async def _contents(store: Store, archive: Location) -> AsyncGenerator[bytes | N
 
 @dataclass(slots=True)
 class FrameDecoder:
-    """Decodes zstd, block by block, and finds the next frame behind one that is damaged."""
+    """Decodes zstd, block by block, and finds the next frame behind one that is damaged.
 
+    Content may be full of what looks like a frame's beginning. `frames`, where the index has
+    frames, are tried always, and of all else no more than `TRIES` and one in each piece.
+    """
+
+    frames: Collection[int] = ()
     _cutter: FrameCutter = field(default_factory=FrameCutter)
     _decoder: zstandard.ZstdDecompressionObj | None = None
     _tail: bytes | None = None
     """The last bytes of a search. None: no search is under way."""
+    _fed_bytes: int = 0
+    _tries_left: int = TRIES
 
     @property
     def is_whole(self) -> bool:
         """True if what came so far ends with a whole frame."""
         return self._tail is None and self._cutter.is_between_frames
 
-    def feed(self, data: bytes) -> Iterator[bytes | None]:
+    def feed(self, data: bytes) -> Iterator[bytes | FrameAt | None]:
         """The content of the next bytes, each piece a block's. None: bytes are missing here."""
+        self._fed_bytes += len(data)
+        self._tries_left += 1
         rest: bytes | None = data
         while rest is not None:
             rest = yield from self._feed(rest)
 
-    def _feed(self, data: bytes) -> Generator[bytes | None, None, bytes | None]:
+    def _feed(self, data: bytes) -> Generator[bytes | FrameAt | None, None, bytes | None]:
         """The same, up to the first damage. Returns what comes after that."""
         if self._tail is not None:
             data = self._tail + data
-            place = data.find(MAGIC)
-            if place < 0:
-                self._tail = data[-len(MAGIC) + 1 :]
+            place = self._search(data)
+            if place is None:
                 return None
-            self._tail, self._cutter, data = None, FrameCutter(), data[place:]
+            self._tail, self._cutter = None, FrameCutter()
+            data = data[place:]
         block = b""
         try:
             for piece in self._cutter.feed(data):
                 block = piece.data
                 if piece.is_first:
+                    offset = self._fed_bytes - self._cutter.held_bytes - len(block)
+                    if offset in self.frames:
+                        yield FrameAt(offset)
                     decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
                     self._decoder = decompressor.decompressobj()
                 if not piece.is_skippable and self._decoder is not None:
@@ -230,4 +277,17 @@ class FrameDecoder:
             yield None
             self._tail = b""
             return (block + self._cutter.rest())[1:]
+        return None
+
+    def _search(self, data: bytes) -> int | None:
+        """Where a frame may begin in data that ends where the fed bytes do. None: nowhere yet."""
+        place = data.find(MAGIC)
+        while place >= 0:
+            if self._fed_bytes - len(data) + place in self.frames:
+                return place
+            if self._tries_left > 0:
+                self._tries_left -= 1
+                return place
+            place = data.find(MAGIC, place + 1)
+        self._tail = data[-len(MAGIC) + 1 :]
         return None

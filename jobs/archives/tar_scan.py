@@ -3,13 +3,16 @@
 The tar comes in pieces, and nothing of it is kept but the header that is being read. Where a
 header is damaged, the next one is searched for. A member counts as whole only if a checksum in its
 own header proves its content.
+
+What is found by a search may lie within another member, which can be a tar itself. So it is in
+doubt, and so is all that follows it, up to a member that the archive's own index has at this place.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -43,7 +46,7 @@ class Found(NamedTuple):
     """A member, or a part of the tar that holds none. `name` is empty for such a part.
 
     `member` is None if its header has no records of Sealift's, or is damaged. `reason` says why it
-    is not whole.
+    is not whole. `is_in_doubt`: it may be a part of another member.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Found(NamedTuple):
     condition: Condition
     reason: str = ""
     member: Member | None = None
+    is_in_doubt: bool = False
 
 
 class Begun(NamedTuple):
@@ -58,6 +62,7 @@ class Begun(NamedTuple):
 
     name: str
     member: Member
+    is_in_doubt: bool = False
 
 
 Event = Begun | bytes | Found
@@ -76,17 +81,26 @@ class _Entry:
     is_shown: bool
     condition: Condition = Condition.UNPROVEN
     reason: str = "its header has no checksum of it"
+    is_in_doubt: bool = False
 
     def found(self) -> Found:
         """What became of it, now that all of its content was read."""
         condition, reason = self.proof.condition() if self.proof is not None else (self.condition, self.reason)
-        return Found(self.name, self.size_bytes, condition, reason, self.member)
+        return Found(self.name, self.size_bytes, condition, reason, self.member, self.is_in_doubt)
 
 
 @dataclass(slots=True)
 class TarScan:
-    """The scan of one tar, or of several one after the other."""
+    """The scan of one tar, or of several one after the other.
 
+    `contents`: where the archive's own index has contents in the tar, and their sizes. Nothing is
+    believed of an index that does not have a member which was seen before any damage.
+    """
+
+    contents: Mapping[int, int] = field(default_factory=dict)
+    _place: int | None = 0
+    """Where the buffer begins in the tar. None: nobody knows."""
+    _is_in_doubt: bool = False
     _buffer: bytearray = field(default_factory=bytearray)
     _entry: _Entry | None = None
     _records: dict[str, str] = field(default_factory=dict)
@@ -112,11 +126,17 @@ class TarScan:
             if (len(self._buffer), self._entry) == before:
                 return
 
+    def locate(self, place: int) -> None:
+        """The next bytes that are fed are at this place of the tar."""
+        if self._place is None:
+            self._place = place - len(self._buffer)
+
     def lose(self) -> Iterator[Event]:
         """Bytes are missing here, nobody knows how many."""
         yield from self._give_up("a part of the archive cannot be read")
         self._unreadable_bytes += len(self._take(len(self._buffer)))
-        self._is_searching = True
+        self._is_searching = self._is_in_doubt = True
+        self._place = None
 
     def close(self) -> Iterator[Event]:
         """The end of all bytes."""
@@ -143,7 +163,7 @@ class TarScan:
         """The entry, or the header of one, whose rest does not come."""
         entry, self._entry, self._skip_bytes = self._entry, None, 0
         if entry is not None and entry.is_shown:
-            yield Found(entry.name, entry.size_bytes, Condition.LOST, reason, entry.member)
+            yield Found(entry.name, entry.size_bytes, Condition.LOST, reason, entry.member, entry.is_in_doubt)
         elif self._has_header:
             yield self._headless(reason)
         self._records, self._has_header = {}, False
@@ -168,7 +188,7 @@ class TarScan:
                 return
             if self._has_header:
                 yield self._headless("its first block")
-            self._is_searching = True
+            self._is_searching = self._is_in_doubt = True
             self._unreadable_bytes = len(self._take(1))
             return
         if header.type in (*_RECORDS, *_LONG_NAMES, tarfile.XGLTYPE):
@@ -178,13 +198,13 @@ class TarScan:
         self._is_ended = False
         self._entry = self._begin(header)
         if self._entry.proof is not None and self._entry.member is not None:
-            yield Begun(self._entry.name, self._entry.member)
+            yield Begun(self._entry.name, self._entry.member, self._entry.is_in_doubt)
 
     def _read_records(self, header: tarfile.TarInfo) -> Iterator[Event]:
         """The records before a member's header. Those of a whole archive say nothing of members."""
         if header.size > RECORDS_BYTES_MAX:
             yield self._headless("its records are too large")
-            self._is_searching = True
+            self._is_searching = self._is_in_doubt = True
             self._unreadable_bytes = len(self._take(BLOCK_BYTES))
             return
         whole_bytes = BLOCK_BYTES + header.size + -header.size % BLOCK_BYTES
@@ -217,7 +237,19 @@ class TarScan:
             entry.condition, entry.reason = Condition.LOST, str(error)
         if entry.member is not None:
             entry.proof = _Proof.of(entry.member)
+        self._weigh(entry, has_records=bool(records))
         return entry
+
+    def _weigh(self, entry: _Entry, *, has_records: bool) -> None:
+        """Whether the entry, and what follows it, may lie within another member."""
+        is_indexed = self._place is not None and self.contents.get(self._place) == entry.size_bytes
+        if is_indexed:
+            self._is_in_doubt = False
+        elif entry.is_shown and entry.member is not None and not self._is_in_doubt:
+            self.contents = {}  # it is the index of another archive
+        entry.is_in_doubt = self._is_in_doubt
+        if entry.is_shown and entry.member is None and has_records and not is_indexed:
+            self._is_in_doubt = True  # its size may be damaged, and so where the next one begins
 
     def _search(self) -> Iterator[Event]:
         """Find the next header behind bytes that are none, at any place."""
@@ -241,6 +273,8 @@ class TarScan:
     def _take(self, size_bytes: int) -> bytes:
         taken = bytes(self._buffer[:size_bytes])
         del self._buffer[:size_bytes]
+        if self._place is not None:
+            self._place += len(taken)
         return taken
 
 

@@ -44,6 +44,11 @@ class FrameCutter:
         """True if what came so far ends with a whole frame."""
         return not (self._buffer or self._is_in_frame or self._skippable_bytes)
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes were fed and not cut."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> Iterator[Piece]:
         """The pieces that are whole by now. Raises ValueError for bytes that are not zstd."""
         self._buffer += data

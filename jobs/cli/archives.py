@@ -275,7 +275,7 @@ async def _is_whole(index: ArchiveIndex, location: Location) -> bool:
 
 
 async def _salvage(options: SalvageCommand) -> int:
-    from jobs.archives.salvage import SalvageWriter, salvage
+    from jobs.archives.salvage import IN_DOUBT, SalvageWriter, salvage
 
     store, written = options.access.open(options.archive), 0
     writer = SalvageWriter(options.to_access.open(options.to), options.to) if options.to is not None else None
@@ -285,6 +285,7 @@ async def _salvage(options: SalvageCommand) -> int:
         async for member in members:
             found = member.found
             written += member.target is not None
+            doubt = IN_DOUBT if found.is_in_doubt and found.member is not None else ""
             condition = "not_written" if member.problem else found.condition.value
             counts[condition] += 1
             if len(named[condition]) < options.limit:
@@ -293,7 +294,7 @@ async def _salvage(options: SalvageCommand) -> int:
                         "key": found.member.key if found.member is not None else found.name,
                         "version_id": found.member.version_id if found.member is not None else None,
                         "size_bytes": found.size_bytes,
-                        "reason": member.problem or found.reason or member.note,
+                        "reason": "; ".join(filter(None, [member.problem or found.reason, doubt, member.note])),
                     }
                 )
     lines = [f"{options.archive}: {counts['whole'] + counts['not_written']:,} members are whole"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import random
+import re
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -14,8 +15,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.archives.salvage import Salvaged, SalvageWriter, salvage
+from jobs.archives.salvage import FED_BYTES, TRIES, Salvaged, SalvageWriter, salvage
 from jobs.archives.tar_scan import Condition
+from jobs.archives.zstd_frames import MAGIC, FrameCutter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.s3.checksums import full_object
@@ -26,6 +28,7 @@ from tests.doubles.memory_store import MemoryStore
 MIB = 1 << 20
 TAR, ZST = ArchiveFormat.TAR, ArchiveFormat.TAR_ZST
 EARLIER = Path(__file__).parent / "earlier"
+INSIDE = re.compile("^out/(found-inside/)?")
 rng = random.Random(11)
 CONTENTS = {
     f"d{n}/k{n:02}": rng.randbytes(size) for n, size in enumerate((0, 1, 900, 70_000, 512, 5_000, 66_000, 3, 3))
@@ -97,8 +100,11 @@ def test_no_damage_brings_a_wrong_byte_or_a_traceback(kind: ArchiveFormat, data:
             broken[place:end] = bytes(size_bytes) if how == "zero" else random.Random(place).randbytes(size_bytes)
     found, store = salvaged(bytes(broken), f"one.{kind.value}", write=True)
     there = written(store)
-    assert {key.removeprefix("out/"): value for key, value in there.items()}.items() <= CONTENTS.items()
-    assert {f"out/{key}" for key in whole(found)} == set(there)
+    assert {INSIDE.sub("", key): value for key, value in there.items()}.items() <= CONTENTS.items()
+    assert set(whole(found)) == {INSIDE.sub("", key) for key in there}
+    assert {INSIDE.sub("", key) for key in there if "found-inside" in key} == {
+        each.found.name for each in found if each.found.is_in_doubt and each.target
+    }
 
 
 @pytest.mark.parametrize("victim", range(len(CONTENTS)))
@@ -170,6 +176,64 @@ def test_a_foreign_tar_is_listed_and_nothing_of_it_is_called_proven(format: int,
     assert [(each.found.name[:3], each.found.size_bytes) for each in found] == [("a", 10), ("nnn", 700), ("fol", 0)]
     assert {each.found.condition for each in found} == {Condition.UNPROVEN}
     assert written(store) == {}
+
+
+def nested(kind: ArchiveFormat) -> Packed:
+    """An archive with a member that is itself a tar, whose owner planted the keys of others."""
+    old, new, planted = b"OLD content of 2019", b"NEW content, the one that was packed", b"planted"
+    fill = random.Random(3).randbytes(300_000)
+    inner = packed(
+        [(member("docs/0", fill), fill), (member("docs/a", old), old), (member("docs/secret", planted), planted)], TAR
+    ).data
+    return packed([(member("backup/2019.tar", inner), inner), (member("docs/a", new), new)], kind)
+
+
+@pytest.mark.parametrize("kind", ArchiveFormat)
+@pytest.mark.parametrize("place", [0, 600, 100_000])
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_what_lies_inside_a_member_gets_no_key_beside_it(kind: ArchiveFormat, place: int, is_cut: bool) -> None:
+    made = nested(kind)
+    data = bytearray(made.data)
+    data[place + 5 : place + 9] = bytes(each ^ 0x5A for each in data[place + 5 : place + 9])
+    if is_cut:  # its index is lost
+        del data[made.members[1].byte_range[1] + 512 :]
+    found, store = salvaged(bytes(data), f"one.{kind.value}", write=True)
+    there = written(store)
+    assert set(there) <= {f"out/{key}" for key in ("backup/2019.tar", "docs/a")} | {
+        f"out/found-inside/docs/{key}" for key in ("0", "a", "secret")
+    }
+    assert there.get("out/docs/a", b"NEW").startswith(b"NEW")
+    if not is_cut:
+        assert "out/docs/a" in there
+    assert all(each.found.is_in_doubt == ("found-inside" in str(each.target)) for each in found if each.target)
+
+
+def test_bytes_full_of_frames_beginnings_cost_no_more_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[FrameCutter] = []
+
+    class Counted(FrameCutter):
+        def __init__(self) -> None:
+            super().__init__()
+            tried.append(self)
+
+    monkeypatch.setattr("jobs.archives.salvage.FrameCutter", Counted)
+    pieces = 16
+    found, _ = salvaged(MAGIC + b"\xff" + MAGIC * (pieces * FED_BYTES // 4), "one.tar.zst")
+    assert [each.found.condition for each in found] == [Condition.LOST]
+    assert len(tried) <= TRIES + 2 * pieces
+
+
+def test_frames_of_the_index_are_found_among_false_ones() -> None:
+    """Bytes full of frames' beginnings use up the tries. The archive's own frames are found."""
+    lost = random.Random(5).randbytes(300_000)
+    made = packed([(member("lost", lost), lost), (member("after", b"x"), b"x")], ZST)
+    end = made.members[1].frame_offset
+    assert end is not None
+    broken = bytearray(made.data)
+    broken[9:end] = (MAGIC * end)[: end - 9]
+    found, store = salvaged(bytes(broken), "one.tar.zst", write=True)
+    assert whole(found) == ["after"]
+    assert written(store) == {"out/after": b"x"}
 
 
 def test_several_archives_in_one_file_are_read_one_after_the_other() -> None:
