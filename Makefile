@@ -152,8 +152,9 @@ container-bench: $(VENV)/dev.stamp ## How soon a container copies, and the batch
 
 # It needs the provider's registry, which signs the hashes; `terraform init` then refuses any other provider.
 TERRAFORM ?= terraform
-terraform-lock: ## terraform/.terraform.lock.hcl with the provider's hashes for Linux and macOS; commit it
-	$(TERRAFORM) -chdir=terraform providers lock -platform=linux_amd64 -platform=linux_arm64 \
+TERRAFORM_ROOT ?= terraform
+terraform-lock: ## .terraform.lock.hcl of TERRAFORM_ROOT with the provider's hashes for Linux and macOS; commit it
+	$(TERRAFORM) -chdir=$(TERRAFORM_ROOT) providers lock -platform=linux_amd64 -platform=linux_arm64 \
 		-platform=darwin_amd64 -platform=darwin_arm64
 
 format: $(VENV)/dev.stamp ## Mend what ruff can mend

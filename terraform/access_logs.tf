@@ -12,7 +12,7 @@ resource "aws_s3_bucket" "logs" {
 
   bucket = each.value
   region = each.key
-  tags   = { Use = "access logs" }
+  tags   = merge(local.tags, { Use = "access logs" })
 }
 
 resource "aws_s3_bucket_versioning" "logs" {

@@ -150,13 +150,16 @@ locals {
 }
 
 resource "aws_glue_catalog_database" "this" {
+  region      = local.region
   name        = replace(local.name, "-", "_")
   description = "Sealift's ledger: ${local.ledger_uri}"
+  tags        = local.tags
 }
 
 resource "aws_glue_catalog_table" "this" {
   for_each = local.tables
 
+  region        = local.region
   database_name = aws_glue_catalog_database.this.name
   name          = each.key
   description   = each.value.about
@@ -205,8 +208,10 @@ resource "aws_glue_catalog_table" "this" {
 }
 
 resource "aws_athena_workgroup" "this" {
+  region      = local.region
   name        = local.name
   description = "Queries over Sealift's ledger"
+  tags        = local.tags
 
   configuration {
     enforce_workgroup_configuration    = true
@@ -227,6 +232,7 @@ resource "aws_athena_workgroup" "this" {
 resource "aws_athena_named_query" "this" {
   for_each = local.queries
 
+  region      = local.region
   name        = each.key
   description = each.value.about
   workgroup   = aws_athena_workgroup.this.name

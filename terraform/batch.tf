@@ -50,8 +50,10 @@ locals {
 }
 
 resource "aws_ecr_repository" "this" {
+  region               = local.region
   name                 = local.name
   image_tag_mutability = "IMMUTABLE"
+  tags                 = local.tags
 
   encryption_configuration {
     encryption_type = "KMS"
@@ -64,6 +66,7 @@ resource "aws_ecr_repository" "this" {
 }
 
 resource "aws_ecr_lifecycle_policy" "this" {
+  region     = local.region
   repository = aws_ecr_repository.this.name
   policy = jsonencode({
     rules = [{
@@ -78,9 +81,11 @@ resource "aws_ecr_lifecycle_policy" "this" {
 resource "aws_batch_compute_environment" "this" {
   for_each = { for name in keys(local.new_queues) : name => local.environments[name] }
 
+  region      = local.region
   name_prefix = "${local.name}-${replace(each.key, "_", "-")}-"
   type        = "MANAGED"
   state       = "ENABLED"
+  tags        = local.tags
 
   compute_resources {
     type               = each.value
@@ -122,7 +127,9 @@ resource "aws_batch_compute_environment" "this" {
 resource "aws_launch_template" "worker" {
   for_each = toset([for name in ["ec2"] : name if local.makes_queue && !local.is_fargate])
 
+  region      = local.region
   name_prefix = "${local.name}-worker-"
+  tags        = local.tags
 
   metadata_options {
     http_endpoint               = "enabled"
@@ -163,7 +170,9 @@ resource "aws_launch_template" "worker" {
 resource "aws_batch_scheduling_policy" "fair" {
   for_each = toset([for name in ["fair"] : name if var.fair_share && local.makes_queue])
 
-  name = local.name
+  region = local.region
+  name   = local.name
+  tags   = local.tags
 
   fair_share_policy {
     share_decay_seconds = 3600
@@ -174,10 +183,12 @@ resource "aws_batch_scheduling_policy" "fair" {
 resource "aws_batch_job_queue" "this" {
   for_each = local.new_queues
 
+  region                = local.region
   name                  = each.value
   state                 = "ENABLED"
   priority              = { spot = 10, on_demand = 20, orchestrators = 30 }[each.key]
   scheduling_policy_arn = one([for policy in aws_batch_scheduling_policy.fair : policy.arn])
+  tags                  = local.tags
 
   compute_environment_order {
     order               = 1
@@ -208,20 +219,24 @@ resource "aws_batch_job_queue" "this" {
 }
 
 resource "aws_cloudwatch_log_group" "batch" {
+  region            = local.region
   name              = "/aws/batch/${local.name}"
   retention_in_days = var.log_retention_days
   kms_key_id        = local.key_arns[local.region]
+  tags              = local.tags
 }
 
 # A job definition holds its job's role: a worker of verify cannot do what a worker of replicate may.
 resource "aws_batch_job_definition" "this" {
   for_each = local.jobs
 
+  region                     = local.region
   name                       = local.job_names[each.key]
   type                       = "container"
   platform_capabilities      = [local.is_fargate ? "FARGATE" : "EC2"]
   propagate_tags             = true
   deregister_on_new_revision = false # runs under way go on with the revision that they were submitted with
+  tags                       = local.tags
 
   container_properties = jsonencode(merge(
     {

@@ -141,14 +141,17 @@ locals {
 resource "aws_sqs_queue" "dead" {
   for_each = local.dead_queues
 
+  region                    = local.region
   name                      = "${local.name}-${each.key}"
   message_retention_seconds = 1209600
   kms_master_key_id         = local.key_arns[local.region]
+  tags                      = local.tags
 }
 
 resource "aws_sqs_queue" "this" {
   for_each = local.queues
 
+  region                     = local.region
   name                       = "${local.name}-${each.key}"
   visibility_timeout_seconds = each.value.visibility_seconds
   message_retention_seconds  = each.value.dead == null ? 1209600 : 604800 # a dead letter keeps its age: its queue has to hold it longer
@@ -158,11 +161,13 @@ resource "aws_sqs_queue" "this" {
     deadLetterTargetArn = aws_sqs_queue.dead[each.value.dead].arn
     maxReceiveCount     = 8 # about two hours: scheduler/redelivery.py has the pauses
   })
+  tags = local.tags
 }
 
 resource "aws_sqs_queue_redrive_allow_policy" "dead" {
   for_each = local.dead_queues
 
+  region    = local.region
   queue_url = aws_sqs_queue.dead[each.key].id
   redrive_allow_policy = jsonencode({
     redrivePermission = "byQueue"
@@ -173,6 +178,7 @@ resource "aws_sqs_queue_redrive_allow_policy" "dead" {
 resource "aws_sqs_queue_policy" "this" {
   for_each = local.queues
 
+  region    = local.region
   queue_url = aws_sqs_queue.this[each.key].id
   policy = jsonencode({
     Version = "2012-10-17"
@@ -208,14 +214,17 @@ resource "aws_sqs_queue_policy" "this" {
 resource "aws_cloudwatch_event_rule" "home" {
   for_each = local.event_patterns
 
+  region        = local.region
   name          = local.rule_names[each.key]
   description   = "To the ${each.value.to}"
   event_pattern = jsonencode(each.value.pattern)
+  tags          = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "home" {
   for_each = local.event_patterns
 
+  region    = local.region
   rule      = aws_cloudwatch_event_rule.home[each.key].name
   target_id = each.value.to
   arn       = local.targets[each.value.to]
@@ -233,6 +242,7 @@ resource "aws_cloudwatch_event_target" "home" {
 resource "aws_lambda_permission" "rule" {
   for_each = { for name, each in local.event_patterns : name => each.to if contains(["submit", "follow"], each.to) }
 
+  region        = local.region
   statement_id  = "rule-${each.key}"
   action        = "lambda:InvokeFunction"
   function_name = aws_lambda_function.this[each.value].function_name
@@ -248,6 +258,7 @@ resource "aws_cloudwatch_event_rule" "forward" {
   name          = local.rule_names[each.value.name]
   description   = "To ${local.region}"
   event_pattern = jsonencode(each.value.pattern)
+  tags          = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "forward" {
@@ -278,6 +289,7 @@ resource "aws_sqs_queue" "far" {
   name                      = "${local.name}-undelivered"
   message_retention_seconds = 1209600
   sqs_managed_sse_enabled   = true # a region may have no key of ours
+  tags                      = local.tags
 }
 
 resource "aws_sqs_queue_policy" "far" {
@@ -309,13 +321,16 @@ resource "aws_sqs_queue_policy" "far" {
 }
 
 resource "aws_scheduler_schedule_group" "this" {
-  name = local.name
+  region = local.region
+  name   = local.name
+  tags   = local.tags
 }
 
 # Each pair's night, in its own time zone: also when clocks change there.
 resource "aws_scheduler_schedule" "nightly" {
   for_each = local.pairs
 
+  region                       = local.region
   name                         = "night-${each.key}"
   group_name                   = aws_scheduler_schedule_group.this.name
   description                  = "Reconcile, repair, verify, report: ${each.key}"
@@ -349,6 +364,7 @@ resource "aws_scheduler_schedule" "nightly" {
 
 # Whether a backlog is big or old enough is the function's question; this only asks it.
 resource "aws_scheduler_schedule" "backlog" {
+  region                       = local.region
   name                         = "backlog"
   group_name                   = aws_scheduler_schedule_group.this.name
   description                  = "Is a backlog big or old enough to become a run?"

@@ -372,6 +372,7 @@ resource "aws_iam_role" "function" {
       }
     }]
   })
+  tags = local.tags
 }
 
 resource "aws_iam_role_policy" "function" {
@@ -402,6 +403,7 @@ resource "aws_iam_role" "job" {
   permissions_boundary = var.role_permissions_boundary
   description          = each.value
   assume_role_policy   = local.task_trust
+  tags                 = local.tags
 }
 
 resource "aws_iam_role_policy" "job" {

@@ -7,6 +7,7 @@ resource "aws_iam_role" "execution" {
   permissions_boundary = var.role_permissions_boundary
   description          = "Starts the containers of jobs"
   assume_role_policy   = local.task_trust
+  tags                 = local.tags
 }
 
 locals {
@@ -64,6 +65,7 @@ resource "aws_iam_role" "worker" {
     Version   = "2012-10-17"
     Statement = [{ Effect = "Allow", Principal = { Service = "ec2.amazonaws.com" }, Action = "sts:AssumeRole" }]
   })
+  tags = local.tags
 }
 
 # AWS keeps this policy, and adds to it what a newer agent needs.
@@ -80,6 +82,7 @@ resource "aws_iam_instance_profile" "worker" {
   name = each.value.name
   path = var.role_path
   role = each.value.name
+  tags = local.tags
 }
 
 resource "aws_iam_role" "scheduler" {
@@ -99,6 +102,7 @@ resource "aws_iam_role" "scheduler" {
       }
     }]
   })
+  tags = local.tags
 }
 
 resource "aws_iam_role_policy" "scheduler" {
@@ -146,6 +150,7 @@ resource "aws_iam_role" "events" {
       }
     }]
   })
+  tags = local.tags
 }
 
 resource "aws_iam_role_policy" "events" {
@@ -176,6 +181,7 @@ resource "aws_iam_role" "flow" {
       }
     }]
   })
+  tags = local.tags
 }
 
 resource "aws_iam_role_policy" "flow" {

@@ -85,6 +85,7 @@ resource "aws_kms_key" "this" {
       ],
     )
   })
+  tags = local.tags
 
   # A policy that names a key of yours, or one region less, would end this one, and every copy under it. Such a plan is
   # refused: put the region into kept_key_regions, or bring the copies under another key first.

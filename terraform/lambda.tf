@@ -31,6 +31,7 @@ resource "aws_lambda_function" "this" {
   #checkov:skip=CKV_AWS_272:the package is pinned by its hash; signing needs a profile that only the account's owner can make
   for_each = local.functions
 
+  region                         = local.region
   function_name                  = "${local.name}-${each.key}"
   description                    = each.value.does
   role                           = aws_iam_role.function[each.key].arn
@@ -41,6 +42,7 @@ resource "aws_lambda_function" "this" {
   memory_size                    = lookup(var.lambda_memory_mib, each.key, each.value.memory_mib)
   reserved_concurrent_executions = each.value.concurrency
   kms_key_arn                    = local.key_arns[local.region]
+  tags                           = local.tags
 
   filename          = var.lambda_object == null ? local.lambda_zip : null
   source_code_hash  = var.lambda_object == null ? try(filebase64sha256(local.lambda_zip), null) : null
@@ -82,19 +84,23 @@ resource "aws_lambda_function" "this" {
 resource "aws_cloudwatch_log_group" "function" {
   for_each = local.functions
 
+  region            = local.region
   name              = "/aws/lambda/${local.name}-${each.key}"
   retention_in_days = var.log_retention_days
   kms_key_id        = local.key_arns[local.region]
+  tags              = local.tags
 }
 
 resource "aws_lambda_event_source_mapping" "this" {
   for_each = { objects = "backup" }
 
+  region                             = local.region
   event_source_arn                   = aws_sqs_queue.this[each.key].arn
   function_name                      = aws_lambda_function.this[each.value].arn
   batch_size                         = 100
   maximum_batching_window_in_seconds = 1
   function_response_types            = ["ReportBatchItemFailures"] # without it a failed message is deleted with the others
+  tags                               = local.tags
 
   scaling_config {
     maximum_concurrency = local.functions[each.value].concurrency

@@ -78,15 +78,18 @@ locals {
 resource "aws_sns_topic" "alarms" {
   for_each = toset([for name in ["this"] : name if local.makes_topic])
 
+  region            = local.region
   name              = "${local.name}-alarms"
   display_name      = "Sealift ${local.name}"
   kms_master_key_id = local.key_arns[local.region]
+  tags              = local.tags
 }
 
 resource "aws_sns_topic_policy" "alarms" {
   for_each = aws_sns_topic.alarms
 
-  arn = each.value.arn
+  region = local.region
+  arn    = each.value.arn
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = concat(
@@ -115,6 +118,7 @@ resource "aws_sns_topic_policy" "alarms" {
 resource "aws_sns_topic_subscription" "email" {
   for_each = local.makes_topic ? toset(local.alarms.emails) : []
 
+  region    = local.region
   topic_arn = local.topic_arn
   protocol  = "email"
   endpoint  = each.key
@@ -123,6 +127,7 @@ resource "aws_sns_topic_subscription" "email" {
 resource "aws_cloudwatch_metric_alarm" "this" {
   for_each = local.alarms_of
 
+  region              = local.region
   alarm_name          = "${local.name}-${each.key}"
   alarm_description   = each.value.means
   namespace           = each.value.namespace
@@ -136,12 +141,14 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   treat_missing_data  = try(each.value.missing, "notBreaching")
   alarm_actions       = [local.topic_arn]
   ok_actions          = [local.topic_arn]
+  tags                = local.tags
 }
 
 # Silence is the alarm here: no metric at all counts as a night that failed.
 resource "aws_cloudwatch_metric_alarm" "night" {
   for_each = { for name, pair in local.pairs : name => pair if pair.nightly.enabled }
 
+  region              = local.region
   alarm_name          = "${local.name}-${each.key}-no-night"
   alarm_description   = "No night of ${each.key} has succeeded for ${local.alarms.night_hours} hours: is its schedule on, does `sealift runs list` show one?"
   namespace           = "Sealift"
@@ -156,6 +163,7 @@ resource "aws_cloudwatch_metric_alarm" "night" {
   treat_missing_data  = "breaching"
   alarm_actions       = [local.topic_arn]
   ok_actions          = [local.topic_arn]
+  tags                = local.tags
 }
 
 resource "aws_cloudwatch_metric_alarm" "replication" {
@@ -175,6 +183,7 @@ resource "aws_cloudwatch_metric_alarm" "replication" {
   treat_missing_data  = "notBreaching"
   # an alarm reaches a topic of its own region only; from others a rule carries it over, events.tf
   alarm_actions = each.value.region == local.region ? [local.topic_arn] : []
+  tags          = local.tags
 }
 
 # What a rule of another region could not forward. The rule that carries this alarm over may be the one that fails: look
@@ -194,6 +203,7 @@ resource "aws_cloudwatch_metric_alarm" "undelivered" {
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   treat_missing_data  = "notBreaching"
+  tags                = local.tags
 }
 
 # Costs of what bears our tag: activate `System` as a cost allocation tag once.
@@ -205,6 +215,7 @@ resource "aws_budgets_budget" "month" {
   time_unit    = "MONTHLY"
   limit_amount = tostring(trimprefix(tostring(local.alarms.monthly_budget), "$"))
   limit_unit   = "USD"
+  tags         = local.tags
 
   cost_filter {
     name   = "TagKeyValue"
@@ -258,6 +269,7 @@ locals {
 }
 
 resource "aws_cloudwatch_dashboard" "this" {
+  region         = local.region
   dashboard_name = local.name
   dashboard_body = jsonencode({
     widgets = concat(

@@ -108,38 +108,44 @@ locals {
 resource "aws_vpc" "this" {
   for_each = local.vpc
 
+  region               = local.region
   cidr_block           = var.vpc_cidr
   enable_dns_support   = true
   enable_dns_hostnames = true
-  tags                 = { Name = local.name }
+  tags                 = merge(local.tags, { Name = local.name })
 }
 
 # AWS makes it open; nothing of ours is in it.
 resource "aws_default_security_group" "closed" {
   for_each = local.vpc
 
+  region = local.region
   vpc_id = aws_vpc.this[each.key].id
+  tags   = local.tags
 }
 
 resource "aws_subnet" "private" {
   for_each = toset(local.zones)
 
+  region            = local.region
   vpc_id            = aws_vpc.this["this"].id
   availability_zone = each.key
   cidr_block        = cidrsubnet(var.vpc_cidr, 2, index(local.zones, each.key))
-  tags              = { Name = "${local.name}-${each.key}" }
+  tags              = merge(local.tags, { Name = "${local.name}-${each.key}" })
 }
 
 resource "aws_route_table" "private" {
   for_each = local.vpc
 
+  region = local.region
   vpc_id = aws_vpc.this[each.key].id
-  tags   = { Name = local.name }
+  tags   = merge(local.tags, { Name = local.name })
 }
 
 resource "aws_route_table_association" "private" {
   for_each = toset(local.zones)
 
+  region         = local.region
   subnet_id      = aws_subnet.private[each.key].id
   route_table_id = aws_route_table.private["this"].id
 }
@@ -147,17 +153,19 @@ resource "aws_route_table_association" "private" {
 resource "aws_vpc_endpoint" "s3" {
   for_each = local.vpc
 
+  region            = local.region
   vpc_id            = aws_vpc.this[each.key].id
   service_name      = "com.amazonaws.${local.region}.s3"
   vpc_endpoint_type = "Gateway"
   route_table_ids   = [aws_route_table.private[each.key].id]
   policy            = local.endpoint_policies["s3"]
-  tags              = { Name = "${local.name}-s3" }
+  tags              = merge(local.tags, { Name = "${local.name}-s3" })
 }
 
 resource "aws_vpc_endpoint" "interface" {
   for_each = local.endpoints
 
+  region              = local.region
   vpc_id              = aws_vpc.this["this"].id
   service_name        = "com.amazonaws.${each.value.region}.${each.value.service}"
   service_region      = each.value.region
@@ -166,7 +174,7 @@ resource "aws_vpc_endpoint" "interface" {
   security_group_ids  = [aws_security_group.endpoint["this"].id]
   private_dns_enabled = true
   policy              = lookup(local.endpoint_policies, each.value.service, null)
-  tags                = { Name = "${local.name}-${each.key}" }
+  tags                = merge(local.tags, { Name = "${local.name}-${each.key}" })
 
   # Beside a gateway endpoint S3's private names may be kept for resolvers outside of the VPC. Ours are inside.
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/privatelink-interface-endpoints.html#private-dns
@@ -182,66 +190,80 @@ resource "aws_vpc_endpoint" "interface" {
 resource "aws_security_group" "worker" {
   for_each = local.vpc
 
+  region      = local.region
   name        = "${local.name}-worker"
   description = "Sealift workers: they call, nothing calls them"
   vpc_id      = aws_vpc.this[each.key].id
+  tags        = local.tags
 }
 
 resource "aws_security_group" "endpoint" {
   #checkov:skip=CKV2_AWS_5:the interface endpoints have it; not seen through for_each
   for_each = local.vpc
 
+  region      = local.region
   name        = "${local.name}-endpoint"
   description = "Interface endpoints that Sealift workers call"
   vpc_id      = aws_vpc.this[each.key].id
+  tags        = local.tags
 }
 
 resource "aws_vpc_security_group_egress_rule" "endpoints" {
   for_each = local.vpc
 
+  region                       = local.region
   security_group_id            = aws_security_group.worker[each.key].id
   description                  = "HTTPS to interface endpoints"
   ip_protocol                  = "tcp"
   from_port                    = 443
   to_port                      = 443
   referenced_security_group_id = aws_security_group.endpoint[each.key].id
+  tags                         = local.tags
 }
 
 resource "aws_vpc_security_group_egress_rule" "s3" {
   for_each = local.vpc
 
+  region            = local.region
   security_group_id = aws_security_group.worker[each.key].id
   description       = "HTTPS to S3 through the gateway endpoint"
   ip_protocol       = "tcp"
   from_port         = 443
   to_port           = 443
   prefix_list_id    = aws_vpc_endpoint.s3[each.key].prefix_list_id
+  tags              = local.tags
 }
 
 resource "aws_vpc_security_group_ingress_rule" "endpoints" {
   for_each = local.vpc
 
+  region                       = local.region
   security_group_id            = aws_security_group.endpoint[each.key].id
   description                  = "HTTPS from workers"
   ip_protocol                  = "tcp"
   from_port                    = 443
   to_port                      = 443
   referenced_security_group_id = aws_security_group.worker[each.key].id
+  tags                         = local.tags
 }
 
 resource "aws_cloudwatch_log_group" "flow" {
   for_each = local.vpc
 
+  region            = local.region
   name              = "/aws/vpc/${local.name}"
   retention_in_days = var.log_retention_days
   kms_key_id        = local.key_arns[local.region]
+  tags              = local.tags
 }
 
 resource "aws_flow_log" "this" {
   for_each = local.vpc
 
+  region          = local.region
   vpc_id          = aws_vpc.this[each.key].id
   traffic_type    = "REJECT" # what was tried and refused; accepted traffic is S3's, by the terabyte
   iam_role_arn    = aws_iam_role.flow[each.key].arn
   log_destination = aws_cloudwatch_log_group.flow[each.key].arn
+  tags            = local.tags
 }

@@ -96,6 +96,7 @@ resource "aws_iam_role" "replication" {
     Version   = "2012-10-17"
     Statement = [{ Effect = "Allow", Principal = { Service = "s3.amazonaws.com" }, Action = "sts:AssumeRole" }]
   })
+  tags = local.tags
 }
 
 resource "aws_iam_role_policy" "replication" {

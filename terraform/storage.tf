@@ -56,7 +56,7 @@ resource "aws_s3_bucket" "this" {
   bucket              = each.key
   region              = each.value.region
   object_lock_enabled = each.value.is_locked
-  tags                = { Use = join(" ", each.value.uses) }
+  tags                = merge(local.tags, { Use = join(" ", each.value.uses) })
 }
 
 resource "aws_s3_bucket_versioning" "this" {
@@ -251,12 +251,14 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
 
 # The policy file where functions and workers read it. It lies beside the ledger, and no role may write it.
 resource "aws_s3_object" "policy" {
+  region       = local.region
   bucket       = aws_s3_bucket.this[local.ledger.bucket].id
   key          = local.policy_key
   source       = var.policy_file
   source_hash  = filemd5(var.policy_file)
   content_type = "application/yaml"
   kms_key_id   = local.key_arns[local.region]
+  tags         = local.tags
 
   depends_on = [aws_s3_bucket_versioning.this, terraform_data.policy]
 }

@@ -234,7 +234,7 @@ def bind(options: BindCommand) -> int:
     definition.
 
     \b
-    terraform -chdir=terraform output -json | sealift policy bind --terraform-output - > sealift.env
+    terraform output -json | sealift policy bind --terraform-output - > sealift.env
     set -a; . ./sealift.env; set +a
     """
     environment = _environment(options.terraform_output)
@@ -258,6 +258,7 @@ def _environment(file: IO[str]) -> dict[str, str]:
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise ConfigError(
             f"{file.name} has no output `environment` with names and values: was it printed by "
-            "`terraform output -json` in the folder of this module, after terraform apply?"
+            "`terraform output -json` in the root that calls the module, after terraform apply, and does it pass "
+            "that output on?"
         )
     return {name: values[name] for name in sorted(values)}

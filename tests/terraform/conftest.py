@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import yaml
 
@@ -45,9 +47,9 @@ def minimal(tmp_path_factory) -> State:
     return _terraform(tmp_path_factory).apply("examples/minimal/policy.yaml")
 
 
-def _terraform(tmp_path_factory):
+def _terraform(tmp_path_factory, **fields: Any) -> Terraform:
     if not TERRAFORM.exists():
         pytest.skip(f"TERRAFORM NOT CHECKED: {'/'.join(TERRAFORM.parts[-4:])} is not beside this repository")
-    made = Terraform(tmp_path_factory.mktemp("terraform"))
+    made = Terraform(tmp_path_factory.mktemp("terraform"), **fields)
     made.init()
     return made

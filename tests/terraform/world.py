@@ -23,9 +23,15 @@ SETTINGS = MODULE / "tests" / "ci.tfvars"
 
 @dataclass(frozen=True)
 class Terraform:
-    """Terraform with a working folder of its own: nothing is written into the repository."""
+    """Terraform with a working folder of its own: nothing is written into the repository.
+
+    `root` is the folder of the root module: the module itself, or one that calls it. `provider_region` is
+    what the environment says for a provider without a region, None if it says nothing.
+    """
 
     work: Path
+    root: Path = MODULE
+    provider_region: str | None = None
 
     def init(self) -> None:
         done = self.run("init", "-backend=false", "-input=false")
@@ -38,24 +44,36 @@ class Terraform:
 
     def apply(self, policy_file: str, *variables: str) -> State:
         """Apply it; `variables` as `name=value`, in Terraform's syntax."""
-        chosen = [f"-var-file={SETTINGS}", f"-var=policy_file={policy_file}", *(f"-var={each}" for each in variables)]
-        done = self.run("apply", "-no-color", "-auto-approve", "-input=false", *chosen)
+        settings = [f"-var-file={SETTINGS}", f"-var=policy_file={policy_file}"]
+        return self.apply_root(*settings, *(f"-var={each}" for each in variables))
+
+    def apply_root(self, *options: str) -> State:
+        """Apply a root module that takes its settings from `options` alone."""
+        done = self.run("apply", "-no-color", "-auto-approve", "-input=false", *options)
         assert done.returncode == 0, done.stdout + done.stderr
         shown = self.run("show", "-json")
         assert shown.returncode == 0, shown.stderr
         values = json.loads(shown.stdout)["values"]
-        return State(values["root_module"]["resources"], values["outputs"])
+        return State(list(_resources(values["root_module"])), values["outputs"])
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(TERRAFORM), f"-chdir={MODULE}", *arguments]
+        command = [str(TERRAFORM), f"-chdir={self.root}", *arguments]
         environment = {
             "TF_OFFLINE_WORK": str(self.work),
             "TF_DATA_DIR": str(self.work / "data"),
             "TF_IN_AUTOMATION": "1",
         }
+        if self.provider_region is not None:
+            environment["AWS_REGION"] = self.provider_region
         return subprocess.run(
             command, env=os.environ | environment, text=True, capture_output=True, stdin=subprocess.DEVNULL, check=False
         )
+
+
+def _resources(module: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from module.get("resources", [])
+    for child in module.get("child_modules", []):
+        yield from _resources(child)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-# Remote state with locking: copy this file beside versions.tf, change the names, and run `terraform init`. S3 itself
-# keeps the lock (use_lockfile), no table is needed. The bucket is not made here: it has to be there before everything
-# else, and versioned. The state holds no secrets, but the names of everything: keep it private.
+# Remote state with locking: change the names. S3 itself keeps the lock (use_lockfile), no table is needed. The bucket
+# is not made here: it has to be there before everything else, and versioned. The state holds no secrets, but the names
+# of everything: keep it private.
 
 terraform {
   backend "s3" {

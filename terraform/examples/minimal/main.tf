@@ -1,0 +1,38 @@
+# The least that has to be said. Copy this folder, and change the names in it and in policy.yaml.
+
+terraform {
+  required_version = ">= 1.9"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = "6.69.1"
+    }
+  }
+}
+
+provider "aws" {
+  region = "eu-central-1"
+}
+
+module "sealift" {
+  source = "../.."
+
+  policy_file = "${path.module}/policy.yaml"
+  image       = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/backup@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+  # build/lambda-arm64.zip, which `make lambda` builds; or lambda_zip with its path
+  lambda_object = { bucket = "example-packages", key = "sealift/lambda-arm64.zip" }
+
+  # true, which is the default, where objects have annotations: checkers of policies may not know these actions yet
+  object_annotations = false
+}
+
+# `sealift policy bind --terraform-output` reads it.
+output "environment" {
+  value = module.sealift.environment
+}
+
+output "repository" {
+  value = module.sealift.repository
+}

@@ -1,0 +1,28 @@
+# Where everything goes, and what it bears. There is no provider block here, so that other configurations can call this
+# module: the caller's provider says which account. Its region and its default tags decide nothing: since 6.0 every
+# regional resource takes `region`, and each of them here says it. Buckets, keys and rules of several regions stand in
+# one `for_each`, and need no provider each.
+
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
+data "aws_availability_zones" "available" {
+  #checkov:skip=CKV_AWS_394:the first ones by name are taken; a zone that AWS adds comes last, and local zones are left out
+  region = local.region
+  state  = "available"
+
+  filter {
+    name   = "opt-in-status"
+    values = ["opt-in-not-required"]
+  }
+}
+
+locals {
+  account    = data.aws_caller_identity.current.account_id
+  partition  = data.aws_partition.current.partition
+  dns_suffix = data.aws_partition.current.dns_suffix
+
+  # The budget counts what bears `System`.
+  tags = merge({ System = local.name, ManagedBy = "terraform" }, var.tags)
+}
