@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 import tempfile
 import time
@@ -41,7 +42,7 @@ from jobs.core.selection import parse_age, parse_size
 from jobs.errors import ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.run import ComparedSide, CompareRequest, compare, make_spec, record
-from jobs.reports.document import exit_code
+from jobs.reports.document import exit_code, is_unjudged
 from jobs.runs.request import new_run_id, open_ledger
 from jobs.s3.sessions import open_store
 
@@ -114,9 +115,9 @@ def reconcile(options: ReconcileCommand) -> int:
     """Report what is missing, extra, different or stale at the destination, from two inventories.
 
     The reports of S3 Inventory, or of `sealift inventory`, are joined, without a request per
-    object. Objects newer than the older report are in flight. Objects that cannot be compared are
-    unverifiable, and never count as the same. The answer is in the ledger: report.html for people,
-    report.json, the differences as Parquet and CSV.
+    object. Objects newer than the older report are in flight: if all are, the exit code is 3.
+    Objects that cannot be compared are unverifiable, and never count as the same. The answer is in
+    the ledger: report.html for people, report.json, the differences as Parquet and CSV.
 
     \b
     sealift reconcile --source-inventory s3://inv/docs/daily/ --destination-inventory s3://inv/replica/daily/
@@ -151,9 +152,9 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
         result = await compare(request, source, destination, join_options, ledger, scratch, TERMINAL, stores)
         spec = make_spec(request, run_id, began, source, destination)
         report = await record(ledger, spec, join_options.margin_seconds, result)
-        texts = [report_text(report)]
+        texts = [report_text(report, None if options.repair else shlex.join(["sealift", *sys.argv[1:]]))]
         code = int(exit_code(report))
-        if not report["rows"] and not options.allow_empty:
+        if (not report["rows"] and not options.allow_empty) or is_unjudged(report):
             code = code or int(ExitCode.FINDINGS)
         if options.repair and result.repairable_rows:
             if not options.as_json:

@@ -1,17 +1,20 @@
-"""Texts: plans and reports as lines for people."""
+"""Texts: plans and reports as lines for people, with hints at the next step."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from jobs.cli.console import table
 from jobs.core.display import shown
+from jobs.core.outcome import GOOD, Status
 from jobs.core.run import Plan, RunSpec
 from jobs.reports.document import counts, verdict
 from jobs.reports.figures import human_bytes, human_seconds
 
 SHOWN_DELETIONS = 20
+_GOOD = {status.value for status in GOOD}
 
 
 def plan_text(spec: RunSpec, plan: Plan) -> str:
@@ -102,9 +105,13 @@ def thaw_lines(restore: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def report_text(report: Mapping[str, Any]) -> str:
-    """The report in a few lines."""
-    return _reconciled(report) if "categories" in report else _worked(report)
+def report_text(report: Mapping[str, Any], command: str | None = "the same command with") -> str:
+    """The report in a few lines.
+
+    `command`: the one that compared two inventories, for how to repair what it found. None: it
+    repairs already.
+    """
+    return _reconciled(report, command) if "categories" in report else _worked(report)
 
 
 def _worked(report: Mapping[str, Any]) -> str:
@@ -113,7 +120,8 @@ def _worked(report: Mapping[str, Any]) -> str:
     lines += _deletions(report.get("deletions"))
     if report.get("dry_run"):
         named = "with --source, --copies and" if report.get("expiry", {}).get("claimed") else "with"
-        lines.append(f"  nothing was deleted: this was a dry run, the same {named} --yes-delete deletes")
+        deletes = f", the same {named} --yes-delete deletes" if report["deletions"]["rows"] else ""
+        lines.append(f"  nothing was deleted: this was a dry run{deletes}")
     if report["state"] != "complete":
         again = "the same command again" if report["job"] == "expire" else f"sealift runs retry {report['run_id']}"
         lines += [f"  error     {shown(each)}" for each in report.get("errors", ())]
@@ -121,7 +129,7 @@ def _worked(report: Mapping[str, Any]) -> str:
     elif report["failures"]:
         lines.append(f"  failed rows  {report['failures_manifest']}")
         if "deletions" not in report:
-            lines.append(f"  try them again with  sealift runs retry {report['run_id']}")
+            lines += [f"  {each}" for each in _failure_hints(report)]
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
     return "\n".join(lines)
 
@@ -145,7 +153,7 @@ def _deletions(deletions: Mapping[str, Any] | None) -> list[str]:
     return [table(["size", "key", "version", "proof", "copy"], rows), *more, f"  deletions  {deletions['csv']}"]
 
 
-def _reconciled(report: Mapping[str, Any]) -> str:
+def _reconciled(report: Mapping[str, Any], command: str | None) -> str:
     rows = [
         [name, f"{each['rows']:,}", human_bytes(each["bytes"])]
         for name, each in report["categories"].items()
@@ -155,9 +163,58 @@ def _reconciled(report: Mapping[str, Any]) -> str:
     lines += [f"  not judged   {each['rows']:,} × {shown(each['reason'])}" for each in report["unjudged"][:10]]
     if confirmed := report.get("confirmed"):
         lines.append(f"  confirmed    {counts(confirmed)}")
-    if report["findings"] and "repair" not in report:
-        lines.append("  repair       the same command with --repair copies what is missing or stale, and verifies it")
+    if command is not None and (hint := _repair_hint(report, command)):
+        lines.append(f"  repair       {hint}")
     lines.append(f"  report       {report['report_html']}")
     lines.append(f"  differences  {report['differences']['parquet']}")
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
     return "\n".join(lines)
+
+
+def _failure_hints(report: Mapping[str, Any]) -> list[str]:
+    """The next steps for a complete run with bad rows, by what became of them.
+
+    A retry is named only where it can end otherwise than the run did.
+    """
+    bad = {status: rows for status, rows in report["outcomes"].items() if status not in _GOOD and rows}
+    retry = f"sealift runs retry {report['run_id']}"
+    if report["job"] == "verify":
+        return _of_verify(report, bad, retry)
+    hints = []
+    if report["job"] == "replicate" and bad.pop(Status.CHANGED, 0):
+        sides = f"--source {_text(report['source'])} --destination {_text(report['destination'])}"
+        hints = [
+            f"compare what changed with  sealift verify --manifest run:{report['run_id']} {sides} --deep",
+            "then overwrite what differs by a retry of that verify run",
+        ]
+    if report["job"] == "restore" and bad.pop(Status.UNRESTORABLE, 0):
+        hints.append("see which archives have a key with  sealift archives find KEY")
+    if bad:
+        hints.append(f"{'try the others again' if hints else 'try them again'} with  {retry}")
+    return hints
+
+
+def _of_verify(report: Mapping[str, Any], bad: Mapping[str, int], retry: str) -> list[str]:
+    if report["manifest"].startswith("archives in "):
+        return ["restore what is whole, or compact the originals again"]
+    if bad.get(Status.MISSING) == report["rows"]:
+        destination = shown(report["destination"])
+        return [f"every row is missing: is {destination} the right destination? If so, copy them with  {retry}"]
+    return [f"copy them again with  {retry}"]
+
+
+def _repair_hint(report: Mapping[str, Any], command: str) -> str | None:
+    """How to repair what a reconciliation found. None if a repair would copy nothing.
+
+    `command`: the one that compared.
+    """
+    rows = {name: each["rows"] for name, each in report["categories"].items()}
+    if rows.get("different"):
+        return f"{command} --repair --repair-different copies what is missing, stale or different, and verifies it"
+    if rows.get("missing") or rows.get("stale"):
+        return f"{command} --repair copies what is missing or stale, and verifies it"
+    return None
+
+
+def _text(place: str) -> str:
+    return shlex.quote(shown(place))

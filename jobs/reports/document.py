@@ -16,7 +16,7 @@ from jobs.core.category import FINDINGS, Category
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec, RunState
 from jobs.errors import ExitCode
-from jobs.reports.figures import human_bytes
+from jobs.reports.figures import human_bytes, human_seconds
 
 REPORT_VERSION = 1
 """The version of report.json, of runs and of reconciliations."""
@@ -174,6 +174,12 @@ def exit_code(report: Mapping[str, Any]) -> ExitCode:
     return ExitCode.FINDINGS if findings_count(report) or report.get("unparsed") else ExitCode.DONE
 
 
+def is_unjudged(report: Mapping[str, Any]) -> bool:
+    """Whether a reconciliation compared nothing, since all that is there is in flight."""
+    tally = {name: each["rows"] for name, each in report["categories"].items() if each["rows"]}
+    return tally.keys() - {Category.EXCLUDED.value} == {Category.IN_FLIGHT.value}
+
+
 def verdict(report: Mapping[str, Any]) -> str:
     """The report in one sentence."""
     if "categories" in report:
@@ -217,6 +223,12 @@ def _reconcile_verdict(report: Mapping[str, Any]) -> str:
     if findings:
         return (
             f"{findings:,} of {rows:,} rows need attention: {_named(bad, _CATEGORIES) if bad else ''}{failed}{unread}."
+        )
+    if is_unjudged(report):
+        margin = human_seconds(report["margin_seconds"])
+        return (
+            f"Nothing could be judged: all {tally[Category.IN_FLIGHT]:,} rows are in flight, newer than {margin} "
+            f"(--margin 0s compares them now) or not yet replicated{unread}."
         )
     if not rest:
         return f"All {rows:,} rows are the same at both sides{unread}."

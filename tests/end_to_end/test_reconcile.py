@@ -51,6 +51,21 @@ def differences(world: World, report: dict[str, Any]) -> dict[str, tuple[str, st
     return {row["key"]: (row["category"], row["reason"]) for row in json.loads(result.stdout)}
 
 
+def test_what_is_all_in_flight_is_not_judged(world: World) -> None:
+    world.put("a")
+    young = world.sealift("reconcile", *pair(world))
+    assert (young.code, "all 1 rows are in flight, newer than 15 min" in young.stdout) == (3, True)
+    settle()
+    missing = world.sealift("reconcile", *pair(world), *NOW)
+    command = f"sealift reconcile {' '.join(pair(world))} --margin 0s --repair copies what is missing"
+    assert (missing.code, command in missing.stdout) == (3, True)
+    assert "  repair " not in world.sealift("reconcile", *pair(world), *NOW, "--repair").stdout
+    world.client.put_object(Bucket=world.destination, Key="b", Body=b"extra")
+    settle()
+    extra = world.sealift("reconcile", *pair(world), *NOW)
+    assert (extra.code, "1 extra" in extra.stdout, "--repair" in extra.stdout) == (3, True, False)
+
+
 @pytest.fixture
 def damaged(world: World) -> World:
     """Forty objects and their copies; some then changed, lost, added, or overwritten."""
