@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
+import re
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -89,11 +90,16 @@ def contract(*cases: Any) -> Callable[[Check], Callable[..., None]]:
             arguments = (subjects[store], case) if cases else (subjects[store],)
             name = check.__name__.removeprefix("test_")
             case_id = case if isinstance(case, str) else repr(case)
-            if deviation_of(name, store, case_id) is None:
+            deviation = deviation_of(name, store, case_id)
+            if deviation is None:
                 asyncio.run(_run(check, arguments))
                 return
-            with pytest.raises((AssertionError, StoreError, TimeoutError, pytest.fail.Exception)):
+            with pytest.raises((AssertionError, StoreError, TimeoutError, pytest.fail.Exception)) as caught:
                 asyncio.run(_run(check, arguments))
+            what, ending = deviation
+            kind = type(caught.value).__name__
+            shown = kind if kind == "AssertionError" else f"{kind}: {caught.value}"
+            assert re.match(ending, shown, re.DOTALL), f"{store} no longer {what!r}: {shown}"
 
         test.__doc__ = inspect.getdoc(check)
         parametrized = pytest.mark.parametrize("case", cases or [None], ids=_case_id)(test)
@@ -102,8 +108,8 @@ def contract(*cases: Any) -> Callable[[Check], Callable[..., None]]:
     return decorate
 
 
-def deviation_of(name: str, store: str, case_id: str) -> str | None:
-    """What this store does instead: by itself, or because its server does it to every client."""
+def deviation_of(name: str, store: str, case_id: str) -> tuple[str, str] | None:
+    """What this store does instead, by itself or because its server does it to every client, and how the check ends."""
     names = dict.fromkeys((store, store.partition("/")[0]))
     found = [DEVIATIONS.get((name, each, *case)) for each in names for case in ((), (case_id,))]
     return next(filter(None, found), None)
