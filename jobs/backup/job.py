@@ -4,8 +4,8 @@ Replicate works from a manifest and asks "is it there?". Events come late, twice
 So this job asks the source which version is the newest, each time and after each write
 (`jobs.backup.succession`):
 
-- A new key costs three requests: HEAD, a guarded CopyObject, and HEAD again, since the source may
-  have changed.
+- A new key of a small object costs three requests: HEAD, a guarded CopyObject, and HEAD again,
+  since the source may have changed.
 - Any other key is read at both sides (`key_backup`). The job takes guarded steps and asks again
   whether the source has changed, until no step is left. A writer always looks after its last write,
   so any number of concurrent writers reach the same end. What an event costs does not grow with the
@@ -105,6 +105,8 @@ class Backup(BackupStores):
         limit = self.options.limit_bytes
         if info is None or not _is_of(row, info) or info.is_archived or (limit is not None and info.size_bytes > limit):
             return None
+        if not self.copier.is_one_write(info):
+            return None  # its parts would all be copied before S3 says that the key is not new
         try:
             outcome = await self.copier.copy(row, info, ABSENT)
         except NoSuchBucket:

@@ -15,9 +15,11 @@ The requests for one event do not grow with the number of versions of its key:
 | an older version                             | at most `PAGES` LISTs more, `LOOKS` HEADs more, 2 CopyObjects  |
 | each further event of the key in one batch   | HEAD, at most `LOOKS` HEADs, CopyObject                        |
 
-Where neither checksums nor ETags can be compared, the bytes of the compared versions are read as
-well. Where the newest version's copy may be archived, an older version costs one HEAD more.
-Where both sides have tags, a version that matches its copy otherwise costs two GETs of tags.
+A version above the multipart threshold costs its parts instead of CopyObject, and they are sent
+only after the LISTs. Where neither checksums nor ETags can be compared, the bytes of the compared
+versions are read as well. Where the newest version's copy may be archived, an older version costs
+one HEAD more. Where both sides have tags, a version that matches its copy otherwise costs two GETs
+of tags.
 """
 
 from __future__ import annotations
@@ -139,9 +141,9 @@ class _Look:
         return self.sides.is_whole and sizes.count(version.size_bytes) == 1
 
     def add(self, version: Listed, key: str, outcome: Outcome) -> int:
-        """Add a copy that was just made at `key` on top, newer than all listed ones.
+        """Add a copy that was just made at `key` on top.
 
-        Returns its place.
+        The copier has seen that it is the current version, or raised Conflict. Returns its place.
         """
         self.has_written = True
         listed = (each.last_modified for each in (*self.sides.whole, *self.sides.copies.copies[-1:]))

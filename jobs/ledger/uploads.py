@@ -87,14 +87,17 @@ class ShardUploads:
 
 
 def _parsed(document: dict[str, Any]) -> BegunUpload | None:
-    bucket, key, upload_id, plan = (document.get(name) for name in BegunUpload._fields)
+    bucket, key, upload_id, plan, begun_at = (
+        document.get(name, BegunUpload._field_defaults.get(name)) for name in BegunUpload._fields
+    )
     if (
         isinstance(bucket, str)
         and isinstance(key, str)
         and isinstance(upload_id, str)
         and isinstance(plan, dict | None)
+        and isinstance(begun_at, int | float)
     ):
-        return BegunUpload(bucket, key, upload_id, plan)
+        return BegunUpload(bucket, key, upload_id, plan, begun_at)
     return None
 
 

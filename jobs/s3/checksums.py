@@ -119,8 +119,9 @@ def combine_crc64nvme(parts: Iterable[tuple[Checksum, int]]) -> Checksum:
     return Checksum("CRC64NVME", base64.b64encode(whole.to_bytes(8, "big")).decode())
 
 
-def composite(algorithm: str, parts: Sequence[bytes]) -> Checksum:
+def composite(parts: Sequence[Checksum]) -> Checksum:
     """The checksum of the parts' checksums, as S3 keeps it for a multipart upload."""
-    joined = b"".join(digest(algorithm, part) for part in parts)
+    algorithm = parts[0].algorithm
+    joined = b"".join(base64.b64decode(part.value) for part in parts)
     value = base64.b64encode(digest(algorithm, joined)).decode()
     return Checksum(algorithm, f"{value}-{len(parts)}", is_composite=True)

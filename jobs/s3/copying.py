@@ -23,7 +23,16 @@ from jobs.core.model import (
 )
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.part_sizes import MAX_OBJECT_BYTES
-from jobs.errors import Conflict, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.errors import (
+    Conflict,
+    Denied,
+    NoSuchBucket,
+    NotFound,
+    PreconditionFailed,
+    Redirected,
+    Rejected,
+    StoreError,
+)
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.multipart_copy import STREAM_PART_BYTES, Transfer, copy_parts, stream
 from jobs.s3.retries import retry
@@ -35,7 +44,7 @@ COPY_LIMIT_BYTES = 5_000_000_000
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 KEEP = "keep"
 NOT_KEPT = "asked for, but not shown at the copy: {names}"
-UNSEEN = "the copy could not be looked at, so nobody knows whether it has its tags, lock and encryption"
+UNSEEN = "the copy could not be looked at, so nobody knows whether it is current and has its tags, lock and encryption"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,11 @@ class Copier:
             and row.condemned_etag is None
         )
 
+    def is_one_write(self, source: ObjectInfo) -> bool:
+        """Whether one request writes the copy. Otherwise its parts come first."""
+        limit = STREAM_PART_BYTES if self.options.streamed else self.options.multipart_threshold_bytes
+        return source.size_bytes <= limit
+
     def _storage_class(self, of_source: str | None) -> str | None:
         wanted = of_source if self.options.storage_class == KEEP else self.options.storage_class
         return None if wanted in (None, "", "STANDARD") and self.options.storage_class == KEEP else wanted
@@ -97,7 +111,7 @@ class Copier:
         again.
         """
         try:
-            if self.options.streamed or source.size_bytes > self.options.multipart_threshold_bytes:
+            if self.options.streamed or not self.is_one_write(source):
                 return await self._copy_in_parts(row, source, guard)
             pinned = row._replace(size_bytes=source.size_bytes, etag=source.etag, storage_class=source.storage_class)
             try:
@@ -159,34 +173,54 @@ class Copier:
             lock=lock,
         )
         transfer = Transfer(
-            self.source, ref, source, self.destination, target.bucket, target.key, attributes, guard, self.records
+            self.source,
+            ref,
+            source,
+            self.destination,
+            target.bucket,
+            target.key,
+            attributes,
+            guard,
+            self.records,
+            self.clock,
         )
         if self.options.streamed:
             written, checksum = await stream(transfer, self.budget)
-            if source.size_bytes > STREAM_PART_BYTES:
-                written = _with_note(written, await self._not_kept(target, written, attributes))
+            if not self.is_one_write(source):
+                written = _with_note(written, await self._look_at_copy(target, written, attributes))
             written = _with_note(written, lack)
             outcome = _copied(row, source.size_bytes, source.etag, written, source)
             return outcome._replace(evidence=Evidence.CONTENT, checksum=checksum)
         written = await copy_parts(transfer, self.options.part_size_bytes)
-        written = _with_note(written, await self._not_kept(target, written, attributes))
+        written = _with_note(written, await self._look_at_copy(target, written, attributes))
         return _copied(row, source.size_bytes, source.etag, _with_note(written, lack), source)
 
-    async def _not_kept(self, target: ObjectRef, written: Written, asked: Attributes) -> str:
+    async def _look_at_copy(self, target: ObjectRef, written: Written, asked: Attributes) -> str:
         """What the upload was asked to carry and the new object does not show, by one HEAD.
 
         Some servers drop it at CreateMultipartUpload without a word. S3 shows a lock only to those
         who may read it.
+
+        Raises Conflict when another version is current, or a delete marker. S3 orders versions by
+        the beginning of their uploads, so what came while the parts were copied is on top. No
+        condition prevents that for a delete marker, and it may have come later as well.
         """
+        try:
+            info = await retry(lambda: self.destination.head(target))
+        except NoSuchBucket:
+            raise
+        except NotFound as error:
+            raise _raced(error) from error
+        except (Denied, Redirected, Rejected):
+            return UNSEEN
+        if not _is_that(written, info):
+            raise Conflict("HeadObject", str(target), "Raced", "another version came while the parts were copied")
         if not (asked.tags or asked.lock or asked.sse):
             return ""
-        ref = target._replace(version_id=written.version_id)
+        tags = asked.tags
         try:
-            info = await retry(lambda: self.destination.head(ref))
-            if info.etag != written.etag:  # replaced by others since
-                return ""
-            tags = asked.tags
             if info.tag_count != len(tags):  # some servers, and some permissions, leave the count out
+                ref = target._replace(version_id=written.version_id)
                 tags = await retry(lambda: self.destination.get_tags(ref))
         except StoreError:
             return UNSEEN
@@ -223,6 +257,12 @@ def _epoch(text: str | None) -> float | None:
 
 def _with_note(written: Written, note: str) -> Written:
     return written._replace(note="; ".join(filter(None, (written.note, note))))
+
+
+def _is_that(written: Written, info: ObjectInfo) -> bool:
+    """Whether HEAD shows the object that was written. Some servers leave the version id out."""
+    ids = {written.version_id, info.version_id}
+    return info.etag == written.etag if ids & {None, NULL_VERSION} else len(ids) == 1
 
 
 def _raced(error: StoreError) -> Conflict:

@@ -2,7 +2,12 @@
 
 A copy within a service that was killed goes on where it was (`_resume`). It believes an upload only
 if this run recorded it for an equal plan, and a part only if S3 lists it with the size that the
-plan gives it. The plan has the source's version and ETag, to which S3 held every part.
+plan gives it. The plan has the source's version and ETag, to which S3 held every part. Whoever
+knows the upload's id could have sent other bytes. So a copy whose parts the source's checksum
+cannot prove begins again, and the others are published only with that proof.
+
+S3 orders a key's versions by the beginning of their uploads. So an upload that goes on ends below
+whatever came to the key meanwhile. Such an upload is dropped too.
 """
 
 from __future__ import annotations
@@ -12,16 +17,20 @@ import base64
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator, Coroutine, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import cast
 
 from jobs.core.evidence import is_md5_etag
+from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.core.part_sizes import choose_part_size, part_ranges
 from jobs.errors import AuthenticationFailed, Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget, read_ranges
+from jobs.s3.checksums import composite
+from jobs.s3.lookup import KeyPages, find
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Guard, PartDone, Store, Written
 from jobs.s3.uploads import NO_RECORDS, BegunUpload, CopyPlan, UploadRecords, abort_upload, all_parts
@@ -36,7 +45,7 @@ STREAM_PART_BYTES = 8 * 1024 * 1024
 class Transfer:
     """One object version on its way.
 
-    `info` is what HEAD said of the source. Its ETag pins every read.
+    `info` is what HEAD said of the source. Its ETag pins every read. `clock`: epoch seconds.
     """
 
     source: Store
@@ -48,6 +57,7 @@ class Transfer:
     attributes: Attributes
     guard: Guard
     records: UploadRecords = NO_RECORDS
+    clock: Callable[[], float] = time.time
 
 
 async def copy_parts(transfer: Transfer, part_size_bytes: int) -> Written:
@@ -57,15 +67,18 @@ async def copy_parts(transfer: Transfer, part_size_bytes: int) -> Written:
     ETag come out the same. A full-object checksum of the source must come out at the destination.
 
     Each part is retried by itself. A copy that failed for a moment, or was killed, goes on with the
-    parts that S3 has.
+    parts that S3 has, if the source's checksum will prove them.
     """
     checksum = _carried_checksum(transfer.info)
     part_size_bytes = choose_part_size(transfer.info.size_bytes, part_size_bytes)
+    is_provable = checksum is not None and checksum.value != ""
     if checksum is not None and checksum.is_composite:
-        part_size_bytes = await _source_part_size(transfer) or part_size_bytes
+        source_part_bytes = await _source_part_size(transfer)
+        part_size_bytes = source_part_bytes or part_size_bytes
+        is_provable = source_part_bytes is not None
     ranges = list(part_ranges(transfer.info.size_bytes, part_size_bytes))
     gate = asyncio.Semaphore(PARTS_IN_FLIGHT)
-    plan = _plan(transfer, part_size_bytes, checksum)
+    plan = _plan(transfer, part_size_bytes, checksum) if is_provable else None
 
     async with _upload(transfer, checksum, plan, ranges) as (upload_id, there):
 
@@ -79,6 +92,8 @@ async def copy_parts(transfer: Transfer, part_size_bytes: int) -> Written:
 
         missing = [each for each in ranges if each[0] not in there]
         parts = [*there.values(), *await _all_or_first_error([copy_part(*each) for each in missing])]
+        if there and checksum is not None and checksum.is_composite:
+            _check_composite(transfer, parts, checksum)
         expected = checksum if checksum and checksum.value and not checksum.is_composite else None
         return await _complete(transfer, upload_id, parts, expected)
 
@@ -184,6 +199,7 @@ async def _upload(
 
 
 async def _begin(transfer: Transfer, checksum: Checksum | None, plan: CopyPlan | None) -> BegunUpload:
+    begun_at = transfer.clock()
     upload_id = await retry(
         lambda: transfer.destination.create_multipart(
             transfer.bucket,
@@ -193,7 +209,7 @@ async def _begin(transfer: Transfer, checksum: Checksum | None, plan: CopyPlan |
             is_composite=checksum.is_composite if checksum else False,
         )
     )
-    return BegunUpload(transfer.bucket, transfer.key, upload_id, plan)
+    return BegunUpload(transfer.bucket, transfer.key, upload_id, plan, begun_at)
 
 
 async def _resume(
@@ -201,13 +217,15 @@ async def _resume(
 ) -> tuple[BegunUpload, dict[int, PartDone]] | None:
     """This run's unfinished upload of an equal plan, with the parts that S3 lists.
 
-    None: there is none. One with a part that the plan does not have is aborted.
+    None: there is none. One that was overtaken is aborted, and so is one with a part that the plan
+    does not have.
     """
     upload = await transfer.records.take(plan)
     if upload is None:
         return None
     sizes = {number: end - start for number, start, end in ranges}
     try:
+        is_overtaken = await _is_overtaken(transfer, upload)
         listed = [part async for part in all_parts(transfer.destination, upload)]
     except (NotFound, Denied, Rejected):
         await _drop(transfer, upload)
@@ -215,12 +233,36 @@ async def _resume(
     except BaseException:
         transfer.records.give_back(upload)
         raise
-    if any(part.size_bytes != sizes.get(part.number) for part in listed):
+    if is_overtaken or any(part.size_bytes != sizes.get(part.number) for part in listed):
         await _drop(transfer, upload)
         return None
     needs_checksum = bool(plan["is_composite"])  # S3 demands it of each part then
     usable = [part for part in listed if part.etag and (part.checksums or not needs_checksum)]
     return upload, {part.number: PartDone(part.number, part.etag, part.checksums) for part in usable}
+
+
+async def _is_overtaken(transfer: Transfer, upload: BegunUpload) -> bool:
+    """Whether a version or delete marker may have come to the key since the upload began.
+
+    Clocks differ, so what came just before counts as well. Where no versions may be listed, the
+    current object alone answers.
+    """
+    since = upload.begun_at - SKEW_SECONDS
+    pages = KeyPages(transfer.destination, upload.bucket, upload.key)
+    try:
+        await retry(pages.read_page)
+        return any(each.last_modified >= since for each in pages.versions)
+    except (Denied, Rejected):
+        info = await retry(lambda: find(transfer.destination, ObjectRef(upload.bucket, upload.key)))
+        return info is not None and info.last_modified >= since
+
+
+def _check_composite(transfer: Transfer, parts: Sequence[PartDone], checksum: Checksum) -> None:
+    """Raise Conflict unless the parts have the source's composite checksum."""
+    sums = [[each for each in part.checksums if each.algorithm == checksum.algorithm] for part in parts]
+    if not all(sums) or composite([each[0] for each in sums]).value != checksum.value:
+        what = "the parts that were there before do not have the source's checksum"
+        raise Conflict("CompleteMultipartUpload", f"s3://{transfer.bucket}/{transfer.key}", "AlteredContent", what)
 
 
 async def _drop(transfer: Transfer, upload: BegunUpload) -> None:
@@ -255,15 +297,24 @@ def _plan(transfer: Transfer, part_size_bytes: int, checksum: Checksum | None) -
 async def _complete(
     transfer: Transfer, upload_id: str, parts: Sequence[PartDone], checksum: Checksum | None
 ) -> Written:
-    """Publish the object. Raises Conflict when a part was sent twice and S3 keeps the other one."""
-    try:
-        return await retry(
-            lambda: transfer.destination.complete_multipart(
+    """Publish the object. Raises Conflict when a part was sent twice and S3 keeps the other one, or
+    when the parts do not have the checksum: no further try with them can help.
+    """
+
+    async def complete() -> Written:
+        try:
+            return await transfer.destination.complete_multipart(
                 transfer.bucket, transfer.key, upload_id, parts, guard=transfer.guard, checksum=checksum
             )
-        )
+        except Unavailable as error:
+            if error.code != "BadDigest":
+                raise
+            raise Rejected(error.operation, error.target, error.code, error.detail, error.status) from error
+
+    try:
+        return await retry(complete)
     except Rejected as error:
-        if error.code != "InvalidPart":
+        if error.code not in ("InvalidPart", "BadDigest"):
             raise
         raise Conflict(error.operation, error.target, error.code, error.detail, error.status) from error
 

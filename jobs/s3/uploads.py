@@ -37,12 +37,16 @@ CopyPlan = Mapping[str, str | int | bool | None]
 
 
 class BegunUpload(NamedTuple):
-    """A multipart upload that was begun. `plan` None: nobody can go on with it."""
+    """A multipart upload that was begun. `plan` None: nobody can go on with it.
+
+    `begun_at`: epoch seconds by the worker's clock, before S3 began it. 0: unknown.
+    """
 
     bucket: str
     key: str
     upload_id: str
     plan: CopyPlan | None = None
+    begun_at: float = 0.0
 
 
 class UploadRecords(Protocol):

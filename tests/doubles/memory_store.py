@@ -286,7 +286,7 @@ class MemoryStore:
         sums: tuple[Checksum, ...] = ()
         if upload.algorithm:
             whole = None if upload.is_composite else checksums.full_object(upload.algorithm, data)
-            sums = (whole or checksums.composite(upload.algorithm, pieces),)
+            sums = (whole or checksums.composite([checksums.full_object(upload.algorithm, piece) for piece in pieces]),)
         digests = b"".join(hashlib.md5(piece, usedforsecurity=False).digest() for piece in pieces)
         del self._uploads[upload_id]
         sizes = tuple(map(len, pieces))

@@ -11,6 +11,9 @@ from jobs.s3.store import Guard, PartDone, PartPage, StoredPart, Written
 from tests.doubles.memory_buckets import md5
 from tests.doubles.memory_store import LISTED_PARTS, MemoryStore
 
+WHOLE = Checksum("CRC64NVME", "AAAAAAAAAAA=")
+"""What every object without bytes has."""
+
 
 class Killed(BaseException):
     """The process is gone: no request goes out, and nothing is cleaned up."""
@@ -41,7 +44,7 @@ class SizedStore(MemoryStore):
         if ref[:2] not in self.sizes:
             return await super().head(ref, part_number=part_number)
         size_bytes, etag = self.sizes[ref.bucket, ref.key]
-        return ObjectInfo(size_bytes, etag, 1_700_000_000.0, None, "STANDARD")
+        return ObjectInfo(size_bytes, etag, 1_700_000_000.0, None, "STANDARD", (WHOLE,))
 
     async def get_tags(self, ref: ObjectRef) -> dict[str, str]:
         """GetObjectTagging."""
@@ -92,4 +95,4 @@ class SizedStore(MemoryStore):
         assert len(spans) == len(self.parts[upload_id])
         del self._uploads[upload_id]
         self.sizes[bucket, key] = spans[-1][1], f"{md5(upload_id.encode())}-{len(spans)}"
-        return Written(self.sizes[bucket, key][1])
+        return Written(self.sizes[bucket, key][1], checksums=(WHOLE,))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from jobs.backup.job import Backup, BackupOptions
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import Conflict, StoreError, Throttled, Unavailable
+from jobs.errors import Conflict, Denied, StoreError, Throttled, Unavailable
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.uploads import ShardUploads
+from jobs.replicate.decision import Overwrite
 from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.store import UNGUARDED
-from jobs.s3.uploads import abort_unfinished
+from jobs.s3.store import ABSENT, UNGUARDED
+from jobs.s3.uploads import BegunUpload, abort_unfinished
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.sized_store import Killed, SizedStore
 
@@ -274,5 +277,217 @@ def test_an_upload_that_could_not_be_aborted_is_aborted_at_the_end_of_the_shard(
         assert len(store.uploads("destination")) == 1
         await abort_unfinished(store, records, PLACE)
         assert store.uploads("destination") == []
+
+    asyncio.run(scene())
+
+
+COPY = ObjectRef("destination", "out/k")
+BODY = b"S" * (11 * MIB)
+
+
+async def leave_upload(store: Any) -> ObjectVersion:
+    """The row of an object whose copy was killed behind its second part."""
+    row = await put_source(store, BODY)
+    with pytest.raises(Killed):
+        await replicate(Failing(store, dies_at("copy_part", 3)), row, records_of(store), **PARTS)
+    return row
+
+
+async def overtake(store: Any, what: str) -> None:
+    """What others do at the copy's key."""
+    if what == "delete marker":
+        await store.delete(*COPY[:2])
+    else:
+        await store.put(*COPY[:2], b"foreign", Attributes(), guard=UNGUARDED)
+
+
+def at_destination(store: MemoryStore, key: str = "out/k") -> list[int | None]:
+    """The size of each version, oldest first. None: a delete marker."""
+    found = store._buckets.named["destination"].versions.get(key, [])
+    return [None if each.is_delete_marker else len(each.data) for each in found]
+
+
+@pytest.mark.parametrize("denied", ["", "list_versions"])
+@pytest.mark.parametrize(
+    ("versioned", "what", "there"),
+    [
+        (True, "delete marker", [None, len(BODY)]),
+        (True, "object", [7, len(BODY)]),
+        (False, "object", [len(BODY)]),
+    ],
+)
+def test_an_upload_that_was_overtaken_is_not_gone_on_with(
+    versioned: bool, what: str, there: list[int | None], denied: str
+) -> None:
+    async def scene() -> None:
+        store = MemoryStore()
+        for bucket in ("source", "ledger"):
+            store.create_bucket(bucket)
+        store.create_bucket("destination", versioned)
+        row = await leave_upload(store)
+        await overtake(store, what)
+
+        def fail(operation: str, arguments: tuple[Any, ...]) -> StoreError | None:
+            is_denied = operation == denied and arguments[0] == "destination"
+            return Denied(operation, "k", "AccessDenied", "", 403) if is_denied else None
+
+        records, again = records_of(store), Failing(store, fail)
+        try:
+            outcome = await replicate(again, row, records, **PARTS, overwrite=Overwrite.ALWAYS)
+        except Conflict:  # who may not list does not see the marker before
+            assert (denied, what) == ("list_versions", "delete marker")
+            outcome = await replicate(again, row, records, **PARTS, overwrite=Overwrite.ALWAYS)
+            there.insert(0, len(BODY))
+        assert outcome.status is Status.COPIED
+        assert (await store.get(COPY)).data == BODY
+        assert at_destination(store) == there
+        assert store.uploads("destination") == []
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("what", ["delete marker", "object"])
+def test_a_worker_whose_clock_is_wrong_by_years_sees_that_its_copy_is_not_current(what: str) -> None:
+    async def scene() -> None:
+        store = make_store(clock=lambda: 1_500_000_000.0)
+        row, records = await leave_upload(store), records_of(store)
+        await overtake(store, what)
+        with pytest.raises(Conflict, match="Raced"):
+            await replicate(store, row, records, **PARTS, overwrite=Overwrite.ALWAYS)
+        assert (await replicate(store, row, records, **PARTS, overwrite=Overwrite.ALWAYS)).status is Status.COPIED
+        assert (await store.get(COPY)).data == BODY
+
+    asyncio.run(scene())
+
+
+class Meddled(MemoryStore):
+    """Others write at the copy's key while its first part is copied."""
+
+    meddling = ""
+
+    async def copy_part(self, *arguments: Any) -> Any:
+        what, self.meddling = self.meddling, ""
+        if what:
+            await overtake(self, what)
+        return await super().copy_part(*arguments)
+
+    async def put_part(self, *arguments: Any, **named: Any) -> Any:
+        what, self.meddling = self.meddling, ""
+        if what:
+            await overtake(self, what)
+        return await super().put_part(*arguments, **named)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_copy_that_a_delete_marker_overtakes_while_its_parts_are_sent_is_made_again(streamed: bool) -> None:
+    async def scene() -> None:
+        store = make_store(Meddled)
+        row, records = await put_source(store, BODY), records_of(store)
+        store.meddling = "delete marker"
+        with pytest.raises(Conflict, match="Raced"):
+            await replicate(store, row, records, **PARTS, streamed=streamed)
+        assert (await replicate(store, row, records, **PARTS, streamed=streamed)).status is Status.COPIED
+        assert (await store.get(COPY)).data == BODY
+
+    asyncio.run(scene())
+
+
+async def put_by(store: MemoryStore, kind: str) -> ObjectVersion:
+    """A source object whose checksum is `kind`: of the whole object, of its parts, or missing."""
+    if kind in ("whole", "none"):
+        return await put_source(store, BODY)
+    upload = await store.create_multipart("source", "in/k", Attributes(), checksum_algorithm=kind, is_composite=True)
+    pieces = [BODY[start : start + 5 * MIB] for start in range(0, len(BODY), 5 * MIB)]
+    parts = [await store.put_part("source", "in/k", upload, n, piece) for n, piece in enumerate(pieces, 1)]
+    written = await store.complete_multipart("source", "in/k", upload, parts, guard=ABSENT)
+    info = await store.head(ObjectRef("source", "in/k"))
+    return ObjectVersion(0, "in/k", written.version_id, True, False, len(BODY), written.etag, info.last_modified, "")
+
+
+@pytest.mark.parametrize("is_forged", [False, True])
+@pytest.mark.parametrize("kind", ["whole", "CRC32C", "SHA256", "none"])
+def test_parts_that_were_there_are_published_only_if_the_source_proves_them(kind: str, is_forged: bool) -> None:
+    async def scene() -> None:
+        store = make_store(default_checksum=None if kind == "none" else "CRC64NVME")
+        row = await put_by(store, kind)
+        with pytest.raises(Killed):
+            await replicate(Failing(store, dies_at("copy_part", 3)), row, records_of(store), **PARTS)
+        [left] = store.uploads("destination")
+        if is_forged:
+            await store.put_part(*COPY[:2], left, 1, b"X" * (5 * MIB))
+        records, again = records_of(store), Failing(store, lambda operation, arguments: None)
+        is_refused = is_forged and kind != "none"
+        if is_refused:
+            with pytest.raises(Conflict):
+                await replicate(again, row, records, **PARTS)
+        assert at_destination(store) == []
+        outcome = await replicate(again, row, records, **PARTS)
+        assert (outcome.status, outcome.evidence.value) == (Status.COPIED, "none" if kind == "none" else "checksum")
+        assert (await store.get(COPY)).data == BODY
+        assert again.asked.count("create_multipart") == (is_refused or kind == "none")
+        await abort_unfinished(store, records, PLACE)
+        assert store.uploads("destination") == []
+
+    asyncio.run(scene())
+
+
+def test_the_record_of_an_earlier_release_says_no_time() -> None:
+    async def scene() -> None:
+        store, upload = make_store(), BegunUpload("destination", "out/k", "id", {"key": "out/k"}, 7.5)
+        records = records_of(store)
+        await records.begun(upload)
+        [name] = await records.ledger.names(RUN, "uploads/00000/")
+        document = await records.ledger.document(RUN, f"uploads/00000/{name}")
+        del document["begun_at"]
+        await store.put(
+            "ledger", f"x/runs/{RUN}/uploads/00000/{name}", json.dumps(document).encode(), Attributes(), guard=UNGUARDED
+        )
+        assert await records_of(store).unfinished() == [upload._replace(begun_at=0.0)]
+
+    asyncio.run(scene())
+
+
+def back_up(store: Any, records: ShardUploads) -> Backup:
+    return Backup(store, store, ROUTE, BackupOptions(**PARTS), ByteBudget(64 * MIB), records)
+
+
+def test_the_newest_version_ends_on_top_though_an_older_one_came_while_its_copy_was_killed() -> None:
+    async def scene() -> None:
+        store = make_store()
+        rows = [(await put_source(store, body))._replace(row=row) for row, body in enumerate([b"1", b"22", BODY])]
+        with pytest.raises(Killed):
+            await back_up(Failing(store, dies_at("copy_part", 3)), records_of(store)).process(rows[1:])
+        late = Backup(store, store, ROUTE, BackupOptions(**PARTS, limit_bytes=6 * MIB), ByteBudget(64 * MIB))
+        await late.settle("in/k", rows[:1])
+        await back_up(store, records_of(store)).process(rows[1:])
+        assert at_destination(store)[-1] == len(BODY)
+
+    asyncio.run(scene())
+
+
+def test_a_backup_that_a_delete_marker_overtakes_puts_the_newest_on_top_again() -> None:
+    async def scene() -> None:
+        store = make_store(Meddled)
+        row = (await put_source(store, BODY))._replace(storage_class="STANDARD")
+        store.meddling = "delete marker"
+        [outcome] = await back_up(store, records_of(store)).process([row])
+        assert outcome.status in (Status.COPIED, Status.SAME)
+        assert at_destination(store) == [len(BODY), None, len(BODY)]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_backup_whose_large_copy_is_there_sends_no_part(streamed: bool) -> None:
+    async def scene() -> None:
+        store = make_store()
+        row = (await put_source(store, BODY))._replace(storage_class="STANDARD")
+        asked = Failing(store, lambda operation, arguments: None)
+        options = BackupOptions(**PARTS, streamed=streamed)
+        job = Backup(asked, asked, ROUTE, options, ByteBudget(64 * MIB), records_of(store))
+        assert [outcome.status for outcome in await job.process([row])] == [Status.COPIED]
+        asked.asked.clear()
+        assert [outcome.status for outcome in await job.process([row])] == [Status.SAME]
+        assert not {"create_multipart", "copy_part", "put_part"} & set(asked.asked)
 
     asyncio.run(scene())

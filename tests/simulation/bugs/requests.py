@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import jobs.s3.multipart_copy
 import jobs.s3.uploads
-from jobs.core.model import ObjectRef
+from jobs.core.model import Attributes, ObjectRef
 from jobs.core.outcome import Outcome
 from jobs.core.pace import Pace
 from jobs.ledger.uploads import ShardUploads
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import Copier
-from jobs.s3.store import ABSENT, UNGUARDED
+from jobs.s3.multipart_copy import Transfer
+from jobs.s3.store import ABSENT, UNGUARDED, Written
 from jobs.s3.uploads import BegunUpload, CopyPlan
 from tests.simulation.bugs.bug import Bug, Replacements
 from tests.simulation.engine.processes import Connection
@@ -96,7 +98,7 @@ def _forget_the_abort() -> Replacements:
 
 
 def _adopt_any_upload() -> Replacements:
-    """Of the same key, whatever its source was."""
+    """Of the same key, whatever its source was. Other bytes are refused by their checksum."""
 
     async def take(self: ShardUploads, plan: CopyPlan) -> BegunUpload | None:
         if self._free is None:
@@ -107,6 +109,18 @@ def _adopt_any_upload() -> Replacements:
         return found
 
     return [(ShardUploads, "take", take)]
+
+
+def _no_look_at_what_overtook() -> Replacements:
+    """Neither before an upload goes on nor after it is completed."""
+
+    async def is_overtaken(transfer: Transfer, upload: BegunUpload) -> bool:
+        return False
+
+    async def look_at_copy(self: Copier, target: ObjectRef, written: Written, asked: Attributes) -> str:
+        return ""
+
+    return [(jobs.s3.multipart_copy, "_is_overtaken", is_overtaken), (Copier, "_look_at_copy", look_at_copy)]
 
 
 def _leave_the_uploads() -> Replacements:
@@ -148,8 +162,15 @@ BUGS = [
     Bug(
         "adopt-any-upload",
         "a copy goes on with an upload of another source version",
-        400,
+        8_000,
         _adopt_any_upload,
+        "large copies",
+    ),
+    Bug(
+        "copies-below-the-top",
+        "an upload that was overtaken goes on, and is not looked at",
+        400,
+        _no_look_at_what_overtook,
         "large copies",
     ),
     Bug("leave-the-uploads", "what a killed attempt began is left", 400, _leave_the_uploads, "large copies"),

@@ -11,7 +11,7 @@ from typing import Any
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Outcome
 from tests.doubles.memory_buckets import Version
-from tests.simulation.copies.schedule import Schedule
+from tests.simulation.copies.schedule import DESTINATION, PREFIX, Schedule
 from tests.simulation.engine.world import World
 
 GOOD = {"copied", "same", "deleted", "verified", "packed", "restored", "expired", "skipped", "waiting"}
@@ -24,12 +24,16 @@ ORDER = [
 
 @dataclass(slots=True)
 class Placed:
-    """What somebody put at a key, or took away (`version` None); `data` as it was written. `run_id` "": others."""
+    """What somebody put at a key, or took away (`version` None); `data` as it was written. `run_id` "": others.
+
+    `is_below`: it was never current, since its upload began before what was there.
+    """
 
     time: float
     run_id: str
     version: Version | None
     data: bytes | None
+    is_below: bool = False
 
     @property
     def is_object(self) -> bool:
@@ -83,7 +87,8 @@ class Facts(Judge):
 
     def placed(self, key: str, version: Version | None, run_id: str) -> None:
         data = None if version is None or version.is_delete_marker else version.data
-        self.places[key].append(Placed(self.world.loop.time(), run_id, version, data))
+        is_below = version is not None and self.world.versions(DESTINATION, PREFIX + key)[-1:] != [version]
+        self.places[key].append(Placed(self.world.loop.time(), run_id, version, data, is_below))
 
     def is_overtaken(self, key: str, original: Version, data: bytes | None) -> bool:
         """Whether an original was uploaded in parts, and the bytes are those of a version below it.

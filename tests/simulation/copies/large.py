@@ -1,4 +1,5 @@
-"""Large copies: processes die in the middle of copies in parts, and others overwrite the sources meanwhile.
+"""Large copies: processes die in the middle of copies in parts, and others overwrite the sources meanwhile, and
+overtake the copies.
 
 Half of the manifests name keys alone, so that an attempt may find another version than the one before it.
 """
@@ -34,7 +35,7 @@ from tests.simulation.engine.processes import Process, Request
 _WEIGHTS = {
     Kind.KILL: 6, Kind.KILL_AFTER: 8, Kind.KILL_ALL: 3, Kind.STOP: 5, Kind.SOURCE_PUT: 8, Kind.TWIN: 2,
     Kind.REFUSED: 2, Kind.LOST: 3, Kind.HALF: 2, Kind.LATE: 3, Kind.REPEAT: 2, Kind.SLOW: 2, Kind.BURST: 2,
-    Kind.DENIED: 1, Kind.TARGET_PUT: 1, Kind.JUMP: 1,
+    Kind.DENIED: 1, Kind.TARGET_PUT: 6, Kind.TARGET_MARK: 4, Kind.JUMP: 1,
 }  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def make_large_copy_schedule(seed: int) -> LargeCopySchedule:
     chance = random.Random(seed ^ 0x1A26E)
     keys = [f"{chance.choice('ab')}{number}" for number in range(chance.randint(1, 3))]
     source = [Put(key, chance.choice([17, 24, 31, 40, 56, 80]), chance.randint(1, 9_999)) for key in keys]
-    kinds = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=chance.randint(1, 6))
+    kinds = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=chance.randint(1, 7))
     span = 30 + 14 * len(keys)
     return LargeCopySchedule(
         seed=seed,
@@ -60,7 +61,7 @@ def make_large_copy_schedule(seed: int) -> LargeCopySchedule:
         overwrite=chance.choice([Overwrite.OLDER, Overwrite.ALWAYS]),
         is_source_versioned=chance.random() < 0.5,
         is_destination_versioned=chance.random() < 0.7,
-        default_checksum="CRC64NVME" if chance.random() < 0.3 else None,
+        default_checksum="CRC64NVME" if chance.random() < 0.7 else None,
         rows_per_shard=chance.randint(1, 3),
         in_flight=chance.randint(1, 3),
         checkpoint_rows=1,
@@ -114,7 +115,9 @@ class LargeCopyCourse(Course):
 
     def _make_job(self, process: Process, store: Store, spec: RunSpec, ledger: Ledger, budget: ByteBudget) -> Job:
         options = ReplicateOptions.from_dict(spec.options)
-        return Replicate(store, store, ROUTE, options, budget, self._records(process, ledger))
+        job = Replicate(store, store, ROUTE, options, budget, self._records(process, ledger))
+        job.copier = replace(job.copier, clock=process.clock)
+        return job
 
     def _clean_up(self, process: Process, store: Store, ledger: Ledger) -> Callable[[], Awaitable[None]] | None:
         place = Location(ROUTE.destination.bucket, ROUTE.destination.key)

@@ -31,7 +31,9 @@ class Truth:
         here = [p for p in self.facts.places[key] if p.is_object and self._is_named(p, outcome)]
         if status is Status.COPIED:
             copies = [p for p in here if p.run_id == run_id and p.data in originals]
-            return "" if copies else "this run has not made that copy"
+            if not copies:
+                return "this run has not made that copy"
+            return "" if any(not p.is_below for p in copies) else "that copy was never current"
         if status in (Status.SAME, Status.VERIFIED) and row.is_delete_marker:
             return (
                 ""
