@@ -70,7 +70,11 @@ class Inventory:
     @property
     def has_versions(self) -> bool:
         """Whether the report lists all versions, not only current objects."""
-        return any(fold_name(column) == "versionid" for column in self.columns)
+        return self.has_field("VersionId")
+
+    def has_field(self, name: str) -> bool:
+        """Whether the report has the field, by S3's name of it."""
+        return any(fold_name(column) == fold_name(name) for column in self.columns)
 
     async def batches(self, store: Store) -> AsyncIterator[pa.RecordBatch]:
         """Yield every row, in the columns of `jobs.tables.rows.manifest_schema`, a bounded batch at

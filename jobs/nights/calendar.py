@@ -137,28 +137,35 @@ def left_by_reconcile(
     return findings + unparsed - repairable - (categories.get(Category.EXTRA, 0) if keeps_extra else 0)
 
 
-def count_source(categories: Mapping[str, int]) -> int:
-    """Return how many objects a reconciliation found at the source."""
+def count_source(stage: Mapping[str, Any]) -> int:
+    """Return how many objects a night's reconciliation found at the source.
+
+    Its notes have the number. In a night of an older Sealift the categories say so, all but
+    exactly: what is in flight may be only at the destination.
+    """
+    noted = stage.get("notes", {}).get("source_objects")
+    if noted is not None:
+        return int(noted)
     not_there = (Category.EXTRA, Category.EXCLUDED)
-    return sum(count for category, count in categories.items() if category not in not_there)
+    return sum(count for category, count in stage["counts"].items() if category not in not_there)
 
 
 def find_emptied(
-    categories: Mapping[str, int], last_night: str, last_stages: Iterable[Mapping[str, Any]]
+    stage: Mapping[str, Any], last_night: str, last_stages: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any] | None:
     """Return the last night in which the source had objects, if it has none now.
 
     `{"night": …, "objects": …}`. None: the source has objects, or had none in the last night. A
     night that found the source emptied passes that on, until objects are there again.
     """
-    if count_source(categories):
+    if count_source(stage):
         return None
-    for stage in last_stages:
-        if stage["stage"] != Stage.RECONCILE:
+    for last in last_stages:
+        if last["stage"] != Stage.RECONCILE:
             continue
-        if stage.get("emptied"):
-            return dict(stage["emptied"])
-        if objects := count_source(stage["counts"]):
+        if last.get("emptied"):
+            return dict(last["emptied"])
+        if objects := count_source(last):
             return {"night": last_night, "objects": objects}
     return None
 
@@ -181,9 +188,31 @@ def left_out(given: int, taken: int, duplicates: int) -> int:
     return max(0, given - taken - duplicates)
 
 
-def is_well(stages: Iterable[Mapping[str, Any]]) -> bool:
-    """Return True if nothing is left to do."""
-    return not any(stage["left"] or stage["refused"] for stage in stages)
+def count_unproven(stages: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """Return how many objects a night's reconciliation could not compare, and how many it judged."""
+    counts: Mapping[str, int] = next((each["counts"] for each in stages if each["stage"] == Stage.RECONCILE), {})
+    unproven = counts.get(Category.UNVERIFIABLE, 0)
+    return unproven, sum(counts.get(category, 0) for category in _JUDGED) + unproven
+
+
+_JUDGED = (Category.SAME, Category.MISSING, Category.STALE, Category.DIFFERENT)
+
+
+def is_unproven(stages: Sequence[Mapping[str, Any]]) -> bool:
+    """Return True if a night could compare less than half of the objects."""
+    unproven, judged = count_unproven(stages)
+    return 2 * unproven > judged
+
+
+def is_well(stages: Sequence[Mapping[str, Any]]) -> bool:
+    """Return True if nothing is left to do.
+
+    Where reports can compare less than half of the objects, as with KMS or uploads in parts, a
+    verification has to prove some of them.
+    """
+    if any(stage["left"] or stage["refused"] for stage in stages):
+        return False
+    return not is_unproven(stages) or any(stage["counts"].get(Status.VERIFIED) for stage in stages)
 
 
 def verdict(stages: Sequence[Mapping[str, Any]], *, is_finished: bool = True) -> str:
@@ -193,16 +222,25 @@ def verdict(stages: Sequence[Mapping[str, Any]], *, is_finished: bool = True) ->
         head = f"The night is not finished, {left:,} rows are left to do"
     elif left:
         head = f"{left:,} {'row needs' if left == 1 else 'rows need'} attention"
+    elif any(stage["refused"] for stage in stages):
+        head = "Nothing wrong was found, but not everything was done"
+    elif is_unproven(stages):
+        unproven, judged = count_unproven(stages)
+        verified = sum(stage["counts"].get(Status.VERIFIED, 0) for stage in stages)
+        head = (
+            f"Nothing wrong was found, but {unproven:,} of {judged:,} objects could not be compared, and "
+            f"{f'only {verified:,}' if verified else 'none'} of all verified"
+        )
     else:
-        head = "All is well" if is_well(stages) else "Nothing wrong was found, but not everything was done"
+        head = "All is well"
     return f"{head}: {'; '.join(map(_clause, stages))}."
 
 
 def _clause(stage: Mapping[str, Any]) -> str:
     if stage["refused"]:
         return f"{stage['stage']} refused, {stage['refused']}"
-    if stage["run_id"] is None:
-        return f"nothing to {stage['stage']}"
+    if stage["run_id"] is None and stage["stage"] == Stage.REPAIR:
+        return "nothing to repair"
     counts = {name: count for name, count in stage["counts"].items() if count}
     if emptied := stage.get("emptied"):
         return (

@@ -92,6 +92,7 @@ _RECORD: Mapping[str, Callable[[Any], bool]] = {
 _NOTES: Mapping[str, Callable[[Any], bool]] = {
     "repairable_rows": _is_count,
     "is_listed": lambda value: isinstance(value, bool),
+    "source_objects": _is_count,
 }
 _SUMMARY: Mapping[str, Callable[[Any], bool]] = {
     "night": _is_text,
@@ -117,6 +118,7 @@ _STAGE_EXTRA: Mapping[str, Callable[[Any], bool]] = {
     "rows": lambda value: value is None or _is_count(value),
     "sample": lambda value: value is None or _is_slice(value),
     "report_html": _is_optional_text,
+    "notes": lambda value: isinstance(value, dict) and not _defect(value, _NOTES, is_whole=False),
     "emptied": lambda value: (
         value is None or (isinstance(value, dict) and _is_text(value.get("night")) and _is_count(value.get("objects")))
     ),

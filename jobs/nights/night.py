@@ -98,6 +98,9 @@ class _Night:
         for stage, is_deep in ((Stage.SAMPLE, False), (Stage.DEEP, True)):
             if (slice_ := self.claim[stage]) is None:
                 continue
+            if manifest and not report["source"]["rows"]:  # a listing of nothing is no manifest
+                self._note(stage)
+                continue
             request = self._request("verify", manifest, deep=is_deep, sample=tuple(slice_))
             if not self._add(stage, await self.stages.transfer(stage, request)):
                 return self._summary()
@@ -110,7 +113,7 @@ class _Night:
         """
         stage = self.done[-1]
         for last in await self.book.earlier(1):
-            stage["emptied"] = find_emptied(stage["counts"], last["night"], last["stages"])
+            stage["emptied"] = find_emptied(stage, last["night"], last["stages"])
         if emptied := stage.get("emptied"):
             stage["left"] = max(stage["left"], emptied["objects"])
         return bool(emptied)

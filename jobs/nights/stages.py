@@ -26,13 +26,15 @@ from jobs.runs import launch, placement
 from jobs.runs.placement import BatchOptions
 from jobs.runs.request import Request, new_run_id
 from jobs.runs.work import work
-from jobs.s3.sessions import open_store
+from jobs.s3.sessions import open_side, open_store
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.inventory.report import Inventory
 
 CONFIRM_LIMIT = 100_000
+NEEDED_FIELDS = ("Size", "LastModifiedDate", "ETag")
+"""The fields of a report without which a night finds no copy that differs, or no stale one."""
 
 
 class Done(NamedTuple):
@@ -86,7 +88,7 @@ class Stages:
 
         async def make(name: Callable[..., Awaitable[bool]]) -> None:
             from jobs.reconcile.reconcile import ReconcileOptions
-            from jobs.reconcile.stage import EmptyReport
+            from jobs.reconcile.stage import UnusableReport
 
             began = time.time()
             source, destination = await self._report("source"), await self._report("destination")
@@ -97,6 +99,11 @@ class Stages:
                 margin_seconds=self.margin_seconds,
                 source_bucket=ours.location.bucket,
                 destination_bucket=theirs.location.bucket,
+                doubted={
+                    str(report.inventory.manifest): open_side(side)
+                    for report, side in ((source, ours), (destination, theirs))
+                    if not report.is_listed
+                },
             )
             request = self._comparison(options.prefixes.texts())
             with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
@@ -108,7 +115,7 @@ class Stages:
                             request, *both, options, self.ledger, scratch, self.display, stores
                         )
                         break
-                    except EmptyReport as error:  # of a new pair, or of a bucket that was emptied: look there
+                    except UnusableReport as error:  # it lists nothing, or only a part: look there
                         if error.manifest == str(source.inventory.manifest):
                             source = await self._listed("source", str(error))
                         else:
@@ -119,6 +126,7 @@ class Stages:
                     "destination_inventory": destination.origin,
                     "is_listed": source.is_listed,
                     "repairable_rows": reconciliation.repairable_rows,
+                    "source_objects": reconciliation.source_rows,
                 }
                 if await name(spec.run_id, notes=notes):
                     await record(self.ledger, spec, self.margin_seconds, reconciliation)
@@ -206,10 +214,16 @@ class Stages:
                 store = open_store(None, side.region, None, max_in_flight=8)
                 inventory = await find_inventory(store, folder)
                 hours = (time.time() - inventory.created_at) / 3600
-                if hours <= INVENTORY_HOURS_MAX:
+                absent = [name for name in NEEDED_FIELDS if not inventory.has_field(name)]
+                if hours <= INVENTORY_HOURS_MAX and not absent:
                     origin = f"S3 Inventory's report {inventory.manifest}, {max(hours, 0):.1f} h old"
                     return _Report(inventory, store, False, origin)
                 why = f"the latest report, {inventory.manifest}, is {hours:.0f} h old, more than {INVENTORY_HOURS_MAX}"
+                if absent:
+                    why = (
+                        f"the latest report, {inventory.manifest}, has no {', '.join(absent)}, so nothing can be "
+                        "compared: add the fields to the inventory's configuration"
+                    )
             except (ManifestError, NotFound, Denied) as error:
                 why = str(error)
         return await self._listed(name, why)

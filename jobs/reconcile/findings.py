@@ -58,6 +58,7 @@ class Findings:
     categories: dict[Category, tuple[int, int]]
     findings: int
     repairable_rows: int
+    source_rows: int
     by_reason: tuple[tuple[Category, str, int], ...]
     by_prefix: tuple[BreakdownLine, ...]
     by_age: tuple[BreakdownLine, ...]
@@ -178,6 +179,11 @@ def _counted(connection: duckdb.DuckDBPyConnection, now: float, repaired: Collec
         categories=categories,
         findings=query("SELECT count(*) FROM differences WHERE is_finding")[0][0],
         repairable_rows=query(f"SELECT count(*) FROM differences WHERE {_is_repaired(repaired)}")[0][0],
+        # Not by category: what is only at the destination and young is in flight as well.
+        source_rows=query(
+            "SELECT coalesce(sum(rows), 0)::BIGINT FROM judged JOIN verdicts USING (code) "
+            f"WHERE at_source AND NOT coalesce(is_delete_marker, false) AND category <> '{Category.EXCLUDED}'"
+        )[0][0],
         by_reason=tuple(
             (Category(category), reason, int(rows))
             for category, reason, rows in query(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,7 +58,8 @@ class ReconcileOptions:
     `margin_seconds`: what is newer than the older report's creationTimestamp less this is in
     flight. `memory_limit_bytes` is the join's. The process needs about 100 MiB more.
     `repairs_different`: the manifest of what to repair has different rows as well, with their
-    destinations condemned.
+    destinations condemned. `doubted`: the manifest of a report that has to cover the prefixes → the
+    store of its bucket, of which a few pages are listed.
     """
 
     now: float
@@ -69,6 +70,7 @@ class ReconcileOptions:
     destination_bucket: str | None = None
     memory_limit_bytes: int = 640 << 20
     repairs_different: bool = False
+    doubted: Mapping[str, Store] = field(default_factory=dict)
 
     @property
     def repaired(self) -> frozenset[Category]:
@@ -130,7 +132,8 @@ class Reconciliation:
     FAILED. `limits`: what the reports do not say. `confirmed`: the result of asking S3 itself.
     `unparsed`: the first of the `unparsed_rows`. All are in `unparsed_parquet` (None without such
     rows). `manifest_parquet`: what to repair (missing or stale), a manifest for a replicate run
-    with `repairable_rows` rows.
+    with `repairable_rows` rows. `source_rows`: objects (or versions) that the source has, in the
+    prefix map.
     """
 
     categories: dict[Category, tuple[int, int]]
@@ -150,6 +153,7 @@ class Reconciliation:
     source: Freshness
     destination: Freshness
     horizon: float
+    source_rows: int
     confirmed: Confirmation | None = None
 
 
@@ -177,6 +181,7 @@ async def reconcile(
     refuses. Then the result folder does not exist.
     """
     from jobs.reconcile.confirm import confirm
+    from jobs.reconcile.coverage import Bucket, check_coverage
     from jobs.reconcile.join import connect, join_reports
     from jobs.reconcile.join_side import JoinOptions
     from jobs.reconcile.rules_sql import RuleOptions
@@ -200,6 +205,11 @@ async def reconcile(
         places = await fetch_reports([(source, source_store, folders[0]), (destination, destination_store, folders[1])])
         reports = [(source, places[0], folders[0]), (destination, places[1], folders[1])]
         ours, theirs = await asyncio.to_thread(stage_reports, reports, connection)
+
+        for staged, make in ((ours, Bucket.source), (theirs, Bucket.destination)):
+            if store := options.doubted.get(str(staged.inventory.manifest)):
+                oldest = staged.inventory.created_at - options.margin_seconds
+                await check_coverage(connection, staged, make(store, options.prefixes), oldest)
 
         def join() -> tuple[SideTotals, SideTotals]:
             for staged in (ours, theirs):
@@ -307,6 +317,7 @@ def _write(
         source=_freshness(staged[0], totals[0], options.now),
         destination=_freshness(staged[1], totals[1], options.now),
         horizon=horizon,
+        source_rows=found.source_rows,
     )
 
 

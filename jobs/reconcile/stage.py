@@ -194,8 +194,11 @@ def _csv_files(
     return [*found, convert_csv(connection, inventory, doubtful, folder)] if doubtful else found
 
 
-class EmptyReport(ManifestError):
-    """Raised for an inventory that lists nothing. Its `manifest` says which one of two it is."""
+class UnusableReport(ManifestError):
+    """Raised for an inventory that proves nothing: it lists nothing, or only a part.
+
+    Its `manifest` says which one of two it is.
+    """
 
     def __init__(self, message: str, manifest: str):
         super().__init__(message)
@@ -205,8 +208,8 @@ class EmptyReport(ManifestError):
         return type(self), (str(self), self.manifest)
 
 
-def _empty(inventory: Inventory) -> EmptyReport:
-    return EmptyReport(
+def _empty(inventory: Inventory) -> UnusableReport:
+    return UnusableReport(
         f"{inventory.manifest} lists no object of the bucket {inventory.source_bucket}: an empty report proves "
         "nothing; check the inventory's configuration and prefix",
         str(inventory.manifest),

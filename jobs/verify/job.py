@@ -25,6 +25,9 @@ from jobs.verify.attestation import attested, compare_attested, parse_attestatio
 
 Checksums: TypeAlias = tuple[Checksum, ...]
 
+LOOKS = 3
+"""How often a destination that changes while it is read is looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
@@ -75,24 +78,32 @@ class Verify:
         try:
             outcome: Outcome = await work
             return outcome
-        except NoSuchBucket:
-            raise
-        except NotFound as error:
-            return Outcome.of(row, Status.CHANGED, f"{error.target} went away while it was read")
         except (Denied, Redirected) as error:
             return Outcome.of(row, Status.DENIED, str(error))
         except ArchivedObject as error:
             return Outcome.of(row, Status.UNVERIFIABLE, f"{error.target} must be restored before it can be read")
-        except PreconditionFailed as error:
-            return Outcome.of(row, Status.CHANGED, f"{error.target} changed while it was read")
         except Rejected as error:
             return Outcome.of(row, Status.FAILED, str(error))
 
     async def _verify(self, row: ObjectVersion, target: ObjectRef) -> Outcome:
         if row.is_delete_marker:
             return Outcome.of(row, Status.UNVERIFIABLE, "a delete marker is verified only with --versions all")
-        if self.options.deep and row.known_checksum:
-            return await self._verify_known(row, row.known_checksum, target)
+        for _ in range(LOOKS):
+            try:
+                if self.options.deep and row.known_checksum:
+                    return await self._verify_known(row, row.known_checksum, target)
+                return await self._verify_both(row, target)
+            except NoSuchBucket:
+                raise
+            except (NotFound, PreconditionFailed):
+                continue  # the destination is another one by now: judge that
+        return Outcome.of(row, Status.UNVERIFIABLE, "the destination changed each time that it was read")
+
+    async def _verify_both(self, row: ObjectVersion, target: ObjectRef) -> Outcome:
+        """Compare both sides.
+
+        Raises NotFound or PreconditionFailed when the destination goes away or changes meanwhile.
+        """
         ref = self.route.source_of(row)
         source, destination = await asyncio.gather(find(self.source, ref), find(self.destination, target))
         if source is None:
@@ -101,9 +112,16 @@ class Verify:
             return Outcome.of(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
         if destination is None:
             return Outcome.of(row, Status.MISSING, "nothing is at the destination")
-        verdict, checksum = await self._prove(
-            row, ContentSide(self.source, ref, source), ContentSide(self.destination, target, destination)
-        )
+        try:
+            verdict, checksum = await self._prove(
+                row, ContentSide(self.source, ref, source), ContentSide(self.destination, target, destination)
+            )
+        except NoSuchBucket:
+            raise
+        except (NotFound, PreconditionFailed):  # of which side, only another look says
+            if await self._has_changed(ref, source):
+                return Outcome.of(row, Status.CHANGED, "the source changed while it was read")
+            raise
         if verdict.same is False and await self._has_changed(ref, source):
             return Outcome.of(row, Status.CHANGED, "the source changed while it was compared")
         return _judged(row, source.etag, destination, verdict, checksum)

@@ -168,14 +168,33 @@ def test_the_verdict_says_what_was_done_what_was_refused_and_what_is_left() -> N
     )
 
 
+def test_a_night_that_could_compare_little_is_well_only_if_a_verification_proved_some() -> None:
+    little = stage("reconcile", same=4, unverifiable=6, extra=90)
+    assert not is_well([little, stage("sample", skipped=1)])
+    assert verdict([little, stage("sample")]) == (
+        "Nothing wrong was found, but 6 of 10 objects could not be compared, and none of all verified: "
+        "reconcile 4 same, 6 unverifiable, 90 extra; sample nothing."
+    )
+    assert is_well([little, stage("sample", verified=2)])
+    assert verdict([little, stage("sample", verified=2)]).startswith(
+        "Nothing wrong was found, but 6 of 10 objects could not be compared, and only 2 of all verified: "
+    )
+    assert is_well([stage("reconcile", same=5, unverifiable=5), stage("sample")])
+    assert verdict([stage("reconcile", same=5, unverifiable=5)]).startswith("All is well: ")
+
+
 def test_a_source_that_had_objects_last_night_and_has_none_now_was_emptied_until_it_has_some() -> None:
     had = [stage("reconcile", same=3, missing=1, extra=9, excluded=2), stage("sample")]
     emptied = {"night": "2026-11-24", "objects": 4}
-    gone = {"extra": 13, "excluded": 2}
-    assert count_source({"same": 3, "in flight": 1, "unverifiable": 1, "extra": 9, "excluded": 2}) == 5
+    gone = {"counts": {"extra": 13, "excluded": 2}}
+    found = {"same": 3, "in flight": 1, "unverifiable": 1, "extra": 9, "excluded": 2}
+    young = {"counts": {"extra": 12, "in flight": 1}, "notes": {"source_objects": 0}}
+    assert count_source({"counts": found}) == 5
+    assert count_source({"counts": found, "notes": {"source_objects": 4}}) == 4
+    assert find_emptied(young, "2026-11-24", had) == emptied  # what is in flight is only at the destination
     assert find_emptied(gone, "2026-11-24", had) == emptied
     assert find_emptied(gone, "2026-11-25", [stage("reconcile", extra=13) | {"emptied": emptied}]) == emptied
     assert find_emptied(gone, "2026-11-24", [stage("reconcile", extra=13)]) is None  # it never had any
-    assert find_emptied({"in flight": 1}, "2026-11-24", had) is None
+    assert find_emptied({"counts": {"in flight": 1}}, "2026-11-24", had) is None
     [clause] = verdict([stage("reconcile", left=4, extra=13) | {"emptied": emptied}]).split(": ", 1)[1:]
     assert clause.startswith("the source has no object, on 2026-11-24 it had 4: all copies stay")

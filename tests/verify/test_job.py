@@ -19,8 +19,8 @@ from tests.doubles.memory_store import MemoryStore
 @pytest.mark.parametrize(
     ("kind", "status"),
     [
-        (NotFound, Status.CHANGED),
-        (PreconditionFailed, Status.CHANGED),
+        (NotFound, Status.UNVERIFIABLE),  # it is there, and cannot be read
+        (PreconditionFailed, Status.UNVERIFIABLE),
         (Denied, Status.DENIED),
         (ArchivedObject, Status.UNVERIFIABLE),
     ],
@@ -61,5 +61,50 @@ def test_a_source_that_is_overwritten_and_copied_between_the_two_looks_has_chang
         job = Verify(store, store, route, VerifyOptions(), ByteBudget(1000))
         [outcome] = await job.process([ObjectVersion(0, "k")])
         assert outcome.status is Status.CHANGED
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("known", [None, "SHA256:2pJaMOMff9qnBE4+W6SuF2cN6C1new5631cAQooTejY="])
+@pytest.mark.parametrize(
+    ("bucket", "now", "status"),
+    [
+        ("there", None, Status.MISSING),
+        ("there", b"ransom", Status.MISMATCHED),
+        ("there", b"older", Status.VERIFIED),
+        ("here", None, Status.CHANGED),
+        ("here", b"newer", Status.CHANGED),
+    ],
+)
+def test_what_becomes_of_a_side_while_it_is_read(
+    bucket: str, now: bytes | None, status: Status, known: str | None
+) -> None:
+    """A source that moves on is judged later, a copy is judged by what it is now."""
+    if known and bucket == "here":
+        return  # that reads no source
+
+    class Busy(MemoryStore):
+        is_read = False
+
+        async def get(self, *arguments: Any, **named: Any) -> Any:
+            if not self.is_read:
+                self.is_read = True
+                if now is None:
+                    await self.delete(bucket, "k")
+                else:
+                    await self.put(bucket, "k", now, Attributes(metadata={"by": "another"}), guard=UNGUARDED)
+                raise PreconditionFailed("GetObject", f"s3://{bucket}/k", "Changed")
+            return await super().get(*arguments, **named)
+
+    async def scene() -> None:
+        store = Busy()
+        for name in ("here", "there"):
+            store.create_bucket(name)
+            await store.put(name, "k", b"older", Attributes(), guard=UNGUARDED)
+        job = Verify(
+            store, store, Route(Location("here"), Location("there")), VerifyOptions(deep=True), ByteBudget(1000)
+        )
+        [outcome] = await job.process([ObjectVersion(0, "k", known_checksum=known)])
+        assert outcome.status is status, outcome.reason
 
     asyncio.run(scene())

@@ -1,0 +1,130 @@
+"""Coverage of a report: whether it lists what a bucket has had since before it.
+
+A report of S3 Inventory lists the keys below its configuration's prefix, and does not name that
+prefix. Keys that both reports leave out would be missed by everybody. So a few pages of the bucket
+are listed: at the beginning of each prefix and behind the report's last key below it, which any
+narrower filter leaves out, and behind a few of the report's keys. What is there and older than the
+report has to be in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import duckdb
+import pyarrow as pa
+
+from jobs.core.model import Listed
+from jobs.core.prefix_map import PrefixMap
+from jobs.reconcile.stage import StagedReport, UnusableReport
+from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.store import Marker, Store
+from jobs.tables.duck import quoted
+
+PAGES = 5
+"""So many pages are listed from one place until one has a key that the report must have."""
+
+RANDOM_PLACES = 8
+AT_ONCE = 8
+
+UPLOAD_SECONDS = 7 * 86_400
+"""S3 dates an object that was uploaded in parts by the beginning of its upload. It may have come
+this much later."""
+
+
+class Bucket(NamedTuple):
+    """What a report should cover.
+
+    `store` has the bucket. `prefixes`: those to look below. `is_inside`: whether a key counts.
+    """
+
+    store: Store
+    prefixes: tuple[str, ...]
+    is_inside: Callable[[str], bool]
+
+    @classmethod
+    def source(cls, store: Store, prefixes: PrefixMap) -> Bucket:
+        """The source's bucket."""
+        return cls(
+            store, tuple(pair[0] for pair in prefixes.pairs), lambda key: prefixes.destination_of(key) is not None
+        )
+
+    @classmethod
+    def destination(cls, store: Store, prefixes: PrefixMap) -> Bucket:
+        """The destination's bucket."""
+        return cls(store, tuple(pair[1] for pair in prefixes.pairs), lambda key: prefixes.source_of(key) is not None)
+
+
+async def check_coverage(
+    connection: duckdb.DuckDBPyConnection, staged: StagedReport, bucket: Bucket, horizon: float
+) -> None:
+    """Raise UnusableReport where listed keys that are older than `horizon` are not in the report.
+
+    `horizon`: epoch seconds. Raises a StoreError when S3 refuses to list.
+    """
+    name = staged.inventory.source_bucket
+
+    async def look(place: tuple[str, str | None]) -> list[Listed]:
+        prefix, behind = place
+        after = None if behind is None else Marker(behind)
+        due: list[Listed] = []
+        for _ in range(PAGES):
+            page = await retry(lambda after=after: bucket.store.list_objects(name, prefix, after=after))  # type: ignore[misc]
+            due = [each for each in page.entries if bucket.is_inside(each.key) and _came(each) <= horizon]
+            after = page.next_marker
+            if due or after is None:
+                break
+        return due
+
+    places = await asyncio.to_thread(_places, connection, staged, bucket.prefixes)
+    due = [each for page in await gather_bounded(look, places, AT_ONCE) for each in page]
+    listed = {each.key: each for each in due}
+    absent = await asyncio.to_thread(_absent, connection, staged, list(listed))
+    if absent:
+        example = listed[min(absent)]
+        time = datetime.fromtimestamp(example.last_modified, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        raise UnusableReport(
+            f"{staged.inventory.manifest} lacks {len(absent):,} of {len(listed):,} keys of {name} that were listed now "
+            f"and which are older than it, such as {example.key!r} of {time}: check the prefix of the inventory's "
+            "configuration",
+            str(staged.inventory.manifest),
+        )
+
+
+def _came(entry: Listed) -> float:
+    """Return the latest time at which the object may have come, in epoch seconds."""
+    return entry.last_modified + (UPLOAD_SECONDS if "-" in (entry.etag or "") else 0)
+
+
+def _places(
+    connection: duckdb.DuckDBPyConnection, staged: StagedReport, prefixes: tuple[str, ...]
+) -> list[tuple[str, str | None]]:
+    """Return (prefix, key to list behind) of each place. No key: the prefix's beginning."""
+    key = staged.column("key")
+    below = [f"starts_with({key}, {quoted(prefix)})" for prefix in prefixes]
+    last = ", ".join(f"max({key}) FILTER ({condition})" for condition in below)
+    ends = connection.execute(f"SELECT {last} FROM {staged.relation}").fetchone() or ()
+    some = connection.execute(
+        f"SELECT * FROM (SELECT {key} FROM {staged.relation} WHERE {' OR '.join(below)}) "
+        f"USING SAMPLE reservoir({RANDOM_PLACES} ROWS)"
+    ).fetchall()
+    places: list[tuple[str, str | None]] = [(prefix, None) for prefix in prefixes]
+    places += [pair for pair in zip(prefixes, ends, strict=True) if pair[1] is not None]
+    places += [(next(prefix for prefix in prefixes if row[0].startswith(prefix)), row[0]) for row in some]
+    return list(dict.fromkeys(places))
+
+
+def _absent(connection: duckdb.DuckDBPyConnection, staged: StagedReport, keys: list[str]) -> list[str]:
+    """Return those of the keys that no row of the report has, be it a noncurrent version."""
+    if not keys:
+        return []
+    connection.register("listed", pa.table({"key": pa.array(keys, pa.string())}))
+    reported = f"(SELECT {staged.column('key')} AS key FROM {staged.relation})"
+    try:
+        rows = connection.execute(f"SELECT key FROM listed ANTI JOIN {reported} USING (key)").fetchall()
+    finally:
+        connection.unregister("listed")
+    return [row[0] for row in rows]
