@@ -218,11 +218,14 @@ class History(RuleBasedStateMachine):
                     assert attempt < 4
 
     async def _indexed(self) -> Counter[Identity]:
-        """What the product's index says."""
+        """What the product's index says. Only of an archive that is lost may an index be damaged still."""
         index = ArchiveIndex(self.store, LEDGER)
         found: Counter[Identity] = Counter()
+        damage: Damage = []
         there = {entry.key for entry in (await self.store.list_objects("cold", "")).entries}
-        for record in await index.records(ARCHIVES):
+        records = await index.records(ARCHIVES, damage)
+        assert not {each.archive.key for each in damage} & there
+        for record in records:
             if record.location.key in there:
                 async for part in index.members(record.location):
                     found.update((each.key, each.version_id, each.sha256 or "") for each in part)
