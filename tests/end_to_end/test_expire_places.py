@@ -113,7 +113,7 @@ def test_the_policy_names_the_places_of_a_pair(world: World, tmp_path: Path) -> 
     doubled = world.sealift(*given, "--grace", "0s")
     assert (doubled.code, "--grace: with --pair the policy says it" in doubled.stderr) == (2, True)
     report = world.sealift(*given).document
-    assert report["outcomes"] == {"kept": 2}
+    assert report["outcomes"] == {"waiting": 2}
     assert "less than 30 days" in reasons(report)
     reached = {name: report["expiry"]["source"][name] for name in ("endpoint", "region", "profile")}
     assert (reached, report["expiry"]["claimed"]) == ({"endpoint": None, "region": REGION, "profile": None}, False)

@@ -14,7 +14,7 @@ import pytest
 
 from jobs.runs.local_executor import LocalExecutor
 
-HANGS = "import time; print('[1, 0, 1, 0]', flush=True); time.sleep(60)"
+HANGS = """import time; print('[1, 0, 1, 0, 0, ""]', flush=True); time.sleep(60)"""
 SUPERSEDED = """import sys; print('{"superseded_by": "another command"}'); sys.exit(75)"""
 
 
