@@ -212,6 +212,11 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail("Interrupted", "interrupted", ExitCode.TRANSIENT, as_json=as_json)
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as help_text:
+        if as_json:
+            return _fail(UsageError.__name__, "no command is given; see `sealift --help`", ExitCode.USAGE, as_json=True)
+        say(help_text.format_message())
+        return int(ExitCode.USAGE)
     except click.ClickException as error:
         return _fail(UsageError.__name__, _usage(error), ExitCode.USAGE, as_json=as_json)
     except SystemExit as stop:  # click: 0 after a completion for the shell, 1 when the reader of stdout is gone

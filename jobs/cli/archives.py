@@ -193,7 +193,8 @@ async def _show(index: ArchiveIndex, options: ShowArchiveCommand) -> int:
     record = await index.record(options.archive)
     if record is None:
         raise LedgerError(
-            f"the index of {index.location} does not know {options.archive}: see sealift archives list, or reindex"
+            f"the index of {index.location} does not know {options.archive}: see `sealift archives list`, "
+            "or run `sealift archives reindex`"
         )
     members: list[Member] = []
     async with aclosing(index.members(options.archive, options.prefix)) as parts:

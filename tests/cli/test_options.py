@@ -131,6 +131,14 @@ def test_help_of_a_verb_is_the_verbs_help(verb):
     assert f"Usage: sealift {' '.join(verb)}".strip() in text
 
 
+@pytest.mark.parametrize("group", [[], ["runs"], ["events"]])
+def test_without_a_verb_the_help_is_shown_as_it_is(group):
+    command = [sys.executable, "-m", "jobs", *group]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | {"COLUMNS": "100"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.strip() == help_of(*group, "--help").strip()
+
+
 def test_help_of_an_unknown_verb_says_what_was_meant():
     done = subprocess.run([sys.executable, "-m", "jobs", "help", "verfiy"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
