@@ -177,7 +177,7 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
         "1",
         "--json",
     ]
-    submitted = fleet.sealift(*command, "--detach", **one_shard)
+    submitted = fleet.sealift(*command, "--detach", SEALIFT_IN_FLIGHT="32", **one_shard)  # one group after the other
     run_id = submitted.document["run_id"]
     job = await_value(lambda: fleet.batch.job(f"{run_id}-000-work"))
     await_value(lambda: count(world, world.source) < ROWS or job.has_ended, 60)

@@ -104,7 +104,9 @@ def test_of_two_reports_at_once_only_one_is_published():
     assert shelf.objects["dst", f"{FOLDER}/manifest.json"] == content
 
 
-def test_a_listing_that_breaks_leaves_no_manifest():
+def test_a_listing_that_breaks_leaves_no_manifest(monkeypatch):
+    monkeypatch.setattr("jobs.s3.retries.PERSIST_SECONDS", 0.0)
+
     class Breaking(Shelf):
         async def list_objects(self, bucket, prefix, *, after=None, delimiter="", max_keys=1000):
             if after is not None:
