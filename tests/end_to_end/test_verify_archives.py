@@ -115,7 +115,7 @@ def test_two_archives_that_claim_one_version_are_reported(versioned: World) -> N
     compact(versioned, "--format", "tar.zst", "--versions", "all", "--storage-class", "STANDARD_IA")
     report = verify(versioned)
     assert (report["code"], report["outcomes"]) == (0, {"verified": 4})
-    assert [(each["status"], each["rows"]) for each in report["reasons"]] == [("verified", 1)] * 2
+    assert [(each["status"], each["rows"]) for each in report["reasons"]] == [("verified", 2)]
     assert all("two archives claim this version" in each["reason"] for each in report["reasons"])
     assert versioned.sealift("catalog", "rebuild", "--json").document["rows"] == 0  # it is about originals and copies
 
