@@ -61,7 +61,7 @@ class Account:
         return Identity(answer["Account"], answer["Arn"])
 
     def key(self, name: str) -> Key | None:
-        """The key of this id, ARN or alias, None if there is none."""
+        """The key of this id, ARN or alias. None if it does not exist."""
         client = self._clients["kms"]
         answer = none_if_absent(lambda: call(client, "DescribeKey", name, KeyId=name))
         if answer is None:
@@ -112,7 +112,7 @@ class Account:
     def latest_metric(
         self, namespace: str, metric: str, dimensions: Mapping[str, str], statistic: str, hours: int
     ) -> float | None:
-        """The latest value of a metric within the last `hours`, None if there is none.
+        """The latest value of a metric within the last `hours`. None if CloudWatch has no value.
 
         For the statistic `Sum` it is the sum of all of them.
         """

@@ -18,7 +18,7 @@ _ECR = re.compile(r"(\d{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.[a-z.]+/([^@:]
 
 @dataclass(frozen=True, slots=True)
 class ComputeEnvironment:
-    """A compute environment. `kind`: FARGATE_SPOT, FARGATE, SPOT or EC2; empty if unmanaged."""
+    """A compute environment. `kind`: FARGATE_SPOT, FARGATE, SPOT or EC2. Empty if unmanaged."""
 
     name: str
     state: str

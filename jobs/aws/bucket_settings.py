@@ -26,7 +26,7 @@ class BucketPlace:
 
 @dataclass(frozen=True, slots=True)
 class BucketEncryption:
-    """The default encryption. `key`: a KMS key as the bucket names it; None is AWS's own."""
+    """The default encryption. `key`: the KMS key by the bucket's name for it. None is AWS's own."""
 
     algorithm: str
     key: str | None
@@ -116,7 +116,7 @@ class BucketSettings:
         return self._clients["s3"]
 
     def find(self, bucket: str) -> BucketPlace | None:
-        """Where the bucket is, None if there is none of this name."""
+        """The region of the bucket. None if no bucket has this name."""
         try:
             answer = call(self._client, "HeadBucket", bucket, Bucket=bucket)
         except NotFound:

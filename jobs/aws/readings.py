@@ -1,7 +1,7 @@
 """Readings of an account's configuration: what is there, or why nobody knows.
 
-A value that was read may be None: the service says that there is none. `Unread` is another thing:
-nobody knows whether there is one.
+A value that was read may be None: the service says that it is missing. `Unread` means that the
+service gave no answer.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ Reading: TypeAlias = T | Unread
 
 
 def read(service: str, question: Callable[[], T]) -> T | Unread:
-    """The answer of a service (by IAM's name), or why there is none.
+    """The answer of a service (by IAM's name), or why it is missing.
 
     Raises AuthenticationFailed only.
     """

@@ -60,7 +60,7 @@ def doctor(options: DoctorCommand) -> int:
 
 
 def _pair(policy: Policy, name: str | None) -> Pair | None:
-    """The pair of this name, None without a name. Raises UsageError if there is none."""
+    """The pair of this name, None without a name. Raises UsageError if the policy lacks it."""
     if name is None:
         return None
     pair = policy.pair(name)

@@ -10,6 +10,7 @@ from jobs.cli.console import table
 from jobs.core.display import shown
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import Plan, RunSpec
+from jobs.registry import kind_of
 from jobs.reports.document import counts, verdict
 from jobs.reports.figures import human_bytes, human_seconds
 
@@ -38,14 +39,8 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
 
 def assumptions(spec: RunSpec) -> list[str]:
     """What the forecast takes for granted, since planning did not look at the destination."""
-    if spec.job in ("replicate", "backup"):
-        return [
-            "nothing is at the destination, which was not looked at: an object that is there already takes up to "
-            "three requests, and moves no bytes"
-        ]
-    if spec.job == "verify" and not spec.options.get("archives"):
-        return ["each object is at the destination, which was not looked at, and both sides can be compared as asked"]
-    return []
+    assumption = kind_of(spec).assumption
+    return [assumption] if assumption else []
 
 
 def savings_lines(savings: Mapping[str, Any]) -> list[str]:

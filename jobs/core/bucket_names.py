@@ -1,7 +1,7 @@
 """Bucket names: of buckets, of access points, and of what is no bucket of objects. Pure.
 
-An access point stands for its bucket in requests for objects and listings. It is named by its alias
-or by its ARN:
+An access point replaces its bucket's name in requests for objects and listings. Its name is an
+alias or an ARN:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-points-naming.html
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 """

@@ -17,7 +17,7 @@ FUNCTIONS = ("backup", "enqueue", "submit", "follow")
 DIRECT_EVENTS = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*")
 RULE_EVENTS = ("Object Created", "Object Deleted")
 SAMPLE = "sealift-doctor"
-"""The end of a key that stands for all keys of a prefix."""
+"""The end of a sample key below a prefix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,7 @@ class SourceFacts:
 
 @dataclass(frozen=True, slots=True)
 class ReplicationFacts:
-    """One rule of S3's replication. Latency in seconds; None: no figure for a day."""
+    """One rule of S3's replication. Latency in seconds. None: no figure for a day."""
 
     plan: ReplicationPlan
     rules: Reading[tuple[ReplicationRule, ...]]
@@ -96,7 +96,7 @@ class InventoryFacts:
 
 @dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """The queue of events. `requests`: what S3 and EventBridge send; `key_requests`: of its key."""
+    """The queue of events. `requests`: S3's and EventBridge's. `key_requests`: of its key."""
 
     name: str
     dead_name: str

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 import duckdb
@@ -72,7 +73,7 @@ async def check_coverage(
         after = None if behind is None else Marker(behind)
         due: list[Listed] = []
         for _ in range(PAGES):
-            page = await retry(lambda after=after: bucket.store.list_objects(name, prefix, after=after))  # type: ignore[misc]
+            page = await retry(partial(bucket.store.list_objects, name, prefix, after=after))
             due = [each for each in page.entries if bucket.is_inside(each.key) and _came(each) <= horizon]
             after = page.next_marker
             if due or after is None:

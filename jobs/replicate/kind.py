@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from jobs.replicate.job import Replicate, ReplicateOptions
-from jobs.runs.kind import Kind, Opened
+from jobs.runs.kind import NOTHING_THERE, Kind, Opened
 from jobs.runs.launch import plan_run
 
 
@@ -14,4 +14,6 @@ def _open(opened: Opened) -> Replicate:
     return Replicate(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
 
 
-KIND = Kind("replicate", _open, plan=partial(plan_run, refuses_large=True), retried_as="replicate")
+KIND = Kind(
+    "replicate", _open, plan=partial(plan_run, refuses_large=True), retried_as="replicate", assumption=NOTHING_THERE
+)

@@ -40,6 +40,13 @@ class Opened:
         return Route(self.spec.source.location, self.spec.destination.location)
 
 
+NOTHING_THERE = (
+    "nothing is at the destination, which was not looked at: an object that is there already takes up to three "
+    "requests, and moves no bytes"
+)
+"""What a forecast of copies assumes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of work.
@@ -50,6 +57,7 @@ class Kind:
     `retried_as`: the job that acts on its failed rows. None: no job does, and `not_retried` says
     what to do instead.
     `not_resumed` says why an unfinished run does not continue by itself. None: it continues.
+    `assumption`: what its forecast takes for granted of the destination.
     """
 
     name: str
@@ -59,4 +67,5 @@ class Kind:
     retried_as: str | None = None
     not_retried: Callable[[RunSpec], str] | None = None
     not_resumed: Callable[[RunSpec], str] | None = None
+    assumption: str = ""
     report_details: ReportDetails = no_details

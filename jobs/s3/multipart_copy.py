@@ -2,9 +2,9 @@
 
 A copy within a service that was killed goes on where it was (`_resume`). It believes an upload only
 if this run recorded it for an equal plan, and a part only if S3 lists it with the size that the
-plan gives it. The plan has the source's version and ETag, to which S3 held every part. Whoever
-knows the upload's id could have sent other bytes. So a copy whose parts the source's checksum
-cannot prove begins again, and the others are published only with that proof.
+plan gives it. The plan has the source's version and ETag, and S3 held every part to them. Another
+caller who knows the upload's id could have sent other bytes. So a copy whose parts the source's
+checksum cannot prove begins again, and the others are published only with that proof.
 
 S3 orders a key's versions by the beginning of their uploads. So an upload that goes on ends below
 whatever came to the key meanwhile. Such an upload is dropped too.
@@ -217,7 +217,7 @@ async def _resume(
 ) -> tuple[BegunUpload, dict[int, PartDone]] | None:
     """This run's unfinished upload of an equal plan, with the parts that S3 lists.
 
-    None: there is none. One that was overtaken is aborted, and so is one with a part that the plan
+    None if it has none. One that was overtaken is aborted, and so is one with a part that the plan
     does not have.
     """
     upload = await transfer.records.take(plan)

@@ -43,4 +43,10 @@ async def _attest(
     return await attest(batches, route, uris, ledger.store, draft.scratch, draft.started, display)
 
 
-KIND = Kind("verify", _open, plan=_plan, retried_as="replicate")
+KIND = Kind(
+    "verify",
+    _open,
+    plan=_plan,
+    retried_as="replicate",
+    assumption="each object is at the destination, which was not looked at, and both sides can be compared as asked",
+)

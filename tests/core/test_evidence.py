@@ -48,7 +48,7 @@ def info(etag: str = MD5_A, *checksums: Checksum, size: int = 10, sse: str | Non
             info(MD5_A),
             None,
             Evidence.NONE,
-            id="encrypted anew in place: it keeps its ETag",
+            id="encrypted again in place: it keeps its ETag",
         ),
         pytest.param(
             info(MD5_A, CRC_A, sse="aws:kms"), info(MD5_A, CRC_A), True, Evidence.CHECKSUM, id="and its checksums"

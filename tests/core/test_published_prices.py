@@ -4,7 +4,7 @@
 is the publication date of what was quoted, else the month in which the figure was last known to
 hold. AWS counts in GB and means 2^30 bytes. No page was fetched live for this table: A, D and O are
 quotations in public repositories, G and K stored copies of pages, M and P what is known of them.
-Whoever changes a figure looks at the page. Sources:
+Look at the page before you change a figure. Sources:
 
 - A: answers of the AWS Price List API, AmazonS3, us-east-1
 - D: the offer file AmazonS3GlacierDeepArchive, us-east-1

@@ -414,7 +414,7 @@ def key_policy() -> dict[str, Any]:
 
 
 class FakeAccount:
-    """The state of an account. A test changes it; `client` answers from it."""
+    """The state of an account. A test changes it. `client` answers from it."""
 
     def __init__(self) -> None:
         self.managed_keys: set[str] = set()

@@ -169,7 +169,7 @@ async def _exchange(
         writer.write(head + answer[: len(answer) // 2])
         await writer.drain()
         connection: socket.socket = writer.get_extra_info("socket")
-        socket.socket.shutdown(connection._sock, socket.SHUT_WR)  # type: ignore[attr-defined]
+        socket.socket.shutdown(connection._sock, socket.SHUT_WR)  # type: ignore[attr-defined]  # TLS hides the half-close
         await reader.read()
         return False
     if fault == "drip":

@@ -188,7 +188,7 @@ def test_what_says_nothing_of_a_version_is_no_row() -> None:
 def test_versions_without_an_id_replace_one_another(steps: list[tuple[str, bool]], dice: random.Random) -> None:
     """A source whose versioning is on and suspended in turns, with contents that come again.
 
-    Steps of one time are told apart by their sequencers alone.
+    Only sequencers order steps of one time.
     """
     now, bucket, journal, copies = 1000.0, list[tuple[str | None, str | None]](), list[ObjectVersion](), []
     shown: dict[float, str | None] = {now: None}

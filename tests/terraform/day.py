@@ -148,7 +148,7 @@ class Day:
         return self.only(started, *codes)
 
     def command(self, *arguments: str, role: str = PERSON, **settings: str) -> dict[str, Any]:
-        """A command at a person's machine; its document."""
+        """Run a command on a person's machine. Returns its document."""
         variables = self.aws.environment(role, REGION) | self.state.output("environment") | settings
         done = subprocess.run(
             [sys.executable, "-m", "jobs", *arguments, "--json"],

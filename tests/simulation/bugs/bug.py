@@ -13,7 +13,7 @@ from typing import Any
 Replacements = list[tuple[Any, str, Any]]
 SHOWN = Path(__file__).with_name("shown.json")
 """Of each bug the promise that it breaks, and the seed that showed it last: `python -m tests.simulation --bugs` notes
-the seeds anew.
+the seeds again.
 """
 
 
@@ -47,7 +47,7 @@ def _shown() -> dict[str, dict[str, Any]]:
 
 
 def note_seeds(seeds: dict[str, int]) -> None:
-    """Write the seeds that showed the bugs; what each breaks stays."""
+    """Write the seeds that showed the bugs. The promises stay."""
     shown = {name: {**known, "seed": seeds.get(name, known["seed"])} for name, known in _shown().items()}
     lines = (f"  {json.dumps(name)}: {json.dumps(known)}" for name, known in shown.items())
     SHOWN.write_text("{\n" + ",\n".join(lines) + "\n}\n")

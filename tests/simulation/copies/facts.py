@@ -24,7 +24,7 @@ ORDER = [
 
 @dataclass(slots=True)
 class Placed:
-    """What somebody put at a key, or took away (`version` None); `data` as it was written. `run_id` "": others.
+    """A write at a key, or a removal (`version` None). `data`: as it was written. `run_id` "": others.
 
     `is_below`: it was never current, since its upload began before what was there.
     """

@@ -145,7 +145,7 @@ def _smaller(schedule: Any) -> Iterable[Any]:
 
 
 def find_bug(bug: Bug, seeds: Iterable[int]) -> tuple[int, str] | None:
-    """The first seed that shows the planted bug by the promise that it breaks, and how; None when none does."""
+    """The first seed that shows the planted bug by the promise that it breaks, and how. None when no seed does."""
     patches = bug.plant()
     kept = [each for each in FAST if (each[0], each[1]) not in {(owner, name) for owner, name, _ in patches}]
     before, FAST[:] = list(FAST), kept

@@ -71,7 +71,7 @@ class Task(asyncio.Task):
 
 
 class Loop:
-    """`seed` picks among the steps that are ready; None keeps the order of arrival.
+    """`seed` picks among the steps that are ready. None keeps the order of arrival.
 
     A seed gives one schedule on every version of Python. Versions differ in how many callbacks of asyncio's own lie
     between two steps of a task, so none of these is chosen among: they run first, as they come. What is picked depends
