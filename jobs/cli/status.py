@@ -17,8 +17,8 @@ from jobs.errors import ExitCode
 from jobs.ledger.ledger import Ledger
 from jobs.nights.records import NightRecords
 from jobs.policy.model import Pair, Policy
-from jobs.runs.coverage import covers, repaired
 from jobs.runs.prompt_ledger import open_prompt_ledger
+from jobs.runs.replaced_runs import covers, repaired
 from jobs.runs.summaries import RunFilter, summarize_runs
 
 RUNS = 100

@@ -1,10 +1,10 @@
 """Reconciliation: compares two inventories and reports the differences.
 
 Reading order: `rules` has the rules (pure) and `rules_sql` the same rules as SQL, `stage`,
-`stage_typed` and `stage_csv_rejects` bring reports into columns, `coverage` finds reports of a part
-of their bucket, `join_side` and `join` join them, `confirm` asks S3 about suspicions, `findings`
-writes the tables, `reconcile` does all of it, `run` records it as a run, `repair` copies and
-verifies what is missing.
+`stage_typed` and `stage_csv_rejects` bring reports into columns, `partial_reports` finds reports of
+a part of their bucket, `join_side` and `join` join them, `confirm` asks S3 about suspicions,
+`findings` writes the tables, `reconcile` does all of it, `run` records it as a run, `repair` copies
+and verifies what is missing.
 
 Never count what cannot be compared as the same.
 """

@@ -181,9 +181,9 @@ async def reconcile(
     refuses. Then the result folder does not exist.
     """
     from jobs.reconcile.confirm import confirm
-    from jobs.reconcile.coverage import Bucket, check_coverage
     from jobs.reconcile.join import connect, join_reports
     from jobs.reconcile.join_side import JoinOptions
+    from jobs.reconcile.partial_reports import Bucket, check_coverage
     from jobs.reconcile.rules_sql import RuleOptions
     from jobs.reconcile.stage import fetch_reports, stage_reports
 

@@ -4,7 +4,7 @@ Reading order: `request` says what a command wants and drafts the plan, `kind` s
 of work adds. `launch` plans, publishes, executes and concludes a run. `planning`, `filtering`,
 `sorting` and `sharding` cut a manifest into shards, `worker` works through one and `worker_log`
 logs it, `leases` says who may, `folding` counts outcomes, `progress` says how far a run is,
-`summaries` lists runs and `coverage` says which take the place of earlier ones.
+`summaries` lists runs and `replaced_runs` says which take the place of earlier ones.
 `local_executor` and `parent_process` start workers on this machine, `placement`, `batch_executor`
 and `batch_follow` in AWS Batch. `run_claim` stops earlier attempts, `work` continues a run where it
 belongs.

@@ -9,8 +9,8 @@ from typing import Any
 from jobs.errors import LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import findings_count, iso_time
-from jobs.runs.coverage import scope_of
 from jobs.runs.progress import find_command, find_progress
+from jobs.runs.replaced_runs import scope_of
 from jobs.s3.retries import gather_bounded
 
 READS = 32

@@ -1,4 +1,4 @@
-"""Coverage: which of a ledger's latest runs take the place of earlier ones. Pure.
+"""Replaced runs: which of a ledger's latest runs take the place of earlier ones. Pure.
 
 A run takes another's place only if it looked at all of its rows: it retried them, or it worked
 between the same places on no smaller a selection. A run of no rows takes nobody's place.
@@ -22,7 +22,7 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
     does not record them.
     """
     options = spec.options
-    if spec.job == "reconcile":  # another day's inventories list the same places
+    if "destination_manifest" in options:  # a comparison: another day's inventories list the same places
         filters = {name: options.get(name) for name in ("maps", "margin")}
         return {"manifest": None, "filters": filters, "all_versions": options.get("versions") == "all", "deep": False}
     is_listing = spec.manifest == f"listing of {spec.source.location}"

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.core.model import Attributes, Listed
 from jobs.core.prefix_map import PrefixMap
-from jobs.reconcile.coverage import UPLOAD_SECONDS
+from jobs.reconcile.partial_reports import UPLOAD_SECONDS
 from jobs.reconcile.stage import UnusableReport
 from jobs.s3.store import UNGUARDED, Page
 from tests.doubles.memory_store import MemoryStore

@@ -1,4 +1,4 @@
-"""Coverage of a report: whether it lists what a bucket has had since before it.
+"""Partial reports: those that lack what a bucket has had since before them.
 
 A report of S3 Inventory lists the keys below its configuration's prefix, and does not name that
 prefix. Keys that both reports leave out would be missed by everybody. So a few pages of the bucket
