@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.doubles.batch.account import await_value
+from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.doubles.servers import seaweedfs
 from tests.end_to_end.conftest import World, make_world
 
@@ -221,26 +222,30 @@ def test_a_killed_copy_in_parts_goes_on_and_leaves_no_upload_but_those_of_others
     body = os.urandom(5 * MIB) * 48
     world.client.upload_fileobj(io.BytesIO(body), world.source, "big")
     foreign = world.client.create_multipart_upload(Bucket=world.destination, Key="big")["UploadId"]
-    options = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
-    process = world.start("replicate", *options, "--multipart-threshold", "6MiB", "--part-size", "5MiB")
+    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
 
     def parts() -> list[int]:
-        """How many parts each of our uploads has."""
+        """How many parts each of our uploads has. The look for conditional writes has one of another key."""
         uploads = world.client.list_multipart_uploads(Bucket=world.destination).get("Uploads", [])
-        ours = [each["UploadId"] for each in uploads if each["UploadId"] != foreign]
         place = {"Bucket": world.destination, "Key": "big"}
+        ours = [each["UploadId"] for each in uploads if each["Key"] == "big" and each["UploadId"] != foreign]
         return [len(world.client.list_parts(**place, UploadId=each).get("Parts", ())) for each in ours]
 
-    await_value(lambda: process.poll() is not None or any(parts()), 60)
-    workers = workers_of(process)
-    os.kill(process.pid, signal.SIGKILL)
-    for pid in workers:
-        os.kill(pid, signal.SIGKILL)
-    process.communicate(timeout=60)
-    [done] = parts()
-    assert 0 < done < 48
-    [run] = world.sealift("runs", "list", "--json").document["runs"]
-    retried = world.sealift("runs", "retry", run["run_id"], "--json")
+    # Each answer comes late, so that seconds lie between the first part and the last one.
+    with fault_proxy(world.server.endpoint, Faults({"stall": 1}, seed=1)) as proxy:
+        through = {"AWS_ENDPOINT_URL_S3": proxy.endpoint}
+        process = world.start("replicate", *sides, "--multipart-threshold", "6MiB", "--part-size", "5MiB", **through)
+        await_value(lambda: process.poll() is not None or any(parts()), 60)
+        workers = workers_of(process)
+        os.kill(process.pid, signal.SIGKILL)
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+        [done] = parts()
+        assert 0 < done < 48
+        proxy.faults.shares = {}
+        [run] = world.sealift("runs", "list", "--json").document["runs"]
+        retried = world.sealift("runs", "retry", run["run_id"], "--json", **through)
     assert (retried.code, retried.document["outcomes"]) == (0, {"copied": 1}), retried.stderr
     assert world.copy_of("big") == body
     left = world.client.list_multipart_uploads(Bucket=world.destination)["Uploads"]
