@@ -49,7 +49,7 @@ from jobs.reports.document import findings_count, verdict
 from jobs.restore.thawing import waiting_name
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
-from scheduler.batch_starts import Start, is_second, read_start, start
+from scheduler.batch_starts import Start, is_second, is_started, read_start, start
 from scheduler.log import measure, say
 from scheduler.runtime import Runtime, current_runtime
 
@@ -134,14 +134,24 @@ class _Follower:
             return await self._close(run_id, number)
         if report is None and await self._is_second(job):
             return _did("ignored", str(job["jobName"]))
+        spec = await self._document(f"runs/{run_id}/spec.json")
+        if await self._is_of_night(run_id, spec or {}):
+            return _did("left to its night", run_id)
         if report is None:
             text = f"Run {run_id} ended without a report: {_why(job)}. See: sealift runs show {run_id}"
             # By the job's name, not the run's: a later job has its own end. Nights likewise.
             return await self._announce(str(job["jobName"]), f"Sealift: {run_id} has no report", text)
-        spec = await self._document(f"runs/{run_id}/spec.json")
         with _readable(f"the report or the spec of run {run_id}"):
             message = self._report_message(run_id, report, spec or {})
         return await self._announce(run_id, *message)
+
+    async def _is_of_night(self, run_id: str, spec: Mapping[str, Any]) -> bool:
+        """Whether the run is a stage of a night that Batch has, whose own end is published."""
+        with _readable(f"the spec of run {run_id}"):
+            pair, night = spec.get("options", {}).get("pair"), spec.get("options", {}).get("night")
+        if not isinstance(pair, str) or not isinstance(night, str):
+            return False
+        return await is_started(self.runtime, self.policy, Start(pair, "nightly", night, ()))
 
     def _report_message(
         self, run_id: str, report: Mapping[str, Any], spec: Mapping[str, Any]
@@ -182,14 +192,17 @@ class _Follower:
         metrics = [
             Metric("NightSucceeded", Unit.COUNT, 1),
             Metric("Findings", Unit.COUNT, int(summary["left"])),
+            Metric("PlannedDollars", Unit.NONE, float(summary.get("planned_dollars", 0))),
             *_verified_share(summary["stages"]),
         ]
         lines = [f"The night {summary['night']} of the pair {summary['pair']}: {summary['verdict']}", ""]
+        if {"source", "destination"} <= summary.keys():  # a summary of an older Sealift has neither
+            lines += [f"{summary['source']} → {summary['destination']}", ""]
+        lines += [*summary.get("next_steps", ()), ""] if summary.get("next_steps") else []
         for stage in summary["stages"]:
             state = f"refused: {stage['refused']}" if stage["refused"] else stage["state"] or "nothing to do"
             lines.append(f"{stage['stage']}: {state}, {stage.get('rows') or 0:,} rows, {stage['left']:,} left")
-            lines += [f"  {stage['report_html']}"] if stage.get("report_html") else []
-        lines += ["", f"summary: {summary['summary']}"]
+        lines += ["", f"page: {summary.get('report_html') or summary['summary']}"]
         return f"Sealift night of {pair}: {summary['verdict']}", "\n".join(lines), pair, metrics
 
     async def _start_ended(self, started: Start, job: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import time
 import zoneinfo
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -82,6 +83,7 @@ def nightly(options: NightlyCommand) -> int:
     async def run() -> dict[str, Any]:
         ended, unfinished = await records.ended()
         if ended is not None and not options.again:
+            await replace(unfinished, times=unfinished.times - 1).write_page(ended)  # a killed start may owe it
             return ended | {"ran_before": True}
         summary = await run_night(
             unfinished,
@@ -117,13 +119,15 @@ def summary_text(summary: Mapping[str, Any], zone: tzinfo) -> str:
     if summary["ran_before"]:
         ended = datetime.fromisoformat(summary["finished_at"]).astimezone(zone)
         head += f": already ran at {ended:%H:%M} on {ended:%Y-%m-%d}, nothing was checked now (--again checks). It said"
+    elif summary.get("is_made_up"):
+        began = datetime.fromisoformat(summary["began_at"]).astimezone(zone)
+        head += f", made up on {began:%Y-%m-%d}"
     text = [
         f"{head}: {summary['verdict']}",
         table(["stage", "state", "rows", "left", "run"], lines),
     ]
-    text += [f"  {each['stage']}  {each['report_html']}" for each in summary["stages"] if each.get("report_html")]
+    text += [f"  {each}" for each in summary.get("next_steps", ())]
     if summary["state"] == "complete":
-        text.append(f"  summary  {summary['summary']}, {human_seconds(summary['seconds'])}")
-    else:
-        text.append("  not finished: start it again to continue")
+        page = summary.get("report_html") or summary["summary"]
+        text.append(f"  page  {page}, {human_seconds(summary['seconds'])}")
     return "\n".join(text)

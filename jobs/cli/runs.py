@@ -63,6 +63,7 @@ _OF_THE_FIRST_RUN = frozenset(
         "source_checksums",
         "destination_checksums",
         "filters",
+        "night",
     )
 )
 """Options of a run's spec that its retry leaves out: it finds them again, or has no use for them.

@@ -1,8 +1,9 @@
 """Nights: a pair's reconciliation, repair and verification, once a night.
 
-Reading order: `calendar` says which night it is and what it came to (pure), `documents` checks what
-the ledger says of a night (pure), `records` keeps its documents in the ledger, `stages` does its
-stages, `night` does all of them.
+Reading order: `calendar` says which night it is (pure), `verdicts` what it came to (pure),
+`documents` checks what the ledger says of a night (pure), `records` keeps its documents in the
+ledger, `page` shows its summary, `stages` does its stages, `left_objects` counts what they leave,
+`night` does all of them.
 
 Never do a night twice: a second start continues where the first one stopped.
 """

@@ -1,9 +1,10 @@
-"""The calendar of nights: local dates, names, verdicts. Reads no clock.
+"""The calendar of nights: local dates, names, and what is left. Reads no clock.
 
     nights/<pair>/<YYYY-MM-DD>/claim.json       the first start of a night: what it will do
     nights/<pair>/<YYYY-MM-DD>/<stage>.json     before a stage's run is made: which run that is
     nights/<pair>/<YYYY-MM-DD>/<stage>.2.json   the run of the first record never came to be: another one
     nights/<pair>/<YYYY-MM-DD>.json             the night has ended: its summary
+    nights/<pair>/<YYYY-MM-DD>.html             the summary as a page
     nights/<pair>/<YYYY-MM-DD>-2.json           and was checked once more: all of it under this name
 
 Each of them is written once. A night is named after the day on which it begins in the pair's time
@@ -13,7 +14,7 @@ zone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any
@@ -116,6 +117,11 @@ def summary_name(pair: str, night: date, times: int = 1) -> str:
     return f"nights/{pair}/{label(night, times)}.json"
 
 
+def page_name(pair: str, night: date, times: int = 1) -> str:
+    """Return the ledger's name for the page of a night."""
+    return f"nights/{pair}/{label(night, times)}.html"
+
+
 def claim_name(pair: str, night: date, times: int = 1) -> str:
     """Return the ledger's name for the claim of a night."""
     return f"nights/{pair}/{label(night, times)}/claim.json"
@@ -186,65 +192,3 @@ def left_out(given: int, taken: int, duplicates: int) -> int:
     Nobody worked on these. A plan that `taken` rows are in holds each row once.
     """
     return max(0, given - taken - duplicates)
-
-
-def count_unproven(stages: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
-    """Return how many objects a night's reconciliation could not compare, and how many it judged."""
-    counts: Mapping[str, int] = next((each["counts"] for each in stages if each["stage"] == Stage.RECONCILE), {})
-    unproven = counts.get(Category.UNVERIFIABLE, 0)
-    return unproven, sum(counts.get(category, 0) for category in _JUDGED) + unproven
-
-
-_JUDGED = (Category.SAME, Category.MISSING, Category.STALE, Category.DIFFERENT)
-
-
-def is_unproven(stages: Sequence[Mapping[str, Any]]) -> bool:
-    """Return True if a night could compare less than half of the objects."""
-    unproven, judged = count_unproven(stages)
-    return 2 * unproven > judged
-
-
-def is_well(stages: Sequence[Mapping[str, Any]]) -> bool:
-    """Return True if nothing is left to do.
-
-    Where reports can compare less than half of the objects, as with KMS or uploads in parts, a
-    verification has to prove some of them.
-    """
-    if any(stage["left"] or stage["refused"] for stage in stages):
-        return False
-    return not is_unproven(stages) or any(stage["counts"].get(Status.VERIFIED) for stage in stages)
-
-
-def verdict(stages: Sequence[Mapping[str, Any]], *, is_finished: bool = True) -> str:
-    """Return the night in one sentence."""
-    left = sum(stage["left"] for stage in stages)
-    if not is_finished:
-        head = f"The night is not finished, {left:,} rows are left to do"
-    elif left:
-        head = f"{left:,} {'row needs' if left == 1 else 'rows need'} attention"
-    elif any(stage["refused"] for stage in stages):
-        head = "Nothing wrong was found, but not everything was done"
-    elif is_unproven(stages):
-        unproven, judged = count_unproven(stages)
-        verified = sum(stage["counts"].get(Status.VERIFIED, 0) for stage in stages)
-        head = (
-            f"Nothing wrong was found, but {unproven:,} of {judged:,} objects could not be compared, and "
-            f"{f'only {verified:,}' if verified else 'none'} of all verified"
-        )
-    else:
-        head = "All is well"
-    return f"{head}: {'; '.join(map(_clause, stages))}."
-
-
-def _clause(stage: Mapping[str, Any]) -> str:
-    if stage["refused"]:
-        return f"{stage['stage']} refused, {stage['refused']}"
-    if stage["run_id"] is None and stage["stage"] == Stage.REPAIR:
-        return "nothing to repair"
-    counts = {name: count for name, count in stage["counts"].items() if count}
-    if emptied := stage.get("emptied"):
-        return (
-            f"the source has no object, on {emptied['night']} it had {emptied['objects']:,}: all copies stay, and "
-            "nothing else was done. Put the objects back, or take the pair out of the policy if that is meant"
-        )
-    return f"{stage['stage']} {', '.join(f'{count:,} {name}' for name, count in counts.items()) or 'nothing'}"

@@ -26,7 +26,7 @@ def record_defect(document: Mapping[str, Any]) -> str:
 
 def summary_defect(document: Mapping[str, Any]) -> str:
     """Check the summary of a night, which people and exit codes use."""
-    if defect := _defect(document, _SUMMARY):
+    if defect := _defect(document, _SUMMARY) or _defect(document, _SUMMARY_EXTRA, is_whole=False):
         return defect
     defects = (_defect(stage, _STAGE) or _defect(stage, _STAGE_EXTRA, is_whole=False) for stage in document["stages"])
     return next(filter(None, defects), "")
@@ -106,6 +106,14 @@ _SUMMARY: Mapping[str, Callable[[Any], bool]] = {
     "stages": lambda value: isinstance(value, list) and all(isinstance(stage, dict) for stage in value),
     "summary": _is_text,
 }
+_SUMMARY_EXTRA: Mapping[str, Callable[[Any], bool]] = {
+    "source": _is_text,
+    "destination": _is_text,
+    "next_steps": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "is_made_up": lambda value: isinstance(value, bool),
+    "report_html": _is_optional_text,
+}
+"""What a summary of an older Sealift lacks."""
 _STAGE: Mapping[str, Callable[[Any], bool]] = {
     "stage": _is_text,
     "run_id": _is_optional_text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zoneinfo
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,14 +21,15 @@ from jobs.nights.calendar import (
     Stage,
     due_after,
     find_emptied,
-    is_well,
+    find_night,
     left_by_reconcile,
     left_by_run,
     left_out,
-    verdict,
 )
+from jobs.nights.left_objects import count_left
 from jobs.nights.records import NightRecords
 from jobs.nights.stages import Done, Stages
+from jobs.nights.verdicts import is_well, next_steps, verdict
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import copy_options, globs, prefixes_below, sides
@@ -89,9 +91,9 @@ class _Night:
         report = reconciled.report or {}
         self._add(Stage.RECONCILE, reconciled)
         if await self._is_emptied():
-            return await self.book.finish(self._summary())
+            return await self.book.finish(await self._summary())
         if not await self._repair(report["run_id"], reconciled.notes["repairable_rows"]):
-            return self._summary()
+            return await self._summary()
         # A listing that was just made names the objects to verify. An inventory of yesterday does
         # not.
         manifest = report["source"]["manifest"] if reconciled.notes["is_listed"] else None
@@ -103,8 +105,8 @@ class _Night:
                 continue
             request = self._request("verify", manifest, deep=is_deep, sample=tuple(slice_))
             if not self._add(stage, await self.stages.transfer(stage, request)):
-                return self._summary()
-        return await self.book.finish(self._summary())
+                return await self._summary()
+        return await self.book.finish(await self._summary())
 
     async def _is_emptied(self) -> bool:
         """True if the source has no object any more, which the last night saw.
@@ -186,7 +188,7 @@ class _Night:
                 report["findings"],
                 report["unparsed"],
                 repairable=done.notes["repairable_rows"],
-                keeps_extra=self.pair.deletes is Deletes.RETAIN,
+                keeps_extra=self._keeps_extra,
             )
         else:
             left = left_by_run(report["job"], counts) if is_complete else report["rows"] - report["accounted"]
@@ -216,28 +218,46 @@ class _Night:
         }
         self.done.append({"stage": stage.value} | nothing | fields)
 
-    def _summary(self) -> dict[str, Any]:
-        """Return the night's document. An object that two stages found counts twice in `left`.
+    async def _summary(self) -> dict[str, Any]:
+        """Return the night's document: the state after the repair. `left` counts an object once.
 
-        Exit code 3: the night is done, and rows (or a refused run) are left to people. Code 2 would
-        say that nothing was started. A night that stopped has its run's code, and is started again.
+        Exit code 3: the night is done, and rows (or a refused run) are left to people, or nothing
+        was compared. Code 2 would say that nothing was started. A night that stopped has its run's
+        code, and is started again.
         """
         stopped = next((each for each in self.done if each["state"] not in (None, RunState.COMPLETE)), None)
         code = ExitCode.DONE if is_well(self.done) else ExitCode.FINDINGS
+        left = await count_left(self.book.ledger, self.done, keeps_extra=self._keeps_extra)
+        night, source = self.claim["night"], self.pair.source
         ended = time.time()
         return {
             "night_version": NIGHT_VERSION,
             "pair": self.pair.name,
-            "night": self.claim["night"],
+            "night": night,
+            "source": ", ".join(f"s3://{source.bucket}/{prefix}" for prefix in source.prefixes),
+            "destination": str(sides(self.pair)[1].location),
             "state": "unfinished" if stopped else "complete",
-            "verdict": verdict(self.done, is_finished=stopped is None),
-            "left": sum(each["left"] for each in self.done),
+            "verdict": verdict(self.done, left, is_finished=stopped is None),
+            "next_steps": next_steps(self.pair.name, night, self.done, is_finished=stopped is None),
+            "left": left,
             "exit_code": int(stopped["exit_code"]) if stopped else int(code),
             "began_at": iso_time(self.claim["began_at"]),
+            "is_made_up": self._is_made_up(),
             "finished_at": iso_time(ended),
             "seconds": round(ended - self.claim["began_at"], 3),
             "planned_dollars": round(sum(each.get("planned_dollars") or 0 for each in self.done), 6),
             "stages": self.done,
             "summary": self.book.summary_uri,
+            "report_html": None if stopped else self.book.page_uri,
             "ledger": str(self.book.ledger.location),
         }
+
+    def _is_made_up(self) -> bool:
+        """True if a later night of the pair had begun when this one did."""
+        hours = self.pair.nightly
+        latest = find_night(self.claim["began_at"], hours.hour.minutes, zoneinfo.ZoneInfo(hours.time_zone))
+        return self.book.night < latest
+
+    @property
+    def _keeps_extra(self) -> bool:
+        return self.pair.deletes is Deletes.RETAIN

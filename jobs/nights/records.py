@@ -14,13 +14,15 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, NamedTuple
 
+from jobs.core.model import Attributes
 from jobs.errors import LedgerError, NoSuchBucket, NotFound, PreconditionFailed
 from jobs.ledger.files import list_names, read_file, write_file
 from jobs.ledger.ledger import WRITE_TRIES, Ledger
-from jobs.nights.calendar import Stage, claim_name, parse_label, record_name, summary_name
+from jobs.nights.calendar import Stage, claim_name, page_name, parse_label, record_name, summary_name
 from jobs.nights.documents import claim_defect, record_defect, summary_defect
 
 LOOK_SECONDS = 0.5
+HTML = Attributes(headers={"content-type": "text/html; charset=utf-8"})
 
 
 class StageRecord(NamedTuple):
@@ -46,6 +48,11 @@ class NightRecords:
     def summary_uri(self) -> str:
         """The URI of the summary, which may not exist yet."""
         return str(self.ledger.location.join(summary_name(self.pair, self.night, self.times)))
+
+    @property
+    def page_uri(self) -> str:
+        """The URI of the page, which may not exist yet."""
+        return str(self.ledger.location.join(page_name(self.pair, self.night, self.times)))
 
     async def summary(self) -> dict[str, Any] | None:
         """Return the night's summary, None while it has not ended."""
@@ -75,8 +82,19 @@ class NightRecords:
         return last, records
 
     async def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
-        """End the night. Returns the summary that won."""
-        return await self._write(summary_name(self.pair, self.night, self.times), summary, summary_defect)
+        """End the night, and write its page. Returns the summary that won."""
+        ended = await self._write(summary_name(self.pair, self.night, self.times), summary, summary_defect)
+        await self.write_page(ended)
+        return ended
+
+    async def write_page(self, summary: Mapping[str, Any]) -> None:
+        """Write the page of the summary that is in the ledger, if it is not there yet."""
+        from jobs.nights.page import render_night  # jinja2 loads here
+
+        name = page_name(self.pair, self.night, self.times)
+        page = await asyncio.to_thread(render_night, summary)
+        with contextlib.suppress(PreconditionFailed):  # another start made it of the same summary
+            await write_file(self.ledger.store, self.ledger.location, name, page.encode(), HTML, tries=WRITE_TRIES)
 
     async def claim(self, intended: Mapping[str, Any]) -> dict[str, Any]:
         """Begin the night, or continue it. Returns the claim that won."""

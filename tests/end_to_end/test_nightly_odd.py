@@ -139,13 +139,22 @@ def test_reports_of_the_pair_are_used_where_others_objects_are_beside_it(world: 
     assert (night["code"], counted(night, "reconcile")) == (0, {"same": 2})
 
 
-def test_a_pair_without_any_object_is_well(world: World, tmp_path: Path) -> None:
+def test_a_night_that_compared_nothing_says_so_and_is_not_well(world: World, tmp_path: Path) -> None:
     policy = write_policy(world, tmp_path)
     night = nightly(world, policy)
-    assert (night["code"], night["left"]) == (0, 0)
-    assert night["verdict"] == "All is well: reconcile nothing; nothing to repair; sample nothing; deep nothing."
+    assert (night["code"], night["left"]) == (3, 0)
+    assert night["verdict"].startswith("Nothing was compared, since the pair has no object: ")
+    assert night["next_steps"][0].endswith(": sealift policy check")
     world.client.put_object(Bucket=world.destination, Key="copies/docs/kept", Body=b"deleted at the source")
-    assert nightly(world, policy, "--night", "2026-11-21")["code"] == 0
+    assert nightly(world, policy, "--night", "2026-11-21")["code"] == 0  # all that is there was judged
+    world.put("docs/young")
+    young = nightly(world, policy, "--night", "2026-11-22", "--margin", "30d")
+    assert (young["code"], young["left"]) == (3, 0)
+    assert young["verdict"].startswith("Nothing was compared, since all 2 objects are in flight: ")
+    [step] = young["next_steps"]
+    assert step.endswith(": sealift nightly --pair docs --night 2026-11-22 --again --margin 0s")
+    again = nightly(world, policy, "--night", "2026-11-22", "--again")
+    assert (again["code"], counted(again, "repair")) == (0, {"copied": 1})
 
 
 @pytest.mark.slow

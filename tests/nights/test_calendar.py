@@ -1,4 +1,4 @@
-"""Which night it is, what is due in it, and what it came to."""
+"""Which night it is, what is due in it, and what is left of it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,12 @@ from jobs.nights.calendar import (
     due_after,
     find_emptied,
     find_night,
-    is_well,
     left_by_reconcile,
     left_by_run,
     left_out,
     parse_night,
     record_name,
     summary_name,
-    verdict,
 )
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe"]
@@ -150,39 +148,6 @@ def stage(
     return {"stage": name, "left": left, "refused": refused, "run_id": run_id, "counts": counts}
 
 
-def test_the_verdict_says_what_was_done_what_was_refused_and_what_is_left() -> None:
-    quiet = [stage("reconcile", same=40, missing=0), stage("repair", run_id=None), stage("sample")]
-    assert verdict(quiet) == "All is well: reconcile 40 same; nothing to repair; sample nothing."
-    assert is_well(quiet)
-    refused = stage("repair", left=4, refused="the plan has 4 objects, limits.max_objects allows 3", run_id=None)
-    assert verdict([stage("reconcile", same=36, missing=4), refused]) == (
-        "4 rows need attention: reconcile 36 same, 4 missing; "
-        "repair refused, the plan has 4 objects, limits.max_objects allows 3."
-    )
-    unseen = [stage("reconcile", same=1), stage("sample", refused="too dear", run_id=None)]
-    assert not is_well(unseen)
-    assert verdict(unseen).startswith("Nothing wrong was found, but not everything was done: ")
-    assert verdict([stage("reconcile", left=1, different=1)]).startswith("1 row needs attention: ")
-    assert verdict([stage("repair", left=7, copied=3)], is_finished=False) == (
-        "The night is not finished, 7 rows are left to do: repair 3 copied."
-    )
-
-
-def test_a_night_that_could_compare_little_is_well_only_if_a_verification_proved_some() -> None:
-    little = stage("reconcile", same=4, unverifiable=6, extra=90)
-    assert not is_well([little, stage("sample", skipped=1)])
-    assert verdict([little, stage("sample")]) == (
-        "Nothing wrong was found, but 6 of 10 objects could not be compared, and none of all verified: "
-        "reconcile 4 same, 6 unverifiable, 90 extra; sample nothing."
-    )
-    assert is_well([little, stage("sample", verified=2)])
-    assert verdict([little, stage("sample", verified=2)]).startswith(
-        "Nothing wrong was found, but 6 of 10 objects could not be compared, and only 2 of all verified: "
-    )
-    assert is_well([stage("reconcile", same=5, unverifiable=5), stage("sample")])
-    assert verdict([stage("reconcile", same=5, unverifiable=5)]).startswith("All is well: ")
-
-
 def test_a_source_that_had_objects_last_night_and_has_none_now_was_emptied_until_it_has_some() -> None:
     had = [stage("reconcile", same=3, missing=1, extra=9, excluded=2), stage("sample")]
     emptied = {"night": "2026-11-24", "objects": 4}
@@ -196,5 +161,3 @@ def test_a_source_that_had_objects_last_night_and_has_none_now_was_emptied_until
     assert find_emptied(gone, "2026-11-25", [stage("reconcile", extra=13) | {"emptied": emptied}]) == emptied
     assert find_emptied(gone, "2026-11-24", [stage("reconcile", extra=13)]) is None  # it never had any
     assert find_emptied({"counts": {"in flight": 1}}, "2026-11-24", had) is None
-    [clause] = verdict([stage("reconcile", left=4, extra=13) | {"emptied": emptied}]).split(": ", 1)[1:]
-    assert clause.startswith("the source has no object, on 2026-11-24 it had 4: all copies stay")

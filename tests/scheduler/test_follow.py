@@ -199,16 +199,40 @@ def test_a_night_is_told_as_it_ended(place: Place, mail: Mail, batch_jobs: Batch
         "left": 2,
         "stages": [stage, proven],
         "summary": "s3://y",
+        "planned_dollars": 0.5,
+        "source": "s3://docs/in/",
+        "destination": "s3://copies/out/",
+        "next_steps": ["See what reconcile left, and what helps: sealift runs report r"],
+        "report_html": "s3://y.html",
     }
     write(place, "nights/pair/2026-11-25.json", summary)
     with place.function("follow") as follow:
         end = ended(name, "FAILED", container={"exitCode": 3}, jobId=batch_jobs.job(name).id)
         assert action(follow.invoke(end)) == "told"
         assert action(follow.invoke(end)) == "told before"
-        assert metrics(follow) == {"NightSucceeded": 1, "Findings": 2, "VerifiedShare": 75}
+        assert metrics(follow) == {"NightSucceeded": 1, "Findings": 2, "PlannedDollars": 0.5, "VerifiedShare": 75}
     ((subject, body),) = mail.read()
     assert subject == "Sealift night of pair: 2 rows need attention: 2 different."
     assert "reconcile: complete, 7 rows, 2 left" in body
+    assert "s3://docs/in/ → s3://copies/out/\n\nSee what reconcile left" in body
+    assert body.endswith("page: s3://y.html")
+
+
+def test_a_run_of_a_night_that_batch_has_is_told_by_the_night_alone(
+    place: Place, mail: Mail, batch_jobs: BatchServer
+) -> None:
+    report(place)
+    options = {"options": {"pair": "pair", "night": "2026-11-25"}}
+    write(place, f"runs/{RUN}/spec.json", options)
+    other = RUN.replace("00", "01", 1)
+    write(place, f"runs/{other}/spec.json", options)
+    with place.function("follow") as follow:
+        assert action(follow.invoke(ended(f"{other}-000-report", "FAILED"))) == "told"  # a person's night has no job
+        with place.function("submit") as submit:
+            night(place, submit)
+        assert action(follow.invoke(ended(f"{RUN}-000-report"))) == "left to its night"
+        assert metrics(follow) == {}
+    assert len(mail.read()) == 1
 
 
 def test_a_night_that_did_not_end_is_told_with_what_to_do(place: Place, mail: Mail, batch_jobs: BatchServer) -> None:

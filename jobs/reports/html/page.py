@@ -96,8 +96,8 @@ def render(
     job and pair, in any order. The page requests nothing from the network, and its policy forbids
     that. Same arguments, same page.
     """
-    environment = _environment()
-    script = _asset(environment, "report.js")
+    environment = template_environment()
+    script = template_asset(environment, "report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     past = _past(report, earlier)
     shown = findings[:FINDINGS_SHOWN]
@@ -117,7 +117,7 @@ def render(
         trend=_trend(past[-RUNS_DRAWN:]) if len(past) > 1 else None,
         ages=_histogram(report.get("ages", ()), "Age of what is missing"),
         sizes=_histogram(report.get("sizes", ()), "Size of what is missing"),
-        style=Markup(_asset(environment, "report.css")),
+        style=Markup(template_asset(environment, "report.css")),
         script=Markup(script),
         script_digest=digest,
     )
@@ -156,7 +156,8 @@ def _tone(report: Mapping[str, Any]) -> str:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def template_environment() -> jinja2.Environment:
+    """The templates of all pages, with what they call."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jobs.reports.html"),
         autoescape=True,
@@ -189,7 +190,8 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _asset(environment: jinja2.Environment, name: str) -> str:
+def template_asset(environment: jinja2.Environment, name: str) -> str:
+    """A file beside the templates, as it is."""
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]
 

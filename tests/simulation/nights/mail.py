@@ -121,7 +121,9 @@ class Mailbag:
     def _check_run(self, run_id: str) -> None:
         is_reported = self._model.document(f"runs/{run_id}/report.json") is not None
         is_told = bool(self._told.get(Told(run_id, "verdict" if is_reported else "no report")))
-        if is_reported or self._model.ends_of(run_id):
+        if "night" in self._model.document(f"runs/{run_id}/spec.json")["options"]:
+            self._model.demand(not is_told, "a night is told once", f"{run_id} was told beside its night")
+        elif is_reported or self._model.ends_of(run_id):
             what = "its report" if is_reported else "that it has no report"
             self._model.demand(is_told, "every end is told", f"nobody was told of {run_id} {what}")
 

@@ -1,0 +1,91 @@
+"""Objects that a night leaves to people, each counted once.
+
+The reconciliation, the sample and the deep verification may all find one object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jobs.core.category import Category
+from jobs.core.model import Location, ObjectRef
+from jobs.core.outcome import Status
+from jobs.errors import LedgerError, NotFound
+from jobs.ledger.ledger import Ledger
+from jobs.nights.calendar import Stage
+from jobs.runs.request import failures_of
+from jobs.s3.downloads import download
+
+_MEMORY = "256MB"
+
+
+class _Named(NamedTuple):
+    """A Parquet file that names objects in its column `key`, and which of its rows count, in SQL."""
+
+    uri: str
+    condition: str
+
+
+async def count_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], *, keeps_extra: bool) -> int:
+    """Return how many objects the stages of a summary leave.
+
+    What has no key counts as often as it was found: a line that could not be read, a row that a
+    plan left out, all of a run that stopped. `keeps_extra`: copies without an original are no
+    finding. Raises LedgerError, StoreError.
+    """
+    leaving = [stage for stage in stages if stage["left"]]
+    if len(leaving) < 2:
+        return sum(stage["left"] for stage in leaving)
+    import duckdb
+
+    from jobs.tables.duck import connect, parquet
+
+    without_key = 0
+    with tempfile.TemporaryDirectory(prefix="sealift-left-") as folder:
+        scratch = Path(folder)
+        with connect(scratch, memory_limit=_MEMORY) as connection:
+            connection.execute("CREATE TABLE keys (key VARCHAR)")
+            for number, stage in enumerate(leaving):
+                found, file = 0, scratch / f"{number}.parquet"
+                named = await _naming(ledger, stages, stage, keeps_extra=keeps_extra)
+                if named is not None and await _fetch(ledger, named.uri, file):
+                    insert = f"INSERT INTO keys SELECT key FROM {parquet(file)} WHERE {named.condition}"
+                    try:
+                        [(found,)] = (await asyncio.to_thread(connection.execute, insert)).fetchall()
+                    except duckdb.Error as error:
+                        raise LedgerError(f"{named.uri} cannot be read ({error}): it was altered") from error
+                without_key += max(0, stage["left"] - found)
+            [(keys,)] = connection.execute("SELECT count(DISTINCT key) FROM keys").fetchall()
+    return int(keys) + without_key
+
+
+async def _naming(
+    ledger: Ledger, stages: Sequence[Mapping[str, Any]], stage: Mapping[str, Any], *, keeps_extra: bool
+) -> _Named | None:
+    """The file that names what a stage leaves, if one does."""
+    from jobs.tables.duck import quoted
+
+    reconciled = next(each["run_id"] for each in stages if each["stage"] == Stage.RECONCILE)
+    if stage["stage"] == Stage.RECONCILE:
+        others = [Category.MISSING, Category.STALE, *([Category.EXTRA] if keeps_extra else [])]
+        condition = f"is_finding AND category NOT IN ({', '.join(map(quoted, others))})"
+        return _Named(ledger.uri(reconciled, "differences/00000.parquet"), condition)
+    if stage["stage"] == Stage.REPAIR and stage["refused"]:
+        return _Named(ledger.uri(reconciled, "repair.parquet"), "true")
+    if stage["run_id"] and ((await ledger.report(stage["run_id"])) or {}).get("failures_manifest"):
+        condition = f"status <> '{Status.CHANGED}'" if stage["job"] == "verify" else "true"
+        return _Named(await failures_of(ledger, stage["run_id"]), condition)
+    return None
+
+
+async def _fetch(ledger: Ledger, uri: str, file: Path) -> bool:
+    """Download a file of the ledger. False if somebody removed it."""
+    try:
+        await download(ledger.store, ObjectRef(*Location.parse(uri)), file)
+    except NotFound:
+        return False
+    return True

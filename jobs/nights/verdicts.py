@@ -1,0 +1,126 @@
+"""The verdict of a night: what it came to, and what to do now. Pure.
+
+`stages` are those of a night's summary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from jobs.core.category import Category
+from jobs.core.outcome import Status
+from jobs.nights.calendar import Stage
+
+_JUDGED = (Category.SAME, Category.MISSING, Category.STALE, Category.DIFFERENT)
+
+
+def count_unproven(stages: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """Return how many objects a night's reconciliation could not compare, and how many it judged."""
+    counts = _found(stages)
+    unproven = counts.get(Category.UNVERIFIABLE, 0)
+    return unproven, sum(counts.get(category, 0) for category in _JUDGED) + unproven
+
+
+def is_unproven(stages: Sequence[Mapping[str, Any]]) -> bool:
+    """Return True if a night could compare less than half of the objects."""
+    unproven, judged = count_unproven(stages)
+    return 2 * unproven > judged
+
+
+def is_unjudged(stages: Sequence[Mapping[str, Any]]) -> bool:
+    """Return True if a night compared nothing: its pair has no object, or all are in flight."""
+    found = {category for category, count in _found(stages).items() if count} - {Category.EXCLUDED}
+    return found <= {Category.IN_FLIGHT} and not count_verified(stages)
+
+
+def count_verified(stages: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many rows the night's verifications proved. Two of them may prove one object."""
+    return sum(stage["counts"].get(Status.VERIFIED, 0) for stage in stages)
+
+
+def is_well(stages: Sequence[Mapping[str, Any]]) -> bool:
+    """Return True if something was compared, and nothing is left to do.
+
+    Where reports can compare less than half of the objects, as with KMS or uploads in parts, a
+    verification has to prove some of them.
+    """
+    if any(stage["left"] or stage["refused"] for stage in stages) or is_unjudged(stages):
+        return False
+    return not is_unproven(stages) or bool(count_verified(stages))
+
+
+def verdict(stages: Sequence[Mapping[str, Any]], left: int, *, is_finished: bool = True) -> str:
+    """Return the night in one sentence. `left`: how many objects need attention."""
+    if not is_finished:
+        head = f"The night is not finished, {left:,} {'row is' if left == 1 else 'rows are'} left to do"
+    elif left:
+        head = f"{left:,} {'object needs' if left == 1 else 'objects need'} attention"
+    elif any(stage["refused"] for stage in stages):
+        head = "Nothing wrong was found, but not everything was done"
+    elif is_unjudged(stages):
+        young = _found(stages).get(Category.IN_FLIGHT, 0)
+        objects = "the only object is" if young == 1 else f"all {young:,} objects are"
+        head = f"Nothing was compared, since {f'{objects} in flight' if young else 'the pair has no object'}"
+    elif is_unproven(stages):
+        unproven, judged = count_unproven(stages)
+        verified = count_verified(stages)
+        head = (
+            f"Nothing wrong was found, but {unproven:,} of {judged:,} objects could not be compared, and "
+            f"{f'only {verified:,}' if verified else 'none'} of all verified"
+        )
+    else:
+        head = "All is well"
+    return f"{head}: {'; '.join(map(stage_text, stages))}."
+
+
+def head_of(sentence: str) -> str:
+    """Return the part of a verdict that is about the whole night."""
+    return sentence.partition(": ")[0].rstrip(".")
+
+
+def next_steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], *, is_finished: bool) -> list[str]:
+    """Return what a person does now, a sentence for each step. Nothing to do: an empty list."""
+    if not is_finished:
+        return [f"Go on with it: sealift nightly --pair {pair} --night {night}"]
+    return list(_steps(pair, night, stages))
+
+
+def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for stage in stages:
+        if stage.get("emptied"):
+            yield "Put the objects back, or take the pair out of the policy if that is meant."
+        elif stage["refused"]:
+            yield (
+                f"{stage['stage']} was refused: find out why the plan is so large, then raise the pair's limits for "
+                f"the next night, or copy now: sealift backfill --pair {pair} --dry-run"
+            )
+        elif stage["left"]:
+            yield f"See what {stage['stage']} left, and what helps: sealift runs report {stage['run_id']}"
+    if is_unjudged(stages) and not any(stage["left"] or stage["refused"] for stage in stages):
+        if _found(stages).get(Category.IN_FLIGHT):
+            again = f"sealift nightly --pair {pair} --night {night} --again --margin 0s"
+            yield f"Compare what is newer than the margin, too: {again}"
+        else:
+            yield f"Check bucket and prefixes of the pair {pair} in the policy: sealift policy check"
+
+
+def _found(stages: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:
+    """The counts of the reconciliation, by category."""
+    counts: Iterator[Mapping[str, int]] = (each["counts"] for each in stages if each["stage"] == Stage.RECONCILE)
+    return next(counts, {})
+
+
+def stage_text(stage: Mapping[str, Any]) -> str:
+    """Return what a stage came to."""
+    if stage["refused"]:
+        return f"{stage['stage']} refused, {stage['refused']}"
+    if stage["run_id"] is None and stage["stage"] == Stage.REPAIR:
+        return "nothing to repair"
+    counts = {name: count for name, count in stage["counts"].items() if count}
+    if emptied := stage.get("emptied"):
+        return (
+            f"the source has no object, on {emptied['night']} it had {emptied['objects']:,}: all copies stay, and "
+            "nothing else was done. Put the objects back, or take the pair out of the policy if that is meant"
+        )
+    return f"{stage['stage']} {', '.join(f'{count:,} {name}' for name, count in counts.items()) or 'nothing'}"
