@@ -103,6 +103,7 @@ class ExpireCommand:
         """How the run starts: --yes-delete is the consent."""
         return StartOptions(
             dry_run=False,
+            save=False,
             max_cost=self.max_cost,
             max_objects=self.max_objects,
             max_failures=None,

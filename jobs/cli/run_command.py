@@ -9,12 +9,12 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jobs.aws.batch_arrays import WORK
+from jobs.aws.batch_arrays import WORK, Placement
 from jobs.cli.console import TERMINAL, ask, emit, say
-from jobs.cli.start_options import StartOptions
+from jobs.cli.start_options import ApplyOptions, StartOptions
 from jobs.cli.texts import assumptions, plan_text, report_text
 from jobs.config import Settings
-from jobs.core.run import Plan, RunSpec
+from jobs.core.run import SAVED, Plan, RunSpec
 from jobs.errors import ConfigError, Conflict, Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
@@ -22,6 +22,7 @@ from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import Submitted, describe_failure
 from jobs.runs.request import Planned, Planner, Request
+from jobs.runs.saved_plans import check_startable, claim, save
 from jobs.runs.summaries import find_run_id
 
 
@@ -48,6 +49,8 @@ async def launch_and_report(
     plan_run = plan_run or kind.plan
     if plan_run is None:
         raise UsageError(f"no {kind.name} run can be planned here")
+    if options.save and (not options.dry_run or then_verify):
+        raise UsageError("--save keeps the plan of one run: give it with --dry-run, and without --then-verify")
     batch = options.batch.placed(options.executor, then_verify=then_verify)
     place = placing.place(batch, settings, request.job) if placing.is_batch(batch, settings) else None
     if place is None:
@@ -67,29 +70,70 @@ async def launch_and_report(
             _check_not_empty(request, planned)
         launch.check_limits(runs, options.max_cost, options.max_objects)
         if options.dry_run:
-            document = _plan_document(planned.spec, planned.plan)
+            document, texts = _plan_document(planned.spec, planned.plan), _plan_texts(runs)
             if len(runs) > 1:
                 document["then"] = _plan_document(runs[1].spec, runs[1].plan)
-            emit(document, as_json=as_json, text="\n".join(plan_text(each.spec, each.plan) for each in runs))
+            if options.save:
+                sha256 = await save(planned, ledger, "local" if place is None else "batch")
+                document["sha256"] = sha256
+                texts.append(f"  start it  sealift apply {planned.spec.run_id} --sha256 {sha256}")
+            emit(document, as_json=as_json, text="\n".join(texts))
             return 0
         if not as_json:
-            say("\n".join(plan_text(each.spec, each.plan) for each in runs))
+            say("\n".join(_plan_texts(runs)))
         if sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not as_json:
             ask("Start?")
         for each in runs:
             await launch.publish(each, ledger)
     finally:
         planned.discard()
-    if place is None or not planned.plan.shards:
-        return await run_and_report(planned.spec, planned.plan, ledger, settings, as_json=as_json)
+    published = [(each.spec, each.plan) for each in runs]
+    return await _start(published, place, ledger, settings, as_json=as_json, detach=options.batch.detach)
+
+
+async def apply_and_report(
+    ledger: Ledger, run_id: str, sha256: str | None, settings: Settings, options: ApplyOptions
+) -> int:
+    """Start exactly the plan that a dry run has saved, and report. Returns the exit code."""
+    spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
+    await check_startable(ledger, spec, plan, sha256)
+    batch = options.batch.placed(options.executor or spec.options[SAVED])
+    place = placing.place(batch, settings, spec.job) if placing.is_batch(batch, settings) else None
+    if place is not None:
+        await placing.check(place, spec.source, spec.destination)
+    if not options.as_json:
+        say(plan_text(spec, plan))
+    if sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not options.as_json:
+        ask("Start?")
+    await claim(ledger, spec, plan)
+    return await _start([(spec, plan)], place, ledger, settings, as_json=options.as_json, detach=options.batch.detach)
+
+
+async def _start(
+    published: Sequence[tuple[RunSpec, Plan]],
+    place: Placement | None,
+    ledger: Ledger,
+    settings: Settings,
+    *,
+    as_json: bool,
+    detach: bool,
+) -> int:
+    """Work through published plans, here (the first one) or in Batch, and print their reports."""
+    spec, plan = published[0]
+    if place is None or not plan.shards:
+        return await run_and_report(spec, plan, ledger, settings, as_json=as_json)
     submitted: list[tuple[Submitted, RunSpec, Plan]] = []
     # a waiting parent must not be its child's dependency (deadlock)
-    after = settings.batch_job_id if options.batch.detach else None
-    for each in runs:
+    after = settings.batch_job_id if detach else None
+    for spec, plan in published:
         follows = submitted[-1][0].job_ids[WORK] if submitted else None
-        jobs = await batch_follow.submit(each.spec, each.plan, ledger, place, after=after, follows=follows)
-        submitted.append((jobs, each.spec, each.plan))
-    return await follow_and_report(submitted, ledger, as_json=as_json, detach=options.batch.detach)
+        jobs = await batch_follow.submit(spec, plan, ledger, place, after=after, follows=follows)
+        submitted.append((jobs, spec, plan))
+    return await follow_and_report(submitted, ledger, as_json=as_json, detach=detach)
+
+
+def _plan_texts(runs: Sequence[Planned]) -> list[str]:
+    return [plan_text(each.spec, each.plan) for each in runs]
 
 
 def _check_not_empty(request: Request, planned: Planned) -> None:

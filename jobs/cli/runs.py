@@ -27,12 +27,12 @@ from jobs.cli.options import (
     option,
     takes,
 )
-from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_report
-from jobs.cli.start_options import StartOptions, WorkerOptions
+from jobs.cli.run_command import apply_and_report, follow_and_report, launch_and_report, run_and_report
+from jobs.cli.start_options import ApplyOptions, StartOptions, WorkerOptions
 from jobs.cli.texts import plan_text, report_text
 from jobs.config import Settings
 from jobs.core.model import Location, ObjectRef
-from jobs.core.run import Plan, RunSpec
+from jobs.core.run import SAVED, Plan, RunSpec
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
@@ -46,6 +46,7 @@ from jobs.runs.batch_executor import BatchExecutor
 from jobs.runs.progress import RunCommand, RunProgress, find_command, find_progress
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.request import Request, open_ledger
+from jobs.runs.saved_plans import is_waiting, require_started
 from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, summarize_runs
 
 WATCH_SECONDS = 2.0
@@ -64,6 +65,7 @@ _OF_THE_FIRST_RUN = frozenset(
         "destination_checksums",
         "filters",
         "night",
+        SAVED,
     )
 )
 """Options of a run's spec that its retry leaves out: it finds them again, or has no use for them.
@@ -111,6 +113,31 @@ class RetryCommand:
     batch: WorkerOptions = group(WorkerOptions)
     yes: bool = flag("Start without asking (on a terminal it asks).")
     as_json: bool = json_option()
+
+
+@command_options
+class ApplyCommand:
+    """`sealift apply`, as it was typed."""
+
+    run_id: str = argument(type=RunType(), metavar="RUN")
+    sha256: str | None = option("Start only the plan of this digest, which the dry run printed.", metavar="HEX")
+    ledger: str | None = ledger_option()
+    how: ApplyOptions = group(ApplyOptions)
+
+
+@click.command(cls=SectionedCommand)
+@takes(ApplyCommand)
+def apply(options: ApplyCommand) -> int:
+    """Start exactly the plan that a dry run with --save has kept, once, within 24 hours.
+
+    The rows, their number and their order are those of the plan. What has changed since is found
+    out row by row, as in every run. The workers refuse another plan than the one that starts.
+
+    \b
+    sealift replicate --source s3://docs --destination s3://replica --dry-run --save
+    sealift apply latest
+    """
+    return asyncio.run(_apply(_open(options.ledger), options))
 
 
 @click.group()
@@ -218,6 +245,12 @@ async def _list(ledger: Ledger, options: ListRunsCommand) -> int:
     return 0
 
 
+async def _apply(ledger: Ledger, options: ApplyCommand) -> int:
+    run_id = await find_run_id(ledger, options.run_id)
+    ledger = open_ledger(ledger.location)  # what follows is work, which has patience
+    return await apply_and_report(ledger, run_id, options.sha256, Settings.from_environment(), options.how)
+
+
 async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     run_id = await find_run_id(ledger, run_id)
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
@@ -238,7 +271,10 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     progress = (
         f"{run_progress.rows:,} of {plan.rows:,} rows done, {human_bytes(run_progress.size_bytes)}, no report yet"
     )
-    if not ended and (command := await find_command(ledger, run_id)) is not None and command.is_over:
+    if not ended and await is_waiting(ledger, spec):
+        document["state"] = "planned"
+        progress = f"planned, and not started: sealift apply {run_id}"
+    elif not ended and (command := await find_command(ledger, run_id)) is not None and command.is_over:
         document["state"] = "stopped"
         progress += f"\nstopped: its command ({command.text}) has ended; {_next_step(spec)}"
     text = plan_text(spec, plan) + "\n" + (report_text(ended) if ended else progress)
@@ -252,6 +288,7 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
 async def _watch(ledger: Ledger, run_id: str, as_json: bool) -> int:
     run_id = await find_run_id(ledger, run_id)
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
+    await require_started(ledger, spec)
     ledger = open_ledger(ledger.location)  # a run outlasts a server that is away for a while
     if (submitted := await BatchExecutor(ledger, Batch()).latest(run_id)) is not None:
         return await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json)
@@ -316,6 +353,7 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
 async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None = None, *, opens: bool = False) -> int:
     run_id = await find_run_id(ledger, run_id)
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
+    await require_started(ledger, spec)
     document = await ledger.report(run_id) or await launch.conclude(
         spec, plan, ledger, {}, kind_of(spec).report_details
     )
@@ -345,6 +383,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     settings, as_json = Settings.from_environment(), options.as_json
     run_id = await find_run_id(ledger, options.run_id)
     spec, plan, ended = await ledger.spec(run_id), await ledger.plan(run_id), await ledger.report(run_id)
+    await require_started(ledger, spec)
     ledger = open_ledger(ledger.location)  # what follows is work, which has patience
     executor = options.executor
     if executor is None and await ledger.names(run_id, "batch/"):
@@ -376,6 +415,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     )
     start = StartOptions(
         dry_run=False,
+        save=False,
         max_cost=None,
         max_objects=None,
         max_failures=None,

@@ -67,6 +67,7 @@ class StartOptions:
     """What `launch_and_report()` has to know besides the request."""
 
     dry_run: bool = flag("Print the plan (rows, bytes, requests, dollars) and do nothing.")
+    save: bool = flag("With --dry-run: keep the plan in the ledger, for `sealift apply RUN`.")
     max_cost: float | None = max_cost_option()
     max_objects: int | None = max_objects_option()
     max_failures: float | None = option(
@@ -81,6 +82,16 @@ class StartOptions:
     yes: bool = flag("Start without asking (on a terminal it asks).")
     executor: str | None = executor_option()
     batch: WorkerOptions = group(WorkerOptions)
+    as_json: bool = json_option()
+
+
+@command_options
+class ApplyOptions:
+    """How a saved plan starts."""
+
+    executor: str | None = executor_option("Default: as it was planned.")
+    batch: WorkerOptions = group(WorkerOptions)
+    yes: bool = flag("Start without asking (on a terminal it asks).")
     as_json: bool = json_option()
 
 

@@ -107,7 +107,7 @@ class RunSpec:
 class ShardSummary:
     """One shard of a plan: its rows and their bytes.
 
-    `sha256`: of its file, where the job deletes.
+    `sha256`: of its file, where the job deletes or starts a saved plan.
     """
 
     rows: int
@@ -163,6 +163,10 @@ class Plan:
         return cls(**known | {"shards": tuple(ShardSummary(**shard) for shard in data["shards"])})
 
 
+SAVED = "saved"
+"""The option of a run whose plan was kept by a dry run. Its value: where it is to work."""
+
+
 def is_destructive(spec: RunSpec) -> bool:
     """Whether the run's workers delete originals: only an expire run has this option."""
     return bool(spec.options.get("delete"))
@@ -180,5 +184,8 @@ def run_digest(spec: RunSpec, plan: Plan) -> str:
 
 
 def worker_pins(spec: RunSpec, plan: Plan) -> tuple[str, ...]:
-    """The digests on a deleting worker's command line, which the ledger must match."""
-    return ("--run-sha256", run_digest(spec, plan)) if is_destructive(spec) else ()
+    """The digests on a worker's command line, which the ledger must match, of a run that deletes or
+    that starts a saved plan.
+    """
+    is_pinned = is_destructive(spec) or SAVED in spec.options
+    return ("--run-sha256", run_digest(spec, plan)) if is_pinned else ()

@@ -6,15 +6,17 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.core.run import RunSpec
 from jobs.errors import LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import findings_count, iso_time
 from jobs.runs.progress import find_command, find_progress
 from jobs.runs.replaced_runs import scope_of
+from jobs.runs.saved_plans import is_waiting
 from jobs.s3.retries import gather_bounded
 
 READS = 32
-STATES = ("complete", "incomplete", "failed", "stopped", "unreported", "unplanned", "unreadable")
+STATES = ("complete", "incomplete", "failed", "stopped", "unreported", "planned", "unplanned", "unreadable")
 """The states that a summary has."""
 SHOWN_IDS = 5
 LATEST = "latest"
@@ -115,7 +117,7 @@ async def _summarize(ledger: Ledger, run_id: str) -> dict[str, Any]:
         if (ended := await ledger.report(run_id)) is not None:
             known = {name: ended[name] for name in ("state", "rows", "seconds")}
             return summary | known | counted(ended) | {"planned_dollars": ended.get("planned_dollars")}
-        return summary | await _unfinished(ledger, run_id)
+        return summary | await _unfinished(ledger, spec)
     except (LedgerError, KeyError, TypeError, AttributeError) as error:
         why = (
             str(error) if isinstance(error, LedgerError) else f"{ledger.uri(run_id, 'report.json')} is damaged: {error}"
@@ -123,7 +125,8 @@ async def _summarize(ledger: Ledger, run_id: str) -> dict[str, Any]:
         return summary | {"state": "unreadable", "error": why}
 
 
-async def _unfinished(ledger: Ledger, run_id: str) -> dict[str, Any]:
+async def _unfinished(ledger: Ledger, spec: RunSpec) -> dict[str, Any]:
+    run_id = spec.run_id
     try:
         plan = await ledger.plan(run_id)
     except LedgerError as error:
@@ -132,7 +135,9 @@ async def _unfinished(ledger: Ledger, run_id: str) -> dict[str, Any]:
         raise
     progress = await find_progress(ledger, run_id, plan)
     state = "incomplete" if progress.rows < plan.rows else "unreported"
-    if state == "incomplete" and (command := await find_command(ledger, run_id)) is not None and command.is_over:
+    if await is_waiting(ledger, spec):
+        state = "planned"
+    elif state == "incomplete" and (command := await find_command(ledger, run_id)) is not None and command.is_over:
         state = "stopped"
     return {
         "state": state,
