@@ -218,7 +218,7 @@ class KeyBackup:
         while step.act in (Act.COPY, Act.RESTORE):
             look.history = [version for version in sides.whole if identity(version) not in self.refused]
             target = newest(look.history, mirrors_deletes=self.job.options.mirrors_deletes)
-            named = dict(zip((row.row for row in self.rows), places_of(self.rows, look.history), strict=True))
+            named = self._name(look)
             step = await self._decide(look, named, target)
             if step.act is Act.COPY:
                 await self._copy(look, step.place, target, [row for row in self.rows if named[row.row] == step.place])
@@ -236,6 +236,16 @@ class KeyBackup:
         self.progress.owes_newest = False
         self._conclude(look, named)
         return True
+
+    def _name(self, look: _Look) -> dict[int, int | None]:
+        """Return the place of each row's version among those that count. None: it is gone, or was
+        refused.
+
+        A row without a version id or ETag means the key's latest, whether that counts or not.
+        """
+        whole, counting = look.sides.whole, {identity(version): at for at, version in enumerate(look.history)}
+        places = zip(self.rows, places_of(self.rows, whole), strict=True)
+        return {row.row: None if at is None else counting.get(identity(whole[at])) for row, at in places}
 
     async def _decide(self, look: _Look, named: Mapping[int, int | None], target: int | None) -> NextStep:
         """Return the next step.

@@ -204,3 +204,13 @@ def test_contents_that_only_reading_can_tell_apart_are_read_below_the_limit_only
     assert left.left == {0}
     assert (read.outcomes[0].status, read.outcomes[0].evidence.value) == (Status.SAME, "content")
     assert len(run(store.copies())) == 1
+
+
+def test_a_row_without_a_version_means_the_latest_even_where_that_has_to_wait():
+    """The older version was copied for it, and the archived one was called copied."""
+    store = Ticking()
+    run(put(store, b"older"))
+    run(put(store, b"archived", storage_class="GLACIER"))
+    (outcome,) = run(backup(store, storage_class="STANDARD").process([ObjectVersion(0, KEY)]))
+    assert outcome.status is Status.ARCHIVED
+    assert [copy[0] for copy in run(store.copies())] == [b"older"]
