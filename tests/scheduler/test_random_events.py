@@ -1,0 +1,137 @@
+"""Random worlds of events, through the functions' own entrances.
+
+What must hold: when all events were delivered and the backlog was worked at, the source's newest
+version is on top at the destination, or the journal or the backlog says that it is not. Nothing of
+the destination is lost. `same` is said of what is equal.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from tests.scheduler.event_world import World
+
+EXAMPLES = int(os.environ.get("SEALIFT_EXAMPLES", "300"))
+keys = st.sampled_from(["k", "k", "a b+é"])
+contents = st.sampled_from([b"", b"OK", b"NO", b"OK", b"more than ten", b"MORE THAN TEN"])
+absences = st.sampled_from(
+    [frozenset()] * 6
+    + [frozenset({each}) for each in ("sequencer", "eTag", "size", "versionId", "eventTime")]
+    + [frozenset({"eTag", "versionId"}), frozenset({"sequencer", "size", "eventTime", "eTag"})]
+)
+forms = st.sampled_from(["records", "records", "eventbridge"])
+troubles = st.sampled_from(["killed before", "killed after", "unavailable", "throttled", "denied", "slow"])
+steps = st.integers(0, 9)
+
+
+class Events(RuleBasedStateMachine):
+    """Writers, a queue, interrupted functions and runs."""
+
+    @initialize(
+        is_versioned=st.sampled_from([True, True, False]),
+        deletes=st.sampled_from(["mirror", "retain"]),
+        storage_class=st.sampled_from([None, None, "GLACIER_IR", "DEEP_ARCHIVE"]),
+        default_checksum=st.sampled_from(["CRC64NVME", None]),
+        is_opaque=st.sampled_from([False, False, False, True]),
+    )
+    def begin(self, **world: Any) -> None:
+        self.world = World(**world)
+
+    @rule(
+        key=keys, data=contents, absent=absences, form=forms,
+        metadata=st.sampled_from([{}] * 4 + [{"m": "1"}]), tags=st.sampled_from([{}] * 4 + [{"t": "1"}]),
+        storage_class=st.sampled_from([None] * 7 + ["GLACIER"]), is_prompt=st.booleans(),
+    )  # fmt: skip
+    def put(self, key: str, data: bytes, absent: frozenset[str], form: str, is_prompt: bool, **attributes: Any) -> None:
+        self.world.put(key, data, absent, form, **attributes)
+        if is_prompt:
+            self.world.deliver(self.world.pending[-1:], is_disturbed=False)
+
+    @rule(key=keys, absent=absences, form=forms)
+    def delete(self, key: str, absent: frozenset[str], form: str) -> None:
+        self.world.delete(key, absent, form)
+
+    @rule(key=keys, place=steps, absent=absences, form=forms)
+    def remove(self, key: str, place: int, absent: frozenset[str], form: str) -> None:
+        self.world.remove(key, place, absent, form)
+
+    @rule(key=keys, place=steps)
+    def restore(self, key: str, place: int) -> None:
+        self.world.restore(key, place)
+
+    @rule(seconds=st.sampled_from([0.3, 1.0, 2.0, 400.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.now += seconds
+
+    @precondition(lambda self: self.world.pending)
+    @rule(picks=st.lists(steps, min_size=1, max_size=3), repeats=st.lists(steps, max_size=2))
+    def deliver(self, picks: list[int], repeats: list[int]) -> None:
+        self.world.deliver(self._messages(picks, repeats), is_disturbed=False)
+
+    @precondition(lambda self: self.world.pending)
+    @rule(picks=st.lists(steps, min_size=1, max_size=3), trouble=troubles, requests=st.integers(1, 20))
+    def deliver_in_trouble(self, picks: list[int], trouble: Any, requests: int) -> None:
+        self.world.store.trouble, self.world.store.requests_left = trouble, requests
+        self.world.deliver(self._messages(picks, []), is_disturbed=True)
+
+    @precondition(lambda self: self.world.pending)
+    @rule(
+        picks=st.lists(steps, min_size=1, max_size=3), requests=st.integers(1, 14), key=keys, data=contents, act=steps
+    )
+    def deliver_while_others_write(self, picks: list[int], requests: int, key: str, data: bytes, act: int) -> None:
+        def meddle() -> None:
+            if act < 5:
+                self.world.put(key, data, frozenset(), "records")
+            elif act < 8:
+                self.world.delete(key, frozenset(), "records")
+            else:
+                self.world.remove(key, act, frozenset(), "records")
+
+        self.world.store.meddle, self.world.store.requests_left = meddle, requests
+        self.world.deliver(self._messages(picks, []), is_disturbed=True)
+
+    @rule(trouble=st.none() | troubles.filter(lambda each: each != "slow"), requests=st.integers(1, 30))
+    def work_backlog(self, trouble: Any, requests: int) -> None:
+        self.world.store.trouble, self.world.store.requests_left = trouble, requests
+        self.world.work_backlog(is_disturbed=trouble is not None)
+
+    @rule()
+    def drain(self) -> None:
+        self.world.drain()
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            try:
+                self.world.drain()
+            finally:
+                self.world.close()
+
+    def _messages(self, picks: list[int], repeats: list[int]) -> list[Any]:
+        pending, done = self.world.pending, self.world.done
+        chosen = [pending[each % len(pending)] for each in picks]
+        chosen += [done[-1 - each % len(done)] for each in repeats if done]
+        return list(dict.fromkeys(chosen))
+
+
+def play(examples: int) -> None:
+    run_state_machine_as_test(
+        Events,
+        settings=settings(
+            max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+def test_the_newest_is_on_top_or_somebody_says_that_it_is_not() -> None:
+    play(25)
+
+
+@pytest.mark.slow
+def test_the_newest_is_on_top_or_somebody_says_that_it_is_not_at_length() -> None:
+    play(EXAMPLES)
