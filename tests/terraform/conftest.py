@@ -1,7 +1,12 @@
-"""The example policy, applied once a session."""
+"""The example policy, applied once a test run: the run's processes share what the first of them has made."""
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
+import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +23,13 @@ def terraform(tmp_path_factory) -> Terraform:
 
 @pytest.fixture(scope="session")
 def example(tmp_path_factory) -> State:
-    return _terraform(tmp_path_factory).apply(EXAMPLE)
+    return applied(tmp_path_factory, "example", EXAMPLE)[1]
+
+
+@pytest.fixture(scope="session")
+def applied_example(tmp_path_factory) -> Terraform:
+    """With the example's state: for plans of what would change."""
+    return applied(tmp_path_factory, "example", EXAMPLE)[0]
 
 
 @pytest.fixture(scope="session")
@@ -38,18 +49,42 @@ def hosts(tmp_path_factory) -> State:
         'source_accounts=["111122223333"]',
         'restore_to=["partners-bucket/back/"]',
     )
-    return _terraform(tmp_path_factory).apply(str(policy), *variables)
+    return applied(tmp_path_factory, "hosts", str(policy), *variables)[1]
 
 
 @pytest.fixture(scope="session")
 def minimal(tmp_path_factory) -> State:
     """One pair that mirrors, archives and expires nothing."""
-    return _terraform(tmp_path_factory).apply("examples/minimal/policy.yaml")
+    return applied(tmp_path_factory, "minimal", "examples/minimal/policy.yaml")[1]
 
 
-def _terraform(tmp_path_factory, **fields: Any) -> Terraform:
-    if not TERRAFORM.exists():
-        pytest.skip(f"TERRAFORM NOT CHECKED: {'/'.join(TERRAFORM.parts[-4:])} is not beside this repository")
-    made = Terraform(tmp_path_factory.mktemp("terraform"), **fields)
+def applied(
+    tmp_path_factory: pytest.TempPathFactory, name: str, policy: str | None, *variables: str, **fields: Any
+) -> tuple[Terraform, State]:
+    """What `policy` and the variables make, of this name in the test run. Without a policy it is a root module's own.
+
+    Nobody applies anything else to it: tests in other processes see the same state.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"terraform-{name}"
+    folder.mkdir(exist_ok=True)
+    made, state = _terraform_at(folder / "work", **fields), folder / "state.json"
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not state.exists():
+            made.init()
+            new = made.apply(policy, *variables) if policy else made.apply_root(*variables)
+            state.write_text(json.dumps(dataclasses.asdict(new)))
+    return made, State(**json.loads(state.read_text()))
+
+
+def _terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    made = _terraform_at(tmp_path_factory.mktemp("terraform"))
     made.init()
     return made
+
+
+def _terraform_at(work: Path, **fields: Any) -> Terraform:
+    if not TERRAFORM.exists():
+        pytest.skip(f"TERRAFORM NOT CHECKED: {'/'.join(TERRAFORM.parts[-4:])} is not beside this repository")
+    return Terraform(work, **fields)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.terraform.conftest import _terraform
+from tests.terraform.conftest import applied
 from tests.terraform.iam import listed
 
 BOUNDARY = "arn:aws:iam::123456789012:policy/platform/boundary"
@@ -15,7 +15,7 @@ BOUNDARY = "arn:aws:iam::123456789012:policy/platform/boundary"
 @pytest.fixture(scope="module")
 def bounded(tmp_path_factory):
     variables = (f"role_permissions_boundary={BOUNDARY}", "role_path=/platform/sealift/")
-    return _terraform(tmp_path_factory).apply("examples/full/policy.yaml", *variables)
+    return applied(tmp_path_factory, "bounded", "examples/full/policy.yaml", *variables)[1]
 
 
 def test_every_role_has_the_boundary_and_the_path(bounded):

@@ -61,16 +61,14 @@ def test_no_version_of_the_ledger_goes_that_a_decision_rests_on(example):
 
 
 @pytest.fixture(scope="module")
-def narrower(tmp_path_factory):
+def narrower(applied_example, tmp_path_factory):
     """(Terraform with the example's state, a policy file that no longer names Virginia)."""
-    made = _terraform(tmp_path_factory)
-    made.apply(EXAMPLE)
     content = yaml.safe_load((ROOT / "policy.example.yaml").read_text())
     content["pairs"] = [pair for pair in content["pairs"] if pair["name"] != "customs"]
     del content["inventory"]["buckets"]["us-east-1"]
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
     policy.write_text(yaml.safe_dump(content))
-    return made, str(policy)
+    return applied_example, str(policy)
 
 
 def plan(terraform, policy: str, *variables: str):

@@ -78,10 +78,3 @@ def test_as_many_pairs_as_the_readme_says_fit(tmp_path_factory):
 def test_the_example_is_right_for_both(example):
     read_policy(str(ROOT / EXAMPLE.removeprefix("../")))
     assert example.output("ledger").startswith("s3://")
-
-
-@pytest.mark.parametrize("name", ["minimal", "full"])
-def test_the_modules_examples_are_right_for_both(terraform, name):
-    read_policy(str(MODULE / "examples" / name / "policy.yaml"))
-    code, said = terraform.plan(f"examples/{name}/policy.yaml")
-    assert code == 0, said

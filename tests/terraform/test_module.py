@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from jobs.policy.reader import read_policy
-from tests.terraform.conftest import _terraform
+from tests.terraform.conftest import applied
 from tests.terraform.world import EXAMPLE, MODULE, ROOT, State
 
 EXAMPLES = ["minimal", "full"]
@@ -18,14 +18,15 @@ ELSEWHERE = "ap-southeast-2"  # no policy names it
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory) -> State:
     """The example policy, by a provider of a region that the policy does not know, without default tags."""
-    return _terraform(tmp_path_factory, provider_region=ELSEWHERE).apply(EXAMPLE, 'tags={CostCentre="4711"}')
+    tags = 'tags={CostCentre="4711"}'
+    return applied(tmp_path_factory, "elsewhere", EXAMPLE, tags, provider_region=ELSEWHERE)[1]
 
 
 @pytest.fixture(scope="module", params=EXAMPLES)
 def called(request, tmp_path_factory) -> tuple[str, State]:
     """(name of the example, what it makes as a root module of its own)."""
     root = MODULE / "examples" / request.param
-    return request.param, _terraform(tmp_path_factory, root=root).apply_root()
+    return request.param, applied(tmp_path_factory, f"called-{request.param}", None, root=root)[1]
 
 
 def managed(state: State) -> list[dict]:
