@@ -13,6 +13,8 @@ INSTALL := -m pip install --disable-pip-version-check --quiet --require-hashes
 EDITABLE := -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 PYTEST_ARGS ?= -n 3  # half of a test is waiting for a server
 SOURCES := jobs scheduler images tests
+# Where it is set, each of the thousands of commands that the tests start would compile the program again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-bugs fuzz demo bench dist image sbom image-push lambda \
