@@ -195,7 +195,7 @@ def count(chosen: dict[int, Outcome], rows: dict[int, ObjectVersion]) -> Folded:
         for each in chosen.values()
         if each.status not in GOOD
         or each.status in (Status.SKIPPED, Status.WAITING)
-        or (each.status is Status.VERIFIED and each.reason)
+        or (each.status in (Status.VERIFIED, Status.COPIED, Status.RESTORED) and each.reason)
     )
     sizes: Counter[str] = Counter()
     for each in chosen.values():
