@@ -18,8 +18,8 @@ from jobs.errors import ConfigError, LedgerError, LimitExceeded, UsageError
 from jobs.expire.places import PROVEN_BY
 from jobs.expire.rules import PROOFS
 from jobs.ledger.ledger import Ledger
-from jobs.runs.request import Planned, Request, are_apart, drafting
-from jobs.s3.sessions import boto_client, open_side
+from jobs.runs.request import Planned, Request, drafting
+from jobs.s3.sessions import are_apart, boto_client, open_side
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,8 +12,8 @@ from jobs.ledger.ledger import Ledger
 from jobs.reports.document import iso_time
 from jobs.restore.as_of import current_at, pick, pick_asked
 from jobs.restore.pricing import records_of
-from jobs.runs.request import Request, are_apart, failures_of
-from jobs.s3.sessions import boto_client, open_side
+from jobs.runs.request import Request, failures_of
+from jobs.s3.sessions import are_apart, boto_client, open_side
 
 if TYPE_CHECKING:
     import pyarrow as pa

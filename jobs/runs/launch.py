@@ -24,6 +24,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.reports.document import exit_code, summarize
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
+from jobs.runs.one_bucket import check_ledger_apart
 from jobs.runs.request import Draft, Planned, Request, check_apart, drafting, manifest_rows
 from jobs.runs.run_claim import claim_run, say_superseded
 from jobs.s3.retries import gather_bounded
@@ -129,8 +130,12 @@ def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: i
 
 
 async def publish(planned: Planned, ledger: Ledger) -> None:
-    """Write spec, shards and, last, the plan into the ledger. With the plan the run exists."""
+    """Write spec, shards and, last, the plan into the ledger. With the plan the run exists.
+
+    Raises UsageError if a side shows the ledger under another name.
+    """
     await ledger.create(planned.spec)
+    await check_ledger_apart(planned.spec, ledger)
 
     async def upload(number: int) -> None:
         data = (planned.scratch / f"{number:05d}.parquet").read_bytes()

@@ -23,12 +23,13 @@ from jobs import __version__
 from jobs.config import Settings
 from jobs.core.bucket_names import is_second_name
 from jobs.core.display import Display
-from jobs.core.model import Location, overlap
+from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.s3.sessions import account_of, boto_client, open_side, open_store, service_of
+from jobs.runs.one_bucket import check_two_places
+from jobs.s3.sessions import account_of, are_apart, boto_client, open_side, open_store, service_of
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
@@ -153,16 +154,6 @@ def new_run_id(job: str, now: float) -> str:
     """An id that sorts by time, even within a second: `20261125T003345Z-replicate-1f3a02`."""
     fraction = int(now % 1 * 4096)
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{job}-{fraction:03x}{secrets.token_hex(2)[1:]}"
-
-
-def are_apart(source: Side, destination: Side) -> bool:
-    """Whether the sides are different services, wherever they were typed or configured.
-
-    Then one bucket name means two buckets. Raises ConfigError for a profile or endpoint that is
-    none.
-    """
-    is_typed_alike = replace(source, location=destination.location, owner=destination.owner) == destination
-    return not is_typed_alike and service_of(source) != service_of(destination)
 
 
 def is_streamed(source: Side, destination: Side) -> bool:
@@ -301,35 +292,9 @@ async def check_sides(
     is_same = source.location == destination.location and not are_apart(source, destination)
     if is_same and not in_place:
         raise UsageError(f"source and destination are both {source.location}: name two places")
-    if not in_place and await _is_one_bucket(*found):
-        raise UsageError(
-            f"{source.location} and {destination.location} show the same first object, written at the same time: an "
-            "access point and its bucket would be one place. Name both buckets by their own names"
-        )
+    if not in_place:
+        await check_two_places(found[0], found[1])
     return found[0], found[1]
-
-
-async def _is_one_bucket(source: Side, destination: Side) -> bool:
-    """Whether the sides overlap, and one of them is an access point that shows what the other does.
-
-    The name of an access point does not say its bucket. So the first object below both is looked
-    at: two buckets do not get one at the same time. Raises StoreError.
-    """
-    buckets = source.location.bucket, destination.location.bucket
-    if buckets[0] == buckets[1] or not any(map(is_second_name, buckets)) or source.region != destination.region:
-        return False
-    if not overlap(source.location.key, destination.location.key) or are_apart(source, destination):
-        return False
-    prefix = max(source.location.key, destination.location.key, key=len)
-    seen = []
-    for side in (source, destination):
-        store = open_side(side, max_in_flight=4)
-        try:
-            page = await store.list_objects(side.location.bucket, prefix, max_keys=1)
-            seen.append([(each.key, each.etag, each.size_bytes, each.last_modified) for each in page.entries])
-        finally:
-            await store.close()
-    return bool(seen[0]) and seen[0] == seen[1]
 
 
 def check_apart(source: Side, destination: Side, ledger: Location) -> None:

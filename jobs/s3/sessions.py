@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.config import Settings
@@ -119,6 +120,16 @@ def service_of(side: Side) -> Service:
     found = found or _from_botocore(profile, needs_endpoint=endpoint is None, needs_credentials=False)
     address = _endpoint(endpoint or found.endpoint, region or found.region or DEFAULT_REGION, found)
     return Service(address.service, address.partition is not None)
+
+
+def are_apart(source: Side, destination: Side) -> bool:
+    """Whether the sides are different services, wherever they were typed or configured.
+
+    Then one bucket name means two buckets. Raises ConfigError for a profile or endpoint that is
+    none.
+    """
+    is_typed_alike = replace(source, location=destination.location, owner=destination.owner) == destination
+    return not is_typed_alike and service_of(source) != service_of(destination)
 
 
 def account_of(side: Side) -> str:

@@ -12,9 +12,10 @@ from jobs.core.model import Location
 from jobs.core.run import Side
 from jobs.core.selection import Selection
 from jobs.errors import Denied, UsageError
-from jobs.runs.request import Draft, Request, are_apart, check_sides, is_streamed
+from jobs.runs.request import Draft, Request, check_sides, is_streamed
 from jobs.s3.http.answers import Response
 from jobs.s3.http.connection_pool import Pool
+from jobs.s3.sessions import are_apart
 from tests.doubles.scripted_server import error_body
 
 PROFILES = """

@@ -23,11 +23,12 @@ from jobs.errors import ExitCode
 from jobs.ledger.ledger import Ledger
 from jobs.registry import open_job
 from jobs.runs.kind import Opened
-from jobs.runs.request import Planned, are_apart
+from jobs.runs.request import Planned
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.conditional_writes import look_first
 from jobs.s3.listing import list_all
+from jobs.s3.sessions import are_apart
 from jobs.s3.store import UNGUARDED, Store
 from tests.simulation.archives.course import ArchiveCourse
 from tests.simulation.archives.plans import Planner, planned
