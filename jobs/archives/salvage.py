@@ -22,7 +22,7 @@ from jobs.archives.tar_scan import Begun, Condition, Event, Found, TarScan
 from jobs.archives.zstd_frames import MAGIC, FrameCutter
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.core.part_sizes import choose_part_size
-from jobs.errors import DamagedArchive, PreconditionFailed, Rejected
+from jobs.errors import Conflict, DamagedArchive, PreconditionFailed, Rejected
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
@@ -175,7 +175,7 @@ class SalvageWriter:
                 done = await upload.finish()
             except PreconditionFailed:
                 return Salvaged(found, problem=f"{target}: {TAKEN}")
-            except Rejected as error:
+            except (Rejected, Conflict) as error:
                 return Salvaged(found, problem=str(error))
             return Salvaged(found, target, note=done.note)
         finally:

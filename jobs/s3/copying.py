@@ -25,15 +25,14 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.part_sizes import MAX_OBJECT_BYTES
 from jobs.errors import (
     Conflict,
-    Denied,
     NoSuchBucket,
     NotFound,
     PreconditionFailed,
-    Redirected,
     Rejected,
     StoreError,
 )
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.lookup import see_on_top
 from jobs.s3.multipart_copy import STREAM_PART_BYTES, Transfer, copy_parts, stream
 from jobs.s3.retries import retry
 from jobs.s3.store import CopySettings, Guard, Store, Written
@@ -201,20 +200,11 @@ class Copier:
         Some servers drop it at CreateMultipartUpload without a word. S3 shows a lock only to those
         who may read it.
 
-        Raises Conflict when another version is current, or a delete marker. S3 orders versions by
-        the beginning of their uploads, so what came while the parts were copied is on top. No
-        condition prevents that for a delete marker, and it may have come later as well.
+        Raises Conflict when another version is current, or a delete marker.
         """
-        try:
-            info = await retry(lambda: self.destination.head(target))
-        except NoSuchBucket:
-            raise
-        except NotFound as error:
-            raise _raced(error) from error
-        except (Denied, Redirected, Rejected):
+        info = await see_on_top(self.destination, target, written)
+        if info is None:
             return UNSEEN
-        if not _is_that(written, info):
-            raise Conflict("HeadObject", str(target), "Raced", "another version came while the parts were copied")
         if not (asked.tags or asked.lock or asked.sse):
             return ""
         tags = asked.tags
@@ -257,12 +247,6 @@ def _epoch(text: str | None) -> float | None:
 
 def _with_note(written: Written, note: str) -> Written:
     return written._replace(note="; ".join(filter(None, (written.note, note))))
-
-
-def _is_that(written: Written, info: ObjectInfo) -> bool:
-    """Whether HEAD shows the object that was written. Some servers leave the version id out."""
-    ids = {written.version_id, info.version_id}
-    return info.etag == written.etag if ids & {None, NULL_VERSION} else len(ids) == 1
 
 
 def _raced(error: StoreError) -> Conflict:

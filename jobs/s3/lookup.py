@@ -1,4 +1,4 @@
-"""Lookup of one key: its current object, and all its versions."""
+"""Lookup of one key: its current object, all its versions, and whether a write ended on top."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from jobs.core.histories import in_order
-from jobs.core.model import Listed, ObjectInfo, ObjectRef
-from jobs.errors import NoSuchBucket, NotFound
+from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef
+from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, Redirected, Rejected
 from jobs.s3.retries import retry
-from jobs.s3.store import Marker, Store
+from jobs.s3.store import Marker, Store, Written
 
 T = TypeVar("T")
 
@@ -24,6 +24,29 @@ async def find(store: Store, ref: ObjectRef) -> ObjectInfo | None:
         raise
     except NotFound:
         return None
+
+
+async def see_on_top(store: Store, target: ObjectRef, written: Written) -> ObjectInfo | None:
+    """The current object after a write in parts, which has to be what was written, by one HEAD.
+
+    S3 orders versions by the beginning of their uploads, so what came while the parts were sent is
+    on top. No condition prevents that for a delete marker, and it may have come later as well.
+    None where HEAD is not permitted. Raises Conflict when another version is current, or a delete
+    marker.
+    """
+    try:
+        info = await retry(lambda: store.head(target))
+    except NoSuchBucket:
+        raise
+    except NotFound as error:
+        what = "a delete came while the parts were sent"
+        raise Conflict(error.operation, error.target, "Raced", what) from error
+    except (Denied, Redirected, Rejected):
+        return None
+    ids = {written.version_id, info.version_id}  # some servers leave the version id out
+    if info.etag != written.etag if ids & {None, NULL_VERSION} else len(ids) > 1:
+        raise Conflict("HeadObject", str(target), "Raced", "another version came while the parts were sent")
+    return info
 
 
 class KeyPages:

@@ -21,6 +21,7 @@ from jobs.core.pace import backoff_seconds
 from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size
 from jobs.errors import Conflict, Denied, NotFound, Rejected, StoreError
 from jobs.s3.checksums import combine_crc64nvme, full_object
+from jobs.s3.lookup import see_on_top
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import ABSENT, Guard, PartDone, Store, StoredPart, Written
 
@@ -222,7 +223,7 @@ class ObjectUpload:
     async def finish(self) -> Written:
         """Publish the object. Raises PreconditionFailed when what is there is not what the guard
         says (nothing, unless it was given another one), Conflict when it is unknown whether it has
-        been: look.
+        been, or when it is and something else is current: look.
         """
         if self._begun is None:
             data = bytes(self._pending)
@@ -249,6 +250,7 @@ class ObjectUpload:
             raise Conflict(error.operation, error.target, "Raced", "the upload is not under way any more") from error
         await self.records.ended(self._begun)
         self._begun = None
+        await see_on_top(self.store, ObjectRef(self.bucket, self.key), written)
         return written
 
     async def abort(self) -> None:

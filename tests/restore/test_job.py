@@ -299,6 +299,25 @@ def test_nothing_is_ever_replaced() -> None:
     assert all(len(versions) == 1 for versions in scene.versions("back").values())
 
 
+def test_a_large_member_that_a_delete_marker_overtakes_is_written_again() -> None:
+    """S3 orders versions by the beginning of their uploads: the first write ends below the marker."""
+    scene = Scene({"large": random.Random(5).randbytes(9 * MIB)}, ArchiveFormat.TAR)
+    scene.store._buckets.named["back"].is_versioned = True
+    put_part, others = scene.store.put_part, ["k"]
+
+    async def meddled(bucket: str, key: str, *given: Any, **more: Any) -> Any:
+        if bucket == "back" and others:
+            others.clear()
+            await scene.store.put("back", key, b"other", Attributes(), guard=ABSENT, checksum=crc(b"other"))
+            await scene.store.delete("back", key)
+        return await put_part(bucket, key, *given, **more)
+
+    scene.store.put_part = meddled  # type: ignore[method-assign]  # of this one instance
+    assert {each.status for each in scene.restore().values()} == ALL_RESTORED
+    assert scene.restored() == scene.objects
+    assert not others
+
+
 def test_what_is_there_is_read_where_nothing_that_is_kept_of_it_compares_and_nobody_waits_for_ever() -> None:
     objects = {f"k/{n}": bytes([n]) * 30_000 for n in range(8)}
     scene = Scene(objects, ArchiveFormat.TAR)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.errors import PreconditionFailed
-from jobs.s3.store import ABSENT
-from jobs.s3.uploads import upload_file
+from jobs.core.model import Attributes, Location, ObjectInfo, ObjectRef
+from jobs.errors import Conflict, Denied, PreconditionFailed
+from jobs.s3.store import ABSENT, UNGUARDED
+from jobs.s3.uploads import ObjectUpload, upload_file
 from tests.doubles.memory_store import MemoryStore
 
 PART = 5 << 20
@@ -43,3 +43,45 @@ def test_what_is_there_stays_and_no_part_is_left(tmp_path: Path, size_bytes: int
         asyncio.run(upload_file(store, path, PLACE, Attributes(), guard=ABSENT, part_bytes=PART))
     assert asyncio.run(store.get(ObjectRef("b", "k"))).data == b"first"
     assert store.uploads("b") == []
+
+
+@pytest.mark.parametrize("is_versioned", [False, True])
+@pytest.mark.parametrize("what", ["object and delete", "object"])
+def test_what_came_while_the_parts_were_sent_is_on_top_and_said(what: str, is_versioned: bool) -> None:
+    """S3 orders versions by the beginning of their uploads, and the condition sees no delete marker."""
+
+    async def scene() -> None:
+        store = MemoryStore()
+        store.create_bucket("b", versioned=is_versioned)
+        upload = ObjectUpload(store, "b", "k", Attributes(), PART, UNGUARDED if what == "object" else ABSENT)
+        await upload.write(bytes(PART + 1))
+        await upload.drain()
+        await store.put("b", "k", b"other", Attributes(), guard=ABSENT)
+        if what != "object":
+            await store.delete("b", "k")
+        if not is_versioned and what != "object":
+            await upload.finish()  # nothing is left of what came, and the new object is there
+            assert len((await store.get(ObjectRef("b", "k"))).data) == PART + 1
+            return
+        with pytest.raises(Conflict, match="came while the parts were sent"):
+            await upload.finish()
+        await upload.abort()
+
+    asyncio.run(scene())
+
+
+def test_an_upload_whose_object_nobody_may_look_at_is_finished() -> None:
+    async def scene() -> None:
+        store = MemoryStore()
+        store.create_bucket("b")
+
+        async def head(ref: ObjectRef, **_: object) -> ObjectInfo:
+            raise Denied("HeadObject", str(ref), "AccessDenied", "no", 403)
+
+        store.head = head  # type: ignore[method-assign]  # of this one instance
+        upload = ObjectUpload(store, "b", "k", Attributes(), PART)
+        await upload.write(bytes(PART + 1))
+        await upload.finish()
+        assert len((await store.get(ObjectRef("b", "k"))).data) == PART + 1
+
+    asyncio.run(scene())
