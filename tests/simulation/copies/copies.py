@@ -113,7 +113,10 @@ class Copies:
             row.condemned_etag == before.etag
             or overwrite is Overwrite.ALWAYS
             or (overwrite is Overwrite.OLDER and int(before.last_modified) < int(each.last_modified))
-            or (overwrite is Overwrite.OLDER and self.facts.is_overtaken(row.key, each, before.data))
+            or (
+                overwrite is Overwrite.OLDER
+                and self.facts.is_overtaken(row.key, each, self.facts.as_placed(row.key, before))
+            )
             for row, each in like
         )
         if not is_allowed and (before.etag, before.data) == (after.etag, after.data):

@@ -90,6 +90,10 @@ class Facts(Judge):
         is_below = version is not None and self.world.versions(DESTINATION, PREFIX + key)[-1:] != [version]
         self.places[key].append(Placed(self.world.loop.time(), run_id, version, data, is_below))
 
+    def as_placed(self, key: str, version: Version) -> bytes | None:
+        """The bytes with which the version came: S3 goes on to describe them when a bit has flipped."""
+        return next((each.data for each in self.places[key] if each.version is version), version.data)
+
     def is_overtaken(self, key: str, original: Version, data: bytes | None) -> bool:
         """Whether an original was uploaded in parts, and the bytes are those of a version below it.
 
