@@ -4,7 +4,9 @@ A copy within a service that was killed goes on where it was (`_resume`). It bel
 if this run recorded it for an equal plan, and a part only if S3 lists it with the size that the
 plan gives it. The plan has the source's version and ETag, and S3 held every part to them. Another
 caller who knows the upload's id could have sent other bytes. So a copy whose parts the source's
-checksum cannot prove begins again, and the others are published only with that proof.
+checksum cannot prove begins again, and the others are published only with that proof. A stream that
+goes on reads all of the source again, since it is hashed as a whole. It sends those parts again
+that S3 does not have with the SHA-256 of these bytes.
 
 S3 orders a key's versions by the beginning of their uploads. So an upload that goes on ends below
 whatever came to the key meanwhile. Such an upload is dropped too.
@@ -157,19 +159,31 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> tuple[Written
         return cast("bytes", part)  # no copy of it: hashing and sending take any buffer
 
     checksum = Checksum("SHA256", "", is_composite=True)
-    async with _upload(transfer, checksum) as (upload_id, _):
+    plan = {**_plan(transfer, part_size_bytes, checksum), "is_streamed": True}
+    spans = list(part_ranges(transfer.info.size_bytes, part_size_bytes))
+    async with _upload(transfer, checksum, plan, spans) as (upload_id, there):
         size_bytes = 0
+
+        async def send(number: int, data: bytes) -> PartDone:
+            known = there.get(number)
+            part = Checksum("SHA256", await asyncio.to_thread(_sha256, data))
+            if known is not None and part in known.checksums:
+                return known
+            put = partial(transfer.destination.put_part, transfer.bucket, transfer.key, upload_id)
+            return await retry(partial(put, number, data, checksum=part))
+
         reading = read_ranges(transfer.info.size_bytes, part_size_bytes, fetch, budget)
         async with contextlib.aclosing(reading) as ranges:
             async for data in ranges:
                 size_bytes += len(data)
-                part = Checksum("SHA256", base64.b64encode(hashlib.sha256(data).digest()).decode())
-                put = partial(transfer.destination.put_part, transfer.bucket, transfer.key, upload_id)
-                sending = retry(partial(put, len(parts) + 1, data, checksum=part))
-                _, done = await asyncio.gather(asyncio.to_thread(digests.update, data), sending)
+                _, done = await asyncio.gather(asyncio.to_thread(digests.update, data), send(len(parts) + 1, data))
                 parts.append(done)
         digests.check(transfer, size_bytes)
         return await _complete(transfer, upload_id, parts, None), digests.spelled()
+
+
+def _sha256(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
 @contextlib.asynccontextmanager

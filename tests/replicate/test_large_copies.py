@@ -491,3 +491,43 @@ def test_a_backup_whose_large_copy_is_there_sends_no_part(streamed: bool) -> Non
         assert not {"create_multipart", "copy_part", "put_part"} & set(asked.asked)
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("is_forged", [False, True])
+def test_a_stream_that_was_killed_sends_no_part_again_that_has_the_sources_bytes(is_forged: bool) -> None:
+    """It reads all of the source again: the whole is hashed, and a part is believed by the SHA-256 of these bytes."""
+
+    async def scene() -> None:
+        store = make_store()
+        body = b"".join(bytes([number]) * (8 * MIB) for number in range(5)) + b"end"
+        row = await put_source(store, body)
+        with pytest.raises(Killed):
+            await replicate(Failing(store, dies_at("put_part", 4)), row, records_of(store), **PARTS, streamed=True)
+        [upload_id] = store.uploads("destination")
+        if is_forged:
+            await store.put_part("destination", "out/k", upload_id, 2, b"!" * (8 * MIB))
+        resumed = Failing(store, lambda operation, arguments: None)
+        outcome = await replicate(resumed, row, records_of(store), **PARTS, streamed=True)
+        assert (outcome.status, outcome.evidence.value) == (Status.COPIED, "content")
+        assert resumed.asked.count("put_part") == 3 + is_forged
+        assert resumed.asked.count("create_multipart") == 0
+        assert (await store.get(COPY)).data == body
+        assert await records_of(store).unfinished() == []
+
+    asyncio.run(scene())
+
+
+def test_a_stream_goes_on_with_no_upload_of_a_copy_by_the_service() -> None:
+    """Its parts have other sizes and another checksum."""
+
+    async def scene() -> None:
+        store = make_store()
+        row = await put_source(store, b"x" * (21 * MIB))
+        with pytest.raises(Killed):
+            await replicate(Failing(store, dies_at("copy_part", 3)), row, records_of(store), **PARTS)
+        resumed = Failing(store, lambda operation, arguments: None)
+        await replicate(resumed, row, records_of(store), **PARTS, streamed=True)
+        assert resumed.asked.count("create_multipart") == 1
+        assert (await store.get(COPY)).data == b"x" * (21 * MIB)
+
+    asyncio.run(scene())
