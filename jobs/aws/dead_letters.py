@@ -1,4 +1,4 @@
-"""Return of dead letters to their queue.
+"""Dead letters: a look at them, and their return to their queue.
 
 SQS moves them itself where it can. That takes its time, and takes all of them. Else they are moved
 one by one.
@@ -13,11 +13,14 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jobs.aws.clients import call, open_client
-from jobs.aws.queues import Queue, redrive
+from jobs.aws.clients import TRIES, call, open_client
+from jobs.aws.queues import Message, Queue, redrive
 from jobs.errors import ConfigError, StoreError, Unavailable
 
 ASK_SECONDS = 1.0
+LOOK_SECONDS = 60
+"""How long letters are hidden at most while somebody looks at them: a look that is killed hides
+them no longer."""
 # An imitation that does not know the operation answers 500 and no code; SQS itself always says one.
 _NOT_OFFERED = ("500", "UnsupportedOperation", "InvalidAction", "UnknownOperationException", "NotImplemented")
 
@@ -35,10 +38,17 @@ class DeadLetters:
     Raises NotFound when there is no such queue, ConfigError when it has no dead-letter queue.
     """
 
-    def __init__(self, name: str, region: str | None = None, sleep: Callable[[float], None] = time.sleep):
+    def __init__(
+        self,
+        name: str,
+        region: str | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        *,
+        tries: int = TRIES,
+    ):
         self._region, self._sleep = region, sleep
-        self._client = open_client("sqs", region)
-        self.queue = Queue.named(name, region)
+        self._client = open_client("sqs", region, tries)
+        self.queue = Queue.named(name, region, tries)
         asked = {"QueueUrl": self.queue.url, "AttributeNames": ["All"]}
         attributes = call(self._client, "GetQueueAttributes", name, **asked)["Attributes"]
         policy = json.loads(attributes.get("RedrivePolicy") or "{}")
@@ -46,11 +56,28 @@ class DeadLetters:
             raise ConfigError(f"the queue {name} has no dead-letter queue: nothing of it can be returned")
         self._queue_arn, self._arn = str(attributes["QueueArn"]), str(policy["deadLetterTargetArn"])
         self.name = self._arn.rpartition(":")[2]
-        self.dead = Queue.named(self.name, region)
+        self.dead = Queue.named(self.name, region, tries)
 
     def count(self) -> int:
         """About how many there are."""
         return self.dead.depth().waiting
+
+    def look(self, limit: int) -> list[Message]:
+        """Up to `limit` of them. None is taken: in the end each is there for others again.
+
+        Raises StoreError.
+        """
+        seen: dict[str, Message] = {}
+        try:
+            while len(seen) < limit:
+                received = self.dead.receive(limit=limit - len(seen), wait_seconds=1, hidden_seconds=LOOK_SECONDS)
+                is_new = any(message.message_id not in seen for message in received)
+                seen |= {message.message_id: message for message in received}
+                if not is_new:
+                    break
+        finally:
+            self.dead.hide({message.receipt: 0 for message in seen.values()})
+        return list(seen.values())
 
     def move(self, limit: int | None = None) -> Moved:
         """Return them, at most `limit`, to their queue. Raises StoreError.

@@ -53,13 +53,13 @@ class Queue:
         return queue
 
     @classmethod
-    def named(cls, name: str, region: str | None = None) -> Queue:
+    def named(cls, name: str, region: str | None = None, tries: int = TRIES) -> Queue:
         """The queue of this name in the caller's account.
 
         Raises NotFound (`QueueDoesNotExist`), ConfigError.
         """
-        answer = call(open_client("sqs", region), "GetQueueUrl", name, QueueName=name)
-        return cls(answer["QueueUrl"], region)
+        answer = call(open_client("sqs", region, tries), "GetQueueUrl", name, QueueName=name)
+        return cls(answer["QueueUrl"], region, tries)
 
     def send(self, bodies: Iterable[str]) -> None:
         """Send messages, ten at a time.

@@ -1,14 +1,20 @@
-"""`sealift events`: returns events that no attempt could handle."""
+"""`sealift events`: lists and returns events that no attempt could handle."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
 import click
 
 from jobs.cli import policy as policies
-from jobs.cli.console import emit
+from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, flag, json_option, option, policy_option, takes
+from jobs.core.model import Location
+from jobs.reports.document import iso_time
+from jobs.reports.figures import human_seconds
+from jobs.runs.prompt_ledger import open_prompt_ledger
 
 
 @command_options
@@ -22,9 +28,68 @@ class RedriveCommand:
     as_json: bool = json_option()
 
 
+@command_options
+class ListEventsCommand:
+    """`sealift events list`, as it was typed."""
+
+    policy: str | None = policy_option()
+    queue: str | None = option("The events' queue. Default: the one that Terraform makes.", metavar="NAME")
+    limit: int = option("Look at N dead letters at most.", type=click.IntRange(min=1), default=100, show_default=True)
+    as_json: bool = json_option()
+
+
 @click.group()
 def events() -> None:
-    """Return events that no attempt could handle to their queue."""
+    """List events that no attempt could handle, and return them to their queue."""
+
+
+@events.command("list")
+@takes(ListEventsCommand)
+def list_events(options: ListEventsCommand) -> int:
+    """List dead letters: which object each is about, and why it failed. They stay where they are.
+
+    The reasons are those of the journal, in the ledger. SQS shows a few letters at a time, and
+    counts each look as a receipt.
+
+    \b
+    sealift events list
+    sealift events list --limit 1000 --json
+    """
+    from jobs.aws.dead_letters import DeadLetters
+    from jobs.backup.dead_events import explain
+
+    policy = policies.read(options.policy)
+    letters = DeadLetters(options.queue or f"{policy.name}-objects", str(policy.ledger.region))
+    waiting, messages = letters.count(), letters.look(options.limit)
+    dead = asyncio.run(explain(messages, open_prompt_ledger(Location.parse(policy.ledger.uri))))
+    waiting = max(waiting, len(messages))  # SQS counts about
+    document: dict[str, Any] = {
+        "dead_letter_queue": letters.name,
+        "waiting": waiting,
+        "looked_at": len(messages),
+        "events": [each._asdict() | {"sent_at": iso_time(each.sent_at)} for each in dead],
+    }
+    now = time.time()
+    rows = [
+        [
+            f"s3://{each.bucket}/{each.key}" if each.bucket else f"message {each.message_id}",
+            each.event or "",
+            human_seconds(max(0.0, now - each.sent_at)),
+            str(each.received_count),
+            f"{each.status or 'unknown'}: {each.reason}" if each.bucket else each.reason,
+        ]
+        for each in dead
+    ]
+    text = f"{waiting:,} {_letters(waiting)} in {letters.name}"
+    if rows:
+        text += f", {len(messages):,} looked at\n{table(['object', 'event', 'age', 'received', 'why'], rows)}"
+        text += "\n  correct the cause, then  sealift events redrive"
+    emit(document, as_json=options.as_json, text=text)
+    return 0
+
+
+def _letters(count: int) -> str:
+    return "dead letter" if count == 1 else "dead letters"
 
 
 @events.command("redrive")
@@ -54,7 +119,7 @@ def redrive(options: RedriveCommand) -> int:
         "moved": moved.messages,
         "by_service": moved.by_service,
     }
-    text = f"{waiting:,} dead letters in {letters.name}"
+    text = f"{waiting:,} {_letters(waiting)} in {letters.name}"
     if not options.dry_run:
         text += f": {moved.messages:,} returned to their queue"
     emit(document, as_json=options.as_json, text=text)

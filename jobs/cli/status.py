@@ -13,7 +13,7 @@ from jobs.cli import policy as policies
 from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, json_option, ledger_location, ledger_option, policy_option, takes
 from jobs.config import Settings
-from jobs.errors import ExitCode
+from jobs.errors import ConfigError, ExitCode, StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.nights.records import NightRecords
 from jobs.policy.model import Pair, Policy
@@ -61,6 +61,11 @@ def status(options: StatusCommand) -> int:
     policy = policies.read(name) if name else None
     place = ledger_location(options.ledger or settings.ledger or (policy.ledger.uri if policy else None), settings)
     document = asyncio.run(_look(open_prompt_ledger(place), policy))
+    if policy is not None:
+        document["dead_letters"] = letters = _dead_letters(policy)
+        if count := letters["waiting"]:
+            noun = "dead letter" if count == 1 else "dead letters"
+            document["problems"].append(f"{count:,} {noun} in {letters['queue']}: sealift events list")
     emit(document, as_json=options.as_json, text=status_text(document))
     return int(ExitCode.FINDINGS if document["problems"] else ExitCode.DONE)
 
@@ -75,6 +80,18 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
         "pairs": pairs,
         "running": [run for run in runs if run["state"] == "incomplete"],
     }
+
+
+def _dead_letters(policy: Policy) -> dict[str, Any]:
+    """How many dead letters there are, or why nobody knows: `queue`, `waiting` and `error`."""
+    from jobs.aws.dead_letters import DeadLetters
+
+    name = f"{policy.name}-objects"
+    try:
+        letters = DeadLetters(name, str(policy.ledger.region), tries=1)
+        return {"queue": letters.name, "waiting": letters.count(), "error": None}
+    except (StoreError, ConfigError) as error:
+        return {"queue": name, "waiting": None, "error": str(error)}
 
 
 async def _pair(ledger: Ledger, pair: Pair) -> dict[str, Any]:
@@ -125,4 +142,6 @@ def status_text(document: Mapping[str, Any]) -> str:
     if document["running"]:
         rows = [[run["run_id"], f"{run['rows']:,}", run["destination"] or ""] for run in document["running"]]
         lines += ["", table(["running", "rows", "destination"], rows)]
+    if (letters := document.get("dead_letters")) and letters["error"]:
+        lines += ["", f"dead letters  not looked at: {letters['error']}"]
     return "\n".join([*lines, "", f"ledger  {document['ledger']}"])

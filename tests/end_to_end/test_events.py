@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import boto3
 import pytest
 import yaml
 
+from jobs.ledger.journal import file_name
 from tests.doubles.servers import REGION, Server
 
 DEAD_ARN = "arn:aws:sqs:us-east-1:123456789012:mine-objects-dead"
@@ -32,16 +34,19 @@ class Account:
     name: str
 
     def redrive(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        result = self.sealift("events", "redrive", "--json", *arguments)
+        assert result.returncode == code, result.stderr
+        return json.loads(result.stdout) if code == 0 else {"error": result.stderr}
+
+    def sealift(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {
-            "AWS_ENDPOINT_URL_SQS": self.endpoint,
+            "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "a",
             "AWS_SECRET_ACCESS_KEY": "b",
             "SEALIFT_POLICY": str(self.policy),
         }
-        command = [sys.executable, "-m", "jobs", "events", "redrive", "--json", *arguments]
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-        assert result.returncode == code, result.stderr
-        return json.loads(result.stdout) if code == 0 else {"error": result.stderr}
+        command = [sys.executable, "-m", "jobs", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 def write_policy(folder: Path, name: str) -> Path:
@@ -86,6 +91,49 @@ def queues(moto_server: Server, tmp_path: Path) -> Queues:
     for number in range(25):
         client.send_message(QueueUrl=dead, MessageBody=f"m{number}")
     return Queues(Account(moto_server.endpoint, write_policy(tmp_path, name), name), client, queue, dead)
+
+
+def created(key: str, sequencer: str) -> str:
+    s3 = {"bucket": {"name": "source"}, "object": {"key": key, "size": 1, "eTag": "e", "sequencer": sequencer}}
+    record = {"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": s3}
+    return json.dumps({"Records": [record]})
+
+
+def line(key: str, sequencer: str, status: str, reason: str) -> bytes:
+    entry = {"recorded_at": "2026-11-25T00:33:45.000+00:00", "event": "ObjectCreated:Put", "source_bucket": "source"}
+    return json.dumps(entry | {"key": key, "sequencer": sequencer, "status": status, "reason": reason}).encode()
+
+
+def test_dead_letters_are_listed_with_the_reasons_of_the_journal_and_stay(queues: Queues) -> None:
+    account = queues.account
+    queues.client.purge_queue(QueueUrl=queues.dead)
+    for body in (created("a b", "A1"), created("c", "C1"), "{"):
+        queues.client.send_message(QueueUrl=queues.dead, MessageBody=body)
+    s3 = boto3.client(
+        "s3", endpoint_url=account.endpoint, region_name=REGION, aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    s3.create_bucket(Bucket="ledger")
+    lines = [line("a b", "A1", "failed", "at first"), line("a b", "A0", "denied", "another event"), b"no line"]
+    for number, some in enumerate((lines, [line("a b", "A1", "denied", "CopyObject: AccessDenied")], [])):
+        name = file_name(time.time() + number, f"unique{number}")
+        s3.put_object(Bucket="ledger", Key=name, Body=b"\n".join(some))
+    for _ in range(2):  # a look takes nothing
+        result = account.sealift("events", "list", "--json")
+        assert result.returncode == 0, result.stderr
+        document = json.loads(result.stdout)
+        assert (document["waiting"], document["looked_at"]) == (3, 3)
+        found = {each["key"]: each for each in document["events"]}
+        assert (found["a b"]["status"], found["a b"]["reason"]) == ("denied", "CopyObject: AccessDenied")
+        assert (found["c"]["status"], found["c"]["bucket"]) == (None, "source")
+        assert "not JSON" in found[None]["reason"]
+    assert queues.count(queues.dead) == 3
+    text = account.sealift("events", "list").stdout
+    assert "3 dead letters" in text
+    assert "s3://source/a b" in text
+    assert "sealift events redrive" in text
+    status = account.sealift("status", "--json")
+    assert (status.returncode, json.loads(status.stdout)["dead_letters"]["waiting"]) == (3, 3), status.stderr
+    assert "3 dead letters" in account.sealift("status").stdout
 
 
 def test_a_dry_run_counts_and_moves_nothing(queues: Queues) -> None:
