@@ -22,7 +22,6 @@ HEAVY = {"awscrt", "boto3", "botocore", "duckdb", "joblib", "pyarrow", "rich", "
 SMALL_LINES = 50
 REASONS = {
     "jobs.runs.run_claim": "who may launch a run is not how it is launched",
-    "jobs.s3.fenced_store": "a store like the others in its package",
     "jobs.s3.object_files": "the only place that sees what smart-open raises",
     "scheduler.redelivery": "when SQS delivers again is not what became of an event",
     "scheduler.settings": "the only place where functions read their environment",

@@ -107,6 +107,8 @@ class ExpireCommand:
             max_cost=self.max_cost,
             max_objects=self.max_objects,
             max_failures=None,
+            max_rate=None,
+            bandwidth_bytes=None,
             price_table=self.price_table,
             allow_empty=True,
             yes=True,

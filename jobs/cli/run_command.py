@@ -14,6 +14,7 @@ from jobs.cli.console import TERMINAL, ask, emit, say
 from jobs.cli.start_options import ApplyOptions, StartOptions
 from jobs.cli.texts import assumptions, plan_text, report_text
 from jobs.config import Settings
+from jobs.core.rate_limits import RateLimits
 from jobs.core.run import SAVED, Plan, RunSpec
 from jobs.errors import ConfigError, Conflict, Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
@@ -42,6 +43,7 @@ async def launch_and_report(
     """
     if options.max_failures is not None:
         request = replace(request, options=dict(request.options) | {"max_failures": options.max_failures / 100})
+    request = replace(request, options=dict(request.options) | options.rate_limits().options())
     scheme, colon, named = (request.manifest or "").partition(":")
     if colon and scheme in ("run", "proven") and request.job != "expire":  # what deletes takes whole ids only
         request = replace(request, manifest=f"{scheme}:{await find_run_id(ledger, named)}")
@@ -59,11 +61,13 @@ async def launch_and_report(
         placing.check_sides(request.source, request.destination)
         planning = plan_run(request, ledger, placing.for_planning(settings, batch), TERMINAL)
         planned = await _checked(planning, placing.check(place))
+    planned = _within_limits(planned)
     runs = [planned]
     if then_verify:
         from jobs.runs.planning import read_price_table
 
-        runs.append(batch_follow.verifying(planned, read_price_table(request.price_table)))
+        verifying = batch_follow.verifying(planned, read_price_table(request.price_table))
+        runs.append(_within_limits(verifying))
     try:
         as_json = options.as_json
         if not options.allow_empty:
@@ -130,6 +134,15 @@ async def _start(
         jobs = await batch_follow.submit(spec, plan, ledger, place, after=after, follows=follows)
         submitted.append((jobs, spec, plan))
     return await follow_and_report(submitted, ledger, as_json=as_json, detach=detach)
+
+
+def _within_limits(planned: Planned) -> Planned:
+    """The plan with the time that it takes within its rate limits."""
+    spec, plan, limits = planned.spec, planned.plan, RateLimits.of(planned.spec)
+    is_carried = spec.options.get("streamed") or spec.options.get("deep") or spec.job in ("compact", "restore")
+    size_bytes = 2 * plan.size_bytes if is_carried else 0  # read and written, or read at both sides
+    seconds = max(plan.seconds, limits.seconds(sum(plan.requests.values()), size_bytes))
+    return replace(planned, plan=replace(plan, seconds=seconds))
 
 
 def _plan_texts(runs: Sequence[Planned]) -> list[str]:

@@ -419,6 +419,8 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
         max_cost=None,
         max_objects=None,
         max_failures=None,
+        max_rate=None,
+        bandwidth_bytes=None,
         price_table=None,
         allow_empty=True,
         yes=options.yes,

@@ -27,10 +27,13 @@ from jobs.cli.options import (
     versions_option,
 )
 from jobs.core.model import Location
+from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Side
 from jobs.errors import UsageError
 from jobs.runs.placement import CHILDREN, BatchOptions
 from jobs.runs.request import Request
+
+MIN_BANDWIDTH_BYTES = 1024
 
 
 @command_options
@@ -75,6 +78,17 @@ class StartOptions:
         type=click.FloatRange(min=0, max=100),
         metavar="PERCENT",
     )
+    max_rate: float | None = option(
+        "At most so many requests a second, all workers together.",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="N",
+    )
+    bandwidth_bytes: int | None = option(
+        "At most so many bytes a second through the workers, read and written, as 100MiB.",
+        name="--bandwidth",
+        type=SizeType(),
+        metavar="SIZE",
+    )
     price_table: Path | None = option("Prices as JSON, like jobs/core/prices/*.json.", type=click.Path(path_type=Path))
     allow_empty: bool = flag(
         "A plan without rows is a success. Default: exit code 10, as for a prefix that does not exist."
@@ -83,6 +97,12 @@ class StartOptions:
     executor: str | None = executor_option()
     batch: WorkerOptions = group(WorkerOptions)
     as_json: bool = json_option()
+
+    def rate_limits(self) -> RateLimits:
+        """What the run may take a second. Raises UsageError."""
+        if self.bandwidth_bytes is not None and self.bandwidth_bytes < MIN_BANDWIDTH_BYTES:
+            raise UsageError(f"--bandwidth {self.bandwidth_bytes}: give at least 1KiB a second")
+        return RateLimits(self.max_rate, self.bandwidth_bytes)
 
 
 @command_options

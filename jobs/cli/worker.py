@@ -19,6 +19,7 @@ from jobs import __version__
 from jobs.cli.options import RunType, argument, command_options, ledger_location, ledger_option, option, takes
 from jobs.config import Settings
 from jobs.core.model import Location
+from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest
 from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, TooManyFailures, UsageError
 from jobs.ledger.ledger import Ledger
@@ -31,7 +32,7 @@ from jobs.runs.leases import Lease, holder
 from jobs.runs.worker import Progress, Worker, WorkerLimits
 from jobs.runs.worker_log import WorkerLog, nowhere
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.fenced_store import fenced
+from jobs.s3.fenced_store import Throttle, fenced
 from jobs.s3.sessions import open_side, open_store
 from jobs.s3.store import Store
 from jobs.s3.uploads import abort_unfinished
@@ -51,6 +52,9 @@ class WorkerCommand:
     launch: str | None = option("The launch that starts it. Another launch stops it.", metavar="ID")
     run_sha256: str | None = option(
         "The digest of the run's spec and plan. Without it nothing is deleted.", metavar="HEX"
+    )
+    workers: int | None = option(
+        "How many workers share the run's rate limits. Default: one for each shard.", type=click.IntRange(min=1)
     )
     ledger: str | None = ledger_option()
 
@@ -138,9 +142,12 @@ async def _work(
     if shard >= len(plan.shards):
         raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
     lease = Lease(ledger, run_id, shard, launch_id, holder(settings.batch_job_id))
-    source, destination = (fenced(each, lease.hold) for each in open_sides(spec, settings.in_flight))
+    throttle = Throttle(RateLimits.of(spec).shared_by(options.workers or len(plan.shards)))
+    source, destination = (
+        throttle.throttled(fenced(each, lease.hold)) for each in open_sides(spec, settings.in_flight)
+    )
     records, budget = ShardUploads(ledger, run_id, shard), ByteBudget(settings.buffer_bytes)
-    opened = Opened(spec, source, destination, budget, ledger, settings.in_flight, records)
+    opened = Opened(spec, source, destination, budget, ledger, settings.in_flight, records, throttle)
     attempt = Worker(
         ledger,
         run_id,

@@ -26,7 +26,7 @@ def _open(opened: Opened) -> Restore:
     if named is not None:
         side = Side.from_dict(named)
         alike = replace(spec.source, location=side.location) == side
-        archives = opened.source if alike else open_side(side, max_in_flight=64)
+        archives = opened.source if alike else opened.throttle.throttled(open_side(side, max_in_flight=64))
     route = Route(Location(spec.source.location.bucket, spec.options["source_prefix"]), spec.destination.location)
     options = RestoreOptions.from_dict(spec.options)
     index = ArchiveIndex(ledger.store, ledger.location)

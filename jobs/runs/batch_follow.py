@@ -50,7 +50,8 @@ def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
     Its price takes every row for an object.
     """
     spec, plan = planned.spec, planned.plan
-    kept = ("all_versions", "requester_pays", "streamed", "apart", "cross_region", "endpoint_hops", "sample")
+    streaming = ("streamed", "apart", "cross_region", "endpoint_hops")
+    kept = ("all_versions", "requester_pays", "sample", *streaming, "max_rate", "bandwidth_bytes")
     options = {name: spec.options[name] for name in kept if name in spec.options} | {"deep": False}
     group = pricing.Group("STANDARD", False, True, False, plan.rows, plan.size_bytes, plan.rows)
     histogram = pricing.Histogram((group,), plan.rows)

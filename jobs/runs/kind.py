@@ -6,15 +6,17 @@ Each record is in the package of its work (`kind.py`), and `jobs.registry` finds
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jobs.core.model import Route
+from jobs.core.rate_limits import RateLimits
 from jobs.core.run import RunSpec
 from jobs.ledger.ledger import Ledger
 from jobs.runs.launch import ReportDetails, no_details
 from jobs.runs.request import Planner
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.fenced_store import Throttle
 from jobs.s3.store import Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
@@ -23,7 +25,8 @@ from jobs.s3.uploads import NO_RECORDS, UploadRecords
 class Opened:
     """What the job of one worker works with.
 
-    `in_flight`: requests at once. `records`: of the multipart uploads that it begins.
+    `in_flight`: requests at once. `records`: of the multipart uploads that it begins. `throttle`:
+    the run's rate limits, for stores that the job opens itself.
     """
 
     spec: RunSpec
@@ -33,6 +36,7 @@ class Opened:
     ledger: Ledger
     in_flight: int
     records: UploadRecords = NO_RECORDS
+    throttle: Throttle = field(default_factory=lambda: Throttle(RateLimits()))
 
     @property
     def route(self) -> Route:

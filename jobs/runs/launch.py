@@ -160,7 +160,8 @@ async def execute(
     def command(shard: int) -> Sequence[str]:
         # -P: not the `jobs` of the folder that the command was called in
         program = [sys.executable, "-P", "-m", "jobs", "worker", spec.run_id]
-        return [*program, "--shard", str(shard), "--launch", launch_id, "--ledger", str(ledger_location), *pins]
+        launched = ["--launch", launch_id, "--workers", str(processes)]
+        return [*program, "--shard", str(shard), *launched, "--ledger", str(ledger_location), *pins]
 
     processes = min(settings.processes, len(plan.shards)) or 1
     executor = LocalExecutor(command, processes, on_superseded=say_superseded(spec.run_id, display))

@@ -1,15 +1,19 @@
-"""Store whose writes first ask whether they may still be sent."""
+"""Stores that wait before a request: for the permission to write, or for their turn."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
-from jobs.s3.store import Store
+from jobs.core.rate_limits import RateLimits, TokenBucket
+from jobs.s3.store import Body, Store
 
 _READS = frozenset(
     {"head", "get", "get_tags", "list_objects", "list_parts", "list_versions", "is_versioned", "region_of"}
 )
+_NO_REQUESTS = frozenset({"close", "region_of", "heeds_conditions"})
 _CLEANUPS = frozenset({"abort_multipart", "close"})
 _DELETES = frozenset({"delete", "delete_versions"})
 
@@ -46,3 +50,59 @@ class _FencedStore:
             return await send(*arguments, **named)
 
         return write
+
+
+class Throttle:
+    """The turns of one worker's requests, within its rate limits."""
+
+    def __init__(
+        self,
+        limits: RateLimits,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ):
+        self._clock, self._sleep = clock, sleep
+        self._requests, self._bytes = (None if limit is None else TokenBucket(limit) for limit in limits)
+
+    async def wait(self, requests: int, size_bytes: int) -> None:
+        """Return when so many requests may be sent, and so many bytes written, or were read."""
+        now = self._clock()
+        waits = [
+            bucket.take(count, now)
+            for bucket, count in ((self._requests, requests), (self._bytes, size_bytes))
+            if bucket is not None and count
+        ]
+        if (seconds := max(waits, default=0.0)) > 0:
+            await self._sleep(seconds)
+
+    def throttled(self, store: Store) -> Store:
+        """The store, each of whose requests waits for its turn. It goes around `fenced`: what a hold
+        has permitted is sent at once.
+
+        What a store adds by itself is not counted: retries, and looks before conditional writes.
+        """
+        if self._requests is None and self._bytes is None:
+            return store
+        return cast(Store, _ThrottledStore(store, self))
+
+
+class _ThrottledStore:
+    """The Store protocol, request by request."""
+
+    def __init__(self, store: Store, throttle: Throttle):
+        self._store, self._throttle = store, throttle
+
+    def __getattr__(self, name: str) -> Any:
+        send = getattr(self._store, name)
+        if name in _NO_REQUESTS:
+            return send
+
+        async def request(*arguments: Any, **named: Any) -> Any:
+            written = sum(len(value) for value in (*arguments, *named.values()) if isinstance(value, bytes))
+            await self._throttle.wait(1, written)
+            answer = await send(*arguments, **named)
+            if isinstance(answer, Body):  # how many bytes come is known when they are here
+                await self._throttle.wait(0, len(answer.data))
+            return answer
+
+        return request

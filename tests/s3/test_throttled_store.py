@@ -1,0 +1,78 @@
+"""A store within rate limits, on a clock that only waiting moves."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from jobs.core.model import Attributes, ObjectRef
+from jobs.core.rate_limits import RateLimits
+from jobs.s3.fenced_store import Throttle, fenced
+from jobs.s3.store import ABSENT, Store
+from tests.doubles.memory_store import MemoryStore
+
+
+class Clock:
+    """Seconds that pass only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def make(limits: RateLimits) -> tuple[Clock, MemoryStore, Store]:
+    clock, memory = Clock(), MemoryStore()
+    memory.create_bucket("bucket")
+    return clock, memory, Throttle(limits, clock, clock.sleep).throttled(memory)
+
+
+def test_each_request_waits_for_its_turn() -> None:
+    clock, _, store = make(RateLimits(requests=10))
+
+    async def use() -> None:
+        for number in range(30):
+            await store.put("bucket", f"k{number}", b"x", Attributes(), guard=ABSENT)
+            await store.head(ObjectRef("bucket", f"k{number}"))
+
+    asyncio.run(use())
+    assert clock.now == pytest.approx(5.0, abs=0.2)  # 60 requests, of which a second's were saved
+
+
+def test_bytes_count_that_are_written_and_read() -> None:
+    clock, _, store = make(RateLimits(size_bytes=1000))
+
+    async def use() -> None:
+        await store.put("bucket", "k", bytes(4000), Attributes(), guard=ABSENT)
+        assert (await store.get(ObjectRef("bucket", "k"), start=0, end=3000)).data == bytes(3000)
+        await store.head(ObjectRef("bucket", "k"))  # has no bytes
+        await store.put("bucket", "l", b"last", Attributes(), guard=ABSENT)
+
+    asyncio.run(use())
+    assert clock.now == pytest.approx(6.0)
+
+
+def test_a_permission_to_write_is_asked_for_after_the_wait_and_no_limit_is_no_layer() -> None:
+    clock, memory, _ = make(RateLimits())
+    asked = list[float]()
+
+    async def hold(*, deletes: bool = False) -> None:
+        asked.append(clock.now)
+
+    throttle = Throttle(RateLimits(requests=1), clock, clock.sleep)
+    store = throttle.throttled(fenced(memory, hold))
+
+    async def use() -> None:
+        for number in range(4):
+            await store.put("bucket", f"k{number}", b"x", Attributes(), guard=ABSENT)
+            sent.append(clock.now)
+
+    sent = list[float]()
+    asyncio.run(use())
+    assert asked == sent == pytest.approx([0, 0, 1, 2])
+    assert Throttle(RateLimits()).throttled(memory) is memory
