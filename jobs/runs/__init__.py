@@ -1,13 +1,13 @@
 """Runs: from a request to a report. Knows no kind of work by name.
 
-Reading order: `request` says what a command wants and drafts the plan, `one_bucket` looks for two
-names of one bucket, `kind` says what each kind of work adds. `launch` plans, publishes, executes
-and concludes a run. `planning`, `filtering`, `sorting` and `sharding` cut a manifest into shards,
-`worker` works through one and `worker_log` logs it, `leases` says who may, `folding` counts
-outcomes, `progress` says how far a run is, `summaries` lists runs and `replaced_runs` says which
-take the place of earlier ones. `local_executor` and `parent_process` start workers on this machine,
-`placement`, `batch_executor` and `batch_follow` in AWS Batch. `run_claim` stops earlier attempts,
-`work` continues a run where it belongs.
+Reading order: `request` says what a command wants and drafts the plan, `kind` says what each kind
+of work adds. `launch` plans, publishes, executes and concludes a run. `planning`, `filtering`,
+`sorting` and `sharding` cut a manifest into shards, `worker` works through one and `worker_log`
+logs it, `leases` says who may, `folding` counts outcomes, `progress` says how far a run is,
+`summaries` lists runs and `replaced_runs` says which take the place of earlier ones.
+`local_executor` and `parent_process` start workers on this machine, `placement`, `batch_executor`
+and `batch_follow` in AWS Batch. `run_claim` stops earlier attempts, `work` continues a run where it
+belongs.
 
 It must never lose a row or count one twice, whatever is killed.
 """

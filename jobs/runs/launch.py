@@ -21,10 +21,10 @@ from jobs.core.pricing import RANGE_BYTES, PricedWork, part_rule
 from jobs.core.run import Plan, RunSpec, RunState, worker_pins
 from jobs.errors import ExitCode, LimitExceeded
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.one_bucket import check_ledger_apart
 from jobs.reports.document import exit_code, summarize
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
-from jobs.runs.one_bucket import check_ledger_apart
 from jobs.runs.request import Draft, Planned, Request, check_apart, drafting, manifest_rows
 from jobs.runs.run_claim import claim_run, say_superseded
 from jobs.s3.retries import gather_bounded

@@ -28,7 +28,7 @@ from jobs.core.run import Plan, RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.runs.one_bucket import check_two_places
+from jobs.ledger.one_bucket import check_two_places
 from jobs.s3.sessions import account_of, are_apart, boto_client, open_side, open_store, service_of
 from jobs.s3.store import Store
 

@@ -12,8 +12,8 @@ import pytest
 from jobs.core.model import Attributes, Location
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import ConfigError, Denied, UsageError
+from jobs.ledger import one_bucket
 from jobs.ledger.ledger import Ledger
-from jobs.runs import one_bucket
 from jobs.runs.launch import publish
 from jobs.runs.request import Planned
 from jobs.s3.store import UNGUARDED, Page, Store
