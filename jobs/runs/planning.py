@@ -30,7 +30,7 @@ from jobs.errors import ConfigError, LimitExceeded
 from jobs.runs import sharding as shards
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
-from jobs.tables.rows import manifest_schema, shard_schema, write_parquet
+from jobs.tables.rows import REPETITIVE, manifest_schema, shard_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
 SPOOL_BYTES = 8 * 1024**2
@@ -131,7 +131,7 @@ async def spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, pa
     pending: list[pa.RecordBatch] = []
     place = waiting_bytes = spooled_bytes = 0
     schema = _spooled(pa.RecordBatch.from_pylist([], manifest_schema()), 0).schema
-    with pq.ParquetWriter(path, schema, compression="lz4") as writer:
+    with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=REPETITIVE) as writer:
         async for batch in batches:
             taken = _spooled(select_rows(batch, selection, excluded), place)
             place += taken.num_rows
@@ -183,8 +183,11 @@ async def _write(tables: Iterator[pa.Table], write_shard: WriteShard) -> tuple[t
     """Number the rows and write the shards. Returns their summaries and the number of keys."""
     summaries: list[ShardSummary] = []
     row = keys = 0
-    while (table := await asyncio.to_thread(next, tables, None)) is not None:
-        data, summary, own_keys = await asyncio.to_thread(_encode, table, row)
+    table = await asyncio.to_thread(next, tables, None)
+    while table is not None:
+        # One core sorts while the other encodes.
+        encoding = asyncio.to_thread(_encode, table, row)
+        (data, summary, own_keys), table = await asyncio.gather(encoding, asyncio.to_thread(next, tables, None))
         await write_shard(len(summaries), data)
         summaries.append(summary)
         row += summary.rows

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,14 +13,16 @@ import pyarrow.parquet as pq
 from jobs.core.part_sizes import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES
 from jobs.core.pricing import Group
 from jobs.runs import sharding
-from jobs.tables.duck import connect, parquet, quoted
+from jobs.tables.duck import connect, parquet
 from jobs.tables.rows import manifest_schema
 
 BATCH_ROWS = 20_000
-FLUSH_ROWS = 50_000
-FLUSH_BYTES = 8 * 1024**2
-SLAB_BYTES = 64 * 1024**2
-MAX_SLABS = 256
+SPLIT_ROWS = 100_000
+SPLIT_BYTES = 16 * 1024**2
+SLAB_BYTES = 32 * 1024**2
+MAX_SLABS = 512
+
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
 
 class Sorting:
@@ -115,36 +116,34 @@ class Sorting:
     def shards(self, rows: int, spooled_bytes: int, shard_count: int) -> Iterator[pa.Table]:
         """The rows of each shard that has any, in the order in which a worker takes them.
 
-        `spooled_bytes` is what all rows take in memory. A key's latest version comes last whatever
+        `spooled_bytes` is what all rows take in memory. Slabs of whole shards are sorted one after
+        the other, so memory does not grow with the rows. A key's latest version comes last whatever
         its time is: S3 dates a multipart upload by its beginning. A listing names the newest
         version first, so rows with equal times come in reverse.
         """
-        slabs = min(-(-spooled_bytes // SLAB_BYTES), shard_count, MAX_SLABS)
-        if slabs > 1:
-            # Sorting all at once needs more memory the more there is; slabs of whole shards do not.
-            folder = self._folder / "slabs"
-            flush_rows = min(max(FLUSH_BYTES * rows // spooled_bytes, 1), FLUSH_ROWS)
-            self.connection.execute(
-                f"SET partitioned_write_flush_threshold = {flush_rows}; SET preserve_insertion_order = false; "
-                f"COPY (SELECT *, shard * {slabs} // {shard_count} AS slab FROM {self._relation}) "
-                f"TO {quoted(folder)} "
-                f"(FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE {flush_rows}, PARTITION_BY (slab)); "
-                "RESET preserve_insertion_order"
-            )
-            written = sorted(folder.glob("slab=*"), key=lambda slab: int(slab.name.removeprefix("slab=")))
-            relations = [parquet(slab, below="*.parquet") for slab in written]
-        else:
-            relations = [self._relation]
-        # Two threads that merge spilled rows pin so many blocks that the memory limit is not
-        # enough.
-        self.connection.execute("SET threads = 1")
+        slabs = max(1, min(-(-spooled_bytes // SLAB_BYTES), shard_count, MAX_SLABS))
+        batch_rows = min(max(SPLIT_BYTES * rows // max(spooled_bytes, 1), 1), SPLIT_ROWS)
         names = ", ".join(manifest_schema().names)
-        for relation in relations:
-            reader = self._stream(
-                f"SELECT shard, {names} FROM {relation} "
-                "ORDER BY shard, key, is_latest, last_modified NULLS FIRST, place DESC"
-            )
-            yield from _cut(reader)
+        reader: Any = self.connection.sql(
+            f"SELECT shard, {names}, place, shard * {slabs} // {max(shard_count, 1)} AS slab FROM {self._relation}"
+        ).to_arrow_reader(batch_rows)
+        path = self._folder / "slabs"
+        pieces: list[list[tuple[int, int]]] = [[] for _ in range(slabs)]  # where in the file, how long
+        with path.open("wb") as file:
+            for batch in reader:
+                for slab, piece in _cut(batch.take(_order(batch.select(["slab"]))), "slab"):
+                    data = piece.serialize()
+                    pieces[slab].append((file.tell(), data.size))
+                    file.write(data)
+        self.connection.close()  # gives its memory back
+        with path.open("rb") as file:
+            for of_slab in pieces:
+                batches = []
+                for offset, size_bytes in of_slab:
+                    file.seek(offset)
+                    batches.append(pa.ipc.read_record_batch(pa.py_buffer(file.read(size_bytes)), reader.schema))
+                for _, table in _cut(_in_work_order(pa.Table.from_batches(batches, reader.schema)), "shard"):
+                    yield table
 
     def in_packing_order(self) -> Iterator[pa.RecordBatch]:
         """All rows by the month of their last change, then by key, versions oldest first, for
@@ -184,16 +183,25 @@ class Sorting:
         return row
 
 
-def _cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Cut rows that are in the order of their shards into a table for each shard."""
-    pending: list[pa.RecordBatch] = []
-    for batch in batches:
-        shard: Any = batch["shard"]
-        changes = pc.indices_nonzero(pc.not_equal(shard[1:], shard[:-1])).to_pylist()
-        for start, end in pairwise([0, *(index + 1 for index in changes), batch.num_rows]):
-            if pending and pending[0]["shard"][0] != shard[start]:
-                yield pa.Table.from_batches(pending)
-                pending = []
-            pending.append(batch.slice(start, end - start))
-    if pending:
-        yield pa.Table.from_batches(pending)
+def _in_work_order(rows: pa.Table) -> pa.Table:
+    """Rows by shard and key, versions oldest first. Undated ones come before the others."""
+    time: Any = pc.fill_null(rows["last_modified"], pa.scalar(-(2**63), pa.int64()))
+    order = rows.select(["shard", "key", "is_latest"]).append_column("time", time)
+    reverse: Any = pc.negate(rows["place"])
+    order = order.append_column("reverse", reverse)
+    return rows.select(["shard", *manifest_schema().names]).take(_order(order))
+
+
+def _order(rows: pa.RecordBatch | pa.Table) -> Any:
+    """The places of the rows when they are sorted by all their columns, ascending."""
+    keys: Any = [(name, "ascending") for name in rows.column_names]
+    return pc.sort_indices(rows, sort_keys=keys)
+
+
+def _cut(rows: Rows, column: str) -> Iterator[tuple[int, Rows]]:
+    """Cut rows that are sorted by a column of numbers at each change of its value."""
+    start = 0
+    counts: Any = pc.value_counts(rows[column])
+    for each in counts.to_pylist():
+        yield each["values"], rows.slice(start, each["counts"])
+        start += each["counts"]

@@ -20,6 +20,10 @@ from jobs.errors import LedgerError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+REPETITIVE: Any = ["storage_class", "archive", "status", "reason", "evidence", "attempt"]
+"""Columns with few different values, which a Parquet file keeps in a dictionary. To look for
+repetition in the others costs more time than all the rest, and saves nothing.
+"""
 DEFAULTS = {"is_latest": True, "is_delete_marker": False}
 """What a manifest's row is where its manifest does not say."""
 
@@ -94,7 +98,7 @@ def write_parquet(table: pa.Table | pa.RecordBatch) -> bytes:
     if isinstance(table, pa.RecordBatch):
         table = pa.Table.from_batches([table])
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=10_000)
+    pq.write_table(table, sink, compression="zstd", row_group_size=10_000, use_dictionary=REPETITIVE)
     return sink.getvalue()
 
 
