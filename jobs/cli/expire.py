@@ -104,6 +104,7 @@ class ExpireCommand:
         return StartOptions(
             dry_run=False,
             save=False,
+            shards=False,
             max_cost=self.max_cost,
             max_objects=self.max_objects,
             max_failures=None,

@@ -74,9 +74,8 @@ async def launch_and_report(
             _check_not_empty(request, planned)
         launch.check_limits(runs, options.max_cost, options.max_objects)
         if options.dry_run:
-            document, texts = _plan_document(planned.spec, planned.plan), _plan_texts(runs)
-            if len(runs) > 1:
-                document["then"] = _plan_document(runs[1].spec, runs[1].plan)
+            documents = [_plan_document(each.spec, each.plan, shards=options.shards) for each in runs]
+            document, texts = documents[0] | ({"then": documents[1]} if len(runs) > 1 else {}), _plan_texts(runs)
             if options.save:
                 sha256 = await save(planned, ledger, "local" if place is None else "batch")
                 document["sha256"] = sha256
@@ -218,6 +217,9 @@ async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Se
     return launch.run_exit_code(report, codes)
 
 
-def _plan_document(spec: RunSpec, plan: Plan) -> dict[str, Any]:
+def _plan_document(spec: RunSpec, plan: Plan, *, shards: bool) -> dict[str, Any]:
+    """The plan, JSON-ready. `shards`: with an entry for each shard, of which there may be 10,000."""
     document = {"run_id": spec.run_id, "job": spec.job, "state": "planned", "dry_run": True, **plan.to_dict()}
-    return document | {"assumes": assumptions(spec)}
+    if not shards:
+        del document["shards"]
+    return document | {"shard_count": len(plan.shards), "assumes": assumptions(spec)}

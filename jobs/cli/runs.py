@@ -416,6 +416,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     start = StartOptions(
         dry_run=False,
         save=False,
+        shards=False,
         max_cost=None,
         max_objects=None,
         max_failures=None,

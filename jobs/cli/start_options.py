@@ -71,6 +71,7 @@ class StartOptions:
 
     dry_run: bool = flag("Print the plan (rows, bytes, requests, dollars) and do nothing.")
     save: bool = flag("With --dry-run: keep the plan in the ledger, for `sealift apply RUN`.")
+    shards: bool = flag("With --dry-run --json: each shard's rows and bytes, too.")
     max_cost: float | None = max_cost_option()
     max_objects: int | None = max_objects_option()
     max_failures: float | None = option(

@@ -229,6 +229,16 @@ def test_the_plan_says_that_it_did_not_look_at_the_destination(world: World) -> 
     assert "not looked at" in world.sealift("replicate", *sides, "--dry-run", "--json").document["assumes"][0]
 
 
+def test_a_dry_run_lists_its_shards_only_when_it_is_asked_to(world: World) -> None:
+    for number in range(3):
+        world.put(f"k{number}", b"12")
+    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+    dry_run = ["replicate", *sides, "--dry-run", "--json"]
+    plan = world.sealift(*dry_run).document
+    assert ("shards" in plan, plan["shard_count"]) == (False, 1)
+    assert world.sealift(*dry_run, "--shards").document["shards"] == [{"rows": 3, "size_bytes": 6}]
+
+
 def test_json_is_exactly_one_document_with_what_scripts_rely_on(world: World) -> None:
     world.put("k")
     result = world.sealift(
