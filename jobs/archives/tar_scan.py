@@ -6,14 +6,16 @@ own header proves its content.
 
 What is found by a search may lie within another member, which can be a tar itself. So it is in
 doubt, and so is all that follows it, up to a member that the archive's own index has at this place.
+Its owner chose its size as well, so it never hides a member that the index has.
 """
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -32,6 +34,9 @@ _EMPTY = bytes(BLOCK_BYTES)
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _RECORDS = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+
+
+_TOO_FAR = "it would reach over a member of the archive, so its size is not believed"
 
 
 class Condition(StrEnum):
@@ -101,6 +106,8 @@ class TarScan:
     _place: int | None = 0
     """Where the buffer begins in the tar. None: nobody knows."""
     _is_in_doubt: bool = False
+    _own_places: list[int] = field(default_factory=list)
+    """The places of `contents` in order, once they are needed."""
     _buffer: bytearray = field(default_factory=bytearray)
     _entry: _Entry | None = None
     _records: dict[str, str] = field(default_factory=dict)
@@ -197,6 +204,10 @@ class TarScan:
         self._take(BLOCK_BYTES)
         self._is_ended = False
         self._entry = self._begin(header)
+        if self._hides(self._entry.left_bytes):
+            self._entry = replace(
+                self._entry, left_bytes=0, padding_bytes=0, proof=None, condition=Condition.LOST, reason=_TOO_FAR
+            )
         if self._entry.proof is not None and self._entry.member is not None:
             yield Begun(self._entry.name, self._entry.member, self._entry.is_in_doubt)
 
@@ -208,6 +219,11 @@ class TarScan:
             self._unreadable_bytes = len(self._take(BLOCK_BYTES))
             return
         whole_bytes = BLOCK_BYTES + header.size + -header.size % BLOCK_BYTES
+        if self._hides(whole_bytes):
+            yield self._headless(_TOO_FAR)
+            self._is_searching = True
+            self._unreadable_bytes = len(self._take(BLOCK_BYTES))
+            return
         if len(self._buffer) < whole_bytes:
             self._has_header = self._has_header or header.type != tarfile.XGLTYPE
             return
@@ -250,6 +266,14 @@ class TarScan:
         entry.is_in_doubt = self._is_in_doubt
         if entry.is_shown and entry.member is None and has_records and not is_indexed:
             self._is_in_doubt = True  # its size may be damaged, and so where the next one begins
+
+    def _hides(self, size_bytes: int) -> bool:
+        """Whether so many bytes, if they are in doubt, would reach over a member of the archive."""
+        if not self._is_in_doubt or self._place is None or not self.contents:
+            return False
+        self._own_places = self._own_places or sorted(self.contents)
+        following = bisect.bisect_right(self._own_places, self._place)
+        return following < len(self._own_places) and self._own_places[following] < self._place + size_bytes
 
     def _search(self) -> Iterator[Event]:
         """Find the next header behind bytes that are none, at any place."""

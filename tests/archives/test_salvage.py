@@ -208,6 +208,33 @@ def test_what_lies_inside_a_member_gets_no_key_beside_it(kind: ArchiveFormat, pl
     assert all(each.found.is_in_doubt == ("found-inside" in str(each.target)) for each in found if each.target)
 
 
+def hostile_header(kind: bytes, size_bytes: int) -> bytes:
+    """A header within a member, whose owner wants it to hide what follows in the archive."""
+    header = tarfile.TarInfo("docs/hostile")
+    header.type, header.size = kind, size_bytes
+    return header.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", ArchiveFormat)
+@pytest.mark.parametrize("entry", [tarfile.REGTYPE, b"Z", tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("size_bytes", [250_000, 1_000_000, 1 << 50])
+def test_a_header_inside_a_member_hides_nothing_that_follows(
+    kind: ArchiveFormat, entry: bytes, size_bytes: int
+) -> None:
+    """A damage has the search find it. It may claim any size, and so may those behind it."""
+    content = rng.randbytes(200_000) + hostile_header(entry, size_bytes) * 3
+    after = {f"docs/{name}": name.encode() * 40_000 for name in ("a", "b", "c")}
+    made = packed(
+        [(member("docs/0", content), content), *((member(key, data), data) for key, data in after.items())], kind
+    )
+    data = bytearray(made.data)
+    place = made.members[0].offset - 400 if kind is TAR else 100_000
+    data[place : place + 4] = bytes(each ^ 0x5A for each in data[place : place + 4])
+    found, store = salvaged(bytes(data), f"one.{kind.value}", write=True)
+    assert written(store) == {f"out/{key}": each for key, each in after.items()}
+    assert whole(found) == list(after)
+
+
 def test_bytes_full_of_frames_beginnings_cost_no_more_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[FrameCutter] = []
 
