@@ -20,6 +20,7 @@ from jobs.core.model import Listed
 from jobs.s3.lookup import key_history
 from jobs.s3.sessions import open_store
 from tests.doubles.servers import Server
+from tests.end_to_end.forked_command import can_fork, run_command
 
 if TYPE_CHECKING:
     from tests.end_to_end.batch_workers import Fleet
@@ -68,6 +69,8 @@ class World:
         )
 
     def sealift(self, *arguments: str, **extra: str) -> Result:
+        if can_fork(extra):
+            return Result(*run_command(arguments, self.environment(**extra)))
         process = self.start(*arguments, **extra)
         stdout, stderr = process.communicate(timeout=120)
         return Result(process.returncode, stdout, stderr)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.end_to_end.conftest import World
+from tests.end_to_end.forked_command import run_command
 
 PROGRAM = """
 import atexit
@@ -104,3 +105,13 @@ def test_an_error_that_nobody_can_read_keeps_its_exit_code(world: World, argumen
 def test_help_on_a_full_disk_is_no_bug(world: World) -> None:
     ended = shell(world, ">/dev/full", "runs", "--help")
     assert (ended.returncode, "Traceback" in ended.stderr) == (10, False)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["runs", "list", "--json"], ["runs", "show", "none"], ["runs", "--no-such-option"]]
+)
+def test_a_fork_ends_and_says_what_a_command_of_its_own_does(world: World, arguments: list[str]):
+    """Most tests here run the command in a fork."""
+    started = world.start(*arguments)
+    stdout, stderr = started.communicate(timeout=120)
+    assert run_command(arguments, world.environment()) == (started.returncode, stdout, stderr)
