@@ -31,9 +31,10 @@ class Settings:
     `batch_job_id`). `SEALIFT_START`: the name by which the functions have started this job.
     `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_QUEUE_ON_DEMAND` and `SEALIFT_BATCH_JOB_DEFINITION` say
     where `--executor batch` sends its jobs, and `SEALIFT_BATCH_SHARE` is the share of those without
-    `--share`, for queues that share fairly. `SEALIFT_SYSTEM` is the policy's name: jobs bear it as
-    the tag `sealift:system`, by which roles may end them. `SEALIFT_CLIENT`: `botocore` to send S3's
-    requests with AWS's own client, `sealift` (the default) with ours (`s3_client`).
+    `--share`, for queues that share fairly. `SEALIFT_SYSTEM` is the system's name,
+    the policy's after a prefix of Terraform's: jobs bear it as the tag `sealift:system`, by which
+    roles may end them. `SEALIFT_CLIENT`: `botocore` to send S3's requests with AWS's own client,
+    `sealift` (the default) with ours (`s3_client`).
     `SEALIFT_REQUEST_LOG`: `failures` means `-v`, `all` means `--debug` (`request_log`).
     """
 

@@ -24,7 +24,7 @@ from typing import Any
 from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
 from jobs.backup.job import Backup, BackupOptions, KeyProgress, KeyResult, Unfinished
 from jobs.core.enums import Deletes
-from jobs.core.model import Listed, Location, ObjectVersion, Route, is_exact
+from jobs.core.model import Listed, ObjectVersion, Route, is_exact
 from jobs.core.outcome import Status
 from jobs.core.pace import backoff_seconds
 from jobs.errors import (
@@ -40,6 +40,7 @@ from jobs.errors import (
 from jobs.ledger.journal import SETTLED, Ending, Entry, file_name, to_lines
 from jobs.policy.coverage import match
 from jobs.policy.model import Pair, Policy
+from jobs.policy.run_options import sides
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP
 from scheduler import backlog, removed_versions
@@ -262,9 +263,9 @@ class _Batch:
             mirrors_deletes=pair.deletes is Deletes.MIRROR,
             limit_bytes=int(pair.thresholds.lambda_max_size),
         )
-        route = Route(Location(pair.source.bucket), Location(hot.bucket, hot.prefix))
-        source, destination = self.runtime.store(pair.source.region), self.runtime.destination(hot.region)
-        return Backup(source, destination, route, options, ByteBudget(BUFFER_BYTES))
+        ours, theirs = sides(self.policy, pair)
+        source, destination = self.runtime.pair(ours, theirs)
+        return Backup(source, destination, Route(ours.location, theirs.location), options, ByteBudget(BUFFER_BYTES))
 
     async def _finish_row(
         self, delivery: _Delivery, number: int, group: Sequence[_Delivery], settled: KeyResult

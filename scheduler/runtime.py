@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from jobs.core.model import Location
+from jobs.core.run import Side
 from jobs.errors import PreconditionFailed
 from jobs.ledger.files import list_names, read_file, write_once
 from jobs.policy.model import Policy
@@ -27,23 +28,23 @@ WRITE_TRIES = 5
 
 
 class Runtime:
-    """What a handler works with. `open_region` opens the store of a region. None is the function's
-    own region.
+    """What a handler works with.
+
+    `open_region` opens the store of a region (None: the function's own), with the owners of buckets
+    and the ACL of what it writes.
     """
 
     def __init__(
         self,
         settings: FunctionSettings,
         *,
-        open_region: Callable[[str | None], Store] | None = None,
+        open_region: Callable[[str | None, Mapping[str, str], str | None], Store] | None = None,
         clock: Callable[[], float] = time.time,
     ):
         self.settings, self.clock = settings, clock
-        self._open = open_region or (
-            lambda region: open_store(None, region, None, max_in_flight=CONNECTIONS, is_paced=True)
-        )
-        self._stores: dict[str | None, Store] = {}
-        self._destinations: dict[str | None, Store] = {}
+        self._open = open_region or _open_region
+        self._stores: dict[tuple[object, ...], Store] = {}
+        self._destinations: dict[int, Store] = {}
         self._policy: tuple[float, Policy] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -55,17 +56,24 @@ class Runtime:
 
     def store(self, region: str | None = None) -> Store:
         """The store of a region. Raises ConfigError if there are no credentials."""
-        if region not in self._stores:
-            self._stores[region] = self._open(region)
-        return self._stores[region]
+        return self._reach(region, {}, None)
 
-    def destination(self, region: str | None = None) -> Store:
-        """The store of a region for guarded writes of objects, safe where a server ignores
-        conditions.
+    def pair(self, source: Side, destination: Side) -> tuple[Store, Store]:
+        """The stores of both sides of a pair, which name the buckets' owners to S3.
+
+        The second one is for guarded writes of objects, safe where a server ignores conditions.
         """
-        if region not in self._destinations:
-            self._destinations[region] = look_first(self.store(region))
-        return self._destinations[region]
+        owners = {side.location.bucket: side.owner for side in (source, destination) if side.owner}
+        store = self._reach(destination.region, owners, destination.acl)
+        if id(store) not in self._destinations:
+            self._destinations[id(store)] = look_first(store)
+        return self._reach(source.region, owners, None), self._destinations[id(store)]
+
+    def _reach(self, region: str | None, owners: Mapping[str, str], acl: str | None) -> Store:
+        key = (region, *sorted(owners.items()), acl)
+        if key not in self._stores:
+            self._stores[key] = self._open(region, owners, acl)
+        return self._stores[key]
 
     async def policy(self) -> Policy:
         """The policy, at most a minute old. Raises PolicyError, StoreError. Callers then do
@@ -75,7 +83,7 @@ class Runtime:
         if self._policy is None or now - self._policy[0] > POLICY_SECONDS:
             where = self.settings.policy
             policy = await load_policy(where, self.store()) if where.startswith("s3://") else read_policy(where)
-            self._policy = (now, policy)
+            self._policy = (now, policy.called(self.settings.system))
         return self._policy[1]
 
     def place(self, name: str) -> Location:
@@ -99,6 +107,10 @@ class Runtime:
         except PreconditionFailed:
             return False
         return True
+
+
+def _open_region(region: str | None, owners: Mapping[str, str], acl: str | None) -> Store:
+    return open_store(None, region, None, max_in_flight=CONNECTIONS, is_paced=True, owners=owners, acl=acl)
 
 
 @lru_cache(maxsize=1)

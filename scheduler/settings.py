@@ -16,8 +16,8 @@ class FunctionSettings:
 
     `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_JOB_DEFINITION` and `SEALIFT_TOPIC` replace the names that
     follow from the policy's name (`scheduler.batch_starts`, `scheduler.follow`).
-    `SEALIFT_BATCH_SHARE` says that queues share fairly, and is the share of jobs of no pair. None
-    if they are not set.
+    `SEALIFT_BATCH_SHARE` says that queues share fairly, and is the share of jobs of no pair.
+    `SEALIFT_SYSTEM` is the system's name, if it is longer than the policy's. None if they are not set.
     """
 
     policy: str
@@ -26,6 +26,7 @@ class FunctionSettings:
     batch_job_definition: str | None = None
     topic: str | None = None
     batch_share: str | None = None
+    system: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> FunctionSettings:
@@ -43,4 +44,5 @@ class FunctionSettings:
             values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
             values.get("SEALIFT_TOPIC") or None,
             values.get("SEALIFT_BATCH_SHARE") or None,
+            values.get("SEALIFT_SYSTEM") or None,
         )

@@ -149,7 +149,13 @@ def _reconcile(pair: Pair, covered: Scope, source: tuple[Location, str], destina
         *("--source-inventory", str(source[0]), "--source-region", str(pair.source.region)),
         *("--destination-inventory", str(destination[0]), "--destination-region", str(pair.destination.region)),
     )
-    return Start(pair.name, "reconcile", f"{source[1]}-{destination[1]}", ("reconcile", *sides, *maps))
+    owners = [
+        word
+        for name, account in (("source", pair.source.account), ("destination", pair.destination.account))
+        for word in (f"--{name}-expected-bucket-owner", str(account))
+        if account
+    ]
+    return Start(pair.name, "reconcile", f"{source[1]}-{destination[1]}", ("reconcile", *sides, *owners, *maps))
 
 
 async def _latest(

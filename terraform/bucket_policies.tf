@@ -2,7 +2,7 @@
 
 locals {
   # What the policies of all buckets say.
-  bucket_denies = { for bucket, each in local.buckets : bucket => [
+  bucket_denies = { for bucket, each in local.written : bucket => [
     {
       Sid       = "TlsOnly"
       Effect    = "Deny"
@@ -21,7 +21,7 @@ locals {
     },
   ] }
 
-  # S3 may deliver reports on the buckets of this region that the policy names, and on no other account's.
+  # S3 may deliver reports on the buckets of this region that the policy names, and on no others.
   inventory_grants = { for region, bucket in local.inventory.buckets : bucket => [{
     Sid       = "InventoryReports"
     Effect    = "Allow"
@@ -30,7 +30,7 @@ locals {
     Resource  = ["${local.bucket_arns[bucket]}/${local.inventory.prefix}*"]
     Condition = {
       ArnLike      = { "aws:SourceArn" = [for each in local.inventoried : local.bucket_arns[each.bucket] if each.region == region] }
-      StringEquals = { "aws:SourceAccount" = local.account, "s3:x-amz-acl" = "bucket-owner-full-control" }
+      StringEquals = { "aws:SourceAccount" = local.delivering_accounts, "s3:x-amz-acl" = "bucket-owner-full-control" }
     }
   }] }
 

@@ -12,6 +12,7 @@ locals {
   sources = { for bucket in distinct([for pair in local.pairs : pair.source.bucket]) : bucket => {
     region   = [for pair in local.pairs : pair.source.region if pair.source.bucket == bucket][0]
     is_ours  = anytrue([for pair in local.pairs : pair.source.notifications if pair.source.bucket == bucket])
+    account  = [for pair in local.pairs : pair.source.account if pair.source.bucket == bucket][0]
     prefixes = distinct(flatten([for pair in local.pairs : pair.source.prefixes if pair.source.bucket == bucket]))
   } }
 
@@ -24,7 +25,8 @@ locals {
   direct    = { for bucket, each in local.notifying : bucket => each if each.region == local.region }
   bridged   = { for bucket, each in local.sources : bucket => each if !contains(keys(local.direct), bucket) }
 
-  thawing = { for bucket in distinct([for pair in local.archives : pair.archive.bucket]) : bucket => local.buckets[bucket].region }
+  thawing     = { for bucket in distinct([for pair in local.archives : pair.archive.bucket]) : bucket => local.written[bucket] }
+  own_thawing = { for bucket, each in local.thawing : bucket => each.region if each.account == local.account }
 
   # EventBridge's filter on a bucket, and on prefixes where not all keys count.
   object_filters = { for bucket in keys(local.sources) : bucket => merge(
@@ -33,11 +35,15 @@ locals {
     if !contains(local.watched_prefixes[bucket], "") },
   ) }
 
+  object_patterns = { for bucket, filter in local.object_filters : bucket =>
+    { source = ["aws.s3"], detail-type = ["Object Created", "Object Deleted", "Object Restore Completed"], detail = filter }
+  }
+
   event_patterns = merge(
     { for bucket, each in local.bridged : "objects-${bucket}" => {
-      regions = [each.region]
+      regions = [each.account == local.account ? each.region : local.region] # another account's rule forwards to our bus
       to      = "queue"
-      pattern = { source = ["aws.s3"], detail-type = ["Object Created", "Object Deleted", "Object Restore Completed"], detail = local.object_filters[bucket] }
+      pattern = local.object_patterns[bucket]
     } },
     { for any in slice(["inventory"], 0, length(local.inventory.buckets) > 0 ? 1 : 0) : any => {
       regions = keys(local.inventory.buckets)
@@ -48,7 +54,7 @@ locals {
       } }
     } },
     { for any in slice(["restored"], 0, length(local.thawing) > 0 ? 1 : 0) : any => {
-      regions = distinct(values(local.thawing))
+      regions = distinct(values(local.own_thawing))
       to      = "follow"
       pattern = { source = ["aws.s3"], detail-type = ["Object Restore Completed"], detail = { bucket = { name = keys(local.thawing) } } }
     } },
@@ -121,7 +127,7 @@ resource "aws_s3_bucket_notification" "source" {
 
 # Buckets of ours whose events somebody waits for; a hot bucket's would be paid for and thrown away.
 resource "aws_s3_bucket_notification" "own" {
-  for_each = merge(local.thawing, { for region, bucket in local.inventory.buckets : bucket => region })
+  for_each = merge(local.own_thawing, { for region, bucket in local.inventory.buckets : bucket => region })
 
   bucket      = aws_s3_bucket.this[each.key].id
   region      = each.value

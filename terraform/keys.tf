@@ -2,7 +2,7 @@
 
 locals {
   key_regions = setunion(var.kept_key_regions, setsubtract(
-    toset([for use in local.uses : use.region if use.kms_key == "create"]),
+    toset([for use in local.uses : use.region if use.kms_key == "create" && use.account == local.account]),
     keys(var.kms_key_arns),
   ))
   key_arns = merge({ for region, key in aws_kms_key.this : region => key.arn }, var.kms_key_arns)
@@ -33,7 +33,7 @@ resource "aws_kms_key" "this" {
           Principal = { Service = "s3.amazonaws.com" }
           Action    = ["kms:GenerateDataKey", "kms:Decrypt"]
           Resource  = "*"
-          Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+          Condition = { StringEquals = { "aws:SourceAccount" = local.delivering_accounts } }
         },
       ],
       [

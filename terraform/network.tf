@@ -43,7 +43,7 @@ locals {
         Principal = "*"
         Action    = "s3:*"
         Resource  = flatten([for bucket in local.reached_buckets : ["arn:${local.partition}:s3:::${bucket}", "arn:${local.partition}:s3:::${bucket}/*"]])
-        Condition = { StringEquals = merge(local.by_our_principals, { "aws:ResourceAccount" = concat([local.account], var.source_accounts) }) }
+        Condition = { StringEquals = merge(local.by_our_principals, { "aws:ResourceAccount" = distinct(concat([local.account], local.named[*].account, var.source_accounts)) }) }
       },
       {
         # ECR keeps layers in a bucket of AWS's, and signs the requests for them itself: no condition on the principal holds.

@@ -45,9 +45,14 @@ output "functions" {
 }
 
 output "roles" {
-  description = "Roles of functions and jobs: ARN. Buckets and keys of other accounts have to allow them."
+  description = "Roles of functions and jobs: ARN."
   value = merge({ for name, role in aws_iam_role.function : name => role.arn }, { for name, role in aws_iam_role.job : name => role.arn },
   { for name, role in aws_iam_role.replication : name => role.arn })
+}
+
+output "other_accounts" {
+  description = "For each other account of the policy: what modules/other-account makes there, from the file that `terraform output -json other_accounts` prints or in the same root."
+  value       = local.other_accounts
 }
 
 output "topic" {

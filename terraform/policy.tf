@@ -3,7 +3,8 @@
 
 locals {
   policy  = yamldecode(file(var.policy_file))
-  name    = try(local.policy.name, "sealift")
+  name    = "${var.name_prefix}${try(local.policy.name, "sealift")}"
+  owner   = try(tostring(coalesce(local.policy.account)), null)
   region  = local.policy.ledger.region
   given   = try([for pair in local.policy.pairs : pair], [])
   nightly = merge({ enabled = true, hour = "03:30", time_zone = "UTC" }, try(local.policy.defaults.nightly, null))
@@ -19,15 +20,20 @@ locals {
   batch = merge({ compute = "fargate_spot", vcpus = 2, memory_mib = 4096, disk_gib = 50, max_vcpus = 128, timeout_hours = 12, queue = null, orchestrator_queue = null },
   try(local.policy.batch, null))
 
-  read = [for pair in local.given : {
+  # Who owns each bucket of a pair: this account, unless the pair says another one.
+  owners = [for pair in local.given : { for section in ["source", "destination", "replica", "archive"] : section =>
+    { account = try(tostring(coalesce(pair[section].account)), local.account) }
+  }]
+
+  read = [for number, pair in local.given : {
     name   = pair.name
-    source = merge({ prefixes = [""], exclude = [], notifications = true, inventory = true }, pair.source)
+    source = merge({ prefixes = [""], exclude = [], notifications = true, inventory = true }, pair.source, local.owners[number].source)
     destination = merge({ prefix = "", storage_class = null, encryption = "AES256", kms_key = null, object_lock = null,
-    noncurrent_days = null, transitions = [] }, pair.destination)
+    noncurrent_days = null, transitions = [] }, pair.destination, local.owners[number].destination)
     replica = try(pair.replica, null) == null ? null : merge({ storage_class = null, kms_key = null,
-    replication_time_control = false, delete_markers = false }, pair.replica)
+    replication_time_control = false, delete_markers = false }, pair.replica, local.owners[number].replica)
     archive = try(pair.archive, null) == null ? null : merge({ prefix = "", side = "source", encryption = "AES256",
-    kms_key = null, object_lock = null, expire = null, rules = [] }, pair.archive)
+    kms_key = null, object_lock = null, expire = null, rules = [] }, pair.archive, local.owners[number].archive)
     deletes = try(pair.deletes, local.policy.defaults.deletes, "retain")
     backlog_seconds = [for age in [try(pair.thresholds.backlog_age, local.policy.defaults.thresholds.backlog_age, "1h")] :
     tonumber(regex("^\\d+", age)) * local.day_seconds[substr(age, -1, 1)]][0]
@@ -75,10 +81,10 @@ locals {
   named = concat(
     flatten([for pair in local.read : [
       for section, side in { source = pair.source, destination = pair.destination, replica = pair.replica, archive = pair.archive } :
-      { who = "pair ${pair.name}: ${section}.bucket", bucket = side.bucket, region = side.region } if side != null
+      { who = "pair ${pair.name}: ${section}.bucket", bucket = side.bucket, region = side.region, account = side.account } if side != null
     ]]),
-    [for region, bucket in local.inventory.buckets : { who = "inventory.buckets.${region}", bucket = bucket, region = region }],
-    [{ who = "ledger.bucket", bucket = local.ledger.bucket, region = local.ledger.region }],
+    [for region, bucket in local.inventory.buckets : { who = "inventory.buckets.${region}", bucket = bucket, region = region, account = local.account }],
+    [{ who = "ledger.bucket", bucket = local.ledger.bucket, region = local.ledger.region, account = local.account }],
   )
 
   # What is billed for at least so many days: https://aws.amazon.com/s3/storage-classes/
@@ -94,7 +100,7 @@ locals {
   }
 
   mistakes = concat(
-    local.mistakes_of_names, local.mistakes_of_places, local.mistakes_of_regions, local.mistakes_of_keys,
+    local.mistakes_of_names, local.mistakes_of_places, local.mistakes_of_regions, local.mistakes_of_accounts, local.mistakes_of_keys,
     local.mistakes_of_time, local.mistakes_of_stay, local.mistakes_of_workers,
   )
 
@@ -164,6 +170,32 @@ locals {
       if side != null && try(side.inventory, true) && length(local.inventory.buckets) > 0 && !contains(keys(local.inventory.buckets), try(side.region, ""))
     ]]),
   )
+
+  mistakes_of_accounts = concat(
+    [for owner in local.owner[*] : "account ${owner}: expected ${local.account}, the account of the provider" if owner != local.account],
+    [for each in local.named : "${each.who} ${each.bucket}: account ${jsonencode(each.account)}: expected the 12 digits of an account, in quotes"
+    if !can(regex("^[0-9]{12}$", each.account))],
+    [for each in slice(local.foreign_named, 0, min(1, length(local.foreign_named))) :
+    "account null: expected ${local.account}, the system's account, since ${each.who} is in another one" if local.owner == null],
+    flatten([for number, one in local.named : [
+      for other in slice(local.named, 0, number) :
+      "${one.who} ${one.bucket}: account ${one.account}: expected ${other.account}, whose it is by ${other.who}"
+      if one.bucket == other.bucket && one.account != other.account
+    ]]),
+    flatten([for pair in local.read : concat(
+      [for name in ["notifications", "inventory"] : "pair ${pair.name}: source.${name}: expected false: the bucket's owners, ${pair.source.account}, set it there"
+      if pair.source.account != local.account && pair.source[name]],
+      [for account in [pair.destination.account] : "pair ${pair.name}: replica: expected a destination of the system's account: only a bucket's owners replicate it"
+      if account != local.account && pair.replica != null],
+      [for section, side in { destination = pair.destination, archive = pair.archive } :
+        "pair ${pair.name}: ${section}.kms_key: expected create, or the ARN of a key of ${side.account}: the key that AWS manages is for its own account"
+      if try(side.account != local.account && side.encryption != "AES256" && side.kms_key == null, false)],
+      [for section, side in { destination = pair.destination, replica = pair.replica, archive = pair.archive } :
+        "pair ${pair.name}: ${section}.kms_key ${side.kms_key}: expected the ARN of the key itself: roles of another account are not let in by an alias"
+      if try(side.account != local.account && can(regex(":alias/", side.kms_key)), false)],
+    )]),
+  )
+  foreign_named = [for each in local.named : each if each.account != local.account]
 
   mistakes_of_keys = flatten([for pair in local.read : concat(
     [for section, side in { destination = pair.destination, archive = pair.archive } :

@@ -1,9 +1,13 @@
-# S3's own replication of hot buckets to their twins: one configuration a bucket, a rule for each prefix of each pair.
+# S3's own replication of hot buckets to their twins: one configuration a bucket, a rule for each prefix of each pair. A
+# twin in another account waits until that account has made it (other_accounts): S3 refuses a rule without its bucket.
 
 locals {
-  replicated = { for bucket in distinct([for pair in local.replicas : pair.destination.bucket]) : bucket => {
+  twinned = { for name, pair in local.replicas : name => pair
+  if pair.replica.account == local.account || contains(keys(var.other_accounts), pair.replica.account) }
+
+  replicated = { for bucket in distinct([for pair in local.twinned : pair.destination.bucket]) : bucket => {
     region = local.buckets[bucket].region
-    rules = flatten([for name, pair in local.replicas : [
+    rules = flatten([for name, pair in local.twinned : [
       for number, prefix in local.copy_prefixes[name] : { id = number == 0 ? name : "${name}-${number}", pair = name, prefix = prefix, hot = pair.destination, replica = pair.replica }
     ] if pair.destination.bucket == bucket])
   } }
@@ -39,14 +43,24 @@ resource "aws_s3_bucket_replication_configuration" "this" {
       }
 
       destination {
-        bucket        = aws_s3_bucket.this[rule.value.replica.bucket].arn
+        bucket        = local.bucket_arns[rule.value.replica.bucket]
+        account       = rule.value.replica.account == local.account ? null : rule.value.replica.account
         storage_class = rule.value.replica.storage_class
 
-        dynamic "encryption_configuration" {
-          for_each = rule.value.replica.kms_key[*]
+        # replicas belong to the owner of their bucket, also where ACLs are on
+        dynamic "access_control_translation" {
+          for_each = rule.value.replica.account == local.account ? [] : ["Destination"]
 
           content {
-            replica_kms_key_id = encryption_configuration.value == "create" ? local.key_arns[rule.value.replica.region] : encryption_configuration.value
+            owner = access_control_translation.value
+          }
+        }
+
+        dynamic "encryption_configuration" {
+          for_each = rule.value.replica.kms_key == null ? [] : [rule.value.replica.bucket]
+
+          content {
+            replica_kms_key_id = local.bucket_keys[encryption_configuration.value]
           }
         }
 
@@ -132,6 +146,15 @@ resource "aws_iam_role_policy" "replication" {
           ]]))
         },
       ],
+      # https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-change-owner.html
+      [for resources in [distinct(flatten([for name, pair in local.replicas : [
+        for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"
+        ] if pair.replica.account != local.account]))] : {
+        Sid      = "GiveReplicasToTheirBucketsOwner"
+        Effect   = "Allow"
+        Action   = "s3:ObjectOwnerOverrideToBucketOwner"
+        Resource = resources
+      } if length(resources) > 0],
       # delete markers only: S3 never replicates the deletion of a version
       [for resources in [distinct(flatten([for name, pair in local.replicas : [
         for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"
@@ -163,7 +186,7 @@ locals {
   replication_keys = {
     hot = { for name, pair in local.replicas : pair.destination.region => local.bucket_keys[pair.destination.bucket]...
     if local.buckets[pair.destination.bucket].kms_key != null }
-    replica = { for name, pair in local.replicas : pair.replica.region => local.bucket_keys[pair.replica.bucket]...
-    if local.buckets[pair.replica.bucket].kms_key != null }
+    replica = { for name, pair in local.twinned : pair.replica.region => local.bucket_keys[pair.replica.bucket]...
+    if local.written[pair.replica.bucket].kms_key != null }
   }
 }

@@ -1,41 +1,43 @@
-# Every bucket that Sealift writes to. Pairs may share one; what belongs to the bucket (encryption, lock, lifecycle) is
-# then said the same by each of them, which policy.tf checks. Source buckets are referenced only, see events.tf.
+# Every bucket of this account that Sealift writes to. Pairs may share one; what belongs to the bucket (encryption, lock, lifecycle) is
+# then said the same by each of them, which policy.tf checks. Source buckets are referenced only, see events.tf. What lies
+# in another account is made there: other_accounts.tf.
 
 locals {
   # One entry for each reason to have a bucket.
   uses = concat(
     [for pair in local.pairs : {
-      bucket          = pair.destination.bucket, region = pair.destination.region, use = "hot",
+      bucket          = pair.destination.bucket, region = pair.destination.region, account = pair.destination.account, use = "hot",
       encryption      = pair.destination.encryption, kms_key = pair.destination.kms_key,
       lock            = pair.destination.object_lock, is_locked = pair.destination.object_lock != null,
       noncurrent_days = pair.destination.noncurrent_days, transitions = pair.destination.transitions,
     }],
     # Replicas keep the lock that each version brings; S3 refuses to replicate a locked bucket to one without Object Lock.
     [for pair in local.pairs : {
-      bucket          = pair.replica.bucket, region = pair.replica.region, use = "replica",
+      bucket          = pair.replica.bucket, region = pair.replica.region, account = pair.replica.account, use = "replica",
       encryption      = pair.replica.kms_key == null ? "AES256" : "aws:kms", kms_key = pair.replica.kms_key,
       lock            = null, is_locked = pair.destination.object_lock != null,
       noncurrent_days = pair.destination.noncurrent_days, transitions = [],
     } if pair.replica != null],
     [for pair in local.pairs : {
-      bucket          = pair.archive.bucket, region = pair.archive.region, use = "archive",
+      bucket          = pair.archive.bucket, region = pair.archive.region, account = pair.archive.account, use = "archive",
       encryption      = pair.archive.encryption, kms_key = pair.archive.kms_key,
       lock            = pair.archive.object_lock, is_locked = pair.archive.object_lock != null,
       noncurrent_days = null, transitions = [],
     } if pair.archive != null],
     [for region, bucket in local.inventory.buckets : {
-      bucket = bucket, region = region, use = "inventory", encryption = "aws:kms", kms_key = "create",
+      bucket = bucket, region = region, account = local.account, use = "inventory", encryption = "aws:kms", kms_key = "create",
       lock   = null, is_locked = false, noncurrent_days = 30, transitions = [],
     }],
     [{
-      bucket = local.ledger.bucket, region = local.region, use = "ledger", encryption = "aws:kms", kms_key = "create",
+      bucket = local.ledger.bucket, region = local.region, account = local.account, use = "ledger", encryption = "aws:kms", kms_key = "create",
       lock   = null, is_locked = false, noncurrent_days = null, transitions = [],
     }],
   )
   uses_of = { for use in local.uses : use.bucket => use... }
 
-  buckets = { for bucket, uses in local.uses_of : bucket => {
+  written = { for bucket, uses in local.uses_of : bucket => {
     region          = uses[0].region
+    account         = uses[0].account
     uses            = distinct(uses[*].use)
     encryption      = try([for use in uses : use.encryption if use.encryption != "AES256"][0], "AES256")
     kms_key         = try([for use in uses : use.kms_key if use.kms_key != null][0], null)
@@ -44,8 +46,11 @@ locals {
     noncurrent_days = try(max([for use in uses : use.noncurrent_days if use.noncurrent_days != null]...), null)
     transitions     = try([for use in uses : use.transitions if length(use.transitions) > 0][0], [])
   } }
+  buckets     = { for bucket, each in local.written : bucket => each if each.account == local.account }
   bucket_arns = { for bucket in distinct(local.named[*].bucket) : bucket => "arn:${local.partition}:s3:::${bucket}" }
-  bucket_keys = { for bucket, each in local.buckets : bucket => each.kms_key == "create" ? local.key_arns[each.region] : each.kms_key }
+  bucket_keys = { for bucket, each in local.written : bucket => each.kms_key != "create" ? each.kms_key : (
+    each.account == local.account ? local.key_arns[each.region] : try(var.other_accounts[each.account].kms_key_arns[each.region], null)
+  ) }
 }
 
 resource "aws_s3_bucket" "this" {

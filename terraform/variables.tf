@@ -158,6 +158,25 @@ variable "source_accounts" {
   }
 }
 
+variable "other_accounts" {
+  description = "The other accounts of the policy that have made their part: the output `made` of modules/other-account, by account. Without its entry, roles cannot use an account's keys, and nothing is replicated to it."
+  type        = map(object({ kms_key_arns = map(string) }))
+  default     = {}
+  nullable    = false
+}
+
+variable "name_prefix" {
+  description = "Stands before the policy's `name` in the names of everything, for accounts whose rules go by names. Both have at most 24 characters together."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^([a-z][a-z0-9-]*)?$", var.name_prefix))
+    error_message = "The prefix is lower-case letters, digits and hyphens, and begins with a letter."
+  }
+}
+
 variable "role_path" {
   description = "The path of all roles, for accounts whose rules go by it."
   type        = string

@@ -64,7 +64,7 @@ def backfill(options: BackfillCommand) -> int:
 
 async def _backfill(options: BackfillCommand, chosen: ChosenPair, settings: Settings) -> int:
     pair, scope = chosen.pair, chosen.scope
-    source, destination = sides(pair)
+    source, destination = sides(chosen.policy, pair)
     include, exclude = globs(scope)
     request = Request(
         job="replicate",

@@ -39,7 +39,7 @@ from jobs.core.enums import ArchiveFormat, ArchiveSide, Encryption, StorageClass
 from jobs.core.model import Location
 from jobs.errors import UsageError
 from jobs.policy.model import ArchiveRule, Pair
-from jobs.policy.run_options import globs
+from jobs.policy.run_options import OWNER_ACL, globs
 from jobs.runs.request import Request, open_ledger
 
 PAYBACK_MONTHS = 24.0
@@ -184,9 +184,9 @@ def by_rule(
     by_policy = replace(
         options,
         source=Location(side.bucket, _key(pair, rule.prefix, is_source=is_source)),
-        source_access=replace(source_access, region=source_access.region or side.region),
+        source_access=source_access.completed(side.region, side.account),
         archives=Location(archive.bucket, archive.prefix),
-        archives_access=replace(archives_access, region=archives_access.region or archive.region),
+        archives_access=archives_access.completed(archive.region, archive.account),
         filters=replace(
             options.filters,
             include=inside if is_source else tuple(pair.destination.prefix + each for each in inside),
@@ -200,6 +200,7 @@ def by_rule(
         target_size=int(rule.target_size),
         sse=None if is_default else archive.encryption.value,
         kms_key_id=None if is_default or archive.kms_key is None else str(archive.kms_key),
+        acl=OWNER_ACL if chosen.policy.is_foreign(archive) else None,
         ledger=f"s3://{chosen.ledger.bucket}/{chosen.ledger.key}",
     )
     earlier = list(rules.values())[: list(rules).index(rule_name)]

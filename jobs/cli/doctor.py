@@ -10,6 +10,7 @@ import click
 from jobs.cli import policy as policies
 from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, json_option, option, policy_option, takes
+from jobs.config import Settings
 from jobs.errors import UsageError
 from jobs.policy.model import Pair, Policy
 
@@ -45,12 +46,12 @@ def doctor(options: DoctorCommand) -> int:
     from jobs.doctor.examine import examine
     from jobs.doctor.model import Status, exit_code
 
-    policy = policies.read(options.policy)
-    lines = examine(policy, _pair(policy, options.pair))
+    policy, system = policies.read(options.policy), Settings.from_environment().system
+    lines = examine(policy, _pair(policy, options.pair), system)
     code = exit_code(lines)
     counts = {status.value: sum(line.status == status for line in lines) for status in Status}
     document = {
-        "system": str(policy.name),
+        "system": str(policy.called(system).name),
         "exit_code": int(code),
         "counts": counts,
         "lines": [asdict(line) for line in lines],

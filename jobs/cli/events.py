@@ -11,6 +11,7 @@ import click
 from jobs.cli import policy as policies
 from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, flag, json_option, option, policy_option, takes
+from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_seconds
@@ -107,7 +108,7 @@ def redrive(options: RedriveCommand) -> int:
     """
     from jobs.aws.dead_letters import DeadLetters, Moved
 
-    policy = policies.read(options.policy)
+    policy = policies.read(options.policy).called(Settings.from_environment().system)
     letters = DeadLetters(options.queue or f"{policy.name}-objects", str(policy.ledger.region))
     waiting = letters.count()
     moved = Moved(0, by_service=False) if options.dry_run or not waiting else letters.move(options.limit)

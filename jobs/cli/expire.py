@@ -162,9 +162,9 @@ def by_pair(options: ExpireCommand, pair_name: str, settings: Settings) -> tuple
     by_policy = replace(
         options,
         source=Location(side.bucket, shared if is_source else pair.copy_key(shared)),
-        source_access=replace(source_access, region=source_access.region or side.region),
+        source_access=source_access.completed(side.region, side.account),
         copies=(Location(archive.bucket, archive.prefix),),
-        copies_access=replace(copies_access, region=copies_access.region or archive.region),
+        copies_access=copies_access.completed(archive.region, archive.account),
         grace=f"{archive.expire.grace:.0f}s",
         max_share=f"{float(archive.expire.max_share) * 100:g}%",
         ledger=f"s3://{chosen.ledger.bucket}/{chosen.ledger.key}",

@@ -18,9 +18,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import click
 
@@ -328,6 +328,10 @@ class AccessOptions:
     def side(self, location: Location) -> Side:
         """The side at this location."""
         return Side(location, self.endpoint, self.region, self.profile, self.expected_bucket_owner)
+
+    def completed(self, region: str, account: str | None) -> Self:
+        """What was typed, and what the policy says of the bucket where nothing was."""
+        return replace(self, region=self.region or region, expected_bucket_owner=self.expected_bucket_owner or account)
 
     def open(self, location: Location) -> Store:
         """The store of the side at this location."""

@@ -18,7 +18,7 @@ from jobs.core.display import shown
 from jobs.core.model import Location
 from jobs.errors import ConfigError, ExitCode, PolicyError, UsageError
 from jobs.policy.coverage import Explanation, explain, to_dict
-from jobs.policy.model import Pair, Policy
+from jobs.policy.model import Destination, Pair, Policy, Replica
 from jobs.policy.reader import load_policy, read_policy
 from jobs.policy.rules import Finding, find_warnings
 from jobs.policy.words import Age, Size, Word
@@ -180,6 +180,8 @@ def _pair_text(pair: Pair) -> str:
     copy = f"s3://{pair.destination.bucket}/{pair.destination.prefix}"
     night = f"{pair.nightly.hour} {pair.nightly.time_zone}" if pair.nightly.enabled else "no night of its own"
     where = "across regions" if pair.is_cross_region else "same region"
+    if pair.destination.account != pair.source.account:
+        where += f", to account {pair.destination.account}"
     return shown(f"  {pair.name}: {source} → {copy} ({where}, {night})")
 
 
@@ -201,9 +203,9 @@ def _explanation_text(answer: Explanation) -> str:
     lines = [
         f"{answer.source}",
         f"  pair        {pair.name}: {answer.reason}",
-        f"  copy        {answer.copy} in {hot.region}, {storage_class}, {hot.encryption}{key}",
+        f"  copy        {answer.copy} in {hot.region}{_owner_text(hot)}, {storage_class}, {hot.encryption}{key}",
         f"  copied      {path[answer.is_for_lambda]}",
-        f"  replica     {answer.replica or 'none'}{f' in {pair.replica.region}' if pair.replica else ''}",
+        f"  replica     {_replica_text(answer)}",
         f"  lock        {lock}",
         f"  deleted     {deletes}",
         f"  verified    by checksums once in {pair.verify.rota:d} nights{deep}",
@@ -214,6 +216,15 @@ def _explanation_text(answer: Explanation) -> str:
     verdicts = {True: "applies", False: "does not apply", None: "may apply"}
     lines += [f"    {rule.rule} {verdicts[rule.applies]}: {rule.reason}" for rule in answer.rules]
     return "\n".join(map(shown, lines))
+
+
+def _owner_text(side: Destination | Replica) -> str:
+    return f" of account {side.account}" if side.account else ""
+
+
+def _replica_text(answer: Explanation) -> str:
+    replica = answer.pair.replica if answer.pair else None
+    return f"{answer.replica} in {replica.region}{_owner_text(replica)}" if replica else "none"
 
 
 def _archive_text(answer: Explanation) -> str:

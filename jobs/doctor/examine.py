@@ -24,13 +24,16 @@ from jobs.errors import AuthenticationFailed
 from jobs.policy.model import Pair, Policy
 
 
-def examine(given: Policy, pair: Pair | None = None) -> list[Line]:
+def examine(given: Policy, pair: Pair | None = None, system: str | None = None) -> list[Line]:
     """The lines of a policy's system, or of one of its pairs. Must not be called in an event loop.
+
+    `system`: its whole name, where a prefix stands before the policy's.
 
     Credentials that AWS does not accept are a line, too: then it is the only one. Raises
     ConfigError without credentials.
     """
-    policy = replace(given, pairs=(pair,)) if pair else given
+    whole = given.called(system)
+    policy = replace(whole, pairs=(pair,)) if pair else whole
     try:
         facts = gather(policy, given)
     except AuthenticationFailed as error:

@@ -51,6 +51,7 @@ class SourcePlan:
     prefixes: tuple[str, ...]
     is_ours: bool
     is_direct: bool
+    is_foreign: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ def source_plans(policy: Policy) -> list[SourcePlan]:
         is_ours = any(source.notifications for source in of_bucket)
         region = str(pair.source.region)
         is_direct = is_ours and region == policy.ledger.region
-        plans[bucket] = SourcePlan(str(bucket), region, prefixes, is_ours, is_direct)
+        plans[bucket] = SourcePlan(str(bucket), region, prefixes, is_ours, is_direct, policy.is_foreign(pair.source))
     return list(plans.values())
 
 
@@ -225,7 +226,9 @@ def rule_plans(policy: Policy) -> list[RulePlan]:
         if not source.is_direct:
             keys = [f"{prefix}{SAMPLE}" for prefix in source.prefixes]
             events = [_object_event(kind, source.bucket, key) for kind in RULE_EVENTS for key in keys]
-            add(f"objects-{source.bucket}", {source.region}, f"{policy.name}-objects", *events)
+            # a rule of its owners forwards what another account's bucket sends
+            regions = {home if source.is_foreign else source.region}
+            add(f"objects-{source.bucket}", regions, f"{policy.name}-objects", *events)
     if policy.inventory:
         folder = policy.inventory.prefix
         buckets = {str(region): str(bucket) for region, bucket in policy.inventory.buckets.items()}
@@ -234,10 +237,12 @@ def rule_plans(policy: Policy) -> list[RulePlan]:
             for bucket in buckets.values()
         ]
         add("inventory", set(buckets), f"{policy.name}-submit", *made)
-    archives = {str(pair.archive.bucket): str(pair.archive.region) for pair in policy.pairs if pair.archive}
+    archives = [pair.archive for pair in policy.pairs if pair.archive]
     if archives:
-        thawed = [_object_event("Object Restore Completed", bucket, SAMPLE) for bucket in archives]
-        add("restored", set(archives.values()), f"{policy.name}-follow", *thawed)
+        buckets_of_archives = dict.fromkeys(str(archive.bucket) for archive in archives)
+        thawed = [_object_event("Object Restore Completed", bucket, SAMPLE) for bucket in buckets_of_archives]
+        ours = {str(archive.region) for archive in archives if not policy.is_foreign(archive)}
+        add("restored", ours, f"{policy.name}-follow", *thawed)
     for status in ("succeeded", "failed"):
         ended = [_job_event(queue.name, status.upper()) for queue in job_queue_plans(policy)]
         add(f"batch-{status}", {home}, f"{policy.name}-follow", *ended)
@@ -356,9 +361,10 @@ def environment(policy: Policy, use: str) -> dict[str, str]:
 
 def far_regions(policy: Policy) -> list[str]:
     """Regions with a queue of what rules could not forward, and of alarms there (monitoring.tf)."""
-    regions = {source.region for source in source_plans(policy) if not source.is_direct}
+    regions = {source.region for source in source_plans(policy) if not source.is_direct and not source.is_foreign}
     regions |= {str(region) for region in policy.inventory.buckets} if policy.inventory else set()
-    regions |= {str(pair.archive.region) for pair in policy.pairs if pair.archive}
+    archives = (pair.archive for pair in policy.pairs if pair.archive)
+    regions |= {str(archive.region) for archive in archives if not policy.is_foreign(archive)}
     regions |= {region for plan in replication_plans(policy) for region in (plan.hot_region, plan.replica_region)}
     return sorted(regions - {str(policy.ledger.region)})
 

@@ -149,7 +149,7 @@ class _Night:
         retry_of: str | None = None,
     ) -> Request:
         """A request about the pair. `deep`: of a verification, None for copies."""
-        source, destination = sides(self.pair)
+        source, destination = sides(self.stages.policy, self.pair)
         include, exclude = globs(self.scope)
         options: dict[str, Any] = {"pair": self.pair.name, "night": self.claim["night"]}
         options |= copy_options(self.pair) if deep is None else {"deep": deep}

@@ -92,7 +92,7 @@ class Stages:
 
             began = time.time()
             source, destination = await self._report("source"), await self._report("destination")
-            ours, theirs = sides(self.pair)
+            ours, theirs = sides(self.policy, self.pair)
             options = ReconcileOptions(
                 now=time.time(),
                 prefixes=prefix_map(self.pair, self.scope),
@@ -240,13 +240,13 @@ class Stages:
         target = self.ledger.location.join(
             f"inventories/nights/{self.pair.name}/{label(self.book.night, self.book.times)}/{name}"
         )
-        side = sides(self.pair)[0 if name == "source" else 1]
+        side = sides(self.policy, self.pair)[0 if name == "source" else 1]
         folder = str(target.join(f"{side.location.bucket}/"))
         try:
             return await find_inventory(self.ledger.store, folder)
         except ManifestError:
             pass  # nobody has listed it yet
-        store = open_store(None, side.region, None)
+        store = open_side(side)
         place = side.location._replace(key=side.location.key + commonprefix(self.scope.prefixes))
         try:
             await write_inventory(
@@ -266,7 +266,9 @@ class Stages:
         return await find_inventory(self.ledger.store, folder)
 
     def _comparison(self, maps: tuple[str, ...]) -> CompareRequest:
-        source, destination = (ComparedSide(side.location, region=side.region) for side in sides(self.pair))
+        source, destination = (
+            ComparedSide(side.location, region=side.region, owner=side.owner) for side in sides(self.policy, self.pair)
+        )
         return CompareRequest(
             source,
             destination,

@@ -123,6 +123,7 @@ def to_dict(explanation: Explanation) -> dict[str, Any]:
         "copy": str(explanation.copy),
         "copy_problem": explanation.copy_problem or None,
         "region": hot.region,
+        "account": hot.account,
         "storage_class": hot.storage_class.value if hot.storage_class else None,
         "encryption": hot.encryption.value,
         "kms_key": hot.kms_key,

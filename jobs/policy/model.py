@@ -15,7 +15,7 @@ The second half of an `Annotated` is the description that the JSON Schema shows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from jobs.core.enums import (
@@ -29,6 +29,7 @@ from jobs.core.enums import (
     StorageClass,
 )
 from jobs.policy.words import (
+    AccountId,
     Age,
     Bucket,
     Count,
@@ -50,6 +51,7 @@ from jobs.policy.words import (
 
 POLICY_VERSION = 1
 """The `version` of the format that this program reads."""
+_OWNER = "The account that owns it: S3 refuses each request if another one does. Default: the system's."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ class Source:
 
     bucket: Annotated[Bucket, "The protected bucket."]
     region: Annotated[Region, "Its region."]
+    account: Annotated[AccountId | None, _OWNER] = None
     prefixes: Annotated[tuple[Prefix, ...], "Keys that begin with one of these are protected. Default: all keys."] = (
         Prefix(""),
     )
@@ -113,6 +116,7 @@ class Destination:
 
     bucket: Annotated[Bucket, "The hot bucket."]
     region: Annotated[Region, "Its region."]
+    account: Annotated[AccountId | None, _OWNER] = None
     prefix: Annotated[Folder, "Stands before the source's key."] = Folder("")
     storage_class: Annotated[StorageClass | None, "The class of copies. Default: the source object's."] = None
     encryption: Annotated[Encryption, "How copies are encrypted at rest."] = Encryption.S3
@@ -128,6 +132,7 @@ class Replica:
 
     bucket: Annotated[Bucket, "The twin bucket."]
     region: Annotated[Region, "Its region."]
+    account: Annotated[AccountId | None, _OWNER] = None
     storage_class: Annotated[StorageClass | None, "The class of replicas. Default: the hot object's."] = None
     kms_key: Annotated[KmsKey | None, "create, or a key's ARN in the replica's region."] = None
     replication_time_control: Annotated[bool, "99.99 % within 15 minutes, with metrics, at a price."] = False
@@ -201,6 +206,7 @@ class Archive:
     bucket: Annotated[Bucket, "The archive bucket."]
     region: Annotated[Region, "Its region."]
     rules: Annotated[tuple[ArchiveRule, ...], "Which objects are packed, in the order they are asked."]
+    account: Annotated[AccountId | None, _OWNER] = None
     prefix: Annotated[Folder, "Archives lie below this prefix."] = Folder("")
     side: Annotated[ArchiveSide, "Whose objects are packed (and expired)."] = ArchiveSide.SOURCE
     encryption: Annotated[Encryption, "How archives are encrypted at rest."] = Encryption.S3
@@ -287,10 +293,24 @@ class Policy:
     ledger: Ledger
     pairs: Annotated[tuple[Pair, ...], "Each protected source and its copy."]
     name: Annotated[SystemName, "What queues, functions, roles and alarms are called after."] = SystemName("sealift")
+    account: Annotated[
+        AccountId | None, "The system's account. Every bucket is its own, unless the bucket's section says another one."
+    ] = None
     defaults: Defaults = Defaults()
     inventory: Inventory | None = None
     alarms: Alarms = Alarms()
     batch: Batch = Batch()
+
+    def called(self, system: str | None) -> Policy:
+        """The policy with the system's whole name, which ends in its own after a prefix of Terraform's.
+
+        None, and the name of another system: its own is the whole one.
+        """
+        return replace(self, name=SystemName(system)) if system and system.endswith(self.name) else self
+
+    def is_foreign(self, side: Source | Destination | Replica | Archive) -> bool:
+        """Whether another account than the system's owns the bucket."""
+        return side.account not in (None, self.account)
 
     def pair(self, name: str) -> Pair | None:
         """The pair of this name."""

@@ -146,7 +146,7 @@ def _sound_part(raw: Any, findings: list[Finding]) -> tuple[Policy | None, list[
     if broken and not numbers:
         return None, []
     shared = {name: whole.get("defaults", {}).get(name, MISSING) for name in _fields(Defaults)}
-    pairs = [_inherit(raw["pairs"][number], shared) for number in numbers]
+    pairs = [_owned(_inherit(raw["pairs"][number], shared), whole.get("account")) for number in numbers]
     return _convert(whole | {"pairs": pairs}, Policy), numbers
 
 
@@ -156,6 +156,12 @@ def _inherit(pair: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
     for name in inherited.keys() & pair.keys():
         inherited[name] = inherited[name] | pair[name] if isinstance(pair[name], dict) else pair[name]
     return pair | inherited
+
+
+def _owned(pair: dict[str, Any], account: str | None) -> dict[str, Any]:
+    """The pair, whose buckets are the system's where they name no other account."""
+    sections = {name: pair[name] for name in ("source", "destination", "replica", "archive") if pair.get(name)}
+    return pair | {name: each | {"account": each.get("account") or account} for name, each in sections.items()}
 
 
 def _convert(value: Any, kind: Any) -> Any:

@@ -8,6 +8,7 @@ the Lambdas check them here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import MISSING
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import combinations, product, starmap
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from jobs.policy.model import (
     Pair,
     Policy,
     Replica,
+    Source,
 )
 
 Steps = tuple[str | int, ...]
@@ -75,6 +77,7 @@ def find_mistakes(policy: Policy) -> Iterator[Finding]:
     yield from _places(policy)
     yield from _shared_buckets(policy)
     yield from _regions(policy)
+    yield from _accounts(policy)
     yield from _inventories(policy)
     for number, pair in enumerate(policy.pairs):
         for finding in _pair(pair):
@@ -235,6 +238,43 @@ def _named(policy: Policy) -> Iterator[tuple[Steps, str, str]]:
         for section in _OF_THE_BUCKET:
             if side := getattr(pair, section):
                 yield ("pairs", number, section, "region"), side.bucket, side.region
+
+
+def _accounts(policy: Policy) -> Iterator[Finding]:
+    """A bucket has one owner. What only the owner can set is not for Terraform in our account."""
+    ours = [policy.ledger.bucket, *(policy.inventory.buckets.values() if policy.inventory else ())]
+    owners = dict.fromkeys(ours, policy.account)
+    for number, pair in enumerate(policy.pairs):
+        for section in _OF_THE_BUCKET:
+            side, steps = getattr(pair, section), ("pairs", number, section)
+            if side is None:
+                continue
+            if policy.account is None and side.account is not None:
+                expected = f"the system's account, since the pair {pair.name} names the one of its {section}"
+                yield Finding(("account",), None, expected)
+            elif owners.setdefault(side.bucket, side.account) != side.account:
+                expected = f"{owners[side.bucket]}, the owner of {side.bucket} elsewhere in the file"
+                yield Finding((*steps, "account"), side.account, expected)
+            elif policy.is_foreign(side):
+                yield from _foreign(side, steps)
+        if pair.replica and policy.is_foreign(pair.destination):
+            expected = "a destination of the system's account, or no replica: only a bucket's owners replicate it"
+            yield Finding(("pairs", number, "replica"), MISSING, expected)
+
+
+def _foreign(side: Source | Destination | Replica | Archive, steps: Steps) -> Iterator[Finding]:
+    if isinstance(side, Source):
+        for name in ("notifications", "inventory"):
+            if getattr(side, name):
+                yield Finding((*steps, name), True, f"false: the bucket's owners, {side.account}, set it there")
+        return
+    encryption = Encryption.S3 if isinstance(side, Replica) else side.encryption
+    if encryption is not Encryption.S3 and side.kms_key is None:
+        expected = f"create, or the ARN of a key of {side.account}: the key that AWS manages is for its own account"
+        yield Finding((*steps, "kms_key"), None, expected)
+    if side.kms_key is not None and side.kms_key.is_alias:
+        expected = "the ARN of the key itself: roles of another account are not let in by an alias"
+        yield Finding((*steps, "kms_key"), side.kms_key, expected)
 
 
 def _inventories(policy: Policy) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import Plan, Side
 from jobs.errors import UsageError
 from jobs.policy.coverage import Scope
-from jobs.policy.model import Pair
+from jobs.policy.model import Pair, Policy
 
 
 class Ceiling(NamedTuple):
@@ -38,12 +38,23 @@ class Ceiling(NamedTuple):
         return None
 
 
-def sides(pair: Pair) -> tuple[Side, Side]:
-    """Source and destination of a run, so that its route agrees with `Pair.copy_key`."""
+OWNER_ACL = "bucket-owner-full-control"
+"""What gives a copy to the owner of its bucket, where ACLs are on there.
+
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html
+"""
+
+
+def sides(policy: Policy, pair: Pair) -> tuple[Side, Side]:
+    """Source and destination of a run, so that its route agrees with `Pair.copy_key`.
+
+    Each names the account that has to own its bucket.
+    """
     source, hot = pair.source, pair.destination
+    acl = OWNER_ACL if policy.is_foreign(hot) else None
     return (
-        Side(Location(source.bucket), region=source.region),
-        Side(Location(hot.bucket, hot.prefix), region=hot.region),
+        Side(Location(source.bucket), region=source.region, owner=source.account),
+        Side(Location(hot.bucket, hot.prefix), region=hot.region, owner=hot.account, acl=acl),
     )
 
 

@@ -97,6 +97,18 @@ class KmsKey(Word, str):
         """The region of the ARN. None for `create`."""
         return self.split(":")[3] if ":" in self else None
 
+    @property
+    def is_alias(self) -> bool:
+        """Whether it is the ARN of an alias."""
+        return ":alias/" in self
+
+
+class AccountId(Word, str):
+    """An AWS account by its id."""
+
+    pattern = r"^[0-9]{12}$(?!\n)"
+    expected = 'the 12 digits of an account, in quotes ("111122223333")'
+
 
 class Topic(Word, str):
     """The ARN of an SNS topic."""

@@ -80,7 +80,7 @@ def _runtime(name: str, read: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> 
 
     def parse(data: bytes) -> object:
         store = store_of({name: data})
-        runtime = Runtime(settings, open_region=lambda region: store, clock=lambda: 0.0)
+        runtime = Runtime(settings, open_region=lambda *_: store, clock=lambda: 0.0)
         runtime._policy = (0.0, POLICY)
         return own_loop().run_until_complete(read(runtime))
 

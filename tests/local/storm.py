@@ -113,7 +113,9 @@ def storm(
         with faulty_relay(port, share, seed, figures.faults) as fault_port:
             runtime = Runtime(
                 FunctionSettings(str(file), Location(ledger, "l")),
-                open_region=lambda region: open_store(f"http://127.0.0.1:{fault_port}", region, None, max_in_flight=64),
+                open_region=lambda region, *_: open_store(
+                    f"http://127.0.0.1:{fault_port}", region, None, max_in_flight=64
+                ),
             )
             began = time.monotonic()
             _work(queue, Queue(dead, REGION), runtime, figures, dice, crash_share, batch)

@@ -31,6 +31,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "policy.example.yaml"
 TEXT = EXAMPLE.read_text()
 SCHEMA_DOCUMENT = make_schema()
 SCHEMA = jsonschema.Draft202012Validator(SCHEMA_DOCUMENT)
+OURS, OTHER = "111122223333", "222233334444"
 KEY_WEST = "arn:aws:kms:us-west-2:111122223333:key/0a1b2c3d"
 
 
@@ -86,6 +87,19 @@ def test_pairs_override_the_defaults_field_by_field():
     assert (scans.deletes, customs.deletes) == ("retain", "mirror")
 
 
+def test_buckets_are_the_systems_unless_they_say_another_account():
+    document = changed("pairs.1.destination.account", OTHER) | {"account": OURS}
+    assert not list(SCHEMA.iter_errors(document))
+    policy = parse_policy(yaml.safe_dump(document).encode(), "policy.yaml")
+    scans, customs, _ = policy.pairs
+    assert scans.replica
+    assert scans.archive
+    sides = (scans.source, scans.destination, scans.replica, scans.archive, customs.source, customs.destination)
+    assert [each.account for each in sides] == [OURS, OURS, OURS, OURS, OURS, OTHER]
+    assert [policy.is_foreign(each) for each in sides] == [False, False, False, False, False, True]
+    assert {pair.destination.account for pair in read_policy(str(EXAMPLE)).pairs} == {None}
+
+
 def test_json_is_read_as_well():
     assert parse_policy(json.dumps(example()).encode(), "policy.json") == read_policy(str(EXAMPLE))
 
@@ -124,6 +138,8 @@ SHAPE = [
     ("alarms.topic", "arn:aws:sqs:us-east-1:111122223333:q", "the ARN of an SNS topic"),
     ("batch.compute", "lambda", "one of fargate_spot"),
     ("batch.queue", 7, "a text"),
+    ("account", 111122223333, "the 12 digits of an account, in quotes"),
+    ("pairs.1.destination.account", "11112222333", "the 12 digits of an account"),
     ("version", 2, "1, the version that this program reads"),
     ("ledger", None, "missing"),
     ("pairs", [], "at least one pair"),
@@ -208,6 +224,19 @@ CONTRADICTIONS = [
     ({"alarms.night_hours": 169}, "alarms.night_hours", "168 at most"),
     ({"batch.disk_gib": 10}, "batch.disk_gib", "21 to 200"),
     ({"batch.max_vcpus": 1}, "batch.max_vcpus", "at least vcpus"),
+    ({"pairs.1.destination.account": OTHER}, "account", "the pair customs names the one of its destination"),
+    ({"account": OURS, "pairs.0.destination.account": OTHER}, "pairs[2].destination.account",
+     f"{OTHER}, the owner of example-hot-fra"),
+    ({"account": OURS, "pairs.0.archive.bucket": "example-ledger", "pairs.0.archive.account": OTHER},
+     "pairs[0].archive.account", f"{OURS}, the owner of example-ledger"),
+    ({"account": OURS, "pairs.1.source.account": OTHER}, "pairs[1].source.notifications", f"owners, {OTHER}"),
+    ({"account": OURS, "pairs.1.source.account": OTHER}, "pairs[1].source.inventory", f"owners, {OTHER}"),
+    ({"account": OURS, "pairs.0.destination.account": OTHER}, "pairs[0].replica", "of the system's account"),
+    ({"account": OURS, "pairs.0.archive.account": OTHER, "pairs.0.archive.kms_key": None},
+     "pairs[0].archive.kms_key", "the key that AWS manages is for its own account"),
+    ({"account": OURS, "pairs.1.destination.account": OTHER,
+      "pairs.1.destination.kms_key": "arn:aws:kms:eu-west-1:222233334444:alias/a"},
+     "pairs[1].destination.kms_key", "the ARN of the key itself"),
 ]  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +14,9 @@ from jobs.core.run import Plan
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
 from jobs.policy.coverage import Scope
-from jobs.policy.model import Destination, Limits, Pair, Source
+from jobs.policy.model import Destination, Ledger, Limits, Pair, Policy, Source
 from jobs.policy.run_options import Ceiling, copy_options, globs, prefix_map, prefixes_below, sides
-from jobs.policy.words import Bucket, Count, Dollars, Folder, KmsKey, PairName, Prefix, Region
+from jobs.policy.words import AccountId, Bucket, Count, Dollars, Folder, KmsKey, PairName, Prefix, Region
 
 ARN = "arn:aws:kms:eu-west-1:111122223333:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"
 texts = st.text("ab/*?[]!é-", max_size=6)
@@ -30,6 +32,11 @@ def pair(**destination: object) -> Pair:
     return Pair(
         name=PairName("docs"), source=Source(bucket=Bucket("docs"), region=Region("us-east-1")), destination=hot
     )
+
+
+def policy(*pairs: Pair, account: AccountId | None = None) -> Policy:
+    ledger = Ledger(bucket=Bucket("ledger"), region=Region("us-east-1"))
+    return Policy(version=Count(1), ledger=ledger, pairs=pairs, account=account)
 
 
 @given(scopes, texts, st.lists(texts, max_size=20))
@@ -57,10 +64,20 @@ def test_the_map_of_a_pair_says_what_copy_key_says_both_ways(scope: Scope, folde
 
 def test_a_run_puts_copies_where_the_pair_says() -> None:
     docs = pair(prefix=Folder("delivery/"))
-    source, destination = sides(docs)
+    source, destination = sides(policy(docs), docs)
     target = Route(source.location, destination.location).target_of(ObjectVersion(0, "a/b c"))
     assert (target.bucket, target.key) == ("hot", docs.copy_key("a/b c"))
     assert (source.location, source.region, destination.region) == (Location("docs"), "us-east-1", "eu-west-1")
+
+
+def test_a_run_names_the_owners_of_both_buckets_and_gives_copies_to_the_other_account() -> None:
+    docs = pair(account=AccountId("222233334444"))
+    docs = replace(docs, source=replace(docs.source, account=AccountId("111122223333")))
+    source, destination = sides(policy(docs, account=AccountId("111122223333")), docs)
+    assert (source.owner, source.acl) == ("111122223333", None)
+    assert (destination.owner, destination.acl) == ("222233334444", "bucket-owner-full-control")
+    _, ours = sides(policy(docs, account=AccountId("222233334444")), docs)
+    assert (ours.owner, ours.acl) == ("222233334444", None)
 
 
 @pytest.mark.parametrize("prefix", ["other/", "scans/incoming/", "scans/incoming/today", "sc-"])

@@ -136,7 +136,7 @@ class Warm(Runtime):
     """A runtime whose policy was read."""
 
     def __init__(self, store: TroubledStore, policy: Policy, clock: Callable[[], float]):
-        super().__init__(FunctionSettings("", Location("ledger", "l/")), open_region=lambda region: store, clock=clock)
+        super().__init__(FunctionSettings("", Location("ledger", "l/")), open_region=lambda *_: store, clock=clock)
         self._read = policy
 
     async def policy(self) -> Policy:

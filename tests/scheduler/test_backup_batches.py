@@ -68,7 +68,7 @@ class Scene:
         (folder / "policy.yaml").write_text(yaml.safe_dump(document))
         self.runtime = Runtime(
             FunctionSettings(str(folder / "policy.yaml"), Location("ledger", "l")),
-            open_region=lambda region: self.store,
+            open_region=lambda *_: self.store,
         )
         self.sequencer = 0
 

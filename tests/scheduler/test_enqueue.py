@@ -152,7 +152,7 @@ def test_versions_and_keys_in_one_manifest(scene: Scene) -> None:
 
 def test_of_many_at_once_each_row_is_taken_once(scene: Scene) -> None:
     async def main() -> list[backlog.Published | None]:
-        runtimes = [Runtime(scene.runtime.settings, open_region=lambda region: scene.store) for _ in range(5)]
+        runtimes = [Runtime(scene.runtime.settings, open_region=lambda *_: scene.store) for _ in range(5)]
         for number in range(4):
             await backlog.add(runtimes[0], "pair", [row(f"{number}")])
         scene.store.slow = lambda operation, arguments: 0.001

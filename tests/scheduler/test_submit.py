@@ -170,7 +170,7 @@ def test_of_many_that_start_at_once_one_job_is_left(
 
     async def main() -> list[dict[str, Any]]:
         runtimes = [
-            Runtime(FunctionSettings(str(place.policy), Location("ledger")), open_region=lambda region: store)
+            Runtime(FunctionSettings(str(place.policy), Location("ledger")), open_region=lambda *_: store)
             for _ in range(8)
         ]
         what = Start("pair", "nightly", "2026-11-25", ("nightly",))
@@ -206,7 +206,7 @@ def test_of_two_jobs_submitted_at_the_same_moment_one_is_ended(place: Place) -> 
     policy = read_policy(str(place.policy))
 
     async def main() -> list[dict[str, Any]]:
-        runtime = Runtime(FunctionSettings(str(place.policy), Location("ledger")), open_region=lambda region: store)
+        runtime = Runtime(FunctionSettings(str(place.policy), Location("ledger")), open_region=lambda *_: store)
         what = Start("pair", "nightly", "2026-11-25", ("nightly",))
         return await asyncio.gather(*(start(runtime, policy, what, edge) for _ in range(2)))
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.terraform.world import EXAMPLE, ROOT, TERRAFORM, State, Terraform
+from tests.terraform.world import EXAMPLE, MODULE, ROOT, TERRAFORM, State, Terraform
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +53,12 @@ def hosts(tmp_path_factory) -> State:
 
 
 @pytest.fixture(scope="session")
+def two_accounts(tmp_path_factory) -> State:
+    """The example of copies, archives and a replica in a second account."""
+    return applied(tmp_path_factory, "two-accounts", None, root=MODULE / "examples" / "two-accounts")[1]
+
+
+@pytest.fixture(scope="session")
 def minimal(tmp_path_factory) -> State:
     """One pair that mirrors, archives and expires nothing."""
     return applied(tmp_path_factory, "minimal", "examples/minimal/policy.yaml")[1]
@@ -78,8 +84,8 @@ def applied(
     return made, State(**json.loads(state.read_text()))
 
 
-def _terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
-    made = _terraform_at(tmp_path_factory.mktemp("terraform"))
+def _terraform(tmp_path_factory: pytest.TempPathFactory, **fields: Any) -> Terraform:
+    made = _terraform_at(tmp_path_factory.mktemp("terraform"), **fields)
     made.init()
     return made
 

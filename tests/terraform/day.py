@@ -33,9 +33,9 @@ from tests.doubles.lambda_runtime import Answer, Function, function
 from tests.doubles.servers import moto
 from tests.scheduler.event_samples import batch as messages
 from tests.scheduler.event_samples import notification, record
-from tests.terraform.world import ROOT, State
+from tests.terraform.world import MODULE, ROOT, State, module_call
 
-NAME, REGION, ACCOUNT = "parcels", "eu-central-1", "123456789012"
+NAME, REGION, ACCOUNT, OTHER_ACCOUNT = "parcels", "eu-central-1", "123456789012", "222233334444"
 PERSON = "person"
 """Who has all rights: the requests of people are not held to a role."""
 SCANS, SIGNATURES = "scans/2026/", "signatures/2026/"
@@ -43,7 +43,10 @@ DAY_SECONDS = 120
 
 
 def day_policy() -> dict[str, Any]:
-    """The example with small thresholds, room for one worker at a time, and a twin of each hot bucket."""
+    """The example in two accounts, with small thresholds and room for one worker at a time.
+
+    The other account has the copies of customs, which cross regions, the twin of scans, and its archives.
+    """
     content: dict[str, Any] = yaml.safe_load((ROOT / "policy.example.yaml").read_text())
     content["batch"] |= {"compute": "ec2_spot", "max_vcpus": content["batch"]["vcpus"]}
     content["defaults"]["thresholds"] = {"lambda_max_size": "1 MiB", "backlog_rows": 1, "backlog_age": "1h"}
@@ -55,11 +58,45 @@ def day_policy() -> dict[str, Any]:
     for rule in scans["archive"]["rules"]:
         rule["older_than"] = "1s"
         rule.pop("tags", None)
-    customs["replica"] = {"bucket": "example-customs-twin", "region": "us-east-1", "kms_key": "create"}
+    content["account"] = ACCOUNT
+    for side in (customs["destination"], scans["replica"], scans["archive"], tracking["replica"]):
+        side["account"] = OTHER_ACCOUNT
+    customs["destination"]["kms_key"] = "create"
     return content
 
 
-VARIABLES = ("fair_share=true", "object_annotations=true", 'restore_to=["example-back/back/"]')
+def two_accounts(folder: Path, policy: Mapping[str, Any]) -> Path:
+    """A root that applies the policy in both accounts, as `terraform/examples/two-accounts` does."""
+    (folder / "policy.yaml").write_text(yaml.safe_dump(dict(policy)))
+    (folder / "main.tf").write_text(f"""
+      provider "aws" {{
+        region = "{REGION}"
+      }}
+      provider "aws" {{
+        alias  = "other"
+        region = "{REGION}"
+        assume_role {{
+          role_arn = "arn:aws:iam::{OTHER_ACCOUNT}:role/terraform"
+        }}
+      }}
+      module "system" {{
+        {module_call(folder)}
+        policy_file        = "${{path.module}}/policy.yaml"
+        fair_share         = true
+        object_annotations = true
+        restore_to         = ["example-back/back/"]
+        other_accounts     = {{ "{OTHER_ACCOUNT}" = module.other.made }}
+      }}
+      module "other" {{
+        source    = "{os.path.relpath(MODULE / "modules" / "other-account", folder)}"
+        providers = {{ aws = aws.other }}
+        asked     = module.system.other_accounts["{OTHER_ACCOUNT}"]
+      }}
+      output "environment" {{ value = module.system.environment }}
+      output "queues" {{ value = module.system.queues }}
+      output "policy" {{ value = module.system.policy }}
+    """)
+    return folder
 
 
 @dataclass
@@ -75,6 +112,12 @@ class Day:
     storage: str
     functions: dict[str, Function] = field(default_factory=dict)
     followed: set[str] = field(default_factory=set)
+
+    def owners(self) -> dict[str, str]:
+        """Bucket → the account that owns it, of those in the other account."""
+        sections = ("destination", "replica", "archive")
+        sides = [pair[name] for pair in self.policy["pairs"] for name in sections if name in pair]
+        return {side["bucket"]: side["account"] for side in sides if "account" in side}
 
     def roles(self) -> list[str]:
         """The roles of functions and jobs."""

@@ -25,6 +25,8 @@ class World:
     locked: Collection[str]
     bucket_keys: Mapping[str, str]
     owned: Collection[str]
+    account: str
+    owners: Mapping[str, str]
 
 
 class Rule(NamedTuple):
@@ -78,7 +80,19 @@ def _uses_a_far_key(request: Recorded, world: World) -> bool:
     return key.startswith("arn:") and key.split(":")[3] != world.bucket_regions.get(request.bucket)
 
 
+def _names_another_owner(request: Recorded, world: World) -> bool:
+    named = {request.bucket: request.headers.get("x-amz-expected-bucket-owner")}
+    if (source := source_bucket(request)) is not None:
+        named[source] = request.headers.get("x-amz-source-expected-bucket-owner")
+    return any(owner not in (None, world.owners.get(bucket, world.account)) for bucket, owner in named.items())
+
+
 S3_REFUSES = (
+    Rule(
+        "buckets of another owner than the request expects",
+        "https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html",
+        _names_another_owner,
+    ),
     Rule(
         "copies between regions through a VPC endpoint",
         "https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html",

@@ -19,12 +19,16 @@ ENDPOINT_SERVICES = ("s3", "batch")
 
 @dataclass
 class Replay:
-    """The policies of a plan. `change`: role, statements → the statements to evaluate, to plant mistakes."""
+    """The policies of a plan. `owners`: bucket → the other account that it is in, where both sides have to allow.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic-cross-account.html
+    """
 
     state: State
     account_id: str
     region: str
     bucket_regions: Mapping[str, str]
+    owners: Mapping[str, str] = field(default_factory=dict)
     statements: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     used: set[tuple[str, str]] = field(default_factory=set)
 
@@ -55,9 +59,9 @@ class Replay:
             for each in values["rule"][0]["apply_server_side_encryption_by_default"]
             if each["kms_master_key_id"]
         }
-        (own_key,) = (arn for arn in self._keys if arn.split(":")[3] == self.region)
+        (own_key,) = (arn for arn in self._keys if arn.split(":")[3:5] == [self.region, self.account_id])
         system = self.state.output("environment")["SEALIFT_SYSTEM"]
-        self._account = Account(self.account_id, system, own_key, keys, self.bucket_regions)
+        self._account = Account(self.account_id, system, own_key, keys, self.bucket_regions, self.owners)
         self._world = World(
             inside=self._inside,
             bucket_regions=self.bucket_regions,
@@ -68,6 +72,8 @@ class Replay:
                 for values in self.state.all_values("aws_s3_bucket_ownership_controls")
                 if values["rule"][0]["object_ownership"] == "BucketOwnerEnforced"
             },
+            account=self.account_id,
+            owners=self.owners,
         )
 
     def refusals(self, requests: Iterable[Recorded]) -> dict[str, str]:
@@ -105,13 +111,16 @@ class Replay:
 
     def _of_resources(self, request: Recorded, demand: Demand, where: str) -> Iterator[str]:
         """Policies beside the role's: those of buckets and keys, and of the endpoint that leads there."""
-        principal = f"arn:aws:iam::{self.account_id}:role/{request.role}"
+        root = f"arn:aws:iam::{self.account_id}:root"  # policies leave it to the account's roles
         asked = (demand.action, demand.resource, demand.context)
-        if decide(self._buckets.get(where, []), *asked, principal) is Answer.DENIED:
+        by_bucket = decide(self._buckets.get(where, []), *asked, root)
+        if by_bucket is Answer.DENIED:
             yield f"{demand.action} on {where}: denied by the bucket"
+        elif where in self.owners and by_bucket is not Answer.ALLOWED and demand.is_needed:
+            yield f"{demand.action} on {where}: not allowed by the bucket of another account"
         if demand.action.startswith("kms:") and demand.resource in self._keys:
-            root = f"arn:aws:iam::{self.account_id}:root"  # the key leaves it to the account's roles
-            if decide(self._keys[demand.resource], *asked, root) is not Answer.ALLOWED:
+            by_key = decide(self._keys[demand.resource], *asked, root)
+            if by_key is not Answer.ALLOWED:
                 yield f"{demand.action} on {where}: not allowed by the key"
         service = demand.action.partition(":")[0]
         if request.role in self._inside and service in ENDPOINT_SERVICES:

@@ -41,20 +41,29 @@ class Demand:
 
 @dataclass(frozen=True)
 class Account:
-    """Where requests go to. `system`: what jobs bear as tag. `own_key`: the key of the topic."""
+    """Who asks. `system`: what jobs bear as tag. `own_key`: the key of the topic. `owners`: of buckets elsewhere."""
 
     id: str
     system: str
     own_key: str
     bucket_keys: Mapping[str, str]
     bucket_regions: Mapping[str, str]
+    owners: Mapping[str, str] = field(default_factory=dict)
+
+    def owner(self, resource: str) -> str:
+        """The account that a bucket, an object or a key is in."""
+        if resource.startswith(S3):
+            return self.owners.get(resource.removeprefix(S3).partition("/")[0], self.id)
+        return resource.split(":")[4] if resource.startswith("arn:aws:kms:") else self.id
 
     def demands(self, request: Recorded) -> list[Demand]:
         """All that one request needs."""
-        common = {"aws:SecureTransport": "true", "aws:PrincipalAccount": self.id, "aws:ResourceAccount": self.id}
+        common = {"aws:SecureTransport": "true", "aws:PrincipalAccount": self.id}
+        common["aws:PrincipalArn"] = f"arn:aws:iam::{self.id}:role/{request.role}"
         found = list(_s3(request) if request.service == "s3" else self._api(request))
         found += [each for demand in found for each in self._keys(demand)]
-        return [replace(each, context={**common, **each.context}) for each in found]
+        owned = [(each, {"aws:ResourceAccount": self.owner(each.resource)}) for each in found]
+        return [replace(each, context={**common, **owner, **each.context}) for each, owner in owned]
 
     def _keys(self, demand: Demand) -> Iterator[Demand]:
         """S3 uses the bucket's key in the name of who asks.

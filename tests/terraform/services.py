@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.terraform.iam import Answer, decide
 from tests.terraform.world import State
@@ -17,6 +17,7 @@ SNS_KEYS = "https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html"
 EVENTS_TO_SNS = "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html"
 EVENTS_TO_SQS = "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html"
 REPLICATION = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/setting-repl-config-perm-overview.html"
+OWNERS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-change-owner.html"
 EXECUTION = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_IAM_role.html"
 MAPPING = "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"
 DEAD_LETTERS = "https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html"
@@ -37,10 +38,13 @@ class Sent(NamedTuple):
 
 
 class Policies:
-    """What lets services in: policies of queues, topics, buckets, keys, functions and roles."""
+    """What lets services in: policies of queues, topics, buckets, keys, functions and roles.
 
-    def __init__(self, state: State, account: str, region: str):
-        self.state, self.account, self.region = state, account, region
+    `owners`: bucket → the other account that it is in.
+    """
+
+    def __init__(self, state: State, account: str, region: str, owners: Mapping[str, str] | None = None):
+        self.state, self.account, self.region, self.owners = state, account, region, owners or {}
         self.roles: dict[str, list[dict[str, object]]] = {}
         for values in state.all_values("aws_iam_role_policy"):
             self.roles.setdefault(values["role"], []).extend(json.loads(values["policy"])["Statement"])
@@ -59,7 +63,8 @@ class Policies:
         """Whether AWS lets it through."""
         context = {"aws:SecureTransport": "true", **sent.context}
         if sent.who in self.roles:
-            return decide(self.roles[sent.who], sent.action, sent.resource, context) is Answer.ALLOWED
+            by_role = decide(self.roles[sent.who], sent.action, sent.resource, context) is Answer.ALLOWED
+            return by_role and self._other_account_allows(sent, context)
         if sent.action == "lambda:InvokeFunction":
             return any(
                 values["principal"] == sent.who
@@ -70,13 +75,36 @@ class Policies:
         place = sent.resource.partition("/")[0] if ":s3:::" in sent.resource else sent.resource
         return decide(self._of_resource[place], sent.action, sent.resource, context, sent.who) is Answer.ALLOWED
 
+    def _other_account_allows(self, sent: Sent, context: Mapping[str, str]) -> bool:
+        """A role of one account at a bucket, a key or a bus of another: that side has to allow it, too."""
+        place = sent.resource.partition("/")[0] if ":s3:::" in sent.resource else sent.resource
+        if sent.action == "events:PutEvents":
+            (of_role,) = {each["arn"].split(":")[4] for each in _made(self.state, "aws_iam_role", sent.who)}
+            permitted = {each["principal"] for each in self.state.all_values("aws_cloudwatch_event_permission")}
+            return of_role == place.split(":")[4] or of_role in permitted
+        is_key = sent.action.startswith("kms:")
+        owner = place.split(":")[4] if is_key else self.owners.get(place.rpartition(":")[2], self.account)
+        if owner == self.account:
+            return True
+        (role,) = _made(self.state, "aws_iam_role", sent.who)
+        asked = {**context, "aws:PrincipalArn": role["arn"]}
+        root = f"arn:aws:iam::{self.account}:root"
+        return decide(self._of_resource[place], sent.action, sent.resource, asked, root) is Answer.ALLOWED
 
-def sent_by_services(state: State, account: str, region: str) -> Iterator[Sent]:
-    """All of them, by what the plan connects."""
-    keys = {values["arn"].split(":")[3]: values["arn"] for values in state.all_values("aws_kms_key")}
+
+def _made(state: State, kind: str, name: str) -> list[dict[str, Any]]:
+    return [values for values in state.all_values(kind) if values["name"] == name]
+
+
+def sent_by_services(
+    state: State, account: str, region: str, owners: Mapping[str, str] | None = None
+) -> Iterator[Sent]:
+    """All of them, by what the plan connects. `owners`: bucket → the other account that it is in."""
+    arns = [values["arn"] for values in state.all_values("aws_kms_key")]
+    keys = {arn.split(":")[3]: arn for arn in arns if arn.split(":")[4] == account}
     own_key = keys[region]
     yield from _rules(state, own_key)
-    yield from _deliveries(state, account, keys)
+    yield from _deliveries(state, account, keys, owners or {})
     (topic,) = (values["arn"] for values in state.all_values("aws_sns_topic"))
     alarm = {"aws:SourceAccount": account, "aws:SourceArn": f"arn:aws:cloudwatch:{region}:{account}:alarm:any"}
     yield Sent("cloudwatch.amazonaws.com", "sns:Publish", topic, alarm, SNS_KEYS)
@@ -104,7 +132,7 @@ def _rules(state: State, own_key: str) -> Iterator[Sent]:
     service = "events.amazonaws.com"
     for values in state.all_values("aws_cloudwatch_event_target"):
         rule = {"aws:SourceArn": rules[values["region"], values["rule"]]}
-        target, dead = values["arn"], values["dead_letter_config"][0]["arn"]
+        target = values["arn"]
         kind = target.split(":")[2]
         if kind == "events":
             yield Sent(values["role_arn"].rpartition("/")[2], "events:PutEvents", target, {}, EVENTS_TO_SQS)
@@ -116,10 +144,11 @@ def _rules(state: State, own_key: str) -> Iterator[Sent]:
             name = {"sqs": "aws:sqs:arn", "sns": "aws:sns:topicArn"}[kind]
             for each in READ_KEY:
                 yield Sent(service, each, own_key, {f"kms:EncryptionContext:{name}": target}, SNS_KEYS)
-        yield Sent(service, "sqs:SendMessage", dead, rule, EVENTS_TO_SQS)
+        for dead in values["dead_letter_config"] or []:
+            yield Sent(service, "sqs:SendMessage", dead["arn"], rule, EVENTS_TO_SQS)
 
 
-def _deliveries(state: State, account: str, keys: Mapping[str, str]) -> Iterator[Sent]:
+def _deliveries(state: State, account: str, keys: Mapping[str, str], owners: Mapping[str, str]) -> Iterator[Sent]:
     """S3 delivers notifications to the queue, and inventories to buckets of the region."""
     service = "s3.amazonaws.com"
     for values in state.all_values("aws_s3_bucket_notification"):
@@ -129,8 +158,8 @@ def _deliveries(state: State, account: str, keys: Mapping[str, str]) -> Iterator
             for action in READ_KEY:
                 yield Sent(service, action, keys[queue["queue_arn"].split(":")[3]], origin, S3_KEYS)
     for values in state.all_values("aws_s3_bucket_inventory"):
-        place = values["destination"][0]["bucket"][0]
-        origin = {"aws:SourceAccount": account, "aws:SourceArn": f"arn:aws:s3:::{values['bucket']}"}
+        place, bucket = values["destination"][0]["bucket"][0], values["bucket"]
+        origin = {"aws:SourceAccount": owners.get(bucket, account), "aws:SourceArn": f"arn:aws:s3:::{values['bucket']}"}
         owner = {"s3:x-amz-acl": "bucket-owner-full-control"}
         where = f"{place['bucket_arn']}/{(place['prefix'] or '').rstrip('/')}/{values['bucket']}/x/manifest.json"
         yield Sent(service, "s3:PutObject", where, origin | owner, S3_KEYS)
@@ -198,6 +227,9 @@ def _replication(state: State) -> Iterator[Sent]:
             yield Sent(role, action, hot, {}, REPLICATION)
         for rule in values["rule"]:
             twin = rule["destination"][0]["bucket"]
+            if rule["destination"][0]["access_control_translation"]:
+                thing = f"{twin}/{rule['filter'][0]['prefix']}x"
+                yield Sent(role, "s3:ObjectOwnerOverrideToBucketOwner", thing, {}, OWNERS)
             key = f"{rule['filter'][0]['prefix']}x"
             for name in ("VersionForReplication", "VersionAcl", "VersionTagging", "Retention", "LegalHold"):
                 yield Sent(role, f"s3:GetObject{name}", f"{hot}/{key}", {}, REPLICATION)

@@ -11,17 +11,17 @@ import contextlib
 import copy
 import faulthandler
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.doubles.aws_recorder import Recorded
 from tests.end_to_end.test_reconcile import settle as next_second
 from tests.terraform.conftest import _terraform
-from tests.terraform.day import ACCOUNT, NAME, REGION, VARIABLES, Day, day_policy, open_day
+from tests.terraform.day import ACCOUNT, NAME, REGION, Day, day_policy, open_day, two_accounts
 from tests.terraform.iam import listed
 from tests.terraform.replay import Replay
 from tests.terraform.scenes import SCENES
@@ -54,6 +54,10 @@ class Recording:
     def judged(self, requests: tuple[Recorded, ...], replay: Replay | None = None) -> list[str]:
         return sorted((replay or self.replay).refusals(requests))
 
+    def with_state(self, state: State) -> Replay:
+        """A replay against other policies."""
+        return Replay(state, ACCOUNT, REGION, self.day.aws.bucket_regions, self.day.owners())
+
     def planted(self, change: Callable[[str, dict[str, Any]], dict[str, Any] | None]) -> list[str]:
         """The refusals by roles whose statements were changed; None leaves a statement out."""
         changed = copy.copy(self.replay)
@@ -68,13 +72,11 @@ class Recording:
 def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
     """A plan applied, and its day."""
     policy, folder = day_policy(), tmp_path_factory.mktemp("day")
-    file = folder / "policy.yaml"
-    file.write_text(yaml.safe_dump(policy))
-    state: State = _terraform(tmp_path_factory).apply(str(file), *VARIABLES)
+    state: State = _terraform(tmp_path_factory, root=two_accounts(folder, policy)).apply_root()
     with open_day(state, policy, folder) as day:
         for scene in SCENES:
             scene(day)
-        replay = Replay(state, ACCOUNT, REGION, day.aws.bucket_regions)
+        replay = Replay(state, ACCOUNT, REGION, day.aws.bucket_regions, day.owners())
         yield Recording(day, replay, tuple(day.aws.requests))
 
 
@@ -194,13 +196,69 @@ def it_finds_buckets_that_the_network_does_not_reach(recording: Recording) -> No
     for each in resources:
         if each["type"] == "aws_vpc_endpoint" and each["values"]["policy"]:
             each["values"]["policy"] = each["values"]["policy"].replace("example-customs-copies", "another")
-    narrow = Replay(State(resources, state.outputs), ACCOUNT, REGION, recording.day.aws.bucket_regions)
+    narrow = recording.with_state(State(resources, state.outputs))
     found = recording.judged(recording.requests, narrow)
     assert found
     assert all("example-customs-copies: not allowed by the endpoint of s3 in eu-west-1" in each for each in found)
 
 
+def requests_name_the_owners_of_buckets(recording: Recording) -> None:
+    """Events, nights and backfills: all that the policy starts says whose each bucket has to be."""
+    pairs = recording.day.policy["pairs"]
+    owners = {pair[side]["bucket"]: ACCOUNT for pair in pairs for side in ("source", "destination")}
+    owners |= recording.day.owners()
+    roles = {f"{NAME}-fn-backup", f"{NAME}-job-nightly", f"{NAME}-job-backfill"}
+    named = [
+        (request.bucket, request.headers.get("x-amz-expected-bucket-owner"))
+        for request in recording.requests
+        if request.service == "s3" and request.role in roles and request.bucket in owners
+    ]
+    assert {bucket for bucket, _ in named} >= {"example-scans", "example-customs-us", "example-customs-copies"}
+    assert {each for each in named if each[1] != owners[each[0]]} == set()
+    copies = [
+        request.headers
+        for request in recording.requests
+        if request.bucket == "example-customs-copies"
+        and request.role in (f"{NAME}-fn-backup", f"{NAME}-job-compact")
+        and request.method == "PUT"
+        and "partNumber" not in request.query
+    ]
+    assert copies
+    assert {headers.get("x-amz-acl") for headers in copies} == {"bucket-owner-full-control"}
+
+
+def it_finds_what_the_other_account_does_not_allow(recording: Recording) -> None:
+    """Buckets and keys of another account have to let a role in, whatever its own policies say."""
+    for kind, sid, expected in (
+        ("aws_s3_bucket_policy", "WriteCopy", "s3:PutObject on example-customs-copies: not allowed by the bucket"),
+        ("aws_s3_bucket_policy", "ReadArchive", "s3:GetObject on example-archives-fra: not allowed by the bucket"),
+        ("aws_s3_bucket_policy", "List", "s3:ListBucket on example-customs-copies: not allowed by the bucket"),
+        ("aws_kms_key", "UseThroughS3", "not allowed by the key"),
+    ):
+        resources = copy.deepcopy(list(recording.day.state.resources))
+        for each in resources:
+            if each["type"] == kind:
+                policy = json.loads(each["values"]["policy"])
+                policy["Statement"] = [one for one in policy["Statement"] if one["Sid"] != sid]
+                each["values"]["policy"] = json.dumps(policy)
+        changed = recording.with_state(State(resources, recording.day.state.outputs))
+        found = recording.judged(recording.requests, changed)
+        assert any(expected in each for each in found), (sid, found)
+        assert all("not allowed by the" in each for each in found)
+
+
+def it_finds_a_bucket_that_is_somebody_elses(recording: Recording) -> None:
+    """A bucket of the policy in a third account: each request that names the owner is refused."""
+    owners = recording.day.owners() | {"example-customs-copies": "333344445555"}
+    taken = Replay(recording.day.state, ACCOUNT, REGION, recording.day.aws.bucket_regions, owners)
+    found = recording.judged(recording.requests, taken)
+    assert f"{NAME}-fn-backup: buckets of another owner than the request expects" in found
+
+
 CHECKS = (
+    requests_name_the_owners_of_buckets,
+    it_finds_what_the_other_account_does_not_allow,
+    it_finds_a_bucket_that_is_somebody_elses,
     nothing_that_the_day_asks_for_is_refused,
     every_permission_is_used_or_has_a_reason,
     nights_of_one_worker_end,

@@ -121,7 +121,7 @@ def test_names_are_those_that_functions_guess(example):
     store.create_bucket(policy.ledger.bucket)
     bare = FunctionSettings(policy="s3://b/policy.yaml", ledger=Location.parse(policy.ledger.uri))
     what = Start("scans", "nightly", "2026-11-25", ("nightly", "--pair", "scans"))
-    asyncio.run(start(Runtime(bare, open_region=lambda region: store), policy, what, recorder))
+    asyncio.run(start(Runtime(bare, open_region=lambda *_: store), policy, what, recorder))
     assert recorder.request["jobQueue"] == example.output("job_queues")["orchestrators"]
     assert recorder.request["tags"][SYSTEM_TAG] == policy.name == example.output("environment")["SEALIFT_SYSTEM"]
     assert recorder.request["jobDefinition"] == example.output("job_definitions")["nightly"]

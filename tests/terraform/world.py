@@ -21,6 +21,15 @@ EXAMPLE = "../policy.example.yaml"
 SETTINGS = MODULE / "tests" / "ci.tfvars"
 
 
+def module_call(folder: Path) -> str:
+    """The source, the image and the package of a call of the module, in a root that lies in `folder`."""
+    return f"""
+      source        = "{os.path.relpath(MODULE, folder)}"
+      image         = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/backup@sha256:{"0" * 64}"
+      lambda_object = {{ bucket = "example-packages", key = "sealift/lambda-arm64.zip" }}
+    """
+
+
 @dataclass(frozen=True)
 class Terraform:
     """Terraform with a working folder of its own: nothing is written into the repository.

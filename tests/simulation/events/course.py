@@ -75,7 +75,7 @@ class Warm(Runtime):
 
     def __init__(self, process: Process, policy: Policy):
         settings = FunctionSettings("", Location(LEDGER, "l/"))
-        super().__init__(settings, open_region=lambda region: process.connect(), clock=process.clock)
+        super().__init__(settings, open_region=lambda *_: process.connect(), clock=process.clock)
         self._read = policy
 
     async def policy(self) -> Policy:

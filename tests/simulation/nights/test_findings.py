@@ -34,7 +34,7 @@ class Scene(Runtime):
         self.memory = MemoryStore()
         self.memory.create_bucket("ledger")
         self.mails: list[str] = []
-        super().__init__(FunctionSettings("", Location("ledger", "l/")), open_region=lambda region: self.memory)
+        super().__init__(FunctionSettings("", Location("ledger", "l/")), open_region=lambda *_: self.memory)
 
     async def policy(self) -> Policy:
         return read_policy()

@@ -1,0 +1,295 @@
+# An account that keeps copies, replicas or archives of a Sealift system in another account. Its owners apply this, with a
+# provider of theirs: buckets and keys are theirs, what lies there is theirs (BucketOwnerEnforced), and the system's roles
+# are let in for what the policies below say, and nothing else. Settings are those of storage.tf, two folders above.
+
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
+locals {
+  account   = data.aws_caller_identity.current.account_id
+  partition = data.aws_partition.current.partition
+  tags      = merge({ System = var.asked.name, ManagedBy = "terraform" }, var.tags)
+  buckets   = var.asked.buckets
+  keyed     = toset([for each in values(local.buckets) : each.region if each.kms_key == "create"])
+  forwards  = var.asked.events
+}
+
+resource "aws_kms_key" "this" {
+  for_each = local.keyed
+
+  region                  = each.key
+  description             = "Copies of Sealift ${var.asked.name}, account ${var.asked.system_account}, in ${each.key}"
+  enable_key_rotation     = true
+  deletion_window_in_days = 30
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat([{
+      Sid       = "TheAccountAdministersItsKey"
+      Effect    = "Allow"
+      Principal = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
+      Action    = "kms:*"
+      Resource  = "*" # in a key's policy: this key
+    }], jsondecode(var.asked.key_statements[each.key]))
+  })
+  tags = local.tags
+
+  # copies lie under it
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_kms_alias" "this" {
+  for_each = aws_kms_key.this
+
+  region        = each.key
+  name          = "alias/${var.asked.name}"
+  target_key_id = each.value.key_id
+}
+
+resource "aws_s3_bucket" "this" {
+  #checkov:skip=CKV_AWS_18:who reads here is in the account's own trail; the system's access logs are in its own account
+  #checkov:skip=CKV_AWS_144:what lies here is the copy in another account
+  #checkov:skip=CKV_AWS_19:encrypted, each as the policy says, below; not seen through for_each
+  #checkov:skip=CKV_AWS_145:AES256 is the policy's choice; the others have KMS
+  for_each = local.buckets
+
+  bucket              = each.key
+  region              = each.value.region
+  object_lock_enabled = each.value.is_locked
+  tags                = merge(local.tags, { Use = join(" ", each.value.uses) })
+}
+
+resource "aws_s3_bucket_versioning" "this" {
+  for_each = local.buckets
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
+  for_each = local.buckets
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+
+  rule {
+    bucket_key_enabled = each.value.encryption == "aws:kms"
+
+    apply_server_side_encryption_by_default {
+      sse_algorithm     = each.value.encryption
+      kms_master_key_id = each.value.kms_key == "create" ? aws_kms_key.this[each.value.region].arn : each.value.kms_key
+    }
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "this" {
+  for_each = local.buckets
+
+  bucket                  = aws_s3_bucket.this[each.key].id
+  region                  = each.value.region
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+# ACLs are off: whoever writes, what lies here belongs to this account.
+resource "aws_s3_bucket_ownership_controls" "this" {
+  for_each = local.buckets
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_object_lock_configuration" "this" {
+  for_each = { for bucket, each in local.buckets : bucket => each if each.lock != null }
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+
+  rule {
+    default_retention {
+      mode = each.value.lock.mode
+      days = each.value.lock.days
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.this]
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "this" {
+  #checkov:skip=CKV_AWS_300:the first rule aborts uploads; not seen beside dynamic rules
+  for_each = local.buckets
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+
+  rule {
+    id     = "abort-incomplete-uploads"
+    status = "Enabled"
+
+    filter {}
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 7
+    }
+  }
+
+  dynamic "rule" {
+    for_each = each.value.noncurrent_days[*]
+
+    content {
+      id     = "noncurrent"
+      status = "Enabled"
+
+      filter {}
+
+      noncurrent_version_expiration {
+        noncurrent_days = rule.value
+      }
+
+      expiration {
+        expired_object_delete_marker = true
+      }
+    }
+  }
+
+  dynamic "rule" {
+    for_each = length(each.value.transitions) > 0 ? ["cool"] : []
+
+    content {
+      id     = rule.value
+      status = "Enabled"
+
+      filter {}
+
+      dynamic "transition" {
+        for_each = each.value.transitions
+
+        content {
+          days          = transition.value.days
+          storage_class = transition.value.storage_class
+        }
+      }
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.this]
+}
+
+resource "aws_s3_bucket_policy" "this" {
+  for_each = local.buckets
+
+  bucket = aws_s3_bucket.this[each.key].id
+  region = each.value.region
+  policy = each.value.policy
+
+  depends_on = [aws_s3_bucket_public_access_block.this]
+}
+
+# To the system's own inventory bucket of the region.
+resource "aws_s3_bucket_inventory" "this" {
+  for_each = { for bucket, each in local.buckets : bucket => each if each.inventory != null }
+
+  bucket                   = aws_s3_bucket.this[each.key].id
+  region                   = each.value.region
+  name                     = var.asked.name
+  included_object_versions = "All"
+  optional_fields          = each.value.inventory.fields
+
+  schedule {
+    frequency = "Daily"
+  }
+
+  destination {
+    bucket {
+      bucket_arn = each.value.inventory.bucket_arn
+      account_id = var.asked.system_account
+      format     = each.value.inventory.format
+      prefix     = each.value.inventory.prefix
+
+      encryption {
+        sse_kms {
+          key_id = each.value.inventory.kms_key
+        }
+      }
+    }
+  }
+}
+
+resource "aws_s3_bucket_notification" "this" {
+  for_each = { for bucket, each in local.buckets : bucket => each if each.hears_thaws }
+
+  bucket      = aws_s3_bucket.this[each.key].id
+  region      = each.value.region
+  eventbridge = true
+}
+
+# Events of buckets here are on this account's bus: rules forward them to the system's.
+resource "aws_cloudwatch_event_rule" "forward" {
+  for_each = local.forwards
+
+  region        = each.value.region
+  name          = each.value.name
+  description   = "To account ${var.asked.system_account}"
+  event_pattern = each.value.pattern
+  tags          = local.tags
+}
+
+resource "aws_cloudwatch_event_target" "forward" {
+  for_each = local.forwards
+
+  region    = each.value.region
+  rule      = aws_cloudwatch_event_rule.forward[each.key].name
+  target_id = "system"
+  arn       = var.asked.bus
+  role_arn  = aws_iam_role.events["events"].arn
+
+  retry_policy {
+    maximum_event_age_in_seconds = 86400
+    maximum_retry_attempts       = 185
+  }
+}
+
+resource "aws_iam_role" "events" {
+  for_each = toset([for any in slice(["events"], 0, min(1, length(local.forwards))) : any])
+
+  name                 = "${var.asked.name}-forward"
+  path                 = var.role_path
+  permissions_boundary = var.role_permissions_boundary
+  description          = "Rules forward events of buckets to account ${var.asked.system_account}"
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "events.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = local.account }
+        ArnLike      = { "aws:SourceArn" = "arn:${local.partition}:events:*:${local.account}:rule/${var.asked.name}-*" }
+      }
+    }]
+  })
+  tags = local.tags
+}
+
+resource "aws_iam_role_policy" "events" {
+  for_each = aws_iam_role.events
+
+  name = "forward"
+  role = each.value.name
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{ Sid = "Forward", Effect = "Allow", Action = "events:PutEvents", Resource = var.asked.bus }]
+  })
+}

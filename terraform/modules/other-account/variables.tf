@@ -1,0 +1,45 @@
+variable "asked" {
+  description = "What the system asks of this account: its entry in the system's output `other_accounts`."
+  nullable    = false
+  type = object({
+    name            = string
+    system_account  = string
+    bus             = string
+    key_statements  = map(string)
+    source_policies = map(string)
+    buckets = map(object({
+      region          = string
+      uses            = list(string)
+      encryption      = string
+      kms_key         = optional(string)
+      lock            = optional(object({ mode = string, days = number }))
+      is_locked       = bool
+      noncurrent_days = optional(number)
+      transitions     = list(object({ days = number, storage_class = string }))
+      hears_thaws     = bool
+      policy          = string
+      inventory       = optional(object({ bucket_arn = string, format = string, prefix = string, fields = list(string), kms_key = string }))
+    }))
+    events = map(object({ region = string, name = string, pattern = string }))
+  })
+}
+
+variable "role_path" {
+  description = "The path of the role that forwards events."
+  type        = string
+  default     = "/"
+  nullable    = false
+}
+
+variable "role_permissions_boundary" {
+  description = "The ARN of a policy that bounds this role."
+  type        = string
+  default     = null
+}
+
+variable "tags" {
+  description = "Tags for everything."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}

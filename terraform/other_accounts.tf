@@ -1,0 +1,179 @@
+# What other accounts make for this one: buckets and keys of their own, that let the roles of this account in, and rules
+# that forward the events of their buckets. modules/other-account makes it there, from the output `other_accounts`.
+#
+# S3 copies in the name of one principal, which reads the one bucket and writes the other: a role of the other account
+# could not read here, so that roles stay in this account, and both sides allow them. Principals are the account and a
+# condition on the role: a policy that names a role breaks when the role is made anew, and cannot be made before it.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/example-walkthroughs-managing-access-example2.html
+
+locals {
+  foreign         = { for bucket, each in local.written : bucket => each if each.account != local.account }
+  foreign_sources = { for bucket, each in local.sources : bucket => each if each.account != local.account }
+  foreign_objects = { for kind, arns in local.objects : kind => [
+    for arn in arns : arn if contains(keys(local.foreign), split("/", split(":::", arn)[1])[0])
+  ] }
+  from_this_account = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
+  role_arns = merge(
+    { for role, each in local.roles : role => "arn:${local.partition}:iam::${local.account}:role${var.role_path}${local.name}-${each.function ? "fn" : "job"}-${role}" },
+    { for role in ["replication"] : role => "arn:${local.partition}:iam::${local.account}:role${var.role_path}${local.name}-${role}" },
+  )
+
+  # bucket → kind → the ARNs of objects there
+  shared_objects = { for bucket in concat(keys(local.foreign), keys(local.foreign_sources)) : bucket => {
+    for kind, arns in local.objects : kind => [for arn in arns : arn if startswith(arn, "${local.bucket_arns[bucket]}/")]
+  } }
+
+  # bucket → what roles do there: actions, the roles whose own policies have them, and where
+  grants = { for bucket, kinds in local.shared_objects : bucket => concat(
+    [for kind in ["source", "copy", "replica", "archive"] : {
+      sid     = "Read${title(kind)}"
+      actions = concat(["s3:GetObject", "s3:GetObjectVersion"], local.s3_read_along, ["s3:GetObjectRetention", "s3:GetObjectLegalHold"])
+      roles   = [for role, each in local.roles : role if contains(each.reads, kind)]
+      where   = kinds[kind]
+    }],
+    [for kind in ["copy", "archive"] : {
+      sid     = "Write${title(kind)}"
+      actions = concat(["s3:PutObject", "s3:AbortMultipartUpload", "s3:PutObjectAcl", "s3:PutObjectRetention", "s3:PutObjectLegalHold"], local.s3_write_along)
+      roles   = [for role, each in local.roles : role if contains(each.writes, kind)]
+      where   = kinds[kind]
+    }],
+    [
+      {
+        sid     = "List"
+        actions = ["s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketVersioning"]
+        roles = [for role, each in local.roles : role if anytrue([
+          for kind in each.lists : length(try(kinds[kind], [])) > 0
+        ])]
+        where = [local.bucket_arns[bucket]]
+      },
+      {
+        sid     = "MirrorDeletes"
+        actions = ["s3:DeleteObject"]
+        roles   = [for role, each in local.roles : role if each.marks]
+        where   = kinds.mirrored
+      },
+      {
+        sid     = "ExpireWhatArchivesCover"
+        actions = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+        roles   = [for role in keys(local.roles) : role if role == "expire"]
+        where   = concat(kinds.covered, kinds.claims)
+      },
+      {
+        sid     = "Thaw"
+        actions = ["s3:RestoreObject"]
+        roles   = [for role in keys(local.roles) : role if role == "restore"]
+        where   = concat(kinds.copy, kinds.archive)
+      },
+      {
+        sid = "Replicate"
+        actions = concat(["s3:ReplicateObject", "s3:ReplicateTags", "s3:ObjectOwnerOverrideToBucketOwner"],
+        anytrue([for pair in local.replicas : pair.replica.delete_markers if pair.replica.bucket == bucket]) ? ["s3:ReplicateDelete"] : [])
+        roles = ["replication"]
+        where = kinds.replica
+      },
+      {
+        sid     = "SeeVersioning"
+        actions = ["s3:GetBucketVersioning", "s3:ListBucket"]
+        roles   = ["replication"]
+        where   = length(kinds.replica) > 0 ? [local.bucket_arns[bucket]] : []
+      },
+    ],
+  ) }
+  shared_statements = { for bucket, grants in local.grants : bucket => [for grant in grants : {
+    Sid       = grant.sid
+    Effect    = "Allow"
+    Principal = local.from_this_account
+    Action    = grant.actions
+    Resource  = distinct(grant.where)
+    Condition = { ArnLike = { "aws:PrincipalArn" = [for role in grant.roles : local.role_arns[role]] } }
+  } if length(grant.where) > 0 && length(grant.roles) > 0] }
+
+  # Who uses the keys of a bucket there, through S3 only.
+  key_users = { for bucket, grants in local.grants : bucket => distinct(flatten([
+    for grant in grants : grant.roles if length(grant.where) > 0 && grant.sid != "List" && grant.sid != "Thaw"
+  ])) }
+  key_statements = { for account in local.foreign_accounts : account => {
+    for region in distinct([for bucket, each in local.foreign : each.region if each.account == account && each.kms_key != null]) : region => [
+      {
+        Sid       = "UseThroughS3"
+        Effect    = "Allow"
+        Principal = local.from_this_account
+        Action    = ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"]
+        Resource  = "*" # in a key's policy: this key
+        Condition = {
+          StringEquals = { "kms:ViaService" = "s3.${region}.${local.dns_suffix}" }
+          ArnLike = { "aws:PrincipalArn" = [for role in distinct(flatten([
+            for bucket, each in local.foreign : local.key_users[bucket] if each.account == account && each.region == region
+          ])) : local.role_arns[role]] }
+        }
+      },
+      {
+        Sid       = "SeeTheKey" # `sealift doctor`
+        Effect    = "Allow"
+        Principal = local.from_this_account
+        Action    = ["kms:DescribeKey", "kms:GetKeyPolicy"]
+        Resource  = "*"
+      },
+    ]
+  } }
+
+  # What their buckets' events are, which only rules of theirs can hear.
+  foreign_events = merge(
+    { for bucket, each in local.foreign_sources : "objects-${bucket}" => { account = each.account, region = each.region, pattern = local.object_patterns[bucket] } },
+    { for bucket, each in local.thawing : "restored-${bucket}" => { account = each.account, region = each.region, pattern = {
+      source = ["aws.s3"], detail-type = ["Object Restore Completed"], detail = { bucket = { name = [bucket] } }
+    } } if each.account != local.account },
+  )
+
+  foreign_accounts = toset(length(local.mistakes) == 0 ? local.foreign_named[*].account : [])
+  other_accounts = { for account in local.foreign_accounts : account => {
+    name            = local.name
+    system_account  = local.account
+    bus             = local.home_bus
+    key_statements  = { for region, statements in local.key_statements[account] : region => jsonencode(statements) }
+    source_policies = { for bucket, each in local.foreign_sources : bucket => jsonencode(local.shared_statements[bucket]) if each.account == account }
+    buckets = { for bucket, each in local.foreign : bucket => {
+      region          = each.region
+      uses            = each.uses
+      encryption      = each.encryption
+      kms_key         = each.kms_key
+      lock            = each.lock
+      is_locked       = each.is_locked
+      noncurrent_days = each.noncurrent_days
+      transitions     = each.transitions
+      hears_thaws     = contains(keys(local.thawing), bucket)
+      policy = jsonencode({ Version = "2012-10-17", Statement = concat(local.bucket_denies[bucket], local.shared_statements[bucket], [{
+        Sid       = "SeeSettings" # `sealift doctor`
+        Effect    = "Allow"
+        Principal = local.from_this_account
+        Action = ["s3:GetBucketVersioning", "s3:GetEncryptionConfiguration", "s3:GetBucketObjectLockConfiguration", "s3:GetBucketOwnershipControls",
+        "s3:GetBucketPublicAccessBlock", "s3:GetLifecycleConfiguration", "s3:GetInventoryConfiguration"]
+        Resource = [local.bucket_arns[bucket]]
+      }]) })
+      inventory = !contains(keys(local.inventoried), bucket) ? null : {
+        bucket_arn = local.bucket_arns[local.inventory.buckets[each.region]]
+        format     = local.inventory.format
+        prefix     = trimsuffix(local.inventory.prefix, "/")
+        fields     = local.inventory_fields
+        kms_key    = local.key_arns[each.region]
+      }
+    } if each.account == account }
+    events = { for name, each in local.foreign_events : name => {
+      region  = each.region
+      name    = "${local.name}-${length(name) <= 38 ? name : "${substr(name, 0, 31)}-${substr(md5(name), 0, 6)}"}"
+      pattern = jsonencode(each.pattern)
+    } if each.account == account }
+  } }
+}
+
+# Their rules put events on our bus.
+resource "aws_cloudwatch_event_permission" "other_account" {
+  for_each = toset([for each in values(local.foreign_events) : each.account])
+
+  region         = local.region
+  event_bus_name = "default"
+  principal      = each.key
+  action         = "events:PutEvents"
+  statement_id   = "${local.name}-${each.key}"
+}
