@@ -47,7 +47,7 @@ output "functions" {
 output "roles" {
   description = "Roles of functions and jobs: ARN."
   value = merge({ for name, role in aws_iam_role.function : name => role.arn }, { for name, role in aws_iam_role.job : name => role.arn },
-  { for name, role in aws_iam_role.replication : name => role.arn })
+  { for name, role in aws_iam_role.replication : name => role.arn }, { for name, role in aws_iam_role.batch_replication : "batch_${name}" => role.arn })
 }
 
 output "other_accounts" {

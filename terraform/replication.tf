@@ -113,6 +113,50 @@ resource "aws_iam_role" "replication" {
   tags = local.tags
 }
 
+# What is older than a rule, or failed, waits for a job of S3 Batch Replication, which a person starts: `sealift doctor` says
+# when, and has the command. S3 makes the manifest, and the role above copies.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-batch-replication-policies.html
+resource "aws_iam_role" "batch_replication" {
+  for_each = aws_iam_role.replication
+
+  name                 = "${local.name}-batch-replication"
+  path                 = var.role_path
+  permissions_boundary = var.role_permissions_boundary
+  description          = "S3 Batch Replication of what is older than the rules"
+  # No source account, as above: a job takes iam:PassRole in this account.
+  assume_role_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{ Effect = "Allow", Principal = { Service = "batchoperations.s3.amazonaws.com" }, Action = "sts:AssumeRole" }]
+  })
+  tags = local.tags
+}
+
+resource "aws_iam_role_policy" "batch_replication" {
+  for_each = aws_iam_role.batch_replication
+
+  name = "start"
+  role = each.value.name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid    = "StartReplication"
+        Effect = "Allow"
+        Action = "s3:InitiateReplication"
+        Resource = distinct(flatten([for name, pair in local.replicas : [
+          for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.destination.bucket]}/${prefix}*"
+        ]]))
+      },
+      {
+        Sid      = "ListByInventory"
+        Effect   = "Allow"
+        Action   = ["s3:GetReplicationConfiguration", "s3:PutInventoryConfiguration"]
+        Resource = [for bucket in keys(local.replicated) : local.bucket_arns[bucket]]
+      },
+    ]
+  })
+}
+
 resource "aws_iam_role_policy" "replication" {
   for_each = aws_iam_role.replication
 

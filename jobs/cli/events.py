@@ -59,7 +59,7 @@ def list_events(options: ListEventsCommand) -> int:
     from jobs.aws.dead_letters import DeadLetters
     from jobs.backup.dead_events import explain
 
-    policy = policies.read(options.policy)
+    policy = policies.read(options.policy).called(Settings.from_environment().system)
     letters = DeadLetters(options.queue or f"{policy.name}-objects", str(policy.ledger.region))
     waiting, messages = letters.count(), letters.look(options.limit)
     dead = asyncio.run(explain(messages, open_prompt_ledger(Location.parse(policy.ledger.uri))))

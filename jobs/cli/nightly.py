@@ -43,8 +43,10 @@ class NightlyCommand:
     pair: PairOptions = group(PairOptions)
     night: str | None = option("Which night. Default: the last one to begin in the pair's zone.", metavar="YYYY-MM-DD")
     again: bool = flag("Check again now, in a night that has already run.")
-    margin: str = option(
-        "Compare only objects that are so much older than a report: 15m, 2h.", default="15m", show_default=True
+    margin: str | None = option(
+        "Compare only objects that are so much older than a report: 15m, 2h. Default: 15m, and for a replica "
+        "without replication time control a day.",
+        metavar="AGE",
     )
     ledger: str | None = ledger_option()
     executor: str | None = executor_option()
@@ -56,10 +58,11 @@ class NightlyCommand:
 @takes(NightlyCommand)
 def nightly(options: NightlyCommand) -> int:
     """A pair's night: compare both sides, copy what is missing or stale, verify the copies and a
-    share of the rest.
+    share of the rest, compare the replica with the hot bucket.
 
     The inventories are S3's if the policy names them and they are at most 50 hours old, else
-    listings. Objects that differ are reported, never overwritten. Each run keeps to the pair's
+    listings. Objects that differ are reported, never overwritten. Of a replica all is reported,
+    because S3 writes it. Each run keeps to the pair's
     limits. A run above them is refused, and the summary says so. A night happens once: started
     again, it continues where it stopped, or says when it ran and what it said then. With --again it
     checks once more.
@@ -94,7 +97,7 @@ def nightly(options: NightlyCommand) -> int:
             options.batch.placed(options.executor),
             display(options.as_json),
             now=now,
-            margin_seconds=parse_age(options.margin),
+            margin_seconds=None if options.margin is None else parse_age(options.margin),
         )
         return summary | {"ran_before": False}
 

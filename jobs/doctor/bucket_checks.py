@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jobs.aws.bucket_settings import BucketPlace, LifecycleRule, ReplicationRule
 from jobs.aws.readings import Reading, Unread
+from jobs.doctor.batch_replication import advice
 from jobs.doctor.expected import DIRECT_EVENTS
 from jobs.doctor.facts import BucketFacts, InventoryFacts, ReplicationFacts, SourceFacts
 from jobs.doctor.model import Check, Finding, cannot_say, failure, known, ok, warning
@@ -249,9 +250,11 @@ def _replication_details(rule: ReplicationRule, facts: ReplicationFacts) -> Find
 def _replication_backlog(facts: ReplicationFacts) -> Finding:
     failed = known(facts.failed)
     if failed:
+        rules = facts.rules
+        role = rules if isinstance(rules, Unread) else next((rule.role for rule in rules), None)
         return failure(
             f"S3 could not replicate {failed:,.0f} operations within a day, and does not try again",
-            "mend the cause, then copy these objects by S3 Batch Replication",
+            f"mend the cause, then {advice(facts.plan.hot, facts.plan.hot_region, role)}",
         )
     latency, pending = known(facts.latency_seconds), known(facts.pending)
     if latency is None:

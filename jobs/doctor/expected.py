@@ -289,7 +289,7 @@ def replication_plans(policy: Policy) -> list[ReplicationPlan]:
                     replica_region=str(pair.replica.region),
                     replicates_markers=pair.replica.delete_markers,
                     needs_kms=pair.replica.kms_key is not None,
-                    seconds_max=900 if pair.replica.replication_time_control else 86_400,
+                    seconds_max=pair.replica.lag_seconds,
                 )
             )
     return plans

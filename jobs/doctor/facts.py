@@ -239,6 +239,8 @@ class EndedNight:
     """A night that ended. `ended_at`: epoch seconds by S3's clock.
 
     `proven`: the slice of keys that it proved, (number, of). None if it proved none.
+    `unreplicated`: how many objects differed between the hot bucket and its replica. None if it did
+    not compare them.
     """
 
     night: date
@@ -246,16 +248,21 @@ class EndedNight:
     exit_code: int
     verdict: str
     proven: tuple[int, int] | None
+    unreplicated: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class NightFacts:
-    """A pair's last nights, the latest first."""
+    """A pair's last nights, the latest first.
+
+    `replicator`: the ARN of the role by which S3 replicates. None: the hot bucket has no rule.
+    """
 
     pair: Pair
     ended: Reading[tuple[EndedNight, ...]]
     hours_max: int
     now: float
+    replicator: Reading[str | None] = None
 
 
 @dataclass(frozen=True, slots=True)

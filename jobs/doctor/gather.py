@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -147,7 +147,8 @@ class _Gathering:
         facts.images = self.each(self.image, sorted(_images(definitions.values())))
         facts.roles = self.roles(functions, definitions, facts)
         facts.waiting = self.each(self.waiting, policy.pairs)
-        facts.ledger, facts.nights, latest = stored.result()
+        facts.ledger, nights, latest = stored.result()
+        facts.nights = [replace(each, replicator=_replicator(each.pair, facts.replications)) for each in nights]
         facts.inventories = [self.inventory(plan, latest[plan.bucket]) for plan in expected.inventory_plans(policy)]
         return facts
 
@@ -516,6 +517,12 @@ def _roles_of(settings: Reading[ScheduleSettings | RuleSettings | None]) -> set[
     if isinstance(settings, Unread):
         return {settings}
     return {settings.role} if isinstance(settings, ScheduleSettings) else set(settings.targets.values())
+
+
+def _replicator(pair: Pair, replications: Iterable[ReplicationFacts]) -> Reading[str | None]:
+    """The role of the rules of a pair's hot bucket."""
+    rules = next((each.rules for each in replications if each.plan.hot == pair.destination.bucket), ())
+    return rules if isinstance(rules, Unread) else next((rule.role for rule in rules), None)
 
 
 def _images(definitions: Iterable[Reading[JobDefinition | None]]) -> set[str]:

@@ -97,7 +97,12 @@ async def _ended_nights(ledger: Ledger, pair: Pair) -> tuple[EndedNight, ...]:
     summaries = await asyncio.gather(*(each.summary() for each in records))
     return tuple(
         EndedNight(
-            date.fromisoformat(label[0]), written[label], summary["exit_code"], summary["verdict"], _slice(summary)
+            date.fromisoformat(label[0]),
+            written[label],
+            summary["exit_code"],
+            summary["verdict"],
+            _slice(summary),
+            _unreplicated(summary),
         )
         for label, summary in zip(latest, summaries, strict=True)
         if summary is not None
@@ -110,6 +115,14 @@ def _slice(summary: Mapping[str, Any]) -> tuple[int, int] | None:
         sample = stage.get("sample")
         if stage["stage"] == Stage.SAMPLE and stage["state"] == RunState.COMPLETE and isinstance(sample, list):
             return sample[0], sample[1]
+    return None
+
+
+def _unreplicated(summary: Mapping[str, Any]) -> int | None:
+    """How many objects of the replica a night found other than in the hot bucket."""
+    for stage in summary["stages"]:
+        if stage["stage"] == Stage.REPLICA and stage["state"] == RunState.COMPLETE:
+            return int(stage["left"])
     return None
 
 

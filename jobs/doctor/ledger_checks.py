@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from jobs.aws.readings import Unread
+from jobs.doctor.batch_replication import advice
 from jobs.doctor.facts import AccountFacts, LedgerFacts, NightFacts, WaitingFacts
 from jobs.doctor.model import Check, Finding, failure, known, ok, warning
 from jobs.reports.figures import human_seconds
@@ -95,7 +96,28 @@ def _proof(facts: NightFacts) -> Finding | None:
     return ok(f"every key was proven, or has its turn, within {slices} nights")
 
 
-NIGHT_CHECKS = (Check("last-night", _night), Check("proof", _proof))
+def _replica(facts: NightFacts) -> Finding | None:
+    """What a night found in the replica. S3 itself says nothing of objects older than its rule."""
+    ended = known(facts.ended)
+    if facts.pair.replica is None or not ended:
+        return None
+    compared = next((each for each in ended if each.unreplicated is not None), None)
+    if compared is None:
+        return warning(
+            "no night has compared the replica with the hot bucket: nobody knows what is older than its rule",
+            f"sealift nightly --pair {facts.pair.name} --again compares them",
+        )
+    if not compared.unreplicated:
+        return ok(f"the night of {compared.night} found the hot bucket's objects in the replica")
+    hot = facts.pair.destination
+    return failure(
+        f"{compared.unreplicated:,} objects are not in the replica as in the hot bucket, by the night of "
+        f"{compared.night}: they are older than the rule, or failed",
+        advice(hot.bucket, hot.region, facts.replicator),
+    )
+
+
+NIGHT_CHECKS = (Check("last-night", _night), Check("proof", _proof), Check("replica", _replica))
 
 
 def _events(facts: WaitingFacts) -> Finding:

@@ -44,6 +44,7 @@ class Stage(StrEnum):
     VERIFY = "verify"
     SAMPLE = "sample"
     DEEP = "deep"
+    REPLICA = "replica"
 
 
 def find_night(now: float, minutes: int, zone: tzinfo) -> date:

@@ -16,7 +16,7 @@ COUNT_LIMIT = 1 << 63
 
 def claim_defect(document: Mapping[str, Any]) -> str:
     """Check the claim of a night, which says what the night does."""
-    return _defect(document, _CLAIM)
+    return _defect(document, _CLAIM) or _defect(document, _CLAIM_EXTRA, is_whole=False)
 
 
 def record_defect(document: Mapping[str, Any]) -> str:
@@ -82,6 +82,9 @@ _CLAIM: Mapping[str, Callable[[Any], bool]] = {
     "sample": _is_slice,
     "deep": lambda value: value is None or _is_slice(value),
     "margin_seconds": lambda value: _is_number(value) and value >= 0,
+}
+_CLAIM_EXTRA: Mapping[str, Callable[[Any], bool]] = {
+    "replica_margin_seconds": lambda value: value is None or (_is_number(value) and value >= 0),
 }
 _RECORD: Mapping[str, Callable[[Any], bool]] = {
     "run_id": _is_text,

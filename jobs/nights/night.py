@@ -1,4 +1,4 @@
-"""Night of a pair: reconcile, repair, verify, and one summary."""
+"""Night of a pair: reconcile, repair, verify, look at the replica, and one summary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobs.core.enums import Deletes
 from jobs.core.outcome import GOOD
 from jobs.core.run import RunState
 from jobs.core.selection import Selection
-from jobs.errors import ExitCode
+from jobs.errors import Denied, ExitCode, NotFound
 from jobs.nights.calendar import (
     LEFT_OUT,
     NIGHT_VERSION,
@@ -37,6 +37,7 @@ from jobs.reports.document import iso_time
 from jobs.runs.placement import BatchOptions
 from jobs.runs.request import Request
 
+MARGIN_SECONDS = 900
 NIGHTS_REMEMBERED = 7
 """How many summaries of earlier nights are looked at for the slice that comes next."""
 
@@ -51,12 +52,13 @@ async def run_night(
     display: Display,
     *,
     now: float,
-    margin_seconds: float,
+    margin_seconds: float | None,
 ) -> dict[str, Any]:
     """Start or continue the night, and return its summary.
 
     `book`: of a night that has not ended (`NightRecords.ended`). `now`: epoch seconds.
-    `margin_seconds`: only objects that are this much older than a report are judged.
+    `margin_seconds`: only objects that are this much older than a report are judged. None: by
+    default, which for a replica is the time that S3 may take.
     """
     deep, earlier = pair.verify.deep, await book.earlier(NIGHTS_REMEMBERED)
     claim = await book.claim(
@@ -67,7 +69,8 @@ async def run_night(
             "began_at": now,
             "sample": list(due_after(book.night, pair.verify.rota, Stage.SAMPLE, earlier)),
             "deep": list(due_after(book.night, deep, Stage.DEEP, earlier)) if deep else None,
-            "margin_seconds": margin_seconds,
+            "margin_seconds": MARGIN_SECONDS if margin_seconds is None else margin_seconds,
+            "replica_margin_seconds": margin_seconds,
             "sealift_version": __version__,
         }
     )
@@ -106,7 +109,20 @@ class _Night:
             request = self._request("verify", manifest, deep=is_deep, sample=tuple(slice_))
             if not self._add(stage, await self.stages.transfer(stage, request)):
                 return await self._summary()
+        await self._look_at_replica()
         return await self.book.finish(await self._summary())
+
+    async def _look_at_replica(self) -> None:
+        """Compare the hot bucket with its replica, which S3 writes: what differs is left to people."""
+        if (replica := self.pair.replica) is None:
+            return
+        margin_seconds = self.claim.get("replica_margin_seconds")
+        try:
+            compared = await self.stages.replica(replica.lag_seconds if margin_seconds is None else margin_seconds)
+        except (Denied, NotFound) as error:
+            self._note(Stage.REPLICA, refused=f"since the replica cannot be looked at: {error}")
+        else:
+            self._add(Stage.REPLICA, compared)
 
     async def _is_emptied(self) -> bool:
         """True if the source has no object any more, which the last night saw.
@@ -183,12 +199,13 @@ class _Night:
         counts = report.get("outcomes")
         if counts is None:
             counts = {name: each["rows"] for name, each in report["categories"].items()}
+            of_replica = self.pair.replica if stage is Stage.REPLICA else None
             left = left_by_reconcile(
                 counts,
                 report["findings"],
                 report["unparsed"],
-                repairable=done.notes["repairable_rows"],
-                keeps_extra=self._keeps_extra,
+                repairable=0 if of_replica else done.notes["repairable_rows"],
+                keeps_extra=not of_replica.delete_markers if of_replica else self._keeps_extra,
             )
         else:
             left = left_by_run(report["job"], counts) if is_complete else report["rows"] - report["accounted"]
@@ -235,7 +252,7 @@ class _Night:
             "pair": self.pair.name,
             "night": night,
             "source": ", ".join(f"s3://{source.bucket}/{prefix}" for prefix in source.prefixes),
-            "destination": str(sides(self.pair)[1].location),
+            "destination": str(sides(self.stages.policy, self.pair)[1].location),
             "state": "unfinished" if stopped else "complete",
             "verdict": verdict(self.done, left, is_finished=stopped is None),
             "next_steps": next_steps(self.pair.name, night, self.done, is_finished=stopped is None),

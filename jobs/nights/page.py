@@ -17,6 +17,7 @@ MEANINGS = {
     Stage.VERIFY: "verifies what was copied",
     Stage.SAMPLE: "verifies a slice of everything by checksums",
     Stage.DEEP: "reads a slice of everything on both sides",
+    Stage.REPLICA: "compares the replica with the hot bucket",
 }
 
 

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.config import Settings
 from jobs.core.display import Display
+from jobs.core.prefix_map import PrefixMap
+from jobs.core.run import Side
 from jobs.errors import ConfigError, Denied, LedgerError, ManifestError, NotFound
 from jobs.ledger.ledger import Ledger
 from jobs.nights.calendar import INVENTORY_HOURS_MAX, NIGHT_VERSION, Stage, label
 from jobs.nights.records import LOOK_SECONDS, NightRecords
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
-from jobs.policy.run_options import Ceiling, prefix_map, sides
+from jobs.policy.run_options import Ceiling, prefix_map, replica_map, sides
 from jobs.reconcile.run import ComparedSide, CompareRequest, compare, make_spec, record
 from jobs.reports.document import exit_code
 from jobs.runs import launch, placement
@@ -82,6 +84,16 @@ class Stages:
         """Compare the pair's inventories: S3's if they are fresh, else listings that are made
         now.
         """
+        maps = prefix_map(self.pair, self.scope)
+        return await self._compare(Stage.RECONCILE, "source", "destination", maps, self.margin_seconds)
+
+    async def replica(self, margin_seconds: float) -> Done:
+        """Compare the hot bucket with its replica in the same way."""
+        maps = replica_map(self.pair, self.scope)
+        return await self._compare(Stage.REPLICA, "destination", "replica", maps, margin_seconds)
+
+    async def _compare(self, stage: Stage, here: str, there: str, maps: PrefixMap, margin_seconds: float) -> Done:
+        """`here` and `there`: sections of the pair in the policy."""
 
         async def is_made(run_id: str) -> bool:
             return await self.ledger.report(run_id) is not None
@@ -91,12 +103,12 @@ class Stages:
             from jobs.reconcile.stage import UnusableReport
 
             began = time.time()
-            source, destination = await self._report("source"), await self._report("destination")
-            ours, theirs = sides(self.policy, self.pair)
+            source, destination = await self._report(here), await self._report(there)
+            ours, theirs = self._side(here), self._side(there)
             options = ReconcileOptions(
                 now=time.time(),
-                prefixes=prefix_map(self.pair, self.scope),
-                margin_seconds=self.margin_seconds,
+                prefixes=maps,
+                margin_seconds=margin_seconds,
                 source_bucket=ours.location.bucket,
                 destination_bucket=theirs.location.bucket,
                 doubted={
@@ -105,7 +117,7 @@ class Stages:
                     if not report.is_listed
                 },
             )
-            request = self._comparison(options.prefixes.texts())
+            request = self._comparison(ours, theirs, maps.texts(), margin_seconds)
             with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
                 while True:
                     both, stores = (source.inventory, destination.inventory), (source.store, destination.store)
@@ -117,9 +129,9 @@ class Stages:
                         break
                     except UnusableReport as error:  # it lists nothing, or only a part: look there
                         if error.manifest == str(source.inventory.manifest):
-                            source = await self._listed("source", str(error))
+                            source = await self._listed(here, str(error))
                         else:
-                            destination = await self._listed("destination", str(error))
+                            destination = await self._listed(there, str(error))
                 spec = make_spec(request, new_run_id("reconcile", began), began, *both)
                 notes = {
                     "source_inventory": source.origin,
@@ -129,9 +141,9 @@ class Stages:
                     "source_objects": reconciliation.source_rows,
                 }
                 if await name(spec.run_id, notes=notes):
-                    await record(self.ledger, spec, self.margin_seconds, reconciliation)
+                    await record(self.ledger, spec, margin_seconds, reconciliation)
 
-        stage_record = await self._find_or_make_run(Stage.RECONCILE, is_made, make)
+        stage_record = await self._find_or_make_run(stage, is_made, make)
         report = await self.ledger.report(stage_record["run_id"])
         if report is None:
             raise LedgerError(
@@ -202,16 +214,26 @@ class Stages:
             return False
         return True
 
+    def _side(self, name: str) -> Side:
+        """A section of the pair as a side of a run."""
+        source, destination = sides(self.policy, self.pair)
+        if name == "replica":
+            assert self.pair.replica is not None
+            there = self.pair.replica
+            location = destination.location._replace(bucket=there.bucket)
+            return Side(location, region=there.region, owner=there.account)
+        return source if name == "source" else destination
+
     async def _report(self, name: str) -> _Report:
         """A side's report: S3's if it is fresh, else one that a listing makes."""
         from jobs.inventory.find import find_inventory
 
-        side = self.pair.source if name == "source" else self.pair.destination
+        section = getattr(self.pair, name)
         why = "the policy names no inventory bucket of its region"
-        if self.policy.inventory and (bucket := self.policy.inventory.buckets.get(side.region)):
-            folder = f"s3://{bucket}/{self.policy.inventory.prefix}".rstrip("/") + f"/{side.bucket}/"
+        if self.policy.inventory and (bucket := self.policy.inventory.buckets.get(section.region)):
+            folder = f"s3://{bucket}/{self.policy.inventory.prefix}".rstrip("/") + f"/{section.bucket}/"
             try:
-                store = open_store(None, side.region, None, max_in_flight=8)
+                store = open_store(None, section.region, None, max_in_flight=8)
                 inventory = await find_inventory(store, folder)
                 hours = (time.time() - inventory.created_at) / 3600
                 absent = [name for name in NEEDED_FIELDS if not inventory.has_field(name)]
@@ -240,7 +262,7 @@ class Stages:
         target = self.ledger.location.join(
             f"inventories/nights/{self.pair.name}/{label(self.book.night, self.book.times)}/{name}"
         )
-        side = sides(self.policy, self.pair)[0 if name == "source" else 1]
+        side = self._side(name)
         folder = str(target.join(f"{side.location.bucket}/"))
         try:
             return await find_inventory(self.ledger.store, folder)
@@ -265,15 +287,15 @@ class Stages:
             await store.close()
         return await find_inventory(self.ledger.store, folder)
 
-    def _comparison(self, maps: tuple[str, ...]) -> CompareRequest:
+    def _comparison(self, ours: Side, theirs: Side, maps: tuple[str, ...], margin_seconds: float) -> CompareRequest:
         source, destination = (
-            ComparedSide(side.location, region=side.region, owner=side.owner) for side in sides(self.policy, self.pair)
+            ComparedSide(side.location, region=side.region, owner=side.owner) for side in (ours, theirs)
         )
         return CompareRequest(
             source,
             destination,
             maps=maps,
-            margin=f"{self.margin_seconds:g}s",
+            margin=f"{margin_seconds:g}s",
             confirm=True,
             confirm_limit=CONFIRM_LIMIT,
         )

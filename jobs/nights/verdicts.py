@@ -90,11 +90,15 @@ def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]]) -> Iterat
     for stage in stages:
         if stage.get("emptied"):
             yield "Put the objects back, or take the pair out of the policy if that is meant."
+        elif stage["refused"] and stage["stage"] == Stage.REPLICA:
+            yield f"Make the replica of the pair {pair}, or let the night read it: sealift doctor says what is wrong."
         elif stage["refused"]:
             yield (
                 f"{stage['stage']} was refused: find out why the plan is so large, then raise the pair's limits for "
                 f"the next night, or copy now: sealift backfill --pair {pair} --dry-run"
             )
+        elif stage["left"] and stage["stage"] == Stage.REPLICA:
+            yield "S3 does not replicate these by itself any more. The command that does is in: sealift doctor"
         elif stage["left"]:
             yield f"See what {stage['stage']} left, and what helps: sealift runs report {stage['run_id']}"
     if is_unjudged(stages) and not any(stage["left"] or stage["refused"] for stage in stages):

@@ -138,6 +138,14 @@ class Replica:
     replication_time_control: Annotated[bool, "99.99 % within 15 minutes, with metrics, at a price."] = False
     delete_markers: Annotated[bool, "Whether delete markers are replicated."] = False
 
+    @property
+    def lag_seconds(self) -> float:
+        """How long S3 may take: 15 minutes with replication time control, else up to a day or more.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-time-control.html
+        """
+        return 900 if self.replication_time_control else 86_400
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
@@ -302,7 +310,7 @@ class Policy:
     batch: Batch = Batch()
 
     def called(self, system: str | None) -> Policy:
-        """The policy with the system's whole name, which ends in its own after a prefix of Terraform's.
+        """The policy with the system's whole name: its own after a prefix of Terraform's.
 
         None, and the name of another system: its own is the whole one.
         """

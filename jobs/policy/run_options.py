@@ -99,6 +99,14 @@ def prefix_map(pair: Pair, scope: Scope) -> PrefixMap:
     )
 
 
+def replica_map(pair: Pair, scope: Scope) -> PrefixMap:
+    """The map from the hot bucket's keys to the replica's, which are the same."""
+    return PrefixMap(
+        tuple((pair.copy_key(prefix), pair.copy_key(prefix)) for prefix in _outermost(scope.prefixes)),
+        excluded=tuple(map(pair.copy_key, scope.excluded)),
+    )
+
+
 def _outermost(prefixes: Iterable[str]) -> tuple[str, ...]:
     kept: list[str] = []
     for prefix in sorted(prefixes):

@@ -124,6 +124,19 @@ def findings_last_night(system: System) -> None:
     system.put_night("tracking", night, exit_code=3, verdict="2 rows need attention: 2 mismatched.")
 
 
+def older_than_the_rule(system: System) -> None:
+    night = datetime.now(UTC).date() - timedelta(days=1)
+    system.remove("example-ledger", f"sealift/nights/scans/{night}")
+    system.put_night("scans", night, exit_code=0, verdict="All is well.", unreplicated=1234)
+
+
+def replicas_never_compared(system: System) -> None:
+    for days in range(1, 41):
+        night = datetime.now(UTC).date() - timedelta(days=days)
+        system.remove("example-ledger", f"sealift/nights/tracking/{night}")
+        system.put_night("tracking", night, exit_code=0, verdict="All is well.", unreplicated=None)
+
+
 AES = {
     "ServerSideEncryptionConfiguration": {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
 }
@@ -731,6 +744,8 @@ PLANTS = [
     # the work
     Plant("no nights", no_last_nights, "failure last-night pair scans: hours ago"),
     Plant("findings", findings_last_night, "warning last-night pair tracking: 2 rows need attention"),
+    Plant("older than the rule", older_than_the_rule, "failure replica pair scans: 1,234 objects are not"),
+    Plant("replicas never compared", replicas_never_compared, "warning replica pair tracking: no night has compared"),
     Plant("slices left out", gap_of_nights, "warning proof pair customs: days before the last night"),
     Plant("nights without proof", nights_without_proof, "warning proof pair customs: before the last night"),
     Plant(

@@ -50,10 +50,18 @@ class System:
                     pair, datetime.now(UTC).date() - timedelta(days=days), 0, "All is well: 9 verified."
                 )
 
-    def put_night(self, pair: str, night: date, *, exit_code: int, verdict: str, state: str = "complete") -> None:
-        asyncio.run(self._put_night(pair, night, exit_code, verdict, state))
+    def put_night(self, pair: str, night: date, **ending: Any) -> None:
+        asyncio.run(self._put_night(pair, night, **ending))
 
-    async def _put_night(self, pair: str, night: date, exit_code: int, verdict: str, state: str = "complete") -> None:
+    async def _put_night(
+        self,
+        pair: str,
+        night: date,
+        exit_code: int,
+        verdict: str,
+        state: str = "complete",
+        unreplicated: int | None = 0,
+    ) -> None:
         name = f"nights/{pair}/{night}.json"
         of = {"scans": 30, "customs": 7, "tracking": 30}[pair]
         proof = {
@@ -65,6 +73,8 @@ class System:
             "counts": {"verified": 9},
             "left": 0,
         }
+        replica = proof | {"stage": "replica", "state": "complete", "sample": None}
+        replica |= {"counts": {"same": 9, "missing": unreplicated or 0}, "left": unreplicated}
         document = {
             "night": str(night),
             "pair": pair,
@@ -74,7 +84,7 @@ class System:
             "seconds": 60.0,
             "exit_code": exit_code,
             "finished_at": f"{night}T09:00:00Z",
-            "stages": [proof],
+            "stages": [proof, *([] if unreplicated is None or pair == "customs" else [replica])],
             "summary": f"s3://example-ledger/sealift/{name}",
         }
         now, days = self.clock, (datetime.now(UTC).date() - night).days

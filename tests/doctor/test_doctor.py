@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import subprocess
 import sys
 from typing import Any
 
+import botocore.session
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
+from botocore.validate import ParamValidator
 
 from jobs.cli import run
 from jobs.core.model import Attributes
@@ -32,14 +36,39 @@ def test_a_healthy_system_is_ok_in_every_line(system: System):
         *("public-access", "lifecycle", "notifications", "replication", "replication-backlog", "inventory"),
         *("inventory-age", "queue", "queue-policy", "queue-key", "queue-visibility", "event-source", "dead-letters"),
         *("rule", "function", "lambda-quota", "schedule", "job-queue", "compute-environment", "vcpu-quota"),
-        *("job-definition", "image", "role", "conditional-writes", "last-night", "proof", "oldest-event"),
-        *("oldest-backlog", "queue-age", "rule-permission", "policy-file"),
+        *("job-definition", "image", "role", "conditional-writes", "last-night", "proof", "replica"),
+        *("oldest-event", "oldest-backlog", "queue-age", "rule-permission", "policy-file"),
     }
     assert {line["subject"] for line in lines if line["check"] == "role"} == {
         *(f"job {job}" for job in JOBS),
         *(f"function {name}" for name in ("backup", "enqueue", "submit", "follow")),
         *("start of jobs", "replication", "schedules", "rules of other regions"),
     }
+
+
+def test_the_command_for_what_is_older_than_the_rule_is_one_that_aws_takes(system: System):
+    """Its options by botocore's model, and the role by the plan's name."""
+    [planted] = [plant for plant in PLANTS if plant.name == "older than the rule"]
+    planted.plant(system)
+    [line] = bad(system.doctor()[1])
+    words = shlex.split(line["advice"].partition(": ")[2])
+    assert words[:3] == ["aws", "s3control", "create-job"]
+    assert words.pop() == "--no-confirmation-required"
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    assert options.pop("--region") == "eu-central-1"
+    model = botocore.session.get_session().get_service_model("s3control").operation_model("CreateJob")
+    texts = {"AccountId": "--account-id", "RoleArn": "--role-arn"}
+    documents = {"Operation": "--operation", "ManifestGenerator": "--manifest-generator", "Report": "--report"}
+    params: dict[str, Any] = {name: options.pop(option) for name, option in texts.items()}
+    params |= {name: json.loads(options.pop(option)) for name, option in documents.items()}
+    params |= {"Priority": int(options.pop("--priority")), "ConfirmationRequired": False, "ClientRequestToken": "any"}
+    assert options == {}
+    assert model.input_shape is not None
+    report = ParamValidator().validate(params, model.input_shape)
+    assert not report.has_errors(), report.generate_report()
+    assert params["RoleArn"] == "arn:aws:iam::123456789012:role/parcels-batch-replication"
+    generator = params["ManifestGenerator"]["S3JobManifestGenerator"]
+    assert generator["SourceBucket"] == "arn:aws:s3:::example-hot-fra"
 
 
 def test_nothing_is_changed_and_nothing_is_left(system: System):

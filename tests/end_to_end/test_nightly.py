@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.doubles.servers import REGION
 from tests.end_to_end.batch_workers import Fleet
 from tests.end_to_end.conftest import Result, World
 from tests.end_to_end.pair_policy import keys, read, runs, write_policy
@@ -365,3 +366,62 @@ def test_a_bucket_that_is_not_there_stops_the_night_which_can_be_started_again(f
     given = command(write_policy(filled, tmp_path, docs={"destination": gone}))
     refused(filled.sealift(*given), 10, "no-such-bucket-here")
     assert nightly(filled, write_policy(filled, tmp_path))["code"] == 0
+
+
+def with_replica(world: World, folder: Path, **settings: Any) -> tuple[str, str]:
+    """(policy, bucket) of docs with a replica, which has what the hot bucket has."""
+    twin = f"{world.destination}-twin"
+    world.client.create_bucket(Bucket=twin)
+    for key in keys(world, world.destination, "copies/"):
+        world.client.copy_object(Bucket=twin, Key=key, CopySource={"Bucket": world.destination, "Key": key})
+    return write_policy(world, folder, docs={"replica": {"bucket": twin, "region": REGION, **settings}}), twin
+
+
+def test_a_replica_is_compared_with_the_hot_bucket(filled: World, tmp_path: Path) -> None:
+    """The oracle is what the test has done to the replica. Nothing there is mended: S3 writes it."""
+    policy, twin = with_replica(filled, tmp_path)
+    first = nightly(filled, policy)
+    assert [each["stage"] for each in first["stages"]] == [*STAGES[:2], *STAGES[3:], "replica"]
+    assert (first["code"], counted(first, "replica")) == (0, {"same": 30})
+
+    filled.client.delete_object(Bucket=twin, Key="copies/docs/k01")
+    filled.client.put_object(Bucket=twin, Key="copies/docs/k02", Body=b"DOCS/K02")
+    filled.client.put_object(Bucket=twin, Key="copies/docs/k99", Body=b"its delete marker was not replicated")
+    second = nightly(filled, policy, "--again")
+    assert counted(second, "replica") == {"same": 28, "missing": 1, "different": 1, "extra": 1}
+    assert (second["code"], stage(second, "replica")["left"], stage(second, "repair")["run_id"]) == (3, 2, None)
+    assert [step for step in second["next_steps"] if "sealift doctor" in step] == second["next_steps"][-1:]
+    assert "copies/docs/k01" not in keys(filled, twin)
+    assert filled.client.get_object(Bucket=twin, Key="copies/docs/k02")["Body"].read() == b"DOCS/K02"
+
+
+@pytest.mark.slow
+def test_what_is_extra_in_a_replica_is_a_finding_where_delete_markers_are_replicated(
+    filled: World, tmp_path: Path
+) -> None:
+    policy, twin = with_replica(filled, tmp_path, delete_markers=True)
+    filled.client.put_object(Bucket=twin, Key="copies/docs/k99", Body=b"its delete marker was not replicated")
+    night = nightly(filled, policy)
+    assert (night["code"], counted(night, "replica")) == (3, {"same": 30, "extra": 1})
+
+
+@pytest.mark.slow
+def test_what_s3_may_not_have_replicated_yet_is_not_judged(filled: World, tmp_path: Path) -> None:
+    """A day without replication time control, unless --margin says otherwise."""
+    policy, twin = with_replica(filled, tmp_path)
+    filled.client.delete_object(Bucket=twin, Key="copies/docs/k01")
+    settle()
+    night = filled.sealift("nightly", "--pair", "docs", "--policy", policy, "--night", NIGHT, "--json").document
+    assert counted(night, "replica") == {"same": 29, "in flight": 1}
+    assert night["exit_code"] == 0
+
+
+def test_a_replica_that_is_not_there_does_not_stop_the_night(filled: World, tmp_path: Path) -> None:
+    policy, twin = with_replica(filled, tmp_path)
+    for key in keys(filled, twin):
+        filled.client.delete_object(Bucket=twin, Key=key)
+    filled.client.delete_bucket(Bucket=twin)
+    night = nightly(filled, policy)
+    assert (night["code"], night["state"]) == (3, "complete")
+    assert "the replica cannot be looked at" in stage(night, "replica")["refused"]
+    assert twin in stage(night, "replica")["refused"]

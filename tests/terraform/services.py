@@ -17,6 +17,7 @@ SNS_KEYS = "https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html"
 EVENTS_TO_SNS = "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html"
 EVENTS_TO_SQS = "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html"
 REPLICATION = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/setting-repl-config-perm-overview.html"
+BATCH_REPLICATION = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-batch-replication-policies.html"
 OWNERS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-change-owner.html"
 EXECUTION = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_IAM_role.html"
 MAPPING = "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"
@@ -84,7 +85,7 @@ class Policies:
             return of_role == place.split(":")[4] or of_role in permitted
         is_key = sent.action.startswith("kms:")
         owner = place.split(":")[4] if is_key else self.owners.get(place.rpartition(":")[2], self.account)
-        if owner == self.account:
+        if owner == self.account or (is_key and place not in self._of_resource):  # a key of the user's, not the plan's
             return True
         (role,) = _made(self.state, "aws_iam_role", sent.who)
         asked = {**context, "aws:PrincipalArn": role["arn"]}
@@ -227,6 +228,12 @@ def _replication(state: State) -> Iterator[Sent]:
             yield Sent(role, action, hot, {}, REPLICATION)
         for rule in values["rule"]:
             twin = rule["destination"][0]["bucket"]
+            starter = role.removesuffix("-replication") + "-batch-replication"
+            yield Sent(
+                starter, "s3:InitiateReplication", f"{hot}/{rule['filter'][0]['prefix']}x", {}, BATCH_REPLICATION
+            )
+            for action in ("s3:GetReplicationConfiguration", "s3:PutInventoryConfiguration"):
+                yield Sent(starter, action, hot, {}, BATCH_REPLICATION)
             if rule["destination"][0]["access_control_translation"]:
                 thing = f"{twin}/{rule['filter'][0]['prefix']}x"
                 yield Sent(role, "s3:ObjectOwnerOverrideToBucketOwner", thing, {}, OWNERS)

@@ -22,6 +22,7 @@ RESOURCE_POLICIES = {
 }
 WITHOUT_ACCOUNT = {
     (f"{NAME}-host", "ec2.amazonaws.com"): "EC2 sends no source account; an instance profile takes iam:PassRole here",
+    (f"{NAME}-batch-replication", "batchoperations.s3.amazonaws.com"): "as for replication, which it starts",
     (f"{NAME}-replication", "s3.amazonaws.com"): "S3 documents none for replication; it takes iam:PassRole here",
     (
         "alarms",
