@@ -37,6 +37,8 @@ _LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 _TOO_FAR = "it would reach over a member of the archive, so its size is not believed"
+CUT_SHORT = "the archive was cut short: what came after is lost"
+ENDS_WITHIN = "the archive ends within it"
 
 
 class Condition(StrEnum):
@@ -147,12 +149,12 @@ class TarScan:
 
     def close(self) -> Iterator[Event]:
         """The end of all bytes."""
-        yield from self._give_up("the archive ends within it")
+        yield from self._give_up(ENDS_WITHIN)
         self._unreadable_bytes += len(self._buffer)
-        if self._unreadable_bytes or self._is_searching:
+        if self._unreadable_bytes:
             yield self._unreadable()
-        elif not self._is_ended:
-            yield Found("", 0, Condition.LOST, "the archive was cut short: what came after is lost")
+        elif self._is_searching or not self._is_ended:
+            yield Found("", 0, Condition.LOST, CUT_SHORT)
 
     def _content(self, entry: _Entry) -> Iterator[Event]:
         data = self._take(entry.left_bytes)

@@ -251,6 +251,7 @@ def _fail(name: str, message: str, exit_code: ExitCode, *, as_json: bool) -> int
 def _usage(error: click.ClickException) -> str:
     """What is wrong with the command line, what may have been meant, and where to read more."""
     message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    message = _NO_NUMBER.sub(lambda kind: "is no whole number" if kind[1] == "integer" else "is no number", message)
     if context is None:
         return message
     group, name = context.command, re.match(r"No such command '(.*?)'", message)
@@ -258,6 +259,10 @@ def _usage(error: click.ClickException) -> str:
         alike = get_close_matches(name[1], group.list_commands(context), 1)
         message = name[0] + (f": did you mean {alike[0]}?" if alike else "")
     return f"{message}; see `{context.command_path} --help`"
+
+
+_NO_NUMBER = re.compile("is not a valid (float|integer)(?: range)?")
+"""How click says it."""
 
 
 def _ignore_interrupts() -> None:

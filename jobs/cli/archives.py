@@ -31,7 +31,7 @@ from jobs.core.display import shown
 from jobs.core.model import Location
 from jobs.errors import ArchivedObject, DamagedArchive, ExitCode, LedgerError, NotFound
 from jobs.reports.document import iso_time
-from jobs.reports.figures import human_bytes
+from jobs.reports.figures import human_bytes, plural
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
@@ -219,6 +219,8 @@ async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
     headings = ["archive", "version", "size", "modified", "sha256"]
     text = table(headings, rows) if rows else f"no archive has {shown(options.key)}"
     document = [_document(each.member) | {"archive": str(each.record.location)} for each in members]
+    if not rows and options.key.startswith("s3://"):
+        text += ": give the key alone, without s3:// and bucket"
     text = "\n".join([text, *_damage_lines(damage)])
     emit({"key": options.key, "found": document, "damaged": _damaged(damage)}, as_json=options.as_json, text=text)
     return 0 if members and not damage else int(ExitCode.FINDINGS)
@@ -277,8 +279,9 @@ async def _is_whole(index: ArchiveIndex, location: Location) -> bool:
 
 async def _salvage(options: SalvageCommand) -> int:
     from jobs.archives.salvage import IN_DOUBT, SalvageWriter, salvage
+    from jobs.archives.tar_scan import CUT_SHORT, ENDS_WITHIN
 
-    store, written = options.access.open(options.archive), 0
+    store, written, ends_early = options.access.open(options.archive), 0, False
     writer = SalvageWriter(options.to_access.open(options.to), options.to) if options.to is not None else None
     counts: Counter[str] = Counter()
     named: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -288,6 +291,9 @@ async def _salvage(options: SalvageCommand) -> int:
             written += member.target is not None
             doubt = IN_DOUBT if found.is_in_doubt and found.member is not None else ""
             condition = "not_written" if member.problem else found.condition.value
+            ends_early = ends_early or found.reason.endswith((CUT_SHORT, ENDS_WITHIN))
+            if found.member is None and not found.name:
+                condition = "lost_parts"  # of the archive: nobody knows of which members, if any
             counts[condition] += 1
             if len(named[condition]) < options.limit:
                 named[condition].append(
@@ -298,8 +304,13 @@ async def _salvage(options: SalvageCommand) -> int:
                         "reason": "; ".join(filter(None, [member.problem or found.reason, doubt, member.note])),
                     }
                 )
-    lines = [f"{options.archive}: {counts['whole'] + counts['not_written']:,} members are whole"]
-    lines[0] += f", {counts['lost']:,} are lost, {counts['unproven']:,} cannot be proven"
+    whole = counts["whole"] + counts["not_written"]
+    lines = [f"{options.archive}: of its members {whole:,} are whole, {counts['lost']:,} lost, {counts['unproven']:,} "]
+    lines[0] += "not provable"
+    if parts := counts["lost_parts"]:
+        lines[0] += f"; {plural(parts, 'part')} of the archive cannot be read"
+    if ends_early:
+        lines[0] += "; the archive ends early"
     if options.to is not None:
         lines[0] += f"; {written:,} were written below {options.to}"
     for condition, members_named in named.items():
@@ -312,9 +323,10 @@ async def _salvage(options: SalvageCommand) -> int:
         lines.append(table(["", "key", "version", "size", "reason"], rows))
         if counts[condition] > len(members_named):
             lines.append(f"and {counts[condition] - len(members_named):,} more")
-    document = {"archive": str(options.archive), "counts": dict(counts), "written": written, "members": dict(named)}
+    document = {"archive": str(options.archive), "counts": dict(+counts), "written": written, "members": dict(named)}
+    document |= {"ends_early": ends_early}
     emit(document, as_json=options.as_json, text="\n".join(lines))
-    return 0 if set(counts) <= {"whole"} else int(ExitCode.FINDINGS)
+    return 0 if set(+counts) <= {"whole"} else int(ExitCode.FINDINGS)
 
 
 def _damaged(damage: Damage) -> list[dict[str, str]]:

@@ -76,19 +76,23 @@ def takes_log(command: Callable[..., Any], *, is_hidden: bool = False) -> Callab
 
 
 def ask(question: str) -> None:
-    """Ask before something begins. Ctrl-C ends the command here, although an event loop is running.
+    """Ask before something begins. Raises UsageError for a no, and Interrupted."""
+    if not is_agreed(question):
+        raise UsageError("nothing was started, as you said")
 
-    Raises UsageError for a no, and Interrupted.
+
+def is_agreed(question: str) -> bool:
+    """Ask a question of yes or no. Ctrl-C ends the command here, although an event loop is running.
+
+    Raises Interrupted.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        agreed = click.confirm(question, err=True)
+        return click.confirm(question, err=True)
     except click.Abort:
         raise Interrupted("interrupted: nothing was started") from None
     finally:
         signal.signal(signal.SIGINT, before)
-    if not agreed:
-        raise UsageError("nothing was started, as you said")
 
 
 class _Answer:

@@ -14,7 +14,7 @@ from jobs.cli.options import command_options, flag, json_option, option, policy_
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.reports.document import iso_time
-from jobs.reports.figures import human_seconds
+from jobs.reports.figures import human_seconds, plural
 from jobs.runs.prompt_ledger import open_prompt_ledger
 
 
@@ -81,16 +81,12 @@ def list_events(options: ListEventsCommand) -> int:
         ]
         for each in dead
     ]
-    text = f"{waiting:,} {_letters(waiting)} in {letters.name}"
+    text = f"{plural(waiting, 'dead letter')} in {letters.name}"
     if rows:
         text += f", {len(messages):,} looked at\n{table(['object', 'event', 'age', 'received', 'why'], rows)}"
         text += "\n  correct the cause, then  sealift events redrive"
     emit(document, as_json=options.as_json, text=text)
     return 0
-
-
-def _letters(count: int) -> str:
-    return "dead letter" if count == 1 else "dead letters"
 
 
 @events.command("redrive")
@@ -120,7 +116,7 @@ def redrive(options: RedriveCommand) -> int:
         "moved": moved.messages,
         "by_service": moved.by_service,
     }
-    text = f"{waiting:,} {_letters(waiting)} in {letters.name}"
+    text = f"{plural(waiting, 'dead letter')} in {letters.name}"
     if not options.dry_run:
         text += f": {moved.messages:,} returned to their queue"
     emit(document, as_json=options.as_json, text=text)

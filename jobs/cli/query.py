@@ -92,12 +92,15 @@ def query(options: QueryCommand) -> int:
 
 
 async def _query(sql: str, options: QueryCommand, ledger: Ledger) -> None:
-    from jobs.ledger.views import open_views
+    from jobs.ledger.views import catalog_keys, open_views
     from jobs.tables.duck import check_select, named_tables
 
     check_select(sql)
     run_id = await find_run_id(ledger, options.run_id) if options.run_id else None
-    async with open_views(ledger, named_tables(sql, TABLES), run_id) as database:
+    tables = named_tables(sql, TABLES)
+    if "catalog" in tables and run_id is None and not await catalog_keys(ledger):
+        say("the catalog is empty, since nobody has made it yet: sealift catalog rebuild")
+    async with open_views(ledger, tables, run_id) as database:
         database.lock()
         answer = await database.select(sql)
         await asyncio.to_thread(_write, answer, options.file_format, options.output)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.cli.console import TERMINAL, ask, display, emit, say
+from jobs.cli.console import TERMINAL, display, emit, is_agreed, say
 from jobs.cli.options import (
     AccessOptions,
     ChecksumsOptions,
@@ -43,6 +43,7 @@ from jobs.errors import ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.run import ComparedSide, CompareRequest, compare, make_spec, record
 from jobs.reports.document import exit_code, is_unjudged
+from jobs.reports.figures import plural
 from jobs.runs.request import new_run_id, open_ledger
 from jobs.s3.sessions import open_store
 
@@ -133,6 +134,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
     if options.repair_different and not options.repair:
         raise UsageError("--repair-different needs --repair")
     ledger, began = open_ledger(place), time.time()
+    await ledger.check_bucket()
     run_id = new_run_id("reconcile", began)
     with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
         scratch = Path(folder)
@@ -159,8 +161,10 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
         if options.repair and result.repairable_rows:
             if not options.as_json:
                 say(texts.pop())
-            if sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not options.as_json:
-                ask(f"Copy {result.repairable_rows:,} objects?")
+            is_asked = sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not options.as_json
+            if is_asked and not is_agreed(f"Copy {plural(result.repairable_rows, 'object')}?"):
+                say("nothing was copied, as you said")  # what was found stands
+                return code
             from jobs.reconcile.repair import Limits, repair
 
             limits = Limits(options.max_cost, options.max_objects)

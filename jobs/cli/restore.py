@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -38,6 +39,9 @@ from jobs.errors import UsageError
 from jobs.restore.thawing import DAYS, Tier
 from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
+
+DAY_SECONDS = 86_400
+"""A date begins at another moment elsewhere."""
 
 
 @command_options
@@ -123,6 +127,8 @@ def _check(options: RestoreCommand) -> None:
     asked = options.keys or options.prefix or options.include or options.manifest
     if options.source is None and options.at is None and not asked:
         raise UsageError("restore what? Give --key, --prefix, --include or --manifest (everything: --include '*')")
+    if options.at is not None and options.at > time.time() + DAY_SECONDS:
+        raise UsageError("--as-of is in the future: a bucket comes back as it was, name a time that has passed")
     if options.at is not None and (options.keys or options.manifest):
         raise UsageError("--as-of goes with --prefix, --include and --exclude: --key and --manifest name versions")
     if options.journal_since is not None and options.source is None:

@@ -44,6 +44,7 @@ async def launch_and_report(
     if options.max_failures is not None:
         request = replace(request, options=dict(request.options) | {"max_failures": options.max_failures / 100})
     request = replace(request, options=dict(request.options) | options.rate_limits().options())
+    await ledger.check_bucket()
     scheme, colon, named = (request.manifest or "").partition(":")
     if colon and scheme in ("run", "proven") and request.job != "expire":  # what deletes takes whole ids only
         request = replace(request, manifest=f"{scheme}:{await find_run_id(ledger, named)}")

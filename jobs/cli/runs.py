@@ -38,7 +38,7 @@ from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import KINDS, kind_of
 from jobs.reports.document import exit_code
-from jobs.reports.figures import human_bytes, human_time
+from jobs.reports.figures import human_bytes, human_dollars, human_time
 from jobs.reports.publish import PAGE
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
@@ -220,7 +220,7 @@ async def _list(ledger: Ledger, options: ListRunsCommand) -> int:
             f"{run['rows']:,}",
             f"{run['failures']:,}",
             human_time(run["created_at"]).removesuffix(" UTC"),
-            "" if run["planned_dollars"] is None else f"${run['planned_dollars']:,.4f}",
+            "" if run["planned_dollars"] is None else human_dollars(run["planned_dollars"]),
             run["source"] or "",
             run["destination"] or "",
         ]

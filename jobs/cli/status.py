@@ -17,6 +17,8 @@ from jobs.errors import ConfigError, ExitCode, StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.nights.records import NightRecords
 from jobs.policy.model import Pair, Policy
+from jobs.reports.document import need_attention
+from jobs.reports.figures import plural
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.replaced_runs import covers, repaired
 from jobs.runs.summaries import RunFilter, summarize_runs
@@ -64,8 +66,7 @@ def status(options: StatusCommand) -> int:
     if policy is not None:
         document["dead_letters"] = letters = _dead_letters(policy)
         if count := letters["waiting"]:
-            noun = "dead letter" if count == 1 else "dead letters"
-            document["problems"].append(f"{count:,} {noun} in {letters['queue']}: sealift events list")
+            document["problems"].append(f"{plural(count, 'dead letter')} in {letters['queue']}: sealift events list")
     emit(document, as_json=options.as_json, text=status_text(document))
     return int(ExitCode.FINDINGS if document["problems"] else ExitCode.DONE)
 
@@ -128,14 +129,17 @@ def _run_problems(runs: list[dict[str, Any]], pairs: set[str]) -> Iterator[str]:
         if run["state"] in _NEXT:
             yield f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
         elif run["failures"] and not is_over and not any(covers(later, run) for later in runs[:number]):
-            found = f"{run['failures']:,} of {run['rows']:,} rows need attention"
+            found = need_attention(run["failures"], run["rows"])
             yield f"run {run['run_id']}: {found}: sealift runs report {run['run_id']}"
 
 
 def status_text(document: Mapping[str, Any]) -> str:
     """The status as text."""
     problems = document["problems"]
-    lines = [f"{len(problems)} need attention" if problems else "All is well", *(f"  ! {each}" for each in problems)]
+    lines = [
+        f"{plural(len(problems), 'problem')}" if problems else "All is well",
+        *(f"  ! {each}" for each in problems),
+    ]
     if document["pairs"]:
         rows = [[each["pair"], each["night"] or "–", each["verdict"] or "–"] for each in document["pairs"]]
         lines += ["", table(["pair", "last night", "came to"], rows)]

@@ -12,7 +12,7 @@ from jobs.core.outcome import GOOD, Status
 from jobs.core.run import Plan, RunSpec
 from jobs.registry import kind_of
 from jobs.reports.document import counts, verdict
-from jobs.reports.figures import human_bytes, human_seconds
+from jobs.reports.figures import human_bytes, human_dollars, human_seconds, plural
 
 SHOWN_DELETIONS = 20
 _GOOD = {status.value for status in GOOD}
@@ -23,9 +23,9 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
     requests = ", ".join(f"{count:,} {kind}" for kind, count in plan.requests.items() if count) or "none"
     lines = [
         f"Plan of {spec.run_id}: {spec.job} {spec.manifest} → {spec.destination.location}",
-        f"  objects   {plan.rows:,} ({human_bytes(plan.size_bytes)}) in {len(plan.shards)} shards",
+        f"  objects   {plan.rows:,} ({human_bytes(plan.size_bytes)}) in {plural(len(plan.shards), 'shard')}",
         f"  requests  {requests}",
-        f"  cost      ${plan.total_dollars:,.4f} by {plan.price_table}",
+        f"  cost      {human_dollars(plan.total_dollars)} by {plan.price_table}",
         f"  duration  about {human_seconds(plan.seconds)}",
         *(f"  assumes   {each}" for each in assumptions(spec)),
         *savings_lines(plan.savings),
@@ -50,10 +50,11 @@ def savings_lines(savings: Mapping[str, Any]) -> list[str]:
     months = savings["break_even_months"]
     paid = f", paid back after {months:.1f} months" if months is not None else ""
     lines = [
-        f"  archives  {savings['archives']:,} with {savings['members']:,} members, "
+        f"  archives  {savings['archives']:,} with {plural(savings['members'], 'member')}, "
         f"{human_bytes(savings['archive_bytes'])} before compression",
-        f"  a month   ${savings['monthly_before']:,.4f} before, ${savings['monthly_after']:,.4f} once the originals "
-        f"are expired; ${savings['cost']:,.4f} to do it{paid}",
+        f"  a month   {human_dollars(savings['monthly_before'])} before, "
+        f"{human_dollars(savings['monthly_after'])} once the originals are expired; "
+        f"{human_dollars(savings['cost'])} to do it{paid}",
     ]
     return lines + [f"  left alone  {rows:,}: {why}" for why, rows in list(savings["left_alone"].items())[:10]]
 
@@ -120,7 +121,10 @@ def _worked(report: Mapping[str, Any]) -> str:
     if report["state"] != "complete":
         again = "the same command again" if report["job"] == "expire" else f"sealift runs retry {report['run_id']}"
         lines += [f"  error     {shown(each)}" for each in report.get("errors", ())]
-        lines.append(f"  continue with  {again}")
+        if by := report.get("taken_over_by"):
+            lines.append(f"  another command works at it ({by}): follow it with  sealift runs watch {report['run_id']}")
+        else:
+            lines.append(f"  continue with  {again}")
     elif report["failures"]:
         lines.append(f"  failed rows  {report['failures_manifest']}")
         if "deletions" not in report:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from jobs.core.model import Attributes, Location
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
-from jobs.errors import LedgerError, NotFound, PreconditionFailed
+from jobs.errors import ConfigError, LedgerError, NoSuchBucket, NotFound, PreconditionFailed
 from jobs.ledger.agreement import (
     checkpoint_disagreement,
     plan_disagreement,
@@ -218,8 +218,19 @@ class Ledger:
         """The names of the run's files in a folder (`batch/`), without the folder, in order."""
         return await list_names(self.store, self._at(run_id, folder))
 
+    async def check_bucket(self) -> None:
+        """Raises ConfigError if the ledger's bucket does not exist, StoreError if it cannot be read."""
+        try:
+            await self.store.list_objects(self.location.bucket, self.location.join("runs/").key, max_keys=1)
+        except NoSuchBucket as error:
+            raise ConfigError(
+                f"the ledger's bucket {self.location.bucket} does not exist: create it, or name another one with "
+                "--ledger or SEALIFT_LEDGER"
+            ) from error
+
     async def run_ids(self) -> list[str]:
-        """All runs, oldest first."""
+        """All runs, oldest first. Raises ConfigError without a bucket."""
+        await self.check_bucket()
         prefix = self.location.join("runs/").key
         run_ids: list[str] = []
         after: Marker | None = None

@@ -16,7 +16,7 @@ from jobs.core.category import FINDINGS, Category
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec, RunState
 from jobs.errors import ExitCode
-from jobs.reports.figures import human_bytes, human_seconds
+from jobs.reports.figures import human_bytes, human_seconds, plural
 
 REPORT_VERSION = 1
 """The version of report.json, of runs and of reconciliations."""
@@ -187,13 +187,19 @@ def verdict(report: Mapping[str, Any]) -> str:
     rows, job = report["rows"], report["job"]
     if report["state"] != RunState.COMPLETE:
         left = rows - report["accounted"]
-        return f"The {job} run is {report['state']}: {left:,} of {rows:,} rows have no outcome yet."
+        has = "has" if left == 1 else "have"
+        return f"The {job} run is {report['state']}: {left:,} of {plural(rows, 'row')} {has} no outcome yet."
     if report.get("dry_run"):
         return _dry_run_verdict(report)
     if not report["failures"]:
-        return f"All {rows:,} rows ended well: {counts(report['outcomes'])}."
+        return f"{'The only row' if rows == 1 else f'All {rows:,} rows'} ended well: {counts(report['outcomes'])}."
     bad = {status: count for status, count in report["outcomes"].items() if status not in _GOOD}
-    return f"{report['failures']:,} of {rows:,} rows need attention: {counts(bad)}."
+    return f"{need_attention(report['failures'], rows)}: {counts(bad)}."
+
+
+def need_attention(bad: int, rows: int) -> str:
+    """`1 of 7 rows needs attention`."""
+    return f"{bad:,} of {plural(rows, 'row')} {'needs' if bad == 1 else 'need'} attention"
 
 
 def _dry_run_verdict(report: Mapping[str, Any]) -> str:
@@ -202,7 +208,9 @@ def _dry_run_verdict(report: Mapping[str, Any]) -> str:
     others = {status: count for status, count in report["outcomes"].items() if status != Status.SKIPPED}
     rest = f" The others: {counts(others)}." if others else ""
     size = human_bytes(report["deletions"]["bytes"])
-    return f"Dry run: {would:,} of {report['rows']:,} rows would be deleted ({size}). Nothing was deleted.{rest}"
+    return (
+        f"Dry run: {would:,} of {plural(report['rows'], 'row')} would be deleted ({size}). Nothing was deleted.{rest}"
+    )
 
 
 def counts(outcomes: Mapping[str, int]) -> str:
@@ -221,18 +229,19 @@ def _reconcile_verdict(report: Mapping[str, Any]) -> str:
     if not rows:
         return f"Nothing was compared: both inventories are empty{unread}."
     if findings:
-        return (
-            f"{findings:,} of {rows:,} rows need attention: {_named(bad, _CATEGORIES) if bad else ''}{failed}{unread}."
-        )
+        return f"{need_attention(findings, rows)}: {_named(bad, _CATEGORIES) if bad else ''}{failed}{unread}."
     if is_unjudged(report):
-        margin = human_seconds(report["margin_seconds"])
+        margin, count = human_seconds(report["margin_seconds"]), tally[Category.IN_FLIGHT]
+        young = "the only row is" if count == 1 else f"all {count:,} rows are"
         return (
-            f"Nothing could be judged: all {tally[Category.IN_FLIGHT]:,} rows are in flight, newer than {margin} "
+            f"Nothing could be judged: {young} in flight, newer than {margin} "
             f"(--margin 0s compares them now) or not yet replicated{unread}."
         )
     if not rest:
-        return f"All {rows:,} rows are the same at both sides{unread}."
-    same = f"{tally.get('same', 0):,} of {rows:,} rows are the same"
+        every = "The only row is" if rows == 1 else f"All {rows:,} rows are"
+        return f"{every} the same at both sides{unread}."
+    alike = tally.get("same", 0)
+    same = f"{alike:,} of {plural(rows, 'row')} {'is' if alike == 1 else 'are'} the same"
     return f"No difference was found: {same}, {_named(rest, _CATEGORIES)}{unread}."
 
 

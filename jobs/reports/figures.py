@@ -19,6 +19,18 @@ def human_bytes(size_bytes: float | None) -> str:
     return f"{size_bytes:.0f} {_UNITS[unit]}" if unit == 0 else f"{size_bytes:.1f} {_UNITS[unit]}"
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 row`, `1,000 rows`."""
+    return f"{count:,} {noun if count == 1 else noun + 's'}"
+
+
+def human_dollars(dollars: float) -> str:
+    """`$1,234.5678`. What is too little for four digits is no zero."""
+    if dollars == 0:
+        return "$0"
+    return f"${dollars:,.4f}" if dollars >= 0.0001 else "under $0.0001"
+
+
 def human_seconds(seconds: float) -> str:
     """`3723` → `1 h 02 min`, from two days on in days."""
     if seconds < 120:

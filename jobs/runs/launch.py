@@ -23,8 +23,10 @@ from jobs.errors import ExitCode, LimitExceeded
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_ledger_apart
 from jobs.reports.document import exit_code, summarize
+from jobs.reports.figures import human_dollars
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
+from jobs.runs.progress import find_command
 from jobs.runs.request import Draft, Planned, Request, check_apart, drafting, manifest_rows
 from jobs.runs.run_claim import claim_run, say_superseded
 from jobs.s3.retries import gather_bounded
@@ -125,7 +127,8 @@ def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: i
         )
     if max_cost is not None and dollars > max_cost:
         raise LimitExceeded(
-            f"the plan costs about ${dollars:,.4f}, --max-cost allows ${max_cost:,.4f}: filter or raise it"
+            f"the plan costs about {human_dollars(dollars)}, --max-cost allows {human_dollars(max_cost)}: "
+            "filter or raise it"
         )
 
 
@@ -239,18 +242,21 @@ async def conclude(
         report=ledger.uri(spec.run_id, "report.json") if is_complete else None,
         report_html=ledger.uri(spec.run_id, PAGE) if is_complete else None,
         ledger=str(ledger.location),
-        **(await details(ledger, spec, plan) if is_complete else await _errors(ledger, spec.run_id, errors_since)),
+        **(await details(ledger, spec, plan) if is_complete else await _unfinished(ledger, spec.run_id, errors_since)),
     )
     if is_complete:
         return await publish_report(ledger, spec, report, folded.listed)
     return report
 
 
-async def _errors(ledger: Ledger, run_id: str, since: float) -> dict[str, Any]:
+async def _unfinished(ledger: Ledger, run_id: str, since: float) -> dict[str, Any]:
+    """Why rows are left: the workers' errors, and the other command that works at the run now."""
     names = (await ledger.names(run_id, "errors/"))[-SHOWN_ERRORS:]
     documents = [await ledger.document(run_id, f"errors/{name}") for name in names]
     texts = [str(each.get("error")) for each in documents if float(each.get("at", 0)) >= since]
-    return {"errors": texts} if texts else {}
+    command = await find_command(ledger, run_id)
+    is_taken = command is not None and not command.is_ours and not command.is_over
+    return ({"errors": texts} if texts else {}) | ({"taken_over_by": command.text} if command and is_taken else {})
 
 
 def run_exit_code(report: Mapping[str, Any], codes: Mapping[int, int]) -> int:

@@ -34,10 +34,14 @@ async def find_progress(ledger: Ledger, run_id: str, plan: Plan) -> RunProgress:
 
 
 class RunCommand(NamedTuple):
-    """The command that works at a run. `is_over`: None if it runs where this machine cannot see it."""
+    """The command that works at a run. `is_over`: None if it runs where this machine cannot see it.
+
+    `is_ours`: it is this process.
+    """
 
     text: str
     is_over: bool | None
+    is_ours: bool
 
 
 async def find_command(ledger: Ledger, run_id: str) -> RunCommand | None:
@@ -52,7 +56,8 @@ async def find_command(ledger: Ledger, run_id: str) -> RunCommand | None:
     if document.get("batch_job_id") or str(document.get("id")).startswith(BATCH):
         return None
     is_here = document.get("host") == os.uname().nodename and isinstance(document.get("pid"), int)
-    return RunCommand(holder_text(document), not _is_alive(document["pid"]) if is_here else None)
+    is_over = not _is_alive(document["pid"]) if is_here else None
+    return RunCommand(holder_text(document), is_over, is_here and document["pid"] == os.getpid())
 
 
 def _is_alive(pid: int) -> bool:

@@ -14,6 +14,8 @@ import sys
 import time
 from typing import Any
 
+from jobs.reports.document import counts
+from jobs.reports.figures import human_dollars
 from tests.demo import events_demo
 from tests.demo.documents import MULTIPART_KEY, documents, fill
 from tests.demo.narration import PAGES, expect, step
@@ -53,16 +55,17 @@ def _scene(server: Server) -> None:
     rows = ("--manifest", inventory["manifest"], "--destination", f"s3://{REPLICA}/copy/")
     step("Say what replicating it would take, and do nothing")
     plan = sealift(server, "replicate", *rows, "--dry-run")
-    print(f"{plan['rows']:,} objects, {plan['requests']}, ${plan['total_dollars']:.4f}")
+    requests = ", ".join(f"{count:,} {kind}" for kind, count in plan["requests"].items() if count)
+    print(f"{plan['rows']:,} objects, {requests} requests, {human_dollars(plan['total_dollars'])}")
 
     step("Replicate, guarded at both ends")
     replicated = sealift(server, "replicate", *rows)
-    expect(replicated["outcomes"] == {"copied": count}, f"every object copied: {replicated['outcomes']}")
+    expect(replicated["outcomes"] == {"copied": count}, f"every object copied: {counts(replicated['outcomes'])}")
     expect(_carried(client), "metadata and tags came along, on the multipart object too")
 
     step("Once more: everything is there, so nothing is copied")
     again = sealift(server, "replicate", *rows)
-    expect(again["outcomes"] == {"same": count}, f"every object proven the same: {again['outcomes']}")
+    expect(again["outcomes"] == {"same": count}, f"every object proven the same: {counts(again['outcomes'])}")
 
     step(f"Damage {len(DAMAGED)} copies and lose one")
     for key in DAMAGED:
@@ -76,26 +79,27 @@ def _scene(server: Server) -> None:
     step("Verify: it must find exactly those")
     found = sealift(server, "verify", *rows, exits=3)
     wanted = {"mismatched": len(DAMAGED), "missing": 1, "verified": count - len(DAMAGED) - 1}
-    expect(found["outcomes"] == wanted, f"verify found {found['outcomes']}")
+    expect(found["outcomes"] == wanted, f"verify found {counts(found['outcomes'])}; so its exit code is 3")
     failed = client.get_object(Bucket=LEDGER, Key=found["failures_manifest"].split("/", 3)[3].replace("parquet", "csv"))
     listing = failed["Body"].read().decode()
     expect(all(key in listing for key in (*DAMAGED, LOST)), "its failed rows name each of them")
 
     step("Retry the failed rows: only what verify proved wrong is replaced")
     retried = sealift(server, "runs", "retry", found["run_id"])
-    expect(retried["outcomes"] == {"copied": len(DAMAGED) + 1}, f"repaired: {retried['outcomes']}")
+    expect(retried["outcomes"] == {"copied": len(DAMAGED) + 1}, f"repaired: {counts(retried['outcomes'])}")
 
     step("Verify again, this time reading every byte")
     clean = sealift(server, "verify", *rows, "--deep")
-    expect(clean["outcomes"] == {"verified": count}, f"clean: {clean['outcomes']}")
+    expect(clean["outcomes"] == {"verified": count}, f"clean: {counts(clean['outcomes'])}")
 
     step("A night later three copies are gone: reconcile both sides from their inventories, and repair")
     for key in STRAYED:
         client.delete_object(Bucket=REPLICA, Key=f"copy/{key}")
     sides = ("--source", f"s3://{SOURCE}", "--destination", f"s3://{REPLICA}/copy/", "--margin", "0s")
     night = sealift(server, "reconcile", *sides, "--repair", "--yes", exits=0)
-    counts = {name: each["rows"] for name, each in night["categories"].items() if each["rows"]}
-    expect(counts.get("missing") == len(STRAYED), f"without one request per object: {counts}")
+    tally = {name: each["rows"] for name, each in night["categories"].items() if each["rows"]}
+    listed = ", ".join(f"{count:,} {name}" for name, count in tally.items())
+    expect(tally.get("missing") == len(STRAYED), f"without one request per object: {listed}")
     expect(night["repair"][0]["outcomes"] == {"copied": len(STRAYED)}, "copied again, and verified")
     for each in night["unjudged"]:
         print(f"  not judged: {each['rows']} because {each['reason']}")

@@ -90,7 +90,7 @@ def lowered(objects: int, cost: float) -> dict[str, object]:
         (lowered(3, 100), [], "--max-objects allows 3"),
         (lowered(3, 100), ["--max-objects", "1000"], "--max-objects allows 3"),
         (lowered(1000, 100), ["--max-objects", "2"], "--max-objects allows 2"),
-        (lowered(1000, 0.000001), ["--max-cost", "50"], "--max-cost allows $0.0000"),
+        (lowered(1000, 0.000001), ["--max-cost", "50"], "--max-cost allows under $0.0001"),
     ],
 )
 def test_the_policys_limits_hold_unless_options_are_tighter(

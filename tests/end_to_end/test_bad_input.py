@@ -240,3 +240,24 @@ def test_the_batch_executor_needs_a_queue_and_a_job_definition(replicate: Callab
     refused(replicate("--executor", "batch"), 2, "--queue", "SEALIFT_BATCH_QUEUE")
     refused(replicate("--executor", "batch", "--queue", "spot"), 2, "SEALIFT_BATCH_JOB_DEFINITION")
     refused(replicate(SEALIFT_EXECUTOR="magic"), 2, "magic", "local or batch")
+
+
+def test_a_ledger_without_a_bucket_is_said_first_and_with_what_to_do(world: World) -> None:
+    nowhere = ["--ledger", "s3://no-such-ledger-here/x"]
+    places = ["--source", "s3://no-such-source-here", "--destination", f"s3://{world.destination}"]
+    for command in (["runs", "list"], ["status"], ["replicate", *places], ["reconcile", *places]):
+        result = world.sealift(*command, *nowhere)
+        refused(result, 10, "the ledger's bucket no-such-ledger-here does not exist: create it, or name another one")
+
+
+def test_what_is_no_number_or_in_the_future_is_said_plainly(world: World) -> None:
+    places = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+    refused(world.sealift("verify", *places, "--max-failures", "abc"), 2, "'abc' is no number")
+    refused(world.sealift("runs", "list", "--limit", "x"), 2, "'x' is no whole number")
+    refused(world.sealift("restore", *places, "--as-of", "2999-01-01"), 2, "--as-of is in the future")
+
+
+def test_an_empty_catalog_says_how_it_is_made(world: World) -> None:
+    asked = world.sealift("query", "SELECT count(*) AS n FROM catalog", "--format", "json")
+    assert (asked.code, "sealift catalog rebuild" in asked.stderr) == (0, True)
+    assert "rebuild" not in world.sealift("query", "SELECT 'catalog' AS n", "--format", "json").stderr

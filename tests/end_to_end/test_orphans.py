@@ -129,9 +129,10 @@ def test_a_retry_beside_a_command_at_work_takes_over_and_says_from_whom(versione
     retried = versioned.sealift("runs", "retry", run_of(versioned, "replicate"), "--json")
     assert retried.code == 0, retried.stderr
     assert f"process {worker} on {os.uname().nodename}" in retried.stderr
-    _, stderr = first.communicate(timeout=60)
+    stdout, stderr = first.communicate(timeout=60)
     assert first.returncode == 75, stderr
     assert "took over" in stderr
+    assert "runs retry" not in stdout  # which would take the run back
     assert "Traceback" not in stderr + retried.stderr
     assert sum(retried.document["outcomes"].values()) == COPIED_ROWS
     assert versions(versioned) == COPIED_ROWS

@@ -35,7 +35,7 @@ def test_text_for_people_names_the_run_and_what_to_do(world: World) -> None:
     assert report["outcomes"] == {"missing": 1}
     shown = world.sealift("runs", "report", report["run_id"])
     assert shown.code == 3
-    assert "1 of 1 rows need attention: 1 missing" in shown.stdout
+    assert "1 of 1 row needs attention: 1 missing" in shown.stdout
     assert f"sealift runs retry {report['run_id']}" in shown.stdout
     assert report["run_id"] in world.sealift("runs", "list").stdout
 
@@ -251,7 +251,7 @@ def test_status_says_what_needs_attention_until_it_is_repaired(world: World, tmp
     assert (clean.code, clean.document["problems"]) == (0, [])
     found = world.run("verify")
     wrong = world.sealift("status")
-    assert (wrong.code, f"run {found['run_id']}: 1 of 1 rows need attention" in wrong.stdout) == (3, True)
+    assert (wrong.code, f"run {found['run_id']}: 1 of 1 row needs attention" in wrong.stdout) == (3, True)
     assert world.sealift("runs", "retry", found["run_id"], "--json").code == 0
     well = world.sealift("status")
     assert (well.code, "All is well" in well.stdout) == (0, True)

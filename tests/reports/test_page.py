@@ -115,6 +115,7 @@ def test_verdicts_are_one_plain_sentence():
     assert verdict(reconciliation(categories={"same": (4, 0), "in flight": (1, 0)}, unparsed=0)) == (
         "No difference was found: 4 of 5 rows are the same, 1 in flight."
     )
+    assert verdict(reconciliation(categories={"same": (1, 1)}, unparsed=0)) == "The only row is the same at both sides."
     assert verdict(run()) == "87 of 100,000 rows need attention: 61 denied, 26 failed."
     assert counts({"failed": 2, "copied": 1_000}) == "1,000 copied, 2 failed"
 
@@ -125,7 +126,7 @@ def test_a_failed_replication_is_a_finding_of_any_category():
     )
     assert verdict(report) == "3 of 8 rows need attention: 1 stale, 2 whose replication FAILED."
     report = reconciliation(categories={"same": (5, 1)}, findings=1, unparsed=0)
-    assert verdict(report) == "1 of 5 rows need attention: 1 whose replication FAILED."
+    assert verdict(report) == "1 of 5 rows needs attention: 1 whose replication FAILED."
 
 
 def test_what_has_no_key_at_the_source_is_shown_with_its_other_key():

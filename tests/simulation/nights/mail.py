@@ -72,7 +72,8 @@ class Mailbag:
             if report is None:
                 return "there is no report"
             bad, rows = report["failures"], report["rows"]
-            words = f"{bad:,} of {rows:,} rows need attention" if bad else f"All {rows:,} rows ended well"
+            need = "needs" if bad == 1 else "need"
+            words = f"{bad:,} of {rows:,} rows {need} attention" if bad else f"All {rows:,} rows ended well"
             return "" if words in mail.subject else f"the report says {words}"
         if not self._model.ends_of(told.about):
             return "nothing that was to make its report has ended"
