@@ -152,16 +152,21 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
 
     connection = connect(folder, memory_limit=MEMORY_LIMIT, database=str(folder / "fold.duckdb"), threads=2)
     good = ", ".join(quoted(status.value) for status in sorted(GOOD))
+    files = parquet(folder, "filename = true", below="outcomes-*.parquet")
+    # To rank every row costs far more than to find those that several attempts reported on.
     connection.execute(
         f"""
+        CREATE TABLE repeated AS SELECT row FROM {files} GROUP BY row HAVING count(*) > 1;
         CREATE TABLE folded AS
-        SELECT * EXCLUDE (place, filename), parse_filename(filename) AS file,
+        SELECT * EXCLUDE (filename), parse_filename(filename) AS file,
                status NOT IN ({good}) AS bad,
                regexp_extract(parse_filename(filename), 'outcomes-(\\d+)-', 1)::INTEGER AS shard
-        FROM (SELECT *, row_number() OVER (
-                  PARTITION BY row ORDER BY {weight_sql("status")}, finished_at, attempt, filename) AS place
-              FROM {parquet(folder, "filename = true", below="outcomes-*.parquet")})
-        WHERE place = 1
+        FROM (
+            FROM {files} ANTI JOIN repeated USING (row)
+            UNION ALL
+            (FROM {files} SEMI JOIN repeated USING (row)
+            QUALIFY row_number() OVER (
+                PARTITION BY row ORDER BY {weight_sql("status")}, finished_at, attempt, filename) = 1))
         """
     )
     return connection
