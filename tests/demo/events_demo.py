@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 from tests.demo.narration import PAGES, expect, step
+from tests.doubles.local_process import local_process
 
 PAIR, SOURCE, HOT = "freight", "freight-in", "freight-hot"
 SCANS = 20
@@ -138,15 +138,8 @@ class _Shell:
 
 @contextlib.contextmanager
 def _local() -> Iterator[_Shell]:
-    command = [sys.executable, "-m", "jobs", "local", "--json", "--retry", "1"]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SEALIFT_"))}
-    process = subprocess.Popen(command, env=clean, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield _Shell(process, json.loads(process.stdout.readline())["environment"])
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate()
+    with local_process("--retry", "1") as local:
+        yield _Shell(local.process, local.environment)
 
 
 def _await(shell: _Shell, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

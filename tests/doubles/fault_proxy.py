@@ -34,7 +34,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from tests.doubles.loopback import listening
+from tests.doubles.loopback import content_length, listening, read_request
 
 STALL_SECONDS = 0.5
 DRIPS = 200
@@ -125,10 +125,9 @@ async def _exchange(
     faults: Faults,
 ) -> bool:
     """One request and its answer; whether the connection goes on."""
-    head = await reader.readuntil(b"\r\n\r\n")
+    head, body = await read_request(reader, writer)
     method, path, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
     faults.agents |= {agent.decode() for agent in _AGENT.findall(head)}
-    body = await reader.readexactly(_length(head))
     fault = faults.draw(method, path)
     if fault == "deny" and b"\r\nx-amz-copy-source:" not in head.lower():
         fault = None
@@ -153,7 +152,7 @@ async def _exchange(
     below.write(head + body)
     await below.drain()
     head = await above.readuntil(b"\r\n\r\n")
-    answer = await above.readexactly(0 if method == "HEAD" or b" 204 " in head[:16] else _length(head))
+    answer = await above.readexactly(0 if method == "HEAD" or b" 204 " in head[:16] else content_length(head))
     if fault == "lose":
         return _reset(writer)
     if fault == "stall":
@@ -183,13 +182,6 @@ async def _exchange(
     writer.write(head + answer)
     await writer.drain()
     return True
-
-
-def _length(head: bytes) -> int:
-    lines = head.lower().split(b"\r\n")
-    found = [line.partition(b":")[2] for line in lines if line.startswith(b"content-length:")]
-    assert found or not any(line.startswith(b"transfer-encoding:") for line in lines), "chunked bodies are not relayed"
-    return int(found[0]) if found else 0
 
 
 def _reset(writer: asyncio.StreamWriter) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 
+_EXPECT = re.compile(rb"\r\nexpect:[^\r]*", re.IGNORECASE)
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -46,3 +48,21 @@ def listening(serve: Serve, limit: int = 1 << 16, tls: ssl.SSLContext | None = N
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[bytes, bytes]:
+    """A request's head and body. A client that asks before it sends the body is told to go on."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    head, waits = _EXPECT.subn(b"", head)
+    if waits:
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await writer.drain()
+    return head, await reader.readexactly(content_length(head))
+
+
+def content_length(head: bytes) -> int:
+    """How long the body behind a head is."""
+    lines = head.lower().split(b"\r\n")
+    found = [line.partition(b":")[2] for line in lines if line.startswith(b"content-length:")]
+    assert found or not any(line.startswith(b"transfer-encoding:") for line in lines), "chunked bodies are not relayed"
+    return int(found[0]) if found else 0

@@ -21,6 +21,7 @@ import boto3
 import pytest
 
 from jobs.cli.local import SAMPLE, status_text
+from tests.doubles.local_process import local_process
 
 START_SECONDS = 60
 AWAIT_SECONDS = 60.0
@@ -78,27 +79,12 @@ class Local:
 
 @contextlib.contextmanager
 def running(*arguments: str) -> Iterator[Local]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jobs", "local", "--json", *arguments],
-        env={name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SEALIFT_"))},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        first = process.stdout.readline()
-        assert first, process.stderr.read()
-        ready = json.loads(first)
-        local = Local(process, ready["environment"], Path(ready["folder"]))
+    with local_process(*arguments) as started:
+        local = Local(started.process, started.environment, started.folder)
         with mock.patch.dict(os.environ, local.environment):
             session = boto3.Session()  # the default one keeps the credentials of an earlier system
             local.client, local.queues = session.client("s3"), session.client("sqs")
         yield local
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
 
 
 @pytest.fixture(scope="module")
