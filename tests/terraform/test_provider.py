@@ -27,7 +27,7 @@ def lowest() -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("name", ["minimal", "full", "two-accounts"])
+@pytest.mark.parametrize("name", ["minimal", "full", "two-accounts", "acceptance"])
 def test_a_root_names_the_one_version_that_the_checks_know(name):
     assert versions(MODULE / "examples" / name / "main.tf") == lowest()
 
