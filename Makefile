@@ -1,5 +1,5 @@
 # Every target makes its own virtual environment from the lock; nothing but Python, make and a package index is needed.
-# Variables: PYTHON, PYTHON313, PYTEST_ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, UPGRADE.
+# Variables: PYTHON, PYTHON313, PYTEST_ARGS, ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, UPGRADE.
 # For the simulator and the fuzzer: SEEDS, SEED, SECONDS, PARSERS.
 # For the image: ENGINE, BASE, ALLOW_TAG, VARIABLES, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS,
 # REPOSITORY.
@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-bugs fuzz demo bench dist image sbom image-push lambda \
-	container-test container-bench terraform-lock format lock clean
+	container-test container-bench terraform-lock acceptance format lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -158,6 +158,9 @@ TERRAFORM_ROOT ?= terraform
 terraform-lock: ## .terraform.lock.hcl of TERRAFORM_ROOT with the provider's hashes for Linux and macOS; commit it
 	$(TERRAFORM) -chdir=$(TERRAFORM_ROOT) providers lock -platform=linux_amd64 -platform=linux_arm64 \
 		-platform=darwin_amd64 -platform=darwin_arm64
+
+acceptance: $(VENV)/dev.stamp ## Sealift in your AWS account, made, tried and destroyed; BASE=name@sha256:… or ARGS=--local
+	@ENGINE="$(ENGINE)" TERRAFORM="$(TERRAFORM)" $(BIN)/python -m tests.acceptance $(if $(BASE),--base "$(BASE)") $(ARGS)
 
 format: $(VENV)/dev.stamp ## Mend what ruff can mend
 	$(BIN)/ruff check --fix $(SOURCES)

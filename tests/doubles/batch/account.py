@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,10 +72,12 @@ def make_client(server: BatchServer, tries: int = 1) -> Any:
     )
 
 
-def register(client: Any, name: str = "sealift", image: str = "sealift:1", **extra: Any) -> None:
+def register(
+    client: Any, name: str = "sealift", image: str = "sealift:1", environment: Sequence[Any] = (), **extra: Any
+) -> None:
     container = {
         "image": image,
-        "environment": [{"name": "FROM_DEFINITION", "value": "yes"}],
+        "environment": [{"name": "FROM_DEFINITION", "value": "yes"}, *environment],
         "resourceRequirements": [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "2048"}],
     }
     client.register_job_definition(jobDefinitionName=name, type="container", containerProperties=container, **extra)

@@ -1,0 +1,267 @@
+"""The steps about copies: conditions, events, the backlog, a backfill, a night, a reconciliation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from tests.acceptance.script import Facts, Step, counted
+from tests.acceptance.site import NotShown, Site
+
+LARGE = b"x" * (2 << 20)
+"""Above `lambda_max_size` of the example's policy."""
+OBJECTS = 12
+LOST = 5
+ON_BATCH = ("--executor", "batch", "--yes")
+TWO_SHARDS = {"SEALIFT_ROWS_PER_SHARD": "6"}
+
+
+def conditions(site: Site) -> Facts:
+    """Write where something is already, in both regions."""
+    facts: Facts = {}
+    for where, bucket, region in (
+        ("east", site.places.back, site.places.east_region),
+        ("west", site.places.west, site.places.west_region),
+    ):
+        client, key = site.client("s3", region), "conditions/once"
+        client.put_object(Bucket=bucket, Key=key, Body=b"first", IfNoneMatch="*")
+        again = {"Bucket": bucket, "Key": key, "Body": b"second"}
+        facts[f"{where}: a second write if absent"] = _code(lambda: client.put_object(**again, IfNoneMatch="*"))  # noqa: B023
+        other = '"00000000000000000000000000000000"'
+        facts[f"{where}: a write over another ETag"] = _code(lambda: client.put_object(**again, IfMatch=other))  # noqa: B023
+        facts[f"{where}: content"] = _text(site.content(bucket, key, region))
+        for each in site.versions(bucket, key, region=region):
+            client.delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
+    return facts
+
+
+def events(site: Site) -> Facts:
+    """Put objects into the source, overwrite one, and look for the copies."""
+    bodies = {"events/1.txt": b"one", "events/empty": b"", "events/a b+ü (1).txt": b"odd"}
+    for key, body in bodies.items():
+        site.put(site.places.near, key, body, Tagging="class=scan", Metadata={"gate": "4"})
+    site.await_copies(site.places.hot, {f"copies/{key}": body for key, body in bodies.items()})
+    head = site.client().head_object(Bucket=site.places.hot, Key="copies/events/1.txt")
+    tags = site.client().get_object_tagging(Bucket=site.places.hot, Key="copies/events/1.txt")["TagSet"]
+    site.put(site.places.near, "events/1.txt", b"newer")
+    site.await_copies(site.places.hot, {"copies/events/1.txt": b"newer"})
+    return {
+        "copies": len(site.keys(site.places.hot, "copies/events/")),
+        "metadata": head["Metadata"],
+        "tags": {each["Key"]: each["Value"] for each in tags},
+        "versions of an overwritten copy": len(site.versions(site.places.hot, "copies/events/1.txt")),
+    }
+
+
+def far_events(site: Site) -> Facts:
+    """Put an object whose copy is in the other region, and delete it."""
+    west, region = site.places.west, site.places.west_region
+    site.put(site.places.far, "far/1.txt", b"far")
+    site.await_copies(west, {"far/1.txt": b"far"}, region)
+    site.client().delete_object(Bucket=site.places.far, Key="far/1.txt")
+    site.await_value("the delete marker over the copy", lambda: site.content(west, "far/1.txt", region) is None)
+    return {
+        "delete markers": len(site.versions(west, "far/1.txt", "DeleteMarkers", region)),
+        "versions left": len(site.versions(west, "far/1.txt", region=region)),
+    }
+
+
+def backlog(site: Site) -> Facts:
+    """Put an object that is too large for the function: a run copies it."""
+    site.put(site.places.near, "backlog/large.bin", LARGE)
+    site.await_copies(site.places.hot, {"copies/backlog/large.bin": LARGE})
+    reports = site.await_value("the report of the backlog's run", lambda: site.reports("replicate"))
+    return {"state": reports[0]["state"], "outcomes": counted(reports[0])}
+
+
+def far_backlog(site: Site) -> Facts:
+    """The same to the other region: workers behind endpoints carry the bytes themselves."""
+    site.put(site.places.far, "backlog/large.bin", LARGE)
+    site.await_copies(site.places.west, {"backlog/large.bin": LARGE}, site.places.west_region)
+    return {"copies": len(site.versions(site.places.west, "backlog/", region=site.places.west_region))}
+
+
+def backfill(site: Site) -> Facts:
+    """Lose some copies behind everybody's back, and copy what is in the source by workers on Batch."""
+    _fill(site, "backfill")
+    report = site.sealift("backfill", "--pair", "near", "--prefix", "backfill/", *ON_BATCH, settings=TWO_SHARDS)
+    return {
+        "state": report["state"],
+        "outcomes": report["outcomes"],
+        "copies": len(site.keys(site.places.hot, "copies/backfill/")),
+    }
+
+
+def night(site: Site) -> Facts:
+    """Lose some copies, and start a night as the schedule would."""
+    _fill(site, "night")
+    site.await_age(site.places.near, f"night/{OBJECTS - 1:02}.txt", 2.0)
+    command = ("nightly", "--pair", "near", "--margin", "0s")
+    code = site.run_job("nightly", *command, queue=site.waiting_queue)
+    folder = f"{site.ledger_prefix}nights/near/"
+    summaries = [name for name in site.keys(site.places.ledger, folder) if "/" not in name.removeprefix(folder)]
+    document = site.document(summaries[-1])
+    repairs = [stage["counts"] for stage in document["stages"] if stage["stage"] == "repair"]
+    return {
+        "exit code": code,
+        "state": document["state"],
+        "repairs": repairs,
+        "copies": len(site.keys(site.places.hot, "copies/night/")),
+    }
+
+
+def reconcile(site: Site) -> Facts:
+    """Lose a copy, list both sides into reports of S3 Inventory's shape, and compare them."""
+    site.put(site.places.near, "lists/1.txt", b"one")
+    site.put(site.places.near, "lists/2.txt", b"two")
+    site.await_copies(site.places.hot, {"copies/lists/1.txt": b"one", "copies/lists/2.txt": b"two"})
+    site.destroy(site.places.hot, "copies/lists/2.txt")
+    site.await_age(site.places.near, "lists/2.txt", 2.0)
+    manifests = [
+        site.sealift("inventory", f"s3://{place}", "--to", f"s3://{site.places.back}/lists/{name}")["manifest"]
+        for place, name in ((f"{site.places.near}/lists/", "near"), (f"{site.places.hot}/copies/lists/", "hot"))
+    ]
+    sides = ("--source-inventory", manifests[0], "--destination-inventory", manifests[1])
+    options = ("--map", "lists/=copies/lists/", "--margin", "0s")
+    found = site.sealift("reconcile", *sides, *options, codes=(0, 3))
+    return {"categories": _categories(found)}
+
+
+def inventories(site: Site) -> Facts:
+    """Compare both sides by the reports that S3 itself delivers."""
+    if site.deliver is not None:
+        site.deliver(site)
+    elif site.inventory_seconds == 0:
+        raise NotShown(
+            "S3 delivers the first report within 48 hours, and this start does not wait: "
+            "--wait-for-inventories 48 does. Listings were compared instead, in the step before"
+        )
+    places = (site.places.near, site.places.hot)
+    manifests = [
+        site.await_value(f"S3's inventory report of {bucket}", lambda bucket=bucket: _report_of(site, bucket))  # type: ignore[misc]  # mypy infers no type of a lambda with defaults
+        for bucket in places
+    ]
+    sides = ("--source-inventory", manifests[0], "--destination-inventory", manifests[1])
+    found = site.sealift("reconcile", *sides, "--map", "=copies/", codes=(0, 3))
+    return {"reports": len(manifests), "judged": sum(_categories(found).values()) > 0}
+
+
+def _report_of(site: Site, bucket: str) -> str | None:
+    names = site.keys(site.places.reports, f"inventory/{bucket}/")
+    ends = sorted(name for name in names if name.endswith("/manifest.checksum"))
+    manifest = ends[-1].removesuffix("checksum") + "json" if ends else None
+    return f"s3://{site.places.reports}/{manifest}" if manifest else None
+
+
+def _categories(document: dict[str, Any]) -> dict[str, int]:
+    return {name: each["rows"] for name, each in document["categories"].items() if each["rows"]}
+
+
+def _fill(site: Site, prefix: str) -> None:
+    """Objects that events have copied, of which some copies are lost."""
+    bodies = {f"{prefix}/{number:02}.txt": f"{prefix} {number}".encode() for number in range(OBJECTS)}
+    for key, body in bodies.items():
+        site.put(site.places.near, key, body)
+    site.await_copies(site.places.hot, {f"copies/{key}": body for key, body in bodies.items()})
+    for key in list(bodies)[:LOST]:
+        site.destroy(site.places.hot, f"copies/{key}")
+
+
+def _code(ask: Any) -> str:
+    """The code of the refusal, `done` if there was none."""
+    try:
+        ask()
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return "done"
+
+
+def _text(body: bytes | None) -> str | None:
+    return None if body is None else body.decode()
+
+
+_REFUSED = "PreconditionFailed"
+
+STEPS = (
+    Step(
+        "conditions",
+        "write over objects with conditions that do not hold",
+        conditions,
+        {
+            f"{where}: {what}": value
+            for where in ("east", "west")
+            for what, value in (
+                ("a second write if absent", _REFUSED),
+                ("a write over another ETag", _REFUSED),
+                ("content", "first"),
+            )
+        },
+        minutes=2,
+    ),
+    Step(
+        "events",
+        "new and overwritten objects are copied as they come",
+        events,
+        {
+            "copies": 3,
+            "metadata": {"gate": "4"},
+            "tags": {"class": "scan"},
+            "versions of an overwritten copy": 2,
+        },
+        minutes=10,
+    ),
+    Step(
+        "far events",
+        "a new and a deleted object, copied to another region",
+        far_events,
+        {"delete markers": 1, "versions left": 1},
+        minutes=10,
+    ),
+    Step(
+        "backlog",
+        "an object too large for the function becomes a run",
+        backlog,
+        {"state": "complete", "outcomes": {"copied": 1}},
+        minutes=25,
+        waits="The backlog is looked at each five minutes, and Spot takes a few to start two jobs.",
+    ),
+    Step(
+        "far backlog",
+        "the same to another region, where workers carry the bytes",
+        far_backlog,
+        {"copies": 1},
+        minutes=25,
+        waits="The backlog is looked at each five minutes, and Spot takes a few to start two jobs.",
+    ),
+    Step(
+        "backfill",
+        "workers on Spot copy what is missing, and prove the rest",
+        backfill,
+        {"state": "complete", "outcomes": {"copied": LOST, "same": OBJECTS - LOST}, "copies": OBJECTS},
+        minutes=25,
+    ),
+    Step(
+        "night",
+        "a night finds lost copies, repairs and verifies",
+        night,
+        {"exit code": 0, "state": "complete", "repairs": [{"copied": LOST}], "copies": OBJECTS},
+        minutes=60,
+        waits="A night has up to five runs, one after the other, each with jobs that Spot has to start.",
+    ),
+    Step(
+        "reconcile",
+        "two reports are compared, of which one lacks an object",
+        reconcile,
+        {"categories": {"missing": 1, "same": 1}},
+        minutes=10,
+    ),
+    Step(
+        "inventories",
+        "the reports that S3 itself delivers are compared",
+        inventories,
+        {"reports": 2, "judged": True},
+        minutes=49 * 60,
+        waits="S3 delivers the first report within 48 hours.",
+    ),
+)

@@ -1,0 +1,234 @@
+"""The system in AWS, whose programs are played: made, tried, and destroyed however the start ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from jobs.policy.reader import read_policy
+from tests.acceptance import __main__ as kit
+from tests.acceptance import cost, stack
+from tests.acceptance.programs import DIGEST, REPOSITORY, install
+from tests.acceptance.stack import StackError, Tools, leftovers, new_stack
+from tests.doubles.batch.account import await_value
+from tests.terraform.conftest import applied
+from tests.terraform.world import MODULE
+
+BASE = f"python@{DIGEST}"
+
+
+class Machine:
+    """Where a start finds the programs, and its folder."""
+
+    def __init__(self, folder: Path):
+        self.programs, self.folder = folder / "programs", folder / "acceptance"
+        self.paths = install(self.programs)
+        self.arguments = ["--folder", str(self.folder), "--base", BASE, "--steps", "inventories", "--yes"]
+        for name, option in (("terraform", "--terraform"), ("podman", "--engine"), ("make", "--make")):
+            self.arguments += [option, self.paths[name]]
+
+    @property
+    def tools(self) -> Tools:
+        return Tools(self.paths["terraform"], self.paths["podman"], self.paths["make"], BASE)
+
+    def calls(self, verb: str = "") -> list[str]:
+        file = self.programs / "calls"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [line for line in lines if f" {verb}" in line]
+
+    def say(self, word: str) -> Path:
+        file = self.programs / word
+        file.touch()
+        return file
+
+    def folders(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob("sealift-*"))
+
+    def start(self) -> subprocess.Popen[str]:
+        """Another process, as `make acceptance` starts it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.acceptance.played_account", *self.arguments],
+            cwd=MODULE.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch):
+    """An account of moto's."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        yield
+
+
+def test_it_is_made_tried_reported_and_destroyed(machine, capsys):
+    assert kit.main(machine.arguments) == 0
+    text = capsys.readouterr().out
+    assert text.index("It costs at most") < text.index("── make") < text.index("── destroy")
+    assert "S3 delivers the first report within 48 hours. This start does not wait for them." in text
+    assert "not shown: S3 delivers the first report within 48 hours, and this start does not wait" in text
+    verbs = [line.split()[2] if "-chdir" in line else line.split()[1] for line in machine.calls()]
+    wanted = ["init", "apply", "lambda", "output", "login", "image", "image-push", "apply", "output", "show", "destroy"]
+    assert verbs == wanted
+    assert machine.folders() == []
+    [report] = machine.folder.glob("report-*.json")
+    assert json.loads(report.read_text())["counts"]["not shown"] == 1
+
+
+def test_each_start_has_a_name_of_its_own_everywhere(machine):
+    made = new_stack(machine.folder, machine.tools)
+    made.make()
+    policy = (made.folder / "policy.yaml").read_text()
+    assert f"name: {made.name}\n" in policy
+    assert stack.NAME not in policy.split("name:", 1)[1]
+    assert str(MODULE) in (made.folder / "main.tf").read_text()
+    settings = json.loads((made.folder / "terraform.tfvars.json").read_text())
+    assert settings["image"] == f"{REPOSITORY}@{DIGEST}"
+    assert new_stack(machine.folder, machine.tools).name != made.name
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_start_destroys_what_it_has_made(machine, number):
+    machine.say("hold")
+    process = machine.start()
+    await_value((machine.programs / "holding").exists)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    assert f"It ended early: {number.name}" in said
+    assert "inventories: not tried" in said
+    assert machine.calls("destroy")
+    assert machine.folders() == []
+
+
+def test_ctrl_c_does_not_end_the_destruction(machine):
+    machine.say("hold")
+    process = machine.start()
+    await_value((machine.programs / "holding").exists)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    assert machine.folders() == []
+
+
+def test_a_second_start_destroys_what_a_killed_one_left(machine, capsys):
+    hold = machine.say("hold")
+    process = machine.start()
+    await_value((machine.programs / "holding").exists)
+    process.kill()
+    process.communicate()
+    hold.unlink()
+    [left] = machine.folders()
+    assert kit.main(machine.arguments) == 0
+    text = capsys.readouterr().out
+    assert f"{left} is left of an earlier start: it is destroyed first." in text
+    assert text.index(f"── destroy {left}") < text.index("── make")
+    assert len(machine.calls("destroy")) == 2
+    assert machine.folders() == []
+
+
+def test_a_start_that_fails_destroys_and_says_why(machine, capsys):
+    machine.say("broken")
+    assert kit.main(machine.arguments) == 10
+    text = capsys.readouterr().out
+    assert "It ended early: `" in text
+    assert machine.folders() == []
+
+
+def test_what_cannot_be_destroyed_is_said_and_destroyed_by_the_next_start(machine, capsys):
+    stuck = machine.say("stuck")
+    assert kit.main(machine.arguments) == 10
+    text = capsys.readouterr().out
+    [left] = machine.folders()
+    assert f"{left} is NOT destroyed" in text
+    assert len(machine.calls("destroy")) == stack.ROUNDS
+    stuck.unlink()
+    assert kit.main(["--destroy", *machine.arguments]) == 0
+    assert machine.folders() == []
+    assert len([line for line in machine.calls("apply") if "-target" not in line]) == 1, "nothing was made again"
+
+
+def test_nothing_is_made_before_somebody_agrees(machine, capsys):
+    arguments = [each for each in machine.arguments if each != "--yes"]
+    with mock.patch("builtins.input", return_value="n"):
+        assert kit.main(arguments) == 2
+    assert "It costs at most" in capsys.readouterr().out
+    assert machine.calls() == []
+
+
+def test_a_start_above_five_dollars_is_refused(machine, capsys):
+    assert kit.main([*machine.arguments, "--wait-for-inventories", "500"]) == 2
+    assert "not below $5" in capsys.readouterr().out
+    assert machine.calls() == []
+
+
+def test_waiting_for_inventories_costs_less_than_five_dollars():
+    hours = sum(step.minutes for step in kit.STEPS if step.name != kit.WAITING) / 60
+    short, long = (cost.total(cost.estimate(each, cost.price_table())) for each in (hours, hours + 48))
+    assert 0.1 < short < long < cost.LIMIT_DOLLARS
+
+
+def test_what_is_priced_by_the_hour_is_in_the_plan(tmp_path_factory):
+    root = MODULE / "examples" / "acceptance"
+    _, state = applied(tmp_path_factory, "called-acceptance", None, root=root)
+    endpoints = [each for each in state.all_values("aws_vpc_endpoint") if each["vpc_endpoint_type"] == "Interface"]
+    assert sum(len(each["subnet_ids"]) for each in endpoints) == cost.INTERFACE_ENDPOINTS
+    assert len(list(state.all_values("aws_cloudwatch_metric_alarm"))) <= cost.ALARMS
+    assert len(list(state.all_values("aws_kms_key"))) == cost.KEYS
+    name = stack.NAME
+    assert read_policy(str(MODULE / "examples" / "acceptance" / "policy.yaml")).name == name
+    assert all(values["force_destroy"] for values in state.all("aws_s3_bucket", "mine").values())
+    assert all(values["bucket"].startswith(name) for values in state.all_values("aws_s3_bucket"))
+    assert not list(state.all_values("aws_s3_bucket_object_lock_configuration"))
+    assert list(state.output("environment")["SEALIFT_LEDGER"].partition(name)[1:2]) == [name]
+
+
+def test_only_buckets_of_this_name_are_emptied(machine):
+    made = new_stack(machine.folder, machine.tools)
+    client = boto3.client("s3", region_name="us-east-1")
+    for bucket in (f"{made.name}-hot", "somebody-elses"):
+        client.create_bucket(Bucket=bucket)
+        client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        client.put_object(Bucket=bucket, Key="k", Body=b"1")
+        client.put_object(Bucket=bucket, Key="k", Body=b"2")
+        client.delete_object(Bucket=bucket, Key="k")
+    resources = [
+        {"type": "aws_s3_bucket", "mode": "managed", "values": {"bucket": bucket, "region": "us-east-1"}}
+        for bucket in (f"{made.name}-hot", "somebody-elses", f"{made.name}-gone")
+    ]
+    stack._empty(resources, made.name)
+    counts = {
+        bucket: len(client.list_object_versions(Bucket=bucket).get("Versions", []))
+        for bucket in (f"{made.name}-hot", "somebody-elses")
+    }
+    assert counts == {f"{made.name}-hot": 0, "somebody-elses": 2}
+    assert not client.list_object_versions(Bucket=f"{made.name}-hot").get("DeleteMarkers")
+
+
+def test_a_program_that_is_missing_is_named(machine):
+    made = new_stack(machine.folder, Tools(terraform="no-such-terraform"))
+    with pytest.raises(StackError, match="no-such-terraform does not start"):
+        made.make()
+    assert leftovers(machine.folder, machine.tools)
+    leftovers(machine.folder, machine.tools)[0].destroy()
+    assert machine.folders() == []
+    assert os.listdir(machine.folder) == []
