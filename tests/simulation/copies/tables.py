@@ -23,6 +23,7 @@ import jobs.ledger.ledger
 import jobs.runs.folding
 import jobs.runs.worker
 import jobs.s3.compare_bytes
+import jobs.s3.copying
 import jobs.s3.multipart_copy
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status, fold
@@ -277,6 +278,7 @@ async def _publish_report(ledger: Ledger, spec: RunSpec, report: dict[str, Any],
 SCALE: list[tuple[Any, str, Any]] = [
     (jobs.core.part_sizes, "MIN_PART_BYTES", PART_BYTES),
     (jobs.s3.multipart_copy, "STREAM_PART_BYTES", RANGE_BYTES),
+    (jobs.s3.copying, "STREAM_PART_BYTES", RANGE_BYTES),
     (jobs.s3.compare_bytes, "RANGE_BYTES", RANGE_BYTES),
 ]
 FAST: list[tuple[Any, str, Any]] = [
