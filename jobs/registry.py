@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from types import MappingProxyType
 
 from jobs.core.run import RunSpec
 from jobs.errors import ConfigError
@@ -29,11 +30,22 @@ A module loads when it is used.
 
 def kind_of(run: RunSpec | Request) -> Kind:
     """The kind of work of a run. Raises ConfigError for an unknown job."""
+    return kind_named(run.job, run.options)
+
+
+def kind_named(job: str, options: Mapping[str, object] = MappingProxyType({})) -> Kind:
+    """The kind of work of a job with these options. Raises ConfigError for an unknown job."""
     for (name, option), module in KINDS.items():
-        if name == run.job and (option is None or run.options.get(option)):
+        if name == job and (option is None or options.get(option)):
             kind: Kind = import_module(module).KIND
             return kind
-    raise ConfigError(f"{run.job!r} is a kind of run that this version of Sealift does not know: use a newer version")
+    raise ConfigError(f"{job!r} is a kind of run that this version of Sealift does not know: use a newer version")
+
+
+def is_proof_only(job: str) -> bool:
+    """Whether runs of a job write nothing. A job of a newer version is taken for one that does."""
+    module = KINDS.get((job, None))
+    return module is not None and bool(import_module(module).KIND.is_proof_only)
 
 
 def open_job(opened: Opened) -> Job:

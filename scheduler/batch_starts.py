@@ -21,8 +21,9 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from jobs.aws.batch import Batch
@@ -32,6 +33,7 @@ from jobs.errors import NotFound
 from jobs.ledger.agreement import run_job
 from jobs.ledger.job_starts import decode_start_record, encode_start_record, start_record_name
 from jobs.policy.model import Policy
+from jobs.restore.thawing import can_wait
 from scheduler.log import say
 from scheduler.runtime import Runtime
 
@@ -45,11 +47,58 @@ _ODD = re.compile(r"[^A-Za-z0-9_-]+")
 _NOT_OF_A_SHARE = re.compile(r"[^A-Za-z0-9]+")
 
 
+class Trace(StrEnum):
+    """Where the ledger says how a job ended: in a run's report, in a night's summary, or in what
+    its own run leaves.
+    """
+
+    REPORT = "report"
+    NIGHT = "night"
+    RUN = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class StartKind:
+    """A kind of job that the functions start.
+
+    `has_pair`: it is about one of the policy's pairs, else about a run. `trace`: what it leaves.
+    `announces_findings`: no other job reports the findings with which it ends. `definition`: the
+    job definition of Terraform that it shares, if it has none of its own. `is_once`: whether a text
+    may tell its starts apart.
+    """
+
+    name: str
+    has_pair: bool = True
+    trace: Trace = Trace.RUN
+    announces_findings: bool = False
+    definition: str = ""
+    is_once: Callable[[str], bool] = bool
+
+
+START_KINDS = {
+    kind.name: kind
+    for kind in (
+        StartKind("nightly", trace=Trace.NIGHT, is_once=lambda once: _NIGHT.fullmatch(once) is not None),
+        StartKind("backfill"),
+        StartKind("reconcile", announces_findings=True),
+        StartKind("restore", has_pair=False, is_once=can_wait),
+        StartKind(
+            REPORT,
+            has_pair=False,
+            trace=Trace.REPORT,
+            definition="replicate",
+            is_once=lambda once: run_job(once.rpartition("-")[0]) is not None,
+        ),
+    )
+}
+"""The kinds of jobs that the functions start, by their names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """One plain job to be started.
 
-    `job`: nightly, backfill, reconcile, restore or report; `once` tells it from others of its kind:
+    `job`: one of `START_KINDS`. `once` tells it from others of its kind:
     a night, a manifest's number, a run, `id-…` (a person's), `request-…`.
     """
 
@@ -124,13 +173,10 @@ async def read_start(runtime: Runtime, policy: Policy, name: str) -> Start | Non
 
 
 def _is_ours(policy: Policy, start: Start) -> bool:
-    if start.job == "restore":
-        return not start.pair and run_job(start.once) == "restore"
-    if start.job == REPORT:
-        return not start.pair and run_job(start.once.rpartition("-")[0]) is not None
-    if start.job == "nightly" and not _NIGHT.fullmatch(start.once):
+    kind = START_KINDS.get(start.job)
+    if kind is None or not kind.is_once(start.once):
         return False
-    return start.job in _OWN_DEFINITION and policy.pair(start.pair) is not None
+    return policy.pair(start.pair) is not None if kind.has_pair else not start.pair
 
 
 async def is_started(runtime: Runtime, policy: Policy, what: Start) -> bool:
@@ -177,7 +223,7 @@ def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[s
         or policy.batch.orchestrator_queue
         or policy.batch.queue
         or f"{policy.name}-orchestrators",
-        "jobDefinition": definition.replace("{job}", what.job if what.job in _OWN_DEFINITION else "replicate"),
+        "jobDefinition": definition.replace("{job}", START_KINDS[what.job].definition or what.job),
         "containerOverrides": {"command": list(what.command), "environment": _pairs(environment)},
         "retryStrategy": retry_strategy(ATTEMPTS),
         "timeout": {"attemptDurationSeconds": TIMEOUT_SECONDS},
@@ -189,9 +235,6 @@ def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[s
         },
         "propagateTags": True,
     }
-
-
-_OWN_DEFINITION = ("nightly", "backfill", "reconcile", "restore")
 
 
 def _pairs(values: Mapping[str, str]) -> Sequence[dict[str, str]]:

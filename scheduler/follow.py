@@ -41,15 +41,14 @@ from jobs.backup.events import EventKind, ObjectEvent, parse_document
 from jobs.core.metrics import Metric, Unit
 from jobs.core.outcome import Status
 from jobs.errors import ExitCode, LedgerError, NotFound, UsageError
-from jobs.ledger.agreement import run_job
 from jobs.nights.calendar import Stage, summary_name
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
 from jobs.reports.document import findings_count, verdict
-from jobs.restore.thawing import waiting_name
+from jobs.restore.thawing import can_wait, waiting_name
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
-from scheduler.batch_starts import Start, is_second, is_started, read_start, start
+from scheduler.batch_starts import START_KINDS, Start, Trace, is_second, is_started, read_start, start
 from scheduler.log import measure, say
 from scheduler.runtime import Runtime, current_runtime
 
@@ -108,11 +107,13 @@ class _Follower:
         started = await read_start(self.runtime, self.policy, name)
         if started is None:
             return _did("ignored", name)
-        if started.job == REPORT:
-            return await self._report_ended(started.once.rpartition("-")[0], job)
-        if started.job == "nightly":
-            return await self._night_ended(started, job)
-        return await self._start_ended(started, job)
+        match START_KINDS[started.job].trace:
+            case Trace.REPORT:
+                return await self._report_ended(started.once.rpartition("-")[0], job)
+            case Trace.NIGHT:
+                return await self._night_ended(started, job)
+            case Trace.RUN:
+                return await self._start_ended(started, job)
 
     async def _work_ended(self, run_id: str, number: str, status: str) -> dict[str, Any]:
         """The report's job waits for success. If the work failed, another job accounts for it."""
@@ -210,8 +211,8 @@ class _Follower:
         nothing is.
         """
         code = (job.get("container") or {}).get("exitCode")
-        has_findings, makes_report = code == ExitCode.FINDINGS, started.job == "reconcile"
-        if job["status"] == "SUCCEEDED" or (has_findings and not makes_report):
+        has_findings, is_announced = code == ExitCode.FINDINGS, START_KINDS[started.job].announces_findings
+        if job["status"] == "SUCCEEDED" or (has_findings and not is_announced):
             return _did("ended", str(job["jobName"]))
         if await self._is_second(job):
             return _did("ignored", str(job["jobName"]))
@@ -302,7 +303,7 @@ async def _restored(runtime: Runtime, policy: Policy, event: ObjectEvent) -> dic
         return _did("ignored", about)
     waiting = await runtime.names(waiting_name(event.bucket, event.key))
     named = [name.removesuffix(".json") for name in waiting if "/" not in name]  # a key may be another's folder
-    runs = [run_id for run_id in named if run_job(run_id) == "restore"]
+    runs = [run_id for run_id in named if can_wait(run_id)]
     if len(runs) < len(named):
         say("warning", "notes ignored", about=about, names=sorted({*named} - {*runs}), reason="no restore's run ids")
     if runs:

@@ -168,6 +168,35 @@ def test_options_have_types():
     assert measure(ROOT).untyped_options == []
 
 
+def test_no_job_is_told_by_its_name():
+    """What the engine has to know of a kind of work is in its `Kind`, so a new kind touches no branch elsewhere."""
+    assert measure(ROOT).job_comparisons == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'spec.job == "verify"',
+        '"verify" != request.job',
+        'run["job"] in ("verify", "other")',
+        'report.get("job") not in KNOWN',
+        'kind.name == "expire"',
+        'run_job(run_id) == "restore"',
+        "started.job == batch.REPORT",
+        'PRICES = {"replicate": 1, "verify": 2}',
+        "isinstance(self.job, Verify)",
+        'def f(name):\n    match name:\n        case "compact":\n            pass',
+    ],
+)
+def test_every_form_of_telling_a_job_by_its_name_counts(tmp_path, line):
+    (tmp_path / "jobs" / "runs").mkdir(parents=True)
+    module = tmp_path / "jobs" / "runs" / "module.py"
+    module.write_text(f'KNOWN = frozenset(("verify", "compact"))\n{line}\n')
+    assert len(measure(tmp_path).job_comparisons) == 1
+    module.write_text('spec.job == other.job\nshown in ("savings", "restore")\nspec.job is None\n{"verify": 1}\n')
+    assert measure(tmp_path).job_comparisons == []
+
+
 def test_no_folder_is_a_junk_drawer():
     folders = [path.parent for root in ("jobs", "scheduler") for path in (ROOT / root).rglob("*.py")]
     largest, files = Counter(folders).most_common(1)[0]

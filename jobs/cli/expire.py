@@ -47,6 +47,7 @@ from jobs.core.model import Location
 from jobs.core.run import RunSpec
 from jobs.core.selection import Selection, parse_age
 from jobs.errors import ConfigError, ExitCode, UsageError
+from jobs.expire.kind import KIND
 from jobs.expire.places import Places, claimed_by, claimed_by_run, command_line, reach
 from jobs.expire.plan import is_proof, open_manifest, plan_run, proving_runs
 from jobs.expire.rules import EXPIRED_BEFORE, PROOFS
@@ -310,7 +311,7 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
     from jobs.ledger.tombstones import Tombstones
 
     spec = await ledger.spec(run_id)
-    if kind_of(spec).name != "expire":
+    if kind_of(spec) is not KIND:
         raise UsageError(f"run {run_id} is a {spec.job} run: it hid nothing")
     if options.source is None:
         run_options = {"--undo": run_id} | {

@@ -42,6 +42,7 @@ from jobs.core.selection import parse_age, parse_size
 from jobs.errors import ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.run import ComparedSide, CompareRequest, compare, make_spec, record
+from jobs.registry import kind_named, kind_of
 from jobs.reports.document import exit_code, is_unjudged
 from jobs.reports.figures import plural
 from jobs.runs.request import new_run_id, open_ledger
@@ -154,7 +155,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
         result = await compare(request, source, destination, join_options, ledger, scratch, TERMINAL, stores)
         spec = make_spec(request, run_id, began, source, destination)
         report = await record(ledger, spec, join_options.margin_seconds, result)
-        texts = [report_text(report, None if options.repair else shlex.join(["sealift", *sys.argv[1:]]))]
+        texts = [report_text(report, kind_of(spec), None if options.repair else shlex.join(["sealift", *sys.argv[1:]]))]
         code = int(exit_code(report))
         if (not report["rows"] and not options.allow_empty) or is_unjudged(report):
             code = code or int(ExitCode.FINDINGS)
@@ -171,7 +172,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
             places = options.batch.placed(options.executor)
             repaired = await repair(spec, maps, ledger, settings, limits, places, display(options.as_json))
             report |= repaired.document
-            texts += map(report_text, repaired.reports)
+            texts += [report_text(each, kind_named(each["job"])) for each in repaired.reports]
             is_all = result.repairable_rows == result.findings and not result.unparsed_rows
             code = code if repaired.code == 0 and not is_all else repaired.code
     emit(report, as_json=options.as_json, text="\n".join(texts))

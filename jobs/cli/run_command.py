@@ -45,10 +45,10 @@ async def launch_and_report(
         request = replace(request, options=dict(request.options) | {"max_failures": options.max_failures / 100})
     request = replace(request, options=dict(request.options) | options.rate_limits().options())
     await ledger.check_bucket()
-    scheme, colon, named = (request.manifest or "").partition(":")
-    if colon and scheme in ("run", "proven") and request.job != "expire":  # what deletes takes whole ids only
-        request = replace(request, manifest=f"{scheme}:{await find_run_id(ledger, named)}")
     kind = kind_of(request)
+    scheme, colon, named = (request.manifest or "").partition(":")
+    if colon and scheme in ("run", "proven") and not kind.deletes:
+        request = replace(request, manifest=f"{scheme}:{await find_run_id(ledger, named)}")
     plan_run = plan_run or kind.plan
     if plan_run is None:
         raise UsageError(f"no {kind.name} run can be planned here")
@@ -78,7 +78,7 @@ async def launch_and_report(
             documents = [_plan_document(each.spec, each.plan, shards=options.shards) for each in runs]
             document, texts = documents[0] | ({"then": documents[1]} if len(runs) > 1 else {}), _plan_texts(runs)
             if options.save:
-                sha256 = await save(planned, ledger, "local" if place is None else "batch")
+                sha256 = await save(planned, ledger, "local" if place is None else "batch", kind)
                 document["sha256"] = sha256
                 texts.append(f"  start it  sealift apply {planned.spec.run_id} --sha256 {sha256}")
             emit(document, as_json=as_json, text="\n".join(texts))
@@ -100,7 +100,7 @@ async def apply_and_report(
 ) -> int:
     """Start exactly the plan that a dry run has saved, and report. Returns the exit code."""
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
-    await check_startable(ledger, spec, plan, sha256)
+    await check_startable(ledger, spec, plan, kind_of(spec), sha256)
     batch = options.batch.placed(options.executor or spec.options[SAVED])
     place = placing.place(batch, settings, spec.job) if placing.is_batch(batch, settings) else None
     if place is not None:
@@ -157,7 +157,7 @@ def _check_not_empty(request: Request, planned: Planned) -> None:
     """
     plan = planned.plan
     left_out = {**plan.excluded, **plan.savings.get("left_alone", {})}
-    may_be_empty = bool(left_out) and (request.job == "compact" or "sample" in left_out)
+    may_be_empty = bool(left_out) and (kind_of(request).may_be_empty or "sample" in left_out)
     if plan.rows or may_be_empty:
         return
     why = f" (left out: {', '.join(f'{count:,} by {name}' for name, count in left_out.items())})" if left_out else ""
@@ -200,7 +200,7 @@ async def follow_and_report(
         followed = await batch_follow.follow(jobs, spec, plan, ledger, TERMINAL, kind_of(spec).report_details)
         children = [describe_failure(failure) for failure in followed.failures]
         reports.append(followed.report | ({"failed_children": children} if children else {}))
-        texts += [report_text(followed.report), *map(batch_follow.failure_text, children[:10])]
+        texts += [report_text(followed.report, kind_of(spec)), *map(batch_follow.failure_text, children[:10])]
         code = code or launch.run_exit_code(followed.report, followed.codes)
     emit(reports[0] | ({"then": reports[1]} if len(reports) > 1 else {}), as_json=as_json, text="\n".join(texts))
     return code
@@ -208,13 +208,13 @@ async def follow_and_report(
 
 async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
     """Work through a published plan and print its report. Returns the exit code."""
-    began = time.time()
+    began, kind = time.time(), kind_of(spec)
     codes = await launch.execute(spec, plan, ledger.location, settings, TERMINAL)
     try:
-        report = await launch.conclude(spec, plan, ledger, codes, kind_of(spec).report_details, errors_since=began)
+        report = await launch.conclude(spec, plan, ledger, codes, kind.report_details, errors_since=began)
     except (Unavailable, Conflict) as error:
         raise Interrupted(f"{error}; when it answers again, continue with: sealift runs retry {spec.run_id}") from error
-    emit(report, as_json=as_json, text=report_text(report))
+    emit(report, as_json=as_json, text=report_text(report, kind))
     return launch.run_exit_code(report, codes)
 
 

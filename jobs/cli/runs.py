@@ -277,7 +277,7 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     elif not ended and (command := await find_command(ledger, run_id)) is not None and command.is_over:
         document["state"] = "stopped"
         progress += f"\nstopped: its command ({command.text}) has ended; {_next_step(spec)}"
-    text = plan_text(spec, plan) + "\n" + (report_text(ended) if ended else progress)
+    text = plan_text(spec, plan) + "\n" + (report_text(ended, kind_of(spec)) if ended else progress)
     if (known := await batch_follow.describe(ledger, run_id)) is not None:
         document["batch"] = known
         text += "\n" + batch_follow.batch_text(known)
@@ -310,7 +310,7 @@ async def _watch(ledger: Ledger, run_id: str, as_json: bool) -> int:
             await asyncio.sleep(WATCH_SECONDS)
     if ended is None:
         return _stopped(spec, plan, progress, command, as_json=as_json)
-    emit(ended, as_json=as_json, text=report_text(ended))
+    emit(ended, as_json=as_json, text=report_text(ended, kind_of(spec)))
     return int(exit_code(ended))
 
 
@@ -338,10 +338,10 @@ def _next_step(spec: RunSpec) -> str:
 
 async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
     run_id = await find_run_id(ledger, run_id)
-    await ledger.spec(run_id)
+    spec = await ledger.spec(run_id)
     ended = await ledger.report(run_id)
     if ended is not None:
-        emit(ended, as_json=as_json, text=f"Nothing to cancel: {report_text(ended)}")
+        emit(ended, as_json=as_json, text=f"Nothing to cancel: {report_text(ended, kind_of(spec))}")
         return 0
     submitted = await batch_follow.cancel(ledger, run_id)
     document = {"run_id": run_id, "state": "cancelled", "jobs": dict(submitted.job_ids)}
@@ -354,12 +354,11 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None 
     run_id = await find_run_id(ledger, run_id)
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
     await require_started(ledger, spec)
-    document = await ledger.report(run_id) or await launch.conclude(
-        spec, plan, ledger, {}, kind_of(spec).report_details
-    )
+    kind = kind_of(spec)
+    document = await ledger.report(run_id) or await launch.conclude(spec, plan, ledger, {}, kind.report_details)
     if html is not None or opens:
         await _write_page(ledger, run_id, html, opens=opens)
-    emit(document, as_json=as_json, text=report_text(document))
+    emit(document, as_json=as_json, text=report_text(document, kind))
     return int(exit_code(document))
 
 
@@ -400,7 +399,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
             return await _report(ledger, run_id, as_json)
         return await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json, detach=batch.detach)
     if "failures" in ended and not ended["failures"]:
-        emit(ended, as_json=as_json, text=f"Nothing to retry: {report_text(ended)}")
+        emit(ended, as_json=as_json, text=f"Nothing to retry: {report_text(ended, kind)}")
         return 0
     if kind.retried_as is None:
         raise UsageError(kind.not_retried(spec) if kind.not_retried else f"no run retries a {kind.name} run")

@@ -17,6 +17,7 @@ from jobs.errors import ConfigError, ExitCode, StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.nights.records import NightRecords
 from jobs.policy.model import Pair, Policy
+from jobs.registry import is_proof_only
 from jobs.reports.document import need_attention
 from jobs.reports.figures import plural
 from jobs.runs.prompt_ledger import open_prompt_ledger
@@ -123,7 +124,7 @@ def _days_ago(night: str, today: date) -> int:
 
 def _run_problems(runs: list[dict[str, Any]], pairs: set[str]) -> Iterator[str]:
     """Runs that somebody has to act on. `runs`: the latest first. `pairs`: their nights say more."""
-    well_again = repaired(runs)
+    well_again = repaired(runs, is_proof_only)
     for number, run in enumerate(runs):
         is_over = run["run_id"] in well_again or run["pair"] in pairs
         if run["state"] in _NEXT:

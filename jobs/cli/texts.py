@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from jobs.cli.console import table
 from jobs.core.display import shown
-from jobs.core.outcome import GOOD, Status
 from jobs.core.run import Plan, RunSpec
 from jobs.registry import kind_of
 from jobs.reports.document import counts, verdict
 from jobs.reports.figures import human_bytes, human_dollars, human_seconds, plural
+from jobs.runs.kind import Kind
 
 SHOWN_DELETIONS = 20
-_GOOD = {status.value for status in GOOD}
 
 
 def plan_text(spec: RunSpec, plan: Plan) -> str:
@@ -101,16 +99,16 @@ def thaw_lines(restore: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def report_text(report: Mapping[str, Any], command: str | None = "the same command with") -> str:
+def report_text(report: Mapping[str, Any], kind: Kind, command: str | None = "the same command with") -> str:
     """The report in a few lines.
 
-    `command`: the one that compared two inventories, for how to repair what it found. None: it
-    repairs already.
+    `kind`: the kind of work of its run. `command`: the one that compared two inventories, for how
+    to repair what it found. None: it repairs already.
     """
-    return _reconciled(report, command) if "categories" in report else _worked(report)
+    return _reconciled(report, command) if "categories" in report else _worked(report, kind)
 
 
-def _worked(report: Mapping[str, Any]) -> str:
+def _worked(report: Mapping[str, Any], kind: Kind) -> str:
     lines = [verdict(report), f"  outcomes  {counts(report['outcomes'])} ({human_bytes(report['bytes'])})"]
     lines += map(_reason, report["reasons"][:10])
     lines += _deletions(report.get("deletions"))
@@ -119,7 +117,7 @@ def _worked(report: Mapping[str, Any]) -> str:
         deletes = f", the same {named} --yes-delete deletes" if report["deletions"]["rows"] else ""
         lines.append(f"  nothing was deleted: this was a dry run{deletes}")
     if report["state"] != "complete":
-        again = "the same command again" if report["job"] == "expire" else f"sealift runs retry {report['run_id']}"
+        again = "the same command again" if kind.not_resumed else f"sealift runs retry {report['run_id']}"
         lines += [f"  error     {shown(each)}" for each in report.get("errors", ())]
         if by := report.get("taken_over_by"):
             lines.append(f"  another command works at it ({by}): follow it with  sealift runs watch {report['run_id']}")
@@ -127,8 +125,7 @@ def _worked(report: Mapping[str, Any]) -> str:
             lines.append(f"  continue with  {again}")
     elif report["failures"]:
         lines.append(f"  failed rows  {report['failures_manifest']}")
-        if "deletions" not in report:
-            lines += [f"  {each}" for each in _failure_hints(report)]
+        lines += [f"  {each}" for each in kind.hints(report)]
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
     return "\n".join(lines)
 
@@ -170,38 +167,6 @@ def _reconciled(report: Mapping[str, Any], command: str | None) -> str:
     return "\n".join(lines)
 
 
-def _failure_hints(report: Mapping[str, Any]) -> list[str]:
-    """The next steps for a complete run with bad rows, by what became of them.
-
-    A retry is named only where it can end otherwise than the run did.
-    """
-    bad = {status: rows for status, rows in report["outcomes"].items() if status not in _GOOD and rows}
-    retry = f"sealift runs retry {report['run_id']}"
-    if report["job"] == "verify":
-        return _of_verify(report, bad, retry)
-    hints = []
-    if report["job"] == "replicate" and bad.pop(Status.CHANGED, 0):
-        sides = f"--source {_text(report['source'])} --destination {_text(report['destination'])}"
-        hints = [
-            f"compare what changed with  sealift verify --manifest run:{report['run_id']} {sides} --deep",
-            "then overwrite what differs by a retry of that verify run",
-        ]
-    if report["job"] == "restore" and bad.pop(Status.UNRESTORABLE, 0):
-        hints.append("see which archives have a key with  sealift archives find KEY")
-    if bad:
-        hints.append(f"{'try the others again' if hints else 'try them again'} with  {retry}")
-    return hints
-
-
-def _of_verify(report: Mapping[str, Any], bad: Mapping[str, int], retry: str) -> list[str]:
-    if report["manifest"].startswith("archives in "):
-        return ["restore what is whole, or compact the originals again"]
-    if bad.get(Status.MISSING) == report["rows"]:
-        destination = shown(report["destination"])
-        return [f"every row is missing: is {destination} the right destination? If so, copy them with  {retry}"]
-    return [f"copy them again with  {retry}"]
-
-
 def _repair_hint(report: Mapping[str, Any], command: str) -> str | None:
     """How to repair what a reconciliation found. None if a repair would copy nothing.
 
@@ -213,7 +178,3 @@ def _repair_hint(report: Mapping[str, Any], command: str) -> str | None:
     if rows.get("missing") or rows.get("stale"):
         return f"{command} --repair copies what is missing or stale, and verifies it"
     return None
-
-
-def _text(place: str) -> str:
-    return shlex.quote(shown(place))

@@ -43,14 +43,14 @@ KINDS = ("copy", "put", "create", "part", "complete", "head", "get", "tagging", 
 
 @dataclass(frozen=True, slots=True)
 class PricedWork:
-    """What decides the price of a run: its verb, and some of its options.
+    """What decides the price of a run: whether it copies or compares, and some of its options.
 
     `storage_class`: of the copies, `keep`: the source's. `sse`: aws:kms takes data keys, twice with
     dsse. `streamed`: bytes pass through the worker. `apart`: to another service. `cross_region`:
     they leave the source's region, by `endpoint_hops` where the worker carries them.
     """
 
-    verb: str
+    is_copying: bool = True
     all_versions: bool = False
     deep: bool = False
     streamed: bool = False
@@ -64,10 +64,10 @@ class PricedWork:
     part_size_bytes: int = COPY_PART_BYTES
 
     @classmethod
-    def of(cls, spec: RunSpec) -> PricedWork:
+    def of(cls, spec: RunSpec, *, is_copying: bool = True) -> PricedWork:
         """The work of a run. An option that its spec does not have is at its default."""
         names = [name for name in cls.__dataclass_fields__ if spec.options.get(name) not in (None, "")]
-        return cls(**{"verb": spec.job} | {name: spec.options[name] for name in names})
+        return cls(**{name: spec.options[name] for name in names} | {"is_copying": is_copying})
 
 
 class PartRule(NamedTuple):
@@ -192,9 +192,9 @@ def load_price_table(text: str) -> PriceTable:
 
 def part_rule(work: PricedWork) -> PartRule:
     """The size from which a job works in parts, and the parts' size, for a plan's `histogram`."""
-    if work.verb == "replicate" and not work.streamed:
+    if work.is_copying and not work.streamed:
         return PartRule(work.multipart_threshold_bytes, work.part_size_bytes)
-    if work.verb == "replicate" or work.deep:
+    if work.is_copying or work.deep:
         return PartRule(RANGE_BYTES, RANGE_BYTES)
     return PartRule(COPY_THRESHOLD_BYTES, COPY_PART_BYTES)
 
@@ -202,7 +202,7 @@ def part_rule(work: PricedWork) -> PartRule:
 def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
     """Requests by kind if every row is new at the destination and nothing has to be tried again.
 
-    | replicate                                | requests per row                                        |
+    | copies                                   | requests per row                                        |
     |------------------------------------------|---------------------------------------------------------|
     | one CopyObject                           | copy                                                    |
     | … of unknown size, or with Object Lock   | 2 head, copy                                            |
@@ -211,7 +211,7 @@ def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
     | streamed, in parts                       | 2 head, tagging, create, its parts with a get each, complete |
 
     With all versions: a list per key, one head instead of two, a delete per delete marker.
-    Verify: 2 head; deep: and a get of each range on both sides; all versions: a list per key.
+    Comparisons: 2 head; deep: and a get of each range on both sides; all versions: a list per key.
     """
     total: Counter[str] = Counter()
     for group in histogram.groups:
@@ -223,7 +223,7 @@ def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
 
 def bytes_moved(work: PricedWork, histogram: Histogram) -> int:
     """Bytes that have to be copied or read, once for each side that reads them."""
-    sides = 1 if work.verb == "replicate" else 2 if work.deep else 0
+    sides = 1 if work.is_copying else 2 if work.deep else 0
     return sides * sum(group.size_bytes for group in histogram.groups)
 
 
@@ -266,7 +266,7 @@ def estimate(work: PricedWork, histogram: Histogram, prices: PriceTable) -> dict
         dollars["deletes"] += requests["delete"] * prices.delete_per_1000 / 1000
         moved_gib = bytes_moved(work, Histogram((group,), 0)) / GIB
         dollars["retrieval"] += moved_gib * read.retrieval_per_gib
-        if work.verb == "replicate" and (work.sse or "").startswith("aws:kms"):
+        if work.is_copying and (work.sse or "").startswith("aws:kms"):
             keys = 2 if work.sse == "aws:kms:dsse" else 1
             writes = requests["copy"] + requests["put"] + requests["part"]
             dollars["kms"] += keys * writes * prices.kms_per_1000 / 1000
@@ -287,16 +287,14 @@ def estimate_seconds(requests: Mapping[str, int], bytes_moved: int, processes: i
 
 
 def _requests(work: PricedWork, group: Group) -> Counter[str]:
-    if work.verb == "replicate":
-        return _replicate_requests(work, group)
-    if work.verb == "verify":
-        if group.is_delete_marker:
-            return Counter()
-        return Counter(head=2 * group.rows, get=2 * group.parts if work.deep else 0)
-    raise ValueError(f"no price for the job {work.verb!r}")
+    if work.is_copying:
+        return _copy_requests(work, group)
+    if group.is_delete_marker:
+        return Counter()
+    return Counter(head=2 * group.rows, get=2 * group.parts if work.deep else 0)
 
 
-def _replicate_requests(work: PricedWork, group: Group) -> Counter[str]:
+def _copy_requests(work: PricedWork, group: Group) -> Counter[str]:
     rows, parts, streamed = group.rows, group.parts, work.streamed
     if group.is_delete_marker:
         return Counter(delete=rows)

@@ -10,7 +10,7 @@ from jobs.core.run import Plan, RunSpec
 from jobs.expire.job import GROUPS_AT_ONCE, Expire, ExpireOptions
 from jobs.expire.places import command_of
 from jobs.ledger.ledger import Ledger
-from jobs.runs.kind import Kind, Opened
+from jobs.runs.kind import Kind, Opened, no_hints
 
 
 def _open(opened: Opened) -> Expire:
@@ -64,4 +64,6 @@ KIND = Kind(
     not_retried=_not_retried,
     not_resumed=_not_resumed,
     report_details=_report_details,
+    deletes=True,
+    hints=no_hints,
 )

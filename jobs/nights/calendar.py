@@ -177,13 +177,13 @@ def find_emptied(
     return None
 
 
-def left_by_run(job: str, outcomes: Mapping[str, int]) -> int:
-    """Return how many rows of a replicate or verify run need attention.
+def left_by_run(stage: Stage, outcomes: Mapping[str, int]) -> int:
+    """Return how many rows of a stage's run need attention.
 
-    A source that has `changed` during the night needs none in a verify run: it is in flight, and
-    judged the next time.
+    A source that has `changed` during the night needs none where a stage verifies: it is in flight,
+    and judged the next time.
     """
-    well = {*GOOD, Status.CHANGED} if job == "verify" else GOOD
+    well = GOOD if stage is Stage.REPAIR else {*GOOD, Status.CHANGED}
     return sum(count for status, count in outcomes.items() if status not in well)
 
 

@@ -77,7 +77,7 @@ async def _naming(
     if stage["stage"] == Stage.REPAIR and stage["refused"]:
         return _Named(ledger.uri(reconciled, "repair.parquet"), "true")
     if stage["run_id"] and ((await ledger.report(stage["run_id"])) or {}).get("failures_manifest"):
-        condition = f"status <> '{Status.CHANGED}'" if stage["job"] == "verify" else "true"
+        condition = "true" if stage["stage"] == Stage.REPAIR else f"status <> '{Status.CHANGED}'"
         return _Named(await failures_of(ledger, stage["run_id"]), condition)
     return None
 

@@ -208,7 +208,7 @@ class _Night:
                 keeps_extra=not of_replica.delete_markers if of_replica else self._keeps_extra,
             )
         else:
-            left = left_by_run(report["job"], counts) if is_complete else report["rows"] - report["accounted"]
+            left = left_by_run(stage, counts) if is_complete else report["rows"] - report["accounted"]
             if unseen := left_out(given, report["rows"], report["excluded"].get("duplicate", 0)):
                 left, counts = left + unseen, counts | {LEFT_OUT: unseen}
         kept = ("run_id", "job", "state", "rows", "bytes", "seconds", "planned_dollars", "report", "report_html")

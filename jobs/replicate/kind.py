@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
+from jobs.core.display import shown
+from jobs.core.outcome import Status
 from jobs.replicate.job import Replicate, ReplicateOptions
-from jobs.runs.kind import NOTHING_THERE, Kind, Opened
+from jobs.runs.kind import NOTHING_THERE, Kind, Opened, bad_outcomes, hint_at_retry
 from jobs.runs.launch import plan_run
 
 
@@ -14,6 +19,24 @@ def _open(opened: Opened) -> Replicate:
     return Replicate(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
 
 
+def _hints(report: Mapping[str, Any]) -> list[str]:
+    """A retry would find changed objects changed again: a verify run says which ones to replace."""
+    bad = bad_outcomes(report)
+    if not bad.pop(Status.CHANGED, 0):
+        return hint_at_retry(report)
+    sides = " ".join(f"--{side} {shlex.quote(shown(report[side]))}" for side in ("source", "destination"))
+    return [
+        f"compare what changed with  sealift verify --manifest run:{report['run_id']} {sides} --deep",
+        "then overwrite what differs by a retry of that verify run",
+        *(hint_at_retry(report, "the others") if bad else []),
+    ]
+
+
 KIND = Kind(
-    "replicate", _open, plan=partial(plan_run, refuses_large=True), retried_as="replicate", assumption=NOTHING_THERE
+    "replicate",
+    _open,
+    plan=partial(plan_run, refuses_large=True),
+    retried_as="replicate",
+    assumption=NOTHING_THERE,
+    hints=_hints,
 )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location, Route
+from jobs.core.outcome import Status
 from jobs.core.run import Side
 from jobs.ledger.ledger import Ledger
 from jobs.restore.job import CHAINS_AT_ONCE, Restore, RestoreOptions
 from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import Tier
-from jobs.runs.kind import Kind, Opened
+from jobs.runs.kind import Kind, Opened, bad_outcomes, hint_at_retry
 from jobs.runs.request import Planned, Request
 from jobs.s3.sessions import open_side
 
@@ -51,4 +54,13 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
     return await plan_run(request, ledger, settings, display)
 
 
-KIND = Kind("restore", _open, CHAINS_AT_ONCE, _plan, retried_as="restore")
+def _hints(report: Mapping[str, Any]) -> list[str]:
+    """No retry brings back what no archive has whole."""
+    bad = bad_outcomes(report)
+    if not bad.pop(Status.UNRESTORABLE, 0):
+        return hint_at_retry(report)
+    others = hint_at_retry(report, "the others") if bad else []
+    return ["see which archives have a key with  sealift archives find KEY", *others]
+
+
+KIND = Kind("restore", _open, CHAINS_AT_ONCE, _plan, retried_as="restore", hints=_hints)

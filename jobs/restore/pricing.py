@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobs.archives.files import archive_ref
@@ -99,7 +98,7 @@ def forecast(
     together.
     """
     tier, days, is_history = Tier(spec.options["tier"]), int(spec.options["days"]), bool(spec.options["is_history"])
-    work = replace(PricedWork.of(spec), verb="replicate")  # what it copies, it copies as replicate does
+    work = PricedWork.of(spec)
     versions = _cold_versions(chosen) if is_history else []
     thaw = estimate_thaw([*archives.cold.values(), *versions], tier, days, prices)
     requests: Counter[str] = Counter()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from jobs.core.model import ObjectInfo
 from jobs.core.pricing import GIB, PriceTable
+from jobs.ledger.agreement import run_job
 
 DAYS_A_MONTH = 30.4
 DAYS = 7
@@ -119,6 +120,11 @@ def estimate_thaw(objects: Iterable[ColdObjects], tier: Tier, days: int, prices:
 def waiting_name(bucket: str, key: str, run_id: str = "") -> str:
     """The note that a run waits for an object to thaw. Without a run: the folder of all notes."""
     return f"thawing/{bucket}/{key}/{run_id and f'{run_id}.json'}"
+
+
+def can_wait(run_id: str) -> bool:
+    """Whether a run may wait for thawed objects: by its id, it is a restore run."""
+    return run_job(run_id) == "restore"
 
 
 def refusal(storage_class: str, tier: Tier) -> str | None:

@@ -62,7 +62,7 @@ def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
         options=options,
         manifest=f"the rows of {spec.run_id}",
     )
-    work = pricing.PricedWork.of(spec)
+    work = pricing.PricedWork.of(spec, is_copying=False)
     requests = pricing.requests_for(work, histogram)
     return replace(
         planned,

@@ -5,10 +5,12 @@ Each record is in the package of its work (`kind.py`), and `jobs.registry` finds
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from jobs.core.model import Route
+from jobs.core.outcome import GOOD
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import RunSpec
 from jobs.ledger.ledger import Ledger
@@ -51,6 +53,21 @@ NOTHING_THERE = (
 """What a forecast of copies assumes."""
 
 
+def bad_outcomes(report: Mapping[str, Any]) -> dict[str, int]:
+    """The outcomes of a report that are not good ones, with their rows."""
+    return {status: rows for status, rows in report["outcomes"].items() if status not in GOOD and rows}
+
+
+def hint_at_retry(report: Mapping[str, Any], which: str = "them") -> list[str]:
+    """The one next step where a retry can end otherwise than the run did."""
+    return [f"try {which} again with  sealift runs retry {report['run_id']}"]
+
+
+def no_hints(report: Mapping[str, Any]) -> list[str]:
+    """Nothing, where the report itself says what to do."""
+    return []
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of work.
@@ -62,6 +79,11 @@ class Kind:
     what to do instead.
     `not_resumed` says why an unfinished run does not continue by itself. None: it continues.
     `assumption`: what its forecast takes for granted of the destination.
+    `deletes`: its runs delete originals, or would without a dry run. So the ledger alone starts
+    none of them, and a request names other runs by their whole ids.
+    `may_be_empty`: a plan without rows is no mistake, if it says what left them out.
+    `is_proof_only`: it writes nothing, so no run of it repairs what another one left.
+    `hints`: the next steps for a complete run with bad rows, by its report.
     """
 
     name: str
@@ -72,4 +94,8 @@ class Kind:
     not_retried: Callable[[RunSpec], str] | None = None
     not_resumed: Callable[[RunSpec], str] | None = None
     assumption: str = ""
+    deletes: bool = False
+    may_be_empty: bool = False
+    is_proof_only: bool = False
+    hints: Callable[[Mapping[str, Any]], list[str]] = hint_at_retry
     report_details: ReportDetails = no_details

@@ -84,7 +84,7 @@ async def plan_run(
             route = Route(source.location, request.destination.location)
             batches, extra = await prepare(batches, request, route, ledger, draft, display)
         spec = draft.spec(description, extra | draft.ways(source), source)
-        work = PricedWork.of(spec)
+        work = PricedWork.of(spec, is_copying=copies)
         largest_bytes = _largest_bytes(work, settings)
 
         async def write_shard(number: int, data: bytes) -> None:

@@ -7,7 +7,7 @@ between the same places on no smaller a selection. A run of no rows takes nobody
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobs.core.run import RunSpec, RunState
@@ -49,11 +49,13 @@ def covers(later: Summary, earlier: Summary) -> bool:
     )
 
 
-def repaired(runs: Sequence[Summary]) -> set[str]:
+def repaired(runs: Sequence[Summary], is_proof_only: Callable[[str], bool]) -> set[str]:
     """The ids of the runs all of whose bad rows a retry brought to a good end.
 
-    `runs`: the latest first. A run counts as repaired too if what its retry left was repaired. The
-    repair of a reconciliation has a run for each prefix, and may leave out differences.
+    `runs`: the latest first. `is_proof_only`: whether a job writes nothing, so that none of its
+    runs repairs what another one left. A run counts as repaired too if what its retry left was
+    repaired. The repair of a reconciliation has a run for each prefix, and may leave out
+    differences.
     """
     done: set[str] = set()
     rows: Counter[str] = Counter()
@@ -61,7 +63,7 @@ def repaired(runs: Sequence[Summary]) -> set[str]:
     for run in runs:
         first = run["retry_of"]
         is_well = run["state"] == RunState.COMPLETE and (not run["failures"] or run["run_id"] in done)
-        if first is None or run["job"] == "verify" or not run["rows"] or not is_well or run["scope"] is None:
+        if first is None or not run["rows"] or not is_well or run["scope"] is None or is_proof_only(run["job"]):
             continue
         rows[first] += run["rows"]
         if run["scope"]["manifest"] == f"run:{first}" or rows[first] >= failures.get(first, 0):

@@ -18,6 +18,7 @@ from jobs.errors import ConfigError, PreconditionFailed, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.figures import human_seconds
 from jobs.runs import launch
+from jobs.runs.kind import Kind
 from jobs.runs.request import Planned
 
 FRESH_SECONDS = 24 * 3600.0
@@ -25,15 +26,15 @@ FRESH_SECONDS = 24 * 3600.0
 _APPLY = "apply.json"
 
 
-async def save(planned: Planned, ledger: Ledger, executor: str) -> str:
+async def save(planned: Planned, ledger: Ledger, executor: str, kind: Kind) -> str:
     """Publish a plan that is not started now. Returns its digest, in hex.
 
     `executor`: where it is to work. Raises UsageError for a run that deletes: its command must name
     the places itself.
     """
     spec, plan = planned.spec, planned.plan
-    if is_destructive(spec) or spec.job == "expire":
-        raise UsageError("--save: an expire run starts with places that you name, never with those of the ledger")
+    if is_destructive(spec) or kind.deletes:
+        raise UsageError(f"--save: an {kind.name} run starts with places that you name, never with those of the ledger")
     shards = tuple(
         replace(shard, sha256=hashlib.sha256((planned.scratch / f"{number:05d}.parquet").read_bytes()).hexdigest())
         for number, shard in enumerate(plan.shards)
@@ -58,13 +59,13 @@ async def require_started(ledger: Ledger, spec: RunSpec) -> None:
         )
 
 
-async def check_startable(ledger: Ledger, spec: RunSpec, plan: Plan, sha256: str | None) -> None:
+async def check_startable(ledger: Ledger, spec: RunSpec, plan: Plan, kind: Kind, sha256: str | None) -> None:
     """Check that a plan is saved, fresh, not started, and the one of this digest (None: any).
 
     Raises UsageError, ConfigError, StoreError.
     """
     run_id = spec.run_id
-    if SAVED not in spec.options or is_destructive(spec) or spec.job == "expire":
+    if SAVED not in spec.options or is_destructive(spec) or kind.deletes:
         raise UsageError(f"run {run_id} is no saved plan: `sealift {spec.job} … --dry-run --save` makes one")
     if not await is_waiting(ledger, spec):
         raise UsageError(f"the plan {run_id} was started already: see  sealift runs show {run_id}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from jobs.core.run import RunSpec
 from jobs.runs.kind import Kind, Opened
 from jobs.verify.archives_job import ARCHIVES_AT_ONCE, VerifyArchives
@@ -19,4 +22,16 @@ def _not_retried(spec: RunSpec) -> str:
     return f"run {spec.run_id} only read archives: compact again, or restore, what it found damaged"
 
 
-KIND = Kind("verify archives", _open, ARCHIVES_AT_ONCE, plan_run, not_retried=_not_retried)
+def _hints(report: Mapping[str, Any]) -> list[str]:
+    return ["restore what is whole, or compact the originals again"]
+
+
+KIND = Kind(
+    "verify archives",
+    _open,
+    ARCHIVES_AT_ONCE,
+    plan_run,
+    not_retried=_not_retried,
+    is_proof_only=True,
+    hints=_hints,
+)

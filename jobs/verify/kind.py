@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jobs.config import Settings
-from jobs.core.display import Display
+from jobs.core.display import Display, shown
 from jobs.core.model import Route
+from jobs.core.outcome import Status
 from jobs.ledger.ledger import Ledger
-from jobs.runs.kind import Kind, Opened
+from jobs.runs.kind import Kind, Opened, bad_outcomes
 from jobs.runs.launch import plan_run
 from jobs.runs.request import Draft, Planned, Request
 from jobs.verify.attest import attest
@@ -43,10 +44,20 @@ async def _attest(
     return await attest(batches, route, uris, ledger.store, draft.scratch, draft.started, display)
 
 
+def _hints(report: Mapping[str, Any]) -> list[str]:
+    retry = f"sealift runs retry {report['run_id']}"
+    if bad_outcomes(report).get(Status.MISSING) == report["rows"]:
+        destination = shown(report["destination"])
+        return [f"every row is missing: is {destination} the right destination? If so, copy them with  {retry}"]
+    return [f"copy them again with  {retry}"]
+
+
 KIND = Kind(
     "verify",
     _open,
     plan=_plan,
     retried_as="replicate",
     assumption="each object is at the destination, which was not looked at, and both sides can be compared as asked",
+    is_proof_only=True,
+    hints=_hints,
 )

@@ -33,76 +33,71 @@ MARKERS = Group("STANDARD", False, False, True, 5, 0, 5)
 
 
 @pytest.mark.parametrize(
-    ("job", "options", "groups", "expected"),
+    ("is_copying", "options", "groups", "expected"),
     [
-        ("replicate", {}, [SMALL], {"copy": 1000}),
-        ("replicate", {}, [UNKNOWN], {"copy": 10, "head": 20}),
-        ("replicate", {"object_lock": True}, [SMALL], {"copy": 1000, "head": 2000}),
-        ("replicate", {}, [LARGE], {"create": 2, "part": 1600, "complete": 2, "head": 4, "tagging": 2}),
+        (True, {}, [SMALL], {"copy": 1000}),
+        (True, {}, [UNKNOWN], {"copy": 10, "head": 20}),
+        (True, {"object_lock": True}, [SMALL], {"copy": 1000, "head": 2000}),
+        (True, {}, [LARGE], {"create": 2, "part": 1600, "complete": 2, "head": 4, "tagging": 2}),
         (
-            "replicate",
+            True,
             {},
             [SMALL, LARGE],
             {"copy": 1000, "create": 2, "part": 1600, "complete": 2, "head": 4, "tagging": 2},
         ),
-        ("replicate", {"streamed": True}, [SMALL], {"put": 1000, "head": 2000, "get": 1000, "tagging": 1000}),
+        (True, {"streamed": True}, [SMALL], {"put": 1000, "head": 2000, "get": 1000, "tagging": 1000}),
         (
-            "replicate",
+            True,
             {"streamed": True},
             [LARGE],
             {"create": 2, "part": 1600, "complete": 2, "head": 4, "get": 1600, "tagging": 2},
         ),
         (
-            "replicate",
+            True,
             {"all_versions": True},
             [SMALL, MARKERS],
             {"copy": 1000, "head": 1000, "list": 300, "delete": 5},
         ),
-        ("verify", {}, [SMALL, LARGE], {"head": 2004}),
-        ("verify", {"deep": True}, [SMALL, LARGE], {"head": 2004, "get": 5200}),
-        ("verify", {"all_versions": True}, [SMALL, MARKERS], {"head": 2000, "list": 300}),
-        ("replicate", {}, [], {}),
+        (False, {}, [SMALL, LARGE], {"head": 2004}),
+        (False, {"deep": True}, [SMALL, LARGE], {"head": 2004, "get": 5200}),
+        (False, {"all_versions": True}, [SMALL, MARKERS], {"head": 2000, "list": 300}),
+        (True, {}, [], {}),
     ],
 )
-def test_requests(job, options, groups, expected):
-    assert requests_for(PricedWork(job, **options), Histogram(tuple(groups), 300)) == expected
-
-
-def test_a_job_without_prices_is_a_bug():
-    with pytest.raises(ValueError, match="compact"):
-        requests_for(PricedWork("compact"), Histogram((SMALL,), 1))
+def test_requests(is_copying, options, groups, expected):
+    assert requests_for(PricedWork(is_copying, **options), Histogram(tuple(groups), 300)) == expected
 
 
 @pytest.mark.parametrize(
-    ("job", "options", "groups", "expected"),
+    ("is_copying", "options", "groups", "expected"),
     [
-        ("replicate", {}, [SMALL], {"puts": 0.005}),
-        ("replicate", {"storage_class": "keep"}, [SMALL], {"puts": 0.005}),
-        ("replicate", {"storage_class": "GLACIER_IR"}, [SMALL], {"puts": 0.02}),
-        ("replicate", {"sse": "aws:kms"}, [SMALL], {"puts": 0.005, "kms": 0.003}),
-        ("replicate", {"sse": "aws:kms:dsse"}, [SMALL], {"puts": 0.005, "kms": 0.006}),
-        ("replicate", {}, [LARGE], {"puts": 0.01604, "gets": 0.000006, "retrieval": 1.0}),
+        (True, {}, [SMALL], {"puts": 0.005}),
+        (True, {"storage_class": "keep"}, [SMALL], {"puts": 0.005}),
+        (True, {"storage_class": "GLACIER_IR"}, [SMALL], {"puts": 0.02}),
+        (True, {"sse": "aws:kms"}, [SMALL], {"puts": 0.005, "kms": 0.003}),
+        (True, {"sse": "aws:kms:dsse"}, [SMALL], {"puts": 0.005, "kms": 0.006}),
+        (True, {}, [LARGE], {"puts": 0.01604, "gets": 0.000006, "retrieval": 1.0}),
         (
-            "replicate",
+            True,
             {"storage_class": "DEEP_ARCHIVE"},
             [LARGE],
             {"puts": 0.00811, "gets": 0.000006, "retrieval": 1.0},
         ),
         (
-            "replicate",
+            True,
             {"cross_region": True},
             [LARGE],
             {"puts": 0.01604, "gets": 0.000006, "retrieval": 1.0, "transfer": 2.0},
         ),
-        ("verify", {}, [SMALL], {"gets": 0.0008}),
-        ("verify", {"cross_region": True}, [SMALL], {"gets": 0.0008}),
-        ("verify", {"deep": True}, [LARGE], {"gets": 0.003204, "retrieval": 2.0}),
-        ("replicate", {"all_versions": True}, [MARKERS], {"lists": 0.0015}),
-        ("replicate", {}, [], {}),
+        (False, {}, [SMALL], {"gets": 0.0008}),
+        (False, {"cross_region": True}, [SMALL], {"gets": 0.0008}),
+        (False, {"deep": True}, [LARGE], {"gets": 0.003204, "retrieval": 2.0}),
+        (True, {"all_versions": True}, [MARKERS], {"lists": 0.0015}),
+        (True, {}, [], {}),
     ],
 )
-def test_dollars(job, options, groups, expected):
-    dollars = estimate(PricedWork(job, **options), Histogram(tuple(groups), 300), read_price_table())
+def test_dollars(is_copying, options, groups, expected):
+    dollars = estimate(PricedWork(is_copying, **options), Histogram(tuple(groups), 300), read_price_table())
     assert dollars == pytest.approx(expected)
 
 
@@ -128,13 +123,13 @@ groups = st.builds(
 
 
 @given(
-    st.sampled_from(["replicate", "verify"]),
+    st.booleans(),
     st.fixed_dictionaries({}, optional={name: st.booleans() for name in ("streamed", "deep", "all_versions")}),
     st.lists(groups, max_size=4),
     groups,
 )
-def test_more_rows_never_cost_less(job, options, some, more):
-    prices, work = read_price_table(), PricedWork(job, **options)
+def test_more_rows_never_cost_less(is_copying, options, some, more):
+    prices, work = read_price_table(), PricedWork(is_copying, **options)
     before, after = Histogram(tuple(some), 10), Histogram((*some, more), 11)
     assert sum(estimate(work, before, prices).values()) <= sum(estimate(work, after, prices).values()) * 1.000001
     fewer, all_ = requests_for(work, before), requests_for(work, after)
@@ -157,24 +152,24 @@ def test_seconds(requests, bytes_moved, processes, seconds):
 
 
 @pytest.mark.parametrize(
-    ("job", "options", "rule"),
+    ("is_copying", "options", "rule"),
     [
-        ("replicate", {}, PartRule(5_000_000_000, 64 * 1024**2)),
-        ("replicate", {"multipart_threshold_bytes": 1, "part_size_bytes": 2}, PartRule(1, 2)),
-        ("replicate", {"streamed": True, "part_size_bytes": 2}, PartRule(RANGE_BYTES, RANGE_BYTES)),
-        ("verify", {"deep": True}, PartRule(RANGE_BYTES, RANGE_BYTES)),
-        ("verify", {}, PartRule(5_000_000_000, 64 * 1024**2)),
+        (True, {}, PartRule(5_000_000_000, 64 * 1024**2)),
+        (True, {"multipart_threshold_bytes": 1, "part_size_bytes": 2}, PartRule(1, 2)),
+        (True, {"streamed": True, "part_size_bytes": 2}, PartRule(RANGE_BYTES, RANGE_BYTES)),
+        (False, {"deep": True}, PartRule(RANGE_BYTES, RANGE_BYTES)),
+        (False, {}, PartRule(5_000_000_000, 64 * 1024**2)),
     ],
 )
-def test_the_part_rule_of_a_job(job, options, rule):
-    assert part_rule(PricedWork(job, **options)) == rule
+def test_the_part_rule_of_a_job(is_copying, options, rule):
+    assert part_rule(PricedWork(is_copying, **options)) == rule
 
 
 def test_the_work_of_a_run_is_what_its_spec_says_and_nothing_else():
     side = Side(Location("bucket"))
     options = {"storage_class": "", "sse": None, "deep": True, "part_size_bytes": 7, "overwrite": "older"}
     spec = RunSpec("run", "replicate", 0.0, side, side, "manifest", options)
-    assert PricedWork.of(spec) == PricedWork("replicate", deep=True, part_size_bytes=7)
+    assert PricedWork.of(spec) == PricedWork(deep=True, part_size_bytes=7)
 
 
 def test_the_table_that_comes_with_sealift_says_what_it_is():
@@ -250,4 +245,4 @@ def test_a_missing_table_is_named(tmp_path):
     ],
 )
 def test_bytes_that_a_worker_carries_leave_aws_only_between_services(options, per_gib):
-    assert far_per_gib(PricedWork("replicate", **options), read_price_table()) == pytest.approx(per_gib)
+    assert far_per_gib(PricedWork(**options), read_price_table()) == pytest.approx(per_gib)

@@ -6,7 +6,7 @@ import ast
 import io
 import tokenize
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,14 @@ SUBJECTS = {
 }
 """Subjects, and what the names of their modules have in them (a package's name counts for all that it holds)."""
 PROSE_COLUMNS = 100
+JOBS = {"replicate", "verify", "compact", "restore", "expire", "reconcile"}
+OTHER_WORDS = {
+    "jobs/registry.py": "the registry itself",
+    "jobs/cli/__init__.py": "commands, of which some are called like jobs",
+    "jobs/doctor/needs.py": "roles of Terraform, of which some are called like jobs",
+    "jobs/ledger/agreement.py": "the form of a plan: below the kinds of work, a comparison's is the one without shards",
+}
+"""Modules that may tell jobs, or what is called like them, by their names, each with what it says by them."""
 
 
 @dataclass(slots=True)
@@ -56,7 +64,8 @@ def measure(root: Path) -> Measures:
             found.semicolons += ";" in docstring
             found.long_prose += sum(_is_long_prose(line) for line in docstring.splitlines())
         found.long_prose += sum(_is_long_prose(line) for line in _comments(text))
-        found.job_comparisons += [f"{name}:{line}" for line in _job_comparisons(tree)]
+        if not _may_name_jobs(root, name):
+            found.job_comparisons += [f"{name}:{line}" for line in sorted({*_job_comparisons(tree)})]
         found.untyped_options += [f"{name}:{line}" for line in _untyped_options(tree)]
     return found
 
@@ -86,18 +95,65 @@ def _comments(text: str) -> Iterator[str]:
             yield token.line.rstrip("\n")
 
 
+def _may_name_jobs(root: Path, module: Path) -> bool:
+    """A package of work may name itself and other jobs: the engine and the entrances may not."""
+    return str(module) in OTHER_WORDS or (module.parent.name in JOBS and (root / module.parent / "kind.py").exists())
+
+
 def _job_comparisons(tree: ast.Module) -> Iterator[int]:
-    """Where the `job` of something is compared with a string, or a job's type is asked."""
+    """Where a job is told by its name or its type, whatever the form.
+
+    A comparison (`==`, `in`) of a job with any text, or of anything with a job's name, a `case` of a job's name, a
+    dictionary by jobs' names, and `isinstance` of a job.
+    """
+    constants = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
-            has_job = any(isinstance(side, ast.Attribute) and side.attr == "job" for side in sides)
-            if has_job and any(isinstance(side, ast.Constant) for side in sides):
+            texts = {text for side in sides for text in _texts(side, constants)}
+            if texts and (texts <= JOBS or any(map(_is_job, sides))):
                 yield node.lineno
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
-            kind = node.args[0]
-            if isinstance(kind, ast.Attribute) and kind.attr == "job":
+        elif isinstance(node, ast.MatchValue) and _texts(node.value, constants) & JOBS:
+            yield node.value.lineno
+        elif isinstance(node, ast.Dict):
+            keys = {text for key in node.keys if key is not None for text in _texts(key, constants)}
+            if len(keys & JOBS) > 1:
                 yield node.lineno
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance" and _is_job(node.args[0]):
+            yield node.lineno
+
+
+def _is_job(node: ast.expr) -> bool:
+    """`job`, `spec.job`, `report["job"]`, `report.get("job")`, `run_job(…)`."""
+    if isinstance(node, ast.Call):
+        called = ast.unparse(node.func)
+        is_read = called.endswith(".get") and node.args and _texts(node.args[0], {}) == {"job"}
+        return bool(is_read) or called.endswith(("run_job", "_job_of"))
+    if isinstance(node, ast.Subscript):
+        return _texts(node.slice, {}) == {"job"}
+    return getattr(node, "attr", getattr(node, "id", "")) in ("job", "verb")
+
+
+def _texts(node: ast.expr, constants: Mapping[str, ast.expr]) -> set[str]:
+    """The strings that an expression says: itself, in a container, or by the name of a constant of the module."""
+    if isinstance(node, ast.Constant):
+        return {node.value} if isinstance(node.value, str) else set()
+    if isinstance(node, ast.Name) and node.id in constants:
+        return _texts(constants[node.id], {})
+    if isinstance(node, ast.Name | ast.Attribute):  # a constant of another module
+        name = node.id if isinstance(node, ast.Name) else node.attr
+        return {name} if name.isupper() else set()
+    if isinstance(node, ast.Tuple | ast.List | ast.Set):
+        return {text for each in node.elts for text in _texts(each, constants)}
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "frozenset" and node.args:
+        return _texts(node.args[0], constants)
+    return set()
 
 
 def _untyped_options(tree: ast.Module) -> Iterator[int]:

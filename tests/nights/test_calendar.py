@@ -138,8 +138,8 @@ def test_of_the_rows_that_a_run_was_given_each_is_planned_a_duplicate_or_left_ou
 
 def test_a_source_that_moves_on_while_it_is_verified_is_nobodys_affair_but_a_repair_that_fails_is() -> None:
     outcomes = {"verified": 5, "copied": 2, "changed": 3, "mismatched": 1}
-    assert left_by_run("verify", outcomes) == 1
-    assert left_by_run("replicate", outcomes) == 4
+    assert left_by_run(Stage.VERIFY, outcomes) == 1
+    assert left_by_run(Stage.REPAIR, outcomes) == 4
 
 
 def stage(

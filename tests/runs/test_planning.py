@@ -125,7 +125,7 @@ def test_nothing_selected_is_a_plan_without_shards():
     assert (planned.rows, planned.size_bytes, planned.shards, shards) == (0, 0, (), [])
     assert planned.excluded == {"prefix": 2}
     assert planned.histogram == Histogram((), 0)
-    assert forecast(planned, PricedWork("replicate"), 2).total_dollars == 0
+    assert forecast(planned, PricedWork(), 2).total_dollars == 0
     assert plan([])[0].rows == 0
 
 
@@ -270,7 +270,7 @@ def _check_shards(rows, selection, planned, shards):
 
 def test_the_forecast_is_a_plan_that_survives_json():
     planned, _ = plan([row("a", size_bytes=6_000_000_000), row("b"), row("c", size_bytes=None)])
-    found = forecast(planned, PricedWork("replicate"), 2)
+    found = forecast(planned, PricedWork(), 2)
     assert found.requests == {"copy": 2, "create": 1, "part": 90, "complete": 1, "head": 4, "tagging": 1}
     assert found.total_dollars == pytest.approx((94 * 0.005 + 5 * 0.0004) / 1000)
     assert found.price_table.startswith("us-east-1")

@@ -49,7 +49,7 @@ def test_copies_between_regions_pass_through_workers_behind_endpoints(
     assert ways["1"]["streamed"] == bool(hops)
     if hops:
         prices = read_price_table()
-        assert far_per_gib(PricedWork("replicate", **ways["1"]), prices) == pytest.approx(
+        assert far_per_gib(PricedWork(**ways["1"]), prices) == pytest.approx(
             hops * (prices.cross_region_per_gib + 0.01)
         )
 

@@ -63,7 +63,7 @@ class Scratch:
 async def plan(spec: RunSpec, rows: Sequence[ObjectVersion], *, rows_per_shard: int, is_full: bool) -> Planned:
     """Planned shards that wait to be published. Full: by the real planner, whose plan must be the pure one's."""
     is_selected = spec.retry_of is not None or spec.options["all_versions"]
-    work = PricedWork.of(spec)
+    work = PricedWork.of(spec, is_copying=spec.job != "verify")
     rule = part_rule(work)
     pure = cut(rows, all_versions=is_selected, rows_per_shard=rows_per_shard, threshold_bytes=rule[0])
     if not is_full:
