@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 import jobs
@@ -30,7 +32,7 @@ REASONS = {
 BARE_STORES = {
     "jobs.cli": "the ledger's",
     "jobs.cli.archives": "the ledger's",
-    "jobs.cli.policy": "reads",
+    "jobs.cli.policy_and_ledger": "reads",
     "jobs.cli.reconcile": "reads",
     "jobs.cli.worker": "the ledger's",
     "jobs.doctor.gather_stored": "tries what the server heeds",
@@ -212,6 +214,12 @@ def test_every_package_has_its_place_in_the_list_of_layers():
     there |= {f"jobs.{path.parent.name}" for path in (ROOT / "jobs").glob("*/__init__.py")}
     assert there - listed == {"jobs.__init__", "jobs.__main__", "jobs.container"}
     assert listed - there == {"scheduler"}
+
+
+def test_no_modules_import_each_other():
+    """Not even within functions: two such modules are one idea, or one part of them is a third."""
+    graph = grimp.build_graph("jobs", "scheduler", exclude_type_checking_imports=True)
+    TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
 
 
 def test_every_package_says_what_it_does():

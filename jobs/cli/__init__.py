@@ -1,9 +1,9 @@
 """The command line: the only code that prints or exits. A command loads when it is used.
 
 Each command has a module of its name, which turns options into a typed request, and the answer into
-text. Its options are one frozen dataclass (`options`). Shared: `start_options`, `pair_options`,
-`texts` (plans and reports as text), `console` (progress, tables, JSON, standard streams),
-`run_command`.
+text. Its options are one frozen dataclass (`options`). Shared: `start_options`,
+`policy_and_ledger`, `texts` (plans and reports as text), `console` (progress, tables, JSON,
+standard streams), `run_command`.
 
 Nothing here decides what happens to an object.
 """
@@ -150,7 +150,7 @@ def _require_claim(name: str, job_id: str) -> None:
     """
     import asyncio
 
-    from jobs.cli.options import ledger_location
+    from jobs.cli.policy_and_ledger import ledger_location
     from jobs.ledger.job_starts import claim_start
     from jobs.s3.sessions import open_store
 

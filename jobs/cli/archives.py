@@ -20,12 +20,12 @@ from jobs.cli.options import (
     command_options,
     group,
     json_option,
-    ledger_location,
     ledger_option,
     option,
     prefix_option,
     takes,
 )
+from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location

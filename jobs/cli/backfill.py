@@ -19,7 +19,7 @@ from jobs.cli.options import (
     prefix_option,
     takes,
 )
-from jobs.cli.pair_options import ChosenPair, PairOptions
+from jobs.cli.policy_and_ledger import ChosenPair, PairOptions
 from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import StartOptions
 from jobs.config import Settings

@@ -20,7 +20,6 @@ from jobs.cli.options import (
     command_options,
     flag,
     group,
-    ledger_location,
     ledger_option,
     manifest_option,
     option,
@@ -30,7 +29,7 @@ from jobs.cli.options import (
     takes,
     versions_option,
 )
-from jobs.cli.pair_options import choose_pair
+from jobs.cli.policy_and_ledger import choose_pair, ledger_location
 from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import StartOptions
 from jobs.compact.packing import MEMBERS_MAX, TARGET_BYTES, EarlierRule, PackingRule

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.cli import policy as policies
 from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, json_option, option, policy_option, takes
+from jobs.cli.policy_and_ledger import read_policy
 from jobs.config import Settings
 from jobs.errors import UsageError
 from jobs.policy.model import Pair, Policy
@@ -46,7 +46,7 @@ def doctor(options: DoctorCommand) -> int:
     from jobs.doctor.examine import examine
     from jobs.doctor.model import Status, exit_code
 
-    policy, system = policies.read(options.policy), Settings.from_environment().system
+    policy, system = read_policy(options.policy), Settings.from_environment().system
     lines = examine(policy, _pair(policy, options.pair), system)
     code = exit_code(lines)
     counts = {status.value: sum(line.status == status for line in lines) for status in Status}

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from jobs.cli import policy as policies
 from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, flag, json_option, option, policy_option, takes
+from jobs.cli.policy_and_ledger import read_policy
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.reports.document import iso_time
@@ -59,7 +59,7 @@ def list_events(options: ListEventsCommand) -> int:
     from jobs.aws.dead_letters import DeadLetters
     from jobs.backup.dead_events import explain
 
-    policy = policies.read(options.policy).called(Settings.from_environment().system)
+    policy = read_policy(options.policy).called(Settings.from_environment().system)
     letters = DeadLetters(options.queue or f"{policy.name}-objects", str(policy.ledger.region))
     waiting, messages = letters.count(), letters.look(options.limit)
     dead = asyncio.run(explain(messages, open_prompt_ledger(Location.parse(policy.ledger.uri))))
@@ -104,7 +104,7 @@ def redrive(options: RedriveCommand) -> int:
     """
     from jobs.aws.dead_letters import DeadLetters, Moved
 
-    policy = policies.read(options.policy).called(Settings.from_environment().system)
+    policy = read_policy(options.policy).called(Settings.from_environment().system)
     letters = DeadLetters(options.queue or f"{policy.name}-objects", str(policy.ledger.region))
     waiting = letters.count()
     moved = Moved(0, by_service=False) if options.dry_run or not waiting else letters.move(options.limit)

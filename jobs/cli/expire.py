@@ -28,7 +28,6 @@ from jobs.cli.options import (
     flag,
     group,
     json_option,
-    ledger_location,
     ledger_option,
     manifest_option,
     max_cost_option,
@@ -37,7 +36,7 @@ from jobs.cli.options import (
     policy_option,
     takes,
 )
-from jobs.cli.pair_options import ChosenPair, choose_pair
+from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location
 from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.config import Settings

@@ -24,7 +24,7 @@ from jobs.cli.options import (
     option,
     takes,
 )
-from jobs.cli.pair_options import PairOptions
+from jobs.cli.policy_and_ledger import PairOptions
 from jobs.cli.start_options import WorkerOptions
 from jobs.config import Settings
 from jobs.core.selection import parse_age

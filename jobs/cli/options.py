@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transf
 import click
 
 from jobs.cli.console import takes_log
-from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.run import Side
 from jobs.core.selection import Selection, parse_size, parse_when
@@ -379,20 +378,3 @@ class FilterOptions:
             versions=versions,
             sample=sample,
         )
-
-
-def ledger_location(ledger: str | None, settings: Settings) -> Location:
-    """The ledger of --ledger, SEALIFT_LEDGER or the policy, in this order.
-
-    Must not be called in an event loop. Raises UsageError if nobody names one.
-    """
-    uri = ledger or settings.ledger
-    if not uri and settings.policy:
-        from jobs.cli import policy as policies
-
-        uri = policies.read(settings.policy).ledger.uri
-    if not uri:
-        raise UsageError(
-            "no ledger: give --ledger s3://bucket/prefix, or set SEALIFT_LEDGER, or SEALIFT_POLICY to a policy file"
-        )
-    return Location.parse(uri)

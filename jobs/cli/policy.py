@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
 from dataclasses import fields, is_dataclass
@@ -13,13 +12,13 @@ import click
 
 from jobs.cli.console import emit
 from jobs.cli.options import LocationType, argument, command_options, flag, json_option, option, policy_option, takes
+from jobs.cli.policy_and_ledger import read_policy
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
 from jobs.errors import ConfigError, ExitCode, PolicyError, UsageError
 from jobs.policy.coverage import Explanation, explain, to_dict
 from jobs.policy.model import Destination, Pair, Policy, Replica
-from jobs.policy.reader import load_policy, read_policy
 from jobs.policy.rules import Finding, find_warnings
 from jobs.policy.words import Age, Size, Word
 from jobs.reports.figures import human_bytes
@@ -78,7 +77,7 @@ def check(options: CheckCommand) -> int:
     its defaults.
     """
     try:
-        found = read(options.file)
+        found = read_policy(options.file)
     except PolicyError as error:
         mistakes = [mistake._asdict() for mistake in error.mistakes]
         count = f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)}"
@@ -103,7 +102,7 @@ def explain_object(options: ExplainCommand) -> int:
     It asks S3 nothing. Where you leave out a fact about the object, the answer says "if".
     """
     answer = explain(
-        read(options.policy),
+        read_policy(options.policy),
         options.uri.bucket,
         options.uri.key,
         size_bytes=_word(Size, "--size", options.size),
@@ -121,25 +120,6 @@ def schema() -> int:
 
     click.echo(json.dumps(make_schema(), indent=2, ensure_ascii=False))
     return int(ExitCode.DONE)
-
-
-def read(file: str | None) -> Policy:
-    """The policy at a path or an s3:// URI. Raises UsageError, PolicyError and StoreError.
-
-    None: the one at SEALIFT_POLICY.
-    """
-    name = file or Settings.from_environment().policy
-    if name is None:
-        raise UsageError("no policy file: name one, or set SEALIFT_POLICY")
-    if not name.startswith("s3://"):
-        return read_policy(name)
-    return asyncio.run(_load(name))
-
-
-async def _load(uri: str) -> Policy:
-    from jobs.s3.sessions import open_store
-
-    return await load_policy(uri, open_store(None, None, None, max_in_flight=2))
 
 
 def plain(value: Any) -> Any:

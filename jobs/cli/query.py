@@ -24,11 +24,11 @@ from jobs.cli.options import (
     command_options,
     flag,
     json_option,
-    ledger_location,
     ledger_option,
     option,
     takes,
 )
+from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.errors import ConfigError, UsageError

@@ -25,7 +25,6 @@ from jobs.cli.options import (
     flag,
     group,
     json_option,
-    ledger_location,
     ledger_option,
     max_cost_option,
     max_objects_option,
@@ -33,6 +32,7 @@ from jobs.cli.options import (
     takes,
     versions_option,
 )
+from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.start_options import WorkerOptions
 from jobs.cli.texts import report_text
 from jobs.config import Settings

@@ -20,7 +20,6 @@ from jobs.cli.options import (
     command_options,
     flag,
     group,
-    ledger_location,
     ledger_option,
     manifest_option,
     option,
@@ -29,6 +28,7 @@ from jobs.cli.options import (
     sse_option,
     takes,
 )
+from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import StartOptions
 from jobs.config import Settings

@@ -139,7 +139,7 @@ async def _start(
 def _within_limits(planned: Planned) -> Planned:
     """The plan with the time that it takes within its rate limits."""
     spec, plan, limits = planned.spec, planned.plan, RateLimits.of(planned.spec)
-    is_carried = spec.options.get("streamed") or spec.options.get("deep") or spec.job in ("compact", "restore")
+    is_carried = spec.options.get("streamed") or spec.options.get("deep") or kind_of(spec).carries_bytes
     size_bytes = 2 * plan.size_bytes if is_carried else 0  # read and written, or read at both sides
     seconds = max(plan.seconds, limits.seconds(sum(plan.requests.values()), size_bytes))
     return replace(planned, plan=replace(plan, seconds=seconds))

@@ -22,11 +22,11 @@ from jobs.cli.options import (
     flag,
     group,
     json_option,
-    ledger_location,
     ledger_option,
     option,
     takes,
 )
+from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.run_command import apply_and_report, follow_and_report, launch_and_report, run_and_report
 from jobs.cli.start_options import ApplyOptions, StartOptions, WorkerOptions
 from jobs.cli.texts import plan_text, report_text

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from jobs.cli import policy as policies
 from jobs.cli.console import emit, table
-from jobs.cli.options import command_options, json_option, ledger_location, ledger_option, policy_option, takes
+from jobs.cli.options import command_options, json_option, ledger_option, policy_option, takes
+from jobs.cli.policy_and_ledger import ledger_location, read_policy
 from jobs.config import Settings
 from jobs.errors import ConfigError, ExitCode, StoreError
 from jobs.ledger.ledger import Ledger
@@ -61,7 +61,7 @@ def status(options: StatusCommand) -> int:
     """
     settings = Settings.from_environment()
     name = options.policy or settings.policy
-    policy = policies.read(name) if name else None
+    policy = read_policy(name) if name else None
     place = ledger_location(options.ledger or settings.ledger or (policy.ledger.uri if policy else None), settings)
     document = asyncio.run(_look(open_prompt_ledger(place), policy))
     if policy is not None:

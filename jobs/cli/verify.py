@@ -18,10 +18,10 @@ from jobs.cli.options import (
     command_options,
     flag,
     group,
-    ledger_location,
     option,
     takes,
 )
+from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import CopiesOptions
 from jobs.config import Settings

@@ -16,7 +16,8 @@ from typing import Any
 import click
 
 from jobs import __version__
-from jobs.cli.options import RunType, argument, command_options, ledger_location, ledger_option, option, takes
+from jobs.cli.options import RunType, argument, command_options, ledger_option, option, takes
+from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits

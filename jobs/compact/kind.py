@@ -34,4 +34,4 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
     return await plan_run(request, ledger, settings, display)
 
 
-KIND = Kind("compact", _open, ARCHIVES_AT_ONCE, _plan, retried_as="compact", may_be_empty=True)
+KIND = Kind("compact", _open, ARCHIVES_AT_ONCE, _plan, retried_as="compact", may_be_empty=True, carries_bytes=True)

@@ -63,4 +63,4 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
     return ["see which archives have a key with  sealift archives find KEY", *others]
 
 
-KIND = Kind("restore", _open, CHAINS_AT_ONCE, _plan, retried_as="restore", hints=_hints)
+KIND = Kind("restore", _open, CHAINS_AT_ONCE, _plan, retried_as="restore", carries_bytes=True, hints=_hints)

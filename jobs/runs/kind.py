@@ -82,6 +82,7 @@ class Kind:
     `deletes`: its runs delete originals, or would without a dry run. So the ledger alone starts
     none of them, and a request names other runs by their whole ids.
     `may_be_empty`: a plan without rows is no mistake, if it says what left them out.
+    `carries_bytes`: all bytes pass through its workers, whatever its options say.
     `is_proof_only`: it writes nothing, so no run of it repairs what another one left.
     `hints`: the next steps for a complete run with bad rows, by its report.
     """
@@ -96,6 +97,7 @@ class Kind:
     assumption: str = ""
     deletes: bool = False
     may_be_empty: bool = False
+    carries_bytes: bool = False
     is_proof_only: bool = False
     hints: Callable[[Mapping[str, Any]], list[str]] = hint_at_retry
     report_details: ReportDetails = no_details
