@@ -8,7 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from jobs.checksum_reports.report import RejectedLine, fetch_result, open_report, read_rows
@@ -31,8 +30,7 @@ class EvidenceSummary:
     `rows` = `evidence` + `failed` + `ambiguous` + `duplicates` + `rejected`.
 
     `failed`: S3 could not compute them. `ambiguous`: rows that contradict others about the same
-    object. `rejected`: lines that cannot be used. All of them are in the file `rejected_path`, the
-    first in `examples`.
+    object. `rejected`: lines that cannot be used. The first are in `examples`.
     """
 
     uri: str
@@ -43,7 +41,6 @@ class EvidenceSummary:
     ambiguous: int
     duplicates: int
     rejected: int
-    rejected_path: Path
     examples: tuple[RejectedLine, ...] = ()
 
 
@@ -76,25 +73,22 @@ async def write_evidence(store: Store, report_uri: str, path: Path, *, bucket: s
     to.
 
     Every result file is checked against its MD5 before a row of it is used. With `bucket`, rows of
-    other buckets are rejected. Lines that cannot be used lie in `<path>.rejected.parquet`. Raises
-    ManifestError when a file is missing or was changed, when no row is about the bucket, or when
-    the report is of another kind of job.
+    other buckets are rejected. Raises ManifestError when a file is missing or was changed, when no
+    row is about the bucket, or when the report is of another kind of job, and ConfigError when
+    there is no room beside `path`.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from jobs.tables.duck import scratch_folder
+
     report = await open_report(store, report_uri)
-    rejected_path = path.with_name(f"{path.name}.rejected.parquet")
     rows = rejected = 0
     examples: list[RejectedLine] = []
-    with TemporaryDirectory(prefix="sealift-evidence-", dir=path.parent) as folder:
-        raw = Path(folder, "raw.parquet")
-        with (
-            pq.ParquetWriter(raw, evidence_schema(), compression="zstd") as writer,
-            pq.ParquetWriter(rejected_path, _rejected_schema(), compression="zstd") as listing,
-        ):
+    with scratch_folder(path.parent, "sealift-evidence-", "sort the checksums") as folder:
+        raw = folder / "raw.parquet"
+        with pq.ParquetWriter(raw, evidence_schema(), compression="zstd") as writer:
             for number, (place, md5) in enumerate(report.files):
-                local = await fetch_result(store, report, place, md5, Path(folder, f"{number}.csv"))
+                local = await fetch_result(store, report, place, md5, folder / f"{number}.csv")
                 batches = read_rows(local, place.key, bucket)
                 while (batch := await asyncio.to_thread(next, batches, None)) is not None:
                     good, bad = batch
@@ -102,15 +96,12 @@ async def write_evidence(store: Store, report_uri: str, path: Path, *, bucket: s
                     rejected += len(bad)
                     examples += bad[: LISTED - len(examples)]
                     writer.write_batch(_batch(good, report.computed_at))
-                    if bad:
-                        lines = [each._asdict() for each in bad]
-                        listing.write_batch(pa.RecordBatch.from_pylist(lines, _rejected_schema()))
         if rows and rejected == rows:
             raise ManifestError(
                 f"{report_uri} has {rows:,} rows and none can be used (the first: {examples[0].problem}): give a "
                 f"report of a Compute checksum job{f' over the bucket {bucket}' if bucket else ''}"
             )
-        evidence, failed, ambiguous = await asyncio.to_thread(_distinct, raw, path, Path(folder))
+        evidence, failed, ambiguous = await asyncio.to_thread(_distinct, raw, path, folder)
     duplicates = rows - rejected - evidence - failed - ambiguous
     return EvidenceSummary(
         report_uri,
@@ -121,22 +112,8 @@ async def write_evidence(store: Store, report_uri: str, path: Path, *, bucket: s
         ambiguous,
         duplicates,
         rejected,
-        rejected_path,
         tuple(examples),
     )
-
-
-@cache
-def _rejected_schema() -> pa.Schema:
-    import pyarrow as pa
-
-    fields: list[pa.Field[Any]] = [
-        pa.field("file", pa.string()),
-        pa.field("line", pa.int64()),
-        pa.field("problem", pa.string()),
-        pa.field("text", pa.string()),
-    ]
-    return pa.schema(fields)
 
 
 def _batch(rows: Sequence[Row], computed_at: float) -> pa.RecordBatch:

@@ -12,10 +12,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -33,13 +31,13 @@ from jobs.core.model import ObjectVersion
 from jobs.core.pricing import PricedWork, PriceTable
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
 from jobs.runs.request import Planned, Request, check_apart, drafting, manifest_rows
 from jobs.runs.sorting import Sorting
 from jobs.s3.sessions import open_side
+from jobs.tables.duck import scratch_folder
 from jobs.tables.rows import shard_schema, write_parquet
 
 _COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "proof"))
@@ -147,28 +145,22 @@ async def plan_groups(
     empty. Raises ConfigError when the scratch directory cannot hold the rows.
     """
     grouped = Grouped()
-    with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as folder:
+    with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
+        excluded, _ = await spool(batches, selection, folder / "rows.parquet")
+        sorting = Sorting(folder, pricing.COPY_THRESHOLD_BYTES, pricing.COPY_PART_BYTES, MEMORY_LIMIT)
         try:
-            excluded, _ = await spool(batches, selection, Path(folder) / "rows.parquet")
-            sorting = Sorting(Path(folder), pricing.COPY_THRESHOLD_BYTES, pricing.COPY_PART_BYTES, MEMORY_LIMIT)
-            try:
-                known = Path(folder) / "archived.parquet"
-                await _spool_archived(archived, known)
-                left_out = await asyncio.to_thread(sorting.leave_out, partial(archived_rows_sql, members=str(known)))
-                rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
-                wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
-                limit = ShardSummary(-(-rows // max(wanted, 1)), -(-size_bytes // max(wanted, 1)))
-                spread = _Spread(sorting.in_packing_order(), rule, economy, grouped, limit)
-                tables = spread.shards()
-                while (table := await asyncio.to_thread(next, tables, None)) is not None:
-                    await write_shard(len(grouped.shards), await asyncio.to_thread(_encode, table, grouped))
-            finally:
-                sorting.connection.close()
-        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
-            message = str(error).partition("\n")[0]
-            raise ConfigError(
-                f"cannot sort the manifest in {scratch_directory}: {message}; free space there or set TMPDIR"
-            ) from error
+            known = folder / "archived.parquet"
+            await _spool_archived(archived, known)
+            left_out = await asyncio.to_thread(sorting.leave_out, partial(archived_rows_sql, members=str(known)))
+            rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
+            wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+            limit = ShardSummary(-(-rows // max(wanted, 1)), -(-size_bytes // max(wanted, 1)))
+            spread = _Spread(sorting.in_packing_order(), rule, economy, grouped, limit)
+            tables = spread.shards()
+            while (table := await asyncio.to_thread(next, tables, None)) is not None:
+                await write_shard(len(grouped.shards), await asyncio.to_thread(_encode, table, grouped))
+        finally:
+            sorting.connection.close()
     grouped.excluded = dict(excluded) | {
         name: count for name, count in (("already_archived", left_out), ("duplicate", duplicates)) if count
     }

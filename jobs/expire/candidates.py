@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import duckdb
@@ -29,7 +28,7 @@ from jobs.expire.rules import EXPIRED_BEFORE, Proof
 from jobs.expire.shares import NOTHING, Share, drop_expired, span_of_listed, span_of_proven, weigh
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
-from jobs.tables.duck import Database, parquet, quoted
+from jobs.tables.duck import Database, parquet, quoted, scratch_folder
 from jobs.tables.rows import expiry_schema, manifest_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
@@ -97,11 +96,11 @@ async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each i
     row without a proof. `older_than`: epoch seconds before which a row must be written and proven
     to count for a share. The shares are those of the scope's source. For wanted rows they are those
     of the folder in it that holds all rows with a proof that are there: `list_prefix` lists it.
-    `write_shard(number, parquet)` is awaited for each shard, in order.
+    `write_shard(number, parquet)` is awaited for each shard, in order. Raises ConfigError when the
+    scratch directory cannot hold the rows.
     """
     prefix = scope.source
-    with TemporaryDirectory(prefix="expiring-", dir=scratch_directory) as scratch:
-        folder = Path(scratch)
+    with scratch_folder(scratch_directory, "expiring-", "sort the rows") as folder:
         database = Database(folder, memory_limit=MEMORY_LIMIT)
         with closing(database.connection) as connection:
             connection.execute(f"CREATE TABLE proven ({PROVEN})")

@@ -13,7 +13,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import duckdb
@@ -29,7 +28,7 @@ from jobs.core.model import ObjectVersion
 from jobs.core.pricing import Group, Histogram
 from jobs.core.run import ShardSummary
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, UsageError
+from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.restore.as_of import UNKNOWN
 from jobs.restore.as_of_journal import JOURNAL
@@ -39,7 +38,7 @@ from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
 from jobs.runs.request import Planned, Request, drafting
-from jobs.tables.duck import Database, parquet
+from jobs.tables.duck import Database, parquet, scratch_folder
 from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_parquet
 
 BATCH_ROWS = 20_000
@@ -93,7 +92,6 @@ async def plan_restore(
     scratch_directory: Path,
     rows_per_shard: int = shards.ROWS_PER_SHARD,
     processes: int = 1,
-    memory_limit: str = MEMORY_LIMIT,
 ) -> RestoreSelection:
     """Choose among `candidates` (in `manifest_schema()`) and write shards.
 
@@ -102,26 +100,20 @@ async def plan_restore(
     empty. Raises ConfigError when the scratch directory cannot hold the rows.
     """
     chosen = RestoreSelection()
-    with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as folder:
-        try:
-            chosen.excluded, _ = await spool(candidates, selection, Path(folder) / "rows.parquet")
-            with closing(Database(Path(folder), memory_limit=memory_limit).connection) as connection:
-                planning = _Planning(connection, Path(folder), choose, chosen)
-                await asyncio.to_thread(planning.choose_rows)
-                await asyncio.to_thread(planning.count)
-                wanted = shards.count_shards(
-                    chosen.rows, chosen.size_bytes, rows_per_shard=rows_per_shard, processes=processes
-                )
-                tables = planning.tables(-(-chosen.rows // max(wanted, 1)))
-                while (table := await asyncio.to_thread(next, tables, None)) is not None:
-                    summary = ShardSummary(table.num_rows, pc.sum(table["size_bytes"]).as_py() or 0)
-                    await write_shard(len(chosen.shards), await asyncio.to_thread(write_parquet, table))
-                    chosen.shards.append(summary)
-        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
-            message = str(error).partition("\n")[0]
-            raise ConfigError(
-                f"cannot sort the rows in {scratch_directory}: {message}; free space there or set TMPDIR"
-            ) from error
+    with scratch_folder(scratch_directory, "planning-", "sort the rows") as folder:
+        chosen.excluded, _ = await spool(candidates, selection, folder / "rows.parquet")
+        with closing(Database(folder, memory_limit=MEMORY_LIMIT).connection) as connection:
+            planning = _Planning(connection, folder, choose, chosen)
+            await asyncio.to_thread(planning.choose_rows)
+            await asyncio.to_thread(planning.count)
+            wanted = shards.count_shards(
+                chosen.rows, chosen.size_bytes, rows_per_shard=rows_per_shard, processes=processes
+            )
+            tables = planning.tables(-(-chosen.rows // max(wanted, 1)))
+            while (table := await asyncio.to_thread(next, tables, None)) is not None:
+                summary = ShardSummary(table.num_rows, pc.sum(table["size_bytes"]).as_py() or 0)
+                await write_shard(len(chosen.shards), await asyncio.to_thread(write_parquet, table))
+                chosen.shards.append(summary)
     return chosen
 
 

@@ -12,10 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -30,6 +28,7 @@ from jobs.errors import ConfigError, LimitExceeded
 from jobs.runs import sharding as shards
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
+from jobs.tables.duck import scratch_folder
 from jobs.tables.rows import REPETITIVE, manifest_schema, shard_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
@@ -63,7 +62,6 @@ async def plan_rows(
     processes: int = 1,
     multipart_threshold_bytes: int = pricing.COPY_THRESHOLD_BYTES,
     part_size_bytes: int = pricing.COPY_PART_BYTES,
-    memory_limit: str = MEMORY_LIMIT,
 ) -> PlannedShards:
     """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards.
 
@@ -71,23 +69,17 @@ async def plan_rows(
     empty. Each object version is in one row of one shard. The versions of a key are in one shard,
     oldest first. Raises ConfigError when the scratch directory cannot hold the rows.
     """
-    with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as folder:
+    with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
+        excluded, spooled_bytes = await spool(batches, selection, folder / "rows.parquet")
+        sorting = Sorting(folder, multipart_threshold_bytes, part_size_bytes, MEMORY_LIMIT)
         try:
-            excluded, spooled_bytes = await spool(batches, selection, Path(folder) / "rows.parquet")
-            sorting = Sorting(Path(folder), multipart_threshold_bytes, part_size_bytes, memory_limit)
-            try:
-                rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
-                wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
-                await asyncio.to_thread(sorting.spread, wanted)
-                groups = await asyncio.to_thread(sorting.groups)
-                summaries, keys = await _write(sorting.shards(rows, spooled_bytes, wanted), write_shard)
-            finally:
-                sorting.connection.close()
-        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
-            message = str(error).partition("\n")[0]
-            raise ConfigError(
-                f"cannot sort the manifest in {scratch_directory}: {message}; free space there or set TMPDIR"
-            ) from error
+            rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
+            wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+            await asyncio.to_thread(sorting.spread, wanted)
+            groups = await asyncio.to_thread(sorting.groups)
+            summaries, keys = await _write(sorting.shards(rows, spooled_bytes, wanted), write_shard)
+        finally:
+            sorting.connection.close()
     if duplicates:
         excluded["duplicate"] = duplicates
     return PlannedShards(rows, size_bytes, summaries, dict(excluded), Histogram(groups, keys))

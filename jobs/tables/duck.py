@@ -7,6 +7,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -25,6 +26,20 @@ _SETTINGS: dict[str, Any] = {
     "allow_community_extensions": False,
     "python_enable_replacements": False,  # else SQL could name a variable of ours as a table
 }
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path, prefix: str, what: str) -> Iterator[Path]:
+    """A folder for the files of a database, which is removed afterwards.
+
+    Raises ConfigError when the block finds no room in it for `what`.
+    """
+    try:
+        with TemporaryDirectory(prefix=prefix, dir=parent) as folder:
+            yield Path(folder)
+    except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
+        first = str(error).partition("\n")[0]
+        raise ConfigError(f"cannot {what} in {parent}: {first}; free space there or set TMPDIR") from error
 
 
 def connect(

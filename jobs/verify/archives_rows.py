@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -25,7 +24,7 @@ from jobs.core.model import Location
 from jobs.core.run import ShardSummary
 from jobs.errors import DamagedArchive
 from jobs.runs import sharding as shards
-from jobs.tables.duck import Database, parquet
+from jobs.tables.duck import Database, parquet, scratch_folder
 from jobs.tables.rows import expiry_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
@@ -61,11 +60,10 @@ async def plan_archives(
     """The members of these archives, archive by archive. An archive without an index is one row.
 
     `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
-    empty.
+    empty. Raises ConfigError when the scratch directory cannot hold the rows.
     """
     planned = PlannedArchives()
-    with TemporaryDirectory(prefix="planning-", dir=scratch_directory) as scratch:
-        folder = Path(scratch)
+    with scratch_folder(scratch_directory, "planning-", "sort the rows") as folder:
         await _spool(index, records, unindexed, folder / "rows.parquet")
         with closing(Database(folder, memory_limit=MEMORY_LIMIT).connection) as connection:
             await asyncio.to_thread(_find_claims, connection, folder / "rows.parquet")

@@ -10,13 +10,11 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from jobs.checksum_reports.evidence import EvidenceSummary, write_evidence
 from jobs.core.display import Display, shown
 from jobs.core.model import Route
-from jobs.errors import ConfigError
 from jobs.s3.store import Store
 from jobs.tables.rows import manifest_schema
 
@@ -93,25 +91,20 @@ async def attest_rows(
     An attestation is spelled as in `jobs.verify.attestation`. The worker checks whether the object
     is still the one that was attested. Raises ConfigError when the folder cannot hold the rows.
     """
-    import duckdb
     import pyarrow.parquet as pq
 
-    from jobs.tables.duck import Database
+    from jobs.tables.duck import Database, scratch_folder
 
-    with TemporaryDirectory(prefix="attesting-", dir=folder) as scratch:
-        try:
-            spool = Path(scratch, "rows.parquet")
-            with pq.ParquetWriter(spool, manifest_schema(), compression="lz4") as writer:
-                async for batch in batches:
-                    writer.write_batch(batch)
-            connection = Database(Path(scratch), memory_limit=MEMORY_LIMIT).connection
-            with closing(connection):
-                rows = iter(await asyncio.to_thread(_join, connection, spool, route, folder))
-                while (joined := await asyncio.to_thread(next, rows, None)) is not None:
-                    yield joined.select(manifest_schema().names).cast(manifest_schema())
-        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
-            first = str(error).partition("\n")[0]
-            raise ConfigError(f"cannot join the rows in {folder}: {first}; free space there or set TMPDIR") from error
+    with scratch_folder(folder, "attesting-", "join the rows") as scratch:
+        spool = scratch / "rows.parquet"
+        with pq.ParquetWriter(spool, manifest_schema(), compression="lz4") as writer:
+            async for batch in batches:
+                writer.write_batch(batch)
+        connection = Database(scratch, memory_limit=MEMORY_LIMIT).connection
+        with closing(connection):
+            rows = iter(await asyncio.to_thread(_join, connection, spool, route, folder))
+            while (joined := await asyncio.to_thread(next, rows, None)) is not None:
+                yield joined.select(manifest_schema().names).cast(manifest_schema())
 
 
 def _join(connection: duckdb.DuckDBPyConnection, spool: Path, route: Route, folder: Path) -> Any:
