@@ -116,9 +116,9 @@ class Settings:
         os.environ["SEALIFT_CLIENT"] = client
 
     @staticmethod
-    def request_log(environment: Mapping[str, str] | None = None) -> str | None:
+    def request_log() -> str | None:
         """Which requests are logged on stderr: one of `LOGS`, None for none. Raises ConfigError."""
-        which = (os.environ if environment is None else environment).get("SEALIFT_REQUEST_LOG") or None
+        which = os.environ.get("SEALIFT_REQUEST_LOG") or None
         if which is not None and which not in LOGS:
             raise ConfigError(f"SEALIFT_REQUEST_LOG={which!r}: expected {' or '.join(LOGS)}")
         return which
@@ -146,16 +146,15 @@ class Settings:
         return bool((os.environ if environment is None else environment).get("SEALIFT_ENDPOINTS_ONLY"))
 
     @staticmethod
-    def has_parent_pipe(environment: Mapping[str, str] | None = None) -> bool:
+    def has_parent_pipe() -> bool:
         """Whether this process is to end with its parent, which holds the other end of stdin."""
-        return bool((os.environ if environment is None else environment).get(PARENT_PIPE))
+        return bool(os.environ.get(PARENT_PIPE))
 
     @staticmethod
-    def job_start(environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:
+    def job_start() -> tuple[str, str] | None:
         """The name by which this Batch job was started, and its id.
 
         None for all other processes.
         """
-        values = os.environ if environment is None else environment
-        name, job_id = values.get("SEALIFT_START", ""), values.get("AWS_BATCH_JOB_ID", "")
+        name, job_id = os.environ.get("SEALIFT_START", ""), os.environ.get("AWS_BATCH_JOB_ID", "")
         return (name, job_id) if name and job_id else None

@@ -18,7 +18,7 @@ BLOCK_BYTES_MAX = 128 * 1024
 _SKIPPABLE_MAGICS = range(0x184D2A50, 0x184D2A60)
 _ID_BYTES = (0, 1, 2, 4)
 _SIZE_BYTES = (0, 2, 4, 8)
-_RAW, _REPEATED, _COMPRESSED = range(3)
+_REPEATED, _COMPRESSED = 1, 2
 
 
 class Piece(NamedTuple):
@@ -26,7 +26,6 @@ class Piece(NamedTuple):
 
     data: bytes
     is_first: bool = False
-    is_last: bool = False
     is_skippable: bool = False
 
 
@@ -99,13 +98,13 @@ class FrameCutter:
         if len(self._buffer) < whole_bytes:
             return None
         self._is_in_frame = not is_last
-        return Piece(self._take(whole_bytes), is_last=is_last)
+        return Piece(self._take(whole_bytes))
 
     def _skip(self, size_bytes: int) -> Piece | None:
         if not size_bytes:
             return None
         self._skippable_bytes -= size_bytes
-        return Piece(self._take(size_bytes), is_last=not self._skippable_bytes, is_skippable=True)
+        return Piece(self._take(size_bytes), is_skippable=True)
 
     def _take(self, size_bytes: int) -> bytes:
         taken = bytes(self._buffer[:size_bytes])

@@ -23,13 +23,11 @@ from typing import NamedTuple
 from jobs.backup.key_backup import BackupOptions, BackupStores, KeyBackup, KeyProgress, KeyResult, Unfinished
 from jobs.backup.version_match import VersionMatcher, identity
 from jobs.core.histories import keys_of
-from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import ArchivedObject, ConfigError, Conflict, NoSuchBucket, NotFound, PreconditionFailed
-from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import find
-from jobs.s3.store import ABSENT, Store
-from jobs.s3.uploads import NO_RECORDS, UploadRecords
+from jobs.s3.store import ABSENT
 
 __all__ = ["Backup", "BackupOptions", "KeyProgress", "KeyResult", "Unfinished"]
 
@@ -41,18 +39,7 @@ class Backup(BackupStores):
     """
 
     chains = staticmethod(keys_of)
-
-    def __init__(
-        self,
-        source: Store,
-        destination: Store,
-        route: Route,
-        options: BackupOptions,
-        budget: ByteBudget,
-        records: UploadRecords = NO_RECORDS,
-    ):
-        super().__init__(source, destination, route, options, budget, records)
-        self._is_checked = False
+    _is_checked = False
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Return the outcomes of one key's rows. Raises what `settle` raises."""

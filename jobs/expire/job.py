@@ -23,7 +23,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from jobs.expire.announcements import Announcements
     from jobs.ledger.tombstones import Tombstone, Tombstones
 
-T = TypeVar("T")
 
 GROUP_ROWS = 500
 GROUP_BYTES = 256 * 1024**2

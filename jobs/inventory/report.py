@@ -67,11 +67,6 @@ class Inventory:
     files: tuple[DataFile, ...]
     is_listing: bool = False
 
-    @property
-    def has_versions(self) -> bool:
-        """Whether the report lists all versions, not only current objects."""
-        return self.has_field("VersionId")
-
     def has_field(self, name: str) -> bool:
         """Whether the report has the field, by S3's name of it."""
         return any(fold_name(column) == fold_name(name) for column in self.columns)

@@ -22,7 +22,7 @@ from jobs.ledger.files import JSON, PARQUET, write_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.ledger.views import CATALOG_POINTER, open_views
-from jobs.tables.duck import MEMORY_LIMIT, Database, parquet, quoted, refusals
+from jobs.tables.duck import Database, parquet, quoted, refusals
 
 FILE_BYTES = 64_000_000
 
@@ -39,17 +39,17 @@ class Generation:
     runs: int
 
 
-async def rebuild_catalog(ledger: Ledger, now: float, *, memory_limit: str = MEMORY_LIMIT) -> Generation:
+async def rebuild_catalog(ledger: Ledger, now: float) -> Generation:
     """Fold the good outcomes of all complete runs into a new generation, named by `now` (epoch
     seconds).
 
     The latest outcome counts for one object version and one place of its copy (`proven_sql`). A
     version that a later run found mismatched or missing is not in the catalog. Outcomes are spooled
-    to disk, so memory stays within `memory_limit`. Raises StoreError, and ConfigError when the disk
-    is full.
+    to disk, so memory stays within the limit of `jobs.tables.duck`. Raises StoreError, and
+    ConfigError when the disk is full.
     """
     name = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f"{int(now % 1 * 1000):03d}Z"
-    async with open_views(ledger, ["runs", "outcomes"], memory_limit=memory_limit) as database:
+    async with open_views(ledger, ["runs", "outcomes"]) as database:
         files, rows, runs = await asyncio.to_thread(_fold, database)
         folder = ledger.location.join(f"catalog/{name}")
         for number, path in enumerate(files):

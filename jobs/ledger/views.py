@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -28,9 +28,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
-from jobs.tables.duck import MEMORY_LIMIT, Database, file_list, parquet, quoted
-
-T = TypeVar("T")
+from jobs.tables.duck import Database, file_list, parquet, quoted
 
 DOWNLOADS = 8
 CATALOG_POINTER = "catalog.json"
@@ -48,9 +46,7 @@ class _File:
 
 
 @asynccontextmanager
-async def open_views(
-    ledger: Ledger, names: Sequence[str], run_id: str | None = None, *, memory_limit: str = MEMORY_LIMIT
-) -> AsyncIterator[Database]:
+async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = None) -> AsyncIterator[Database]:
     """A database with the named tables of the ledger, or of one run.
 
     `names` are keys of `jobs.ledger.table_docs.TABLES`. The catalog and the journal belong to the
@@ -64,7 +60,7 @@ async def open_views(
         run_ids = [run_id]
     with TemporaryDirectory(prefix="sealift-views-") as scratch:
         with usable(scratch):
-            database = Database(Path(scratch), memory_limit=memory_limit)
+            database = Database(Path(scratch))
         try:
             for name in names:
                 with usable(scratch):

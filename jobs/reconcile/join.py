@@ -44,9 +44,9 @@ def join_reports(
     """Fill the table `judged`, and `verdicts` (code, category, reason, is_finding) that explains
     its codes.
 
-    `judged` has the columns code, at_source, at_destination, rows, size_bytes, and KEPT (null for
-    the categories same and excluded). A key (or version) that a report lists twice counts once, as
-    the latest of its rows.
+    `judged` has the columns code, at_source, at_destination, rows, size_bytes, and those that
+    `_judge` keeps (null for the categories same and excluded). A key (or version) that a report
+    lists twice counts once, as the latest of its rows.
 
     Raises ManifestError for a report that cannot be read, or lacks columns that the comparison
     needs. Raises ConfigError when the memory limit is too low even with spilling.
@@ -87,34 +87,15 @@ def _join(
     return totals
 
 
-KEPT = {
-    "joined": "VARCHAR",
-    "version_id": "VARCHAR",
-    "destination_version_id": "VARCHAR",
-    "is_latest": "BOOLEAN",
-    "is_delete_marker": "BOOLEAN",
-    "source_size_bytes": "BIGINT",
-    "destination_size_bytes": "BIGINT",
-    "source_etag": "VARCHAR",
-    "destination_etag": "VARCHAR",
-    "source_modified_us": "BIGINT",
-    "destination_modified_us": "BIGINT",
-    "storage_class": "VARCHAR",
-    "replication": "VARCHAR",
-    "checksum_kind": "VARCHAR",
-    "checksum_value": "VARCHAR",
-}
-"""The columns that are kept of a row, and their types.
-
-`joined` is the destination's key. The others are the source's, unless their names say otherwise. Of
-a row that is only at the destination, `version_id` is null and `is_delete_marker` is the
-destination's.
-"""
-
-
 def _judge(
     connection: duckdb.DuckDBPyConnection, source: JoinSide, destination: JoinSide, options: JoinOptions
 ) -> None:
+    """Make the table `judged`.
+
+    Its `joined` is the destination's key. The other columns are the source's, unless their names
+    say otherwise. Of a row that is only at the destination, `version_id` is null and
+    `is_delete_marker` is the destination's.
+    """
     ours, theirs = source.joined("s"), destination.joined("d")
 
     def s(name: str) -> str:

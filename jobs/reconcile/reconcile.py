@@ -95,7 +95,7 @@ class EvidenceFiles:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """One report: its manifest, bucket, when its listing began (epoch seconds), its age, its rows.
+    """One report: its manifest, bucket, when its listing began (epoch seconds), its rows.
 
     `repeated_rows` were listed more than once. The latest of each counts.
     """
@@ -103,7 +103,6 @@ class Freshness:
     manifest: str
     bucket: str
     created_at: float
-    age_seconds: float
     file_format: str
     rows: int
     repeated_rows: int
@@ -152,7 +151,6 @@ class Reconciliation:
     unparsed_parquet: Path | None
     source: Freshness
     destination: Freshness
-    horizon: float
     source_rows: int
     confirmed: Confirmation | None = None
 
@@ -227,7 +225,7 @@ async def reconcile(
                 all_versions=all_versions,
                 versions_sql=joining.versions_sql(),
             )
-        found = await asyncio.to_thread(_write, connection, scratch, options, horizon, (ours, theirs), totals)
+        found = await asyncio.to_thread(_write, connection, scratch, options, (ours, theirs), totals)
         return replace(found, confirmed=confirmed)
     finally:
         connection.close()
@@ -272,7 +270,6 @@ def _write(
     connection: duckdb.DuckDBPyConnection,
     scratch: Path,
     options: ReconcileOptions,
-    horizon: float,
     staged: tuple[StagedReport, StagedReport],
     totals: tuple[SideTotals, SideTotals],
 ) -> Reconciliation:
@@ -314,9 +311,8 @@ def _write(
         unparsed_rows=unparsed_rows,
         unparsed=tuple(Unparsed(*row) for row in unparsed),
         unparsed_parquet=result / "unparsed.parquet" if unparsed_rows else None,
-        source=_freshness(staged[0], totals[0], options.now),
-        destination=_freshness(staged[1], totals[1], options.now),
-        horizon=horizon,
+        source=_freshness(staged[0], totals[0]),
+        destination=_freshness(staged[1], totals[1]),
         source_rows=found.source_rows,
     )
 
@@ -335,13 +331,12 @@ def _limits(staged: StagedReport) -> list[str]:
     ]
 
 
-def _freshness(staged: StagedReport, totals: SideTotals, now: float) -> Freshness:
+def _freshness(staged: StagedReport, totals: SideTotals) -> Freshness:
     inventory = staged.inventory
     return Freshness(
         manifest=str(inventory.manifest),
         bucket=inventory.source_bucket,
         created_at=inventory.created_at,
-        age_seconds=now - inventory.created_at,
         file_format=inventory.file_format,
         rows=staged.rows,
         repeated_rows=totals.repeated_rows,

@@ -40,18 +40,13 @@ SIDE_COLUMNS = {
 """The columns of a side that a judgement needs.
 
 `joined` is the key, never null. `is_sealed`: encrypted so that the ETag is not an MD5.
-`modified_us`: epoch microseconds. `replication`: PENDING, FAILED or null. `checksum_kind`: see the
-function `checksum_kind`.
+`modified_us`: epoch microseconds. `replication`: PENDING, FAILED or null. `checksum_kind`:
+`SHA256`, `composite SHA256`, … Checksums of one kind are comparable.
 """
 
 COMPOSITE = "composite "
 AGE_STEP = 16
 _RULE_STEP = AGE_STEP * 4
-
-
-def checksum_kind(algorithm: str, *, is_composite: bool) -> str:
-    """Return `SHA256`, `composite SHA256`, … Checksums of one kind are comparable."""
-    return f"{COMPOSITE if is_composite else ''}{algorithm}"
 
 
 def is_sealed_sql(encryption_status: str) -> str:

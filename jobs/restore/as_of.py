@@ -11,13 +11,10 @@ that was on top. Then the answer is unknown.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
 
 from jobs.core.histories import in_order
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
 from jobs.restore.as_of_journal import JOURNAL, version_at_by_journal
-
-V = TypeVar("V", bound=ObjectVersion | Listed)
 
 DISPUTED = ""
 """The `archive` of a version whose archives have different contents. None of them is used."""

@@ -27,7 +27,6 @@ def count_shards(
     size_bytes: int,
     *,
     rows_per_shard: int = ROWS_PER_SHARD,
-    bytes_per_shard: int = BYTES_PER_SHARD,
     processes: int = 1,
 ) -> int:
     """The number of shards for so many rows and bytes: 0 for no rows, at most `MAX_SHARDS` and
@@ -36,7 +35,7 @@ def count_shards(
     From `SPLIT_ROWS` rows or `SPLIT_BYTES` bytes on, each of the processes gets one.
     """
     by_rows = -(-rows // rows_per_shard)
-    by_bytes = -(-size_bytes // bytes_per_shard)
+    by_bytes = -(-size_bytes // BYTES_PER_SHARD)
     is_worth_splitting = rows >= SPLIT_ROWS or size_bytes >= SPLIT_BYTES
     wanted = max(by_rows, by_bytes, processes if is_worth_splitting else 1)
     return min(wanted, rows, MAX_SHARDS)

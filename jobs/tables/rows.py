@@ -24,6 +24,7 @@ REPETITIVE: Any = ["storage_class", "archive", "status", "reason", "evidence", "
 """Columns with few different values, which a Parquet file keeps in a dictionary. To look for
 repetition in the others costs more time than all the rest, and saves nothing.
 """
+SHARD_BATCH_ROWS = 10_000
 DEFAULTS = {"is_latest": True, "is_delete_marker": False}
 """What a manifest's row is where its manifest does not say."""
 
@@ -143,17 +144,14 @@ def version_batch(rows: Sequence[ObjectVersion]) -> pa.RecordBatch:
     return fill_batch(columns, len(rows))
 
 
-def read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[ObjectVersion]]:
-    """The rows of a shard file, `batch_rows` at a time.
-
-    Raises LedgerError for another file.
-    """
+def read_shard(data: bytes) -> Iterator[list[ObjectVersion]]:
+    """The rows of a shard file, some at a time. Raises LedgerError for another file."""
     import pyarrow.parquet as pq
 
     with unaltered("a shard of the run"):
         file = pq.ParquetFile(io.BytesIO(data))
         schema = expiry_schema() if "proof" in file.schema_arrow.names else shard_schema()
-        for batch in file.iter_batches(batch_size=batch_rows):
+        for batch in file.iter_batches(batch_size=SHARD_BATCH_ROWS):
             yield list(starmap(ObjectVersion, zip(*_columns(batch, schema), strict=True)))
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from jobs.core.model import Checksum
 from jobs.reconcile.rules import CIRCUMSTANCE, COMPARISON, Facts, Judgement, judge
 from jobs.reconcile.rules_sql import (
+    COMPOSITE,
     SIDE_COLUMNS,
     RuleOptions,
-    checksum_kind,
     is_sealed_sql,
     judgements,
     replication_sql,
@@ -59,7 +59,7 @@ def fill(name: str, side: list[tuple[int, Facts]]) -> None:
             f.encryption_status,
             None if f.last_modified is None else int(f.last_modified * 1e6),
             f.replication_status,
-            f.checksum and checksum_kind(f.checksum.algorithm, is_composite=f.checksum.is_composite),
+            f.checksum and f"{COMPOSITE * f.checksum.is_composite}{f.checksum.algorithm}",
             f.checksum and f.checksum.value,
             f.has_unnamed_copy,
         )

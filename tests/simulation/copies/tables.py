@@ -142,7 +142,7 @@ def _write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
     return pickle.dumps([each._replace(finished_at=int(each.finished_at * 1e6) / 1e6) for each in outcomes])
 
 
-def _read_shard(data: bytes, *, batch_rows: int = 10_000) -> Iterator[list[ObjectVersion]]:
+def _read_shard(data: bytes) -> Iterator[list[ObjectVersion]]:
     yield read_slice(data)
 
 
