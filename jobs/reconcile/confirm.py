@@ -290,6 +290,10 @@ def _update_judged(connection: duckdb.DuckDBPyConnection, answers: list[_Answer]
         "new_code": pa.array([row.code for row in answers], pa.uint16()),
         "new_at_source": pa.array([row.source is not None for row in answers], pa.bool_()),
         "new_at_destination": pa.array([row.destination is not None for row in answers], pa.bool_()),
+        # As `KEPT` has it: the source's, and the destination's of what is only there.
+        "new_is_delete_marker": pa.array(
+            [bool((row.source or row.destination or Facts()).is_delete_marker) for row in answers], pa.bool_()
+        ),
     }
     sides = {"source": [row.source for row in answers], "destination": [row.destination for row in answers]}
     for name, known in sides.items():

@@ -216,3 +216,13 @@ def test_copies_whose_version_ids_a_server_does_not_say_are_unverifiable_and_not
     )
     assert counts(answer) == {"same": 1, "unverifiable": 4, "missing": 1, "extra": 1}
     assert answer.findings == 2
+
+
+def test_a_delete_marker_that_a_head_finds_is_no_object_of_the_source(tmp_path: Path) -> None:
+    """It counted as one, so that a night did not see that all objects of its source were deleted."""
+    ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {})
+    for bucket in (ours, theirs):
+        bucket.hold("a", "x")
+    asyncio.run(ours.delete("src", "a"))
+    answer = asked(tmp_path, [row("z")], [row("a", "x"), row("z")], ours, theirs)
+    assert (counts(answer)["extra"], answer.source_rows) == (1, 1)
