@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from jobs.cli import reconcile
 from jobs.errors import UsageError
+from jobs.ledger.ledger import Ledger
 
 
 def test_each_inventory_is_read_in_the_region_of_its_side(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,10 +22,14 @@ def test_each_inventory_is_read_in_the_region_of_its_side(monkeypatch: pytest.Mo
     async def compare(*given: Any) -> Any:
         raise UsageError(f"compared in {given[-1]}")
 
+    async def is_there(ledger: Ledger) -> None:
+        """The bucket of the ledger, which no server has here."""
+
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
     monkeypatch.setattr(reconcile, "open_store", lambda endpoint, region, profile: region)
     monkeypatch.setattr(reconcile, "compare", compare)
+    monkeypatch.setattr(Ledger, "check_bucket", is_there)
     monkeypatch.setattr("jobs.inventory.find.find_inventory", find)
     places = ["--source-inventory", "s3://a/m.json", "--destination-inventory", "s3://b/m.json"]
     regions = ["--source-region", "us-east-1", "--destination-region", "eu-west-1"]
