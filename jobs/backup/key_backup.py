@@ -197,10 +197,17 @@ class KeyBackup:
         raise Conflict("backup", str(target), "Raced", f"others kept changing this key, {ROUNDS} times over: {last}")
 
     def _result(self, sides: KeySides) -> KeyResult:
-        version = self._newest(sides)
-        known = self.refused | self.unrestored
-        unfinished = None if version is None else known.get(identity(version))
+        unfinished = self._unfinished_of(sides.whole, self.refused | self.unrestored)
+        if unfinished is None or not unfinished.has_copy:
+            # Below a newest version that cannot be copied here, the newest copy belongs on top.
+            copyable = [version for version in sides.whole if identity(version) not in self.refused]
+            unfinished = self._unfinished_of(copyable, self.unrestored) or unfinished
         return KeyResult(self.outcomes, frozenset(self.left), sides.whole, self.is_marked, unfinished)
+
+    def _unfinished_of(self, history: Sequence[Listed], known: Mapping[Identity, Unfinished]) -> Unfinished | None:
+        """Return what is known of the version of this history that belongs on top."""
+        place = newest(history, mirrors_deletes=self.job.options.mirrors_deletes)
+        return None if place is None else known.get(identity(history[place]))
 
     def _newest(self, sides: KeySides) -> Listed | None:
         """Return the source's version that belongs on top, copied or not."""

@@ -88,7 +88,7 @@ class VersionMatcher:
                 looks -= 1
             if await self._is_copy(version, copy, may_read=not is_newest or place == copies.top):
                 return place
-            is_unknown = self._verdicts.get((identity(version), identity(copy)), _DIFFERENT).same is None
+            is_unknown = self._is_unknown(version, copy)
             is_possible = is_only and is_exact(version.version_id) and copy.last_modified >= version.last_modified
             if archived is None and is_unknown and is_possible:
                 archived = place
@@ -98,15 +98,20 @@ class VersionMatcher:
         """Return True if the top copy may be of one of the source's `older` versions (oldest
         first).
 
-        The answer is also True where too many versions would have to be compared. Raises what
+        The answer is also True where too many versions would have to be compared, and where an
+        archived copy cannot be: the newest on top once more is a small price. Raises what
         `find_copy` raises.
         """
         possible = [version for version in reversed(older) if can_be_copy(version, top)]
         possible.sort(key=lambda version: version.etag != top.etag)
         for version in possible[:LOOKS]:
-            if await self._is_copy(version, top):
+            if await self._is_copy(version, top) or self._is_unknown(version, top):
                 return True
         return len(possible) > LOOKS
+
+    def _is_unknown(self, version: Listed, copy: Listed) -> bool:
+        """True if the two were compared, and an archived one did not let itself be compared."""
+        return self._verdicts.get((identity(version), identity(copy)), _DIFFERENT).same is None
 
     async def describe(self, version: Listed) -> ObjectInfo:
         """Return what HEAD says of the source's version.

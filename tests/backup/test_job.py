@@ -16,7 +16,9 @@ from tests.backup.scene import (
     KEY,
     Ticking,
     backup,
+    history,
     put,
+    put_in_parts,
     run,
 )
 from tests.doubles.memory_store import MemoryStore
@@ -90,6 +92,20 @@ def test_an_older_version_stays_beneath_a_newer_one_while_the_newest_waits_for_a
     assert [copy[0] for copy in run(store.copies())] == [b"mid", b"old", b"mid", b"new and large"]
 
 
+def test_what_belongs_on_top_below_an_archived_newest_version_is_told_when_it_is_too_large():
+    """The archived one alone was told, so that no run put the large one back."""
+    store = Ticking()
+    old, large = run(put(store, b"old")), run(put(store, b"new and large"))
+    run(backup(store).process([large]))
+    run(put(store, b"cold", storage_class="GLACIER"))
+    settled = run(backup(store, limit_bytes=5).settle(KEY, [old]))
+    assert settled.outcomes[0].status is Status.COPIED
+    assert settled.unfinished is not None
+    assert (settled.unfinished.version.version_id, settled.unfinished.has_copy) == (large.version_id, True)
+    run(backup(store).settle(KEY, [ObjectVersion(0, KEY, large.version_id)]))
+    assert [copy[0] for copy in run(store.copies())] == [b"new and large", b"old", b"new and large"]
+
+
 def test_an_archived_version_ends_as_such():
     store = Ticking()
     row = run(put(store, b"cold", storage_class="GLACIER"))
@@ -140,6 +156,30 @@ def test_a_writer_that_is_stopped_in_between_says_what_it_owes():
     run(backup(store).settle(KEY, [old], progress))
     assert [progress.owes_newest] == [False]
     assert run(store.body("hot", COPY)) == (b"new", {})
+
+
+def test_the_newest_comes_back_where_only_its_size_says_what_an_archived_copy_on_top_is_of():
+    """A worker was killed before it put the newest back, and nobody did so after it."""
+    store = Ticking()
+    store._default_checksum = None
+    cold = {"storage_class": "DEEP_ARCHIVE"}
+    old, new = run(put_in_parts(store, [b"in ", b"parts"])), run(put(store, b"new"))
+    run(backup(store, **cold).process([new]))
+
+    async def fail() -> None:  # with the second copy, which is to bring the newest back
+        async def fail_again() -> None:
+            raise Unavailable("CopyObject", COPY, "InternalError", "injected", 500)
+
+        store.meanwhile = fail_again
+
+    store.meanwhile = fail
+    with pytest.raises(Unavailable):
+        run(backup(store, **cold).settle(KEY, [old, old._replace(row=1)]))
+    assert run(sizes(store)) == [3, 8]
+    (outcome,) = run(backup(store, **cold).process([old]))
+    assert (outcome.status, run(sizes(store))) == (Status.UNVERIFIABLE, [3, 8, 3])
+    run(backup(store, **cold).process([old]))
+    assert run(sizes(store)) == [3, 8, 3], "the same event again copies nothing"
 
 
 def test_a_delete_that_is_handled_while_its_object_is_being_copied_is_not_forgotten():
@@ -214,3 +254,8 @@ def test_a_row_without_a_version_means_the_latest_even_where_that_has_to_wait():
     (outcome,) = run(backup(store, storage_class="STANDARD").process([ObjectVersion(0, KEY)]))
     assert outcome.status is Status.ARCHIVED
     assert [copy[0] for copy in run(store.copies())] == [b"older"]
+
+
+async def sizes(store: Ticking) -> list[int | None]:
+    """The sizes of the copies, oldest first."""
+    return [each.size_bytes for each in await history(store, "hot", COPY)]
