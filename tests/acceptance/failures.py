@@ -9,6 +9,8 @@ from tests.acceptance.script import Facts, Step
 from tests.acceptance.site import NotSeen, Site
 
 OBJECTS = 12
+SLOWLY = ("--max-rate", "4")
+"""Requests a second of all workers: the first one works for seconds, and is killed before it is done."""
 
 
 def worker_killed(site: Site) -> Facts:
@@ -18,7 +20,7 @@ def worker_killed(site: Site) -> Facts:
     site.await_copies(site.places.hot, {f"copies/killed/{OBJECTS - 1}.txt": f"killed {OBJECTS - 1}".encode()})
     for number in range(OBJECTS):
         site.destroy(site.places.hot, f"copies/killed/{number}.txt")
-    command = ("backfill", "--pair", "near", "--prefix", "killed/", *ON_BATCH, "--detach")
+    command = ("backfill", "--pair", "near", "--prefix", "killed/", *ON_BATCH, *SLOWLY, "--detach")
     run_id = site.sealift(*command, settings=TWO_SHARDS)["run_id"]
     client = site.client("batch")
     child = site.await_value("a worker to start", lambda: _started_child(site, f"{run_id}-000-work"))
