@@ -29,9 +29,12 @@ def is_unproven(stages: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def is_unjudged(stages: Sequence[Mapping[str, Any]]) -> bool:
-    """Return True if a night compared nothing: its pair has no object, or all are in flight."""
-    found = {category for category, count in _found(stages).items() if count} - {Category.EXCLUDED}
-    return found <= {Category.IN_FLIGHT} and not count_verified(stages)
+    """Return True if a night compared nothing: its source has no object, or all are in flight.
+
+    Copies without an original prove nothing: the source may have been emptied before.
+    """
+    found = {category for category, count in _found(stages).items() if count}
+    return found <= {Category.IN_FLIGHT, Category.EXTRA, Category.EXCLUDED} and not count_verified(stages)
 
 
 def count_verified(stages: Iterable[Mapping[str, Any]]) -> int:
@@ -61,7 +64,7 @@ def verdict(stages: Sequence[Mapping[str, Any]], left: int, *, is_finished: bool
     elif is_unjudged(stages):
         young = _found(stages).get(Category.IN_FLIGHT, 0)
         objects = "the only object is" if young == 1 else f"all {young:,} objects are"
-        head = f"Nothing was compared, since {f'{objects} in flight' if young else 'the pair has no object'}"
+        head = f"Nothing was compared, since {f'{objects} in flight' if young else 'the source has no object'}"
     elif is_unproven(stages):
         unproven, judged = count_unproven(stages)
         verified = count_verified(stages)

@@ -143,7 +143,7 @@ def test_a_night_that_compared_nothing_says_so_and_is_not_well(world: World, tmp
     policy = write_policy(world, tmp_path)
     night = nightly(world, policy)
     assert (night["code"], night["left"]) == (3, 0)
-    assert night["verdict"].startswith("Nothing was compared, since the pair has no object: ")
+    assert night["verdict"].startswith("Nothing was compared, since the source has no object: ")
     assert night["next_steps"][0].endswith(": sealift policy check")
     world.client.put_object(Bucket=world.destination, Key="copies/docs/kept", Body=b"deleted at the source")
     assert nightly(world, policy, "--night", "2026-11-21")["code"] == 0  # all that is there was judged

@@ -60,10 +60,10 @@ def test_a_night_that_compared_nothing_is_not_well_and_says_why() -> None:
     ]
     empty = [stage("reconcile", excluded=4), *rest]
     assert not is_well(empty)
-    assert verdict(empty, 0).startswith("Nothing was compared, since the pair has no object: ")
+    assert verdict(empty, 0).startswith("Nothing was compared, since the source has no object: ")
     assert "policy check" in next_steps("docs", "2026-11-20", empty, is_finished=True)[0]
-    for one in (found({"in flight": 30, "same": 1}), stage("reconcile", extra=1)):
-        assert is_well([one, *rest])
+    assert not is_well([stage("reconcile", extra=1), *rest])  # the source was emptied before its first night
+    assert is_well([found({"in flight": 30, "same": 1}), *rest])
     assert is_well([young[0], stage("sample", verified=1)])  # an old report, and a listing of now
 
 
