@@ -15,6 +15,7 @@ _READS = frozenset(
 )
 _NO_REQUESTS = frozenset({"close", "region_of", "heeds_conditions"})
 _CLEANUPS = frozenset({"abort_multipart", "close"})
+_UNFENCED = _READS | _CLEANUPS | _NO_REQUESTS
 _DELETES = frozenset({"delete", "delete_versions"})
 
 
@@ -42,7 +43,7 @@ class _FencedStore:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         send: Callable[..., Any] = getattr(self._store, name)
-        if name in _READS or name in _CLEANUPS:
+        if name in _UNFENCED:
             return send
 
         async def write(*arguments: Any, **named: Any) -> Any:
@@ -98,7 +99,8 @@ class _ThrottledStore:
             return send
 
         async def request(*arguments: Any, **named: Any) -> Any:
-            written = sum(len(value) for value in (*arguments, *named.values()) if isinstance(value, bytes))
+            values = (*arguments, *named.values())
+            written = sum(len(value) for value in values if isinstance(value, bytes | bytearray | memoryview))
             await self._throttle.wait(1, written)
             answer = await send(*arguments, **named)
             if isinstance(answer, Body):  # how many bytes come is known when they are here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 
@@ -51,10 +52,12 @@ def test_bytes_count_that_are_written_and_read() -> None:
         await store.put("bucket", "k", bytes(4000), Attributes(), guard=ABSENT)
         assert (await store.get(ObjectRef("bucket", "k"), start=0, end=3000)).data == bytes(3000)
         await store.head(ObjectRef("bucket", "k"))  # has no bytes
+        buffer = cast("bytes", bytearray(2000))  # as a stream sends its parts
+        await store.put("bucket", "m", buffer, Attributes(), guard=ABSENT)
         await store.put("bucket", "l", b"last", Attributes(), guard=ABSENT)
 
     asyncio.run(use())
-    assert clock.now == pytest.approx(6.0)
+    assert clock.now == pytest.approx(8.0)
 
 
 def test_a_permission_to_write_is_asked_for_after_the_wait_and_no_limit_is_no_layer() -> None:
@@ -76,3 +79,15 @@ def test_a_permission_to_write_is_asked_for_after_the_wait_and_no_limit_is_no_la
     asyncio.run(use())
     assert asked == sent == pytest.approx([0, 0, 1, 2])
     assert Throttle(RateLimits()).throttled(memory) is memory
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+def test_what_a_store_says_of_its_server_passes_both_layers(heeds: bool) -> None:
+    memory = MemoryStore()
+    memory.heeds_conditions = heeds
+
+    async def hold(*, deletes: bool = False) -> None:
+        raise AssertionError("nothing is written")
+
+    assert fenced(memory, hold).heeds_conditions is heeds
+    assert Throttle(RateLimits(requests=1)).throttled(memory).heeds_conditions is heeds
