@@ -61,7 +61,7 @@ def status(options: StatusCommand) -> int:
     """
     settings = Settings.from_environment()
     name = options.policy or settings.policy
-    policy = read_policy(name) if name else None
+    policy = read_policy(name).called(settings.system) if name else None
     place = ledger_location(options.ledger or settings.ledger or (policy.ledger.uri if policy else None), settings)
     document = asyncio.run(_look(open_prompt_ledger(place), policy))
     if policy is not None:

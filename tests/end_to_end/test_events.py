@@ -38,13 +38,17 @@ class Account:
         assert result.returncode == code, result.stderr
         return json.loads(result.stdout) if code == 0 else {"error": result.stderr}
 
-    def sealift(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": "a",
-            "AWS_SECRET_ACCESS_KEY": "b",
-            "SEALIFT_POLICY": str(self.policy),
-        }
+    def sealift(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        environment = (
+            os.environ
+            | extra
+            | {
+                "AWS_ENDPOINT_URL": self.endpoint,
+                "AWS_ACCESS_KEY_ID": "a",
+                "AWS_SECRET_ACCESS_KEY": "b",
+                "SEALIFT_POLICY": str(self.policy),
+            }
+        )
         command = [sys.executable, "-m", "jobs", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
@@ -134,6 +138,13 @@ def test_dead_letters_are_listed_with_the_reasons_of_the_journal_and_stay(queues
     status = account.sealift("status", "--json")
     assert (status.returncode, json.loads(status.stdout)["dead_letters"]["waiting"]) == (3, 3), status.stderr
     assert "3 dead letters" in account.sealift("status").stdout
+
+
+def test_status_looks_at_the_queue_of_the_whole_system_name(queues: Queues) -> None:
+    """Terraform may put a prefix before the policy's name, as events list knows."""
+    system = f"west-{queues.account.name}"
+    status = queues.account.sealift("status", "--json", SEALIFT_SYSTEM=system)
+    assert json.loads(status.stdout)["dead_letters"]["queue"] == f"{system}-objects", status.stderr
 
 
 def test_a_dry_run_counts_and_moves_nothing(queues: Queues) -> None:
