@@ -11,6 +11,7 @@ grow with the bucket.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -62,7 +63,8 @@ async def write_inventory(
     size_bytes)` is called after each page with what has been listed so far.
 
     Raises ConfigError when a report of that minute exists already, StoreError when S3 refuses.
-    Nothing that a reader would trust is left behind then, since manifest.checksum comes last.
+    Nothing that a reader would trust is left behind then, since manifest.checksum comes last. If
+    the writer of the other report was killed before that, this completes it.
     """
     base = target_location.join(source_location.bucket).join(CONFIGURATION)
     manifest = base.join(datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H-%MZ")).join("manifest.json")
@@ -74,6 +76,7 @@ async def write_inventory(
     except NotFound:
         pass
     else:
+        await _complete(target, manifest, (await target.get(ObjectRef(*manifest))).data)
         raise taken
 
     columns = data_files.report_columns(versions=versions)
@@ -98,8 +101,7 @@ async def write_inventory(
         await _put(target, manifest, content, "application/json")
     except PreconditionFailed as error:
         raise taken from error
-    checksum = Location(manifest.bucket, manifest.key.removesuffix(".json") + ".checksum")
-    await _put(target, checksum, hashlib.md5(content, usedforsecurity=False).hexdigest().encode(), "text/plain")
+    await _complete(target, manifest, content)
     return InventoryWritten(str(manifest), rows, size_bytes, len(upload.files))
 
 
@@ -186,3 +188,11 @@ class _Upload:
 async def _put(target: Store, location: Location, data: bytes, content_type: str) -> None:
     attributes = Attributes(headers={"content-type": content_type})
     await target.put(location.bucket, location.key, data, attributes, guard=ABSENT)
+
+
+async def _complete(target: Store, manifest: Location, content: bytes) -> None:
+    """Write the checksum of a manifest, whose data files are all there, unless somebody has."""
+    checksum = manifest._replace(key=manifest.key.removesuffix(".json") + ".checksum")
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest().encode()
+    with contextlib.suppress(PreconditionFailed):
+        await _put(target, checksum, digest, "text/plain")

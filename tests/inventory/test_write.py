@@ -91,6 +91,17 @@ def test_a_report_of_the_same_minute_is_refused_before_anything_is_listed():
     assert shelf.objects == before
 
 
+def test_a_report_whose_writer_was_killed_before_its_checksum_is_completed():
+    """A night that was started again in the same minute found no report, and could write none."""
+    shelf = Shelf([listed("a")])
+    write(shelf)
+    before = dict(shelf.objects)
+    del shelf.objects["dst", f"{FOLDER}/manifest.checksum"]
+    with pytest.raises(ConfigError, match="exists already"):
+        write(shelf, now=NOW + 15)
+    assert shelf.objects == before
+
+
 def test_of_two_reports_at_once_only_one_is_published():
     class Late(Shelf):
         async def head(self, ref, *, part_number=None):
