@@ -1,0 +1,314 @@
+"""A world of nights for the state machine: two buckets, reports of S3, and `sealift nightly` over them.
+
+The command is the real one, with DuckDB and all. All of its stores are one store in memory, and its
+workers work in this process. The oracle reads the buckets' contents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import yaml
+
+from jobs.cli.nightly import nightly
+from jobs.cli.worker import open_sides
+from jobs.config import Settings
+from jobs.core.display import Display
+from jobs.core.model import Attributes, Location
+from jobs.core.run import Plan, RunSpec
+from jobs.errors import ExitCode, SealiftError
+from jobs.ledger.ledger import Ledger
+from jobs.registry import open_job
+from jobs.runs import launch
+from jobs.runs.kind import Opened
+from jobs.runs.worker import Worker, WorkerLimits
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_buckets import Version
+from tests.doubles.memory_store import MemoryStore
+from tests.inventory.samples import CURRENT, VERSIONS, deliver
+
+AGE_SECONDS = 7_200.0
+"""All writes were so long ago when a night looks: nothing is in flight."""
+SLICES = 2
+FIRST_NIGHT = date(2026, 1, 5)
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_REGION": "us-east-1",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "SEALIFT_PATIENCE_SECONDS": "0.001",
+    "SEALIFT_PROCESSES": "1",
+}
+REQUESTS = ("head", "get", "put", "copy", "delete", "list_versions", "list_objects", "get_tags")
+
+
+class Killed(BaseException):
+    """The command is gone: no `except Exception` runs any more."""
+
+
+class MortalStore(MemoryStore):
+    """A store that kills who sends the n-th request, before or after its effect."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=lambda: time.time() - AGE_SECONDS)
+        self.requests_left, self.is_after, self.is_dead = -1, False, False
+        for name in REQUESTS:
+            setattr(self, name, self._mortal(getattr(self, name)))
+
+    def _mortal(self, request: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        async def call(*arguments: Any, **named: Any) -> Any:
+            self.requests_left -= 1
+            if self.is_dead or self.requests_left == 0:
+                if self.is_after and not self.is_dead:
+                    self.is_dead = True
+                    await request(*arguments, **named)
+                self.is_dead = True
+                raise Killed
+            return await request(*arguments, **named)
+
+        return call
+
+
+@dataclass
+class World:
+    """Two buckets, a policy, and the nights.
+
+    `dark`: keys whose copy's bytes are others under an unchanged ETag, which only reading finds.
+    `is_stale`: a report is older than the last change. `quiet`: the summaries since the last change.
+    """
+
+    folder: Path
+    deletes: str
+    is_versioned: bool
+    has_inventory: bool
+    night: date = FIRST_NIGHT
+    dark: set[str] = field(default_factory=set)
+    is_stale: bool = False
+    quiet: list[dict[str, Any]] = field(default_factory=list)
+    objects_before: int = 0
+
+    def __post_init__(self) -> None:
+        self.store = MortalStore()
+        self.store.create_bucket("source", versioned=self.is_versioned)
+        for bucket in ("hot", "ledger", "reports"):
+            self.store.create_bucket(bucket)
+        policy: dict[str, Any] = {
+            "version": 1,
+            "ledger": {"bucket": "ledger", "region": "us-east-1", "prefix": "l/"},
+            "pairs": [
+                {
+                    "name": "pair",
+                    "source": {"bucket": "source", "region": "us-east-1"},
+                    "destination": {"bucket": "hot", "region": "us-east-1", "prefix": "copies/"},
+                    "deletes": self.deletes,
+                }
+            ],
+            "defaults": {"verify": {"rota": f"1/{SLICES}", "deep": f"1/{SLICES}"}},
+        }
+        if self.has_inventory:
+            policy["inventory"] = {"buckets": {"us-east-1": "reports"}, "prefix": "inventory/"}
+        (self.folder / "policy.yaml").write_text(yaml.safe_dump(policy))
+
+    # What happens at the buckets.
+
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        self._at_once(MemoryStore.put(self.store, bucket, key, data, Attributes(), guard=UNGUARDED))
+        self._changed(key)
+
+    def copy(self, key: str) -> None:
+        """As the backup function does it."""
+        version = self.current("source", key)
+        if version is not None:
+            self.put("hot", f"copies/{key}", version.data)
+
+    def delete(self, bucket: str, key: str) -> None:
+        self._at_once(MemoryStore.delete(self.store, bucket, key))
+        self._changed(key)
+
+    def rot(self, key: str) -> None:
+        """The copy's bytes change and nothing tells of it."""
+        copy, version = self.current("hot", f"copies/{key}"), self.current("source", key)
+        if copy is not None and version is not None and copy.data == version.data and copy.data:
+            copy.data = bytes([copy.data[0] ^ 1]) + copy.data[1:]
+            self._changed(key)
+            self.dark.add(key)
+
+    def deliver(self, bucket: str, absent: set[str], file_format: str, versions: bool) -> None:
+        """S3 Inventory delivers a report of a bucket as it is now."""
+        rows = []
+        for key, there in self.store._buckets.named[bucket].versions.items():
+            for version in there:
+                is_latest = version is there[-1]
+                if versions or (is_latest and not version.is_delete_marker):
+                    rows.append(_row(key, version, is_latest))
+        fields = [each for each in (VERSIONS if versions else CURRENT) if each not in absent]
+        target, self.is_stale = self.folder / "reports", False
+        deliver(target, bucket, rows, fields=fields, file_format=file_format, created_at=time.time())
+        for path in sorted(target.rglob("*")):
+            if path.is_file():
+                key = str(path.relative_to(target))
+                self._at_once(
+                    MemoryStore.put(self.store, "reports", key, path.read_bytes(), Attributes(), guard=UNGUARDED)
+                )
+                path.unlink()
+
+    def _changed(self, key: str) -> None:
+        self.dark.discard(key.removeprefix("copies/"))
+        self.is_stale, self.quiet = self.has_inventory, []
+
+    def _at_once(self, request: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            request.send(None)
+        except StopIteration as answer:
+            return answer.value
+        raise AssertionError("a MemoryStore waits for nothing")
+
+    # The nights.
+
+    def pass_night(self, deaths: Sequence[tuple[int, bool]]) -> None:
+        """The next night, started again each time that it died. Checks what it says."""
+        self.night += timedelta(days=1)
+        before, source_before = self._all("hot"), self._all("source")
+        missing = [key for key in self._keys() if self.current("hot", f"copies/{key}") is None]
+        for requests, is_after in deaths:
+            self.store.requests_left, self.store.is_after = requests, is_after
+            with contextlib.suppress(Killed):
+                self._start()
+            self.store.requests_left, self.store.is_dead = -1, False
+        summary = self._start()
+        assert summary["state"] == "complete", summary
+        assert self._all("source") == source_before, "a night changed the source"
+        there = self._all("hot")
+        assert all(there.get(each) == kept for each, kept in before.items()), "a night has lost a version"
+        self._check_added(there.keys() - before.keys())
+        self._check(summary, missing)
+        self.quiet.append(summary)
+        self._check_rota()
+        self.objects_before = len(self._keys())
+
+    def _start(self) -> dict[str, Any]:
+        arguments = ["--pair", "pair", "--policy", str(self.folder / "policy.yaml"), "--night", self.night.isoformat()]
+        answers: list[dict[str, Any]] = []
+        with (
+            patch("jobs.s3.rest_store.RestStore", lambda transport, acl: self.store),
+            patch.object(launch, "execute", self._execute),
+            patch("jobs.runs.request.boto_client", lambda *arguments: None),
+            patch("jobs.manifests.open_object", self._open),
+            patch("jobs.cli.nightly.emit", lambda document, **how: answers.append(document)),
+            patch.dict(os.environ, ENVIRONMENT),
+        ):
+            nightly.main([*arguments, "--json"], standalone_mode=False)
+        return answers[0]
+
+    def _open(self, location: Location, client: None) -> contextlib.AbstractContextManager[io.BytesIO]:
+        """A manifest in the ledger, as a file."""
+        [version] = self.store._buckets.named[location.bucket].versions[location.key]
+        return contextlib.nullcontext(io.BytesIO(version.data))
+
+    async def _execute(
+        self, spec: RunSpec, plan: Plan, ledger_location: Location, settings: Settings, display: Display
+    ) -> Mapping[int, int]:
+        """The workers of a run, in this process."""
+        codes = {}
+        ledger = Ledger(self.store, ledger_location)
+        for shard in range(len(plan.shards)):
+            opened = Opened(spec, *open_sides(spec, 8), ByteBudget(1 << 20), ledger, 8)
+            limits = WorkerLimits(8, checkpoint_rows=3, patience_seconds=60.0)
+            try:
+                await Worker(ledger, spec.run_id, shard, open_job(opened), limits).run()
+                codes[shard] = int(ExitCode.DONE)
+            except SealiftError as error:
+                codes[shard] = int(error.exit_code)
+        return codes
+
+    # The oracle.
+
+    def current(self, bucket: str, key: str) -> Version | None:
+        """What a GET of the key finds."""
+        versions = self.store._buckets.named[bucket].versions.get(key)
+        return versions[-1] if versions and not versions[-1].is_delete_marker else None
+
+    def _keys(self) -> list[str]:
+        """The keys that the source has."""
+        return [key for key in self.store._buckets.named["source"].versions if self.current("source", key)]
+
+    def _all(self, bucket: str) -> dict[tuple[str, str, str], tuple[bytes, bool]]:
+        """Every version of a bucket, with its bytes. Without versions the ETag names it."""
+        named = self.store._buckets.named[bucket].versions
+        return {(key, v.version_id, v.etag): (v.data, v.is_delete_marker) for key, vs in named.items() for v in vs}
+
+    def _check_added(self, added: set[tuple[str, str, str]]) -> None:
+        """What a night wrote is what the source has, and no delete marker."""
+        for name, version_id, _ in added:
+            versions = self.store._buckets.named["hot"].versions[name]
+            version = next(each for each in versions if each.version_id == version_id)
+            original = self.current("source", name.removeprefix("copies/"))
+            assert not version.is_delete_marker, f"a night deleted {name}"
+            assert original is not None, f"a night copied {name}, which the source does not have"
+            assert version.data == original.data, f"a night copied other bytes of {name}"
+
+    def _check(self, summary: dict[str, Any], missing: list[str]) -> None:
+        """The verdict is what the buckets say."""
+        is_well = summary["exit_code"] == 0
+        assert is_well == summary["verdict"].startswith("All is well"), summary["verdict"]
+        assert not is_well or summary["left"] == 0, summary
+        if self.is_stale:
+            return
+        keys = self._keys()
+        differing = [key for key in keys if not self._has_copy(key)]
+        extra = [key for key in self._extra() if self.deletes == "mirror"]
+        if not keys:
+            assert not is_well, "nothing was compared, and all is well"
+            assert summary["left"] or not self.objects_before, "the source was emptied, and nobody says so"
+        elif is_well:
+            visible = [key for key in differing if key not in self.dark]
+            assert not visible, f"all is well, and {visible} have no equal copy"
+            assert not extra, f"all is well, and {extra} are extra"
+        elif not differing and not extra:
+            raise AssertionError(f"nothing is wrong, and the night says {summary['verdict']}")
+        if keys:
+            left_missing = [key for key in missing if not self._has_copy(key)]
+            assert not left_missing, f"{left_missing} were missing, and still are"
+
+    def _check_rota(self) -> None:
+        """Nights in a row verify each key once, and read each rotten copy."""
+        nights = self.quiet[-SLICES:]
+        if len(nights) < SLICES or not self._keys():
+            return
+        rows, rotten = Counter[str](), 0
+        for summary in nights:
+            for stage in summary["stages"]:
+                rows[stage["stage"]] += stage.get("rows") or 0
+                rotten += stage["counts"].get("mismatched", 0) if stage["stage"] == "deep" else 0
+        assert rows["sample"] == rows["deep"] == len(self._keys()), f"{rows} rows of {len(self._keys())} keys"
+        assert rotten >= len(self.dark), f"{rotten} of {self.dark} were read"
+
+    def _extra(self) -> list[str]:
+        hot = self.store._buckets.named["hot"].versions
+        keys = [name.removeprefix("copies/") for name in hot if self.current("hot", name)]
+        return [key for key in keys if self.current("source", key) is None]
+
+    def _has_copy(self, key: str) -> bool:
+        version, copy = self.current("source", key), self.current("hot", f"copies/{key}")
+        return version is not None and copy is not None and version.data == copy.data
+
+
+def _row(key: str, version: Version, is_latest: bool) -> dict[str, Any]:
+    """As a report lists it."""
+    row: dict[str, Any] = {"Key": key, "VersionId": version.version_id, "IsLatest": is_latest}
+    row |= {"LastModifiedDate": version.last_modified, "IsDeleteMarker": version.is_delete_marker}
+    if version.is_delete_marker:
+        return row
+    row |= {"Size": len(version.data), "ETag": version.etag, "StorageClass": "STANDARD"}
+    return row | {"IsMultipartUploaded": False, "EncryptionStatus": "SSE-S3"}

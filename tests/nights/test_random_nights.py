@@ -1,0 +1,114 @@
+"""Random nights of a pair, through `sealift nightly`, against what the buckets hold.
+
+What must hold: a night says that all is well only if the copies are there and equal, for what it
+judged. Nights in a row cover every key, and nothing is deleted or overwritten for good.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from tests.inventory.samples import FORMATS
+from tests.nights.night_world import World
+
+EXAMPLES = int(os.environ.get("SEALIFT_EXAMPLES", "12"))
+keys = st.sampled_from(["a", "b", "c/d e", "dt=1/é", "z+"])
+contents = st.sampled_from([b"", b"one", b"two", b"three"])
+OPTIONAL = ["Size", "ETag", "LastModifiedDate", "StorageClass", "IsMultipartUploaded", "EncryptionStatus"]
+
+
+class Nights(RuleBasedStateMachine):
+    """Growth, losses, damage behind the back, reports, and nights that die on the way."""
+
+    @initialize(
+        deletes=st.sampled_from(["mirror", "retain"]),
+        is_versioned=st.booleans(),
+        has_inventory=st.booleans(),
+        first=st.dictionaries(keys, contents, min_size=1),
+    )
+    def begin(self, first: dict[str, bytes], **world: Any) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.world = World(Path(self.folder.name), **world)
+        for key, data in first.items():
+            self.world.put("source", key, data)
+            self.world.copy(key)
+
+    @rule(key=keys, data=contents, is_copied=st.booleans())
+    def write(self, key: str, data: bytes, is_copied: bool) -> None:
+        self.world.put("source", key, data)
+        if is_copied:
+            self.world.copy(key)
+
+    @rule(key=keys, bucket=st.sampled_from(["source", "hot"]))
+    def delete(self, key: str, bucket: str) -> None:
+        self.world.delete(bucket, key if bucket == "source" else f"copies/{key}")
+
+    @rule(key=keys, data=contents)
+    def overwrite_a_copy(self, key: str, data: bytes) -> None:
+        self.world.put("hot", f"copies/{key}", data)
+
+    @rule(key=keys)
+    def rot(self, key: str) -> None:
+        self.world.rot(key)
+
+    @rule()
+    def empty_the_source(self) -> None:
+        for key in self.world._keys():
+            self.world.delete("source", key)
+
+    @precondition(lambda self: self.world.has_inventory)
+    @rule(
+        absent=st.sets(st.sampled_from(OPTIONAL), max_size=2) | st.just(set()),
+        file_format=st.sampled_from(FORMATS),
+        versions=st.booleans(),
+    )
+    def deliver_reports(self, absent: set[str], file_format: str, versions: bool) -> None:
+        for bucket in ("source", "hot"):
+            self.world.deliver(bucket, absent, file_format, versions)
+
+    @rule(
+        nights=st.integers(1, 3),
+        deaths=st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=2) | st.just([]),
+    )
+    def pass_nights(self, nights: int, deaths: list[tuple[int, bool]]) -> None:
+        for number in range(nights):
+            self.world.pass_night(deaths if number == 0 else ())
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            self.folder.cleanup()
+
+
+def play(examples: int, steps: int) -> None:
+    how = settings(
+        max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    run_state_machine_as_test(Nights, settings=how)
+
+
+def test_a_night_that_says_all_is_well_is_right() -> None:
+    play(2, 5)
+
+
+def test_a_source_that_keeps_versions_is_emptied_when_all_of_its_objects_are_deleted(tmp_path: Path) -> None:
+    """A HEAD found the delete markers, which counted as objects: the night compared nothing, and was well."""
+    world = World(tmp_path, "retain", is_versioned=True, has_inventory=False)
+    world.put("source", "a", b"one")
+    world.copy("a")
+    world.pass_night(())
+    world.delete("source", "a")
+    world.pass_night(())
+    assert "on 2026-01-06 it had 1" in world.quiet[-1]["verdict"]
+
+
+@pytest.mark.slow
+def test_a_night_that_says_all_is_well_is_right_at_length() -> None:
+    play(EXAMPLES, 10)
