@@ -102,7 +102,7 @@ def _try_in_aws(options: argparse.Namespace, steps: Sequence[Step], interruption
                 results += play(site, [step], _say)
         except Interrupted:
             ended = interruption.came
-        except Exception as error:
+        except Exception as error:  # the report says it, whatever it was, and all is destroyed
             ended = str(error)
             if not isinstance(error, StackError | ClientError | BotoCoreError):
                 raise
@@ -169,7 +169,7 @@ def _account() -> str:
 def _report(
     about: Mapping[str, str], results: Sequence[Result], steps: Sequence[Step], ended: str, folder: Path
 ) -> int:
-    """Write and show the report. Returns the exit code that it stands for."""
+    """Write and show the report. Returns the exit code."""
     made = report.document(about, results, [step.name for step in steps], ended)
     paths = report.write(made, folder)
     _say(report.text(made))

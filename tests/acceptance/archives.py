@@ -1,4 +1,4 @@
-"""The steps about archives: packed, thawed, restored, expired and brought back; and a bucket as it was."""
+"""The steps about archives: compact, thaw, restore, expire, undo, and a restore as of an earlier time."""
 
 from __future__ import annotations
 

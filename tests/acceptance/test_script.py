@@ -23,7 +23,7 @@ PARTS = {"copies": copies.STEPS, "archives": archives.STEPS, "failures": failure
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_the_script_gives_on_this_machine_what_is_expected_of_aws(tmp_path, capsys, part):
-    """Part by part, so that no test takes too long; `make acceptance ARGS=--local` plays them in one go."""
+    """Each part is a test, so that none takes too long. `make acceptance ARGS=--local` plays all."""
     names = [argument for step in PARTS[part] for argument in ("--steps", step.name)]
     code = main(["--local", "--folder", str(tmp_path), *names])
     text = capsys.readouterr().out

@@ -51,7 +51,7 @@ def listening(serve: Serve, limit: int = 1 << 16, tls: ssl.SSLContext | None = N
 
 
 async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[bytes, bytes]:
-    """A request's head and body. A client that asks before it sends the body is told to go on."""
+    """A request's head and body. Answers a client that asks first whether it may send the body."""
     head = await reader.readuntil(b"\r\n\r\n")
     head, waits = _EXPECT.subn(b"", head)
     if waits:

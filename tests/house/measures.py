@@ -101,7 +101,7 @@ def _may_name_jobs(root: Path, module: Path) -> bool:
 
 
 def _job_comparisons(tree: ast.Module) -> Iterator[int]:
-    """Where a job is told by its name or its type, whatever the form.
+    """Where code tests the name or the type of a job, in whatever form.
 
     A comparison (`==`, `in`) of a job with any text, or of anything with a job's name, a `case` of a job's name, a
     dictionary by jobs' names, and `isinstance` of a job.
