@@ -47,15 +47,16 @@ def test_a_worker_whose_rows_all_fail_ends_the_others() -> None:
     assert executor(ENDED_EARLY).run([0, 1, 2]) == {0: 10, 1: 75, 2: 75}
 
 
-BREAKS = """import signal, sys, time
+# The signal may come within the first write: a buffered stream does not let itself be entered twice.
+BREAKS = """import os, signal, sys, time
 def end(number, frame):
     time.sleep(0.5)
-    print("[1, 0, 1, 0]" * 20_000)
+    os.write(1, b"[1, 0, 1, 0]" * 20_000)
     open(f"{sys.argv[2]}/ended-{sys.argv[1]}", "w").close()
     sys.exit(75)
 signal.signal(signal.SIGTERM, end)
 open(f"{sys.argv[2]}/began-{sys.argv[1]}", "w").close()
-print("[broken" if sys.argv[1] == "0" else "", flush=True)
+os.write(1, b"[broken\\n" if sys.argv[1] == "0" else b"\\n")
 time.sleep(60)
 """
 
