@@ -146,7 +146,9 @@ def test_a_night_that_compared_nothing_says_so_and_is_not_well(world: World, tmp
     assert night["verdict"].startswith("Nothing was compared, since the source has no object: ")
     assert night["next_steps"][0].endswith(": sealift policy check")
     world.client.put_object(Bucket=world.destination, Key="copies/docs/kept", Body=b"deleted at the source")
-    assert nightly(world, policy, "--night", "2026-11-21")["code"] == 0  # all that is there was judged
+    orphan = nightly(world, policy, "--night", "2026-11-21")  # a copy without an original proves nothing
+    assert orphan["code"] == 3
+    assert orphan["verdict"].startswith("Nothing was compared, since the source has no object: reconcile 1 extra")
     world.put("docs/young")
     young = nightly(world, policy, "--night", "2026-11-22", "--margin", "30d")
     assert (young["code"], young["left"]) == (3, 0)
