@@ -1,6 +1,6 @@
 # Every target makes its own virtual environment from the lock; nothing but Python, make and a package index is needed.
 # Variables: PYTHON, PYTHON313, PYTEST_ARGS, ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, UPGRADE.
-# For the simulator and the fuzzer: SEEDS, SEED, SECONDS, PARSERS.
+# For the simulator, the fuzzer and random examples: SEEDS, SEED, SECONDS, PARSERS, EXAMPLES, TESTS.
 # For the image: ENGINE, BASE, ALLOW_TAG, VARIABLES, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS,
 # REPOSITORY.
 
@@ -17,7 +17,7 @@ SOURCES := jobs scheduler images tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-bugs fuzz demo bench dist image sbom image-push lambda \
+.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-bugs hypothesis fuzz demo bench dist image sbom image-push lambda \
 	container-test container-bench terraform-lock acceptance format lock clean
 
 help: ## This list
@@ -81,6 +81,12 @@ simulate-nightly: $(VENV)/dev.stamp ## The same for an hour, from seeds that no 
 
 simulate-bugs: $(VENV)/dev.stamp ## Every planted bug, and the seed that finds it
 	$(BIN)/python -m tests.simulation --bugs
+
+# Random examples are new each time. CI, which asks Hypothesis for the same ones, is unset.
+EXAMPLES ?= 10000
+hypothesis: $(VENV)/dev.stamp ## New random examples of every property test, EXAMPLES=… of each (10000: a night); TESTS=… for some
+	env -u CI SEALIFT_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 --dist worksteal -o faulthandler_timeout=0 \
+		-m hypothesis $(or $(TESTS),tests --ignore tests/containers)
 
 # atheris has wheels for Linux on x86_64 and few Pythons, so it is no part of the other locks.
 fuzz: $(VENV)/fuzz.stamp ## Bytes that no parser expects; SECONDS=… for each (60), PARSERS="events csv" for some

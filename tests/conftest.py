@@ -10,10 +10,18 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.doubles.ceph_server import PACKAGES, ceph, is_on_ceph, missing_programs
+from tests.doubles.examples import examples
 from tests.doubles.servers import Server, moto, seaweedfs
 
 # Based on Hypothesis' own choice, which with CI set is the same examples each time: what is slow is a busy machine.
-settings.register_profile("sealift", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "sealift",
+    settings(),
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
 settings.load_profile("sealift")
 
 

@@ -22,6 +22,7 @@ from jobs import manifests
 from jobs.errors import ConfigError, ManifestError, NotFound, Unavailable, UsageError
 from jobs.manifests import open_manifest
 from jobs.tables.rows import manifest_schema
+from tests.doubles.examples import examples
 from tests.doubles.list_store import Shelf
 
 NO_STORE: Any = None  # only inventories are read through the Store
@@ -86,7 +87,7 @@ def test_keys_are_decoded_exactly_once(tmp_path, line, key):
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=40))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 def test_any_key_survives_the_round_trip(tmp_path_factory, key):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     with path.open("w", newline="", encoding="utf-8") as file:

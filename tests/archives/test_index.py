@@ -23,6 +23,7 @@ from jobs.errors import DamagedArchive, NotFound
 from jobs.s3.store import UNGUARDED, Body
 from jobs.tables.ranged_parquet import TAIL_BYTES, open_table
 from tests.archives.samples import member
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
 LEDGER = Location("ledger", "all")
@@ -105,7 +106,7 @@ archives = st.lists(st.lists(keys, min_size=1, max_size=12, unique=True).map(sor
 
 @pytest.mark.slow
 @given(archives, keys)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_every_key_is_found_in_every_archive_that_has_it(found_in: list[list[str]], other: str) -> None:
     async def work(index: ArchiveIndex) -> None:
         for number, names in enumerate(found_in):
@@ -120,7 +121,7 @@ def test_every_key_is_found_in_every_archive_that_has_it(found_in: list[list[str
 
 
 @given(archives, keys)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_members_of_a_prefix_come_in_order(found_in: list[list[str]], prefix: str) -> None:
     async def work(index: ArchiveIndex) -> None:
         for number, names in enumerate(found_in):

@@ -20,6 +20,7 @@ from jobs.core.outcome import Evidence
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.s3.uploads import ObjectUpload
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
 BUDGET_BYTES = 40_000
@@ -63,7 +64,7 @@ async def packed(store: MemoryStore, kind: ArchiveFormat, contents: list[bytes])
         await writer.close()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     kind=st.sampled_from(list(ArchiveFormat)),
     sizes=st.lists(st.integers(0, 3_000), min_size=1, max_size=40),

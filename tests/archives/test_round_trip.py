@@ -32,6 +32,7 @@ from jobs.errors import DamagedArchive, PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from tests.archives.samples import Packed, altered, member, packed, read_member
+from tests.doubles.examples import examples
 from tests.doubles.programs import need
 
 MIB = 1 << 20
@@ -89,7 +90,7 @@ def unplaced(each: Member) -> Member:
 
 @pytest.mark.parametrize("kind", [TAR, ZST])
 @given(given_contents=contents)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_any_members_round_trip_and_any_of_them_can_be_cut_out(
     kind: ArchiveFormat, given_contents: list[tuple[Member, bytes]]
 ) -> None:
@@ -112,7 +113,7 @@ def test_any_members_round_trip_and_any_of_them_can_be_cut_out(
 
 
 @given(given_contents=contents, kind=st.sampled_from(ArchiveFormat))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_the_same_members_make_the_same_bytes(kind: ArchiveFormat, given_contents: list[tuple[Member, bytes]]) -> None:
     assert packed(given_contents, kind).data == packed(given_contents, kind).data
 
@@ -272,7 +273,7 @@ def test_members_share_frames_and_a_frame_stays_small() -> None:
 
 @pytest.mark.parametrize("kind", [TAR, ZST])
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_a_flipped_bit_or_a_cut_is_found_and_the_member_named(kind: ArchiveFormat, data: st.DataObject) -> None:
     rng = random.Random(9)
     given_contents = [(member(f"k{n}", each), each) for n, each in enumerate(rng.randbytes(900) for _ in range(5))]

@@ -23,6 +23,7 @@ from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED
 from tests.archives.samples import Packed, member, packed
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
 MIB = 1 << 20
@@ -80,7 +81,7 @@ def test_an_archive_that_is_whole_comes_back_whole(kind: ArchiveFormat) -> None:
 
 @pytest.mark.parametrize("kind", ArchiveFormat)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_no_damage_brings_a_wrong_byte_or_a_traceback(kind: ArchiveFormat, data: st.DataObject) -> None:
     broken = bytearray(MADE[kind].data)
     for _ in range(data.draw(st.integers(1, 3))):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.archives.zstd_frames import BLOCK_BYTES_MAX, FrameCutter, Piece
+from tests.doubles.examples import examples
 
 SKIPPED = (0x184D2A53).to_bytes(4, "little") + (5).to_bytes(4, "little") + b"12345"
 contents = st.lists(
@@ -26,7 +27,7 @@ def pieces_of(data: bytes, step: int) -> tuple[list[Piece], FrameCutter]:
 
 
 @given(contents, st.integers(1, 5000), st.booleans(), st.booleans(), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_frames_decode_block_by_block(
     frames: list[bytes], step: int, checksum: bool, sized: bool, skippable: bool
 ) -> None:

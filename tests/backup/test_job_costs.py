@@ -19,6 +19,7 @@ from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.s3.store import UNGUARDED, CopySettings
 from tests.backup.scene import COPY, KEY, Ticking, backup, history, run
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
 MANY = 400
@@ -277,7 +278,7 @@ def test_content_that_comes_back_within_minutes_comes_back_on_top(versioned: boo
 BODIES = st.lists(st.sampled_from([b"OK", b"NO", b"no"]), min_size=1, max_size=8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(BODIES, st.data())
 def test_a_source_without_versions_shows_what_it_has_after_each_event(bodies: list[bytes], data: st.DataObject) -> None:
     """Events in order, late, again: whenever one was handled, the hot bucket shows what the source has then."""
@@ -295,7 +296,7 @@ def test_a_source_without_versions_shows_what_it_has_after_each_event(bodies: li
     run(scene())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.lists(st.sampled_from([b"OK", b"NO"]), min_size=2, max_size=8),
     st.booleans(),

@@ -23,6 +23,7 @@ from tests.backup.scene import (
     World,
     backup,
 )
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
 ACTS = st.one_of(
@@ -33,7 +34,7 @@ ACTS = st.one_of(
 STEPS = st.sampled_from([400.0, 0.001])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(ACTS, max_size=7), st.booleans(), STEPS, st.data())
 def test_any_order_of_events_with_duplicates_ends_alike(acts, mirrors, step_seconds, data):
     """Events are handled at any time after what they tell of, while the source goes on changing."""
@@ -63,7 +64,7 @@ def test_any_order_of_events_with_duplicates_ends_alike(acts, mirrors, step_seco
     asyncio.run(main())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(ACTS, min_size=1, max_size=6), st.booleans(), STEPS, st.integers(0, 2**32), st.sampled_from([0, 0.1]))
 def test_any_number_of_handlers_at_once_end_alike(acts, mirrors, step_seconds, seed, failing):
     """All events twice and at once, every request delayed by chance, some lost before or after they were done."""
@@ -94,7 +95,7 @@ def test_any_number_of_handlers_at_once_end_alike(acts, mirrors, step_seconds, s
     asyncio.run(main())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(st.builds(Put, st.sampled_from([b"a", b"b", b"c"]), st.just("red")), min_size=1, max_size=5), st.data())
 def test_a_source_without_versions_ends_with_its_last_object_on_top(puts, data):
     async def main() -> None:

@@ -17,6 +17,7 @@ from jobs.checksum_reports.evidence import AMBIGUOUS, EvidenceSummary, evidence_
 from jobs.core.model import Checksum
 from jobs.errors import ManifestError, UsageError
 from tests.checksum_reports.samples import manifest, result_file, task
+from tests.doubles.examples import examples
 from tests.doubles.list_store import Shelf
 
 # After AWS's documented examples, the unbalanced quotes of the failure messages included.
@@ -172,7 +173,7 @@ def test_a_report_that_was_copied_is_read_from_beside_its_manifest(tmp_path: Pat
     ),
     st.integers(1, 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_every_row_is_accounted_for_whatever_the_file_split(tmp_path_factory, rows, split) -> None:
     folder = tmp_path_factory.mktemp("evidence")
     names = [f"f{number}" for number in range(split)]

@@ -29,6 +29,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import manifest_batch, read_shard
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
 DAY = 86_400.0
@@ -108,7 +109,7 @@ def options_for(storage_class: str = "GLACIER_IR", kind: ArchiveFormat = Archive
 
 
 @given(st.lists(additions, min_size=1, max_size=5), st.booleans(), st.sampled_from(["current", "all"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_over_any_growth_each_version_is_packed_once(history: list[Addition], versioned: bool, versions: str) -> None:
     yard, options = Yard(versioned=versioned), options_for()
     versions = versions if versioned else "current"

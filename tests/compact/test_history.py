@@ -41,6 +41,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import manifest_batch, read_shard
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
 DAY = 86_400.0
@@ -258,11 +259,12 @@ class History(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
+@pytest.mark.hypothesis
 def test_over_any_history_each_version_is_in_one_provable_place() -> None:
     run_state_machine_as_test(
         History,
         settings=settings(
-            max_examples=60, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples(60), stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
 

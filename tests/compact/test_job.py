@@ -24,6 +24,7 @@ from jobs.runs.planning import read_price_table
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, Body
 from tests.archives.samples import read_member
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
 Fault = Callable[[str, ObjectRef], None]
@@ -178,7 +179,7 @@ class Killed(Exception):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_killed_at_any_request_it_goes_on_and_reads_no_finished_archive_again(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(ArchiveFormat))
     store, rows = filled(OBJECTS)

@@ -19,6 +19,7 @@ from jobs.compact.packing import (
 )
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectVersion
+from tests.doubles.examples import examples
 
 MONTH = 31 * 86_400.0
 STORAGE = ArchiveStorage("GLACIER")
@@ -124,7 +125,7 @@ def upload_parts(sizes: list[int], part_bytes: int) -> int:
     return parts + -(-pending // part_bytes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(
         st.tuples(

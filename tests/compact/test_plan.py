@@ -22,6 +22,7 @@ from jobs.core.pricing import PricedWork
 from jobs.core.selection import Selection
 from jobs.runs.planning import read_price_table
 from jobs.tables.rows import manifest_batch, read_shard
+from tests.doubles.examples import examples
 
 TABLE = read_price_table()
 DAY = 86_400.0
@@ -69,7 +70,7 @@ def planned(
 
 
 @given(entries, st.integers(10_000, 400_000), st.sampled_from([None, 1.0, 24.0]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_shards_hold_every_row_once_in_whole_groups(
     found: list[Listed], target_bytes: int, payback_months: float | None
 ) -> None:

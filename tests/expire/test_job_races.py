@@ -16,6 +16,7 @@ from jobs.errors import ConfigError, Unavailable
 from jobs.expire.undo import unhide
 from jobs.ledger.tombstones import Tombstones
 from jobs.s3.store import Deleted
+from tests.doubles.examples import examples
 from tests.expire.scene import (
     DAY,
     Shop,
@@ -172,7 +173,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(events, st.booleans())
 def test_no_history_makes_a_version_go_that_no_copy_holds(history: list[tuple[str, str]], versioned: bool) -> None:
     """Whatever is expired, its bytes are in `copies` at that moment, and it was under no hold."""

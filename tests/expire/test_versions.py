@@ -15,6 +15,7 @@ from jobs.core.outcome import Status
 from jobs.errors import StoreError
 from jobs.expire.rules import Proof
 from jobs.s3.store import Page
+from tests.doubles.examples import examples
 from tests.expire.scene import (
     Shop,
     job,
@@ -146,7 +147,7 @@ def test_the_history_of_a_key_is_listed_once_for_all_its_versions() -> None:
     assert list(store.contents()) == [("k", refs[-1].version_id)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.lists(st.sampled_from(["a", "b", "marker", "enable"]), min_size=1, max_size=7),
     st.data(),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.doubles.examples import examples
 from tests.fuzz.conversations import CUT, END, FRAGMENTS, HEAD, LATE, LITERAL, NEXT, WAITING, play
 
 WHOLE, INTERIM = bytes([0]), bytes([7])
@@ -29,7 +30,7 @@ REQUESTS = st.tuples(
 """A request, its answer, and what else comes."""
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(REQUESTS, max_size=6).map(bytes([NEXT]).join))
 def test_an_answer_goes_to_its_request(program: bytes) -> None:
     play(program)
@@ -42,7 +43,7 @@ def test_a_second_answer_goes_to_nobody(when: bytes, is_head: bool) -> None:
     assert play(first + when + first[-1:] + bytes([NEXT]) + first) == ["answered"] * 2
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=200))
 def test_an_answer_goes_to_its_request_whatever_the_bytes(program: bytes) -> None:
     play(program)

@@ -22,6 +22,7 @@ from jobs.errors import Denied, ManifestError
 from jobs.inventory.report import open_inventory
 from jobs.inventory.write import write_inventory
 from jobs.tables.rows import manifest_schema
+from tests.doubles.examples import examples
 from tests.doubles.list_store import Shelf
 
 NOW = 1764030820.0
@@ -131,7 +132,7 @@ def test_a_report_that_was_written_reads_the_same(file_format, versions):
     assert sorted(rows, key=order) == sorted(expected, key=order)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     keys=st.sets(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20))
 )

@@ -6,7 +6,6 @@ judged. Nights in a row cover every key, and nothing is deleted or overwritten f
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from tests.doubles.examples import examples
 from tests.inventory.samples import FORMATS
 from tests.nights.night_world import World
 
-EXAMPLES = int(os.environ.get("SEALIFT_EXAMPLES", "12"))
 keys = st.sampled_from(["a", "b", "c/d e", "dt=1/é", "z+"])
 contents = st.sampled_from([b"", b"one", b"two", b"three"])
 OPTIONAL = ["Size", "ETag", "LastModifiedDate", "StorageClass", "IsMultipartUploaded", "EncryptionStatus"]
@@ -87,9 +86,9 @@ class Nights(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-def play(examples: int, steps: int) -> None:
+def play(count: int, steps: int) -> None:
     how = settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=count, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
     )
     run_state_machine_as_test(Nights, settings=how)
 
@@ -110,5 +109,6 @@ def test_a_source_that_keeps_versions_is_emptied_when_all_of_its_objects_are_del
 
 
 @pytest.mark.slow
+@pytest.mark.hypothesis
 def test_a_night_that_says_all_is_well_is_right_at_length() -> None:
-    play(EXAMPLES, 10)
+    play(examples(12), 10)

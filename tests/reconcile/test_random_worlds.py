@@ -6,7 +6,6 @@ say may make an answer less certain, and never wrong.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,11 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from jobs.core.prefix_map import PrefixMap
 from jobs.reconcile.reconcile import Reconciliation
+from tests.doubles.examples import examples
 from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
 from tests.reconcile.scene import MADE, OLD, md5, run
 
-EXAMPLES = int(os.environ.get("SEALIFT_EXAMPLES", "100"))
-"""Of the slow test: `SEALIFT_EXAMPLES=10000 make test-slow` plays more."""
 MARGIN = 900.0
 HIVE = PrefixMap((("dt=1/", "copies/dt=1/"), ("b/", "b=/")))
 OPTIONAL = ["Size", "ETag", "LastModifiedDate", "StorageClass", "IsMultipartUploaded", "ReplicationStatus"]
@@ -190,8 +188,8 @@ class World(RuleBasedStateMachine):
         assert self.clock < MADE - MARGIN
 
 
-def play(examples: int) -> None:
-    how = settings(max_examples=examples, stateful_step_count=12, deadline=None)
+def play(count: int) -> None:
+    how = settings(max_examples=count, stateful_step_count=12, deadline=None)
     run_state_machine_as_test(World, settings=how)
 
 
@@ -200,5 +198,6 @@ def test_what_a_reconciliation_says_is_what_the_buckets_hold() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.hypothesis
 def test_what_a_reconciliation_says_is_what_the_buckets_hold_at_length() -> None:
-    play(EXAMPLES)
+    play(examples(100))

@@ -19,6 +19,7 @@ from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
 from jobs.reconcile.rules import Facts, judge
 from jobs.tables.rows import manifest_schema
+from tests.doubles.examples import examples
 from tests.inventory.samples import ALL, CURRENT, FORMATS, VERSIONS, deliver
 from tests.reconcile.scene import (
     MADE,
@@ -67,7 +68,7 @@ def facts(one: dict[str, Any] | None) -> Facts | None:
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_reconcile_equals_set_algebra(file_format, data):

@@ -19,6 +19,7 @@ from jobs.reconcile.rules_sql import (
     judgements,
     replication_sql,
 )
+from tests.doubles.examples import examples
 
 MD5, OTHER_MD5 = "d41d8cd98f00b204e9800998ecf8427e", "0cc175b9c0f1b6a831c399e269772661"
 HORIZON = 1000.0
@@ -89,7 +90,7 @@ def judged(both: list[tuple[Facts | None, Facts | None]], columns: set[str], **h
     return [judgements()[codes[number]] for number in range(len(both))]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(pairs, st.booleans(), st.none() | st.just(HORIZON))
 def test_sql_says_what_judge_says(both, all_versions, horizon):
     us = None if horizon is None else int(horizon * 1e6)
@@ -97,7 +98,7 @@ def test_sql_says_what_judge_says(both, all_versions, horizon):
     assert told == [judge(*pair, horizon=horizon, all_versions=all_versions) for pair in both]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(pairs, st.sets(st.sampled_from(sorted(SIDE_COLUMNS.keys() - {"joined"}))))
 def test_a_column_that_no_report_has_is_one_that_says_nothing(both, absent):
     fields: dict[str, dict[str, Any]] = {

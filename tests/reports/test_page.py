@@ -20,6 +20,7 @@ from jobs.reports import figures
 from jobs.reports.document import counts, exit_code, schema, verdict
 from jobs.reports.html.page import render
 from jobs.reports.html.visible import visible, visible_text
+from tests.doubles.examples import examples
 from tests.reports.samples import HOSTILE, HOSTILE_SHOWN, finding, findings, reconciliation, run
 
 FREE_TEXT = st.text(st.characters(codec=None), max_size=40)  # with lone surrogates: what a broken input may hold
@@ -189,7 +190,7 @@ def test_right_to_left_folders_do_not_reorder_their_neighbours():
 
 
 @given(FREE_TEXT | st.text("<>&\"'/= abc{}%#-!", max_size=40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_nothing_that_comes_from_a_bucket_becomes_markup(text: str):
     def pages(word: str) -> list[str]:
         known = {"reason": word, "destination_key": word + "!", "version_id": word, "source_etag": word}

@@ -34,6 +34,7 @@ from jobs.s3.lookup import key_history
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import manifest_batch, read_shard
 from tests.compact.test_job import make, work
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
 KEYS = ("a", "b/c", "b/d")
@@ -157,7 +158,7 @@ class World:
         return found, {each.status for each in outcomes}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(steps=STEPS, times=st.lists(st.integers(-1, 40), min_size=1, max_size=2, unique=True))
 def test_the_bucket_comes_back_as_the_model_remembers_it(steps: list[tuple[str, int]], times: list[int]) -> None:
     world = World()

@@ -30,6 +30,7 @@ from jobs.s3 import checksums
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import ABSENT, UNGUARDED, Restoring
 from tests.compact.test_job import OBJECTS, failing, filled, make, work
+from tests.doubles.examples import examples
 from tests.doubles.memory_buckets import Version
 
 KINDS = [ArchiveFormat.TAR, ArchiveFormat.TAR_ZST]
@@ -225,7 +226,7 @@ def tampered(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(kind=st.sampled_from(KINDS), place=st.floats(0, 1, exclude_max=True), is_cut=st.booleans())
 def test_of_a_damaged_archive_no_wrong_byte_is_restored_and_what_is_lost_is_named(
     kind: ArchiveFormat, place: float, is_cut: bool

@@ -23,6 +23,7 @@ from jobs.restore.plan import RestoreSelection, plan_restore
 from jobs.restore.pricing import ArchivesNow, forecast
 from jobs.runs.planning import read_price_table
 from jobs.tables.rows import manifest_schema, read_shard
+from tests.doubles.examples import examples
 
 KEYS = st.sampled_from([f"k/{n}" for n in range(12)] + ["é", "z"])
 ROWS = st.builds(
@@ -70,7 +71,7 @@ def plan(rows: list[ObjectVersion], rows_per_shard: int) -> tuple[RestoreSelecti
     return chosen, [[row for part in read_shard(data) for row in part] for data in shards]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(rows=st.lists(ROWS, max_size=40), rows_per_shard=st.sampled_from([1, 3, 1000]))
 def test_each_key_that_is_asked_for_is_in_one_shard_once(rows: list[ObjectVersion], rows_per_shard: int) -> None:
     chosen, shards = plan(rows, rows_per_shard)

@@ -25,6 +25,7 @@ from jobs.tables.rows import write_outcomes
 from tests.doubles.batch.account import Puppets, await_value, make_client, register
 from tests.doubles.batch.runners import OUT_OF_MEMORY, Exit
 from tests.doubles.batch.server import BatchServer, batch_server
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
 RUN = "20261125T003345Z-replicate-1f3a2b"
@@ -225,7 +226,7 @@ def test_a_failed_array_of_which_nothing_more_is_known_is_not_taken_for_a_succes
     assert exit_codes({}, []) == {}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.lists(st.lists(st.sets(st.integers(0, 5), min_size=1), max_size=3), min_size=1, max_size=3))
 def test_shards_are_left_until_each_of_their_rows_has_an_outcome(attempts: list[list[set[int]]]) -> None:
     """`attempts`: for each shard of six rows, the rows that each of its attempts wrote, overlapping as they like."""

@@ -17,6 +17,7 @@ from jobs.core.run import Plan, ShardSummary
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.folding import Folded, ReasonCount, fold_run
 from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
 ROWS = 6
@@ -63,7 +64,7 @@ async def folded(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS, p
     return await fold_run(ledger, "run", PLAN, prefix)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(attempts)
 def test_both_folds_agree(checkpoints: list[list[Outcome]]) -> None:
     expected = fold(outcome for outcomes in checkpoints for outcome in outcomes)

@@ -24,6 +24,7 @@ from jobs.runs import sorting
 from jobs.runs.filtering import select_rows
 from jobs.runs.planning import PlannedShards, forecast, plan_rows, refuse_larger
 from jobs.tables.rows import manifest_schema, read_shard, shard_schema
+from tests.doubles.examples import examples
 
 ALL = Selection(versions="all")
 MIB = 1024**2
@@ -164,7 +165,7 @@ def test_the_histogram_counts_what_makes_the_price():
 
 
 @given(st.lists(st.integers(0, 50 * 1024**4 // 2), min_size=1, max_size=5), st.integers(1, 6 * 1024**3))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 def test_parts_are_counted_as_the_copy_will_cut_them(sizes, part_size_bytes):
     rows = [row(str(n), size_bytes=size) for n, size in enumerate(sizes)]
     planned, _ = plan(rows, part_size_bytes=part_size_bytes)
@@ -231,7 +232,7 @@ def test_every_selected_row_is_in_exactly_one_shard(slab_bytes, monkeypatch):
     monkeypatch.setattr(sorting, "SLAB_BYTES", slab_bytes)
 
     @given(manifest_rows, selections, st.integers(1, 10), st.sampled_from([5, 30, 10**9]))
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=examples(30), deadline=None)
     def check(rows, selection, rows_per_shard, threshold_bytes):
         planned, shards = plan(
             rows, selection, rows_per_shard=rows_per_shard, multipart_threshold_bytes=threshold_bytes

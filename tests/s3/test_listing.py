@@ -15,6 +15,7 @@ from jobs.core.model import Listed, Location
 from jobs.errors import Denied, Rejected, Throttled, Unavailable
 from jobs.s3.listing import MAX_BRANCHES, list_all
 from jobs.s3.store import Marker, Page, Store
+from tests.doubles.examples import examples
 
 BYTES = str
 KEY = st.text(alphabet="a/0-.é\U00010000", min_size=1, max_size=10)
@@ -91,7 +92,7 @@ def collect(store, prefix="", *, versions=False, concurrency=4):
     return asyncio.run(run())
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     contents=st.dictionaries(KEY, st.integers(1, 5), max_size=60),
     prefix=st.sampled_from(["", "a", "a/", "0-"]),
@@ -119,7 +120,7 @@ def test_a_server_without_order_is_listed_page_by_page():
     assert store.requests == 25
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(keys=st.sets(KEY, max_size=40), concurrency=st.integers(2, 9))
 def test_a_listing_ends_even_where_disorder_shows_late(keys, concurrency):
     store = Pages([entry(key) for key in keys], order=scrambled, page_keys=2, delays=(1, 5, 2))

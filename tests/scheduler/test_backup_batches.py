@@ -20,6 +20,7 @@ from jobs.s3.store import UNGUARDED
 from scheduler.backup import handle
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.event_samples import batch, message, notification, record
 
@@ -245,7 +246,7 @@ def test_the_policy_is_read_again_after_a_minute(tmp_path: Path) -> None:
         scene.invoke(batch(scene.put("c")))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["mirror", "retain"]))
 def test_messages_that_come_again_until_they_are_done_account_for_every_event(
     tmp_path_factory: pytest.TempPathFactory, seed: int, deletes: str

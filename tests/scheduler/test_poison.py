@@ -21,6 +21,7 @@ from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.enqueue import handle as enqueue
 from scheduler.polling import Polled, poll
+from tests.doubles.examples import examples
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import batch, eventbridge, from_sns, message, notification, record
 from tests.scheduler.test_backup_batches import Scene
@@ -156,7 +157,7 @@ def _mutated(document: Any, data: st.DataObject) -> Any:
     return document
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_whatever_one_message_says_the_others_are_handled(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

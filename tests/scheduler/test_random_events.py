@@ -7,7 +7,6 @@ the destination is lost. `same` is said of what is equal.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -15,9 +14,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from tests.doubles.examples import examples
 from tests.scheduler.event_world import World
 
-EXAMPLES = int(os.environ.get("SEALIFT_EXAMPLES", "300"))
 keys = st.sampled_from(["k", "k", "a b+é"])
 contents = st.sampled_from([b"", b"OK", b"NO", b"OK", b"more than ten", b"MORE THAN TEN"])
 absences = st.sampled_from(
@@ -119,11 +118,11 @@ class Events(RuleBasedStateMachine):
         return list(dict.fromkeys(chosen))
 
 
-def play(examples: int) -> None:
+def play(count: int) -> None:
     run_state_machine_as_test(
         Events,
         settings=settings(
-            max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=count, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
 
@@ -133,5 +132,6 @@ def test_the_newest_is_on_top_or_somebody_says_that_it_is_not() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.hypothesis
 def test_the_newest_is_on_top_or_somebody_says_that_it_is_not_at_length() -> None:
-    play(EXAMPLES)
+    play(examples(300))

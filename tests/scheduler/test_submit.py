@@ -28,6 +28,7 @@ from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
 from tests.doubles.batch.account import Puppets, make_client, register
 from tests.doubles.batch.server import BatchServer, batch_server
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import eventbridge, notification, record
@@ -241,7 +242,7 @@ STARTS = st.builds(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(STARTS, STARTS)
 def test_two_starts_never_share_a_name(one: Start, other: Start) -> None:
     policy: Any = SimpleNamespace(name="sealift")

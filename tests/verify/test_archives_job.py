@@ -25,6 +25,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import ObjectUpload
 from jobs.verify.archives_job import VerifyArchives
+from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
 ARCHIVE = Location("cold", "a.tar.zst")
@@ -102,7 +103,7 @@ def test_what_is_intact_is_verified(kind: ArchiveFormat) -> None:
 
 
 @pytest.mark.parametrize("kind", list(ArchiveFormat))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
 def test_no_damage_passes_and_nothing_intact_is_blamed_in_a_tar(
     kind: ArchiveFormat, place: float, bit: int, cut: bool

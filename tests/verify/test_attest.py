@@ -16,6 +16,7 @@ from jobs.core.model import Checksum, Location, Route
 from jobs.tables.rows import manifest_schema
 from jobs.verify.attest import MOST_VERSIONS, attest_rows
 from jobs.verify.attestation import Attestation, parse_attestations
+from tests.doubles.examples import examples
 
 ROUTE = Route(Location("src", "in/"), Location("dst", "out/"))
 
@@ -90,7 +91,7 @@ pins = st.tuples(keys, st.sampled_from([None, "1", "2"]))
         unique_by=lambda each: each[0],
     ),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_a_row_gets_exactly_what_is_said_of_its_key_and_can_be_pinned(tmp_path_factory, rows, evidence) -> None:
     source = [known(key, version, etag, value) for (key, version), etag, value in evidence]
     found = attest([row(*each) for each in rows], source, None, tmp_path_factory.mktemp("join"))

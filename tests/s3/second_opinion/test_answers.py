@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jobs.core.model import Attributes, ObjectInfo, ObjectRef
 from jobs.errors import StoreError
 from jobs.s3.store import UNGUARDED, Body, CopySettings, PartDone, Written
+from tests.doubles.examples import examples
 from tests.s3.second_opinion.calls import METHODS
 from tests.s3.second_opinion.clients import BUCKET, Call, Pair, pair_of_clients
 from tests.s3.second_opinion.differences import EXPECTED_IN_ANSWERS
@@ -55,7 +56,7 @@ def pair() -> Iterator[Pair]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=examples(EXAMPLES))
 @given(data=st.data())
 def test_both_clients_make_the_same_of_the_same_answer(pair: Pair, method: str, data: st.DataObject) -> None:
     call = data.draw(st.sampled_from(CALLS[method]))

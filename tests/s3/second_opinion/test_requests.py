@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.doubles.examples import examples
 from tests.doubles.scripted_server import Seen
 from tests.s3.second_opinion.calls import METHODS, REPLIES, call_of
 from tests.s3.second_opinion.clients import Pair, pair_of_clients
@@ -33,7 +34,7 @@ def pair() -> Iterator[Pair]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=examples(EXAMPLES))
 @given(data=st.data())
 def test_both_clients_send_the_same_requests(pair: Pair, method: str, data: st.DataObject) -> None:
     call = data.draw(call_of(method))

@@ -1,0 +1,12 @@
+"""The number of examples that property tests and state machines play: one setting for all."""
+
+from __future__ import annotations
+
+import os
+
+VARIABLE = "SEALIFT_EXAMPLES"
+
+
+def examples(usual: int) -> int:
+    """`usual`, or what the environment asks of every property test, as `make hypothesis` does."""
+    return int(os.environ.get(VARIABLE) or usual)
