@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.doubles.ceph_server import PACKAGES, ceph, is_on_ceph, missing_programs
+from tests.doubles.certificates import issue
 from tests.doubles.examples import examples
 from tests.doubles.servers import Server, moto, seaweedfs
 
@@ -35,13 +36,13 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def seaweed() -> Iterator[Server]:
-    """A SeaweedFS of this test session, or a Ceph where `make test-ceph` asks for one."""
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A SeaweedFS of this test session, over TLS as well, or a Ceph where `make test-ceph` asks for one."""
     if is_on_ceph() and (missing := missing_programs()):
         why = f"CEPH NOT TESTED: there is no {missing[0]} here, install {' '.join(PACKAGES)}"
         assert not os.environ.get("SEALIFT_REQUIRE_CEPH"), why
         pytest.skip(why)
-    with ceph() if is_on_ceph() else seaweedfs() as server:
+    with ceph() if is_on_ceph() else seaweedfs(certificate=issue(tmp_path_factory.mktemp("tls"))) as server:
         yield server
 
 

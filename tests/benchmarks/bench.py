@@ -1,9 +1,11 @@
 """Sealift and its peers on the same server, in turn. `make bench`; results in build/bench/results.md and .json.
 
-    python -m tests.benchmarks.bench [--only small,late] [--rounds 3] [--scale 1.0] [--endpoint URL]
+    python -m tests.benchmarks.bench [--only small,late] [--rounds 3] [--scale 1.0] [--tls 1|0] [--endpoint URL]
 
-Environment: WORKLOADS, ROUNDS and SCALE stand for the options. With --endpoint a running S3 server is used, with the
-credentials of the environment; else SeaweedFS is started, and ended afterwards.
+Environment: WORKLOADS, ROUNDS, SCALE and TLS stand for the options. Each workload that asks the server for much runs
+over TLS, with a checked certificate, and then over plain HTTP; --tls 1 or 0 chooses one of the two for all workloads.
+With --endpoint a running S3 server is used as the URL says, with the credentials and AWS_CA_BUNDLE of the environment;
+else SeaweedFS is started, and ended afterwards.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jobs
@@ -27,10 +31,12 @@ from tests.benchmarks.data import Data
 from tests.benchmarks.late_server import Missing
 from tests.benchmarks.measure import Sample, measure
 from tests.benchmarks.workloads import Bench, Workload
+from tests.doubles.certificates import Certificate, issue
 from tests.doubles.servers import Server, seaweedfs
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "bench"
+OFFLINE = workloads.OFFLINE | reconcile.WORKLOADS.keys()
 ENDED_WELL = {"copied", "same", "deleted", "verified", "packed", "restored"}
 WORKLOADS = {
     **workloads.WORKLOADS,
@@ -42,13 +48,23 @@ WORKLOADS = {
 
 
 @contextmanager
-def store(endpoint: str | None) -> Iterator[Server]:
-    """The server at `endpoint`, or a SeaweedFS that lives as long."""
+def store(endpoint: str | None, certificate: Certificate) -> Iterator[Server]:
+    """The server at `endpoint`, or a SeaweedFS with the certificate that lives as long."""
     if endpoint:
-        yield Server(endpoint, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+        keys = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+        yield Server(endpoint, *keys, os.environ.get("AWS_CA_BUNDLE", ""))
         return
-    with seaweedfs() as server:
+    with seaweedfs(certificate=certificate) as server:
         yield server
+
+
+def ways(server: Server, name: str, tls: str) -> list[Server]:
+    """The server as the workload reaches it, in turn: over TLS, over plain HTTP, or both."""
+    if server.over_tls is None or tls == "0":
+        return [server]
+    if tls == "1":
+        return [server.over_tls]
+    return [server] if name in OFFLINE else [server.over_tls, server]
 
 
 def environment_for(server: Server) -> dict[str, str]:
@@ -60,8 +76,8 @@ def environment_for(server: Server) -> dict[str, str]:
 
 def run_once(bench: Bench, workload: Workload, client: peers.Client, label: str) -> Sample | str:
     """One run with a destination of its own; the reason if it did not do the work."""
-    bucket = bench.data.fresh_bucket(f"bench-{label}")
-    run = peers.Run(f"s3://{bucket}/", f"s3://bench-ledgers/{label}")
+    bucket = bench.data.fresh_bucket(f"bench-{label}-{bench.scheme}")
+    run = peers.Run(f"s3://{bucket}/", f"s3://bench-ledgers/{label}-{bench.scheme}")
     environment = {**workload.environment, **client.environment}
     environment["S3_ENDPOINT_URL"] = environment["AWS_ENDPOINT_URL_S3"]  # s5cmd's own name for it
     sample = measure(client.command(run), environment, bench.folder)
@@ -128,6 +144,12 @@ def main() -> None:
     parser.add_argument("--only", default=os.environ.get("WORKLOADS", ""), help=f"of: {','.join(WORKLOADS)}")
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS") or 3))
     parser.add_argument("--scale", type=float, default=float(os.environ.get("SCALE") or 1.0))
+    parser.add_argument(
+        "--tls",
+        choices=["", "0", "1"],
+        default=os.environ.get("TLS", ""),
+        help="1: everything over TLS, 0: nothing (default: both in turn)",
+    )
     parser.add_argument("--endpoint", help="a running S3 server instead of a SeaweedFS of our own")
     chosen = parser.parse_args()
     names = [name.strip() for name in chosen.only.split(",") if name.strip()] or list(WORKLOADS)
@@ -144,18 +166,21 @@ def main() -> None:
         "workloads": [],
     }
     with ExitStack() as stack:
-        server = stack.enter_context(store(chosen.endpoint))
+        certificate = issue(Path(stack.enter_context(TemporaryDirectory(prefix="sealift-tls-"))))
+        server = stack.enter_context(store(chosen.endpoint, certificate))
         environment = environment_for(server)
         data = Data(server.client(), environment, FOLDER)
         data.fresh_bucket("bench-ledgers")
-        bench = Bench(data, environment, FOLDER, chosen.scale, stack)
+        bench = Bench(data, environment, FOLDER, chosen.scale, stack, certificate)
         for name in names:
-            results["workloads"].append(_attempt(bench, name, chosen.rounds))
-            _write(results)
+            for way in ways(server, name, chosen.tls):
+                bench_there = replace(bench, environment=environment_for(way))
+                results["workloads"].append(_attempt(bench_there, name, chosen.rounds))
+                _write(results)
         if chosen.endpoint:
             data.remove_all()
     print((FOLDER / "results.md").read_text())
-    targets = [(w["name"], t) for w in results["workloads"] for t in w.get("targets", [])]
+    targets = [(w["title"], t) for w in results["workloads"] for t in w.get("targets", [])]
     for verdict, met in (("met", True), ("missed", False), ("not measured", None)):
         texts = [f"{name}: {target['text']}" for name, target in targets if target["met"] is met]
         print(f"{len(texts)} {verdict}" + ("" if met else "".join(f"\n  {text}" for text in texts)))
@@ -168,8 +193,11 @@ def _attempt(bench: Bench, name: str, rounds: int) -> dict[str, Any]:
     except (Missing, subprocess.CalledProcessError) as error:
         print(f"\n==== WORKLOAD {name} NOT RUN: {error} ====\n", flush=True)
         return {"name": name, "title": name, "skipped": str(error)}
+    if bench.is_tls:
+        workload = replace(workload, title=f"{workload.title}, over TLS")
     print(f"{workload.name}: {workload.title}", flush=True)
-    return run_workload(bench, workload, rounds)
+    load = os.getloadavg()[0]
+    return {**run_workload(bench, workload, rounds), "scheme": bench.scheme, "load_before": load}
 
 
 def _write(results: Mapping[str, Any]) -> None:

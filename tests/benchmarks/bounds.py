@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-import trustme
-
 from tests.benchmarks import peers, raw
 from tests.benchmarks.peers import SEALIFT, Client
-from tests.benchmarks.workloads import MIB, Bench, Target, Workload, uri, worker_peak_mib
-from tests.doubles.fault_proxy import Faults, fault_proxy
+from tests.benchmarks.workloads import MIB, WORKER_MIB_MAX, Bench, Target, Workload, worker_peak_mib
 
-WORKER_MIB_MAX = 300
-TLS_WORKER_MIB_MAX = 200
 GIANT_BYTES = 20 << 30
 _PIECE_BYTES = 64 * MIB
 
@@ -35,37 +29,23 @@ def million_rows(bench: Bench) -> Workload:
     return Workload("million", title, rows[-1], 64, clients, environment, targets)
 
 
-def over_tls(bench: Bench) -> Workload:
-    """Copies over TLS, as many at once as a worker makes: each connection holds buffers and certificates."""
-    dataset = bench.small()
-    bench.data.key_file(dataset)
-    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    bundle = bench.stack.enter_context(authority.cert_pem.tempfile())
-    upstream = bench.environment["AWS_ENDPOINT_URL_S3"]
-    proxy = bench.stack.enter_context(fault_proxy(upstream, Faults({"stall": 1.0}, seed=1), context))
-    environment = {**bench.environment, "AWS_ENDPOINT_URL_S3": proxy.endpoint, "AWS_CA_BUNDLE": bundle}
-    client = Client(SEALIFT, peers.sealift_run("replicate", ["--source", uri(dataset)]).command, rounds_max=1)
-    targets = [Target("peak MiB of the largest worker", worker_peak_mib, at_most=TLS_WORKER_MIB_MAX)]
-    title = f"Memory: {dataset.count:,} copies over TLS, each answer half a second late"
-    return Workload("tls", title, dataset.count, dataset.size_bytes, [client], environment, targets, dataset.count)
-
-
 def giant_object(bench: Bench) -> Workload:
     """One object of 20 GiB, streamed as between two services: the destination's endpoint has another name."""
     size_bytes = bench.scaled(GIANT_BYTES // _PIECE_BYTES) * _PIECE_BYTES
-    bucket = bench.data.fresh_bucket("bench-giant")
-    _put_in_parts(bench, bucket, size_bytes)
+    if "giant" not in bench.prepared:
+        bench.prepared["giant"] = f"s3://{_put_in_parts(bench, size_bytes)}/"
     address = urlsplit(bench.environment["AWS_ENDPOINT_URL_S3"])
-    other = f"http://localhost:{address.port}"
-    client = peers.sealift_run("replicate", ["--source", f"s3://{bucket}/"], "--destination-endpoint", other)
+    other = f"{address.scheme}://localhost:{address.port}"
+    client = peers.sealift_run("replicate", ["--source", bench.prepared["giant"]], "--destination-endpoint", other)
     client = Client(SEALIFT, client.command, rounds_max=1)
     targets = [Target("peak MiB of the worker", worker_peak_mib, at_most=WORKER_MIB_MAX)]
     title = f"Memory: one object of {size_bytes / (1 << 30):.1f} GiB, streamed"
     return Workload("giant", title, 1, size_bytes, [client], bench.environment, targets, expected=1)
 
 
-def _put_in_parts(bench: Bench, bucket: str, size_bytes: int) -> None:
+def _put_in_parts(bench: Bench, size_bytes: int) -> str:
+    """The bucket with the object."""
+    bucket = bench.data.fresh_bucket("bench-giant")
     s3, place = bench.data.client, {"Bucket": bucket, "Key": "giant"}
     piece = raw.content("giant", _PIECE_BYTES)
     upload = s3.create_multipart_upload(**place)["UploadId"]
@@ -74,6 +54,7 @@ def _put_in_parts(bench: Bench, bucket: str, size_bytes: int) -> None:
         for number in range(1, size_bytes // _PIECE_BYTES + 1)
     ]
     s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": parts})
+    return bucket
 
 
-WORKLOADS: dict[str, Callable[[Bench], Workload]] = {"million": million_rows, "tls": over_tls, "giant": giant_object}
+WORKLOADS: dict[str, Callable[[Bench], Workload]] = {"million": million_rows, "giant": giant_object}

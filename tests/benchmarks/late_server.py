@@ -1,8 +1,8 @@
 """A server that answers copies as AWS does: late, but any number at once. There the client is the limit.
 
 nginx with Debian's echo module answers each request that has `x-amz-copy-source` after 40 ms, without copying anything,
-and hands the rest to SeaweedFS. The answer's status is 206: with 200, nginx's own not-modified filter turns the answer
-to `If-None-Match: *` into a 304; awscrt, boto3 and s5cmd take 206 as success.
+and hands the rest to SeaweedFS. It listens for plain HTTP and for TLS. The answer's status is 206: with 200, nginx's
+own not-modified filter turns the answer to `If-None-Match: *` into a 304; awscrt, boto3 and s5cmd take 206 as success.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.doubles.certificates import Certificate
 from tests.doubles.servers import free_ports
 
 LATENCY_SECONDS = 0.04
@@ -39,6 +40,8 @@ http {{
   upstream store {{ server {store}; keepalive 64; keepalive_requests 100000000; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{tls_port} ssl backlog=4096;
+    ssl_certificate {chain}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;
     location / {{
       error_page 418 = @late;
       if ($late) {{ return 418; }}
@@ -57,7 +60,7 @@ http {{
 
 
 class Missing(Exception):
-    """nginx or its echo module is not on this machine; the message says how to get it."""
+    """What the late server needs is not on this machine; the message says how to get it."""
 
 
 def find() -> tuple[str, Path]:
@@ -75,10 +78,18 @@ def find() -> tuple[str, Path]:
 
 
 @contextmanager
-def late_server(endpoint: str, etag: str, connections: int = 8192) -> Iterator[str]:
-    """Runs the server before the store at `endpoint` and yields its own endpoint. Every copy answers `etag`."""
+def late_server(
+    endpoint: str, etag: str, certificate: Certificate, connections: int = 8192
+) -> Iterator[dict[str, str]]:
+    """Runs the server before the store at `endpoint` and yields its own endpoints by scheme.
+
+    Every copy answers `etag`. Raises Missing.
+    """
     nginx, module = find()
-    (port,) = free_ports(1)
+    store = urlsplit(endpoint)
+    if store.scheme != "http":
+        raise Missing(f"the late server reaches its store over plain HTTP, and {endpoint} is none")
+    port, tls_port = free_ports(2)
     with tempfile.TemporaryDirectory(prefix="sealift-late-") as folder:
         os.chmod(folder, 0o755)  # nginx's worker is another user when root starts it
         config = Path(folder) / "nginx.conf"
@@ -88,8 +99,11 @@ def late_server(endpoint: str, etag: str, connections: int = 8192) -> Iterator[s
                 folder=folder,
                 files=connections * 2,
                 connections=connections,
-                store=urlsplit(endpoint).netloc,
+                store=store.netloc,
                 port=port,
+                tls_port=tls_port,
+                chain=certificate.chain,
+                key=certificate.key,
                 latency=LATENCY_SECONDS,
                 etag=etag,
             )
@@ -97,7 +111,7 @@ def late_server(endpoint: str, etag: str, connections: int = 8192) -> Iterator[s
         process = subprocess.Popen([nginx, "-e", f"{folder}/error.log", "-p", folder, "-c", str(config)])
         try:
             _await_port(process, port, Path(folder) / "error.log")
-            yield f"http://127.0.0.1:{port}"
+            yield {"http": f"http://127.0.0.1:{port}", "https": f"https://127.0.0.1:{tls_port}"}
         finally:
             process.terminate()
             process.wait()

@@ -88,6 +88,7 @@ def rclone_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """A remote `bench:` without a configuration file."""
     return {
         "RCLONE_CONFIG": "/dev/null",
+        "RCLONE_CA_CERT": environment.get("AWS_CA_BUNDLE", ""),
         "RCLONE_CONFIG_BENCH_TYPE": "s3",
         "RCLONE_CONFIG_BENCH_PROVIDER": "SeaweedFS",
         "RCLONE_CONFIG_BENCH_ENDPOINT": environment["AWS_ENDPOINT_URL_S3"],

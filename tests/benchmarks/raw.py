@@ -61,7 +61,14 @@ class Loop:
     """Keeps `inflight` requests in the air from callbacks alone, until the source of requests is dry."""
 
     def __init__(self, connections: int) -> None:
-        self.host = urlsplit(os.environ["AWS_ENDPOINT_URL_S3"]).netloc
+        endpoint = urlsplit(os.environ["AWS_ENDPOINT_URL_S3"])
+        self.host = endpoint.netloc
+        trust = None
+        if is_tls := endpoint.scheme == "https":
+            options = io.TlsContextOptions()
+            if bundle := os.environ.get("AWS_CA_BUNDLE"):
+                options.override_default_trust_store_from_path(None, bundle)
+            trust = io.ClientTlsContext(options).new_connection_options()
         group = io.EventLoopGroup(1)
         provider = auth.AwsCredentialsProvider.new_static(
             os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
@@ -70,7 +77,8 @@ class Loop:
         self.client = s3.S3Client(
             bootstrap=io.ClientBootstrap(group, io.DefaultHostResolver(group)),
             region=region,
-            tls_mode=s3.S3RequestTlsMode.DISABLED,
+            tls_mode=s3.S3RequestTlsMode.ENABLED if is_tls else s3.S3RequestTlsMode.DISABLED,
+            tls_connection_options=trust,
             signing_config=s3.create_default_s3_signing_config(region=region, credential_provider=provider),
             throughput_target_gbps=connections / 2.5,
         )

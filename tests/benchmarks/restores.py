@@ -41,7 +41,7 @@ def _packed(bench: Bench) -> tuple[Dataset, Run, list[str]]:
             bench.data.fresh_bucket(bucket)
         options = ["--format", "tar", "--pack-all", "--yes", "--json", "--ledger", run.ledger]
         made = peers.sealift("compact", "--source", uri(dataset), "--archives", run.destination, *options)
-        subprocess.run(made, env=dict(bench.environment), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(made, env=dict(bench.data.environment), check=True, stdout=subprocess.DEVNULL)
         bench.prepared["restore"] = run.destination
     pages = bench.data.client.list_objects_v2(Bucket="bench-restore-archives")
     return dataset, run, [entry["Key"] for entry in pages["Contents"]]

@@ -80,7 +80,7 @@ def render(results: Mapping[str, Any]) -> str:
         if "skipped" in workload:
             lines.append(f"**Not run:** {workload['skipped']}")
             continue
-        lines += _clients(workload)
+        lines += [*_clients(workload), "", f"Load average before: {workload['load_before']:.1f}."]
         if workload["targets"]:
             lines += ["", "| must reach | wanted | got | |", "|---|---|---|---|"]
         for target in workload["targets"]:

@@ -20,9 +20,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from tests.doubles.certificates import Certificate
 
 REGION = "us-east-1"
 START_SECONDS = 30
@@ -47,15 +49,22 @@ _PORT_OPTIONS = (
 
 @dataclass(frozen=True)
 class Server:
-    """A running S3 server and the credentials that it takes."""
+    """A running S3 server and the credentials that it takes.
+
+    `bundle` is the file that verifies its certificate, where the endpoint has one. `over_tls` is the same server
+    over TLS, where it listens for that as well.
+    """
 
     endpoint: str
     access_key: str
     secret_key: str
+    bundle: str = ""
+    over_tls: Server | None = None
 
     def environment(self) -> dict[str, str]:
         """The AWS variables that point boto3, and so Sealift, at this server and at nothing else."""
-        return {
+        trust = {"AWS_CA_BUNDLE": self.bundle} if self.bundle else {}
+        return trust | {
             "AWS_ENDPOINT_URL_S3": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -75,6 +84,7 @@ class Server:
             region_name=REGION,
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
+            verify=self.bundle or None,
             config=Config(s3={"addressing_style": "path"}, max_pool_connections=32),
         )
 
@@ -93,17 +103,18 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def seaweedfs(directory: str | Path | None = None) -> Iterator[Server]:
+def seaweedfs(directory: str | Path | None = None, certificate: Certificate | None = None) -> Iterator[Server]:
     """`weed mini` on free ports of 127.0.0.1; its data go with it unless a `directory` was given.
 
-    Raises RuntimeError with the end of its log when it does not come up.
+    With a certificate it listens for TLS as well, on a port of its own. Raises RuntimeError with the end of its log
+    when it does not come up.
     """
     with contextlib.ExitStack() as undo:
         if directory is None:
             directory = undo.enter_context(tempfile.TemporaryDirectory(prefix="sealift-weed-"))
         folder = Path(directory)
         for attempt in range(1, _ATTEMPTS + 1):
-            process, server = _start_weed(folder, f"weed-{attempt}.log")
+            process, server = _start_weed(folder, f"weed-{attempt}.log", certificate)
             try:
                 _await_answer(process, server.endpoint, folder / f"weed-{attempt}.log")
             except RuntimeError:  # somebody took one of the ports in between
@@ -130,9 +141,16 @@ def moto() -> Iterator[Server]:
         server.stop()
 
 
-def _start_weed(folder: Path, log_name: str) -> tuple[subprocess.Popen[bytes], Server]:
-    ports = dict(zip(_PORT_OPTIONS, free_ports(len(_PORT_OPTIONS)), strict=True))
+def _start_weed(folder: Path, log_name: str, certificate: Certificate | None) -> tuple[subprocess.Popen[bytes], Server]:
+    names = (*_PORT_OPTIONS, "s3.port.https") if certificate else _PORT_OPTIONS
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     server = Server(f"http://127.0.0.1:{ports['s3.port']}", "sealift", "sealift-secret")
+    files = []
+    if certificate:
+        endpoint = f"https://127.0.0.1:{ports['s3.port.https']}"
+        over_tls = replace(server, endpoint=endpoint, bundle=str(certificate.bundle))
+        server = replace(server, over_tls=over_tls)
+        files = [f"-s3.cert.file={certificate.chain}", f"-s3.key.file={certificate.key}"]
     command = [
         _weed(),
         "mini",
@@ -146,6 +164,7 @@ def _start_weed(folder: Path, log_name: str) -> tuple[subprocess.Popen[bytes], S
         f"-filer.localSocket={folder}/filer.sock",
         f"-s3.localSocket={folder}/s3.sock",
         *(f"-{name}={port}" for name, port in ports.items()),
+        *files,
     ]
     environment = os.environ | {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
     with open(folder / log_name, "wb") as log:

@@ -25,7 +25,7 @@ from jobs.s3.store import UNGUARDED, PartDone, Store
 from tests.doubles.ceph_server import is_on_ceph
 from tests.s3.contract.deviations import DEVIATIONS
 
-STORES_HERE = ("memory", "moto", "seaweedfs", "moto/botocore", "seaweedfs/botocore")
+STORES_HERE = ("memory", "moto", "seaweedfs", "seaweedfs/tls", "moto/botocore", "seaweedfs/botocore")
 STORES_ON_CEPH = ("ceph", "ceph/botocore")
 STORES = STORES_ON_CEPH if is_on_ceph() else STORES_HERE
 ENDLESS_SECONDS = 60

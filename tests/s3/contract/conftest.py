@@ -22,11 +22,13 @@ def subjects(seaweed: Server, moto_server: Server) -> Iterator[dict[str, Subject
             yield {"ceph": _subject_on(seaweed), "ceph/botocore": _subject_on(seaweed, "botocore")}
         return
     memory = MemoryStore()
+    assert seaweed.over_tls
     with mock.patch.dict(os.environ):
         yield {
             "memory": Subject(memory, memory.create_bucket),
             "moto": _subject_on(moto_server),
             "seaweedfs": _subject_on(seaweed),
+            "seaweedfs/tls": _subject_on(seaweed.over_tls),
             "moto/botocore": _subject_on(moto_server, "botocore"),
             "seaweedfs/botocore": _subject_on(seaweed, "botocore"),
         }
