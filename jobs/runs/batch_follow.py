@@ -47,12 +47,12 @@ SHOWN_ERRORS = 20
 def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
     """The run that verifies, shard by shard, what another run copies.
 
-    Its price takes every row for an object.
+    Its price takes every row for an object, of which both sides are asked.
     """
     spec, plan = planned.spec, planned.plan
     streaming = ("streamed", "apart", "cross_region", "endpoint_hops")
     kept = ("all_versions", "requester_pays", "sample", *streaming, "max_rate", "bandwidth_bytes")
-    options = {name: spec.options[name] for name in kept if name in spec.options} | {"deep": False}
+    options = {name: spec.options[name] for name in kept if name in spec.options} | {"deep": False, "after_copy": True}
     group = pricing.Group("STANDARD", False, True, False, plan.rows, plan.size_bytes, plan.rows)
     histogram = pricing.Histogram((group,), plan.rows)
     spec = replace(

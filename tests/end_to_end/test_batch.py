@@ -84,6 +84,7 @@ def test_verify_follows_each_shard_of_replicate(fleet: Fleet) -> None:
     complete(report["then"])
     assert report["then"]["job"] == "verify"
     assert report["then"]["outcomes"] == {"verified": ROWS}
+    assert report["then"]["evidence"] == {"md5_etag": ROWS}  # of the copies alone
     assert fleet.batch.calls["SubmitJob"] == 4
     work = fleet.batch.job(f"{report['run_id']}-000-work")
     verify = fleet.batch.job(f"{report['then']['run_id']}-000-work")

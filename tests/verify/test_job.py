@@ -108,3 +108,45 @@ def test_what_becomes_of_a_side_while_it_is_read(
         assert outcome.status is status, outcome.reason
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("there", "sse", "asked", "status"),
+    [
+        (b"body", None, ["there"], Status.VERIFIED),
+        (b"body", "aws:kms", ["here", "there", "there"], Status.VERIFIED),  # by the checksums that both keep
+        (b"ydob", None, ["here", "here", "there", "there"], Status.MISMATCHED),
+        (b"bodies", None, ["here", "here", "there", "there"], Status.MISMATCHED),
+        (None, None, ["here", "there", "there"], Status.MISSING),
+    ],
+)
+def test_after_a_copy_the_source_is_asked_only_where_the_destination_proves_nothing(
+    there: bytes | None, sse: str | None, asked: list[str], status: Status
+) -> None:
+    heads: list[str] = []
+
+    class Counting(MemoryStore):
+        async def head(self, ref: ObjectRef, **named: Any) -> Any:
+            heads.append(ref.bucket)
+            return await super().head(ref, **named)
+
+    async def scene() -> None:
+        store = Counting()
+        for bucket in ("here", "there"):
+            store.create_bucket(bucket)
+        etag = (await store.put("here", "k", b"body", Attributes(), guard=UNGUARDED)).etag
+        if there is not None:
+            await store.put("there", "k", there, Attributes(sse=sse), guard=UNGUARDED)
+        route, options = Route(Location("here"), Location("there")), VerifyOptions(after_copy=True)
+        job = Verify(store, store, route, options, ByteBudget(1000))
+        [outcome] = await job.process([ObjectVersion(0, "k", size_bytes=4, etag=etag)])
+        assert outcome.status is status, outcome.reason
+        assert ("not asked" in outcome.reason) == (asked == ["there"])
+        if there == b"body":
+            assert outcome.checksum is not None
+        # An ETag that only the manifest knows proves nothing of the source.
+        [other] = await job.process([ObjectVersion(0, "k", size_bytes=4, etag="0" * 32)])
+        assert other.status is Status.CHANGED
+
+    asyncio.run(scene())
+    assert sorted(heads[: len(asked)]) == asked
