@@ -373,4 +373,11 @@ def _unforeseen(error: Exception) -> str:
 
 
 def _row(number: int, event: ObjectEvent) -> ObjectVersion:
-    return ObjectVersion(number, event.key, event.version_id, size_bytes=event.size_bytes, etag=event.etag)
+    return ObjectVersion(
+        number,
+        event.key,
+        event.version_id,
+        size_bytes=event.size_bytes,
+        etag=event.etag,
+        last_modified=event.event_time,
+    )

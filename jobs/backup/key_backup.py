@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from jobs.backup.key_sides import KeySides, look_at, places_of
-from jobs.backup.succession import Act, NextStep, newest, next_step
+from jobs.backup.succession import Act, NextStep, can_be_copy, is_older, newest, next_step
 from jobs.backup.version_match import Identity, TooLargeToCompare, VersionMatcher, identity
 from jobs.core.model import Listed, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
@@ -301,10 +301,22 @@ class KeyBackup:
         copies = look.sides.copies
         if self.job.options.mirrors_deletes or identity(look.history[target]) not in look.found:
             return False  # the newest is put on top in any case
-        if copies.copies[copies.top].is_delete_marker:
+        top = copies.copies[copies.top]
+        if top.is_delete_marker:
             return False
-        is_older = await self.matcher.is_older_on_top(look.history[:target], copies.copies[copies.top])
-        return is_older or not look.sides.is_whole
+        if self.progress.owes_newest or self._is_of_older_row(look, look.history[target], top):
+            return True
+        return await self.matcher.is_older_on_top(look.history[:target], top) or not look.sides.is_whole
+
+    def _is_of_older_row(self, look: _Look, newest_version: Listed, top: Listed) -> bool:
+        """True if the top copy may be of a row's version that is gone, and was older than the
+        newest one.
+
+        A worker that was killed after it had copied that version left the copy there.
+        """
+        places = places_of(self.rows, look.sides.whole)
+        gone = [row for row, place in zip(self.rows, places, strict=True) if place is None]
+        return any(is_older(row, newest_version) and can_be_copy(_listed(row), top) for row in gone)
 
     async def _is_newest(self, look: _Look, target: int | None) -> bool:
         """True if the version that was put on top is still the source's newest."""
@@ -433,6 +445,13 @@ def _row(version: Listed, rows: Sequence[ObjectVersion]) -> ObjectVersion:
         version.etag,
         version.last_modified,
         version.storage_class,
+    )
+
+
+def _listed(row: ObjectVersion) -> Listed:
+    """Return a row as a listing had it while its version was there."""
+    return Listed(
+        row.key, row.version_id, False, False, row.size_bytes, row.etag, row.last_modified or 0.0, row.storage_class
     )
 
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from jobs.core.histories import SKEW_SECONDS
-from jobs.core.model import Listed
+from jobs.core.model import Listed, ObjectVersion
 
 
 class Act(StrEnum):
@@ -43,6 +43,14 @@ def can_be_copy(version: Listed, copy: Listed) -> bool:
         and version.size_bytes == copy.size_bytes
         and copy.last_modified >= version.last_modified - SKEW_SECONDS
     )
+
+
+def is_older(row: ObjectVersion, version: Listed) -> bool:
+    """True if the version of a row was surely written before `version`, to the second.
+
+    The time of an event is not before S3's own date of its version.
+    """
+    return row.last_modified is not None and int(row.last_modified) <= version.last_modified
 
 
 def newest(history: Sequence[Listed], *, mirrors_deletes: bool) -> int | None:
@@ -87,7 +95,8 @@ def next_step(
     |                  | there                  | below    | unknown, deletes retained    | done               |
 
     An "unknown" copy is of a version that the source no longer has. With deletes retained, that
-    version was the newest one until it was removed there, which leaves the copy as it is.
+    version was the newest one until it was removed there, which leaves the copy as it is. A version
+    that was older when its event came is not unknown, though it is gone by now.
     """
     for index in wanted:
         if index not in found and not history[index].is_delete_marker:

@@ -158,6 +158,27 @@ def test_a_writer_that_is_stopped_in_between_says_what_it_owes():
     assert run(store.body("hot", COPY)) == (b"new", {})
 
 
+def test_what_an_attempt_owes_the_next_one_pays_though_the_older_version_is_gone():
+    """Between two attempts of one event the older version was removed, and its copy stayed on top."""
+    store = Ticking()
+    old, new = run(put(store, b"old")), run(put(store, b"new"))
+    run(backup(store).process([new]))
+
+    async def fail() -> None:  # with the second copy, which is to bring the newest back
+        async def fail_again() -> None:
+            raise Unavailable("CopyObject", COPY, "InternalError", "injected", 500)
+
+        store.meanwhile = fail_again
+
+    store.meanwhile = fail
+    progress = KeyProgress()
+    with pytest.raises(Unavailable):
+        run(backup(store).settle(KEY, [old, old._replace(row=1)], progress))
+    run(store.delete("source", KEY, version_id=old.version_id))
+    run(backup(store).settle(KEY, [old], progress))
+    assert run(store.body("hot", COPY)) == (b"new", {})
+
+
 def test_the_newest_comes_back_where_only_its_size_says_what_an_archived_copy_on_top_is_of():
     """A worker was killed before it put the newest back, and nobody did so after it."""
     store = Ticking()

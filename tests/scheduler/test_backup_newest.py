@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +260,33 @@ def test_a_folder_that_the_server_cannot_copy_fails_with_its_reason(place: Place
     [line] = place.lines("journal/")
     assert line["status"] == "failed"
     assert "the server lists this object, and does not find it" in line["reason"]
+
+
+def dated(key: Key, event: dict[str, Any], place: int) -> dict[str, Any]:
+    """The event with the time at which its version was written."""
+    written_at = datetime.fromtimestamp(key.history("source")[place].last_modified, UTC)
+    event["Records"][0]["eventTime"] = written_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return event
+
+
+def test_the_newest_comes_back_though_the_older_version_on_top_is_gone_at_the_source(tmp_path: Path) -> None:
+    """A function was killed before it put the newest back, and the older version was removed before its event came
+    again.
+    """
+    key = Key(tmp_path)
+    late, newest = key.put("k", b"late"), key.put("k", b"newest")
+    late = dated(key, late, 0)
+    assert key.handle(newest) == "copied"
+    key.run(MemoryStore.put(key.store, "hotter", "k", b"late", Attributes(), guard=UNGUARDED))
+    assert [key.handle(key.remove(0)), key.handle(late)] == ["retained", "superseded"]
+    assert key.bodies() == [b"newest", b"late", b"newest"]
+
+
+def test_the_copy_of_a_newer_version_that_was_removed_stays_on_top_when_its_event_comes_again(tmp_path: Path) -> None:
+    key = Key(tmp_path)
+    first = dated(key, key.put("k", b"first"), -1)
+    assert key.handle(first) == "copied"
+    second = dated(key, key.put("k", b"other"), -1)
+    assert key.handle(second) == "copied"
+    assert [key.handle(key.remove(-1)), key.handle(second), key.handle(first)] == ["retained", "superseded", "same"]
+    assert key.bodies() == [b"first", b"other"]
