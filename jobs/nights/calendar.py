@@ -157,23 +157,23 @@ def count_source(stage: Mapping[str, Any]) -> int:
     return sum(count for category, count in stage["counts"].items() if category not in not_there)
 
 
-def find_emptied(
-    stage: Mapping[str, Any], last_night: str, last_stages: Iterable[Mapping[str, Any]]
-) -> dict[str, Any] | None:
+def find_emptied(stage: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return the last night in which the source had objects, if it has none now.
 
-    `{"night": …, "objects": …}`. None: the source has objects, or had none in the last night. A
-    night that found the source emptied passes that on, until objects are there again.
+    `earlier`: summaries, the latest first. The first one that compared decides. `{"night": …,
+    "objects": …}`. None: the source has objects, or had none in that night. A night that found the
+    source emptied passes that on, until objects are there again.
     """
     if count_source(stage):
         return None
-    for last in last_stages:
-        if last["stage"] != Stage.RECONCILE:
-            continue
-        if last.get("emptied"):
-            return dict(last["emptied"])
-        if objects := count_source(last):
-            return {"night": last_night, "objects": objects}
+    for summary in earlier:
+        for last in summary["stages"]:
+            if last["stage"] != Stage.RECONCILE or last["refused"]:
+                continue
+            if last.get("emptied"):
+                return dict(last["emptied"])
+            objects = count_source(last)
+            return {"night": summary["night"], "objects": objects} if objects else None
     return None
 
 

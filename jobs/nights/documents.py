@@ -85,6 +85,7 @@ _CLAIM: Mapping[str, Callable[[Any], bool]] = {
 }
 _CLAIM_EXTRA: Mapping[str, Callable[[Any], bool]] = {
     "replica_margin_seconds": lambda value: value is None or (_is_number(value) and value >= 0),
+    "places": lambda value: isinstance(value, dict),
 }
 _RECORD: Mapping[str, Callable[[Any], bool]] = {
     "run_id": _is_text,

@@ -39,7 +39,9 @@ from jobs.runs.request import Request
 
 MARGIN_SECONDS = 900
 NIGHTS_REMEMBERED = 7
-"""How many summaries of earlier nights are looked at for the slice that comes next."""
+"""How many summaries of earlier nights are looked at for the slice that comes next, and for the
+last comparison."""
+CHANGED_PLACES = "since the policy gave the pair other buckets or prefixes after this night had begun"
 
 
 async def run_night(
@@ -71,6 +73,7 @@ async def run_night(
             "deep": list(due_after(book.night, deep, Stage.DEEP, earlier)) if deep else None,
             "margin_seconds": MARGIN_SECONDS if margin_seconds is None else margin_seconds,
             "replica_margin_seconds": margin_seconds,
+            "places": _places(policy, pair, scope),
             "sealift_version": __version__,
         }
     )
@@ -90,6 +93,10 @@ class _Night:
         """Return the summary in the ledger, or that of an unfinished night that cannot continue
         now.
         """
+        places = _places(self.stages.policy, self.pair, self.scope)
+        if self.claim.get("places", places) != places:  # what was done so far says nothing of these
+            self._note(Stage.RECONCILE, refused=CHANGED_PLACES)
+            return await self.book.finish(await self._summary())
         reconciled = await self.stages.reconcile()
         report = reconciled.report or {}
         self._add(Stage.RECONCILE, reconciled)
@@ -130,8 +137,7 @@ class _Night:
         Then every copy is left to people, as if it were a finding.
         """
         stage = self.done[-1]
-        for last in await self.book.earlier(1):
-            stage["emptied"] = find_emptied(stage, last["night"], last["stages"])
+        stage["emptied"] = find_emptied(stage, await self.book.earlier(NIGHTS_REMEMBERED))
         if emptied := stage.get("emptied"):
             stage["left"] = max(stage["left"], emptied["objects"])
         return bool(emptied)
@@ -278,3 +284,15 @@ class _Night:
     @property
     def _keeps_extra(self) -> bool:
         return self.pair.deletes is Deletes.RETAIN
+
+
+def _places(policy: Policy, pair: Pair, scope: Scope) -> dict[str, Any]:
+    """Return the buckets and prefixes that a night is about, JSON-ready."""
+    source, destination = sides(policy, pair)
+    return {
+        "source": str(source.location),
+        "destination": str(destination.location),
+        "replica": str(pair.replica.bucket) if pair.replica else None,
+        "prefixes": sorted(map(str, scope.prefixes)),
+        "excluded": sorted(map(str, scope.excluded)),
+    }

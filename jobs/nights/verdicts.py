@@ -59,6 +59,8 @@ def verdict(stages: Sequence[Mapping[str, Any]], left: int, *, is_finished: bool
         head = f"The night is not finished, {left:,} {'row is' if left == 1 else 'rows are'} left to do"
     elif left:
         head = f"{left:,} {'object needs' if left == 1 else 'objects need'} attention"
+    elif any(stage["refused"] and stage["stage"] == Stage.RECONCILE for stage in stages):
+        head = "Nothing was compared"
     elif any(stage["refused"] for stage in stages):
         head = "Nothing wrong was found, but not everything was done"
     elif is_unjudged(stages):
@@ -95,6 +97,8 @@ def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]]) -> Iterat
             yield "Put the objects back, or take the pair out of the policy if that is meant."
         elif stage["refused"] and stage["stage"] == Stage.REPLICA:
             yield f"Make the replica of the pair {pair}, or let the night read it: sealift doctor says what is wrong."
+        elif stage["refused"] and stage["stage"] == Stage.RECONCILE:
+            yield f"Check by the policy of now: sealift nightly --pair {pair} --night {night} --again"
         elif stage["refused"]:
             yield (
                 f"{stage['stage']} was refused: find out why the plan is so large, then raise the pair's limits for "

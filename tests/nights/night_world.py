@@ -103,14 +103,19 @@ class World:
         self.store.create_bucket("source", versioned=self.is_versioned)
         for bucket in ("hot", "ledger", "reports"):
             self.store.create_bucket(bucket)
+        self.write_policy()
+
+    def write_policy(self, *prefixes: str, hot: str = "hot") -> None:
+        """The policy, for the keys below these prefixes, or for all."""
+        source: dict[str, Any] = {"bucket": "source", "region": "us-east-1"}
         policy: dict[str, Any] = {
             "version": 1,
             "ledger": {"bucket": "ledger", "region": "us-east-1", "prefix": "l/"},
             "pairs": [
                 {
                     "name": "pair",
-                    "source": {"bucket": "source", "region": "us-east-1"},
-                    "destination": {"bucket": "hot", "region": "us-east-1", "prefix": "copies/"},
+                    "source": source | ({"prefixes": list(prefixes)} if prefixes else {}),
+                    "destination": {"bucket": hot, "region": "us-east-1", "prefix": "copies/"},
                     "deletes": self.deletes,
                 }
             ],
@@ -182,11 +187,8 @@ class World:
         before, source_before = self._all("hot"), self._all("source")
         missing = [key for key in self._keys() if self.current("hot", f"copies/{key}") is None]
         for requests, is_after in deaths:
-            self.store.requests_left, self.store.is_after = requests, is_after
-            with contextlib.suppress(Killed):
-                self._start()
-            self.store.requests_left, self.store.is_dead = -1, False
-        summary = self._start()
+            self.start_and_die(requests, is_after=is_after)
+        summary = self.start()
         assert summary["state"] == "complete", summary
         assert self._all("source") == source_before, "a night changed the source"
         there = self._all("hot")
@@ -197,8 +199,17 @@ class World:
         self._check_rota()
         self.objects_before = len(self._keys())
 
-    def _start(self) -> dict[str, Any]:
+    def start_and_die(self, requests: int, *, is_after: bool) -> None:
+        """Start the night, and kill it at its n-th request if it sends so many."""
+        self.store.requests_left, self.store.is_after = requests, is_after
+        with contextlib.suppress(Killed):
+            self.start()
+        self.store.requests_left, self.store.is_dead = -1, False
+
+    def start(self, *extra: str) -> dict[str, Any]:
+        """Start the night, and return what the command says."""
         arguments = ["--pair", "pair", "--policy", str(self.folder / "policy.yaml"), "--night", self.night.isoformat()]
+        arguments += extra
         answers: list[dict[str, Any]] = []
         with (
             patch("jobs.s3.rest_store.RestStore", lambda transport, acl: self.store),

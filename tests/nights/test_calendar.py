@@ -156,8 +156,13 @@ def test_a_source_that_had_objects_last_night_and_has_none_now_was_emptied_until
     young = {"counts": {"extra": 12, "in flight": 1}, "notes": {"source_objects": 0}}
     assert count_source({"counts": found}) == 5
     assert count_source({"counts": found, "notes": {"source_objects": 4}}) == 4
-    assert find_emptied(young, "2026-11-24", had) == emptied  # what is in flight is only at the destination
-    assert find_emptied(gone, "2026-11-24", had) == emptied
-    assert find_emptied(gone, "2026-11-25", [stage("reconcile", extra=13) | {"emptied": emptied}]) == emptied
-    assert find_emptied(gone, "2026-11-24", [stage("reconcile", extra=13)]) is None  # it never had any
-    assert find_emptied({"counts": {"in flight": 1}}, "2026-11-24", had) is None
+    first = {"night": "2026-11-24", "stages": had}
+    second = {"night": "2026-11-25", "stages": [stage("reconcile", extra=13) | {"emptied": emptied}]}
+    refused = {"night": "2026-11-26", "stages": [stage("reconcile", refused="of other places")]}
+    never = {"night": "2026-11-23", "stages": [stage("reconcile", extra=13)]}
+    assert find_emptied(young, [first]) == emptied  # what is in flight is only at the destination
+    assert find_emptied(gone, [first, never]) == emptied
+    assert find_emptied(gone, [second, first]) == emptied
+    assert find_emptied(gone, [refused, second]) == find_emptied(gone, [refused, first]) == emptied
+    assert find_emptied(gone, [never, first]) is None  # it has never had any since
+    assert find_emptied({"counts": {"in flight": 1}}, [first]) is None

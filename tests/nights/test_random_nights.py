@@ -108,6 +108,30 @@ def test_a_source_that_keeps_versions_is_emptied_when_all_of_its_objects_are_del
     assert "on 2026-01-06 it had 1" in world.quiet[-1]["verdict"]
 
 
+@pytest.mark.parametrize("bucket", ["hot", "other"])
+@pytest.mark.parametrize("requests", [8, 80])
+def test_a_night_that_goes_on_after_its_pair_was_changed_says_nothing_of_the_new_places(
+    tmp_path: Path, requests: int, bucket: str
+) -> None:
+    """It took a listing of the old prefixes, or a comparison with the old bucket, for one of the new ones."""
+    world = World(tmp_path, "retain", is_versioned=False, has_inventory=False)
+    world.store.create_bucket("other")
+    world.put("source", "a/1", b"one")
+    world.put("source", "b/1", b"two")
+    world.write_policy("a/")
+    world.start_and_die(requests, is_after=True)
+    world.write_policy("a/", "b/", hot=bucket)
+    summary = world.start()
+    assert (summary["state"], summary["exit_code"]) == ("complete", 3), summary
+    assert summary["verdict"].startswith("Nothing was compared: reconcile refused, since the policy gave the pair")
+    assert summary["next_steps"] == [
+        f"Check by the policy of now: sealift nightly --pair pair --night {world.night} --again"
+    ]
+    again = world.start("--again")
+    assert (again["exit_code"], again["verdict"][:11]) == (0, "All is well")
+    assert all(world.current(bucket, f"copies/{key}") for key in ("a/1", "b/1"))
+
+
 @pytest.mark.slow
 @pytest.mark.hypothesis
 def test_a_night_that_says_all_is_well_is_right_at_length() -> None:
