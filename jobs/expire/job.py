@@ -20,8 +20,8 @@ attempt deleted is `expired` by this run, not missing. Locks are never bypassed.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +34,11 @@ from jobs.errors import (
 )
 from jobs.expire.copy_checks import Copies, CopyPair
 from jobs.expire.deletes import ExactDeletes
-from jobs.expire.marks import Marks
+from jobs.expire.marks import CLAIM_SECONDS, Marks
 from jobs.expire.originals import Seen, find_original
-from jobs.expire.removals import Removal, Removals, dry_run_outcome, kept_outcome, seconds
+from jobs.expire.removals import Removal, Removals, dry_run_outcome, kept_outcome
 from jobs.expire.rules import Proof, Terms, decide
+from jobs.runs.leases import elapsed_seconds
 from jobs.s3.lookup import KeyLooks
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
@@ -54,6 +55,8 @@ between the two."""
 
 REQUESTS_AT_ONCE = 64
 GROUPS_AT_ONCE = 2
+RENEWED_SECONDS = CLAIM_SECONDS / 2
+"""A group that was proven for longer than this claims its bucket again before it deletes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +136,11 @@ class Expire:
                 unproven.append(each)
             else:
                 outcomes[each.row.row] = kept_outcome(each.row, decision.reason, waits=decision.waits)
-        async with self._claimed(unproven, is_versioned) as others:
-            rivals = {
-                each.row.row: others[each.proof.bucket]
-                for each in unproven
-                if each.proof is not None and each.proof.bucket in others
-            }
+        async with AsyncExitStack() as claims:
+            claimed_at = elapsed_seconds()
+            rivals = await self._claim(claims, unproven, is_versioned)
             unproven = [each for each in unproven if each.row.row not in rivals]
-            looked_at = seconds()
+            looked_at = elapsed_seconds()
             verdicts = await self.copies.compare([self._pair(each) for each in unproven])
             for each, verdict in zip(unproven, verdicts, strict=True):
                 decision = decide(each.row, each.proof, each.original, verdict, terms)
@@ -148,6 +148,10 @@ class Expire:
                     outcomes[each.row.row] = kept_outcome(each.row, decision.reason, waits=decision.waits)
                 else:
                     removals.append(Removal(each, each.proof, decision.step, verdict))
+            if elapsed_seconds() - claimed_at > RENEWED_SECONDS:
+                # Large objects took long: other runs will take the claim for a killed worker's.
+                rivals |= await self._claim(claims, [each.seen for each in removals], is_versioned)
+                removals = [each for each in removals if each.seen.row.row not in rivals]
             if self.options.delete:
                 deleted = await self.removals.remove(removals, looked_at)
             else:
@@ -156,18 +160,19 @@ class Expire:
         outcomes |= {row.row: kept_outcome(row, _rival(rivals[row.row])) for row in rows if row.row in rivals}
         return [outcomes[row.row] for row in rows]
 
-    @asynccontextmanager
-    async def _claimed(self, unproven: Sequence[Seen], is_versioned: bool) -> AsyncIterator[Mapping[str, str]]:
-        """Claim the bucket, where a row may go.
+    async def _claim(self, claims: AsyncExitStack, seen: Sequence[Seen], is_versioned: bool) -> dict[int, str]:
+        """Claim the bucket until `claims` ends, where a row may go.
 
-        Yield the runs that delete in the buckets of the copies now.
+        Return the rows whose copies are in a bucket in which another run deletes now, and that run.
         """
-        buckets = sorted({each.proof.bucket for each in unproven if each.proof})
-        if not self.options.delete or not buckets:
-            yield {}
-            return
-        async with self.removals.marks.claim(self.tombstones.run_id, buckets, is_versioned=is_versioned) as others:
-            yield others
+        copies = {each.row.row: each.proof.bucket for each in seen if each.proof}
+        if not self.options.delete or not copies:
+            return {}
+        claim = self.removals.marks.claim(
+            self.tombstones.run_id, sorted(set(copies.values())), is_versioned=is_versioned
+        )
+        others = await claims.enter_async_context(claim)
+        return {row: others[bucket] for row, bucket in copies.items() if bucket in others}
 
     async def _sort(
         self, rows: Sequence[ObjectVersion], looked: Sequence[Seen | Outcome | None]

@@ -27,13 +27,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from jobs.core.bucket_names import is_second_name
 from jobs.core.model import NULL_VERSION, Attributes, Listed, Location
 from jobs.errors import ConfigError, Denied, Interrupted, NotFound, Redirected, Rejected
+from jobs.s3.listing import list_all
 from jobs.s3.retries import retry
 from jobs.s3.store import UNGUARDED, Store
 
@@ -46,7 +47,8 @@ CLAIM = ".sealift-expiring-"
 hex>`."""
 
 CLAIM_SECONDS = 3600.0
-"""A claim that is this much older than another is of a killed worker: a group takes minutes."""
+"""A claim that is this much older than another is of a killed worker. A group takes minutes, or
+claims its bucket again (`jobs.expire.job.RENEWED_SECONDS`)."""
 
 _REFUSALS = (Denied, NotFound, Redirected, Rejected)
 
@@ -124,8 +126,11 @@ class Marks:
                 await self._remove(mark, is_versioned)
 
     async def _listed(self, store: Store, bucket: str, prefix: str) -> list[Listed]:
-        listing = store.list_versions if await retry(lambda: store.is_versioned(bucket)) else store.list_objects
-        return (await retry(lambda: listing(bucket, prefix))).entries
+        """Return all entries, since killed workers may have left more claims than a page holds."""
+        versions = await retry(lambda: store.is_versioned(bucket))
+        place = Location(bucket, prefix)
+        async with aclosing(list_all(store, place, versions=versions, concurrency=1)) as pages:
+            return [entry async for page in pages for entry in page]
 
     async def _compare(self, key: str, copy: Location, *, is_same: bool) -> None:
         try:

@@ -6,7 +6,6 @@ Nothing else deletes originals. The order makes it safe: see `jobs.expire.announ
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,6 +30,7 @@ from jobs.expire.deletes import ExactDeletes
 from jobs.expire.marks import Marks
 from jobs.expire.originals import Seen
 from jobs.expire.rules import Proof
+from jobs.runs.leases import elapsed_seconds
 from jobs.s3.retries import gather_bounded
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Removals:
     async def remove(self, removals: Sequence[Removal], looked_at: float) -> list[Outcome]:
         """Announce, look at the copies again, delete, confirm.
 
-        The confirmation withdraws what is kept.
+        The confirmation withdraws what is kept. `looked_at`: by `elapsed_seconds`.
 
         Raises PartlyDone when the worker has to stop.
         """
@@ -131,7 +131,7 @@ class Removals:
         # Only now, when this run has announced what it deletes.
         runs = await self.announcements.find(proofs)
         reasons = [_announced(proof, run) if run else "" for proof, run in zip(proofs, runs, strict=True)]
-        if seconds() - looked_at > FRESH_SECONDS:
+        if elapsed_seconds() - looked_at > FRESH_SECONDS:
             lost = await self.copies.find_lost(proofs)
             reasons = [reason or why for reason, why in zip(reasons, lost, strict=True)]
         kept = [kept_outcome(each.seen.row, reason) for each, reason in zip(removals, reasons, strict=True) if reason]
@@ -204,11 +204,6 @@ class Removals:
 
 def _announced(proof: Proof, run_id: str) -> str:
     return f"its copy {proof.place} may go itself, as the expire run {run_id} has announced: copy it elsewhere"
-
-
-def seconds() -> float:
-    """Return the seconds of a clock that never jumps."""
-    return asyncio.get_running_loop().time()
 
 
 def kept_outcome(row: ObjectVersion, reason: str, *, waits: bool = False) -> Outcome:

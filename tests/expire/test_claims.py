@@ -115,6 +115,52 @@ def test_an_original_stays_while_another_run_deletes_where_its_copy_is() -> None
     assert outcome.status is Status.EXPIRED
 
 
+def test_an_original_stays_behind_more_old_claims_than_a_page_holds() -> None:
+    store = shop()
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    for number in range(1_001):
+        store.put_now("copies", f"{CLAIM}killed-run.sealift-{number:016x}", b"")
+    store.now += CLAIM_SECONDS + 1
+    claimed(store, "copies")
+    (outcome,) = work(job(store), [row])
+    assert (outcome.status, "expire run other-run deletes where its copy is" in outcome.reason) == (Status.KEPT, True)
+
+
+class Lengthy(Shop):
+    """The first look at a copy takes longer than a claim counts. Meanwhile another run claims the copies' bucket."""
+
+    is_slow = True
+
+    async def head(self, ref: ObjectRef, **more: Any) -> Any:
+        if ref.bucket == "copies" and self.is_slow:
+            self.is_slow = False
+            self.now += CLAIM_SECONDS + 60
+            await self.put("copies", f"{CLAIM}other-run.sealift-{'0' * 16}", b"", Attributes(), guard=UNGUARDED)
+        return await super().head(ref, **more)
+
+
+@VERSIONED
+def test_an_original_stays_where_its_proof_took_longer_than_its_claim_counts(
+    versioned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run takes the claim for that of a killed worker, and deletes the copy."""
+    store = Lengthy()
+    store.create_bucket("docs", versioned=versioned)
+    for module in ("jobs.expire.job", "jobs.expire.removals"):
+        monkeypatch.setattr(f"{module}.elapsed_seconds", lambda: store.now)
+    store.is_slow = False
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    store.is_slow = True
+    (outcome,) = work(job(store), [row])
+    assert (outcome.status, "expire run other-run deletes where its copy is" in outcome.reason) == (Status.KEPT, True)
+    assert [key for key in current(store, "docs") if key.startswith(CLAIM)] == []
+    store.now += 2 * CLAIM_SECONDS
+    (outcome,) = work(job(store), [row])
+    assert outcome.status is Status.EXPIRED
+
+
 def test_what_is_due_only_since_the_plan_was_made_stays() -> None:
     """Its share was weighed without it."""
     store = shop()

@@ -113,7 +113,7 @@ def test_a_copy_that_went_while_bytes_were_read_is_looked_at_once_more(
     store = Slow()
     store.create_bucket("docs")
     for module in ("jobs.expire.job", "jobs.expire.removals"):
-        monkeypatch.setattr(f"{module}.seconds", store.time)
+        monkeypatch.setattr(f"{module}.elapsed_seconds", store.time)
     refs = [store.put_now("docs", key, CONTENT, sse="aws:kms") for key in ("k", "l")]
     proofs = packed(store, refs) if is_packed else [replica(store, ref) for ref in refs]
     home = store._buckets

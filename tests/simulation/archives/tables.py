@@ -315,6 +315,8 @@ def chances(clock: Callable[[], float]) -> Replacements:
         (jobs.expire.deletes, "secrets", secrets),
         (jobs.expire.marks, "secrets", secrets),
         (jobs.expire.kind, "time", time),
+        (jobs.expire.job, "elapsed_seconds", clock),
+        (jobs.expire.removals, "elapsed_seconds", clock),
         (jobs.compact.job, "MemberSource", partial(MemberSource, clock=clock)),
         (jobs.restore.job, "PacedGate", partial(PacedGate, clock=clock)),
         (jobs.archives.index, "tempfile", SimpleNamespace(TemporaryFile=io.BytesIO)),
