@@ -1,6 +1,7 @@
 # Every target makes its own virtual environment from the lock; nothing but Python, make and a package index is needed.
 # Variables: PYTHON, PYTHON313, PYTEST_ARGS, ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, TLS, UPGRADE.
 # For the simulator, the fuzzer and random examples: SEEDS, SEED, SECONDS, PARSERS, EXAMPLES, TESTS.
+# For mutants: MODULES, SINCE, MOST, PROCESSES, ARGS.
 # For the image: ENGINE, BASE, ALLOW_TAG, VARIABLES, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS,
 # REPOSITORY.
 
@@ -17,7 +18,7 @@ SOURCES := jobs scheduler images tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-bugs hypothesis fuzz demo bench dist image sbom image-push lambda \
+.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-bugs hypothesis mutants fuzz demo bench dist image sbom image-push lambda \
 	container-test container-bench terraform-lock acceptance format lock clean
 
 help: ## This list
@@ -87,6 +88,11 @@ EXAMPLES ?= 10000
 hypothesis: $(VENV)/dev.stamp ## New random examples of every property test, EXAMPLES=… of each (10000: a night); TESTS=… for some
 	env -u CI SEALIFT_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 --dist worksteal -o faulthandler_timeout=0 \
 		-m hypothesis $(or $(TESTS),tests --ignore tests/containers)
+
+mutants: $(VENV)/dev.stamp ## Small bugs that the nearest tests should notice: MODULES="jobs/core …" or SINCE=main~20, MOST=… for some
+	$(if $(MODULES)$(SINCE),,$(error say which: make mutants MODULES=jobs/core, or SINCE=main~20))
+	$(BIN)/python -m tests.mutation $(MODULES) $(if $(SINCE),--since $(SINCE)) $(if $(MOST),--most $(MOST)) \
+		--processes $(or $(PROCESSES),2) $(ARGS)
 
 # atheris has wheels for Linux on x86_64 and few Pythons, so it is no part of the other locks.
 fuzz: $(VENV)/fuzz.stamp ## Bytes that no parser expects; SECONDS=… for each (60), PARSERS="events csv" for some
