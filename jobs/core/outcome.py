@@ -137,10 +137,14 @@ def fold(outcomes: Iterable[Outcome]) -> dict[int, Outcome]:
     return chosen
 
 
-def weight_sql(column: str) -> str:
-    """The precedence of a status as a SQL CASE, for folds that are larger than memory."""
+def precedence_sql() -> str:
+    """What `prefer` orders by, as SQL over outcomes in files: the first one counts.
+
+    Runs fold by this, in DuckDB, since their outcomes are larger than memory. `prefer` and `fold`
+    say the same of outcomes in memory: tests compare the two.
+    """
     cases = " ".join(f"WHEN '{status.value}' THEN {weight}" for status, weight in _WEIGHT.items())
-    return f"CASE {column} {cases} END"
+    return f"CASE status {cases} END, finished_at, attempt, filename"
 
 
 class PartlyDone(Interrupted):

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.core.model import ObjectRef
-from jobs.core.outcome import weight_sql
+from jobs.core.outcome import precedence_sql
 from jobs.errors import ConfigError, LedgerError, NotFound
 from jobs.ledger.files import list_files, list_names, read_file
 from jobs.ledger.ledger import Ledger
@@ -172,11 +172,10 @@ async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str
     if len(contested) < len(attempts):
         parts.append(f"SELECT * FROM {_parquet(folder / 'sole', _RUN, _SHARD)}")
     if contested:
-        order = f"{weight_sql('status')}, finished_at, attempt, filename"
         relation = _parquet(folder / "contested", _RUN, _SHARD, keeps_filename=True)
         parts.append(
             f"SELECT * EXCLUDE (filename) FROM {relation} "
-            f"QUALIFY row_number() OVER (PARTITION BY run_id, row ORDER BY {order}) = 1"
+            f"QUALIFY row_number() OVER (PARTITION BY run_id, row ORDER BY {precedence_sql()}) = 1"
         )
     return f"({' UNION ALL BY NAME '.join(parts)})"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.core.outcome import GOOD, weight_sql
+from jobs.core.outcome import GOOD, precedence_sql
 from jobs.core.run import Plan
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.s3.retries import gather_bounded
@@ -165,8 +165,7 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
             FROM {files} ANTI JOIN repeated USING (row)
             UNION ALL
             (FROM {files} SEMI JOIN repeated USING (row)
-            QUALIFY row_number() OVER (
-                PARTITION BY row ORDER BY {weight_sql("status")}, finished_at, attempt, filename) = 1))
+            QUALIFY row_number() OVER (PARTITION BY row ORDER BY {precedence_sql()}) = 1))
         """
     )
     return connection

@@ -6,7 +6,6 @@ Memory does not grow with the manifest: the selected rows are spooled to disk an
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -163,11 +162,11 @@ def _spooled(batch: pa.RecordBatch, place: int) -> pa.RecordBatch:
 
     Times become numbers, which have no time zone in DuckDB.
     """
-    keys = batch["key"].cast(pa.binary()).to_pylist()
+    key_hashes = shards.hash_keys(batch["key"].cast(pa.binary()).to_pylist())
     columns = {name: batch[name] for name in batch.schema.names}
     columns["last_modified"] = columns["last_modified"].cast(pa.int64())
     columns["place"] = pa.array(range(place, place + batch.num_rows), pa.int64())
-    columns["key_hash"] = pa.array([zlib.crc32(key or b"") for key in keys], pa.uint32())
+    columns["key_hash"] = pa.array(key_hashes, pa.uint32())
     return pa.RecordBatch.from_pydict(columns)
 
 

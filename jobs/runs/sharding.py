@@ -41,14 +41,14 @@ def count_shards(
     return min(wanted, rows, MAX_SHARDS)
 
 
-def hash_key(key: str) -> int:
-    """A number in [0, 2³²) that is always the same for the same key."""
-    return zlib.crc32(key.encode())
+def hash_keys(keys: Iterable[bytes | None]) -> list[int]:
+    """A number in [0, 2³²) for each key, always the same for the same key: `key_hash`."""
+    return [zlib.crc32(key or b"") for key in keys]
 
 
-def shard_of(key: str, shard_count: int) -> int:
-    """The shard of a key without big objects."""
-    return hash_key(key) % shard_count
+def shard_sql(shard_count: int) -> str:
+    """The shard of a key without big objects, as SQL over its `key_hash`."""
+    return f"(key_hash % {max(shard_count, 1)})::INTEGER"
 
 
 def pack(sizes_bytes: Iterable[int], loads_bytes: Sequence[int]) -> Iterator[int]:

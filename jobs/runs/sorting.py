@@ -69,7 +69,7 @@ class Sorting:
         """Give each row a shard: by the hash of its key, or packed by bytes if the key holds a big
         object.
         """
-        hashed = f"(key_hash % {max(shard_count, 1)})::INTEGER"
+        hashed = sharding.shard_sql(shard_count)
         self.connection.execute(
             f"""
             CREATE TABLE big AS

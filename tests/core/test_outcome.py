@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.outcome import GOOD, Outcome, Status, fold, weight_sql
+from jobs.core.outcome import GOOD, Outcome, Status, fold, precedence_sql
 
 outcomes = st.lists(
     st.builds(
@@ -97,8 +97,9 @@ def test_of_two_attempts_the_one_counts_that_says_what_happened(one: str, other:
             Outcome(0, "k", None, Status(name), finished_at=at) for name, at in zip((one, other), times, strict=True)
         ]
         assert fold(pair)[0].status == one, why
-    sql = f"SELECT arg_min(status, {weight_sql('status')}) FROM (VALUES ('{other}'), ('{one}')) AS t(status)"
-    assert duckdb.execute(sql).fetchall() == [(one,)], why
+        values = f"('{other}', {times[1]}, 'a', 'f'), ('{one}', {times[0]}, 'a', 'f')"
+        sql = f"FROM (VALUES {values}) AS t(status, finished_at, attempt, filename) ORDER BY {precedence_sql()} LIMIT 1"
+        assert duckdb.execute(sql).fetchall()[0][0] == one, why
 
 
 def test_every_status_has_a_place_in_the_order() -> None:

@@ -61,7 +61,7 @@ def _homes(rows: Sequence[ObjectVersion], count: int, threshold_bytes: int) -> d
     for row in rows:
         sizes[row.key] += row.size_bytes or 0
     big = {row.key for row in rows if (row.size_bytes or 0) > threshold_bytes}
-    homes = {key: shards.shard_of(key, count) for key in sizes if key not in big}
+    homes = {key: shards.hash_keys([key.encode()])[0] % count for key in sizes if key not in big}
     loads = [0] * count
     for key, shard in homes.items():
         loads[shard] += sizes[key]
