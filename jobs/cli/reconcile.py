@@ -43,7 +43,7 @@ from jobs.errors import ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.run import ComparedSide, CompareRequest, compare, make_spec, record
 from jobs.registry import kind_named, kind_of
-from jobs.reports.document import exit_code, is_unjudged
+from jobs.reports.document import exit_code, is_empty, is_unjudged
 from jobs.reports.figures import plural
 from jobs.runs.request import new_run_id, open_ledger
 from jobs.s3.sessions import open_store
@@ -89,7 +89,7 @@ class ReconcileCommand:
     ledger: str | None = ledger_option()
     max_cost: float | None = max_cost_option("a repair")
     max_objects: int | None = max_objects_option("a repair")
-    allow_empty: bool = flag("Two empty inventories are a success. Default: exit code 3.")
+    allow_empty: bool = flag("Nothing to compare (two empty inventories, or all is excluded) is a success. Default: exit code 3.")
     yes: bool = flag("Repair without asking (on a terminal it asks).")
     executor: str | None = executor_option("Of the repair.")
     batch: WorkerOptions = group(WorkerOptions)
@@ -157,7 +157,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
         report = await record(ledger, spec, join_options.margin_seconds, result)
         texts = [report_text(report, kind_of(spec), None if options.repair else shlex.join(["sealift", *sys.argv[1:]]))]
         code = int(exit_code(report))
-        if (not report["rows"] and not options.allow_empty) or is_unjudged(report):
+        if (is_empty(report) and not options.allow_empty) or is_unjudged(report):
             code = code or int(ExitCode.FINDINGS)
         if options.repair and result.repairable_rows:
             if not options.as_json:

@@ -180,6 +180,11 @@ def is_unjudged(report: Mapping[str, Any]) -> bool:
     return tally.keys() - {Category.EXCLUDED.value} == {Category.IN_FLIGHT.value}
 
 
+def is_empty(report: Mapping[str, Any]) -> bool:
+    """Whether a reconciliation had nothing to compare: no row, or only excluded ones."""
+    return not any(each["rows"] for name, each in report["categories"].items() if name != Category.EXCLUDED)
+
+
 def verdict(report: Mapping[str, Any]) -> str:
     """The report in one sentence."""
     if "categories" in report:
@@ -218,6 +223,9 @@ def counts(outcomes: Mapping[str, int]) -> str:
     return _named(outcomes, _STATUSES)
 
 
+_EMPTY = "both inventories are empty"
+
+
 def _reconcile_verdict(report: Mapping[str, Any]) -> str:
     rows, findings = report["rows"], report["findings"]
     tally = {name: each["rows"] for name, each in report["categories"].items() if each["rows"]}
@@ -226,8 +234,10 @@ def _reconcile_verdict(report: Mapping[str, Any]) -> str:
     failed = f"{', ' if bad else ''}{elsewhere:,} whose replication FAILED" if elsewhere else ""
     rest = {name: count for name, count in tally.items() if name not in bad and name != "same"}
     unread = f"; {report['unparsed']:,} inventory lines could not be read" if report["unparsed"] else ""
-    if not rows:
-        return f"Nothing was compared: both inventories are empty{unread}."
+    if is_empty(report) and not findings:
+        excluded = "the only row is" if rows == 1 else f"all {rows:,} rows are"
+        why = f"{excluded} excluded, by --map, --source and --destination, or as deleted" if rows else _EMPTY
+        return f"Nothing was compared: {why}{unread}."
     if findings:
         return f"{need_attention(findings, rows)}: {_named(bad, _CATEGORIES) if bad else ''}{failed}{unread}."
     if is_unjudged(report):

@@ -66,6 +66,24 @@ def test_what_is_all_in_flight_is_not_judged(world: World) -> None:
     assert (extra.code, "1 extra" in extra.stdout, "--repair" in extra.stdout) == (3, True, False)
 
 
+@pytest.mark.parametrize("places", ["map", "sides"])
+def test_inventories_of_which_all_is_excluded_are_no_success(world: World, places: str) -> None:
+    """As with a prefix that is mistyped: here nobody has a copy, and no difference was found."""
+    world.put("docs/a")
+    world.client.put_object(Bucket=world.destination, Key="docs/b", Body=b"another")
+    sides = []
+    for side, bucket in (("source", world.source), ("destination", world.destination)):
+        made = world.sealift("inventory", f"s3://{bucket}", "--to", f"s3://{world.ledger}/inventories", "--json")
+        sides += [f"--{side}-inventory", made.document["manifest"]]
+        sides += [f"--{side}", f"s3://{bucket}/dosc/"] if places == "sides" else []
+    if places == "map":
+        sides += ["--map", "dosc/=docs/2026/"]
+    settle()
+    result = world.sealift("reconcile", *sides, "--margin", "0s")
+    assert (result.code, "Nothing was compared: all 2 rows are excluded" in result.stdout) == (3, True), result.stdout
+    assert world.sealift("reconcile", *sides, "--margin", "0s", "--allow-empty").code == 0
+
+
 @pytest.fixture
 def damaged(world: World) -> World:
     """Forty objects and their copies; some then changed, lost, added, or overwritten."""

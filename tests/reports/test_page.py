@@ -113,6 +113,9 @@ def test_verdicts_are_one_plain_sentence():
     )
     assert verdict(reconciliation(categories={"same": (5, 1)}, unparsed=0)) == "All 5 rows are the same at both sides."
     assert verdict(reconciliation(categories={}, unparsed=0)) == "Nothing was compared: both inventories are empty."
+    assert verdict(reconciliation(categories={"excluded": (2, 9), "same": (0, 0)}, unparsed=0)) == (
+        "Nothing was compared: all 2 rows are excluded, by --map, --source and --destination, or as deleted."
+    )
     assert verdict(reconciliation(categories={"same": (4, 0), "in flight": (1, 0)}, unparsed=0)) == (
         "No difference was found: 4 of 5 rows are the same, 1 in flight."
     )
