@@ -97,6 +97,8 @@ class Draft:
         source = source or self.request.source
         if source is None:
             raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
+        selection = self.request.selection
+        within = {"prefix": selection.prefix} if selection.prefix not in ("", source.location.key) else {}
         return RunSpec(
             run_id=new_run_id(self.request.job, self.started),
             job=self.request.job,
@@ -104,7 +106,7 @@ class Draft:
             source=source,
             destination=self.destination,
             manifest=manifest,
-            options={**self.request.options, **extra, "filters": self.request.selection.filters()},
+            options={**self.request.options, **extra, "filters": selection.filters() | within},
             retry_of=self.request.retry_of,
             sealift_version=__version__,
         )

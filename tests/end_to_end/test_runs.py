@@ -231,6 +231,21 @@ def test_status_keeps_damage_until_a_run_has_looked_at_all_of_it(world: World) -
     assert (well.code, "All is well" in well.stdout) == (0, True)
 
 
+def test_status_keeps_bad_rows_that_a_backfill_of_another_prefix_did_not_look_at(world: World, tmp_path: Path) -> None:
+    for key in ("docs/a", "drafts/b"):
+        world.put(key)
+    world.client.put_object(Bucket=world.destination, Key="copies/docs/a", Body=b"another, and newer")
+    rows = tmp_path / "rows.csv"
+    rows.write_text(f"{world.source},docs/a\n{world.source},drafts/b\n")
+    backfill = ["backfill", "--pair", "docs", "--policy", write_policy(world, tmp_path), "--manifest", str(rows)]
+    assert world.sealift(*backfill).code == 3
+    assert world.sealift(*backfill, "--prefix", "drafts/").code == 0
+    assert "1 of 2 rows needs attention" in world.sealift("status").stdout
+    world.client.delete_object(Bucket=world.destination, Key="copies/docs/a")
+    assert world.sealift(*backfill).code == 0
+    assert "All is well" in world.sealift("status").stdout
+
+
 def test_status_takes_the_retry_of_a_retry(world: World) -> None:
     for key in ("a", "b"):
         world.put(key)
