@@ -89,7 +89,9 @@ class ReconcileCommand:
     ledger: str | None = ledger_option()
     max_cost: float | None = max_cost_option("a repair")
     max_objects: int | None = max_objects_option("a repair")
-    allow_empty: bool = flag("Nothing to compare (two empty inventories, or all is excluded) is a success. Default: exit code 3.")
+    allow_empty: bool = flag(
+        "Nothing to compare (two empty inventories, or all is excluded) is a success. Default: exit code 3."
+    )
     yes: bool = flag("Repair without asking (on a terminal it asks).")
     executor: str | None = executor_option("Of the repair.")
     batch: WorkerOptions = group(WorkerOptions)

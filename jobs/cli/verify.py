@@ -127,18 +127,26 @@ async def _sample(
     of = parse_fraction(options.sample)
     if not options.rotate:
         return (0, of), None
-    rota = _rota(options, source, destination, of)
+    rota = rota_of(options, source, destination, of)
     return (await next_slice(ledger, rota, of), of), {"question": rota.question, "times": rota.times}
 
 
-def _rota(options: VerifyCommand, source: Side | None, destination: Side, of: int) -> Rota:
-    """What has to agree for two runs to take turns. `of` slices."""
-    filters = asdict(options.copies.filters) | asdict(options.checksums)
+def rota_of(options: VerifyCommand, source: Side | None, destination: Side, of: int) -> Rota:
+    """What has to agree for two runs to take turns. `of` slices.
+
+    The inventory reports of one configuration are one manifest. So are reports of checksums, of
+    which each run may have newer ones.
+    """
+    from jobs.inventory.find import report_series
+
+    manifest = options.copies.manifest
+    filters = asdict(options.copies.filters)
+    filters |= {name: uri is not None for name, uri in asdict(options.checksums).items()}
     times = {name: value for name, value in filters.items() if name in TIMES and value is not None}
     question = {
         "source": source.to_dict() if source else None,
         "destination": destination.to_dict(),
-        "manifest": options.copies.manifest,
+        "manifest": manifest and report_series(manifest),
         "versions": options.copies.versions,
         "archives": options.archives is not None,
         "deep": options.deep,

@@ -6,10 +6,12 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import click
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.cli.verify import next_slice
+from jobs.cli.options import read_options
+from jobs.cli.verify import VerifyCommand, next_slice, rota_of, verify
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, RunState, Side
 from jobs.core.sampling import Rota
@@ -89,3 +91,31 @@ def test_what_somebody_else_wrote_into_the_ledger_is_no_rota() -> None:
         runs.specs[run_id] = RunSpec(run_id, "verify", 0.0, side, side, "m", options)
         runs.states[run_id] = RunState.COMPLETE
     assert runs.next(rota(), 3) == 0
+
+
+def test_the_reports_of_another_day_ask_the_same_question() -> None:
+    """Else a rota of daily reports would take its first slice each day."""
+
+    def asked(*arguments: str) -> Rota:
+        options: list[VerifyCommand] = []
+        command = click.Command(
+            "verify",
+            params=verify.params,
+            callback=lambda **values: options.append(read_options(VerifyCommand, values)),
+        )
+        command.main(["--sample", "1/3", "--rotate", "--destination", "s3://copies", *arguments], standalone_mode=False)
+        return rota_of(options[0], None, Side(Location("copies")), 3)
+
+    def report(day: int) -> tuple[str, ...]:
+        folder = f"2026-11-{day:02d}T01-00Z/manifest.json"
+        return (
+            "--manifest",
+            f"s3://reports/source/daily/{folder}",
+            "--source-checksums",
+            f"s3://checksums/{day}/manifest.json",
+        )
+
+    assert asked(*report(1)).continues(asked(*report(2)))
+    assert not asked(*report(1)).continues(asked(*report(1)[:2]))
+    assert not asked("--manifest", "s3://reports/1.csv").continues(asked("--manifest", "s3://reports/2.csv"))
+    assert not asked(*report(1)[:2]).continues(asked("--manifest", report(2)[1].replace("daily", "weekly")))

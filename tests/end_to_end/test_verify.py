@@ -91,6 +91,24 @@ def test_a_rotating_sample_takes_everything_once_in_n_runs(pair: World) -> None:
     assert pair.run("verify", "--sample", "1/4")["rows"] == rows[0]
 
 
+def test_a_rota_goes_on_with_the_report_of_the_next_day(world: World) -> None:
+    """Each is another manifest.json, and the rota began with the first slice again."""
+    for number in range(8):
+        world.put(f"k{number}")
+        world.client.put_object(Bucket=world.destination, Key=f"k{number}", Body=b"content")
+    made = world.sealift("inventory", f"s3://{world.source}", "--to", f"s3://{world.ledger}/reports", "--json")
+    folder, minute, _ = made.document["manifest"].removeprefix(f"s3://{world.ledger}/").rsplit("/", 2)
+    rows = []
+    for day in (1, 2, 3):
+        dated = f"{folder}/2026-11-0{day}T01-00Z"
+        for name in ("manifest.json", "manifest.checksum"):
+            report = {"Bucket": world.ledger, "Key": f"{folder}/{minute}/{name}"}
+            world.client.copy_object(Bucket=world.ledger, Key=f"{dated}/{name}", CopySource=report)
+        manifest = f"s3://{world.ledger}/{dated}/manifest.json"
+        rows.append(world.run("verify", "--manifest", manifest, "--sample", "1/3", "--rotate")["rows"])
+    assert sum(rows) == 8, f"{rows} rows of 8 in three turns"
+
+
 def test_a_deep_verify_against_what_the_ledger_knows_needs_no_source(pair: World) -> None:
     proven = pair.run("verify", "--deep")
     for number in range(40):
