@@ -22,6 +22,10 @@ from jobs.core.model import Checksum
 PLAIN_ENCRYPTION = ("SSE-S3", "NOT-SSE")
 """The values of EncryptionStatus with which an ETag can be an MD5."""
 
+PENDING_SECONDS = 86_400.0
+"""S3 may take so long to replicate an object. What is PENDING for longer is judged by what is
+there."""
+
 PENDING, FAILED = "PENDING", "FAILED"
 """The values of ReplicationStatus that matter (COMPLETED and REPLICA say nothing on the other
 side)."""
@@ -169,8 +173,9 @@ def judge(
     | young                     | in flight               | newer than what the reports can tell       |
     |                           | as it is                | as it is                                   |
 
-    FAILED and PENDING are the source's replication status. `young`: either side is newer than the
-    horizon.
+    FAILED and PENDING are the source's replication status. PENDING holds for a day before the
+    horizon: after that S3 may replicate to another place than this one, or never. `young`: either
+    side is newer than the horizon.
     """
     atoms = _atoms(source or Facts(), destination or Facts(), horizon)
     atoms["source absent"], atoms["destination absent"] = source is None, destination is None
@@ -234,7 +239,8 @@ def _atoms(source: Facts, destination: Facts, horizon: float | None) -> dict[str
         and destination.last_modified is not None
         and destination.last_modified < source.last_modified,
         "FAILED": source.replication_status == FAILED,
-        "PENDING": source.replication_status == PENDING,
+        "PENDING": source.replication_status == PENDING
+        and (horizon is None or source.last_modified is None or source.last_modified > horizon - PENDING_SECONDS),
         "young": horizon is not None
         and any(side.last_modified is not None and side.last_modified > horizon for side in both),
     }

@@ -16,6 +16,7 @@ from jobs.reconcile.rules import (
     COMPARISON,
     FAILED,
     PENDING,
+    PENDING_SECONDS,
     PLAIN_ENCRYPTION,
     Age,
     Judgement,
@@ -173,6 +174,13 @@ def _atoms(source: Mapping[str, str], destination: Mapping[str, str], options: R
         else f"coalesce({s('is_multipart')}, false) OR contains({s('etag')}, '-')",
         "older": f"{d('modified_us')} < {s('modified_us')}",
         "FAILED": f"{s('replication')} = '{FAILED}'",
-        "PENDING": f"{s('replication')} = '{PENDING}'",
+        "PENDING": f"{s('replication')} = '{PENDING}'" + _is_recent(s("modified_us"), horizon),
         "young": "false" if horizon is None else either("{3} > " + str(horizon)),
     }
+
+
+def _is_recent(modified_us: str, horizon_us: int | None) -> str:
+    """Return SQL behind a condition: and the object is not known to be older than S3 may take."""
+    if horizon_us is None:
+        return ""
+    return f" AND coalesce({modified_us} > {horizon_us - int(PENDING_SECONDS * 1e6)}, true)"

@@ -12,6 +12,7 @@ MD5, OTHER_MD5 = "d41d8cd98f00b204e9800998ecf8427e", "0cc175b9c0f1b6a831c399e269
 PARTS = f"{MD5}-2"
 OLD, NEW = 100.0, 200.0
 HORIZON = 1000.0
+DAY = 86_400.0
 PLAIN = Facts(5, MD5, False, "SSE-S3", OLD)
 MARKER = Facts(is_delete_marker=True, last_modified=OLD)
 SHA, OTHER_SHA = Checksum("SHA256", "a"), Checksum("SHA256", "b")
@@ -114,6 +115,16 @@ def test_a_circumstance_makes_of_it_what_the_second_table_says(atoms, becomes, r
     assert told.category == category
     assert told.reason == reason.replace("as it is", plain.reason, 1)
     assert told.is_finding == (becomes.endswith("a finding") or (category in FINDINGS))
+
+
+@pytest.mark.parametrize(
+    ("modified", "category"),
+    [(HORIZON - DAY, Category.MISSING), (HORIZON - DAY + 1, Category.IN_FLIGHT), (None, Category.IN_FLIGHT)],
+)
+def test_what_is_pending_for_more_than_a_day_is_judged_by_what_is_there(modified, category):
+    """S3 may replicate it elsewhere, or never."""
+    source = PLAIN._replace(replication_status="PENDING", last_modified=modified)
+    assert judge(source, None, horizon=HORIZON).category is category
 
 
 def test_what_is_unverifiable_is_a_finding_once_its_replication_failed():

@@ -33,7 +33,7 @@ facts = st.builds(
     | st.sampled_from([MD5, OTHER_MD5, f"{MD5}-2", "opaque", MD5.upper(), f"{MD5[:-1]}\n", f"{MD5}\n", "é" * 32]),
     st.none() | st.booleans(),
     st.none() | st.sampled_from(["SSE-S3", "NOT-SSE", "SSE-KMS", "SSE-C", "new"]),
-    st.none() | st.sampled_from([1.0, 2.0, HORIZON, HORIZON + 1]),
+    st.none() | st.sampled_from([HORIZON - 90_000, HORIZON - 86_400, 1.0, 2.0, HORIZON, HORIZON + 1]),
     st.none() | st.sampled_from(["PENDING", "FAILED", "COMPLETED", "REPLICA"]),
     st.booleans(),
     st.none() | checksums,
