@@ -156,7 +156,7 @@ locals {
       Resource = writes
     } if length(writes) > 0 && role != "compact"],
     # x-amz-acl: bucket-owner-full-control
-    [for resources in [distinct(flatten([for kind in each.writes : local.foreign_objects[kind]]))] : {
+    [for resources in [distinct(flatten([for kind in each.writes : local.given_objects[kind]]))] : {
       Sid      = "GiveToTheBucketsOwner"
       Effect   = "Allow"
       Action   = "s3:PutObjectAcl"

@@ -10,8 +10,12 @@
 locals {
   foreign         = { for bucket, each in local.written : bucket => each if each.account != local.account }
   foreign_sources = { for bucket, each in local.sources : bucket => each if each.account != local.account }
-  foreign_objects = { for kind, arns in local.objects : kind => [
-    for arn in arns : arn if contains(keys(local.foreign), split("/", split(":::", arn)[1])[0])
+  # What roles write with an ACL: in buckets of other accounts, and where the policy says so.
+  given_buckets = concat(keys(local.foreign), flatten([for pair in local.pairs : [
+    for side in [pair.destination, pair.archive] : side.bucket if try(side.acl, null) != null
+  ]]))
+  given_objects = { for kind, arns in local.objects : kind => [
+    for arn in arns : arn if contains(local.given_buckets, split("/", split(":::", arn)[1])[0])
   ] }
   from_this_account = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
   role_arns = merge(

@@ -38,7 +38,7 @@ from jobs.core.enums import ArchiveFormat, ArchiveSide, Encryption, StorageClass
 from jobs.core.model import Location
 from jobs.errors import UsageError
 from jobs.policy.model import ArchiveRule, Pair
-from jobs.policy.run_options import OWNER_ACL, globs
+from jobs.policy.run_options import globs
 from jobs.runs.request import Request, open_ledger
 
 PAYBACK_MONTHS = 24.0
@@ -199,7 +199,7 @@ def by_rule(
         target_size=int(rule.target_size),
         sse=None if is_default else archive.encryption.value,
         kms_key_id=None if is_default or archive.kms_key is None else str(archive.kms_key),
-        acl=OWNER_ACL if chosen.policy.is_foreign(archive) else None,
+        acl=chosen.policy.acl_of(archive),
         ledger=f"s3://{chosen.ledger.bucket}/{chosen.ledger.key}",
     )
     earlier = list(rules.values())[: list(rules).index(rule_name)]

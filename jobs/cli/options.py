@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transf
 import click
 
 from jobs.cli.console import takes_log
+from jobs.core.enums import Acl
 from jobs.core.model import Location
 from jobs.core.run import Side
 from jobs.core.selection import Selection, parse_size, parse_when
@@ -193,7 +194,7 @@ def sse_option(help: str) -> Any:
 def acl_option(what: str) -> Any:
     """--acl"""
     help = f"ACL of {what}, for buckets of other accounts that still have ACLs. Default: S3's."
-    return option(help, type=click.Choice(["bucket-owner-full-control"]))
+    return option(help, type=click.Choice([acl.value for acl in Acl]))
 
 
 def requester_pays_option() -> Any:

@@ -44,6 +44,14 @@ class Encryption(StrEnum):
     KMS_TWICE = "aws:kms:dsse"
 
 
+class Acl(StrEnum):
+    """Canned ACLs that copies may get:
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html
+    """
+
+    BUCKET_OWNER = "bucket-owner-full-control"
+
+
 class LockMode(StrEnum):
     """Object Lock's modes."""
 

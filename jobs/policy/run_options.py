@@ -38,23 +38,15 @@ class Ceiling(NamedTuple):
         return None
 
 
-OWNER_ACL = "bucket-owner-full-control"
-"""What gives a copy to the owner of its bucket, where ACLs are on there.
-
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html
-"""
-
-
 def sides(policy: Policy, pair: Pair) -> tuple[Side, Side]:
     """Source and destination of a run, so that its route agrees with `Pair.copy_key`.
 
     Each names the account that has to own its bucket.
     """
     source, hot = pair.source, pair.destination
-    acl = OWNER_ACL if policy.is_foreign(hot) else None
     return (
         Side(Location(source.bucket), region=source.region, owner=source.account),
-        Side(Location(hot.bucket, hot.prefix), region=hot.region, owner=hot.account, acl=acl),
+        Side(Location(hot.bucket, hot.prefix), region=hot.region, owner=hot.account, acl=policy.acl_of(hot)),
     )
 
 

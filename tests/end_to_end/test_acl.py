@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from jobs.errors import ExitCode
 from tests.doubles.fault_proxy import Faults, fault_proxy
+from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World
+from tests.end_to_end.pair_policy import write_policy
 
 ACL = ("--acl", "bucket-owner-full-control")
 LARGE = b"x" * (6 << 20)
@@ -38,6 +43,33 @@ def test_archives_and_what_is_restored_from_them_do_so_as_well(world: World) -> 
         restored = world.sealift("restore", *asked, *ACL, "--yes", **options)
     assert (packed.code, restored.code) == (ExitCode.DONE, ExitCode.DONE), packed.stderr + restored.stderr
     assert world.copy_of("back/a") == b"one"
+
+
+def test_a_pair_of_the_policy_says_it_for_backfills_nights_and_archives(world: World, tmp_path: Path) -> None:
+    for key in ("docs/a", "docs/large"):
+        world.put(key, LARGE if key == "docs/large" else b"one")
+    hot = {"bucket": world.destination, "region": REGION, "prefix": "copies/"}
+    rule = {"name": "all", "older_than": "0s", "format": "tar", "storage_class": "STANDARD"}
+    archive = {"bucket": world.destination, "region": REGION, "prefix": "packed/", "rules": [rule]}
+    acl = {"acl": "bucket-owner-full-control"}
+    with fault_proxy(world.server.endpoint, Faults({}, 1, full_control=f"/{world.destination}/")) as proxy:
+
+        def outcomes(pair: dict[str, Any], command: str, *arguments: str) -> Any:
+            given = ("--pair", "docs", "--policy", write_policy(world, tmp_path, docs=pair), "--json")
+            result = world.sealift(command, *arguments, *given, AWS_ENDPOINT_URL_S3=proxy.endpoint)
+            return result.document.get("outcomes", result.document)
+
+        without = {"destination": hot, "archive": archive}
+        given = {"destination": hot | acl, "archive": archive | acl}
+        assert outcomes(without, "backfill") == {"denied": 2}
+        assert outcomes(given, "backfill") == {"copied": 2}
+        world.client.delete_object(Bucket=world.destination, Key="copies/docs/a")
+        stages = outcomes(given, "nightly", "--margin", "0s")["stages"]
+        assert [each["counts"] for each in stages if each["stage"] == "repair"] == [{"copied": 1}]
+        packing = ("--rule", "all", "--pack-all", "--yes")
+        assert "packed" not in outcomes(without, "compact", *packing)
+        assert outcomes(given, "compact", *packing) == {"packed": 1}
+    assert world.copy_of("copies/docs/large") == LARGE
 
 
 def test_other_acls_are_no_choice(world: World) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.enums import Encryption, StorageClass
+from jobs.core.enums import Acl, Encryption, StorageClass
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.run import Plan
 from jobs.core.selection import Selection
@@ -78,6 +78,13 @@ def test_a_run_names_the_owners_of_both_buckets_and_gives_copies_to_the_other_ac
     assert (destination.owner, destination.acl) == ("222233334444", "bucket-owner-full-control")
     _, ours = sides(policy(docs, account=AccountId("222233334444")), docs)
     assert (ours.owner, ours.acl) == ("222233334444", None)
+
+
+def test_a_policy_without_accounts_gives_copies_to_the_buckets_owner_where_it_says_so() -> None:
+    docs = pair(acl=Acl.BUCKET_OWNER)
+    source, destination = sides(policy(docs), docs)
+    assert (source.acl, destination.acl) == (None, "bucket-owner-full-control")
+    assert sides(policy(pair()), pair())[1].acl is None
 
 
 @pytest.mark.parametrize("prefix", ["other/", "scans/incoming/", "scans/incoming/today", "sc-"])
