@@ -39,7 +39,7 @@ WINDOW_BYTES_MAX = 128 * 1024**2
 
 FOUND_INSIDE = "found-inside"
 """The folder of members that may be parts of others."""
-IN_DOUBT = "found by search, perhaps inside another member"
+IN_DOUBT = "found behind a damage, perhaps inside another member"
 TRIES = 256
 """Places that are tried as a frame's beginning, beside one in each piece. Each costs a block."""
 

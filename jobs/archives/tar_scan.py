@@ -4,9 +4,10 @@ The tar comes in pieces, and nothing of it is kept but the header that is being 
 header is damaged, the next one is searched for. A member counts as whole only if a checksum in its
 own header proves its content.
 
-What is found by a search may lie within another member, which can be a tar itself. So it is in
+What lies behind a damage may be within another member, which can be a tar itself. So it is in
 doubt, and so is all that follows it, up to a member that the archive's own index has at this place.
-Its owner chose its size as well, so it never hides a member that the index has.
+Its owner chose its size as well, so it never hides a member that the index has. A damage is also a
+block of zeros, and a member whose content is not proven: bytes of it may be missing.
 """
 
 from __future__ import annotations
@@ -166,7 +167,10 @@ class TarScan:
         if not entry.left_bytes:
             self._entry, self._skip_bytes = None, entry.padding_bytes
             if entry.is_shown:
-                yield entry.found()
+                found = entry.found()
+                # Where bytes are missing, what comes behind is a part of another member.
+                self._is_in_doubt |= entry.member is not None and found.condition is not Condition.WHOLE
+                yield found
 
     def _give_up(self, reason: str) -> Iterator[Event]:
         """The entry, or the header of one, whose rest does not come."""
@@ -187,7 +191,7 @@ class TarScan:
             return
         block = bytes(self._buffer[:BLOCK_BYTES])
         if block == _EMPTY:
-            self._is_ended = True
+            self._is_ended = self._is_in_doubt = True  # zeros may also be all that is left of a header
             self._take(BLOCK_BYTES)
             return
         header = _parsed(block)
@@ -239,7 +243,8 @@ class TarScan:
             self._is_ended = True
 
     def _begin(self, header: tarfile.TarInfo) -> _Entry:
-        records, self._records, self._has_header = self._records, {}, False
+        records, self._records = self._records, {}
+        has_records, self._has_header = self._has_header, False
         name = records.get("path", header.name)
         size_bytes = _number(records.get("size"), header.size)
         modified_at = _number(records.get("mtime"), int(header.mtime))
@@ -255,7 +260,7 @@ class TarScan:
             entry.condition, entry.reason = Condition.LOST, str(error)
         if entry.member is not None:
             entry.proof = _Proof.of(entry.member)
-        self._weigh(entry, has_records=bool(records))
+        self._weigh(entry, has_records=has_records)
         return entry
 
     def _weigh(self, entry: _Entry, *, has_records: bool) -> None:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.archives.salvage import FED_BYTES, TRIES, Salvaged, SalvageWriter, salvage
+from jobs.archives.tar_layout import ATTRIBUTE
 from jobs.archives.tar_scan import Condition
 from jobs.archives.zstd_frames import MAGIC, FrameCutter
 from jobs.core.enums import ArchiveFormat
@@ -207,6 +208,62 @@ def test_what_lies_inside_a_member_gets_no_key_beside_it(kind: ArchiveFormat, pl
     if not is_cut:
         assert "out/docs/a" in there
     assert all(each.found.is_in_doubt == ("found-inside" in str(each.target)) for each in found if each.target)
+
+
+PLANTED = ("0", "a", "secret")
+
+
+def salvaged_keys(data: bytes, name: str = "one.tar") -> set[str]:
+    """The keys that were written, after a check that what is planted has none beside the others."""
+    found, store = salvaged(data, name, write=True)
+    there = written(store)
+    assert not {f"out/docs/{key}" for key in ("0", "secret")} & set(there)
+    assert there.get("out/docs/a", b"NEW").startswith(b"NEW")
+    assert all(each.found.is_in_doubt == ("found-inside" in str(each.target)) for each in found if each.target)
+    return set(there)
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_header_that_was_overwritten_with_zeros_is_not_the_end_of_the_archive(is_cut: bool) -> None:
+    """Behind zeros comes what was a member's content."""
+    made = nested(TAR)
+    data = bytearray(made.data[: made.members[1].byte_range[1] + 512] if is_cut else made.data)
+    data[: made.members[0].offset] = bytes(made.members[0].offset)
+    found = {f"out/found-inside/docs/{key}" for key in PLANTED}
+    own = "out/found-inside/docs/a" if is_cut else "out/docs/a"
+    assert salvaged_keys(bytes(data)) == found | {own}
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+@pytest.mark.parametrize("is_proven", [False, True])
+def test_where_bytes_are_missing_the_next_header_may_be_a_planted_one(is_cut: bool, is_proven: bool) -> None:
+    """As many as the next header has: the place where it should be has its content."""
+    first, inner = rng.randbytes(8_192), nested(TAR).members[0]
+    content = nested(TAR).data[inner.offset : inner.offset + inner.size_bytes]
+    new = b"NEW content, the one that was packed"
+    proof = {} if is_proven else {"sha256": None, "etag": "0" * 31 + "-2"}
+    members = [
+        (member("first", first, **proof), first),
+        (member("backup/2019.tar", content), content),
+        (member("docs/a", new), new),
+    ]
+    made = packed(members, TAR)
+    start = made.members[0].offset
+    header_bytes = made.members[1].offset - (start + len(first))
+    data = bytearray(made.data[: made.members[2].byte_range[1] + 512] if is_cut else made.data)
+    del data[start : start + header_bytes]
+    assert {f"out/found-inside/docs/{key}" for key in PLANTED} <= salvaged_keys(bytes(data))
+
+
+def test_a_size_that_was_lost_with_its_records_is_not_taken_for_none() -> None:
+    """Above 8 GiB the records alone have the size, and the header itself says 0."""
+    entry = tarfile.TarInfo("backup/huge.tar")
+    entry.size, entry.pax_headers = 9 << 30, {f"{ATTRIBUTE}etag": "e"}
+    header = bytearray(entry.tobuf(tarfile.PAX_FORMAT))
+    header[512] = ord("x")
+    inner = nested(TAR).members[0]
+    content = nested(TAR).data[inner.offset : inner.offset + inner.size_bytes]
+    assert salvaged_keys(bytes(header) + content) == {f"out/found-inside/docs/{key}" for key in PLANTED}
 
 
 def hostile_header(kind: bytes, size_bytes: int) -> bytes:
