@@ -30,9 +30,9 @@ def choose_part_size(size_bytes: int, preferred_bytes: int) -> int:
     return min(max(preferred_bytes, MIN_PART_BYTES, fewest), MAX_PART_BYTES)
 
 
-def largest_streamed_bytes(buffer_bytes: int) -> int:
-    """The largest object that streams in parts of at most `buffer_bytes`, each held in memory."""
-    return MAX_PARTS * min(buffer_bytes, MAX_PART_BYTES)
+def largest_streamed_bytes(part_bytes: int) -> int:
+    """The largest object that streams in parts of at most `part_bytes`, each held as a whole."""
+    return MAX_PARTS * min(part_bytes, MAX_PART_BYTES)
 
 
 def copy_part_bytes(size_bytes: int) -> int:

@@ -29,6 +29,7 @@ from jobs.reports.publish import publish as publish_report
 from jobs.runs.progress import find_command
 from jobs.runs.request import Draft, Planned, Request, check_apart, drafting, manifest_rows
 from jobs.runs.run_claim import claim_run, say_superseded
+from jobs.s3.http.part_files import free_bytes
 from jobs.s3.retries import gather_bounded
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ async def plan_run(
 
 def _largest_bytes(work: PricedWork, settings: Settings) -> int:
     """The largest object that a copying run can take."""
-    return largest_streamed_bytes(max(settings.buffer_bytes, RANGE_BYTES)) if work.streamed else MAX_OBJECT_BYTES
+    if not work.streamed or settings.executor == "batch":  # the smallest disk of a Fargate task holds two parts
+        return MAX_OBJECT_BYTES
+    return largest_streamed_bytes(max(settings.buffer_bytes, RANGE_BYTES, free_bytes()))
 
 
 def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: int | None) -> None:

@@ -128,7 +128,7 @@ async def check(placement: Placement, *sides: Side | None) -> None:
 
 def for_planning(settings: Settings, options: BatchOptions) -> Settings:
     """The settings to plan with: as many workers at once as there are children to be."""
-    return replace(settings, processes=options.children or CHILDREN)
+    return replace(settings, executor="batch", processes=options.children or CHILDREN)
 
 
 def _first(value: T | None, otherwise: T | None) -> T | None:

@@ -6,6 +6,7 @@ Memory does not grow with the manifest: the selected rows are spooled to disk an
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from jobs.errors import ConfigError, LimitExceeded
 from jobs.runs import sharding as shards
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
+from jobs.s3.http.part_files import FILES_AT_ONCE
 from jobs.tables.duck import scratch_folder
 from jobs.tables.rows import REPETITIVE, manifest_schema, shard_schema, write_parquet
 
@@ -150,10 +152,11 @@ def refuse_larger(shard: bytes, largest_bytes: int) -> None:
     what = f"{shown(key)} has {size_bytes:,} bytes, this run can copy objects of up to {largest_bytes:,}"
     if size_bytes > MAX_OBJECT_BYTES:
         raise LimitExceeded(f"{what}: leave it out with --max-size")
-    buffer_mib = -(-size_bytes // (MAX_PARTS * 1024**2))
+    part_mib = -(-size_bytes // (MAX_PARTS * 1024**2))
     raise LimitExceeded(
-        f"{what}, since each of its {MAX_PARTS:,} parts passes through memory: leave it out with --max-size, or set "
-        f"SEALIFT_BUFFER_MIB={buffer_mib} here and for the workers"
+        f"{what}, since {FILES_AT_ONCE} of its {MAX_PARTS:,} parts are files in {tempfile.gettempdir()} at once: "
+        f"leave it out with --max-size, free {part_mib * FILES_AT_ONCE:,} MiB there, set TMPDIR to another folder, "
+        f"or set SEALIFT_BUFFER_MIB={part_mib} to hold parts in memory"
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
 from jobs.core.rate_limits import RateLimits, TokenBucket
+from jobs.s3.http.part_files import PartFile
 from jobs.s3.store import Body, Store
 
 _READS = frozenset(
@@ -100,7 +101,9 @@ class _ThrottledStore:
 
         async def request(*arguments: Any, **named: Any) -> Any:
             values = (*arguments, *named.values())
-            written = sum(len(value) for value in values if isinstance(value, bytes | bytearray | memoryview))
+            written = sum(
+                len(value) for value in values if isinstance(value, bytes | bytearray | memoryview | PartFile)
+            )
             await self._throttle.wait(1, written)
             answer = await send(*arguments, **named)
             if isinstance(answer, Body):  # how many bytes come is known when they are here

@@ -19,8 +19,9 @@ import base64
 import contextlib
 import hashlib
 import json
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import cast
@@ -32,6 +33,7 @@ from jobs.core.part_sizes import choose_part_size, part_ranges
 from jobs.errors import AuthenticationFailed, Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget, read_ranges
 from jobs.s3.checksums import composite
+from jobs.s3.http.part_files import FILES_AT_ONCE, Content, PartFile, free_bytes
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Guard, PartDone, Store, Written
@@ -105,8 +107,8 @@ async def stream(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
     `SHA256:base64`.
 
     The bytes are checked against the source's MD5 ETag or full-object SHA-256 before they are
-    published, and every upload carries a checksum that the destination verifies. Raises Rejected
-    for an object whose parts do not fit into the budget.
+    published, and every upload carries a checksum that the destination verifies. Parts above the
+    budget are files meanwhile. Raises Rejected where those do not fit on the disk.
     """
     if transfer.info.size_bytes <= STREAM_PART_BYTES:
         return await _stream_whole(transfer, budget)
@@ -136,41 +138,30 @@ async def _stream_whole(transfer: Transfer, budget: ByteBudget) -> tuple[Written
 async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
     part_size_bytes = choose_part_size(transfer.info.size_bytes, STREAM_PART_BYTES)
     if part_size_bytes > max(budget.size_bytes, STREAM_PART_BYTES):
-        what = f"a part of {part_size_bytes} bytes does not fit into the buffer of {budget.size_bytes}"
-        raise Rejected("UploadPart", str(transfer.ref), "BufferTooSmall", f"{what}: raise SEALIFT_BUFFER_MIB", 400)
+        async with budget.disk:
+            return await _stream_files(transfer, budget, part_size_bytes)
     digests = _Digests()
     parts: list[PartDone] = []
-
-    async def get(start: int, end: int) -> bytes:
-        ref, etag = transfer.ref, transfer.info.etag
-        return (await retry(lambda: transfer.source.get(ref, start=start, end=end, if_match=etag))).data
 
     async def fetch(start: int, end: int) -> bytes:
         """A part, read in pieces: no answer is larger, and a failure costs one piece."""
         if end - start <= STREAM_PART_BYTES:
-            return await get(start, end)
+            return await _get(transfer, start, end)
         part = bytearray(end - start)
 
         async def fill(at: int) -> None:
-            data = await get(at, min(at + STREAM_PART_BYTES, end))
+            data = await _get(transfer, at, min(at + STREAM_PART_BYTES, end))
             part[at - start : at - start + len(data)] = data
 
         await gather_bounded(fill, range(start, end, STREAM_PART_BYTES), READ_AHEAD)
         return cast("bytes", part)  # no copy of it: hashing and sending take any buffer
 
-    checksum = Checksum("SHA256", "", is_composite=True)
-    plan = {**_plan(transfer, part_size_bytes, checksum), "is_streamed": True}
-    spans = list(part_ranges(transfer.info.size_bytes, part_size_bytes))
-    async with _upload(transfer, checksum, plan, spans) as (upload_id, there):
+    async with _streamed_upload(transfer, part_size_bytes) as (upload_id, there):
         size_bytes = 0
 
         async def send(number: int, data: bytes) -> PartDone:
-            known = there.get(number)
             part = Checksum("SHA256", await asyncio.to_thread(_sha256, data))
-            if known is not None and part in known.checksums:
-                return known
-            put = partial(transfer.destination.put_part, transfer.bucket, transfer.key, upload_id)
-            return await retry(partial(put, number, data, checksum=part))
+            return await _send_part(transfer, upload_id, there, number, data, part)
 
         reading = read_ranges(transfer.info.size_bytes, part_size_bytes, fetch, budget)
         async with contextlib.aclosing(reading) as ranges:
@@ -180,6 +171,101 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> tuple[Written
                 parts.append(done)
         digests.check(transfer, size_bytes)
         return await _complete(transfer, upload_id, parts, None), digests.spelled()
+
+
+async def _stream_files(transfer: Transfer, budget: ByteBudget, part_size_bytes: int) -> tuple[Written, str]:
+    """Parts that are too large to be held in memory: each is a file until it is sent.
+
+    Raises Rejected where the files do not fit.
+    """
+    if part_size_bytes > free_bytes():
+        raise _no_room(transfer, f"{FILES_AT_ONCE} parts of {part_size_bytes} bytes do not fit")
+    digests = _Digests()
+    parts: list[PartDone] = []
+    sending: asyncio.Task[PartDone] | None = None
+    async with _streamed_upload(transfer, part_size_bytes) as (upload_id, there):
+
+        async def send(number: int, file: PartFile) -> PartDone:
+            with file:
+                return await _send_part(transfer, upload_id, there, number, file, file.checksum())
+
+        try:
+            for number, start, end in part_ranges(transfer.info.size_bytes, part_size_bytes):
+                file = await _read_into_file(transfer, start, end, budget, digests)
+                try:
+                    if sending is not None:
+                        parts.append(await sending)
+                except BaseException:
+                    file.close()
+                    raise
+                sending = asyncio.create_task(send(number, file))
+            if sending is not None:
+                parts.append(await sending)
+        finally:
+            if sending is not None:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+        digests.check(transfer, transfer.info.size_bytes)
+        return await _complete(transfer, upload_id, parts, None), digests.spelled()
+
+
+async def _read_into_file(transfer: Transfer, start: int, end: int, budget: ByteBudget, digests: _Digests) -> PartFile:
+    """A part of the source, read in pieces within the budget. Raises Unavailable for fewer bytes."""
+
+    async def fetch(at: int, until: int) -> bytes:
+        return await _get(transfer, start + at, start + until)
+
+    def keep(data: bytes) -> None:
+        file.write(data)
+        digests.update(data)
+
+    file = PartFile()
+    try:
+        reading = read_ranges(end - start, STREAM_PART_BYTES, fetch, budget)
+        async with contextlib.aclosing(reading) as pieces:
+            async for data in pieces:
+                await asyncio.to_thread(keep, data)
+        if len(file) != end - start:
+            what = f"{len(file)} of {end - start} bytes came"
+            raise Unavailable("GetObject", str(transfer.ref), "AlteredContent", what)
+        file.close_writing()
+    except OSError as error:
+        file.close()
+        raise _no_room(transfer, f"cannot write a part ({error.strerror})") from error
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _no_room(transfer: Transfer, what: str) -> Rejected:
+    advice = "free space there, set TMPDIR to another folder, or raise SEALIFT_BUFFER_MIB"
+    return Rejected("UploadPart", str(transfer.ref), "NoRoom", f"{what} into {tempfile.gettempdir()}: {advice}", 400)
+
+
+async def _get(transfer: Transfer, start: int, end: int) -> bytes:
+    ref, etag = transfer.ref, transfer.info.etag
+    return (await retry(lambda: transfer.source.get(ref, start=start, end=end, if_match=etag))).data
+
+
+@contextlib.asynccontextmanager
+async def _streamed_upload(transfer: Transfer, part_size_bytes: int) -> AsyncIterator[tuple[str, dict[int, PartDone]]]:
+    checksum = Checksum("SHA256", "", is_composite=True)
+    plan = {**_plan(transfer, part_size_bytes, checksum), "is_streamed": True}
+    spans = list(part_ranges(transfer.info.size_bytes, part_size_bytes))
+    async with _upload(transfer, checksum, plan, spans) as begun:
+        yield begun
+
+
+async def _send_part(
+    transfer: Transfer, upload_id: str, there: Mapping[int, PartDone], number: int, data: Content, checksum: Checksum
+) -> PartDone:
+    """Send a part, unless S3 has it with this checksum already."""
+    known = there.get(number)
+    if known is not None and checksum in known.checksums:
+        return known
+    put = partial(transfer.destination.put_part, transfer.bucket, transfer.key, upload_id)
+    return await retry(partial(put, number, data, checksum=checksum))
 
 
 def _sha256(data: bytes) -> str:

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock, ObjectRef
 from jobs.errors import StoreError
+from jobs.s3.http.part_files import Content
 
 
 class Guard(NamedTuple):
@@ -242,9 +243,9 @@ class Store(Protocol):
         ...
 
     async def put_part(
-        self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
+        self, bucket: str, key: str, upload_id: str, number: int, data: Content, *, checksum: Checksum | None = None
     ) -> PartDone:
-        """Upload one part from memory. S3 checks the bytes as it does in `put`."""
+        """Upload one part. S3 checks the bytes as it does in `put`. A file has a checksum."""
         ...
 
     async def complete_multipart(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import Rejected, StoreError, store_error
 from jobs.s3 import checksums
+from jobs.s3.http.part_files import Content
 from jobs.s3.store import (
     Body,
     CopySettings,
@@ -250,11 +251,11 @@ class MemoryStore:
         return self._add_part(upload, number, origin.data[start:end])
 
     async def put_part(
-        self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
+        self, bucket: str, key: str, upload_id: str, number: int, data: Content, *, checksum: Checksum | None = None
     ) -> PartDone:
         """UploadPart."""
         ref = ObjectRef(bucket, key)
-        upload = self._upload("UploadPart", ref, upload_id)
+        upload, data = self._upload("UploadPart", ref, upload_id), bytes(data)
         check_digest("UploadPart", ref, data, checksum)
         return self._add_part(upload, number, data)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from jobs.core.model import Attributes, Checksum, ObjectRef
 from jobs.s3 import wire
 from jobs.s3.http import encoded_words
+from jobs.s3.http.part_files import Content, PartFile
 from jobs.s3.store import CopySettings, Guard
 
 _CONTENT = {
@@ -49,11 +50,15 @@ def copy_source(source: ObjectRef, etag: str | None) -> dict[str, Any]:
     return {"CopySource": place(source), **condition}
 
 
-def body(data: bytes, value: Checksum | None) -> dict[str, Any]:
+def body(data: Content, value: Checksum | None) -> dict[str, Any]:
     """The bytes, and the checksum that S3 must find in them (`wire.body_headers`)."""
     if value is None:
-        return {"Body": data, "ContentMD5": wire.content_md5(data)}
-    return {"Body": data, "ChecksumAlgorithm": value.algorithm, f"Checksum{value.algorithm}": value.value}
+        return {"Body": data, "ContentMD5": wire.content_md5(bytes(data))}
+    return {
+        "Body": data.open() if isinstance(data, PartFile) else data,
+        "ChecksumAlgorithm": value.algorithm,
+        f"Checksum{value.algorithm}": value.value,
+    }
 
 
 def settings(values: CopySettings | Attributes) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from jobs.s3.botocore_store.client import extra_headers
 from jobs.s3.botocore_store.failures import failure
 from jobs.s3.http.answers import MAX_BODY_BYTES
 from jobs.s3.http.endpoints import Endpoint
+from jobs.s3.http.part_files import Content
 from jobs.s3.http.transport import ERROR_BYTES
 from jobs.s3.list_pages import check_advance, check_parts_advance
 from jobs.s3.read_checks import Asked, check_copied_version, described, received
@@ -240,7 +241,7 @@ class BotocoreStore:
         return await self._ask("UploadPartCopy", place, values, read)
 
     async def put_part(
-        self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
+        self, bucket: str, key: str, upload_id: str, number: int, data: Content, *, checksum: Checksum | None = None
     ) -> PartDone:
         """UploadPart."""
         place = ObjectRef(bucket, key)

@@ -2,8 +2,9 @@
 
 Reading order: `request_heads` writes a request's head (`encoded_words` its metadata), `signing`
 signs it, `connect` and `proxies` open a connection, `tls` encrypts it, `connection_pool` keeps
-connections, `answers` reads what comes back. `endpoints` and `routes` say which host a bucket is
-at, `failures` what an error says. `transport` sends, mends what a failure names, and retries.
+connections, `part_files` has parts that are too large for memory, `answers` reads what comes back.
+`endpoints` and `routes` say which host a bucket is at, `failures` what an error says. `transport`
+sends, mends what a failure names, and retries.
 
 Nothing here knows what a request means. No answer may reach a request that did not ask for it, and
 every size and every wait has a bound.

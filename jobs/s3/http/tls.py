@@ -97,11 +97,14 @@ class TlsConnection(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The socket takes no more for now."""
         self._is_paused = True
+        self._above.pause_writing()
 
     def resume_writing(self) -> None:
         """The socket takes more."""
         self._is_paused = False
         self._encrypt()
+        if not self._is_paused:
+            self._above.resume_writing()
 
     # ------------------------------------------------------------------------------------------
 
