@@ -41,6 +41,7 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.core.selection import parse_age, parse_size
 from jobs.errors import ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.reconcile.repair_advice import repair_hint
 from jobs.reconcile.run import ComparedSide, CompareRequest, compare, make_spec, record
 from jobs.registry import kind_named, kind_of
 from jobs.reports.document import exit_code, is_empty, is_unjudged
@@ -157,7 +158,8 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
         result = await compare(request, source, destination, join_options, ledger, scratch, TERMINAL, stores)
         spec = make_spec(request, run_id, began, source, destination)
         report = await record(ledger, spec, join_options.margin_seconds, result)
-        texts = [report_text(report, kind_of(spec), None if options.repair else shlex.join(["sealift", *sys.argv[1:]]))]
+        advice = [] if options.repair else repair_hint(report, shlex.join(["sealift", *sys.argv[1:]]))
+        texts = [report_text(report, kind_of(spec), advice)]
         code = int(exit_code(report))
         if (is_empty(report) and not options.allow_empty) or is_unjudged(report):
             code = code or int(ExitCode.FINDINGS)

@@ -6,7 +6,9 @@ import asyncio
 import tempfile
 import time
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -36,6 +38,7 @@ from jobs.core.run import SAVED, Plan, RunSpec
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.reconcile.repair_advice import find_repairs, repair_advice
 from jobs.registry import KINDS, kind_of
 from jobs.reports.document import exit_code
 from jobs.reports.figures import human_bytes, human_dollars, human_time
@@ -277,7 +280,7 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     elif not ended and (command := await find_command(ledger, run_id)) is not None and command.is_over:
         document["state"] = "stopped"
         progress += f"\nstopped: its command ({command.text}) has ended; {_next_step(spec)}"
-    text = plan_text(spec, plan) + "\n" + (report_text(ended, kind_of(spec)) if ended else progress)
+    text = plan_text(spec, plan) + "\n" + (await _ended_text(ledger, spec, ended) if ended else progress)
     if (known := await batch_follow.describe(ledger, run_id)) is not None:
         document["batch"] = known
         text += "\n" + batch_follow.batch_text(known)
@@ -310,7 +313,7 @@ async def _watch(ledger: Ledger, run_id: str, as_json: bool) -> int:
             await asyncio.sleep(WATCH_SECONDS)
     if ended is None:
         return _stopped(spec, plan, progress, command, as_json=as_json)
-    emit(ended, as_json=as_json, text=report_text(ended, kind_of(spec)))
+    emit(ended, as_json=as_json, text=await _ended_text(ledger, spec, ended))
     return int(exit_code(ended))
 
 
@@ -341,7 +344,7 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
     spec = await ledger.spec(run_id)
     ended = await ledger.report(run_id)
     if ended is not None:
-        emit(ended, as_json=as_json, text=f"Nothing to cancel: {report_text(ended, kind_of(spec))}")
+        emit(ended, as_json=as_json, text=f"Nothing to cancel: {await _ended_text(ledger, spec, ended)}")
         return 0
     submitted = await batch_follow.cancel(ledger, run_id)
     document = {"run_id": run_id, "state": "cancelled", "jobs": dict(submitted.job_ids)}
@@ -358,8 +361,16 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None 
     document = await ledger.report(run_id) or await launch.conclude(spec, plan, ledger, {}, kind.report_details)
     if html is not None or opens:
         await _write_page(ledger, run_id, html, opens=opens)
-    emit(document, as_json=as_json, text=report_text(document, kind))
+    emit(document, as_json=as_json, text=await _ended_text(ledger, spec, document))
     return int(exit_code(document))
+
+
+async def _ended_text(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -> str:
+    """The report of a run, with what repairs it."""
+    advice: list[str] = []
+    if "categories" in report:
+        advice = repair_advice(spec, report, await find_repairs(ledger, spec.run_id), ledger)
+    return report_text(report, kind_of(spec), advice)
 
 
 async def _write_page(ledger: Ledger, run_id: str, html: Path | None, *, opens: bool) -> None:
@@ -399,7 +410,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
             return await _report(ledger, run_id, as_json)
         return await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json, detach=batch.detach)
     if "failures" in ended and not ended["failures"]:
-        emit(ended, as_json=as_json, text=f"Nothing to retry: {report_text(ended, kind)}")
+        emit(ended, as_json=as_json, text=f"Nothing to retry: {await _ended_text(ledger, spec, ended)}")
         return 0
     if kind.retried_as is None:
         raise UsageError(kind.not_retried(spec) if kind.not_retried else f"no run retries a {kind.name} run")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -16,12 +16,13 @@ from jobs.config import Settings
 from jobs.errors import ConfigError, ExitCode, StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.nights.records import NightRecords
+from jobs.nights.verdicts import head_of
 from jobs.policy.model import Pair, Policy
 from jobs.registry import is_proof_only
 from jobs.reports.document import need_attention
 from jobs.reports.figures import plural
 from jobs.runs.prompt_ledger import open_prompt_ledger
-from jobs.runs.replaced_runs import covers, repaired
+from jobs.runs.replaced_runs import covers, repaired, repaired_since
 from jobs.runs.summaries import RunFilter, summarize_runs
 
 RUNS = 100
@@ -52,8 +53,8 @@ def status(options: StatusCommand) -> int:
 
     The exit code is 3 if something does. A run's bad rows count until a retry mends them, or a
     later run of the same kind looks at all of them: between the same places, with the same filters
-    or none, as deep. Of all runs the latest 100 count. The pairs are those of the policy, if there
-    is one.
+    or none, as deep. A pair's night counts until a later one, or --again, is well. Of all runs the
+    latest 100 count. The pairs are those of the policy, if there is one.
 
     \b
     sealift status
@@ -74,12 +75,12 @@ def status(options: StatusCommand) -> int:
 
 async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     runs = await summarize_runs(ledger, RUNS, RunFilter())
-    pairs = [await _pair(ledger, pair) for pair in (policy.pairs if policy else ())]
+    nights = [await _last_night(ledger, pair) for pair in (policy.pairs if policy else ())]
     today = datetime.now(UTC).date()
     return {
         "ledger": str(ledger.location),
-        "problems": [*_night_problems(pairs, today), *_run_problems(runs, {each["pair"] for each in pairs})],
-        "pairs": pairs,
+        "problems": [*_night_problems(nights, runs, today), *_run_problems(runs, {each["pair"] for each in nights})],
+        "pairs": [{name: night.get(name) for name in ("pair", "night", "verdict", "exit_code")} for night in nights],
         "running": [run for run in runs if run["state"] == "incomplete"],
     }
 
@@ -96,22 +97,33 @@ def _dead_letters(policy: Policy) -> dict[str, Any]:
         return {"queue": name, "waiting": None, "error": str(error)}
 
 
-async def _pair(ledger: Ledger, pair: Pair) -> dict[str, Any]:
-    """The last night of a pair that has ended."""
+async def _last_night(ledger: Ledger, pair: Pair) -> Mapping[str, Any]:
+    """The summary of the last night of a pair that has ended, or the pair's name alone."""
     summaries = await NightRecords(ledger, pair.name, date.max).earlier(1)
-    night: Mapping[str, Any] = summaries[0] if summaries else {}
-    return {"pair": pair.name} | {name: night.get(name) for name in ("night", "verdict", "exit_code")}
+    return (summaries[0] if summaries else {}) | {"pair": pair.name}
 
 
-def _night_problems(pairs: list[dict[str, Any]], today: date) -> Iterator[str]:
-    for each in pairs:
-        command = f"sealift nightly --pair {each['pair']}"
-        if each["night"] is None:
-            yield f"pair {each['pair']}: no night has ended yet: {command}"
-        elif _days_ago(each["night"], today) > NIGHT_DAYS:
-            yield f"pair {each['pair']}: no night has ended since {each['night']}: {command}"
-        elif each["exit_code"]:
-            yield f"pair {each['pair']}, night of {each['night']}: {each['verdict']}"
+def _night_problems(
+    nights: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]], today: date
+) -> Iterator[str]:
+    """A line for each pair without a night that is well, or for each thing to do then.
+
+    A repair alone does not make a night well: only the next check proves it.
+    """
+    for night in nights:
+        command = f"sealift nightly --pair {night['pair']}"
+        if night.get("night") is None:
+            yield f"pair {night['pair']}: no night has ended yet: {command}"
+        elif _days_ago(night["night"], today) > NIGHT_DAYS:
+            yield f"pair {night['pair']}: no night has ended since {night['night']}: {command}"
+        elif night["exit_code"]:
+            head = f"pair {night['pair']}, night of {night['night']}: {head_of(night['verdict'])}"
+            steps = night.get("next_steps") or [f"Check again: {command} --again"]
+            run_ids = {each["run_id"] for each in night["stages"] if each["run_id"]}
+            if repair := repaired_since(runs, run_ids, is_proof_only):
+                yield f"{head}. {repair} has repaired since. Check again: {command} --again --margin 0s"
+                steps = steps if len(steps) > 1 else []
+            yield from (f"{head}. {step}" for step in steps)
 
 
 def _days_ago(night: str, today: date) -> int:

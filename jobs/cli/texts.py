@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobs.cli.console import table
 from jobs.core.display import shown
-from jobs.core.run import Plan, RunSpec
+from jobs.core.run import Plan, RunSpec, earlier_run
 from jobs.registry import kind_of
 from jobs.reports.document import counts, verdict
 from jobs.reports.figures import human_bytes, human_dollars, human_seconds, plural
@@ -37,8 +37,10 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
 
 def assumptions(spec: RunSpec) -> list[str]:
     """What the forecast takes for granted, since planning did not look at the destination."""
-    assumption = kind_of(spec).assumption
-    return [assumption] if assumption else []
+    kind = kind_of(spec)
+    if kind.retry_assumption and (earlier := earlier_run(spec)):
+        return [kind.retry_assumption.format(earlier)]
+    return [kind.assumption] if kind.assumption else []
 
 
 def savings_lines(savings: Mapping[str, Any]) -> list[str]:
@@ -99,13 +101,12 @@ def thaw_lines(restore: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def report_text(report: Mapping[str, Any], kind: Kind, command: str | None = "the same command with") -> str:
+def report_text(report: Mapping[str, Any], kind: Kind, advice: Iterable[str] = ()) -> str:
     """The report in a few lines.
 
-    `kind`: the kind of work of its run. `command`: the one that compared two inventories, for how
-    to repair what it found. None: it repairs already.
+    `kind`: the kind of work of its run. `advice`: lines on how to repair what a comparison found.
     """
-    return _reconciled(report, command) if "categories" in report else _worked(report, kind)
+    return _reconciled(report, advice) if "categories" in report else _worked(report, kind)
 
 
 def _worked(report: Mapping[str, Any], kind: Kind) -> str:
@@ -149,7 +150,7 @@ def _deletions(deletions: Mapping[str, Any] | None) -> list[str]:
     return [table(["size", "key", "version", "proof", "copy"], rows), *more, f"  deletions  {deletions['csv']}"]
 
 
-def _reconciled(report: Mapping[str, Any], command: str | None) -> str:
+def _reconciled(report: Mapping[str, Any], advice: Iterable[str]) -> str:
     rows = [
         [name, f"{each['rows']:,}", human_bytes(each["bytes"])]
         for name, each in report["categories"].items()
@@ -159,22 +160,8 @@ def _reconciled(report: Mapping[str, Any], command: str | None) -> str:
     lines += [f"  not judged   {each['rows']:,} × {shown(each['reason'])}" for each in report["unjudged"][:10]]
     if confirmed := report.get("confirmed"):
         lines.append(f"  confirmed    {counts(confirmed)}")
-    if command is not None and (hint := _repair_hint(report, command)):
-        lines.append(f"  repair       {hint}")
+    lines += advice
     lines.append(f"  report       {report['report_html']}")
     lines.append(f"  differences  {report['differences']['parquet']}")
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
     return "\n".join(lines)
-
-
-def _repair_hint(report: Mapping[str, Any], command: str) -> str | None:
-    """How to repair what a reconciliation found. None if a repair would copy nothing.
-
-    `command`: the one that compared.
-    """
-    rows = {name: each["rows"] for name, each in report["categories"].items()}
-    if rows.get("different"):
-        return f"{command} --repair --repair-different copies what is missing, stale or different, and verifies it"
-    if rows.get("missing") or rows.get("stale"):
-        return f"{command} --repair copies what is missing or stale, and verifies it"
-    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -165,6 +166,13 @@ class Plan:
 
 SAVED = "saved"
 """The option of a run whose plan was kept by a dry run. Its value: where it is to work."""
+
+
+def earlier_run(spec: RunSpec) -> str:
+    """The id of the run whose rows a run works on again, or whose manifest it takes. Else empty."""
+    kind, _, run_id = spec.manifest.partition(":")
+    named = re.search(r"/runs/([^/]+)/[^/]+\.parquet$", spec.manifest)
+    return spec.retry_of or (run_id if kind in ("run", "proven") else "") or (named[1] if named else "")
 
 
 def is_destructive(spec: RunSpec) -> bool:

@@ -261,7 +261,7 @@ class _Night:
             "destination": str(sides(self.stages.policy, self.pair)[1].location),
             "state": "unfinished" if stopped else "complete",
             "verdict": verdict(self.done, left, is_finished=stopped is None),
-            "next_steps": next_steps(self.pair.name, night, self.done, is_finished=stopped is None),
+            "next_steps": next_steps(self.pair.name, night, self.done, is_finished=stopped is None, left=left),
             "left": left,
             "exit_code": int(stopped["exit_code"]) if stopped else int(code),
             "began_at": iso_time(self.claim["began_at"]),

@@ -22,7 +22,7 @@ from jobs.nights.records import LOOK_SECONDS, NightRecords
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import Ceiling, prefix_map, replica_map, sides
-from jobs.reconcile.run import ComparedSide, CompareRequest, compare, make_spec, record
+from jobs.reconcile.run import ComparedSide, CompareRequest, NightStage, compare, make_spec, record
 from jobs.reports.document import exit_code
 from jobs.runs import launch, placement
 from jobs.runs.placement import BatchOptions
@@ -117,7 +117,7 @@ class Stages:
                     if not report.is_listed
                 },
             )
-            request = self._comparison(ours, theirs, maps.texts(), margin_seconds)
+            request = self._comparison(stage, ours, theirs, maps.texts(), margin_seconds)
             with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
                 while True:
                     both, stores = (source.inventory, destination.inventory), (source.store, destination.store)
@@ -287,7 +287,9 @@ class Stages:
             await store.close()
         return await find_inventory(self.ledger.store, folder)
 
-    def _comparison(self, ours: Side, theirs: Side, maps: tuple[str, ...], margin_seconds: float) -> CompareRequest:
+    def _comparison(
+        self, stage: Stage, ours: Side, theirs: Side, maps: tuple[str, ...], margin_seconds: float
+    ) -> CompareRequest:
         source, destination = (
             ComparedSide(side.location, region=side.region, owner=side.owner) for side in (ours, theirs)
         )
@@ -298,4 +300,5 @@ class Stages:
             margin=f"{margin_seconds:g}s",
             confirm=True,
             confirm_limit=CONFIRM_LIMIT,
+            night=NightStage(self.pair.name, self.book.night.isoformat(), stage is Stage.REPLICA),
         )

@@ -84,15 +84,24 @@ def head_of(sentence: str) -> str:
     return sentence.partition(": ")[0].rstrip(".")
 
 
-def next_steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], *, is_finished: bool) -> list[str]:
-    """Return what a person does now, a sentence for each step. Nothing to do: an empty list."""
+def next_steps(
+    pair: str, night: str, stages: Sequence[Mapping[str, Any]], *, is_finished: bool, left: int | None = None
+) -> list[str]:
+    """Return what a person does now, a sentence for each step. Nothing to do: an empty list.
+
+    `left`: how many objects need attention. If one stage found all of them, that one is named
+    alone.
+    """
     if not is_finished:
         return [f"Go on with it: sealift nightly --pair {pair} --night {night}"]
-    return list(_steps(pair, night, stages))
+    return list(_steps(pair, night, stages, left))
 
 
-def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int | None) -> Iterator[str]:
+    found_all = next((each for each in stages if left and each["left"] == left and not each["refused"]), None)
     for stage in stages:
+        if found_all is not None and stage is not found_all and not stage["refused"]:
+            continue
         if stage.get("emptied"):
             yield "Put the objects back, or take the pair out of the policy if that is meant."
         elif stage["refused"] and stage["stage"] == Stage.REPLICA:

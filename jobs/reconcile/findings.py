@@ -74,8 +74,8 @@ def write_findings(
     now: float,
     repaired: Collection[Category] = REPAIRED,
 ) -> Findings:
-    """Write `differences.parquet`, `differences.csv` and `manifest.parquet` into the folder, and
-    count.
+    """Write `differences.parquet`, `differences.csv`, `manifest.parquet` and `different.parquet`
+    into the folder, and count.
 
     `connection` has the tables of `join.join_reports`. Differences have a row for each key (or
     version) that is neither the same nor excluded, by key. In the CSV a key that a spreadsheet
@@ -95,9 +95,11 @@ def write_findings(
         "ORDER BY key, version_id, destination_version_id) "
         f"TO {quoted(folder / 'differences.csv')} (FORMAT csv, HEADER, FORCE_QUOTE (key, destination_key, reason))"
     )
-    connection.execute(
-        f"COPY ({_manifest_sql(repaired)}) TO {quoted(folder / 'manifest.parquet')} (FORMAT parquet, COMPRESSION zstd)"
-    )
+    manifests = {"manifest.parquet": repaired, "different.parquet": (Category.DIFFERENT,)}
+    for name, chosen in manifests.items():
+        connection.execute(
+            f"COPY ({_manifest_sql(chosen)}) TO {quoted(folder / name)} (FORMAT parquet, COMPRESSION zstd)"
+        )
     return _counted(connection, now, repaired)
 
 

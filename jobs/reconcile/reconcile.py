@@ -131,7 +131,8 @@ class Reconciliation:
     FAILED. `limits`: what the reports do not say. `confirmed`: the result of asking S3 itself.
     `unparsed`: the first of the `unparsed_rows`. All are in `unparsed_parquet` (None without such
     rows). `manifest_parquet`: what to repair (missing or stale), a manifest for a replicate run
-    with `repairable_rows` rows. `source_rows`: objects (or versions) that the source has, in the
+    with `repairable_rows` rows. `different_parquet`: the different rows, as such a manifest.
+    `source_rows`: objects (or versions) that the source has, in the
     prefix map.
     """
 
@@ -140,6 +141,7 @@ class Reconciliation:
     differences_parquet: Path
     differences_csv: Path
     manifest_parquet: Path
+    different_parquet: Path
     repairable_rows: int
     by_prefix: tuple[BreakdownLine, ...]
     by_age: tuple[BreakdownLine, ...]
@@ -302,6 +304,7 @@ def _write(
         differences_parquet=result / "differences.parquet",
         differences_csv=result / "differences.csv",
         manifest_parquet=result / "manifest.parquet",
+        different_parquet=result / "different.parquet",
         repairable_rows=found.repairable_rows,
         by_prefix=found.by_prefix,
         by_age=found.by_age,

@@ -13,6 +13,7 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
+from jobs.reconcile.repair_advice import REPAIR
 from jobs.runs import launch
 from jobs.runs.placement import BatchOptions, check, is_batch, place
 from jobs.runs.request import Request
@@ -80,7 +81,7 @@ def _requests(spec: RunSpec, maps: PrefixMap, ledger: Ledger) -> Iterator[Reques
                 job=job,
                 source=_at(spec.source, source_prefix),
                 destination=_at(spec.destination, destination_prefix),
-                manifest=ledger.uri(spec.run_id, "repair.parquet"),
+                manifest=ledger.uri(spec.run_id, REPAIR),
                 selection=Selection(versions=spec.options["versions"], prefix=source_prefix),
                 options={"all_versions": spec.options["versions"] == "all", "deep": False},
                 retry_of=spec.run_id,

@@ -6,13 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs import __version__
+from jobs.core.category import Category
 from jobs.core.display import Display
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.ledger.ledger import Ledger
+from jobs.reconcile.repair_advice import DIFFERENT, REPAIR
 from jobs.reports.document import Comparison, summarize_reconcile
 from jobs.reports.publish import PAGE, write_page
 from jobs.s3.sessions import open_side, open_store
@@ -50,13 +52,21 @@ class ComparedSide:
         return open_side(self.side(bucket))
 
 
+class NightStage(NamedTuple):
+    """The night that compares: its pair, its date, and whether it looks at the pair's replica."""
+
+    pair: str
+    night: str
+    of_replica: bool
+
+
 @dataclass(frozen=True, slots=True)
 class CompareRequest:
     """What to compare, and how.
 
     `maps`: FROM=TO prefixes. `margin`: an age such as 15m. `confirm`: ask S3 about each suspected
     row, `confirm_limit` at most. `version_map`: ids of replicate runs whose copies have version ids
-    of their own.
+    of their own. `night`: None unless a night compares.
     """
 
     source: ComparedSide
@@ -67,12 +77,14 @@ class CompareRequest:
     confirm: bool = False
     confirm_limit: int = 100_000
     version_map: tuple[str, ...] = ()
+    night: NightStage | None = None
 
     def options(self) -> dict[str, Any]:
         """The options of the run's spec."""
         names = ("versions", "maps", "margin", "confirm", "version_map")
         checksums = {"source_checksums": self.source.checksums, "destination_checksums": self.destination.checksums}
-        return {name: getattr(self, name) for name in names} | checksums
+        night = {} if self.night is None else self.night._asdict()
+        return {name: getattr(self, name) for name in names} | checksums | night
 
 
 async def compare(
@@ -178,7 +190,10 @@ async def record(ledger: Ledger, spec: RunSpec, margin_seconds: float, result: R
     }
     manifest = None
     if result.repairable_rows:
-        manifest = await ledger.write_path(run_id, "repair.parquet", result.manifest_parquet, PARQUET)
+        manifest = await ledger.write_path(run_id, REPAIR, result.manifest_parquet, PARQUET)
+    different = None
+    if result.categories[Category.DIFFERENT][0]:
+        different = await ledger.write_path(run_id, DIFFERENT, result.different_parquet, PARQUET)
     unparsed = None
     if result.unparsed_parquet:
         unparsed = await ledger.write_path(run_id, "unparsed.parquet", result.unparsed_parquet, PARQUET)
@@ -206,6 +221,7 @@ async def record(ledger: Ledger, spec: RunSpec, margin_seconds: float, result: R
         report_html=ledger.uri(run_id, PAGE),
         ledger=str(ledger.location),
         repair_manifest=manifest,
+        different_manifest=different,
         unparsed_rows=unparsed,
         confirmed=result.confirmed._asdict() if result.confirmed else None,
     )

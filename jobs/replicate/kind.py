@@ -10,7 +10,7 @@ from typing import Any
 from jobs.core.display import shown
 from jobs.core.outcome import Status
 from jobs.replicate.job import Replicate, ReplicateOptions
-from jobs.runs.kind import NOTHING_THERE, Kind, Opened, bad_outcomes, hint_at_retry
+from jobs.runs.kind import AS_IT_WAS, NOTHING_THERE, Kind, Opened, bad_outcomes, hint_at_retry
 from jobs.runs.launch import plan_run
 
 
@@ -38,5 +38,6 @@ KIND = Kind(
     plan=partial(plan_run, refuses_large=True),
     retried_as="replicate",
     assumption=NOTHING_THERE,
+    retry_assumption=AS_IT_WAS,
     hints=_hints,
 )

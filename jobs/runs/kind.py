@@ -51,6 +51,11 @@ NOTHING_THERE = (
     "requests, and moves no bytes"
 )
 """What a forecast of copies assumes."""
+AS_IT_WAS = (
+    "the destination is as {} found it, which was not looked at again: what that run proved wrong is replaced, and "
+    "an object that is the same by now takes up to three requests"
+)
+"""What a forecast of the copies for an earlier run assumes."""
 
 
 def bad_outcomes(report: Mapping[str, Any]) -> dict[str, int]:
@@ -78,7 +83,8 @@ class Kind:
     `retried_as`: the job that acts on its failed rows. None: no job does, and `not_retried` says
     what to do instead.
     `not_resumed` says why an unfinished run does not continue by itself. None: it continues.
-    `assumption`: what its forecast takes for granted of the destination.
+    `assumption`: what its forecast takes for granted of the destination. `retry_assumption`: the
+    same for rows of an earlier run, whose id belongs into the text.
     `deletes`: its runs delete originals, or would without a dry run. So the ledger alone starts
     none of them, and a request names other runs by their whole ids.
     `may_be_empty`: a plan without rows is no mistake, if it says what left them out.
@@ -95,6 +101,7 @@ class Kind:
     not_retried: Callable[[RunSpec], str] | None = None
     not_resumed: Callable[[RunSpec], str] | None = None
     assumption: str = ""
+    retry_assumption: str = ""
     deletes: bool = False
     may_be_empty: bool = False
     carries_bytes: bool = False

@@ -7,7 +7,7 @@ between the same places on no smaller a selection. A run of no rows takes nobody
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from jobs.core.run import RunSpec, RunState
@@ -69,6 +69,20 @@ def repaired(runs: Sequence[Summary], is_proof_only: Callable[[str], bool]) -> s
         if run["scope"]["manifest"] == f"run:{first}" or rows[first] >= failures.get(first, 0):
             done.add(first)
     return done
+
+
+def repaired_since(runs: Sequence[Summary], run_ids: Collection[str], is_proof_only: Callable[[str], bool]) -> str:
+    """The id of the latest run that ended well and copied what one of `run_ids` left. Else empty.
+
+    It retried that run, or its manifest is a file of it. `runs`: the latest first.
+    """
+    for run in runs:
+        if run["state"] != RunState.COMPLETE or run["failures"] or not run["rows"] or is_proof_only(run["job"]):
+            continue
+        manifest = str((run["scope"] or {}).get("manifest"))
+        if run["run_id"] not in run_ids and any(each in (run["retry_of"], *manifest.split("/")) for each in run_ids):
+            return str(run["run_id"])
+    return ""
 
 
 def _work(run: Summary) -> tuple[Any, ...]:

@@ -136,7 +136,8 @@ def test_what_differs_is_never_overwritten_and_is_one_finding_on_the_nights_page
         "1\N{NO-BREAK SPACE}object needs",
     ):
         assert words in page
-    assert f"sealift runs report {stage(night, 'deep')['run_id']}" in page
+    assert f"sealift runs report {stage(night, 'reconcile')['run_id']}" in page
+    assert len(night["next_steps"]) == 1
     # A start that was killed before it wrote the page owes it to the next one.
     filled.client.delete_object(Bucket=filled.ledger, Key=name)
     assert nightly(filled, policy)["ran_before"]

@@ -77,6 +77,9 @@ def test_each_stage_that_left_something_names_the_next_step() -> None:
     assert second.endswith(": sealift backfill --pair p --dry-run")
     assert third.endswith(": sealift runs report s")
     assert next_steps("p", "2026-11-25", [stage("reconcile", same=1)], is_finished=True) == []
+    same = [stage("reconcile", left=1), stage("sample", left=1, run_id="s")]  # they found one object
+    assert next_steps("p", "2026-11-25", same, is_finished=True, left=1) == [first]
+    assert len(next_steps("p", "2026-11-25", same, is_finished=True, left=2)) == 2
     assert next_steps("p", "2026-11-25", bad, is_finished=False) == [
         "Go on with it: sealift nightly --pair p --night 2026-11-25"
     ]

@@ -1,0 +1,107 @@
+"""Advice after a comparison: the commands that repair what it found."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jobs.core.category import Category
+from jobs.core.outcome import GOOD
+from jobs.core.run import RunSpec
+from jobs.errors import LedgerError
+from jobs.ledger.ledger import Ledger
+from jobs.reports.document import counts
+
+DIFFERENT = "different.parquet"
+"""The file of a run with the rows that differ, each with the ETag of the copy that was seen."""
+REPAIR = "repair.parquet"
+"""The file of a run with the rows that its repair copies."""
+_RUNS_LOOKED_AT = 20
+
+
+def reconcile_command(spec: RunSpec) -> str:
+    """Return the command that compares again what a run compared."""
+    options, words = spec.options, ["sealift", "reconcile"]
+    if f"/inventories/{spec.run_id}/" not in spec.manifest:  # else the command listed both sides
+        words += ["--source-inventory", spec.manifest]
+        words += ["--destination-inventory", str(options["destination_manifest"])]
+    for name, side in (("source", spec.source), ("destination", spec.destination)):
+        words += [f"--{name}", str(side.location)]
+        access = {"endpoint": side.endpoint, "region": side.region, "profile": side.profile}
+        for what, value in (access | {"expected-bucket-owner": side.owner}).items():
+            words += [f"--{name}-{what}", value] if value else []
+        if checksums := options.get(f"{name}_checksums"):
+            words += [f"--{name}-checksums", checksums]
+    words += ["--versions", "all"] if options.get("versions") == "all" else []
+    for name in ("map", "version_map"):
+        for value in options.get("maps" if name == "map" else name) or ():
+            words += [f"--{name.replace('_', '-')}", value]
+    words += ["--margin", options["margin"]] if "margin" in options else []
+    return shlex.join([*words, *(["--confirm"] if options.get("confirm") else [])])
+
+
+def repair_hint(report: Mapping[str, Any], command: str) -> list[str]:
+    """Return how to repair what `command` found. Nothing if a repair would copy nothing."""
+    rows = _rows(report)
+    if rows.get(Category.DIFFERENT):
+        return [
+            f"  repair       {command} --repair --repair-different\n"
+            "               copies what is missing, stale or different, and verifies it"
+        ]
+    if _repairable(rows):
+        return [f"  repair       {command} --repair\n               copies what is missing or stale, and verifies it"]
+    return []
+
+
+async def find_repairs(ledger: Ledger, run_id: str) -> list[dict[str, Any]]:
+    """Return the reports of the copies that were made for a comparison right after it."""
+    later = [each for each in await ledger.run_ids() if each > run_id and "-replicate-" in each]
+    reports: list[dict[str, Any]] = []
+    for each in later[:_RUNS_LOOKED_AT]:
+        with contextlib.suppress(LedgerError):  # a damaged run repaired nothing that one can rely on
+            if (await ledger.spec(each)).retry_of == run_id and (report := await ledger.report(each)) is not None:
+                reports.append(report)
+    return reports
+
+
+def repair_advice(
+    spec: RunSpec, report: Mapping[str, Any], repairs: Sequence[Mapping[str, Any]], ledger: Ledger
+) -> list[str]:
+    """Return what became of a comparison's findings since, and the commands that repair the rest.
+
+    `repairs`: as `find_repairs` returns them. A night's objects are copied as the policy says,
+    which `sealift reconcile` does not read. What only S3 writes has no command here.
+    """
+    lines = [f"  since then   {each['run_id']}: {counts(each['outcomes'])}" for each in repairs]
+    pair = spec.options.get("pair")
+    if pair is None:
+        return lines + repair_hint(report, reconcile_command(spec))
+    if spec.options.get("of_replica"):
+        return [*lines, "  repair       S3 writes the replica. What starts it is in  sealift doctor"]
+    if commands := [*_backfills(spec, report, repairs, str(pair), ledger)]:
+        lines += commands
+        lines.append(f"  then check   sealift nightly --pair {pair} --again --margin 0s")
+    return lines
+
+
+def _backfills(
+    spec: RunSpec, report: Mapping[str, Any], repairs: Sequence[Mapping[str, Any]], pair: str, ledger: Ledger
+) -> Iterator[str]:
+    rows = _rows(report)
+    copied = sum(count for each in repairs for status, count in each["outcomes"].items() if status in GOOD)
+    if _repairable(rows) > copied:
+        yield f"  copy         sealift backfill --pair {pair} --manifest {ledger.uri(spec.run_id, REPAIR)}"
+    if rows.get(Category.DIFFERENT):
+        yield f"  look at      {report['differences']['csv']}"
+        yield f"  overwrite    sealift backfill --pair {pair} --manifest {ledger.uri(spec.run_id, DIFFERENT)}"
+        yield "               replaces exactly the copies that differed, if they differ still"
+
+
+def _repairable(rows: Mapping[str, int]) -> int:
+    return rows.get(Category.MISSING, 0) + rows.get(Category.STALE, 0)
+
+
+def _rows(report: Mapping[str, Any]) -> dict[str, int]:
+    return {name: each["rows"] for name, each in report["categories"].items()}

@@ -1,0 +1,107 @@
+"""Advice of a night, followed to the letter: each command that it prints works and leads on."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Result, World
+from tests.end_to_end.pair_policy import runs, write_policy
+from tests.end_to_end.test_nightly import NOW
+from tests.end_to_end.test_nightly_odd import copied
+from tests.end_to_end.test_reconcile import settle
+
+ALL = {"verify": {"rota": "1/1", "deep": "1/1"}}
+"""Each night looks at all keys."""
+
+
+def commands(text: str) -> list[list[str]]:
+    """The commands that a text tells people to type, in its order."""
+    return [
+        shlex.split(found)
+        for found in re.findall(r": +(sealift [^\n]+)|  (?=sealift)([^\n]+)", text)
+        for found in found
+        if found
+    ]
+
+
+def follow(world: World, policy: str, command: list[str]) -> Result:
+    """Type a command that was printed."""
+    settle()
+    return world.sealift(*command[1:], SEALIFT_POLICY=policy)
+
+
+@pytest.fixture
+def policy(world: World, tmp_path: Path) -> str:
+    return write_policy(world, tmp_path, docs=ALL)
+
+
+def test_the_advice_of_a_night_leads_to_a_night_that_is_well(world: World, policy: str) -> None:
+    """One copy differs and one is missing: the night repairs the second, and its words the first."""
+    copied(world, "a", "b", "c")
+    settle()
+    world.client.put_object(Bucket=world.destination, Key="copies/docs/a", Body=b"X")
+    world.client.delete_object(Bucket=world.destination, Key="copies/docs/b")
+    night = follow(world, policy, ["sealift", "nightly", "--pair", "docs", *NOW])
+    assert night.code == 3
+    [see, *_] = commands(night.stdout)
+    assert see[:3] == ["sealift", "runs", "report"]
+    assert "reconcile" in see[3]
+    report = follow(world, policy, see)
+    assert "1 missing" in report.stdout
+    assert re.search(r"since then +\S+-replicate-\S+: 1 copied", report.stdout)
+    repair, check = commands(report.stdout)
+    assert repair[:4] == ["sealift", "backfill", "--pair", "docs"]
+    repaired = follow(world, policy, repair)
+    assert (repaired.code, "1 copied" in repaired.stdout) == (0, True)
+    assert world.copy_of("copies/docs/a") == b"a"
+    again = follow(world, policy, check)
+    assert (again.code, "All is well" in again.stdout) == (0, True)
+
+
+def test_the_report_of_a_comparison_has_the_whole_command_that_repairs_it(world: World) -> None:
+    for key in ("in/a b", "in/c"):
+        world.put(key)
+    places = ["--source", f"s3://{world.source}/in/", "--destination", f"s3://{world.destination}/out/"]
+    settle()
+    assert world.sealift("reconcile", *places, *NOW, "--confirm").code == 3
+    report = world.sealift("runs", "report", "latest")
+    [repair] = commands(report.stdout)
+    assert repair == ["sealift", "reconcile", *places, *NOW, "--confirm", "--repair"]
+    refused = world.sealift("runs", "retry", "latest")
+    assert (refused.code, shlex.join(repair) in refused.stderr) == (2, True)
+    settle()
+    assert world.sealift(*repair[1:]).code == 0
+    assert world.copy_of("out/a b") == b"content"
+
+
+def about_docs(status: Result) -> list[list[str]]:
+    """The commands of the problems with the pair docs, and with runs."""
+    lines = [line for line in status.stdout.splitlines() if line.startswith("  ! ") and "pair logs" not in line]
+    return [command for line in lines for command in commands(line)]
+
+
+def test_status_counts_an_object_once_and_says_what_to_do_until_a_night_is_well(world: World, policy: str) -> None:
+    copied(world, "a", "b")
+    settle()
+    world.client.put_object(Bucket=world.destination, Key="copies/docs/a", Body=b"X")
+    night = follow(world, policy, ["sealift", "nightly", "--pair", "docs", *NOW])
+    assert night.code == 3
+    status = ["sealift", "status"]
+    wrong = follow(world, policy, status)
+    [see] = about_docs(wrong)
+    assert wrong.code == 3
+    assert [each for each in commands(night.stdout) if each[1] == "runs"] == [see]
+    sample = next(each["run_id"] for each in runs(world) if each["job"] == "verify")
+    retried = follow(world, policy, ["sealift", "runs", "retry", sample])
+    assert (retried.code, world.copy_of("copies/docs/a")) == (0, b"a")
+    assert "nothing is at the destination" not in retried.stderr + retried.stdout
+    waits = follow(world, policy, status)
+    [check] = about_docs(waits)
+    assert (waits.code, "repaired since" in waits.stdout) == (3, True)
+    assert check[:4] == ["sealift", "nightly", "--pair", "docs"]
+    assert follow(world, policy, check).code == 0
+    assert about_docs(follow(world, policy, status)) == []
