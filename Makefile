@@ -1,6 +1,6 @@
 # Every target makes its own virtual environment from the lock; nothing but Python, make and a package index is needed.
 # Variables: PYTHON, PYTHON313, PYTEST_ARGS, ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, TLS, UPGRADE.
-# For the simulator, the fuzzer and random examples: SEEDS, SEED, SECONDS, PARSERS, EXAMPLES, TESTS.
+# For the simulator, the fuzzer and random examples: SEEDS, SEED, SECONDS, BUGS, PARSERS, EXAMPLES, TESTS.
 # For mutants: MODULES, SINCE, MOST, PROCESSES, ARGS.
 # For the image: ENGINE, BASE, ALLOW_TAG, VARIABLES, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS,
 # REPOSITORY.
@@ -80,8 +80,8 @@ simulate: $(VENV)/dev.stamp ## Schedules of crashes, faults and reordering again
 simulate-nightly: $(VENV)/dev.stamp ## The same for an hour, from seeds that no night had before
 	$(BIN)/python -m tests.simulation --seconds 3600 --branches --keep-going
 
-simulate-bugs: $(VENV)/dev.stamp ## Every planted bug, and the seed that finds it
-	$(BIN)/python -m tests.simulation --bugs
+simulate-bugs: $(VENV)/dev.stamp ## Every planted bug, or BUGS="…", and the seed that finds it
+	$(BIN)/python -m tests.simulation --bugs $(BUGS)
 
 # Random examples are new each time. CI, which asks Hypothesis for the same ones, is unset.
 EXAMPLES ?= 10000

@@ -31,13 +31,15 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2, help="processes to play them in (default 2)")
     parser.add_argument("--branches", action="store_true", help="list every outcome, with its reason, that was seen")
     parser.add_argument("--keep-going", action="store_true", help="play all of them, whatever is violated on the way")
-    parser.add_argument("--bugs", action="store_true", help="plant each bug, and say which seed found it")
+    parser.add_argument(
+        "--bugs", nargs="*", metavar="NAME", help="plant each bug, or these, and say which seed found it"
+    )
     given = parser.parse_args()
     gc.freeze()  # what was imported stays: no collection, here or in a forked process, looks at it again
     if given.seed is not None:
         return show(given.seed)
-    if given.bugs:
-        return show_bugs(given.processes)
+    if given.bugs is not None:
+        return show_bugs(given.bugs or [bug.name for bug in BUGS], given.processes)
     began, first, seeds, seconds = time.monotonic(), given.first or 1, given.seeds or 1_000, math.inf
     if given.seconds is not None:  # other seeds each time, so that the nights add up
         first, seeds, seconds = given.first or int(time.time()) * 100, given.seeds, given.seconds
@@ -115,9 +117,9 @@ def _counts(counts: Counter[str]) -> list[str]:
     return [f"  {count:>9,}  {name}" for name, count in counts.most_common()]
 
 
-def show_bugs(processes: int) -> int:
+def show_bugs(names: list[str], processes: int) -> int:
     """The table of planted bugs: bound, seed that found it, promise. The seeds are noted for the tests."""
-    known = {bug.name: bug for bug in BUGS}
+    known = {bug.name: bug for bug in BUGS if bug.name in names}
     seeds: dict[str, int] = {}
     print(f"{'bug':28} {'within':>7} {'found':>7}  broken promise")
     with ProcessPoolExecutor(processes) as pool:
