@@ -56,7 +56,7 @@ def protects(algorithm: str, against: Protection) -> bool:
     Algorithms that are not known do not.
     """
     known = PROTECTION.get(algorithm)
-    return known is Protection.INTENT or (known is not None and known is against)
+    return known in (Protection.INTENT, against)
 
 
 class Verdict(NamedTuple):

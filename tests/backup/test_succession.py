@@ -6,9 +6,9 @@ import inspect
 
 import pytest
 
-from jobs.backup.succession import Act, NextStep, can_be_copy, newest, next_step
+from jobs.backup.succession import Act, NextStep, can_be_copy, is_older, newest, next_step
 from jobs.core.histories import SKEW_SECONDS
-from jobs.core.model import Listed
+from jobs.core.model import Listed, ObjectVersion
 
 
 def version(name: str, time: float = 0.0, size_bytes: int | None = 1, *, marker: bool = False) -> Listed:
@@ -99,6 +99,28 @@ ROWS = [
         NextStep(Act.DONE),
         ("", "there", "on top", ""),
         "all that was wanted is stored, and the newest is current",
+    ),
+    (
+        [A, B],
+        [A, B],
+        [],
+        {1: 1},
+        True,
+        True,
+        NextStep(Act.DONE),
+        ("", "there", "on top", ""),
+        "whatever else was heard, what is on top is not appended again",
+    ),
+    (
+        [A, MARKER, B],
+        [A, B],
+        [1],
+        {2: 1},
+        False,
+        True,
+        NextStep(Act.DONE),
+        ("", "there", "on top", ""),
+        "a marker below the newest hides nothing, and has no bytes to copy",
     ),
     (
         [A, MARKER],
@@ -198,3 +220,16 @@ def test_a_copy_is_as_large_and_not_older_than_its_source() -> None:
     assert not can_be_copy(source, version("c", time=2000.0, size_bytes=2))
     assert not can_be_copy(source, version("c", time=2000.0, marker=True))
     assert not can_be_copy(MARKER, version("c", time=2000.0))
+    # Some servers list a marker with a size.
+    empty, marker = version("c", time=2000.0, size_bytes=0), version("m", time=1500.0, marker=True)
+    assert not can_be_copy(marker._replace(size_bytes=0), empty)
+    assert not can_be_copy(empty, marker._replace(size_bytes=0, last_modified=2500.0))
+
+
+@pytest.mark.parametrize(
+    ("time", "is_surely_older"), [(None, False), (999.0, True), (1000.0, True), (1000.9, True), (1001.0, False)]
+)
+def test_an_event_is_older_by_the_seconds_of_s3(time: float | None, is_surely_older: bool) -> None:
+    """S3 dates a version to the second, its event to the millisecond."""
+    row = ObjectVersion(0, "k", "v", last_modified=time)
+    assert is_older(row, version("a", time=1000.0)) is is_surely_older

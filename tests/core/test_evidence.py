@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.core.evidence import PROTECTION, Protection, best_checksum, compare, protects
+from jobs.core.evidence import PROTECTION, Protection, best_checksum, compare, is_md5, is_multipart, protects
 from jobs.core.model import Attributes, Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
 
@@ -41,6 +41,7 @@ def info(etag: str = MD5_A, *checksums: Checksum, size: int = 10, sse: str | Non
         ),
         pytest.param(info(), info(), True, Evidence.MD5_ETAG, id="MD5 ETags equal"),
         pytest.param(info(), info(MD5_B), False, Evidence.MD5_ETAG, id="MD5 ETags differ"),
+        pytest.param(info(sse=""), info(), True, Evidence.MD5_ETAG, id="a server that names no encryption at all"),
         pytest.param(info(sse="AES256"), info(sse="AES256"), True, Evidence.MD5_ETAG, id="SSE-S3 keeps the MD5"),
         pytest.param(info(sse="aws:kms"), info(MD5_B), None, Evidence.NONE, id="a KMS ETag is no MD5"),
         pytest.param(
@@ -75,6 +76,8 @@ def test_compare(source: ObjectInfo, destination: ObjectInfo, same: bool | None,
 def test_the_best_checksum_is_the_strongest_full_object_one() -> None:
     assert best_checksum(info(MD5_A, CRC_A, PARTS_A, SHA_B)) == "SHA256:BBBB"
     assert best_checksum(info(MD5_A, PARTS_A)) is None
+    assert best_checksum(info(MD5_A, NEW, CRC_A)) == "CRC64NVME:AAAA"
+    assert best_checksum(info(MD5_A, NEW)) is None
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,51 @@ def test_compare_where_somebody_may_want_them_to_look_the_same(
 def test_each_algorithm_says_what_it_protects_against() -> None:
     strong = {name for name, protection in PROTECTION.items() if protection is Protection.INTENT}
     assert strong == {"SHA1", "SHA256", "SHA512", "MD5"}
+    assert set(PROTECTION) - strong == {"CRC32", "CRC32C", "CRC64NVME", "XXHASH64", "XXHASH3", "XXHASH128"}
     for name in PROTECTION:
         assert protects(name, Protection.ACCIDENT)
         assert protects(name, Protection.INTENT) is (name in strong)
     assert not any(protects("BLAKE9", each) for each in Protection)
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "against", "reason"),
+    [
+        (info(MD5_A, CRC_A, SHA_A), info(MD5_A, CRC_B, SHA_B), Protection.ACCIDENT, "SHA256 differs"),
+        (
+            info("x-2", CRC_A, XXH_A),
+            info("y-2", CRC_A, XXH_A),
+            Protection.INTENT,
+            "only XXHASH128 and CRC64NVME agree, and other content can be made to have the same",
+        ),
+        (
+            info("x-2", PARTS_A, CRC_A),
+            info(MD5_A),
+            Protection.ACCIDENT,
+            "nothing comparable: source composite SHA256 and CRC64NVME and a multipart ETag, destination an MD5 ETag",
+        ),
+        (
+            info("x"),
+            info(MD5_A, sse="aws:kms"),
+            Protection.ACCIDENT,
+            "nothing comparable: source an opaque ETag, destination an opaque ETag",
+        ),
+    ],
+)
+def test_the_reason_names_what_differs_or_what_is_at_hand_the_strongest_first(
+    source: ObjectInfo, destination: ObjectInfo, against: Protection, reason: str
+) -> None:
+    assert compare(source, destination, against).reason == reason
+
+
+def test_an_etag_says_whether_the_upload_was_in_parts() -> None:
+    assert is_multipart(f"{MD5_A}-1")
+    assert is_multipart(f"{MD5_A}-10000")
+    for etag in (None, "", MD5_A, f"{MD5_A}-", f"{MD5_A}-123456", f"{MD5_A}-٣", f"{MD5_A}-2\n", f"-2-{MD5_A}"):
+        assert not is_multipart(etag), etag
+
+
+def test_an_etag_has_the_form_of_an_md5_or_not() -> None:
+    assert is_md5(MD5_A)
+    for etag in (None, "", MD5_A.upper(), f"{MD5_A}-2", f"{MD5_A}a", f"{MD5_A}\n"):
+        assert not is_md5(etag), etag

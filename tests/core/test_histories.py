@@ -2,10 +2,12 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.histories import align, first_missing
+from jobs.core.histories import align, first_missing, in_order, keys_of
+from jobs.core.model import ObjectVersion
 
 histories = st.lists(st.sampled_from("abc"), max_size=6)
 
@@ -57,3 +59,52 @@ def test_nothing_is_put_beneath_what_is_there() -> None:
 def test_a_later_marker_is_not_taken_for_an_earlier_one_where_what_lies_beneath_it_says_more() -> None:
     assert align("MabM", "bM", equal) == [None, None, 0, 1]
     assert align("aba", "a", equal) == [0, None, None]  # what cannot be told apart is the earliest
+
+
+def test_copying_resumes_after_the_last_version_that_is_there() -> None:
+    assert first_missing([0, None, 1, None, None]) == 3
+    assert first_missing([None, None]) == 0
+    assert first_missing([]) == 0
+
+
+def version(name: str, time: float | None, *, is_latest: bool = False) -> ObjectVersion:
+    return ObjectVersion(0, "k", name, is_latest=is_latest, last_modified=time)
+
+
+@pytest.mark.parametrize(
+    ("listed", "ordered", "why"),
+    [
+        ("", "", "no version"),
+        ("a3 b1", "a3 b1", "without a null version, the listing's own order is the truth"),
+        ("null1 a2 b3", "null1 a2 b3", "it is the oldest"),
+        ("a1 null2 b3", "a1 null2 b3", "it is where it belongs"),
+        ("null2 a1 b3", "a1 null2 b3", "listed below all others, written between them"),
+        ("null4 a1 b3", "a1 b3 null4", "listed below all others, written after them"),
+        ("a2 b3 null1", "null1 a2 b3", "listed above all others, written before them"),
+        ("a1 b3 null2 c4", "a1 null2 b3 c4", "listed above one that is newer"),
+        ("a1 null3 b2 c4", "a1 b2 null3 c4", "listed below one that is older"),
+        ("null2 a2", "null2 a2", "of one second, the listing's order counts"),
+        ("a2 null2", "a2 null2", "of one second, the listing's order counts"),
+        ("a2 null2 b2 c3", "a2 null2 b2 c3", "of one second, the listing's order counts"),
+        ("a3 null2 b2 c4", "null2 a3 b2 c4", "behind none that is newer"),
+        ("null3 a1 b3 c4", "a1 b3 null3 c4", "behind all that are not newer"),
+        ("null1* a2", "a2 null1*", "the current version is on top, whatever the clocks say"),
+        ("null? a2", "null? a2", "a time that is not known is before all others"),
+        ("a1 null?", "null? a1", "a time that is not known is before all others"),
+    ],
+)
+def test_the_null_version_goes_where_its_time_puts_it(listed: str, ordered: str, why: str) -> None:
+    def parse(text: str) -> list[ObjectVersion]:
+        versions = []
+        for word in text.split():
+            is_latest, name = word.endswith("*"), word.rstrip("*")
+            time = None if name[-1] == "?" else float(name[-1])
+            versions.append(version(name[:-1], time, is_latest=is_latest))
+        return versions
+
+    assert in_order(parse(listed)) == parse(ordered), why
+
+
+def test_rows_of_one_key_come_together() -> None:
+    rows = [ObjectVersion(number, key, None) for number, key in enumerate("aabac")]
+    assert [[row.row for row in versions] for versions in keys_of(rows)] == [[0, 1], [2], [3], [4]]

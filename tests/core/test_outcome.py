@@ -1,5 +1,6 @@
 """The fold takes exactly one outcome per row, whatever the attempts and their order."""
 
+import pickle
 from random import Random
 
 import duckdb
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.outcome import GOOD, Outcome, Status, fold, precedence_sql
+from jobs.core.model import ObjectVersion
+from jobs.core.outcome import GOOD, Evidence, Outcome, PartlyDone, Status, fold, precedence_sql
 
 outcomes = st.lists(
     st.builds(
@@ -104,3 +106,17 @@ def test_of_two_attempts_the_one_counts_that_says_what_happened(one: str, other:
 
 def test_every_status_has_a_place_in_the_order() -> None:
     assert {name for one, other, _ in COUNTS_OVER for name in (one, other)} == set(Status)
+
+
+def test_of_a_row_nothing_is_claimed_but_what_the_manifest_says() -> None:
+    row = ObjectVersion(7, "k", "v", size_bytes=3, etag="e")
+    assert Outcome.of(row, Status.FAILED, "why") == Outcome(
+        7, "k", "v", Status.FAILED, "why", Evidence.NONE, 0, "e", None, None, None, 0.0, ""
+    )
+
+
+def test_what_was_done_before_a_stop_comes_through_a_process_boundary() -> None:
+    done = [Outcome(0, "k", None, Status.COPIED)]
+    error = pickle.loads(pickle.dumps(PartlyDone("stopped", done)))
+    assert type(error) is PartlyDone
+    assert (str(error), error.outcomes) == ("stopped", tuple(done))

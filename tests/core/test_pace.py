@@ -81,6 +81,37 @@ def test_a_server_with_room_gets_all_that_is_allowed() -> None:
     assert pace.in_flight == 512
 
 
+def test_a_queue_at_the_server_loses_one_a_round() -> None:
+    pace = risen()
+    for _ in range(256):
+        pace.succeed(10.0)
+    assert 254.9 < pace.limit < 255.1
+
+
+def test_after_a_queue_the_limit_rises_by_one_a_round() -> None:
+    pace = Pace(512)
+    pace.succeed(0.01)
+    pace.succeed(10.0)
+    for _ in range(200):  # of which the first still remember the queue
+        pace.succeed(0.01)
+    assert START_IN_FLIGHT < pace.limit < START_IN_FLIGHT + 8
+
+
+def test_a_lasting_storm_leaves_one_in_flight() -> None:
+    pace = Pace(8)
+    for number in range(10):
+        pace.throttle(10.0 * number)
+    assert pace.limit == 1.0
+
+
+def test_a_clock_too_coarse_for_a_row_measures_nothing() -> None:
+    pace = Pace(512)
+    pace.succeed(0.0)
+    for _ in range(1_000):
+        pace.succeed(0.04)
+    assert pace.in_flight == 512
+
+
 def test_large_objects_take_long_and_that_is_no_queue_to_fear() -> None:
     pace = Pace(512)
     for _ in range(1_000):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from jobs.core.enums import Step
 from jobs.core.evidence import Verdict
-from jobs.core.model import Location, ObjectInfo, ObjectLock, ObjectVersion
+from jobs.core.model import Location, ObjectInfo, ObjectLock, ObjectVersion, parse_time
 from jobs.core.outcome import Evidence
 from jobs.expire.rules import Decision, Original, Proof, Terms, decide, refuse_copy
 
@@ -38,7 +39,10 @@ def found(**other: Any) -> ObjectInfo:
         ({"proof": Proof("run", 0.0, "c", "copies/k", None, "e")}, "not in s3://cold/ or s3://b/copies/"),
         ({"terms": TERMS._replace(places=[])}, "where this run looks"),
         ({"terms": TERMS._replace(prefix="docs/")}, "keys that begin with 'docs/'"),
+        ({"proof": replace(PROOF, objection="a verify run disproved it")}, "a verify run disproved it"),
         ({"row": ROW._replace(etag=None)}, "of which object"),
+        ({"proof": replace(PROOF, etag=None)}, "of which object"),
+        ({"row": ROW._replace(version_id="null")}, "the version proven was null, this one is v1"),
         ({"original": ORIGINAL._replace(version_id="v2")}, "this one is v2"),
         ({"original": ORIGINAL._replace(etag="f")}, "ETag"),
         ({"original": ORIGINAL._replace(size_bytes=4)}, "4"),
@@ -72,6 +76,8 @@ def test_what_keeps_an_original(change: dict[str, Any], reason: str) -> None:
     decision = decide(**given_)
     assert decision.step is None
     assert reason in decision.reason
+    assert not decision.prove
+    assert decision.waits is decision.reason.startswith("in the grace period")
 
 
 @pytest.mark.parametrize(
@@ -180,6 +186,66 @@ def test_nothing_goes_unless_everything_speaks_for_it(
     assert lock.mode is None or lock.retain_until == "1970-01-02T00:00:00Z"
     if is_versioned and original.is_current:  # what can be undone is done first
         assert decision.step is Step.HIDE
+
+
+def test_the_grace_period_ends_with_its_last_second() -> None:
+    for seconds, waits in ((30 * DAY - 1, True), (30 * DAY, False)):
+        original = ORIGINAL._replace(last_modified=NOW - seconds)
+        assert decide(ROW, PROOF, original, SAME, TERMS) == (
+            Decision(reason="in the grace period: written less than 30 days ago", waits=True)
+            if waits
+            else Decision(Step.HIDE)
+        )
+
+
+@pytest.mark.parametrize(
+    ("until", "is_kept"), [("1972-09-27T00:00:00Z", False), ("1972-09-27T00:00:01Z", True), (None, True)]
+)
+def test_retention_ends_at_its_time(until: str | None, is_kept: bool) -> None:
+    original = ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", until))
+    assert parse_time("1972-09-27T00:00:00Z") == NOW
+    assert (decide(ROW, PROOF, original, SAME, TERMS).step is None) is is_kept
+
+
+def test_a_time_without_a_mode_is_no_retention() -> None:
+    original = ORIGINAL._replace(lock=ObjectLock(None, "2099-01-01T00:00:00Z"))
+    assert decide(ROW, PROOF, original, SAME, TERMS).step is Step.HIDE
+
+
+def test_a_null_version_below_others_goes_by_its_id_where_versions_are_kept() -> None:
+    row, original = ROW._replace(version_id="null"), ORIGINAL._replace(version_id="null", is_current=False)
+    assert decide(row, PROOF, original, SAME, TERMS) == Decision(Step.REMOVE)
+
+
+MEMBER = {"key": "k", "size_bytes": 3, "offset": 512}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"member": {**MEMBER, "bucket": "b"}},
+        {"member": ["key"]},
+        {"member": "key"},
+        {"run_id": None},
+        {"bucket": 1},
+        {"key": None},
+        {"objection": 1},
+        {"version_id": 1},
+        {"etag": 1},
+        {"proven_at": "yesterday"},
+        {"proven_at": None},
+        {"proven_at": "nan"},
+        {"proven_at": "inf"},
+        {"proven_at": 10**400},
+    ],
+    ids=str,
+)
+def test_a_proof_of_any_other_form_is_refused(changed: dict[str, Any]) -> None:
+    """A row of a shard may come from anybody who can write the ledger."""
+    values = json.loads(replace(PROOF, member=MEMBER, version_id="v").encode())
+    assert Proof.decode(json.dumps(values)) == replace(PROOF, member=MEMBER, version_id="v")
+    with pytest.raises(ValueError, match="no proof"):
+        Proof.decode(json.dumps(values | changed))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '"x"', PROOF.encode().replace('"bucket"', '"place"'), "null"])

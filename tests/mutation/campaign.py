@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from multiprocessing import connection, get_context
@@ -33,9 +33,8 @@ LEAST_SECONDS = 30.0
 TIMES = 5
 """A mutant may take as long as the tests took without it, so many times. Then it is an endless loop."""
 MEMORY_BYTES = 8 << 30
-MISSING_FILE = 4
 NO_TESTS = 5
-"""pytest's exit codes."""
+"""An exit code of pytest."""
 
 
 class End(StrEnum):
@@ -91,9 +90,10 @@ class Campaign:
         results: list[Result] = []
         with TemporaryDirectory(prefix="mutants-") as folder:
             copies = [Path(folder) / str(number) for number in range(self.processes)]
-            for copy in copies:
-                copy_checkout(self.root, copy)
-            self._measure(copies, near.values())
+            copy_checkout(self.root, copies[0])
+            self._measure(copies[0], near.values())
+            for copy in copies[1:]:
+                shutil.copytree(copies[0], copy)
             turns: list[_Turn] = []
             try:
                 while waiting or turns:
@@ -125,19 +125,17 @@ class Campaign:
         tests = nearest(self.root, path)
         return [files for files in (tests if self.is_wide else tests[:1]) if files]
 
-    def _measure(self, copies: Sequence[Path], near: Iterable[list[list[str]]]) -> None:
+    def _measure(self, copy: Path, near: Iterable[list[list[str]]]) -> None:
         """Play the tests without a mutant, which also has their bytecode written."""
         for tests in (tests for rounds in near for tests in rounds):
             name = "\n".join(tests)
-            if name in self._seconds:
-                continue
-            began = time.monotonic()
-            for copy in copies:
+            if name not in self._seconds:
+                began = time.monotonic()
                 process = start(copy, tests, is_bytecode_kept=True)
                 process.join()
                 if process.exitcode not in (0, NO_TESTS):
                     raise BrokenTests(f"without a mutant, these fail: {' '.join(tests)}\n{output(copy)}")
-            self._seconds[name] = (time.monotonic() - began) / len(copies)
+                self._seconds[name] = time.monotonic() - began
 
     def _begin(self, mutant: Mutant, copy: Path, rounds: list[list[str]]) -> _Turn:
         tests, *then = rounds

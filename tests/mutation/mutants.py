@@ -113,7 +113,7 @@ class _Walk:
         """Returns at a function's end that say no more than the end itself."""
 
     def edits(self, node: ast.AST, function: str) -> Iterator[tuple[str, _Edit]]:
-        if isinstance(node, UNREAD):
+        if isinstance(node, UNREAD) or (isinstance(node, ast.Call) and _is_declaration(node)):
             return
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             function = f"{function}.{node.name}".lstrip(".")
@@ -243,6 +243,11 @@ class _Walk:
 
 def _is_class(node: ast.AST) -> bool:
     return isinstance(node, ast.ClassDef)
+
+
+def _is_declaration(node: ast.Call) -> bool:
+    """What a dataclass or a type checker reads."""
+    return isinstance(node.func, ast.Name) and node.func.id in ("field", "TypeVar")
 
 
 def _is_none(node: ast.expr | None) -> bool:

@@ -64,6 +64,8 @@ def test_a_line_has_these_mutants(source: str, expected: set[str]) -> None:
         "@dataclass(frozen=True)\nclass A:\n    x: int\n",
         "def f(a: int | None) -> int | None:\n    a = b\n    return None\n",
         "x = 'words'\n",
+        "x = TypeVar('x')\n",
+        "class A:\n    x: int = field(default=0, init=False)\n",
     ],
 )
 def test_what_says_nothing_to_the_program_is_left_alone(source: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.nights.verdicts import is_well, next_steps, verdict
+from jobs.nights.verdicts import count_unproven, head_of, is_unjudged, is_unproven, is_well, next_steps, verdict
 
 
 def stage(
@@ -83,3 +83,62 @@ def test_each_stage_that_left_something_names_the_next_step() -> None:
     assert next_steps("p", "2026-11-25", bad, is_finished=False) == [
         "Go on with it: sealift nightly --pair p --night 2026-11-25"
     ]
+
+
+def test_a_night_is_well_only_if_no_stage_left_or_refused_anything() -> None:
+    same = stage("reconcile", same=4)
+    assert is_well([same, stage("repair")])
+    assert not is_well([same, stage("repair", left=1)])
+    assert not is_well([stage("reconcile", left=1, same=4)])
+    assert not is_well([same, stage("repair", refused="too dear")])
+
+
+def test_what_could_not_be_compared_is_counted_among_what_was_judged() -> None:
+    assert count_unproven([stage("sample", unverifiable=9)]) == (0, 0)
+    counts = {"same": 1, "missing": 2, "stale": 3, "different": 4, "unverifiable": 5, "extra": 6, "in flight": 7}
+    assert count_unproven([found(counts)]) == (5, 15)
+    assert not is_unproven([found({"unverifiable": 2, "same": 2})])
+    assert is_unproven([found({"unverifiable": 3, "same": 2})])
+
+
+def test_a_category_without_an_object_was_not_found() -> None:
+    assert is_unjudged([found({"same": 0, "in flight": 3, "extra": 1, "excluded": 1})])
+    assert not is_unjudged([found({"same": 1, "in flight": 3})])
+    assert is_unjudged([])
+
+
+def test_the_only_object_in_flight_is_one() -> None:
+    assert verdict([found({"in flight": 1})], 0).startswith("Nothing was compared, since the only object is in flight")
+
+
+def test_a_comparison_that_was_refused_compared_nothing() -> None:
+    sentence = verdict([stage("reconcile", refused="an inventory of another bucket", run_id=None)], 0)
+    assert sentence == "Nothing was compared: reconcile refused, an inventory of another bucket."
+    assert head_of(sentence) == "Nothing was compared"
+    assert head_of("All is well.") == "All is well"
+
+
+def test_steps_for_a_replica_are_those_of_s3() -> None:
+    refused = stage("replica", refused="there is no bucket")
+    assert next_steps("p", "n", [refused], is_finished=True) == [
+        "Make the replica of the pair p, or let the night read it: sealift doctor says what is wrong."
+    ]
+    left = [stage("reconcile", same=1), stage("replica", left=2)]
+    assert next_steps("p", "n", left, is_finished=True) == [
+        "S3 does not replicate these by itself any more. The command that does is in: sealift doctor"
+    ]
+    assert next_steps("p", "n", [stage("reconcile", same=1), stage("replica")], is_finished=True) == []
+    assert next_steps("p", "n", [stage("reconcile", refused="none")], is_finished=True) == [
+        "Check by the policy of now: sealift nightly --pair p --night n --again"
+    ]
+
+
+def test_where_a_stage_left_or_refused_something_that_is_the_step() -> None:
+    nothing = stage("reconcile", extra=1)
+    for other in (stage("sample", left=1, run_id="s"), stage("sample", refused="too dear")):
+        assert len(next_steps("p", "n", [nothing, other], is_finished=True)) == 1
+    assert len(next_steps("p", "n", [nothing, stage("sample")], is_finished=True)) == 1
+
+
+def test_a_comparison_without_a_run_is_no_repair_without_one() -> None:
+    assert verdict([stage("reconcile", run_id=None, same=1)], 0) == "All is well: reconcile 1 same."
