@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, ObjectRef
+from jobs.core.evidence import Verdict
+from jobs.core.model import Attributes, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.errors import Denied
+from jobs.expire.copy_checks import Copies, CopyPair
 from jobs.expire.rules import Proof
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
-from jobs.s3.store import UNGUARDED
+from jobs.s3.store import UNGUARDED, CopySettings
 from tests.doubles.forged_content import with_crc32_of
-from tests.expire.scene import Shop, one, packed, replica, row_of, shop
+from tests.expire.scene import NOW, Shop, one, packed, replica, row_of, shop
 
 KMS = {"sse": "aws:kms"}
 CONTENT = b"content of the original, as it was written"
@@ -156,3 +160,84 @@ def test_a_member_that_is_not_what_its_index_says_is_no_copy(size_bytes: int) ->
     assert outcome.status is Status.KEPT, outcome
     assert "cannot be proven" in outcome.reason or "not the index's" in outcome.reason
     assert store.contents() == {("k", "null"): _padded(CONTENT, size_bytes)}
+
+
+def copies(store: Shop, **options: Any) -> Copies:
+    return Copies(store, store, ByteBudget(16 << 20), **options)
+
+
+def pair_of(store: Shop, ref: ObjectRef, proof: Proof) -> CopyPair:
+    return CopyPair(ref, asyncio.run(store.head(ref)), proof)
+
+
+def test_an_original_is_no_copy_of_itself_unless_that_is_another_service() -> None:
+    store = shop()
+    ref, other = (store.put_now("docs", key, CONTENT) for key in ("k", "other"))
+    itself, neighbour = (Proof("run", NOW, *each, asyncio.run(store.head(each)).etag) for each in (ref, other))
+    pairs = [pair_of(store, ref, itself), pair_of(store, ref, neighbour)]
+    same, apart = asyncio.run(copies(store).compare(pairs))
+    assert same == Verdict(False, Evidence.NONE, "the proof names the original itself")
+    assert apart.same is True
+    assert [each.same for each in asyncio.run(copies(store, streamed=True).compare(pairs))] == [True, True]
+
+
+def test_each_pair_gets_its_own_verdict_in_its_place() -> None:
+    """Replicas, members of two archives, and what nobody has, in one call."""
+    store = shop()
+    refs = [store.put_now("docs", str(number), CONTENT + bytes([number])) for number in range(6)]
+    wrong = store.put_now("docs", "wrong", CONTENT + b"w")
+    (second,) = packed(store, [refs[4]])
+    archive = ObjectRef("cold", "a.tar")
+    asyncio.run(store.copy(archive, second.etag or "", "copies", "a.tar", CopySettings(), guard=UNGUARDED))
+    asyncio.run(store.delete("cold", "a.tar"))
+    copied = asyncio.run(store.head(ObjectRef("copies", "a.tar")))
+    kept = replace(second, bucket="copies", etag=copied.etag, version_id=copied.version_id)
+    first = packed(store, [refs[0], wrong, refs[2]])
+    proofs = [first[0], first[1], first[2], replica(store, refs[3]), kept, replace(first[0], key="none")]
+    verdicts = asyncio.run(
+        copies(store).compare([pair_of(store, ref, proof) for ref, proof in zip(refs, proofs, strict=True)])
+    )
+    assert [verdict.same for verdict in verdicts] == [True, False, True, True, True, None]
+    assert verdicts[1].reason == "the bytes in s3://cold/a.tar are not the original's"
+    assert "nothing is at s3://cold/none" in verdicts[5].reason
+
+
+class Guarded(Shop):
+    """Counts what is asked, and denies what is below `secret`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    async def head(self, ref: ObjectRef, **more: Any) -> ObjectInfo:
+        self.asked.append(ref.key)
+        if ref.key.startswith("secret"):
+            raise Denied("HeadObject", ref.key, "AccessDenied")
+        return await super().head(ref, **more)
+
+
+def test_a_lost_copy_is_named_in_its_place_and_each_place_is_asked_once() -> None:
+    store = Guarded()
+    store.create_bucket("docs", versioned=True)
+    refs = [store.put_now("docs", str(number), CONTENT) for number in range(4)]
+    members = packed(store, refs[:2])
+    there = replica(store, refs[2])
+    gone = replace(there, key="gone")
+    older = replace(there, version_id="v0")
+    secret = replace(there, key="secret/k")
+    store.asked.clear()
+    reasons = asyncio.run(copies(store).find_lost([gone, *members, there, secret, older, gone]))
+    assert [bool(reason) for reason in reasons] == [True, False, False, False, True, True, True]
+    assert reasons[0] == reasons[6] == "nothing is at s3://copies/gone, or a delete marker is: copy it again"
+    assert reasons[4] == "HeadObject secret/k: AccessDenied"
+    assert "proven was v0" in reasons[5]
+    assert sorted(store.asked) == ["2", "2", "a.tar", "gone", "secret/k"]
+
+
+def test_what_cannot_be_read_of_a_replica_proves_nothing() -> None:
+    store = Guarded()
+    store.create_bucket("docs", versioned=True)
+    ref = store.put_now("docs", "k", CONTENT)
+    proof = replace(replica(store, ref), key="secret/k")
+    (verdict,) = asyncio.run(copies(store).compare([pair_of(store, ref, proof)]))
+    assert verdict == Verdict(None, Evidence.NONE, "HeadObject secret/k: AccessDenied")

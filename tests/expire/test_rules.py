@@ -14,7 +14,7 @@ from jobs.core.enums import Step
 from jobs.core.evidence import Verdict
 from jobs.core.model import Location, ObjectInfo, ObjectLock, ObjectVersion, parse_time
 from jobs.core.outcome import Evidence
-from jobs.expire.rules import Decision, Original, Proof, Terms, decide, refuse_copy
+from jobs.expire.rules import MEMBER_FIELDS, PROOFS, Decision, Original, Proof, Terms, decide, refuse_copy
 
 DAY = 86_400.0
 NOW = 1_000 * DAY
@@ -53,6 +53,7 @@ def found(**other: Any) -> ObjectInfo:
         ({"proof": Proof("run", NOW - DAY, "b", "copies/k", None, "e")}, "proven less than 30 days ago"),
         ({"original": ORIGINAL._replace(is_current=False, hidden_at=NOW - DAY)}, "hidden"),
         ({"verdict": Verdict(False, Evidence.CHECKSUM, "SHA256 differs")}, "not the same: SHA256 differs"),
+        ({"verdict": Verdict(False, Evidence.NONE, "size differs")}, "its copy is not the same: size differs"),
         ({"verdict": Verdict(None, Evidence.NONE, "nothing comparable")}, "nothing proves now"),
         ({"verdict": Verdict(True, Evidence.NONE)}, "nothing proves now"),
         (
@@ -215,6 +216,25 @@ def test_a_time_without_a_mode_is_no_retention() -> None:
 def test_a_null_version_below_others_goes_by_its_id_where_versions_are_kept() -> None:
     row, original = ROW._replace(version_id="null"), ORIGINAL._replace(version_id="null", is_current=False)
     assert decide(row, PROOF, original, SAME, TERMS) == Decision(Step.REMOVE)
+
+
+def test_an_object_without_a_version_id_is_the_null_version() -> None:
+    row, original = ROW._replace(version_id="null"), ORIGINAL._replace(version_id=None)
+    assert decide(row, PROOF, original, SAME, TERMS._replace(is_versioned=False)) == Decision(Step.REMOVE)
+
+
+def test_these_outcomes_say_that_there_is_a_copy() -> None:
+    """`verify` proves one it did not make, and `skipped` is of nobody: they have to be listed to count."""
+    assert {job: set(statuses) for job, statuses in PROOFS.items()} == {
+        "compact": {"packed"},
+        "replicate": {"copied", "same"},
+        "verify": {"verified"},
+    }
+
+
+def test_a_member_may_have_every_field_that_it_takes_to_read_it() -> None:
+    proof = replace(PROOF, member=dict.fromkeys(MEMBER_FIELDS, 1))
+    assert Proof.decode(proof.encode()) == proof
 
 
 MEMBER = {"key": "k", "size_bytes": 3, "offset": 512}

@@ -10,6 +10,13 @@ FAR = {"acceptance", "benchmarks", "containers", "demo", "end_to_end", "house", 
 FAR |= {"simulation", "terraform", "contract"}
 """Folders whose tests take long, or are about something else."""
 
+COMPANIONS = {
+    "jobs/expire/copy_checks.py": ("tests/expire/test_copies.py",),
+    "jobs/expire/proofs.py": ("tests/expire/test_versions.py",),
+    "jobs/backup/version_match.py": ("tests/backup/test_job.py", "tests/backup/test_job_orders.py"),
+}
+"""Tests of other names that are as near."""
+
 
 class Nearest(NamedTuple):
     """`first`: played for each mutant. `then`: what else may notice, the tests of neighbours and users."""
@@ -30,7 +37,8 @@ def nearest(root: Path, path: str) -> Nearest:
             continue
         folder = test.parent.relative_to("tests")
         is_neighbour = folder == package or (str(package) == "." and folder.name == Path(path).parts[0])
-        if is_neighbour and (test.stem == f"test_{stem}" or test.stem.startswith(f"test_{stem}_")):
+        has_its_name = is_neighbour and (test.stem == f"test_{stem}" or test.stem.startswith(f"test_{stem}_"))
+        if has_its_name or str(test) in COMPANIONS.get(path, ()):
             own.append(str(test))
         elif module in _imports(file):
             users.append(str(test))

@@ -114,6 +114,7 @@ def test_the_only_object_in_flight_is_one() -> None:
 def test_a_comparison_that_was_refused_compared_nothing() -> None:
     sentence = verdict([stage("reconcile", refused="an inventory of another bucket", run_id=None)], 0)
     assert sentence == "Nothing was compared: reconcile refused, an inventory of another bucket."
+    assert verdict([stage("reconcile", refused="none"), stage("sample")], 0).startswith("Nothing was compared: ")
     assert head_of(sentence) == "Nothing was compared"
     assert head_of("All is well.") == "All is well"
 
