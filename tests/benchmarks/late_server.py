@@ -1,8 +1,11 @@
 """A server that answers copies as AWS does: late, but any number at once. There the client is the limit.
 
 nginx with Debian's echo module answers each request that has `x-amz-copy-source` after 40 ms, without copying anything,
-and hands the rest to SeaweedFS. It listens for plain HTTP and for TLS. The answer's status is 206: with 200, nginx's
-own not-modified filter turns the answer to `If-None-Match: *` into a 304; awscrt, boto3 and s5cmd take 206 as success.
+and hands the rest to SeaweedFS: also the copies by which Sealift tries whether conditions are heeded, since it looks
+before each write where they are not. It listens for plain HTTP and for TLS.
+
+The answer's status is 206: with 200, nginx's own not-modified filter turns the answer to `If-None-Match: *` into a 304;
+awscrt, boto3 and s5cmd take 206 as success.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ http {{
   access_log off; keepalive_requests 100000000; keepalive_timeout 300; if_modified_since off;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  map $http_x_amz_copy_source $late {{ default 1; "" 0; }}
+  map $http_x_amz_copy_source $late {{ default 1; "" 0; "~\\.sealift-" 0; }}
   upstream store {{ server {store}; keepalive 64; keepalive_requests 100000000; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096;
