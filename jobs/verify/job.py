@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5_etag
 from jobs.core.histories import align, keys_of
-from jobs.core.model import Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import ArchivedObject, Denied, NoSuchBucket, NotFound, PreconditionFailed, Redirected, Rejected
 from jobs.s3.byte_ranges import ByteBudget
@@ -144,13 +144,19 @@ class Verify:
                 return Outcome.of(row, Status.CHANGED, "the source changed while it was read")
             raise
         if verdict.same is False and await self._has_changed(ref, source):
-            return Outcome.of(row, Status.CHANGED, "the source changed while it was compared")
+            return Outcome.of(row, Status.CHANGED, "the source is another object by now, whose copy may be there")
         return _judged(row, source.etag, destination, verdict, checksum)
 
     async def _has_changed(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
-        """True if the source is another object by now: the destination may be its copy."""
-        now = await find(self.source, ref)
-        return now is None or (now.etag, now.version_id) != (seen.etag, seen.version_id)
+        """True if the source is another object by now: the destination may be its copy.
+
+        So it is where the row names a version that was superseded since.
+        """
+        now = await find(self.source, ref if self.options.all_versions else ref._replace(version_id=None))
+        if now is None or now.etag != seen.etag:
+            return True
+        ids = {now.version_id or NULL_VERSION, seen.version_id or NULL_VERSION}
+        return len(ids) > 1 and NULL_VERSION not in ids  # some servers leave the id out
 
     async def _verify_known(self, row: ObjectVersion, known_checksum: str, target: ObjectRef) -> Outcome:
         """Compare the destination's bytes with a checksum in the ledger, without reading the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -150,3 +151,58 @@ def test_after_a_copy_the_source_is_asked_only_where_the_destination_proves_noth
 
     asyncio.run(scene())
     assert sorted(heads[: len(asked)]) == asked
+
+
+@pytest.mark.parametrize(
+    ("versions", "there", "status"),
+    [
+        ((b"older", b"newer"), b"newer", Status.CHANGED),  # a copy that was made since
+        ((b"older", b"newer"), b"older", Status.VERIFIED),
+        ((b"older", None), b"newer", Status.CHANGED),
+        ((b"older",), b"newer", Status.MISMATCHED),
+        ((b"older", b"newer"), None, Status.MISSING),
+    ],
+)
+def test_a_version_that_was_superseded_since_proves_nothing_wrong(
+    versions: tuple[bytes | None, ...], there: bytes | None, status: Status
+) -> None:
+    """The destination may be the copy of a newer one, and a retry would take it for damage."""
+
+    async def scene() -> None:
+        store = MemoryStore()
+        store.create_bucket("here", versioned=True)
+        store.create_bucket("there")
+        first = await store.put("here", "k", versions[0] or b"", Attributes(), guard=UNGUARDED)
+        for data in versions[1:]:
+            if data is None:
+                await store.delete("here", "k")
+            else:
+                await store.put("here", "k", data, Attributes(), guard=UNGUARDED)
+        if there is not None:
+            await store.put("there", "k", there, Attributes(), guard=UNGUARDED)
+        job = Verify(store, store, Route(Location("here"), Location("there")), VerifyOptions(), ByteBudget(1000))
+        [outcome] = await job.process([ObjectVersion(0, "k", first.version_id, etag=first.etag)])
+        assert outcome.status is status, outcome.reason
+
+    asyncio.run(scene())
+
+
+def test_a_current_version_without_an_id_in_its_answer_is_still_the_rows() -> None:
+    """Some servers leave the id out where a request names none."""
+
+    class Terse(MemoryStore):
+        async def head(self, ref: ObjectRef, **named: Any) -> Any:
+            info = await super().head(ref, **named)
+            return info if ref.version_id else replace(info, version_id=None)
+
+    async def scene() -> None:
+        store = Terse()
+        store.create_bucket("here", versioned=True)
+        store.create_bucket("there")
+        written = await store.put("here", "k", b"body", Attributes(), guard=UNGUARDED)
+        await store.put("there", "k", b"ydob", Attributes(), guard=UNGUARDED)
+        job = Verify(store, store, Route(Location("here"), Location("there")), VerifyOptions(), ByteBudget(1000))
+        [outcome] = await job.process([ObjectVersion(0, "k", written.version_id, etag=written.etag)])
+        assert outcome.status is Status.MISMATCHED, outcome.reason
+
+    asyncio.run(scene())
