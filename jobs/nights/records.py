@@ -54,6 +54,10 @@ class NightRecords:
         """The URI of the page, which may not exist yet."""
         return str(self.ledger.location.join(page_name(self.pair, self.night, self.times)))
 
+    def record_uri(self, stage: Stage) -> str:
+        """The URI of a stage's first record."""
+        return str(self.ledger.location.join(record_name(self.pair, self.night, stage, 1, self.times)))
+
     async def summary(self) -> dict[str, Any] | None:
         """Return the night's summary, None while it has not ended."""
         return await self._read(summary_name(self.pair, self.night, self.times), summary_defect)

@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from posixpath import commonprefix
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.run import Side
+from jobs.core.run import RunSpec, Side
 from jobs.errors import ConfigError, Denied, LedgerError, ManifestError, NotFound
 from jobs.ledger.ledger import Ledger
 from jobs.nights.calendar import INVENTORY_HOURS_MAX, NIGHT_VERSION, Stage, label
@@ -172,6 +172,11 @@ class Stages:
         if stage_record["refused"] is not None:
             return Done(None, 0, stage_record["refused"])
         spec, plan = await self.ledger.spec(stage_record["run_id"]), await self.ledger.plan(stage_record["run_id"])
+        if disagreement := _disagreement(spec, request):
+            raise LedgerError(
+                f"{spec.run_id} is not a run of this night, {disagreement}: the ledger was altered. Find out who wrote "
+                f"{self.book.record_uri(stage)}, then go on with the next night"
+            )
         report, code = await work(spec, plan, self.ledger, self.settings, self.options, self.display)
         return Done(report, code)
 
@@ -302,3 +307,22 @@ class Stages:
             confirm_limit=CONFIRM_LIMIT,
             night=NightStage(self.pair.name, self.book.night.isoformat(), stage is Stage.REPLICA),
         )
+
+
+def _disagreement(spec: RunSpec, request: Request) -> str:
+    """Compare a run that a stage's record names with what the night wants of it.
+
+    A writer of the ledger can write both. Returns what is wrong, else an empty text.
+    """
+    if spec.job != request.job:
+        return f"it is a {spec.job} run"
+    for name, side, wanted in (
+        ("source", spec.source, request.source),
+        ("destination", spec.destination, request.destination),
+    ):
+        if wanted is None or replace(side, region=None) != replace(wanted, region=None):
+            return f"its {name} is {side.location}, with other ways or owners than the policy's, or another place"
+    for name in ("pair", "night", "deep", "sample"):
+        if spec.options.get(name) != request.options.get(name):
+            return f"its {name} is {spec.options.get(name)!r}"
+    return "it may overwrite what is newer" if "overwrite" in spec.options else ""

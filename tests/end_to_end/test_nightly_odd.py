@@ -10,12 +10,14 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.end_to_end.conftest import World
+from tests.end_to_end.forged_runs import Forger
 from tests.end_to_end.pair_policy import write_policy
-from tests.end_to_end.test_nightly import counted, nightly, stage
+from tests.end_to_end.test_nightly import NIGHT, command, counted, nightly, stage
 from tests.end_to_end.test_reconcile import settle
 
 
@@ -198,3 +200,27 @@ def test_a_source_that_somebody_emptied_is_a_finding_until_it_has_objects_again(
     assert world.copy_of("copies/docs/a") == b"a"
     world.put("docs/a", b"a")
     assert nightly(world, policy, "--night", "2026-11-23")["code"] == 0
+
+
+@pytest.mark.parametrize("change", [{"overwrite": "always"}, {"night": "2026-11-19"}, {"pair": "logs"}, "destination"])
+def test_a_run_that_the_night_did_not_plan_is_not_started(world: World, tmp_path: Path, change: Any) -> None:
+    """Whoever can write into the ledger can name a run in a stage's record, before the night does."""
+    world.put("docs/a", b"older")
+    world.put("docs/b", b"without a copy")
+    settle()
+    world.client.put_object(Bucket=world.destination, Key="copies/docs/a", Body=b"newer")
+    places = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}/copies/"]
+    planned = world.run("replicate", *places)["run_id"]
+    forged, forger = planned[:-6] + "f0f0f0", Forger(world)
+    spec = forger.document(f"runs/{planned}/spec.json")
+    options = spec["options"] | {"pair": "docs", "night": NIGHT} | (change if isinstance(change, dict) else {})
+    to = spec["destination"] | ({"uri": f"s3://{world.ledger}/"} if change == "destination" else {})
+    forger.copy_run(planned, forged, options=options, destination=to)
+    world.client.delete_object(Bucket=world.destination, Key="copies/docs/b")
+    record = {"run_id": forged, "refused": None, "notes": {}, "written_at": time.time()}
+    forger.write_document(f"nights/docs/{NIGHT}/repair.json", record)
+    settle()
+    result = world.sealift(*command(write_policy(world, tmp_path)))
+    assert world.copy_of("copies/docs/a") == b"newer"
+    assert (result.code, f"{forged} is not a run of this night" in result.stderr) == (10, True), result.stderr
+    assert world.client.list_objects_v2(Bucket=world.destination)["KeyCount"] == 1
