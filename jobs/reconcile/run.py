@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs import __version__
+from jobs.core.bucket_names import is_second_name
 from jobs.core.category import Category
 from jobs.core.display import Display
-from jobs.core.model import Location
+from jobs.core.model import Location, ObjectVersion, Route, overlap
+from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import Plan, RunSpec, Side
+from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_advice import DIFFERENT, REPAIR
 from jobs.reports.document import Comparison, summarize_reconcile
@@ -131,7 +134,9 @@ async def compare(
                 request.destination.checksums, destination.source_bucket, store, scratch / "theirs.parquet", display
             ),
         ),
-        version_map=await _version_map(request.version_map, ledger, scratch),
+        version_map=await _version_map(
+            request.version_map, (source.source_bucket, destination.source_bucket), options.prefixes, ledger, scratch
+        ),
         suspects=suspects,
     )
 
@@ -147,11 +152,21 @@ async def _evidence(uri: str | None, bucket: str, store: Any, path: Path, displa
     return [path]
 
 
-async def _version_map(run_ids: tuple[str, ...], ledger: Ledger, scratch: Path) -> list[Path]:
-    """The outcome files of the runs that made the copies: they say which version became which."""
+async def _version_map(
+    run_ids: tuple[str, ...], buckets: tuple[str, str], maps: PrefixMap, ledger: Ledger, scratch: Path
+) -> list[Path]:
+    """The outcome files of the runs that made the copies: they say which version became which.
+
+    Raises UsageError for a run whose copies are elsewhere. Of these nothing is known here.
+    """
     paths: list[Path] = []
     for run_id in run_ids:
-        await ledger.spec(run_id)
+        spec = await ledger.spec(run_id)
+        if not _is_between(spec, buckets, maps):
+            raise UsageError(
+                f"--version-map: run {run_id} made its copies at {spec.destination.location}, of "
+                f"{spec.source.location}, and these are other places: name the run that made these copies"
+            )
         plan = await ledger.plan(run_id)
         numbers = plan.row_numbers()
         for checkpoint in await ledger.checkpoints(run_id, plan=plan):
@@ -159,6 +174,24 @@ async def _version_map(run_ids: tuple[str, ...], ledger: Ledger, scratch: Path) 
             path.write_bytes(await ledger.checkpoint_data(run_id, checkpoint, numbers[checkpoint.shard]))
             paths.append(path)
     return paths
+
+
+def _is_between(spec: RunSpec, buckets: tuple[str, str], maps: PrefixMap) -> bool:
+    """True if a run made copies between two buckets, some of them at the keys of the map.
+
+    The names of access points say nothing of their buckets.
+    """
+    route = Route(spec.source.location, spec.destination.location)
+    for place, bucket in zip((route.source, route.destination), buckets, strict=True):
+        if place.bucket != bucket and not is_second_name(place.bucket):
+            return False
+    for prefix, _ in maps.pairs:
+        key = max(prefix, route.source.key, key=len)
+        if overlap(prefix, route.source.key) and (
+            maps.destination_of(key) == route.target_of(ObjectVersion(0, key)).key
+        ):
+            return True
+    return False
 
 
 def make_spec(request: CompareRequest, run_id: str, began: float, source: Inventory, destination: Inventory) -> RunSpec:

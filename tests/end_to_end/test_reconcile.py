@@ -210,6 +210,19 @@ def test_versions_are_mapped_by_the_run_that_made_the_copies(versioned: World) -
     assert (unmapped["code"], rows(unmapped)) == (3, {"missing": 3, "extra": 3})
 
 
+def test_a_run_that_made_other_copies_is_no_version_map(versioned: World) -> None:
+    """The server said no version ids of them, so what is missing here would be unverifiable."""
+    versioned.put("docs/k")
+    elsewhere = ["--destination", f"s3://{versioned.ledger}/elsewhere/"]
+    other_bucket = versioned.run("replicate", *elsewhere)["run_id"]
+    other_prefix = versioned.run("replicate", "--destination", f"s3://{versioned.destination}/other/")["run_id"]
+    versioned.client.delete_object(Bucket=versioned.destination, Key="other/docs/k")
+    for run_id in (other_bucket, other_prefix):
+        mapped = [*pair(versioned), "--versions", "all", "--margin", "0s", "--version-map", run_id]
+        result = versioned.sealift("reconcile", *mapped)
+        assert (result.code, f"run {run_id} made its copies at s3://" in result.stderr) == (2, True), result.stdout
+
+
 def tampered(world: World, manifest: str) -> None:
     bucket, _, key = manifest.removeprefix("s3://").partition("/")
     body = world.client.get_object(Bucket=bucket, Key=key)["Body"].read()
