@@ -32,11 +32,13 @@ from tests.benchmarks.late_server import Missing
 from tests.benchmarks.measure import Sample, measure
 from tests.benchmarks.workloads import Bench, Workload
 from tests.doubles.certificates import Certificate, issue
+from tests.doubles.request_counter import request_counter
 from tests.doubles.servers import Server, seaweedfs
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "bench"
 OFFLINE = workloads.OFFLINE | reconcile.WORKLOADS.keys()
+LEDGERS = "bench-ledgers"
 ENDED_WELL = {"copied", "same", "deleted", "verified", "packed", "restored"}
 WORKLOADS = {
     **workloads.WORKLOADS,
@@ -77,7 +79,7 @@ def environment_for(server: Server) -> dict[str, str]:
 def run_once(bench: Bench, workload: Workload, client: peers.Client, label: str) -> Sample | str:
     """One run with a destination of its own; the reason if it did not do the work."""
     bucket = bench.data.fresh_bucket(f"bench-{label}-{bench.scheme}")
-    run = peers.Run(f"s3://{bucket}/", f"s3://bench-ledgers/{label}-{bench.scheme}")
+    run = peers.Run(f"s3://{bucket}/", f"s3://{LEDGERS}/{label}-{bench.scheme}")
     environment = {**workload.environment, **client.environment}
     environment["S3_ENDPOINT_URL"] = environment["AWS_ENDPOINT_URL_S3"]  # s5cmd's own name for it
     sample = measure(client.command(run), environment, bench.folder)
@@ -99,6 +101,22 @@ def _problem(bench: Bench, workload: Workload, client: peers.Client, sample: Sam
         if bad := {status: count for status, count in outcomes.items() if status not in ENDED_WELL and count}:
             return f"outcomes {bad}"
     return ""
+
+
+def count_requests(bench: Bench, workload: Workload) -> dict[str, dict[str, int]]:
+    """What each client asks of the server, by kind, in one more round that is not timed. Over plain HTTP only."""
+    counts: dict[str, dict[str, int]] = {}
+    for place, client in enumerate(workload.clients):
+        environment = dict(workload.environment) | dict(client.environment)
+        with request_counter(environment["AWS_ENDPOINT_URL_S3"], {LEDGERS}) as counter:
+            there = {"AWS_ENDPOINT_URL_S3": counter.url}
+            reached = replace(workload, environment=dict(workload.environment) | there)
+            result = run_once(
+                bench, reached, replace(client, environment=dict(client.environment) | there), f"n{place}"
+            )
+        if not isinstance(result, str):
+            counts[client.name] = dict(counter.kinds)
+    return counts
 
 
 def run_workload(bench: Bench, workload: Workload, rounds: int) -> dict[str, Any]:
@@ -123,7 +141,8 @@ def run_workload(bench: Bench, workload: Workload, rounds: int) -> dict[str, Any
                 f"{result.children_peak_bytes >> 20:5d} MiB",
                 flush=True,
             )
-    return table.summarize(workload, samples, failures)
+    is_counted = not bench.is_tls and workload.name not in OFFLINE
+    return table.summarize(workload, samples, failures, count_requests(bench, workload) if is_counted else {})
 
 
 def machine() -> dict[str, Any]:
@@ -170,7 +189,7 @@ def main() -> None:
         server = stack.enter_context(store(chosen.endpoint, certificate))
         environment = environment_for(server)
         data = Data(server.client(), environment, FOLDER)
-        data.fresh_bucket("bench-ledgers")
+        data.fresh_bucket(LEDGERS)
         bench = Bench(data, environment, FOLDER, chosen.scale, stack, certificate)
         for name in names:
             for way in ways(server, name, chosen.tls):

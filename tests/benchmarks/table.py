@@ -11,8 +11,13 @@ from tests.benchmarks.peers import SEALIFT
 from tests.benchmarks.workloads import MIB, Workload
 
 
-def summarize(workload: Workload, samples: Mapping[str, list[Sample]], failures: Mapping[str, str]) -> dict[str, Any]:
-    """One workload's results: every sample, medians, ratios and targets."""
+def summarize(
+    workload: Workload,
+    samples: Mapping[str, list[Sample]],
+    failures: Mapping[str, str],
+    requests: Mapping[str, Mapping[str, int]],
+) -> dict[str, Any]:
+    """One workload's results: every sample, medians, ratios, targets, and each client's requests by kind."""
     own = samples.get(SEALIFT)
     own_seconds = median(s.wall_seconds for s in own) if own else None
     rows = []
@@ -43,6 +48,9 @@ def summarize(workload: Workload, samples: Mapping[str, list[Sample]], failures:
                 "children_peak_mib": max(s.children_peak_bytes for s in runs) / MIB,
                 "children_files": max(s.children_files for s in runs),
             }
+        if counted := requests.get(client.name):
+            objects = client.objects or workload.objects
+            row["requests_per_object"] = {kind: count / objects for kind, count in sorted(counted.items())}
         rows.append(row)
     targets = []
     for target in workload.targets:
@@ -80,7 +88,7 @@ def render(results: Mapping[str, Any]) -> str:
         if "skipped" in workload:
             lines.append(f"**Not run:** {workload['skipped']}")
             continue
-        lines += [*_clients(workload), "", f"Load average before: {workload['load_before']:.1f}."]
+        lines += [*_clients(workload), *_requests(workload), "", f"Load average before: {workload['load_before']:.1f}."]
         if workload["targets"]:
             lines += ["", "| must reach | wanted | got | |", "|---|---|---|---|"]
         for target in workload["targets"]:
@@ -111,3 +119,13 @@ def _clients(workload: Mapping[str, Any]) -> list[str]:
             f"| {row['children_files']} |"
         )
     return lines
+
+
+def _requests(workload: Mapping[str, Any]) -> list[str]:
+    """The requests an object of each client, by kind, the most frequent first."""
+    lines = []
+    for row in workload["clients"]:
+        if found := row.get("requests_per_object"):
+            each = sorted(found.items(), key=lambda item: -item[1])
+            lines.append(f"| {row['client']} | {', '.join(f'{kind} {count:.4g}' for kind, count in each)} |")
+    return ["", "| client | requests per object |", "|---|---|", *lines] if lines else []

@@ -1,0 +1,67 @@
+"""The requests that runs really send, counted before a server: what a plan says, and what a user pays."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.doubles.request_counter import kind_of, request_counter
+from tests.end_to_end.batch_workers import ROWS, SHARDS, Fleet
+from tests.end_to_end.conftest import World
+
+OBJECTS = 60
+OVERHEAD = 12
+"""What a run asks about its two buckets, whatever it has to do. Its probes of conditions are copies."""
+PROBES = 3
+"""Copies that a worker tries to find out whether the server heeds conditions."""
+
+
+def test_a_run_sends_the_requests_that_its_plan_says(world: World) -> None:
+    for number in range(OBJECTS):
+        world.put(f"docs/{number:03d}", b"%d" % number)
+    sides = ["--source", f"s3://{world.source}/docs/", "--destination", f"s3://{world.destination}/copies/"]
+    for verb in ("replicate", "verify"):
+        planned = world.sealift(verb, *sides, "--dry-run", "--json").document["requests"]
+        with request_counter(world.server.endpoint, {world.ledger}) as counter:
+            result = world.sealift(verb, *sides, "--yes", "--json", AWS_ENDPOINT_URL_S3=counter.url)
+        assert result.code == 0, result.stderr
+        assert planned == {"replicate": {"copy": OBJECTS}, "verify": {"head": 2 * OBJECTS}}[verb]
+        assert all(counter.kinds[kind] >= count for kind, count in planned.items()), counter.kinds
+        others = counter.kinds.total() - counter.kinds["ledger"] - sum(planned.values())
+        assert others <= OVERHEAD, counter.kinds
+
+
+@pytest.mark.slow
+def test_a_verify_after_a_copy_takes_one_request_an_object(fleet: Fleet) -> None:
+    with request_counter(fleet.world.server.endpoint, {fleet.world.ledger}) as counter:
+        fleet.runner.environment = {**fleet.runner.environment, "AWS_ENDPOINT_URL_S3": counter.url}
+        result = fleet.replicate("--then-verify")
+    assert result.code == 0, result.stderr
+    assert result.document["then"]["outcomes"] == {"verified": ROWS}
+    assert ROWS <= counter.kinds["copy"] <= ROWS + PROBES * SHARDS
+    assert ROWS <= counter.kinds["head"] <= ROWS + ROWS // 100
+
+
+@pytest.mark.parametrize(
+    ("line", "header", "kind"),
+    [
+        ("GET /b/k", "", "get"),
+        ("HEAD /b/k", "", "head"),
+        ("PUT /b/k", "", "put"),
+        ("PUT /b/k", "X-Amz-Copy-Source: /s/k", "copy"),
+        ("PUT /b/k?partNumber=1&uploadId=u", "x-amz-copy-source: /s/k", "copy part"),
+        ("PUT /b/k?partNumber=1&uploadId=u", "", "put part"),
+        ("POST /b/k?uploads", "", "create"),
+        ("POST /b/k?uploads=", "", "create"),
+        ("POST /b/k?uploadId=u", "", "complete"),
+        ("POST /b?delete", "", "delete many"),
+        ("DELETE /b/k?versionId=v", "", "delete"),
+        ("GET /b/k?tagging", "", "get tagging"),
+        ("GET /b/?list-type=2&prefix=", "", "list"),
+        ("GET /b?versions", "", "list"),
+        ("GET /b?versioning", "", "bucket"),
+        ("HEAD /b", "", "bucket"),
+        ("PUT /ledger/runs/x", "", "ledger"),
+    ],
+)
+def test_a_request_is_counted_by_its_kind(line: str, header: str, kind: str) -> None:
+    assert kind_of(f"{line} HTTP/1.1\r\nHost: h\r\n{header}\r\n\r\n", {"ledger"}) == kind
