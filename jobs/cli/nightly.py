@@ -44,8 +44,9 @@ class NightlyCommand:
     night: str | None = option("Which night. Default: the last one to begin in the pair's zone.", metavar="YYYY-MM-DD")
     again: bool = flag("Check again now, in a night that has already run.")
     margin: str | None = option(
-        "Compare only objects that are so much older than a report: 15m, 2h. Default: 15m, and for a replica "
-        "without replication time control a day.",
+        "A difference is in flight, and no finding, if it is younger than a report less this: 15m, 2h. "
+        "Equal objects are the same at any age. Default: 15m, and for a replica without "
+        "replication time control a day.",
         metavar="AGE",
     )
     ledger: str | None = ledger_option()

@@ -179,7 +179,7 @@ def _explanation_text(answer: Explanation) -> str:
     }
     lock = f"{hot.object_lock.mode} for {hot.object_lock.days} days" if hot.object_lock else "none"
     deletes = "a delete marker on the copy" if pair.deletes == "mirror" else "the copy stays"
-    deep = f", byte by byte once in {pair.verify.deep:d} nights" if pair.verify.deep else ""
+    deep = f", byte by byte {_each(pair.verify.deep)}" if pair.verify.deep else ""
     lines = [
         f"{answer.source}",
         f"  pair        {pair.name}: {answer.reason}",
@@ -188,7 +188,7 @@ def _explanation_text(answer: Explanation) -> str:
         f"  replica     {_replica_text(answer)}",
         f"  lock        {lock}",
         f"  deleted     {deletes}",
-        f"  verified    by checksums once in {pair.verify.rota:d} nights{deep}",
+        f"  verified    by checksums {_each(pair.verify.rota)}{deep}",
         f"  archived    {_archive_text(answer)}",
     ]
     if answer.copy_problem:
@@ -200,6 +200,11 @@ def _explanation_text(answer: Explanation) -> str:
 
 def _owner_text(side: Destination | Replica) -> str:
     return f" of account {side.account}" if side.account else ""
+
+
+def _each(slices: int) -> str:
+    """How often a key has its turn."""
+    return "each night" if slices == 1 else f"once in {slices:d} nights"
 
 
 def _replica_text(answer: Explanation) -> str:

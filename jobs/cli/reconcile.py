@@ -80,7 +80,10 @@ class ReconcileCommand:
     )
     checksums: ChecksumsOptions = group(ChecksumsOptions)
     margin: str = option(
-        "Compare only objects that are so much older than a report: 15m, 2h.", default="15m", show_default=True
+        "A difference is in flight, and no finding, if it is younger than a report less this: 15m, 2h. "
+        "Equal objects are the same at any age.",
+        default="15m",
+        show_default=True,
     )
     confirm: bool = flag("HEAD each suspected row on both sides before it becomes a finding.")
     confirm_limit: int = option("Confirm so many rows at most.", default=100_000, show_default=True)
@@ -120,7 +123,8 @@ def reconcile(options: ReconcileCommand) -> int:
     """Report what is missing, extra, different or stale at the destination, from two inventories.
 
     The reports of S3 Inventory, or of `sealift inventory`, are joined, without a request per
-    object. Objects newer than the older report are in flight: if all are, the exit code is 3.
+    object. Differences that are too young for the older report are in flight: if all rows are, the
+    exit code is 3.
     Objects that cannot be compared are unverifiable, and never count as the same. The answer is in
     the ledger: report.html for people, report.json, the differences as Parquet and CSV.
 

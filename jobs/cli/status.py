@@ -16,7 +16,7 @@ from jobs.config import Settings
 from jobs.errors import ConfigError, ExitCode, StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.nights.records import NightRecords
-from jobs.nights.verdicts import head_of
+from jobs.nights.verdicts import WELL, head_of
 from jobs.policy.model import Pair, Policy
 from jobs.registry import is_proof_only
 from jobs.reports.document import need_attention
@@ -146,11 +146,17 @@ def _run_problems(runs: list[dict[str, Any]], pairs: set[str]) -> Iterator[str]:
             yield f"run {run['run_id']}: {found}: sealift runs report {run['run_id']}"
 
 
+def _calm_head(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """The head without a problem. All is well only if each night says so."""
+    is_well = all(str(each["verdict"]).startswith(WELL) for each in pairs)
+    return WELL if is_well else "Nothing wrong was found"
+
+
 def status_text(document: Mapping[str, Any]) -> str:
     """The status as text."""
     problems = document["problems"]
     lines = [
-        f"{plural(len(problems), 'problem')}" if problems else "All is well",
+        plural(len(problems), "problem") if problems else _calm_head(document["pairs"]),
         *(f"  ! {each}" for each in problems),
     ]
     if document["pairs"]:

@@ -8,7 +8,7 @@ from jobs.aws.readings import Unread
 from jobs.doctor.batch_replication import advice
 from jobs.doctor.facts import AccountFacts, LedgerFacts, NightFacts, WaitingFacts
 from jobs.doctor.model import Check, Finding, failure, known, ok, warning
-from jobs.reports.figures import human_seconds
+from jobs.reports.figures import human_seconds, plural
 from jobs.s3.conditional_writes import Condition
 
 SKEW_SECONDS_MAX = 300
@@ -73,7 +73,7 @@ def _night(facts: NightFacts) -> Finding:
         )
     if last.exit_code:
         return warning(f"the last night ended with {last.exit_code}: {last.verdict}", "read its report")
-    return ok(f"the last night ended {hours:,.0f} hours ago, and all is well")
+    return ok(f"the last night ended {hours:,.0f} hours ago: {last.verdict.partition(': ')[0]}")
 
 
 def _proof(facts: NightFacts) -> Finding | None:
@@ -82,6 +82,7 @@ def _proof(facts: NightFacts) -> Finding | None:
     if not ended:
         return None
     slices = int(facts.pair.verify.rota)
+    in_turn = plural(slices, "night")
     proven: dict[int, date] = {}
     for each in reversed(ended):
         if each.proven is not None and each.proven[1] == slices:
@@ -90,10 +91,10 @@ def _proof(facts: NightFacts) -> Finding | None:
     days = (ended[0].night - oldest).days  # how long ago the last night was is another line
     if days > slices + 1:
         return warning(
-            f"some keys had no proof for {days} days before the last night, their turn comes each {slices} nights",
+            f"some keys had no proof for {days} days before the last night, their turn comes within {in_turn}",
             "nights did not end, or their verification did not: sealift runs list",
         )
-    return ok(f"every key was proven, or has its turn, within {slices} nights")
+    return ok(f"every key was proven, or has its turn, within {in_turn}")
 
 
 def _replica(facts: NightFacts) -> Finding | None:

@@ -161,8 +161,8 @@ def find_emptied(stage: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]])
     """Return the last night in which the source had objects, if it has none now.
 
     `earlier`: summaries, the latest first. The first one that compared decides. `{"night": …,
-    "objects": …}`. None: the source has objects, or had none in that night. A night that found the
-    source emptied passes that on, until objects are there again.
+    "objects": …, "at": …}` with the time of its end. None: the source has objects, or had none in
+    that night. A night that found the source emptied passes that on, until objects are there again.
     """
     if count_source(stage):
         return None
@@ -173,7 +173,9 @@ def find_emptied(stage: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]])
             if last.get("emptied"):
                 return dict(last["emptied"])
             objects = count_source(last)
-            return {"night": summary["night"], "objects": objects} if objects else None
+            if not objects:
+                return None
+            return {"night": summary["night"], "objects": objects, "at": summary["finished_at"]}
     return None
 
 

@@ -132,6 +132,12 @@ _STAGE_EXTRA: Mapping[str, Callable[[Any], bool]] = {
     "report_html": _is_optional_text,
     "notes": lambda value: isinstance(value, dict) and not _defect(value, _NOTES, is_whole=False),
     "emptied": lambda value: (
-        value is None or (isinstance(value, dict) and _is_text(value.get("night")) and _is_count(value.get("objects")))
+        value is None
+        or (
+            isinstance(value, dict)
+            and _is_text(value.get("night"))
+            and _is_count(value.get("objects"))
+            and ("at" not in value or _is_time(value["at"]))
+        )
     ),
 }

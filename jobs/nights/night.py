@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import zoneinfo
 from collections.abc import Mapping
@@ -59,7 +60,7 @@ async def run_night(
     """Start or continue the night, and return its summary.
 
     `book`: of a night that has not ended (`NightRecords.ended`). `now`: epoch seconds.
-    `margin_seconds`: only objects that are this much older than a report are judged. None: by
+    `margin_seconds`: a difference is in flight if it is younger than a report less this. None: the
     default, which for a replica is the time that S3 may take.
     """
     deep, earlier = pair.verify.deep, await book.earlier(NIGHTS_REMEMBERED)
@@ -261,7 +262,9 @@ class _Night:
             "destination": str(sides(self.stages.policy, self.pair)[1].location),
             "state": "unfinished" if stopped else "complete",
             "verdict": verdict(self.done, left, is_finished=stopped is None),
-            "next_steps": next_steps(self.pair.name, night, self.done, is_finished=stopped is None, left=left),
+            "next_steps": next_steps(
+                self.pair.name, night, self.done, is_finished=stopped is None, left=left, restore=self._restore()
+            ),
             "left": left,
             "exit_code": int(stopped["exit_code"]) if stopped else int(code),
             "began_at": iso_time(self.claim["began_at"]),
@@ -274,6 +277,16 @@ class _Night:
             "report_html": None if stopped else self.book.page_uri,
             "ledger": str(self.book.ledger.location),
         }
+
+    def _restore(self) -> str:
+        """The command that puts the objects of an emptied source back, as they were in the night before.
+
+        A delete that was mirrored hides a copy, and the version below it is still there.
+        """
+        emptied = self.done[0].get("emptied") or {}
+        source, destination = sides(self.stages.policy, self.pair)
+        words = ["--source", str(destination.location), "--destination", str(source.location)]
+        return shlex.join(["sealift", "restore", *words, *(["--as-of", emptied["at"]] if emptied.get("at") else [])])
 
     def _is_made_up(self) -> bool:
         """True if a later night of the pair had begun when this one did."""

@@ -12,6 +12,8 @@ from jobs.core.category import Category
 from jobs.core.outcome import Status
 from jobs.nights.calendar import Stage
 
+WELL = "All is well"
+"""The head of a night in which all was judged, and nothing is left to do."""
 _JUDGED = (Category.SAME, Category.MISSING, Category.STALE, Category.DIFFERENT)
 
 
@@ -74,9 +76,20 @@ def verdict(stages: Sequence[Mapping[str, Any]], left: int, *, is_finished: bool
             f"Nothing wrong was found, but {unproven:,} of {judged:,} objects could not be compared, and "
             f"{f'only {verified:,}' if verified else 'none'} of all verified"
         )
+    elif unjudged := _young(stages):
+        head = f"Nothing wrong was found; {unjudged} too new to be judged (--margin)"
     else:
-        head = "All is well"
+        head = WELL
     return f"{head}: {'; '.join(map(stage_text, stages))}."
+
+
+def _young(stages: Iterable[Mapping[str, Any]]) -> str:
+    """The objects that differ, or are on one side only, and are in flight: `1 object is`."""
+    for stage in stages:
+        if count := stage["counts"].get(Category.IN_FLIGHT, 0):
+            of_replica = " of the replica" if stage["stage"] == Stage.REPLICA else ""
+            return f"{count:,} {'object' if count == 1 else 'objects'}{of_replica} {'is' if count == 1 else 'are'}"
+    return ""
 
 
 def head_of(sentence: str) -> str:
@@ -85,25 +98,32 @@ def head_of(sentence: str) -> str:
 
 
 def next_steps(
-    pair: str, night: str, stages: Sequence[Mapping[str, Any]], *, is_finished: bool, left: int | None = None
+    pair: str,
+    night: str,
+    stages: Sequence[Mapping[str, Any]],
+    *,
+    is_finished: bool,
+    left: int | None = None,
+    restore: str = "",
 ) -> list[str]:
     """Return what a person does now, a sentence for each step. Nothing to do: an empty list.
 
     `left`: how many objects need attention. If one stage found all of them, that one is named
-    alone.
+    alone. `restore`: the command that puts the objects of an emptied source back.
     """
     if not is_finished:
         return [f"Go on with it: sealift nightly --pair {pair} --night {night}"]
-    return list(_steps(pair, night, stages, left))
+    return list(_steps(pair, night, stages, left, restore))
 
 
-def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int | None) -> Iterator[str]:
+def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int | None, restore: str) -> Iterator[str]:
     found_all = next((each for each in stages if left and each["left"] == left and not each["refused"]), None)
     for stage in stages:
         if found_all is not None and stage is not found_all and not stage["refused"]:
             continue
         if stage.get("emptied"):
-            yield "Put the objects back, or take the pair out of the policy if that is meant."
+            yield "If that is meant, take the pair out of the policy"
+            yield f"Else put the objects back: {restore}"
         elif stage["refused"] and stage["stage"] == Stage.REPLICA:
             yield f"Make the replica of the pair {pair}, or let the night read it: sealift doctor says what is wrong."
         elif stage["refused"] and stage["stage"] == Stage.RECONCILE:
@@ -131,6 +151,10 @@ def _found(stages: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:
     return next(counts, {})
 
 
+def _copies_are(count: int) -> str:
+    return "1 copy is" if count == 1 else f"{count:,} copies are"
+
+
 def stage_text(stage: Mapping[str, Any]) -> str:
     """Return what a stage came to."""
     if stage["refused"]:
@@ -139,8 +163,18 @@ def stage_text(stage: Mapping[str, Any]) -> str:
         return "nothing to repair"
     counts = {name: count for name, count in stage["counts"].items() if count}
     if emptied := stage.get("emptied"):
-        return (
-            f"the source has no object, on {emptied['night']} it had {emptied['objects']:,}: all copies stay, and "
-            "nothing else was done. Put the objects back, or take the pair out of the policy if that is meant"
+        objects = emptied["objects"]
+        visible = counts.get(Category.EXTRA, 0) + counts.get(Category.IN_FLIGHT, 0)
+        copies = (
+            "all copies stay"
+            if visible >= objects
+            else f"{_copies_are(visible)} there, and the others are hidden by "
+            "delete markers, where deletes are mirrored, or gone"
         )
+        return (
+            f"the source has no object, on {emptied['night']} it had {objects:,}: {copies}. Nothing else was done, "
+            "and versions stay"
+        )
+    if not counts and stage["stage"] in (Stage.SAMPLE, Stage.DEEP) and (part := stage.get("sample")):
+        return f"{stage['stage']} nothing, since slice {part[0] + 1}/{part[1]} has no object older than the margin"
     return f"{stage['stage']} {', '.join(f'{count:,} {name}' for name, count in counts.items()) or 'nothing'}"

@@ -130,8 +130,9 @@ def judge(
 ) -> Judgement:
     """Judge a key (or, with `all_versions`, a version). None: the report does not have it.
 
-    `horizon`: epoch seconds, the older report's creationTimestamp less a margin. Newer objects are
-    not judged. First the two sides are compared. The first line that fits decides:
+    `horizon`: epoch seconds, the older report's creationTimestamp less a margin. A difference that
+    is newer is in flight. Equal objects are the same at any age. First the two sides are compared.
+    The first line that fits decides:
 
     | what the reports say                   | category     | reason                                          |
     |----------------------------------------|--------------|-------------------------------------------------|

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.cli.status import status_text
 from tests.end_to_end.conftest import Result, World
 from tests.end_to_end.pair_policy import runs, write_policy
 from tests.end_to_end.test_nightly import NOW
@@ -105,3 +106,39 @@ def test_status_counts_an_object_once_and_says_what_to_do_until_a_night_is_well(
     assert check[:4] == ["sealift", "nightly", "--pair", "docs"]
     assert follow(world, policy, check).code == 0
     assert about_docs(follow(world, policy, status)) == []
+
+
+def test_all_is_well_is_not_said_of_a_copy_that_is_too_new_to_be_judged(world: World, policy: str) -> None:
+    """The verdict, which is the mail's subject, the page, the status and the exit code agree."""
+    copied(world, "a", "b")
+    world.client.put_object(Bucket=world.destination, Key="copies/docs/a", Body=b"X")
+    night = world.sealift("nightly", "--pair", "docs", "--json", SEALIFT_POLICY=policy)
+    summary = night.document
+    head = "Nothing wrong was found; 1 object is too new to be judged (--margin)"
+    assert (night.code, summary["verdict"].startswith(f"{head}: reconcile 1 same, 1 in flight")) == (0, True)
+    bucket, _, key = summary["report_html"][5:].partition("/")
+    page = world.client.get_object(Bucket=bucket, Key=key)["Body"].read().decode().replace("\N{NO-BREAK SPACE}", " ")
+    assert (head in page, "All is well" in page) == (True, False)
+    status = world.sealift("status", "--json", SEALIFT_POLICY=policy).document
+    assert status["pairs"][0]["verdict"] == summary["verdict"]
+    assert status_text(status | {"problems": []}).startswith("Nothing wrong was found\n")
+
+
+def test_an_emptied_source_is_put_back_by_the_command_of_the_night(versioned: World, tmp_path: Path) -> None:
+    """Also where deletes were mirrored: delete markers hide the copies, and the night says so."""
+    policy = write_policy(versioned, tmp_path, docs=ALL | {"deletes": "mirror"})
+    copied(versioned, "a", "b c")
+    nightly = ["sealift", "nightly", "--pair", "docs", *NOW]
+    assert follow(versioned, policy, [*nightly, "--night", "2026-11-20"]).code == 0
+    settle()
+    for name in ("docs/a", "docs/b c"):
+        versioned.client.delete_object(Bucket=versioned.source, Key=name)
+        versioned.client.delete_object(Bucket=versioned.destination, Key=f"copies/{name}")
+    night = follow(versioned, policy, nightly)
+    assert (night.code, "all copies stay" in night.stdout) == (3, False)
+    assert "0 copies are there, and the others are hidden by delete markers" in night.stdout
+    [restore] = [each for each in commands(night.stdout) if each[1] == "restore"]
+    back = follow(versioned, policy, restore)
+    assert back.code == 0, back.stderr
+    body = versioned.client.get_object(Bucket=versioned.source, Key="docs/b c")["Body"].read()
+    assert body == b"b c"

@@ -150,16 +150,20 @@ def stage(
 
 def test_a_source_that_had_objects_last_night_and_has_none_now_was_emptied_until_it_has_some() -> None:
     had = [stage("reconcile", same=3, missing=1, extra=9, excluded=2), stage("sample")]
-    emptied = {"night": "2026-11-24", "objects": 4}
+    emptied = {"night": "2026-11-24", "objects": 4, "at": "then"}
     gone = {"counts": {"extra": 13, "excluded": 2}}
     found = {"same": 3, "in flight": 1, "unverifiable": 1, "extra": 9, "excluded": 2}
     young = {"counts": {"extra": 12, "in flight": 1}, "notes": {"source_objects": 0}}
     assert count_source({"counts": found}) == 5
     assert count_source({"counts": found, "notes": {"source_objects": 4}}) == 4
-    first = {"night": "2026-11-24", "stages": had}
-    second = {"night": "2026-11-25", "stages": [stage("reconcile", extra=13) | {"emptied": emptied}]}
-    refused = {"night": "2026-11-26", "stages": [stage("reconcile", refused="of other places")]}
-    never = {"night": "2026-11-23", "stages": [stage("reconcile", extra=13)]}
+    first = {"night": "2026-11-24", "finished_at": "then", "stages": had}
+    second = {
+        "night": "2026-11-25",
+        "finished_at": "then",
+        "stages": [stage("reconcile", extra=13) | {"emptied": emptied}],
+    }
+    refused = {"night": "2026-11-26", "finished_at": "then", "stages": [stage("reconcile", refused="of other places")]}
+    never = {"night": "2026-11-23", "finished_at": "then", "stages": [stage("reconcile", extra=13)]}
     assert find_emptied(young, [first]) == emptied  # what is in flight is only at the destination
     assert find_emptied(gone, [first, never]) == emptied
     assert find_emptied(gone, [second, first]) == emptied

@@ -64,13 +64,27 @@ def test_a_night_that_compared_nothing_is_not_well_and_says_why() -> None:
     assert "policy check" in next_steps("docs", "2026-11-20", empty, is_finished=True)[0]
     assert not is_well([stage("reconcile", extra=1), *rest])  # the source was emptied before its first night
     assert is_well([found({"in flight": 30, "same": 1}), *rest])
+    assert verdict([found({"in flight": 30, "same": 1}), *rest], 0).startswith(
+        "Nothing wrong was found; 30 objects are too new to be judged (--margin): reconcile 30 in flight"
+    )
+    behind = [stage("reconcile", same=1), stage("replica") | {"counts": {"in flight": 1}}]
+    assert head_of(verdict(behind, 0)) == (
+        "Nothing wrong was found; 1 object of the replica is too new to be judged (--margin)"
+    )
+    unseen = verdict([stage("reconcile", same=1), stage("sample") | {"sample": [3, 30]}], 0)
+    assert unseen.endswith("; sample nothing, since slice 4/30 has no object older than the margin.")
     assert is_well([young[0], stage("sample", verified=1)])  # an old report, and a listing of now
 
 
 def test_each_stage_that_left_something_names_the_next_step() -> None:
     emptied = stage("reconcile", left=4, extra=13) | {"emptied": {"night": "2026-11-24", "objects": 4}}
-    assert next_steps("p", "2026-11-25", [emptied], is_finished=True)[0].startswith("Put the objects back")
+    meant, back = next_steps("p", "2026-11-25", [emptied], is_finished=True, restore="sealift restore X")
+    assert (meant.startswith("If that is meant"), back) == (True, "Else put the objects back: sealift restore X")
     assert verdict([emptied], 4).split(": ", 1)[1].startswith("the source has no object, on 2026-11-24 it had 4: all")
+    assert "all copies stay" in verdict([emptied], 4)
+    hidden = stage("reconcile", left=4, extra=1) | {"emptied": {"night": "2026-11-24", "objects": 4}}
+    assert "all copies stay" not in verdict([hidden], 4)
+    assert "1 copy is there, and the others are hidden by delete markers" in verdict([hidden], 4)
     bad = [stage("reconcile", left=1), stage("repair", refused="too dear", left=2), stage("sample", left=1, run_id="s")]
     first, second, third = next_steps("p", "2026-11-25", bad, is_finished=True)
     assert first.endswith(": sealift runs report r")
