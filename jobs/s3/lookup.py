@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from jobs.core.evidence import is_multipart
 from jobs.core.histories import in_order
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef
 from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, Redirected, Rejected
@@ -52,7 +53,8 @@ async def see_on_top(store: Store, target: ObjectRef, written: Written) -> Objec
 class KeyPages:
     """The versions and delete markers of exactly one key, read newest first, a page at a time.
 
-    A page is one LIST, which costs the same however much it brings.
+    A page is one LIST, which costs the same however much it brings, and one HEAD for a null version
+    that looks as if it came in parts.
     """
 
     def __init__(self, store: Store, bucket: str, key: str):
@@ -65,10 +67,25 @@ class KeyPages:
     async def read_page(self) -> None:
         """Read the next page. Raises StoreError."""
         page = await self._store.list_versions(self._bucket, self._key, after=self._after)
-        self._newest_first += [entry for entry in page.entries if entry.key == self._key]
+        self._newest_first += [await self._corrected(entry) for entry in page.entries if entry.key == self._key]
         past = bool(page.entries) and page.entries[-1].key != self._key
         self._after, self.is_whole = page.next_marker, page.next_marker is None or past
         self.pages += 1
+
+    async def _corrected(self, entry: Listed) -> Listed:
+        """Return a null version with the ETag that requests know.
+
+        SeaweedFS lists a large one with another ETag, which looks like that of an upload in parts.
+        """
+        if entry.version_id != NULL_VERSION or not is_multipart(entry.etag):
+            return entry
+        try:
+            info = await find(self._store, ObjectRef(self._bucket, self._key, NULL_VERSION))
+        except (Denied, Redirected, Rejected):
+            return entry
+        if info is None or info.etag == entry.etag:
+            return entry
+        return entry._replace(etag=info.etag, size_bytes=info.size_bytes, last_modified=info.last_modified)
 
     @property
     def versions(self) -> list[Listed]:
