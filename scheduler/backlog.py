@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
 from jobs.backup.events import ObjectEvent
+from jobs.core.model import NULL_VERSION
 from jobs.errors import LedgerError, StoreError
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
@@ -51,7 +52,7 @@ class Waiting(NamedTuple):
 
 
 class BacklogRow(NamedTuple):
-    """An object version that waits for a run."""
+    """An object version that waits for a run. Without a version id it is the key's latest."""
 
     bucket: str
     key: str
@@ -62,8 +63,13 @@ class BacklogRow(NamedTuple):
 
     @classmethod
     def of(cls, event: ObjectEvent, reason: str) -> BacklogRow:
-        """The row for an event."""
-        return cls(event.bucket, event.key, event.version_id, event.size_bytes, event.etag, reason)
+        """The row for an event.
+
+        An object without an id of its own is the null version, which others may cover before the
+        run, where versioning is enabled meanwhile.
+        """
+        version_id = event.version_id or NULL_VERSION
+        return cls(event.bucket, event.key, version_id, event.size_bytes, event.etag, reason)
 
 
 class Published(NamedTuple):

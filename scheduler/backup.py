@@ -24,7 +24,7 @@ from typing import Any
 from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
 from jobs.backup.job import Backup, BackupOptions, KeyProgress, KeyResult, Unfinished
 from jobs.core.enums import Deletes
-from jobs.core.model import Listed, ObjectVersion, Route, is_exact
+from jobs.core.model import Listed, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.core.pace import backoff_seconds
 from jobs.errors import (
@@ -320,8 +320,7 @@ class _Batch:
         assert delivery.pair is not None
         row = BacklogRow.of(delivery.event, reason)
         if version is not None:
-            version_id = version.version_id if is_exact(version.version_id) else None
-            row = row._replace(version_id=version_id, size_bytes=version.size_bytes, etag=version.etag)
+            row = row._replace(version_id=version.version_id, size_bytes=version.size_bytes, etag=version.etag)
         self.to_backlog[delivery.pair.name].append((delivery, row))
 
     async def _write_backlog(self) -> None:

@@ -114,6 +114,6 @@ class _FirstCopy(NamedTuple):
 
 def _is_of(row: ObjectVersion, info: ObjectInfo) -> bool:
     """True if HEAD of the key shows the row's version."""
-    if row.version_id is None:
+    if row.version_id in (None, NULL_VERSION):
         return info.version_id in (None, NULL_VERSION) and row.etag in (None, info.etag)
     return info.version_id == row.version_id

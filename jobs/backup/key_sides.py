@@ -63,12 +63,14 @@ def places_of(rows: Sequence[ObjectVersion], history: Sequence[Listed]) -> list[
     """Return the index of each row's version in the source's history.
 
     Without a version id the ETag identifies it. In a bucket with versions, that is the latest one
-    with this ETag.
+    with this ETag. A row of the null version means the latest one where no null version is: its
+    event did not say which version it was about.
     """
     objects = [place for place, version in enumerate(history) if not version.is_delete_marker]
-    by_id = {history[place].version_id: place for place in objects}
+    by_id: dict[str | None, int | None] = {history[place].version_id: place for place in objects}
     by_etag = {history[place].etag: place for place in objects}
     latest = objects[-1] if objects else None
+    by_id.setdefault(NULL_VERSION, latest)
     return [
         by_id.get(row.version_id) if row.version_id is not None else by_etag.get(row.etag) if row.etag else latest
         for row in rows
@@ -90,8 +92,14 @@ async def _describe(
 
     Versions that are gone are left out.
     """
-    places = places_of(rows, whole)
-    absent = {row.version_id or NULL_VERSION: row for row, place in zip(rows, places, strict=True) if place is None}
+    shown = {each.version_id for each in whole}
+    named = [(row, row.version_id or NULL_VERSION) for row in rows]
+    places = zip(named, places_of(rows, whole), strict=True)
+    absent = {
+        version_id: row
+        for (row, version_id), place in places
+        if place is None or (row.version_id is not None and version_id not in shown)
+    }
     answers = await asyncio.gather(*(_find(source, at_source._replace(version_id=version_id)) for version_id in absent))
     return [
         info

@@ -20,7 +20,7 @@ from urllib.parse import unquote_plus
 import scheduler.enqueue
 import scheduler.follow
 from jobs.backup.job import Backup, BackupOptions
-from jobs.core.model import Attributes, Location, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Attributes, Location, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.errors import Conflict, Denied, PreconditionFailed, StoreError, Throttled, Unavailable
 from jobs.policy.model import Policy
@@ -374,7 +374,7 @@ class World:
                 continue
             self.endings[f"run: {outcome.status}"] += 1
             if outcome.status is Status.ARCHIVED:
-                self.archived_keys.add((row.key, row.version_id or ""))
+                self.archived_keys.add((row.key, row.version_id or NULL_VERSION))
             assert outcome.status.value in ("copied", "same", "archived", "missing", "unverifiable"), outcome
             return
 
@@ -506,12 +506,15 @@ class World:
         allowed = [newest] if self.deletes == "mirror" else [newest, *later]
         if shown is not None and any(self._alike(each, shown) for each in allowed):
             return
-        if any(row["key"] == key and row["version_id"] in (None, newest.version_id) for row in self._backlog()):
+        if any(
+            row["key"] == key and row["version_id"] in (None, NULL_VERSION, newest.version_id)
+            for row in self._backlog()
+        ):
             return
         if waits_for_events and self._is_awaited(key, newest):
             return
         assert newest.is_archived, f"{key}: {shown.data if shown else None!r} is on top, not {newest.data!r}"
-        said = {(key, newest.version_id), (key, "")}
+        said = {(key, newest.version_id), (key, NULL_VERSION)}
         assert waits_for_events or said & self.archived_keys, f"{key} is archived, and nobody says so"
 
     def _is_awaited(self, key: str, version: Version | None) -> bool:
@@ -527,5 +530,5 @@ class World:
             is_asked = (message.name, message.key) == (CREATED, key) and message.knows_version
             if is_asked and any(each is version for each in there):
                 is_stored = any(self._alike(version, each) for each in copies)
-                is_said = {(key, version.version_id), (key, "")} & self.archived_keys
+                is_said = {(key, version.version_id), (key, NULL_VERSION)} & self.archived_keys
                 assert is_stored or is_said, f"{key} {version.version_id} ({version.data!r}) has no copy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.core.model import Attributes, Listed, ObjectRef
+from jobs.backup.job import Backup, BackupOptions
+from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.outcome import Outcome, Status
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
+from scheduler import backlog
 from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import batch, notification
@@ -76,6 +81,19 @@ class Key(Scene):
         version_id = self.history("source")[place].version_id
         self.run(MemoryStore.delete(self.store, "source", "k", version_id=version_id))
         return self.told("k", "ObjectRemoved:Delete", versionId=version_id)
+
+    def run_backlog(self) -> list[Outcome]:
+        """Publish a manifest of what waits, and copy its rows as a run does."""
+        return self.run(self._run_backlog())
+
+    async def _run_backlog(self) -> list[Outcome]:
+        published = await backlog.publish(self.runtime, "pair", await backlog.waiting(self.runtime, "pair"), "due")
+        assert published is not None
+        lines = (await self.runtime.read(str(published.manifest).removeprefix("s3://ledger/l/"))).decode().splitlines()
+        route = Route(Location("source"), Location("hotter"))
+        job = Backup(self.store, self.store, route, BackupOptions(), ByteBudget(1 << 20))
+        rows = [ObjectVersion(row, key, version_id) for row, (_, key, version_id) in enumerate(csv.reader(lines))]
+        return [outcome for row in rows for outcome in await job.process([row])]
 
     def backlog(self) -> list[tuple[str | None, int | None, str]]:
         return [(row["version_id"], row["size_bytes"], row["reason"]) for row in self.lines("backlog/")]
@@ -194,6 +212,28 @@ def test_a_large_version_below_an_older_one_is_handed_over_with_the_older_ones_e
     assert key.handle(late) == "same"
     version = key.history("source")[-1]
     assert key.backlog() == [(version.version_id, len(LARGE), "larger than 10 B")]
+
+
+def test_a_large_null_version_is_copied_though_another_one_came_before_the_run(tmp_path: Path) -> None:
+    """Versioning was enabled meanwhile. The row named the key alone, and the run found the newest version `same`."""
+    key = Key(tmp_path, versioned=False)
+    large = key.put("k", LARGE)
+    del large["Records"][0]["s3"]["object"]["versionId"]
+    assert key.handle(large) == "handed_over"
+    key.store._buckets.named["source"].is_versioned = True
+    assert key.handle(key.put("k", b"small")) == "copied"
+    assert [outcome.status for outcome in key.run_backlog()] == [Status.COPIED]
+    assert key.bodies() == [b"small", LARGE, b"small"]
+
+
+def test_a_large_object_without_versions_is_copied_by_the_run_as_it_is_then(tmp_path: Path) -> None:
+    key = Key(tmp_path, versioned=False)
+    for body in (LARGE, LARGE[::-1]):
+        large = key.put("k", body)
+        del large["Records"][0]["s3"]["object"]["versionId"]
+        assert key.handle(large) == "handed_over"
+    assert [outcome.status for outcome in key.run_backlog()] == [Status.COPIED]
+    assert key.bodies() == [LARGE[::-1]]
 
 
 def test_an_archived_version_below_a_removed_marker_is_handed_over(tmp_path: Path) -> None:
