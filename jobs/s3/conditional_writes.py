@@ -9,7 +9,8 @@ a write relies on it. AWS's own endpoints are not tried: their conditions are do
 
 Where a condition is ignored, the destination is looked at directly before the write. A write by
 another writer between the look and the write can then be lost, so every such outcome says that. A
-write that would replace an object for good, in a bucket without versions, is refused.
+write that would replace an object for good, in a bucket without versions, is refused. A source is
+looked at before it is copied and again afterwards, parts before they are published.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple, cast
 
-from jobs.core.model import Attributes, Checksum, ObjectRef
+from jobs.core.model import Attributes, Checksum, ObjectRef, is_exact
 from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.lookup import find
 from jobs.s3.retries import retry
@@ -84,6 +85,8 @@ class ConditionalWrites:
     def __init__(self, store: Store):
         self._store = store
         self._tried: dict[tuple[str, str], asyncio.Task[HonouredConditions]] = {}
+        self._sources: dict[str, dict[ObjectRef, str]] = {}
+        """By upload: the sources of its parts, each with its ETag."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -117,7 +120,10 @@ class ConditionalWrites:
 
         heeded = await self._heeded(bucket, key, _try_copy)
         await self._check_source(heeded, source, source_etag)
-        return await self._guarded(heeded, bucket, key, guard, write)
+        written = await self._guarded(heeded, bucket, key, guard, write)
+        if source[:2] != (bucket, key):
+            await self._check_source(heeded, source, source_etag, is_again=True)
+        return written
 
     async def copy_part(
         self,
@@ -131,7 +137,9 @@ class ConditionalWrites:
         number: int,
     ) -> PartDone:
         """UploadPartCopy."""
-        await self._check_source(await self._heeded(bucket, key, _try_copy_part), source, source_etag)
+        heeded = await self._heeded(bucket, key, _try_copy_part)
+        await self._check_source(heeded, source, source_etag)
+        self._sources.setdefault(upload_id, {})[source] = source_etag
         return await self._store.copy_part(source, source_etag, start, end, bucket, key, upload_id, number)
 
     async def complete_multipart(
@@ -146,15 +154,27 @@ class ConditionalWrites:
     ) -> Written:
         """CompleteMultipartUpload.
 
-        Raises Rejected for a write that would replace an object unguarded.
+        Raises Rejected for a write that would replace an object unguarded, and PreconditionFailed
+        where a source of its parts has changed since.
         """
 
         async def write() -> Written:
             return await self._store.complete_multipart(bucket, key, upload_id, parts, guard=guard, checksum=checksum)
 
+        for source, etag in self._sources.get(upload_id, {}).items():
+            heeded = await self._heeded(bucket, key, _try_copy_part)
+            await self._check_source(heeded, source, etag, is_again=True)
         if guard == UNGUARDED:
-            return await write()
-        return await self._guarded(await self._heeded(bucket, key, _try_complete), bucket, key, guard, write)
+            written = await write()
+        else:
+            written = await self._guarded(await self._heeded(bucket, key, _try_complete), bucket, key, guard, write)
+        self._sources.pop(upload_id, None)
+        return written
+
+    async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+        """AbortMultipartUpload."""
+        self._sources.pop(upload_id, None)
+        await self._store.abort_multipart(bucket, key, upload_id)
 
     async def _heeded(self, bucket: str, key: str, attempt: _Trial) -> HonouredConditions:
         """What the server heeds, tried once.
@@ -201,8 +221,14 @@ class ConditionalWrites:
                 400,
             )
 
-    async def _check_source(self, heeded: HonouredConditions, source: ObjectRef, etag: str | None) -> None:
-        if etag is None or Condition.SOURCE in heeded.conditions:
+    async def _check_source(
+        self, heeded: HonouredConditions, source: ObjectRef, etag: str | None, *, is_again: bool = False
+    ) -> None:
+        """Look at the source in the server's stead, before it is copied and, `is_again`, after that.
+
+        Others may have overwritten it in between, unless a version id names it.
+        """
+        if etag is None or Condition.SOURCE in heeded.conditions or (is_again and is_exact(source.version_id)):
             return
         there = await self._store.head(source)
         if there.etag != etag:

@@ -16,7 +16,7 @@ from jobs.errors import Denied, NotFound, PreconditionFailed, Rejected
 from jobs.s3.conditional_writes import ConditionalWrites, look_first
 from jobs.s3.http.endpoints import aws_endpoint, given_endpoint
 from jobs.s3.sessions import open_store
-from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, PartDone, Store, Written
+from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Page, PartDone, Store, Written
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.servers import Server
 
@@ -141,6 +141,61 @@ def test_a_source_that_has_moved_on_is_not_copied() -> None:
     with pytest.raises(PreconditionFailed, match="the source has the ETag"):
         asyncio.run(copy_part())
     assert keys(bare) == ["s"]
+
+
+class Overwritten(Careless):
+    """Somebody overwrites the source after the look at it, directly before a copy of it, or of its second part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._minimum_part_bytes = 1
+        self.create_bucket("b", versioned=False)
+
+    async def overwrite(self) -> str:
+        return (await MemoryStore.put(self, "b", "source", b"other bytes", PLAIN, guard=UNGUARDED)).etag
+
+    async def copy(self, source: ObjectRef, source_etag: str | None, *args: Any, guard: Guard) -> Written:
+        if source.key == "source":
+            await self.overwrite()
+        return await super().copy(source, source_etag, *args, guard=guard)
+
+    async def copy_part(self, source: ObjectRef, source_etag: str, *args: Any) -> PartDone:
+        etag = await self.overwrite() if args[0] and source.key == "source" else (await self.head(source)).etag
+        return await MemoryStore.copy_part(self, source, etag, *args)
+
+
+def test_parts_of_a_source_that_was_overwritten_meanwhile_are_not_published() -> None:
+    """The object had one part of each, and the outcome said `copied`."""
+
+    async def work() -> Any:
+        server = Overwritten()
+        store = look_first(server)
+        etag = (await store.put("b", "source", b"first bytes", PLAIN, guard=UNGUARDED)).etag
+        upload = await store.create_multipart("b", "target", PLAIN)
+        spans = ((0, 6, 1), (6, 11, 2))
+        parts = [
+            await store.copy_part(ObjectRef("b", "source"), etag, start, end, "b", "target", upload, number)
+            for start, end, number in spans
+        ]
+        with pytest.raises(PreconditionFailed):
+            await store.complete_multipart("b", "target", upload, parts, guard=ABSENT)
+        return keys_now(await server.list_objects("b", ""))
+
+    assert asyncio.run(work()) == ["source"]
+
+
+def test_a_copy_of_a_source_that_was_overwritten_meanwhile_is_not_taken_for_one_of_the_first() -> None:
+    async def work() -> None:
+        store = look_first(Overwritten())
+        etag = (await store.put("b", "source", b"first bytes", PLAIN, guard=UNGUARDED)).etag
+        with pytest.raises(PreconditionFailed):
+            await store.copy(ObjectRef("b", "source"), etag, "b", "target", CopySettings(), guard=ABSENT)
+
+    asyncio.run(work())
+
+
+def keys_now(page: Page) -> list[str]:
+    return [entry.key for entry in page.entries]
 
 
 def test_a_server_is_tried_once_for_each_operation_whoever_asks() -> None:
