@@ -23,6 +23,8 @@ from jobs.s3.store import Store
 
 CLOCKS_SECONDS = 300.0
 """The tolerated difference between our clock and S3's."""
+ATTEMPT_SECONDS = 3600.0
+"""How long after its announcement a delete may have been sent. A group takes minutes."""
 LISTED_AT_ONCE = 16
 
 
@@ -62,7 +64,8 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
     Repeating it is harmless.
 
     Where an attempt was killed before it confirmed, this removes the marker directly above the
-    version, if it is not older than that attempt. Versions above a marker stay where they are.
+    version, if it was set within `ATTEMPT_SECONDS` of that attempt. Versions above a marker stay
+    where they are.
     """
     deletes = ExactDeletes(store, tombstones.bucket)
     removed = lost = 0
@@ -104,8 +107,14 @@ def _marker(history: Sequence[Listed], stone: Tombstone) -> str | None:
     place = next((at for at, each in enumerate(history) if _is_named(stone, each)), None)
     if stone.marker_version_id is None:
         above = history[place + 1] if place is not None and place + 1 < len(history) else None
-        is_ours = above is not None and above.last_modified >= stone.recorded_at - CLOCKS_SECONDS
-        return _checked(above) if above is not None and above.is_delete_marker and is_ours else None
+        if above is None or not above.is_delete_marker or above.last_modified < stone.recorded_at - CLOCKS_SECONDS:
+            return None
+        if (since := above.last_modified - stone.recorded_at) > ATTEMPT_SECONDS:
+            raise _Refusal(
+                f"the delete marker {above.version_id} was set {since / 3600:.1f} hours after the run announced its "
+                "delete and was killed, so somebody else has deleted the object: remove it yourself if it should go"
+            )
+        return _checked(above)
     at = next((at for at, each in enumerate(history) if each.version_id == stone.marker_version_id), None)
     if at is None:
         return None

@@ -59,6 +59,10 @@ class Shop(MemoryStore):
         self.after_delete()
         return told
 
+    def is_announced(self) -> bool:
+        """Whether a run has announced what it is about to delete."""
+        return any(name.endswith("-intent.parquet") for name in self._buckets.named["ledger"].versions)
+
     def put_now(self, bucket: str, key: str, data: bytes, **attributes: Any) -> ObjectRef:
         made = asyncio.run(self.put(bucket, key, data, Attributes(**attributes), guard=UNGUARDED))
         return ObjectRef(bucket, key, made.version_id)

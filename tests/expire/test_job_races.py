@@ -84,6 +84,26 @@ def test_a_marker_that_one_attempt_knew_is_not_forgotten_by_the_next() -> None:
     assert not asyncio.run(store.list_versions("docs", "k")).entries
 
 
+@pytest.mark.parametrize("hours", [0, 2])
+def test_undo_leaves_a_marker_that_was_set_long_after_a_killed_attempt(hours: int) -> None:
+    """The attempt was killed before its delete. Much later somebody deleted the object, and undo brought it back."""
+    store = shop()
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    store.before_delete = lambda: _kill() if store.is_announced() else None
+    with pytest.raises(Killed):
+        one(store, row)
+    store.before_delete = lambda: None
+    store.now += hours * 3600
+    asyncio.run(store.delete("docs", "k"))
+    undone = asyncio.run(unhide(store, job(store).tombstones))
+    if not hours:  # the attempt may have set it, and its answer was lost
+        assert (undone.markers, undone.problems) == (1, [])
+        return
+    assert (undone.markers, [each.key for each in undone.problems]) == (0, ["k"])
+    assert "2.0 hours after" in undone.problems[0].problem
+
+
 def test_what_a_killed_attempt_deleted_is_expired_also_when_something_new_is_there() -> None:
     store, row = killed_over(versioned=False)
     store_over(store, b"newer")
