@@ -53,8 +53,9 @@ def status(options: StatusCommand) -> int:
 
     The exit code is 3 if something does. A run's bad rows count until a retry mends them, or a
     later run of the same kind looks at all of them: between the same places, with the same filters
-    or none, as deep. A pair's night counts until a later one, or --again, is well. Of all runs the
-    latest 100 count. The pairs are those of the policy, if there is one.
+    or none, as deep. Those of a pair's runs count until its next night, and a night counts until a
+    later one, or --again, is well. Of all runs the latest 100 count. The pairs are those of the
+    policy, if there is one.
 
     \b
     sealift status
@@ -79,7 +80,7 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     today = datetime.now(UTC).date()
     return {
         "ledger": str(ledger.location),
-        "problems": [*_night_problems(nights, runs, today), *_run_problems(runs, {each["pair"] for each in nights})],
+        "problems": [*_night_problems(nights, runs, today), *_run_problems(runs, nights)],
         "pairs": [{name: night.get(name) for name in ("pair", "night", "verdict", "exit_code")} for night in nights],
         "running": [run for run in runs if run["state"] == "incomplete"],
     }
@@ -134,11 +135,18 @@ def _days_ago(night: str, today: date) -> int:
         return NIGHT_DAYS + 1
 
 
-def _run_problems(runs: list[dict[str, Any]], pairs: set[str]) -> Iterator[str]:
-    """Runs that somebody has to act on. `runs`: the latest first. `pairs`: their nights say more."""
+def _run_problems(runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Runs that somebody has to act on. `runs`: the latest first.
+
+    `nights`: the last ones of the pairs, which say more of the runs that began before they ended.
+    """
+    ended = {night["pair"]: datetime.fromisoformat(night["finished_at"]) for night in nights if "finished_at" in night}
     well_again = repaired(runs, is_proof_only)
     for number, run in enumerate(runs):
-        is_over = run["run_id"] in well_again or run["pair"] in pairs
+        until = ended.get(run["pair"])
+        is_over = run["run_id"] in well_again or (
+            until is not None and datetime.fromisoformat(run["created_at"]) <= until
+        )
         if run["state"] in _NEXT:
             yield f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
         elif run["failures"] and not is_over and not any(covers(later, run) for later in runs[:number]):

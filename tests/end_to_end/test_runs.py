@@ -11,6 +11,7 @@ import pytest
 from tests.doubles.servers import Server
 from tests.end_to_end.conftest import World, discard, make_world
 from tests.end_to_end.pair_policy import write_policy
+from tests.end_to_end.test_reconcile import settle
 
 
 def test_list_show_report_and_watch_agree_on_a_run(world: World) -> None:
@@ -244,6 +245,24 @@ def test_status_keeps_bad_rows_that_a_backfill_of_another_prefix_did_not_look_at
     world.client.delete_object(Bucket=world.destination, Key="copies/docs/a")
     assert world.sealift(*backfill).code == 0
     assert "All is well" in world.sealift("status").stdout
+
+
+def test_status_keeps_bad_rows_of_a_pair_until_its_next_night(world: World, tmp_path: Path) -> None:
+    world.put("docs/a")
+    policy = ["--policy", write_policy(world, tmp_path)]
+    settle()
+    night = ["nightly", "--pair", "docs", *policy, "--margin", "0s", "--json"]
+    assert world.sealift(*night).code == 0
+    world.client.put_object(Bucket=world.destination, Key="copies/docs/a", Body=b"another, and newer")
+    assert world.sealift("backfill", "--pair", "docs", *policy).code == 3
+    status = world.sealift("status", *policy, "--json").document
+    assert status["pairs"][0]["exit_code"] == 0
+    assert any("-replicate-" in each for each in status["problems"]), status["problems"]
+    again = world.sealift(*night, "--again").document
+    assert again["left"] == 1
+    problems = world.sealift("status", *policy, "--json").document["problems"]
+    assert not any("-replicate-" in each for each in problems), problems
+    assert any(each.startswith(f"pair docs, night of {again['night']}: 1 object needs attention") for each in problems)
 
 
 def test_status_takes_the_retry_of_a_retry(world: World) -> None:
