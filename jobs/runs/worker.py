@@ -108,6 +108,7 @@ class Worker:
     rows that the plan gives it.
     `shard_sha256`: the digest of the shard's file, where an altered file could do harm.
     `lease`: the right to work at the shard. Its loss ends the attempt.
+    `clock`: epoch seconds, for the outcomes. `elapsed`: a clock that nobody sets, for all waiting.
     `clean_up`: called once all rows have outcomes in the ledger, while the shard is still ours.
     """
 
@@ -120,6 +121,7 @@ class Worker:
     on_checkpoint: Callable[[Sequence[Outcome]], None] = lambda outcomes: None
     shard_sha256: str | None = None
     clock: Callable[[], float] = time.time
+    elapsed: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
     plan: Plan | None = None
     lease: Lease | None = None
@@ -148,7 +150,7 @@ class Worker:
         """
         grace = self.limits.grace_seconds if grace_seconds is None else grace_seconds
         self._stopping, self._why = True, self._why or why
-        self._must_end_at = min(self._must_end_at, self.clock() + grace)
+        self._must_end_at = min(self._must_end_at, self.elapsed() + grace)
         if self.lease is not None:
             self.lease.end_deletes()
             if grace_seconds is not None:
@@ -192,7 +194,7 @@ class Worker:
     async def _run(self) -> Progress:
         self._pace = Pace(self.limits.in_flight)
         self._failures = FailureLimits(self.limits.max_failures)
-        self._last_answer = self._last_checkpoint = self.clock()
+        self._last_answer = self._last_checkpoint = self.elapsed()
         numbers = (self.plan or await self.ledger.plan(self.run_id)).row_numbers()[self.shard]
         await self._count_settled(numbers)
         shard = await self.ledger.shard(self.run_id, self.shard, numbers)
@@ -212,7 +214,7 @@ class Worker:
                 task.add_done_callback(tasks.discard)
                 if self._checkpoint_is_due():
                     await self._checkpoint()
-            while tasks and self._broken is None and self.clock() < self._must_end_at:
+            while tasks and self._broken is None and self.elapsed() < self._must_end_at:
                 await asyncio.wait(tuple(tasks), timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if self._checkpoint_is_due():
                     await self._checkpoint()
@@ -285,7 +287,7 @@ class Worker:
 
     async def _process(self, rows: list[ObjectVersion]) -> list[Outcome]:
         for attempt in range(1, TRIES + 1):
-            began = self.clock()
+            began = self.elapsed()
             try:
                 outcomes = await self.job.process(rows)
             except (Unavailable, Conflict, PreconditionFailed) as error:
@@ -296,7 +298,7 @@ class Worker:
                 if self._must_end():
                     raise asyncio.CancelledError from error  # no outcome: another attempt does these rows
             else:
-                self._last_answer = self.clock()
+                self._last_answer = self.elapsed()
                 self._pace.succeed(self._last_answer - began)
                 return outcomes
         raise AssertionError("the last try returns")
@@ -305,11 +307,11 @@ class Worker:
         """Slow down when S3 throttles. Give up when nothing has answered for long."""
         self._done = self._done._replace(last_error=str(error)[:ERROR_CHARACTERS])
         if isinstance(error, Throttled):
-            self._pace.throttle(self.clock())
+            self._pace.throttle(self.elapsed())
             self._done = self._done._replace(throttled=self._done.throttled + 1)
         if error.status:
-            self._last_answer = self.clock()
-        elif self.clock() - self._last_answer > self.limits.patience_seconds:
+            self._last_answer = self.elapsed()
+        elif self.elapsed() - self._last_answer > self.limits.patience_seconds:
             raise Unavailable(
                 error.operation,
                 error.target,
@@ -338,14 +340,13 @@ class Worker:
 
     def _checkpoint_is_due(self) -> bool:
         rows = len(self._pending)
-        # A clock that was set back says nothing: late is safe.
-        late = not 0 <= self.clock() - self._last_checkpoint < self.limits.checkpoint_seconds
+        late = self.elapsed() - self._last_checkpoint >= self.limits.checkpoint_seconds
         return rows >= self.limits.checkpoint_rows or (rows > 0 and late)
 
     async def _checkpoint(self) -> None:
         """Write the outcomes since the last checkpoint."""
         outcomes, self._pending = self._pending, []
-        self._last_checkpoint = self.clock()
+        self._last_checkpoint = self.elapsed()
         if not outcomes:
             return
         bad_rows = sum(outcome.status not in GOOD for outcome in outcomes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -172,13 +173,41 @@ def test_silence_ends_the_attempt_after_a_checkpoint() -> None:
 
     async def scene() -> None:
         ledger = await ledger_with_a_shard()
-        worker = Worker(ledger, "run", 0, Scripted(silence), LIMITS, clock=lambda: now[0])
+        worker = Worker(ledger, "run", 0, Scripted(silence), LIMITS, elapsed=lambda: now[0])
         with pytest.raises(Unavailable, match="sealift runs retry run"):
             await worker.run()
         outcomes = await outcomes_of(ledger)
         assert sorted(outcome.row for outcome in outcomes) == list(range(20))
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("step", [86_400.0, -86_400.0], ids=["ahead", "back"])
+def test_a_wall_clock_that_is_set_says_nothing_of_how_long_s3_is_silent(step: float) -> None:
+    """Set ahead, the first refused connection would have ended the attempt. Set back, none would have for a day."""
+    wall, elapsed = [1e9], [0.0]
+
+    async def scene(silent_seconds: float) -> None:
+        async def process(row: ObjectVersion) -> Status:
+            wall[0] += step
+            elapsed[0] += silent_seconds
+            raise Unavailable("CopyObject", row.key, "ConnectionRefused")
+
+        worker = Worker(
+            await ledger_with_a_shard(),
+            "run",
+            0,
+            Scripted(process),
+            replace(LIMITS, in_flight=1),
+            clock=lambda: wall[0],
+            elapsed=lambda: elapsed[0],
+            chance=lambda: 0.0,
+        )
+        await worker.run()
+
+    asyncio.run(scene(0.0))
+    with pytest.raises(Unavailable, match="no answer for 5 s"):
+        asyncio.run(scene(6.0))
 
 
 def test_credentials_that_are_refused_end_the_attempt_after_a_checkpoint_and_settle_no_row() -> None:
@@ -427,24 +456,26 @@ def test_a_good_row_of_an_earlier_attempt_counts_where_all_rows_of_this_one_fail
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("step", [7.0, -3600.0])
-def test_a_checkpoint_is_due_by_time_and_after_the_clock_was_set_back(step: float) -> None:
-    """Rows alone would give none before the end. Each row takes 7 of the 60 seconds, or 1 sets the clock back."""
+@pytest.mark.parametrize("step", [0.0, -3600.0], ids=["", "while the wall clock is set back"])
+def test_a_checkpoint_is_due_by_time(step: float) -> None:
+    """Rows alone would give none before the end. Each row takes 7 of the 60 seconds."""
 
     async def scene() -> None:
         ledger = await ledger_with_a_shard()
-        now, seen = [1e6], list[int]()
+        now, wall, seen = [1e6], [1e9], list[int]()
 
         async def slowly(row: ObjectVersion) -> Status:
-            now[0] += step if step > 0 or row.row == 5 else 1e-3
+            now[0] += 7.0
+            wall[0] += step
             seen.append(sum(checkpoint.rows for checkpoint in await ledger.checkpoints("run")))
             return Status.COPIED
 
         limits = replace(LIMITS, checkpoint_rows=10_000, in_flight=1)
-        await Worker(ledger, "run", 0, Scripted(slowly), limits, clock=lambda: now[0]).run()
+        clocks: dict[str, Any] = {"clock": lambda: wall[0], "elapsed": lambda: now[0]}
+        await Worker(ledger, "run", 0, Scripted(slowly), limits, **clocks).run()
         sizes = [checkpoint.rows for checkpoint in await ledger.checkpoints("run")]
         assert sum(sizes) == ROWS
         assert seen[30] > 0, "nothing was written while the worker worked"
-        assert len(sizes) == (7 if step > 0 else 2), sizes
+        assert len(sizes) == 7, sizes
 
     asyncio.run(scene())

@@ -225,6 +225,7 @@ class Course:
             Watching(job, process, self.model),
             limits,
             clock=process.clock,
+            elapsed=self.world.loop.time,
             chance=self.world.chance,
             lease=lease,
             clean_up=self._clean_up(process, store, ledger),
