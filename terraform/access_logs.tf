@@ -13,6 +13,11 @@ resource "aws_s3_bucket" "logs" {
   bucket = each.value
   region = each.key
   tags   = merge(local.tags, { Use = "access logs" })
+
+  # The account in its name does not change. One that the plan does not know yet would make another bucket.
+  lifecycle {
+    ignore_changes = [bucket]
+  }
 }
 
 resource "aws_s3_bucket_versioning" "logs" {

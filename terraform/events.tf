@@ -26,7 +26,7 @@ locals {
   bridged   = { for bucket, each in local.sources : bucket => each if !contains(keys(local.direct), bucket) }
 
   thawing     = { for bucket in distinct([for pair in local.archives : pair.archive.bucket]) : bucket => local.written[bucket] }
-  own_thawing = { for bucket, each in local.thawing : bucket => each.region if each.account == local.account }
+  own_thawing = { for bucket, each in local.thawing : bucket => each.region if each.account == local.owner }
 
   # EventBridge's filter on a bucket, and on prefixes where not all keys count.
   object_filters = { for bucket in keys(local.sources) : bucket => merge(
@@ -41,7 +41,7 @@ locals {
 
   event_patterns = merge(
     { for bucket, each in local.bridged : "objects-${bucket}" => {
-      regions = [each.account == local.account ? each.region : local.region] # another account's rule forwards to our bus
+      regions = [each.account == local.owner ? each.region : local.region] # another account's rule forwards to our bus
       to      = "queue"
       pattern = local.object_patterns[bucket]
     } },

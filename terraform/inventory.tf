@@ -2,7 +2,7 @@
 
 locals {
   # Who delivers to our buckets: other accounts' hot buckets, replicas and their inventories are made there.
-  delivering_accounts = distinct(concat([local.account], [for each in local.inventoried : each.account]))
+  delivering_accounts = distinct(concat([local.account], compact(values(local.inventoried)[*].account)))
 
   inventoried = { for each in distinct(concat(
     [for pair in local.pairs : { bucket = pair.source.bucket, region = pair.source.region, account = pair.source.account } if pair.source.inventory],
@@ -16,7 +16,7 @@ locals {
 }
 
 resource "aws_s3_bucket_inventory" "this" {
-  for_each = { for bucket, each in local.inventoried : bucket => each if each.account == local.account }
+  for_each = { for bucket, each in local.inventoried : bucket => each if each.account == local.owner }
 
   bucket                   = each.key
   region                   = each.value.region

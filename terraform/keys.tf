@@ -2,7 +2,7 @@
 
 locals {
   key_regions = setunion(var.kept_key_regions, setsubtract(
-    toset([for use in local.uses : use.region if use.kms_key == "create" && use.account == local.account]),
+    toset([for use in local.uses : use.region if use.kms_key == "create" && use.account == local.owner]),
     keys(var.kms_key_arns),
   ))
   key_arns = merge({ for region, key in aws_kms_key.this : region => key.arn }, var.kms_key_arns)

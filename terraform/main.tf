@@ -3,7 +3,15 @@
 # regional resource takes `region`, and each of them here says it. Buckets, keys and rules of several regions stand in
 # one `for_each`, and need no provider each.
 
-data "aws_caller_identity" "current" {}
+data "aws_caller_identity" "current" {
+  lifecycle {
+    # here, since all that is made waits for it, also where it is read while applying
+    postcondition {
+      condition     = local.owner == null || local.owner == self.account_id
+      error_message = "account ${coalesce(local.owner, "null")}: expected ${self.account_id}, the account of the provider"
+    }
+  }
+}
 
 data "aws_partition" "current" {}
 
@@ -18,6 +26,8 @@ data "aws_availability_zones" "available" {
   }
 }
 
+# With `depends_on` on the module a plan knows nothing of these data sources. So they are values only: what there is, the
+# keys of every for_each, follows from the policy file and the variables.
 locals {
   account    = data.aws_caller_identity.current.account_id
   partition  = data.aws_partition.current.partition

@@ -9,8 +9,9 @@ locals {
   makes_vpc = local.makes_queue && length(var.subnet_ids) == 0
   vpc       = toset([for name in ["this"] : name if local.makes_vpc])
 
-  zones              = local.makes_vpc ? slice(data.aws_availability_zones.available.names, 0, var.availability_zones) : []
-  subnet_ids         = local.makes_vpc ? [for zone in local.zones : aws_subnet.private[zone].id] : var.subnet_ids
+  # By number: a plan may not know the names of the zones.
+  subnets            = local.makes_vpc ? { for number in range(var.availability_zones) : tostring(number) => number } : {}
+  subnet_ids         = local.makes_vpc ? [for name in keys(local.subnets) : aws_subnet.private[name].id] : var.subnet_ids
   security_group_ids = local.makes_vpc ? [for group in aws_security_group.worker : group.id] : var.security_group_ids
 
   # Pulling the image, writing logs, submitting and following jobs; EC2 hosts also have to find their cluster.
@@ -43,7 +44,7 @@ locals {
         Principal = "*"
         Action    = "s3:*"
         Resource  = flatten([for bucket in local.reached_buckets : ["arn:${local.partition}:s3:::${bucket}", "arn:${local.partition}:s3:::${bucket}/*"]])
-        Condition = { StringEquals = merge(local.by_our_principals, { "aws:ResourceAccount" = distinct(concat([local.account], local.named[*].account, var.source_accounts)) }) }
+        Condition = { StringEquals = merge(local.by_our_principals, { "aws:ResourceAccount" = distinct(concat([local.account], compact(local.named[*].account), var.source_accounts)) }) }
       },
       {
         # ECR keeps layers in a bucket of AWS's, and signs the requests for them itself: no condition on the principal holds.
@@ -125,13 +126,18 @@ resource "aws_default_security_group" "closed" {
 }
 
 resource "aws_subnet" "private" {
-  for_each = toset(local.zones)
+  for_each = local.subnets
 
   region            = local.region
   vpc_id            = aws_vpc.this["this"].id
-  availability_zone = each.key
-  cidr_block        = cidrsubnet(var.vpc_cidr, 2, index(local.zones, each.key))
+  availability_zone = data.aws_availability_zones.available.names[each.value]
+  cidr_block        = cidrsubnet(var.vpc_cidr, 2, each.value)
   tags              = merge(local.tags, { Name = "${local.name}-${each.key}" })
+
+  # It stays where it is. Zones that the plan does not know yet would make another subnet, under running workers.
+  lifecycle {
+    ignore_changes = [availability_zone]
+  }
 }
 
 resource "aws_route_table" "private" {
@@ -143,7 +149,7 @@ resource "aws_route_table" "private" {
 }
 
 resource "aws_route_table_association" "private" {
-  for_each = toset(local.zones)
+  for_each = local.subnets
 
   region         = local.region
   subnet_id      = aws_subnet.private[each.key].id

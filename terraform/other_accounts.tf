@@ -8,8 +8,8 @@
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/example-walkthroughs-managing-access-example2.html
 
 locals {
-  foreign         = { for bucket, each in local.written : bucket => each if each.account != local.account }
-  foreign_sources = { for bucket, each in local.sources : bucket => each if each.account != local.account }
+  foreign         = { for bucket, each in local.written : bucket => each if each.account != local.owner }
+  foreign_sources = { for bucket, each in local.sources : bucket => each if each.account != local.owner }
   # What roles write with an ACL: in buckets of other accounts, and where the policy says so.
   given_buckets = concat(keys(local.foreign), flatten([for pair in local.pairs : [
     for side in [pair.destination, pair.archive] : side.bucket if try(side.acl, null) != null
@@ -127,7 +127,7 @@ locals {
     { for bucket, each in local.foreign_sources : "objects-${bucket}" => { account = each.account, region = each.region, pattern = local.object_patterns[bucket] } },
     { for bucket, each in local.thawing : "restored-${bucket}" => { account = each.account, region = each.region, pattern = {
       source = ["aws.s3"], detail-type = ["Object Restore Completed"], detail = { bucket = { name = [bucket] } }
-    } } if each.account != local.account },
+    } } if each.account != local.owner },
   )
 
   foreign_accounts = toset(length(local.mistakes) == 0 ? local.foreign_named[*].account : [])

@@ -3,7 +3,7 @@
 
 locals {
   twinned = { for name, pair in local.replicas : name => pair
-  if pair.replica.account == local.account || contains(keys(var.other_accounts), pair.replica.account) }
+  if pair.replica.account == local.owner || contains(keys(var.other_accounts), pair.replica.account) }
 
   replicated = { for bucket in distinct([for pair in local.twinned : pair.destination.bucket]) : bucket => {
     region = local.buckets[bucket].region
@@ -44,12 +44,12 @@ resource "aws_s3_bucket_replication_configuration" "this" {
 
       destination {
         bucket        = local.bucket_arns[rule.value.replica.bucket]
-        account       = rule.value.replica.account == local.account ? null : rule.value.replica.account
+        account       = rule.value.replica.account == local.owner ? null : rule.value.replica.account
         storage_class = rule.value.replica.storage_class
 
         # replicas belong to the owner of their bucket, also where ACLs are on
         dynamic "access_control_translation" {
-          for_each = rule.value.replica.account == local.account ? [] : ["Destination"]
+          for_each = rule.value.replica.account == local.owner ? [] : ["Destination"]
 
           content {
             owner = access_control_translation.value
@@ -193,7 +193,7 @@ resource "aws_iam_role_policy" "replication" {
       # https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-change-owner.html
       [for resources in [distinct(flatten([for name, pair in local.replicas : [
         for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"
-        ] if pair.replica.account != local.account]))] : {
+        ] if pair.replica.account != local.owner]))] : {
         Sid      = "GiveReplicasToTheirBucketsOwner"
         Effect   = "Allow"
         Action   = "s3:ObjectOwnerOverrideToBucketOwner"

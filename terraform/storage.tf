@@ -25,11 +25,11 @@ locals {
       noncurrent_days = null, transitions = [],
     } if pair.archive != null],
     [for region, bucket in local.inventory.buckets : {
-      bucket = bucket, region = region, account = local.account, use = "inventory", encryption = "aws:kms", kms_key = "create",
+      bucket = bucket, region = region, account = local.owner, use = "inventory", encryption = "aws:kms", kms_key = "create",
       lock   = null, is_locked = false, noncurrent_days = 30, transitions = [],
     }],
     [{
-      bucket = local.ledger.bucket, region = local.region, account = local.account, use = "ledger", encryption = "aws:kms", kms_key = "create",
+      bucket = local.ledger.bucket, region = local.region, account = local.owner, use = "ledger", encryption = "aws:kms", kms_key = "create",
       lock   = null, is_locked = false, noncurrent_days = null, transitions = [],
     }],
   )
@@ -46,10 +46,10 @@ locals {
     noncurrent_days = try(max([for use in uses : use.noncurrent_days if use.noncurrent_days != null]...), null)
     transitions     = try([for use in uses : use.transitions if length(use.transitions) > 0][0], [])
   } }
-  buckets     = { for bucket, each in local.written : bucket => each if each.account == local.account }
+  buckets     = { for bucket, each in local.written : bucket => each if each.account == local.owner }
   bucket_arns = { for bucket in distinct(local.named[*].bucket) : bucket => "arn:${local.partition}:s3:::${bucket}" }
   bucket_keys = { for bucket, each in local.written : bucket => each.kms_key != "create" ? each.kms_key : (
-    each.account == local.account ? local.key_arns[each.region] : try(var.other_accounts[each.account].kms_key_arns[each.region], null)
+    each.account == local.owner ? local.key_arns[each.region] : try(var.other_accounts[each.account].kms_key_arns[each.region], null)
   ) }
 }
 
@@ -62,6 +62,9 @@ resource "aws_s3_bucket" "this" {
   region              = each.value.region
   object_lock_enabled = each.value.is_locked
   tags                = merge(local.tags, { Use = join(" ", each.value.uses) })
+
+  # Names are the whole world's: none is taken in an account that the policy does not mean.
+  depends_on = [data.aws_caller_identity.current]
 }
 
 resource "aws_s3_bucket_versioning" "this" {
