@@ -34,6 +34,28 @@ locals {
     }
   }] }
 
+  # Owners of hot buckets in other accounts replicate to buckets of ours. Replicas are ours then.
+  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-change-owner.html
+  replica_grants = { for bucket, accounts in local.replicator_accounts : bucket => flatten([for account in accounts : [
+    {
+      Sid       = "ReplicateFromAnotherAccount"
+      Effect    = "Allow"
+      Principal = { AWS = "arn:${local.partition}:iam::${account}:root" }
+      Action = concat(["s3:ReplicateObject", "s3:ReplicateTags", "s3:ObjectOwnerOverrideToBucketOwner"],
+      anytrue([for rule in local.replication_rules : rule.replica.delete_markers if rule.replica.bucket == bucket && rule.hot.account == account]) ? ["s3:ReplicateDelete"] : [])
+      Resource  = distinct([for rule in local.replication_rules : "${local.bucket_arns[bucket]}/${rule.prefix}*" if rule.replica.bucket == bucket && rule.hot.account == account])
+      Condition = { ArnLike = { "aws:PrincipalArn" = local.replicators[account] } }
+    },
+    {
+      Sid       = "SeeVersioningFromAnotherAccount"
+      Effect    = "Allow"
+      Principal = { AWS = "arn:${local.partition}:iam::${account}:root" }
+      Action    = ["s3:GetBucketVersioning", "s3:ListBucket"]
+      Resource  = [local.bucket_arns[bucket]]
+      Condition = { ArnLike = { "aws:PrincipalArn" = local.replicators[account] } }
+    },
+  ]]) }
+
   # What lies in the ledger is written once; whoever writes says so (If-None-Match: *), or is refused. A damaged index of an
   # archive may be replaced by who names the one that it replaces (If-Match). The table is jobs/ledger/write_rules.py's.
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
@@ -76,6 +98,7 @@ resource "aws_s3_bucket_policy" "this" {
       local.bucket_denies[each.key],
       lookup(local.inventory_grants, each.key, []),
       lookup(local.ledger_denies, each.key, []),
+      local.replica_grants[each.key],
     )
   })
 

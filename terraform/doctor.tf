@@ -42,6 +42,7 @@ locals {
       Resource = concat(
         [for place in ["sqs:*:${local.account}:", "events:*:${local.account}:rule/", "lambda:*:${local.account}:function:"] :
         "arn:${local.partition}:${place}${local.name}-*"],
+        [for account in local.foreign_accounts : "arn:${local.partition}:sqs:*:${account}:${local.name}-undelivered"],
         ["arn:${local.partition}:scheduler:${local.region}:${local.account}:schedule/${local.name}/*", aws_ecr_repository.this.arn],
         [for path in distinct([var.role_path, "/"]) : "arn:${local.partition}:iam::${local.account}:role${path}${local.name}-*"],
       )

@@ -39,6 +39,11 @@ locals {
     { source = ["aws.s3"], detail-type = ["Object Created", "Object Deleted", "Object Restore Completed"], detail = filter }
   }
 
+  alarm_pattern = { source = ["aws.cloudwatch"], detail-type = ["CloudWatch Alarm State Change"], detail = {
+    alarmName = [{ prefix = "${local.name}-" }]
+    state     = { value = ["ALARM"] }
+  } }
+
   event_patterns = merge(
     { for bucket, each in local.bridged : "objects-${bucket}" => {
       regions = [each.account == local.owner ? each.region : local.region] # another account's rule forwards to our bus
@@ -79,10 +84,13 @@ locals {
     { for any in slice(["far-alarms"], 0, length(local.alarm_regions) > 0 ? 1 : 0) : any => {
       regions = local.alarm_regions
       to      = "topic"
-      pattern = { source = ["aws.cloudwatch"], detail-type = ["CloudWatch Alarm State Change"], detail = {
-        alarmName = [{ prefix = "${local.name}-" }]
-        state     = { value = ["ALARM"] }
-      }, region = tolist(local.alarm_regions) }
+      pattern = merge(local.alarm_pattern, { account = [local.account], region = tolist(local.alarm_regions) })
+    } },
+    # The same of other accounts, whose rules forward to our bus.
+    { for any in slice(["others-alarms"], 0, length(local.foreign_watched) > 0 ? 1 : 0) : any => {
+      regions = [local.region]
+      to      = "topic"
+      pattern = merge(local.alarm_pattern, { account = distinct(values(local.foreign_watched)[*].account) })
     } },
   )
 

@@ -37,6 +37,20 @@ resource "aws_kms_key" "this" {
         },
       ],
       [
+        for account in distinct(flatten([for bucket, accounts in local.replicator_accounts : accounts
+          if local.buckets[bucket].region == each.key && local.buckets[bucket].kms_key == "create"])) : {
+          Sid       = "ReplicateFromAnotherAccount"
+          Effect    = "Allow"
+          Principal = { AWS = "arn:${local.partition}:iam::${account}:root" }
+          Action    = "kms:Encrypt"
+          Resource  = "*"
+          Condition = {
+            StringEquals = { "kms:ViaService" = "s3.${each.key}.${local.dns_suffix}" }
+            ArnLike      = { "aws:PrincipalArn" = local.replicators[account] }
+          }
+        }
+      ],
+      [
         for service in ["cloudwatch", "budgets"] : {
           Sid       = "${title(service)}Publishes" # to the topic
           Effect    = "Allow"

@@ -6,18 +6,21 @@ locals {
 
   # S3 publishes latency in the replica's region, and failed operations in the hot bucket's, by rule.
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/repl-metrics.html
-  replication_alarms = merge(flatten([for bucket, each in local.replicated : [for rule in each.rules : {
+  alarms_of_rules = merge([for rule in local.replication_rules : {
     "${rule.id}-replication" = {
-      metric = "ReplicationLatency", statistic = "Maximum", periods = 3, region = rule.replica.region, hot = bucket, rule = rule.id, twin = rule.replica.bucket
+      metric = "ReplicationLatency", statistic = "Maximum", periods = 3, region = rule.replica.region, hot = rule.hot.bucket, rule = rule.id, twin = rule.replica.bucket
+      pair   = rule.pair, account = rule.hot.account
       above  = rule.replica.replication_time_control ? 900 : 86400
-      means  = "Replication from ${bucket} to ${rule.replica.bucket} is more than ${rule.replica.replication_time_control ? "15 minutes" : "a day"} behind."
+      means  = "Replication from ${rule.hot.bucket} to ${rule.replica.bucket} is more than ${rule.replica.replication_time_control ? "15 minutes" : "a day"} behind."
     }
     "${rule.id}-replication-failed" = {
-      metric = "OperationsFailedReplication", statistic = "Sum", periods = 1, region = each.region, hot = bucket, rule = rule.id, twin = rule.replica.bucket
+      metric = "OperationsFailedReplication", statistic = "Sum", periods = 1, region = rule.hot.region, hot = rule.hot.bucket, rule = rule.id, twin = rule.replica.bucket
+      pair   = rule.pair, account = rule.hot.account
       above  = 0
-      means  = "S3 could not replicate from ${bucket} to ${rule.replica.bucket}, and does not try again: mend the cause, then copy these objects by S3 Batch Replication."
+      means  = "S3 could not replicate from ${rule.hot.bucket} to ${rule.replica.bucket}, and does not try again: mend the cause, then copy these objects by S3 Batch Replication."
     }
-  }]])...)
+  }]...)
+  replication_alarms = { for name, each in local.alarms_of_rules : name => each if each.account == local.owner && contains(keys(local.twinned), each.pair) }
 
   # Where rules forward from, and where alarms are that have to be heard here.
   alarm_regions = toset([for region in concat(

@@ -1,5 +1,5 @@
-# What other accounts make for this one: buckets and keys of their own, that let the roles of this account in, and rules
-# that forward the events of their buckets. modules/other-account makes it there, from the output `other_accounts`.
+# What other accounts make for this one: buckets and keys of their own, that let the roles of this account in, rules that
+# forward the events of their buckets, and the replication of their hot buckets. modules/other-account makes it there, from the output `other_accounts`.
 #
 # S3 copies in the name of one principal, which reads the one bucket and writes the other: a role of the other account
 # could not read here, so that roles stay in this account, and both sides allow them. Principals are the account and a
@@ -72,15 +72,15 @@ locals {
       {
         sid = "Replicate"
         actions = concat(["s3:ReplicateObject", "s3:ReplicateTags", "s3:ObjectOwnerOverrideToBucketOwner"],
-        anytrue([for pair in local.replicas : pair.replica.delete_markers if pair.replica.bucket == bucket]) ? ["s3:ReplicateDelete"] : [])
+        anytrue([for pair in local.own_replicas : pair.replica.delete_markers if pair.replica.bucket == bucket]) ? ["s3:ReplicateDelete"] : [])
         roles = ["replication"]
-        where = kinds.replica
+        where = [for rule in local.replication_rules : "${local.bucket_arns[bucket]}/${rule.prefix}*" if rule.replica.bucket == bucket && rule.hot.account == local.owner]
       },
       {
         sid     = "SeeVersioning"
         actions = ["s3:GetBucketVersioning", "s3:ListBucket"]
         roles   = ["replication"]
-        where   = length(kinds.replica) > 0 ? [local.bucket_arns[bucket]] : []
+        where   = [for rule in local.replication_rules : local.bucket_arns[bucket] if rule.replica.bucket == bucket && rule.hot.account == local.owner]
       },
     ],
   ) }
@@ -128,7 +128,37 @@ locals {
     { for bucket, each in local.thawing : "restored-${bucket}" => { account = each.account, region = each.region, pattern = {
       source = ["aws.s3"], detail-type = ["Object Restore Completed"], detail = { bucket = { name = [bucket] } }
     } } if each.account != local.owner },
+    { for name, each in local.foreign_watched : name => merge(each, { pattern = local.alarm_pattern }) },
   )
+
+  # Where alarms of theirs are that have to be heard here: on replication, and on what their rules could not forward.
+  foreign_watched = { for each in distinct(concat(
+    [for bucket, each in local.foreign_sources : { account = each.account, region = each.region }],
+    [for bucket, each in local.thawing : { account = each.account, region = each.region } if each.account != local.owner],
+    [for each in values(local.alarms_of_rules) : { account = each.account, region = each.region } if each.account != local.owner],
+  )) : "alarms-${each.account}-${each.region}" => each }
+
+  # Their hot buckets: only a bucket's owners replicate it. Replicas are theirs or ours.
+  foreign_rules = { for bucket in keys(local.foreign) : bucket => [for rule in local.replication_rules : {
+    id                       = rule.id
+    prefix                   = rule.prefix
+    bucket                   = rule.replica.bucket
+    region                   = rule.replica.region
+    account                  = rule.replica.account == rule.hot.account ? null : rule.replica.account
+    storage_class            = rule.replica.storage_class
+    delete_markers           = rule.replica.delete_markers
+    replication_time_control = rule.replica.replication_time_control
+    # `create` is a key of theirs where the replica is theirs
+    kms_key = local.written[rule.replica.bucket].kms_key != "create" || rule.replica.account == rule.hot.account ? local.written[rule.replica.bucket].kms_key : local.key_arns[rule.replica.region]
+  } if rule.hot.bucket == bucket] }
+
+  # Who replicates to our buckets from theirs. The path of the role is theirs to choose.
+  replicator_accounts = { for bucket in keys(local.buckets) : bucket => distinct([
+    for rule in local.replication_rules : rule.hot.account if rule.replica.bucket == bucket && rule.hot.account != local.owner
+  ]) }
+  replicators = { for account in distinct(flatten(values(local.replicator_accounts))) : account => [
+    for path in ["", "*/"] : "arn:${local.partition}:iam::${account}:role/${path}${local.name}-replication"
+  ] }
 
   foreign_accounts = toset(length(local.mistakes) == 0 ? local.foreign_named[*].account : [])
   other_accounts = { for account in local.foreign_accounts : account => {
@@ -147,12 +177,13 @@ locals {
       noncurrent_days = each.noncurrent_days
       transitions     = each.transitions
       hears_thaws     = contains(keys(local.thawing), bucket)
+      replication     = local.foreign_rules[bucket]
       policy = jsonencode({ Version = "2012-10-17", Statement = concat(local.bucket_denies[bucket], local.shared_statements[bucket], [{
         Sid       = "SeeSettings" # `sealift doctor`
         Effect    = "Allow"
         Principal = local.from_this_account
         Action = ["s3:GetBucketVersioning", "s3:GetEncryptionConfiguration", "s3:GetBucketObjectLockConfiguration", "s3:GetBucketOwnershipControls",
-        "s3:GetBucketPublicAccessBlock", "s3:GetLifecycleConfiguration", "s3:GetInventoryConfiguration"]
+        "s3:GetBucketPublicAccessBlock", "s3:GetLifecycleConfiguration", "s3:GetInventoryConfiguration", "s3:GetReplicationConfiguration"]
         Resource = [local.bucket_arns[bucket]]
       }]) })
       inventory = !contains(keys(local.inventoried), bucket) ? null : {
@@ -162,6 +193,15 @@ locals {
         fields     = local.inventory_fields
         kms_key    = local.key_arns[each.region]
       }
+    } if each.account == account }
+    alarms = { for name, each in local.alarms_of_rules : "${local.name}-${name}" => {
+      region     = each.region
+      metric     = each.metric
+      statistic  = each.statistic
+      periods    = each.periods
+      above      = each.above
+      means      = each.means
+      dimensions = { SourceBucket = each.hot, DestinationBucket = each.twin, RuleId = each.rule }
     } if each.account == account }
     events = { for name, each in local.foreign_events : name => {
       region  = each.region

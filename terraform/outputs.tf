@@ -53,6 +53,9 @@ output "roles" {
 output "other_accounts" {
   description = "For each other account of the policy: what modules/other-account makes there, from the file that `terraform output -json other_accounts` prints or in the same root."
   value       = local.other_accounts
+
+  # S3 refuses a rule that replicates to a bucket which is not there, keeps no versions or does not let it in
+  depends_on = [aws_s3_bucket_versioning.this, aws_s3_bucket_policy.this]
 }
 
 output "topic" {

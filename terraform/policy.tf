@@ -185,8 +185,13 @@ locals {
     flatten([for pair in local.read : concat(
       [for name in ["notifications", "inventory"] : "pair ${pair.name}: source.${name}: expected false: the bucket's owners, ${pair.source.account}, set it there"
       if pair.source.account != local.owner && pair.source[name]],
-      [for account in [pair.destination.account] : "pair ${pair.name}: replica: expected a destination of the system's account: only a bucket's owners replicate it"
-      if account != local.owner && pair.replica != null],
+      # A third account's keys and buckets would have to be known to the second one before it makes its rule.
+      [for owners in [[pair.destination.account, local.owner]] :
+        "pair ${pair.name}: replica.account ${pair.replica.account}: expected ${pair.destination.account}, whose the hot bucket is, or the system's account: only a bucket's owners replicate it"
+      if pair.replica != null && pair.destination.account != local.owner && !contains(owners, try(pair.replica.account, null))],
+      [for key in [try(pair.replica.kms_key, null)] :
+        "pair ${pair.name}: replica.kms_key ${key}: expected the ARN of the key itself: roles of another account are not let in by an alias"
+      if pair.destination.account != local.owner && try(pair.replica.account, null) == local.owner && can(regex(":alias/", key))],
       [for section, side in { destination = pair.destination, archive = pair.archive } :
         "pair ${pair.name}: ${section}.kms_key: expected create, or the ARN of a key of ${side.account}: the key that AWS manages is for its own account"
       if try(side.account != local.owner && side.encryption != "AES256" && side.kms_key == null, false)],

@@ -1,15 +1,19 @@
 # S3's own replication of hot buckets to their twins: one configuration a bucket, a rule for each prefix of each pair. A
 # twin in another account waits until that account has made it (other_accounts): S3 refuses a rule without its bucket.
+# Hot buckets of another account are replicated by their owners: other_accounts.tf.
 
 locals {
-  twinned = { for name, pair in local.replicas : name => pair
+  replication_rules = flatten([for name, pair in local.replicas : [
+    for number, prefix in local.copy_prefixes[name] : { id = number == 0 ? name : "${name}-${number}", pair = name, prefix = prefix, hot = pair.destination, replica = pair.replica }
+  ]])
+
+  own_replicas = { for name, pair in local.replicas : name => pair if pair.destination.account == local.owner }
+  twinned = { for name, pair in local.own_replicas : name => pair
   if pair.replica.account == local.owner || contains(keys(var.other_accounts), pair.replica.account) }
 
   replicated = { for bucket in distinct([for pair in local.twinned : pair.destination.bucket]) : bucket => {
     region = local.buckets[bucket].region
-    rules = flatten([for name, pair in local.twinned : [
-      for number, prefix in local.copy_prefixes[name] : { id = number == 0 ? name : "${name}-${number}", pair = name, prefix = prefix, hot = pair.destination, replica = pair.replica }
-    ] if pair.destination.bucket == bucket])
+    rules  = [for rule in local.replication_rules : rule if rule.hot.bucket == bucket && contains(keys(local.twinned), rule.pair)]
   } }
 }
 
@@ -143,7 +147,7 @@ resource "aws_iam_role_policy" "batch_replication" {
         Sid    = "StartReplication"
         Effect = "Allow"
         Action = "s3:InitiateReplication"
-        Resource = distinct(flatten([for name, pair in local.replicas : [
+        Resource = distinct(flatten([for name, pair in local.own_replicas : [
           for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.destination.bucket]}/${prefix}*"
         ]]))
       },
@@ -177,7 +181,7 @@ resource "aws_iam_role_policy" "replication" {
           Effect = "Allow"
           Action = ["s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging",
           "s3:GetObjectRetention", "s3:GetObjectLegalHold"]
-          Resource = distinct(flatten([for name, pair in local.replicas : [
+          Resource = distinct(flatten([for name, pair in local.own_replicas : [
             for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.destination.bucket]}/${prefix}*"
           ]]))
         },
@@ -185,13 +189,13 @@ resource "aws_iam_role_policy" "replication" {
           Sid    = "WriteReplicas"
           Effect = "Allow"
           Action = ["s3:ReplicateObject", "s3:ReplicateTags"]
-          Resource = distinct(flatten([for name, pair in local.replicas : [
+          Resource = distinct(flatten([for name, pair in local.own_replicas : [
             for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"
           ]]))
         },
       ],
       # https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-change-owner.html
-      [for resources in [distinct(flatten([for name, pair in local.replicas : [
+      [for resources in [distinct(flatten([for name, pair in local.own_replicas : [
         for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"
         ] if pair.replica.account != local.owner]))] : {
         Sid      = "GiveReplicasToTheirBucketsOwner"
@@ -200,7 +204,7 @@ resource "aws_iam_role_policy" "replication" {
         Resource = resources
       } if length(resources) > 0],
       # delete markers only: S3 never replicates the deletion of a version
-      [for resources in [distinct(flatten([for name, pair in local.replicas : [
+      [for resources in [distinct(flatten([for name, pair in local.own_replicas : [
         for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.replica.bucket]}/${prefix}*"
         ] if pair.replica.delete_markers]))] : {
         Sid      = "ReplicateDeleteMarkers"
@@ -228,7 +232,7 @@ resource "aws_iam_role_policy" "replication" {
 
 locals {
   replication_keys = {
-    hot = { for name, pair in local.replicas : pair.destination.region => local.bucket_keys[pair.destination.bucket]...
+    hot = { for name, pair in local.own_replicas : pair.destination.region => local.bucket_keys[pair.destination.bucket]...
     if local.buckets[pair.destination.bucket].kms_key != null }
     replica = { for name, pair in local.twinned : pair.replica.region => local.bucket_keys[pair.replica.bucket]...
     if local.written[pair.replica.bucket].kms_key != null }

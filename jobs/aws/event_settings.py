@@ -83,10 +83,11 @@ class EventSettings:
     def __init__(self, clients: Clients):
         self._clients = clients
 
-    def queue(self, name: str) -> QueueSettings | None:
-        """The queue of this name in the caller's account."""
+    def queue(self, name: str, owner: str | None = None) -> QueueSettings | None:
+        """The queue of this name in the caller's account, or in the account `owner`."""
         client = self._clients["sqs"]
-        found = none_if_absent(lambda: call(client, "GetQueueUrl", name, QueueName=name))
+        asked = {"QueueOwnerAWSAccountId": owner} if owner else {}
+        found = none_if_absent(lambda: call(client, "GetQueueUrl", name, QueueName=name, **asked))
         if found is None:
             return None
         url = found["QueueUrl"]

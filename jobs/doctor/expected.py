@@ -69,7 +69,11 @@ class RulePlan:
 
 @dataclass(frozen=True, slots=True)
 class ReplicationPlan:
-    """One rule of S3's own replication (replication.tf)."""
+    """One rule of S3's own replication (replication.tf).
+
+    `owner`: the other account that owns the hot bucket, with the rule, its role, its metrics and
+    its alarms (other_accounts.tf). None: the system's.
+    """
 
     rule_id: str
     prefix: str
@@ -80,6 +84,24 @@ class ReplicationPlan:
     replicates_markers: bool
     needs_kms: bool
     seconds_max: float
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UndeliveredQueue:
+    """A queue of events that were not delivered (events.tf, modules/other-account/main.tf).
+
+    `account`: the other account that it is in, None: the system's.
+    """
+
+    name: str
+    region: str
+    account: str | None
+
+    def text(self, home: str) -> str:
+        """The name for people, of a system whose region is `home`."""
+        place = f" in {self.region}" if self.account or self.region != home else ""
+        return f"{self.name}{place}{f' of account {self.account}' if self.account else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +312,7 @@ def replication_plans(policy: Policy) -> list[ReplicationPlan]:
                     replicates_markers=pair.replica.delete_markers,
                     needs_kms=pair.replica.kms_key is not None,
                     seconds_max=pair.replica.lag_seconds,
+                    owner=str(pair.destination.account) if policy.is_foreign(pair.destination) else None,
                 )
             )
     return plans
@@ -365,8 +388,28 @@ def far_regions(policy: Policy) -> list[str]:
     regions |= {str(region) for region in policy.inventory.buckets} if policy.inventory else set()
     archives = (pair.archive for pair in policy.pairs if pair.archive)
     regions |= {str(archive.region) for archive in archives if not policy.is_foreign(archive)}
-    regions |= {region for plan in replication_plans(policy) for region in (plan.hot_region, plan.replica_region)}
+    ours_too = [plan for plan in replication_plans(policy) if plan.owner is None]
+    regions |= {region for plan in ours_too for region in (plan.hot_region, plan.replica_region)}
     return sorted(regions - {str(policy.ledger.region)})
+
+
+def undelivered_queues(policy: Policy) -> list[UndeliveredQueue]:
+    """Queues of events that no rule, schedule or call could deliver: at home, and where rules
+    forward from.
+    """
+    name, home = f"{policy.name}-undelivered", str(policy.ledger.region)
+    others: set[tuple[str, str]] = set()
+    for pair in policy.pairs:
+        sides = (pair.source, pair.archive)
+        others |= {(str(side.account), str(side.region)) for side in sides if side and policy.is_foreign(side)}
+    for plan in replication_plans(policy):
+        if plan.owner is not None:
+            others |= {(plan.owner, plan.hot_region), (plan.owner, plan.replica_region)}
+    return [
+        UndeliveredQueue(name, home, None),
+        *(UndeliveredQueue(name, region, None) for region in far_regions(policy)),
+        *(UndeliveredQueue(name, region, account) for account, region in sorted(others)),
+    ]
 
 
 def cron(pair: Pair) -> str:

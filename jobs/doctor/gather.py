@@ -234,6 +234,8 @@ class _Gathering:
             )
 
         rules = read("s3", lambda: self.s3(plan.hot_region).replication(plan.hot))
+        if plan.owner is not None:  # S3's metrics are in that account
+            return ReplicationFacts(plan, rules, None, None, None)
         latency = figure(plan.replica_region, "ReplicationLatency", "Maximum")
         pending = figure(plan.replica_region, "OperationsPendingReplication", "Maximum")
         return ReplicationFacts(
@@ -302,21 +304,16 @@ class _Gathering:
 
     def letters(self) -> list[LetterFacts]:
         name = self.policy.name
-        dead, undelivered = self.each(self.read_queue, [f"{name}-objects-dead", f"{name}-undelivered"])
-        by_hand = "read its messages, then call their functions by hand"
-        far = [
-            LetterFacts(
-                f"{name}-undelivered in {region}",
-                read("sqs", partial(self.events(region).queue, f"{name}-undelivered")),
-                by_hand,
-            )
-            for region in expected.far_regions(self.policy)
-        ]
-        return [
-            LetterFacts(f"{name}-objects-dead", dead, "mend the cause, then run sealift events redrive"),
-            LetterFacts(f"{name}-undelivered", undelivered, by_hand),
-            *far,
-        ]
+        dead = LetterFacts(
+            f"{name}-objects-dead",
+            self.read_queue(f"{name}-objects-dead"),
+            "mend the cause, then run sealift events redrive",
+        )
+        return [dead, *self.each(self.undelivered, expected.undelivered_queues(self.policy))]
+
+    def undelivered(self, plan: expected.UndeliveredQueue) -> LetterFacts:
+        settings = read("sqs", lambda: self.events(plan.region).queue(plan.name, plan.account))
+        return LetterFacts(plan.text(self.home), settings, "read them: sealift events list")
 
     def rule(
         self,
@@ -438,7 +435,8 @@ class _Gathering:
         bridges = [each.settings for each in facts.rules if each.plan.goal == "bus"]
         for forwards in {role for each in bridges for role in _roles_of(each)}:
             add("rules of other regions", "events", forwards, needs_of_rules)
-        for rules in {each.plan.hot: each.rules for each in facts.replications}.values():
+        ours = [each for each in facts.replications if each.plan.owner is None]  # IAM judges no other account's roles
+        for rules in {each.plan.hot: each.rules for each in ours}.values():
             arns = [rules] if isinstance(rules, Unread) else sorted({rule.role for rule in rules})
             for arn in arns:
                 add("replication", "replication", arn, partial(needs_of_replication, policy))

@@ -119,7 +119,7 @@ def needs(policy: Policy, role: str, names: Names) -> list[Need]:
 def needs_of_replication(policy: Policy, names: Names) -> list[Need]:
     """What S3's own replication needs (replication.tf)."""
     found = []
-    for plan in replication_plans(policy):
+    for plan in (each for each in replication_plans(policy) if each.owner is None):
         hot, twin = Place("copy", plan.hot, plan.prefix), Place("replica", plan.replica, plan.prefix)
         reads = ("s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging")
         writes = ("s3:ReplicateObject", "s3:ReplicateTags", *["s3:ReplicateDelete"] * plan.replicates_markers)

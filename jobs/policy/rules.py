@@ -8,7 +8,6 @@ the Lambdas check them here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import combinations, product, starmap
 from typing import NamedTuple
@@ -258,8 +257,19 @@ def _accounts(policy: Policy) -> Iterator[Finding]:
             elif policy.is_foreign(side):
                 yield from _foreign(side, steps)
         if pair.replica and policy.is_foreign(pair.destination):
-            expected = "a destination of the system's account, or no replica: only a bucket's owners replicate it"
-            yield Finding(("pairs", number, "replica"), MISSING, expected)
+            yield from _replica_of_foreign(policy, pair.replica, pair.destination, ("pairs", number, "replica"))
+
+
+def _replica_of_foreign(policy: Policy, replica: Replica, hot: Destination, steps: Steps) -> Iterator[Finding]:
+    """The owners of the hot bucket replicate it, to a bucket of theirs or of the system's."""
+    if replica.account != hot.account and policy.is_foreign(replica):
+        expected = (
+            f"{hot.account}, whose the hot bucket is, or the system's account: only a bucket's owners replicate it"
+        )
+        yield Finding((*steps, "account"), replica.account, expected)
+    elif not policy.is_foreign(replica) and replica.kms_key is not None and replica.kms_key.is_alias:
+        expected = "the ARN of the key itself: roles of another account are not let in by an alias"
+        yield Finding((*steps, "kms_key"), replica.kms_key, expected)
 
 
 def _foreign(side: Source | Destination | Replica | Archive, steps: Steps) -> Iterator[Finding]:

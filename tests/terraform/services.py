@@ -85,11 +85,12 @@ class Policies:
             return of_role == place.split(":")[4] or of_role in permitted
         is_key = sent.action.startswith("kms:")
         owner = place.split(":")[4] if is_key else self.owners.get(place.rpartition(":")[2], self.account)
-        if owner == self.account or (is_key and place not in self._of_resource):  # a key of the user's, not the plan's
-            return True
         (role,) = _made(self.state, "aws_iam_role", sent.who)
+        of_role = role["arn"].split(":")[4]
+        if owner == of_role or (is_key and place not in self._of_resource):  # a key of the user's, not the plan's
+            return True
         asked = {**context, "aws:PrincipalArn": role["arn"]}
-        root = f"arn:aws:iam::{self.account}:root"
+        root = f"arn:aws:iam::{of_role}:root"
         return decide(self._of_resource[place], sent.action, sent.resource, asked, root) is Answer.ALLOWED
 
 

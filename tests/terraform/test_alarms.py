@@ -11,7 +11,7 @@ import pytest
 
 from jobs.policy.reader import read_policy
 from scheduler import event_metrics
-from tests.terraform.world import ROOT
+from tests.terraform.world import ROOT, State
 
 REGION = "eu-central-1"
 SOURCES = "".join((ROOT / "scheduler" / f"{name}.py").read_text() for name in ("enqueue", "follow", "event_metrics"))
@@ -79,9 +79,27 @@ def test_every_replication_rule_is_watched(world):
             ]
 
 
-def test_events_to_other_regions_are_retried_and_kept(world):
+def parts(state) -> list[State]:
+    """What is made in each account, where a root makes several."""
+    modules = {each["address"].partition(".aws_")[0] for each in state.resources if ".aws_" in each["address"]}
+    return [
+        State([each for each in state.resources if each["address"].startswith(f"{module}.aws_")], state.outputs)
+        for module in sorted(modules)
+    ]
+
+
+@pytest.mark.parametrize("name", [*WORLDS, "two_accounts"])
+def test_events_to_other_regions_and_accounts_are_retried_and_kept(request, name):
     """A dead-letter queue has to be in its rule's region:
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html"""
+    state = request.getfixturevalue(name)
+    made = parts(state) if name == "two_accounts" else [state]
+    assert len(made) == (2 if name == "two_accounts" else 1)
+    for part in made:
+        _are_retried_and_kept(part)
+
+
+def _are_retried_and_kept(world):
     queues = {values["arn"]: values for values in world.all_values("aws_sqs_queue")}
     policies = {values["queue_url"]: values["policy"] for values in world.all_values("aws_sqs_queue_policy")}
     rules = {

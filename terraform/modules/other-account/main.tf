@@ -13,6 +13,8 @@ locals {
   buckets   = var.asked.buckets
   keyed     = toset([for each in values(local.buckets) : each.region if each.kms_key == "create"])
   forwards  = var.asked.events
+
+  forward_regions = toset(values(local.forwards)[*].region)
 }
 
 resource "aws_kms_key" "this" {
@@ -259,6 +261,95 @@ resource "aws_cloudwatch_event_target" "forward" {
     maximum_event_age_in_seconds = 86400
     maximum_retry_attempts       = 185
   }
+
+  dead_letter_config {
+    arn = aws_sqs_queue.undelivered[each.value.region].arn
+  }
+}
+
+# What could not be forwarded, in the rule's region.
+resource "aws_sqs_queue" "undelivered" {
+  for_each = local.forward_regions
+
+  region                    = each.key
+  name                      = "${var.asked.name}-undelivered"
+  message_retention_seconds = 1209600
+  sqs_managed_sse_enabled   = true
+  tags                      = local.tags
+}
+
+resource "aws_sqs_queue_policy" "undelivered" {
+  for_each = local.forward_regions
+
+  region    = each.key
+  queue_url = aws_sqs_queue.undelivered[each.key].id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid       = "TlsOnly"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = ["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage"]
+        Resource  = aws_sqs_queue.undelivered[each.key].arn
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      },
+      {
+        Sid       = "Rules"
+        Effect    = "Allow"
+        Principal = { Service = "events.amazonaws.com" }
+        Action    = "sqs:SendMessage"
+        Resource  = aws_sqs_queue.undelivered[each.key].arn
+        Condition = { ArnEquals = { "aws:SourceArn" = [for name, rule in aws_cloudwatch_event_rule.forward : rule.arn if local.forwards[name].region == each.key] } }
+      },
+      {
+        Sid       = "LookFromTheSystem" # `sealift events list`, `status` and `doctor`: its own account says who
+        Effect    = "Allow"
+        Principal = { AWS = "arn:${local.partition}:iam::${var.asked.system_account}:root" }
+        Action    = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"]
+        Resource  = aws_sqs_queue.undelivered[each.key].arn
+      },
+    ]
+  })
+}
+
+# Alarms are where their metrics are. The rules above forward them to the system, whose people hear of them.
+resource "aws_cloudwatch_metric_alarm" "undelivered" {
+  for_each = local.forward_regions
+
+  region              = each.key
+  alarm_name          = "${var.asked.name}-undelivered-not-empty"
+  alarm_description   = "A rule of ${each.key}, account ${local.account}, could not forward an event: read the messages of the queue ${var.asked.name}-undelivered there."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateNumberOfMessagesVisible"
+  dimensions          = { QueueName = aws_sqs_queue.undelivered[each.key].name }
+  statistic           = "Maximum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = lookup(var.alarm_topics, each.key, null)[*]
+  tags                = local.tags
+}
+
+resource "aws_cloudwatch_metric_alarm" "replication" {
+  for_each = var.asked.alarms
+
+  region              = each.value.region
+  alarm_name          = each.key
+  alarm_description   = each.value.means
+  namespace           = "AWS/S3"
+  metric_name         = each.value.metric
+  dimensions          = each.value.dimensions
+  statistic           = each.value.statistic
+  period              = 300
+  evaluation_periods  = each.value.periods
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = each.value.above
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = lookup(var.alarm_topics, each.value.region, null)[*]
+  tags                = local.tags
 }
 
 resource "aws_iam_role" "events" {

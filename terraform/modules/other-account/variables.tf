@@ -18,21 +18,48 @@ variable "asked" {
       transitions     = list(object({ days = number, storage_class = string }))
       hears_thaws     = bool
       policy          = string
-      inventory       = optional(object({ bucket_arn = string, format = string, prefix = string, fields = list(string), kms_key = string }))
+      replication = optional(list(object({
+        id                       = string
+        prefix                   = string
+        bucket                   = string
+        region                   = string
+        account                  = optional(string)
+        storage_class            = optional(string)
+        kms_key                  = optional(string)
+        delete_markers           = bool
+        replication_time_control = bool
+      })), [])
+      inventory = optional(object({ bucket_arn = string, format = string, prefix = string, fields = list(string), kms_key = string }))
     }))
     events = map(object({ region = string, name = string, pattern = string }))
+    alarms = optional(map(object({
+      region     = string
+      metric     = string
+      statistic  = string
+      periods    = number
+      above      = number
+      means      = string
+      dimensions = map(string)
+    })), {})
   })
 }
 
+variable "alarm_topics" {
+  description = "SNS topics of this account for its alarms, by region. The system's people hear of them in any case."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
 variable "role_path" {
-  description = "The path of the role that forwards events."
+  description = "The path of the roles that forward events and replicate."
   type        = string
   default     = "/"
   nullable    = false
 }
 
 variable "role_permissions_boundary" {
-  description = "The ARN of a policy that bounds this role."
+  description = "The ARN of a policy that bounds these roles."
   type        = string
   default     = null
 }
