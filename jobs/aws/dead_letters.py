@@ -32,6 +32,24 @@ class Moved(NamedTuple):
     by_service: bool
 
 
+def look(queue: Queue, limit: int) -> list[Message]:
+    """Up to `limit` messages of a queue. None is taken: in the end each is there for others again.
+
+    Raises StoreError.
+    """
+    seen: dict[str, Message] = {}
+    try:
+        while len(seen) < limit:
+            received = queue.receive(limit=limit - len(seen), wait_seconds=1, hidden_seconds=LOOK_SECONDS)
+            is_new = any(message.message_id not in seen for message in received)
+            seen |= {message.message_id: message for message in received}
+            if not is_new:
+                break
+    finally:
+        queue.hide({message.receipt: 0 for message in seen.values()})
+    return list(seen.values())
+
+
 class DeadLetters:
     """The dead-letter queue of the queue of this name, in the caller's account.
 
@@ -63,21 +81,8 @@ class DeadLetters:
         return self.dead.depth().waiting
 
     def look(self, limit: int) -> list[Message]:
-        """Up to `limit` of them. None is taken: in the end each is there for others again.
-
-        Raises StoreError.
-        """
-        seen: dict[str, Message] = {}
-        try:
-            while len(seen) < limit:
-                received = self.dead.receive(limit=limit - len(seen), wait_seconds=1, hidden_seconds=LOOK_SECONDS)
-                is_new = any(message.message_id not in seen for message in received)
-                seen |= {message.message_id: message for message in received}
-                if not is_new:
-                    break
-        finally:
-            self.dead.hide({message.receipt: 0 for message in seen.values()})
-        return list(seen.values())
+        """Up to `limit` of them, as `look` does it. Raises StoreError."""
+        return look(self.dead, limit)
 
     def move(self, limit: int | None = None) -> Moved:
         """Return them, at most `limit`, to their queue. Raises StoreError.

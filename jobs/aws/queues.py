@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jobs.aws.clients import TRIES, call, open_client
@@ -17,13 +18,17 @@ BATCH_MESSAGES = 10
 
 
 class Message(NamedTuple):
-    """A message that was received. `receipt` is for this receipt of it only."""
+    """A message that was received. `receipt` is for this receipt of it only.
+
+    `attributes`: those that are text, which who sent it has added.
+    """
 
     message_id: str
     receipt: str
     body: str
     received_count: int
     sent_at: float
+    attributes: Mapping[str, str] = MappingProxyType({})
 
 
 class Depth(NamedTuple):
@@ -53,12 +58,13 @@ class Queue:
         return queue
 
     @classmethod
-    def named(cls, name: str, region: str | None = None, tries: int = TRIES) -> Queue:
-        """The queue of this name in the caller's account.
+    def named(cls, name: str, region: str | None = None, tries: int = TRIES, *, owner: str | None = None) -> Queue:
+        """The queue of this name in the caller's account, or in the account `owner`.
 
         Raises NotFound (`QueueDoesNotExist`), ConfigError.
         """
-        answer = call(open_client("sqs", region, tries), "GetQueueUrl", name, QueueName=name)
+        asked = {"QueueOwnerAWSAccountId": owner} if owner else {}
+        answer = call(open_client("sqs", region, tries), "GetQueueUrl", name, QueueName=name, **asked)
         return cls(answer["QueueUrl"], region, tries)
 
     def send(self, bodies: Iterable[str]) -> None:
@@ -88,6 +94,7 @@ class Queue:
             MaxNumberOfMessages=min(limit, BATCH_MESSAGES),
             WaitTimeSeconds=wait_seconds,
             AttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+            MessageAttributeNames=["All"],
             **options,
         )
         return [_message(each) for each in answer.get("Messages", [])]
@@ -119,6 +126,11 @@ class Queue:
         answer = call(self._client, "GetQueueAttributes", self.url, QueueUrl=self.url, AttributeNames=names)
         return Depth(*(int(answer["Attributes"][name]) for name in names))
 
+    def arn(self) -> str:
+        """Its ARN, by the queue itself. Raises StoreError."""
+        answer = call(self._client, "GetQueueAttributes", self.url, QueueUrl=self.url, AttributeNames=["QueueArn"])
+        return str(answer["Attributes"]["QueueArn"])
+
     def _all(self, answer: Any) -> None:
         if failed := answer.get("Failed"):
             said = failed[0]
@@ -149,11 +161,12 @@ def redrive(dead: Queue, queue: Queue, *, limit: int | None = None, hidden_secon
 
 
 def _message(each: dict[str, Any]) -> Message:
-    attributes = each.get("Attributes", {})
+    attributes, added = each.get("Attributes", {}), each.get("MessageAttributes", {})
     return Message(
         each["MessageId"],
         each["ReceiptHandle"],
         each["Body"],
         int(attributes.get("ApproximateReceiveCount", 1)),
         int(attributes.get("SentTimestamp", 0)) / 1000,
+        {name: value["StringValue"] for name, value in added.items() if "StringValue" in value},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from jobs.cli.options import command_options, flag, json_option, option, policy_
 from jobs.cli.policy_and_ledger import read_policy
 from jobs.config import Settings
 from jobs.core.model import Location
+from jobs.doctor.undelivered import look_at_undelivered
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_seconds, plural
 from jobs.runs.prompt_ledger import open_prompt_ledger
@@ -50,7 +52,8 @@ def list_events(options: ListEventsCommand) -> int:
     """List dead letters: which object each is about, and why it failed. They stay where they are.
 
     The reasons are those of the journal, in the ledger. SQS shows a few letters at a time, and
-    counts each look as a receipt.
+    counts each look as a receipt. Events that no rule, schedule or call could deliver lie in other
+    queues, also of other regions and accounts: they are listed with AWS's own reasons.
 
     \b
     sealift events list
@@ -69,6 +72,7 @@ def list_events(options: ListEventsCommand) -> int:
         "waiting": waiting,
         "looked_at": len(messages),
         "events": [each._asdict() | {"sent_at": iso_time(each.sent_at)} for each in dead],
+        "undelivered": look_at_undelivered(policy, options.limit),
     }
     now = time.time()
     rows = [
@@ -85,8 +89,20 @@ def list_events(options: ListEventsCommand) -> int:
     if rows:
         text += f", {len(messages):,} looked at\n{table(['object', 'event', 'age', 'received', 'why'], rows)}"
         text += "\n  correct the cause, then  sealift events redrive"
+    text += "".join(f"\n{_undelivered_text(each)}" for each in document["undelivered"])
     emit(document, as_json=options.as_json, text=text)
     return 0
+
+
+def _undelivered_text(look: Mapping[str, Any]) -> str:
+    if look["error"]:
+        return f"{look['queue']} was not looked at: {look['error']}"
+    text = f"{plural(look['waiting'], 'undelivered event')} in {look['queue']}"
+    if look["events"]:
+        rows = [[each["what"], str(each["sent_at"]), each["reason"]] for each in look["events"]]
+        text += f", {len(rows):,} looked at\n{table(['announces', 'sent', 'why it was not delivered'], rows)}"
+        text += "\n  correct the cause: nights copy what was not announced, what is older than 14 days is gone"
+    return text
 
 
 @events.command("redrive")

@@ -13,6 +13,7 @@ from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, json_option, ledger_option, policy_option, takes
 from jobs.cli.policy_and_ledger import ledger_location, read_policy
 from jobs.config import Settings
+from jobs.doctor.undelivered import look_at_undelivered
 from jobs.errors import ConfigError, ExitCode, StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.nights.records import NightRecords
@@ -70,6 +71,14 @@ def status(options: StatusCommand) -> int:
         document["dead_letters"] = letters = _dead_letters(policy)
         if count := letters["waiting"]:
             document["problems"].append(f"{plural(count, 'dead letter')} in {letters['queue']}: sealift events list")
+        document["undelivered"] = [
+            {name: each[name] for name in ("queue", "region", "account", "waiting", "error")}
+            for each in look_at_undelivered(policy)
+        ]
+        for each in document["undelivered"]:
+            if count := each["waiting"]:
+                found = plural(count, "undelivered event")
+                document["problems"].append(f"{found} in {each['queue']}: sealift events list")
     emit(document, as_json=options.as_json, text=status_text(document))
     return int(ExitCode.FINDINGS if document["problems"] else ExitCode.DONE)
 
@@ -175,4 +184,7 @@ def status_text(document: Mapping[str, Any]) -> str:
         lines += ["", table(["running", "rows", "destination"], rows)]
     if (letters := document.get("dead_letters")) and letters["error"]:
         lines += ["", f"dead letters  not looked at: {letters['error']}"]
+    for each in document.get("undelivered", ()):
+        if each["error"]:
+            lines += ["", f"{each['queue']}  not looked at: {each['error']}"]
     return "\n".join([*lines, "", f"ledger  {document['ledger']}"])

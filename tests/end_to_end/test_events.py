@@ -88,6 +88,10 @@ def queues(moto_server: Server, tmp_path: Path) -> Queues:
         aws_access_key_id="a",
         aws_secret_access_key="b",
     )
+    s3 = boto3.client(
+        "s3", endpoint_url=moto_server.endpoint, region_name=REGION, aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    s3.create_bucket(Bucket="ledger")
     dead = client.create_queue(QueueName=f"{name}-objects-dead")["QueueUrl"]
     arn = client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
@@ -116,7 +120,6 @@ def test_dead_letters_are_listed_with_the_reasons_of_the_journal_and_stay(queues
     s3 = boto3.client(
         "s3", endpoint_url=account.endpoint, region_name=REGION, aws_access_key_id="a", aws_secret_access_key="b"
     )
-    s3.create_bucket(Bucket="ledger")
     lines = [line("a b", "A1", "failed", "at first"), line("a b", "A0", "denied", "another event"), b"no line"]
     for number, some in enumerate((lines, [line("a b", "A1", "denied", "CopyObject: AccessDenied")], [])):
         name = file_name(time.time() + number, f"unique{number}")
@@ -138,6 +141,50 @@ def test_dead_letters_are_listed_with_the_reasons_of_the_journal_and_stay(queues
     status = account.sealift("status", "--json")
     assert (status.returncode, json.loads(status.stdout)["dead_letters"]["waiting"]) == (3, 3), status.stderr
     assert "3 dead letters" in account.sealift("status").stdout
+
+
+def test_undelivered_events_of_every_region_are_listed_and_counted(queues: Queues, tmp_path: Path) -> None:
+    """A rule of a far region leaves what it could not forward in a queue there, with the reason as attributes."""
+    account, far = queues.account, "eu-west-1"
+    document = yaml.safe_load(account.policy.read_text())
+    document["pairs"][0]["source"]["region"] = far
+    account.policy.write_text(yaml.safe_dump(document))
+    queues.client.purge_queue(QueueUrl=queues.dead)
+    there = boto3.client(
+        "sqs", endpoint_url=account.endpoint, region_name=far, aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    name = f"{account.name}-undelivered"
+    urls = {REGION: queues.client.create_queue(QueueName=name), far: there.create_queue(QueueName=name)}
+    said = account.sealift("events", "list")
+    assert f"0 undelivered events in {name}" in said.stdout, said.stderr
+    status = json.loads(account.sealift("status", "--json").stdout)
+    assert [each["waiting"] for each in status["undelivered"]] == [0, 0]
+    assert not [each for each in status["problems"] if "undelivered" in each]
+    detail = {"bucket": {"name": "source"}, "object": {"key": "a b"}}
+    event = {"source": "aws.s3", "detail-type": "Object Created", "detail": detail}
+    reasons = {"ERROR_CODE": "NO_PERMISSIONS", "ERROR_MESSAGE": "the bus refuses the role"}
+    attributes = {each: {"DataType": "String", "StringValue": text} for each, text in reasons.items()}
+    there.send_message(QueueUrl=urls[far]["QueueUrl"], MessageBody=json.dumps(event), MessageAttributes=attributes)
+    queues.client.send_message(
+        QueueUrl=urls[REGION]["QueueUrl"], MessageBody=json.dumps({"action": "nightly", "pair": "pair"})
+    )
+    for _ in range(2):  # a look takes nothing
+        listed = json.loads(account.sealift("events", "list", "--json").stdout)
+        home, other = listed["undelivered"]
+        assert (home["queue"], home["waiting"], home["events"][0]["what"]) == (name, 1, "the night of pair")
+        assert home["events"][0]["reason"] == "AWS gave no reason"
+        assert (other["queue"], other["region"], other["waiting"]) == (f"{name} in {far}", far, 1)
+        assert other["events"][0]["what"] == "Object Created: s3://source/a b"
+        assert other["events"][0]["reason"] == "NO_PERMISSIONS: the bus refuses the role"
+    text = account.sealift("events", "list").stdout
+    assert f"1 undelivered event in {name} in {far}" in text
+    assert "NO_PERMISSIONS" in text
+    status = account.sealift("status", "--json")
+    assert status.returncode == 3
+    assert f"1 undelivered event in {name} in {far}: sealift events list" in json.loads(status.stdout)["problems"]
+    there.delete_queue(QueueUrl=urls[far]["QueueUrl"])
+    text = account.sealift("status").stdout
+    assert f"{name} in {far}  not looked at: " in text
 
 
 def test_status_looks_at_the_queue_of_the_whole_system_name(queues: Queues) -> None:

@@ -81,7 +81,11 @@ def test_every_replication_rule_is_watched(world):
 
 def parts(state) -> list[State]:
     """What is made in each account, where a root makes several."""
-    modules = {each["address"].partition(".aws_")[0] for each in state.resources if ".aws_" in each["address"]}
+    modules = {
+        each["address"].partition(".aws_")[0]
+        for each in state.resources
+        if each["mode"] == "managed" and ".aws_" in each["address"]
+    }
     return [
         State([each for each in state.resources if each["address"].startswith(f"{module}.aws_")], state.outputs)
         for module in sorted(modules)
