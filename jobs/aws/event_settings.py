@@ -30,12 +30,16 @@ class QueueSettings:
 
 @dataclass(frozen=True, slots=True)
 class RuleSettings:
-    """An EventBridge rule. `pattern`: as JSON has it. `targets`: ARN → the role that sends there."""
+    """An EventBridge rule. `pattern`: as JSON has it. `targets`: ARN → the role that sends there.
+
+    `dead_letters`: ARN of a target → the queue of what it does not take, None without one.
+    """
 
     arn: str
     is_enabled: bool
     pattern: Mapping[str, Any]
     targets: Mapping[str, str | None]
+    dead_letters: Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,7 @@ class EventSettings:
             is_enabled=found["State"] == "ENABLED",
             pattern=json.loads(found["EventPattern"]),
             targets={each["Arn"]: each.get("RoleArn") for each in targets},
+            dead_letters={each["Arn"]: each.get("DeadLetterConfig", {}).get("Arn") for each in targets},
         )
 
     def function(self, name: str) -> FunctionSettings | None:

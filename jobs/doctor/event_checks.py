@@ -191,7 +191,22 @@ def _permission(facts: RuleFacts) -> Finding | None:
     return ok(f"{facts.plan.goal} lets the rule call it")
 
 
-RULE_CHECKS = (Check("rule", _rule), Check("rule-permission", _permission))
+def _dead_letters_of_rule(facts: RuleFacts) -> Finding | None:
+    """Whether what the target does not take is kept."""
+    rule, goal = known(facts.settings), known(facts.goal)
+    if rule is None or goal not in rule.targets:
+        return None
+    queue = rule.dead_letters[goal]
+    if queue is None:
+        return warning("its target has no dead-letter queue: what it does not take within a day gets lost", APPLY)
+    return ok(f"what its target does not take lies in {queue.rpartition(':')[2]}")
+
+
+RULE_CHECKS = (
+    Check("rule", _rule),
+    Check("rule-permission", _permission),
+    Check("rule-dead-letters", _dead_letters_of_rule),
+)
 
 
 def _function(facts: FunctionFacts) -> Finding:

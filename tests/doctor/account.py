@@ -229,6 +229,7 @@ def make_queues() -> dict[str, Any]:
 def make_rules() -> dict[tuple[str, str], Any]:
     def rule(pattern: dict[str, Any], target: str) -> dict[str, Any]:
         made: dict[str, Any] = {"Arn": target}
+        made["DeadLetterConfig"] = {"Arn": arn("sqs", "parcels-undelivered")}
         if target == BUS:
             made["RoleArn"] = f"arn:aws:iam::{ACCOUNT}:role/parcels-events"
         return {"State": "ENABLED", "EventPattern": json.dumps(pattern), "targets": [made]}

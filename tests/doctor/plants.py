@@ -441,6 +441,11 @@ PLANTS = [
         f"failure rule parcels-objects-example-tracking in {HOME}: -dead",
     ),
     Plant(
+        "rule without dead letters",
+        change("rules", (IAD, "parcels-inventory"), "targets", 0, "DeadLetterConfig", to={}),
+        f"warning rule-dead-letters parcels-inventory in {IAD}: no dead-letter queue",
+    ),
+    Plant(
         "rule of another prefix",
         pattern(HOME, "parcels-objects-example-tracking", "detail", "object", "key", to=[{"prefix": "old/"}]),
         f"failure rule parcels-objects-example-tracking in {HOME}: events/",

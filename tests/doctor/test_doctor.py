@@ -37,7 +37,7 @@ def test_a_healthy_system_is_ok_in_every_line(system: System):
         *("inventory-age", "queue", "queue-policy", "queue-key", "queue-visibility", "event-source", "dead-letters"),
         *("rule", "function", "lambda-quota", "schedule", "job-queue", "compute-environment", "vcpu-quota"),
         *("job-definition", "image", "role", "conditional-writes", "last-night", "proof", "replica"),
-        *("oldest-event", "oldest-backlog", "queue-age", "rule-permission", "policy-file"),
+        *("oldest-event", "oldest-backlog", "queue-age", "rule-permission", "rule-dead-letters", "policy-file"),
     }
     assert {line["subject"] for line in lines if line["check"] == "role"} == {
         *(f"job {job}" for job in JOBS),
