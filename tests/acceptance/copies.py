@@ -27,9 +27,9 @@ def conditions(site: Site) -> Facts:
         client, key = site.client("s3", region), "conditions/once"
         client.put_object(Bucket=bucket, Key=key, Body=b"first", IfNoneMatch="*")
         again = {"Bucket": bucket, "Key": key, "Body": b"second"}
-        facts[f"{where}: a second write if absent"] = _code(lambda: client.put_object(**again, IfNoneMatch="*"))  # noqa: B023
+        facts[f"{where}: a second write if absent"] = code_of(lambda: client.put_object(**again, IfNoneMatch="*"))  # noqa: B023
         other = '"00000000000000000000000000000000"'
-        facts[f"{where}: a write over another ETag"] = _code(lambda: client.put_object(**again, IfMatch=other))  # noqa: B023
+        facts[f"{where}: a write over another ETag"] = code_of(lambda: client.put_object(**again, IfMatch=other))  # noqa: B023
         facts[f"{where}: content"] = _text(site.content(bucket, key, region))
         for each in site.versions(bucket, key, region=region):
             client.delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
@@ -168,7 +168,7 @@ def _fill(site: Site, prefix: str) -> None:
         site.destroy(site.places.hot, f"copies/{key}")
 
 
-def _code(ask: Any) -> str:
+def code_of(ask: Any) -> str:
     """The code of the refusal, `done` if there was none."""
     try:
         ask()

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance.site import EXAMPLE, Places, Site
+from tests.doubles.aws_recorder import Recorded
 from tests.doubles.batch.account import make_client, register
 from tests.doubles.batch.runners import SubprocessRunner
 from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.cold_proxy import cold_proxy
 from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.doubles.local_process import local_process
+from tests.doubles.recording_proxy import recording_proxy
 
 POLICY = EXAMPLE / "policy.yaml"
-QUEUE, WAITING_QUEUE = "spot", "orchestrators"
 ROLES = ("replicate", "verify", "compact", "restore", "expire", "reconcile", "nightly", "backfill")
 PLANTS = {
     "forgetful": "a server that ignores conditions",
@@ -32,12 +33,16 @@ PLANTS = {
 
 
 @contextlib.contextmanager
-def local_site(folder: Path, *, limit_seconds: float = 60.0, plant: str = "") -> Iterator[Site]:
+def local_site(
+    folder: Path, *, limit_seconds: float = 60.0, plant: str = "", heard: list[Recorded] | None = None
+) -> Iterator[Site]:
     """The site, for as long as the block lasts. `folder` gets the logs of jobs.
 
-    `plant`: a difference that the script has to find, one of `PLANTS`.
+    `plant`: a difference that the script has to find, one of `PLANTS`. `heard` gets what each job's
+    role asks of S3 and Batch.
     """
     places, module = Places.of(POLICY), ("tests.acceptance.deaf",) if plant == "deaf" else ("jobs",)
+    queue, waiting_queue = f"{places.name}-spot", f"{places.name}-orchestrators"
     with contextlib.ExitStack() as running:
         local = running.enter_context(local_process("--retry", "1", "--policy", str(POLICY), module=module))
         assert local.process.stdout is not None
@@ -50,18 +55,23 @@ def local_site(folder: Path, *, limit_seconds: float = 60.0, plant: str = "") ->
             "AWS_ENDPOINT_URL_S3": door,
             "AWS_ENDPOINT_URL_BATCH": batch.endpoint,
             "SEALIFT_EXECUTOR": "batch",
-            "SEALIFT_BATCH_QUEUE": QUEUE,
+            "SEALIFT_BATCH_QUEUE": queue,
             "SEALIFT_BATCH_JOB_DEFINITION": f"{places.name}-{{job}}",
             "SEALIFT_SYSTEM": places.name,
         }
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SEALIFT_"))}
         runner.environment = plain | environment | {"SEALIFT_LOG": "json"}
-        _make_batch(batch, places, {"verify": denied})
+        _make_batch(
+            batch,
+            places,
+            (queue, waiting_queue),
+            running.enter_context(_doors(door, denied, batch.endpoint, places, heard)),
+        )
         site = Site(
             places,
             environment,
-            QUEUE,
-            WAITING_QUEUE,
+            queue,
+            waiting_queue,
             f"{places.name}-{{job}}",
             poll_seconds=0.05,
             limit_seconds=limit_seconds,
@@ -88,13 +98,35 @@ def _forget_conditions(request: Any, **_: Any) -> None:
         del request.headers[name]
 
 
-def _make_batch(batch: BatchServer, places: Places, doors: dict[str, str]) -> None:
-    """The queues, and a job definition for each role. `doors`: the role's own way to S3."""
-    batch.add_queue(QUEUE)
-    batch.add_queue(WAITING_QUEUE)
+@contextlib.contextmanager
+def _doors(
+    door: str, denied: str, batch: str, places: Places, heard: list[Recorded] | None
+) -> Iterator[dict[str, dict[str, str]]]:
+    """Role → the settings of its jobs: its own ways to S3 and Batch, and the network of the plan.
+
+    Workers there have no way out but VPC endpoints, through which S3 copies nothing between regions.
+    """
+    settings: dict[str, dict[str, str]] = {role: {"SEALIFT_ENDPOINTS_ONLY": "1"} for role in ROLES}
+    settings["verify"]["AWS_ENDPOINT_URL_S3"] = denied
+    with contextlib.ExitStack() as running:
+        for role in ROLES if heard is not None else ():
+            assert heard is not None
+            name = f"{places.name}-job-{role}"
+            for service, upstream in (("s3", denied if role == "verify" else door), ("batch", batch)):
+                url = running.enter_context(recording_proxy(upstream, name, service, heard))
+                settings[role][f"AWS_ENDPOINT_URL_{service.upper()}"] = url
+        yield settings
+
+
+def _make_batch(
+    batch: BatchServer, places: Places, queues: tuple[str, ...], settings: dict[str, dict[str, str]]
+) -> None:
+    """The queues, and a job definition for each role, with its settings."""
+    for queue in queues:
+        batch.add_queue(queue)
     client = make_client(batch)
     for role in ROLES:
-        own = [{"name": "AWS_ENDPOINT_URL_S3", "value": doors[role]}] if role in doors else []
+        own = [{"name": name, "value": value} for name, value in settings[role].items()]
         register(client, f"{places.name}-{role}", environment=own)
 
 

@@ -42,6 +42,7 @@ class Places:
     archives: str
     far: str
     west: str
+    twin: str
     back: str
     ledger: str
     reports: str
@@ -60,6 +61,7 @@ class Places:
             near["archive"]["bucket"],
             far["source"]["bucket"],
             far["destination"]["bucket"],
+            far["replica"]["bucket"],
             f"{policy['name']}-back",
             policy["ledger"]["bucket"],
             policy["inventory"]["buckets"][policy["ledger"]["region"]],

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+
 import pytest
 
-from tests.acceptance import archives, copies, failures, report
+from tests.acceptance import archives, copies, failures, in_aws, report
 from tests.acceptance.__main__ import STEPS, main
 from tests.acceptance.local import PLANTS, local_site
 from tests.acceptance.script import Result, Step, play
-from tests.acceptance.site import NotShown
+from tests.acceptance.site import EXAMPLE, NotShown, Places, Site
+from tests.doubles.aws_recorder import Recorded
+from tests.terraform.conftest import applied
+from tests.terraform.replay import Replay
 
 ABOUT = {"name": "here", "where": "this machine", "started_at": "2026-11-27T08:00:00+00:00", "version": "1"}
 
@@ -17,19 +23,67 @@ def said(results: list[Result], steps: list[Step]) -> str:
     return report.text(report.document(ABOUT, results, [step.name for step in steps], ""))
 
 
-PARTS = {"copies": copies.STEPS, "archives": archives.STEPS, "failures": failures.STEPS}
+PARTS = {
+    "copies": copies.STEPS,
+    "archives": archives.STEPS,
+    "in AWS": in_aws.STEPS,
+    "failures": failures.STEPS,
+}
+PLAYED = [name for name in PARTS if name != "in AWS"]
+
+
+TRIAL = re.compile(r"\.sealift-[0-9a-f]{16}-[ab]$")
+"""Objects by which jobs try whether a server heeds conditions. AWS's they know, and try nothing there."""
+
+HEARD = {
+    "copies": {"replicate", "nightly", "verify"},
+    "archives": {"compact", "expire"},
+    "failures": {"replicate", "verify"},
+}
+"""Roles whose jobs a part starts, at least."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", PARTS)
-def test_the_script_gives_on_this_machine_what_is_expected_of_aws(tmp_path, capsys, part):
-    """Each part is a test, so that none takes too long. `make acceptance ARGS=--local` plays all."""
+@pytest.mark.parametrize("part", PLAYED)
+def test_the_script_gives_on_this_machine_what_is_expected_of_aws(tmp_path, tmp_path_factory, capsys, part):
+    """Each part is a test, so that none takes too long. `make acceptance ARGS=--local` plays all.
+
+    What jobs ask meanwhile is held against the policies of the plan that an acceptance applies.
+    """
     names = [argument for step in PARTS[part] for argument in ("--steps", step.name)]
-    code = main(["--local", "--folder", str(tmp_path), *names])
+    heard: list[Recorded] = []
+    code = main(["--local", "--folder", str(tmp_path), *names], heard)
     text = capsys.readouterr().out
     assert code == 0, text
     assert f"{len(PARTS[part])} steps as on this machine, 0 different, 0 not shown, 0 not tried" in text
     assert (tmp_path / "report-local.txt").read_text().strip() in text
+    roles = {request.role.rpartition("-job-")[2] for request in heard}
+    assert roles >= HEARD[part]
+    assert {request.service for request in heard} == ({"s3", "batch"} if part != "failures" else {"s3"})
+    policies = replay(tmp_path_factory)
+    assert policies.refusals(request for request in heard if not TRIAL.search(request.key)) == {}
+    if part == "failures":  # a step has this role write copies, and its first trial is refused
+        why = "s3:PutObject on sealift-acceptance-hot: silent by its role"
+        assert f"sealift-acceptance-job-verify: {why}" in policies.refusals(heard)
+
+
+def replay(tmp_path_factory) -> Replay:
+    """The policies of the example that an acceptance applies."""
+    state = applied(tmp_path_factory, "acceptance", None, "-var=object_annotations=true", root=EXAMPLE)[1]
+    places = Places.of(EXAMPLE / "policy.yaml")
+    regions = {values["bucket"]: values["region"] for values in state.all_values("aws_s3_bucket")}
+    assert {places.near, places.far, places.hot, places.west, places.back} <= set(regions)
+    return Replay(state, "123456789012", places.east_region, regions)
+
+
+def test_a_permission_that_is_missing_is_found(tmp_path_factory):
+    """The replay has to be able to fail: without its statement a role may not write copies."""
+    policies = replay(tmp_path_factory)
+    role = "sealift-acceptance-job-replicate"
+    put = Recorded(*(role, "s3", "us-east-1", "PUT", "/", {}, {}, b"", 200, {}), "sealift-acceptance-hot", "copies/x")
+    assert policies.refusals([put]) == {}
+    policies.statements[role] = [each for each in policies.statements[role] if "s3:PutObject" not in each["Action"]]
+    assert list(policies.refusals([put])) == [f"{role}: s3:PutObject on sealift-acceptance-hot: silent by its role"]
 
 
 FOUND = {
@@ -57,6 +111,23 @@ def test_a_planted_difference_is_found_and_named(tmp_path, plant):
 
 def test_every_step_is_played_here():
     assert [step for part in PARTS.values() for step in part] == list(STEPS)
+
+
+def test_steps_that_only_aws_can_show_say_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tests.acceptance.__main__.local_site", nowhere)
+    names = [argument for step in in_aws.STEPS for argument in ("--steps", step.name)]
+    assert main(["--local", "--folder", str(tmp_path), *names]) == 0
+    text = capsys.readouterr().out
+    assert "0 steps as on this machine, 0 different, 2 not shown, 0 not tried" in text
+    for step in in_aws.STEPS:
+        assert f"{step.name}: not shown\n    {step.only_in_aws}" in text
+    assert not [step for part in PLAYED for step in PARTS[part] if step.only_in_aws]
+
+
+@contextlib.contextmanager
+def nowhere(folder, **_):
+    """A site that no step reaches."""
+    yield Site(Places.of(EXAMPLE / "policy.yaml"), {}, "spot", "orchestrators", "{job}", limit_seconds=0)
 
 
 def test_names_of_steps_are_their_own_and_each_expects_something():

@@ -69,10 +69,11 @@ resource "aws_s3_bucket" "mine" {
   #checkov:skip=CKV2_AWS_62:the module sets the notifications of the sources
   for_each = local.mine
 
-  bucket        = each.key
-  region        = local.region
-  force_destroy = true # it has to go with all that is in it
-  tags          = local.tags
+  bucket              = each.key
+  region              = local.region
+  force_destroy       = true # it has to go with all that is in it
+  object_lock_enabled = true # without a default retention: one step locks an object for a minute
+  tags                = local.tags
 }
 
 resource "aws_s3_bucket_versioning" "mine" {
