@@ -73,6 +73,11 @@ def test_a_seed_gives_the_same_trace_byte_for_byte_in_any_process():
     assert play(make(8)).world.trace_text() != play(make(9)).world.trace_text()
 
 
+@pytest.mark.parametrize("seed", [361_319])
+def test_a_schedule_that_once_broke_a_promise_keeps_it(seed: int) -> None:
+    assert play(make(seed)).model.violations == []
+
+
 @pytest.mark.parametrize("bug", [bug for bug in BUGS if bug.seeds <= QUICK_SEEDS], ids=lambda bug: bug.name)
 def test_a_planted_bug_is_found_by_the_promise_that_it_breaks(bug: Bug):
     assert misfits(bug.plant()) == []

@@ -138,6 +138,8 @@ class EventModel(Judge, Observer):
                 self.known_limits["an ETag that comes again hides that somebody else has written"] += 1
             elif before.is_archived and self._may_be_mistaken(key, before):
                 self.known_limits["an archived copy that cannot be compared may be of another version"] += 1
+            elif before.is_archived and self._lies_on_proven_copy(before, after, key):
+                self.known_limits["an archived copy that cannot be compared was covered by one that can"] += 1
             elif len(whole) > 1 and any(each.is_archived for each in whole):
                 self.known_limits["the same bytes came again in an archive class, and were put on top again"] += 1
             else:
@@ -148,6 +150,16 @@ class EventModel(Judge, Observer):
         whole = [each for each in self.sources[key] if not each.is_delete_marker and len(each.data) == len(copy.data)]
         is_uncertain = len(whole) > 1 or not self.schedule.is_source_versioned
         return is_uncertain and not all(_are_comparable(each, copy) for each in whole)
+
+    def _lies_on_proven_copy(self, copy: Version, after: Version, key: str) -> bool:
+        """Whether nothing proves what the copy is, and another copy below is proven to be of the same version.
+
+        To put that on top once more costs its minimum stay. To believe the other one could leave older bytes on top.
+        """
+        whole = [each for each in self.sources[key] if each.data == after.data]
+        below = [each for each in self.placed_at[key] if each not in (copy, after) and is_alike(each, after)]
+        is_proven = any(_are_comparable(source, each) for source in whole for each in below)
+        return is_proven and not any(_are_comparable(source, copy) for source in whole)
 
     def _journaled(self, line: dict[str, Any]) -> None:
         told = self.told[int(line["sequencer"], 16) - 0x660000]
