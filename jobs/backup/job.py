@@ -42,8 +42,13 @@ class Backup(BackupStores):
     _is_checked = False
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """Return the outcomes of one key's rows. Raises what `settle` raises."""
-        settled = await self.settle(rows[0].key, rows)
+        """Return the outcomes of one key's rows. Raises what `settle` raises.
+
+        Another attempt at them knows what this one owes.
+        """
+        key = rows[0].key
+        settled = await self.settle(key, rows, self.begun.setdefault(key, KeyProgress()))
+        self.begun.pop(key, None)
         reason = f"larger than the limit of {self.options.limit_bytes} bytes"
         return [
             settled.outcomes.get(row.row) or Outcome(row.row, row.key, row.version_id, Status.FAILED, reason)

@@ -86,7 +86,10 @@ class Unfinished(NamedTuple):
 
 
 class BackupStores:
-    """A pair's two sides, and how to copy between them and within the destination."""
+    """A pair's two sides, and how to copy between them and within the destination.
+
+    `begun`: the progress of keys whose last attempt failed.
+    """
 
     def __init__(
         self,
@@ -99,6 +102,7 @@ class BackupStores:
     ):
         self.source, self.destination, self.route = source, destination, route
         self.options, self.budget = options, budget
+        self.begun: dict[str, KeyProgress] = {}
         self.copier = Copier(source, destination, route, options, budget, records)
         inside = Route(Location(route.destination.bucket), Location(route.destination.bucket))
         self.restorer = Copier(destination, destination, inside, replace(options, streamed=False), budget, records)

@@ -171,11 +171,11 @@ def test_what_an_attempt_owes_the_next_one_pays_though_the_older_version_is_gone
         store.meanwhile = fail_again
 
     store.meanwhile = fail
-    progress = KeyProgress()
+    job = backup(store)
     with pytest.raises(Unavailable):
-        run(backup(store).settle(KEY, [old, old._replace(row=1)], progress))
+        run(job.process([old, old._replace(row=1)]))
     run(store.delete("source", KEY, version_id=old.version_id))
-    run(backup(store).settle(KEY, [old], progress))
+    assert [outcome.status for outcome in run(job.process([old, old._replace(row=1)]))] == [Status.MISSING] * 2
     assert run(store.body("hot", COPY)) == (b"new", {})
 
 
