@@ -16,7 +16,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_ROWS = 20_000
+HEADER_NAMES = frozenset({"bucket", "bucket_name", "bucketname", "key", "object_key", "objectkey"})
 ACCEPTED = "an inventory's manifest.json, a .csv, a .csv.gz or a .parquet"
 
 _ALIASES = {"size_bytes": ("size_bytes", "size"), "last_modified": ("last_modified", "last_modified_date")}
@@ -113,10 +114,11 @@ def _read_csv(uri: str, client_factory: Callable[[], Any], bucket: str | None) -
         text = io.TextIOWrapper(plain, encoding="utf-8-sig", newline="")
         rows = csv.reader(text, strict=True)
         columns: int | None = None
+        first: list[str] = []
         keys: list[str] = []
         versions: list[str | None] = []
         for row in rows:
-            columns = columns or len(row)
+            columns, first = columns or len(row), first or row
             if len(row) != columns or len(row) not in (2, 3):
                 expected = "2 or 3" if len(row) == columns else f"{columns} as in line 1"
                 raise ManifestError(
@@ -125,6 +127,11 @@ def _read_csv(uri: str, client_factory: Callable[[], Any], bucket: str | None) -
                 )
             bucket = bucket or row[0]
             if row[0] != bucket or not bucket:
+                if rows.line_num == 2 and _is_header(first):
+                    raise ManifestError(
+                        f"{uri} line 1 looks like a header ({','.join(first)}): remove it, and write bucket,key or "
+                        "bucket,key,version id"
+                    )
                 raise _other_bucket(f"{uri} line {rows.line_num}", bucket, row[0])
             keys.append(_decoded(uri, rows.line_num, row[1]))
             versions.append((row[2] or None) if columns == 3 else None)
@@ -133,6 +140,11 @@ def _read_csv(uri: str, client_factory: Callable[[], Any], bucket: str | None) -
                 keys, versions = [], []
         if keys:
             yield _Piece(bucket, fill_batch({"key": keys, "version_id": versions}, len(keys)))
+
+
+def _is_header(row: Sequence[str]) -> bool:
+    """True for names of columns in place of a bucket and a key."""
+    return row[0].strip().lower() in HEADER_NAMES or row[1].strip().lower() in HEADER_NAMES
 
 
 def _decoded(uri: str, line: int, encoded: str) -> str:
@@ -262,7 +274,8 @@ def _reading(uri: str) -> Iterator[None]:
             except (gzip.BadGzipFile, EOFError, zlib.error) as error:  # the first of them is an OSError
                 raise ManifestError(f"{uri} is truncated or damaged: {error}") from error
     except OSError as error:
-        raise ConfigError(f"cannot read the manifest {uri}: {error}") from error
+        why = error.strerror or str(error)
+        raise ConfigError(f"cannot read the manifest {uri}: {why}; correct the path or URI") from error
 
 
 def _first_line(error: Exception) -> str:

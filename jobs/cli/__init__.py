@@ -30,7 +30,7 @@ from jobs import __version__
 from jobs.cli.console import ANSWER, emit, log_requests, name_stdout_in_errors, open_missing_streams, say, takes_log
 from jobs.config import CLIENTS, Settings
 from jobs.core.display import without_passwords
-from jobs.errors import ConfigError, ExitCode, SealiftError, SealiftWarning, UsageError
+from jobs.errors import ConfigError, ExitCode, NoSuchBucket, SealiftError, SealiftWarning, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -207,7 +207,7 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return int(result) if isinstance(result, int) else int(ExitCode.DONE)
     except SealiftError as error:
-        return _fail(type(error).__name__, str(error), error.exit_code, as_json=as_json)
+        return _fail(type(error).__name__, _advised(error), error.exit_code, as_json=as_json)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _ignore_interrupts()
         return _fail("Interrupted", "interrupted", ExitCode.TRANSIENT, as_json=as_json)
@@ -232,6 +232,22 @@ def run(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         message = "this is a bug in Sealift; please report the lines above"
         return _fail(type(error).__name__, message, ExitCode.BUG, as_json=as_json)
+
+
+_UNANSWERED = (
+    "check the network and the endpoint (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or an option such as "
+    "--source-endpoint), then run the same command again"
+)
+_NO_BUCKET = "check the name of the bucket, its region and the endpoint (AWS_ENDPOINT_URL_S3)"
+
+
+def _advised(error: SealiftError) -> str:
+    """The text of an error, with what to do where S3's own words end without."""
+    if isinstance(error, NoSuchBucket):
+        return f"{str(error).rstrip('.')}; {_NO_BUCKET}"
+    if isinstance(error, Unavailable) and not error.status:
+        return f"{str(error).rstrip('.')}; {_UNANSWERED}"
+    return str(error)
 
 
 def _fail(name: str, message: str, exit_code: ExitCode, *, as_json: bool) -> int:

@@ -183,7 +183,8 @@ async def _list(index: ArchiveIndex, options: ListArchivesCommand) -> int:
         for each in records
     ]
     headings = ["archive", "members", "content", "size", "class", "written"]
-    text = table(headings, rows) if rows else f"no archives in the index of {index.location}"
+    below = f" below {options.archives}" if options.archives else ""
+    text = table(headings, rows) if rows else f"no archives{below} in the index of {index.location}"
     document = {"archives": [each.to_dict() for each in records], "damaged": _damaged(damage)}
     emit(document, as_json=options.as_json, text="\n".join([text, *_damage_lines(damage)]))
     return int(ExitCode.FINDINGS) if damage else 0
@@ -217,7 +218,7 @@ async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
     members = await index.find(options.key, options.archives, options.version_id, damage)
     rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in members]
     headings = ["archive", "version", "size", "modified", "sha256"]
-    text = table(headings, rows) if rows else f"no archive has {shown(options.key)}"
+    text = table(headings, rows) if rows else f"no archive has the key '{shown(options.key)}'"
     document = [_document(each.member) | {"archive": str(each.record.location)} for each in members]
     if not rows and options.key.startswith("s3://"):
         text += ": give the key alone, without s3:// and bucket"

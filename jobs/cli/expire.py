@@ -20,6 +20,7 @@ from click.core import ParameterSource
 from jobs.cli.console import emit, say
 from jobs.cli.options import (
     AccessOptions,
+    AgeType,
     LocationType,
     RunType,
     SectionedCommand,
@@ -81,7 +82,11 @@ class ExpireCommand:
     source_access: AccessOptions = group(AccessOptions, "source")
     copies_access: AccessOptions = group(AccessOptions, "copies")
     grace: str = option(
-        "Keep what was written, proven or hidden less than this ago.", default=GRACE, show_default=True, metavar="AGE"
+        "Keep what was written, proven or hidden less than this ago.",
+        default=GRACE,
+        show_default=True,
+        type=AgeType(),
+        metavar="AGE",
     )
     max_share: str = option(
         "Refuse to delete a larger share of the current objects, or of all versions, in one run.",

@@ -21,6 +21,7 @@ from jobs.cli.options import (
     versions_option,
 )
 from jobs.core.model import Location
+from jobs.errors import ConfigError, NoSuchBucket
 from jobs.inventory.write import write_inventory
 from jobs.reports.figures import human_bytes, human_seconds
 
@@ -54,8 +55,22 @@ def inventory(options: InventoryCommand) -> int:
     return asyncio.run(_inventory(options))
 
 
+async def _check_target(options: InventoryCommand) -> None:
+    """Check that the report can be written, before a listing that may take hours."""
+    store = options.destination_access.open(options.to)
+    try:
+        await store.list_objects(options.to.bucket, options.to.key, max_keys=1)
+    except NoSuchBucket as error:
+        raise ConfigError(
+            f"--to {options.to}: the bucket {options.to.bucket} does not exist: create it, or name another one"
+        ) from error
+    finally:
+        await store.close()
+
+
 async def _inventory(options: InventoryCommand) -> int:
     began = time.time()
+    await _check_target(options)
     with meter("inventory", 0) as shown:
         written = await write_inventory(
             options.source_access.open(options.location),

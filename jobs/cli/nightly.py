@@ -14,6 +14,7 @@ import click
 
 from jobs.cli.console import display, emit, table
 from jobs.cli.options import (
+    AgeType,
     SectionedCommand,
     command_options,
     executor_option,
@@ -47,6 +48,7 @@ class NightlyCommand:
         "A difference is in flight, and no finding, if it is younger than a report less this: 15m, 2h. "
         "Equal objects are the same at any age. Default: 15m, and for a replica without "
         "replication time control a day.",
+        type=AgeType(),
         metavar="AGE",
     )
     ledger: str | None = ledger_option()

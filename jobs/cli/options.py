@@ -28,7 +28,7 @@ from jobs.cli.console import takes_log
 from jobs.core.enums import Acl
 from jobs.core.model import Location
 from jobs.core.run import Side
-from jobs.core.selection import Selection, parse_size, parse_when
+from jobs.core.selection import Selection, parse_age, parse_size, parse_when
 from jobs.errors import UsageError
 from jobs.s3.http.endpoints import given_endpoint
 
@@ -42,6 +42,16 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """A run's id is one folder in the ledger: no slash, and neither `.` nor `..`."""
 
 
+def named(param: click.Parameter | None, parse: Callable[[str], T], text: str) -> T:
+    """What a text means. Raises UsageError that names its option."""
+    try:
+        return parse(text)
+    except UsageError as error:
+        raise UsageError(
+            f"{param.opts[-1]}: {error}" if param and param.opts and param.opts[-1][0] == "-" else str(error)
+        ) from None
+
+
 class LocationType(click.ParamType[Location]):
     """s3://bucket/prefix"""
 
@@ -49,7 +59,7 @@ class LocationType(click.ParamType[Location]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
         """The location, or UsageError."""
-        return value if isinstance(value, Location) else Location.parse(value)
+        return value if isinstance(value, Location) else named(param, Location.parse, value)
 
 
 class SizeType(click.ParamType[int]):
@@ -59,7 +69,7 @@ class SizeType(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Bytes, or UsageError."""
-        return value if isinstance(value, int) else parse_size(value)
+        return value if isinstance(value, int) else named(param, parse_size, value)
 
 
 class WhenType(click.ParamType[float]):
@@ -69,7 +79,18 @@ class WhenType(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Epoch seconds, or UsageError."""
-        return value if isinstance(value, float) else parse_when(value, time.time())
+        return value if isinstance(value, float) else named(param, lambda text: parse_when(text, time.time()), value)
+
+
+class AgeType(click.ParamType[str]):
+    """15m, 2h, as it was typed"""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text of a valid age, or UsageError."""
+        named(param, parse_age, value)
+        return str(value)
 
 
 class RunType(click.ParamType[str]):

@@ -15,10 +15,12 @@ import click
 from jobs.cli.console import TERMINAL, display, emit, is_agreed, say
 from jobs.cli.options import (
     AccessOptions,
+    AgeType,
     ChecksumsOptions,
     LocationType,
     RunType,
     SectionedCommand,
+    SizeType,
     TextType,
     command_options,
     executor_option,
@@ -38,7 +40,7 @@ from jobs.cli.texts import report_text
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.selection import parse_age, parse_size
+from jobs.core.selection import parse_age
 from jobs.errors import ExitCode, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_advice import repair_hint
@@ -84,12 +86,13 @@ class ReconcileCommand:
         "Equal objects are the same at any age.",
         default="15m",
         show_default=True,
+        type=AgeType(),
     )
     confirm: bool = flag("HEAD each suspected row on both sides before it becomes a finding.")
     confirm_limit: int = option("Confirm so many rows at most.", default=100_000, show_default=True)
     repair: bool = flag("Copy what is missing or stale, then verify it.")
     repair_different: bool = flag("Also overwrite what differs, but only the exact objects of the report.")
-    join_memory: str = option("Above it the join spills to disk.", default="640MiB", show_default=True)
+    join_memory: int = option("Above it the join spills to disk.", default="640MiB", show_default=True, type=SizeType())
     ledger: str | None = ledger_option()
     max_cost: float | None = max_cost_option("a repair")
     max_objects: int | None = max_objects_option("a repair")
@@ -141,6 +144,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
 
     if options.repair_different and not options.repair:
         raise UsageError("--repair-different needs --repair")
+    _check_two_buckets(options)
     ledger, began = open_ledger(place), time.time()
     await ledger.check_bucket()
     run_id = new_run_id("reconcile", began)
@@ -156,7 +160,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
             margin_seconds=parse_age(options.margin),
             source_bucket=options.source.bucket if options.source else None,
             destination_bucket=options.destination.bucket if options.destination else None,
-            memory_limit_bytes=parse_size(options.join_memory),
+            memory_limit_bytes=options.join_memory,
             repairs_different=options.repair_different,
         )
         result = await compare(request, source, destination, join_options, ledger, scratch, TERMINAL, stores)
@@ -185,6 +189,16 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
             code = code if repaired.code == 0 and not is_all else repaired.code
     emit(report, as_json=options.as_json, text="\n".join(texts))
     return code
+
+
+def _check_two_buckets(options: ReconcileCommand) -> None:
+    """Check, before anything is listed, that the sides are two buckets. Raises UsageError."""
+    source, destination = options.source, options.destination
+    if source is not None and destination is not None and source.bucket == destination.bucket:
+        raise UsageError(
+            f"--source and --destination are both in the bucket {source.bucket}, and reconcile compares two buckets: "
+            f"compare two prefixes of one with  sealift verify --source {source} --destination {destination}"
+        )
 
 
 def _compared(location: Location | None, access: AccessOptions, checksums: str | None) -> ComparedSide:

@@ -14,6 +14,7 @@ from jobs.cli.console import TERMINAL, ask, emit, say
 from jobs.cli.start_options import ApplyOptions, StartOptions
 from jobs.cli.texts import assumptions, plan_text, report_text
 from jobs.config import Settings
+from jobs.core.enums import StorageClass
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import SAVED, Plan, RunSpec
 from jobs.errors import ConfigError, Conflict, Interrupted, Unavailable, UsageError
@@ -25,6 +26,9 @@ from jobs.runs.batch_executor import Submitted, describe_failure
 from jobs.runs.request import Planned, Planner, Request
 from jobs.runs.saved_plans import check_startable, claim, save
 from jobs.runs.summaries import find_run_id
+
+OPTION_FILTERS = ("include", "exclude", "sample", "min_size", "max_size", "newer_than", "older_than")
+"""The filters that have an option of their name."""
 
 
 async def launch_and_report(
@@ -41,6 +45,8 @@ async def launch_and_report(
     `plan_run`: None for the planner of the request's kind of work. `then_verify`: a verify run
     follows in AWS Batch.
     """
+    if options.shards and not (options.dry_run and options.as_json):
+        raise UsageError("--shards adds to the JSON of a plan: give it with --dry-run and --json, or leave it out")
     if options.max_failures is not None:
         request = replace(request, options=dict(request.options) | {"max_failures": options.max_failures / 100})
     request = replace(request, options=dict(request.options) | options.rate_limits().options())
@@ -160,11 +166,22 @@ def _check_not_empty(request: Request, planned: Planned) -> None:
     may_be_empty = bool(left_out) and (kind_of(request).may_be_empty or "sample" in left_out)
     if plan.rows or may_be_empty:
         return
-    why = f" (left out: {', '.join(f'{count:,} by {name}' for name, count in left_out.items())})" if left_out else ""
+    why = f" (left out: {', '.join(map(_left_out, left_out.items()))})" if left_out else ""
+    unknown = set(request.selection.storage_classes) - set(StorageClass)
+    if unknown:
+        why += f". S3's own classes are {', '.join(StorageClass)}, and not {', '.join(sorted(unknown))}"
     raise ConfigError(
         f"nothing to {request.job}: {planned.spec.manifest} has no rows{why}. Check prefix, manifest and filters, or "
         "say --allow-empty"
     )
+
+
+def _left_out(counted: tuple[str, int]) -> str:
+    """`6 by --min-size`."""
+    name, count = counted
+    if name == "storage_class":
+        return f"{count:,} by --include-class"
+    return f"{count:,} by {f'--{name}'.replace('_', '-') if name in OPTION_FILTERS else name}"
 
 
 async def _checked(planning: Coroutine[Any, Any, Planned], check: Coroutine[Any, Any, None]) -> Planned:

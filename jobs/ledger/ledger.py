@@ -88,7 +88,7 @@ class Ledger:
 
     async def spec(self, run_id: str) -> RunSpec:
         """The run's spec. Raises LedgerError for a missing run, or a spec of another run."""
-        document = await self._read_json(run_id, "spec.json", "the ledger has no run")
+        document = await self._read_json(run_id, "spec.json", f"the ledger {self.location} has no run {run_id}")
         spec: RunSpec = self._parsed(run_id, "spec.json", document, RunSpec.from_dict)
         self._demand(run_id, "spec.json", spec_disagreement(run_id, spec))
         return spec
@@ -118,7 +118,11 @@ class Ledger:
         """The run's plan. Raises LedgerError when planning did not finish, or the plan does not add
         up.
         """
-        document = await self._read_json(run_id, "plan.json", "planning did not finish, start a new run instead of")
+        document = await self._read_json(
+            run_id,
+            "plan.json",
+            f"planning did not finish, start a new run instead of {run_id} ({self.uri(run_id, 'plan.json')})",
+        )
         plan = self._parsed(run_id, "plan.json", document, Plan.from_dict)
         self._demand(run_id, "plan.json", plan_disagreement(run_id, plan))
         return plan
@@ -212,7 +216,7 @@ class Ledger:
 
     async def document(self, run_id: str, name: str) -> dict[str, Any]:
         """A document that `write_document` wrote. Raises LedgerError when it is missing."""
-        return await self._read_json(run_id, name, f"there is no {name} of run")
+        return await self._read_json(run_id, name, f"there is no {name} of run {run_id} ({self.uri(run_id, name)})")
 
     async def names(self, run_id: str, folder: str) -> list[str]:
         """The names of the run's files in a folder (`batch/`), without the folder, in order."""
@@ -251,7 +255,7 @@ class Ledger:
         try:
             data = await self._read(run_id, name)
         except NotFound as error:
-            raise LedgerError(f"{otherwise} {run_id} ({self.uri(run_id, name)}): see `sealift runs list`") from error
+            raise LedgerError(f"{otherwise}: see `sealift runs list`") from error
         document: dict[str, Any] = self._parsed(run_id, name, data, dict)
         self._check_version(run_id, name, document.get("spec_version"))
         return document

@@ -22,7 +22,7 @@ import msgspec
 
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import Mistake, NotFound, PolicyError
-from jobs.policy.model import Defaults, Policy
+from jobs.policy.model import POLICY_VERSION, Defaults, Policy
 from jobs.policy.rules import Finding, Steps, find_mistakes
 from jobs.policy.words import TimeZone, Word
 from jobs.policy.yaml_document import Document
@@ -59,13 +59,22 @@ def parse_policy(data: bytes, name: str) -> Policy:
     if len(data) > MAX_BYTES:
         raise PolicyError(name, [Mistake("", "", f"larger than {MAX_BYTES:,} bytes: this is not a policy")])
     document = Document(data, name)
-    findings = [*document.findings, *_shape(document.data, Policy, ())]
+    if document.data is None and not document.findings:
+        raise PolicyError(name, [Mistake("", "", "is empty: write a policy as in policy.example.yaml")])
+    findings = [*document.findings, *_version(document.data), *_shape(document.data, Policy, ())]
     policy, numbers = _sound_part(document.data, findings)
     if policy is not None:
         findings += (_renumbered(finding, numbers) for finding in find_mistakes(policy))
     if findings or policy is None:
         raise PolicyError(name, _mistakes(document, findings))
     return policy
+
+
+def _version(raw: Any) -> Iterator[Finding]:
+    """Another version than the one that this program reads, however broken the rest is."""
+    version = raw.get("version", POLICY_VERSION) if isinstance(raw, dict) else POLICY_VERSION
+    if type(version) is int and version > 0 and version != POLICY_VERSION:
+        yield Finding(("version",), version, f"{POLICY_VERSION}, the version that this program reads")
 
 
 def _shape(value: Any, kind: Any, steps: Steps) -> Iterator[Finding]:
@@ -107,7 +116,8 @@ def _section(value: Any, kind: Any, steps: Steps) -> Iterator[Finding]:
             yield Finding((*steps, name), MISSING, f"there is no such name{hint}")
     for name, (field, hint) in known.items():
         if name not in value and field.default is MISSING and field.default_factory is MISSING:
-            yield Finding((*steps, name), MISSING, f"missing: write {_expected(hint, None)}")
+            wanted = str(POLICY_VERSION) if (*steps, name) == ("version",) else _expected(hint, None)
+            yield Finding((*steps, name), MISSING, f"missing: write {wanted}")
 
 
 def _scalar(value: Any, kind: Any, steps: Steps) -> Iterator[Finding]:

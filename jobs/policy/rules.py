@@ -16,7 +16,6 @@ from zoneinfo import ZoneInfo
 from jobs.core.enums import ArchiveSide, Compute, Deletes, Encryption, StorageClass
 from jobs.core.model import overlap
 from jobs.policy.model import (
-    POLICY_VERSION,
     Archive,
     Batch,
     Destination,
@@ -64,8 +63,6 @@ WARNED_DAYS = 366
 
 def find_mistakes(policy: Policy) -> Iterator[Finding]:
     """Everything in the policy that contradicts itself, or what S3 allows."""
-    if policy.version != POLICY_VERSION:
-        yield Finding(("version",), policy.version, f"{POLICY_VERSION}, the version that this program reads")
     if not policy.pairs:
         yield Finding(("pairs",), [], "at least one pair")
     if policy.alarms.night_hours > ALARM_HOURS_MAX:

@@ -66,7 +66,10 @@ class Document:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             what = " ".join(filter(None, (error.context, error.problem)))
-            raise PolicyError(name, [Mistake("", "", f"not YAML: {what}", mark.line + 1 if mark else None)]) from None
+            last = len(text.decode().splitlines())  # an open bracket is noticed behind the end
+            line = min(mark.line + 1, max(1, last)) if mark else None
+            advice = "close each bracket and quote, and indent by spaces"
+            raise PolicyError(name, [Mistake("", "", f"not YAML: {what}: {advice}", line)]) from None
         except yaml.YAMLError as error:
             raise PolicyError(name, [Mistake("", "", f"not YAML: {' '.join(str(error).split())}")]) from None
         except RecursionError:

@@ -110,8 +110,10 @@ def read_price_table(path: Path | None = None) -> PriceTable:
     source = files("jobs.core") / "prices" / f"{PRICES}.json" if path is None else path
     try:
         return load_price_table(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the price table {source}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the price table {source}: {error.strerror}; correct --price-table") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the price table {source} is not UTF-8: {error}") from error
 
 
 async def spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, path: Path) -> tuple[Counter[str], int]:

@@ -39,7 +39,7 @@ async def find_run_id(ledger: Ledger, text: str) -> str:
     if text in meant:
         return text
     if not meant:
-        raise LedgerError(f"the ledger has no run {text}: see `sealift runs list`")
+        raise LedgerError(f"the ledger {ledger.location} has no run {text}: see `sealift runs list`")
     if len(meant) > 1:
         names = ", ".join(meant[:SHOWN_IDS]) + (", …" if len(meant) > SHOWN_IDS else "")
         raise UsageError(f"{text} may be each of {len(meant)} runs, {names}: write more of the id")

@@ -227,7 +227,10 @@ def _session(profile: str | None) -> Any:
         session.get_scoped_config()
     except ProfileNotFound as error:
         known = ", ".join(session.available_profiles) or "none"
-        raise ConfigError(f"{error}: name one of the profiles in ~/.aws/config (there: {known})") from error
+        raise ConfigError(
+            f"{error}: name one of the profiles in ~/.aws/config (there: {known}), in the option that names it "
+            "(such as --source-profile) or in AWS_PROFILE"
+        ) from error
     return session
 
 

@@ -242,7 +242,12 @@ def refusals() -> Iterator[None]:
         yield
     except (duckdb.Error, pa.ArrowException) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UsageError(f"SQL: {first.strip()}") from error
+        advice = (
+            ": see `sealift query --tables`"
+            if isinstance(error, duckdb.CatalogException | duckdb.BinderException)
+            else ""
+        )
+        raise UsageError(f"SQL: {first.strip().rstrip('!')}{advice}") from error
 
 
 def identifier(name: str) -> str:

@@ -35,7 +35,7 @@ def test_list_show_and_find_agree(packed: World) -> None:
 
 def test_what_is_nowhere_is_said_so(packed: World) -> None:
     missing = packed.sealift("archives", "find", "no/such\nkey")
-    assert (missing.code, missing.stdout) == (3, "no archive has no/such\\nkey\n")
+    assert (missing.code, missing.stdout) == (3, "no archive has the key 'no/such\\nkey'\n")
     unknown = packed.sealift("archives", "show", f"s3://{packed.destination}/packed/none.tar")
     assert unknown.code == 10
     assert "reindex" in unknown.stderr

@@ -292,7 +292,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "a section with version"),
+        ("", "is empty"),
         ("just words", "a section with version"),
         ("- a\n- b", "a section with version"),
         ("a: [1", "not YAML"),
