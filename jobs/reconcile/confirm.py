@@ -155,7 +155,7 @@ async def confirm(
             dismissed += not judgement.is_finding
             updates.append(_Answer(suspicion.rowid, codes[judgement], *facts))
         asked += len(batch)
-        await asyncio.to_thread(_update_judged, connection, updates)
+        await asyncio.to_thread(_update_judged, connection, updates, all_versions=all_versions)
     return Confirmation(asked, upheld, dismissed, unanswered, count - asked)
 
 
@@ -283,8 +283,11 @@ def _described(info: ObjectInfo) -> Facts:
     )
 
 
-def _update_judged(connection: duckdb.DuckDBPyConnection, answers: list[_Answer]) -> None:
-    """Write the new codes and facts of the rows into `judged`."""
+def _update_judged(connection: duckdb.DuckDBPyConnection, answers: list[_Answer], *, all_versions: bool) -> None:
+    """Write the new codes and facts of the rows into `judged`.
+
+    A current object that is not the reported one has another version id, which is left out.
+    """
     columns = {
         "rid": pa.array([row.rowid for row in answers], pa.int64()),
         "new_code": pa.array([row.code for row in answers], pa.uint16()),
@@ -304,8 +307,9 @@ def _update_judged(connection: duckdb.DuckDBPyConnection, answers: list[_Answer]
         columns[f"new_{name}_modified_us"] = pa.array(times, pa.int64())
     names = [name.removeprefix("new_") for name in columns if name != "rid"]
     connection.register("answers", pa.table(columns))
-    connection.execute(
-        f"UPDATE judged SET {', '.join(f'{name} = answers.new_{name}' for name in names)} "
-        "FROM answers WHERE judged.rowid = answers.rid"
-    )
+    changes = [f"{name} = answers.new_{name}" for name in names]
+    if not all_versions:
+        is_reported = "source_etag IS NOT DISTINCT FROM answers.new_source_etag"
+        changes.append(f"version_id = CASE WHEN {is_reported} THEN version_id END")
+    connection.execute(f"UPDATE judged SET {', '.join(changes)} FROM answers WHERE judged.rowid = answers.rid")
     connection.unregister("answers")

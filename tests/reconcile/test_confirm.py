@@ -226,3 +226,18 @@ def test_a_delete_marker_that_a_head_finds_is_no_object_of_the_source(tmp_path: 
     asyncio.run(ours.delete("src", "a"))
     answer = asked(tmp_path, [row("z")], [row("a", "x"), row("z")], ours, theirs)
     assert (counts(answer)["extra"], answer.source_rows) == (1, 1)
+
+
+def test_an_object_that_came_after_its_report_is_not_repaired_by_the_version_before_it(tmp_path: Path) -> None:
+    """As of an upload in parts, which S3 dates by its beginning. No version has that id and that ETag."""
+    ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {})
+    one, two = ours.hold("a", "x"), ours.hold("a", "newer")
+    kept = ours.hold("b", "x")
+    assert one
+    assert kept
+    reported = [version("a", one, "x"), version("b", kept, "x")]
+    answer = asked(tmp_path, reported, [version("z", "z", "x")], ours, theirs, fields=VERSIONS)
+    rows = {each["key"]: each for each in pq.read_table(answer.manifest_parquet).to_pylist()}
+    assert rows["a"]["etag"] == row("a", "newer")["ETag"]
+    assert rows["a"]["version_id"] in (two, None)
+    assert rows["b"]["version_id"] == kept
