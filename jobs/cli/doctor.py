@@ -36,8 +36,9 @@ def doctor(options: DoctorCommand) -> int:
     Batch and its image, quotas, roles, dead letters and the last nights. It changes nothing but two
     objects of its own beside the ledger, which it removes.
 
-    A line is ok, warning or failure. What nobody could find out is a warning. Exit code 0: all is
-    ok. 3: there are warnings. 10: there are failures.
+    A line is ok, warning or failure. What nobody could find out is a warning. On a server that is
+    not AWS's, one line names what only AWS answers. Exit code 0: all is ok. 3: there are warnings.
+    10: there are failures.
 
     \b
     sealift doctor --policy policy.yaml
@@ -78,5 +79,5 @@ def _text(lines: list[Line], counts: dict[str, int]) -> str:
         [line.status.value, line.check, line.subject, line.says, line.advice]
         for line in sorted(lines, key=lambda line: order.index(line.status))
     ]
-    summary = ", ".join(f"{count:,} {status}" for status, count in counts.items())
+    summary = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count or status != "unchecked")
     return f"{table(['status', 'check', 'subject', 'what was found', 'what to do'], rows)}\n\n{summary}"

@@ -151,6 +151,9 @@ def _lifecycle(bucket: BucketFacts) -> Finding | None:
 def _missing_rules(rules: Sequence[LifecycleRule], bucket: BucketFacts) -> Finding | None:
     """What costs money while it is not there."""
     whole = [rule for rule in rules if not rule.prefix and not rule.is_partial]
+    place = known(bucket.place)
+    if place is not None and place.region is None:  # who owns the server is billed by nobody
+        cannot_say(_not_offered("s3:PutLifecycleConfiguration"))
     if not any(rule.abort_days for rule in whole):
         return warning("no lifecycle rule ends uploads that were left: their parts are billed for ever", APPLY)
     if bucket.plan.noncurrent_days and not any(rule.noncurrent_days for rule in whole):

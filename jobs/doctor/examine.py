@@ -42,8 +42,16 @@ def examine(given: Policy, pair: Pair | None = None, system: str | None = None) 
     return _together(_lines(facts, policy))
 
 
+BUCKET_REGION = "s3:ListBucket"
+"""The question for a bucket's region, which S3 answers for every bucket, and no other server does."""
+
+
 def _together(lines: Iterable[Line]) -> list[Line]:
-    """One line for each question that the place does not answer, instead of one a subject."""
+    """One line for each question that the place does not answer, instead of one a subject.
+
+    A server that is not AWS's gets one line for all of them, which is no warning: nobody can change
+    that. In AWS a service that cannot be reached may hide a fault.
+    """
     kept: list[Line] = []
     unasked: dict[str, list[Line]] = {}
     for line in lines:
@@ -51,6 +59,10 @@ def _together(lines: Iterable[Line]) -> list[Line]:
             unasked.setdefault(line.says, []).append(line)
         else:
             kept.append(line)
+    if f"{NOT_CHECKED}{BUCKET_REGION} is not offered here" in unasked:
+        questions = sorted(says.removeprefix(NOT_CHECKED).split()[0] for says in unasked)
+        says = f"{NOT_CHECKED}this is not AWS, which alone answers {', '.join(questions)}"
+        return [*kept, Line("services", Status.UNCHECKED, "this server", says)]
     for group in unasked.values():
         others = f" and {len(group) - 1} more" if len(group) > 1 else ""
         kept.append(replace(group[0], subject=f"{group[0].subject}{others}"))

@@ -19,9 +19,10 @@ NOT_CHECKED = "not checked: "
 
 
 class Status(StrEnum):
-    """How a line ends, from good to bad."""
+    """How a line ends, from good to bad. `unchecked`: only AWS answers, and this is another server."""
 
     OK = "ok"
+    UNCHECKED = "unchecked"
     WARNING = "warning"
     FAILURE = "failure"
 
@@ -112,8 +113,8 @@ def _unknown(unread: Unread) -> Finding:
 
 
 def exit_code(lines: Sequence[Line]) -> ExitCode:
-    """0 if every line is ok, 3 with warnings, 10 with a failure or without any line."""
+    """0 if every line is ok or unchecked, 3 with warnings, 10 with a failure or without an ok line."""
     worst = {line.status for line in lines}
-    if Status.FAILURE in worst or not lines:
+    if Status.FAILURE in worst or not worst & {Status.OK, Status.WARNING}:
         return ExitCode.CONFIG
     return ExitCode.FINDINGS if Status.WARNING in worst else ExitCode.DONE
