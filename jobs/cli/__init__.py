@@ -130,8 +130,8 @@ def cli(client: str | None) -> None:
 
     \b
     Try:
-      sealift replicate --source s3://bucket/prefix --destination s3://replica/prefix --dry-run
-      sealift verify    --source s3://bucket/prefix --destination s3://replica/prefix
+      sealift replicate --source s3://bucket/prefix --destination s3://copies/prefix --dry-run
+      sealift verify    --source s3://bucket/prefix --destination s3://copies/prefix
       sealift runs list
       sealift help verify
     """

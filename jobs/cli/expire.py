@@ -226,7 +226,7 @@ def expire(options: ExpireCommand) -> int:
     sealift expire --run 20261125T003345Z-compact-1f3a
     sealift expire --run 20261125T003345Z-compact-1f3a --pair scans --yes-delete
     sealift expire --manifest s3://inv/docs/daily/2026-11-25T01-00Z/manifest.json --grace 90d --max-share 100% \
-        --source s3://docs/2024/ --copies s3://replica/2024/ --copies s3://cold/docs --yes-delete
+        --source s3://docs/2024/ --copies s3://copies/2024/ --copies s3://cold/docs --yes-delete
     sealift expire --undo 20261225T004105Z-expire-9b02 --source s3://docs/2024/
     """
     if sum(each is not None for each in (options.run_id, options.manifest, options.undo)) != 1:

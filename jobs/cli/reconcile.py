@@ -132,8 +132,8 @@ def reconcile(options: ReconcileCommand) -> int:
     the ledger: report.html for people, report.json, the differences as Parquet and CSV.
 
     \b
-    sealift reconcile --source-inventory s3://inv/docs/daily/ --destination-inventory s3://inv/replica/daily/
-    sealift reconcile --source s3://docs --destination s3://replica --confirm --repair
+    sealift reconcile --source-inventory s3://inv/docs/daily/ --destination-inventory s3://inv/copies/daily/
+    sealift reconcile --source s3://docs --destination s3://copies --confirm --repair
     """
     settings = Settings.from_environment()
     return asyncio.run(_reconcile(options, ledger_location(options.ledger, settings), settings))

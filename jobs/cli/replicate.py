@@ -70,9 +70,9 @@ def replicate(options: ReplicateCommand) -> int:
     Each row ends as copied, same, deleted, changed, missing, denied, archived or failed.
 
     \b
-    sealift replicate --source s3://docs/2026/ --destination s3://replica/2026/ --dry-run
-    sealift replicate --manifest s3://inv/docs/daily/2026-11-25T01-00Z/manifest.json --destination s3://replica
-    sealift replicate --manifest run:20261125T003345Z-verify-1f3a --destination s3://replica
+    sealift replicate --source s3://docs/2026/ --destination s3://copies/2026/ --dry-run
+    sealift replicate --manifest s3://inv/docs/daily/2026-11-25T01-00Z/manifest.json --destination s3://copies
+    sealift replicate --manifest run:20261125T003345Z-verify-1f3a --destination s3://copies
     """
     _check(options)
     run_options = {

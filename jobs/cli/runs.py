@@ -137,7 +137,7 @@ def apply(options: ApplyCommand) -> int:
     out row by row, as in every run. The workers refuse another plan than the one that starts.
 
     \b
-    sealift replicate --source s3://docs --destination s3://replica --dry-run --save
+    sealift replicate --source s3://docs --destination s3://copies --dry-run --save
     sealift apply latest
     """
     return asyncio.run(_apply(_open(options.ledger), options))

@@ -65,9 +65,9 @@ def verify(options: VerifyCommand) -> int:
     With --archives each archive is read whole, and the index proves each of its members.
 
     \b
-    sealift verify --source s3://docs --destination s3://replica
-    sealift verify --source s3://docs --destination s3://replica --deep --sample 1/30 --rotate
-    sealift verify --manifest proven:20261125T003345Z-verify-1f3a --destination s3://replica --deep
+    sealift verify --source s3://docs --destination s3://copies
+    sealift verify --source s3://docs --destination s3://copies --deep --sample 1/30 --rotate
+    sealift verify --manifest proven:20261125T003345Z-verify-1f3a --destination s3://copies --deep
     sealift verify --archives s3://cold/docs --sample 1/30 --rotate
     """
     if options.rotate and not options.sample:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 from pathlib import Path
 
 import pytest
 
-from jobs.cli import run
+from jobs.cli import cli, run
+from tests.cli.test_options import COMMANDS
 
 PLACES = ["--source", "s3://docs", "--destination", "s3://copies"]
 
@@ -121,3 +123,18 @@ def test_a_missing_price_table_is_named_once_with_its_option(tmp_path: Path) -> 
         read_price_table(tmp_path / "none.json")
     assert str(raised.value).count("none.json") == 1
     assert "--price-table" in str(raised.value)
+
+
+def test_a_slice_of_all_has_its_turn_each_night(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    example = (Path(__file__).resolve().parents[2] / "policy.example.yaml").read_text()
+    file.write_text(re.sub(r"rota: 1/\d+", "rota: 1/1", example))
+    assert run(["policy", "explain", "s3://example-scans/scans/1Z.jpg", "--policy", str(file)]) == 0
+    text = capsys.readouterr().out
+    assert ("by checksums each night" in text, "1 nights" in text) == (True, False)
+
+
+@pytest.mark.parametrize("path", sorted(COMMANDS))
+def test_a_replica_is_the_twin_that_s3_makes_and_no_bucket_of_an_example(path: str) -> None:
+    assert "s3://replica" not in (COMMANDS[path].help or "")
+    assert "s3://replica" not in (cli.help or "")
