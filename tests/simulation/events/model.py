@@ -228,9 +228,11 @@ class EventModel(Judge, Observer):
     def _hides_what_cannot_come_back(self, key: str, version: Version) -> bool:
         """Whether a copy of the version would lie on the newest one, which neither side can copy on top again.
 
-        The backlog has to have said so of this version.
+        The backlog has to have said so of this version. A delete marker that is retained hides nothing.
         """
-        newest = self.world.versions(SOURCE, key)[-1]
+        are_marks_mirrored = self.schedule.mirrors_deletes
+        there = self.world.versions(SOURCE, key)
+        newest = [each for each in there if are_marks_mirrored or not each.is_delete_marker][-1]
         copies = self.world.versions(DESTINATION, PREFIX + key)
         is_told = (key, version.version_id) in self.left_archived
         return is_told and newest.is_archived and bool(copies) and copies[-1].is_archived
