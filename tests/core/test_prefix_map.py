@@ -35,6 +35,18 @@ def test_sql_and_python_agree(pairs: list[tuple[str, str]], excluded: list[str],
     assert asked(maps.destination_scope_sql("key"), maps.source_sql("key")) == [*map(maps.source_of, keys)]
 
 
+@pytest.mark.parametrize(
+    ("excluded", "inside"),
+    [((), ["b/k", "b/x/k"]), (("a/x/",), ["b/k"]), (("a/",), []), (("",), []), (("x/",), ["b/k", "b/x/k"])],
+)
+def test_a_part_of_a_prefix_can_be_left_out_at_both_sides(excluded: tuple[str, ...], inside: list[str]) -> None:
+    maps = PrefixMap((("a/", "b/"),), excluded)
+    keys = "(VALUES ('b/k'), ('b/x/k'), ('a/k'), ('c')) AS keys(key)"
+    found = duckdb.execute(f"SELECT key FROM {keys} WHERE {maps.destination_scope_sql('key')} ORDER BY key").fetchall()
+    assert [key for (key,) in found] == inside
+    assert [key for key in ("b/k", "b/x/k", "a/k", "c") if maps.source_of(key) is not None] == inside
+
+
 def test_overlapping_prefixes_are_refused() -> None:
     for pairs in ((("a", "x"), ("ab", "y")), (("a", "x"), ("b", "x/y"))):
         with pytest.raises(UsageError, match="overlap"):
@@ -52,8 +64,9 @@ def test_a_map_is_read_as_it_is_written(pair: tuple[str, str]) -> None:
 
 def test_a_hive_prefix_is_mapped_whole_or_not_at_all() -> None:
     """Cut at the first `=`, keys below `dt` would have been copied to `2026/=copies/dt=2026/`."""
-    with pytest.raises(UsageError, match=r"has more than one `=`: write each one of a prefix as .="):
-        PrefixMap.parse(("dt=2026/=copies/dt=2026/",))
+    for text in ("dt=2026/=copies/dt=2026/", "dt=2026/=copies/", "a=b=c"):
+        with pytest.raises(UsageError, match=r"has more than one `=`: write each one of a prefix as .="):
+            PrefixMap.parse((text,))
     maps = PrefixMap.parse((r"dt\=2026/=copies/dt\=2026/", r"a\b/=x\\/"))
     assert maps.pairs == (("dt=2026/", "copies/dt=2026/"), ("a\\b/", "x\\/"))
     assert maps.destination_of("dt=2026/k") == "copies/dt=2026/k"

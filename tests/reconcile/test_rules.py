@@ -133,6 +133,15 @@ def test_what_is_unverifiable_is_a_finding_once_its_replication_failed():
     assert told == (Category.UNVERIFIABLE, "an ETag is no MD5: uploaded in parts; replication FAILED", True)
 
 
+@pytest.mark.parametrize("etag", [MD5, OTHER_MD5])
+@pytest.mark.parametrize("is_source", [True, False])
+def test_an_etag_of_an_upload_in_parts_is_no_md5_though_it_may_look_like_one(etag, is_source):
+    """Some servers give such objects an ETag without the number of parts."""
+    parts, plain = PLAIN._replace(is_multipart=True), PLAIN._replace(etag=etag)
+    told = judge(*((parts, plain) if is_source else (plain, parts)), horizon=HORIZON)
+    assert told == (Category.UNVERIFIABLE, "an ETag is no MD5: uploaded in parts", Category.UNVERIFIABLE in FINDINGS)
+
+
 @pytest.mark.parametrize("value", ["a", "b"])
 def test_composite_checksums_say_something_only_when_they_are_equal(value):
     one, other = Checksum("CRC32", "a-2", True), Checksum("CRC32", f"{value}-2", True)
