@@ -1,6 +1,7 @@
 """Objects that a night leaves to people, each counted once.
 
-The reconciliation, the sample and the deep verification may all find one object.
+The reconciliation, the sample, the deep verification and the look at the replica may all find one
+object.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from jobs.core.outcome import Status
 from jobs.errors import LedgerError, NotFound
 from jobs.ledger.ledger import Ledger
 from jobs.nights.calendar import Stage
+from jobs.reconcile.run import DIFFERENCES
 from jobs.runs.request import failures_of
 from jobs.s3.downloads import download
 
@@ -24,18 +26,33 @@ _MEMORY = "256MB"
 
 
 class _Named(NamedTuple):
-    """A Parquet file that names objects in its column `key`, and which of its rows count, in SQL."""
+    """A Parquet file that names objects in its column `key`, and which of its rows count, in SQL.
+
+    `prefix`: what its keys begin with and those of the source do not.
+    """
 
     uri: str
     condition: str
+    prefix: str = ""
 
 
-async def count_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], *, keeps_extra: bool) -> int:
+class Pairing(NamedTuple):
+    """What a pair says of its copies, as far as counting needs it.
+
+    `keeps_extra`, `replica_keeps_extra`: copies without an original are no finding there.
+    `copy_prefix`: what the key of a copy has in front of that of its source.
+    """
+
+    keeps_extra: bool
+    replica_keeps_extra: bool
+    copy_prefix: str
+
+
+async def count_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing: Pairing) -> int:
     """Return how many objects the stages of a summary leave.
 
     What has no key counts as often as it was found: a line that could not be read, a row that a
-    plan left out, all of a run that stopped. `keeps_extra`: copies without an original are no
-    finding. Raises LedgerError, StoreError.
+    plan left out, all of a run that stopped. Raises LedgerError, StoreError.
     """
     leaving = [stage for stage in stages if stage["left"]]
     if len(leaving) < 2:
@@ -51,11 +68,12 @@ async def count_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], *, kee
             connection.execute("CREATE TABLE keys (key VARCHAR)")
             for number, stage in enumerate(leaving):
                 found, file = 0, scratch / f"{number}.parquet"
-                named = await _naming(ledger, stages, stage, keeps_extra=keeps_extra)
+                named = await _naming(ledger, stages, stage, pairing)
                 if named is not None and await _fetch(ledger, named.uri, file):
-                    insert = f"INSERT INTO keys SELECT key FROM {parquet(file)} WHERE {named.condition}"
+                    key = f"CASE WHEN starts_with(key, $1) THEN substr(key, {len(named.prefix) + 1}) ELSE key END"
+                    insert = f"INSERT INTO keys SELECT {key} FROM {parquet(file)} WHERE {named.condition}"
                     try:
-                        [(found,)] = (await asyncio.to_thread(connection.execute, insert)).fetchall()
+                        [(found,)] = (await asyncio.to_thread(connection.execute, insert, [named.prefix])).fetchall()
                     except duckdb.Error as error:
                         raise LedgerError(f"{named.uri} cannot be read ({error}): it was altered") from error
                 without_key += max(0, stage["left"] - found)
@@ -64,22 +82,30 @@ async def count_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], *, kee
 
 
 async def _naming(
-    ledger: Ledger, stages: Sequence[Mapping[str, Any]], stage: Mapping[str, Any], *, keeps_extra: bool
+    ledger: Ledger, stages: Sequence[Mapping[str, Any]], stage: Mapping[str, Any], pairing: Pairing
 ) -> _Named | None:
     """The file that names what a stage leaves, if one does."""
-    from jobs.tables.duck import quoted
-
     reconciled = next(each["run_id"] for each in stages if each["stage"] == Stage.RECONCILE)
-    if stage["stage"] == Stage.RECONCILE:
-        others = [Category.MISSING, Category.STALE, *([Category.EXTRA] if keeps_extra else [])]
-        condition = f"is_finding AND category NOT IN ({', '.join(map(quoted, others))})"
-        return _Named(ledger.uri(reconciled, "differences/00000.parquet"), condition)
-    if stage["stage"] == Stage.REPAIR and stage["refused"]:
-        return _Named(ledger.uri(reconciled, "repair.parquet"), "true")
+    match stage["stage"]:
+        case Stage.RECONCILE:
+            others = [Category.MISSING, Category.STALE, *([Category.EXTRA] if pairing.keeps_extra else [])]
+            return _Named(ledger.uri(reconciled, DIFFERENCES), _findings_but(others))
+        case Stage.REPLICA if stage["run_id"]:
+            others = [Category.EXTRA] if pairing.replica_keeps_extra else []
+            return _Named(ledger.uri(stage["run_id"], DIFFERENCES), _findings_but(others), pairing.copy_prefix)
+        case Stage.REPAIR if stage["refused"]:
+            return _Named(ledger.uri(reconciled, "repair.parquet"), "true")
     if stage["run_id"] and ((await ledger.report(stage["run_id"])) or {}).get("failures_manifest"):
         condition = "true" if stage["stage"] == Stage.REPAIR else f"status <> '{Status.CHANGED}'"
         return _Named(await failures_of(ledger, stage["run_id"]), condition)
     return None
+
+
+def _findings_but(others: Sequence[Category]) -> str:
+    """The condition of findings that are of no category of `others`."""
+    from jobs.tables.duck import quoted
+
+    return f"is_finding AND category NOT IN ({', '.join(map(quoted, others))})" if others else "is_finding"
 
 
 async def _fetch(ledger: Ledger, uri: str, file: Path) -> bool:

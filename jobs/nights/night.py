@@ -27,7 +27,7 @@ from jobs.nights.calendar import (
     left_by_run,
     left_out,
 )
-from jobs.nights.left_objects import count_left
+from jobs.nights.left_objects import Pairing, count_left
 from jobs.nights.records import NightRecords
 from jobs.nights.stages import Done, Stages
 from jobs.nights.verdicts import is_well, next_steps, verdict
@@ -251,7 +251,7 @@ class _Night:
         """
         stopped = next((each for each in self.done if each["state"] not in (None, RunState.COMPLETE)), None)
         code = ExitCode.DONE if is_well(self.done) else ExitCode.FINDINGS
-        left = await count_left(self.book.ledger, self.done, keeps_extra=self._keeps_extra)
+        left = await count_left(self.book.ledger, self.done, self._pairing)
         night, source = self.claim["night"], self.pair.source
         ended = time.time()
         return {
@@ -297,6 +297,11 @@ class _Night:
     @property
     def _keeps_extra(self) -> bool:
         return self.pair.deletes is Deletes.RETAIN
+
+    @property
+    def _pairing(self) -> Pairing:
+        replica = self.pair.replica
+        return Pairing(self._keeps_extra, replica is not None and not replica.delete_markers, self.pair.copy_key(""))
 
 
 def _places(policy: Policy, pair: Pair, scope: Scope) -> dict[str, Any]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from jobs.reconcile.reconcile import Freshness, Reconciliation
 
 SHOWN_FINDINGS = 1_000
+DIFFERENCES = "differences/00000.parquet"
+"""The run's file of all rows that are neither the same nor excluded."""
 PARQUET, CSV = "application/vnd.apache.parquet", "text/csv; charset=utf-8"
 
 
@@ -218,7 +220,7 @@ async def record(ledger: Ledger, spec: RunSpec, margin_seconds: float, result: R
     run_id = spec.run_id
     await ledger.create(spec)
     differences = {
-        "parquet": await ledger.write_path(run_id, "differences/00000.parquet", result.differences_parquet, PARQUET),
+        "parquet": await ledger.write_path(run_id, DIFFERENCES, result.differences_parquet, PARQUET),
         "csv": await ledger.write_path(run_id, "differences.csv", result.differences_csv, CSV),
     }
     manifest = None

@@ -395,6 +395,12 @@ def test_a_replica_is_compared_with_the_hot_bucket(filled: World, tmp_path: Path
     assert "copies/docs/k01" not in keys(filled, twin)
     assert filled.client.get_object(Bucket=twin, Key="copies/docs/k02")["Body"].read() == b"DOCS/K02"
 
+    settle()
+    filled.client.put_object(Bucket=filled.destination, Key="copies/docs/k02", Body=b"tampered")
+    third = nightly(filled, policy, "--again")
+    assert (stage(third, "reconcile")["left"], stage(third, "replica")["left"]) == (1, 2)
+    assert third["left"] == 2  # k01, and k02 once: the copy differs from both of its neighbours
+
 
 @pytest.mark.slow
 def test_what_is_extra_in_a_replica_is_a_finding_where_delete_markers_are_replicated(
