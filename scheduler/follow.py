@@ -167,7 +167,7 @@ class _Follower:
             "",
             *(f"{name}: {count:,}" for name, count in counts.items()),
             "",
-            f"source: {report.get('source') if isinstance(report.get('source'), str) else ''}",
+            *_places(report),
             f"report: {self.runtime.place(f'runs/{run_id}/report.json')}",
         ]
         subject = f"Sealift {report['job']}: {verdict(report)}"
@@ -279,6 +279,13 @@ def _readable(what: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise LedgerError(f"{what} is not what Sealift writes ({error!r}): it was altered") from error
+
+
+def _places(report: Mapping[str, Any]) -> list[str]:
+    """Source and destination of a run as a line, with their prefixes."""
+    sides = [report.get("source"), report.get("destination")]
+    places = [side.get("location") or side.get("bucket") if isinstance(side, Mapping) else side for side in sides]
+    return [" → ".join(map(str, places))] if all(places) else []
 
 
 def _verified_share(stages: Sequence[Mapping[str, Any]]) -> list[Metric]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,15 +37,24 @@ from jobs.cli.options import (
 )
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.start_options import WorkerOptions
-from jobs.cli.texts import report_text
+from jobs.cli.texts import repair_text, report_text
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.selection import parse_age
-from jobs.errors import ExitCode, UsageError
+from jobs.errors import ExitCode, SealiftError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_advice import repair_hint
-from jobs.reconcile.run import ComparedSide, CompareRequest, compare, make_spec, record
+from jobs.reconcile.repair_result import RESULT, find_result, next_steps
+from jobs.reconcile.run import (
+    SHOWN_FINDINGS,
+    ComparedSide,
+    CompareRequest,
+    compare,
+    make_spec,
+    record,
+    write_result_page,
+)
 from jobs.registry import kind_named, kind_of
 from jobs.reports.document import exit_code, is_empty, is_unjudged
 from jobs.reports.figures import plural
@@ -52,7 +62,10 @@ from jobs.runs.request import new_run_id, open_ledger
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
+    from jobs.core.run import RunSpec
     from jobs.inventory.report import Inventory
+    from jobs.reconcile.reconcile import Reconciliation
+    from jobs.reconcile.repair import Repaired
     from jobs.s3.store import Store
 
 
@@ -165,26 +178,38 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
         )
         result = await compare(request, source, destination, join_options, ledger, scratch, TERMINAL, stores)
         spec = make_spec(request, run_id, began, source, destination)
-        report = await record(ledger, spec, join_options.margin_seconds, result)
-        advice = [] if options.repair else repair_hint(report, shlex.join(["sealift", *sys.argv[1:]]))
+        command, repairs = ["sealift", *sys.argv[1:]], options.repair and bool(result.repairable_rows)
+        found = {category.value: rows for category, (rows, _) in result.categories.items()}
+        steps = next_steps(found, result.unparsed_rows, command)
+        report = await record(
+            ledger, spec, join_options.margin_seconds, result, [] if repairs else steps, has_page=not repairs
+        )
+        advice = [] if options.repair else repair_hint(report, shlex.join(command))
         texts = [report_text(report, kind_of(spec), advice)]
         code = int(exit_code(report))
         if (is_empty(report) and not options.allow_empty) or is_unjudged(report):
             code = code or int(ExitCode.FINDINGS)
-        if options.repair and result.repairable_rows:
+        if repairs:
             if not options.as_json:
                 say(texts.pop())
-            is_asked = sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not options.as_json
-            if is_asked and not is_agreed(f"Copy {plural(result.repairable_rows, 'object')}?"):
-                say("nothing was copied, as you said")  # what was found stands
-                return code
-            from jobs.reconcile.repair import Limits, repair
+            try:
+                is_asked = sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not options.as_json
+                if is_asked and not is_agreed(f"Copy {plural(result.repairable_rows, 'object')}?"):
+                    await write_result_page(ledger, spec, report | {"next_steps": steps}, result)
+                    say("nothing was copied, as you said")  # what was found stands
+                    return code
+                from jobs.reconcile.repair import Limits, repair
 
-            limits = Limits(options.max_cost, options.max_objects)
-            places = options.batch.placed(options.executor)
-            repaired = await repair(spec, maps, ledger, settings, limits, places, display(options.as_json))
-            report |= repaired.document
+                limits = Limits(options.max_cost, options.max_objects)
+                places = options.batch.placed(options.executor)
+                repaired = await repair(spec, maps, ledger, settings, limits, places, display(options.as_json))
+            except BaseException:
+                with contextlib.suppress(SealiftError):  # what ended the repair is the error that counts
+                    await write_result_page(ledger, spec, report | {"next_steps": steps}, result)
+                raise
+            report |= repaired.document | await _after(repaired, ledger, spec, report, result, command, scratch)
             texts += [report_text(each, kind_named(each["job"])) for each in repaired.reports]
+            texts.append(repair_text(report))
             is_all = result.repairable_rows == result.findings and not result.unparsed_rows
             code = code if repaired.code == 0 and not is_all else repaired.code
     emit(report, as_json=options.as_json, text="\n".join(texts))
@@ -199,6 +224,28 @@ def _check_two_buckets(options: ReconcileCommand) -> None:
             f"--source and --destination are both in the bucket {source.bucket}, and reconcile compares two buckets: "
             f"compare two prefixes of one with  sealift verify --source {source} --destination {destination}"
         )
+
+
+async def _after(
+    repaired: Repaired,
+    ledger: Ledger,
+    spec: RunSpec,
+    report: dict[str, Any],
+    result: Reconciliation,
+    command: list[str],
+    scratch: Path,
+) -> dict[str, Any]:
+    """The state after the repair, which page and ledger get: what was repaired, and what is left."""
+    verifications = [each["run_id"] for each in repaired.document["verification"]]
+    state = await find_result(ledger, verifications, result.differences_parquet, scratch, shown_left=SHOWN_FINDINGS)
+    left = {name: tally.left for name, tally in state.categories.items()}
+    after = {
+        "repaired": state.to_dict(repaired.reports),
+        "next_steps": next_steps(left, result.unparsed_rows, command, repaired.reports),
+    }
+    await ledger.write_document(spec.run_id, RESULT, after)
+    await write_result_page(ledger, spec, report | after, result, state.left)
+    return after
 
 
 def _compared(location: Location | None, access: AccessOptions, checksums: str | None) -> ComparedSide:

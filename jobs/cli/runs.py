@@ -34,15 +34,16 @@ from jobs.cli.start_options import ApplyOptions, StartOptions, WorkerOptions
 from jobs.cli.texts import plan_text, report_text
 from jobs.config import Settings
 from jobs.core.model import Location, ObjectRef
-from jobs.core.run import SAVED, Plan, RunSpec
+from jobs.core.run import SAVED, Plan, RunSpec, RunState
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_advice import find_repairs, repair_advice
+from jobs.reconcile.repair_result import read_result
 from jobs.registry import KINDS, kind_of
 from jobs.reports.document import exit_code
 from jobs.reports.figures import human_bytes, human_dollars, human_time
-from jobs.reports.publish import PAGE
+from jobs.reports.publish import PAGE, write_page
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import BatchExecutor
@@ -359,8 +360,10 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None 
     await require_started(ledger, spec)
     kind = kind_of(spec)
     document = await ledger.report(run_id) or await launch.conclude(spec, plan, ledger, {}, kind.report_details)
+    if "categories" in document:
+        document |= await read_result(ledger, run_id)
     if html is not None or opens:
-        await _write_page(ledger, run_id, html, opens=opens)
+        await _write_page(ledger, spec, document, html, opens=opens)
     emit(document, as_json=as_json, text=await _ended_text(ledger, spec, document))
     return int(exit_code(document))
 
@@ -368,17 +371,22 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None 
 async def _ended_text(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -> str:
     """The report of a run, with what repairs it."""
     advice: list[str] = []
-    if "categories" in report:
+    if "categories" in report and "repaired" not in report:
         advice = repair_advice(spec, report, await find_repairs(ledger, spec.run_id), ledger)
     return report_text(report, kind_of(spec), advice)
 
 
-async def _write_page(ledger: Ledger, run_id: str, html: Path | None, *, opens: bool) -> None:
-    place = Location.parse(ledger.uri(run_id, PAGE))
+async def _write_page(ledger: Ledger, spec: RunSpec, report: dict[str, Any], html: Path | None, *, opens: bool) -> None:
+    """Write the run's page to a file. A command that was killed may owe it to the ledger."""
+    run_id = spec.run_id
+    if report["state"] != RunState.COMPLETE:
+        raise LedgerError(f"run {run_id} has no page: it has not ended")
+    page_ref = ObjectRef(*Location.parse(ledger.uri(run_id, PAGE)))
     try:
-        page = (await ledger.store.get(ObjectRef(*place))).data
-    except NotFound as error:
-        raise LedgerError(f"run {run_id} has no page: it has not ended, or {place} was removed") from error
+        page = (await ledger.store.get(page_ref)).data
+    except NotFound:
+        await write_page(ledger, spec, report, [])
+        page = (await ledger.store.get(page_ref)).data
     file = html or Path(tempfile.mkdtemp(prefix="sealift-report-")) / f"{run_id}.html"
     try:
         file.write_bytes(page)

@@ -9,7 +9,7 @@ from jobs.cli.console import table
 from jobs.core.display import shown
 from jobs.core.run import Plan, RunSpec, earlier_run
 from jobs.registry import kind_of
-from jobs.reports.document import counts, verdict
+from jobs.reports.document import counts, found_verdict, verdict
 from jobs.reports.figures import human_bytes, human_dollars, human_seconds, plural
 from jobs.runs.kind import Kind
 
@@ -106,7 +106,15 @@ def report_text(report: Mapping[str, Any], kind: Kind, advice: Iterable[str] = (
 
     `kind`: the kind of work of its run. `advice`: lines on how to repair what a comparison found.
     """
-    return _reconciled(report, advice) if "categories" in report else _worked(report, kind)
+    if "categories" not in report:
+        return _worked(report, kind)
+    return _reconciled(report, advice) + (f"\n{repair_text(report)}" if "repaired" in report else "")
+
+
+def repair_text(report: Mapping[str, Any]) -> str:
+    """What a repair made of a reconciliation's findings, and what to do now."""
+    steps = (f"  {shown(each)}" for each in report.get("next_steps", ()))
+    return "\n".join([f"After the repair: {verdict(report)}", *steps, f"  page  {report['report_html']}"])
 
 
 def _worked(report: Mapping[str, Any], kind: Kind) -> str:
@@ -156,7 +164,7 @@ def _reconciled(report: Mapping[str, Any], advice: Iterable[str]) -> str:
         for name, each in report["categories"].items()
         if each["rows"]
     ]
-    lines = [verdict(report), table(["category", "objects", "bytes"], rows)]
+    lines = [found_verdict(report), table(["category", "objects", "bytes"], rows)]
     lines += [f"  not judged   {each['rows']:,} × {shown(each['reason'])}" for each in report["unjudged"][:10]]
     if confirmed := report.get("confirmed"):
         lines.append(f"  confirmed    {counts(confirmed)}")

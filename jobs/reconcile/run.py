@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -210,13 +211,20 @@ def make_spec(request: CompareRequest, run_id: str, began: float, source: Invent
     )
 
 
-async def record(ledger: Ledger, spec: RunSpec, margin_seconds: float, result: Reconciliation) -> dict[str, Any]:
+async def record(
+    ledger: Ledger,
+    spec: RunSpec,
+    margin_seconds: float,
+    result: Reconciliation,
+    next_steps: Sequence[str] = (),
+    *,
+    has_page: bool = True,
+) -> dict[str, Any]:
     """Write the run into the ledger, its plan and its report last.
 
-    A run that is killed before that was never planned.
+    A run that is killed before that was never planned. `has_page`: False if a repair follows, after
+    which `write_result_page` writes the page.
     """
-    import pyarrow.parquet as pq
-
     run_id = spec.run_id
     await ledger.create(spec)
     differences = {
@@ -235,8 +243,8 @@ async def record(ledger: Ledger, spec: RunSpec, margin_seconds: float, result: R
     comparison = Comparison(
         categories={category.value: counts for category, counts in result.categories.items()},
         findings=result.findings,
-        source=_side(result.source),
-        destination=_side(result.destination),
+        source=_side(result.source) | {"location": str(spec.source.location)},
+        destination=_side(result.destination) | {"location": str(spec.destination.location)},
         margin_seconds=margin_seconds,
         differences=differences,
         prefixes=[(line.label, None, line.rows, line.size_bytes) for line in result.by_prefix],
@@ -259,17 +267,37 @@ async def record(ledger: Ledger, spec: RunSpec, margin_seconds: float, result: R
         different_manifest=different,
         unparsed_rows=unparsed,
         confirmed=result.confirmed._asdict() if result.confirmed else None,
+        next_steps=list(next_steps),
     )
-    batches = pq.ParquetFile(result.differences_parquet).iter_batches(SHOWN_FINDINGS)
-    shown: list[dict[str, Any]] = []
-    for batch in batches:
-        shown += [row for row in batch.to_pylist() if row["is_finding"]]
-        if len(shown) >= SHOWN_FINDINGS:
-            break
-    await write_page(ledger, spec, report, shown[:SHOWN_FINDINGS])
+    if has_page:
+        await write_result_page(ledger, spec, report, result)
     await ledger.publish_plan(run_id, Plan(report["rows"], report["bytes"], ()))
     await ledger.publish_report(run_id, report)
     return report
+
+
+async def write_result_page(
+    ledger: Ledger,
+    spec: RunSpec,
+    report: dict[str, Any],
+    result: Reconciliation,
+    findings: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
+    """Write the run's page. `findings`: what a repair left. None: all that the run found."""
+    if findings is None:
+        findings = await asyncio.to_thread(_first_findings, result.differences_parquet)
+    await write_page(ledger, spec, report, findings)
+
+
+def _first_findings(differences: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    shown: list[dict[str, Any]] = []
+    for batch in pq.ParquetFile(differences).iter_batches(SHOWN_FINDINGS):
+        shown += [row for row in batch.to_pylist() if row["is_finding"]]
+        if len(shown) >= SHOWN_FINDINGS:
+            break
+    return shown[:SHOWN_FINDINGS]
 
 
 def _side(freshness: Freshness) -> dict[str, Any]:

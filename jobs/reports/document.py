@@ -165,13 +165,18 @@ def findings_count(report: Mapping[str, Any]) -> int:
     return int(report["findings"] if "categories" in report else report["failures"])
 
 
+def left_count(report: Mapping[str, Any]) -> int:
+    """How many rows of a report of either kind need attention now, after the repair if there was one."""
+    return int(report["repaired"]["left"]) if "repaired" in report else findings_count(report)
+
+
 def exit_code(report: Mapping[str, Any]) -> ExitCode:
     """0 when every row ended well, 3 when one did not or could not be read, 75 when rows are left
     to do.
     """
     if report["state"] != RunState.COMPLETE:
         return ExitCode.TRANSIENT
-    return ExitCode.FINDINGS if findings_count(report) or report.get("unparsed") else ExitCode.DONE
+    return ExitCode.FINDINGS if left_count(report) or report.get("unparsed") else ExitCode.DONE
 
 
 def is_unjudged(report: Mapping[str, Any]) -> bool:
@@ -186,7 +191,14 @@ def is_empty(report: Mapping[str, Any]) -> bool:
 
 
 def verdict(report: Mapping[str, Any]) -> str:
-    """The report in one sentence."""
+    """The report in one sentence. After a repair it is about what the repair left."""
+    if "repaired" in report:
+        return _repair_verdict(report)
+    return found_verdict(report)
+
+
+def found_verdict(report: Mapping[str, Any]) -> str:
+    """The report in one sentence, whatever was repaired since."""
     if "categories" in report:
         return _reconcile_verdict(report)
     rows, job = report["rows"], report["job"]
@@ -233,7 +245,7 @@ def _reconcile_verdict(report: Mapping[str, Any]) -> str:
     elsewhere = findings - sum(bad.values())  # S3 reports these as FAILED
     failed = f"{', ' if bad else ''}{elsewhere:,} whose replication FAILED" if elsewhere else ""
     rest = {name: count for name, count in tally.items() if name not in bad and name != "same"}
-    unread = f"; {report['unparsed']:,} inventory lines could not be read" if report["unparsed"] else ""
+    unread = _unread(report)
     if is_empty(report) and not findings:
         excluded = "the only row is" if rows == 1 else f"all {rows:,} rows are"
         why = f"{excluded} excluded, by --map, --source and --destination, or as deleted" if rows else _EMPTY
@@ -253,6 +265,25 @@ def _reconcile_verdict(report: Mapping[str, Any]) -> str:
     alike = tally.get("same", 0)
     same = f"{alike:,} of {plural(rows, 'row')} {'is' if alike == 1 else 'are'} the same"
     return f"No difference was found: {same}, {_named(rest, _CATEGORIES)}{unread}."
+
+
+def _repair_verdict(report: Mapping[str, Any]) -> str:
+    """What a repair left of the findings of a reconciliation."""
+    repaired, left = report["repaired"]["rows"], report["repaired"]["left"]
+    if not left:
+        every = "The only finding is" if repaired == 1 else f"All {repaired:,} findings are"
+        return f"{every} repaired and verified{_unread(report)}."
+    rest = {name: each["left"] for name, each in report["repaired"]["categories"].items() if each["left"]}
+    mended = f". {repaired:,} {'is' if repaired == 1 else 'are'} repaired and verified" if repaired else ""
+    has = "needs" if left == 1 else "need"
+    return (
+        f"{left:,} of {plural(repaired + left, 'finding')} still {has} attention: "
+        f"{_named(rest, _CATEGORIES)}{mended}{_unread(report)}."
+    )
+
+
+def _unread(report: Mapping[str, Any]) -> str:
+    return f"; {report['unparsed']:,} inventory lines could not be read" if report["unparsed"] else ""
 
 
 def _named(tally: Mapping[str, int], order: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -59,7 +60,9 @@ def test_what_is_all_in_flight_is_not_judged(world: World) -> None:
     missing = world.sealift("reconcile", *pair(world), *NOW)
     command = f"sealift reconcile {' '.join(pair(world))} --margin 0s --repair\n"
     assert (missing.code, command in missing.stdout) == (3, True)
-    assert "  repair " not in world.sealift("reconcile", *pair(world), *NOW, "--repair").stdout
+    repaired = world.sealift("reconcile", *pair(world), *NOW, "--repair")
+    assert (repaired.code, "Copy what is missing" in repaired.stdout) == (0, False)
+    assert "After the repair: The only finding is repaired and verified." in repaired.stdout
     world.client.put_object(Bucket=world.destination, Key="b", Body=b"extra")
     settle()
     extra = world.sealift("reconcile", *pair(world), *NOW)
@@ -129,6 +132,7 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
     assert repaired["code"] == 3  # different and extra are still there
     left = reconcile(damaged)
     assert rows(left) == {"same": 39, "different": 2, "extra": 1}
+    assert_page_of_repair(damaged, repaired)
 
     assert reconcile(damaged, *pair(damaged), "--repair", "--repair-different", "--yes")["repair"][0]["outcomes"] == {
         "copied": 2
@@ -142,6 +146,58 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
     assert [run["state"] for run in listed] == ["complete"] * len(listed)
     assert damaged.sealift("runs", "show", clean["run_id"], "--json").code == 0
     assert damaged.sealift("runs", "report", clean["run_id"], "--json").code == 0
+
+
+def assert_page_of_repair(world: World, report: dict[str, Any]) -> None:
+    """The page, the document and `runs report` agree on what was repaired, and on what is left."""
+    categories = {
+        "different": {"repaired": 0, "left": 2},
+        "extra": {"repaired": 0, "left": 1},
+        "missing": {"repaired": 3, "left": 0},
+        "stale": {"repaired": 1, "left": 0},
+    }
+    repaired = report["repaired"]
+    assert (repaired["rows"], repaired["left"], repaired["categories"]) == (4, 3, categories)
+    assert [row["key"] for row in repaired["shown"]] == ["docs/k03", "docs/k04", "docs/k07", "docs/new"]
+    assert [each["job"] for each in repaired["runs"]] == ["replicate", "verify"]
+    page = fetch(world, report["report_html"]).replace("\N{NO-BREAK SPACE}", " ")
+    head = page[: page.index("</header>")]
+    assert f"reconcile, repaired · s3://{world.source}/ → s3://{world.destination}/ · " in head
+    assert "3 of 7 findings still need attention: 1 extra, 2 different. 4 are repaired and verified." in head
+    assert "--repair --margin 0s --repair-different</code>" in page  # what to do now
+    findings = page[page.index('id="findings-table"') :]
+    assert [key in findings for key in ("docs/k05", "docs/k06", "docs/extra")] == [True] * 3
+    assert "docs/k03" not in findings
+    shown = world.sealift("runs", "report", report["run_id"])
+    assert (shown.code, "After the repair: 3 of 7 findings still need" in shown.stdout) == (3, True)
+
+
+def test_a_page_after_a_repair_that_left_nothing_is_well(world: World) -> None:
+    world.put("docs/a")
+    world.put("docs/b")
+    sides = ["--source", f"s3://{world.source}/docs/", "--destination", f"s3://{world.destination}/copies/"]
+    report = reconcile(world, *sides, "--repair", "--yes")
+    assert (report["code"], report["repaired"]["left"], report["next_steps"]) == (0, 0, [])
+    page = fetch(world, report["report_html"]).replace("\N{NO-BREAK SPACE}", " ")
+    assert '<header class="good">' in page
+    assert f"✓ reconcile, repaired · s3://{world.source}/docs/ → s3://{world.destination}/copies/ · " in page
+    assert "All 2 findings are repaired and verified." in page
+    assert world.sealift("runs", "report", report["run_id"]).code == 0
+
+
+def test_a_page_tells_what_a_repair_could_not_do_and_a_lost_page_comes_back(world: World, tmp_path: Path) -> None:
+    world.put("a")
+    world.put("b")
+    refused = world.sealift("reconcile", *pair(world), *NOW, "--repair", "--yes", "--max-objects", "1")
+    assert (refused.code, "--max-objects" in refused.stderr) == (2, True)
+    [run] = world.sealift("runs", "list", "--json").document["runs"]
+    file = tmp_path / "page.html"
+    assert world.sealift("runs", "report", run["run_id"], "--html", str(file)).code == 3
+    page = file.read_text()
+    assert ('<header class="bad">' in page, "Copy what is missing or stale" in page) == (True, True)
+    world.client.delete_object(Bucket=world.ledger, Key=f"runs/runs/{run['run_id']}/report.html")
+    assert world.sealift("runs", "report", run["run_id"], "--html", str(file)).code == 3
+    assert '<header class="bad">' in file.read_text()
 
 
 @pytest.mark.slow

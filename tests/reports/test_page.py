@@ -21,7 +21,7 @@ from jobs.reports.document import counts, exit_code, schema, verdict
 from jobs.reports.html.page import render
 from jobs.reports.html.visible import visible, visible_text
 from tests.doubles.examples import examples
-from tests.reports.samples import HOSTILE, HOSTILE_SHOWN, finding, findings, reconciliation, run
+from tests.reports.samples import HOSTILE, HOSTILE_SHOWN, finding, findings, reconciliation, repaired, run
 
 FREE_TEXT = st.text(st.characters(codec=None), max_size=40)  # with lone surrogates: what a broken input may hold
 
@@ -58,7 +58,11 @@ def test_documents_of_both_kinds_satisfy_the_published_schema():
     Draft202012Validator.check_schema(published)
     validator = Draft202012Validator(published)
     documents = [reconciliation(), reconciliation(missing=0, differences={}, report=None, report_html=None)]
-    documents += [run(), run({}, RunState.INCOMPLETE, report=None, failures_manifest=None, outcome_bytes={})]
+    documents += [
+        repaired(),
+        run(),
+        run({}, RunState.INCOMPLETE, report=None, failures_manifest=None, outcome_bytes={}),
+    ]
     for document in documents:
         validator.validate(document)
 
@@ -101,8 +105,10 @@ def test_a_reconciliation_adds_up_and_its_verdict_agrees(categories: dict[str, t
     assert report["findings"] == found
     assert exit_code(report) is (ExitCode.FINDINGS if found or unparsed else ExitCode.DONE)
     sentence = verdict(report)
-    assert ("need attention" in sentence) == bool(found)
-    assert sentence.startswith("All") == bool(not found and report["rows"] == categories.get("same", (0, 0))[0] > 0)
+    assert bool(re.search("needs? attention", sentence)) == bool(found)
+    assert sentence.startswith(("All", "The only")) == bool(
+        not found and report["rows"] == categories.get("same", (0, 0))[0] > 0
+    )
     assert ("could not be read" in sentence) == bool(unparsed)
 
 
@@ -122,6 +128,18 @@ def test_verdicts_are_one_plain_sentence():
     assert verdict(reconciliation(categories={"same": (1, 1)}, unparsed=0)) == "The only row is the same at both sides."
     assert verdict(run()) == "87 of 100,000 rows need attention: 61 denied, 26 failed."
     assert counts({"failed": 2, "copied": 1_000}) == "1,000 copied, 2 failed"
+
+
+def test_a_report_after_a_repair_is_about_what_is_left():
+    assert verdict(repaired()) == (
+        "62 of 1,465 findings still need attention: 4 missing, 41 extra, 17 different. "
+        "1,403 are repaired and verified; 2 inventory lines could not be read."
+    )
+    assert verdict(repaired(is_whole=True)) == "All 1,204 findings are repaired and verified."
+    assert [exit_code(repaired()), exit_code(repaired(is_whole=True))] == [ExitCode.FINDINGS, ExitCode.DONE]
+    one = repaired(is_whole=True)
+    one["repaired"] |= {"rows": 0, "left": 1, "categories": {"extra": {"repaired": 0, "left": 1}}}
+    assert verdict(one) == "1 of 1 finding still needs attention: 1 extra."
 
 
 def test_a_failed_replication_is_a_finding_of_any_category():
@@ -300,6 +318,8 @@ def test_an_older_report_without_times_takes_its_place_in_the_trend():
         (run({"copied": 100_000}), "all well"),
         (run({"copied": 99}, RunState.INCOMPLETE), "not certain"),
         (run({}, RunState.FAILED), "not certain"),
+        (repaired(), "needs attention"),
+        (repaired(is_whole=True), "all well"),
     ],
 )
 def test_seal_says_in_a_word_how_it_stands(document: dict[str, Any], seal: str):

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from jobs.reports.html.page import render
-from tests.reports.samples import HOSTILE_SHOWN, finding, findings, reconciliation, run
+from tests.reports.samples import HOSTILE_SHOWN, finding, findings, reconciliation, repaired, run
 
 CHROMIUM = shutil.which("chromium")
 NO_CHROMIUM = "NO CHROMIUM ON THIS MACHINE: THE PAGE WAS NOT SHOWN TO A BROWSER (apt-get install chromium)"
@@ -102,11 +102,12 @@ def pages() -> dict[str, str]:
     return {
         "reconcile": render(reconciliation(), findings=[*findings(60), finding(LONG_KEY)], earlier=earlier),
         "clean": render(reconciliation(missing=0, unjudged=[], unparsed=0), findings=[], earlier=earlier),
+        "repaired": render(repaired(), findings=[*findings(20), finding(LONG_KEY)], earlier=earlier),
         "replicate": render(run(outcome_bytes={"copied": 5}), findings=failed, earlier=[run({"copied": 1}, day=-1)]),
     }
 
 
-KINDS = ["reconcile", "clean", "replicate"]
+KINDS = ["reconcile", "clean", "repaired", "replicate"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

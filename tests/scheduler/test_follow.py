@@ -94,7 +94,8 @@ def report(place: Place, run_id: str = RUN, **more: Any) -> None:
         "outcomes": {"copied": 11_997, "denied": 3},
         "failures": 3,
         "planned_dollars": 0.25,
-        "source": f"s3://{place.source}/",
+        "source": f"s3://{place.source}/in/",
+        "destination": "s3://copies/in/",
         **more,
     }
     write(place, f"runs/{run_id}/report.json", document)
@@ -129,6 +130,7 @@ def test_the_report_of_a_run_is_told_once(place: Place, mail: Mail) -> None:
     ((subject, body),) = mail.read()
     assert subject == "Sealift replicate: 3 of 12,000 rows need attention: 3 denied."
     assert "copied: 11,997" in body
+    assert f"s3://{place.source}/in/ → s3://copies/in/" in body
     assert f"s3://{place.ledger}/l/runs/{RUN}/report.json" in body
 
 

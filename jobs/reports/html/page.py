@@ -16,7 +16,7 @@ from markupsafe import Markup
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
 from jobs.reports import figures
-from jobs.reports.document import findings_count, verdict
+from jobs.reports.document import findings_count, left_count, verdict
 from jobs.reports.html.charts import Bar, draw_bars, draw_columns
 from jobs.reports.html.visible import visible, visible_text
 
@@ -92,7 +92,8 @@ def render(
 
     `findings` are rows with `key`, `category` or `status`, `reason`, and where known
     `destination_key`, `version_id`, `size_bytes`, `etag` and `last_modified` of both sides
-    (`source_…`, `destination_…`). The page shows the first 1,000. `earlier` are reports of the same
+    (`source_…`, `destination_…`). The page shows the first 1,000. After a repair they are what it
+    left. `earlier` are reports of the same
     job and pair, in any order. The page requests nothing from the network, and its policy forbids
     that. Same arguments, same page.
     """
@@ -106,12 +107,14 @@ def render(
         reconciled="categories" in report,
         verdict=verdict(report),
         tone=_tone(report),
-        found=max(findings_count(report), len(findings)),
+        found=max(left_count(report), len(findings)),
         tallies=(tallies := _tallies(report)),
         weighed=any(each.size_bytes is not None for each in tallies),
         findings=shown,
         named=sorted({name_of(row) for row in shown}),
         prefixes=_prefixes(report, findings),
+        repaired=report.get("repaired"),
+        places=_places(report),
         deletions=report.get("deletions") or {"shown": [], "rows": 0, "csv": None, "parquet": None},
         past=past,
         trend=_trend(past[-RUNS_DRAWN:]) if len(past) > 1 else None,
@@ -143,10 +146,19 @@ def tone_of(name: str) -> str:
     return "good" if name in _GOOD else "bad"
 
 
+def _places(report: Mapping[str, Any]) -> tuple[str, str]:
+    """Source and destination, with their prefixes where the report knows them."""
+    sides = report["source"], report["destination"]
+    source, destination = (
+        str(side.get("location") or side["bucket"]) if isinstance(side, Mapping) else str(side) for side in sides
+    )
+    return source, destination
+
+
 def _tone(report: Mapping[str, Any]) -> str:
     if report["state"] != RunState.COMPLETE:
         return "warn"
-    if findings_count(report):
+    if left_count(report):
         return "bad"
     if report.get("dry_run") and report["deletions"]["rows"]:
         return "warn"
