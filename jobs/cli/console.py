@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -109,7 +109,41 @@ ANSWER = _Answer()
 def emit(document: Any, *, as_json: bool, text: str) -> None:
     """Print the command's answer on stdout: one JSON document, or text."""
     ANSWER.is_given = True
-    click.echo(visible_json(json.dumps(document, indent=2, ensure_ascii=False)) if as_json else safe(text))
+    if as_json:
+        text = json.dumps(snake_case(document), indent=2, ensure_ascii=False)
+    click.echo(visible_json(text) if as_json else safe(text))
+
+
+_WORDS = re.compile(r"--[a-z]+(?:-[a-z]+)*|[a-z]+(?: [a-z]+)+")
+"""An option, or several words. Other keys stay, such as the name of a pair or a region."""
+
+_BY_REASON = "left_alone"
+"""The key whose value maps sentences to rows."""
+
+
+def snake_case(document: Any) -> Any:
+    """The document with keys in snake_case. A map of sentences becomes a list.
+
+    The ledger's documents keep keys of earlier releases, such as `in flight`, which older releases
+    read.
+    """
+    if isinstance(document, Mapping):
+        return {_key(name): _value(name, value) for name, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [snake_case(each) for each in document]
+    return document
+
+
+def _value(name: Any, value: Any) -> Any:
+    if name == _BY_REASON and isinstance(value, Mapping):
+        return [{"reason": reason, "rows": rows} for reason, rows in value.items()]
+    return snake_case(value)
+
+
+def _key(name: Any) -> Any:
+    if isinstance(name, str) and _WORDS.fullmatch(name):
+        return re.sub("[ -]+", "_", name.removeprefix("--"))
+    return name
 
 
 def visible_json(text: str) -> str:

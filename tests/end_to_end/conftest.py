@@ -19,6 +19,7 @@ import pytest
 from jobs.core.model import Listed
 from jobs.s3.lookup import key_history
 from jobs.s3.sessions import open_store
+from tests.doubles.json_documents import check_keys
 from tests.doubles.servers import Server
 from tests.end_to_end.forked_command import can_fork, run_command
 
@@ -37,6 +38,7 @@ class Result:
     @property
     def document(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.stdout)
+        check_keys(document)
         return document
 
     @property

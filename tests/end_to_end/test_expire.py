@@ -87,7 +87,7 @@ def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
     again = expire(world, run_id, *DELETE)
     assert (again["code"], again["outcomes"]) == (0, {"expired": 6})
     left = world.sealift("runs", "show", again["run_id"], "--json").document["plan"]["excluded"]
-    assert left == {"earlier expire runs": 1}
+    assert left == {"earlier_expire_runs": 1}
     assert {each.is_delete_marker for name in names for each in world.history(world.source, name)} == {True}
 
 
@@ -225,7 +225,7 @@ def test_a_run_that_was_killed_while_it_deleted_is_gone_on_with(world: World) ->
     assert (report["state"], report["outcomes"]) == ("complete", {"expired": left} if left else {})
     assert report["expiry"]["versions"] == {"eligible": left, "listed": len(before)}
     plan = world.sealift("runs", "show", report["run_id"], "--json").document["plan"]
-    assert plan["excluded"] == {"earlier expire runs": 120 - left}
+    assert plan["excluded"] == {"earlier_expire_runs": 120 - left}
     assert originals() == []
     assert len(keys(world, world.destination)) == 120
 

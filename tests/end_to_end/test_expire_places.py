@@ -90,7 +90,7 @@ def test_rows_and_copies_elsewhere_than_the_operator_says_are_left_out(world: Wo
     assert done.document["outcomes"] == {"expired": 1}, done.stderr
     assert keys(world) == ["docs/b", "logs/c"]
     plan = world.sealift("runs", "show", done.document["run_id"], "--json").document
-    assert plan["plan"]["excluded"] == {"--source": 1, "--copies": 1}
+    assert plan["plan"]["excluded"] == {"source": 1, "copies": 1}
     assert plan["spec"]["options"]["copies"] == [f"s3://{world.destination}/docs/a"]
     nothing = world.sealift("expire", "--run", run_id, *places(world)[:2], "--copies", f"s3://{world.ledger}", *DELETE)
     assert (nothing.code, "nothing to expire" in nothing.stderr) == (10, True)

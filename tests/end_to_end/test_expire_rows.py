@@ -40,7 +40,7 @@ def test_a_pair_expires_only_what_the_policy_says_is_its(world: World, tmp_path:
     assert report.document["outcomes"] == {"expired": 2}, report.stderr
     assert keys(world) == others
     plan = world.sealift("runs", "show", report.document["run_id"], "--json").document["plan"]
-    assert plan["excluded"] == {"--pair": 3}
+    assert plan["excluded"] == {"pair": 3}
 
 
 def test_a_share_is_counted_over_what_the_pair_covers(world: World, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from jobs.cli.console import snake_case
 from tests.doubles.servers import REGION
 from tests.end_to_end.batch_workers import Fleet
 from tests.end_to_end.conftest import Result, World
@@ -93,7 +94,7 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     assert damaged.copy_of(f"copies/{DOCS[2]}") == b"a newer original"
     assert "copies/docs/tmp/a" not in keys(damaged, damaged.destination)
     stored = read(damaged, night["summary"])
-    assert stored == {name: value for name, value in night.items() if name not in ("code", "ran_before")}
+    assert snake_case(stored) == {name: value for name, value in night.items() if name not in ("code", "ran_before")}
     assert night["summary"] == f"s3://{damaged.ledger}/runs/nights/docs/{NIGHT}.json"
     for each in night["stages"]:
         assert read(damaged, each["report"])["run_id"] == each["run_id"]
@@ -263,7 +264,7 @@ def test_a_night_that_is_told_to_stop_says_that_it_is_unfinished(world: World, t
 def test_what_is_too_new_is_left_to_the_next_night(filled: World, tmp_path: Path) -> None:
     filled.put("docs/new")
     night = nightly(filled, write_policy(filled, tmp_path), "--margin", "15m")
-    assert (night["code"], counted(night, "reconcile")) == (0, {"same": 30, "in flight": 1, "excluded": 1})
+    assert (night["code"], counted(night, "reconcile")) == (0, {"same": 30, "in_flight": 1, "excluded": 1})
     assert stage(night, "repair")["run_id"] is None
     assert (stage(night, "sample")["rows"], stage(night, "deep")["rows"]) == (0, 0)
 
@@ -419,7 +420,7 @@ def test_what_s3_may_not_have_replicated_yet_is_not_judged(filled: World, tmp_pa
     filled.client.delete_object(Bucket=twin, Key="copies/docs/k01")
     settle()
     night = filled.sealift("nightly", "--pair", "docs", "--policy", policy, "--night", NIGHT, "--json").document
-    assert counted(night, "replica") == {"same": 29, "in flight": 1}
+    assert counted(night, "replica") == {"same": 29, "in_flight": 1}
     assert night["exit_code"] == 0
 
 

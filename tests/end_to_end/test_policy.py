@@ -145,7 +145,7 @@ def test_without_a_policy_it_says_how_to_name_one():
 
 
 def test_the_schema_is_for_editors():
-    schema = sealift("schema").document
+    schema = json.loads(sealift("schema").stdout)
     jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(EXAMPLE.read_text()))
     assert schema["$defs"]["Verification"]["properties"]["rota"]["default"] == "1/30"
 

@@ -1,0 +1,117 @@
+"""--json of every verb: one document, with keys in snake_case, also of an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from jobs.cli import cli
+from jobs.cli.console import snake_case
+from tests.doubles.json_documents import check_keys
+from tests.end_to_end.conftest import World
+from tests.end_to_end.pair_policy import write_policy
+
+ELSEWHERE = {
+    "doctor": "tests/doctor, with an account",
+    "events list": "tests/end_to_end/test_events.py, with queues",
+    "events redrive": "tests/end_to_end/test_events.py, with queues",
+    "local": "tests/end_to_end/test_local.py: a line for each status",
+    "runs cancel": "tests/end_to_end/test_batch.py, with AWS Batch",
+}
+"""Verbs whose documents other tests walk."""
+
+
+def verbs(command: click.Command = cli, names: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """All commands that take --json."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from verbs(inner, (*names, name))
+    elif any("--json" in parameter.opts for parameter in command.params):
+        yield names
+
+
+@pytest.mark.parametrize("verb", [" ".join(each) for each in verbs()])
+def test_an_error_of_any_verb_is_one_document(world: World, verb: str) -> None:
+    result = world.sealift(*verb.split(), "--no-such-option", "--json")
+    error = result.document.pop("error")
+    assert error.keys() == {"code", "message", "advice", "exit_code"}
+    assert (result.code, error["exit_code"], error["code"]) == (2, 2, "UsageError")
+    assert "--no-such-option" in error["message"]
+    assert error["advice"] == f"see `sealift {verb} --help`"
+
+
+def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_path: Path) -> None:
+    walked: set[str] = set()
+    source, copies = f"s3://{world.source}/docs/", f"s3://{world.destination}/copies/"
+    sides = ("--source", source, "--destination", copies)
+    policy = ("--policy", write_policy(world, tmp_path))
+
+    def walk(verb: str, *arguments: str) -> dict[str, Any]:
+        result = world.sealift(*verb.split(), *arguments, "--json")
+        assert result.code in (0, 3), result.stderr
+        walked.add(verb)
+        return result.document  # which checks the keys
+
+    for number in range(4):
+        world.put(f"docs/{number}", b"content")
+    walk("inventory", source, "--to", f"s3://{world.ledger}/inventories")
+    young = walk("reconcile", *sides)
+    assert young["categories"]["in_flight"]["rows"] == 4
+    stored = world.client.get_object(Bucket=world.ledger, Key=f"runs/runs/{young['run_id']}/report.json")["Body"].read()
+    assert "in flight" in json.loads(stored)["categories"]  # as older releases read it
+    walk("replicate", *sides, "--dry-run", "--min-size", "1", "--save")
+    walk("apply", "latest", "--yes")
+    world.put("docs/other", b"content")
+    walk("verify", *sides)
+    assert walk("status")["problems"]
+    failed = walk("runs report", "latest")
+    walk("runs retry", failed["run_id"], "--yes")
+    walk("runs list")
+    walk("runs show", "latest")
+    walk("runs watch", "latest")
+    walk("backfill", "--pair", "docs", *policy)
+    walk("nightly", "--pair", "docs", *policy)
+    walk("policy check", *policy[1:])
+    walk("policy explain", *policy, f"{source}1")
+    walk("catalog rebuild")
+    archives = ("--archives", f"s3://{world.destination}/archives")
+    packed = walk("compact", "--source", source, *archives, "--pack-all")
+    [archive] = walk("archives list")["archives"]
+    walk("archives find", "docs/1")
+    walk("archives show", archive["location"])
+    walk("archives salvage", archive["location"])
+    walk("archives reindex", *archives)
+    walk("restore", *archives, "--key", "docs/1", "--destination", f"s3://{world.ledger}/back")
+    walk("expire", "--run", packed["run_id"])
+    outputs = tmp_path / "outputs.json"
+    outputs.write_text(json.dumps({"environment": {"value": {"SEALIFT_LEDGER": "s3://example/"}}}))
+    bound = world.sealift("policy", "bind", "--terraform-output", str(outputs), "--json")
+    assert json.loads(bound.stdout) == {"SEALIFT_LEDGER": "s3://example/"}  # variables, as the shell takes them
+    walked.add("policy bind")
+    assert walked | ELSEWHERE.keys() == {" ".join(each) for each in verbs()}
+
+
+def test_words_become_snake_case_and_names_stay() -> None:
+    document = {
+        "in flight": 1,
+        "excluded": {"--pair": 2, "earlier expire runs": 3},
+        "buckets": {"eu-central-1": "inventories"},
+        "savings": {"left_alone": {"would not pay: DEEP_ARCHIVE saves nothing": 4}},
+    }
+    assert snake_case(document) == {
+        "in_flight": 1,
+        "excluded": {"pair": 2, "earlier_expire_runs": 3},
+        "buckets": {"eu-central-1": "inventories"},
+        "savings": {"left_alone": [{"reason": "would not pay: DEEP_ARCHIVE saves nothing", "rows": 4}]},
+    }
+    check_keys(snake_case(document))
+    with pytest.raises(AssertionError, match="in flight"):
+        check_keys(document)
