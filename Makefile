@@ -105,11 +105,24 @@ bench: $(VENV)/bench.stamp ## Sealift against its peers; SCALE=0.1 ROUNDS=1 WORK
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.benchmarks.bench
 
 # The wheel is built from the sdist, so nothing of an earlier build gets into it.
-dist: $(VENV)/dev.stamp ## dist/: a wheel and an sdist for a package index, with man pages and completion, checked
+dist: $(VENV)/dev.stamp ## dist/: a wheel and an sdist for a package index, with man pages, completion and an SBOM, checked
 	@rm -rf dist share && $(BIN)/python images/manual.py share
 	$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist .
+	$(BIN)/python images/wheel_sbom.py dist/*.whl
 	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
 	$(BIN)/check-wheel-contents dist/*.whl
+
+# Sphinx needs other versions of what the tests need, so it has an environment of its own.
+SITE_VENV := .venv-site
+$(SITE_VENV)/site.stamp: requirements/site.txt
+	@echo "Making $(SITE_VENV) from requirements/site.txt"
+	@rm -rf $(SITE_VENV) && $(PYTHON) -m venv $(SITE_VENV)
+	@$(SITE_VENV)/bin/python $(INSTALL) -r requirements/site.txt
+	@touch $@
+
+site: $(SITE_VENV)/site.stamp ## build/site/: the documents as a site; a link that leads nowhere fails
+	$(SITE_VENV)/bin/sphinx-build -q -c docs -b html -W --keep-going -d build/site-doctrees . build/site
+	@cp build/site/README.html build/site/index.html
 
 # The image. How the build reaches a package index goes in as secrets, of which no layer keeps anything.
 ENGINE ?= podman
@@ -178,8 +191,9 @@ format: $(VENV)/dev.stamp ## Mend what ruff can mend
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes --no-header --no-emit-index-url \
-	--no-emit-find-links --universal --python-version 3.11
+RESOLVE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+	--universal --python-version 3.11
+COMPILE := $(RESOLVE) pyproject.toml
 
 lock: $(VENV)/dev.stamp ## Resolve the dependencies again; UPGRADE=1 takes newer ones
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --output-file requirements/dev.txt
@@ -188,6 +202,7 @@ lock: $(VENV)/dev.stamp ## Resolve the dependencies again; UPGRADE=1 takes newer
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --extra fuzz --constraint requirements/dev.txt \
 		--output-file requirements/fuzz.txt
 	printf 'setuptools\n' | $(COMPILE) - --constraint requirements/dev.txt --output-file requirements/image.txt
+	printf 'furo\nmyst-parser\nsphinx\n' | $(RESOLVE) $(if $(UPGRADE),--upgrade) - --output-file requirements/site.txt
 
 clean: ## Remove environments, caches and results
 	rm -rf $(VENV) $(VENV313) build dist share *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

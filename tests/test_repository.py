@@ -87,6 +87,7 @@ def test_locks_hold_what_the_project_declares():
     wanted["image.txt"] = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
     wanted["bench.txt"] = [*wanted["dev.txt"], *extras["bench"]]
     wanted["fuzz.txt"] = [*wanted["dev.txt"], *extras["fuzz"]]
+    wanted["site.txt"] = extras["site"]
     assert [lock.name for lock in LOCKS] == sorted(wanted)
     for lock in LOCKS:
         held = {normal(re.split(r"[\[=]", entry)[0]) for entry in requirements(lock)}

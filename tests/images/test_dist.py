@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 import jobs
 from jobs.cli import cli
@@ -85,6 +93,31 @@ def test_the_wheel_has_each_file_of_the_packages_and_no_other(names: list[str]) 
     others = {name.split("/")[0] for name in names} - {"jobs", "scheduler"}
     assert others == {f"sealift-{jobs.__version__}.dist-info", f"sealift-{jobs.__version__}.data"}
     assert f"sealift-{jobs.__version__}.dist-info/licenses/LICENSE" in names
+
+
+def test_the_wheel_has_a_bill_of_materials_that_its_record_lists(dist: Path) -> None:
+    (wheel,) = dist.glob("*.whl")
+    folder = f"sealift-{jobs.__version__}.dist-info"
+    with zipfile.ZipFile(wheel) as archive:
+        data = archive.read(f"{folder}/sboms/sealift.cdx.json")
+        rows = [*csv.reader(archive.read(f"{folder}/RECORD").decode().splitlines())]
+        listed = {name: digest for name, digest, _ in rows}
+        assert set(listed) == {entry.filename for entry in archive.infolist()}
+        for name, digest in listed.items():  # RECORD itself has none
+            content = hashlib.sha256(archive.read(name)).digest()
+            assert digest in ("", f"sha256={base64.urlsafe_b64encode(content).rstrip(b'=').decode()}"), name
+    assert [name for name, digest in listed.items() if not digest] == [f"{folder}/RECORD"]
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(data.decode()) is None
+    document = json.loads(data)
+    assert document["metadata"]["component"]["purl"] == f"pkg:pypi/sealift@{jobs.__version__}"
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    required = {re.split(r"[\[<>=~! ]", each)[0].lower() for each in pyproject["project"]["dependencies"]}
+    assert {each["name"] for each in document["components"]} == required
+
+
+def test_the_installed_wheel_has_the_bill_where_auditors_look(installed: Path) -> None:
+    (found,) = installed.glob("lib/*/site-packages/sealift-*.dist-info/sboms/*.json")
+    assert json.loads(found.read_text())["bomFormat"] == "CycloneDX"
 
 
 def test_the_sdist_builds_what_it_is_and_holds_no_half_of_the_tests(dist: Path) -> None:
