@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, cast
 
 from jobs.core.rate_limits import RateLimits, TokenBucket
@@ -67,7 +67,7 @@ class Throttle:
         self._requests, self._bytes = (None if limit is None else TokenBucket(limit) for limit in limits)
 
     async def wait(self, requests: int, size_bytes: int) -> None:
-        """Return when so many requests may be sent, and so many bytes written, or were read."""
+        """Return when so many requests may be sent, and so many bytes written or read."""
         now = self._clock()
         waits = [
             bucket.take(count, now)
@@ -76,6 +76,13 @@ class Throttle:
         ]
         if (seconds := max(waits, default=0.0)) > 0:
             await self._sleep(seconds)
+
+    async def correct(self, size_bytes: int) -> None:
+        """Count so many bytes more, or fewer, than a read has paid for."""
+        if size_bytes > 0:
+            await self.wait(0, size_bytes)
+        elif size_bytes < 0 and self._bytes is not None:
+            self._bytes.take(size_bytes, self._clock())
 
     def throttled(self, store: Store) -> Store:
         """The store, each of whose requests waits for its turn. It goes around `fenced`: what a hold
@@ -104,10 +111,17 @@ class _ThrottledStore:
             written = sum(
                 len(value) for value in values if isinstance(value, bytes | bytearray | memoryview | PartFile)
             )
-            await self._throttle.wait(1, written)
+            asked = _range_bytes(named)
+            await self._throttle.wait(1, written + asked)
             answer = await send(*arguments, **named)
-            if isinstance(answer, Body):  # how many bytes come is known when they are here
-                await self._throttle.wait(0, len(answer.data))
+            if isinstance(answer, Body):
+                await self._throttle.correct(len(answer.data) - asked)
             return answer
 
         return request
+
+
+def _range_bytes(named: Mapping[str, Any]) -> int:
+    """How many bytes a ranged read asks for. 0 for another request."""
+    start, end = named.get("start"), named.get("end")
+    return max(0, end - start) if isinstance(start, int) and isinstance(end, int) else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -58,6 +58,41 @@ def test_bytes_count_that_are_written_and_read() -> None:
 
     asyncio.run(use())
     assert clock.now == pytest.approx(8.0)
+
+
+def test_ranges_that_are_read_at_once_are_sent_one_after_the_other() -> None:
+    """Their bytes were counted when they had come, so that all of them came at once."""
+    clock, memory, _ = make(RateLimits())
+    sent = list[float]()
+    read = memory.get
+
+    async def get(ref: ObjectRef, **named: Any) -> Any:
+        sent.append(clock.now)
+        return await read(ref, **named)
+
+    memory.get = get  # type: ignore[method-assign]
+    store = Throttle(RateLimits(size_bytes=1000), clock, clock.sleep).throttled(memory)
+
+    async def use() -> None:
+        await memory.put("bucket", "k", bytes(1000), Attributes(), guard=ABSENT)
+        reads = (store.get(ObjectRef("bucket", "k"), start=0, end=1000) for _ in range(4))
+        await asyncio.gather(*reads)
+
+    asyncio.run(use())
+    assert sent == sorted(sent)
+    assert len({round(each) for each in sent}) >= 3
+
+
+def test_a_range_beyond_the_end_costs_what_came() -> None:
+    clock, _, store = make(RateLimits(size_bytes=1000))
+
+    async def use() -> None:
+        await store.put("bucket", "k", b"x", Attributes(), guard=ABSENT)
+        for _ in range(100):
+            assert (await store.get(ObjectRef("bucket", "k"), start=0, end=900)).data == b"x"
+
+    asyncio.run(use())
+    assert clock.now < 2.0
 
 
 def test_a_permission_to_write_is_asked_for_after_the_wait_and_no_limit_is_no_layer() -> None:

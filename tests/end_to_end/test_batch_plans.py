@@ -1,0 +1,85 @@
+"""Saved plans and rate limits in AWS Batch: `sealift apply`, `--max-rate` and `--bandwidth`."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.end_to_end.batch_workers import Fleet
+from tests.end_to_end.pair_policy import keys
+
+SHARDS = 2
+ROWS = 24
+
+
+def fill(yard: Fleet, size_bytes: int = 1) -> None:
+    for number in range(ROWS):
+        yard.world.put(f"k{number:02d}", bytes(size_bytes))
+
+
+def sides(yard: Fleet) -> list[str]:
+    return ["--source", f"s3://{yard.world.source}", "--destination", f"s3://{yard.world.destination}"]
+
+
+def sealift(yard: Fleet, *arguments: str, code: int = 0) -> dict:
+    result = yard.sealift(*arguments, "--json", SEALIFT_ROWS_PER_SHARD=str(ROWS // SHARDS))
+    assert result.code == code, result.stderr
+    return result.document
+
+
+def ends(yard: Fleet, operation: str) -> list[list[float]]:
+    """When the requests of an operation on the objects ended, in the order of time: a list of each worker's log."""
+    pattern = re.compile(rf"(\d\d):(\d\d):(\d\d\.\d+)Z {operation} s3://\S+k\d\d: ")
+    logs = [pattern.findall(file.read_text()) for file in sorted(yard.logs.iterdir()) if file.is_file()]
+    return [sorted(int(h) * 3600 + int(m) * 60 + float(s) for h, m, s in found) for found in logs if found]
+
+
+def test_a_saved_plan_is_submitted_once_with_exactly_its_rows(yard: Fleet) -> None:
+    fill(yard)
+    plan = sealift(yard, "replicate", *sides(yard), "--dry-run", "--save")
+    run_id = plan["run_id"]
+    assert (plan["shard_count"], yard.batch.names(), keys(yard.world, yard.world.destination)) == (SHARDS, [], [])
+    yard.world.put("late")
+    for digest in ("0" * 64, plan["sha256"][:-1] + ("0" if plan["sha256"][-1] != "0" else "1")):
+        refused = yard.sealift("apply", run_id, "--sha256", digest)
+        assert (refused.code, yard.batch.names()) == (10, []), refused.stderr
+    report = sealift(yard, "apply", "latest", "--sha256", plan["sha256"])
+    assert (report["run_id"], report["outcomes"]) == (run_id, {"copied": ROWS})
+    assert yard.batch.names() == [f"{run_id}-000-work", f"{run_id}-000-report"]
+    assert yard.batch.job(f"{run_id}-000-work").size == SHARDS
+    assert "late" not in keys(yard.world, yard.world.destination)
+    sealift(yard, "apply", run_id, code=2)  # it was started already
+    assert yard.batch.calls["SubmitJob"] == 2
+
+
+def test_a_saved_plan_can_be_left_to_batch(yard: Fleet) -> None:
+    fill(yard)
+    run_id = sealift(yard, "replicate", *sides(yard), "--dry-run", "--save")["run_id"]
+    submitted = sealift(yard, "apply", run_id, "--detach")
+    assert (submitted["state"], submitted["run_id"]) == ("submitted", run_id)
+    assert sealift(yard, "runs", "watch", run_id)["outcomes"] == {"copied": ROWS}
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "first"),
+    [
+        ("HeadObject", ["--max-rate", "8"], 4),  # of some 24 requests of a worker, 4 may be sent at once
+        ("GetObject", ["--deep", "--bandwidth", "256KiB"], 4),  # of some 24 objects of 32 KiB, 4
+    ],
+)
+def test_the_workers_of_an_array_share_the_limits(
+    yard: Fleet, operation: str, arguments: list[str], first: int
+) -> None:
+    """Nothing is told to a worker but the run: the limits come from its spec, and each takes an equal share."""
+    size_bytes = 32 << 10
+    fill(yard, size_bytes)
+    assert sealift(yard, "replicate", *sides(yard))["outcomes"] == {"copied": ROWS}
+    for file in yard.logs.iterdir():
+        file.unlink() if file.is_file() else None
+    yard.runner.environment = {**yard.runner.environment, "SEALIFT_REQUEST_LOG": "all"}
+    assert sealift(yard, "verify", *sides(yard), *arguments)["outcomes"] == {"verified": ROWS}
+    logs = ends(yard, operation)
+    assert (len(logs), sum(map(len, logs))) == (SHARDS, 2 * ROWS)  # a request to either side for each row
+    for each in logs:
+        assert each[-1] - each[first] > 2.5, each
