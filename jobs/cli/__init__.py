@@ -170,12 +170,17 @@ def main(arguments: list[str] | None = None) -> None:
     """
     open_missing_streams()
     name_stdout_in_errors()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if Settings.has_parent_pipe():
-        from jobs.runs.parent_process import watch_parent
+    code = int(ExitCode.TRANSIENT)
+    with contextlib.suppress(KeyboardInterrupt):  # also while an error is said
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if Settings.has_parent_pipe():
+            from jobs.runs.parent_process import watch_parent
 
-        watch_parent()
-    leave(run(arguments))
+            watch_parent()
+        code = run(arguments)
+    leave(code)
 
 
 def leave(code: int) -> NoReturn:

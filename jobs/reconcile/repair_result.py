@@ -32,7 +32,10 @@ class Tally(NamedTuple):
 
 
 class RepairResult(NamedTuple):
-    """What became of the findings. `shown` are repaired rows, `left` are rows that are still findings."""
+    """What became of the findings.
+
+    `shown` are repaired rows, `left` are rows that are still findings.
+    """
 
     categories: Mapping[str, Tally]
     shown: Sequence[Mapping[str, Any]]
