@@ -57,7 +57,14 @@ def render_night(summary: Mapping[str, Any]) -> str:
     )
 
 
-_OLDER: dict[str, Any] = {"source": "", "destination": "", "next_steps": [], "is_made_up": False}
+_OLDER: dict[str, Any] = {
+    "source": "",
+    "destination": "",
+    "next_steps": [],
+    "is_made_up": False,
+    "report_html": None,
+    "ledger": None,
+}
 """What the summaries of an older Sealift lack."""
 
 

@@ -18,7 +18,7 @@ from jobs.core.model import Attributes
 from jobs.errors import LedgerError, NoSuchBucket, NotFound, PreconditionFailed
 from jobs.ledger.files import list_names, read_file, write_file
 from jobs.ledger.ledger import WRITE_TRIES, Ledger
-from jobs.nights.calendar import Stage, claim_name, page_name, parse_label, record_name, summary_name
+from jobs.nights.calendar import NIGHT_VERSION, Stage, claim_name, page_name, parse_label, record_name, summary_name
 from jobs.nights.documents import claim_defect, record_defect, summary_defect
 
 LOOK_SECONDS = 0.5
@@ -145,6 +145,11 @@ class NightRecords:
             raise LedgerError(f"{place} is not JSON ({error}): the ledger was altered") from error
         if not isinstance(document, dict):
             raise LedgerError(f"{place} is no JSON object: the ledger was altered")
+        if (version := document.get("night_version", NIGHT_VERSION)) != NIGHT_VERSION:
+            raise LedgerError(
+                f"{place} is of version {version}, this Sealift reads version {NIGHT_VERSION}: use the Sealift that "
+                "wrote it, or a newer one"
+            )
         if defect := find_defect(document):
             raise LedgerError(f"{place} {defect}: the ledger was altered")
         return document
