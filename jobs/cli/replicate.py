@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import Any
 
 import click
 
@@ -58,6 +59,7 @@ class ReplicateCommand:
         "Preferred size of a part. Default: 64MiB.", name="--part-size", type=SizeType(), default=64 * 1024 * 1024
     )
     stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.")
+    look: bool = flag("With --dry-run: list the destination, too, and forecast only what is not there yet.")
     then_verify: bool = flag("Batch: a verify run follows, for each shard as soon as it is copied.")
 
 
@@ -75,7 +77,7 @@ def replicate(options: ReplicateCommand) -> int:
     sealift replicate --manifest run:20261125T003345Z-verify-1f3a --destination s3://copies
     """
     _check(options)
-    run_options = {
+    run_options: dict[str, Any] = {
         "storage_class": options.storage_class,
         "sse": options.sse,
         "kms_key_id": options.kms_key_id,
@@ -85,6 +87,8 @@ def replicate(options: ReplicateCommand) -> int:
         "part_size_bytes": options.part_size_bytes,
         "stream": options.stream,
     }
+    if options.look:
+        run_options["look"] = True
     settings, copies = Settings.from_environment(), options.copies
     ledger = open_ledger(ledger_location(copies.ledger, settings))
     request = copies.request("replicate")
@@ -97,6 +101,10 @@ def replicate(options: ReplicateCommand) -> int:
 def _check(options: ReplicateCommand) -> None:
     """Refuse what S3 would refuse for each object. Raises UsageError."""
     check_encryption(options.sse, options.kms_key_id)
+    if options.look and not options.copies.start.dry_run:
+        raise UsageError("--look is for a forecast: give it with --dry-run. A run looks at each object anyway")
+    if options.look and options.copies.versions == "all":
+        raise UsageError("--look sees the current versions alone: leave out --versions all")
     if not 0 < options.multipart_threshold_bytes <= COPY_LIMIT_BYTES:
         raise UsageError("--multipart-threshold: CopyObject takes at most 5 GB (5000000000 bytes), and at least a byte")
     if not MIN_PART_BYTES <= options.part_size_bytes <= MAX_PART_BYTES:

@@ -240,4 +240,5 @@ def _plan_document(spec: RunSpec, plan: Plan, *, shards: bool) -> dict[str, Any]
     document = {"run_id": spec.run_id, "job": spec.job, "state": "planned", "dry_run": True, **plan.to_dict()}
     if not shards:
         del document["shards"]
-    return document | {"shard_count": len(plan.shards), "assumes": assumptions(spec)}
+    looked = {"look": spec.options["look"]} if "look" in spec.options else {}
+    return document | looked | {"shard_count": len(plan.shards), "assumes": assumptions(spec)}

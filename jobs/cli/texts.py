@@ -36,8 +36,13 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
 
 
 def assumptions(spec: RunSpec) -> list[str]:
-    """What the forecast takes for granted, since planning did not look at the destination."""
+    """What the forecast takes for granted, or what a look at the destination has shown."""
     kind = kind_of(spec)
+    if isinstance(seen := spec.options.get("look"), Mapping):
+        return [
+            f"the destination is as a listing shows it: {seen['same']:,} of the objects are there with the same size "
+            f"(three requests each, no bytes), {seen['other']:,} differ, {seen['absent']:,} are missing"
+        ]
     if kind.retry_assumption and (earlier := earlier_run(spec)):
         return [kind.retry_assumption.format(earlier)]
     return [kind.assumption] if kind.assumption else []

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from jobs.core.display import shown
 from jobs.core.outcome import Status
 from jobs.replicate.job import Replicate, ReplicateOptions
+from jobs.replicate.plan import plan_copies
 from jobs.runs.kind import AS_IT_WAS, NOTHING_THERE, Kind, Opened, bad_outcomes, hint_at_retry
-from jobs.runs.launch import plan_run
 
 
 def _open(opened: Opened) -> Replicate:
@@ -35,7 +34,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
 KIND = Kind(
     "replicate",
     _open,
-    plan=partial(plan_run, refuses_large=True),
+    plan=plan_copies,
     retried_as="replicate",
     assumption=NOTHING_THERE,
     retry_assumption=AS_IT_WAS,
