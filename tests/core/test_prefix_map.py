@@ -47,6 +47,13 @@ def test_a_part_of_a_prefix_can_be_left_out_at_both_sides(excluded: tuple[str, .
     assert [key for key in ("b/k", "b/x/k", "a/k", "c") if maps.source_of(key) is not None] == inside
 
 
+def test_a_prefix_is_mapped_beside_one_that_stays() -> None:
+    maps = PrefixMap((("x", "x"), ("b/", "c/")))
+    keys = "(VALUES ('a'), ('b/k'), ('xk')) AS keys(key)"
+    sql = f"SELECT {maps.destination_sql('key')} FROM {keys} WHERE {maps.source_scope_sql('key')} ORDER BY key"
+    assert duckdb.execute(sql).fetchall() == [("c/k",), ("xk",)]
+
+
 def test_overlapping_prefixes_are_refused() -> None:
     for pairs in ((("a", "x"), ("ab", "y")), (("a", "x"), ("b", "x/y"))):
         with pytest.raises(UsageError, match="overlap"):
