@@ -147,14 +147,16 @@ def _days_ago(night: str, today: date) -> int:
 def _run_problems(runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Runs that somebody has to act on. `runs`: the latest first.
 
-    `nights`: the last ones of the pairs, which say more of the runs that began before they ended.
+    `nights`: the last ones of the pairs, which say more of their own runs, and of those that began
+    before they ended. A run may begin in the second in which a night ends.
     """
+    of_nights = {stage["run_id"] for night in nights for stage in night.get("stages", ())}
     ended = {night["pair"]: datetime.fromisoformat(night["finished_at"]) for night in nights if "finished_at" in night}
     well_again = repaired(runs, is_proof_only)
     for number, run in enumerate(runs):
         until = ended.get(run["pair"])
-        is_over = run["run_id"] in well_again or (
-            until is not None and datetime.fromisoformat(run["created_at"]) <= until
+        is_over = run["run_id"] in {*well_again, *of_nights} or (
+            until is not None and datetime.fromisoformat(run["created_at"]) < until
         )
         if run["state"] in _NEXT:
             yield f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
