@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.sampling import Sample
-from jobs.core.selection import FILTERS, Selection, matches_any, parse_size, parse_when
+from jobs.core.selection import FILTERS, Selection, matches_any, parse_age, parse_size, parse_when
 from jobs.errors import UsageError
 
 NOW = 1_790_000_000.0
@@ -163,3 +163,27 @@ def test_a_time_after_the_year_9999_is_refused():
 def test_what_is_no_time_is_refused_with_an_example(text):
     with pytest.raises(UsageError, match="30d"):
         parse_when(text, NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1s", 1), ("2m", 120), ("1.5h", 5400), (" 1d ", 86_400), ("2w", 1_209_600), ("0d", 0)]
+)
+def test_ages(text: str, seconds: float) -> None:
+    assert parse_age(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "1", "d", "-1d", "1 d", "1y", "1d1h", "\u0663d", "1234567890d"])
+def test_what_is_no_age_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageError, match="for example 15m or 30d"):
+        parse_age(text)
+
+
+def test_filters_are_those_that_take_less_than_all() -> None:
+    assert Selection(prefix="a/", versions="all").filters() == {}
+    some = Selection(prefix="a/", include=("*.csv",), min_size_bytes=0, sample=(3, 30))
+    assert some.filters() == {"include": ["*.csv"], "min_size_bytes": 0, "sample": [3, 30]}
+
+
+def test_a_filter_that_is_not_asked_for_drops_nothing() -> None:
+    assert Selection().excluded_by("k", storage_class="GLACIER") is None
+    assert Selection(storage_classes=("STANDARD",)).excluded_by("k", storage_class=None) is None
