@@ -363,11 +363,15 @@ def test_a_request_that_makes_no_sense_is_told_in_one_line(
 
 
 @pytest.mark.slow
-def test_a_bucket_that_is_not_there_stops_the_night_which_can_be_started_again(filled: World, tmp_path: Path) -> None:
+def test_a_bucket_that_is_not_there_stops_the_night_which_is_checked_again_elsewhere(
+    filled: World, tmp_path: Path
+) -> None:
     gone = {"bucket": "no-such-bucket-here", "region": "us-east-1", "prefix": "copies/"}
     given = command(write_policy(filled, tmp_path, docs={"destination": gone}))
     refused(filled.sealift(*given), 10, "no-such-bucket-here")
-    assert nightly(filled, write_policy(filled, tmp_path))["code"] == 0
+    policy = write_policy(filled, tmp_path)  # with other places than those that the night began with
+    assert nightly(filled, policy)["code"] == 3
+    assert nightly(filled, policy, "--again")["code"] == 0
 
 
 def with_replica(world: World, folder: Path, **settings: Any) -> tuple[str, str]:
