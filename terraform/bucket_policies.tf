@@ -38,7 +38,7 @@ locals {
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-change-owner.html
   replica_grants = { for bucket, accounts in local.replicator_accounts : bucket => flatten([for account in accounts : [
     {
-      Sid       = "ReplicateFromAnotherAccount"
+      Sid       = "ReplicateFrom${account}"
       Effect    = "Allow"
       Principal = { AWS = "arn:${local.partition}:iam::${account}:root" }
       Action = concat(["s3:ReplicateObject", "s3:ReplicateTags", "s3:ObjectOwnerOverrideToBucketOwner"],
@@ -47,7 +47,7 @@ locals {
       Condition = { ArnLike = { "aws:PrincipalArn" = local.replicators[account] } }
     },
     {
-      Sid       = "SeeVersioningFromAnotherAccount"
+      Sid       = "SeeVersioningFrom${account}"
       Effect    = "Allow"
       Principal = { AWS = "arn:${local.partition}:iam::${account}:root" }
       Action    = ["s3:GetBucketVersioning", "s3:ListBucket"]

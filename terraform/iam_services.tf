@@ -74,6 +74,10 @@ resource "aws_iam_role_policy_attachment" "worker" {
 
   role       = each.value.name
   policy_arn = "arn:${local.partition}:iam::aws:policy/service-role/AmazonEC2ContainerServiceforEC2Role"
+
+  lifecycle {
+    ignore_changes = [policy_arn] # a partition that is read at apply would take the policy from hosts at work, for seconds
+  }
 }
 
 resource "aws_iam_instance_profile" "worker" {

@@ -39,7 +39,7 @@ resource "aws_kms_key" "this" {
       [
         for account in distinct(flatten([for bucket, accounts in local.replicator_accounts : accounts
           if local.buckets[bucket].region == each.key && local.buckets[bucket].kms_key == "create"])) : {
-          Sid       = "ReplicateFromAnotherAccount"
+          Sid       = "ReplicateFrom${account}"
           Effect    = "Allow"
           Principal = { AWS = "arn:${local.partition}:iam::${account}:root" }
           Action    = "kms:Encrypt"

@@ -128,7 +128,10 @@ locals {
     { for bucket, each in local.thawing : "restored-${bucket}" => { account = each.account, region = each.region, pattern = {
       source = ["aws.s3"], detail-type = ["Object Restore Completed"], detail = { bucket = { name = [bucket] } }
     } } if each.account != local.owner },
-    { for name, each in local.foreign_watched : name => merge(each, { pattern = local.alarm_pattern }) },
+    { for name, each in local.foreign_watched : name => merge(each, {
+      # Only its own: alarms of ours that reach its bus do not come back.
+      pattern = merge(local.alarm_pattern, { account = [each.account], region = [each.region] })
+    }) },
   )
 
   # Where alarms of theirs are that have to be heard here: on replication, and on what their rules could not forward.

@@ -13,7 +13,11 @@ from tests.terraform.conftest import _terraform
 from tests.terraform.day import ACCOUNT, OTHER_ACCOUNT
 from tests.terraform.world import MODULE, ROOT, Terraform, module_call
 
-KEPT = {"aws_subnet": "availability_zone", "aws_s3_bucket": "bucket"}
+KEPT = {
+    "aws_subnet": "availability_zone",
+    "aws_s3_bucket": "bucket",
+    "aws_iam_role_policy_attachment": "policy_arn",
+}
 """What AWS cannot change in a resource: an unknown value would replace it, and what lies in it."""
 
 
@@ -80,9 +84,11 @@ def test_a_module_that_waits_is_planned_and_applied(
     assert len([each for each in made.resources if each["mode"] == "managed"]) == plain
 
 
-@pytest.mark.parametrize("account", [ACCOUNT, None])
-def test_what_it_waits_for_replaces_nothing(tmp_path_factory: pytest.TempPathFactory, account: str | None) -> None:
-    waiting = called(tmp_path_factory, example("minimal") | ({"account": account} if account else {}))
+@pytest.mark.parametrize(("name", "account"), [("minimal", ACCOUNT), ("minimal", None), ("full", None)])
+def test_what_it_waits_for_replaces_nothing(
+    tmp_path_factory: pytest.TempPathFactory, name: str, account: str | None
+) -> None:
+    waiting = called(tmp_path_factory, example(name) | ({"account": account} if account else {}))
     waiting.apply_root()
     found = changes(waiting, "-var=build=2")
     assert "module.sealift.data.aws_availability_zones.available" in [each["address"] for each in found]

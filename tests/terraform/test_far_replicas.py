@@ -118,8 +118,8 @@ def test_services_are_let_in_by_both_accounts(far: State) -> None:
 @pytest.mark.parametrize(
     ("kind", "sid", "refused"),
     [
-        ("aws_s3_bucket_policy", "ReplicateFromAnotherAccount", {"s3:ReplicateObject", "s3:ReplicateTags"}),
-        ("aws_kms_key", "ReplicateFromAnotherAccount", {"kms:Encrypt"}),
+        ("aws_s3_bucket_policy", f"ReplicateFrom{OTHER_ACCOUNT}", {"s3:ReplicateObject", "s3:ReplicateTags"}),
+        ("aws_kms_key", f"ReplicateFrom{OTHER_ACCOUNT}", {"kms:Encrypt"}),
     ],
 )
 def test_without_this_account_s_leave_it_is_refused(far: State, kind: str, sid: str, refused: set[str]) -> None:
@@ -182,7 +182,9 @@ def test_their_alarms_are_heard_here(far: State) -> None:
     forwards = [each for each in made_in(far, "module.other.", "aws_cloudwatch_event_rule") if "alarms" in each["name"]]
     assert {each["region"] for each in forwards} == {each["region"] for each in made.values()}
     for each in forwards:
-        assert json.loads(each["event_pattern"])["source"] == ["aws.cloudwatch"]
+        forwarded = json.loads(each["event_pattern"])
+        assert forwarded["source"] == ["aws.cloudwatch"]
+        assert (forwarded["account"], forwarded["region"]) == ([OTHER_ACCOUNT], [each["region"]])  # else ours come back
     (home,) = (
         each
         for each in made_in(far, "module.system.", "aws_cloudwatch_event_rule")

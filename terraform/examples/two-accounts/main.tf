@@ -1,5 +1,5 @@
 # Copies and replicas in a second account, applied from one root with the rights of both. Owners of another account who
-# apply their part themselves have `module "vault"` in a root of theirs: ../../modules/other-account/README.md.
+# apply their part themselves have `module "vault"` in a root of theirs: ../../README.md#copies-in-another-account.
 
 terraform {
   required_version = ">= 1.9"
