@@ -260,7 +260,7 @@ def batch_text(known: Mapping[str, Any]) -> str:
     lines = [f"  batch  submission {known['submission']}: {known['shards']:,} shards in {known['children']:,} children"]
     lines[0] += f", queue {known['queue']}"
     for stage, job in known["jobs"].items():
-        counted = ", ".join(f"{count:,} {status.lower()}" for status, count in job.get("children", {}).items())
+        counted = ", ".join(f"{count:,} {status}" for status, count in job.get("children", {}).items())
         why = f": {job['status_reason']}" if job.get("status_reason") else ""
         lines.append(f"  {stage}  {job['job_id']} {job['status'].lower()}{f' ({counted})' if counted else ''}{why}")
     if known["refused"]:
@@ -286,4 +286,8 @@ def state_text(state: JobState | None) -> str:
 
 
 def _state(state: JobState) -> dict[str, Any]:
-    return {"status": state.status, "status_reason": state.status_reason, "children": dict(state.children)}
+    return {
+        "status": state.status,
+        "status_reason": state.status_reason,
+        "children": {status.lower(): count for status, count in state.children.items()},
+    }

@@ -30,7 +30,7 @@ def test_eight_shards_replicated_by_an_array_job_with_a_report_stage(fleet: Flee
     assert fleet.world.copy_of("k00007") == b"x" * 7
     known = fleet.show(run_id)["batch"]
     assert (known["children"], known["shards"], known["failed_children"], known["errors"]) == (8, 8, [], [])
-    assert known["jobs"]["work"]["children"] == {"SUCCEEDED": 8}
+    assert known["jobs"]["work"]["children"] == {"succeeded": 8}
 
 
 def test_who_follows_a_run_makes_its_report_and_waits_for_no_other_container(fleet: Fleet) -> None:
