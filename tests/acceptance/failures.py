@@ -8,9 +8,9 @@ from tests.acceptance.copies import ON_BATCH, TWO_SHARDS
 from tests.acceptance.script import Facts, Step
 from tests.acceptance.site import NotSeen, Site
 
-OBJECTS = 12
-SLOWLY = ("--max-rate", "4")
-"""Requests a second of all workers: the first one works for seconds, and is killed before it is done."""
+OBJECTS = 30
+SLOWLY = ("--max-rate", "1")
+"""Requests a second of all workers. A worker takes half a minute, and has 20 s for what it began when it must end."""
 
 
 def worker_killed(site: Site) -> Facts:

@@ -34,7 +34,7 @@ PLANTS = {
 
 @contextlib.contextmanager
 def local_site(
-    folder: Path, *, limit_seconds: float = 60.0, plant: str = "", heard: list[Recorded] | None = None
+    folder: Path, *, limit_seconds: float = 180.0, plant: str = "", heard: list[Recorded] | None = None
 ) -> Iterator[Site]:
     """The site, for as long as the block lasts. `folder` gets the logs of jobs.
 
