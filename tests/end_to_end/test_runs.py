@@ -91,7 +91,7 @@ def test_a_reconcile_run_has_no_rows_to_work_on(compared: tuple[World, str], job
     refused = world.sealift(job, "--manifest", f"{kind}:{run_id}", place, f"s3://{world.destination}/x")
     assert (refused.code, refused.stdout) == (2, "")
     assert run_id in refused.stderr
-    assert "reconcile --repair" in refused.stderr
+    assert "sealift runs report" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
