@@ -63,6 +63,7 @@ def changes(terraform: Terraform, *options: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "variables"),
     [
