@@ -26,7 +26,7 @@ class ByteBudget:
         self._free = size_bytes
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self.disk = asyncio.Lock()
-        """Whoever writes parts of an object to files holds it."""
+        """Held by a stream while it writes parts of an object to files."""
 
     async def acquire(self, size_bytes: int) -> int:
         """Wait for the bytes. Returns what to release (never more than the whole budget)."""

@@ -63,7 +63,7 @@ http {{
 
 
 class Missing(Exception):
-    """What the late server needs is not on this machine; the message says how to get it."""
+    """What the late server needs is not on this machine. The message says how to get it."""
 
 
 def find() -> tuple[str, Path]:

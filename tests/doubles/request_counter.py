@@ -21,7 +21,7 @@ _SUBRESOURCES = ("tagging", "attributes", "retention", "legal-hold", "acl")
 
 @dataclass
 class RequestCounter:
-    """Where it listens; `kinds`: how many requests of each kind; those for a bucket of ledgers are all `ledger`."""
+    """Where it listens, and how many requests of each kind came. All those for a bucket of ledgers are `ledger`."""
 
     url: str
     kinds: Counter[str] = field(default_factory=Counter)

@@ -72,7 +72,7 @@ def _become(arguments: Sequence[str], environment: Mapping[str, str], folder: st
     for number, name in enumerate(streams, 1):
         _place(number, name)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115  they are the process's own
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]  # mypy calls them final, and the fork has streams of its own
     for number, name in enumerate(streams, 1):
         if name == CLOSED:  # as Python finds it
             os.close(number)

@@ -71,7 +71,7 @@ def test_a_saved_plan_can_be_left_to_batch(yard: Fleet) -> None:
 def test_the_workers_of_an_array_share_the_limits(
     yard: Fleet, operation: str, arguments: list[str], first: int
 ) -> None:
-    """Nothing is told to a worker but the run: the limits come from its spec, and each takes an equal share."""
+    """A worker gets the id of its run and nothing else. It takes its equal share of the limits in the run's spec."""
     size_bytes = 32 << 10
     fill(yard, size_bytes)
     assert sealift(yard, "replicate", *sides(yard))["outcomes"] == {"copied": ROWS}

@@ -204,7 +204,7 @@ def test_a_source_that_somebody_emptied_is_a_finding_until_it_has_objects_again(
 
 @pytest.mark.parametrize("change", [{"overwrite": "always"}, {"night": "2026-11-19"}, {"pair": "logs"}, "destination"])
 def test_a_run_that_the_night_did_not_plan_is_not_started(world: World, tmp_path: Path, change: Any) -> None:
-    """Whoever can write into the ledger can name a run in a stage's record, before the night does."""
+    """A forger who can write into the ledger can name a run in a stage's record before the night does."""
     world.put("docs/a", b"older")
     world.put("docs/b", b"without a copy")
     settle()

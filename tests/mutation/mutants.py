@@ -255,7 +255,7 @@ def _is_none(node: ast.expr | None) -> bool:
 
 
 def _is_text(node: ast.AST) -> bool:
-    """A docstring, of whatever it is."""
+    """Whether the statement is a docstring."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
