@@ -240,3 +240,18 @@ def test_what_is_watched_elsewhere_is_no_failure() -> None:
     assert rules.status is Status.FAILURE  # the rule itself is looked at
     assert backlog is not None
     assert (backlog.status, OTHER_ACCOUNT in backlog.says) == (Status.OK, True)
+
+
+def test_no_policy_has_two_statements_of_one_id(far: State) -> None:
+    """Some services refuse such a policy: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_sid.html."""
+    texts = [
+        text
+        for each in far.resources
+        if each["mode"] == "managed"
+        for name in ("policy", "assume_role_policy")
+        if (text := each["values"].get(name))
+    ]
+    assert len(texts) > 20
+    for text in texts:
+        named = [one["Sid"] for one in json.loads(text).get("Statement", []) if one.get("Sid")]
+        assert len(named) == len(set(named)), text
