@@ -13,6 +13,7 @@ from collections.abc import Callable
 import httptools
 
 from jobs.errors import ConfigError
+from jobs.local.loopback import LoopbackServer
 from jobs.local.notifications import Exchange
 
 CHUNK_BYTES = 256 * 1024
@@ -27,36 +28,18 @@ class Relay:
 
     def __init__(self, upstream: int, on_exchange: Callable[[Exchange], None]):
         self.upstream, self.on_exchange = upstream, on_exchange
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._server = LoopbackServer(self._connect, CHUNK_BYTES)
 
     async def start(self, port: int = 0) -> int:
         """Begin to listen. Returns the port. Raises ConfigError if another program has it."""
         try:
-            self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, limit=CHUNK_BYTES)
+            return await self._server.start(port)
         except (OSError, OverflowError) as error:
             raise ConfigError(f"port {port} of 127.0.0.1: {error}; name another one, or none") from error
-        return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""
-        if self._server is not None:
-            self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            await self._connect(reader, writer)
-        except (OSError, asyncio.CancelledError):  # if one side is gone, the other ends; so does close()
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
+        await self._server.close()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         above, below = await asyncio.open_connection("127.0.0.1", self.upstream, limit=CHUNK_BYTES)

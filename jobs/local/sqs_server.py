@@ -20,11 +20,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from jobs.local.loopback import GONE, LoopbackServer
 from jobs.local.sqs_queue import MemoryQueue, Stored
 
 ACCOUNT = "123456789012"
 BATCH_MESSAGES = 10
 REQUEST_BYTES_MAX = 2 * 1024 * 1024
+_INVALID = (EOFError, ValueError, asyncio.LimitOverrunError)
+"""A request is cut, or is not HTTP: its connection is dropped."""
+
 _NO_QUEUE = ("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", "there is no queue {!r}")
 
 
@@ -44,40 +48,26 @@ class QueueServer:
         self._queues: dict[str, MemoryQueue] = {}
         self._moves: list[dict[str, Any]] = []
         self._arrived = asyncio.Condition()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._server = LoopbackServer(self._serve, REQUEST_BYTES_MAX, _INVALID + GONE)
         self._port = 0
 
     async def start(self) -> int:
         """Begin to listen on 127.0.0.1. Returns the port."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=REQUEST_BYTES_MAX)
-        self._port = int(self._server.sockets[0].getsockname()[1])
+        self._port = await self._server.start()
         return self._port
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""
-        if self._server is not None:
-            self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.close()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[1:]
-                headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head)}
-                body = await reader.readexactly(min(int(headers.get("content-length") or 0), REQUEST_BYTES_MAX))
-                writer.write(await self._answer(headers, body))
-                await writer.drain()
-        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, asyncio.CancelledError):
-            pass  # the client is gone, or sent an invalid request: drop it
-        finally:
-            self._tasks.discard(task)
-            writer.close()
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one client's requests, one after the other."""
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[1:]
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head)}
+            body = await reader.readexactly(min(int(headers.get("content-length") or 0), REQUEST_BYTES_MAX))
+            writer.write(await self._answer(headers, body))
+            await writer.drain()
 
     async def _answer(self, headers: Mapping[str, str], body: bytes) -> bytes:
         target = headers.get("x-amz-target", "")
