@@ -137,6 +137,7 @@ class ArchiveIndex:
     ) -> list[IndexedMember]:
         """All members of this key (and version, if given), the newest first.
 
+        Of versions of one time, that which was its key's latest when it was packed is the newest.
         `damage`: as for `records`.
         """
         records = await self.records(archives, damage)
@@ -150,7 +151,7 @@ class ArchiveIndex:
             return found
 
         hits = [hit for part in await gather_bounded(look, candidates, READS_IN_FLIGHT) for hit in part]
-        return sorted(hits, key=lambda hit: (-hit.member.last_modified, hit.record.location))
+        return sorted(hits, key=_newest_first)
 
     async def members(self, archive: Location, prefix: str = "") -> AsyncGenerator[list[Member], None]:
         """An archive's members whose keys begin with the prefix, in its order, one row group at a
@@ -270,6 +271,11 @@ def _index_name(archive: Location) -> str:
 
 def _directory_name(bucket: str) -> str:
     return f"{FOLDER}{bucket}.directory.json"
+
+
+def _newest_first(hit: IndexedMember) -> tuple[float, bool, Location, str]:
+    member = hit.member
+    return -member.last_modified, not member.is_latest, hit.record.location, member.version_id or ""
 
 
 def _record(table: RangedTable, archive: Location) -> ArchiveRecord:

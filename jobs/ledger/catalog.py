@@ -87,10 +87,11 @@ def _fold(database: Database) -> tuple[list[Path], int, int]:
 def proven_sql(outcomes: str) -> str:
     """SQL for the outcomes (a relation) that prove a copy, and that no later one disproved.
 
-    One for each object version and place of its copy, the latest. Prefixes may be spelled in
-    several ways, so the place is the copy's key. So may versions be: null, empty and `null` say
-    nothing of the version. Such an outcome is about any version with its ETag, and about any
-    version at all where one of both has no ETag. What may be disproved is not proven.
+    One for each object version and place of its copy, the latest. Of outcomes with one time, that
+    of the later run by its id counts. Prefixes may be spelled in several ways, so the place is the
+    copy's key. So may versions be: null, empty and `null` say nothing of the version. Such an
+    outcome is about any version with its ETag, and about any version at all where one of both has
+    no ETag. What may be disproved is not proven.
     """
     place = "source_bucket, key, destination_bucket, destination_key"
 
@@ -120,7 +121,8 @@ def proven_sql(outcomes: str) -> str:
             QUALIFY row_number() OVER (PARTITION BY {place}, own_id ORDER BY finished_at DESC, run_id DESC) = 1
         ), identified AS (
             SELECT *, coalesce(own_id, CASE WHEN etag IS NOT NULL THEN
-                arg_max(own_id, finished_at) FILTER ({named}) OVER (PARTITION BY {place}, etag) END) AS identity
+                arg_max(own_id, (finished_at, run_id, own_id)) FILTER ({named})
+                    OVER (PARTITION BY {place}, etag) END) AS identity
             FROM latest
         )
         FROM identified

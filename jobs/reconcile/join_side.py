@@ -28,6 +28,9 @@ _MADE_OF = {
 }
 """Column → the only field that it depends on, for fields that may have one value in all rows."""
 
+_ORDER = {"modified_us": 0, "size_bytes": 1, "etag": 2}
+"""The columns that decide first which of several rows of one object counts."""
+
 _MADE = ", ".join(quoted(status.value) for status in (Status.COPIED, Status.SAME, Status.DELETED))
 """The outcomes of rows that have a copy."""
 
@@ -52,8 +55,9 @@ class JoinOptions:
         """Return the version map as SQL: key, version_id, destination_version_id. Empty without
         one.
 
-        Of a version that was copied more than once, it has the latest copy with a version id. Null:
-        there is a copy, and the server did not say its version id.
+        Of a version that was copied more than once, it has the latest copy with a version id. Of
+        copies with one time, it has the greatest version id. Null: there is a copy, and the server
+        did not say its version id.
         """
         if not self.version_map:
             return ""
@@ -87,7 +91,8 @@ class SideTotals:
 class JoinSide:
     """One report as a side of the join.
 
-    `is_unique`: repeated rows are folded into the latest of them.
+    `is_unique`: repeated rows are folded into the latest of them. Of rows with one time, the
+    largest size counts, then the greatest ETag, then the other columns by their names.
     """
 
     report: StagedReport
@@ -152,10 +157,10 @@ class JoinSide:
         sql = f"SELECT {columns} FROM {self.report.relation} r{self._map()}{self._checksums()} WHERE {self._scope()}"
         if self.is_unique:
             by = "joined, matched" if self.options.rules.all_versions else "joined"
-            order = ", ".join(
-                f"{name} DESC NULLS LAST" for name in ("modified_us", "size_bytes", "etag") if name in self.columns()
-            )
-            sql = f"SELECT * FROM ({sql}) QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY {order or by}) = 1"
+            names = [name for name in self.columns() if not self._is_constant(name)]
+            names.sort(key=lambda name: (_ORDER.get(name, len(_ORDER)), name))
+            order = ", ".join(f"{name} DESC NULLS LAST" for name in names)
+            sql = f"SELECT * FROM ({sql}) QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY {order}) = 1"
         return sql
 
     def totals(self, connection: duckdb.DuckDBPyConnection) -> SideTotals:
@@ -175,11 +180,12 @@ class JoinSide:
 
     def _excluded(self, connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
         """Count the keys (or versions) outside of the prefix map, and the bytes of the latest rows
-        of each. Hashes stand for them, because they may be nearly all of a report.
+        of each, the largest of one time. Hashes stand for them, because they may be nearly all of
+        a report.
         """
         columns = self.columns()
         size = columns.get("size_bytes", "NULL::BIGINT")
-        latest = f"arg_max({size}, {columns['modified_us']})" if "modified_us" in columns else f"max({size})"
+        latest = f"arg_max({size}, ({columns['modified_us']}, {size}))" if "modified_us" in columns else f"max({size})"
         identity = [self._field("key"), *([self._version()] if self.options.rules.all_versions else [])]
         row = connection.execute(
             f"SELECT count(*), sum(size_bytes) FROM (SELECT {latest} AS size_bytes FROM {self.report.relation} r "
@@ -252,6 +258,10 @@ class JoinSide:
 
         Time alone does not pin it: a report's time is the end of its job, and an object may have
         been overwritten before.
+
+        The latest report counts. Of reports with one time, a checksum of the whole object counts
+        before a composite one, then the first by the algorithm's name. If they contradict each
+        other about that checksum, none counts.
         """
         if not self._evidence:
             return ""
@@ -260,14 +270,17 @@ class JoinSide:
         is_pinned = "false"
         if _ABSENT not in modified + etag:
             is_pinned = f"(e.etag = {etag} AND epoch_us(e.computed_at) >= epoch_us({modified}))"
+        version = f"coalesce(nullif(version_id, ''), '{NULL_VERSION}')"
         by, condition = "key, etag", is_pinned
         if has_versions:
-            by = "key, version_id"
+            by = f"key, {version}, CASE WHEN {version} = '{NULL_VERSION}' THEN etag END"
             condition = f"e.version_id = {self._version()} AND (e.version_id <> '{NULL_VERSION}' OR {is_pinned})"
+        equals = f"(PARTITION BY {by}, computed_at, is_composite, algorithm)"
         rows = (
-            f"SELECT * REPLACE (coalesce(nullif(version_id, ''), '{NULL_VERSION}') AS version_id), "
+            f"SELECT * REPLACE ({version} AS version_id), "
             f"CASE WHEN is_composite THEN '{COMPOSITE}' ELSE '' END || algorithm AS checksum_kind, "
-            f"value AS checksum_value FROM {parquet(self._evidence)} "
-            f"WHERE value IS NOT NULL QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY computed_at DESC) = 1"
+            f"value AS checksum_value FROM {parquet(self._evidence)} WHERE value IS NOT NULL "
+            f"QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY computed_at DESC, is_composite, algorithm) = 1 "
+            f"AND min(value) OVER {equals} = max(value) OVER {equals}"
         )
         return f" LEFT JOIN ({rows}) e ON e.key = {self._field('key')} AND {condition}"

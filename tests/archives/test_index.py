@@ -158,6 +158,18 @@ def test_versions_are_told_apart_and_the_newest_comes_first() -> None:
     on(MemoryStore(), work)
 
 
+def test_of_versions_of_one_time_the_latest_of_its_key_comes_first() -> None:
+    latest = member("k", b"2", "v2", last_modified=1.0)
+    below = member("k", b"1", "v1", last_modified=1.0, is_latest=False)
+
+    async def work(index: ArchiveIndex) -> None:
+        await publish(index, "a.tar", [below])
+        await publish(index, "b.tar", [latest])
+        assert [each.member for each in await index.find("k")] == [latest, below]
+
+    on(MemoryStore(), work)
+
+
 def test_an_archive_is_indexed_once_and_the_first_one_stands() -> None:
     async def work(index: ArchiveIndex) -> None:
         first = await publish(index, "a.tar", [member("k")])

@@ -108,3 +108,14 @@ def test_a_later_verify_disproves_under_every_spelling_of_the_version(spelled: s
         assert proven(bad._replace(second=1), good._replace(second=2)) == [good._replace(second=2)]
     assert proven(Found("copied", "v1", "e1", 1), Found("missing", None, None, 2)) == []
     assert proven(Found("copied", "v1", "e1", 1), Found("missing", "v2", "e1", 2)) == [Found("copied", "v1", "e1", 1)]
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_of_outcomes_of_one_time_the_later_runs_counts(is_turned: bool) -> None:
+    """Also where an outcome without a version id shows which of two versions it is about."""
+    older, newer = Found("copied", "v1", "e1", 1, run_id="run-1"), Found("copied", "v2", "e1", 1, run_id="run-2")
+    unnamed = Found("verified", None, "e1", 2, run_id="run-3")
+    found = [older, newer, unnamed]
+    assert set(proven(*(reversed(found) if is_turned else found))) == {older, unnamed}
+    same = [Found("copied", "v1", "e1", 1, run_id=run) for run in ("run-1", "run-2")]
+    assert proven(*(reversed(same) if is_turned else same)) == [same[1]]

@@ -77,6 +77,30 @@ def test_a_version_id_pins_evidence_by_itself(tmp_path):
     assert counts(compare(tmp_path, rows, rows, fields=VERSIONS, joined={"evidence": known})) == {"same": 1}
 
 
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_of_two_reports_of_one_time_the_whole_objects_checksum_counts(tmp_path, is_turned):
+    """Whichever of them is named first. One that another contradicts proves nothing."""
+    keys = ["kinds", "replaced", "contradicted", "spelled"]
+    rows = [version(key, "null", "x", ETag=f"{md5('x')}-2", IsMultipartUploaded=True) for key in keys]
+    parts = f"{md5('x')}-2"
+    one = [("kinds", "null", parts, "CRC32", "c", True, MADE), ("replaced", "null", parts, "SHA256", "v", False, MADE)]
+    one += [(key, "null", parts, "SHA256", "v", False, MADE) for key in ("contradicted", "spelled")]
+    two = [("kinds", "null", parts, "SHA256", "v", False, MADE), ("replaced", "null", "e", "CRC32", "c", False, MADE)]
+    two += [
+        ("contradicted", "null", parts, "SHA256", "w", False, MADE),
+        ("spelled", "", parts, "CRC32", "c", True, MADE),
+    ]
+    reports = [evidence(tmp_path / "one.parquet", *one), evidence(tmp_path / "two.parquet", *two)]
+    plain = [(key, "", parts, "SHA256", "v", False, MADE) for key in keys]
+    known = EvidenceFiles(reports[::-1] if is_turned else reports, [evidence(tmp_path / "d.parquet", *plain)])
+    others = [each | {"ETag": f"{md5('x')}-2"} for each in rows]
+    answer = compare(
+        tmp_path, rows, [each | {"Size": 1} for each in others], fields=VERSIONS, joined={"evidence": known}
+    )
+    assert differences(answer) == {"contradicted": ("unverifiable", "an ETag is no MD5: uploaded in parts")}
+    assert counts(answer) == {"same": 3, "unverifiable": 1}
+
+
 def test_what_is_missing_takes_its_known_checksum_along(tmp_path):
     known = EvidenceFiles([evidence(tmp_path / "s.parquet", ("a", "null", md5(""), "SHA256", "v=", False, MADE))])
     answer = compare(tmp_path, [row("a")], [row("b")], joined={"evidence": known})

@@ -270,6 +270,22 @@ def test_a_key_that_is_listed_twice_counts_once_as_the_latest_of_it(tmp_path):
     assert (answer.source.repeated_rows, answer.destination.repeated_rows) == (3, 2)
 
 
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_of_rows_of_one_time_one_counts_whatever_their_order(tmp_path, is_turned):
+    """The largest, then the one with the greatest ETag, then by the other columns."""
+    twice = [row("a", "x"), row("a", "xy"), row("b", ETag="1" * 32), row("b", ETag="2" * 32)]
+    twice += [row("r", "x", ReplicationStatus=status) for status in ("FAILED", "COMPLETED")]
+    twice += [row("out", "x"), row("out", "xyz")]
+    source = twice[::-1] if is_turned else twice
+    destination = [row("a", "xy"), row("b", ETag="2" * 32), row("r", "x")]
+    fields = (*CURRENT, "ReplicationStatus") if "ReplicationStatus" not in CURRENT else CURRENT
+    maps = PrefixMap.parse(("a=a", "b=b", "r=r"))
+    answer = compare(tmp_path, source, destination, fields=fields, prefixes=maps)
+    assert counts(answer) == {"same": 3, "excluded": 1}
+    assert answer.unjudged == (("replication FAILED, tags or ACL may differ", 1),)
+    assert answer.categories[Category.EXCLUDED] == (1, 3)
+
+
 @pytest.mark.parametrize("fields", [CURRENT, tuple(name for name in CURRENT if name != "LastModifiedDate")])
 def test_a_key_outside_of_the_prefixes_that_is_listed_twice_counts_once_as_well(tmp_path, fields):
     source = [row("in/a", "x"), row("out", "old!", LastModifiedDate=OLD - 9), row("out", "new"), row("out2")]
