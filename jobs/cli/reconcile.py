@@ -44,8 +44,8 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.core.selection import parse_age
 from jobs.errors import ExitCode, SealiftError, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.repair_advice import repair_hint
-from jobs.reconcile.repair_result import RESULT, find_result, next_steps
+from jobs.reconcile.repair_advice import next_steps, repair_hint
+from jobs.reconcile.repair_result import RESULT, find_result
 from jobs.reconcile.run import (
     SHOWN_FINDINGS,
     ComparedSide,

@@ -1,4 +1,4 @@
-"""Advice after a comparison: the commands that repair what it found."""
+"""Advice after a comparison or its repair: what a person does now, and the commands for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.core.category import Category
 from jobs.core.outcome import GOOD
-from jobs.core.run import RunSpec
+from jobs.core.run import RunSpec, RunState
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import counts
@@ -19,6 +19,7 @@ DIFFERENT = "different.parquet"
 REPAIR = "repair.parquet"
 """The file of a run with the rows that its repair copies."""
 _RUNS_LOOKED_AT = 20
+_REPAIR, _REPAIR_DIFFERENT = "--repair", "--repair-different"
 
 
 def reconcile_command(spec: RunSpec) -> str:
@@ -53,6 +54,36 @@ def repair_hint(report: Mapping[str, Any], command: str) -> list[str]:
     if _repairable(rows):
         return [f"  repair       {command} --repair\n               copies what is missing or stale, and verifies it"]
     return []
+
+
+def next_steps(
+    findings: Mapping[str, int], unparsed: int, command: Sequence[str], reports: Sequence[Mapping[str, Any]] = ()
+) -> list[str]:
+    """What a person does now, a sentence for each step, as `why: command`.
+
+    `findings`: category → rows that are left. `command`: the reconciliation as it was typed.
+    `reports`: those of the repair's runs.
+    """
+    steps = []
+    for report in reports:
+        if report["state"] != RunState.COMPLETE:
+            steps.append(f"Go on with the repair's {report['job']} run: sealift runs retry {report['run_id']}")
+        elif report["failures"]:
+            steps.append(f"See why rows of the {report['job']} run failed: sealift runs report {report['run_id']}")
+    if not reports and any(findings.get(each) for each in (Category.MISSING, Category.STALE)):
+        steps.append(f"Copy what is missing or stale, and verify it: {_typed(command, _REPAIR)}")
+    if (rows := findings.get(Category.DIFFERENT)) and not _overwrites(command, reports):
+        steps.append(
+            f"Look at the {_objects(rows)} that differ. Overwrite them only if the source is right: "
+            f"{_typed(command, _REPAIR, _REPAIR_DIFFERENT)}"
+        )
+    if rows := findings.get(Category.EXTRA):
+        steps.append(f"Look at the {_objects(rows)} without an original. Sealift leaves them where they are.")
+    if findings.get(Category.UNVERIFIABLE):
+        steps.append("S3 reports that its replication failed. Find out why: sealift doctor")
+    if unparsed:
+        steps.append(f"{unparsed:,} inventory lines could not be read. Make the report again, or list both sides.")
+    return steps
 
 
 async def find_repairs(ledger: Ledger, run_id: str) -> list[dict[str, Any]]:
@@ -105,3 +136,18 @@ def _repairable(rows: Mapping[str, int]) -> int:
 
 def _rows(report: Mapping[str, Any]) -> dict[str, int]:
     return {name: each["rows"] for name, each in report["categories"].items()}
+
+
+def _overwrites(command: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> bool:
+    """True if the repair has tried to overwrite what differs."""
+    return bool(reports) and _REPAIR_DIFFERENT in command
+
+
+def _objects(rows: int) -> str:
+    return "object" if rows == 1 else f"{rows:,} objects"
+
+
+def _typed(command: Sequence[str], *flags: str) -> str:
+    """The command with these flags, for a person who reads the answer and is asked."""
+    command = [word for word in command if word not in ("--json", "--yes")]
+    return shlex.join([*command, *(flag for flag in flags if flag not in command)])

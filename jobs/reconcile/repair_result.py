@@ -1,15 +1,12 @@
-"""Result of a repair: which findings are proven mended, which are left, and what to do then."""
+"""Result of a repair: which findings are proven mended, and which are left."""
 
 from __future__ import annotations
 
 import asyncio
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.core.category import Category
-from jobs.core.run import RunState
 from jobs.errors import LedgerError, NotFound
 from jobs.ledger.ledger import Ledger
 
@@ -21,7 +18,6 @@ RESULT = "repaired.json"
 
 SHOWN_ROWS = 20
 _MEMORY = "256MB"
-_REPAIR, _REPAIR_DIFFERENT = "--repair", "--repair-different"
 
 
 class Tally(NamedTuple):
@@ -116,48 +112,3 @@ async def read_result(ledger: Ledger, run_id: str) -> dict[str, Any]:
             return {}
         raise
     return {name: document[name] for name in ("repaired", "next_steps") if name in document}
-
-
-def next_steps(
-    findings: Mapping[str, int], unparsed: int, command: Sequence[str], reports: Sequence[Mapping[str, Any]] = ()
-) -> list[str]:
-    """What a person does now, a sentence for each step, as `why: command`.
-
-    `findings`: category → rows that are left. `command`: the reconciliation as it was typed.
-    `reports`: those of the repair's runs.
-    """
-    steps = []
-    for report in reports:
-        if report["state"] != RunState.COMPLETE:
-            steps.append(f"Go on with the repair's {report['job']} run: sealift runs retry {report['run_id']}")
-        elif report["failures"]:
-            steps.append(f"See why rows of the {report['job']} run failed: sealift runs report {report['run_id']}")
-    if not reports and any(findings.get(each) for each in (Category.MISSING, Category.STALE)):
-        steps.append(f"Copy what is missing or stale, and verify it: {_typed(command, _REPAIR)}")
-    if (rows := findings.get(Category.DIFFERENT)) and not _overwrites(command, reports):
-        steps.append(
-            f"Look at the {_objects(rows)} that differ. Overwrite them only if the source is right: "
-            f"{_typed(command, _REPAIR, _REPAIR_DIFFERENT)}"
-        )
-    if rows := findings.get(Category.EXTRA):
-        steps.append(f"Look at the {_objects(rows)} without an original. Sealift leaves them where they are.")
-    if findings.get(Category.UNVERIFIABLE):
-        steps.append("S3 reports that its replication failed. Find out why: sealift doctor")
-    if unparsed:
-        steps.append(f"{unparsed:,} inventory lines could not be read. Make the report again, or list both sides.")
-    return steps
-
-
-def _overwrites(command: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> bool:
-    """True if the repair has tried to overwrite what differs."""
-    return bool(reports) and _REPAIR_DIFFERENT in command
-
-
-def _objects(rows: int) -> str:
-    return "object" if rows == 1 else f"{rows:,} objects"
-
-
-def _typed(command: Sequence[str], *flags: str) -> str:
-    """The command with these flags, for a person who reads the answer and is asked."""
-    command = [word for word in command if word not in ("--json", "--yes")]
-    return shlex.join([*command, *(flag for flag in flags if flag not in command)])
