@@ -11,7 +11,7 @@ from typing import cast
 from jobs.archives.model import CHUNK_BYTES, LOCATOR_BYTES, ArchiveRecord, Locator, Member
 from jobs.archives.zstd_frames import FrameCutter
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Location, ObjectRef
+from jobs.core.model import Location, ObjectInfo, ObjectRef
 from jobs.errors import DamagedArchive, NoSuchBucket, NotFound, Rejected
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.listing import list_all
@@ -46,15 +46,23 @@ def archive_ref(record: ArchiveRecord) -> ObjectRef:
     return ObjectRef(record.location.bucket, record.location.key, record.version_id)
 
 
-async def is_there(store: Store, record: ArchiveRecord) -> bool:
-    """True if the archive of an index is still there. Raises StoreErrors other than NotFound."""
+async def find_archive(store: Store, record: ArchiveRecord) -> ObjectInfo | None:
+    """The archive of an index as the store has it. None: it is gone, or another object is there.
+
+    Raises StoreErrors other than NotFound.
+    """
     try:
         info = await retry(lambda: store.head(archive_ref(record)))
     except NoSuchBucket:
         raise
     except NotFound:
-        return False
-    return info.etag == record.etag
+        return None
+    return info if info.etag == record.etag else None
+
+
+async def is_there(store: Store, record: ArchiveRecord) -> bool:
+    """True if the archive of an index is still there. Raises as `find_archive`."""
+    return await find_archive(store, record) is not None
 
 
 def extract_member(record: ArchiveRecord, member: Member, data: bytes, start: int) -> bytes:

@@ -15,11 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.archives.files import is_there, list_archives, read_own_index
+from jobs.archives.files import find_archive, list_archives, read_own_index
 from jobs.archives.index import ArchiveIndex, Damage, collecting, completed
 from jobs.archives.model import ArchiveRecord
 from jobs.compact.packing import ArchiveStorage
-from jobs.core.model import Location
+from jobs.core.model import Attributes, Location
 from jobs.errors import ArchivedObject, DamagedArchive, Denied, NotFound
 from jobs.s3.store import Store
 from jobs.tables.duck import parquet
@@ -69,16 +69,18 @@ async def archived_versions(
     """Members, in `SCHEMA`, of the source's archives below `archives` that are stored as asked.
 
     Archives with another class or encryption do not count: a caller that asks for another wants the
-    objects packed again. Neither do archives that are gone, of which `store` knows. Damaged indexes
-    are added to `damage`, and their members count as not archived.
+    objects packed again. Where the index does not say the encryption, the archive itself shows it.
+    Neither do archives that are gone, of which `store` knows. Damaged indexes are added to
+    `damage`, and their members count as not archived.
     """
     begins = overlaps(source.key)
     for record in await index.records(archives, damage):
-        if record.source_bucket != source.bucket or not _is_stored_as(record, storage):
+        if record.source_bucket != source.bucket or not _may_be_stored_as(record, storage):
             continue
         if not begins(KeyRange(0, 0, 0, record.first_key, record.last_key)):
             continue
-        if not await is_there(store, record):
+        info = await find_archive(store, record)
+        if info is None or (record.encryption != storage.encryption and not _is_shown(storage, info.attributes)):
             continue
         with collecting(damage, record.location):
             async with aclosing(index.tables(record.location, source.key)) as tables:
@@ -86,8 +88,15 @@ async def archived_versions(
                     yield _narrowed(table)
 
 
-def _is_stored_as(record: ArchiveRecord, storage: ArchiveStorage) -> bool:
-    return record.storage_class == storage.storage_class and storage.encryption in (None, record.encryption)
+def _may_be_stored_as(record: ArchiveRecord, storage: ArchiveStorage) -> bool:
+    if record.storage_class != storage.storage_class:
+        return False
+    return storage.encryption is None or record.encryption in (None, storage.encryption)
+
+
+def _is_shown(storage: ArchiveStorage, has: Attributes) -> bool:
+    """True if an archive shows the encryption that is asked for. No alias of a key is shown."""
+    return storage.encryption is None or not (storage.missing(has) or "alias/" in (storage.kms_key_id or ""))
 
 
 def _narrowed(table: pa.Table) -> pa.Table:

@@ -12,16 +12,16 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.archives.files import is_there
+from jobs.archives.files import find_archive
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.member_reader import Content, MemberSource, Read
 from jobs.compact.packing import TOO_BIG, ArchiveStorage, PackingRule, archive_location, cut, is_copied, tar_size
 from jobs.compact.savings import Economy, refusal, weigh
 from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import best_checksum
-from jobs.core.model import NULL_VERSION, Attributes, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Attributes, Location, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
 from jobs.core.part_sizes import MAX_PART_BYTES
@@ -46,6 +46,18 @@ if TYPE_CHECKING:
 
 ARCHIVES_AT_ONCE = 2
 """While the last parts of one archive are written, the members of the next are read."""
+
+NOT_STORED_AS_ASKED = (
+    "asked for, but not shown at the archive, which nothing replaces: {missing}; pack below another location to have it"
+)
+"""The note of rows in an archive without the encryption that was asked for."""
+
+
+class _Stored(NamedTuple):
+    """A finished archive. `note`: what it does not show as it was asked for. Else empty."""
+
+    record: ArchiveRecord
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +162,10 @@ class Compact:
         archive = archive_location(
             self.route.destination, self.route.source.bucket, rows, options.rule, options.storage
         )
-        record, lost_index = await self._find(archive)
-        if record is not None:
+        found, lost_index = await self._find(archive)
+        if found is not None:
             try:
-                return await self._account(rows, record)
+                return await self._account(rows, found)
             except DamagedArchive as error:
                 return [Outcome.of(row, Status.FAILED, str(error)) for row in rows]
         refused: dict[int, Outcome] = {}
@@ -174,20 +186,31 @@ class Compact:
     def _part_bytes(self, rows: Iterable[ObjectVersion]) -> int | None:
         return tar_size(rows, self.options.rule).part_bytes(is_streamed=self.options.streamed)
 
-    async def _find(self, archive: Location) -> tuple[ArchiveRecord | None, str | None]:
-        """(the record of an archive that is there, the ETag of an index that is damaged or whose
-        archive is gone).
+    async def _find(self, archive: Location) -> tuple[_Stored | None, str | None]:
+        """(an archive that is there, the ETag of an index that is damaged or whose archive is
+        gone).
         """
         try:
             record = await self.index.record(archive)
         except DamagedArchive:
             damaged_index = await self.index.etag(archive)
-            return await self._adopt(archive, damaged_index), damaged_index
+            return await self._look(await self._adopt(archive, damaged_index)), damaged_index
         if record is None:
-            return await self._adopt(archive), None
-        if await is_there(self.destination, record):
-            return record, None
-        return None, await self.index.etag(archive)
+            return await self._look(await self._adopt(archive)), None
+        found = await self._look(record)
+        return found, None if found else await self.index.etag(archive)
+
+    async def _look(self, record: ArchiveRecord | None) -> _Stored | None:
+        """The archive of a record, with a note of what it does not show as it was asked for.
+
+        None: the archive is gone, or there is no record.
+        """
+        info = None if record is None else await find_archive(self.destination, record)
+        return None if record is None or info is None else _Stored(record, self._note(info))
+
+    def _note(self, info: ObjectInfo) -> str:
+        missing = self.options.storage.missing(info.attributes)
+        return missing and NOT_STORED_AS_ASKED.format(missing=missing)
 
     async def _adopt(self, archive: Location, damaged_index: str | None = None) -> ArchiveRecord | None:
         """Index an archive whose attempt was killed before it did, or whose index is damaged. None:
@@ -207,20 +230,20 @@ class Compact:
         except (ArchivedObject, DamagedArchive):
             return None  # pack again, then compare with this archive
 
-    async def _account(self, rows: Sequence[ObjectVersion], record: ArchiveRecord) -> list[Outcome]:
+    async def _account(self, rows: Sequence[ObjectVersion], found: _Stored) -> list[Outcome]:
         """The outcomes of rows whose archive is finished.
 
         Rows that it lacks could not be read when it was written. What can be read by now becomes an
         archive of its own.
         """
-        asked = {(row.key, row.version_id): row for row in rows}
+        record, asked = found.record, {(row.key, row.version_id): row for row in rows}
         packed: dict[int, Outcome] = {}
         async for part in self.index.members(record.location):
             for member in part:
                 row = asked.get((member.key, member.version_id)) or asked.get((member.key, None))
                 if row is not None:
                     packed[row.row] = _packed(row, member, Evidence.NONE)
-        outcomes = {number: _placed(outcome, record) for number, outcome in packed.items()}
+        outcomes = {number: _placed(outcome, found) for number, outcome in packed.items()}
         readable: list[ObjectVersion] = []
         for row in rows:
             if row.row in outcomes:
@@ -272,10 +295,10 @@ class Compact:
             why = self._refusal(packed) if packed and not is_weighed else None
             if why is not None:
                 return [_unpacked(outcome, why) for outcome in outcomes]
-            record = await self._publish(writer, archive, lost_index) if writer.members else None
+            stored = await self._publish(writer, archive, lost_index) if writer.members else None
         finally:
             await writer.close()
-        return [_placed(outcome, record) for outcome in outcomes]
+        return [_placed(outcome, stored) for outcome in outcomes]
 
     async def _add(self, writer: ArchiveWriter, read: Read) -> Outcome:
         """Add a read to the archive. Raises _Refused for a large object that cannot be read."""
@@ -298,7 +321,7 @@ class Compact:
     def _is_copied(self, member: Member) -> bool:
         return not self.options.streamed and is_copied(member.size_bytes, self.options.rule.format)
 
-    async def _publish(self, writer: ArchiveWriter, archive: Location, lost_index: str | None) -> ArchiveRecord:
+    async def _publish(self, writer: ArchiveWriter, archive: Location, lost_index: str | None) -> _Stored:
         """Finish the archive, then its index. An existing archive of that name has to be equal.
 
         `lost_index`: the ETag of the index of an archive that is gone, which the new one replaces.
@@ -310,6 +333,7 @@ class Compact:
             written = await self._find_same(writer, archive, error)
         if writer.upload.checksum is not None:
             checksum = f"{writer.upload.checksum.algorithm}:{writer.upload.checksum.value}"
+        info = await self.destination.head(ObjectRef(*archive, written.version_id))
         record = ArchiveRecord(
             location=archive,
             format=self.options.rule.format,
@@ -322,13 +346,13 @@ class Compact:
             first_key=writer.first_key,
             last_key=writer.last_key,
             source_bucket=self.route.source.bucket,
-            created_at=(await self.destination.head(ObjectRef(*archive, written.version_id))).last_modified,
+            created_at=info.last_modified,
             checksum=checksum,
             run_id=self.run_id,
             encryption=self.options.storage.encryption,
         )
         writer.index_file.seek(0)
-        return await self.index.publish(record, writer.index_file, damaged_etag=lost_index)
+        return _Stored(await self.index.publish(record, writer.index_file, damaged_etag=lost_index), self._note(info))
 
     async def _find_same(self, writer: ArchiveWriter, archive: Location, error: PreconditionFailed) -> Written:
         """Another attempt's archive of this name. Raises Conflict if its bytes differ."""
@@ -387,11 +411,12 @@ def _unpacked(outcome: Outcome, why: str) -> Outcome:
     return outcome._replace(status=Status.SKIPPED, reason=why) if outcome.status is Status.PACKED else outcome
 
 
-def _placed(outcome: Outcome, record: ArchiveRecord | None) -> Outcome:
-    """The outcome with the archive's version, if the row is in an archive."""
-    if record is None or outcome.status is not Status.PACKED:
+def _placed(outcome: Outcome, stored: _Stored | None) -> Outcome:
+    """The outcome with the archive's version and note, if the row is in an archive."""
+    if stored is None or outcome.status is not Status.PACKED:
         return outcome
-    return outcome._replace(destination_etag=record.etag, destination_version_id=record.version_id)
+    record = stored.record
+    return outcome._replace(reason=stored.note, destination_etag=record.etag, destination_version_id=record.version_id)
 
 
 def _packed(row: ObjectVersion, member: Member, evidence: Evidence) -> Outcome:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from jobs.archives.member_names import spell
 from jobs.archives.model import BLOCK_BYTES
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Location, ObjectVersion
+from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, MAX_PART_BYTES, MAX_PARTS, copy_part_bytes, count_parts
 
 TARGET_BYTES = 1024**3
@@ -80,6 +80,10 @@ class ArchiveStorage(NamedTuple):
     def encryption(self) -> str | None:
         """The encryption that was asked for, as an archive's record has it."""
         return ":".join(filter(None, (self.sse, self.kms_key_id))) or None
+
+    def missing(self, has: Attributes) -> str:
+        """The name of the encryption that an archive does not show as asked, else empty."""
+        return has.missing_encryption(self.sse, self.kms_key_id)
 
 
 class TarSize(NamedTuple):

@@ -145,6 +145,17 @@ class Attributes:
     kms_key_id: str | None = None
     lock: ObjectLock | None = None
 
+    def missing_encryption(self, sse: str | None, kms_key_id: str | None) -> str:
+        """The name of the encryption that was asked for and that these do not show, else empty.
+
+        S3 names a key by its ARN, however it was asked for. An alias cannot be compared, so it
+        counts as shown.
+        """
+        if sse and sse != self.sse:
+            return f"encryption with {sse}"
+        is_comparable = kms_key_id is not None and "alias/" not in kms_key_id
+        return "the KMS key" if is_comparable and not (self.kms_key_id or "").endswith(kms_key_id or "") else ""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:

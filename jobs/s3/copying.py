@@ -229,16 +229,9 @@ def not_kept(asked: Attributes, info: ObjectInfo, tags: Mapping[str, str]) -> li
         names.append("retention")
     if lock.legal_hold and not own.legal_hold:
         names.append("legal hold")
-    if asked.sse and asked.sse != has.sse:
-        names.append(f"encryption with {asked.sse}")
-    elif _is_other_key(asked.kms_key_id, has.kms_key_id):
-        names.append("the KMS key")
+    if missing := has.missing_encryption(asked.sse, asked.kms_key_id):
+        names.append(missing)
     return names
-
-
-def _is_other_key(asked: str | None, told: str | None) -> bool:
-    """S3 names a key by its ARN, however it was asked for. An alias cannot be compared."""
-    return asked is not None and "alias/" not in asked and not (told or "").endswith(asked)
 
 
 def _epoch(text: str | None) -> float | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.archives.index import ArchiveIndex, Damage
-from jobs.compact.archived import archived_versions
+from jobs.compact.archived import archived_versions, renew_indexes
 from jobs.compact.job import Compact, CompactOptions
 from jobs.compact.packing import PackingRule, cut
 from jobs.compact.plan import Grouped, plan_groups
@@ -162,6 +163,34 @@ def test_another_class_is_packed_again_because_it_was_asked_for() -> None:
         return [await yard.members(name) for name in ("GLACIER_IR", "DEEP_ARCHIVE")]
 
     assert [sorted(each.values()) for each in asyncio.run(run())] == [[1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_packed_again"),
+    [
+        ({"sse": "aws:kms", "kms_key_id": "one"}, False),
+        ({"sse": "aws:kms"}, False),
+        ({"sse": "aws:kms", "kms_key_id": "two"}, True),
+        ({"sse": "aws:kms", "kms_key_id": "alias/one"}, True),
+        ({"sse": "AES256"}, True),
+    ],
+)
+def test_an_archive_whose_index_was_lost_shows_its_encryption_itself(
+    asked: dict[str, Any], is_packed_again: bool
+) -> None:
+    """Its attempt was killed before it wrote the index, so nothing says what was asked for."""
+    yard = Yard(versioned=True)
+    plain = options_for()
+
+    async def run() -> list[Outcome]:
+        await yard.add(Addition(["a", "b"], 0))
+        await yard.compact(replace(plain, sse="aws:kms", kms_key_id="one"), versions="current")
+        (record,) = await yard.index.records()
+        await yard.index.forget(record.location)
+        await renew_indexes(yard.index, ARCHIVES, yard.store)
+        return (await yard.compact(replace(plain, **asked), versions="current"))[1]
+
+    assert bool(asyncio.run(run())) == is_packed_again
 
 
 def test_the_null_version_is_known_by_its_bytes_not_by_its_id() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.archives.index import ArchiveIndex
-from jobs.compact.job import Compact, CompactOptions
+from jobs.compact.job import NOT_STORED_AS_ASKED, Compact, CompactOptions
 from jobs.compact.packing import PackingRule, cut, sort_key
 from jobs.compact.savings import Economy
 from jobs.core.enums import ArchiveFormat
@@ -249,6 +249,63 @@ def test_an_archive_that_cannot_be_read_is_known_again_by_its_bytes(objects: dic
         return await index.records()
 
     assert asyncio.run(again()) == [record]
+
+
+@pytest.mark.parametrize("is_indexed", [True, False], ids=["indexed", "adopted"])
+@pytest.mark.parametrize(
+    ("has", "missing"),
+    [
+        ({"sse": "aws:kms", "kms_key_id": "arn:aws:kms:us-east-1:1:key/one"}, ""),
+        ({"sse": "aws:kms", "kms_key_id": "arn:aws:kms:us-east-1:1:key/two"}, "the KMS key"),
+        ({"sse": "AES256"}, "encryption with aws:kms"),
+        ({}, "encryption with aws:kms"),
+    ],
+)
+def test_an_archive_without_the_encryption_that_is_asked_for_is_kept_and_named(
+    is_indexed: bool, has: dict[str, Any], missing: str
+) -> None:
+    """Somebody may have written it there, or a server may have dropped the encryption."""
+    store, rows = filled(OBJECTS)
+    store.create_bucket("plain", versioned=False)
+    job = make(store)
+    job = replace(
+        job,
+        route=Route(Location("docs"), Location("plain", "packed")),
+        options=replace(job.options, sse="aws:kms", kms_key_id="one"),
+    )
+    work(job, rows)
+    index = ArchiveIndex(store, Location("ledger"))
+
+    async def write_again() -> dict[Location, bytes]:
+        archives = {}
+        for record in await index.records():
+            place = record.location
+            archives[place] = (await store.get(ObjectRef(*place))).data
+            await store.put(place.bucket, place.key, archives[place], Attributes(**has), guard=UNGUARDED)
+            if not is_indexed:
+                await index.forget(place)
+        return archives
+
+    async def kept(archives: dict[Location, bytes]) -> bool:
+        return all([(await store.get(ObjectRef(*place))).data == data for place, data in archives.items()])
+
+    archives = asyncio.run(write_again())
+    store.reads.clear()
+    outcomes = work(job, rows).values()
+    assert {outcome.status for outcome in outcomes} == {Status.PACKED}
+    assert {outcome.reason for outcome in outcomes} == {missing and NOT_STORED_AS_ASKED.format(missing=missing)}
+    assert archives
+    assert store.reads == []
+    assert asyncio.run(kept(archives))
+
+
+def test_a_server_that_drops_the_encryption_of_an_upload_is_seen_at_once() -> None:
+    store, rows = filled({"a": b"a" * (6 << 20), "b": b"b" * (6 << 20)})
+    store.drops = frozenset({"sse"})
+    job = make(store, target_bytes=1 << 30, budget_bytes=32 << 20)
+    outcomes = work(replace(job, options=replace(job.options, sse="aws:kms")), rows).values()
+    note = NOT_STORED_AS_ASKED.format(missing="encryption with aws:kms")
+    assert {(outcome.status, outcome.reason) for outcome in outcomes} == {(Status.PACKED, note)}
 
 
 def test_an_object_that_changes_while_it_is_streamed_spoils_nothing() -> None:
