@@ -69,6 +69,8 @@ _OF_THE_FIRST_RUN = frozenset(
         "destination_checksums",
         "filters",
         "night",
+        "after_copy",
+        "look",
         SAVED,
     )
 )
@@ -420,17 +422,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     if "failures" in ended and not ended["failures"]:
         emit(ended, as_json=as_json, text=f"Nothing to retry: {await _ended_text(ledger, spec, ended)}")
         return 0
-    if kind.retried_as is None:
-        raise UsageError(kind.not_retried(spec) if kind.not_retried else f"no run retries a {kind.name} run")
-    request = Request(
-        job=kind.retried_as,
-        source=spec.source,
-        destination=spec.destination,
-        manifest=f"run:{run_id}",
-        selection=Selection(versions="all"),  # the rows were selected when the first run was planned
-        options={name: value for name, value in spec.options.items() if name not in _OF_THE_FIRST_RUN},
-        retry_of=run_id,
-    )
+    request = retry_request(spec)
     start = StartOptions(
         dry_run=False,
         save=False,
@@ -448,3 +440,22 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
         as_json=as_json,
     )
     return await launch_and_report(request, ledger, settings, start)
+
+
+def retry_request(spec: RunSpec) -> Request:
+    """The request that acts on a run's failed rows as the run would have.
+
+    Raises UsageError for a run that nothing retries.
+    """
+    kind = kind_of(spec)
+    if kind.retried_as is None:
+        raise UsageError(kind.not_retried(spec) if kind.not_retried else f"no run retries a {kind.name} run")
+    return Request(
+        job=kind.retried_as,
+        source=spec.source,
+        destination=spec.destination,
+        manifest=f"run:{spec.run_id}",
+        selection=Selection(versions="all"),  # the rows were selected when the first run was planned
+        options={name: value for name, value in spec.options.items() if name not in _OF_THE_FIRST_RUN},
+        retry_of=spec.run_id,
+    )

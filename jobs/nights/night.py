@@ -171,11 +171,14 @@ class _Night:
         sample: tuple[int, int] | None = None,
         retry_of: str | None = None,
     ) -> Request:
-        """A request about the pair. `deep`: of a verification, None for copies."""
+        """A request about the pair. `deep`: of a verification, None for copies.
+
+        A verification has the options of copies, too, since its retry copies what it proves wrong.
+        """
         source, destination = sides(self.stages.policy, self.pair)
         include, exclude = globs(self.scope)
         options: dict[str, Any] = {"pair": self.pair.name, "night": self.claim["night"]}
-        options |= copy_options(self.pair) if deep is None else {"deep": deep}
+        options |= copy_options(self.pair) | ({} if deep is None else {"deep": deep})
         return Request(
             job=job,
             source=source,

@@ -24,6 +24,7 @@ from jobs.runs.batch_executor import BatchExecutor, Submitted, describe_failure,
 from jobs.runs.placement import CHILDREN, BatchOptions, check, place
 from jobs.runs.progress import find_progress
 from jobs.runs.request import Planned
+from jobs.s3.copying import CopyOptions
 
 LEDGER_SHARE, BATCH_SHARE = 0.015, 0.25
 """The pause between two looks, as a share of the time so far.
@@ -44,14 +45,19 @@ SAID_SECONDS = 10.0
 SHOWN_ERRORS = 20
 
 
+_OF_COPIES = (*CopyOptions.__dataclass_fields__, "stream", "pair")
+"""Options of how copies are made. What they may overwrite is not among them: a verify run says it."""
+
+
 def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
     """The run that verifies, shard by shard, what another run copies.
 
-    Its price takes every row for an object, of which both sides are asked.
+    Its price takes every row for an object, of which both sides are asked. It has the options of
+    the copies, too, since its retry copies what it proves wrong.
     """
     spec, plan = planned.spec, planned.plan
     streaming = ("streamed", "apart", "cross_region", "endpoint_hops")
-    kept = ("all_versions", "requester_pays", "sample", *streaming, "max_rate", "bandwidth_bytes")
+    kept = ("all_versions", "requester_pays", "sample", *streaming, "max_rate", "bandwidth_bytes", "max_failures")
     options = {name: spec.options[name] for name in kept if name in spec.options} | {"deep": False, "after_copy": True}
     group = pricing.Group("STANDARD", False, True, False, plan.rows, plan.size_bytes, plan.rows)
     histogram = pricing.Histogram((group,), plan.rows)
@@ -64,9 +70,10 @@ def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
     )
     work = pricing.PricedWork.of(spec, is_copying=False)
     requests = pricing.requests_for(work, histogram)
+    of_copies = {name: planned.spec.options[name] for name in _OF_COPIES if name in planned.spec.options}
     return replace(
         planned,
-        spec=spec,
+        spec=replace(spec, options=of_copies | options),
         plan=replace(
             plan,
             requests=requests,

@@ -117,6 +117,18 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     assert nightly(damaged, policy)["summary"] == checked["summary"]
 
 
+def test_a_retry_of_a_nights_verification_copies_into_the_pairs_class(filled: World, tmp_path: Path) -> None:
+    hot = {"bucket": filled.destination, "region": REGION, "prefix": "copies/", "storage_class": "STANDARD_IA"}
+    policy = write_policy(filled, tmp_path, docs={"destination": hot, "verify": {"rota": "1/1"}})
+    filled.client.put_object(Bucket=filled.destination, Key=f"copies/{DOCS[0]}", Body=b"damaged")
+    night = nightly(filled, policy)
+    assert counted(night, "sample")["mismatched"] == 1
+    retried = filled.sealift("runs", "retry", stage(night, "sample")["run_id"], "--json")
+    assert (retried.code, retried.document["outcomes"]) == (0, {"copied": 1})
+    listed = filled.client.list_objects_v2(Bucket=filled.destination, Prefix=f"copies/{DOCS[0]}")["Contents"]
+    assert [each["StorageClass"] for each in listed] == ["STANDARD_IA"]
+
+
 def test_what_differs_is_never_overwritten_and_is_one_finding_on_the_nights_page(filled: World, tmp_path: Path) -> None:
     settle()
     filled.client.put_object(Bucket=filled.destination, Key=f"copies/{DOCS[5]}", Body=b"tampered")
