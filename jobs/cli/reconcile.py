@@ -8,6 +8,7 @@ import shlex
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from jobs.cli.options import (
     SectionedCommand,
     SizeType,
     TextType,
+    acl_option,
     command_options,
     executor_option,
     flag,
@@ -105,6 +107,7 @@ class ReconcileCommand:
     confirm_limit: int = option("Confirm so many rows at most.", default=100_000, show_default=True)
     repair: bool = flag("Copy what is missing or stale, then verify it.")
     repair_different: bool = flag("Also overwrite what differs, but only the exact objects of the report.")
+    acl: str | None = acl_option("what a repair copies")
     join_memory: int = option("Above it the join spills to disk.", default="640MiB", show_default=True, type=SizeType())
     ledger: str | None = ledger_option()
     max_cost: float | None = max_cost_option("a repair")
@@ -121,9 +124,10 @@ class ReconcileCommand:
 
     def request(self) -> CompareRequest:
         """What to compare, and how."""
+        copies = _compared(self.destination, self.destination_access, self.checksums.destination_checksums)
         return CompareRequest(
             _compared(self.source, self.source_access, self.checksums.source_checksums),
-            _compared(self.destination, self.destination_access, self.checksums.destination_checksums),
+            replace(copies, acl=self.acl),
             versions=self.versions,
             maps=self.maps,
             margin=self.margin,
@@ -157,6 +161,8 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
 
     if options.repair_different and not options.repair:
         raise UsageError("--repair-different needs --repair")
+    if options.acl and not options.repair:
+        raise UsageError("--acl is of what a repair copies: give it with --repair, or leave it out")
     _check_two_buckets(options)
     ledger, began = open_ledger(place), time.time()
     await ledger.check_bucket()

@@ -23,7 +23,7 @@ _REPAIR, _REPAIR_DIFFERENT = "--repair", "--repair-different"
 
 
 def reconcile_command(spec: RunSpec) -> str:
-    """Return the command that compares again what a run compared."""
+    """Return the command that compares again what a run compared, for a repair."""
     options, words = spec.options, ["sealift", "reconcile"]
     if f"/inventories/{spec.run_id}/" not in spec.manifest:  # else the command listed both sides
         words += ["--source-inventory", spec.manifest]
@@ -39,6 +39,7 @@ def reconcile_command(spec: RunSpec) -> str:
     for name in ("map", "version_map"):
         for value in options.get("maps" if name == "map" else name) or ():
             words += [f"--{name.replace('_', '-')}", value]
+    words += ["--acl", spec.destination.acl] if spec.destination.acl else []
     words += ["--margin", options["margin"]] if "margin" in options else []
     return shlex.join([*words, *(["--confirm"] if options.get("confirm") else [])])
 

@@ -12,6 +12,7 @@ from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World
 from tests.end_to_end.pair_policy import write_policy
+from tests.end_to_end.test_reconcile import settle
 
 ACL = ("--acl", "bucket-owner-full-control")
 LARGE = b"x" * (6 << 20)
@@ -70,6 +71,23 @@ def test_a_pair_of_the_policy_says_it_for_backfills_nights_and_archives(world: W
         assert "packed" not in outcomes(without, "compact", *packing)
         assert outcomes(given, "compact", *packing) == {"packed": 1}
     assert world.copy_of("copies/docs/large") == LARGE
+
+
+def test_a_repair_says_it_for_its_copies(world: World) -> None:
+    world.put("a", b"one")
+    places = ("--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}")
+    command = ("reconcile", *places, "--margin", "0s", "--repair", "--json")
+    settle()
+    with fault_proxy(world.server.endpoint, Faults({}, 1, full_control=f"/{world.destination}/")) as proxy:
+        denied, repaired = (
+            world.sealift(*command, *acl, AWS_ENDPOINT_URL_S3=proxy.endpoint).document for acl in ((), ACL)
+        )
+    assert [each["outcomes"] for each in denied["repair"]] == [{"denied": 1}]
+    assert [each["outcomes"] for each in repaired["repair"]] == [{"copied": 1}]
+    shown = world.sealift("runs", "retry", repaired["run_id"])
+    assert "--acl bucket-owner-full-control" in shown.stderr
+    nothing_to_write = world.sealift("reconcile", *places, *ACL)
+    assert (nothing_to_write.code, "--repair" in nothing_to_write.stderr) == (ExitCode.USAGE, True)
 
 
 def test_other_acls_are_no_choice(world: World) -> None:
