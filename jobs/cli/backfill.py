@@ -11,9 +11,11 @@ import click
 from jobs.cli.options import (
     SectionedCommand,
     WhenType,
+    check_look,
     command_options,
     group,
     ledger_option,
+    look_option,
     manifest_option,
     option,
     prefix_option,
@@ -25,8 +27,9 @@ from jobs.cli.start_options import StartOptions
 from jobs.config import Settings
 from jobs.core.enums import Deletes
 from jobs.core.selection import Selection
-from jobs.errors import LimitExceeded
+from jobs.errors import LimitExceeded, UsageError
 from jobs.policy.run_options import Ceiling, copy_options, globs, prefixes_below, sides
+from jobs.replicate.plan import LOOK
 from jobs.runs.request import Request, open_ledger
 
 
@@ -39,6 +42,7 @@ class BackfillCommand:
     newer_than: float | None = option("Take only objects modified after: 30d, 12h, 2026-11-01.", type=WhenType())
     older_than: float | None = option("Take only objects modified before.", type=WhenType())
     manifest: str | None = manifest_option("Which rows: manifest.json, .csv, .parquet, run:ID. Default: all.")
+    look: bool = look_option()
     ledger: str | None = ledger_option()
     start: StartOptions = group(StartOptions)
 
@@ -58,6 +62,7 @@ def backfill(options: BackfillCommand) -> int:
     sealift backfill --pair scans --prefix scans/2026/ --newer-than 2026-11-01 --older-than 2026-11-15
     sealift backfill --pair scans --manifest s3://lists/forgotten.csv --executor batch
     """
+    check_look(looks=options.look, dry_run=options.start.dry_run)
     settings = Settings.from_environment()
     return asyncio.run(_backfill(options, options.pair.choose(options.ledger, settings), settings))
 
@@ -65,6 +70,9 @@ def backfill(options: BackfillCommand) -> int:
 async def _backfill(options: BackfillCommand, chosen: ChosenPair, settings: Settings) -> int:
     pair, scope = chosen.pair, chosen.scope
     source, destination = sides(chosen.policy, pair)
+    from_events = _from_events(chosen, options.manifest)
+    if options.look and from_events:
+        raise UsageError("--look sees the current versions alone, and a backlog may have older ones: leave it out")
     include, exclude = globs(scope)
     request = Request(
         job="replicate",
@@ -78,18 +86,17 @@ async def _backfill(options: BackfillCommand, chosen: ChosenPair, settings: Sett
             newer_than=options.newer_than,
             older_than=options.older_than,
         ),
-        options=copy_options(pair) | {"pair": pair.name} | _from_events(chosen, options.manifest),
+        options=copy_options(pair) | {"pair": pair.name} | from_events | ({LOOK: True} if options.look else {}),
         price_table=options.start.price_table,
         prefixes=prefixes_below(scope, options.prefix),
     )
     ceiling = Ceiling.of(pair, options.start.max_cost, options.start.max_objects)
     is_named = bool(options.prefix or options.manifest)
-    is_backlog = "from_events" in request.options
     start = replace(
         options.start,
         max_cost=ceiling.max_cost,
         max_objects=ceiling.max_objects,
-        allow_empty=options.start.allow_empty or is_backlog or not is_named,  # a pair may be empty
+        allow_empty=options.start.allow_empty or bool(from_events) or not is_named,  # a pair may be empty
     )
     try:
         return await launch_and_report(request, open_ledger(chosen.ledger), settings, start)

@@ -218,6 +218,17 @@ def acl_option(what: str) -> Any:
     return option(help, type=click.Choice([acl.value for acl in Acl]))
 
 
+def look_option() -> Any:
+    """--look"""
+    return flag("With --dry-run: list the destination, too, and forecast only what is not there yet.")
+
+
+def check_look(*, looks: bool, dry_run: bool) -> None:
+    """Check that a look is for a forecast. Raises UsageError."""
+    if looks and not dry_run:
+        raise UsageError("--look is for a forecast: give it with --dry-run. A run looks at each object anyway")
+
+
 def requester_pays_option() -> Any:
     """--requester-pays"""
     return flag("Agree to pay for requests to the source's bucket.")

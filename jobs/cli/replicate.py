@@ -14,9 +14,11 @@ from jobs.cli.options import (
     SizeType,
     acl_option,
     check_encryption,
+    check_look,
     command_options,
     flag,
     group,
+    look_option,
     option,
     sse_option,
     takes,
@@ -29,6 +31,7 @@ from jobs.core.enums import StorageClass
 from jobs.core.part_sizes import MAX_PART_BYTES, MIN_PART_BYTES
 from jobs.errors import UsageError
 from jobs.replicate.decision import Overwrite
+from jobs.replicate.plan import LOOK
 from jobs.runs.request import open_ledger
 from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
 
@@ -59,7 +62,7 @@ class ReplicateCommand:
         "Preferred size of a part. Default: 64MiB.", name="--part-size", type=SizeType(), default=64 * 1024 * 1024
     )
     stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.")
-    look: bool = flag("With --dry-run: list the destination, too, and forecast only what is not there yet.")
+    look: bool = look_option()
     then_verify: bool = flag("Batch: a verify run follows, for each shard as soon as it is copied.")
 
 
@@ -88,7 +91,7 @@ def replicate(options: ReplicateCommand) -> int:
         "stream": options.stream,
     }
     if options.look:
-        run_options["look"] = True
+        run_options[LOOK] = True
     settings, copies = Settings.from_environment(), options.copies
     ledger = open_ledger(ledger_location(copies.ledger, settings))
     request = copies.request("replicate")
@@ -101,8 +104,7 @@ def replicate(options: ReplicateCommand) -> int:
 def _check(options: ReplicateCommand) -> None:
     """Refuse what S3 would refuse for each object. Raises UsageError."""
     check_encryption(options.sse, options.kms_key_id)
-    if options.look and not options.copies.start.dry_run:
-        raise UsageError("--look is for a forecast: give it with --dry-run. A run looks at each object anyway")
+    check_look(looks=options.look, dry_run=options.copies.start.dry_run)
     if options.look and options.copies.versions == "all":
         raise UsageError("--look sees the current versions alone: leave out --versions all")
     if not 0 < options.multipart_threshold_bytes <= COPY_LIMIT_BYTES:

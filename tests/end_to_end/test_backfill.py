@@ -34,6 +34,21 @@ def test_all_of_a_pair_is_copied_and_nothing_that_the_policy_leaves_out(filled: 
     assert runs(filled)[0]["run_id"] == report["run_id"]
 
 
+def test_a_forecast_that_looks_knows_what_is_there(filled: World, tmp_path: Path) -> None:
+    given = ["backfill", "--pair", "docs", "--policy", write_policy(filled, tmp_path), "--prefix", "docs/"]
+    assert filled.sealift(*given, "--json").document["outcomes"] == {"copied": 3}
+    filled.client.delete_object(Bucket=filled.destination, Key="copies/docs/a")
+    plan = filled.sealift(*given, "--dry-run", "--look", "--json").document
+    assert plan["look"] == {"listed": 2, "same": 2, "other": 0, "absent": 1}
+    assert plan["requests"] == {"copy": 3, "head": 2 * 2}
+    text = filled.sealift(*given, "--dry-run", "--look").stdout
+    assert "2 of the objects are there with the same size" in text
+    backlog = f"s3://{filled.ledger}/runs/manifests/docs.jsonl"
+    for wrong in (given, [*given, "--dry-run", "--manifest", backlog]):
+        refused = filled.sealift(*wrong, "--look")
+        assert (refused.code, "--look" in refused.stderr) == (2, True)
+
+
 @pytest.mark.slow
 def test_below_a_prefix_in_the_other_pair(filled: World, tmp_path: Path) -> None:
     policy = write_policy(filled, tmp_path)
