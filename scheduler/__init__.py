@@ -1,7 +1,8 @@
 """The Lambda functions: small handlers that back up, enqueue, submit and follow.
 
 Reading order: `backup` stores what an S3 event names, `enqueue` makes manifests of what is left
-(`backlog`), `submit` starts jobs (`batch_starts`), `follow` moves runs on and publishes their ends.
+(`backlog`), `submit` starts jobs (`batch_starts`), `follow` moves runs on and publishes their ends,
+with what people do about a reconciliation's findings (`reconcile_mail`).
 `runtime` has what a handler works with, `settings` its environment, `removed_versions` the versions
 that are gone, `event_metrics` and `log` what it reports. `polling` reads queues outside of AWS.
 

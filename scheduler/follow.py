@@ -20,6 +20,7 @@ A document that a job was to leave in the ledger is published whichever job left
 document is not published for a job that was ended because another one of its name was first.
 
 The message goes to the SNS topic: the verdict as subject, counts and a link to the report as body.
+Of a reconciliation that found something, it says what to do as well.
 `<ledger>/told/<name>.begun.json` says that someone is about to publish, `<ledger>/told/<name>.json`
 that it was done. If an answer is lost in between, the message is published twice rather than never.
 """
@@ -50,6 +51,7 @@ from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.batch_starts import START_KINDS, Start, Trace, is_second, is_started, read_start, start
 from scheduler.log import measure, say
+from scheduler.reconcile_mail import find_reconcile_run, next_steps
 from scheduler.runtime import Runtime, current_runtime
 
 _RUN = re.compile(r"(?P<run>\d{8}T\d{6}Z-[a-z]+-[0-9a-f]+)-(?P<number>\d{3})-(?P<stage>work|report)")
@@ -161,7 +163,8 @@ class _Follower:
         metrics = [Metric("Findings", Unit.COUNT, findings_count(report))]
         if (dollars := report.get("planned_dollars")) is not None:
             metrics.append(Metric("PlannedDollars", Unit.NONE, float(dollars)))
-        counts = report.get("outcomes") or {name: each["rows"] for name, each in report.get("categories", {}).items()}
+        categories = {name: each["rows"] for name, each in report.get("categories", {}).items() if each["rows"]}
+        counts = report.get("outcomes") or categories
         lines = [
             verdict(report),
             "",
@@ -216,6 +219,8 @@ class _Follower:
             return _did("ended", str(job["jobName"]))
         if await self._is_second(job):
             return _did("ignored", str(job["jobName"]))
+        if has_findings and (run_id := await find_reconcile_run(self.runtime, job)):
+            return await self._announce(str(job["jobName"]), *await self._findings_message(started, run_id))
         command = (job.get("container") or {}).get("command")  # as Batch says, and no claim
         what = f"sealift {' '.join(map(str, command))}" if command else f"The job {job['jobName']}"
         text = f"{what}\n\nended with exit code {code}: {_why(job)}"
@@ -224,6 +229,15 @@ class _Follower:
         return await self._announce(
             str(job["jobName"]), f"{subject}: rows need attention" if has_findings else f"{subject} FAILED", text
         )
+
+    async def _findings_message(self, started: Start, run_id: str) -> tuple[str, str]:
+        """What a reconciliation found, and what to do about it."""
+        report = await self._document(f"runs/{run_id}/report.json") or {}
+        with _readable(f"the report of run {run_id}"):
+            _, text, *_ = self._report_message(run_id, report, {})
+            steps = next_steps(report, started.pair, str(self.runtime.place(f"runs/{run_id}/")))
+            lines = [text, f"page: {report['report_html']}", *(["", *steps] if steps else [])]
+            return f"Sealift reconcile of {started.pair}: {verdict(report)}", "\n".join(lines)
 
     async def _is_second(self, job: Mapping[str, Any]) -> bool:
         """True if another job holds the claim for this name. Then this job's missing report means

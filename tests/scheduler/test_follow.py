@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -269,6 +270,65 @@ def test_a_start_that_came_to_nothing_is_told(place: Place, mail: Mail, batch_jo
     assert subject == "Sealift backfill of pair FAILED"
     assert "sealift backfill --pair pair --yes --prefix p/" in body
     assert "exit code 2" in body
+
+
+def reconciled(place: Place, run_id: str, source: str) -> None:
+    """A reconciliation's run as the ledger has it, with the parts that people hear of."""
+    rows = {"same": 5, "missing": 2, "different": 1, "extra": 1, "in flight": 0}
+    document = {
+        "run_id": run_id,
+        "job": "reconcile",
+        "state": "complete",
+        "rows": 9,
+        "categories": {name: {"rows": count, "bytes": count} for name, count in rows.items()},
+        "findings": 4,
+        "finding_categories": ["missing", "stale", "different", "extra"],
+        "unparsed": 0,
+        "margin_seconds": 900.0,
+        "source": {"location": "s3://docs/in/"},
+        "destination": {"location": "s3://copies/in/"},
+        "differences": {"csv": "s3://ledger/differences.csv"},
+        "report_html": "s3://ledger/report.html",
+    }
+    write(place, f"runs/{run_id}/spec.json", {"manifest": source, "options": {"destination_manifest": "s3://inv/b"}})
+    write(place, f"runs/{run_id}/report.json", document)
+
+
+def test_what_a_started_reconciliation_found_is_told_with_what_to_do(place: Place, mail: Mail) -> None:
+    name, now = "sealift-pair-reconcile-a-b", time.time()
+    write(place, f"starts/{name}.json", {"pair": "pair", "job": "reconcile", "once": "a-b"})
+    before, run_id, other = (
+        f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(at))}-reconcile-1f3a2b"
+        for at in (now - 9000, now - 60, now - 30)
+    )
+    for each, source in ((before, "s3://inv/a"), (run_id, "s3://inv/a"), (other, "s3://inv/other")):
+        reconciled(place, each, source)
+    command = ["reconcile", "--source-inventory", "s3://inv/a", "--destination-inventory", "s3://inv/b"]
+    job = {"container": {"exitCode": 3, "command": command}, "createdAt": int((now - 100) * 1000)}
+    with place.function("follow") as follow:
+        assert [action(follow.invoke(ended(name, "FAILED", **job))) for _ in range(2)] == ["told", "told before"]
+    ((subject, body),) = mail.read()
+    verdict = "4 of 9 rows need attention: 2 missing, 1 extra, 1 different."
+    assert subject == f"Sealift reconcile of pair: {verdict}"
+    assert body.startswith(f"{verdict}\n\n")
+    assert "same: 5\nmissing: 2\n" in body
+    assert "in flight" not in body
+    assert "s3://docs/in/ → s3://copies/in/" in body
+    folder = f"s3://{place.ledger}/l/runs/{run_id}/"
+    assert f"sealift backfill --pair pair --manifest {folder}repair.parquet" in body
+    assert f"sealift backfill --pair pair --manifest {folder}different.parquet" in body
+    assert "page: s3://ledger/report.html" in body
+
+
+def test_a_reconciliation_whose_run_is_not_found_is_told_nevertheless(place: Place, mail: Mail) -> None:
+    name = "sealift-pair-reconcile-a-b"
+    write(place, f"starts/{name}.json", {"pair": "pair", "job": "reconcile", "once": "a-b"})
+    job = {"container": {"exitCode": 3, "command": ["reconcile", "--source-inventory", "s3://inv/a"]}}
+    with place.function("follow") as follow:
+        assert action(follow.invoke(ended(name, "FAILED", **job))) == "told"
+    ((subject, body),) = mail.read()
+    assert subject == "Sealift reconcile of pair: rows need attention"
+    assert "sealift runs list" in body
 
 
 @pytest.mark.parametrize(
